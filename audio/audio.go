@@ -1,0 +1,100 @@
+// Package audio is what the rest of lintod knows of sound: the format every
+// sample inside the daemon has, the contract of a card (hardware, a file, or
+// nothing), and the hub that owns the microphone.
+//
+// Sound is 16-bit signed PCM, mono. Capture is always at CaptureRate; playback
+// at the rate the player was configured with. Conversion to what a card really
+// does happens at the card.
+//
+// What must not live here: cgo, child processes, network. Decoding, speech,
+// playing and recording are packages of their own below this folder.
+package audio
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	// CaptureRate is the rate of captured sound in samples a second; LinTO's
+	// nlp/file wants it, and so do all speech recognisers we know of.
+	CaptureRate = 16000
+	// FrameTime is how much sound a Frame holds.
+	FrameTime = 20 * time.Millisecond
+	// FrameSamples is the length of a captured frame.
+	FrameSamples = CaptureRate * int(FrameTime) / int(time.Second)
+)
+
+// Frame is 20 ms of captured sound. It is passed by value, so that frames can
+// wait in queues without an allocation each.
+type Frame struct {
+	PCM [FrameSamples]int16
+	// At is when the first sample was captured (with a monotonic reading).
+	At time.Time
+	// Lost counts samples that the card dropped just before this frame.
+	Lost uint32
+}
+
+// ErrClosed is returned by Read and Write after Close.
+var ErrClosed = errors.New("sound stream is closed")
+
+// Input is an open microphone. One goroutine reads; any may Close.
+type Input interface {
+	// Read blocks until a frame was captured and stores it in f. It fails with
+	// the cause when ctx ends or the card fails, and is then of no more use.
+	Read(ctx context.Context, f *Frame) error
+	// Close frees the card. It does not block for longer than the card does to
+	// close, and may be called twice.
+	Close() error
+}
+
+// Cuer is an Input that wants to know when a turn starts listening. The file
+// microphone plays its file from there; hardware does not care.
+type Cuer interface{ Cue() }
+
+// Output is an open loudspeaker. One goroutine writes; any may Close.
+type Output interface {
+	// Write queues samples at the rate the output was opened with. It blocks
+	// while the card has more than about 60 ms queued, so that the caller runs
+	// at the card's pace. It fails with the cause when ctx ends or the card fails.
+	Write(ctx context.Context, pcm []int16) error
+	// Drain blocks until the last sample written has been played.
+	Drain(ctx context.Context) error
+	// Flush throws away what is queued and not yet played.
+	Flush() error
+	// Close frees the card; what is queued is lost.
+	Close() error
+}
+
+// Card opens microphones and loudspeakers. Opening fails with an error that
+// names the device and what to do.
+type Card interface {
+	// OpenInput opens the microphone at CaptureRate.
+	OpenInput(ctx context.Context) (Input, error)
+	// OpenOutput opens the loudspeaker for samples at the given rate.
+	OpenOutput(ctx context.Context, rate int) (Output, error)
+}
+
+// Device is one microphone or loudspeaker that a card found.
+type Device struct {
+	Name      string `json:"name"`            // what goes into the configuration
+	Label     string `json:"label,omitempty"` // what people call it
+	Inputs    int    `json:"inputs"`          // channels it can record
+	Outputs   int    `json:"outputs"`         // channels it can play
+	Rate      int    `json:"rate"`            // its own rate in samples a second
+	Default   bool   `json:"default,omitempty"`
+	LatencyMS int    `json:"latency_ms,omitempty"` // shortest latency it promises
+}
+
+// Sound is something to play, at its own rate. One goroutine reads; any may
+// Close, which ends a blocked Read.
+type Sound interface {
+	// Rate is in samples a second, and constant.
+	Rate() int
+	// Read blocks until at least one sample is there, and returns how many it
+	// stored. At the end it returns io.EOF, after a failure the reason.
+	Read(ctx context.Context, pcm []int16) (int, error)
+	// Close frees what makes the sound: a child process, a file, a connection.
+	Close() error
+}
