@@ -1,0 +1,120 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+)
+
+// leftoverWait is how long a pipe may stay empty after the child's end before
+// its reader is told that this was all.
+const leftoverWait = 100 * time.Millisecond
+
+// pipes are the three standard streams, the child's ends and ours.
+type pipes struct {
+	in, out, err                *os.File
+	childIn, childOut, childErr *os.File
+}
+
+func (p *pipes) open() (err error) {
+	for _, ends := range [][2]**os.File{{&p.childIn, &p.in}, {&p.out, &p.childOut}, {&p.err, &p.childErr}} {
+		if *ends[0], *ends[1], err = os.Pipe(); err != nil {
+			p.close()
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *pipes) closeChildEnds() {
+	p.childIn.Close()
+	p.childOut.Close()
+	p.childErr.Close()
+}
+
+func (p *pipes) close() {
+	p.closeChildEnds()
+	p.in.Close()
+	p.out.Close()
+	p.err.Close()
+}
+
+// childEnded wakes whoever waits at a pipe that a process outside the group
+// may still hold open.
+func (p *pipes) childEnded() {
+	p.in.Close()
+	now := time.Now()
+	_ = p.out.SetReadDeadline(now)
+	_ = p.err.SetReadDeadline(now)
+}
+
+// output is our end of a pipe that the child writes to. It ends when the child
+// has ended and what it wrote has been read, whoever else holds the other end.
+// The file is no embedded field: its WriteTo would pass Read by.
+type output struct {
+	ctx  context.Context
+	file *os.File
+}
+
+func (o output) Read(p []byte) (int, error) {
+	n, err := o.file.Read(p)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	// Only childEnded sets a deadline first; from then on each read has its own.
+	if o.ctx.Err() != nil {
+		return 0, context.Cause(o.ctx)
+	}
+	_ = o.file.SetReadDeadline(time.Now().Add(leftoverWait))
+	n, err = o.file.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (o output) Close() error { return o.file.Close() }
+
+// drain copies all that comes, and reads on when to fails: a child must not
+// block because nobody wants to hear it.
+func drain(to io.Writer, from io.Reader) {
+	if _, err := io.Copy(to, from); err != nil {
+		_, _ = io.Copy(io.Discard, from)
+	}
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+const tailSize = 2 << 10
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p[max(0, len(p)-tailSize):]...)
+	if over := len(t.buf) - tailSize; over > 0 {
+		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+	return len(p), nil
+}
+
+// String is the text on one line, fit for an error message.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	printable := strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(string(t.buf), "?"))
+	return strings.Join(strings.Fields(printable), " ")
+}

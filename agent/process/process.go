@@ -1,0 +1,319 @@
+// Package process starts child processes, and is the only place that does: a
+// linter rule keeps os/exec out of every other package, so that whoever asks
+// "what can this daemon run, and who ends it?" reads one file.
+//
+// A child gets its own process group, a minimal environment and no terminal;
+// when its context ends the whole group is ended, first politely, then not.
+// What must not live here: the decision whether something may be run
+// (behaviors), and any knowledge of a particular program.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	killLimit = 5 * time.Second // how long a process may take to die of SIGKILL
+	copyLimit = time.Second     // how long stdin and stderr may be copied on after the end
+)
+
+// Command says what to run.
+type Command struct {
+	// Argv is the program, looked up in PATH, and its arguments. There is no shell.
+	Argv []string
+	// Env is the complete environment; nil stands for PATH, HOME and LANG only.
+	// The daemon's own variables (NOTIFY_SOCKET, credentials) are never inherited.
+	Env []string
+	// Dir is the working directory; empty stands for "/".
+	Dir string
+	// Grace is the time between SIGTERM and SIGKILL when the context ends; 0
+	// means SIGKILL at once.
+	Grace time.Duration
+	// Stdin, when set, is copied to the child; otherwise Child.Stdin is a pipe.
+	// An empty reader stands for no input. Wait gives up a Read that is blocked.
+	Stdin io.Reader
+	// Stderr, when set, receives what the child prints there; otherwise the last
+	// 2 KiB are kept and become part of Wait's error. Its Write must not block.
+	Stderr io.Writer
+}
+
+// Child is a started process. Its owner must call Wait.
+type Child struct {
+	Pid    int
+	Stdin  io.WriteCloser // nil when Command.Stdin was set
+	Stdout io.ReadCloser  // read to the end (or Kill) before Wait
+
+	name   string
+	ctx    context.Context
+	pipes  pipes
+	tail   tail          // end of stderr, unless Command.Stderr was set
+	copies int           // copying goroutines
+	copied chan struct{} // one value for each that is done
+
+	killOnce sync.Once
+	killed   chan struct{} // closed when SIGKILL has been sent
+	ended    chan struct{} // closed when the group is gone; then state may be read
+	state    *os.ProcessState
+
+	mu        sync.Mutex
+	reaped    bool // the pid may belong to somebody else from now on
+	cancelled bool // the context ended the child
+}
+
+// Start runs c until it ends or ctx does. It fails when the program is missing
+// or cannot be started, with an error that says so in one sentence; a missing
+// program is fs.ErrNotExist.
+func Start(ctx context.Context, c Command) (*Child, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	cmd, err := command(c)
+	if err != nil {
+		return nil, err
+	}
+	child := &Child{
+		name:   filepath.Base(c.Argv[0]),
+		ctx:    ctx,
+		copied: make(chan struct{}, 2),
+		killed: make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
+	if err := child.pipes.open(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", child.name, err)
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = child.pipes.childIn, child.pipes.childOut, child.pipes.childErr
+
+	started := make(chan error)
+	go child.run(cmd, started)
+	if err := <-started; err != nil {
+		child.pipes.close()
+		return nil, fmt.Errorf("start %s: %w", child.name, err)
+	}
+	child.pipes.closeChildEnds()
+	child.connect(c)
+	go child.watch(c.Grace)
+	return child, nil
+}
+
+func command(c Command) (*exec.Cmd, error) {
+	if len(c.Argv) == 0 {
+		return nil, errors.New("start a program: its name is missing")
+	}
+	path, err := exec.LookPath(c.Argv[0])
+	if errors.Is(err, exec.ErrNotFound) {
+		err = fmt.Errorf("no such program in PATH; install it or give its full path: %w", fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
+	}
+	cmd := &exec.Cmd{Path: path, Args: c.Argv, Env: c.Env, Dir: c.Dir}
+	if cmd.Env == nil {
+		cmd.Env = minimalEnv()
+	}
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
+	}
+	// The kernel would blame the program for a missing directory.
+	if _, err := os.Stat(cmd.Dir); err != nil {
+		return nil, fmt.Errorf("start %s: working directory: %w", c.Argv[0], err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return cmd, nil
+}
+
+func minimalEnv() []string {
+	env := []string{}
+	for _, v := range [][2]string{
+		{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		{"HOME", "/"},
+		{"LANG", "C.UTF-8"},
+	} {
+		value := os.Getenv(v[0])
+		if value == "" {
+			value = v[1]
+		}
+		env = append(env, v[0]+"="+value)
+	}
+	return env
+}
+
+// run starts the child and stays on its thread until the child is gone:
+// PR_SET_PDEATHSIG fires when the thread that forked ends, not the process, so
+// that thread must live as long as the child (prctl(2)).
+func (c *Child) run(cmd *exec.Cmd, started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	// Whatever a library or our own parent left inheritable stops here. Kernels
+	// before 5.11 refuse; Go's own descriptors are close-on-exec anyway.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
+	err := cmd.Start()
+	if err == nil {
+		c.Pid = cmd.Process.Pid
+	}
+	started <- err
+	if err != nil {
+		return
+	}
+	awaitExit(c.Pid)
+	c.reap(cmd.Process)
+	c.pipes.childEnded()
+	awaitGroup(c.Pid)
+	close(c.ended)
+}
+
+// awaitExit blocks until pid has ended and leaves it a zombie, which keeps its
+// number, and so its group's, from being given to somebody else.
+func awaitExit(pid int) {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// reap ends what the leader left behind in its group, then gives up its pid.
+func (c *Child) reap(p *os.Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = syscall.Kill(-c.Pid, syscall.SIGKILL)
+	c.state, _ = p.Wait()
+	c.reaped = true
+}
+
+// awaitGroup waits until the members of a group that was sent SIGKILL have
+// died. It gives up when they do not: zombies that nobody reaps count, too.
+func awaitGroup(pgid int) {
+	for pause := time.Millisecond; pause < 512*time.Millisecond; pause *= 2 {
+		if errors.Is(syscall.Kill(-pgid, 0), syscall.ESRCH) {
+			return
+		}
+		time.Sleep(pause)
+	}
+}
+
+// connect gives the owner its pipes, or starts the copying in their stead.
+func (c *Child) connect(cmd Command) {
+	c.Stdout = output{c.ctx, c.pipes.out}
+	var stderr io.Writer = &c.tail
+	if cmd.Stderr != nil {
+		stderr = cmd.Stderr
+	}
+	c.goCopy(func() { drain(stderr, output{c.ctx, c.pipes.err}) })
+	if cmd.Stdin == nil {
+		c.Stdin = c.pipes.in
+		return
+	}
+	c.goCopy(func() {
+		_, _ = io.Copy(c.pipes.in, cmd.Stdin) // a child may leave its input unread
+		c.pipes.in.Close()
+	})
+}
+
+func (c *Child) goCopy(work func()) {
+	c.copies++
+	go func() {
+		work()
+		c.copied <- struct{}{}
+	}()
+}
+
+// watch ends the child when its context ends.
+func (c *Child) watch(grace time.Duration) {
+	select {
+	case <-c.ended:
+		return
+	case <-c.ctx.Done():
+	}
+	c.mu.Lock()
+	c.cancelled = !c.reaped
+	c.mu.Unlock()
+	if grace > 0 {
+		c.signal(syscall.SIGTERM)
+		select {
+		case <-c.ended:
+			return
+		case <-time.After(grace):
+		}
+	}
+	c.Kill()
+}
+
+func (c *Child) signal(s syscall.Signal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.reaped {
+		_ = syscall.Kill(-c.Pid, s)
+	}
+}
+
+// Kill ends the process group at once. It may be called at any time, and twice.
+func (c *Child) Kill() {
+	c.signal(syscall.SIGKILL)
+	c.killOnce.Do(func() { close(c.killed) })
+}
+
+// Wait blocks until the child and its whole process group are gone; what left
+// the group (setsid) is not waited for. It returns nil for exit status 0, the
+// context's cause when that ended the child, else an error with the exit status
+// or signal and the end of what the child printed to standard error. A child
+// that cannot die (hung in a driver) is given up some seconds after SIGKILL.
+// It may be called once.
+func (c *Child) Wait() error {
+	select {
+	case <-c.ended:
+	case <-c.killed:
+		select {
+		case <-c.ended:
+		case <-time.After(killLimit):
+			return fmt.Errorf("%s (pid %d) is still there %v after SIGKILL; a driver holds it", c.name, c.Pid, killLimit)
+		}
+	}
+	c.awaitCopies()
+	c.pipes.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.result()
+}
+
+func (c *Child) awaitCopies() {
+	limit := time.After(copyLimit)
+	for range c.copies {
+		select {
+		case <-c.copied:
+		case <-limit:
+			return
+		}
+	}
+}
+
+func (c *Child) result() error {
+	switch {
+	case c.cancelled:
+		return context.Cause(c.ctx)
+	case c.state == nil:
+		return fmt.Errorf("%s: its exit status is unknown", c.name)
+	case c.state.Success():
+		return nil
+	}
+	err := &exec.ExitError{ProcessState: c.state}
+	if said := c.tail.String(); said != "" {
+		return fmt.Errorf("%s: %w: %s", c.name, err, said)
+	}
+	return fmt.Errorf("%s: %w", c.name, err)
+}
