@@ -1,7 +1,6 @@
 package process
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -14,6 +13,10 @@ import (
 // leftoverWait is how long a pipe may stay empty after the child's end before
 // its reader is told that this was all.
 const leftoverWait = 100 * time.Millisecond
+
+// pipeMax is the most that a pipe can hold unless root made it larger (pipe(7));
+// what comes after that is no leftover of the child.
+const pipeMax = 1 << 20
 
 // pipes are the three standard streams, the child's ends and ours.
 type pipes struct {
@@ -57,28 +60,32 @@ func (p *pipes) childEnded() {
 // has ended and what it wrote has been read, whoever else holds the other end.
 // The file is no embedded field: its WriteTo would pass Read by.
 type output struct {
-	ctx  context.Context
 	file *os.File
+	over bool // the child has ended
+	left int  // bytes that may still come then
 }
 
-func (o output) Read(p []byte) (int, error) {
-	n, err := o.file.Read(p)
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return n, err
+func (o *output) Read(p []byte) (int, error) {
+	if !o.over {
+		n, err := o.file.Read(p)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		o.over, o.left = true, pipeMax // childEnded has set the deadline
 	}
-	// Only childEnded sets a deadline first; from then on each read has its own.
-	if o.ctx.Err() != nil {
-		return 0, context.Cause(o.ctx)
+	if o.left == 0 {
+		return 0, io.EOF
 	}
 	_ = o.file.SetReadDeadline(time.Now().Add(leftoverWait))
-	n, err = o.file.Read(p)
+	n, err := o.file.Read(p[:min(len(p), o.left)])
+	o.left -= n
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = io.EOF
+		o.left, err = 0, io.EOF
 	}
 	return n, err
 }
 
-func (o output) Close() error { return o.file.Close() }
+func (o *output) Close() error { return o.file.Close() }
 
 // drain copies all that comes, and reads on when to fails: a child must not
 // block because nobody wants to hear it.

@@ -209,12 +209,12 @@ func awaitGroup(pgid int) {
 
 // connect gives the owner its pipes, or starts the copying in their stead.
 func (c *Child) connect(cmd Command) {
-	c.Stdout = output{c.ctx, c.pipes.out}
+	c.Stdout = &output{file: c.pipes.out}
 	var stderr io.Writer = &c.tail
 	if cmd.Stderr != nil {
 		stderr = cmd.Stderr
 	}
-	c.goCopy(func() { drain(stderr, output{c.ctx, c.pipes.err}) })
+	c.goCopy(func() { drain(stderr, &output{file: c.pipes.err}) })
 	if cmd.Stdin == nil {
 		c.Stdin = c.pipes.in
 		return

@@ -249,7 +249,7 @@ func TestGraceLetsTheChildEndItself(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 	})
-	if said.String() != "tidied up\n" {
+	if !strings.HasSuffix(said.String(), "tidied up\n") { // the shell may report its own child first
 		t.Errorf("child said %q", said.String())
 	}
 }
@@ -273,18 +273,18 @@ func TestEndOfTheLeaderEndsTheGroup(t *testing.T) {
 // A process that left the group holds the pipes for as long as it likes. It
 // is beyond a group's reach, but nobody waits for it.
 func TestNobodyWaitsForWhoLeftTheGroup(t *testing.T) {
-	for _, script := range []string{"setsid sleep FAR & echo $!", "setsid sh -c 'while :; do echo; echo >&2; done' & echo $!"} {
+	for _, script := range []string{"setsid sleep FAR & echo $!", "setsid sh -c 'echo $$; while :; do echo; echo >&2; done' & sleep 0.1"} {
 		t.Run(script, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			defer cancel()
-			child := start(t, ctx, shell(script))
+			child := start(t, t.Context(), shell(script))
 			pid := pidFrom(t, child.Stdout)
 			defer syscall.Kill(pid, syscall.SIGKILL)
 			quickly(t, "reading to the end and Wait", func() {
-				if _, err := io.Copy(io.Discard, child.Stdout); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				if _, err := io.Copy(io.Discard, child.Stdout); err != nil {
 					t.Error(err)
 				}
-				child.Wait()
+				if err := child.Wait(); err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}
