@@ -1,0 +1,158 @@
+package wav
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+// Codings of the fmt chunk (RFC 2361).
+const (
+	formatPCM        = 1
+	formatFloat      = 3
+	formatExtensible = 0xFFFE // the coding is the start of a GUID at byte 24
+)
+
+// Bounds on what a header may claim. The chunks in front of the data are
+// titles, cue points and the like; nobody has a megabyte of them.
+const (
+	minRate, maxRate = 1000, 384000
+	maxChannels      = 32
+	maxSkipped       = 1 << 20
+	maxChunks        = 64
+)
+
+type format struct {
+	coding, channels int
+	rate             int
+	width            int   // bytes of one sample of one channel
+	size             int64 // bytes of data; 0 when only the end of the file tells
+}
+
+func (f format) block() int { return f.channels * f.width }
+
+// readHeader reads up to the first byte of sound. The length of the RIFF chunk
+// is ignored, since no streaming writer knows it.
+func readHeader(r io.Reader) (format, error) {
+	var riff [12]byte
+	if _, err := io.ReadFull(r, riff[:]); err != nil {
+		return format{}, noEOF(err)
+	}
+	if string(riff[:4]) != "RIFF" || string(riff[8:]) != "WAVE" {
+		return format{}, errors.New("it does not begin with RIFF and WAVE")
+	}
+	var f format
+	skipped := int64(0)
+	for range maxChunks {
+		id, size, err := readChunk(r)
+		if err != nil {
+			return format{}, err
+		}
+		switch {
+		case id == "fmt " && size >= 16 && size <= 1024:
+			if f, err = readFormat(r, size); err != nil {
+				return format{}, err
+			}
+			continue
+		case id == "data" && f.rate != 0:
+			f.size = size
+			return f, nil
+		}
+		size += size & 1 // chunks are padded to an even length
+		if skipped += size; skipped > maxSkipped {
+			return format{}, fmt.Errorf("chunk %q is out of place or too large", id)
+		}
+		if _, err := io.CopyN(io.Discard, r, size); err != nil {
+			return format{}, noEOF(err)
+		}
+	}
+	return format{}, errors.New("there are too many chunks and no data")
+}
+
+func readChunk(r io.Reader) (id string, size int64, err error) {
+	var b [8]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return "", 0, noEOF(err)
+	}
+	return string(b[:4]), int64(binary.LittleEndian.Uint32(b[4:])), nil
+}
+
+func readFormat(r io.Reader, size int64) (format, error) {
+	b := make([]byte, size+size&1)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return format{}, noEOF(err)
+	}
+	le := binary.LittleEndian
+	f := format{
+		coding:   int(le.Uint16(b)),
+		channels: int(le.Uint16(b[2:])),
+		width:    (int(le.Uint16(b[14:])) + 7) / 8,
+	}
+	if f.coding == formatExtensible && size >= 26 {
+		f.coding = int(le.Uint16(b[24:]))
+	}
+	rate := le.Uint32(b[4:])
+	switch {
+	case f.coding == formatPCM && f.width >= 1 && f.width <= 4:
+	case f.coding == formatFloat && f.width == 4:
+	default:
+		return format{}, fmt.Errorf("coding %d with %d bytes a sample is not supported; want PCM or 32-bit float", f.coding, f.width)
+	}
+	if rate < minRate || rate > maxRate {
+		return format{}, fmt.Errorf("%d samples a second is not between %d and %d", rate, minRate, maxRate)
+	}
+	if f.channels < 1 || f.channels > maxChannels {
+		return format{}, fmt.Errorf("%d channels is not between 1 and %d", f.channels, maxChannels)
+	}
+	f.rate = int(rate)
+	return f, nil
+}
+
+// decode mixes the blocks in b to one sample each.
+func (f format) decode(pcm []int16, b []byte) {
+	if f.width == 2 && f.channels == 1 {
+		for i := range len(b) / 2 {
+			pcm[i] = int16(binary.LittleEndian.Uint16(b[2*i:]))
+		}
+		return
+	}
+	for i := range len(b) / f.block() {
+		var sum int64
+		for range f.channels {
+			sum += int64(f.sample(b))
+			b = b[f.width:]
+		}
+		mean := sum / int64(f.channels)
+		pcm[i] = int16(min((mean+1<<15)>>16, math.MaxInt16))
+	}
+}
+
+// sample is the first sample in b, scaled to 32 bits.
+func (f format) sample(b []byte) int32 {
+	switch {
+	case f.coding == formatFloat:
+		v := math.Float32frombits(binary.LittleEndian.Uint32(b))
+		if v != v {
+			return 0
+		}
+		return int32(max(-1, min(float64(v), 1)) * math.MaxInt32)
+	case f.width == 1:
+		return (int32(b[0]) - 128) << 24 // 8 bits are unsigned, all others signed
+	case f.width == 2:
+		return int32(binary.LittleEndian.Uint16(b)) << 16
+	case f.width == 3:
+		return int32(b[0])<<8 | int32(b[1])<<16 | int32(b[2])<<24
+	}
+	return int32(binary.LittleEndian.Uint32(b))
+}
+
+// noEOF makes sure that the end of the input inside the header is not taken
+// for the end of the sound.
+func noEOF(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errors.New("it ends inside the header")
+	}
+	return err
+}

@@ -1,0 +1,120 @@
+// Package wav reads and writes RIFF/WAVE as the rest of the world really
+// produces it: any depth and number of channels, headers that a streaming
+// writer never came back to correct, files cut off by a power failure.
+//
+// What must not live here: files, devices, resampling, other containers.
+package wav
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	headerSize = 44
+	// maxSamples bounds what Read keeps in memory: over half an hour at 16 kHz.
+	maxSamples = 32 << 20
+)
+
+// ErrTooLong is returned by Read for sound that does not belong in memory; a
+// Reader takes it in pieces.
+var ErrTooLong = errors.New("WAV sound is too long to be held in memory")
+
+// Read returns the whole sound at r as mono, and its rate in samples a second.
+// Where the data ends early it returns what is there.
+func Read(r io.Reader) (pcm []int16, rate int, err error) {
+	wr, err := NewReader(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	block := make([]int16, 4096)
+	for {
+		n, err := wr.Read(block)
+		pcm = append(pcm, block[:n]...)
+		switch {
+		case err == io.EOF:
+			return pcm, wr.Rate(), nil
+		case err != nil:
+			return nil, 0, err
+		case len(pcm) > maxSamples:
+			return nil, 0, ErrTooLong
+		}
+	}
+}
+
+// Encode returns pcm, mono at rate samples a second, as a WAV file with the
+// canonical 44-byte header.
+func Encode(pcm []int16, rate int) []byte {
+	b := AppendHeader(make([]byte, 0, headerSize+2*len(pcm)), rate, 2*len(pcm))
+	for _, s := range pcm {
+		b = binary.LittleEndian.AppendUint16(b, uint16(s))
+	}
+	return b
+}
+
+// AppendHeader appends the 44-byte header of 16-bit mono sound with size bytes
+// of data.
+func AppendHeader(b []byte, rate, size int) []byte {
+	le := binary.LittleEndian
+	b = append(b, "RIFF"...)
+	b = le.AppendUint32(b, uint32(headerSize-8+size))
+	b = append(b, "WAVEfmt "...)
+	b = le.AppendUint32(b, 16)
+	b = le.AppendUint16(b, formatPCM)
+	b = le.AppendUint16(b, 1) // channels
+	b = le.AppendUint32(b, uint32(rate))
+	b = le.AppendUint32(b, uint32(2*rate)) // bytes a second
+	b = le.AppendUint16(b, 2)              // bytes a block
+	b = le.AppendUint16(b, 16)             // bits a sample
+	b = append(b, "data"...)
+	return le.AppendUint32(b, uint32(size))
+}
+
+// Reader decodes a WAV as it arrives. It allocates nothing after NewReader.
+type Reader struct {
+	src   io.Reader
+	f     format
+	buf   []byte // whole blocks and the beginning of the next
+	have  int
+	ended error // what the source ended with
+}
+
+// NewReader reads the header, and nothing behind it. It fails when r is no
+// WAV, or one with a coding other than linear PCM or 32-bit float.
+func NewReader(r io.Reader) (*Reader, error) {
+	f, err := readHeader(r)
+	if err != nil {
+		return nil, fmt.Errorf("read WAV header: %w", err)
+	}
+	if f.size > 0 {
+		r = io.LimitReader(r, f.size)
+	}
+	return &Reader{src: r, f: f, buf: make([]byte, 2048*f.block())}, nil
+}
+
+// Rate is the rate of the sound in samples a second.
+func (r *Reader) Rate() int { return r.f.rate }
+
+// Read stores at least one sample in pcm, channels mixed to one, and returns
+// how many. It takes what the source has to give rather than wait for pcm to be
+// full. At the end, or where the data was cut off, it returns io.EOF.
+func (r *Reader) Read(pcm []int16) (int, error) {
+	if len(pcm) == 0 {
+		return 0, nil
+	}
+	block := r.f.block()
+	want := min(len(r.buf), len(pcm)*block)
+	for r.have < block {
+		if r.ended != nil {
+			return 0, r.ended
+		}
+		n, err := r.src.Read(r.buf[r.have:want])
+		r.have, r.ended = r.have+n, err
+	}
+	n := r.have / block
+	r.f.decode(pcm, r.buf[:n*block])
+	r.have = copy(r.buf, r.buf[n*block:r.have])
+	return n, nil
+}
