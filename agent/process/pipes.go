@@ -8,15 +8,9 @@ import (
 	"sync"
 	"time"
 	"unicode"
+
+	"golang.org/x/sys/unix"
 )
-
-// leftoverWait is how long a pipe may stay empty after the child's end before
-// its reader is told that this was all.
-const leftoverWait = 100 * time.Millisecond
-
-// pipeMax is the most that a pipe can hold unless root made it larger (pipe(7));
-// what comes after that is no leftover of the child.
-const pipeMax = 1 << 20
 
 // pipes are the three standard streams, the child's ends and ours.
 type pipes struct {
@@ -62,7 +56,7 @@ func (p *pipes) childEnded() {
 type output struct {
 	file *os.File
 	over bool // the child has ended
-	left int  // bytes that may still come then
+	left int  // bytes that were in the pipe then
 }
 
 func (o *output) Read(p []byte) (int, error) {
@@ -71,18 +65,25 @@ func (o *output) Read(p []byte) (int, error) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		o.over, o.left = true, pipeMax // childEnded has set the deadline
+		_ = o.file.SetReadDeadline(time.Time{}) // childEnded has set it
+		o.over, o.left = true, buffered(o.file)
 	}
 	if o.left == 0 {
 		return 0, io.EOF
 	}
-	_ = o.file.SetReadDeadline(time.Now().Add(leftoverWait))
 	n, err := o.file.Read(p[:min(len(p), o.left)])
 	o.left -= n
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		o.left, err = 0, io.EOF
-	}
 	return n, err
+}
+
+// buffered is the number of bytes that can be read from a pipe at once (FIONREAD).
+func buffered(pipe *os.File) (n int) {
+	conn, err := pipe.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = conn.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n
 }
 
 func (o *output) Close() error { return o.file.Close() }

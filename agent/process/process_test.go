@@ -293,7 +293,6 @@ func TestNobodyWaitsForWhoLeftTheGroup(t *testing.T) {
 func TestSlowReaderGetsAllOfIt(t *testing.T) {
 	child := start(t, t.Context(), shell("head -c 60000 /dev/zero"))
 	<-child.ended
-	time.Sleep(2 * leftoverWait) // slower than the wait for leftovers, on purpose
 	for want := 60000; want > 0; want -= 6000 {
 		if _, err := io.ReadFull(child.Stdout, make([]byte, 6000)); err != nil {
 			t.Fatalf("with %d bytes to come: %v", want, err)
