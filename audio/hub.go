@@ -1,0 +1,251 @@
+package audio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// DeafAfter is how long a microphone that should be open may give no frame.
+const DeafAfter = 2 * time.Second
+
+var errNotWanted = errors.New("the microphone is not wanted now")
+
+// Hub owns the microphone: it decides when the card is open, keeps the last
+// moments of sound, and hands every frame to all who listen.
+type Hub struct {
+	// Open opens the microphone.
+	Open func(ctx context.Context) (Input, error)
+	// Preroll is how much past sound Listen can begin with.
+	Preroll time.Duration
+	// Privacy keeps the microphone closed while nobody listens.
+	Privacy bool
+	Log     *slog.Logger
+
+	mu      sync.Mutex
+	changed chan struct{}           // closed at the next change of what follows
+	muted   bool                    //
+	streams []*Stream               //
+	stop    context.CancelCauseFunc // ends the present capture; nil when there is none
+	input   Input                   // nil unless the card is open
+	cue     bool                    // somebody began to listen before the card was open
+	gap     bool                    // the card was opened and gave no frame yet
+	preroll []Frame                 // ring of past frames; the oldest is at next
+	next    int                     //
+	health  Health                  //
+}
+
+// Health tells whether sound really arrives.
+type Health struct {
+	Wanted  bool      // a microphone should be open now
+	Open    bool      // one is
+	Since   time.Time // since when it should be
+	Last    time.Time // when the last frame arrived; zero before the first
+	Frames  uint64    // frames so far
+	Lost    uint64    // samples that the card lost
+	Dropped uint64    // frames that slow listeners missed
+}
+
+// Deaf tells whether frames should have arrived and did not.
+func (h Health) Deaf(now time.Time) bool {
+	return h.Wanted && now.Sub(h.Since) > DeafAfter && now.Sub(h.Last) > DeafAfter
+}
+
+// Run keeps the microphone open while it is wanted, until ctx ends or the card
+// fails; it returns the cause. Streams outlive it: when Run is called again
+// they go on, and the next frame tells how much they missed.
+func (h *Hub) Run(ctx context.Context) error {
+	for {
+		if err := h.await(ctx, h.wanted); err != nil {
+			return err
+		}
+		if err := h.capture(ctx); err != errNotWanted {
+			return err
+		}
+	}
+}
+
+// SetMuted closes the microphone for real, or lets it be opened again. Muting
+// returns when the card is closed, or with the cause when ctx ends first; the
+// card is then still told to close.
+func (h *Hub) SetMuted(ctx context.Context, muted bool) error {
+	h.mu.Lock()
+	h.muted = muted
+	h.update()
+	h.mu.Unlock()
+	return h.await(ctx, func() bool { return !h.muted || h.stop == nil })
+}
+
+// Listen subscribes to the microphone, beginning with the pre-roll where
+// wanted. It does not wait for the card: frames come once it is open. The
+// caller must Close the stream.
+func (h *Hub) Listen(preroll bool) *Stream {
+	s := newStream(h)
+	h.mu.Lock()
+	if preroll {
+		for i := range h.preroll {
+			s.push(&h.preroll[(h.next+i)%len(h.preroll)])
+		}
+	}
+	h.streams = append(h.streams, s)
+	h.cue = h.input == nil
+	h.update()
+	input := h.input
+	h.mu.Unlock()
+	cue(input)
+	return s
+}
+
+// Health is the present state of the microphone.
+func (h *Hub) Health() Health {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.health.Wanted = h.wanted()
+	h.health.Open = h.input != nil
+	return h.health
+}
+
+func (h *Hub) capture(parent context.Context) error {
+	ctx, stop := context.WithCancelCause(parent)
+	defer stop(nil)
+	h.begin(stop)
+	defer h.end()
+	err := h.read(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (h *Hub) read(ctx context.Context) error {
+	input, err := h.Open(ctx)
+	if err != nil {
+		return fmt.Errorf("open the microphone: %w", err)
+	}
+	defer input.Close()
+	h.opened(input)
+	f := new(Frame)
+	for {
+		if err := input.Read(ctx, f); err != nil {
+			return fmt.Errorf("read the microphone: %w", err)
+		}
+		h.publish(f)
+	}
+}
+
+func (h *Hub) begin(stop context.CancelCauseFunc) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stop = stop
+	h.update() // it may have become unwanted in between
+}
+
+func (h *Hub) opened(input Input) {
+	h.mu.Lock()
+	h.input, h.gap = input, true
+	pending := h.cue && len(h.streams) > 0
+	h.cue = false
+	h.mu.Unlock()
+	h.Log.Debug("microphone open")
+	if pending {
+		cue(input)
+	}
+}
+
+// end forgets the pre-roll too: what was heard before a gap must not seem to
+// be what was said just before the next trigger.
+func (h *Hub) end() {
+	h.mu.Lock()
+	h.stop, h.input = nil, nil
+	h.preroll, h.next = h.preroll[:0], 0
+	h.update()
+	h.mu.Unlock()
+	h.Log.Debug("microphone closed")
+}
+
+func (h *Hub) publish(f *Frame) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.health.Frames++
+	h.health.Lost += uint64(f.Lost)
+	h.health.Last = time.Now()
+	h.remember(f)
+	for _, s := range h.streams {
+		if h.gap {
+			s.missed(f.At)
+		}
+		s.push(f)
+	}
+	h.gap = false
+}
+
+func (h *Hub) remember(f *Frame) {
+	size := int(h.Preroll / FrameTime)
+	switch {
+	case size == 0:
+	case len(h.preroll) < size:
+		h.preroll = append(h.preroll, *f)
+	default:
+		h.preroll[h.next] = *f
+		h.next = (h.next + 1) % size
+	}
+}
+
+func (h *Hub) remove(s *Stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.streams = slices.DeleteFunc(h.streams, func(o *Stream) bool { return o == s })
+	h.update()
+}
+
+// wanted needs mu.
+func (h *Hub) wanted() bool { return !h.muted && (!h.Privacy || len(h.streams) > 0) }
+
+// update needs mu. It ends a capture that is no longer wanted and wakes
+// whoever waits for a change.
+func (h *Hub) update() {
+	switch {
+	case !h.wanted():
+		h.health.Since = time.Time{}
+		if h.stop != nil {
+			h.stop(errNotWanted)
+		}
+	case h.health.Since.IsZero():
+		h.health.Since = time.Now()
+	}
+	if h.changed != nil {
+		close(h.changed)
+		h.changed = nil
+	}
+}
+
+// await blocks until cond, which is called with mu held, or ctx's end.
+func (h *Hub) await(ctx context.Context, cond func() bool) error {
+	for {
+		h.mu.Lock()
+		if cond() {
+			h.mu.Unlock()
+			return nil
+		}
+		if h.changed == nil {
+			h.changed = make(chan struct{})
+		}
+		changed := h.changed
+		h.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func cue(input Input) {
+	if c, ok := input.(Cuer); ok {
+		c.Cue()
+	}
+}

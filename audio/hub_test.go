@@ -1,0 +1,316 @@
+package audio
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fakeMic gives a frame every 20 ms, numbered in its first sample.
+type fakeMic struct {
+	next   int16
+	cues   atomic.Int32
+	closed atomic.Bool
+	fail   chan error // what a Read returns instead of a frame
+}
+
+func (m *fakeMic) Read(ctx context.Context, f *Frame) error {
+	select {
+	case <-time.After(FrameTime):
+	case err := <-m.fail:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	*f = Frame{At: time.Now().Add(-FrameTime)}
+	f.PCM[0] = m.next
+	m.next++
+	return nil
+}
+
+func (m *fakeMic) Close() error { m.closed.Store(true); return nil }
+func (m *fakeMic) Cue()         { m.cues.Add(1) }
+
+// rig is a hub on fake microphones, the last of which is mic.
+type rig struct {
+	*Hub
+	mic   *fakeMic
+	opens int
+	done  chan error
+}
+
+// start runs a hub in the present bubble; the test must end it with stop.
+func start(t *testing.T, h *Hub) (r *rig, stop func()) {
+	r = &rig{Hub: h, done: make(chan error, 1)}
+	h.Log = slog.New(slog.DiscardHandler)
+	h.Open = func(context.Context) (Input, error) {
+		r.opens++
+		r.mic = &fakeMic{fail: make(chan error, 1)}
+		return r.mic, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r.run(ctx)
+	return r, func() { cancel(); <-r.done }
+}
+
+func (r *rig) run(ctx context.Context) {
+	go func() { r.done <- r.Run(ctx) }()
+	synctest.Wait()
+}
+
+func read(t *testing.T, s *Stream) Frame {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var f Frame
+	if err := s.Read(ctx, &f); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// Schedule: one second of nobody listening, so frames 0…49 have passed; the
+// pre-roll of 100 ms is then frames 45…49, and the next one is 50.
+func TestStreamBeginsWithThePreroll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, stop := start(t, &Hub{Preroll: 100 * time.Millisecond})
+		defer stop()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		with, without := h.Listen(true), h.Listen(false)
+		for want := int16(45); want < 55; want++ {
+			if f := read(t, with); f.PCM[0] != want || f.Lost != 0 {
+				t.Errorf("frame %d (lost %d), want %d", f.PCM[0], f.Lost, want)
+			}
+		}
+		if f := read(t, without); f.PCM[0] != 50 {
+			t.Errorf("without pre-roll: frame %d, want 50", f.PCM[0])
+		}
+		if n := h.mic.cues.Load(); n != 2 {
+			t.Errorf("%d cues for 2 listeners", n)
+		}
+	})
+}
+
+func TestPrerollShorterThanWantedIsWhatThereIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, stop := start(t, &Hub{Preroll: time.Second})
+		defer stop()
+		time.Sleep(3 * FrameTime)
+		synctest.Wait()
+		s := h.Listen(true)
+		for want := range int16(5) {
+			if f := read(t, s); f.PCM[0] != want {
+				t.Errorf("frame %d, want %d", f.PCM[0], want)
+			}
+		}
+	})
+}
+
+func TestMuteClosesTheCardBeforeItReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, stop := start(t, &Hub{Preroll: 100 * time.Millisecond})
+		defer stop()
+		s := h.Listen(false)
+		read(t, s)
+		first := h.mic
+		if err := h.SetMuted(t.Context(), true); err != nil || !first.closed.Load() {
+			t.Fatalf("muted: %v, card closed: %v", err, first.closed.Load())
+		}
+		time.Sleep(time.Minute)
+		if hl := h.Health(); hl.Wanted || hl.Open || hl.Deaf(time.Now()) || h.opens != 1 {
+			t.Errorf("while muted: %+v, %d opens", hl, h.opens)
+		}
+		if err := h.SetMuted(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		// The stream goes on and knows of the minute: 60 s and up to a frame.
+		f := read(t, s)
+		if gap := float64(f.Lost) / CaptureRate; gap < 59.9 || gap > 60.1 || h.opens != 2 {
+			t.Errorf("lost %.2f s over a minute of mute, %d opens", gap, h.opens)
+		}
+		if f := read(t, s); f.Lost != 0 {
+			t.Errorf("the gap is told twice")
+		}
+		if f := read(t, h.Listen(true)); f.PCM[0] != 0 {
+			t.Errorf("pre-roll begins with frame %d, from before the mute", f.PCM[0])
+		}
+	})
+}
+
+// A card that takes for ever to close must not hold the caller for ever.
+func TestMuteIsBoundedByItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := &Hub{Log: slog.New(slog.DiscardHandler)}
+		h.Open = func(context.Context) (Input, error) { <-release; return nil, errors.New("no card") }
+		done := make(chan error, 1)
+		go func() { done <- h.Run(t.Context()) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := h.SetMuted(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want deadline exceeded", err)
+		}
+		close(release)
+		if err := h.SetMuted(t.Context(), true); err != nil {
+			t.Error(err)
+		}
+		select {
+		case err := <-done:
+			t.Errorf("Run ended with %v though nobody wanted the card any more", err)
+		default:
+		}
+	})
+}
+
+func TestPrivacyOpensTheCardPerListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, stop := start(t, &Hub{Privacy: true, Preroll: time.Second})
+		defer stop()
+		if hl := h.Health(); hl.Wanted || h.opens != 0 {
+			t.Fatalf("open with nobody listening: %+v", hl)
+		}
+		s := h.Listen(true)
+		read(t, s)
+		if h.opens != 1 || h.mic.cues.Load() != 1 || !h.Health().Wanted {
+			t.Errorf("%d opens, %d cues, %+v", h.opens, h.mic.cues.Load(), h.Health())
+		}
+		s.Close()
+		synctest.Wait()
+		if !h.mic.closed.Load() || h.Health().Open {
+			t.Error("still open with nobody listening")
+		}
+	})
+}
+
+func TestFailureEndsRunAndStreamsGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _ := start(t, &Hub{})
+		s := h.Listen(false)
+		read(t, s)
+		pulled := errors.New("card pulled")
+		h.mic.fail <- pulled
+		if err := <-h.done; !errors.Is(err, pulled) || !h.mic.closed.Load() {
+			t.Fatalf("Run: %v, closed %v", err, h.mic.closed.Load())
+		}
+		time.Sleep(3 * time.Second)
+		if hl := h.Health(); !hl.Wanted || hl.Open || !hl.Deaf(time.Now()) {
+			t.Errorf("3 s after the failure: %+v", hl)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		h.run(ctx)
+		if f := read(t, s); f.Lost < 3*CaptureRate {
+			t.Errorf("lost %d samples in more than 3 s", f.Lost)
+		}
+		if h.Health().Deaf(time.Now()) {
+			t.Error("deaf with frames arriving")
+		}
+		cancel()
+		if err := <-h.done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestOpenFailureIsReturned(t *testing.T) {
+	none := errors.New("no such card")
+	h := &Hub{Log: slog.New(slog.DiscardHandler), Open: func(context.Context) (Input, error) { return nil, none }}
+	if err := h.Run(t.Context()); !errors.Is(err, none) {
+		t.Error(err)
+	}
+}
+
+// Schedule: a listener that reads nothing for 6 s; 250 frames (5 s) fit.
+func TestSlowListenerLosesTheOldest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, stop := start(t, &Hub{})
+		defer stop()
+		s := h.Listen(false)
+		time.Sleep(6 * time.Second)
+		synctest.Wait()
+		f := read(t, s)
+		if s.Dropped() != 50 || f.PCM[0] != 50 || f.Lost != 50*uint32(FrameSamples) || h.Health().Dropped != 50 {
+			t.Errorf("dropped %d, then frame %d with %d lost", s.Dropped(), f.PCM[0], f.Lost)
+		}
+		if f := read(t, s); f.PCM[0] != 51 || f.Lost != 0 {
+			t.Errorf("then frame %d with %d lost", f.PCM[0], f.Lost)
+		}
+	})
+}
+
+func TestCloseAndContextEndABlockedRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Hub{Log: slog.New(slog.DiscardHandler)}
+		s := h.Listen(true)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		enough := errors.New("enough")
+		time.AfterFunc(time.Second, func() { cancel(enough) })
+		if err := s.Read(ctx, new(Frame)); err != enough {
+			t.Error(err)
+		}
+		time.AfterFunc(time.Second, func() { s.Close() })
+		if err := s.Read(t.Context(), new(Frame)); err != ErrClosed {
+			t.Error(err)
+		}
+		s.Close()
+		if len(h.streams) != 0 {
+			t.Error("a closed stream is still subscribed")
+		}
+	})
+}
+
+func TestDeafNeedsTimeAndAWantedMicrophone(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	cases := map[string]struct {
+		h    Health
+		deaf bool
+	}{
+		"not wanted":                  {Health{}, false},
+		"frames arrive":               {Health{Wanted: true, Since: ago(time.Hour), Last: ago(time.Second)}, false},
+		"just unmuted, old frame":     {Health{Wanted: true, Since: ago(time.Second), Last: ago(time.Hour)}, false},
+		"no frame since start":        {Health{Wanted: true, Since: ago(3 * time.Second)}, true},
+		"frames stopped, card 'open'": {Health{Wanted: true, Open: true, Since: ago(time.Hour), Last: ago(2100 * time.Millisecond)}, true},
+	}
+	for name, c := range cases {
+		if c.h.Deaf(now) != c.deaf {
+			t.Errorf("%s: deaf is %v", name, !c.deaf)
+		}
+	}
+}
+
+func TestFramePathAllocatesNothing(t *testing.T) {
+	h := &Hub{Preroll: 500 * time.Millisecond}
+	a, b := h.Listen(false), h.Listen(false)
+	defer a.Close()
+	f, ctx := &Frame{At: time.Now()}, t.Context()
+	step := func() {
+		h.publish(f)
+		if a.Read(ctx, f) != nil || b.Read(ctx, f) != nil {
+			t.Fatal("no frame")
+		}
+	}
+	for range 30 { // the pre-roll is full
+		step()
+	}
+	if n := testing.AllocsPerRun(1000, step); n != 0 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}
+
+func BenchmarkFrameToTwoListeners(b *testing.B) {
+	h := &Hub{Preroll: 500 * time.Millisecond}
+	s, o := h.Listen(false), h.Listen(false)
+	f, ctx := &Frame{At: time.Now()}, b.Context()
+	b.ReportAllocs()
+	for b.Loop() {
+		h.publish(f)
+		s.Read(ctx, f)
+		o.Read(ctx, f)
+	}
+}

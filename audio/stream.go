@@ -1,0 +1,129 @@
+package audio
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+)
+
+// queueTime bounds what a stream keeps for a reader that does not come; then
+// the oldest frame goes.
+const queueTime = 5 * time.Second
+
+// Stream is one listener's share of the microphone. One goroutine reads; any
+// may Close.
+type Stream struct {
+	hub    *Hub
+	ready  chan struct{} // holds one token when frames may be waiting
+	closed chan struct{}
+	once   sync.Once
+
+	// The hub's mutex guards what follows.
+	queue   []Frame // ring of waiting frames; the oldest is at head
+	head    int
+	waiting int
+	dropped uint64
+	until   time.Time // end of the newest frame; zero before the first
+	missing uint32    // samples of a gap, told with the next frame
+}
+
+func newStream(h *Hub) *Stream {
+	return &Stream{
+		hub:    h,
+		ready:  make(chan struct{}, 1),
+		closed: make(chan struct{}),
+		queue:  make([]Frame, (queueTime+h.Preroll)/FrameTime),
+	}
+}
+
+// Read blocks until a frame is there. It fails with ErrClosed after Close, and
+// with the cause when ctx ends; the card's failures only show as a pause, after
+// which Frame.Lost tells how much is missing.
+func (s *Stream) Read(ctx context.Context, f *Frame) error {
+	for {
+		select {
+		case <-s.closed:
+			return ErrClosed
+		default:
+		}
+		if s.pop(f) {
+			return nil
+		}
+		select {
+		case <-s.ready:
+		case <-s.closed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Close ends the subscription and a blocked Read. It may be called twice.
+func (s *Stream) Close() error {
+	s.once.Do(func() {
+		s.hub.remove(s)
+		close(s.closed)
+	})
+	return nil
+}
+
+// Dropped counts the frames that were thrown away because nobody read them in
+// time. They are also in Frame.Lost of the frame that follows them.
+func (s *Stream) Dropped() uint64 {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	return s.dropped
+}
+
+func (s *Stream) pop(f *Frame) bool {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	if s.waiting == 0 {
+		return false
+	}
+	*f = s.queue[s.head]
+	s.advance()
+	return true
+}
+
+func (s *Stream) advance() {
+	s.head = (s.head + 1) % len(s.queue)
+	s.waiting--
+}
+
+// push needs the hub's mutex.
+func (s *Stream) push(f *Frame) {
+	if s.waiting == len(s.queue) {
+		s.dropOldest()
+	}
+	at := &s.queue[(s.head+s.waiting)%len(s.queue)]
+	*at = *f
+	at.Lost = addLost(at.Lost, s.missing)
+	s.missing = 0
+	s.waiting++
+	s.until = f.At.Add(FrameTime)
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// missed needs the hub's mutex. It notes that the microphone was closed from
+// the newest frame until now; a stream that had no frame yet misses nothing.
+func (s *Stream) missed(now time.Time) {
+	if gap := now.Sub(s.until); !s.until.IsZero() && gap > 0 {
+		s.missing = uint32(min(gap.Seconds()*CaptureRate, math.MaxUint32))
+	}
+}
+
+func (s *Stream) dropOldest() {
+	lost := s.queue[s.head].Lost
+	s.advance()
+	next := &s.queue[s.head]
+	next.Lost = addLost(addLost(next.Lost, lost), uint32(FrameSamples))
+	s.dropped++
+	s.hub.health.Dropped++
+}
+
+func addLost(a, b uint32) uint32 { return uint32(min(uint64(a)+uint64(b), math.MaxUint32)) }
