@@ -1,0 +1,129 @@
+// Package journal chooses where log lines go: to systemd's journal with their
+// attributes as fields when the process runs as a service, else to standard
+// error as text. What must not live here: anything that decides what to log.
+package journal
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/coreos/go-systemd/v22/journal"
+)
+
+// NewLogger logs to the journal if standard error is connected to it, else as
+// text to stderr.
+func NewLogger(stderr io.Writer, level slog.Leveler) *slog.Logger {
+	if ok, err := journal.StderrIsJournalStream(); err == nil && ok && journal.Enabled() {
+		return slog.New(newHandler(level, journal.Send))
+	}
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// handler is a slog.Handler that sends to the journal. The message carries the
+// attributes as text too, so that `journalctl -u lintod` shows them; as fields
+// (LINTOD_COMPONENT=broker) they can be searched for.
+type handler struct {
+	send  func(message string, p journal.Priority, fields map[string]string) error
+	level slog.Leveler
+	text  *line // shared by all handlers made from one
+	tail  slog.Handler
+	attrs []slog.Attr
+	group string
+}
+
+// line is where the text handler leaves one formatted record.
+type line struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *line) Write(p []byte) (int, error) { return l.buf.Write(p) }
+
+func newHandler(level slog.Leveler, send func(string, journal.Priority, map[string]string) error) *handler {
+	text := &line{}
+	tail := slog.NewTextHandler(text, &slog.HandlerOptions{Level: level, ReplaceAttr: dropBuiltins})
+	return &handler{send: send, level: level, text: text, tail: tail}
+}
+
+// dropBuiltins leaves out what the journal has fields of its own for.
+func dropBuiltins(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// Enabled implements slog.Handler.
+func (h *handler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
+
+// WithAttrs implements slog.Handler.
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *h
+	c.tail = h.tail.WithAttrs(attrs)
+	c.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
+	return &c
+}
+
+// WithGroup implements slog.Handler.
+func (h *handler) WithGroup(name string) slog.Handler {
+	c := *h
+	c.tail = h.tail.WithGroup(name)
+	c.group += name + "_"
+	return &c
+}
+
+// Handle implements slog.Handler.
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	h.text.mu.Lock()
+	h.text.buf.Reset()
+	err := h.tail.Handle(ctx, r)
+	details := strings.TrimSpace(h.text.buf.String())
+	h.text.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	message := r.Message
+	if details != "" {
+		message += ": " + details
+	}
+	fields := map[string]string{}
+	add := func(a slog.Attr) bool {
+		fields[h.field(a.Key)] = a.Value.Resolve().String()
+		return true
+	}
+	for _, a := range h.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	return h.send(message, priority(r.Level), fields)
+}
+
+// field makes a name that the journal accepts: upper-case letters, digits and
+// underscores.
+func (h *handler) field(key string) string {
+	return "LINTOD_" + strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+			return r
+		case r >= 'a' && r <= 'z':
+			return r - 'a' + 'A'
+		}
+		return '_'
+	}, h.group+key)
+}
+
+func priority(l slog.Level) journal.Priority {
+	switch {
+	case l >= slog.LevelError:
+		return journal.PriErr
+	case l >= slog.LevelWarn:
+		return journal.PriWarning
+	case l >= slog.LevelInfo:
+		return journal.PriInfo
+	}
+	return journal.PriDebug
+}
