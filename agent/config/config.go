@@ -8,14 +8,11 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
-	toml "github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
@@ -135,149 +132,4 @@ func (ps Problems) Error() string {
 		lines[i] = p.Error()
 	}
 	return strings.Join(lines, "\n")
-}
-
-// A Validator is a configuration struct that can check itself.
-type Validator interface{ Validate() Problems }
-
-// Load reads the TOML file at path over the defaults already in v and checks
-// it. Unknown keys, wrong types and impossible values come back as one error
-// with one line each: "file:line: key …; want …".
-func Load(path string, v Validator) error {
-	src, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
-	}
-	return Parse(path, src, v)
-}
-
-// Parse is Load for text that is already in memory; name stands for the file
-// in errors.
-func Parse(name string, src []byte, v Validator) error {
-	lines := index(src)
-	dec := toml.NewDecoder(bytes.NewReader(src)).DisallowUnknownFields().EnableUnmarshalerInterface()
-	if err := dec.Decode(v); err != nil {
-		return decodeError(name, lines, err)
-	}
-	problems := v.Validate()
-	if len(problems) == 0 {
-		return nil
-	}
-	errs := make([]error, len(problems))
-	for i, p := range problems {
-		errs[i] = fmt.Errorf("%s: %w", at(name, lines.line(p.Key)), p)
-	}
-	return errors.Join(errs...)
-}
-
-func decodeError(name string, lines keyLines, err error) error {
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) {
-		var errs []error
-		for i := range strict.Errors {
-			e := &strict.Errors[i]
-			row, _ := e.Position()
-			errs = append(errs, fmt.Errorf("%s: %s is no key that lintod knows; see lintod.toml(5) for those it does",
-				at(name, row), strings.Join(e.Key(), ".")))
-		}
-		return errors.Join(errs...)
-	}
-	var bad *toml.DecodeError
-	if errors.As(err, &bad) {
-		row, _ := bad.Position()
-		what := strings.TrimPrefix(bad.Error(), "toml: ")
-		// The library speaks of Go struct fields; the reader knows only TOML.
-		if got, want, ok := strings.Cut(strings.TrimPrefix(what, "cannot decode TOML "), " into "); ok {
-			want = want[strings.LastIndex(want, " ")+1:]
-			what = fmt.Sprintf("a TOML %s stands here; want %s", got, plainType(want))
-		}
-		if key := lines.keyAt(row); key != "" {
-			what = key + ": " + what
-		}
-		return fmt.Errorf("%s: %s", at(name, row), what)
-	}
-	return fmt.Errorf("%s: %w", name, err)
-}
-
-func plainType(goType string) string {
-	switch {
-	case goType == "string":
-		return "a string in quotes"
-	case goType == "bool":
-		return "true or false"
-	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
-		return "a whole number"
-	case strings.HasPrefix(goType, "float"):
-		return "a number"
-	}
-	return "a table or list (see lintod.toml(5))"
-}
-
-func at(name string, line int) string {
-	if line == 0 {
-		return name
-	}
-	return fmt.Sprintf("%s:%d", name, line)
-}
-
-// keyLines maps dotted keys ("button[1].pin") to line numbers.
-type keyLines map[string]int
-
-func (k keyLines) line(key string) int {
-	for key != "" {
-		if n, ok := k[key]; ok {
-			return n
-		}
-		// A missing key is reported at its table.
-		i := strings.LastIndexByte(key, '.')
-		if i < 0 {
-			return 0
-		}
-		key = key[:i]
-	}
-	return 0
-}
-
-func (k keyLines) keyAt(line int) string {
-	for key, n := range k {
-		if n == line {
-			return key
-		}
-	}
-	return ""
-}
-
-// index notes where each key stands. It gives up silently at the first syntax
-// error, which the decoder then reports better.
-func index(src []byte) keyLines {
-	lines := keyLines{}
-	arrays := map[string]int{}
-	var p unstable.Parser
-	p.Reset(src)
-	table := ""
-	for p.NextExpression() {
-		e := p.Expression()
-		var parts []string
-		line := 0
-		for it := e.Key(); it.Next(); {
-			parts = append(parts, string(it.Node().Data))
-			line = p.Shape(it.Node().Raw).Start.Line
-		}
-		key := strings.Join(parts, ".")
-		switch e.Kind {
-		case unstable.Table:
-			table = key
-		case unstable.ArrayTable:
-			arrays[key]++
-			table = fmt.Sprintf("%s[%d]", key, arrays[key])
-		case unstable.KeyValue:
-			if table != "" {
-				key = table + "." + key
-			}
-			lines[key] = line
-			continue
-		}
-		lines[table] = line
-	}
-	return lines
 }

@@ -1,0 +1,201 @@
+package config
+
+import (
+	"bytes"
+	"encoding"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+
+	toml "github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// A Validator is a configuration struct that can check itself.
+type Validator interface{ Validate() Problems }
+
+// Load reads the TOML file at path over the defaults already in v, a pointer,
+// and checks it. Unknown keys, wrong types and impossible values come back as
+// one error with one line each: "file:line: key …; want …".
+func Load(path string, v Validator) error {
+	src, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	return Parse(path, src, v)
+}
+
+// Parse is Load for text that is already in memory; name stands for the file
+// in errors.
+func Parse(name string, src []byte, v Validator) error {
+	ix := newIndex(src)
+	if err := decode(src, v, true); err != nil {
+		return decodeError(name, ix, v, err)
+	}
+	problems := v.Validate()
+	if len(problems) == 0 {
+		return nil
+	}
+	errs := make([]error, len(problems))
+	for i, p := range problems {
+		p.Line = ix.line(p.Key)
+		errs[i] = fmt.Errorf("%s: %w", at(name, p.Line), p)
+	}
+	return errors.Join(errs...)
+}
+
+func at(name string, line int) string {
+	if line == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, line)
+}
+
+func decode(src []byte, v any, strict bool) (err error) {
+	// The library panics where a date stands for something else.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	dec := toml.NewDecoder(bytes.NewReader(src)).EnableUnmarshalerInterface()
+	if strict {
+		dec.DisallowUnknownFields()
+	}
+	return dec.Decode(v)
+}
+
+// decodeError says in the reader's words what the library found.
+func decodeError(name string, ix index, v Validator, err error) error {
+	var strict *toml.StrictMissingError
+	if errors.As(err, &strict) {
+		return unknownKeys(name, strict)
+	}
+	var bad *toml.DecodeError
+	if ix.broken && errors.As(err, &bad) {
+		line, _ := bad.Position()
+		return fmt.Errorf("%s: %s", at(name, line), plainText(err))
+	}
+	e, structural := ix.culprit(reflect.TypeOf(v).Elem())
+	if want := wanted(reflect.TypeOf(v).Elem(), e); want != "" && !structural {
+		return fmt.Errorf("%s: %w", at(name, e.line), Problem{Key: e.key, Got: e.value, Want: want, Line: e.line})
+	}
+	return fmt.Errorf("%s: %s: %s", at(name, e.line), e.key, plainText(err))
+}
+
+func plainText(err error) string { return strings.TrimPrefix(err.Error(), "toml: ") }
+
+func unknownKeys(name string, strict *toml.StrictMissingError) error {
+	errs := make([]error, len(strict.Errors))
+	for i := range strict.Errors {
+		e := &strict.Errors[i]
+		line, _ := e.Position()
+		errs[i] = fmt.Errorf("%s: %s is no key that lintod knows; see lintod.toml(5) for those it does",
+			at(name, line), strings.Join(e.Key(), "."))
+	}
+	return errors.Join(errs...)
+}
+
+// culprit is the first expression with which the text does not decode into a
+// value of type t. The library tells no line, or a wrong one, for many errors,
+// so the text is tried piece by piece. structural means that the text is wrong
+// whatever the type, for example because a key stands in it twice.
+func (ix index) culprit(t reflect.Type) (e expression, structural bool) {
+	for i, e := range ix.expressions {
+		text := ix.upTo(i)
+		if decode(text, reflect.New(t).Interface(), false) != nil {
+			return e, decode(text, &map[string]any{}, false) != nil
+		}
+	}
+	return expression{}, true
+}
+
+// wanted says which value a field of root wants, or nothing where the field
+// has its own words for that.
+func wanted(root reflect.Type, e expression) string {
+	t := fieldAt(root, e.key)
+	if t == nil || (t.Kind() == reflect.Struct && e.value == tableLiteral) {
+		return ""
+	}
+	return plainType(t)
+}
+
+// fieldAt finds the type of a key such as "button[2].pin"; nil when there is none.
+func fieldAt(t reflect.Type, key string) reflect.Type {
+	for part := range strings.SplitSeq(key, ".") {
+		name, _, indexed := strings.Cut(part, "[")
+		switch t = indirect(t); t.Kind() {
+		case reflect.Struct:
+			f, ok := t.FieldByNameFunc(func(field string) bool {
+				f, _ := t.FieldByName(field)
+				tag, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+				return strings.EqualFold(tag, name) || (tag == "" && strings.EqualFold(field, name))
+			})
+			if !ok {
+				return nil
+			}
+			t = indirect(f.Type)
+		case reflect.Map:
+			t = indirect(t.Elem())
+		default:
+			return nil
+		}
+		if indexed && t.Kind() == reflect.Slice {
+			t = t.Elem()
+		}
+	}
+	return indirect(t)
+}
+
+func indirect(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t
+}
+
+func plainType(t reflect.Type) string {
+	if speaksForItself(t) {
+		return ""
+	}
+	switch t.Kind() {
+	case reflect.String:
+		return "a string in quotes"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint, reflect.Uint64:
+		return "a whole number"
+	case reflect.Int8, reflect.Int16, reflect.Int32:
+		return fmt.Sprintf("a whole number from %d to %d", -1<<(t.Bits()-1), 1<<(t.Bits()-1)-1)
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		return fmt.Sprintf("a whole number from 0 to %d", uint64(1)<<t.Bits()-1)
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Struct:
+		return "a table"
+	case reflect.Slice, reflect.Map:
+		return composite(t)
+	}
+	return ""
+}
+
+func composite(t reflect.Type) string {
+	each := plainType(t.Elem())
+	switch {
+	case each == "":
+		return ""
+	case t.Kind() == reflect.Map:
+		return "a table, each value " + each
+	case t.Elem().Kind() == reflect.Struct:
+		return "a list of tables"
+	}
+	return "a list, each element " + each
+}
+
+// speaksForItself tells whether t parses its own text and so has its own error.
+func speaksForItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) || p.Implements(reflect.TypeFor[unstable.Unmarshaler]())
+}
