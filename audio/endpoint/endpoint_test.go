@@ -1,0 +1,251 @@
+package endpoint
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"lintod/audio"
+)
+
+var config = Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second}
+
+// result is what a detector made of a scene; times in seconds, −1 for never.
+type result struct {
+	began, ended float64
+	verdict      Verdict
+}
+
+func listen(c Config, fs []audio.Frame) result {
+	d, r := New(c), result{-1, -1, None}
+	for i := range fs {
+		now := float64(i+1) * audio.FrameTime.Seconds()
+		switch v := d.Push(&fs[i]); {
+		case v == SpeechBegan:
+			r.began = now
+		case v.End():
+			r.ended, r.verdict = now, v
+			return r
+		}
+	}
+	return r
+}
+
+// What people say to a device: single syllables, sentences, a pause at a comma.
+var sentences = []struct{ voice, text string }{
+	{"en-us", "stop"},
+	{"fr-fr", "oui"},
+	{"de", "ja"},
+	{"en-us", "what time is it"},
+	{"it", "che ore sono"},
+	{"es", "pon la música más alta"},
+	{"fr-fr", "quel temps fera-t-il demain à Toulouse"},
+	{"en-us", "call me when the train arrives, and tell my wife that I will be late, since the meeting is longer"},
+}
+
+// Every sentence after half a second (the pre-roll) and after two of noise. The
+// table in the log is the figure to improve; the limits are what must hold.
+func TestSpeechInNoise(t *testing.T) {
+	var said [][]int16
+	for _, s := range sentences {
+		said = append(said, speak(t, s.voice, s.text))
+	}
+	crowd := babble(t, 20*second)
+	noises := []struct {
+		name     string
+		make     noise
+		mustHold float64 // from this SNR on every sentence is found whole
+	}{
+		{"none", none, 30},
+		{"white", white, 10},
+		{"pink", pink, 5},
+		{"fan", fan, 5},
+		{"babble", func(_ testing.TB, n int) []float64 { return slices.Clone(crowd[:n]) }, 15},
+	}
+	t.Log("noise    SNR  found  not heard  cut  no end  latest begin  latest end")
+	for _, n := range noises {
+		for _, snr := range []float64{30, 20, 15, 10, 5, 0} {
+			var found, deaf, early, noEnd int
+			var began, late float64
+			for _, speech := range said {
+				for _, lead := range []float64{0.5, 2} {
+					fs, from, to := scene(t, speech, lead, n.make, snr)
+					switch r := listen(config, fs); {
+					case r.began < 0:
+						deaf++
+					case r.began < from-0.02 || r.ended > 0 && r.ended < to+0.4:
+						early++
+					case r.verdict != EndSilence:
+						noEnd++
+					default:
+						found++
+						began = max(began, r.began-from)
+						late = max(late, r.ended-to-config.Silence.Seconds())
+					}
+				}
+			}
+			t.Logf("%-7s %2.0f dB  %2d/%d  %9d  %3d  %6d  %10.2f s  %8.2f s", n.name, snr, found, 2*len(said), deaf, early, noEnd, began, late)
+			if snr >= n.mustHold && (found != 2*len(said) || began > 1 || late > 1) {
+				t.Errorf("%s at %.0f dB: %d of %d found, latest begin %.2f s, latest end %.2f s", n.name, snr, found, 2*len(said), began, late)
+			}
+		}
+	}
+}
+
+func TestSpeechFromTheFirstFrameIsHeard(t *testing.T) {
+	for _, s := range sentences {
+		speech := speak(t, s.voice, s.text)
+		for _, lead := range []float64{0, 0.1} {
+			fs, _, to := scene(t, speech, lead, pink, 20)
+			if r := listen(config, fs); r.began < 0 || r.verdict != EndSilence || r.ended < to+0.4 {
+				t.Errorf("%q after %.1f s: %+v, speech ends at %.2f", s.text, lead, r, to)
+			}
+		}
+	}
+}
+
+// A knock is a burst that dies away: 60 dB in 250 ms.
+func addKnock(pcm []float64, at float64) {
+	from := int(at * second)
+	for i := range second / 4 {
+		ts := float64(i) / second
+		pcm[from+i] += 20000 * math.Pow(10, -3*ts/0.25) * math.Sin(2*math.Pi*400*ts+math.Sin(2*math.Pi*1700*ts))
+	}
+}
+
+func TestWhatIsNoSpeech(t *testing.T) {
+	room := func(dbfs float64, seconds int) []float64 { return atLevel(pink(t, seconds*second), dbfs) }
+	cases := map[string]func() []float64{
+		"digital silence":     func() []float64 { return make([]float64, 10*second) },
+		"the last bit":        func() []float64 { return atLevel(white(t, 10*second), -93) },
+		"quiet room":          func() []float64 { return room(-60, 10) },
+		"noisy room":          func() []float64 { return room(-30, 10) },
+		"white noise":         func() []float64 { return atLevel(white(t, 10*second), -40) },
+		"a fan":               func() []float64 { return atLevel(fan(t, 10*second), -30) },
+		"offset of the card":  func() []float64 { return add(room(-60, 10), func(float64) float64 { return 3000 }) },
+		"50 Hz hum, swelling": func() []float64 { return add(room(-60, 10), hum) },
+		"a knock":             func() []float64 { pcm := room(-60, 10); addKnock(pcm, 1); return pcm },
+		"two knocks":          func() []float64 { pcm := room(-60, 10); addKnock(pcm, 1); addKnock(pcm, 1.3); return pcm },
+		"a knock first":       func() []float64 { pcm := room(-60, 10); addKnock(pcm, 0); return pcm },
+		"a keyboard": func() []float64 {
+			pcm := room(-60, 10)
+			for i := 0; i < len(pcm)-2000; i += 2000 { // 8 keys a second of 10 ms
+				copy(pcm[i:], atLevel(white(t, 160), -25))
+			}
+			return pcm
+		},
+		"a card that warms up": func() []float64 { pcm := room(-40, 10); clear(pcm[:second/8]); return pcm },
+	}
+	for name, pcm := range cases {
+		r := listen(config, cut(pcm()))
+		if r.began >= 0 || r.verdict != EndNoSpeech || r.ended < 6 || r.ended > 6.5 {
+			t.Errorf("%s: %+v, want no speech after 6 s", name, r)
+		}
+	}
+}
+
+func add(pcm []float64, f func(seconds float64) float64) []float64 {
+	for i := range pcm {
+		pcm[i] += f(float64(i) / second)
+	}
+	return pcm
+}
+
+func hum(ts float64) float64 { return 60 * (1 + math.Sin(2*ts)) * math.Sin(2*math.Pi*50*ts) }
+
+// A fan that starts while the user speaks becomes the floor after the 3 s that
+// the floor looks back; then the silence is found.
+func TestNoiseThatStartsDuringSpeechIsForgiven(t *testing.T) {
+	fs, _, to := scene(t, speak(t, "en-us", "what time is it"), 0.5, pink, 40)
+	loud := cut(atLevel(pink(t, 12*second), -32))
+	fs = append(fs[:int(to*50)-10], loud...)
+	if r := listen(config, fs); r.verdict != EndSilence || r.ended > to+5 {
+		t.Errorf("%+v, speech ended at %.2f", r, to)
+	}
+}
+
+// A click in the silence after speech must not start the 800 ms again.
+func TestClickDoesNotProlongTheSilence(t *testing.T) {
+	fs, _, to := scene(t, speak(t, "en-us", "what time is it"), 0.5, pink, 30)
+	at := int((to + 0.4) * 50)
+	copy(fs[at].PCM[:], cut(atLevel(white(t, 320), -20))[0].PCM[:])
+	if r := listen(config, fs); r.verdict != EndSilence || r.ended > to+0.9 {
+		t.Errorf("%+v, speech ended at %.2f", r, to)
+	}
+}
+
+func TestLimitsCountSoundThatWasLost(t *testing.T) {
+	tone := make([]float64, 30*second)
+	for i := range tone { // syllables of 300 ms, so that it is speech without end
+		tone[i] = 5000 * math.Sin(2*math.Pi*300*float64(i)/second) * float64(i/4800%2)
+	}
+	cases := map[string]struct {
+		c     Config
+		lost  uint32
+		ended float64
+		v     Verdict
+	}{
+		"limit":               {config, 0, 20, EndLimit},
+		"limit with a gap":    {config, 5 * second, 15, EndLimit},
+		"limit before speech": {Config{Silence: time.Second, MaxUtterance: 100 * time.Millisecond}, 0, 0.1, EndLimit},
+	}
+	for name, c := range cases {
+		fs := cut(tone)
+		fs[199].Lost = c.lost
+		if r := listen(c.c, fs); r.verdict != c.v || math.Abs(r.ended-c.ended) > 0.021 {
+			t.Errorf("%s: %+v, want %v at %.1f", name, r, c.v, c.ended)
+		}
+	}
+}
+
+func TestEndIsRepeated(t *testing.T) {
+	d := New(Config{Silence: time.Second, MaxUtterance: time.Second, NoSpeech: 100 * time.Millisecond})
+	var got []Verdict
+	for range 7 {
+		got = append(got, d.Push(new(audio.Frame)))
+	}
+	if !slices.Equal(got, []Verdict{None, None, None, None, EndNoSpeech, EndNoSpeech, EndNoSpeech}) {
+		t.Error(got)
+	}
+}
+
+func TestLevel(t *testing.T) {
+	frame := func(amplitude, freq float64) *audio.Frame {
+		var f audio.Frame
+		for i := range f.PCM {
+			f.PCM[i] = int16(math.Round(amplitude * math.Cos(2*math.Pi*freq*float64(i)/second)))
+		}
+		return &f
+	}
+	cases := map[string]struct {
+		f    *audio.Frame
+		want float64
+	}{
+		"digital silence":    {frame(0, 0), -96},
+		"full-scale sine":    {frame(32767, 1000), -3.01},
+		"full-scale square":  {frame(32767, 0), 0},
+		"a tenth":            {frame(3276.7, 1000), -23.01},
+		"one bit up or down": {frame(1, 8000), -90.31},
+	}
+	for name, c := range cases {
+		if got := Level(c.f); math.Abs(got-c.want) > 0.05 {
+			t.Errorf("%s: %.2f dBFS, want %.2f", name, got, c.want)
+		}
+	}
+}
+
+func TestPushAllocatesNothing(t *testing.T) {
+	d, f := New(Config{Silence: time.Hour, MaxUtterance: time.Hour}), cut(white(t, 320))[0]
+	if n := testing.AllocsPerRun(1000, func() { d.Push(&f) }); n != 0 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}
+
+func BenchmarkPush(b *testing.B) {
+	d, f := New(Config{Silence: time.Hour, MaxUtterance: 1000 * time.Hour}), cut(white(b, 320))[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		d.Push(&f)
+	}
+}
