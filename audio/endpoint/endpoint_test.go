@@ -51,7 +51,6 @@ func TestSpeechInNoise(t *testing.T) {
 	for _, s := range sentences {
 		said = append(said, speak(t, s.voice, s.text))
 	}
-	crowd := babble(t, 20*second)
 	noises := []struct {
 		name     string
 		make     noise
@@ -61,16 +60,18 @@ func TestSpeechInNoise(t *testing.T) {
 		{"white", white, 10},
 		{"pink", pink, 5},
 		{"fan", fan, 5},
-		{"babble", func(_ testing.TB, n int) []float64 { return slices.Clone(crowd[:n]) }, 15},
+		{"babble", babble, 15},
 	}
 	t.Log("noise    SNR  found  not heard  cut  no end  latest begin  latest end")
 	for _, n := range noises {
+		bed := n.make(t, 20*second)
+		piece := func(_ testing.TB, n int) []float64 { return slices.Clone(bed[:n]) }
 		for _, snr := range []float64{30, 20, 15, 10, 5, 0} {
 			var found, deaf, early, noEnd int
 			var began, late float64
 			for _, speech := range said {
 				for _, lead := range []float64{0.5, 2} {
-					fs, from, to := scene(t, speech, lead, n.make, snr)
+					fs, from, to := scene(t, speech, lead, piece, snr)
 					switch r := listen(config, fs); {
 					case r.began < 0:
 						deaf++
