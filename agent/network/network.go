@@ -1,0 +1,148 @@
+// Package network tells which network interfaces the device is reachable on,
+// as a platform wants to show it to an administrator.
+//
+// What must not live here: whether a broker can be reached (agent/broker knows),
+// and any change to the network.
+package network
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+)
+
+// Interface is one entry of config.network in a LinTO status (protocols 1.3).
+type Interface struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"` // "wifi" or "eth"
+	IP      string `json:"ip_address"`
+	MAC     string `json:"mac_address"` // empty for what has none, such as a tunnel
+	Gateway string `json:"gateway_ip"`  // default gateway through this interface, of IP's family; may be empty
+}
+
+// List returns the interfaces that are up, connected and have an address that
+// others can use; the loopback is none of them. root is where sys and proc are
+// mounted: "/". It does not block on the network.
+func List(root string) ([]Interface, error) {
+	links, err := kernelLinks()
+	if err != nil {
+		return nil, fmt.Errorf("list the network interfaces: %w", err)
+	}
+	list, err := describe(os.DirFS(root), links)
+	if err != nil {
+		return nil, fmt.Errorf("list the network interfaces: %w", err)
+	}
+	return list, nil
+}
+
+// link is what the kernel tells of an interface over netlink.
+type link struct {
+	name  string
+	mac   string
+	flags net.Flags
+	addrs []netip.Addr
+}
+
+func kernelLinks() ([]link, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	links := make([]link, len(interfaces))
+	for i, in := range interfaces {
+		links[i] = link{name: in.Name, mac: in.HardwareAddr.String(), flags: in.Flags}
+		addrs, err := in.Addrs()
+		if err != nil {
+			return nil, fmt.Errorf("addresses of %s: %w", in.Name, err)
+		}
+		for _, a := range addrs {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+				links[i].addrs = append(links[i].addrs, prefix.Addr())
+			}
+		}
+	}
+	return links, nil
+}
+
+// describe adds to links what is read from sys and proc in root.
+func describe(root fs.FS, links []link) ([]Interface, error) {
+	routes4, err := readRoutes(root, "proc/net/route", parseRoutes4)
+	if err != nil {
+		return nil, err
+	}
+	routes6, err := readRoutes(root, "proc/net/ipv6_route", parseRoutes6)
+	if err != nil {
+		return nil, err
+	}
+	list := []Interface{}
+	for _, l := range links {
+		ip, ok := l.address()
+		if !ok {
+			continue
+		}
+		routes := routes4
+		if ip.Is6() {
+			routes = routes6
+		}
+		list = append(list, Interface{
+			Name:    l.name,
+			Type:    mediumOf(root, l.name),
+			IP:      ip.String(),
+			MAC:     l.mac,
+			Gateway: gateway(routes, l.name),
+		})
+	}
+	return list, nil
+}
+
+// address is the one that others reach the device at: IPv4 before IPv6, and a
+// self-assigned IPv4 address (RFC 3927) only for want of a better one.
+func (l link) address() (netip.Addr, bool) {
+	const up = net.FlagUp | net.FlagRunning
+	if l.flags&up != up || l.flags&net.FlagLoopback != 0 {
+		return netip.Addr{}, false
+	}
+	for _, fits := range []func(netip.Addr) bool{
+		func(a netip.Addr) bool { return a.Is4() && a.IsGlobalUnicast() },
+		func(a netip.Addr) bool { return a.Is6() && a.IsGlobalUnicast() },
+		func(a netip.Addr) bool { return a.Is4() && a.IsLinkLocalUnicast() },
+	} {
+		for _, a := range l.addrs {
+			if fits(a) {
+				return a, true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func mediumOf(root fs.FS, name string) string {
+	for _, mark := range []string{"wireless", "phy80211"} {
+		if _, err := fs.Stat(root, path.Join("sys/class/net", name, mark)); err == nil {
+			return "wifi"
+		}
+	}
+	return "eth"
+}
+
+// readRoutes reads a table that is missing where the kernel lacks that family.
+func readRoutes(root fs.FS, name string, parse func(io.Reader) ([]route, error)) ([]route, error) {
+	f, err := root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	routes, err := parse(f)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return routes, nil
+}
