@@ -1,0 +1,259 @@
+// Package brokertest runs a real Mosquitto for tests, and lets a test play the
+// platform with Mosquitto's own clients: an implementation of MQTT that shares
+// no code with lintod's.
+package brokertest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Limit is how long a test waits for what must happen; it measures nothing.
+const Limit = 30 * time.Second
+
+// Mosquitto is a broker on a free port of the loopback.
+type Mosquitto struct {
+	t    testing.TB
+	port int
+	conf string
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+	auth []string // flags of the platform's clients
+}
+
+// Start runs a broker until the end of the test. lines are added to its
+// configuration; without any, everybody may connect.
+func Start(t testing.TB, lines ...string) *Mosquitto {
+	t.Helper()
+	for _, program := range []string{"mosquitto", "mosquitto_sub", "mosquitto_pub"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("SKIPPED, nothing was tested: %s is not installed (apt install mosquitto mosquitto-clients)", program)
+		}
+	}
+	if len(lines) == 0 {
+		lines = []string{"allow_anonymous true"}
+	}
+	m := &Mosquitto{t: t, port: freePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	text := fmt.Sprintf("user root\nlistener %d 127.0.0.1\n%s\n", m.port, strings.Join(lines, "\n"))
+	if err := os.WriteFile(m.conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.Restart()
+	t.Cleanup(m.Kill)
+	return m
+}
+
+// As makes the platform's clients log in.
+func (m *Mosquitto) As(user, password string) { m.auth = []string{"-u", user, "-P", password} }
+
+// Restart starts the broker, on the same port, and waits until it listens.
+func (m *Mosquitto) Restart() {
+	m.t.Helper()
+	m.Kill()
+	m.cmd = exec.Command("mosquitto", "-c", m.conf)
+	m.cmd.Stderr = &m.log
+	if err := m.cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	Eventually(m.t, "mosquitto listens", func() bool {
+		conn, err := net.Dial("tcp", m.addr())
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// Kill ends the broker with SIGKILL.
+func (m *Mosquitto) Kill() {
+	if m.cmd != nil {
+		_ = m.cmd.Process.Kill()
+		_ = m.cmd.Wait()
+		m.cmd = nil
+	}
+}
+
+func (m *Mosquitto) addr() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
+
+// URL is the broker's address as the configuration wants it.
+func (m *Mosquitto) URL() string { return "mqtt://" + m.addr() }
+
+// Publish sends a message as the platform; flags are those of mosquitto_pub
+// ("-r", "-q", "1").
+func (m *Mosquitto) Publish(topic, payload string, flags ...string) {
+	m.t.Helper()
+	body := "-s" // from standard input
+	if payload == "" {
+		body = "-n"
+	}
+	args := append([]string{"-p", fmt.Sprint(m.port), "-t", topic, body}, append(m.auth, flags...)...)
+	cmd := exec.Command("mosquitto_pub", args...)
+	cmd.Stdin = strings.NewReader(payload)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		m.t.Fatalf("mosquitto_pub: %v: %s", err, out)
+	}
+}
+
+// Message is what a Watch saw.
+type Message struct {
+	Topic   string
+	Payload []byte
+	QoS     int
+	Retain  bool
+}
+
+// Watch collects the messages of a topic filter.
+type Watch struct {
+	t        testing.TB
+	mu       sync.Mutex
+	messages []Message
+	read     int
+}
+
+// Watch subscribes as the platform; it returns when the subscription stands.
+func (m *Mosquitto) Watch(filter string) *Watch {
+	m.t.Helper()
+	// A probe of our own shows that the subscription stands.
+	probe := fmt.Sprintf("brokertest/%d", time.Now().UnixNano())
+	args := append([]string{"-p", fmt.Sprint(m.port), "-q", "2", "-t", filter, "-t", probe, "-F", `{"t":"%t","q":%q,"r":%r,"p":"%x"}`}, m.auth...)
+	cmd := exec.Command("mosquitto_sub", args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		m.t.Fatal(err)
+	}
+	w := &Watch{t: m.t}
+	done := make(chan struct{})
+	m.t.Cleanup(func() { _ = cmd.Process.Kill(); <-done; _ = cmd.Wait() })
+	go func() { defer close(done); w.collect(out) }()
+	Eventually(m.t, "mosquitto_sub subscribes", func() bool {
+		m.Publish(probe, "{}")
+		return w.forget(probe)
+	})
+	return w
+}
+
+func (w *Watch) collect(out interface{ Read([]byte) (int, error) }) {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 64<<20)
+	for lines.Scan() {
+		var raw struct {
+			T, P string
+			Q, R int
+		}
+		if json.Unmarshal(lines.Bytes(), &raw) != nil {
+			continue
+		}
+		payload, err := hex.DecodeString(raw.P)
+		if err != nil {
+			continue
+		}
+		w.mu.Lock()
+		w.messages = append(w.messages, Message{raw.T, payload, raw.Q, raw.R == 1})
+		w.mu.Unlock()
+	}
+}
+
+// forget drops the probes, and tells whether there was one.
+func (w *Watch) forget(probe string) (seen bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	kept := w.messages[:0]
+	for _, m := range w.messages {
+		if strings.HasPrefix(m.Topic, "brokertest/") {
+			seen = seen || m.Topic == probe
+		} else {
+			kept = append(kept, m)
+		}
+	}
+	w.messages = kept
+	return seen
+}
+
+// Next waits for the next unread message for which ok is true; those before it
+// count as read.
+func (w *Watch) Next(what string, ok func(Message) bool) Message {
+	w.t.Helper()
+	var found Message
+	Eventually(w.t, what, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for w.read < len(w.messages) {
+			m := w.messages[w.read]
+			w.read++
+			if ok(m) {
+				found = m
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// Topic matches messages whose topic ends in suffix.
+func Topic(suffix string) func(Message) bool {
+	return func(m Message) bool { return strings.HasSuffix(m.Topic, suffix) }
+}
+
+// All returns every message so far.
+func (w *Watch) All() []Message {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Message(nil), w.messages...)
+}
+
+// JSON decodes a payload, or fails the test.
+func (m Message) JSON(t testing.TB) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal(m.Payload, &v); err != nil {
+		t.Fatalf("%s: %v: %.100s", m.Topic, err, m.Payload)
+	}
+	return v
+}
+
+// Audio decodes the member "audio" of a payload, or fails the test.
+func (m Message) Audio(t testing.TB) []byte {
+	t.Helper()
+	text, _ := m.JSON(t)["audio"].(string)
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(raw) == 0 {
+		t.Fatalf("%s holds no audio: %v", m.Topic, err)
+	}
+	return raw
+}
+
+// Eventually polls until ok, or fails the test.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Limit); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}

@@ -1,0 +1,59 @@
+// Package linto is the link to a LinTO platform: topics, payloads and
+// acknowledgements of its MQTT protocol, and nothing else. What a verb does is
+// in behaviors, when the microphone is open in agent/turn, how the connection
+// lives in agent/broker.
+//
+// "Protocol 1.x" and "decision Lx, Cx" in comments refer to the tables in
+// PROTOCOL.md beside this file.
+package linto
+
+import (
+	"strings"
+	"time"
+
+	"lintod/agent/broker"
+	"lintod/agent/config"
+)
+
+// Config is the [linto] table.
+type Config struct {
+	Enabled bool `toml:"enabled"`
+	broker.Config
+	// Scope is the application's level of the topic tree.
+	Scope string `toml:"scope"`
+	// StatusRetain makes the broker keep status and last will (decision C1).
+	StatusRetain bool `toml:"status_retain"`
+	// Speak is which spelling of an answer is spoken: "text" or "phonetic" (L15).
+	Speak string `toml:"speak"`
+	// AnswerTimeout is how long the platform may think.
+	AnswerTimeout config.Duration `toml:"answer_timeout"`
+}
+
+// Defaults are those of the protocol's recommendations.
+func Defaults() Config {
+	return Config{
+		Config:        broker.Defaults(),
+		Scope:         "blk",
+		Speak:         "text",
+		AnswerTimeout: config.Duration(15 * time.Second),
+	}
+}
+
+// Validate reports values that cannot be right. A link that is not enabled is
+// not checked.
+func (c Config) Validate() config.Problems {
+	if !c.Enabled {
+		return nil
+	}
+	ps := c.Config.Validate()
+	if !TopicLevel(c.Scope) {
+		ps.Add("scope", c.Scope, "one level of a topic: not empty, without / + #")
+	}
+	ps.OneOf("speak", c.Speak, "text", "phonetic")
+	ps.Within("answer_timeout", c.AnswerTimeout, time.Second, 5*time.Minute)
+	return ps
+}
+
+// TopicLevel tells whether s can be one level of a topic: servers split topics
+// at the slashes and count (protocol 1.1).
+func TopicLevel(s string) bool { return s != "" && !strings.ContainsAny(s, "/+#\x00") }

@@ -1,0 +1,272 @@
+package linto
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/agent/broker"
+	"lintod/agent/network"
+	"lintod/behaviors"
+)
+
+// Bounds on what the platform may send.
+const (
+	maxCommand   = 64 << 10 // bytes
+	maxAnswer    = 8 << 20  // bytes; answers may carry sound
+	commandQueue = 64       // oldest dropped: the last state wins
+	sendLimit    = 5 * time.Second
+)
+
+// Link is one connection to a LinTO platform. Its fields are set before Run.
+type Link struct {
+	Config   Config
+	Serial   string // one level of a topic
+	Version  string // reported as firmware
+	Registry *behaviors.Registry
+	// Sound tells the settings that the status reports.
+	Sound func() Sound
+	// Network tells the interfaces that the status reports.
+	Network func() ([]network.Interface, error)
+	// Connected is told when the platform can be reached and when not.
+	Connected func(bool)
+	Log       *slog.Logger
+
+	conn     *broker.Conn
+	commands chan command
+	dropped  atomic.Int64 // commands dropped because the queue was full
+	pending  pending
+
+	mu           sync.Mutex
+	conversation json.RawMessage // of the last ask, {} otherwise
+	published    []byte          // the last status, without its time
+}
+
+type command struct {
+	verb    string
+	payload []byte
+}
+
+// Name is what the configuration calls this link.
+func (l *Link) Name() string { return "linto" }
+
+// Stats are the link's counters.
+type Stats struct {
+	broker.Stats
+	CommandsDropped int64 `json:"commands_dropped"`
+}
+
+// Stats returns the counters; it may be called at any time after Start.
+func (l *Link) Stats() Stats { return Stats{l.conn.Stats(), l.dropped.Load()} }
+
+// Init makes the connection, still closed. It is called once, before Run and
+// any other method.
+func (l *Link) Init() {
+	l.commands = make(chan command, commandQueue)
+	l.conversation = emptyConversation
+	cfg := l.Config.Config
+	if cfg.ClientID == "" {
+		// Stable, so that a broker that still holds our dead connection sends its
+		// last will before it accepts the new one, not after.
+		cfg.ClientID = "lintod-" + l.Config.Scope + "-" + l.Serial
+	}
+	l.conn = &broker.Conn{
+		Config: cfg,
+		Will:   func() broker.Message { return l.statusMessage(offline) },
+		// The device's own status is read back: see healStatus.
+		Subscribe: []string{l.ingress("#"), l.egress("status")},
+		Online:    l.online,
+		Offline:   func(error) { l.Connected(false) },
+		Farewell:  func() broker.Message { return l.statusMessage(offline) },
+		Handle:    l.handle,
+		Log:       l.Log,
+	}
+}
+
+// Run keeps the connection until ctx ends, and then says goodbye.
+func (l *Link) Run(ctx context.Context) error {
+	var worker sync.WaitGroup
+	work, stop := context.WithCancel(ctx)
+	worker.Go(func() { l.work(work) })
+	defer worker.Wait()
+	defer stop()
+	return l.conn.Run(ctx)
+}
+
+func (l *Link) ingress(command string) string {
+	return l.Config.Scope + "/tolinto/" + l.Serial + "/" + command
+}
+
+func (l *Link) egress(command string) string {
+	return l.Config.Scope + "/fromlinto/" + l.Serial + "/" + command
+}
+
+// online runs after the subscriptions stand, so that what the platform sends
+// because of the status is not missed (protocol 1.3).
+func (l *Link) online(ctx context.Context) {
+	l.mu.Lock()
+	l.published = nil
+	l.mu.Unlock()
+	if err := l.PublishStatus(ctx); err != nil {
+		l.Log.Warn("status not published", "error", err)
+	}
+	l.Connected(true)
+}
+
+// PublishStatus tells the platform how the device is, if that has changed since
+// the last time: servers answer each status with tts_lang, and repeating an
+// unchanged one would go on for ever (protocol 1.3, "loop trap").
+func (l *Link) PublishStatus(ctx context.Context) error {
+	body := l.status().encode(online, time.Time{})
+	l.mu.Lock()
+	same := string(body) == string(l.published)
+	l.published = body
+	l.mu.Unlock()
+	if same {
+		return nil
+	}
+	err := l.conn.Publish(ctx, l.statusMessage(online))
+	if err != nil {
+		l.mu.Lock()
+		l.published = nil
+		l.mu.Unlock()
+	}
+	return err
+}
+
+func (l *Link) status() status {
+	interfaces, err := l.Network()
+	if err != nil {
+		l.Log.Warn("network interfaces not read", "error", err)
+	}
+	if interfaces == nil {
+		interfaces = []network.Interface{} // a list on the wire, never null
+	}
+	return status{
+		Serial: l.Serial,
+		Config: statusConfig{Network: interfaces, Firmware: l.Version, Sound: l.Sound()},
+	}
+}
+
+func (l *Link) statusMessage(connexion string) broker.Message {
+	return broker.Message{
+		Topic:   l.egress("status"),
+		Payload: l.status().encode(connexion, time.Now()),
+		QoS:     1,
+		Retain:  l.Config.StatusRetain,
+	}
+}
+
+// send publishes an acknowledgement or result. One that cannot be sent is
+// logged: the platform that asked is gone.
+func (l *Link) send(ctx context.Context, topic string, payload []byte) {
+	ctx, cancel := context.WithTimeout(ctx, sendLimit)
+	defer cancel()
+	if err := l.conn.Publish(ctx, broker.Message{Topic: l.egress(topic), Payload: payload}); err != nil {
+		l.Log.Warn("acknowledgement not sent", "topic", topic, "error", err)
+	}
+}
+
+// acks are the topics under which the platform expects to hear that a verb was
+// done (protocol 1.8).
+var acks = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack"}
+
+// ignored are messages of the tolinto tree that are not meant for devices (1.8).
+var ignored = map[string]bool{"statusack": true, "demo_mode": true}
+
+// handle is called by the connection for each message, one at a time; it must
+// not block.
+func (l *Link) handle(ctx context.Context, m broker.Message) {
+	if m.Topic == l.egress("status") {
+		l.healStatus(ctx, m)
+		return
+	}
+	topic, ok := strings.CutPrefix(m.Topic, l.ingress(""))
+	switch {
+	case !ok:
+		l.Log.Warn("message on a topic that was not subscribed", "topic", clip(m.Topic, 100))
+	case m.Retain:
+		// A retained command would run again at every connect (decision L16).
+		l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
+	case ignored[topic]:
+	case isAnswer(topic):
+		l.handleAnswer(topic, m.Payload)
+	case len(m.Payload) > maxCommand:
+		l.Log.Warn("message ignored: too long", "topic", clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
+	case topic == "ping":
+		l.do(ctx, command{topic, m.Payload}) // answered even while a slow verb runs
+	default:
+		l.queue(command{topic, m.Payload})
+	}
+}
+
+func (l *Link) queue(c command) {
+	for {
+		select {
+		case l.commands <- c:
+			return
+		default:
+		}
+		select {
+		case <-l.commands:
+			l.dropped.Add(1)
+		default:
+		}
+	}
+}
+
+func (l *Link) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-l.commands:
+			l.do(ctx, c)
+		}
+	}
+}
+
+func (l *Link) do(ctx context.Context, c command) {
+	_, err := l.Registry.Do(ctx, l.Name(), c.verb, c.payload)
+	if errors.Is(err, behaviors.ErrUnknown) {
+		err = fmt.Errorf("%w: %q", behaviors.ErrUnknown, clip(c.verb, 60))
+	}
+	if err != nil {
+		l.Log.Warn("message ignored", "error", err)
+		return
+	}
+	if ack, ok := acks[c.verb]; ok {
+		l.send(ctx, ack, []byte("{}"))
+	}
+}
+
+// healStatus cures a race of MQTT: after a fast reconnect the broker may send
+// the last will of the old connection when the new one has already said
+// "online". The device reads its own status, and corrects what is not true.
+func (l *Link) healStatus(ctx context.Context, m broker.Message) {
+	var s struct{ Connexion string }
+	if m.Retain || json.Unmarshal(m.Payload, &s) != nil || s.Connexion != offline {
+		return
+	}
+	l.Log.Warn("an old last will said offline; saying online again")
+	ctx, cancel := context.WithTimeout(ctx, sendLimit)
+	defer cancel()
+	if err := l.conn.Publish(ctx, l.statusMessage(online)); err != nil {
+		l.Log.Warn("status not published", "error", err)
+	}
+}
+
+// Line tells the counters to people.
+func (s Stats) Line() string {
+	if !s.Connected {
+		return "offline: " + s.Error
+	}
+	return fmt.Sprintf("connected to %s since %s, %d messages in, %d out, %d dropped",
+		s.Broker, s.Since.Format(time.DateTime), s.Received, s.Published, s.Dropped+uint64(s.CommandsDropped))
+}

@@ -1,0 +1,473 @@
+package linto
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lintod/agent/broker"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/config"
+	"lintod/agent/network"
+	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/endpoint"
+	"lintod/audio/wav"
+	"lintod/behaviors"
+)
+
+// device is a box without sound: it notes what it is asked to do.
+type device struct {
+	link *Link
+
+	mu    sync.Mutex
+	calls []string
+	sound Sound
+}
+
+func (d *device) note(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls = append(d.calls, fmt.Sprintf(format, args...))
+}
+
+func (d *device) did() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.calls)
+}
+
+func (d *device) settings() Sound {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sound
+}
+
+func (d *device) change(f func(*Sound)) error {
+	d.mu.Lock()
+	f(&d.sound)
+	d.mu.Unlock()
+	return d.link.PublishStatus(context.Background())
+}
+
+func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", m); return nil }
+func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
+func (d *device) KeepVolume(p int) error {
+	d.note("keep %d", p)
+	return d.change(func(s *Sound) { s.Volume = p })
+}
+func (d *device) SetLanguage(l string) error {
+	d.note("lang %s", l)
+	return d.change(func(s *Sound) { s.Language = l })
+}
+func (d *device) Say(text string) error { d.note("say %s", text); return nil }
+
+// stage is a link and its device at a real broker.
+type stage struct {
+	*device
+	t      *testing.T
+	broker *brokertest.Mosquitto
+	watch  *brokertest.Watch // what the device publishes
+	log    *bytes.Buffer
+	turns  *turn.Runner
+	stop   func()
+}
+
+func start(t *testing.T, options ...func(*Link)) *stage {
+	t.Helper()
+	return startAt(brokertest.Start(t), t, options...)
+}
+
+func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *stage {
+	t.Helper()
+	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &bytes.Buffer{}}
+	s.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
+	cfg := Defaults()
+	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, config.Duration(2*time.Second)
+	log := slog.New(slog.NewTextHandler(&lockedWriter{w: s.log}, nil))
+	reg := &behaviors.Registry{}
+	reg.Add(behaviors.Everyday(s.device)...)
+	s.link = &Link{
+		Config: cfg, Serial: "sn-1", Version: "9.9", Registry: reg, Sound: s.settings, Log: log,
+		Network: func() ([]network.Interface, error) {
+			return []network.Interface{{Name: "eth0", Type: "eth", IP: "10.0.0.5", MAC: "b8:27:eb:00:00:01", Gateway: "10.0.0.1"}}, nil
+		},
+		Connected: func(bool) {},
+	}
+	for _, o := range options {
+		o(s.link)
+	}
+	s.link.Init()
+	s.run()
+	return s
+}
+
+func (s *stage) run() {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.link.Run(ctx) }()
+	s.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Errorf("Run returned %v", err)
+		}
+	})
+	s.t.Cleanup(s.stop)
+	s.next("status", "online")
+}
+
+// next waits for a message of the device that contains text.
+func (s *stage) next(topic, text string) brokertest.Message {
+	s.t.Helper()
+	return s.watch.Next(topic+" with "+text, func(m brokertest.Message) bool {
+		return m.Topic == "blk/fromlinto/sn-1/"+topic && strings.Contains(string(m.Payload), text)
+	})
+}
+
+// tell publishes as the platform.
+func (s *stage) tell(command, payload string, flags ...string) {
+	s.t.Helper()
+	s.broker.Publish("blk/tolinto/sn-1/"+command, payload, flags...)
+}
+
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func TestStatus(t *testing.T) {
+	s := start(t)
+	first := s.watch.All()[0]
+	got := first.JSON(t)
+	on, _ := got["on"].(string)
+	if at, err := time.Parse(jsTime, on); err != nil || time.Since(at).Abs() > time.Hour {
+		t.Errorf("on is %q", on)
+	}
+	delete(got, "on")
+	raw, _ := json.Marshal(got)
+	want := `{"config":{"firmware":"9.9","network":[{"gateway_ip":"10.0.0.1","ip_address":"10.0.0.5","mac_address":"b8:27:eb:00:00:01","name":"eth0","type":"eth"}],` +
+		`"sound":{"tts_lang":"en-US","volume":80}},"connexion":"online","sn":"sn-1"}`
+	if string(raw) != want {
+		t.Errorf("status is\n%s, want\n%s", raw, want)
+	}
+	if first.Retain {
+		t.Error("status is retained; the default is the document's false")
+	}
+	s.stop()
+	last := s.next("status", "offline").JSON(t)
+	if last["config"] == nil || last["sn"] != "sn-1" {
+		t.Errorf("the farewell is no whole status: %v", last)
+	}
+}
+
+func TestRetainedStatus(t *testing.T) {
+	s := start(t, func(l *Link) { l.Config.StatusRetain = true })
+	late := s.broker.Watch("blk/fromlinto/sn-1/status")
+	late.Next("retained status", func(m brokertest.Message) bool { return m.Retain && m.JSON(t)["connexion"] == "online" })
+}
+
+func TestCommandsAndTheirAcks(t *testing.T) {
+	s := start(t)
+	s.tell("ping", "")
+	if m := s.next("pong", ""); string(m.Payload) != "{}" || m.Retain {
+		t.Errorf("pong is %+v", m)
+	}
+	s.tell("mute", "{}")
+	s.next("muteack", "{}")
+	s.tell("unmute", "{}")
+	s.next("unmuteack", "{}")
+	s.tell("volume", `{"value":"35"}`)
+	s.tell("say", `{"value":"bonjour","transaction_id":"7"}`)
+	s.tell("endvolume", `{"value":0}`)
+	s.next("status", `"volume":0`)
+	s.tell("tts_lang", `{"value":"fr-FR"}`)
+	s.next("status", `"tts_lang":"fr-FR"`)
+	want := []string{"muted true", "muted false", "volume 35", "say bonjour", "keep 0", "lang fr-FR"}
+	if got := s.did(); !slices.Equal(got, want) {
+		t.Errorf("the device did %q, want %q", got, want)
+	}
+}
+
+// TestUnchangedStatusIsNotRepeated guards against the loop with servers that
+// answer each status with tts_lang (protocol 1.3).
+func TestUnchangedStatusIsNotRepeated(t *testing.T) {
+	s := start(t)
+	before := len(s.watch.All())
+	s.tell("tts_lang", `{"value":"en-US"}`)
+	s.tell("endvolume", `{"value":80}`)
+	s.tell("ping", "{}") // overtakes nothing: it is the last to be sent
+	s.next("pong", "")
+	brokertest.Eventually(t, "both were handled", func() bool { return len(s.did()) == 2 })
+	s.tell("mute", "{}")
+	s.next("muteack", "") // the queue behind them is done, so a status would be here
+	for _, m := range s.watch.All()[before:] {
+		if strings.HasSuffix(m.Topic, "/status") {
+			t.Errorf("unchanged status was repeated: %s", m.Payload)
+		}
+	}
+}
+
+func TestHostileMessages(t *testing.T) {
+	s := start(t)
+	for _, m := range [][2]string{
+		{"mute", `{"unfinished`},
+		{"mute", `null`},
+		{"mute", `[]`},
+		{"volume", `{"value":"loud"}`},
+		{"volume", `{}`},
+		{"say", `{"value":["x"]}`},
+		{"say", strings.Repeat("x", maxCommand+1)},
+		{"say", "{\"value\":\"a\xff\"}"},
+		{"selfdestruct", `{}`},
+		{"nlp/file/unknown-id", `{"behavior":{"say":"not asked for"}}`},
+		{"nlp/file", `{"behavior":{"say":"not asked for"}}`},
+		{"statusack", `{}`},
+		{"demo_mode", `{"value":"start"}`},
+		{"shellexec/../mute", `{}`},
+	} {
+		s.tell(m[0], m[1])
+	}
+	s.tell("mute", "{}")
+	s.next("muteack", "")
+	if got, want := s.did(), []string{"say a\ufffd", "muted true"}; !slices.Equal(got, want) {
+		t.Errorf("the device did %q, want %q", got, want)
+	}
+}
+
+func TestRetainedCommandIsIgnored(t *testing.T) {
+	m := brokertest.Start(t)
+	m.Publish("blk/tolinto/sn-1/say", `{"value":"again and again"}`, "-r")
+	s := startAt(m, t)
+	s.tell("say", `{"value":"once"}`)
+	s.tell("mute", "{}")
+	s.next("muteack", "")
+	if got, want := s.did(), []string{"say once", "muted true"}; !slices.Equal(got, want) {
+		t.Errorf("the device did %q, want %q", got, want)
+	}
+}
+
+func TestReconnect(t *testing.T) {
+	s := start(t)
+	s.broker.Restart()
+	// The watcher lost the broker too, so a new one looks.
+	s.watch = s.broker.Watch("blk/fromlinto/#")
+	brokertest.Eventually(t, "the link comes back with its subscriptions", func() bool {
+		s.tell("ping", "{}")
+		return slices.ContainsFunc(s.watch.All(), brokertest.Topic("/pong"))
+	})
+}
+
+func TestOldWillIsHealed(t *testing.T) {
+	s := start(t)
+	// A will that fires late looks just like this.
+	s.broker.Publish("blk/fromlinto/sn-1/status", `{"connexion":"offline"}`)
+	s.next("status", `"offline"`)
+	s.next("status", `"online"`)
+}
+
+// Talking.
+
+// utterance gives a turn to the link: a second of voice, then silence.
+func (s *stage) talk(outcome chan<- string) {
+	mouth := &words{outcome: outcome}
+	s.turns = &turn.Runner{
+		Ear: voice{}, Mouth: mouth, Talkers: []turn.Talker{s.link}, Bus: &turn.Bus{}, Log: slog.New(slog.DiscardHandler),
+		Endpoint: endpoint.Config{Silence: 100 * time.Millisecond, MaxUtterance: 5 * time.Second, NoSpeech: time.Second},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.turns.Run(ctx) }()
+	s.t.Cleanup(func() { cancel(); <-done })
+}
+
+// voice is a microphone faster than real time whose samples count up, so that a
+// lost one would show.
+type voice struct{}
+
+type voiceStream struct{ n int }
+
+func (voice) Listen(bool) turn.Stream { return &voiceStream{} }
+func (s *voiceStream) Close() error   { return nil }
+func (s *voiceStream) Read(ctx context.Context, f *audio.Frame) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	*f = audio.Frame{At: time.Now()}
+	for i := range f.PCM {
+		f.PCM[i] = sample(s.n)
+		s.n++
+	}
+	return nil
+}
+
+const voiced = 25 * audio.FrameSamples // then it is silent
+
+func sample(n int) int16 {
+	if n < 5*audio.FrameSamples || n >= 5*audio.FrameSamples+voiced {
+		return 0
+	}
+	return int16(n*7919%20001 - 10000) // a crude noise, different at each place
+}
+
+// words is a mouth that hands what it should say to the test.
+type words struct{ outcome chan<- string }
+
+type text string
+
+func (text) Rate() int                                  { return 16000 }
+func (text) Read(context.Context, []int16) (int, error) { return 0, io.EOF }
+func (text) Close() error                               { return nil }
+
+func (w *words) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
+func (w *words) Play(_ context.Context, s audio.Sound, started func()) error {
+	started()
+	w.outcome <- string(s.(text))
+	return nil
+}
+func (w *words) Cue(c turn.Cue) { w.outcome <- "cue " + string(c) }
+
+func wait(t *testing.T, outcome <-chan string) string {
+	t.Helper()
+	select {
+	case s := <-outcome:
+		return s
+	case <-time.After(brokertest.Limit):
+		t.Fatal("nothing was spoken")
+		return ""
+	}
+}
+
+func (s *stage) tap() {
+	s.t.Helper()
+	if err := s.turns.Trigger(turn.Tap, ""); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// request waits for the next nlp/file and returns its id.
+func (s *stage) request() (string, brokertest.Message) {
+	s.t.Helper()
+	const prefix = "blk/fromlinto/sn-1/nlp/file/"
+	m := s.watch.Next("a request", func(m brokertest.Message) bool { return strings.HasPrefix(m.Topic, prefix) })
+	return strings.TrimPrefix(m.Topic, prefix), m
+}
+
+func TestRequestIsAWholeFile(t *testing.T) {
+	s := start(t)
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	s.tap()
+	id, m := s.request()
+	if len(id) < 16 || strings.ContainsAny(id, "/+#") {
+		t.Errorf("id %q", id)
+	}
+	if got := string(m.Payload[bytes.LastIndex(m.Payload, []byte(`"conversationData"`)):]); got != `"conversationData":{}}` {
+		t.Errorf("a new conversation begins with %s", got)
+	}
+	file := m.Audio(t)
+	if header := fmt.Sprintf("%q", file[:4]) + fmt.Sprintf("%q", file[8:16]); header != `"RIFF""WAVEfmt "` {
+		t.Errorf("header %s", header)
+	}
+	pcm, rate, err := wav.Read(bytes.NewReader(file))
+	if err != nil || rate != 16000 {
+		t.Fatalf("rate %d, %v", rate, err)
+	}
+	if len(pcm) < 5*audio.FrameSamples+voiced {
+		t.Fatalf("%d samples are fewer than were spoken", len(pcm))
+	}
+	for i, got := range pcm {
+		if got != sample(i) {
+			t.Fatalf("sample %d is %d, want %d", i, got, sample(i))
+		}
+	}
+	s.tell("nlp/file/"+id, `{"behavior":{"say":{"phonetic":"f","text":"ten o'clock"}},"transcript":"what time"}`)
+	if got := wait(t, outcome); got != "ten o'clock" {
+		t.Errorf("spoken: %q", got)
+	}
+}
+
+func TestAskKeepsTheConversation(t *testing.T) {
+	s := start(t)
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	s.tap()
+	const data = `{"intent":"memo",  "z":1.50, "a":[ ], "é":"\u00e9"}`
+	for i, form := range []string{"nlp/file/%s", "nlp/file"} { // with and without the id
+		id, m := s.request()
+		if i > 0 && !bytes.HasSuffix(m.Payload, []byte(`"conversationData":`+data+`}`)) {
+			t.Errorf("request %d does not return the data byte for byte: %s", i, m.Payload[bytes.LastIndexByte(m.Payload, ','):])
+		}
+		topic := strings.Replace(form, "%s", id, 1)
+		s.tell(topic, `{"behavior":{"ask":{"text":"when?"},"conversationData":`+data+`}}`)
+		if got := wait(t, outcome); got != "when?" {
+			t.Fatalf("spoken: %q", got)
+		}
+	}
+	id, _ := s.request()
+	s.tell("nlp/file/"+id, `{"behavior":{"say":"noted"}}`)
+	if got := wait(t, outcome); got != "noted" {
+		t.Fatalf("spoken: %q", got)
+	}
+	s.tap()
+	if _, m := s.request(); !bytes.HasSuffix(m.Payload, []byte(`"conversationData":{}}`)) {
+		t.Error("say did not end the conversation")
+	}
+}
+
+func TestAnswersThatFail(t *testing.T) {
+	tests := []struct{ name, answer, outcome string }{
+		{"documented error with words", `{"behavior":{"say":{"text":"sorry"},"error":{"message":"m","code":400}}}`, "sorry"},
+		{"top-level error", `{"error":{"message":"m"}}`, "cue error"},
+		{"newest error without text", `{"behavior":{"say":{"errMessage":"m","code":500}}}`, "cue error"},
+		{"no answer in time", ``, "cue error"},
+	}
+	s := start(t, func(l *Link) { l.Config.AnswerTimeout = config.Duration(2 * time.Second) })
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
+			s.tap()
+			id, _ := s.request()
+			if tt.answer != "" {
+				s.tell("nlp/file/other", `{"behavior":{"say":"for somebody else"}}`)
+				s.tell("nlp/file/"+id, `{"garbage`)
+				s.tell("nlp/file/"+id, tt.answer)
+				s.tell("nlp/file/"+id, tt.answer) // a duplicate
+			}
+			if got := wait(t, outcome); got != tt.outcome {
+				t.Errorf("the user hears %q, want %q", got, tt.outcome)
+			}
+		})
+	}
+}
+
+func TestOffline(t *testing.T) {
+	s := start(t)
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	s.broker.Kill()
+	s.tap()
+	if got := wait(t, outcome); got != "cue error" {
+		t.Errorf("the user hears %q", got)
+	}
+	if err := s.change(func(now *Sound) { now.Volume++ }); !errors.Is(err, broker.ErrOffline) {
+		t.Errorf("publishing the status offline returned %v", err)
+	}
+}

@@ -1,0 +1,47 @@
+package linto
+
+import (
+	"encoding/json"
+	"time"
+
+	"lintod/agent/network"
+)
+
+// Sound is the part of the device's settings that LinTO's consumers know.
+type Sound struct {
+	Volume   int    `json:"volume"` // percent, kept over restarts
+	Language string `json:"tts_lang"`
+}
+
+// status is what the platform learns of the device (protocol 1.3, decisions
+// C2–C4). The RPi original sent its whole configuration, passwords included;
+// this struct is the whole of what leaves the device, and has no room for more.
+type status struct {
+	Connexion string       `json:"connexion"` // the protocol's spelling
+	On        string       `json:"on"`
+	Serial    string       `json:"sn"`
+	Config    statusConfig `json:"config"`
+}
+
+type statusConfig struct {
+	Network  []network.Interface `json:"network"`
+	Firmware string              `json:"firmware"`
+	Sound    Sound               `json:"sound"`
+}
+
+const (
+	online  = "online"
+	offline = "offline"
+)
+
+// jsTime is JavaScript's Date.toJSON, the format of the originals.
+const jsTime = "2006-01-02T15:04:05.000Z"
+
+func (s status) encode(connexion string, on time.Time) []byte {
+	s.Connexion, s.On = connexion, on.UTC().Format(jsTime)
+	raw, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and numbers always marshal
+	}
+	return raw
+}

@@ -1,0 +1,115 @@
+package turn
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Notice is one line of the story that the device tells: to `lintod talk
+// -wait`, to the demo, to LEDs. Notices follow the turn; they never lead it.
+type Notice struct {
+	At    time.Time     `json:"at"`
+	Turn  int           `json:"turn"`          // counts from 1 since the start; 0 before the first
+	Since time.Duration `json:"since_trigger"` // in nanoseconds; 0 outside a turn
+	What  What          `json:"what"`
+	State State         `json:"state"`
+	Flags Flags         `json:"flags"`
+	Text  string        `json:"text,omitempty"`
+}
+
+// What says what a Notice is about.
+type What string
+
+const (
+	StateChanged  What = "state"      // State or Flags have changed
+	SpeechBegan   What = "speech"     // the detector hears a voice
+	SpeechEnded   What = "end"        // the user has finished
+	GotAnswer     What = "answer"     // Text: what the platform says
+	GotTranscript What = "transcript" // Text: what the platform understood
+	FirstSound    What = "sound"      // the first sample of an answer or announcement went to the loudspeaker
+	Problem       What = "problem"    // Text: what went wrong
+	Refused       What = "refused"    // Text: why a trigger was not served
+)
+
+// Sentence tells a notice to people.
+func (n Notice) Sentence() string {
+	switch n.What {
+	case StateChanged:
+		return n.State.String()
+	case SpeechBegan:
+		return "a voice is heard"
+	case SpeechEnded:
+		return "the user has finished"
+	case GotTranscript:
+		return "understood: “" + n.Text + "”"
+	case GotAnswer:
+		return "answer: “" + n.Text + "”"
+	case FirstSound:
+		return "first sound at the loudspeaker"
+	case Refused:
+		return "refused: " + n.Text
+	}
+	return string(n.What) + ": " + n.Text
+}
+
+// Bus hands notices to whoever listens. A listener that does not keep up loses
+// its oldest notices, and they are counted.
+type Bus struct {
+	mu   sync.Mutex
+	subs map[*Subscription]struct{}
+}
+
+// Subscription is one listener.
+type Subscription struct {
+	C       chan Notice
+	dropped atomic.Int64
+	bus     *Bus
+}
+
+// Subscribe starts listening, with room for n notices.
+func (b *Bus) Subscribe(n int) *Subscription {
+	s := &Subscription{C: make(chan Notice, n), bus: b}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.subs == nil {
+		b.subs = map[*Subscription]struct{}{}
+	}
+	b.subs[s] = struct{}{}
+	return s
+}
+
+// Dropped counts the notices that this listener was too slow for.
+func (s *Subscription) Dropped() int64 { return s.dropped.Load() }
+
+// Close ends the subscription. C is not closed.
+func (s *Subscription) Close() {
+	s.bus.mu.Lock()
+	defer s.bus.mu.Unlock()
+	delete(s.bus.subs, s)
+}
+
+// Publish never blocks.
+func (b *Bus) Publish(n Notice) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for s := range b.subs {
+		s.push(n)
+	}
+}
+
+// push runs under the bus's lock, so there is one sender.
+func (s *Subscription) push(n Notice) {
+	for {
+		select {
+		case s.C <- n:
+			return
+		default:
+		}
+		select {
+		case <-s.C:
+			s.dropped.Add(1)
+		default:
+		}
+	}
+}

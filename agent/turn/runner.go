@@ -1,0 +1,449 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/endpoint"
+)
+
+// Cue is a short sound that tells the user how things stand.
+type Cue string
+
+const (
+	MutedCue   Cue = "muted"
+	ErrorCue   Cue = "error"
+	NothingCue Cue = "nothing"
+)
+
+// Mouth is what a turn needs of the loudspeaker.
+type Mouth interface {
+	// Speak turns text into sound. It returns as soon as the engine has started.
+	Speak(ctx context.Context, text string) (audio.Sound, error)
+	// Play blocks until the last sample has been played; when ctx ends it falls
+	// silent within one frame. started is called when the first sample went to
+	// the loudspeaker.
+	Play(ctx context.Context, s audio.Sound, started func()) error
+	// Cue plays a short sound, without blocking.
+	Cue(Cue)
+}
+
+// Ear is what a turn needs of the microphone.
+type Ear interface {
+	// Listen opens a stream, beginning with the pre-roll where that is wanted: not
+	// when the device itself has just spoken.
+	Listen(preroll bool) Stream
+}
+
+// Limits after which a state is ended by force, whatever went wrong. Each is
+// far above the limits that the parts have themselves.
+const (
+	thinkingLimit = 90 * time.Second
+	speakingLimit = 15 * time.Minute
+	listenSlack   = 5 * time.Second
+)
+
+// The bounds of the Runner's queues.
+const (
+	eventQueue = 64
+	saidQueue  = 16
+)
+
+// ErrBusy is returned when too many announcements wait to be spoken.
+var ErrBusy = fmt.Errorf("%d announcements already wait to be spoken", saidQueue)
+
+var errStopped = errors.New("lintod is stopping")
+
+// errDropped is the cause of a turn's context when the machine drops the turn.
+var errDropped = errors.New("the turn was dropped")
+
+// Runner feeds the machine and carries out its effects. Its fields are set
+// before Run; one goroutine (Run's) owns all that follows them.
+type Runner struct {
+	Ear      Ear
+	Mouth    Mouth
+	Talkers  []Talker        // the first is used when a trigger names none
+	Endpoint endpoint.Config // for turns that end by silence
+	Bus      *Bus
+	Log      *slog.Logger
+
+	once   sync.Once
+	events chan happening
+	lost   atomic.Int64 // triggers dropped because the queue was full
+	said   chan announcement
+
+	now      atomic.Pointer[Snapshot]
+	level    atomic.Int64 // millibel, of the last frame heard
+	records  records
+	turn     *exchange // nil when nothing runs
+	turns    int
+	limit    *time.Timer
+	children sync.WaitGroup
+}
+
+type happening struct {
+	event Event
+	turn  *exchange // the exchange that reports, nil from outside
+	open  opening
+}
+
+type opening struct {
+	trigger Trigger
+	talker  Talker
+}
+
+type announcement struct {
+	text string
+	done func(error)
+}
+
+// exchange is the turn (or announcement) in progress.
+type exchange struct {
+	number    int
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	utterance *Utterance
+	answer    Answer
+	talker    Talker
+	record    record
+}
+
+func (r *Runner) init() {
+	r.once.Do(func() {
+		r.events = make(chan happening, eventQueue)
+		r.said = make(chan announcement, saidQueue)
+		r.now.Store(&Snapshot{})
+	})
+}
+
+// Snapshot is the state of the machine now.
+func (r *Runner) Snapshot() Snapshot {
+	r.init()
+	return *r.now.Load()
+}
+
+// Records are the last turns, oldest first.
+func (r *Runner) Records() []Record { return r.records.list() }
+
+// Level is the loudness of the last frame heard while listening, in dBFS.
+func (r *Runner) Level() float64 { return float64(r.level.Load()) / 100 }
+
+// Post tells the Runner of a flag event, Release, or Stop. It never blocks.
+func (r *Runner) Post(e Event) { r.post(happening{event: e}) }
+
+// Trigger posts Tap or Press for the named link; an empty name is the first.
+func (r *Runner) Trigger(e Event, link string) error {
+	t, err := r.talker(link)
+	if err != nil {
+		return err
+	}
+	by := ByTap
+	if e == Press {
+		by = ByHold
+	}
+	r.post(happening{event: e, open: opening{by, t}})
+	return nil
+}
+
+func (r *Runner) talker(name string) (Talker, error) {
+	for _, t := range r.Talkers {
+		if name == "" || t.Name() == name {
+			return t, nil
+		}
+	}
+	if name == "" {
+		return nil, errors.New("no link can talk: enable one in the configuration, for example [linto]")
+	}
+	return nil, fmt.Errorf("no link is called %q", name)
+}
+
+func (r *Runner) post(h happening) {
+	r.init()
+	select {
+	case r.events <- h:
+	default:
+		r.lost.Add(1)
+	}
+}
+
+// Announce queues text to be spoken as soon as no turn runs. done, which may be
+// nil, is called once, with the error if it could not be spoken. It fails with
+// ErrBusy when the queue is full.
+func (r *Runner) Announce(text string, done func(error)) error {
+	r.init()
+	if done == nil {
+		done = func(error) {}
+	}
+	select {
+	case r.said <- announcement{text, done}:
+		r.Post(Announce)
+		return nil
+	default:
+		return ErrBusy
+	}
+}
+
+// Run owns the machine until ctx ends; then it drops the turn, silences the
+// loudspeaker and waits for everything it started.
+func (r *Runner) Run(ctx context.Context) error {
+	r.init()
+	r.limit = time.NewTimer(time.Hour)
+	defer r.limit.Stop()
+	defer r.children.Wait()
+	defer r.shutDown()
+	r.settled()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case h := <-r.events:
+			r.handle(ctx, h)
+		case <-r.limit.C:
+			r.problem(fmt.Errorf("%v lasted too long", r.Snapshot().State))
+			r.handle(ctx, happening{event: TimedOut, turn: r.turn})
+		}
+	}
+}
+
+func (r *Runner) handle(ctx context.Context, h happening) {
+	if h.turn != nil && h.turn != r.turn {
+		return // a turn that was dropped reports late
+	}
+	if h.event == Announce && len(r.said) == 0 {
+		return // said already
+	}
+	before := r.Snapshot()
+	after, effects := Next(before, h.event)
+	r.now.Store(&after)
+	for _, e := range effects {
+		r.carryOut(ctx, e, h)
+	}
+	if after != before {
+		r.publish(StateChanged, "")
+		r.Log.Debug(describe(before.State, h.event, after.State))
+	}
+	if after.State != before.State {
+		r.settled()
+	}
+}
+
+// settled is called when a state was entered: it sets the state's limit, and
+// takes up what waited for the device to be idle.
+func (r *Runner) settled() {
+	limit := time.Duration(1<<63 - 1)
+	switch r.Snapshot().State {
+	case Idle:
+		if len(r.said) > 0 {
+			r.Post(Announce)
+		}
+	case Listening:
+		limit = r.Endpoint.MaxUtterance + r.Endpoint.NoSpeech + listenSlack
+	case Thinking:
+		limit = thinkingLimit
+	case Speaking:
+		limit = speakingLimit
+	}
+	r.limit.Reset(limit)
+}
+
+func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
+	switch e {
+	case Listen, ListenHeld:
+		r.listen(ctx, e == ListenHeld, h)
+	case EndSpeech:
+		r.turn.utterance.finish(time.Now())
+		r.publish(SpeechEnded, "")
+	case Drop:
+		r.drop(h.event.String())
+	case Speak:
+		r.speak()
+	case Say:
+		r.say(ctx)
+	case CueMuted:
+		r.publish(Refused, "the microphone is muted")
+		r.Mouth.Cue(MutedCue)
+	case CueError:
+		if h.event == Tap || h.event == Press {
+			r.publish(Refused, r.Snapshot().Flags.refusal())
+		}
+		r.Mouth.Cue(ErrorCue)
+	case CueNothing:
+		r.Mouth.Cue(NothingCue)
+	}
+}
+
+func (f Flags) refusal() string {
+	if f.Deaf {
+		return "the microphone gives no sound"
+	}
+	return "the platform cannot be reached"
+}
+
+func (r *Runner) begin(ctx context.Context, trigger Trigger) *exchange {
+	r.turns++
+	x := &exchange{number: r.turns}
+	x.record.Record = Record{Turn: r.turns, Trigger: trigger, Triggered: time.Now()}
+	x.ctx, x.cancel = context.WithCancelCause(ctx)
+	r.turn = x
+	return x
+}
+
+// drop ends what runs; end says why, for the record.
+func (r *Runner) drop(end string) {
+	if r.turn == nil {
+		return
+	}
+	r.turn.cancel(errDropped)
+	r.records.add(r.turn.record.close(end))
+	r.turn = nil
+}
+
+// listen opens a turn: the link talks in a goroutine of its own, whose result
+// comes back as an event.
+func (r *Runner) listen(ctx context.Context, held bool, h happening) {
+	open := h.open
+	follow := h.event == SpokenAsk
+	if follow {
+		open = opening{ByFollowUp, h.turn.talker}
+	}
+	x := r.begin(ctx, open.trigger)
+	x.talker = open.talker
+	x.record.Link = open.talker.Name()
+	cfg := r.Endpoint
+	if held { // only letting go ends it, or the limit
+		cfg.Silence, cfg.NoSpeech = cfg.MaxUtterance, 0
+	}
+	stream := r.Ear.Listen(!follow)
+	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(cfg), r.hears(x))
+	r.children.Go(func() {
+		defer stream.Close()
+		answer, err := open.talker.Talk(x.ctx, x.utterance)
+		r.answered(x, answer, err)
+	})
+}
+
+// hears reports what the detector makes of each frame; it runs in the link's
+// goroutine and allocates nothing.
+func (r *Runner) hears(x *exchange) func(endpoint.Verdict, *audio.Frame) {
+	return func(v endpoint.Verdict, f *audio.Frame) {
+		r.level.Store(int64(100 * endpoint.Level(f)))
+		switch v {
+		case endpoint.SpeechBegan:
+			r.publishFor(x, SpeechBegan, "")
+		case endpoint.EndSilence, endpoint.EndLimit:
+			r.report(x, Finished)
+		case endpoint.EndNoSpeech:
+			r.report(x, Nothing)
+		}
+	}
+}
+
+// report posts an event of a running exchange. Unlike a trigger it must not be
+// lost, so it waits for room until the exchange is over.
+func (r *Runner) report(x *exchange, e Event) {
+	select {
+	case r.events <- happening{event: e, turn: x}:
+	case <-x.ctx.Done():
+	}
+}
+
+func (r *Runner) answered(x *exchange, a Answer, err error) {
+	switch {
+	case err != nil && x.ctx.Err() != nil:
+		return // dropped
+	case err != nil:
+		r.problemFor(x, fmt.Errorf("%s: %w", x.talker.Name(), err))
+		r.report(x, Failed)
+		return
+	}
+	if a.Transcript != "" {
+		r.publishFor(x, GotTranscript, a.Transcript)
+	}
+	if a.Text == "" && a.Sound == nil {
+		r.report(x, Silent)
+		return
+	}
+	r.publishFor(x, GotAnswer, a.Text)
+	x.answer = a // read by Run after it has received the event
+	r.report(x, Answered)
+}
+
+func (r *Runner) speak() {
+	x := r.turn
+	r.children.Go(func() {
+		if err := r.utter(x, x.answer); err != nil {
+			r.problemFor(x, err)
+			r.report(x, Failed)
+			return
+		}
+		if x.answer.Ask {
+			r.report(x, SpokenAsk)
+			return
+		}
+		r.report(x, Spoken)
+	})
+}
+
+func (r *Runner) say(ctx context.Context) {
+	x := r.begin(ctx, "")
+	a := <-r.said // there is one: see handle, the only caller
+	r.children.Go(func() {
+		err := r.utter(x, Answer{Text: a.text})
+		a.done(err)
+		if err != nil {
+			r.problemFor(x, err)
+			r.report(x, Failed)
+			return
+		}
+		r.report(x, Spoken)
+	})
+}
+
+// utter plays an answer to its last sample.
+func (r *Runner) utter(x *exchange, a Answer) error {
+	sound := a.Sound
+	if sound == nil {
+		var err error
+		if sound, err = r.Mouth.Speak(x.ctx, a.Text); err != nil {
+			return err
+		}
+	}
+	defer sound.Close()
+	return r.Mouth.Play(x.ctx, sound, func() { r.publishFor(x, FirstSound, "") })
+}
+
+func (r *Runner) shutDown() {
+	r.drop("shutdown")
+	r.now.Store(&Snapshot{Flags: r.Snapshot().Flags})
+	for len(r.said) > 0 {
+		(<-r.said).done(errStopped)
+	}
+}
+
+func (r *Runner) publish(w What, text string) { r.publishFor(r.turn, w, text) }
+
+func (r *Runner) publishFor(x *exchange, w What, text string) {
+	now := r.Snapshot()
+	n := Notice{At: time.Now(), What: w, State: now.State, Flags: now.Flags, Text: text}
+	if x != nil {
+		n.Turn, n.Since = x.number, time.Since(x.record.Triggered)
+		x.record.mark(w, n.At)
+	}
+	r.Bus.Publish(n)
+}
+
+func (r *Runner) problem(err error) { r.problemFor(r.turn, err) }
+
+func (r *Runner) problemFor(x *exchange, err error) {
+	if x != nil && x.ctx.Err() != nil {
+		return // an exchange that was dropped on purpose has no problems
+	}
+	r.Log.Warn("turn failed", "error", err)
+	r.publishFor(x, Problem, err.Error())
+}

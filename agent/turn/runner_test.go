@@ -1,0 +1,451 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/endpoint"
+)
+
+// room is a microphone paced like a card: 20 ms frames whose samples all hold
+// loud while somebody speaks. It also notes what the turn asked of it.
+type room struct {
+	loud    atomic.Int32
+	preroll []bool
+}
+
+func (r *room) Listen(preroll bool) Stream {
+	r.preroll = append(r.preroll, preroll)
+	return &roomStream{room: r}
+}
+
+type roomStream struct{ room *room }
+
+func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
+	at := time.Now()
+	select {
+	case <-time.After(audio.FrameTime):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	*f = audio.Frame{At: at}
+	for i := range f.PCM { // a square wave is loud at every frequency
+		f.PCM[i] = int16(s.room.loud.Load()) * int16(1-2*(i/8%2))
+	}
+	return nil
+}
+func (s *roomStream) Close() error { return nil }
+
+// speaker is a mouth whose every text takes one second.
+type speaker struct {
+	said   []string // finished
+	cut    []string // interrupted
+	cues   []Cue
+	broken error
+}
+
+type speech struct {
+	audio.Sound
+	text string
+}
+
+func (speech) Close() error { return nil }
+
+func (m *speaker) Speak(_ context.Context, text string) (audio.Sound, error) {
+	return speech{text: text}, m.broken
+}
+
+func (m *speaker) Play(ctx context.Context, s audio.Sound, started func()) error {
+	started()
+	select {
+	case <-time.After(time.Second):
+		m.said = append(m.said, s.(speech).text)
+		return nil
+	case <-ctx.Done():
+		m.cut = append(m.cut, s.(speech).text)
+		return context.Cause(ctx)
+	}
+}
+func (m *speaker) Cue(c Cue) { m.cues = append(m.cues, c) }
+
+// platform is a talker that collects the utterance and takes a second to answer.
+type platform struct {
+	answers []Answer // given in turn
+	err     error
+	heard   []time.Duration // length of each utterance
+	dropped []error
+	by      []Trigger
+}
+
+func (p *platform) Name() string { return "platform" }
+
+func (p *platform) Talk(ctx context.Context, u *Utterance) (Answer, error) {
+	p.by = append(p.by, u.Trigger)
+	var f audio.Frame
+	var length time.Duration
+	for {
+		err := u.Read(&f)
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			p.dropped = append(p.dropped, err)
+			return Answer{}, err
+		}
+		length += audio.FrameTime
+	}
+	p.heard = append(p.heard, length)
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+		return Answer{}, context.Cause(ctx)
+	}
+	if p.err != nil || len(p.answers) == 0 {
+		return Answer{}, p.err
+	}
+	a := p.answers[0]
+	p.answers = p.answers[1:]
+	return a, nil
+}
+
+// stage is a runner with its fakes, in a synctest bubble.
+type stage struct {
+	*Runner
+	*testing.T
+	room     *room
+	mouth    *speaker
+	platform *platform
+	notices  *Subscription
+	cancel   context.CancelFunc
+	done     chan error
+}
+
+func play(t *testing.T, answers []Answer, story func(*stage)) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{T: t, room: &room{}, mouth: &speaker{}, platform: &platform{answers: answers}, done: make(chan error, 1)}
+		s.Runner = &Runner{
+			Ear: s.room, Mouth: s.mouth, Talkers: []Talker{s.platform}, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
+			Endpoint: endpoint.Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second},
+		}
+		s.notices = s.Bus.Subscribe(100)
+		ctx, cancel := context.WithCancel(t.Context())
+		s.cancel = cancel
+		go func() { s.done <- s.Runner.Run(ctx) }()
+		story(s)
+		s.end()
+	})
+}
+
+// end stops the runner; the bubble fails if any goroutine stays behind.
+func (s *stage) end() {
+	s.cancel()
+	if err := <-s.done; !errors.Is(err, context.Canceled) {
+		s.Errorf("Run returned %v", err)
+	}
+}
+
+func (s *stage) wait(d time.Duration) {
+	time.Sleep(d) // the bubble's clock: exact, and takes no time
+	synctest.Wait()
+}
+
+func (s *stage) tap() {
+	s.Helper()
+	if err := s.Trigger(Tap, ""); err != nil {
+		s.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// speak is d of voice after a moment of silence.
+func (s *stage) speak(d time.Duration) {
+	s.wait(400 * time.Millisecond)
+	s.room.loud.Store(8000)
+	s.wait(d)
+	s.room.loud.Store(0)
+}
+
+// until waits for the next notice of a kind.
+func (s *stage) until(w What) {
+	for n := range s.notices.C {
+		if n.What == w {
+			return
+		}
+	}
+}
+
+func (s *stage) expect(want State) {
+	s.Helper()
+	synctest.Wait()
+	if got := s.Snapshot().State; got != want {
+		s.Fatalf("state is %v, want %v", got, want)
+	}
+}
+
+func TestTapAndSpeak(t *testing.T) {
+	play(t, []Answer{{Text: "ten o'clock", Transcript: "what time is it"}}, func(s *stage) {
+		s.tap()
+		s.expect(Listening)
+		s.speak(2 * time.Second)
+		s.expect(Listening)
+		s.wait(900 * time.Millisecond) // endpoint silence is 800 ms
+		s.expect(Thinking)
+		s.wait(time.Second)
+		s.expect(Speaking)
+		s.wait(time.Second)
+		s.expect(Idle)
+
+		if !slices.Equal(s.mouth.said, []string{"ten o'clock"}) {
+			t.Errorf("said %q", s.mouth.said)
+		}
+		if !slices.Equal(s.room.preroll, []bool{true}) {
+			t.Errorf("pre-roll asked: %v", s.room.preroll)
+		}
+		var story []What
+		for len(s.notices.C) > 0 {
+			n := <-s.notices.C
+			story = append(story, n.What)
+		}
+		want := []What{StateChanged, SpeechBegan, SpeechEnded, StateChanged, GotTranscript, GotAnswer, StateChanged, FirstSound, StateChanged}
+		if !slices.Equal(story, want) {
+			t.Errorf("the bus told %v, want %v", story, want)
+		}
+		r := s.Records()[0]
+		for name, at := range map[string]time.Time{"heard": r.Heard, "finished": r.Finished, "answered": r.Answered, "sounded": r.Sounded, "closed": r.Closed} {
+			if at.IsZero() {
+				t.Errorf("the record lacks %s", name)
+			}
+		}
+		if r.End != "spoken" || r.Link != "platform" || r.Trigger != ByTap {
+			t.Errorf("record %+v", r)
+		}
+	})
+}
+
+func TestHeldButtonEndsOnReleaseOnly(t *testing.T) {
+	play(t, []Answer{{Text: "ok"}}, func(s *stage) {
+		if err := s.Trigger(Press, "platform"); err != nil {
+			t.Fatal(err)
+		}
+		s.speak(time.Second)
+		s.wait(3 * time.Second) // a pause for thought is no end while the button is down
+		s.expect(Listening)
+		s.Post(Release)
+		s.expect(Thinking)
+		if want := 4400 * time.Millisecond; s.platform.heard[0] != want {
+			t.Errorf("the utterance has %v, want %v: all that was captured before the release", s.platform.heard[0], want)
+		}
+		if s.platform.by[0] != ByHold {
+			t.Errorf("triggered by %q", s.platform.by[0])
+		}
+	})
+}
+
+func TestAskListensAgain(t *testing.T) {
+	play(t, []Answer{{Text: "when?", Ask: true}, {Text: "noted"}}, func(s *stage) {
+		s.tap()
+		s.speak(time.Second)
+		s.until(FirstSound)
+		s.expect(Speaking)
+		s.wait(990 * time.Millisecond)
+		s.expect(Speaking)
+		s.wait(20 * time.Millisecond) // the last sample was played
+		s.expect(Listening)
+		s.speak(time.Second)
+		s.wait(900*time.Millisecond + 2*time.Second)
+		s.expect(Idle)
+		if !slices.Equal(s.room.preroll, []bool{true, false}) {
+			t.Errorf("pre-roll asked: %v; after an ask it would hold the device's own voice", s.room.preroll)
+		}
+		if !slices.Equal(s.platform.by, []Trigger{ByTap, ByFollowUp}) {
+			t.Errorf("triggers %v", s.platform.by)
+		}
+	})
+}
+
+func TestNobodySpeaks(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.wait(6100 * time.Millisecond)
+		s.expect(Idle)
+		if len(s.platform.heard) != 0 || !errors.Is(s.platform.dropped[0], errDropped) {
+			t.Errorf("the platform got %v, %v", s.platform.heard, s.platform.dropped)
+		}
+		if !slices.Equal(s.mouth.cues, []Cue{NothingCue}) {
+			t.Errorf("cues %v", s.mouth.cues)
+		}
+	})
+}
+
+func TestBargeIn(t *testing.T) {
+	play(t, []Answer{{Text: "a long story"}, {Text: "ok"}}, func(s *stage) {
+		s.tap()
+		s.speak(time.Second)
+		s.wait(900*time.Millisecond + time.Second + 500*time.Millisecond)
+		s.expect(Speaking)
+		s.tap()
+		s.expect(Listening)
+		if !slices.Equal(s.mouth.cut, []string{"a long story"}) {
+			t.Errorf("interrupted %q", s.mouth.cut)
+		}
+		if r := s.Records()[0]; r.End != "tap" {
+			t.Errorf("the first turn ended by %q", r.End)
+		}
+	})
+}
+
+func TestAnnouncementsWaitTheirTurn(t *testing.T) {
+	play(t, []Answer{{Text: "answer"}}, func(s *stage) {
+		s.tap()
+		var results []error
+		for _, text := range []string{"first", "second"} {
+			if err := s.Announce(text, func(err error) { results = append(results, err) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.expect(Listening)
+		s.speak(time.Second)
+		s.wait(10 * time.Second)
+		s.expect(Idle)
+		if want := []string{"answer", "first", "second"}; !slices.Equal(s.mouth.said, want) {
+			t.Errorf("said %q, want %q", s.mouth.said, want)
+		}
+		if !slices.Equal(results, []error{nil, nil}) {
+			t.Errorf("results %v", results)
+		}
+	})
+}
+
+func TestAnnouncementQueueIsBounded(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		for range saidQueue {
+			if err := s.Announce("again", nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Announce("once too often", nil); !errors.Is(err, ErrBusy) {
+			t.Errorf("error %v, want ErrBusy", err)
+		}
+	})
+}
+
+func TestFailures(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.platform.err = errors.New("no route to platform")
+		s.tap()
+		s.speak(time.Second)
+		s.wait(2 * time.Second)
+		s.expect(Idle)
+		s.mouth.broken = errors.New("espeak-ng is not installed")
+		var result error
+		_ = s.Announce("hello", func(err error) { result = err })
+		s.expect(Idle)
+		if !errors.Is(result, s.mouth.broken) {
+			t.Errorf("the announcement's result is %v", result)
+		}
+		if !slices.Equal(s.mouth.cues, []Cue{ErrorCue, ErrorCue}) {
+			t.Errorf("cues %v", s.mouth.cues)
+		}
+		var problems []string
+		for len(s.notices.C) > 0 {
+			if n := <-s.notices.C; n.What == Problem {
+				problems = append(problems, n.Text)
+			}
+		}
+		if len(problems) != 2 || !strings.Contains(problems[0], "no route") || !strings.Contains(problems[1], "espeak-ng") {
+			t.Errorf("problems told: %q", problems)
+		}
+	})
+}
+
+func TestMuteClosesATurn(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.Post(Muted)
+		s.expect(Idle)
+		if len(s.platform.dropped) != 1 {
+			t.Errorf("the platform was not told: %v", s.platform.dropped)
+		}
+		s.tap()
+		s.expect(Idle)
+		if !slices.Equal(s.mouth.cues, []Cue{MutedCue}) {
+			t.Errorf("cues %v", s.mouth.cues)
+		}
+	})
+}
+
+func TestALinkThatNeverAnswers(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.Talkers = []Talker{stuck{}}
+		s.tap()
+		s.Post(Finished)
+		s.expect(Thinking)
+		s.wait(thinkingLimit + time.Millisecond)
+		s.expect(Idle)
+	})
+}
+
+// stuck is a link with a bug: it looks at nothing but its context.
+type stuck struct{}
+
+func (stuck) Name() string { return "stuck" }
+func (stuck) Talk(ctx context.Context, _ *Utterance) (Answer, error) {
+	<-ctx.Done()
+	return Answer{}, context.Cause(ctx)
+}
+
+func TestStopInEveryState(t *testing.T) {
+	for _, state := range []State{Idle, Listening, Thinking, Speaking} {
+		t.Run(state.String(), func(t *testing.T) {
+			play(t, []Answer{{Text: "a"}}, func(s *stage) {
+				if state > Idle {
+					s.tap()
+					s.speak(time.Second)
+				}
+				if state > Listening {
+					s.wait(900 * time.Millisecond)
+				}
+				if state > Thinking {
+					s.wait(time.Second)
+				}
+				s.expect(state)
+				_ = s.Announce("never said", nil)
+			})
+		})
+	}
+}
+
+func TestUnknownLink(t *testing.T) {
+	r := Runner{Talkers: []Talker{stuck{}}}
+	if err := r.Trigger(Tap, "nobody"); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
+		t.Errorf("error %v, want one that names the link", err)
+	}
+	if err := (&Runner{}).Trigger(Tap, ""); err == nil {
+		t.Error("a device without links opened a turn")
+	}
+}
+
+func TestSlowListenerLosesTheOldest(t *testing.T) {
+	var b Bus
+	s := b.Subscribe(2)
+	for i := range 5 {
+		b.Publish(Notice{Turn: i})
+	}
+	if a, z := <-s.C, <-s.C; a.Turn != 3 || z.Turn != 4 || s.Dropped() != 3 {
+		t.Errorf("got notices %d and %d, %d dropped", a.Turn, z.Turn, s.Dropped())
+	}
+	s.Close()
+	b.Publish(Notice{})
+	if len(s.C) != 0 {
+		t.Error("a closed subscription still gets notices")
+	}
+}
