@@ -91,7 +91,17 @@ func NewReader(r io.Reader) (*Reader, error) {
 	if f.size > 0 {
 		r = io.LimitReader(r, f.size)
 	}
-	return &Reader{src: r, f: f, buf: make([]byte, 2048*f.block())}, nil
+	return newReader(r, f), nil
+}
+
+// NewRawReader reads 16-bit little-endian mono sound that has no header, at
+// rate samples a second.
+func NewRawReader(r io.Reader, rate int) *Reader {
+	return newReader(r, format{coding: formatPCM, channels: 1, rate: rate, width: 2})
+}
+
+func newReader(r io.Reader, f format) *Reader {
+	return &Reader{src: r, f: f, buf: make([]byte, 2048*f.block())}
 }
 
 // Rate is the rate of the sound in samples a second.

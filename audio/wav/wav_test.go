@@ -83,6 +83,18 @@ func TestReadGivesBackWhatEncodeWrote(t *testing.T) {
 	}
 }
 
+func TestRawReaderTakesEverythingForSound(t *testing.T) {
+	r := NewRawReader(bytes.NewReader([]byte{1, 0, 0xff, 0xff, 9}), 8000)
+	pcm := make([]int16, 10)
+	n, err := r.Read(pcm)
+	if n != 2 || err != nil || pcm[0] != 1 || pcm[1] != -1 || r.Rate() != 8000 {
+		t.Errorf("%v %v", pcm[:n], err)
+	}
+	if n, err := r.Read(pcm); n != 0 || err != io.EOF {
+		t.Errorf("then %d, %v", n, err)
+	}
+}
+
 func TestReadOfEveryCoding(t *testing.T) {
 	f32 := func(v ...float32) (b []byte) {
 		for _, v := range v {
