@@ -1,0 +1,135 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// maxAnswer bounds one line of an answer.
+const maxAnswer = 1 << 20
+
+// Call executes command in the daemon that listens on path and blocks until it
+// has answered or ctx ends. args is sent as JSON, nil as nothing; result, when
+// not nil, receives the answer. The errors are sentences for people, and those
+// of the command come as the daemon put them.
+func Call(ctx context.Context, path, command string, args, result any) error {
+	last, err := exchange(ctx, path, command, args, nil)
+	if err != nil || result == nil || last.Result == nil {
+		return err
+	}
+	if err := json.Unmarshal(last.Result, result); err != nil {
+		return fmt.Errorf("the answer of lintod is not understood: %w", err)
+	}
+	return nil
+}
+
+// Stream is Call for a command that answers with events. Each is given to tell,
+// whose error, io.EOF for example, ends the stream and is returned.
+func Stream(ctx context.Context, path, command string, args any, tell func(event json.RawMessage) error) error {
+	_, err := exchange(ctx, path, command, args, tell)
+	return err
+}
+
+func exchange(ctx context.Context, path, command string, args any, tell func(json.RawMessage) error) (answer, error) {
+	req := request{Command: command}
+	if args != nil {
+		var err error
+		if req.Args, err = json.Marshal(args); err != nil {
+			return answer{}, fmt.Errorf("encode the arguments of %s: %w", command, err)
+		}
+	}
+	conn, err := dial(ctx, path)
+	if err != nil {
+		return answer{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	// A refusal may stand in the socket even if nobody reads the request.
+	unsent := write(conn, req)
+	last, err := read(conn, tell)
+	switch {
+	case ctx.Err() != nil:
+		return answer{}, context.Cause(ctx)
+	case errors.Is(err, errNoAnswer):
+		return answer{}, errors.Join(err, unsent)
+	}
+	return last, err
+}
+
+var errNoAnswer = errors.New("lintod has ended the connection without an answer; it may be stopping")
+
+// read passes events on until the answer proper comes.
+func read(conn net.Conn, tell func(json.RawMessage) error) (answer, error) {
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, maxAnswer)
+	for lines.Scan() {
+		var line struct {
+			answer
+			event
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return answer{}, fmt.Errorf("the answer of lintod is not understood: %w", err)
+		}
+		switch {
+		case line.Event != nil && tell != nil:
+			if err := tell(bytes.Clone(line.Event)); err != nil {
+				return answer{}, err
+			}
+		case line.Event != nil: // not asked for
+		case line.OK:
+			return line.answer, nil
+		default:
+			return answer{}, errors.New(line.Error)
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return answer{}, fmt.Errorf("the answer of lintod is longer than %d bytes", maxAnswer)
+	}
+	return answer{}, errNoAnswer
+}
+
+func dial(ctx context.Context, path string) (net.Conn, error) {
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", path)
+	switch {
+	case err == nil:
+		return conn, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("lintod is not running (no %s); start it with \"systemctl start lintod\"", path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fmt.Errorf("lintod is not running (nobody listens on %s); start it with \"systemctl start lintod\"", path)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("no permission to speak to lintod on %s; %s", path, howToGetIn(path))
+	}
+	return nil, fmt.Errorf("speak to lintod: %w", err)
+}
+
+func howToGetIn(path string) string {
+	const sudo = "use sudo"
+	info, err := os.Stat(path)
+	if err != nil {
+		return sudo
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Gid == 0 {
+		return sudo
+	}
+	name := strconv.FormatUint(uint64(owner.Gid), 10)
+	if group, err := user.LookupGroupId(name); err == nil {
+		name = group.Name
+	}
+	return fmt.Sprintf("%s, or join group %s (\"sudo adduser $USER %s\", then log in again)", sudo, name, name)
+}

@@ -1,0 +1,588 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fixture is a running server.
+type fixture struct {
+	*Server
+	stop    context.CancelFunc
+	stopped chan error
+
+	cancelled chan error // causes of the contexts of "wait"
+}
+
+func serve(t *testing.T, path string) *fixture {
+	t.Helper()
+	f := &fixture{stopped: make(chan error, 1), cancelled: make(chan error, 100)}
+	wait := func(ctx context.Context, _ json.RawMessage) (any, error) {
+		<-ctx.Done()
+		f.cancelled <- context.Cause(ctx)
+		return nil, context.Cause(ctx)
+	}
+	f.Server = &Server{
+		Path: path,
+		Handlers: map[string]Handler{
+			"echo": func(_ context.Context, args json.RawMessage) (any, error) { return args, nil },
+			"fail": func(context.Context, json.RawMessage) (any, error) {
+				return nil, errors.New("the loudspeaker is gone")
+			},
+			"odd":  func(context.Context, json.RawMessage) (any, error) { return make(chan int), nil },
+			"wait": wait,
+		},
+		Streams: map[string]StreamHandler{
+			"count": func(_ context.Context, args json.RawMessage, send func(any) error) error {
+				var n int
+				if err := json.Unmarshal(args, &n); err != nil {
+					return err
+				}
+				for i := range n {
+					if err := send(map[string]int{"n": i}); err != nil {
+						return err
+					}
+				}
+				return errors.New("all told")
+			},
+			"flood": func(ctx context.Context, _ json.RawMessage, send func(any) error) error {
+				for {
+					if err := send(strings.Repeat("x", 1000)); err != nil {
+						f.cancelled <- err
+						return err
+					}
+				}
+			},
+			"watch": func(ctx context.Context, args json.RawMessage, send func(any) error) error {
+				if err := send("first"); err != nil {
+					return err
+				}
+				_, err := wait(ctx, args)
+				return err
+			},
+		},
+		Log: slog.New(slog.DiscardHandler),
+	}
+	var ctx context.Context
+	ctx, f.stop = context.WithCancel(context.Background())
+	go func() { f.stopped <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		f.stop()
+		if err := <-f.stopped; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	awaitListener(t, path)
+	return f
+}
+
+func awaitListener(t *testing.T, path string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("unix", path)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func socket(t *testing.T) string { return filepath.Join(t.TempDir(), "run", "lintod.sock") }
+
+// raw is a client that says what it likes.
+func raw(t *testing.T, path string) *net.UnixConn {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*net.UnixConn)
+}
+
+func say(t *testing.T, w io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func line(t *testing.T, r *bufio.Reader) string {
+	t.Helper()
+	text, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatalf("%q, %v", text, err)
+	}
+	return strings.TrimSuffix(text, "\n")
+}
+
+func TestCall(t *testing.T) {
+	f := serve(t, socket(t))
+	for name, test := range map[string]struct {
+		command string
+		args    any
+		result  string
+		err     string
+	}{
+		"with arguments":    {"echo", map[string]string{"text": "it's \"quoted\"\n"}, `{"text":"it's \"quoted\"\n"}`, ""},
+		"without arguments": {"echo", nil, `{}`, ""},
+		"failure":           {"fail", nil, ``, "the loudspeaker is gone"},
+		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; known are count, echo, fail, flood, odd, wait, watch`},
+		"result not JSON":   {"odd", nil, ``, "encode the result: json: unsupported type: chan int"},
+		"arguments not":     {"echo", make(chan int), ``, "encode the arguments of echo: json: unsupported type: chan int"},
+		"too long":          {"echo", strings.Repeat("x", maxRequest), ``, "the request is longer than 65536 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var result json.RawMessage
+			err := Call(t.Context(), f.Path, test.command, test.args, &result)
+			if test.err != "" && (err == nil || err.Error() != test.err) || test.err == "" && err != nil {
+				t.Errorf("error is %v", err)
+			}
+			if string(result) != test.result {
+				t.Errorf("result is %s", result)
+			}
+		})
+	}
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Errorf("nobody wants the result: %v", err)
+	}
+	var number int
+	if err := Call(t.Context(), f.Path, "echo", "text", &number); err == nil || !strings.Contains(err.Error(), "not understood") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestOneConnectionManyRequests(t *testing.T) {
+	conn := raw(t, serve(t, socket(t)).Path)
+	r := bufio.NewReader(conn)
+	// Together, then one in pieces, the last without its newline.
+	say(t, conn, "{\"command\":\"echo\",\"args\":1}\n{\"command\":\"fail\"}\n{\"command\":")
+	for _, want := range []string{`{"ok":true,"result":1}`, `{"ok":false,"error":"the loudspeaker is gone"}`} {
+		if got := line(t, r); got != want {
+			t.Errorf("answer is %s, not %s", got, want)
+		}
+	}
+	say(t, conn, `"echo"}`)
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := line(t, r); got != `{"ok":true,"result":{}}` {
+		t.Errorf("answer is %s", got)
+	}
+	if _, err := r.ReadByte(); err != io.EOF {
+		t.Errorf("after the last answer: %v", err)
+	}
+}
+
+func TestHostileRequests(t *testing.T) {
+	f := serve(t, socket(t))
+	for name, text := range map[string]string{
+		"no JSON": "status", "list": "[1]", "number": "5", "command no text": `{"command":5}`, "empty": "",
+		"null": "null", "two": `{"command":"echo"}{"command":"echo"}`, "deep": strings.Repeat("[", 60000),
+		"zeros": strings.Repeat("\x00", 100), "long name": `{"command":"` + strings.Repeat("x", 60000) + `"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn := raw(t, f.Path)
+			say(t, conn, text+"\n")
+			var a answer
+			got := line(t, bufio.NewReader(conn))
+			if err := json.Unmarshal([]byte(got), &a); err != nil || a.OK || a.Error == "" || len(got) > 400 {
+				t.Errorf("answer is %.500s, %v", got, err)
+			}
+		})
+	}
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Errorf("and then: %v", err)
+	}
+}
+
+func TestEndlessRequestIsCutOff(t *testing.T) {
+	conn := raw(t, serve(t, socket(t)).Path)
+	go func() {
+		for err := error(nil); err == nil; {
+			_, err = conn.Write(bytes.Repeat([]byte("x"), 1000))
+		}
+	}()
+	r := bufio.NewReader(conn)
+	if got := line(t, r); !strings.Contains(got, "longer than") {
+		t.Errorf("answer is %s", got)
+	}
+	if rest, err := io.ReadAll(r); len(rest) > 0 {
+		t.Errorf("after it %q, %v", rest, err)
+	}
+}
+
+func TestHandlerEndsWhenTheClientGoes(t *testing.T) {
+	f := serve(t, socket(t))
+	for name, leave := range map[string]func(conn *net.UnixConn){
+		"closed":                   func(conn *net.UnixConn) { conn.Close() },
+		"closed after a half":      func(conn *net.UnixConn) { conn.CloseWrite(); conn.Close() },
+		"closed with more to do":   func(conn *net.UnixConn) { conn.Write([]byte("{\"command\":\"echo\"}\n")); conn.Close() },
+		"closed with half a thing": func(conn *net.UnixConn) { conn.Write([]byte("{")); conn.Close() },
+	} {
+		for _, command := range []string{"wait", "watch"} {
+			t.Run(command+" "+name, func(t *testing.T) {
+				conn := raw(t, f.Path)
+				say(t, conn, `{"command":"`+command+"\"}\n")
+				if command == "watch" {
+					line(t, bufio.NewReader(conn))
+				}
+				leave(conn)
+				select {
+				case cause := <-f.cancelled:
+					if !errors.Is(cause, errGone) {
+						t.Errorf("cause is %v", cause)
+					}
+				case <-time.After(20 * time.Second):
+					t.Error("the handler goes on")
+				}
+			})
+		}
+	}
+}
+
+// "echo … | nc -N -U" ends its side of the connection and still waits.
+func TestHalfClosedClientGetsItsAnswer(t *testing.T) {
+	f := serve(t, socket(t))
+	release := make(chan struct{})
+	f.Handlers["slow"] = func(ctx context.Context, _ json.RawMessage) (any, error) {
+		select {
+		case <-release:
+			return "done", nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	conn := raw(t, f.Path)
+	say(t, conn, `{"command":"slow"}`)
+	if err := conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	// The server has seen the end when it answers others on the way.
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	if got := line(t, bufio.NewReader(conn)); got != `{"ok":true,"result":"done"}` {
+		t.Errorf("answer is %s", got)
+	}
+}
+
+func TestCallEndsWithItsContext(t *testing.T) {
+	f := serve(t, socket(t))
+	cause := errors.New("the user pressed Ctrl-C")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(10*time.Millisecond, func() { cancel(cause) })
+	if err := Call(ctx, f.Path, "wait", nil, nil); !errors.Is(err, cause) {
+		t.Errorf("error is %v", err)
+	}
+	if cause := <-f.cancelled; !errors.Is(cause, errGone) {
+		t.Errorf("the handler ended for %v", cause)
+	}
+}
+
+func TestStream(t *testing.T) {
+	f := serve(t, socket(t))
+	var told []string
+	tell := func(e json.RawMessage) error { told = append(told, string(e)); return nil }
+	err := Stream(t.Context(), f.Path, "count", 3, tell)
+	if err == nil || err.Error() != "all told" || fmt.Sprint(told) != `[{"n":0} {"n":1} {"n":2}]` {
+		t.Errorf("told %v, error %v", told, err)
+	}
+	enough := errors.New("enough")
+	if err := Stream(t.Context(), f.Path, "count", 1000000, func(json.RawMessage) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("error is %v", err)
+	}
+	if err := Stream(t.Context(), f.Path, "echo", 3, tell); err != nil {
+		t.Errorf("a command without events: %v", err)
+	}
+}
+
+func TestStreamToWhoDoesNotRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: takes the write limit of 5 s")
+	}
+	f := serve(t, socket(t))
+	say(t, raw(t, f.Path), "{\"command\":\"flood\"}\n")
+	select {
+	case err := <-f.cancelled:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("send failed with %v", err)
+		}
+	case <-time.After(10 * writeLimit):
+		t.Error("send blocks")
+	}
+}
+
+func TestConnectionsAreLimited(t *testing.T) {
+	f := serve(t, socket(t))
+	var conns []*net.UnixConn
+	for range maxConnections {
+		conn := raw(t, f.Path)
+		say(t, conn, "{\"command\":\"echo\"}\n")
+		line(t, bufio.NewReader(conn))
+		conns = append(conns, conn)
+	}
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), "too many connections") {
+		t.Errorf("error is %v", err)
+	}
+	conns[0].Close()
+	for deadline := time.Now().Add(10 * time.Second); Call(t.Context(), f.Path, "echo", nil, nil) != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal("no place after one has left")
+		}
+	}
+}
+
+func TestEndAnswersAndLeavesNothing(t *testing.T) {
+	f := serve(t, socket(t))
+	idle := raw(t, f.Path)
+	done := make(chan error)
+	conn := raw(t, f.Path)
+	say(t, conn, "{\"command\":\"watch\"}\n")
+	r := bufio.NewReader(conn)
+	line(t, r)
+	go func() {
+		_, err := idle.Read(make([]byte, 1))
+		done <- err
+	}()
+	f.stop()
+	if got := line(t, r); got != `{"ok":false,"error":"context canceled"}` {
+		t.Errorf("the waiting one is told %s", got)
+	}
+	if err := <-done; err != io.EOF {
+		t.Errorf("the idle one is told %v", err)
+	}
+	err := <-f.stopped
+	f.stopped <- err
+	if _, err := os.Lstat(f.Path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left behind, %v", err)
+	}
+}
+
+func TestSocketIsForOwnerAndGroup(t *testing.T) {
+	for _, umask := range []int{0, 0o022, 0o077} {
+		old := syscall.Umask(umask)
+		f := serve(t, socket(t))
+		syscall.Umask(old)
+		if info, err := os.Stat(f.Path); err != nil || info.Mode() != os.ModeSocket|socketMode {
+			t.Errorf("umask %03o: mode %v, %v", umask, info.Mode(), err)
+		}
+	}
+}
+
+func TestSecondServerIsRefused(t *testing.T) {
+	f := serve(t, socket(t))
+	second := &Server{Path: f.Path, Log: f.Log}
+	if err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another lintod is running") {
+		t.Errorf("error is %v", err)
+	}
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Errorf("the first: %v", err)
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lintod.sock")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false) // as after a kill -9
+	stale.Close()
+	if err := Call(t.Context(), path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), "lintod is not running (nobody listens") {
+		t.Errorf("error is %v", err)
+	}
+	f := serve(t, path)
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsNoSocketStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&Server{Path: path}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("error is %v", err)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {
+		t.Errorf("the file holds %q, %v", data, err)
+	}
+}
+
+func TestCallWithoutADaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lintod.sock")
+	want := `lintod is not running (no ` + path + `); start it with "systemctl start lintod"`
+	if err := Call(t.Context(), path, "status", nil, nil); err == nil || err.Error() != want {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// callerEnv holds the socket that the test binary, run as a child, calls.
+const callerEnv = "CONTROL_TEST_SOCKET"
+
+func TestCallWithoutPermission(t *testing.T) {
+	if path := os.Getenv(callerEnv); path != "" {
+		fmt.Println(Call(t.Context(), path, "echo", nil, nil))
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root can call as somebody else")
+	}
+	group, err := user.LookupGroup("audio")
+	if err != nil {
+		t.Skipf("SKIPPED: %v", err)
+	}
+	dir, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	f := serve(t, filepath.Join(dir, "lintod.sock"))
+	binary := filepath.Join(dir, "caller")
+	if err := copyFile(os.Args[0], binary); err != nil {
+		t.Fatal(err)
+	}
+	gid, err := strconv.Atoi(group.Gid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(f.Path, 0, gid)); err != nil {
+		t.Fatal(err)
+	}
+	call := func(gid uint32) string {
+		child := exec.Command(binary, "-test.run=^TestCallWithoutPermission$")
+		child.Env = []string{callerEnv + "=" + f.Path}
+		child.Dir = dir
+		child.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: gid}}
+		out, err := child.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		text, _, _ := strings.Cut(string(out), "\n")
+		return text
+	}
+	want := "no permission to speak to lintod on " + f.Path + `; use sudo, or join group audio ("sudo adduser $USER audio", then log in again)`
+	if got := call(65534); got != want {
+		t.Errorf("nobody is told  %s", got)
+	}
+	if got := call(uint32(gid)); got != "<nil>" {
+		t.Errorf("the group is told %s", got)
+	}
+}
+
+func copyFile(from, to string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
+}
+
+// A socket may lie in place of lintod's.
+func TestHostileAnswers(t *testing.T) {
+	for name, test := range map[string]struct{ answer, says string }{
+		"nothing":        {"", "without an answer"},
+		"no JSON":        {"hello\n", "not understood"},
+		"no end":         {strings.Repeat("x", maxAnswer+10), "longer than"},
+		"wrong types":    {`{"ok":"yes"}` + "\n", "not understood"},
+		"events, no end": {`{"event":1}` + "\n", "without an answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "sock")
+			l, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var server sync.WaitGroup
+			server.Go(func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				io.WriteString(conn, test.answer)
+				conn.Close()
+			})
+			if err := Call(t.Context(), path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("error is %v", err)
+			}
+			l.Close()
+			server.Wait()
+		})
+	}
+}
+
+// Whatever the line, the answer is one line of JSON that says ok or why not.
+func FuzzRequest(f *testing.F) {
+	path := filepath.Join(f.TempDir(), "fuzz.sock")
+	s := &Server{Path: path, Log: slog.New(slog.DiscardHandler), Handlers: map[string]Handler{
+		"echo": func(_ context.Context, args json.RawMessage) (any, error) { return args, nil },
+	}}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Run(ctx) }()
+	f.Cleanup(func() { cancel(); <-stopped })
+	for _, seed := range []string{`{"command":"echo"}`, `{"command":"echo","args":{"a":[1,null]}}`, `{"command":"x"}`, `{`, ``} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, request []byte) {
+		if len(request) == 0 || bytes.ContainsRune(request, '\n') {
+			return
+		}
+		awaitListener(t, path)
+		conn := raw(t, path)
+		defer conn.Close()
+		conn.Write(append(request, '\n'))
+		conn.CloseWrite()
+		text, err := io.ReadAll(conn)
+		var a answer
+		if err != nil || bytes.Count(text, []byte("\n")) != 1 || json.Unmarshal(text, &a) != nil || a.OK == (a.Error != "") {
+			t.Errorf("%q is answered %q, %v", request, text, err)
+		}
+	})
+}
+
+func BenchmarkCall(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "bench.sock")
+	s := &Server{Path: path, Log: slog.New(slog.DiscardHandler), Handlers: map[string]Handler{
+		"echo": func(_ context.Context, args json.RawMessage) (any, error) { return args, nil },
+	}}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Run(ctx) }()
+	for Call(ctx, path, "echo", nil, nil) != nil {
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := Call(ctx, path, "echo", nil, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	cancel()
+	<-stopped
+}

@@ -1,0 +1,107 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const socketMode = 0o660
+
+// listen makes the socket, in place of one that a crash has left behind.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	l, err := bind(path)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		if err := removeStale(path); err != nil {
+			return nil, err
+		}
+		l, err = bind(path)
+	}
+	return l, err
+}
+
+func bind(path string) (*net.UnixListener, error) {
+	// The mode of the unbound socket is the most that the file gets (unix_bind in
+	// Linux), so that nobody slips in before the chmod, which undoes the umask.
+	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		failed := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), socketMode) })
+		return errors.Join(failed, err)
+	}}
+	l, err := private.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, socketMode); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l.(*net.UnixListener), nil
+}
+
+// removeStale removes a socket that nobody listens on, and nothing else.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return fmt.Errorf("%s is no socket; remove it, or choose another path", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("another lintod is running and listens on %s", path)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("another lintod may be running: %w", err)
+	}
+	return os.Remove(path)
+}
+
+// errGone is the cause of a context that ended because the client did.
+var errGone = errors.New("the client has gone")
+
+// whileConnected returns a context that ends when the client closes the
+// connection. A client that has only finished writing, as "nc -N" and socat
+// do, still waits for its answer. Nothing is read; call stop before reading.
+func whileConnected(ctx context.Context, conn *net.UnixConn) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		cancel(err)
+		return ctx, func() {}
+	}
+	if ctx.Err() == nil {
+		_ = conn.SetReadDeadline(time.Time{})
+	}
+	go func() {
+		defer close(done)
+		// Each event of the socket calls hungUp again.
+		if raw.Read(hungUp) == nil {
+			cancel(errGone)
+		}
+	}()
+	return ctx, func() {
+		_ = conn.SetReadDeadline(time.Unix(1, 0))
+		<-done
+		cancel(nil)
+	}
+}
+
+// hungUp tells whether the peer has closed both directions.
+func hungUp(fd uintptr) bool {
+	fds := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
+}
