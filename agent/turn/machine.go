@@ -27,6 +27,17 @@ func (s State) String() string { return stateNames[s] }
 // MarshalText writes the state as a word.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText reads what MarshalText writes.
+func (s *State) UnmarshalText(text []byte) error {
+	for i, name := range stateNames {
+		if name == string(text) {
+			*s = State(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is no state", text)
+}
+
 // Flags are what is true of the device whatever the turn does.
 type Flags struct {
 	Muted   bool `json:"muted"`   // the microphone is closed on purpose

@@ -65,6 +65,7 @@ func (d *device) KeepVolume(p int) error {
 	d.note("keep %d", p)
 	return d.change(func(s *Sound) { s.Volume = p })
 }
+
 func (d *device) SetLanguage(l string) error {
 	d.note("lang %s", l)
 	return d.change(func(s *Sound) { s.Language = l })
@@ -135,9 +136,9 @@ func (s *stage) next(topic, text string) brokertest.Message {
 }
 
 // tell publishes as the platform.
-func (s *stage) tell(command, payload string, flags ...string) {
+func (s *stage) tell(command, payload string) {
 	s.t.Helper()
-	s.broker.Publish("blk/tolinto/sn-1/"+command, payload, flags...)
+	s.broker.Publish("blk/tolinto/sn-1/"+command, payload)
 }
 
 type lockedWriter struct {

@@ -1,0 +1,197 @@
+// Package agent composes the parts of the device and keeps them alive: which
+// link talks to which ear and mouth, who is restarted when it fails, what the
+// device says of itself, how it stops.
+//
+// What must not live here: how anything works. A part that grows a rule of its
+// own gets a package of its own, below.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"lintod/agent/control"
+	"lintod/agent/link/linto"
+	"lintod/agent/network"
+	"lintod/agent/state"
+	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/endpoint"
+	"lintod/audio/player"
+	"lintod/audio/soundproc"
+	"lintod/audio/tts"
+	"lintod/behaviors"
+)
+
+// Version is set by the linker; see scripts/build.
+var Version = "0.0.0-dev"
+
+// stopLimit is how long a clean stop may take before the parts that hang are
+// named and left behind.
+const stopLimit = 1800 * time.Millisecond
+
+// Agent is the device. Make one with New, then Run it once.
+type Agent struct {
+	cfg   Config
+	log   *slog.Logger
+	start time.Time
+
+	store    *state.Store
+	sound    *soundproc.Process // nil when no part of the configuration needs it
+	hub      *audio.Hub
+	player   *player.Player
+	mouth    *mouth
+	bus      *turn.Bus
+	turns    *turn.Runner
+	registry *behaviors.Registry
+	linto    *linto.Link // nil when not enabled
+	parts    supervisor
+}
+
+// New composes the parts; nothing runs yet.
+func New(cfg Config, log *slog.Logger) *Agent {
+	a := &Agent{cfg: cfg, log: log, start: time.Now(), bus: &turn.Bus{}, registry: &behaviors.Registry{}}
+	a.parts.log = log
+	a.openState()
+	a.buildSound()
+	a.mouth = &mouth{
+		speech:   &tts.Speaker{Config: cfg.TTS, Log: component(log, "tts")},
+		player:   a.player,
+		language: func() string { return a.store.Get().Language },
+		log:      component(log, "mouth"),
+		cues:     make(chan turn.Cue, 1),
+	}
+	a.turns = &turn.Runner{
+		Ear:   ear{a.hub},
+		Mouth: a.mouth,
+		Endpoint: endpoint.Config{
+			Silence:      cfg.Audio.EndpointSilence.Std(),
+			MaxUtterance: cfg.Audio.MaxUtterance.Std(),
+			NoSpeech:     cfg.Audio.NoSpeech.Std(),
+		},
+		Bus: a.bus,
+		Log: component(log, "turn"),
+	}
+	a.registry.Add(behaviors.Everyday(&device{a})...)
+	if cfg.Linto.Enabled {
+		a.linto = a.buildLinto()
+		a.turns.Talkers = append(a.turns.Talkers, a.linto)
+	}
+	return a
+}
+
+// openState goes on without a disk: a device that forgets is better than none.
+func (a *Agent) openState() {
+	defaults := state.Saved{Volume: a.cfg.Device.Volume, Language: a.cfg.TTS.Language}
+	store, err := state.Open(a.cfg.Device.StateDir, defaults, component(a.log, "state"))
+	if err != nil {
+		a.log.Error("settings will be forgotten at the next restart", "error", err)
+	}
+	a.store = store
+}
+
+func component(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
+
+func (a *Agent) buildSound() {
+	cards := newCards(a.cfg.Audio, component(a.log, "sound"))
+	a.sound = cards.process
+	a.hub = &audio.Hub{
+		Open:    cards.input.OpenInput,
+		Preroll: a.cfg.Audio.Preroll.Std(),
+		Privacy: a.cfg.Audio.Privacy,
+		Log:     component(a.log, "microphone"),
+	}
+	a.player = &player.Player{
+		Open: cards.output.OpenOutput,
+		Rate: a.cfg.Audio.OutputRate,
+		Log:  component(a.log, "loudspeaker"),
+	}
+	a.player.SetVolume(a.store.Get().Volume)
+}
+
+func (a *Agent) buildLinto() *linto.Link {
+	l := &linto.Link{
+		Config:   a.cfg.linto(),
+		Serial:   a.cfg.Device.Serial,
+		Version:  Version,
+		Registry: a.registry,
+		Sound: func() linto.Sound {
+			s := a.store.Get()
+			return linto.Sound{Volume: s.Volume, Language: s.Language}
+		},
+		Network: func() ([]network.Interface, error) { return network.List("/") },
+		Connected: func(up bool) {
+			if up {
+				a.turns.Post(turn.CameOnline)
+			} else {
+				a.turns.Post(turn.WentOffline)
+			}
+		},
+		Log: component(a.log, "linto"),
+	}
+	l.Init()
+	return l
+}
+
+// Run keeps the device alive until ctx ends. It then says goodbye to the
+// platforms, falls silent, and returns within two seconds, naming what hangs.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.prepare(ctx); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	for name, run := range a.list() {
+		all.Go(func() { a.parts.keep(ctx, name, run) })
+	}
+	gone := make(chan struct{})
+	go func() { all.Wait(); close(gone) }()
+	<-ctx.Done()
+	a.log.Info("stopping", "reason", context.Cause(ctx))
+	select {
+	case <-gone:
+		return nil
+	case <-time.After(stopLimit):
+		return fmt.Errorf("these parts did not stop within %v: %v", stopLimit, a.parts.running())
+	}
+}
+
+// prepare brings the parts to the state that was saved.
+func (a *Agent) prepare(ctx context.Context) error {
+	a.turns.Post(turn.WentOffline) // until a link says otherwise
+	if a.store.Get().Muted {
+		a.turns.Post(turn.Muted)
+		return a.hub.SetMuted(ctx, true)
+	}
+	return nil
+}
+
+// list is everything that runs, by the name under which it is counted.
+func (a *Agent) list() map[string]func(context.Context) error {
+	parts := map[string]func(context.Context) error{
+		"turn":        a.turns.Run,
+		"microphone":  a.hub.Run,
+		"loudspeaker": a.player.Run,
+		"cues":        a.mouth.Run,
+		"health":      a.watch,
+		"control":     a.control().Run,
+	}
+	if a.sound != nil {
+		parts["sound"] = a.sound.Run
+	}
+	if a.linto != nil {
+		parts["linto"] = a.linto.Run
+	}
+	return parts
+}
+
+func (a *Agent) control() *control.Server {
+	return &control.Server{
+		Path:     a.cfg.Device.Socket,
+		Handlers: a.handlers(),
+		Streams:  a.streams(),
+		Log:      component(a.log, "control"),
+	}
+}

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"lintod/agent/config"
+	"lintod/agent/link/linto"
+	"lintod/audio"
+	"lintod/audio/tts"
+)
+
+// Config is the whole configuration file: each table belongs to the package
+// that acts on it.
+type Config struct {
+	Device DeviceConfig `toml:"device"`
+	Linto  linto.Config `toml:"linto"`
+	Audio  audio.Config `toml:"audio"`
+	TTS    tts.Config   `toml:"tts"`
+}
+
+// DeviceConfig is the [device] table.
+type DeviceConfig struct {
+	// Serial is the device's name at the platform, one level of a topic.
+	Serial string `toml:"serial"`
+	// StateDir keeps what must survive a restart.
+	StateDir string `toml:"state_dir"`
+	// Socket is where `lintod talk`, `status` and `say` reach the daemon.
+	Socket string `toml:"socket"`
+	// Volume and language are those of a device that was never told others.
+	Volume int `toml:"volume"`
+}
+
+// Defaults is the configuration of an empty file. It is not valid: a device
+// needs at least a serial and a link.
+func Defaults() Config {
+	return Config{
+		Device: DeviceConfig{
+			StateDir: "/var/lib/lintod",
+			Socket:   "/run/lintod/lintod.sock",
+			Volume:   80,
+		},
+		Linto: linto.Defaults(),
+		Audio: audio.Defaults(),
+		TTS:   tts.Defaults(),
+	}
+}
+
+// LoadConfig reads the file at path over the defaults and checks it. The error
+// has one line for each mistake: file, line, key, and what would be right.
+func LoadConfig(path string) (Config, error) {
+	c := Defaults()
+	if err := config.Load(path, &c); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// Validate composes what the packages say of their tables.
+func (c Config) Validate() config.Problems {
+	var ps config.Problems
+	ps.In("device", c.Device.Validate())
+	ps.In("linto", c.linto().Validate())
+	ps.In("audio", c.Audio.Validate())
+	ps.In("tts", c.TTS.Validate())
+	return ps
+}
+
+// Validate reports values that cannot be right.
+func (c DeviceConfig) Validate() config.Problems {
+	var ps config.Problems
+	switch {
+	case c.Serial == "":
+		ps.Add("serial", nil, "the device's name at the platform, for example \"kitchen-01\"")
+	case !linto.TopicLevel(c.Serial) || len(c.Serial) > 64:
+		ps.Add("serial", c.Serial, "at most 64 bytes, without / + #")
+	}
+	if c.StateDir == "" {
+		ps.Add("state_dir", c.StateDir, "a directory")
+	}
+	// The kernel's limit on the path of a unix socket, unix(7).
+	if c.Socket == "" || len(c.Socket) > 107 {
+		ps.Add("socket", c.Socket, "a path of at most 107 bytes")
+	}
+	if c.Volume < 0 || c.Volume > 100 {
+		ps.Add("volume", c.Volume, "a percentage from 0 to 100")
+	}
+	return ps
+}
+
+// linto is the [linto] table with what it takes from the device: the stock
+// broker's ACL wants the user name to be the serial (protocol 1.2.1).
+func (c Config) linto() linto.Config {
+	l := c.Linto
+	if l.Username == "" && l.PasswordFile != "" {
+		l.Username = c.Device.Serial
+	}
+	return l
+}
+
+// Warnings are what is allowed, and probably not meant.
+func (c Config) Warnings() []string {
+	var list []string
+	if !c.Linto.Enabled {
+		list = append(list, "no link is enabled: the device has nobody to talk to")
+	}
+	for key, path := range map[string]string{
+		"linto.password_file": c.Linto.PasswordFile, "linto.ca_file": c.Linto.CAFile,
+		"linto.cert_file": c.Linto.CertFile, "linto.key_file": c.Linto.KeyFile,
+	} {
+		if path == "" {
+			continue
+		}
+		info, err := os.Stat(path)
+		secret := key == "linto.password_file" || key == "linto.key_file"
+		switch {
+		case err != nil:
+			list = append(list, fmt.Sprintf("%s: %v", key, err))
+		case secret && info.Mode().Perm()&0o077 != 0:
+			list = append(list, fmt.Sprintf("%s: %s can be read by others; chmod 600 it", key, path))
+		}
+	}
+	slices.Sort(list)
+	return list
+}

@@ -1,0 +1,113 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"lintod/agent/link/linto"
+	"lintod/agent/turn"
+	"lintod/audio"
+)
+
+// healthBeat is how often the agent looks at itself.
+const healthBeat = 500 * time.Millisecond
+
+// watch raises the deaf flag when frames should arrive and do not, and tells
+// systemd how the device is. Health means that frames moved, not that a process
+// lives.
+func (a *Agent) watch(ctx context.Context) error {
+	notify("READY=1")
+	defer notify("STOPPING=1")
+	beat := time.NewTicker(healthBeat)
+	defer beat.Stop()
+	notices := a.bus.Subscribe(16)
+	defer notices.Close()
+	for deaf, line := false, ""; ; {
+		if now := a.statusLine(); now != line {
+			line = now
+			notify("STATUS=" + line)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-notices.C:
+		case <-beat.C:
+			deaf = a.listenForDeafness(deaf)
+		}
+	}
+}
+
+func (a *Agent) listenForDeafness(was bool) bool {
+	deaf := a.hub.Health().Deaf(time.Now())
+	switch {
+	case deaf && !was:
+		a.log.Warn("the microphone gives no sound; it is being reopened")
+		a.turns.Post(turn.WentDeaf)
+	case !deaf && was:
+		a.log.Info("the microphone gives sound again")
+		a.turns.Post(turn.Hears)
+	}
+	return deaf
+}
+
+// notify tells systemd; without systemd it does nothing.
+func notify(state string) {
+	// The error is that of a socket that systemd itself made; there is nobody to
+	// tell. unsetEnvironment must stay false, or later calls do nothing.
+	_, _ = daemon.SdNotify(false, state)
+}
+
+// statusLine says in one line what the device is doing.
+func (a *Agent) statusLine() string {
+	s := a.turns.Snapshot()
+	line := s.State.String()
+	for _, f := range []struct {
+		set  bool
+		word string
+	}{{s.Flags.Muted, "muted"}, {s.Flags.Offline, "offline"}, {s.Flags.Deaf, "deaf: the microphone gives no sound"}} {
+		if f.set {
+			line += ", " + f.word
+		}
+	}
+	return line
+}
+
+// Status is what `lintod status -json` prints.
+type Status struct {
+	Serial  string                `json:"serial"`
+	Version string                `json:"version"`
+	Uptime  string                `json:"uptime"`
+	Line    string                `json:"line"` // what the device is doing, for people
+	Turn    turn.Snapshot         `json:"turn"`
+	Volume  int                   `json:"volume"`       // percent, now
+	Keep    int                   `json:"start_volume"` // percent, after a restart
+	Lang    string                `json:"language"`
+	Mic     audio.Health          `json:"microphone"`
+	Linto   *linto.Stats          `json:"linto,omitempty"`
+	Parts   map[string]PartStatus `json:"parts"`
+	Turns   []turn.Record         `json:"turns"` // the last ones, oldest first
+}
+
+func (a *Agent) status() Status {
+	saved := a.store.Get()
+	s := Status{
+		Serial:  a.cfg.Device.Serial,
+		Version: Version,
+		Uptime:  time.Since(a.start).Round(time.Second).String(),
+		Line:    a.statusLine(),
+		Turn:    a.turns.Snapshot(),
+		Volume:  a.player.Volume(),
+		Keep:    saved.Volume,
+		Lang:    saved.Language,
+		Mic:     a.hub.Health(),
+		Parts:   a.parts.status(),
+		Turns:   a.turns.Records(),
+	}
+	if a.linto != nil {
+		stats := a.linto.Stats()
+		s.Linto = &stats
+	}
+	return s
+}

@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"lintod/agent/control"
+	"lintod/agent/turn"
+)
+
+// TalkArgs are the arguments of talk and follow on the unix socket.
+type TalkArgs struct {
+	Stop bool   `json:"stop,omitempty"`
+	Link string `json:"link,omitempty"`
+}
+
+// SayArgs are the arguments of say.
+type SayArgs struct {
+	Text string `json:"text"`
+}
+
+// noticeQueue is how many notices wait for a slow listener; then the oldest go.
+const noticeQueue = 256
+
+// handlers are what the unix socket offers.
+func (a *Agent) handlers() map[string]control.Handler {
+	return map[string]control.Handler{
+		"status": func(context.Context, json.RawMessage) (any, error) { return a.status(), nil },
+		"talk":   a.talk,
+		"say":    a.say,
+	}
+}
+
+// streams are what the unix socket tells for as long as somebody listens.
+func (a *Agent) streams() map[string]control.StreamHandler {
+	return map[string]control.StreamHandler{
+		"events": a.events,
+		"follow": a.follow,
+	}
+}
+
+// events tells everything that happens, until the listener goes away.
+func (a *Agent) events(ctx context.Context, _ json.RawMessage, send func(any) error) error {
+	return a.tell(ctx, send)
+}
+
+// follow does what talk does, and tells what comes of it.
+func (a *Agent) follow(ctx context.Context, raw json.RawMessage, send func(any) error) error {
+	var args TalkArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return fmt.Errorf("arguments of follow: %w", err)
+	}
+	return a.tell(ctx, send, func() error { return a.trigger(args) })
+}
+
+// tell subscribes before it begins, so that nothing is missed.
+func (a *Agent) tell(ctx context.Context, send func(any) error, begin ...func() error) error {
+	notices := a.bus.Subscribe(noticeQueue)
+	defer notices.Close()
+	for _, f := range begin {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case n := <-notices.C:
+			if err := send(n); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (a *Agent) talk(_ context.Context, raw json.RawMessage) (any, error) {
+	var args TalkArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return nil, fmt.Errorf("arguments of talk: %w", err)
+	}
+	return nil, a.trigger(args)
+}
+
+// trigger does what the talk button would. "That was all" means the utterance
+// while the device listens, and the device's own voice else.
+func (a *Agent) trigger(args TalkArgs) error {
+	listening := a.turns.Snapshot().State == turn.Listening
+	switch {
+	case args.Stop && listening:
+		a.turns.Post(turn.Release)
+	case args.Stop:
+		a.turns.Post(turn.Stop)
+	default:
+		return a.turns.Trigger(turn.Tap, args.Link)
+	}
+	return nil
+}
+
+// say returns when the text has been spoken.
+func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
+	var args SayArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return nil, fmt.Errorf("arguments of say: %w", err)
+	}
+	if args.Text == "" {
+		return nil, errors.New("say what? text is empty")
+	}
+	spoken := make(chan error, 1)
+	if err := a.turns.Announce(args.Text, func(err error) { spoken <- err }); err != nil {
+		return nil, err
+	}
+	select {
+	case err := <-spoken:
+		return nil, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Print tells the status to people.
+func (s Status) Print(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
+	if s.Linto != nil {
+		fmt.Fprintf(t, "linto\t%s\n", s.Linto.Line())
+	}
+	fmt.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
+	fmt.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
+	for name, p := range s.Parts {
+		if p.Restarts > 0 {
+			fmt.Fprintf(t, "%s\trestarted %d times, last: %s\n", name, p.Restarts, p.Last)
+		}
+	}
+	if n := len(s.Turns); n > 0 {
+		fmt.Fprintf(t, "last turn\t%s\n", s.Turns[n-1].Line())
+	}
+	return t.Flush()
+}

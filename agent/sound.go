@@ -1,0 +1,50 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"lintod/audio"
+	"lintod/audio/soundproc"
+	"lintod/audio/virtual"
+)
+
+// cards are the microphone and the loudspeaker that the configuration names,
+// each real or virtual on its own.
+type cards struct {
+	input, output audio.Card
+	process       *soundproc.Process // nil when both are virtual
+}
+
+func newCards(cfg audio.Config, log *slog.Logger) cards {
+	var c cards
+	hardware := func() audio.Card {
+		if c.process == nil {
+			c.process = &soundproc.Process{Input: cfg.Input, Output: cfg.Output, Log: log}
+		}
+		return c.process
+	}
+	if c.input = virtual.Card(cfg.Input); c.input == nil {
+		c.input = hardware()
+	}
+	if c.output = virtual.Card(cfg.Output); c.output == nil {
+		c.output = hardware()
+	}
+	return c
+}
+
+// Devices lists what the sound process finds. It starts one for itself, so it
+// works beside a running daemon.
+func Devices(ctx context.Context, log *slog.Logger) ([]audio.Device, error) {
+	ctx, stop := context.WithCancel(ctx)
+	p := &soundproc.Process{Log: log}
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	list, err := p.Devices(ctx)
+	stop()
+	if end := <-ended; err != nil && !errors.Is(end, context.Canceled) {
+		return nil, end // why it did not come up is the better answer
+	}
+	return list, err
+}

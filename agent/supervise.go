@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// The pause before a failed part is started again grows from backoffFirst to
+// backoffMost; after a run of steadyRun it starts anew.
+const (
+	backoffFirst = 250 * time.Millisecond
+	backoffMost  = 10 * time.Second
+	steadyRun    = 30 * time.Second
+)
+
+// supervisor keeps the parts alive and remembers why they failed.
+type supervisor struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	parts map[string]PartStatus
+}
+
+// PartStatus is how one part of the agent fares.
+type PartStatus struct {
+	Running  bool           `json:"running"`
+	Restarts int            `json:"restarts"`
+	Reasons  map[string]int `json:"reasons,omitempty"` // how often it failed, by reason
+	Last     string         `json:"last,omitempty"`    // the last reason
+}
+
+// maxReasons bounds what is remembered of a part that always fails differently.
+const maxReasons = 16
+
+// keep runs a part until ctx ends, and again after each failure. A panic is
+// not recovered: it is a bug, and systemd restarts the process.
+func (s *supervisor) keep(ctx context.Context, name string, run func(context.Context) error) {
+	log := s.log.With("part", name)
+	pause, last := backoffFirst, ""
+	for ctx.Err() == nil {
+		started := time.Now()
+		s.set(name, func(p *PartStatus) { p.Running = true })
+		err := run(ctx)
+		s.set(name, func(p *PartStatus) { p.Running = false })
+		if ctx.Err() != nil {
+			return
+		}
+		reason := "ended without a reason"
+		if err != nil {
+			reason = err.Error()
+		}
+		if time.Since(started) >= steadyRun {
+			pause, last = backoffFirst, ""
+		}
+		s.set(name, func(p *PartStatus) { p.failed(reason) })
+		if reason != last { // a failure that repeats is logged once, and counted
+			log.Warn("part failed and is restarted", "error", reason)
+			last = reason
+		}
+		sleep(ctx, jitter(pause))
+		pause = min(2*pause, backoffMost)
+	}
+}
+
+func (p *PartStatus) failed(reason string) {
+	p.Restarts++
+	p.Last = reason
+	if p.Reasons == nil {
+		p.Reasons = map[string]int{}
+	}
+	if _, known := p.Reasons[reason]; !known && len(p.Reasons) >= maxReasons {
+		reason = "other"
+	}
+	p.Reasons[reason]++
+}
+
+func (s *supervisor) set(name string, change func(*PartStatus)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.parts == nil {
+		s.parts = map[string]PartStatus{}
+	}
+	p := s.parts[name]
+	change(&p)
+	s.parts[name] = p
+}
+
+// status copies what is known of all parts.
+func (s *supervisor) status() map[string]PartStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]PartStatus, len(s.parts))
+	for name, p := range s.parts {
+		reasons := make(map[string]int, len(p.Reasons))
+		for k, v := range p.Reasons {
+			reasons[k] = v
+		}
+		p.Reasons = reasons
+		out[name] = p
+	}
+	return out
+}
+
+// running lists the parts that have not returned.
+func (s *supervisor) running() []string {
+	var names []string
+	for name, p := range s.status() {
+		if p.Running {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// jitter spreads a pause over 50 % to 150 %, so that a fleet that lost the same
+// thing does not come back in step.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

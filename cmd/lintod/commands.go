@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/control"
+	"lintod/agent/journal"
+	"lintod/agent/turn"
+)
+
+// configError marks an error of the configuration, for the exit status.
+type configError struct{ error }
+
+func (e configError) Unwrap() error { return e.error }
+
+// load reads the flags and the configuration.
+func (c *call) load(low, high int) (agent.Config, error) {
+	if err := c.parse(low, high); err != nil {
+		return agent.Config{}, err
+	}
+	cfg, err := agent.LoadConfig(c.config)
+	if err != nil {
+		return cfg, configError{err}
+	}
+	return cfg, nil
+}
+
+func runDaemon(ctx context.Context, c *call) error {
+	verbose := c.flags.Bool("v", false, "log what happens in detail")
+	cfg, err := c.load(0, 0)
+	if err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if *verbose {
+		level = slog.LevelDebug
+	}
+	return agent.New(cfg, journal.NewLogger(c.stderr, level)).Run(ctx)
+}
+
+func check(_ context.Context, c *call) error {
+	cfg, err := c.load(0, 0)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
+	for _, w := range cfg.Warnings() {
+		fmt.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
+	}
+	return nil
+}
+
+func devices(ctx context.Context, c *call) error {
+	asJSON := c.flags.Bool("json", false, "print JSON")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	list, err := agent.Devices(ctx, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(c.stdout, list)
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(c.stdout, `No sound device was found. input = "null" and output = "null" do without one.`)
+		return nil
+	}
+	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tRECORDS\tPLAYS\tRATE\t")
+	for _, d := range list {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", d.Name, channels(d.Inputs), channels(d.Outputs), d.Rate, d.Label)
+	}
+	return t.Flush()
+}
+
+func channels(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d ch", n)
+}
+
+func version(_ context.Context, c *call) error {
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "lintod %s\n", agent.Version)
+	return nil
+}
+
+// The running daemon.
+
+func status(ctx context.Context, c *call) error {
+	asJSON := c.flags.Bool("json", false, "print JSON")
+	cfg, err := c.load(0, 0)
+	if err != nil {
+		return err
+	}
+	var raw json.RawMessage
+	if err := control.Call(ctx, cfg.Device.Socket, "status", nil, &raw); err != nil {
+		return err
+	}
+	if *asJSON {
+		return printJSON(c.stdout, raw)
+	}
+	var s agent.Status
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return fmt.Errorf("the daemon's answer is not understood: %w", err)
+	}
+	return s.Print(c.stdout)
+}
+
+func talk(ctx context.Context, c *call) error {
+	var args agent.TalkArgs
+	wait := c.flags.Bool("wait", false, "tell what happens until the device is idle again; fail when the turn did")
+	c.flags.BoolVar(&args.Stop, "stop", false, "that was all: send what was said; while speaking: be quiet")
+	c.flags.StringVar(&args.Link, "link", "", "the link to talk to; empty is the first")
+	cfg, err := c.load(0, 0)
+	if err != nil {
+		return err
+	}
+	if !*wait {
+		return control.Call(ctx, cfg.Device.Socket, "talk", args, nil)
+	}
+	return follow(ctx, cfg, args, c.stdout)
+}
+
+// follow opens a turn and tells its story.
+func follow(ctx context.Context, cfg agent.Config, args agent.TalkArgs, out io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var problem error
+	tell := func(raw json.RawMessage) error {
+		var n turn.Notice
+		if err := json.Unmarshal(raw, &n); err != nil {
+			return fmt.Errorf("the daemon's answer is not understood: %w", err)
+		}
+		fmt.Fprintf(out, "%7.2f s  %s\n", n.Since.Seconds(), n.Sentence())
+		if n.What == turn.Problem || n.What == turn.Refused {
+			problem = errors.New(n.Text)
+		}
+		if n.What == turn.Refused || n.What == turn.StateChanged && n.State == turn.Idle {
+			return io.EOF
+		}
+		return nil
+	}
+	err := control.Stream(ctx, cfg.Device.Socket, "follow", args, tell)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return problem
+}
+
+func sayText(ctx context.Context, c *call) error {
+	cfg, err := c.load(1, 1000)
+	if err != nil {
+		return err
+	}
+	return control.Call(ctx, cfg.Device.Socket, "say", agent.SayArgs{Text: strings.Join(c.args, " ")}, nil)
+}
+
+func printJSON(w io.Writer, v any) error {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", raw)
+	return err
+}

@@ -1,0 +1,74 @@
+// Command measure prints the figures that lintod is held to, each beside a
+// reference that is measured in the same run. scripts/bench runs it.
+//
+// It lives with the scripts because it is no part of the product.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"text/tabwriter"
+)
+
+// row is one line of the table. Figures of one row have the same unit.
+type row struct {
+	What      string   `json:"what"`
+	Unit      string   `json:"unit"`
+	Ours      float64  `json:"ours"`
+	Reference *float64 `json:"reference,omitempty"`
+	By        string   `json:"reference_is,omitempty"`
+	Goal      string   `json:"goal"`
+}
+
+func main() {
+	out := flag.String("o", "", "write the figures as JSON to this `file`")
+	rounds := flag.Int("n", 10, "rounds of each figure; ours and the reference take turns")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *rounds, *out); err != nil {
+		fmt.Fprintln(os.Stderr, "measure:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, rounds int, out string) error {
+	b, err := newBench(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	var rows []row
+	for _, figure := range []func(context.Context, int) ([]row, error){b.ping, b.start, b.memory} {
+		r, err := figure(ctx, rounds)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, r...)
+	}
+	print(rows)
+	if out == "" {
+		return nil
+	}
+	raw, err := json.MarshalIndent(rows, "", "  ")
+	return errors.Join(err, os.WriteFile(out, append(raw, '\n'), 0o644))
+}
+
+func print(rows []row) {
+	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FIGURE\tLINTOD\tREFERENCE\tRATIO\tGOAL\tREFERENCE IS")
+	for _, r := range rows {
+		reference, ratio := "-", "-"
+		if r.Reference != nil {
+			reference = fmt.Sprintf("%.3g %s", *r.Reference, r.Unit)
+			ratio = fmt.Sprintf("%.2f", r.Ours/(*r.Reference))
+		}
+		fmt.Fprintf(t, "%s\t%.3g %s\t%s\t%s\t%s\t%s\n", r.What, r.Ours, r.Unit, reference, ratio, r.Goal, r.By)
+	}
+	t.Flush()
+}
