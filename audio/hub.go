@@ -63,7 +63,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		if err := h.await(ctx, h.wanted); err != nil {
 			return err
 		}
-		if err := h.capture(ctx); err != errNotWanted {
+		if err := h.capture(ctx); !errors.Is(err, errNotWanted) {
 			return err
 		}
 	}

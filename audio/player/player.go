@@ -160,7 +160,7 @@ func (p *Player) convertFrom(rate int) {
 }
 
 // samples is the length of a frame at rate.
-func samples(rate int) int { return rate * int(audio.FrameTime) / int(time.Second) }
+func samples(rate int) int { return rate / int(time.Second/audio.FrameTime) }
 
 // pump carries the sound to the card frame by frame, and tells whether any of
 // it got there.
@@ -168,7 +168,7 @@ func (p *Player) pump(ctx context.Context, r *request) (wrote bool, err error) {
 	for {
 		n, end := r.sound.Read(ctx, p.in)
 		p.out = p.resampler.Process(p.out[:0], p.in[:n])
-		if end == io.EOF {
+		if errors.Is(end, io.EOF) {
 			p.out = p.resampler.Flush(p.out)
 		}
 		if len(p.out) > 0 {
@@ -181,7 +181,7 @@ func (p *Player) pump(ctx context.Context, r *request) (wrote bool, err error) {
 			wrote = true
 		}
 		switch {
-		case end == io.EOF:
+		case errors.Is(end, io.EOF):
 			return wrote, nil
 		case end != nil:
 			return wrote, fmt.Errorf("read the sound: %w", end)

@@ -27,11 +27,13 @@ func convert(from, to int, pcm []int16) []int16 {
 	return r.Flush(r.Process(nil, pcm))
 }
 
-// snr is how far, in dB, got is from want in the middle, where the silence
-// around the sound plays no part.
+// margin is where the silence around the sound is no longer felt.
+const margin = 600
+
+// snr is how far, in dB, got is from want in the middle of it.
 func snr(got []int16, want func(i int) float64) float64 {
 	var signal, noise float64
-	for i := 2000; i < len(got)-2000; i++ {
+	for i := margin; i < len(got)-margin; i++ {
 		w := want(i)
 		signal += w * w
 		noise += (float64(got[i]) - w) * (float64(got[i]) - w)
@@ -41,10 +43,10 @@ func snr(got []int16, want func(i int) float64) float64 {
 
 func rms(pcm []int16) float64 {
 	sum := 0.0
-	for _, s := range pcm[2000 : len(pcm)-2000] {
+	for _, s := range pcm[margin : len(pcm)-margin] {
 		sum += float64(s) * float64(s)
 	}
-	return math.Sqrt(sum / float64(len(pcm)-4000))
+	return math.Sqrt(sum / float64(len(pcm)-2*margin))
 }
 
 var pairs = [][2]int{{22050, 16000}, {48000, 16000}, {44100, 16000}, {44100, 48000}, {22050, 48000}, {16000, 48000}, {8000, 16000}, {44099, 48000}, {96000, 8000}}
@@ -55,7 +57,7 @@ func TestSinesInTheBandKeepTheirShapeAndPlace(t *testing.T) {
 		nyquist := float64(min(from, to)) / 2
 		for _, part := range []float64{0.01, 0.1, 0.4, 0.7, 0.82} {
 			f := part * nyquist
-			got := convert(from, to, sine(from, f, 20000, from))
+			got := convert(from, to, sine(from, f, 20000, from/4))
 			db := snr(got, func(i int) float64 { return 20000 * math.Sin(2*math.Pi*f*float64(i)/float64(to)) })
 			t.Logf("%d→%d %5.0f Hz: %.1f dB", from, to, f, db)
 			if db < 60 {
@@ -76,7 +78,7 @@ func TestWhatWouldFoldBackIsRejected(t *testing.T) {
 			if f > 0.98*float64(from)/2 {
 				continue
 			}
-			db := 20 * math.Log10(20000/math.Sqrt2/max(1e-9, rms(convert(from, to, sine(from, f, 20000, from)))))
+			db := 20 * math.Log10(20000/math.Sqrt2/max(1e-9, rms(convert(from, to, sine(from, f, 20000, from/4)))))
 			t.Logf("%d→%d %5.0f Hz: −%.1f dB", from, to, f, db)
 			if db < 60 {
 				t.Errorf("%d→%d: %.0f Hz comes through only %.1f dB down", from, to, f, db)
@@ -90,7 +92,7 @@ func TestLengthIsExactHoweverTheInputIsCut(t *testing.T) {
 	for _, p := range append(pairs, [2]int{16000, 16000}, [2]int{384000, 1000}, [2]int{1000, 384000}) {
 		from, to := p[0], p[1]
 		r := New(from, to)
-		for _, n := range []int{0, 1, 2, 441, 5000} {
+		for _, n := range []int{0, 1, 2, 441, 1500} {
 			pcm := sine(from, float64(min(from, to))/10, 9000, n)
 			whole := r.Flush(r.Process(nil, pcm))
 			if want := (n*to + from - 1) / from; len(whole) != want {

@@ -130,7 +130,7 @@ func (s *sound) pump(ctx context.Context, rawRate int) error {
 		s.hang.Reset(s.limit)
 		n, err := r.Read(chunk)
 		s.hang.Stop()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

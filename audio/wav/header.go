@@ -151,7 +151,7 @@ func (f format) sample(b []byte) int32 {
 // noEOF makes sure that the end of the input inside the header is not taken
 // for the end of the sound.
 func noEOF(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("it ends inside the header")
 	}
 	return err

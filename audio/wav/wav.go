@@ -34,7 +34,7 @@ func Read(r io.Reader) (pcm []int16, rate int, err error) {
 		n, err := wr.Read(block)
 		pcm = append(pcm, block[:n]...)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return pcm, wr.Rate(), nil
 		case err != nil:
 			return nil, 0, err

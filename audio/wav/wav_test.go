@@ -20,7 +20,7 @@ import (
 func ramp(n int) []int16 {
 	pcm := make([]int16, n)
 	for i := range pcm {
-		pcm[i] = int16(i*2654435761>>7) ^ int16(i)
+		pcm[i] = int16(uint32(i)*2654435761>>7) ^ int16(i)
 	}
 	return pcm
 }
