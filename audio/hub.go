@@ -27,16 +27,16 @@ type Hub struct {
 	Log     *slog.Logger
 
 	mu      sync.Mutex
-	changed chan struct{}           // closed at the next change of what follows
-	muted   bool                    //
-	streams []*Stream               //
+	changed chan struct{} // closed at the next change of what follows
+	muted   bool
+	streams []*Stream
 	stop    context.CancelCauseFunc // ends the present capture; nil when there is none
 	input   Input                   // nil unless the card is open
 	cue     bool                    // somebody began to listen before the card was open
 	gap     bool                    // the card was opened and gave no frame yet
 	preroll []Frame                 // ring of past frames; the oldest is at next
-	next    int                     //
-	health  Health                  //
+	next    int
+	health  Health
 }
 
 // Health tells whether sound really arrives.

@@ -73,7 +73,7 @@ type Detector struct {
 	run                      int     // voiced frames in a row
 	quiet                    int     // frames since the last sound
 	peak                     float64 // loudest voiced frame, in dBFS
-	began                    bool    //
+	began                    bool
 	end                      Verdict // once it is reached
 }
 
