@@ -1,0 +1,110 @@
+package gpio
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Verb is what an Action asks for.
+type Verb string
+
+// What a button can ask for. A button bound to "talk" asks for TalkPress as
+// soon as it is down; when it comes up, it asks for TalkTap if that was a tap
+// (listen on, until the user falls silent) and for TalkRelease if it was held
+// (the user has finished). So the microphone opens at the first moment in
+// either case.
+const (
+	TalkPress   Verb = "talk_press"
+	TalkRelease Verb = "talk_release"
+	TalkTap     Verb = "talk_tap"
+	Stop        Verb = "stop"
+	Mute        Verb = "mute" // toggle
+	VolumeUp    Verb = "volume_up"
+	VolumeDown  Verb = "volume_down"
+	Meeting     Verb = "meeting"  // toggle
+	Say         Verb = "say"      // Text
+	Behavior    Verb = "behavior" // Name, Args
+	Shutdown    Verb = "shutdown"
+	Reboot      Verb = "reboot"
+)
+
+// Action is what a gesture asks for.
+type Action struct {
+	Verb   Verb
+	Text   string          // Say: what to say
+	Name   string          // Behavior: its name
+	Args   json.RawMessage // Behavior: a JSON object, or nil
+	Button string          // which button asked
+}
+
+func (a Action) String() string {
+	switch a.Verb {
+	case Say:
+		return "say " + a.Text
+	case Behavior:
+		return strings.TrimSpace("behavior " + a.Name + " " + string(a.Args))
+	}
+	return strings.ReplaceAll(string(a.Verb), "_", " ")
+}
+
+// talkModes are the ways in which a button may talk: "talk" decides by how long
+// it is held, the others do not.
+const (
+	talk     Verb = "talk"
+	talkHold Verb = "talk hold"
+	talkTap  Verb = "talk tap"
+)
+
+const actionSyntax = `one of "talk", "talk hold", "talk tap", "stop", "mute", "volume_up", "volume_down", "meeting", ` +
+	`"say TEXT", "behavior NAME {json}", "shutdown", "reboot"`
+
+// parseAction reads an action as the configuration writes it.
+func parseAction(s string) (Action, error) {
+	verb, rest, _ := strings.Cut(strings.TrimSpace(s), " ")
+	rest = strings.TrimSpace(rest)
+	switch v := Verb(verb); v {
+	case Say:
+		if rest == "" {
+			return Action{}, fmt.Errorf(`"say" wants the text after it`)
+		}
+		return Action{Verb: v, Text: rest}, nil
+	case Behavior:
+		return parseBehavior(rest)
+	case talk:
+		switch rest {
+		case "":
+			return Action{Verb: talk}, nil
+		case "hold":
+			return Action{Verb: talkHold}, nil
+		case "tap":
+			return Action{Verb: talkTap}, nil
+		}
+	case Stop, Mute, VolumeUp, VolumeDown, Meeting, Shutdown, Reboot:
+		if rest == "" {
+			return Action{Verb: v}, nil
+		}
+	}
+	return Action{}, fmt.Errorf("%q is no action; want %s", s, actionSyntax)
+}
+
+func parseBehavior(s string) (Action, error) {
+	name, args, _ := strings.Cut(s, " ")
+	args = strings.TrimSpace(args)
+	if name == "" || strings.ContainsAny(name, "{}\"") {
+		return Action{}, fmt.Errorf(`"behavior" wants a name after it, as in: behavior say {"value": "hello"}`)
+	}
+	a := Action{Verb: Behavior, Name: name}
+	if args == "" {
+		return a, nil
+	}
+	var object map[string]any
+	if err := json.Unmarshal([]byte(args), &object); err != nil || object == nil {
+		return Action{}, fmt.Errorf("what follows %q is no JSON object: %s", "behavior "+name, args)
+	}
+	a.Args = json.RawMessage(args)
+	return a, nil
+}
+
+// power reports whether the action would switch the box off.
+func (a Action) power() bool { return a.Verb == Shutdown || a.Verb == Reboot }

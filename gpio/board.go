@@ -1,0 +1,266 @@
+package gpio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/gpio/led"
+	"lintod/gpio/panel"
+)
+
+// Board is the device's buttons and LEDs. Fill in the exported fields, then Run;
+// Show may be called at any time, also before.
+type Board struct {
+	Config Config
+	Log    *slog.Logger
+	// Do is told what the buttons ask for. It is called from the goroutines of
+	// the buttons and must not block.
+	Do func(Action)
+	// Host is where lines come from; nil means Hardware. The simulated board
+	// needs none.
+	Host Host
+	// Panel shows the simulated board; nil means one on standard input and output.
+	Panel *panel.Panel
+	// Saw, if set, is told each View that differs from the one before in more
+	// than its level. It is called by Show and must not block.
+	Saw func(View)
+
+	once sync.Once
+	wake chan struct{} // the view has changed
+
+	mu     sync.Mutex
+	view   View
+	faults map[string]*fault // by part
+	absent bool              // there is no GPIO, and that has been said
+	sim    *simulation
+
+	writes, skipped, actions atomic.Int64
+}
+
+// Counters tell what the board has done since it was made.
+type Counters struct {
+	Writes  int64 // frames sent to LEDs
+	Skipped int64 // frames not sent, because the LEDs showed them already
+	Actions int64 // asked for by buttons
+}
+
+// Counters returns the counters. It may be called at any time.
+func (b *Board) Counters() Counters {
+	return Counters{b.writes.Load(), b.skipped.Load(), b.actions.Load()}
+}
+
+// Show makes the LEDs show the view. It never blocks; the latest view wins.
+func (b *Board) Show(v View) {
+	b.mu.Lock()
+	changed := v.still() != b.view.still()
+	b.view = v
+	sim := b.sim
+	b.mu.Unlock()
+	if !changed {
+		return
+	}
+	if b.Saw != nil {
+		b.Saw(v)
+	}
+	sim.saw(v)
+	b.poke()
+}
+
+// poke wakes the loop that shows the view.
+func (b *Board) poke() {
+	b.once.Do(b.init)
+	select {
+	case b.wake <- struct{}{}:
+	default: // it is about to look anyway
+	}
+}
+
+func (b *Board) init() { b.wake = make(chan struct{}, 1) }
+
+func (b *Board) current() View {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.view
+}
+
+// Run reads the buttons and drives the LEDs until ctx ends, which is its only
+// end: what is missing or breaks is reported, retried, and does without. At the
+// end the LEDs are off and all lines given back. It takes up to a second to end.
+func (b *Board) Run(ctx context.Context) error {
+	b.once.Do(b.init)
+	buttons, leds := b.Config.Effective()
+	if b.Config.GPIO.Simulate {
+		return b.simulate(ctx, buttons, leds)
+	}
+	host := b.Host
+	if host == nil {
+		host = Hardware{}
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, c := range buttons {
+		running.Go(func() {
+			b.watch(ctx, c, func() (line, error) { return openPinLine(host, c) })
+		})
+	}
+	rows := make([]*row, len(leds))
+	for i, c := range leds {
+		rows[i] = &row{
+			part: fmt.Sprintf("led %d", i+1),
+			open: func() (*strip, error) { return openStrip(host, c) },
+		}
+	}
+	b.animate(ctx, rows, func(View) {})
+	return nil
+}
+
+// row is one [[led]] and when to try it next.
+type row struct {
+	part  string
+	open  func() (*strip, error)
+	strip *strip // nil until it is open
+	retry time.Time
+	gone  bool // there is no hardware to try again
+}
+
+// leastFrame is the least time between two looks at the view: nobody sees a
+// state that was shorter.
+const leastFrame = led.FrameTime / 2
+
+// animate shows the view on all rows until ctx ends, as seldom as the patterns
+// allow, and calls painted each time it has done so.
+func (b *Board) animate(ctx context.Context, rows []*row, painted func(View)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	shown := shownView{}
+	for {
+		select {
+		case <-ctx.Done():
+			for _, r := range rows {
+				b.turnOff(r)
+			}
+			return
+		case <-b.wake:
+			sleep(ctx, leastFrame-time.Since(shown.at))
+		case <-timer.C:
+		}
+		shown.look(b.current(), time.Now())
+		next := b.paint(rows, shown)
+		painted(shown.View)
+		timer.Stop()
+		if next > 0 {
+			timer.Reset(next)
+		}
+	}
+}
+
+// shownView is a view, when it was looked at, and since when it looks so.
+type shownView struct {
+	View
+	at, since time.Time
+}
+
+// look takes over a new view. The pattern begins anew if it is another one.
+func (s *shownView) look(v View, now time.Time) {
+	if s.since.IsZero() || v.Look() != s.Look() || v.Meeting != s.Meeting {
+		s.since = now
+	}
+	s.View, s.at = v, now
+}
+
+// paint brings all rows up to date and returns after how long it must be called
+// again, 0 if only a new view would need it.
+func (b *Board) paint(rows []*row, shown shownView) time.Duration {
+	next := time.Duration(0)
+	soonest := func(d time.Duration) {
+		if d > 0 && (next == 0 || d < next) {
+			next = d
+		}
+	}
+	if b.Config.GPIO.DarkHours != (Hours{}) {
+		soonest(time.Minute) // they begin and end by the clock
+	}
+	for _, r := range rows {
+		soonest(b.paintRow(r, shown))
+	}
+	return next
+}
+
+func (b *Board) paintRow(r *row, shown shownView) time.Duration {
+	if r.gone {
+		return 0
+	}
+	if wait := r.retry.Sub(shown.at); wait > 0 {
+		return wait
+	}
+	if r.strip == nil {
+		s, err := r.open()
+		if errors.Is(err, ErrNoGPIO) {
+			b.noGPIO()
+			r.gone = true
+			return 0
+		}
+		if err != nil {
+			return b.postpone(r, shown.at, err)
+		}
+		r.strip = s
+		b.writes.Add(1) // opening it turned it off
+		b.mend(r.part)
+	}
+	brightness := b.Config.GPIO.brightness(shown.View, shown.at)
+	next, sent, err := r.strip.show(shown.View, shown.at.Sub(shown.since), brightness)
+	if err != nil {
+		r.strip.release()
+		r.strip = nil
+		return b.postpone(r, shown.at, err)
+	}
+	if sent {
+		b.writes.Add(1)
+	} else {
+		b.skipped.Add(1)
+	}
+	return next
+}
+
+func (b *Board) postpone(r *row, now time.Time, err error) time.Duration {
+	b.fault(r.part, err)
+	r.retry = now.Add(reopenAfter)
+	return reopenAfter
+}
+
+func (b *Board) turnOff(r *row) {
+	if r.strip == nil {
+		return
+	}
+	if err := r.strip.close(); err != nil {
+		b.Log.Warn("a LED could not be turned off", "part", r.part, "err", err)
+	}
+	r.strip = nil
+}
+
+// do passes an action on.
+func (b *Board) do(a Action) {
+	b.actions.Add(1)
+	b.Log.Debug("button", "button", a.Button, "action", a.String())
+	if b.Do != nil {
+		b.Do(a)
+	}
+	b.simulated().did(a)
+}
+
+// simulated is the simulation that runs, or nil.
+func (b *Board) simulated() *simulation {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sim
+}
+
+// pressed notes that a button has been pressed or released, for a recording.
+func (b *Board) pressed(label string, down bool) {
+	b.simulated().pressed(label, down)
+}

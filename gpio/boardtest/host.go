@@ -1,0 +1,237 @@
+// Package boardtest is a box with pins and SPI ports for tests: what a program
+// does to them can be read back, and what people and accidents do to them can
+// be played.
+//
+// What must not live here: anything that real hardware could not do.
+package boardtest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	pgpio "periph.io/x/conn/v3/gpio"
+	"periph.io/x/conn/v3/gpio/gpiotest"
+	"periph.io/x/conn/v3/spi"
+	"periph.io/x/conn/v3/spi/spitest"
+)
+
+// Host is a box. It implements gpio.Host. Make it with NewHost, inside the
+// bubble if the test has one.
+type Host struct {
+	// Err, if set, is what opening any pin or port fails with.
+	Err error
+
+	mu    sync.Mutex
+	pins  map[string]*Pin
+	ports map[string]*Port
+}
+
+// NewHost returns a box with these pins, by canonical name, and no port.
+func NewHost(pins ...string) *Host {
+	h := &Host{pins: map[string]*Pin{}, ports: map[string]*Port{}}
+	for i, name := range pins {
+		h.pins[name] = &Pin{Pin: gpiotest.Pin{N: name, Num: i, EdgesChan: make(chan pgpio.Level)}}
+	}
+	return h
+}
+
+// AddPort gives the box an SPI port.
+func (h *Host) AddPort(name string) *Port {
+	p := &Port{}
+	h.ports[name] = p
+	return p
+}
+
+// Pin implements gpio.Host.
+func (h *Host) Pin(name string) (pgpio.PinIO, error) {
+	if h.Err != nil {
+		return nil, h.Err
+	}
+	if p := h.pins[name]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("there is no line %s on this box", name)
+}
+
+// P returns a pin of the box to play with.
+func (h *Host) P(name string) *Pin { return h.pins[name] }
+
+// Port implements gpio.Host.
+func (h *Host) Port(name string) (spi.PortCloser, error) {
+	if h.Err != nil {
+		return nil, h.Err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.ports[name]
+	if p == nil {
+		return nil, fmt.Errorf("%s is missing", name)
+	}
+	return spitest.NewRecordRaw(p), nil
+}
+
+// Pin is a gpiotest.Pin that behaves like a line of the kernel where that
+// matters: it can be busy, it can be given back, and it tells on those who read
+// an output.
+type Pin struct {
+	gpiotest.Pin
+
+	mu      sync.Mutex
+	owner   string // other program that has the line
+	dead    bool   // waiting fails at once
+	claimed bool
+	output  bool
+	misread bool
+	outs    []bool
+}
+
+// SetBusy lets another program own the line; "" gives it back.
+func (p *Pin) SetBusy(owner string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.owner = owner
+}
+
+// SetDead makes waiting for edges fail at once, as when the chip has gone.
+func (p *Pin) SetDead(dead bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dead = dead
+}
+
+// Move sets the level from outside and waits until the program has noticed.
+func (p *Pin) Move(l pgpio.Level) { p.EdgesChan <- l }
+
+// Set changes the level from outside, whether the program looks or not: an edge
+// that it does not wait for is lost.
+func (p *Pin) Set(l pgpio.Level) {
+	p.Lock()
+	p.L = l
+	p.Unlock()
+	select {
+	case p.EdgesChan <- l:
+	default:
+	}
+}
+
+// Outs returns the levels that the program has set, in order.
+func (p *Pin) Outs() []bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.outs)
+}
+
+// Claimed reports whether the program holds the line.
+func (p *Pin) Claimed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.claimed
+}
+
+// Misread reports whether the program has read the line while it was an output.
+// With periph's gpioioctl that makes an input of it.
+func (p *Pin) Misread() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.misread
+}
+
+// Consumer names the other program that has the line.
+func (p *Pin) Consumer() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.owner
+}
+
+// Close gives the line back.
+func (p *Pin) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.claimed, p.output = false, false
+}
+
+var errBusy = errors.New("line_request ioctl: device or resource busy")
+
+func (p *Pin) claim(output bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.owner != "" {
+		return errBusy
+	}
+	p.claimed, p.output = true, output
+	return nil
+}
+
+// In implements gpio.PinIn.
+func (p *Pin) In(pull pgpio.Pull, edge pgpio.Edge) error {
+	if err := p.claim(false); err != nil {
+		return err
+	}
+	return p.Pin.In(pull, edge)
+}
+
+// Out implements gpio.PinOut.
+func (p *Pin) Out(l pgpio.Level) error {
+	if err := p.claim(true); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.outs = append(p.outs, bool(l))
+	p.mu.Unlock()
+	return p.Pin.Out(l)
+}
+
+// Read implements gpio.PinIn.
+func (p *Pin) Read() pgpio.Level {
+	p.mu.Lock()
+	p.misread = p.misread || p.output
+	p.mu.Unlock()
+	return p.Pin.Read()
+}
+
+// WaitForEdge implements gpio.PinIn. An endless wait returns at once, as it does
+// with periph's gpioioctl.
+func (p *Pin) WaitForEdge(timeout time.Duration) bool {
+	p.mu.Lock()
+	dead := p.dead
+	p.mu.Unlock()
+	if dead || timeout < 0 {
+		return false
+	}
+	return p.Pin.WaitForEdge(timeout)
+}
+
+// Port is an SPI port that keeps what is written to it.
+type Port struct {
+	mu     sync.Mutex
+	err    error
+	frames [][]byte
+}
+
+// SetErr makes transfers fail; nil makes them work again.
+func (p *Port) SetErr(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.err = err
+}
+
+// Frames returns the transfers since the port was made, in order.
+func (p *Port) Frames() [][]byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.frames)
+}
+
+// Write is one transfer. It implements io.Writer for spitest.
+func (p *Port) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return 0, p.err
+	}
+	p.frames = append(p.frames, slices.Clone(b))
+	return len(b), nil
+}

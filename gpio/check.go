@@ -1,0 +1,51 @@
+package gpio
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// CheckResult is what trying one button or LED has shown.
+type CheckResult struct {
+	Part string // "button talk on GPIO17", "led 1"
+	Err  error  // nil: its lines can be had; else one sentence
+}
+
+// Check claims the lines of each button and LED and gives them back. The LEDs
+// are off afterwards. While the daemon runs, its lines are busy.
+func Check(h Host, c Config) []CheckResult {
+	var results []CheckResult
+	buttons, leds := c.Effective()
+	for _, b := range buttons {
+		l, err := openPinLine(h, b)
+		if err == nil {
+			l.close()
+		}
+		results = append(results, CheckResult{b.part(), err})
+	}
+	for i, l := range leds {
+		s, err := openStrip(h, l)
+		if err == nil {
+			err = s.close()
+		}
+		results = append(results, CheckResult{fmt.Sprintf("led %d", i+1), err})
+	}
+	return results
+}
+
+// Demonstrate shows the named pattern on the configured LEDs until ctx ends. It
+// fails where there is no such pattern; what is wrong with the LEDs is logged.
+// A nil host is the hardware.
+func Demonstrate(ctx context.Context, c Config, pattern string, h Host, log *slog.Logger) error {
+	v, ok := ViewOf(pattern)
+	if !ok {
+		return fmt.Errorf("there is no pattern %q; want one of %s", pattern, strings.Join(Patterns(), ", "))
+	}
+	_, leds := c.Effective()
+	c.Buttons, c.LEDs, c.GPIO.Preset, c.GPIO.Script, c.GPIO.Record = nil, leds, "", "", ""
+	b := &Board{Config: c, Host: h, Log: log}
+	b.Show(v)
+	return b.Run(ctx)
+}

@@ -1,0 +1,247 @@
+package gpio
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent/config"
+	"lintod/gpio/gesture"
+	"lintod/gpio/led"
+)
+
+func parse(text string) (Config, error) {
+	c := Defaults()
+	err := config.Parse("lintod.toml", []byte(text), &c)
+	return c, err
+}
+
+func TestConfigOfARealFile(t *testing.T) {
+	c, err := parse(`
+[gpio]
+brightness = 0.5
+dark_hours = "22:30-06:00"
+allow_power = true
+
+[[button]]
+pin = 17                      # a number will do
+action = "talk"
+double_tap = "behavior say {\"value\": \"hello\"}"
+long_hold = "shutdown"
+long_hold_time = "10s"
+
+[[button]]
+pin = "P1_13"
+active_high = true
+pull = "down"
+action = "mute"
+
+[[led]]
+kind = "apa102"
+port = "SPI0.0"
+count = 3
+[led.patterns.listening]
+colour = "green"
+[led.patterns.idle]
+shape = "breathe"
+colour = "#001020"
+
+[[led]]
+kind = "rgb"
+pins = [5, "GPIO6", "J8_33"]
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Buttons[0].Pin != "17" || c.Buttons[1].Pin.name() != "GPIO27" || c.LEDs[1].Pins[2].name() != "GPIO13" {
+		t.Errorf("pins %v %v %v", c.Buttons[0].Pin, c.Buttons[1].Pin.name(), c.LEDs[1].Pins[2].name())
+	}
+	want := gesture.Config{Debounce: 25 * time.Millisecond, Hold: 600 * time.Millisecond, LongHold: 10 * time.Second,
+		Gap: 300 * time.Millisecond, Taps: 2, Stuck: time.Minute}
+	if got := c.Buttons[0].gestures(); got != want {
+		t.Errorf("gestures %+v", got)
+	}
+	f := c.LEDs[0].face()
+	if l := f["listening"]; l.Shape != "meter" || l.Colour != (led.Colour{G: 255}) {
+		t.Errorf("listening is %+v; want the default with another colour", l)
+	}
+	if i := f["idle"]; i.Shape != "breathe" || i.Period == 0 {
+		t.Errorf("idle is %+v; want a period with its shape", i)
+	}
+}
+
+func TestConfigProblems(t *testing.T) {
+	const button = "[[button]]\npin = 17\n"
+	const chain = "[[led]]\nkind = \"apa102\"\nport = \"SPI0.0\"\ncount = 3\n"
+	tests := []struct{ name, text, want string }{
+		{"unknown preset", "[gpio]\npreset = \"fridge\"", `lintod.toml:2: gpio.preset = "fridge"; want one of "pi", "respeaker-2mic"`},
+		{"brightness", "[gpio]\nbrightness = 30", "lintod.toml:2: gpio.brightness = 30; want a number from 0 to 1"},
+		{"dark hours", "[gpio]\ndark_hours = \"night\"", `"night" are no hours`},
+		{"script without simulate", "[gpio]\nscript = \"a\"", "lintod.toml:2: gpio.script"},
+		{"no pin", "[[button]]\naction = \"talk\"", "lintod.toml:1: button[1].pin is missing; want a pin"},
+		{"power pin of the header", "[[button]]\npin = \"P1_2\"\naction = \"talk\"", "position 2 of the header is power or ground"},
+		{"nonsense pin", "[[button]]\npin = \"number 5\"\naction = \"talk\"", `lintod.toml:2: button[1].pin = "number 5"`},
+		{"pin of a wrong type", "[[button]]\npin = true", "want a pin"},
+		{"no action", button, `lintod.toml:1: button[1].action is missing; want one of "talk"`},
+		{"unknown action", button + "tap = \"dance\"", `lintod.toml:3: button[1].tap = "dance"; want one of "talk"`},
+		{"behavior with bad JSON", button + "tap = \"behavior say hello\"", "button[1].tap"},
+		{"talk on a double tap", button + "double_tap = \"talk\"", `want "talk tap" here`},
+		{"two actions of the press", button + "action = \"talk\"\npress = \"stop\"", `lintod.toml:4: button[1].press = "stop"; want nothing`},
+		{"two actions of the tap", button + "action = \"mute\"\ntap = \"stop\"", `lintod.toml:4: button[1].tap = "stop"; want nothing`},
+		{"power not allowed", button + "long_hold = \"shutdown\"", "want allow_power = true in [gpio]"},
+		{"power too easy", "[gpio]\nallow_power = true\n" + button + "hold = \"reboot\"", "at least 3s"},
+		{"pull", button + "action = \"talk\"\npull = \"sideways\"", `want one of "up", "down", "off"`},
+		{"debounce", button + "action = \"talk\"\ndebounce = \"2s\"", "lintod.toml:4: button[1].debounce"},
+		{"long hold before hold", button + "action = \"talk\"\nlong_hold = \"stop\"\nlong_hold_time = \"1s\"\nhold_time = \"2s\"", "more than hold_time"},
+		{"same pin twice", button + "action = \"talk\"\n[[button]]\npin = \"P1_11\"\naction = \"stop\"", "lintod.toml:5: button[2].pin = \"P1_11\"; want a pin of its own; button[1].pin is the same line"},
+		{"pin of the preset", "[gpio]\npreset = \"voice-bonnet\"\n[[button]]\npin = 5\naction = \"stop\"", "a LED of the preset is the same line"},
+		{"LED on the preset's button", "[gpio]\npreset = \"voice-bonnet\"\n[[led]]\nkind = \"gpio\"\npin = 17", "a button of the preset is the same line"},
+		{"kind", "[[led]]\nkind = \"lava\"", `led[1].kind = "lava"; want one of "gpio", "rgb", "apa102", "ws2812"`},
+		{"rgb with two pins", "[[led]]\nkind = \"rgb\"\npins = [5, 6]", "three pins: red, green, blue"},
+		{"chain without count", "[[led]]\nkind = \"ws2812\"\nport = \"SPI0.0\"", "led[1].count"},
+		{"chain without port", "[[led]]\nkind = \"ws2812\"\ncount = 3", "led[1].port"},
+		{"WS2812 cannot be clocked by hand", "[[led]]\nkind = \"ws2812\"\ncount = 3\ndata = 5\nclock = 6", "led[1].port"},
+		{"apa102 with half a clock", "[[led]]\nkind = \"apa102\"\ncount = 3\ndata = 5", "led[1].clock is missing"},
+		{"unknown pattern", chain + "[led.patterns.party]\nshape = \"spin\"", `led[1].patterns.party = "party"; want one of`},
+		{"unknown shape", chain + "[led.patterns.idle]\nshape = \"disco\"", `led[1].patterns.idle.shape = "disco"`},
+		{"unknown colour", chain + "[led.patterns.idle]\ncolour = \"mauve\"", `"mauve" is no colour`},
+		{"hidden microphone", chain + "[led.patterns.listening]\nshape = \"off\"", "an open microphone must be seen"},
+		{"hidden meeting", chain + "[led.patterns.meeting]\ncolour = \"black\"", "an open microphone must be seen"},
+		{"unknown key", "[gpio]\nbuttons = 3", "gpio.buttons is no key"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := parse(tt.text)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestDefaultsAreValid(t *testing.T) {
+	if ps := Defaults().Validate(); len(ps) > 0 {
+		t.Error(ps)
+	}
+	want := Config{GPIO: Settings{Brightness: 0.3, DarkBrightness: 0.03}}
+	if got := Defaults(); !reflect.DeepEqual(got, want) {
+		t.Errorf("defaults are %+v", got)
+	}
+}
+
+func TestActions(t *testing.T) {
+	tests := []struct {
+		text string
+		want Action
+		bad  bool
+	}{
+		{"talk", Action{Verb: talk}, false},
+		{"talk hold", Action{Verb: talkHold}, false},
+		{" talk  tap ", Action{Verb: talkTap}, false},
+		{"volume_up", Action{Verb: VolumeUp}, false},
+		{"say Hello, it is  me", Action{Verb: Say, Text: "Hello, it is  me"}, false},
+		{`behavior lamp {"on": true}`, Action{Verb: Behavior, Name: "lamp", Args: []byte(`{"on": true}`)}, false},
+		{"behavior lamp", Action{Verb: Behavior, Name: "lamp"}, false},
+		{"", Action{}, true}, {"say", Action{}, true}, {"behavior", Action{}, true}, {"stop now", Action{}, true},
+		{"talk loud", Action{}, true}, {`behavior {"on": true}`, Action{}, true}, {"behavior lamp [1]", Action{}, true},
+		{"behavior lamp null", Action{}, true}, {"talk_press", Action{}, true},
+	}
+	for _, tt := range tests {
+		got, err := parseAction(tt.text)
+		if (err != nil) != tt.bad || !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%q: %+v, %v", tt.text, got, err)
+		}
+	}
+}
+
+func FuzzParseAction(f *testing.F) {
+	f.Add(`behavior lamp {"on": true}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := parseAction(text)
+		if err == nil && a.Verb == "" {
+			t.Errorf("%q became nothing", text)
+		}
+	})
+}
+
+func TestPins(t *testing.T) {
+	for text, want := range map[Pin]string{
+		"GPIO17": "GPIO17", "gpio17": "GPIO17", "17": "GPIO17", "BCM17": "GPIO17", "P1_11": "GPIO17", "j8-11": "GPIO17",
+		"PA6": "PA6", "SPI_CE1_N": "SPI_CE1_N", "017": "GPIO17", "P1_40": "GPIO21",
+	} {
+		if got, err := text.canonical(); err != nil || got != want {
+			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []Pin{"", "P1_1", "P1_6", "P1_41", "P1_0", "1000", "-1", "a pin", "../x", "3V3"} {
+		if got, err := text.canonical(); err == nil {
+			t.Errorf("%q was taken for %s", text, got)
+		}
+	}
+}
+
+func TestHeaderHasEachGPIOOnce(t *testing.T) {
+	positions := map[int]int{}
+	for position, n := range header {
+		if other, twice := positions[n]; twice {
+			t.Errorf("GPIO%d is on %d and %d", n, position, other)
+		}
+		positions[n] = position
+	}
+	if len(header) != 28 { // the header carries GPIO0 to GPIO27
+		t.Errorf("%d GPIOs on the header", len(header))
+	}
+}
+
+// A preset is the same board by its name and written out.
+func TestPresets(t *testing.T) {
+	for _, p := range Presets() {
+		t.Run(p.Name, func(t *testing.T) {
+			if p.Title == "" {
+				t.Error("no title")
+			}
+			spelled, err := parse(p.TOML())
+			if err != nil {
+				t.Fatalf("what TOML writes is no configuration: %v\n%s", err, p.TOML())
+			}
+			if !reflect.DeepEqual(spelled.Buttons, p.Config.Buttons) || !reflect.DeepEqual(spelled.LEDs, p.Config.LEDs) {
+				t.Errorf("written and read again it is another board:\n%s", p.TOML())
+			}
+			named, err := parse("[gpio]\npreset = \"" + p.Name + "\"")
+			if err != nil {
+				t.Fatal(err)
+			}
+			buttons, leds := named.Effective()
+			if !reflect.DeepEqual(buttons, p.Config.Buttons) || !reflect.DeepEqual(leds, p.Config.LEDs) {
+				t.Errorf("by name it has %v and %v", buttons, leds)
+			}
+		})
+	}
+}
+
+func TestFileChangesAPreset(t *testing.T) {
+	c, err := parse("[gpio]\npreset = \"respeaker-2mic\"\n[[button]]\npin = 17\naction = \"mute\"\n[[button]]\npin = 12\naction = \"talk\"\n[[led]]\nkind = \"gpio\"\npin = 13")
+	if err != nil {
+		t.Fatal(err)
+	}
+	buttons, leds := c.Effective()
+	if len(buttons) != 2 || buttons[0].Action != "mute" || len(leds) != 1 || leds[0].Kind != "gpio" {
+		t.Errorf("buttons %+v, LEDs %+v", buttons, leds)
+	}
+}
+
+func TestSimulateAloneHasABoard(t *testing.T) {
+	c, err := parse("[gpio]\nsimulate = true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	buttons, leds := c.Effective()
+	if len(buttons) == 0 || buttons[0].Action != "talk" || len(leds) != 1 {
+		t.Errorf("buttons %+v, LEDs %+v", buttons, leds)
+	}
+	if names := presetNames(); !slices.Contains(names, simulatedPreset) {
+		t.Errorf("presets %v", names)
+	}
+}

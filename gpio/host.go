@@ -1,0 +1,184 @@
+package gpio
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"periph.io/x/conn/v3/driver/driverreg"
+	pgpio "periph.io/x/conn/v3/gpio"
+	"periph.io/x/conn/v3/spi"
+	"periph.io/x/host/v3/gpioioctl"
+	"periph.io/x/host/v3/sysfs"
+)
+
+// ErrNoGPIO says that the box has no pins at all, as most PCs have none.
+var ErrNoGPIO = errors.New("this box has no GPIO (there is no /dev/gpiochip*)")
+
+// Host is where pins and ports come from. Opening neither configures nor moves
+// a line. Errors are one sentence that says what to do.
+type Host interface {
+	// Pin returns the line of that canonical name.
+	Pin(name string) (pgpio.PinIO, error)
+	// Port opens an SPI port such as "SPI0.0".
+	Port(name string) (spi.PortCloser, error)
+}
+
+// Hardware is the box itself, by the character devices of the kernel.
+type Hardware struct{}
+
+// Pin implements Host.
+func (Hardware) Pin(name string) (pgpio.PinIO, error) {
+	if _, err := driverreg.Init(); err != nil {
+		return nil, fmt.Errorf("look for GPIO chips: %w", err)
+	}
+	if len(gpioioctl.Chips) == 0 {
+		return nil, noChips()
+	}
+	chips := make([]chip, len(gpioioctl.Chips))
+	for i, c := range gpioioctl.Chips {
+		chips[i] = c
+	}
+	line := findLine(chips, name)
+	if line == nil {
+		return nil, fmt.Errorf("there is no line %s on this box; see gpioinfo(1) for those it has", name)
+	}
+	return line, nil
+}
+
+// noChips tells a box without GPIO from one that does not let us.
+func noChips() error {
+	found, _ := filepath.Glob("/dev/gpiochip*") // the pattern is well-formed
+	if len(found) == 0 {
+		return ErrNoGPIO
+	}
+	return fmt.Errorf("%s cannot be opened: add the user of lintod to the group gpio", found[0])
+}
+
+// chip is what findLine needs of a gpioioctl.GPIOChip.
+type chip interface {
+	Name() string
+	Label() string
+	LineCount() int
+	ByName(name string) *gpioioctl.GPIOLine
+	ByNumber(number int) *gpioioctl.GPIOLine
+}
+
+// findLine finds a line by its canonical name. GPIO17 is line 17 of the chip
+// that serves the Raspberry Pi's header, which is known by its label only: on a
+// Pi 5 it has been gpiochip4 and gpiochip0. Anywhere else the name is the
+// kernel's.
+func findLine(chips []chip, name string) *gpioioctl.GPIOLine {
+	if n, err := strconv.Atoi(strings.TrimPrefix(name, "GPIO")); err == nil {
+		if c := headerChip(chips); c != nil && n < c.LineCount() {
+			return c.ByNumber(n)
+		}
+	}
+	for _, c := range chips {
+		// periph prefixes a name that two chips have.
+		for _, candidate := range []string{name, c.Name() + "-" + name} {
+			if line := c.ByName(candidate); line != nil {
+				return line
+			}
+		}
+	}
+	return nil
+}
+
+func headerChip(chips []chip) chip {
+	for _, label := range []string{"pinctrl-rp1", "pinctrl-bcm"} {
+		for _, c := range chips {
+			if strings.HasPrefix(c.Label(), label) {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// Port implements Host.
+func (Hardware) Port(name string) (spi.PortCloser, error) {
+	bus, cs, err := parsePort(name)
+	if err != nil {
+		return nil, err
+	}
+	path := fmt.Sprintf("/dev/spidev%d.%d", bus, cs)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && errors.Is(noChips(), ErrNoGPIO):
+		return nil, ErrNoGPIO
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("%s is missing: turn SPI on, on a Raspberry Pi with dtparam=spi=on in config.txt", path)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("%s may not be opened: add the user of lintod to the group spi", path)
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if _, err := driverreg.Init(); err != nil { // learns the size of a transfer
+		return nil, fmt.Errorf("look for SPI: %w", err)
+	}
+	return sysfs.NewSPI(bus, cs)
+}
+
+var portName = regexp.MustCompile(`^(?:SPI|/dev/spidev)([0-9]{1,2})\.([0-9])$`)
+
+func parsePort(name string) (bus, cs int, err error) {
+	m := portName.FindStringSubmatch(name)
+	if m == nil {
+		return 0, 0, fmt.Errorf("%q is no SPI port; write it as \"SPI0.0\"", name)
+	}
+	bus, _ = strconv.Atoi(m[1])
+	cs, _ = strconv.Atoi(m[2])
+	return bus, cs, nil
+}
+
+// output is a line that we drive. It never reads the pin back: with periph that
+// would make an input of it.
+type output struct {
+	pin    pgpio.PinIO
+	invert bool
+}
+
+// openOutput claims a line and sets it.
+func openOutput(h Host, p Pin, invert, on bool) (*output, error) {
+	pin, err := h.Pin(p.name())
+	if err != nil {
+		return nil, err
+	}
+	o := &output{pin: pin, invert: invert}
+	if err := o.set(on); err != nil {
+		release(pin)
+		return nil, lineError(p.name(), pin, err)
+	}
+	return o, nil
+}
+
+func (o *output) set(on bool) error { return o.pin.Out(pgpio.Level(on != o.invert)) }
+
+// release gives a line back. Without it periph believes for ever that a failed
+// claim was a good one.
+func release(pin pgpio.PinIO) {
+	if c, ok := pin.(interface{ Close() }); ok {
+		c.Close()
+	}
+}
+
+// lineError makes a sentence of what the kernel said of a line. periph keeps
+// only the text of its error number.
+func lineError(name string, pin pgpio.PinIO, err error) error {
+	if !strings.Contains(err.Error(), "busy") {
+		return fmt.Errorf("set up %s: %w", name, err)
+	}
+	owner := "something else; gpioinfo(1) tells what"
+	if c, ok := pin.(interface{ Consumer() string }); ok && c.Consumer() != "" {
+		owner = c.Consumer()
+	}
+	return fmt.Errorf("%s is in use by %s: choose another pin or stop that", name, owner)
+}

@@ -1,0 +1,122 @@
+package led
+
+import (
+	"math"
+	"time"
+
+	"lintod/agent/config"
+)
+
+// FrameTime is the time between two frames of a smooth animation.
+const FrameTime = 40 * time.Millisecond
+
+// Shapes lists what a pattern can do.
+func Shapes() []string { return []string{"off", "solid", "blink", "wink", "breathe", "spin", "meter"} }
+
+// Pattern is what a row of LEDs does over time.
+type Pattern struct {
+	Shape  string          `toml:"shape,omitempty"`  // one of Shapes
+	Colour Colour          `toml:"colour"`           //
+	Period config.Duration `toml:"period,omitempty"` // of all shapes but off, solid and meter
+}
+
+// Render fills the row with the colours at time t after the pattern began.
+// Level, from 0 to 1, is the loudness that a meter shows.
+func (p Pattern) Render(row []Colour, t time.Duration, level float64) {
+	for i := range row {
+		row[i] = p.Colour.Scale(p.light(i, len(row), t, level))
+	}
+}
+
+// Next returns how long after t the row looks the same; 0 means for ever.
+func (p Pattern) Next(t time.Duration) time.Duration {
+	switch p.Shape {
+	case "breathe", "spin", "meter":
+		return FrameTime
+	case "blink":
+		return p.until(t, 0.5)
+	case "wink":
+		return p.until(t, winkDark)
+	}
+	return 0
+}
+
+// winkDark is the part of its period for which a wink is dark.
+const winkDark = 0.1
+
+// until is the time from t to the next change of a pattern that changes at the
+// given part of its period and at the end of it.
+func (p Pattern) until(t time.Duration, part float64) time.Duration {
+	period := p.Period.Std()
+	t %= period
+	if change := time.Duration(part * float64(period)); t < change {
+		return change - t
+	}
+	return period - t
+}
+
+// light is how bright LED i of n shines, from 0 to 1.
+func (p Pattern) light(i, n int, t time.Duration, level float64) float64 {
+	switch p.Shape {
+	case "solid":
+		return 1
+	case "blink":
+		if p.phase(t) < 0.5 {
+			return 1
+		}
+	case "wink":
+		if p.phase(t) >= winkDark {
+			return 1
+		}
+	case "breathe":
+		return breath(p.phase(t))
+	case "spin":
+		if n == 1 {
+			return breath(p.phase(t))
+		}
+		return comet(i, n, p.phase(t))
+	case "meter":
+		return bar(i, n, level)
+	}
+	return 0
+}
+
+// phase is the part of the period that has passed, from 0 up to 1.
+func (p Pattern) phase(t time.Duration) float64 {
+	period := p.Period.Std()
+	return float64(t%period) / float64(period)
+}
+
+// breath rises and falls like a cosine and never goes quite dark. It begins
+// bright, so that a change of state is seen at once.
+func breath(phase float64) float64 { return 0.55 + 0.45*math.Cos(2*math.Pi*phase) }
+
+// comet is a bright head that runs round the row once a period, with a tail
+// that fades over half the row.
+func comet(i, n int, phase float64) float64 {
+	behind := math.Mod(phase*float64(n)-float64(i)+float64(n), float64(n)) / float64(n)
+	return math.Max(0, 1-2*behind)
+}
+
+// bar lights the row from its first LED on, which never goes dark: it says that
+// the microphone is open.
+func bar(i, n int, level float64) float64 {
+	if n == 1 {
+		return 0.6 + 0.4*level // a pin without PWM takes less than half for off
+	}
+	lit := min(1, max(0, level*float64(n)-float64(i)))
+	if i == 0 {
+		return max(0.3, lit)
+	}
+	return lit
+}
+
+// Loudness is where a level in dBFS stands between quiet speech (0) and loud
+// speech (1).
+func Loudness(dBFS float64) float64 {
+	const quiet, loud = -55.0, -15.0
+	if math.IsNaN(dBFS) {
+		return 0
+	}
+	return min(1, max(0, (dBFS-quiet)/(loud-quiet)))
+}

@@ -1,0 +1,156 @@
+package gpio
+
+import (
+	"slices"
+	"time"
+
+	"lintod/agent/config"
+	"lintod/gpio/led"
+)
+
+// looks is the one table that says which pattern a view is shown as: that of
+// the first row whose condition holds. An open microphone is never hidden, then
+// comes the turn that the user is in, then what keeps the next one from
+// working, most urgent first.
+//
+// A meeting is not in the table: it is a mark on top of whatever else is shown,
+// because a recording must be visible always.
+var looks = []struct {
+	name  string
+	shown func(View) bool
+}{
+	{"listening", func(v View) bool { return v.State == Listening }},
+	{"thinking", func(v View) bool { return v.State == Thinking }},
+	{"speaking", func(v View) bool { return v.State == Speaking }},
+	{"connecting", func(v View) bool { return v.State == Connecting }},
+	{"error", func(v View) bool { return v.Error }},
+	{"activating", func(v View) bool { return v.Activating }},
+	{"deaf", func(v View) bool { return v.Deaf }},
+	{"muted", func(v View) bool { return v.Muted }},
+	{"offline", func(v View) bool { return v.Offline }},
+	{"idle", func(View) bool { return true }},
+}
+
+// Look names the pattern that the view is shown as.
+func (v View) Look() string {
+	for _, l := range looks {
+		if l.shown(v) {
+			return l.name
+		}
+	}
+	return "idle"
+}
+
+// Patterns lists the names that a pattern may be set for, or shown by hand.
+func Patterns() []string {
+	names := []string{"meeting"}
+	for _, l := range looks {
+		names = append(names, l.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ViewOf returns a view that is shown as the named pattern, for showing it by
+// hand; false if there is no such pattern.
+func ViewOf(pattern string) (View, bool) {
+	v := View{Level: -25}
+	for _, s := range States() {
+		v.State = s
+		if s.String() == pattern {
+			return v, true
+		}
+	}
+	v.State = Idle
+	flag := map[string]*bool{
+		"muted": &v.Muted, "offline": &v.Offline, "meeting": &v.Meeting,
+		"deaf": &v.Deaf, "activating": &v.Activating, "error": &v.Error,
+	}[pattern]
+	if flag == nil {
+		return View{}, false
+	}
+	*flag = true
+	return v, true
+}
+
+// defaultPatterns are what is shown unless the configuration says otherwise.
+// They can be told apart by colour, and on a LED of one colour by rhythm.
+func defaultPatterns() map[string]led.Pattern {
+	second := func(s float64) config.Duration { return config.Duration(s * float64(time.Second)) }
+	return map[string]led.Pattern{
+		"idle":       {Shape: "off"},
+		"connecting": {Shape: "breathe", Colour: led.Colour{R: 255, G: 255, B: 255}, Period: second(1)},
+		"listening":  {Shape: "meter", Colour: led.Colour{R: 0, G: 90, B: 255}},
+		"thinking":   {Shape: "spin", Colour: led.Colour{R: 130, G: 0, B: 255}, Period: second(0.8)},
+		"speaking":   {Shape: "breathe", Colour: led.Colour{R: 0, G: 255, B: 60}, Period: second(1.6)},
+		"error":      {Shape: "blink", Colour: led.Colour{R: 255, G: 0, B: 0}, Period: second(0.4)},
+		"activating": {Shape: "breathe", Colour: led.Colour{R: 0, G: 255, B: 255}, Period: second(3)},
+		"deaf":       {Shape: "blink", Colour: led.Colour{R: 255, G: 0, B: 255}, Period: second(2)},
+		"muted":      {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
+		"offline":    {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(5)},
+		"meeting":    {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
+	}
+}
+
+// A face shows views on one row of LEDs. It is a pure function of the view and
+// the time since it is shown.
+type face map[string]led.Pattern
+
+// render fills the row with what the view looks like at time t, and returns
+// after how long it must be rendered again; 0 means never.
+func (f face) render(row []led.Colour, v View, t time.Duration) time.Duration {
+	p := f[v.Look()]
+	p.Render(row, t, led.Loudness(v.Level))
+	next := p.Next(t)
+	if v.Meeting {
+		n := mark(row, f["meeting"].Colour, t)
+		if next == 0 || n < next {
+			next = n
+		}
+	}
+	return next
+}
+
+const (
+	markPeriod = 2 * time.Second
+	markStep   = 150 * time.Millisecond
+)
+
+// mark lays the sign of a recording over the row and returns for how long it
+// stays so. Where there are several LEDs, the first is the sign: alight, with a
+// short dark every two seconds that tells it from a plain LED of that colour. A
+// single LED is shared: dark, flash, dark, flash, dark, then the pattern below.
+// Both are seen over any pattern, over that of the same colour too.
+func mark(row []led.Colour, c led.Colour, t time.Duration) time.Duration {
+	phase := t % markPeriod
+	step := phase / markStep
+	ends := (step+1)*markStep - phase
+	shared := len(row) == 1
+	switch {
+	case shared && step >= 5: // below
+		return markPeriod - phase
+	case shared && step%2 == 0, !shared && step == 0:
+		row[0] = led.Colour{}
+		return ends
+	}
+	row[0] = c
+	if shared {
+		return ends
+	}
+	return markPeriod - phase
+}
+
+// brightness is how bright a view is shown. In dark hours the LEDs go down to
+// the night's brightness, though never so far that an open microphone could not
+// be seen.
+func (s Settings) brightness(v View, at time.Time) float64 {
+	if !s.DarkHours.Contain(at) {
+		return s.Brightness
+	}
+	const visible = 0.02
+	night := min(s.Brightness, s.DarkBrightness)
+	if v.Meeting || v.State == Listening {
+		return max(night, min(visible, s.Brightness))
+	}
+	return night
+}

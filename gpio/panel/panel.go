@@ -1,0 +1,277 @@
+// Package panel shows a board in a terminal: LEDs in true colour, the state in
+// words, and keys that press buttons. Where the output is no terminal, it tells
+// changes of the state in lines.
+//
+// A terminal reports that a key went down and never that it came up, so there
+// are two keys a button: one taps it, the other holds it until pressed again.
+//
+// What must not live here: what the buttons and the colours mean.
+package panel
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"lintod/gpio/led"
+)
+
+// Scene is what the panel shows.
+type Scene struct {
+	LEDs    [][]led.Colour // rows of LEDs
+	State   string         // in words
+	Meter   float64        // loudness from 0 to 1; below 0 there is none to show
+	Buttons []Button
+	Last    string // what a button has asked for last
+}
+
+// Button is one of the board's buttons.
+type Button struct {
+	Label string
+	Down  bool
+}
+
+// clone copies what the board will change.
+func (s Scene) clone() Scene {
+	rows := make([][]led.Colour, len(s.LEDs))
+	for i, row := range s.LEDs {
+		rows[i] = append([]led.Colour(nil), row...)
+	}
+	s.LEDs = rows
+	s.Buttons = append([]Button(nil), s.Buttons...)
+	return s
+}
+
+// Panel is one terminal. Press must be set; nil for In and Out means standard
+// input and output.
+type Panel struct {
+	In  *os.File
+	Out *os.File
+	// Press moves a button, counted from 0. It must not block.
+	Press func(button int, down bool)
+
+	mu    sync.Mutex
+	scene Scene
+	live  bool   // Run has taken the terminal
+	drawn []byte // what stands at the bottom of the terminal
+	told  string // the last line that was told where there is no terminal
+}
+
+// Run reads keys and draws until ctx ends, then gives the terminal back as it
+// was, also when it panics. It does nothing but wait if the input is no
+// terminal.
+func (p *Panel) Run(ctx context.Context) error {
+	if term.IsTerminal(int(p.out().Fd())) {
+		p.setLive(true)
+		defer p.setLive(false)
+	}
+	in := int(p.in().Fd())
+	if !term.IsTerminal(in) {
+		<-ctx.Done()
+		return nil
+	}
+	restore, err := unbuffer(in)
+	if err != nil {
+		return fmt.Errorf("set up the terminal: %w", err)
+	}
+	defer restore()
+	return p.readKeys(ctx, in)
+}
+
+func (p *Panel) in() *os.File {
+	if p.In != nil {
+		return p.In
+	}
+	return os.Stdin
+}
+
+func (p *Panel) out() *os.File {
+	if p.Out != nil {
+		return p.Out
+	}
+	return os.Stdout
+}
+
+const (
+	tapTime = 120 * time.Millisecond
+	// glance is the longest time without a look at ctx.
+	glance = 250 * time.Millisecond
+)
+
+// readKeys presses buttons as keys come.
+func (p *Panel) readKeys(ctx context.Context, in int) error {
+	k := keys{press: p.Press, down: map[int]bool{}, until: map[int]time.Time{}}
+	defer k.releaseAll()
+	buf := make([]byte, 64)
+	for ctx.Err() == nil {
+		n, err := readWithin(in, buf, k.patience(time.Now()))
+		if err != nil {
+			return fmt.Errorf("read the keyboard: %w", err)
+		}
+		k.typed(buf[:n], p.buttons(), time.Now())
+		k.releaseDue(time.Now())
+	}
+	return nil
+}
+
+func (p *Panel) buttons() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.scene.Buttons)
+}
+
+// keys knows which buttons the keyboard holds down.
+type keys struct {
+	press func(button int, down bool)
+	down  map[int]bool
+	until map[int]time.Time // end of a tap
+}
+
+// The keys of buttons 1 to 9: those in the first row tap, those below them in
+// the second hold and let go. Space taps the first.
+const (
+	tapKeys  = "123456789"
+	holdKeys = "qwertyuio"
+)
+
+func (k *keys) typed(chars []byte, buttons int, now time.Time) {
+	if bytes.IndexByte(chars, 0x1b) >= 0 {
+		return // an arrow or function key
+	}
+	for _, c := range chars {
+		if c == ' ' {
+			c = tapKeys[0]
+		}
+		if i := strings.IndexByte(tapKeys, c); i >= 0 && i < buttons && !k.down[i] {
+			k.move(i, true)
+			k.until[i] = now.Add(tapTime)
+		}
+		if i := strings.IndexByte(holdKeys, c); i >= 0 && i < buttons {
+			delete(k.until, i)
+			k.move(i, !k.down[i])
+		}
+	}
+}
+
+func (k *keys) move(button int, down bool) {
+	k.down[button] = down
+	k.press(button, down)
+}
+
+func (k *keys) releaseDue(now time.Time) {
+	for i, t := range k.until {
+		if !now.Before(t) {
+			delete(k.until, i)
+			k.move(i, false)
+		}
+	}
+}
+
+func (k *keys) releaseAll() {
+	for i, down := range k.down {
+		if down {
+			k.move(i, false)
+		}
+	}
+}
+
+// patience is how long to wait for a key.
+func (k *keys) patience(now time.Time) time.Duration {
+	least := glance
+	for _, t := range k.until {
+		least = min(least, t.Sub(now))
+	}
+	return max(least, time.Millisecond)
+}
+
+// Show draws the scene, if it differs from what is there. It writes to the
+// terminal before it returns.
+func (p *Panel) Show(s Scene) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.scene = s.clone()
+	if p.live {
+		p.draw()
+		return
+	}
+	if !term.IsTerminal(int(p.out().Fd())) {
+		p.tell()
+	}
+}
+
+func (p *Panel) setLive(live bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live = live
+	if live {
+		p.draw()
+		return
+	}
+	p.drawn = nil // it stays on the screen as the last thing that was seen
+}
+
+// tell writes a line where the state or the last action has changed.
+func (p *Panel) tell() {
+	line := "board: " + p.scene.State
+	if p.scene.Last != "" {
+		line += "; button: " + p.scene.Last
+	}
+	if line == p.told || p.scene.State == "" {
+		return
+	}
+	p.told = line
+	// A reader that has gone away is no reason to stop the board.
+	_, _ = fmt.Fprintln(p.out(), line)
+}
+
+// draw puts the scene where the last one stands.
+func (p *Panel) draw() {
+	width, _, err := term.GetSize(int(p.out().Fd()))
+	if err != nil || width <= 0 {
+		width = 80
+	}
+	text := render(p.scene, width-1) // a full line might wrap
+	if bytes.Equal(text, p.drawn) {
+		return
+	}
+	_, _ = p.out().Write(append(p.erase(), text...))
+	p.drawn = text
+}
+
+// erase returns what removes the panel from the terminal.
+func (p *Panel) erase() []byte {
+	if n := bytes.Count(p.drawn, []byte("\n")); n > 0 {
+		return fmt.Appendf(nil, "\x1b[%dA\r\x1b[J", n)
+	}
+	return nil
+}
+
+// Around returns a writer for what else goes to the same terminal, such as the
+// log: it takes the panel away, writes, and puts the panel back below.
+func (p *Panel) Around(w io.Writer) io.Writer { return around{p, w} }
+
+type around struct {
+	panel *Panel
+	w     io.Writer
+}
+
+func (a around) Write(b []byte) (int, error) {
+	p := a.panel
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.live {
+		return a.w.Write(b)
+	}
+	_, _ = p.out().Write(p.erase())
+	p.drawn = nil
+	n, err := a.w.Write(b)
+	p.draw()
+	return n, err
+}

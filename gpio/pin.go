@@ -1,0 +1,69 @@
+package gpio
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Pin is a line of the GPIO chip as people write it: "GPIO17", "17", 17,
+// "BCM17", the header position "P1_11", or, on boards that are no Raspberry Pi,
+// the name that the kernel gives the line.
+type Pin string
+
+// UnmarshalTOML lets a pin be written as a number too.
+func (p *Pin) UnmarshalTOML(n *unstable.Node) error {
+	if n.Kind != unstable.String && n.Kind != unstable.Integer {
+		return fmt.Errorf("want a pin, for example \"GPIO17\", 17 or \"P1_11\"")
+	}
+	*p = Pin(n.Data)
+	return nil
+}
+
+// header is which GPIO is on which position of the Raspberry Pi's 40-pin
+// header; positions that are not in it carry power or ground. The numbers are
+// the same from the Model B+ of 2014 to the Pi 5.
+var header = map[int]int{
+	3: 2, 5: 3, 7: 4, 8: 14, 10: 15, 11: 17, 12: 18, 13: 27, 15: 22, 16: 23,
+	18: 24, 19: 10, 21: 9, 22: 25, 23: 11, 24: 8, 26: 7, 27: 0, 28: 1, 29: 5,
+	31: 6, 32: 12, 33: 13, 35: 19, 36: 16, 37: 26, 38: 20, 40: 21,
+}
+
+var (
+	numbered   = regexp.MustCompile(`^(?i:gpio|bcm)?([0-9]{1,3})$`)
+	positioned = regexp.MustCompile(`^(?i:p1|j8)[_-]([0-9]{1,2})$`)
+	lineName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:+-]{0,31}$`)
+)
+
+// canonical returns the one name that a line has, however it was written.
+func (p Pin) canonical() (string, error) {
+	s := strings.TrimSpace(string(p))
+	if m := numbered.FindStringSubmatch(s); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return fmt.Sprintf("GPIO%d", n), nil
+	}
+	if m := positioned.FindStringSubmatch(s); m != nil {
+		position, _ := strconv.Atoi(m[1])
+		n, ok := header[position]
+		if !ok {
+			return "", fmt.Errorf("position %d of the header is power or ground, or does not exist", position)
+		}
+		return fmt.Sprintf("GPIO%d", n), nil
+	}
+	if lineName.MatchString(s) {
+		return s, nil
+	}
+	return "", fmt.Errorf("%q is no pin", s)
+}
+
+// name is canonical for a pin that has been validated.
+func (p Pin) name() string {
+	s, err := p.canonical()
+	if err != nil {
+		return string(p)
+	}
+	return s
+}

@@ -1,0 +1,131 @@
+package gpio
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Found is a board that the system shows signs of.
+type Found struct {
+	Preset Preset
+	Why    string // the signs
+	// Card is the id of its sound card, "" if the system has none: then the
+	// board's driver is missing.
+	Card string
+}
+
+// TOML is what to write into lintod.toml for the board.
+func (f Found) TOML() string {
+	return fmt.Sprintf("# %s\n[gpio]\npreset = %q\n", f.Preset.Title, f.Preset.Name)
+}
+
+// Recognise tells which boards sit on the header. It reads what the kernel knows
+// already (root is "/" outside tests): the EEPROM of a HAT, the ids of sound
+// cards, the I²C chips that a driver has claimed. It asks nothing on the bus:
+// reading a chip that one does not know can change it. Boards that look the
+// same are all returned.
+func Recognise(root string) []Found {
+	s := readSigns(root)
+	var found []Found
+	for _, p := range Presets() {
+		if f, ok := s.of(p); ok {
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// signs is what the kernel knows of the boards.
+type signs struct {
+	product   string // of the HAT's EEPROM, "" without one
+	productID uint16
+	cards     []string
+	i2c       []uint16
+}
+
+func readSigns(root string) signs {
+	s := signs{
+		product: deviceTree(root, "hat/product"),
+		cards:   soundCards(root),
+		i2c:     claimedI2C(root),
+	}
+	id, err := strconv.ParseUint(strings.TrimPrefix(deviceTree(root, "hat/product_id"), "0x"), 16, 16)
+	if err == nil {
+		s.productID = uint16(id)
+	}
+	return s
+}
+
+// of compares the signs with those of a preset.
+func (s signs) of(p Preset) (Found, bool) {
+	f := Found{Preset: p}
+	for _, id := range p.Cards {
+		if slices.Contains(s.cards, id) {
+			f.Card = id
+		}
+	}
+	switch {
+	case p.HAT != "" && strings.Contains(s.product, p.HAT) && s.productID == p.HATProduct:
+		f.Why = fmt.Sprintf("its EEPROM says %q, product %#x", s.product, s.productID)
+	case f.Card != "":
+		f.Why = "sound card " + f.Card
+	case len(p.I2C) > 0 && slices.Equal(p.I2C, among(s.i2c, 0x1a, 0x3b, 0x35)):
+		f.Why = fmt.Sprintf("a driver holds the I²C address %#x, but there is no sound card: its sound driver is missing or too old for this kernel", p.I2C[0])
+	default:
+		return f, false
+	}
+	return f, true
+}
+
+// among returns those of the known addresses that were found, in their order.
+func among(found []uint16, known ...uint16) []uint16 {
+	return slices.DeleteFunc(known, func(a uint16) bool { return !slices.Contains(found, a) })
+}
+
+// deviceTree reads a string of the device tree, which ends with a zero byte.
+func deviceTree(root, name string) string {
+	for _, dir := range []string{"proc/device-tree", "sys/firmware/devicetree/base"} {
+		if b, err := os.ReadFile(filepath.Join(root, dir, name)); err == nil {
+			return strings.TrimSpace(strings.TrimRight(string(b), "\x00"))
+		}
+	}
+	return ""
+}
+
+// cardLine is the first line of a card in /proc/asound/cards:
+// " 1 [seeed2micvoicec]: seeed-2mic-voic - seeed-2mic-voicecard".
+var cardLine = regexp.MustCompile(`(?m)^ *[0-9]+ \[(\S+) *\]:`)
+
+func soundCards(root string) []string {
+	b, err := os.ReadFile(filepath.Join(root, "proc/asound/cards"))
+	if err != nil {
+		return nil
+	}
+	var ids []string
+	for _, m := range cardLine.FindAllSubmatch(b, -1) {
+		ids = append(ids, string(m[1]))
+	}
+	return ids
+}
+
+// claimedI2C lists the addresses of chips on bus 1, the header's, that the
+// device tree names or a driver has claimed: directories such as "1-001a".
+func claimedI2C(root string) []uint16 {
+	dirs, err := filepath.Glob(filepath.Join(root, "sys/bus/i2c/devices/1-*"))
+	if err != nil {
+		return nil
+	}
+	var addresses []uint16
+	for _, d := range dirs {
+		a, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(d), "1-"), 16, 16)
+		if err == nil {
+			addresses = append(addresses, uint16(a))
+		}
+	}
+	return addresses
+}
