@@ -1,0 +1,74 @@
+package soundproc
+
+import (
+	"context"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/soundproc/wire"
+)
+
+// inputQueue is how many frames may wait for a reader that is late: a second.
+// Then the newest are dropped, and counted as lost in the next one kept.
+const inputQueue = int(time.Second / audio.FrameTime)
+
+// maxAge is how old a frame can be when it arrives; it bounds a stamp that
+// makes no sense.
+const maxAge = 10 * time.Second
+
+type input struct {
+	device
+	frames chan audio.Frame
+	frame  audio.Frame // being taken from a message; the conn's reader owns it
+	lost   uint32      // samples dropped since the last frame in the queue; as frame
+}
+
+func newInput(c *conn) *input {
+	return &input{device: newDevice(c), frames: make(chan audio.Frame, inputQueue)}
+}
+
+// Read implements audio.Input.
+func (in *input) Read(ctx context.Context, f *audio.Frame) error {
+	select {
+	case *f = <-in.frames:
+		return nil
+	case <-in.over:
+		return in.err()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (in *input) handle(m wire.Message) error {
+	switch m.Type {
+	case wire.Capture:
+		return in.capture(m.Payload)
+	case wire.Opened:
+		in.expect(moveLimit)
+	}
+	return in.device.handle(m)
+}
+
+func (in *input) capture(payload []byte) error {
+	if in.err() != nil {
+		return nil // it was on its way when the stream was closed
+	}
+	c, err := wire.ParseCapture(payload, &in.frame.PCM)
+	if err != nil {
+		return err
+	}
+	in.expect(moveLimit)
+	age := time.Duration(wire.Monotonic() - c.At)
+	in.frame.At = time.Now().Add(-min(max(age, 0), maxAge))
+	in.conn.counters.lost.Add(uint64(c.Lost))
+	in.lost += c.Lost
+	in.frame.Lost = in.lost
+	select {
+	case in.frames <- in.frame:
+		in.lost = 0
+	default:
+		in.lost += uint32(audio.FrameSamples)
+		in.conn.counters.lost.Add(uint64(audio.FrameSamples))
+	}
+	return nil
+}

@@ -1,0 +1,388 @@
+package soundproc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/soundtest"
+)
+
+// These tests drive the real lintod-audio against a real sound server.
+
+// limit bounds what should take a moment.
+const limit = 20 * time.Second
+
+// running is a Process under a supervisor that calls Run again, as the agent's
+// does.
+type running struct {
+	*Process
+	t      *testing.T
+	failed chan error // what Run returned, one after the other
+}
+
+func run(t *testing.T, path string) *running {
+	t.Helper()
+	r := &running{
+		Process: &Process{Path: path, Input: "default", Output: "default", Log: slog.New(slog.DiscardHandler)},
+		t:       t,
+		failed:  make(chan error, 100),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			err := r.Run(ctx)
+			select {
+			case r.failed <- err:
+			default: // nobody is interested
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(limit):
+			t.Error("Run does not end with its context")
+		}
+	})
+	return r
+}
+
+func (r *running) fails() error {
+	r.t.Helper()
+	select {
+	case err := <-r.failed:
+		return err
+	case <-time.After(limit):
+		r.t.Fatal("Run did not return")
+		return nil
+	}
+}
+
+func (r *running) openInput() audio.Input {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	in, err := r.OpenInput(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { in.Close() })
+	return in
+}
+
+func (r *running) openOutput() audio.Output {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	out, err := r.OpenOutput(ctx, soundtest.Rate)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { out.Close() })
+	return out
+}
+
+// pid is the child's, found as the only one that runs our program's file.
+func (r *running) pid() int {
+	r.t.Helper()
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, link := range links {
+		if exe, err := os.Readlink(link); err == nil && exe == r.Path {
+			pid := 0
+			for _, digit := range strings.Split(link, "/")[2] {
+				pid = 10*pid + int(digit-'0')
+			}
+			return pid
+		}
+	}
+	r.t.Fatal("the sound process is not there")
+	return 0
+}
+
+func read(t *testing.T, in audio.Input) audio.Frame {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var f audio.Frame
+	if err := in.Read(ctx, &f); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// readUntilError returns what ends the input, which must be neither us nor time.
+func readUntilError(t *testing.T, in audio.Input) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for {
+		var f audio.Frame
+		if err := in.Read(ctx, &f); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal("the input went on, or hung")
+			}
+			return err
+		}
+	}
+}
+
+const soundProgram = "lintod/cmd/lintod-audio"
+
+func startReal(t *testing.T) (*soundtest.Rig, *running) {
+	t.Helper()
+	path := soundtest.Build(t, soundProgram)
+	rig := soundtest.Start(t)
+	rig.Setenv()
+	return rig, run(t, path)
+}
+
+func TestCaptureIsExact(t *testing.T) {
+	rig, p := startReal(t)
+	in := p.openInput()
+	read(t, in)
+
+	said := soundtest.Chirp(3 * time.Second)
+	enough, fed := make(chan struct{}), make(chan struct{})
+	defer func() { close(enough); <-fed }()
+	go func() {
+		defer close(fed)
+		// A busy machine may make the one that feeds stumble: it says it again.
+		for range 4 {
+			rig.Feed(said)
+			select {
+			case <-enough:
+				return
+			default:
+			}
+		}
+	}()
+	var heard []int16
+	var last audio.Frame
+	for soundtest.Find(tail(heard, 2*len(said)), said) < 0 {
+		if len(heard) > 20*soundtest.Rate {
+			t.Fatalf("the chirp did not arrive as it was; its later part is at %d", soundtest.Find(heard, said[1600:]))
+		}
+		for range 25 {
+			f := read(t, in)
+			heard = append(heard, f.PCM[:]...)
+			if step := f.At.Sub(last.At); !last.At.IsZero() && f.Lost == 0 && (step <= 0 || step > 2*audio.FrameTime) {
+				t.Errorf("two frames in a row are stamped %v apart", step)
+			}
+			last = f
+		}
+	}
+	if age := time.Since(last.At); age < 0 || age > 2*time.Second {
+		t.Errorf("the newest frame is stamped %v ago", age)
+	}
+	t.Logf("exact after %.1f s; %d samples lost", float64(len(heard))/soundtest.Rate, p.Counters().Lost)
+}
+
+func tail(pcm []int16, n int) []int16 { return pcm[max(0, len(pcm)-n):] }
+
+func TestPlaybackIsExact(t *testing.T) {
+	rig, p := startReal(t)
+	out := p.openOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*limit)
+	defer cancel()
+	said := soundtest.Chirp(2 * time.Second)
+	// A busy machine may make the server stumble, so there are several tries. It
+	// takes two good ones, since the card has been stopped before the second.
+	exact := 0
+	for range 6 {
+		ear := rig.Hear()
+		start := time.Now()
+		if err := out.Write(ctx, said); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < time.Second {
+			t.Errorf("Write of 2 s of sound took %v: it does not wait for the card", took)
+		}
+		if err := out.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		drained := time.Now()
+		ear.WaitFor("the end of the chirp", func(pcm []int16) bool {
+			return len(pcm) > len(said) && !soundtest.Loud(tail(pcm, soundtest.Rate/5))
+		})
+		pcm := ear.Stop()
+		// The server may swallow the first few samples of a stream.
+		const swallowed = soundtest.Rate / 100
+		at := soundtest.Find(pcm, said[swallowed:])
+		if at < 0 {
+			t.Logf("not exact; underruns: %d", p.Counters().Underran)
+			continue
+		}
+		exact++
+		t.Logf("all but the first %d samples are exact; first heard %v after Write began, last %v after Drain",
+			differ(pcm, at-swallowed, said), ear.At(at).Sub(start), ear.At(at+len(said)-swallowed).Sub(drained))
+		if exact == 2 {
+			return
+		}
+	}
+	t.Fatal("what is heard is not what was said")
+}
+
+// differ is up to where heard, from at on, is not said.
+func differ(heard []int16, at int, said []int16) int {
+	for i := min(len(said), len(heard)-at) - 1; i >= 0; i-- {
+		if at+i < 0 || heard[at+i] != said[i] {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func TestFlushIsSilence(t *testing.T) {
+	rig, p := startReal(t)
+	out := p.openOutput()
+	ear := rig.Hear()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for range 3 {
+		speaking, stop := context.WithCancel(ctx)
+		written := make(chan error, 1)
+		go func() { written <- out.Write(speaking, soundtest.Chirp(10*time.Second)) }()
+		from := len(ear.PCM())
+		ear.WaitFor("the chirp", func(pcm []int16) bool { return len(pcm) > from+8000 && soundtest.Loud(tail(pcm, 800)) })
+		flushed := time.Now()
+		stop()
+		if err := out.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-written; !errors.Is(err, context.Canceled) {
+			t.Fatalf("Write: %v", err)
+		}
+		ear.WaitFor("silence", func(pcm []int16) bool { return !soundtest.Loud(tail(pcm, 3200)) })
+		t.Logf("silence is heard %v after the flush", ear.At(lastLoud(ear.PCM())).Sub(flushed))
+		// The stream is still good.
+		if err := out.Write(ctx, soundtest.Chirp(200*time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		ear.WaitFor("the next sound", func(pcm []int16) bool { return soundtest.Loud(tail(pcm, 8000)) })
+		ear.WaitFor("silence", func(pcm []int16) bool { return !soundtest.Loud(tail(pcm, 3200)) })
+	}
+}
+
+func lastLoud(pcm []int16) int {
+	for i := len(pcm) - 1; i > 0; i-- {
+		if soundtest.Loud(pcm[i : i+1]) {
+			return i
+		}
+	}
+	return 0
+}
+
+func TestServerDiesAndComesBack(t *testing.T) {
+	rig, p := startReal(t)
+	in, out := p.openInput(), p.openOutput()
+	read(t, in)
+	rig.Kill()
+	start := time.Now()
+	err := readUntilError(t, in)
+	t.Logf("after %v: %v", time.Since(start), err)
+	in.Close()
+	out.Close()
+
+	if in, err := p.OpenInput(t.Context()); err == nil {
+		// Some servers' sockets take a moment to vanish.
+		readUntilError(t, in)
+		in.Close()
+	} else if !strings.Contains(err.Error(), "default") {
+		t.Errorf("the error does not name the device: %v", err)
+	}
+	rig.Restart()
+	start = time.Now()
+	in = reopen(t, p)
+	read(t, in)
+	t.Logf("frames again %v after the server was back", time.Since(start))
+}
+
+// reopen opens the input as a supervisor would: again and again.
+func reopen(t *testing.T, p *running) audio.Input {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		in, err := p.OpenInput(t.Context())
+		if err == nil {
+			t.Cleanup(func() { in.Close() })
+			return in
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func TestProcessKilledOrStopped(t *testing.T) {
+	_, p := startReal(t)
+	for _, c := range []struct {
+		signal syscall.Signal
+		reason string
+	}{{syscall.SIGKILL, "ended"}, {syscall.SIGSTOP, "stalled"}} {
+		in := reopen(t, p)
+		read(t, in)
+		out := p.openOutput()
+		start := time.Now()
+		if err := syscall.Kill(p.pid(), c.signal); err != nil {
+			t.Fatal(err)
+		}
+		err := readUntilError(t, in)
+		t.Logf("%v: after %v: %v", c.signal, time.Since(start), err)
+		t.Logf("Run returned: %v", p.fails())
+		if err := out.Write(t.Context(), make([]int16, 100)); err == nil {
+			t.Errorf("%v: Write succeeds on a dead stream", c.signal)
+		}
+		out.Close()
+		in.Close()
+		in = reopen(t, p)
+		read(t, in)
+		in.Close()
+		t.Logf("frames again %v after %v", time.Since(start), c.signal)
+		if n := p.Counters().Restarts[c.reason]; n != 1 {
+			t.Errorf("%v: counted %v", c.signal, p.Counters().Restarts)
+		}
+	}
+}
+
+func TestDevices(t *testing.T) {
+	_, p := startReal(t)
+	ds, err := p.Devices(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ds) != 1 || ds[0].Name != "default" || !ds[0].Default || ds[0].Inputs == 0 || ds[0].Outputs == 0 {
+		t.Errorf("got %+v", ds)
+	}
+}
+
+func TestUnknownDevice(t *testing.T) {
+	_, p := startReal(t)
+	p.Input, p.Output = "Jabra", "plughw:CARD=Jabra"
+	_, err := p.OpenInput(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `no device "Jabra"; there are "default"`) {
+		t.Errorf("got %v", err)
+	}
+	if _, err = p.OpenOutput(t.Context(), 16000); err == nil {
+		t.Error("opened a card that is not there")
+	}
+	t.Log(err)
+}

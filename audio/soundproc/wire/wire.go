@@ -1,0 +1,196 @@
+// Package wire is the protocol between lintod and lintod-audio: framed binary
+// messages, down the child's standard input and up its standard output. Both
+// programs come out of one build, so the version only guards against a half
+// finished upgrade.
+//
+// A frame is a header of eight bytes, little endian, and a payload:
+//
+//	type uint8 · zero uint8 · stream uint16 · length uint32 · payload
+//
+// lintod chooses the stream numbers; every answer carries the number of its
+// request. Each side says Hello first.
+//
+// What must not live here: devices, processes, any decision.
+package wire
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"sync"
+
+	"lintod/audio"
+)
+
+// Version must be equal on both sides.
+const Version = 1
+
+const (
+	headerSize = 8
+	// MaxPayload bounds what a reader ever holds. A list of devices is the
+	// longest message, frames of sound stay far below.
+	MaxPayload = 64 << 10
+)
+
+// Type says what a message is.
+type Type uint8
+
+// Messages. The comment names the sender and the payload.
+const (
+	_          Type = iota
+	Hello           // both, first: magic and Version
+	List            // lintod: which devices are there?
+	OpenInput       // lintod: Open
+	OpenOutput      // lintod: Open
+	Close           // lintod: free the device, or give up opening it
+	Play            // lintod: samples
+	Flush           // lintod: throw away what was not yet played
+	Drain           // lintod: say Drained when all that was sent has been played
+	Devices         // lintod-audio: []audio.Device as JSON
+	Opened          // lintod-audio: the device runs
+	Closed          // lintod-audio: the device is free
+	Capture         // lintod-audio: Captured and one frame of samples
+	Played          // lintod-audio: Progress
+	Drained         // lintod-audio: Progress
+	Failed          // lintod-audio: text. The stream is of no more use; stream 0: the program
+	numTypes
+)
+
+func (t Type) String() string {
+	names := [numTypes]string{"0", "hello", "list", "open input", "open output", "close", "play", "flush", "drain",
+		"devices", "opened", "closed", "capture", "played", "drained", "failed"}
+	if t < numTypes {
+		return names[t]
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// Message is one frame as it was read.
+type Message struct {
+	Type    Type
+	Stream  uint16
+	Payload []byte // valid until the next Read
+}
+
+// Reader takes messages from a stream. It allocates only when a payload is
+// longer than any before.
+type Reader struct {
+	r      io.Reader
+	header [headerSize]byte
+	buf    []byte
+}
+
+// NewReader returns a Reader. It reads no further than the message asked for.
+func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
+
+// Read blocks until a whole message is there. It returns io.EOF at an end
+// between two messages, and an error for everything that is no message.
+func (r *Reader) Read() (Message, error) {
+	if _, err := io.ReadFull(r.r, r.header[:]); err != nil {
+		return Message{}, err
+	}
+	m := Message{Type: Type(r.header[0]), Stream: binary.LittleEndian.Uint16(r.header[2:])}
+	size := binary.LittleEndian.Uint32(r.header[4:])
+	if m.Type == 0 || m.Type >= numTypes || r.header[1] != 0 || size > MaxPayload {
+		return Message{}, fmt.Errorf("no message begins with % x", r.header)
+	}
+	if int(size) > cap(r.buf) {
+		r.buf = make([]byte, size)
+	}
+	m.Payload = r.buf[:size]
+	if _, err := io.ReadFull(r.r, m.Payload); err != nil {
+		return Message{}, fmt.Errorf("message %q is cut off: %w", m.Type, io.ErrUnexpectedEOF)
+	}
+	return m, nil
+}
+
+// Writer sends messages; any goroutine may. Each message is one Write.
+type Writer struct {
+	mu  sync.Mutex
+	w   io.Writer
+	buf []byte
+}
+
+// NewWriter returns a Writer.
+func NewWriter(w io.Writer) *Writer {
+	return &Writer{w: w, buf: make([]byte, headerSize, 2<<10)}
+}
+
+// Send writes a message without payload.
+func (w *Writer) Send(t Type, stream uint16) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(t, stream)
+	return w.flush()
+}
+
+// SendBytes writes a message with a payload that is encoded already.
+func (w *Writer) SendBytes(t Type, stream uint16, payload []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(t, stream)
+	w.buf = append(w.buf, payload...)
+	return w.flush()
+}
+
+// SendHello introduces this side.
+func (w *Writer) SendHello() error {
+	return w.SendBytes(Hello, 0, binary.LittleEndian.AppendUint16([]byte(magic), Version))
+}
+
+// SendOpen asks for a device; t is OpenInput or OpenOutput.
+func (w *Writer) SendOpen(t Type, stream uint16, o Open) error {
+	return w.SendBytes(t, stream, append(binary.LittleEndian.AppendUint32(nil, uint32(o.Rate)), o.Device...))
+}
+
+// SendPlay sends samples to play, at most MaxPayload/2 of them.
+func (w *Writer) SendPlay(stream uint16, pcm []int16) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(Play, stream)
+	w.samples(pcm)
+	return w.flush()
+}
+
+// SendCapture sends one captured frame.
+func (w *Writer) SendCapture(stream uint16, c Captured, pcm *[audio.FrameSamples]int16) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(Capture, stream)
+	w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(c.At))
+	w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Lost)
+	w.samples(pcm[:])
+	return w.flush()
+}
+
+// SendProgress reports playback; t is Played or Drained.
+func (w *Writer) SendProgress(t Type, stream uint16, p Progress) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.begin(t, stream)
+	w.buf = binary.LittleEndian.AppendUint64(w.buf, p.Samples)
+	w.buf = binary.LittleEndian.AppendUint32(w.buf, p.Underruns)
+	return w.flush()
+}
+
+// begin starts a message in the buffer; flush completes and writes it. The
+// caller holds the lock from the one to the other.
+func (w *Writer) begin(t Type, stream uint16) {
+	w.buf = append(w.buf[:0], byte(t), 0, byte(stream), byte(stream>>8), 0, 0, 0, 0)
+}
+
+func (w *Writer) samples(pcm []int16) {
+	for _, s := range pcm {
+		w.buf = append(w.buf, byte(s), byte(uint16(s)>>8))
+	}
+}
+
+func (w *Writer) flush() error {
+	size := len(w.buf) - headerSize
+	if size > MaxPayload {
+		return fmt.Errorf("message of %d bytes is longer than %d", size, MaxPayload)
+	}
+	binary.LittleEndian.PutUint32(w.buf[4:], uint32(size))
+	_, err := w.w.Write(w.buf)
+	return err
+}

@@ -1,0 +1,240 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+
+	"lintod/audio"
+)
+
+// pipe writes with one function and reads the message back.
+func roundTrip(t *testing.T, send func(*Writer) error) Message {
+	t.Helper()
+	var b bytes.Buffer
+	if err := send(NewWriter(&b)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewReader(&b).Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Len() != 0 {
+		t.Fatalf("%d bytes left over", b.Len())
+	}
+	return m
+}
+
+func ramp() (f [audio.FrameSamples]int16) {
+	for i := range f {
+		f[i] = int16(i*203 - 32000)
+	}
+	return f
+}
+
+func TestHello(t *testing.T) {
+	m := roundTrip(t, (*Writer).SendHello)
+	if m.Type != Hello || m.Stream != 0 {
+		t.Fatalf("got %v", m)
+	}
+	if err := ParseHello(m.Payload); err != nil {
+		t.Fatal(err)
+	}
+	m.Payload[len(m.Payload)-1]++
+	if err := ParseHello(m.Payload); err == nil || !strings.Contains(err.Error(), "different builds") {
+		t.Fatalf("another version: %v", err)
+	}
+	if ParseHello([]byte("SSH-2.0-OpenSSH")) == nil {
+		t.Fatal("took a stranger for lintod-audio")
+	}
+}
+
+func TestOpen(t *testing.T) {
+	want := Open{Rate: 22050, Device: "USB Audio: - (hw:1,0)"}
+	m := roundTrip(t, func(w *Writer) error { return w.SendOpen(OpenOutput, 7, want) })
+	got, err := ParseOpen(m.Payload)
+	if err != nil || got != want || m.Type != OpenOutput || m.Stream != 7 {
+		t.Fatalf("%v %v %v", m, got, err)
+	}
+	for _, bad := range [][]byte{nil, {1, 2, 3}, {0, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff}, make([]byte, 5+maxName)} {
+		if _, err := ParseOpen(bad); err == nil {
+			t.Errorf("took % x", bad)
+		}
+	}
+}
+
+func TestCapture(t *testing.T) {
+	want, pcm := Captured{At: 123456789012, Lost: 17}, ramp()
+	m := roundTrip(t, func(w *Writer) error { return w.SendCapture(3, want, &pcm) })
+	var heard [audio.FrameSamples]int16
+	got, err := ParseCapture(m.Payload, &heard)
+	if err != nil || got != want || heard != pcm {
+		t.Fatalf("%v %v", got, err)
+	}
+	if _, err := ParseCapture(m.Payload[1:], &heard); err == nil {
+		t.Fatal("took half a frame")
+	}
+}
+
+func TestPlay(t *testing.T) {
+	pcm := ramp()
+	m := roundTrip(t, func(w *Writer) error { return w.SendPlay(9, pcm[:]) })
+	var got [audio.FrameSamples]int16
+	if n := Samples(got[:], m.Payload); n != len(got) || got != pcm {
+		t.Fatalf("%d samples", n)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	want := Progress{Samples: 1 << 40, Underruns: 2}
+	m := roundTrip(t, func(w *Writer) error { return w.SendProgress(Drained, 1, want) })
+	if got, err := ParseProgress(m.Payload); err != nil || got != want || m.Type != Drained {
+		t.Fatalf("%v %v %v", m, got, err)
+	}
+}
+
+func TestDevices(t *testing.T) {
+	want := []audio.Device{{Name: "default", Inputs: 1, Rate: 44100, Default: true}, {Name: "USB", Outputs: 2}}
+	got, err := ParseDevices(FormatDevices(want))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%v %v", got, err)
+	}
+	many := make([]audio.Device, 10000)
+	if b := FormatDevices(many); len(b) > MaxPayload || len(b) < MaxPayload/4 {
+		t.Fatalf("a long list takes %d bytes", len(b))
+	}
+}
+
+func TestParseText(t *testing.T) {
+	if got := ParseText([]byte("a\nb\x1b[2J\xff")); got != "a b [2J?" {
+		t.Fatalf("%q", got)
+	}
+	if got := ParseText(bytes.Repeat([]byte("x"), 10000)); len(got) != maxText {
+		t.Fatalf("%d bytes", len(got))
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	good := []byte{byte(Close), 0, 5, 0, 2, 0, 0, 0, 'a', 'b'}
+	if m, err := NewReader(bytes.NewReader(good)).Read(); err != nil || m.Stream != 5 || string(m.Payload) != "ab" {
+		t.Fatalf("the model message: %v %v", m, err)
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"type 0":            func(b []byte) []byte { b[0] = 0; return b },
+		"unknown type":      func(b []byte) []byte { b[0] = byte(numTypes); return b },
+		"non-zero reserve":  func(b []byte) []byte { b[1] = 1; return b },
+		"too long":          func(b []byte) []byte { b[6] = 2; return b },
+		"cut in the header": func(b []byte) []byte { return b[:5] },
+		"cut behind it":     func(b []byte) []byte { return b[:8] },
+		"cut in payload":    func(b []byte) []byte { return b[:9] },
+		"text":              func([]byte) []byte { return []byte("Segmentation fault (core dumped)\n") },
+	} {
+		m, err := NewReader(bytes.NewReader(change(bytes.Clone(good)))).Read()
+		if err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("%s: got %v, %v", name, m, err)
+		}
+	}
+	if _, err := NewReader(strings.NewReader("")).Read(); err != io.EOF {
+		t.Errorf("empty input: %v", err)
+	}
+}
+
+func TestSendTooLong(t *testing.T) {
+	if err := NewWriter(io.Discard).SendBytes(Failed, 0, make([]byte, MaxPayload+1)); err == nil {
+		t.Fatal("sent it")
+	}
+}
+
+// Whatever arrives, Read returns messages and then an error, and each message
+// is what a Writer would have sent.
+func FuzzRead(f *testing.F) {
+	var b bytes.Buffer
+	w, pcm := NewWriter(&b), ramp()
+	for _, send := range []func() error{
+		w.SendHello,
+		func() error { return w.SendOpen(OpenInput, 1, Open{Rate: 16000, Device: "default"}) },
+		func() error { return w.SendCapture(1, Captured{}, &pcm) },
+		func() error { return w.SendProgress(Played, 2, Progress{Samples: 5}) },
+		func() error { return w.SendBytes(Devices, 3, FormatDevices([]audio.Device{{Name: "x"}})) },
+	} {
+		_ = send()
+		f.Add(bytes.Clone(b.Bytes()))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r := NewReader(bytes.NewReader(in))
+		var out bytes.Buffer
+		w := NewWriter(&out)
+		for {
+			m, err := r.Read()
+			if err != nil {
+				break
+			}
+			if len(m.Payload) > MaxPayload {
+				t.Fatalf("payload of %d bytes", len(m.Payload))
+			}
+			parseAll(m.Payload)
+			if err := w.SendBytes(m.Type, m.Stream, m.Payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.HasPrefix(in, out.Bytes()) {
+			t.Fatal("read something else than was there")
+		}
+	})
+}
+
+func parseAll(b []byte) {
+	var pcm [audio.FrameSamples]int16
+	_ = ParseHello(b)
+	_, _ = ParseOpen(b)
+	_, _ = ParseCapture(b, &pcm)
+	_, _ = ParseProgress(b)
+	_, _ = ParseDevices(b)
+	_ = ParseText(b)
+}
+
+// repeat is an endless stream of one message.
+type repeat struct {
+	b  []byte
+	at int
+}
+
+func (r *repeat) Read(p []byte) (int, error) {
+	n := copy(p, r.b[r.at:])
+	r.at = (r.at + n) % len(r.b)
+	return n, nil
+}
+
+func BenchmarkCapture(b *testing.B) {
+	var buf bytes.Buffer
+	pcm := ramp()
+	_ = NewWriter(&buf).SendCapture(1, Captured{}, &pcm)
+	r, w := NewReader(&repeat{b: buf.Bytes()}), NewWriter(io.Discard)
+	b.ReportAllocs()
+	for b.Loop() {
+		m, _ := r.Read()
+		c, _ := ParseCapture(m.Payload, &pcm)
+		_ = w.SendCapture(1, c, &pcm)
+	}
+}
+
+func TestSteadyPathDoesNotAllocate(t *testing.T) {
+	var buf bytes.Buffer
+	pcm := ramp()
+	_ = NewWriter(&buf).SendCapture(1, Captured{}, &pcm)
+	r, w := NewReader(&repeat{b: buf.Bytes()}), NewWriter(io.Discard)
+	allocs := testing.AllocsPerRun(100, func() {
+		m, _ := r.Read()
+		c, _ := ParseCapture(m.Payload, &pcm)
+		c.At = Monotonic()
+		_ = w.SendCapture(1, c, &pcm)
+		_ = w.SendPlay(1, pcm[:])
+		_ = w.SendProgress(Played, 1, Progress{})
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations a frame", allocs)
+	}
+}

@@ -1,0 +1,91 @@
+//go:build cgo
+
+// Command lintod-audio is the sound of lintod in a process of its own: it
+// drives the sound cards through PortAudio, and speaks the protocol of
+// lintod/audio/soundproc/wire on its standard input and output.
+//
+// It is the only program here that needs C. PortAudio cannot be trusted inside
+// a daemon that runs for years: a read has no deadline, a driver may hang or
+// abort the process. So this program keeps no state that would be missed, gives
+// up rather than wait, and lintod starts it anew.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+)
+
+const usage = `lintod-audio drives the microphone and the loudspeaker for lintod.
+
+lintod starts it by itself and talks to it in binary over standard input and
+output; it ends as soon as its standard input does. There is nothing to
+configure here: see [audio] in lintod.toml(5).
+
+For people who look for a fault:
+
+  lintod-audio -list     print what PortAudio finds, as JSON, and end. A device's
+                         "name" is what goes into [audio] input and output
+  lintod-audio -list -v  the same, with what ALSA and JACK have to say about it
+
+It finds sound where ALSA does: the cards of "arecord -l", and a sound server
+(PulseAudio, PipeWire) as the device "default" when libasound2-plugins is there.
+It heeds their variables: ALSA_CONFIG_PATH, PULSE_SERVER, XDG_RUNTIME_DIR, …
+
+Flags:
+`
+
+func main() {
+	err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fatal(err)
+	}
+	os.Exit(0) // at once, even while a driver hangs on another thread
+}
+
+func fatal(err error) {
+	fmt.Fprintln(os.Stderr, "lintod-audio:", err)
+	os.Exit(1)
+}
+
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("lintod-audio", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	list := flags.Bool("list", false, "print the devices as JSON and end")
+	verbose := flags.Bool("v", false, "let ALSA and JACK print what they find odd")
+	flags.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%q is not understood; try -help", flags.Arg(0))
+	}
+	// JACK would start a server of its own, only to be asked whether it is there.
+	os.Setenv("JACK_NO_START_SERVER", "1")
+	cards := &cards{quiet: !*verbose}
+	if *list {
+		return printDevices(cards, stdout)
+	}
+	return serve(cards, stdin, stdout)
+}
+
+func printDevices(c *cards, to io.Writer) error {
+	if err := c.refresh(); err != nil {
+		return err
+	}
+	devices, err := c.list()
+	if err != nil {
+		return err
+	}
+	e := json.NewEncoder(to)
+	e.SetIndent("", "  ")
+	return e.Encode(devices)
+}

@@ -1,0 +1,490 @@
+//go:build cgo
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gordonklaus/portaudio"
+
+	"lintod/audio"
+	"lintod/audio/soundproc/wire"
+	"lintod/audio/soundtest"
+)
+
+func TestMatch(t *testing.T) {
+	names := []string{"bcm2835 Headphones: - (hw:0,0)", "USB Audio: #1 (hw:1,0)", "USB Audio: #0 (hw:1,1)", "Jabra SPEAK 510: USB (hw:2,0) {sub}", "default", "pulse"}
+	for wanted, want := range map[string]string{
+		"default":                        "default",
+		"USB Audio: #1 (hw:1,0)":         "USB Audio: #1 (hw:1,0)",
+		"USB Audio: #0":                  "USB Audio: #0 (hw:1,1)",
+		"jabra":                          "Jabra SPEAK 510: USB (hw:2,0) {sub}",
+		"Jabra SPEAK 510: USB":           "Jabra SPEAK 510: USB (hw:2,0) {sub}",
+		"USB Audio":                      `! "USB Audio: #1 (hw:1,0)", "USB Audio: #0 (hw:1,1)"`,
+		"Yeti":                           `! there is no device "Yeti"; there are "bcm2835`,
+		"plughw:CARD=NoSuchCard12,DEV=0": "! no device",
+		"":                               "! empty",
+		"0":                              "! several", // never an index
+	} {
+		i, err := match(names, wanted)
+		text, fails := strings.CutPrefix(want, "! ")
+		switch {
+		case fails && (err == nil || !strings.Contains(err.Error(), text)):
+			t.Errorf("%q: %v; want %s", wanted, err, text)
+		case !fails && (err != nil || names[i] != want):
+			t.Errorf("%q: %d, %v; want %s", wanted, i, err, want)
+		}
+	}
+}
+
+func TestLayouts(t *testing.T) {
+	got := layouts(16000, 44100, 2)
+	want := []layout{{16000, 1}, {16000, 2}, {44100, 1}, {44100, 2}, {48000, 1}, {48000, 2}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if got := layouts(16000, 16000, 1)[0]; got != (layout{16000, 1}) {
+		t.Errorf("got %v first", got)
+	}
+}
+
+func TestSampleClock(t *testing.T) {
+	const ms, frame = int64(time.Millisecond), int64(audio.FrameTime)
+	var c sampleClock
+	at, _ := c.next(100*ms, false)
+	if at != 100*ms {
+		t.Fatalf("the first frame is at %d", at)
+	}
+	// Reads come in bursts, up to 25 ms late; the stamps must not.
+	for i := int64(1); i < 500; i++ {
+		late := (i % 6) * 5 * ms
+		at, lost := c.next(100*ms+i*frame+late, false)
+		if off := at - (100*ms + i*frame); off < -25*ms || off > 25*ms || lost != 0 {
+			t.Fatalf("frame %d is stamped %d ns off, lost %d", i, off, lost)
+		}
+	}
+	// A second is missing.
+	before := c.due
+	at, lost := c.next(before+1000*ms, true)
+	if at != before+1000*ms || lost != audio.CaptureRate {
+		t.Errorf("after a gap of 1 s: %d ns later, %d lost", at-before, lost)
+	}
+	// The card says that something is missing, the clock does not.
+	if _, lost := c.next(c.due-ms, true); lost != 1 {
+		t.Errorf("%d lost", lost)
+	}
+}
+
+func TestMix(t *testing.T) {
+	got := mix([]int16{100, 200, -32768, -32768, 32767, 32767}, 2)
+	if !slices.Equal(got, []int16{150, -32768, 32767}) {
+		t.Errorf("got %v", got)
+	}
+}
+
+func tone(rate, hz int, d time.Duration) []int16 {
+	pcm := make([]int16, samples(rate, d))
+	for i := range pcm {
+		pcm[i] = int16(12000 * math.Sin(2*math.Pi*float64(hz)*float64(i)/float64(rate)))
+	}
+	return pcm
+}
+
+// level is how much of the tone at hz is in pcm, 0 to 1 of its power.
+func level(pcm []int16, rate, hz int) float64 {
+	var re, im, all float64
+	for i, s := range pcm {
+		sin, cos := math.Sincos(2 * math.Pi * float64(hz) * float64(i) / float64(rate))
+		re, im, all = re+float64(s)*cos, im+float64(s)*sin, all+float64(s)*float64(s)
+	}
+	return 2 * (re*re + im*im) / (all * float64(len(pcm)))
+}
+
+func TestResampler(t *testing.T) {
+	for _, c := range [][2]int{{48000, 16000}, {44100, 16000}, {16000, 48000}, {22050, 44100}} {
+		r, err := newResampler(c[0], c[1], c[0]/100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []int16
+		for block := range slices.Chunk(tone(c[0], 1000, time.Second), c[0]/100) {
+			out = append(out, r.process(block)...)
+		}
+		if missing := c[1] - len(out); missing < 0 || missing > c[1]/100 {
+			t.Errorf("%v: a second has become %d samples", c, len(out))
+		}
+		if l := level(out, c[1], 1000); l < 0.9999 {
+			t.Errorf("%v: only %f of the power is the tone", c, l)
+		}
+		r.close()
+	}
+	if _, err := newResampler(0, 16000, 100); err == nil {
+		t.Error("resamples from nothing")
+	}
+}
+
+// card is a speaker that plays in the bubble's time.
+type card struct {
+	room   int
+	began  time.Time // when it was last started
+	held   int       // written since then
+	played []int16   // all that was written, silence included
+	halts  int
+	fails  error
+}
+
+const cardRate = 16000
+
+func (c *card) start() error { c.began, c.held = time.Now(), 0; return c.fails }
+
+func (c *card) holding() (int, error) {
+	return max(0, c.held-samples(cardRate, time.Since(c.began))), nil
+}
+
+func (c *card) write(pcm []int16) (bool, error) {
+	for {
+		held, _ := c.holding()
+		if held+len(pcm) <= c.room {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c.held += len(pcm)
+	c.played = append(c.played, pcm...)
+	return false, c.fails
+}
+
+func (c *card) halt() error { c.halts++; return c.fails }
+
+type progress struct {
+	wire.Type
+	wire.Progress
+	at time.Duration
+}
+
+// playing runs a playback on a card, and gathers what it reports.
+func playing(t *testing.T, test func(t *testing.T, c *card, q *queue, reports func() []progress)) {
+	synctest.Test(t, func(t *testing.T) {
+		c, q := &card{room: 1280}, newQueue(cardRate)
+		begin := time.Now()
+		reports := make(chan progress, 10000)
+		p := &playback{speaker: c, queue: q, report: func(t wire.Type, p wire.Progress) error {
+			reports <- progress{t, p, time.Since(begin)}
+			return nil
+		}}
+		ended := make(chan error, 1)
+		go func() { ended <- p.run() }()
+		test(t, c, q, func() (all []progress) {
+			for len(reports) > 0 {
+				all = append(all, <-reports)
+			}
+			return all
+		})
+		q.close()
+		if err := <-ended; !errors.Is(err, c.fails) {
+			t.Errorf("playback ended with %v", err)
+		}
+	})
+}
+
+func encode(pcm []int16) []byte {
+	var b bytes.Buffer
+	_ = wire.NewWriter(&b).SendPlay(0, pcm)
+	return b.Bytes()[8:]
+}
+
+func TestPlaybackDrainsThenRests(t *testing.T) {
+	playing(t, func(t *testing.T, c *card, q *queue, reports func() []progress) {
+		said := tone(cardRate, 440, 100*time.Millisecond)
+		if err := q.push(encode(said)); err != nil {
+			t.Fatal(err)
+		}
+		q.askDrain()
+		time.Sleep(time.Second)
+		all := reports()
+		last := all[len(all)-1]
+		if last.Type != wire.Drained || last.Samples != uint64(len(said)) || last.Underruns != 0 {
+			t.Errorf("the last report is %+v", last)
+		}
+		if last.at < 100*time.Millisecond || last.at > 200*time.Millisecond {
+			t.Errorf("100 ms of sound were played after %v", last.at)
+		}
+		if !slices.Equal(c.played[:len(said)], said) || soundtest.Loud(c.played[len(said):]) {
+			t.Error("something else was played")
+		}
+		if c.halts != 1 {
+			t.Errorf("the card was stopped %d times", c.halts)
+		}
+		// At rest it is drained already.
+		q.askDrain()
+		synctest.Wait()
+		if all := reports(); len(all) != 1 || all[0].Type != wire.Drained {
+			t.Errorf("at rest: %+v", all)
+		}
+	})
+}
+
+func TestPlaybackCountsPauses(t *testing.T) {
+	playing(t, func(t *testing.T, c *card, q *queue, reports func() []progress) {
+		block := encode(tone(cardRate, 440, 40*time.Millisecond))
+		_ = q.push(block)
+		time.Sleep(120 * time.Millisecond) // too late: the card needed silence
+		_ = q.push(block)
+		q.askDrain()
+		time.Sleep(120 * time.Millisecond) // the end of something
+		_ = q.push(block)
+		time.Sleep(time.Second) // the card is at rest
+		_ = q.push(block)
+		time.Sleep(time.Second)
+		all := reports()
+		if n := all[len(all)-1].Underruns; n != 1 {
+			t.Errorf("%d underruns counted", n)
+		}
+	})
+}
+
+func TestPlaybackDoesNotPauseWhatComesInTime(t *testing.T) {
+	playing(t, func(t *testing.T, c *card, q *queue, reports func() []progress) {
+		said := tone(cardRate, 440, 400*time.Millisecond)
+		_ = q.push(encode(said[:640])) // some of it early, the rest as time goes
+		for block := range slices.Chunk(said[640:], 320) {
+			time.Sleep(audio.FrameTime)
+			_ = q.push(encode(block))
+		}
+		time.Sleep(time.Second)
+		if !slices.Equal(c.played[:len(said)], said) {
+			t.Error("silence was put into the sound")
+		}
+	})
+}
+
+func TestPlaybackFlush(t *testing.T) {
+	playing(t, func(t *testing.T, c *card, q *queue, reports func() []progress) {
+		_ = q.push(encode(tone(cardRate, 440, 400*time.Millisecond)))
+		time.Sleep(50 * time.Millisecond)
+		q.throwAway()
+		q.askDrain()
+		time.Sleep(chunkTime + time.Millisecond)
+		if c.halts != 1 || len(c.played) > samples(cardRate, 150*time.Millisecond) {
+			t.Errorf("stopped %d times after %d samples", c.halts, len(c.played))
+		}
+		all := reports()
+		if last := all[len(all)-1]; last.Type != wire.Drained || last.Samples != 6400 {
+			t.Errorf("the last report is %+v", last)
+		}
+	})
+}
+
+func TestPlaybackFails(t *testing.T) {
+	playing(t, func(t *testing.T, c *card, q *queue, reports func() []progress) {
+		c.fails = io.ErrClosedPipe
+		_ = q.push(make([]byte, 100))
+		synctest.Wait()
+	})
+}
+
+func TestQueueBound(t *testing.T) {
+	q := newQueue(16000)
+	if err := q.push(make([]byte, 2*8000)); err != nil {
+		t.Error(err)
+	}
+	if err := q.push(make([]byte, 2)); !errors.Is(err, errQueueFull) {
+		t.Errorf("one sample more: %v", err)
+	}
+	// Around the end of the ring nothing is lost or mixed up.
+	q = newQueue(16000)
+	said := tone(16000, 440, 2*time.Second)
+	var got []int16
+	buf := make([]int16, 333)
+	for block := range slices.Chunk(said, 700) {
+		if err := q.push(encode(block)); err != nil {
+			t.Fatal(err)
+		}
+		for w := q.take(buf); w.samples > 0; w = q.take(buf) {
+			got = append(got, buf[:w.samples]...)
+		}
+	}
+	if !slices.Equal(got, said) {
+		t.Error("the sound has changed")
+	}
+}
+
+// What lintod would never send must end the process with a word.
+func TestServeRefuses(t *testing.T) {
+	for name, send := range map[string]func(w *wire.Writer){
+		"no hello":        func(w *wire.Writer) { _ = w.Send(wire.List, 1) },
+		"our own message": func(w *wire.Writer) { _ = w.SendHello(); _ = w.Send(wire.Opened, 1) },
+		"closed output":   func(w *wire.Writer) { _ = w.SendHello(); _ = w.SendPlay(5, make([]int16, 10)) },
+		"bad open":        func(w *wire.Writer) { _ = w.SendHello(); _ = w.Send(wire.OpenInput, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var in bytes.Buffer
+			send(wire.NewWriter(&in))
+			s := &server{out: wire.NewWriter(io.Discard), requests: make(chan request, maxRequests), queues: map[uint16]*queue{}}
+			if err := s.read(wire.NewReader(&in)); err == nil {
+				t.Error("took it")
+			}
+		})
+	}
+}
+
+func TestFlags(t *testing.T) {
+	var help bytes.Buffer
+	if err := run([]string{"-help"}, nil, nil, &help); !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "-list") {
+		t.Errorf("-help: %v: %s", err, help.String())
+	}
+	if err := run([]string{"play"}, nil, nil, io.Discard); err == nil {
+		t.Error("took a word it does not know")
+	}
+}
+
+func TestSteadyPathDoesNotAllocate(t *testing.T) {
+	m := &microphone{layout: layout{48000, 2}, buf: make([]int16, 0, 1920)}
+	if err := m.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	out := wire.NewWriter(io.Discard)
+	send := func(c wire.Captured, pcm *[audio.FrameSamples]int16) error { return out.SendCapture(1, c, pcm) }
+	q, payload, chunk := newQueue(16000), encode(make([]int16, 320)), make([]int16, 160)
+	allocs := testing.AllocsPerRun(200, func() {
+		m.buf = m.buf[:1920]
+		if m.emit(wire.Monotonic(), false, send) != nil || q.push(payload) != nil {
+			t.Fatal("failed")
+		}
+		for q.take(chunk).samples > 0 {
+			_ = out.SendProgress(wire.Played, 1, wire.Progress{})
+		}
+	})
+	if allocs != 0 {
+		t.Errorf("%v allocations a frame", allocs)
+	}
+}
+
+// A card that does only 48 kHz stereo: the same PulseAudio, opened that way.
+func TestConversionOnACard(t *testing.T) {
+	rig := soundtest.Start(t)
+	rig.Setenv()
+	c := &cards{quiet: true}
+	if err := c.refresh(); err != nil {
+		t.Fatal(err)
+	}
+	defer portaudio.Terminate()
+	way := layout{48000, 2}
+
+	l := &loudspeaker{rate: 16000, layout: way}
+	dev, err := output.find("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.stream, err = output.openAs(dev, way, &l.buf); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	ear := rig.Hear()
+	if err := l.start(); err != nil {
+		t.Fatal(err)
+	}
+	for block := range slices.Chunk(tone(16000, 1000, time.Second), 160) {
+		if _, err := l.write(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ear.WaitFor("a second of the tone", func(pcm []int16) bool {
+		return len(pcm) > 8000 && level(pcm[len(pcm)-8000:], 16000, 1000) > 0.999
+	})
+
+	m := &microphone{layout: way}
+	if m.stream, err = input.openAs(dev, way, &m.buf); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	fed := make(chan struct{})
+	go func() { defer close(fed); rig.Feed(tone(16000, 1000, 3*time.Second)) }()
+	var heard []int16
+	stop := make(chan struct{})
+	err = m.run(stop, func(_ wire.Captured, pcm *[audio.FrameSamples]int16) error {
+		heard = append(heard, pcm[:]...)
+		n := len(heard)
+		if n > 20*16000 || n > 8000 && level(heard[n-8000:], 16000, 1000) > 0.999 {
+			return io.EOF
+		}
+		return nil
+	})
+	if err != io.EOF || len(heard) > 20*16000 {
+		t.Errorf("the tone did not arrive: %v", err)
+	}
+	_ = m.close()
+	<-fed
+}
+
+func TestEndOfInputEndsTheProcess(t *testing.T) {
+	path := soundtest.Build(t, "lintod/cmd/lintod-audio")
+	rig := soundtest.Start(t)
+	cmd := exec.Command(path)
+	cmd.Env = rig.Env()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	w, r := wire.NewWriter(stdin), wire.NewReader(stdout)
+	_ = w.SendHello()
+	_ = w.SendOpen(wire.OpenInput, 1, wire.Open{Rate: audio.CaptureRate, Device: "default"})
+	for m, err := r.Read(); m.Type != wire.Capture; m, err = r.Read() {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nobody reads its output any more, either; it must end all the same.
+	stdin.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestOnCard(t *testing.T) {
+	if onCard("USB (hw:1,0)", "default") || onCard("USB (hw:1,0)", "hw:CARD=../..") {
+		t.Error("takes for a card what is none")
+	}
+	links, _ := filepath.Glob(asoundDir + "card[0-9]*")
+	if len(links) == 0 {
+		t.Skip("SKIPPED, NOT PASSED: this machine has no sound card")
+	}
+	for _, card := range links {
+		id, err := os.ReadFile(filepath.Join(card, "id"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "x (hw:" + strings.TrimPrefix(filepath.Base(card), "card") + ",3)"
+		for _, wanted := range []string{"hw:CARD=%", "plughw:CARD=%,DEV=3", "plughw:%"} {
+			if wanted = strings.ReplaceAll(wanted, "%", strings.TrimSpace(string(id))); !onCard(name, wanted) {
+				t.Errorf("%s is not on %s", wanted, name)
+			}
+		}
+	}
+}
