@@ -93,7 +93,7 @@ func serve(t *testing.T, path string) *fixture {
 	return f
 }
 
-func awaitListener(t *testing.T, path string) {
+func awaitListener(t testing.TB, path string) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		conn, err := net.Dial("unix", path)
@@ -550,11 +550,11 @@ func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{`{"command":"echo"}`, `{"command":"echo","args":{"a":[1,null]}}`, `{"command":"x"}`, `{`, ``} {
 		f.Add([]byte(seed))
 	}
+	awaitListener(f, path)
 	f.Fuzz(func(t *testing.T, request []byte) {
 		if len(request) == 0 || bytes.ContainsRune(request, '\n') {
 			return
 		}
-		awaitListener(t, path)
 		conn := raw(t, path)
 		defer conn.Close()
 		conn.Write(append(request, '\n'))
