@@ -1,7 +1,8 @@
 // Package state keeps what must survive a restart and a power cut: the few
-// values that a user or the platform has set. It is written whole and
-// atomically at each change; a file that cannot be read is put aside, never
-// trusted and never fatal.
+// values that a user or the platform has set (Store), and which powerful
+// requests were begun, with their answers until they are delivered (Ledger).
+// Each file is written whole and atomically at each change; one that cannot be
+// read is put aside, never trusted and never fatal.
 //
 // What must not live here: configuration (the owner's file is never written),
 // recordings, and anything large or often changed.
@@ -12,14 +13,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -137,23 +136,8 @@ func (s *Store) load(defaults Saved) (Saved, error) {
 	return defaults, s.putAside(err)
 }
 
-// refuseOddFile keeps us from reading, and from replacing, what is no plain
-// file: somebody else put it there, for a reason that we do not know.
-func refuseOddFile(path string) error {
-	info, err := os.Lstat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file; remove it", path)
-	}
-	return nil
-}
-
 func read(path string, defaults Saved) (Saved, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return Saved{}, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	text, err := readFile(path, maxSize)
 	if err != nil {
 		return Saved{}, err
 	}
@@ -163,9 +147,6 @@ func read(path string, defaults Saved) (Saved, error) {
 // decode reads text over the defaults, so that a file of an older version,
 // which lacks a value, is as good as another.
 func decode(text []byte, defaults Saved) (Saved, error) {
-	if len(text) > maxSize {
-		return Saved{}, errors.New("it is too large")
-	}
 	if !bytes.HasPrefix(text, []byte("{")) {
 		return Saved{}, errors.New("it is no JSON object")
 	}
@@ -197,47 +178,10 @@ func (s *Store) putAside(reason error) error {
 	return nil
 }
 
-// write replaces the file so that a power cut leaves either the old values or
-// the new: write beside it, fsync, rename, fsync the folder.
 func (s *Store) write(saved Saved) error {
-	if err := refuseOddFile(s.path()); err != nil {
-		return err
-	}
 	text, err := json.Marshal(saved)
 	if err != nil {
 		return err
 	}
-	// One fixed name: what a crash leaves behind is reused, not collected.
-	temp := s.path() + ".tmp"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := writeSynced(temp, append(text, '\n')); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, s.path()); err != nil {
-		return err
-	}
-	return syncDir(s.dir)
-}
-
-func writeSynced(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return replaceFile(s.path(), append(text, '\n'))
 }

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		updateForever(dir)
 	}
+	if dir := os.Getenv(ledgerEnv); dir != "" {
+		keepLedger(dir)
+	}
 	os.Exit(m.Run())
 }
 
