@@ -1,0 +1,20 @@
+// Command lintosim is a LinTO platform in a box: it shows in a minute what a
+// device does, and lets a developer try one without a server.
+//
+// This package holds the flags, the prompt and what the screen shows. What the
+// platform does is in package platform, which the tests use as well.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

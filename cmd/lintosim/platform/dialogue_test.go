@@ -1,0 +1,266 @@
+package platform
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent/process"
+)
+
+// sentences spells out every sentence of our JSGF grammar, which uses rules,
+// alternatives, sequences and optional words, no more.
+func sentences(t *testing.T) []string {
+	t.Helper()
+	text := regexp.MustCompile(`(?m)^\s*(//|#JSGF|grammar).*$`).ReplaceAllString(string(grammar), "")
+	rules := map[string]string{}
+	for rule := range strings.SplitSeq(text, ";") {
+		if name, body, ok := strings.Cut(rule, "="); ok {
+			rules[strings.TrimPrefix(strings.TrimSpace(name), "public ")] = body
+		}
+	}
+	return expand(rules, rules["<anything>"])
+}
+
+func expand(rules map[string]string, body string) []string {
+	var all []string
+	for alternative := range strings.SplitSeq(body, "|") {
+		all = append(all, expandSequence(rules, strings.Fields(alternative))...)
+	}
+	return all
+}
+
+func expandSequence(rules map[string]string, items []string) []string {
+	results := []string{""}
+	for i := 0; i < len(items); i++ {
+		var choices []string
+		switch item := items[i]; {
+		case item == "[":
+			choices = []string{"", items[i+1]}
+			i += 2
+		case rules[item] != "":
+			choices = expand(rules, rules[item])
+		default:
+			choices = []string{item}
+		}
+		var longer []string
+		for _, r := range results {
+			for _, c := range choices {
+				longer = append(longer, strings.TrimSpace(r+" "+c))
+			}
+		}
+		results = longer
+	}
+	return results
+}
+
+func TestEverySentenceOfTheGrammarHasAnAnswer(t *testing.T) {
+	all := sentences(t)
+	if len(all) < 100 {
+		t.Fatalf("only %d sentences: %q", len(all), all)
+	}
+	for _, said := range all {
+		if isWhen(said) { // means something in a conversation only
+			a := converse(said, `{"intent":"remind"}`)
+			if a[0].Behavior.Ask == nil || !strings.Contains(a[0].Behavior.Ask.Text, said) {
+				t.Errorf("remind me %s: %+v", said, a)
+			}
+			continue
+		}
+		v, isVolume := volume(said)
+		a := converse(said, "{}")
+		if isVolume && (v < 0 || v > 100 || len(a) != 2) {
+			t.Errorf("%s: volume %d, answer %+v", said, v, a)
+		}
+		if s := a[0].Behavior.Say; s != nil && strings.Contains(s.Text, "I do not know") {
+			t.Errorf("%s: %s", said, s.Text)
+		}
+	}
+}
+
+// The grammar must be one that pocketsphinx takes, with words it can pronounce.
+func TestPocketsphinxAcceptsTheGrammar(t *testing.T) {
+	s := speech{slots: make(chan struct{}, 1)}
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.close() }()
+	child, err := process.Start(t.Context(), process.Command{Argv: []string{"pocketsphinx_continuous", "-version"}})
+	if err != nil {
+		t.Skipf("SKIPPED: %v; scripts/test installs it", err)
+	}
+	child.Kill()
+	_ = child.Wait()
+	h, err := s.hear(t.Context(), make([]int16, 16000), anything)
+	if err != nil || h.Text != "" || h.By != ByPocketsphinx || h.Level != -96 || h.Length != time.Second {
+		t.Errorf("a second of silence: %+v, %v", h, err)
+	}
+}
+
+func converse(said, conversationData string) []Reply {
+	return dialogue{time.Date(2026, 11, 22, 9, 5, 0, 0, time.UTC)}.answer(Request{
+		Kind: "nlp/file", Transcript: said, ConversationData: json.RawMessage(conversationData),
+	})
+}
+
+func TestConversation(t *testing.T) {
+	for _, c := range []struct{ name, said, memory, want string }{
+		{"a sentence", "what time is it", "", `{"behavior":{"say":{"phonetic":"It is 09:05.","text":"It is 09:05."}},"transcript":"what time is it"}`},
+		{"a sentence that is not known", "open the pod bay doors", "{}", `{"behavior":{"say":{"phonetic":"I heard: open the pod bay doors. I do not know what to do with it.","text":"I heard: open the pod bay doors. I do not know what to do with it."}},"transcript":"open the pod bay doors"}`},
+		{"nothing understood", "", "{}", `{"behavior":{"say":{"phonetic":"Sorry, I did not understand.","text":"Sorry, I did not understand."}}}`},
+		{"a question", "remind me", "{}", `{"behavior":{"ask":{"phonetic":"When shall I remind you?","text":"When shall I remind you?"},"conversationData":{"intent":"remind"}},"transcript":"remind me"}`},
+		{"a foreign memory is a new conversation", "hello", `{"intent":"weather","when":7}`, `{"behavior":{"say":{"phonetic":"Hello.","text":"Hello."}},"transcript":"hello"}`},
+		{"the answer", "tomorrow", `{"intent":"remind"}`, `{"behavior":{"ask":{"phonetic":"So you want to be reminded tomorrow. Is that right?","text":"So you want to be reminded tomorrow. Is that right?"},"conversationData":{"intent":"remind","when":"tomorrow"}},"transcript":"tomorrow"}`},
+		{"not right", "no", `{"intent":"remind","when":"tomorrow"}`, `{"behavior":{"ask":{"phonetic":"When then?","text":"When then?"},"conversationData":{"intent":"remind"}},"transcript":"no"}`},
+		{"given up by the user", "never mind", `{"intent":"remind"}`, `{"behavior":{"say":{"phonetic":"All right, no reminder.","text":"All right, no reminder."}},"transcript":"never mind"}`},
+		{"not understood", "", `{"intent":"remind"}`, `{"behavior":{"ask":{"phonetic":"Sorry, when shall I remind you?","text":"Sorry, when shall I remind you?"},"conversationData":{"intent":"remind","tries":1}}}`},
+		{"not understood three times", "hello", `{"intent":"remind","tries":2}`, `{"behavior":{"say":{"phonetic":"Sorry, let us try that again later.","text":"Sorry, let us try that again later."}},"transcript":"hello"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := converse(c.said, c.memory)[0].payload()
+			if err != nil || string(got) != c.want {
+				t.Errorf("got  %s\nwant %s (%v)", got, c.want, err)
+			}
+		})
+	}
+}
+
+func TestFormsOfAnswers(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		reply Reply
+		want  string
+	}{
+		{"say", Say("Hi."), `{"behavior":{"say":{"phonetic":"Hi.","text":"Hi."}}}`},
+		{"say with transcript", Say("Hi.").Heard("hello"), `{"behavior":{"say":{"phonetic":"Hi.","text":"Hi."}},"transcript":"hello"}`},
+		{"ask", Ask("When?", `{"intent":"x","n":1}`), `{"behavior":{"ask":{"phonetic":"When?","text":"When?"},"conversationData":{"intent":"x","n":1}}}`},
+		{"error", Fail(400, "bad", "Sorry."), `{"behavior":{"say":{"phonetic":"Sorry.","text":"Sorry.","errMessage":"bad","code":400}}}`},
+		{"another behaviour", Command("volume", map[string]int{"value": 5}), `{"value":5}`},
+		{"another behaviour without payload", Command("mute", nil), `{}`},
+		{"anything", Raw("\x00"), "\x00"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := c.reply.payload()
+			if err != nil || string(got) != c.want {
+				t.Errorf("got  %s\nwant %s (%v)", got, c.want, err)
+			}
+		})
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for text, want := range map[string]int{"zero": 0, "seven": 7, "ten": 10, "forty": 40, "forty two": 42, "one hundred": 100, "65": 65} {
+		if got, ok := parseNumber(text); !ok || got != want {
+			t.Errorf("%s: %d, %v", text, got, ok)
+		}
+	}
+	for _, text := range []string{"", "much", "ten five", "two forty", "forty ten", "-1", "one hundred five", "99999999999"} {
+		if got, ok := parseNumber(text); ok {
+			t.Errorf("%q is %d", text, got)
+		}
+	}
+}
+
+func TestWithoutARecogniserAnswersGoBySound(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	s := speech{slots: make(chan struct{}, 1)}
+	loud := make([]int16, 2*sampleRate)
+	for i := range loud {
+		loud[i] = int16(8000 * (1 - i/20%2*2))
+	}
+	h, err := s.hear(t.Context(), loud, opening)
+	if err != nil || h.By != ByLevel || h.Text != "" {
+		t.Fatalf("heard %+v, %v", h, err)
+	}
+	if got := told(h); got != "2.0 s of sound at -12 dBFS" {
+		t.Errorf("told %q", got)
+	}
+	if got := bySound(Request{PCM: loud, Heard: h}).Behavior.Say.Text; !strings.HasPrefix(got, "I heard 2.0 seconds") || !strings.Contains(got, "Install pocketsphinx") {
+		t.Errorf("answer %q", got)
+	}
+	if got := bySound(Request{PCM: make([]int16, 16000)}).Behavior.Say.Text; got != "I heard nothing." {
+		t.Errorf("answer to silence %q", got)
+	}
+}
+
+func TestLevel(t *testing.T) {
+	full := []int16{32767, -32768, 32767, -32768}
+	if got := LevelOf(full); got < -0.1 || got > 0.1 {
+		t.Errorf("full scale is %v dBFS", got)
+	}
+	for _, quiet := range [][]int16{nil, make([]int16, 100)} {
+		if got := LevelOf(quiet); got != -96 {
+			t.Errorf("silence is %v dBFS", got)
+		}
+	}
+}
+
+func TestHistoryForgetsTheOldest(t *testing.T) {
+	var h history
+	for range historyMessages + 10 {
+		h.add(Message{})
+	}
+	if msgs, _ := h.since(0); len(msgs) != historyMessages || msgs[0].Seq != 11 {
+		t.Errorf("%d messages from %d", len(msgs), msgs[0].Seq)
+	}
+	big := make([]byte, historyBytes/2)
+	for range 3 {
+		h.add(Message{Payload: big})
+	}
+	if msgs, _ := h.since(0); len(msgs) != 2 {
+		t.Errorf("%d messages, though each fills half the memory", len(msgs))
+	}
+}
+
+func TestTopics(t *testing.T) {
+	for topic, want := range map[string]Message{
+		"demo/fromlinto/kitchen/nlp/file/5f2c": {Direction: FromDevice, Scope: "demo", Serial: "kitchen", Command: "nlp/file/5f2c"},
+		"demo/tolinto/kitchen/say":             {Direction: ToDevice, Scope: "demo", Serial: "kitchen", Command: "say"},
+		"demo/tolinto/kitchen":                 {},
+		"demo/fromlinto//status":               {},
+		"demo/fromlinto/kitchen/":              {},
+		"/fromlinto/kitchen/status":            {},
+		"demo/elsewhere/kitchen/status":        {},
+		"":                                     {},
+	} {
+		m := newMessage(topic, nil)
+		if m.Direction != want.Direction || m.Scope != want.Scope || m.Serial != want.Serial || m.Command != want.Command {
+			t.Errorf("%s: %+v", topic, m)
+		}
+	}
+}
+
+// Whatever a device sends, a request is read or refused, and nothing panics.
+func FuzzRequest(f *testing.F) {
+	f.Add("nlp/file/1", []byte(`{"audio":"UklGRiQAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQAAAAA=","conversationData":{}}`))
+	f.Add("nlp/text/1", []byte(`{"text":"hello","conversationData":{"intent":"remind"}}`))
+	f.Add("chatbot/x", []byte(`{"text":""}`))
+	f.Add("streaming/start", []byte(`{"config":{"sample_rate":"16000"}}`))
+	f.Add("status", []byte(`{"connexion":7}`))
+	f.Fuzz(func(t *testing.T, command string, payload []byte) {
+		p := New(Options{Recognise: func(context.Context, []int16, int) (string, error) { return "hello", nil }})
+		defer p.cancel()
+		m := newMessage("demo/fromlinto/kitchen/"+command, payload)
+		p.note(m)
+		acceptable(payload)
+		kind, id, _ := strings.Cut(command, "/")
+		for _, reply := range p.answer(Request{Message: m, Kind: kind, ID: id}) {
+			if b, err := reply.payload(); err != nil || !json.Valid(b) {
+				t.Errorf("answer %s: %v", b, err)
+			}
+		}
+	})
+}
+
+func TestRecogniserThatIsMissingIsNoError(t *testing.T) {
+	s := speech{slots: make(chan struct{}, 1), recognise: func(context.Context, []int16, int) (string, error) {
+		return "", fs.ErrNotExist
+	}}
+	if h, err := s.hear(t.Context(), nil, opening); err != nil || h.By != ByLevel {
+		t.Errorf("heard %+v, %v", h, err)
+	}
+}

@@ -1,0 +1,60 @@
+package platform
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// silence is the level of no signal at all; 16 bits reach no further down.
+const silence = -96
+
+// LevelOf is the mean power of pcm in dB below full scale, -96 for nothing.
+func LevelOf(pcm []int16) float64 {
+	var sum float64
+	for _, s := range pcm {
+		sum += float64(s) * float64(s)
+	}
+	if sum == 0 {
+		return silence
+	}
+	rms := math.Sqrt(sum/float64(len(pcm))) / 32768
+	return max(silence, 20*math.Log10(rms))
+}
+
+// durationOf is how long n samples last.
+func durationOf(n, rate int) time.Duration {
+	return time.Duration(n) * time.Second / time.Duration(rate)
+}
+
+// The gate tells speech from the room behind it: within gateRange of the
+// loudest 20 ms, and above gateFloor.
+const (
+	gateRange = 30.0
+	gateFloor = -55.0
+)
+
+// voiced is how much of pcm, at 16 kHz, is not silence.
+func voiced(pcm []int16) time.Duration {
+	const frame = sampleRate / 50
+	var levels []float64
+	loudest := float64(silence)
+	for ; len(pcm) >= frame; pcm = pcm[frame:] {
+		l := LevelOf(pcm[:frame])
+		levels = append(levels, l)
+		loudest = max(loudest, l)
+	}
+	gate := max(gateFloor, loudest-gateRange)
+	n := 0
+	for _, l := range levels {
+		if l > gate {
+			n++
+		}
+	}
+	return time.Duration(n) * 20 * time.Millisecond
+}
+
+// describe puts length and level into words.
+func describe(h Heard) string {
+	return fmt.Sprintf("%.1f s of sound at %.0f dBFS", h.Length.Seconds(), h.Level)
+}

@@ -1,0 +1,202 @@
+package platform
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"lintod/audio/wav"
+)
+
+// maxUtterance is longer than anybody speaks to a machine.
+const maxUtterance = 2 * time.Minute
+
+// Request is something a device wants an answer to.
+type Request struct {
+	// Message is the request as it came.
+	Message Message
+	// Kind is "nlp/file", "nlp/text" or "chatbot"; ID is the rest of the command.
+	Kind, ID string
+	// PCM is the sound of an nlp/file, mono at Rate samples a second.
+	PCM  []int16
+	Rate int
+	// Transcript is what was understood, or the text of the other kinds; Heard
+	// tells how an nlp/file was understood.
+	Transcript string
+	Heard      Heard
+	// ConversationData is the JSON object as it came, nil when there was none.
+	ConversationData json.RawMessage
+}
+
+// serve handles the messages of all devices in the order they came. Whatever
+// takes time has a goroutine of its own.
+func (p *Platform) serve() {
+	defer p.endStreams()
+	for {
+		select {
+		case m := <-p.queue:
+			p.handle(m)
+		case <-p.ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *Platform) handle(m Message) {
+	for _, kind := range []string{"nlp/file", "nlp/text", "chatbot"} {
+		id, ok := strings.CutPrefix(m.Command, kind+"/")
+		if !ok {
+			continue
+		}
+		if id == "" || strings.Contains(id, "/") {
+			p.notef(m, "%s wants exactly one id behind it; not answered", kind)
+			return
+		}
+		p.start(Request{Message: m, Kind: kind, ID: id})
+		return
+	}
+	if step, ok := strings.CutPrefix(m.Command, "streaming/"); ok {
+		p.stream(step, m)
+	}
+}
+
+// start answers r in a goroutine of its own.
+func (p *Platform) start(r Request) {
+	select {
+	case p.work <- struct{}{}:
+	default:
+		p.reply(r, NoFault, Fail(503, "too many requests at a time", "I am too busy."))
+		return
+	}
+	p.wg.Go(func() {
+		defer func() { <-p.work }()
+		fault := p.currentFault()
+		for _, reply := range fault.apply(p.answer(r), p.opts.Late) {
+			if !p.pause(p.opts.Delay + reply.After) {
+				return
+			}
+			p.reply(r, fault, reply)
+		}
+	})
+}
+
+// answer decides what to say to r.
+func (p *Platform) answer(r Request) []Reply {
+	scripted, ok := p.scripted(r.Message.Serial)
+	if err := p.understand(&r); err != nil {
+		p.notef(r.Message, "%v", err)
+		return []Reply{Fail(400, err.Error(), "I could not read what you sent.")}
+	}
+	switch {
+	case ok:
+		return scripted
+	case p.opts.Answer != nil:
+		return p.opts.Answer(r)
+	}
+	return dialogue{p.opts.Now()}.answer(r)
+}
+
+// pause waits, and reports false when the platform closed meanwhile.
+func (p *Platform) pause(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-p.ctx.Done():
+		return false
+	}
+}
+
+// reply publishes one message of an answer. The id is part of the topic in
+// every server version, though the document leaves it out.
+func (p *Platform) reply(r Request, fault Fault, reply Reply) {
+	command := fault.topic(r.Kind, r.Message.Command)
+	if reply.Command != "" {
+		command = reply.Command
+	}
+	payload, err := reply.payload()
+	if err != nil {
+		p.notef(r.Message, "this answer cannot be written as JSON: %v", err)
+		return
+	}
+	p.respond(r.Message, command, payload)
+}
+
+// respond publishes to the device that sent m.
+func (p *Platform) respond(m Message, command string, payload []byte) {
+	if p.ctx.Err() != nil {
+		return
+	}
+	if _, err := p.Publish(m.replyTopic(command), payload, false); err != nil {
+		p.notef(m, "%v", err)
+	}
+}
+
+// understand reads the payload of r, which may be anything, and listens to it.
+func (p *Platform) understand(r *Request) error {
+	var body struct {
+		Audio            *string         `json:"audio"`
+		Text             *string         `json:"text"`
+		ConversationData json.RawMessage `json:"conversationData"`
+	}
+	if err := json.Unmarshal(r.Message.Payload, &body); err != nil {
+		return fmt.Errorf("the request is no JSON object as the protocol wants it: %w", err)
+	}
+	if d := body.ConversationData; len(d) > 0 && !bytes.Equal(d, []byte("null")) {
+		if d[0] != '{' {
+			return errors.New("conversationData is no JSON object")
+		}
+		r.ConversationData = d
+	}
+	if r.Kind != "nlp/file" {
+		if body.Text == nil {
+			return errors.New(`the request has no "text"`)
+		}
+		r.Transcript = *body.Text
+		return nil
+	}
+	if body.Audio == nil {
+		return errors.New(`the request has no "audio"`)
+	}
+	return p.listen(r, *body.Audio)
+}
+
+func (p *Platform) listen(r *Request, audio string) error {
+	pcm, rate, err := decodeAudio(audio)
+	if err != nil {
+		return err
+	}
+	h, err := p.speech.hear(p.ctx, pcm, expected(r.ConversationData))
+	if err != nil {
+		return err
+	}
+	p.tell(Event{Kind: Understood, Message: r.Message, Heard: h})
+	r.PCM, r.Rate, r.Heard, r.Transcript = pcm, rate, h, h.Text
+	return nil
+}
+
+// decodeAudio reads base64 of a WAV, 16 kHz as the STT service wants it.
+func decodeAudio(audio string) (pcm []int16, rate int, err error) {
+	file, err := base64.StdEncoding.DecodeString(audio)
+	if err != nil {
+		return nil, 0, fmt.Errorf("audio is no base64: %w", err)
+	}
+	pcm, rate, err = wav.Read(bytes.NewReader(file))
+	switch {
+	case err != nil:
+		return nil, 0, fmt.Errorf("audio: %w", err)
+	case rate != sampleRate:
+		return nil, 0, fmt.Errorf("audio is at %d Hz; LinTO wants %d Hz", rate, sampleRate)
+	case len(pcm) == 0:
+		return nil, 0, errors.New("audio is empty")
+	case durationOf(len(pcm), rate) > maxUtterance:
+		return nil, 0, fmt.Errorf("audio is longer than %v", maxUtterance)
+	}
+	return pcm, rate, nil
+}

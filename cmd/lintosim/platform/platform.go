@@ -1,0 +1,416 @@
+// Package platform is a LinTO platform in a box: an MQTT broker with the
+// accounts and rights of the official stack, and behind it the server side of
+// the protocol: it listens to what devices say, understands a few sentences,
+// answers in the forms that real servers use, and sends any behaviour.
+//
+// cmd/lintosim shows it to people; the end-to-end tests use it as a library:
+//
+//	sim := platform.New(platform.Options{Answer: func(r platform.Request) []platform.Reply {
+//		return []platform.Reply{platform.Say("Hello.")}
+//	}})
+//	if err := sim.Start(); err != nil { … }
+//	defer sim.Close()
+//	… start a device that connects to sim.URL() …
+//	sim.WaitFor(ctx, platform.Online("kitchen"))
+//	sent, _ := sim.Send("kitchen", "mute", nil)
+//	sim.WaitFor(ctx, platform.After(sent, platform.Published("kitchen", "muteack")))
+//
+// What must not live here: anything of the device's own code but its WAV reader
+// and process starter, and the way things look on a screen.
+package platform
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"sort"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/agent/broker"
+)
+
+// Options say what a platform is and how it behaves. The zero value listens on
+// a free loopback port, lets everybody in, and answers as the built-in dialogue
+// does.
+type Options struct {
+	// Listen is the address of the MQTT listener; empty stands for 127.0.0.1:0.
+	Listen string
+	// WebSocket is the address of a listener for MQTT over WebSocket; empty for none.
+	WebSocket string
+	// Join, when set, is used instead of a broker of our own: the platform is
+	// then a client that sees what devices publish, but not who comes and goes,
+	// nor what others send to them. Listen, WebSocket and Users mean nothing then.
+	Join *broker.Config
+	// Users maps account names to passwords. Without any, everybody may connect
+	// and do everything.
+	Users map[string]string
+	// Admin is the account with full access; empty stands for "admin".
+	Admin string
+
+	// Scope is used to reach a device that has not been seen yet; empty stands
+	// for "linto".
+	Scope string
+	// Answer, when set, replaces the built-in dialogue. It may block.
+	Answer func(Request) []Reply
+	// Recognise, when set, replaces pocketsphinx. It must be safe for concurrent use.
+	Recognise func(ctx context.Context, pcm []int16, rate int) (string, error)
+	// Delay passes before each answer, as on a slow network.
+	Delay time.Duration
+	// Fault is what goes wrong with answers from the start; see SetFault.
+	Fault Fault
+	// Late is how long the fault "late" holds answers back; 0 stands for 20 s,
+	// more than any client waits.
+	Late time.Duration
+	// Now is the clock that "what time is it" reads; nil stands for time.Now.
+	Now func() time.Time
+
+	// Observe is told everything that happens, in order for each device. It is
+	// called from several goroutines and must not block.
+	Observe func(Event)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	if o.Admin == "" {
+		o.Admin = "admin"
+	}
+	if o.Scope == "" {
+		o.Scope = "linto"
+	}
+	if o.Late == 0 {
+		o.Late = 20 * time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+func (o Options) access() access { return access{o.Users, o.Admin} }
+
+// Kind is what an Event tells of.
+type Kind string
+
+// The kinds of events.
+const (
+	Exchanged    Kind = "message"      // Message was published, by whomever
+	Connected    Kind = "connected"    // Client connected from Text
+	Disconnected Kind = "disconnected" // Client is gone because of Text
+	Refused      Kind = "refused"      // Client was not let in: Text
+	Understood   Kind = "heard"        // what Message.Serial said was understood as Heard
+	Noted        Kind = "note"         // anything else, in words
+)
+
+// Event is one thing that happened on the platform.
+type Event struct {
+	At      time.Time
+	Kind    Kind
+	Message Message
+	Client  string
+	Heard   Heard
+	Text    string
+}
+
+// Device is what the platform knows of a device.
+type Device struct {
+	Serial, Scope string
+	Seen          time.Time // when it last published anything
+	Online        bool
+	Status        json.RawMessage // its last status, nil before the first
+}
+
+// A carrier takes messages to the devices, and what comes from them to
+// Platform.receive.
+type carrier interface {
+	publish(topic string, payload []byte, retain bool) error
+	// urls are what devices connect to; ws is empty where there is none.
+	urls() (mqtt, ws string)
+	// close returns when nothing will be received any more.
+	close() error
+}
+
+const (
+	maxDevices = 20000 // known at a time; more are served, but not listed
+	queueSize  = 1024  // messages from devices that wait to be handled
+	maxWork    = 256   // answers in the making; more requests are refused
+	maxStreams = 64    // live transcriptions
+)
+
+// Platform is a running platform. Its methods may be called from any goroutine.
+type Platform struct {
+	opts    Options
+	history history
+	speech  speech
+	carrier carrier
+
+	mu      sync.Mutex
+	devices map[string]Device
+	fault   Fault
+	next    map[string][][]Reply // scripted answers by serial number
+
+	queue   chan Message
+	dropped atomic.Uint64
+	work    chan struct{}      // a slot for each answer in the making
+	streams map[string]*stream // owned by serve
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// New prepares a platform; Start or Run opens it.
+func New(o Options) *Platform {
+	o = o.withDefaults()
+	p := &Platform{
+		opts:    o,
+		speech:  speech{recognise: o.Recognise, slots: make(chan struct{}, runtime.NumCPU())},
+		devices: map[string]Device{},
+		fault:   o.Fault,
+		next:    map[string][][]Reply{},
+		queue:   make(chan Message, queueSize),
+		work:    make(chan struct{}, maxWork),
+		streams: map[string]*stream{},
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// Start opens the platform; when it returns nil, devices can connect. The
+// caller must Close. A platform can be started once.
+func (p *Platform) Start() error {
+	if err := p.opts.Fault.valid(); err != nil {
+		return err
+	}
+	if err := p.speech.open(); err != nil {
+		return err
+	}
+	var err error
+	if p.opts.Join != nil {
+		p.carrier, err = join(p.ctx, *p.opts.Join, p)
+	} else {
+		p.carrier, err = openBroker(p.opts, &hook{p: p})
+	}
+	if err != nil {
+		return errors.Join(err, p.speech.close())
+	}
+	p.wg.Go(p.serve)
+	return nil
+}
+
+// Close ends all connections and returns when everything has stopped.
+func (p *Platform) Close() error {
+	p.cancel()
+	var err error
+	if p.carrier != nil {
+		err = p.carrier.close()
+	}
+	p.wg.Wait()
+	return errors.Join(err, p.speech.close())
+}
+
+// Run is Start, then Close when ctx ends.
+func (p *Platform) Run(ctx context.Context) error {
+	if err := p.Start(); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return p.Close()
+}
+
+// Addr is the address of the MQTT listener, "127.0.0.1:41833".
+func (p *Platform) Addr() string {
+	_, addr, _ := strings.Cut(p.URL(), "://")
+	return addr
+}
+
+// URL is what devices are configured with, "mqtt://127.0.0.1:41833".
+func (p *Platform) URL() string {
+	url, _ := p.carrier.urls()
+	return url
+}
+
+// WebSocketURL is "ws://127.0.0.1:41834/mqtt", or empty without such a listener.
+func (p *Platform) WebSocketURL() string {
+	_, ws := p.carrier.urls()
+	return ws
+}
+
+// Send publishes a command to a device. A payload of nil is sent as {}, a
+// string or bytes as they are, anything else as JSON. The returned message is
+// for After.
+func (p *Platform) Send(serial, command string, payload any) (Message, error) {
+	body, err := encode(payload)
+	if err != nil {
+		return Message{}, fmt.Errorf("send %s: %w", command, err)
+	}
+	return p.Publish(p.scopeOf(serial)+"/tolinto/"+serial+"/"+command, body, false)
+}
+
+func encode(payload any) ([]byte, error) {
+	switch v := payload.(type) {
+	case nil:
+		return []byte("{}"), nil
+	case string:
+		return []byte(v), nil
+	case []byte:
+		return v, nil
+	}
+	return json.Marshal(payload)
+}
+
+// Publish sends anything to any topic, retained or not.
+func (p *Platform) Publish(topic string, payload []byte, retain bool) (Message, error) {
+	m := newMessage(topic, payload)
+	m.Retain = retain
+	m.Seq = p.history.number()
+	p.tell(Event{At: m.At, Kind: Exchanged, Message: m})
+	if err := p.carrier.publish(topic, payload, retain); err != nil {
+		return m, fmt.Errorf("publish to %s: %w", topic, err)
+	}
+	return m, nil
+}
+
+// Messages returns what devices (and other clients) published, oldest first, as
+// far as it is remembered: the last 10,000 messages or 64 MB.
+func (p *Platform) Messages() []Message {
+	msgs, _ := p.history.since(0)
+	return msgs
+}
+
+// WaitFor returns the first message from a device (or another client) that
+// matches, whether it came before the call or comes later. Messages of the
+// platform itself are not looked at. When ctx ends, the error says what was
+// published instead.
+func (p *Platform) WaitFor(ctx context.Context, match func(Message) bool) (Message, error) {
+	return p.history.waitFor(ctx, match)
+}
+
+// Status returns what is known of a device, and whether it was ever seen.
+func (p *Platform) Status(serial string) (Device, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d, ok := p.devices[serial]
+	return d, ok
+}
+
+// Devices lists the devices seen so far, the one seen last first.
+func (p *Platform) Devices() []Device {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ds := make([]Device, 0, len(p.devices))
+	for _, d := range p.devices {
+		ds = append(ds, d)
+	}
+	sort.Slice(ds, func(i, j int) bool { return ds[i].Seen.After(ds[j].Seen) })
+	return ds
+}
+
+// SetFault chooses what goes wrong with the answers from now on.
+func (p *Platform) SetFault(f Fault) error {
+	if err := f.valid(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fault = f
+	return nil
+}
+
+// AnswerNext scripts the answer to the next request of a device; scripts queue
+// up and come before Answer and the dialogue.
+func (p *Platform) AnswerNext(serial string, replies ...Reply) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next[serial] = append(p.next[serial], replies)
+}
+
+// Dropped counts messages that were not handled because too many waited.
+func (p *Platform) Dropped() uint64 { return p.dropped.Load() }
+
+func (p *Platform) scripted(serial string) ([]Reply, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	queue := p.next[serial]
+	if len(queue) == 0 {
+		return nil, false
+	}
+	p.next[serial] = queue[1:]
+	return queue[0], true
+}
+
+func (p *Platform) currentFault() Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fault
+}
+
+func (p *Platform) scopeOf(serial string) string {
+	if d, ok := p.Status(serial); ok {
+		return d.Scope
+	}
+	return p.opts.Scope
+}
+
+// receive takes a message from the broker. It does not block.
+func (p *Platform) receive(m Message) {
+	p.note(m)
+	m = p.history.add(m)
+	p.tell(Event{At: m.At, Kind: Exchanged, Message: m})
+	if m.Direction != FromDevice || m.Will || m.Retain { // requests are never retained
+		return
+	}
+	select {
+	case p.queue <- m:
+	default:
+		if n := p.dropped.Add(1); n == 1 || n%queueSize == 0 {
+			p.notef(m, "too busy: %d messages dropped so far", n)
+		}
+	}
+}
+
+// note remembers what m tells of its device.
+func (p *Platform) note(m Message) {
+	if m.Direction != FromDevice {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d, known := p.devices[m.Serial]
+	if !known && len(p.devices) >= maxDevices {
+		return
+	}
+	d.Serial, d.Scope, d.Seen = m.Serial, m.Scope, m.At
+	if m.Command == "status" && json.Valid(m.Payload) {
+		d.Online = connexionOf(m.Payload) == "online"
+		d.Status = m.Payload
+	}
+	p.devices[m.Serial] = d
+}
+
+// connexionOf reads the member of a status that counts; the x is the protocol's.
+func connexionOf(status []byte) string {
+	var s struct{ Connexion string }
+	_ = json.Unmarshal(status, &s) // what is no status says nothing
+	return s.Connexion
+}
+
+func (p *Platform) tell(e Event) {
+	if p.opts.Observe == nil {
+		return
+	}
+	if e.At.IsZero() {
+		e.At = time.Now()
+	}
+	p.opts.Observe(e)
+}
+
+func (p *Platform) notef(m Message, format string, args ...any) {
+	p.tell(Event{Kind: Noted, Message: m, Text: fmt.Sprintf(format, args...)})
+}

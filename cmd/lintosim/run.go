@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"lintod/agent/broker"
+	"lintod/agent/config"
+	"lintod/cmd/lintosim/platform"
+)
+
+const usage = `lintosim is a LinTO platform in a box: an MQTT broker, and behind it a server
+that listens to what your device says and answers. Start it, start lintod with
+
+    [device]
+    serial = "kitchen"
+    [linto]
+    enabled = true
+    broker = "mqtt://127.0.0.1:1883"
+    scope = "demo"
+
+press the talk button (or run "lintod talk"), and say one of
+
+    hello                     what time is it            tell me a joke
+    good morning              what can you do            remind me
+    turn the volume to forty  what is your name          mute
+
+Every message is shown as it passes: ← from the device, → to it. Type "help" to
+send behaviours to the device by hand. Sentences are recognised by pocketsphinx;
+without it (apt install pocketsphinx pocketsphinx-en-us) answers go by length
+and loudness only.
+
+Usage: lintosim [flags]
+
+`
+
+const usageEnd = `
+With -broker it answers the devices of a broker that runs already, and sees what
+they publish, but not who comes and goes. That account must be allowed to read
++/fromlinto/# and to write +/tolinto/#.
+
+With -users, an account may read and write +/tolinto/NAME/# and
++/fromlinto/NAME/# only, as on the official platform; the account "admin" may
+everything. Passwords, tokens and keys are never shown.
+
+Exit status: 0 after an interrupt, 1 when the platform could not start, 2 for a
+wrong command line.
+`
+
+// options is the command line.
+type options struct {
+	platform platform.Options
+	json     bool
+	users    string
+	join     broker.Config
+	fault    string
+}
+
+func parseFlags(args []string, stderr io.Writer) (options, error) {
+	o, join := options{join: broker.Defaults()}, ""
+	f := flag.NewFlagSet("lintosim", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.StringVar(&o.platform.Listen, "listen", "127.0.0.1:1883", "`address` for MQTT; port 0 takes a free one")
+	f.StringVar(&o.platform.WebSocket, "websocket", "", "`address` for MQTT over WebSocket, path /mqtt (default none)")
+	f.StringVar(&join, "broker", "", "join the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of being one")
+	f.StringVar(&o.join.Username, "username", "", "`name` to join with")
+	f.StringVar(&o.join.PasswordFile, "password-file", "", "`file` with the password to join with")
+	f.StringVar(&o.join.CAFile, "ca-file", "", "`file` with the certificate authority of the broker to join")
+	f.StringVar(&o.users, "users", "", "`file` with accounts, one name:password a line (default: everybody may connect)")
+	f.StringVar(&o.platform.Scope, "scope", "demo", "`scope` of devices that have not been seen yet; those seen keep their own")
+	f.DurationVar(&o.platform.Delay, "delay", 0, "wait this `long` before each answer")
+	f.StringVar(&o.fault, "fault", "none", "spoil answers: `error|late|noid|duplicate|garbage|silent`")
+	f.BoolVar(&o.json, "json", false, "print one JSON object a line, for scripts")
+	f.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		f.PrintDefaults()
+		fmt.Fprint(stderr, usageEnd)
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("lintosim takes no arguments, only flags; got %q", f.Arg(0))
+	}
+	var err error
+	if o.platform.Fault, err = platform.ParseFault(o.fault); err != nil {
+		return o, fmt.Errorf("-fault: %w", err)
+	}
+	if join != "" {
+		o.join.Broker = config.Strings{join}
+		o.platform.Join = &o.join
+	}
+	if o.users != "" {
+		o.platform.Users, err = readUsers(o.users)
+	}
+	return o, err
+}
+
+// readUsers reads a file of name:password lines; # starts a comment line.
+func readUsers(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the accounts: %w", err)
+	}
+	users := map[string]string{}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, password, ok := strings.Cut(line, ":")
+		if !ok || name == "" || strings.ContainsAny(name, "/+#") {
+			return nil, fmt.Errorf("%s:%d: want name:password, the name without / + #", path, n)
+		}
+		users[name] = password
+	}
+	if len(users) == 0 {
+		return nil, fmt.Errorf("%s: no account in it; write name:password", path)
+	}
+	return users, lines.Err()
+}
+
+// run is the whole program. It returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	o, err := parseFlags(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, "lintosim:", err)
+		return 2
+	}
+	if err := serve(ctx, o, stdin, stdout, stderr); err != nil {
+		fmt.Fprintln(stderr, "lintosim:", err)
+		return 1
+	}
+	return 0
+}
+
+// serve runs a platform, its screen and its prompt until ctx ends or the user
+// leaves.
+func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Writer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	console, err := openConsole(stdin, stdout)
+	if err != nil {
+		return err
+	}
+	defer console.close()
+
+	events := newFeed()
+	o.platform.Observe = events.put
+	sim := platform.New(o.platform)
+	begun := time.Now()
+	if err := sim.Start(); err != nil {
+		return err
+	}
+	var screen printer = &tale{out: console, colour: console.colour, begun: begun}
+	var talk io.Writer = console
+	if o.json {
+		screen, talk = &jsonLines{out: console, begun: begun}, stderr
+	}
+	screen.ready(sim.URL(), sim.WebSocketURL())
+
+	var shown sync.WaitGroup
+	shown.Go(func() { events.show(screen) })
+	// A read of standard input cannot be interrupted: this goroutine may outlive
+	// us when standard input is no terminal and never ends.
+	go func() {
+		p := prompt{sim: sim, out: talk}
+		if p.read(ctx, console) {
+			cancel()
+		}
+	}()
+	<-ctx.Done()
+	err = sim.Close()
+	events.end()
+	shown.Wait()
+	return err
+}
