@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent/config"
+)
+
+// linkConfig is how a link embeds ours.
+type linkConfig struct {
+	Config
+	Scope string `toml:"scope"`
+}
+
+type file struct {
+	Link linkConfig `toml:"link"`
+}
+
+func (f *file) Validate() config.Problems {
+	var ps config.Problems
+	ps.In("link", f.Link.Validate())
+	return ps
+}
+
+func TestConfigReadsAsPartOfALinksTable(t *testing.T) {
+	f := file{linkConfig{Config: Defaults()}}
+	err := config.Parse("lintod.toml", []byte(`
+[link]
+scope = "blk"
+broker = ["mqtts://a.example", "ws://b.example:8080"]
+username = "dev1"
+password_file = "/etc/lintod/secret"
+`), &f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Link.Keepalive.Std() != 10*time.Second || f.Link.Username != "dev1" || f.Link.Scope != "blk" {
+		t.Errorf("got %+v", f.Link)
+	}
+	var got []string
+	for _, u := range f.Link.addresses() {
+		got = append(got, u.String())
+	}
+	if want := "mqtts://a.example:8883 ws://b.example:8080/mqtt"; strings.Join(got, " ") != want {
+		t.Errorf("addresses %v, want %s", got, want)
+	}
+}
+
+func TestValidateNamesTheKeyAndTheCure(t *testing.T) {
+	ok := Defaults()
+	ok.Broker = config.Strings{"mqtt://host"}
+	if ps := ok.Validate(); len(ps) > 0 {
+		t.Fatalf("a good one is refused: %v", ps)
+	}
+	for _, row := range []struct {
+		name    string
+		break_  func(*Config)
+		problem string
+	}{
+		{"no broker", func(c *Config) { c.Broker = nil }, "broker is missing"},
+		{"no scheme", func(c *Config) { c.Broker[0] = "host:1883" }, `broker = "host:1883"; want an address such as`},
+		{"other scheme", func(c *Config) { c.Broker[0] = "http://host" }, "mqtt://host:1883"},
+		{"no host", func(c *Config) { c.Broker[0] = "mqtt://:1883" }, "want an address"},
+		{"bad port", func(c *Config) { c.Broker[0] = "mqtt://host:port" }, "want an address"},
+		{"path", func(c *Config) { c.Broker[0] = "mqtt://host/x" }, "only ws:// and wss:// have a path"},
+		{"password in it", func(c *Config) { c.Broker[0] = "mqtt://lea:hunter2@host" }, "username and password_file"},
+		{"password in a bad one", func(c *Config) { c.Broker[0] = "mqtt://lea:hunter2@host:port" }, "want an address"},
+		{"half a certificate", func(c *Config) { c.KeyFile = "k" }, "cert_file and key_file both"},
+		{"password of nobody", func(c *Config) { c.PasswordFile = "p" }, "username is missing"},
+		{"no keepalive", func(c *Config) { c.Keepalive = 0 }, "keepalive"},
+		{"odd keepalive", func(c *Config) { c.Keepalive = config.Duration(1500 * time.Millisecond) }, "whole seconds"},
+	} {
+		c := ok
+		c.Broker = config.Strings{ok.Broker[0]}
+		row.break_(&c)
+		got := c.Validate().Error()
+		if !strings.Contains(got, row.problem) {
+			t.Errorf("%s: %q lacks %q", row.name, got, row.problem)
+		}
+		if strings.Contains(got, "hunter2") {
+			t.Errorf("%s: %q tells the password", row.name, got)
+		}
+	}
+}
+
+func TestKeepaliveLeavesTimeForAnAnswer(t *testing.T) {
+	for want := time.Second; want <= 10*time.Minute; want += time.Second {
+		c := Config{Keepalive: config.Duration(want)}
+		wire := time.Duration(c.keepaliveSeconds()) * time.Second
+		late := min(wire/4, 5*time.Second) // how late the library's ping may be
+		if wire > 10*time.Second {
+			late = 5 * time.Second
+		}
+		if slack := c.patience() - wire - late; slack < min(wire/4, 2*time.Second) || wire > want {
+			t.Errorf("keepalive %v: %v on the wire leaves %v", want, wire, slack)
+		}
+	}
+}
+
+func TestPasswordIsReadAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pw")
+	c := Conn{Config: Config{PasswordFile: path}}
+	for _, want := range []string{"one", " two with blanks "} {
+		if err := os.WriteFile(path, []byte(want+"\r\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.password(); got != want || err != nil {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	c.Password = func() (string, error) { return "from elsewhere", nil }
+	if got, _ := c.password(); got != "from elsewhere" {
+		t.Errorf("got %q", got)
+	}
+}

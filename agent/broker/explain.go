@@ -1,0 +1,208 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// A step of connecting; the same failure means different things in each.
+type step string
+
+const (
+	stepReach     step = "reach"
+	stepTLS       step = "tls handshake"
+	stepUpgrade   step = "websocket upgrade"
+	stepConnect   step = "mqtt connect"
+	stepSubscribe step = "subscribe"
+	stepConnected step = "connection lost"
+)
+
+type stepError struct {
+	step step
+	err  error
+}
+
+func (e *stepError) Error() string { return string(e.step) + ": " + e.err.Error() }
+func (e *stepError) Unwrap() error { return e.err }
+
+// within notes the step of err unless an inner one is known already.
+func within(s step, err error) error {
+	var inner *stepError
+	if errors.As(err, &inner) {
+		return err
+	}
+	return &stepError{s, err}
+}
+
+// Error is a failure to get or keep a connection. Its text is a sentence for
+// people; errors.Is and As reach the cause.
+type Error struct {
+	Broker string // the address as configured, without credentials
+	Err    error
+}
+
+func (e *Error) Error() string { return e.Broker + ": " + Explain(e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// failures are those of all addresses of one attempt.
+type failures []error
+
+func (f failures) Unwrap() []error { return f }
+
+func (f failures) Error() string {
+	texts := make([]string, len(f))
+	for i, err := range f {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+var (
+	errUpgrade  = errors.New("no websocket there")
+	errFilter   = errors.New("subscription refused")
+	errTakeover = errors.New("dropped again and again")
+)
+
+// Explain says in one sentence what an error of this package means and what to
+// do about it. It returns the error's own text where it knows nothing better.
+func Explain(err error) string {
+	for _, explain := range []func(error) string{explainMQTT, explainCertificate, explainTLS, explainNetwork} {
+		if sentence := explain(err); sentence != "" {
+			return sentence
+		}
+	}
+	return err.Error()
+}
+
+func explainMQTT(err error) string {
+	switch {
+	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
+		return "the broker refuses the user or password; correct username and password_file"
+	case errors.Is(err, packets.ErrorRefusedIDRejected):
+		return "the broker refuses the client id; correct client_id"
+	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
+		return "the broker is there but says that it is not available; look at its log"
+	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
+		return "the broker does not speak MQTT 3.1.1; allow that version in its configuration"
+	case errors.Is(err, errTakeover):
+		return "the broker accepts the connection and drops it, again and again; " +
+			"most likely another device uses the same client id: give each its own client_id"
+	case errors.Is(err, errFilter):
+		return err.Error() + "; allow it in the broker's access rules for this username"
+	case errors.Is(err, errSilent):
+		return err.Error() + "; the network between is broken, or the broker hangs"
+	case errors.Is(err, errProtocol):
+		return err.Error() + "; correct the port"
+	case errors.Is(err, errUpgrade):
+		return err.Error() + "; correct port and path of the ws:// or wss:// address"
+	}
+	return ""
+}
+
+// explainCertificate tells what we think of the broker's certificate.
+func explainCertificate(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	switch {
+	case errors.As(err, &unknown):
+		return "the broker's certificate is signed by a CA that is not known here; put that CA's certificate into ca_file"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return explainValidity(invalid.Cert, time.Now())
+	case errors.As(err, &host):
+		return fmt.Sprintf("the broker's certificate is not for the name %q; use the name that it was made for, or make a new one", host.Host)
+	}
+	return ""
+}
+
+func explainValidity(cert *x509.Certificate, now time.Time) string {
+	const layout = "2006-01-02 15:04 MST"
+	if now.Before(cert.NotBefore) {
+		return fmt.Sprintf("the broker's certificate is valid from %s, but this device's clock says %s; "+
+			"most likely the clock is wrong: wait until it is set, or set it",
+			cert.NotBefore.UTC().Format(layout), now.UTC().Format(layout))
+	}
+	return fmt.Sprintf("the broker's certificate expired at %s (this device's clock says %s); renew it at the broker",
+		cert.NotAfter.UTC().Format(layout), now.UTC().Format(layout))
+}
+
+// explainTLS tells what the broker thinks of us, or that it speaks no TLS.
+func explainTLS(err error) string {
+	var record tls.RecordHeaderError
+	var remote *net.OpError
+	switch {
+	case errors.As(err, &record):
+		return "TLS is not spoken at that port; use the broker's TLS port, or mqtt:// or ws:// if the broker has none"
+	case errors.As(err, &remote) && remote.Op == "remote error":
+		return fmt.Sprintf("the broker refuses our side of TLS (%v); does it want a (newer) client certificate in cert_file and key_file?", remote.Err)
+	}
+	return ""
+}
+
+func explainNetwork(err error) string {
+	var at *stepError
+	s := stepReach
+	if errors.As(err, &at) {
+		s = at.step
+	}
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Sprintf("the name %s is unknown; correct the address, or the device's DNS", dns.Name)
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the name %s cannot be looked up; is the network up and a DNS server set?", dns.Name)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused: no broker listens there; start it, or correct address and port"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "there is no way to that host; is the network up?"
+	case isTimeout(err):
+		return explainTimeout(s)
+	case isHangup(err):
+		return explainHangup(s)
+	}
+	return ""
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.As(err, &t) && t.Timeout()
+}
+
+func isHangup(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+func explainTimeout(s step) string {
+	switch s {
+	case stepReach:
+		return "no answer from that host; is it switched on, is the address right, is a firewall between?"
+	case stepConnected:
+		return "the broker takes nothing any more; the network between is broken, or the broker hangs"
+	}
+	return fmt.Sprintf("the host took the connection but did not answer in time (%s); is that port the broker's?", s)
+}
+
+func explainHangup(s step) string {
+	switch s {
+	case stepTLS:
+		return "the connection was closed within the TLS handshake; is that a port without TLS (mqtt://, ws://)?"
+	case stepUpgrade:
+		return "the connection was closed within the websocket upgrade; is that a port without websockets?"
+	case stepConnect:
+		return "the connection was closed instead of accepted; does that port speak TLS (mqtts://), or want a client certificate (cert_file and key_file)?"
+	}
+	return "the broker closed the connection"
+}

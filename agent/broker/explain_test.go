@@ -1,0 +1,127 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"log/slog"
+
+	"lintod/agent/config"
+)
+
+// failure is what one attempt really comes back with.
+func failure(t *testing.T, conf Config, within time.Duration) error {
+	t.Helper()
+	conf.ClientID, conf.Keepalive = "explain", config.Duration(10*time.Second)
+	if ps := conf.Validate(); len(ps) > 0 {
+		t.Fatal(ps)
+	}
+	c := &Conn{Config: conf, Log: slog.New(slog.DiscardHandler)}
+	c.inbox = newInbox(&c.dropped)
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	s, err := c.openOne(ctx, conf.addresses()[0])
+	if err == nil {
+		s.close(time.Second)
+		t.Fatal("the connection succeeded")
+	}
+	return err
+}
+
+func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
+	now := time.Now()
+	day := 24 * time.Hour
+	ca, otherCA := newAuthority(t), newAuthority(t)
+
+	plain := newMosquitto(t)
+	good := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(-day), now.Add(day)))
+	expired := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(-3*day), now.Add(-day)))
+	early := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(day), now.Add(3*day)))
+	misnamed := newMosquitto(t, ca.tlsLines(t, "broker.example", now.Add(-day), now.Add(day)))
+	mutual := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(-day), now.Add(day)), "require_certificate true")
+
+	users := filepath.Join(t.TempDir(), "users")
+	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", users, "lea", "right").CombinedOutput(); err != nil {
+		t.Fatalf("mosquitto_passwd: %v %s", err, out)
+	}
+	locked := newMosquitto(t, "allow_anonymous false", "password_file "+users)
+	wrong := write(t, filepath.Join(t.TempDir(), "pw"), "wrong\n")
+
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // accepts (the kernel does), says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+
+	tls := func(m *mosquitto) string { return "mqtts://" + m.host() }
+	for _, row := range []struct {
+		name string
+		conf Config
+		want []string
+	}{
+		{"nobody listens", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", freePort(t))}}, []string{"connection refused", "start it"}},
+		{"wrong password", Config{Broker: config.Strings{locked.url()}, Username: "lea", PasswordFile: wrong}, []string{"user or password", "password_file"}},
+		{"no user", Config{Broker: config.Strings{locked.url()}}, []string{"user or password", "password_file"}},
+		{"password file missing", Config{Broker: config.Strings{locked.url()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "no such file"}},
+		{"unknown CA", Config{Broker: config.Strings{tls(good)}, CAFile: otherCA.File}, []string{"CA", "ca_file"}},
+		{"unknown to the system", Config{Broker: config.Strings{tls(good)}}, []string{"CA", "ca_file"}},
+		{"CA file missing", Config{Broker: config.Strings{tls(good)}, CAFile: "/nonexistent/ca.pem"}, []string{"ca_file", "no such file"}},
+		{"CA file without certificate", Config{Broker: config.Strings{tls(good)}, CAFile: wrong}, []string{"holds no certificate"}},
+		{"expired", Config{Broker: config.Strings{tls(expired)}, CAFile: ca.File}, []string{"expired at", now.Add(-day).UTC().Format("2006-01-02"), "renew"}},
+		{"not yet valid", Config{Broker: config.Strings{tls(early)}, CAFile: ca.File}, []string{"clock says " + now.UTC().Format("2006-01-02"), "clock is wrong"}},
+		{"another name", Config{Broker: config.Strings{tls(misnamed)}, CAFile: ca.File}, []string{`not for the name "127.0.0.1"`}},
+		{"client certificate wanted", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File}, []string{"client certificate", "cert_file"}},
+		{"TLS to a plain port", Config{Broker: config.Strings{tls(plain)}, CAFile: ca.File}, []string{"TLS", "mqtt://"}},
+		{"TLS to a web server", Config{Broker: config.Strings{"mqtts://" + web.Listener.Addr().String()}, CAFile: ca.File}, []string{"TLS is not spoken"}},
+		{"MQTT to a TLS port", Config{Broker: config.Strings{good.url()}}, []string{"mqtts://"}},
+		{"MQTT to a web server", Config{Broker: config.Strings{"mqtt://" + web.Listener.Addr().String()}}, []string{"no MQTT broker", "port"}},
+		{"websocket to a web server", Config{Broker: config.Strings{"ws://" + web.Listener.Addr().String()}}, []string{"no websocket there", "404", "path"}},
+		{"websocket to a plain port", Config{Broker: config.Strings{"ws://" + plain.host()}}, []string{"websocket"}},
+		{"a listener that is silent", Config{Broker: config.Strings{"mqtt://" + mute.Addr().String()}}, []string{"did not answer", "mqtt connect"}},
+		{"the same in TLS", Config{Broker: config.Strings{"mqtts://" + mute.Addr().String()}, CAFile: ca.File}, []string{"did not answer", "tls handshake"}},
+		{"the same as websocket", Config{Broker: config.Strings{"ws://" + mute.Addr().String()}}, []string{"did not answer", "websocket"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			within := limit
+			if strings.Contains(row.conf.Broker[0], mute.Addr().String()) {
+				within = 300 * time.Millisecond
+			}
+			err := failure(t, row.conf, within)
+			sentence := Explain(err)
+			t.Logf("%v\n\t→ %s", err, sentence)
+			for _, want := range row.want {
+				if !strings.Contains(sentence, want) {
+					t.Errorf("the sentence %q (for %v) lacks %q", sentence, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestExplainNamesWhatNeedsANetworkToHappen(t *testing.T) {
+	for _, row := range []struct {
+		err  error
+		want string
+	}{
+		{&stepError{stepReach, &net.DNSError{Name: "broker.example", IsNotFound: true}}, "broker.example is unknown"},
+		{&stepError{stepReach, &net.DNSError{Name: "broker.example", IsTemporary: true}}, "cannot be looked up"},
+		{&stepError{stepReach, context.DeadlineExceeded}, "no answer from that host"},
+		{&stepError{stepConnected, fmt.Errorf("%w for 15s", errSilent)}, "no sign of life from the broker for 15s"},
+		{errors.New("something new"), "something new"},
+	} {
+		if got := Explain(row.err); !strings.Contains(got, row.want) {
+			t.Errorf("Explain(%v) = %q, want %q in it", row.err, got, row.want)
+		}
+	}
+}

@@ -1,0 +1,413 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lintod/agent/config"
+)
+
+// limit is how long a test waits for what must happen; it is no measure.
+const limit = 30 * time.Second
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}
+
+// next waits for one value.
+func next[T any](t *testing.T, what string, from <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(limit):
+		t.Fatalf("never came: %s", what)
+		panic("unreachable")
+	}
+}
+
+// mosquitto is a real broker, started and killed by the test.
+type mosquitto struct {
+	conf string
+	port int
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+}
+
+// newMosquitto starts one that listens on a free port, with more lines for its
+// configuration file.
+func newMosquitto(t testing.TB, lines ...string) *mosquitto {
+	t.Helper()
+	if _, err := exec.LookPath("mosquitto"); err != nil {
+		t.Skip("SKIPPED: the program mosquitto is not installed, nothing was tested")
+	}
+	m := &mosquitto{port: freePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	text := fmt.Sprintf("user root\nallow_anonymous true\nlistener %d 127.0.0.1\n%s\n", m.port, strings.Join(lines, "\n"))
+	write(t, m.conf, text)
+	m.start(t)
+	t.Cleanup(m.kill)
+	return m
+}
+
+func (m *mosquitto) start(t testing.TB) {
+	t.Helper()
+	m.cmd = exec.Command("mosquitto", "-c", m.conf)
+	m.cmd.Stderr = &m.log
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", m.host()); err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			m.kill()
+			t.Fatalf("mosquitto does not listen:\n%s", m.log.String())
+		}
+	}
+}
+
+// kill ends it with SIGKILL.
+func (m *mosquitto) kill() {
+	if m.cmd != nil {
+		_ = m.cmd.Process.Kill()
+		_ = m.cmd.Wait()
+		m.cmd = nil
+	}
+}
+
+func (m *mosquitto) host() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
+func (m *mosquitto) url() string  { return "mqtt://" + m.host() }
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func write(t testing.TB, path, text string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// proxy stands between a device and its broker and does harm.
+type proxy struct {
+	target string
+	l      net.Listener
+	mu     sync.Mutex
+	conns  []net.Conn
+	frozen chan struct{} // closed: bytes are swallowed, nothing is closed
+	last   time.Time     // last byte towards the device
+
+	stalled sync.Mutex // held: nothing is read
+	pumps   atomic.Int32
+}
+
+func newProxy(t testing.TB, target string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{target: target, l: l, frozen: make(chan struct{})}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			device, err := l.Accept()
+			if err != nil {
+				return
+			}
+			broker, err := net.Dial("tcp", target)
+			if err != nil {
+				device.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.conns = append(p.conns, device, broker)
+			p.mu.Unlock()
+			all.Go(func() { p.pump(broker, device, false) })
+			all.Go(func() { p.pump(device, broker, true) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); p.cut(); all.Wait() })
+	return p
+}
+
+func (p *proxy) freeze() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.frozen
+}
+
+func (p *proxy) url() string { return "mqtt://" + p.l.Addr().String() }
+
+func (p *proxy) pump(to, from net.Conn, towardsDevice bool) {
+	p.pumps.Add(1)
+	defer p.pumps.Add(-1)
+	defer to.Close()
+	buf := make([]byte, 4096)
+	for {
+		n, err := from.Read(buf)
+		p.stalled.Lock()
+		p.stalled.Unlock() //nolint:staticcheck // waits for the end of a stall
+		select {
+		case <-p.freeze():
+			_, _ = io.Copy(io.Discard, from)
+			return
+		default:
+		}
+		if err != nil {
+			return
+		}
+		if towardsDevice {
+			p.mu.Lock()
+			p.last = time.Now()
+			p.mu.Unlock()
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// stall stops reading what the device sends, so that its socket fills up.
+func (p *proxy) stall(t testing.TB) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stalled.Lock()
+	t.Cleanup(p.stalled.Unlock)
+}
+
+// cut closes all connections, as a pulled plug that the kernel notices.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
+
+func (p *proxy) lastByte() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// device is a Conn that runs, and what became of it.
+type device struct {
+	*Conn
+	online   chan struct{}
+	offline  chan error
+	messages chan Message
+	stop     context.CancelFunc
+	done     chan error
+	log      syncBuffer
+}
+
+// start runs a Conn at these addresses; adjust may change it before.
+func start(t testing.TB, urls []string, adjust func(*device)) *device {
+	t.Helper()
+	d := &device{
+		online: make(chan struct{}, 100), offline: make(chan error, 1000),
+		messages: make(chan Message, 1000), done: make(chan error, 1),
+	}
+	conf := Defaults()
+	conf.Broker, conf.ClientID = config.Strings(urls), "device-"+t.Name()
+	d.Conn = &Conn{
+		Config:  conf,
+		Online:  func(context.Context) { d.online <- struct{}{} },
+		Offline: func(err error) { d.offline <- err },
+		Handle:  func(_ context.Context, m Message) { d.messages <- m },
+		Log:     slog.New(slog.NewTextHandler(&d.log, nil)),
+	}
+	if adjust != nil {
+		adjust(d)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	go func() { d.done <- d.Run(ctx) }()
+	t.Cleanup(stop)
+	return d
+}
+
+// end stops the device and waits for Run.
+func (d *device) end(t testing.TB) {
+	t.Helper()
+	d.stop()
+	select {
+	case err := <-d.done:
+		if err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	case <-time.After(limit):
+		t.Fatal("Run does not return")
+	}
+}
+
+// say publishes or fails the test.
+func (d *device) say(t testing.TB, m Message) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := d.Publish(ctx, m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watch is a second device that reads along.
+func watch(t *testing.T, url string, filters ...string) *device {
+	t.Helper()
+	w := start(t, []string{url}, func(d *device) {
+		d.Config.ClientID = "watcher-" + t.Name()
+		d.Subscribe = filters
+	})
+	next(t, "watcher online", w.online)
+	return w
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// leakCheck fails the test if goroutines of ours or of the library remain.
+func leakCheck(t *testing.T) {
+	t.Helper()
+	remains := func() string {
+		buf := make([]byte, 1<<20)
+		var left []string
+		for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "paho.mqtt") || strings.Contains(g, "broker.(*Conn)") || strings.Contains(g, "broker.(*session)") {
+				left = append(left, g)
+			}
+		}
+		return strings.Join(left, "\n\n")
+	}
+	for deadline := time.Now().Add(5 * time.Second); remains() != ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("goroutines remain:\n%s", remains())
+		}
+	}
+}
+
+// authority is a CA of the test's own.
+type authority struct {
+	dir  string
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	File string
+}
+
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
+	a := &authority{dir: t.TempDir()}
+	a.key = newKey(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"},
+		NotBefore: time.Now().AddDate(-10, 0, 0), NotAfter: time.Now().AddDate(10, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.cert, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	a.File = writePEM(t, filepath.Join(a.dir, "ca.pem"), "CERTIFICATE", der)
+	return a
+}
+
+// issue makes a certificate for 127.0.0.1 or another name.
+func (a *authority) issue(t testing.TB, name string, from, to time.Time) (certFile, keyFile string) {
+	t.Helper()
+	key := newKey(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: from, NotAfter: to, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	if ip := net.ParseIP(name); ip != nil {
+		template.IPAddresses = []net.IP{ip}
+	} else {
+		template.DNSNames = []string{name}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := filepath.Join(a.dir, template.SerialNumber.String())
+	return writePEM(t, base+".pem", "CERTIFICATE", der), writePEM(t, base+".key", "EC PRIVATE KEY", raw)
+}
+
+// tlsLines configure a Mosquitto listener with a certificate.
+func (a *authority) tlsLines(t testing.TB, name string, from, to time.Time) string {
+	cert, key := a.issue(t, name, from, to)
+	return fmt.Sprintf("cafile %s\ncertfile %s\nkeyfile %s", a.File, cert, key)
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func writePEM(t testing.TB, path, kind string, der []byte) string {
+	return write(t, path, string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
+}

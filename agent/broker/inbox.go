@@ -1,0 +1,76 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// The inbox holds no more than this; beyond it the oldest message is dropped,
+// because the newest says what is wanted now.
+const (
+	inboxMessages = 256
+	inboxBytes    = 32 << 20
+)
+
+// inbox is the queue between the library's reader, which must never wait, and
+// the one worker that calls Handle.
+type inbox struct {
+	wake    chan struct{} // has an item while something may be queued
+	dropped *atomic.Uint64
+
+	mu    sync.Mutex
+	queue []Message
+	bytes int
+}
+
+func newInbox(dropped *atomic.Uint64) *inbox {
+	return &inbox{wake: make(chan struct{}, 1), dropped: dropped}
+}
+
+func (in *inbox) push(m Message) {
+	in.mu.Lock()
+	in.queue = append(in.queue, m)
+	in.bytes += m.size()
+	for len(in.queue) > inboxMessages || in.bytes > inboxBytes && len(in.queue) > 1 {
+		in.shift()
+		in.dropped.Add(1)
+	}
+	in.mu.Unlock()
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pop waits for the oldest message; false means that ctx ended.
+func (in *inbox) pop(ctx context.Context) (Message, bool) {
+	for {
+		if m, ok := in.tryPop(); ok {
+			return m, ctx.Err() == nil
+		}
+		select {
+		case <-in.wake:
+		case <-ctx.Done():
+			return Message{}, false
+		}
+	}
+}
+
+func (in *inbox) tryPop() (Message, bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if len(in.queue) == 0 {
+		return Message{}, false
+	}
+	return in.shift(), true
+}
+
+// shift takes the oldest message out; mu is held.
+func (in *inbox) shift() Message {
+	m := in.queue[0]
+	in.queue[0] = Message{} // let go of the payload
+	in.queue = in.queue[1:]
+	in.bytes -= m.size()
+	return m
+}

@@ -1,0 +1,194 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestRetryWindows(t *testing.T) {
+	refused := ending{}
+	dropped := ending{dropped: true, lived: time.Second}
+	heard := ending{dropped: true, lived: time.Second, heard: true}
+	good := ending{dropped: true, lived: time.Hour, heard: true}
+	for _, row := range []struct {
+		name    string
+		endings []ending
+		windows []int // seconds
+		taken   bool
+	}{
+		{"a broker that is away", []ending{refused, refused, refused, refused, refused, refused, refused}, []int{1, 2, 4, 8, 16, 30, 30}, false},
+		{"a good connection starts afresh", []ending{refused, refused, refused, good, refused}, []int{1, 2, 4, 1, 2}, false},
+		{"a broker that accepts and drops", []ending{dropped, dropped, dropped, dropped, dropped, dropped}, []int{1, 2, 4, 8, 16, 30}, true},
+		{"two devices that kick each other", []ending{heard, heard, heard, heard, heard}, []int{1, 2, 4, 4, 4}, true},
+		{"a message brings it back to calm", []ending{refused, refused, refused, refused, refused, heard}, []int{1, 2, 4, 8, 16, 4}, false},
+		{"a broker that restarts often took nobody's place", []ending{heard, refused, heard, refused, heard, refused, heard}, []int{1, 2, 4, 8, 4, 8, 4}, false},
+	} {
+		var r retry
+		for i, e := range row.endings {
+			r.note(e)
+			if want := time.Duration(row.windows[i]) * time.Second; r.window != want {
+				t.Errorf("%s: window %d is %v, want %v", row.name, i, r.window, want)
+			}
+		}
+		if r.taken() != row.taken {
+			t.Errorf("%s: taken is %v", row.name, r.taken())
+		}
+	}
+}
+
+func TestPausesFillTheirWindow(t *testing.T) {
+	r := retry{window: 30 * time.Second}
+	var tenths [10]int
+	for range 10_000 {
+		tenths[int(r.pause()*10/r.window)]++ // panics beyond the window
+	}
+	for i, n := range tenths {
+		if n < 500 {
+			t.Errorf("only %d of 10000 pauses in tenth %d of the window: a fleet would return in step", n, i)
+		}
+	}
+}
+
+func TestReporterSumsUpWhatRepeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		r := reporter{log: slog.New(slog.NewTextHandler(&log, nil))}
+		// An hour of a broker that refuses and, every ten seconds, a new port and
+		// clock in the sentence; then something else.
+		for i := range 360 {
+			r.say(slog.LevelWarn, "no connection", "error", fmt.Sprintf("refused at %d", i))
+			time.Sleep(10 * time.Second)
+		}
+		r.say(slog.LevelWarn, "no connection", "error", "expired")
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != 13 {
+			t.Fatalf("%d lines:\n%s", len(lines), log.String())
+		}
+		if strings.Contains(lines[0], "repeats") || !strings.Contains(lines[1], "repeats=29") || !strings.Contains(lines[12], "expired") {
+			t.Errorf("lines:\n%s", log.String())
+		}
+		r.forget()
+		r.say(slog.LevelWarn, "no connection", "error", "expired")
+		if strings.Count(log.String(), "expired") != 2 {
+			t.Error("what was forgotten is not new")
+		}
+		for i := range 1000 {
+			r.say(slog.LevelWarn, "no connection", "error", strings.Repeat("x", i))
+		}
+		if len(r.seen) > 32 {
+			t.Errorf("%d sentences are remembered", len(r.seen))
+		}
+	})
+}
+
+func TestInboxIsBoundedInMessagesAndBytes(t *testing.T) {
+	var dropped atomic.Uint64
+	in := newInbox(&dropped)
+	for i := range 10 * inboxMessages {
+		in.push(Message{Topic: fmt.Sprint(i)})
+	}
+	ctx := context.Background()
+	if m, ok := in.pop(ctx); !ok || m.Topic != fmt.Sprint(9*inboxMessages) {
+		t.Errorf("the oldest kept is %s", m.Topic)
+	}
+	if got := dropped.Load(); got != 9*inboxMessages {
+		t.Errorf("%d dropped", got)
+	}
+	const big = inboxBytes / 4
+	for i := range 6 {
+		in.push(Message{Topic: fmt.Sprint(i), Payload: make([]byte, big)})
+	}
+	for _, want := range []string{"3", "4", "5"} {
+		if m, ok := in.pop(ctx); !ok || m.Topic != want {
+			t.Errorf("got %s, want %s", m.Topic, want)
+		}
+	}
+	if in.bytes != 0 {
+		t.Errorf("%d bytes in an empty queue", in.bytes)
+	}
+	// One that is larger than all is taken alone.
+	in.push(Message{Topic: "huge", Payload: make([]byte, inboxBytes+1)})
+	if m, ok := in.pop(ctx); !ok || m.Topic != "huge" {
+		t.Error("the huge one is lost")
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, ok := in.pop(ended); ok {
+		t.Error("pop after the end")
+	}
+}
+
+// FuzzBroker feeds a session what a broken or hostile broker may send behind an
+// honest CONNACK. Nothing may panic, hang, or stay.
+func FuzzBroker(f *testing.F) {
+	for _, seed := range []string{
+		"\x30\x03\x00\x01qhello", "\x90\x05\x00\x01\x00\x00\x00", "\x90\x02\x00\x01", "\x90\x04\x00\x01\x00\x00",
+		"\xd0\x00", "\x20\x02\x00\x00", "\x30\xff\xff\xff\x7f", "\x30\xff\xff\xff\xff\xff", "\x36\x05\x00\x01q\x00\x01",
+		"\x32\x05\x00\x01q\x00\x01", "\x34\x05\x00\x01q\x00\x01\x62\x02\x00\x01", "\x40\x02\x00\x01", "\x50\x02\x00\x01",
+		"\x10\x00", "\x82\x00", "\xe0\x00", "\xf0\x00", "\x30\x02\xff\xff",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		ours, theirs := net.Pipe()
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			go func() { _, _ = io.Copy(io.Discard, theirs) }()
+			_, _ = theirs.Write([]byte{0x20, 2, 0, 0})
+			_, _ = theirs.Write(sent)
+			theirs.Close()
+		}()
+		c := &Conn{Config: Defaults(), Log: discard()}
+		c.Config.ClientID = "fuzz"
+		c.inbox = newInbox(&c.dropped)
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		s, err := c.login(ctx, "pipe", newWire(ours, time.Minute))
+		if err != nil {
+			t.Fatalf("login: %v", err)
+		}
+		_ = s.subscribe(ctx, []string{"a/#", "b"})
+		select {
+		case <-s.ctx.Done():
+		case <-ctx.Done():
+			t.Fatal("the end of the connection went unnoticed")
+		}
+		s.close(time.Second)
+		<-served
+	})
+}
+
+// FuzzGreeting feeds it instead of a CONNACK.
+func FuzzGreeting(f *testing.F) {
+	for _, seed := range []string{"", "\x20\x02\x00\x00", "\x20\x02\x00\x05", "\x20\x02\x00\xc8", "\x20\x03\x00\x00\x00", "\x20\x00", "HTTP/1.1 400 Bad Request\r\n", "\x20\x82\x00\x00\x00"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		ours, theirs := net.Pipe()
+		go func() {
+			go func() { _, _ = io.Copy(io.Discard, theirs) }()
+			_, _ = theirs.Write(sent)
+			theirs.Close()
+		}()
+		c := &Conn{Config: Defaults(), Log: discard()}
+		c.inbox = newInbox(&c.dropped)
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		s, err := c.login(ctx, "pipe", newWire(ours, time.Minute))
+		if err == nil {
+			<-s.ctx.Done()
+			s.close(time.Second)
+		} else if Explain(err) == "" || ctx.Err() != nil {
+			t.Errorf("login: %v", err)
+		}
+	})
+}

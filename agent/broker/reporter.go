@@ -1,0 +1,58 @@
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// summaryEvery is how often a line that repeats is written again.
+const summaryEvery = 5 * time.Minute
+
+// reporter writes to the log what is new at once, and what repeats only now and
+// then with a count. It belongs to one goroutine.
+type reporter struct {
+	log  *slog.Logger
+	seen map[string]*sighting
+}
+
+type sighting struct {
+	at    time.Time
+	times int // since at
+}
+
+func (r *reporter) say(level slog.Level, event, key, value string) {
+	id := event + withoutDigits(value)
+	s := r.seen[id]
+	if s != nil && time.Since(s.at) < summaryEvery {
+		s.times++
+		return
+	}
+	attrs := []slog.Attr{slog.String(key, value)}
+	if s != nil && s.times > 0 {
+		attrs = append(attrs, slog.Int("repeats", s.times))
+	}
+	r.log.LogAttrs(context.Background(), level, event, attrs...)
+	r.remember(id)
+}
+
+func (r *reporter) remember(id string) {
+	if r.seen == nil || len(r.seen) >= 32 {
+		r.seen = map[string]*sighting{}
+	}
+	r.seen[id] = &sighting{at: time.Now()}
+}
+
+// forget makes everything new again.
+func (r *reporter) forget() { r.seen = nil }
+
+// withoutDigits makes sentences equal that differ by a clock or a port only.
+func withoutDigits(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' {
+			return -1
+		}
+		return c
+	}, s)
+}

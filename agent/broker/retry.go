@@ -1,0 +1,55 @@
+package broker
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	shortest = time.Second      // first window
+	calm     = 4 * time.Second  // largest window while the broker still talks to us
+	longest  = 30 * time.Second // largest window
+	settled  = 10 * time.Second // a connection that lived so long was a good one
+	takeover = 3                // drops in a row that mean a taken client id
+)
+
+// ending is how an attempt ended.
+type ending struct {
+	dropped bool          // accepted by the broker, then lost
+	lived   time.Duration // between the two
+	heard   bool          // a message came in between
+}
+
+// retry decides when to connect again. Windows double from one failure to the
+// next, and the pause is drawn from the whole window so that a fleet does not
+// return in step. A broker that accepts and drops is a failure too: only a
+// connection that settled starts afresh. One on which a message came, though
+// short, is retried within calm: brokers that restart must find us back soon,
+// while two devices that kick each other must not do it in a hot loop.
+type retry struct {
+	window time.Duration
+	drops  int
+}
+
+// note takes in how the last attempt ended.
+func (r *retry) note(e ending) {
+	limit := longest
+	switch {
+	case e.lived >= settled:
+		*r = retry{}
+	case e.dropped:
+		r.drops++
+	default:
+		r.drops = 0 // the broker itself was away: nobody took our place
+	}
+	if e.heard {
+		limit = calm
+	}
+	r.window = min(max(2*r.window, shortest), limit)
+}
+
+// pause is the time until the next attempt.
+func (r *retry) pause() time.Duration { return rand.N(r.window) }
+
+// taken reports whether somebody else keeps taking our client id.
+func (r *retry) taken() bool { return r.drops >= takeover }

@@ -1,0 +1,266 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// enqueueTimeout bounds a wait inside the library that no context reaches. It
+// passes only when the connection ended under a publish.
+const enqueueTimeout = time.Second
+
+// errClosed is the cause of a session that we ended.
+var errClosed = errors.New("closed")
+
+// session is one connection, with a library client of its own: a client that
+// was connected once remembers too much.
+type session struct {
+	broker string
+	client mqtt.Client
+	conn   net.Conn
+	heard  atomic.Bool // a message came in
+
+	ctx  context.Context // ends with the connection; its cause says why
+	end  context.CancelCauseFunc
+	gone chan struct{} // closed by the library, after an end that was not its own
+
+	// turn holds the message that was sent last, or nil; who wants to send takes it
+	// and waits for it first. So the library has one at a time on its way to the
+	// socket, and none waits inside it, out of reach of a context.
+	turn chan mqtt.Token
+}
+
+// openOne connects to addr, up to the broker's CONNACK.
+func (c *Conn) openOne(ctx context.Context, addr *url.URL) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := dial(ctx, addr, c.Config)
+	if err != nil {
+		return nil, err
+	}
+	return c.login(ctx, addr.String(), conn)
+}
+
+// login makes a session of a stream that was just opened. It owns conn.
+func (c *Conn) login(ctx context.Context, broker string, conn net.Conn) (*session, error) {
+	s := &session{broker: broker, conn: conn, turn: make(chan mqtt.Token, 1), gone: make(chan struct{})}
+	s.turn <- nil
+	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
+	options, err := c.options(s)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	s.client = mqtt.NewClient(options)
+	// A message that comes right behind the CONNACK may be answered at once.
+	c.session.Store(s)
+	if err := s.connect(ctx); err != nil {
+		c.session.Store(nil)
+		s.close(time.Millisecond)
+		return nil, &stepError{stepConnect, err}
+	}
+	return s, nil
+}
+
+// options sets up a client that does nothing by itself: no reconnect, no store
+// that outlives it, no session at the broker, no other protocol version.
+func (c *Conn) options(s *session) (*mqtt.ClientOptions, error) {
+	password, err := c.password()
+	if err != nil {
+		return nil, err
+	}
+	o := mqtt.NewClientOptions().
+		AddBroker(s.broker).
+		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return s.conn, nil }).
+		SetProtocolVersion(4).
+		SetCleanSession(true).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetOrderMatters(true).
+		SetClientID(c.Config.ClientID).
+		SetUsername(c.Config.Username).
+		SetPassword(password).
+		SetKeepAlive(time.Duration(c.Config.keepaliveSeconds()) * time.Second).
+		SetPingTimeout(24 * time.Hour). // wire notices sooner, and not while data flows
+		SetWriteTimeout(enqueueTimeout).
+		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { c.receive(s, m) }).
+		SetConnectionLostHandler(func(_ mqtt.Client, err error) {
+			s.end(&stepError{stepConnected, err})
+			close(s.gone)
+		})
+	if c.Will != nil {
+		will := c.Will()
+		o.SetBinaryWill(will.Topic, will.Payload, will.QoS, will.Retain)
+	}
+	return o, nil
+}
+
+func (c *Conn) password() (string, error) {
+	if c.Password != nil {
+		return c.Password()
+	}
+	return c.Config.password()
+}
+
+// receive is called by the library's reader and must not wait.
+func (c *Conn) receive(s *session, m mqtt.Message) {
+	s.heard.Store(true)
+	c.received.Add(1)
+	c.inbox.push(Message{
+		Topic: m.Topic(), Payload: m.Payload(),
+		QoS: m.Qos(), Retain: m.Retained(), Duplicate: m.Duplicate(),
+	})
+}
+
+// connect says CONNECT and waits for the CONNACK, or cuts the connection.
+func (s *session) connect(ctx context.Context) error {
+	token := s.client.Connect()
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-ctx.Done():
+		s.conn.Close() // the library does not know ctx
+		<-token.Done()
+		return ctx.Err()
+	}
+}
+
+// subscribe asks for each filter in a packet of its own: some gateways read only
+// the first of several.
+func (s *session) subscribe(ctx context.Context, filters []string) error {
+	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
+	defer cancel()
+	for _, filter := range filters {
+		token := s.client.Subscribe(filter, 0, nil)
+		if err := s.wait(ctx, token); err != nil {
+			return &stepError{stepSubscribe, fmt.Errorf("%s: %w", filter, err)}
+		}
+		if granted := token.(*mqtt.SubscribeToken).Result()[filter]; granted > 2 { // [MQTT-3.9.3-2]
+			return &stepError{stepSubscribe, fmt.Errorf("%w: the broker does not let us read %q", errFilter, filter)}
+		}
+	}
+	return nil
+}
+
+// wait waits for a token, which may never be done: the library forgets some when
+// the connection ends.
+func (s *session) wait(ctx context.Context, token mqtt.Token) error {
+	select {
+	case <-token.Done():
+		if err := token.Error(); err == nil || s.client.IsConnectionOpen() {
+			return err
+		}
+	case <-s.ctx.Done():
+	case <-ctx.Done():
+	}
+	// The connection ended, and its cause is about to be told; or ctx ended.
+	select {
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *session) publish(ctx context.Context, m Message) error {
+	token, err := s.send(ctx, m)
+	if err == nil {
+		err = s.wait(ctx, token)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return s.offline(err) // the library fails a message only when the connection does
+}
+
+// send gives m to the library as soon as that is idle.
+func (s *session) send(ctx context.Context, m Message) (mqtt.Token, error) {
+	var before mqtt.Token
+	select {
+	case before = <-s.turn:
+	case <-s.ctx.Done():
+		return nil, context.Cause(s.ctx)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if before != nil {
+		if err := s.wait(ctx, before); err != nil {
+			s.turn <- before
+			return nil, err
+		}
+	}
+	if !s.client.IsConnectionOpen() {
+		s.turn <- nil
+		return nil, errClosed
+	}
+	token := s.client.Publish(m.Topic, m.QoS, m.Retain, m.Payload)
+	if m.QoS == 0 {
+		s.turn <- token // done when written
+	} else {
+		s.turn <- nil // done when acknowledged, which may take its time
+	}
+	return token, nil
+}
+
+// offline makes one error of all the ways to say that the connection ended.
+func (s *session) offline(cause error) error {
+	if errors.Is(cause, errClosed) {
+		return ErrOffline
+	}
+	return fmt.Errorf("%w: %s", ErrOffline, Explain(within(stepConnected, cause)))
+}
+
+// lost reports whether the connection ended, but not by us.
+func (s *session) lost() bool {
+	cause := context.Cause(s.ctx)
+	return cause != nil && cause != errClosed
+}
+
+// close says goodbye, if that takes no longer than limit, and returns when the
+// library's goroutines are gone.
+func (s *session) close(limit time.Duration) {
+	s.end(errClosed) // keeps an earlier cause
+	var writer sync.WaitGroup
+	if s.client.IsConnectionOpen() {
+		writer.Go(s.goodbye)
+		select {
+		case <-s.gone:
+		case <-time.After(limit):
+		}
+	}
+	s.conn.Close()
+	s.client.Disconnect(uint((5 * time.Second).Milliseconds())) // nothing it does now can wait
+	writer.Wait()
+}
+
+// goodbye sends DISCONNECT, for which the broker discards the will and hangs up
+// [MQTT-3.14.4-3]. The library would close right behind its DISCONNECT: if
+// anything unread has arrived by then, that resets the connection and may take
+// the DISCONNECT with it, and the will is fired after the farewell.
+func (s *session) goodbye() { _, _ = s.conn.Write([]byte{0xe0, 0}) }
+
+// check refuses what the library would send and a broker answer by hanging up.
+func (m Message) check() error {
+	switch {
+	case m.Topic == "" || len(m.Topic) > 0xffff || strings.ContainsAny(m.Topic, "+#\x00") || !utf8.ValidString(m.Topic):
+		return fmt.Errorf("publish: %.100q is no topic name", m.Topic)
+	case m.QoS > 1:
+		return fmt.Errorf("publish %s: QoS %d is not supported; want 0 or 1", m.Topic, m.QoS)
+	case m.size() > maxPacket:
+		return fmt.Errorf("publish %s: %d bytes are too many; at most %d", m.Topic, m.size(), maxPacket)
+	}
+	return nil
+}

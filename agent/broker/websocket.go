@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+type openFunc func(ctx context.Context, network, host string) (net.Conn, error)
+
+// openWebsocket upgrades the stream that open opens; the library's own websocket
+// dialer knows neither contexts nor socket options and hides the HTTP status.
+func openWebsocket(ctx context.Context, addr *url.URL, open openFunc) (net.Conn, error) {
+	unwatch := func() bool { return true }
+	watched := func(ctx context.Context, network, host string) (net.Conn, error) {
+		conn, err := open(ctx, network, host)
+		if err == nil {
+			// The upgrade heeds the deadline of a context but not its end.
+			unwatch = context.AfterFunc(ctx, func() { conn.Close() })
+		}
+		return conn, err
+	}
+	dialer := websocket.Dialer{
+		Subprotocols:      []string{"mqtt"}, // [MQTT-6.0.0-3]
+		NetDialContext:    watched,
+		NetDialTLSContext: watched,
+	}
+	ws, response, err := dialer.DialContext(ctx, addr.String(), nil)
+	switch {
+	case !unwatch():
+		return nil, &stepError{stepUpgrade, ctx.Err()}
+	case errors.Is(err, websocket.ErrBadHandshake) && response != nil:
+		return nil, &stepError{stepUpgrade, fmt.Errorf("%w: %s", errUpgrade, response.Status)}
+	case err != nil:
+		return nil, within(stepUpgrade, err)
+	}
+	return &wsStream{Conn: ws}, nil
+}
+
+// wsStream is a websocket as a stream of bytes; frames carry no meaning in MQTT
+// [MQTT-6.0.0-2].
+type wsStream struct {
+	*websocket.Conn
+	frame io.Reader
+	write sync.Mutex // held around everything that touches the writer's state
+}
+
+func (s *wsStream) Read(p []byte) (int, error) {
+	for {
+		if s.frame == nil {
+			_, r, err := s.NextReader()
+			if err != nil {
+				return 0, err
+			}
+			s.frame = r
+		}
+		n, err := s.frame.Read(p)
+		if err == io.EOF {
+			s.frame = nil
+			err = nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+func (s *wsStream) Write(p []byte) (int, error) {
+	s.write.Lock()
+	defer s.write.Unlock()
+	if err := s.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (s *wsStream) SetWriteDeadline(t time.Time) error {
+	s.write.Lock()
+	defer s.write.Unlock()
+	return s.Conn.SetWriteDeadline(t)
+}
+
+func (s *wsStream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
