@@ -59,7 +59,7 @@ func (c *call) acknowledged(ctx context.Context, verb, answer string) error {
 func (c *call) pinged(ctx context.Context, payload any, verbs ...string) error {
 	return c.toDevice(ctx, "pong", func(ctx context.Context, s *session, serial string) error {
 		for _, verb := range verbs {
-			if err := s.send(ctx, serial, verb, payload); err != nil {
+			if err := s.send(ctx, 1, serial, verb, payload); err != nil {
 				return err
 			}
 		}

@@ -30,7 +30,7 @@ func list(ctx context.Context, c *call) error {
 	}
 	err := c.session(ctx, filters, func(ctx context.Context, s *session) error {
 		for serial := range devices {
-			if err := s.send(ctx, serial, "ping", struct{}{}); err != nil {
+			if err := s.send(ctx, 0, serial, "ping", struct{}{}); err != nil {
 				return err
 			}
 		}

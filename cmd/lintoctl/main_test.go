@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -218,11 +219,14 @@ func TestListOfNobody(t *testing.T) {
 	}
 }
 
+// errSignal is the cause that signal.NotifyContext gives.
+var errSignal = errors.New("interrupt signal received")
+
 // watching runs watch until the test has seen enough.
 func watching(t *testing.T, m *brokertest.Mosquitto, args ...string) (out, errs *buffer, stop func() int) {
 	t.Helper()
 	out, errs = &buffer{}, &buffer{}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan int, 1)
 	go func() { done <- run(ctx, on(m, append([]string{"watch"}, args...)...), out, errs) }()
 	// Its subscription stands when it shows what was published.
@@ -230,7 +234,7 @@ func watching(t *testing.T, m *brokertest.Mosquitto, args ...string) (out, errs 
 		m.Publish("home/fromlinto/kitchen/probe", "{}")
 		return strings.Contains(out.String(), "probe")
 	})
-	return out, errs, func() int { cancel(); return <-done }
+	return out, errs, func() int { cancel(errSignal); return <-done }
 }
 
 func sees(t *testing.T, out *buffer, text string) {
@@ -346,14 +350,27 @@ func TestNoBroker(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	m := brokertest.Start(t)
 	told := m.Watch("home/tolinto/#")
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
-		defer cancel()
+		defer cancel(errSignal)
 		told.Next("the ping", brokertest.Topic("/ping"))
 	}()
 	status, _, errs := lintoctl(ctx, on(m, "-wait", "1h", "ping", "kitchen")...)
-	if status != statusFailed || errs != "lintoctl: interrupted\n" {
+	if status != statusFailed || errs != "lintoctl: interrupted: interrupt signal received\n" {
 		t.Errorf("status %d\n%s", status, errs)
+	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestWatchEndsWhenItCannotPrint(t *testing.T) {
+	m := brokertest.Start(t)
+	m.Publish("home/fromlinto/kitchen/status", statusText, "-r")
+	var errs buffer
+	if status := run(t.Context(), on(m, "watch"), fullDisk{}, &errs); status != statusFailed || errs.String() != "lintoctl: print: no space left\n" {
+		t.Errorf("status %d\n%s", status, &errs)
 	}
 }
 

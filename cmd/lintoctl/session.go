@@ -50,6 +50,7 @@ var errDone = errors.New("done")
 // session connects, subscribes and does its work once. No connection, or a
 // lost one, is a failure.
 func (c *call) session(ctx context.Context, filters []string, work func(context.Context, *session) error) error {
+	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	s := &session{call: c, conn: c.conn(filters...), said: make(chan message)}
@@ -78,15 +79,16 @@ func (c *call) session(ctx context.Context, filters []string, work func(context.
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errDone):
 		return nil
-	case errors.Is(cause, context.Canceled):
-		return errors.New("interrupted")
+	case outer.Err() != nil:
+		return fmt.Errorf("interrupted: %w", cause)
 	default:
 		return cause
 	}
 }
 
-// send tells a device to do something and returns when the broker has it.
-func (s *session) send(ctx context.Context, serial, verb string, payload any) error {
+// send tells a device to do something. With QoS 1 it returns when the broker
+// has it, with 0 when it is out.
+func (s *session) send(ctx context.Context, qos byte, serial, verb string, payload any) error {
 	raw, err := json.Marshal(payload)
 	if err != nil {
 		return err
@@ -94,7 +96,7 @@ func (s *session) send(ctx context.Context, serial, verb string, payload any) er
 	ctx, cancel := context.WithTimeout(ctx, s.call.wait)
 	defer cancel()
 	topic := s.call.scope + "/tolinto/" + serial + "/" + verb
-	return s.conn.Publish(ctx, broker.Message{Topic: topic, Payload: raw, QoS: 1})
+	return s.conn.Publish(ctx, broker.Message{Topic: topic, Payload: raw, QoS: qos})
 }
 
 // await passes on what devices say until take has enough, and tells whether it
@@ -115,9 +117,10 @@ func (s *session) await(ctx context.Context, take func(message) bool) bool {
 	}
 }
 
-// ask sends a command and waits for the device's answer.
+// ask sends a command and waits for the device's answer. QoS 0: the broker's own
+// acknowledgement would only delay that answer on the way (Nagle's algorithm).
 func (s *session) ask(ctx context.Context, serial, verb, answer string) error {
-	if err := s.send(ctx, serial, verb, struct{}{}); err != nil {
+	if err := s.send(ctx, 0, serial, verb, struct{}{}); err != nil {
 		return err
 	}
 	answered := s.await(ctx, func(m message) bool {

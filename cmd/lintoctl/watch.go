@@ -27,6 +27,7 @@ func watch(ctx context.Context, c *call) error {
 	if c.json {
 		show = jsonTeller(c.stdout)
 	}
+	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	conn.Handle = func(_ context.Context, m broker.Message) {
@@ -39,10 +40,10 @@ func watch(ctx context.Context, c *call) error {
 	if err := conn.Run(ctx); err != nil {
 		return err
 	}
-	if cause := context.Cause(ctx); cause != context.Canceled {
-		return cause
+	if outer.Err() != nil {
+		return nil // Ctrl-C is how it ends
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // jsonTeller prints a message as one line of JSON, whole. A payload that is no
