@@ -24,6 +24,7 @@ import (
 	"lintod/audio/soundproc"
 	"lintod/audio/tts"
 	"lintod/behaviors"
+	"lintod/gpio/panel"
 )
 
 // Version is set by the linker; see scripts/build.
@@ -35,6 +36,9 @@ const stopLimit = 1800 * time.Millisecond
 
 // Agent is the device. Make one with New, then Run it once.
 type Agent struct {
+	// Panel shows the simulated board; nil means one on standard input and output.
+	Panel *panel.Panel
+
 	cfg   Config
 	log   *slog.Logger
 	start time.Time
@@ -181,6 +185,8 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	if a.sound != nil {
 		parts["sound"] = a.sound.Run
 	}
+	b := a.newBoard()
+	parts["gpio"], parts["buttons"], parts["leds"] = b.gpio.Run, b.act, b.show
 	if a.linto != nil {
 		parts["linto"] = a.linto.Run
 	}

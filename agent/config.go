@@ -9,6 +9,7 @@ import (
 	"lintod/agent/link/linto"
 	"lintod/audio"
 	"lintod/audio/tts"
+	"lintod/gpio"
 )
 
 // Config is the whole configuration file: each table belongs to the package
@@ -18,6 +19,7 @@ type Config struct {
 	Linto  linto.Config `toml:"linto"`
 	Audio  audio.Config `toml:"audio"`
 	TTS    tts.Config   `toml:"tts"`
+	gpio.Config
 }
 
 // DeviceConfig is the [device] table.
@@ -41,9 +43,10 @@ func Defaults() Config {
 			Socket:   "/run/lintod/lintod.sock",
 			Volume:   80,
 		},
-		Linto: linto.Defaults(),
-		Audio: audio.Defaults(),
-		TTS:   tts.Defaults(),
+		Linto:  linto.Defaults(),
+		Audio:  audio.Defaults(),
+		TTS:    tts.Defaults(),
+		Config: gpio.Defaults(),
 	}
 }
 
@@ -64,7 +67,7 @@ func (c Config) Validate() config.Problems {
 	ps.In("linto", c.linto().Validate())
 	ps.In("audio", c.Audio.Validate())
 	ps.In("tts", c.TTS.Validate())
-	return ps
+	return append(ps, c.Config.Validate()...)
 }
 
 // Validate reports values that cannot be right.

@@ -23,7 +23,7 @@ const (
 	// FrameTime is how much sound a Frame holds.
 	FrameTime = 20 * time.Millisecond
 	// FrameSamples is the length of a captured frame.
-	FrameSamples = CaptureRate * int(FrameTime) / int(time.Second)
+	FrameSamples = int(CaptureRate * FrameTime / time.Second)
 )
 
 // Frame is 20 ms of captured sound. It is passed by value, so that frames can

@@ -190,8 +190,10 @@ func TestLoad(t *testing.T) {
 
 // Whatever the text, Parse neither panics nor complains without naming the file.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"", "[device]\nname = 'a'\nbroker = ['a', 'b']", "[[button]]\nhold = \"1s\"\n[button.colour]\nred = 1",
-		"button = [{pin=1},\n{pin=-1}]", "[device]\nname = 2026-11-22T01:02:03Z", "a.b.c = {d.e = [1.5, true]}", "[device]\nvoices.fr = \"\\u00e9\""} {
+	for _, seed := range []string{
+		"", "[device]\nname = 'a'\nbroker = ['a', 'b']", "[[button]]\nhold = \"1s\"\n[button.colour]\nred = 1",
+		"button = [{pin=1},\n{pin=-1}]", "[device]\nname = 2026-11-22T01:02:03Z", "a.b.c = {d.e = [1.5, true]}", "[device]\nvoices.fr = \"\\u00e9\"",
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, src []byte) {

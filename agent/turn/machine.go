@@ -58,7 +58,8 @@ const (
 	// Triggers, from the user.
 	Tap     Event = iota // open a turn; while listening: that was all
 	Press                // the talk button went down: listen until Release
-	Release              // the talk button came up
+	Release              // the talk button came up after it was held
+	LetGo                // the talk button came up soon: it was a tap, so silence ends the turn
 	Stop                 // be quiet and forget it
 
 	// From the ear.
@@ -90,7 +91,7 @@ const (
 )
 
 var eventNames = [...]string{
-	"tap", "press", "release", "stop", "finished", "nothing", "answered", "silent", "failed",
+	"tap", "press", "release", "let-go", "stop", "finished", "nothing", "answered", "silent", "failed",
 	"spoken", "spoken-ask", "announce", "timed-out", "muted", "unmuted", "went-offline", "came-online",
 	"went-deaf", "hears", "refused-muted", "refused-deaf", "refused-offline",
 }
@@ -103,6 +104,7 @@ type Effect uint8
 const (
 	Listen     Effect = iota // open a turn: frames and a Talker; ends by itself after speech
 	ListenHeld               // the same, but only Release or the limit ends it
+	Unhold                   // silence may end the utterance now
 	EndSpeech                // the user has finished: the Talker's reader ends
 	Drop                     // forget the turn: the Talker is cancelled, its sound falls silent within one frame
 	Speak                    // play the answer
@@ -113,7 +115,7 @@ const (
 )
 
 var effectNames = [...]string{
-	"listen", "listen-held", "end-speech", "drop", "speak", "say", "cue-muted", "cue-error", "cue-nothing",
+	"listen", "listen-held", "unhold", "end-speech", "drop", "speak", "say", "cue-muted", "cue-error", "cue-nothing",
 }
 
 func (e Effect) String() string { return effectNames[e] }
@@ -139,7 +141,9 @@ var table = map[when]then{
 	{Idle, refusedOffline}: {Idle, []Effect{CueError}},
 
 	{Listening, Tap}:      {Thinking, []Effect{EndSpeech}},
+	{Listening, Press}:    {Thinking, []Effect{EndSpeech}},
 	{Listening, Release}:  {Thinking, []Effect{EndSpeech}},
+	{Listening, LetGo}:    {Listening, []Effect{Unhold}},
 	{Listening, Finished}: {Thinking, []Effect{EndSpeech}},
 	// A platform may decide by itself that it has heard enough.
 	{Listening, Answered}: {Speaking, []Effect{EndSpeech, Speak}},
@@ -202,7 +206,7 @@ func (f Flags) after(e Event) Flags {
 
 // admit replaces an event that would open the microphone by its refusal.
 func (f Flags) admit(s State, e Event) Event {
-	opens := e == Press || e == Tap && s != Listening || e == SpokenAsk
+	opens := s != Listening && (e == Press || e == Tap) || e == SpokenAsk
 	if !opens {
 		return e
 	}

@@ -134,7 +134,7 @@ func (r *Runner) Records() []Record { return r.records.list() }
 // Level is the loudness of the last frame heard while listening, in dBFS.
 func (r *Runner) Level() float64 { return float64(r.level.Load()) / 100 }
 
-// Post tells the Runner of a flag event, Release, or Stop. It never blocks.
+// Post tells the Runner of a flag event, Release, LetGo or Stop. It never blocks.
 func (r *Runner) Post(e Event) { r.post(happening{event: e}) }
 
 // Trigger posts Tap or Press for the named link; an empty name is the first.
@@ -256,6 +256,8 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	switch e {
 	case Listen, ListenHeld:
 		r.listen(ctx, e == ListenHeld, h)
+	case Unhold:
+		r.turn.utterance.held.Store(false)
 	case EndSpeech:
 		r.turn.utterance.finish(time.Now())
 		r.publish(SpeechEnded, "")
@@ -315,12 +317,9 @@ func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 	x := r.begin(ctx, open.trigger)
 	x.talker = open.talker
 	x.record.Link = open.talker.Name()
-	cfg := r.Endpoint
-	if held { // only letting go ends it, or the limit
-		cfg.Silence, cfg.NoSpeech = cfg.MaxUtterance, 0
-	}
 	stream := r.Ear.Listen(!follow)
-	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(cfg), r.hears(x))
+	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(r.Endpoint), r.hears(x))
+	x.utterance.held.Store(held)
 	r.children.Go(func() {
 		defer stream.Close()
 		answer, err := open.talker.Talk(x.ctx, x.utterance)

@@ -249,6 +249,22 @@ func TestHeldButtonEndsOnReleaseOnly(t *testing.T) {
 	})
 }
 
+// TestPressThatWasATap is a short press: it opens at once, and goes on until
+// the user falls silent.
+func TestPressThatWasATap(t *testing.T) {
+	play(t, []Answer{{Text: "ok"}}, func(s *stage) {
+		if err := s.Trigger(Press, ""); err != nil {
+			t.Fatal(err)
+		}
+		s.wait(200 * time.Millisecond)
+		s.Post(LetGo)
+		s.expect(Listening)
+		s.speak(time.Second)
+		s.wait(900 * time.Millisecond)
+		s.expect(Thinking)
+	})
+}
+
 func TestAskListensAgain(t *testing.T) {
 	play(t, []Answer{{Text: "when?", Ask: true}, {Text: "noted"}}, func(s *stage) {
 		s.tap()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lintod/audio"
@@ -28,6 +29,7 @@ type Utterance struct {
 	turn     context.Context // ends when the turn is dropped
 	stream   Stream
 	detector *endpoint.Detector
+	held     atomic.Bool                          // silence does not end it
 	heard    func(endpoint.Verdict, *audio.Frame) // called for each frame
 
 	listening context.Context // ends when the user has finished
@@ -60,6 +62,7 @@ func (u *Utterance) Read(f *audio.Frame) error {
 	case finished && !f.At.Before(u.endAt):
 		return io.EOF // captured after the end
 	}
+	u.detector.Hold(u.held.Load())
 	verdict := u.detector.Push(f)
 	if verdict == endpoint.EndSilence || verdict == endpoint.EndLimit {
 		u.finish(f.At.Add(audio.FrameTime))

@@ -74,6 +74,7 @@ type Detector struct {
 	quiet                    int     // frames since the last sound
 	peak                     float64 // loudest voiced frame, in dBFS
 	began                    bool
+	held                     bool    // only the limit ends it
 	end                      Verdict // once it is reached
 }
 
@@ -86,6 +87,10 @@ func New(c Config) *Detector {
 		peak:     nothing,
 	}
 }
+
+// Hold keeps silence from ending the utterance, as long as a button is held.
+// Let go, silence counts from where it began.
+func (d *Detector) Hold(held bool) { d.held = held }
 
 func frames(d time.Duration) int { return int((d + audio.FrameTime - 1) / audio.FrameTime) }
 
@@ -143,11 +148,11 @@ func (d *Detector) judge() Verdict {
 	case !d.began && d.score >= speechFrames:
 		d.began = true
 		return SpeechBegan
-	case d.began && d.quiet >= d.silence:
+	case d.began && !d.held && d.quiet >= d.silence:
 		return EndSilence
 	case d.frames >= d.limit:
 		return EndLimit
-	case !d.began && d.noSpeech > 0 && d.frames >= d.noSpeech && d.score == 0:
+	case !d.began && !d.held && d.noSpeech > 0 && d.frames >= d.noSpeech && d.score == 0:
 		return EndNoSpeech // with a score, somebody may just be saying the first word
 	}
 	return None

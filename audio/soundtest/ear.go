@@ -34,6 +34,15 @@ func (r *Rig) Hear() *Ear {
 	return e
 }
 
+// Overhear listens to what reaches the microphone of the program under test. It
+// returns when the first sound, or silence, has arrived.
+func (r *Rig) Overhear() *Ear {
+	r.t.Helper()
+	e := r.listen(context.Background(), "mic")
+	e.await(1)
+	return e
+}
+
 func (r *Rig) listen(ctx context.Context, device string) *Ear {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(ctx)

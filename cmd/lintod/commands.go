@@ -15,6 +15,8 @@ import (
 	"lintod/agent/control"
 	"lintod/agent/journal"
 	"lintod/agent/turn"
+	"lintod/gpio"
+	"lintod/gpio/panel"
 )
 
 // configError marks an error of the configuration, for the exit status.
@@ -44,7 +46,13 @@ func runDaemon(ctx context.Context, c *call) error {
 	if *verbose {
 		level = slog.LevelDebug
 	}
-	return agent.New(cfg, journal.NewLogger(c.stderr, level)).Run(ctx)
+	screen := &panel.Panel{}
+	if cfg.GPIO.Simulate { // the log and the board share the terminal
+		c.stderr = screen.Around(c.stderr)
+	}
+	a := agent.New(cfg, journal.NewLogger(c.stderr, level))
+	a.Panel = screen
+	return a.Run(ctx)
 }
 
 func check(_ context.Context, c *call) error {
@@ -70,8 +78,12 @@ func devices(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	boards := gpio.Recognise("/")
 	if *asJSON {
-		return printJSON(c.stdout, list)
+		return printJSON(c.stdout, map[string]any{"sound": list, "boards": boards})
+	}
+	for _, b := range boards {
+		fmt.Fprintf(c.stdout, "This looks like a %s (%s). To use its buttons and LEDs:\n\n%s\n", b.Preset.Title, b.Why, b.TOML())
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(c.stdout, `No sound device was found. input = "null" and output = "null" do without one.`)
@@ -90,6 +102,16 @@ func channels(n int) string {
 		return "-"
 	}
 	return fmt.Sprintf("%d ch", n)
+}
+
+// showLED shows one pattern on the LEDs until it is interrupted.
+func showLED(ctx context.Context, c *call) error {
+	cfg, err := c.load(1, 1)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stderr, "showing %s; ^C ends\n", c.args[0])
+	return gpio.Demonstrate(ctx, cfg.Config, c.args[0], nil, journal.NewLogger(c.stderr, slog.LevelInfo))
 }
 
 func version(_ context.Context, c *call) error {

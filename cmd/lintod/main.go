@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+
+	"lintod/gpio"
 )
 
 // Exit statuses. The unit file knows statusConfig: systemd must not restart a
@@ -58,6 +60,7 @@ func commands() []command {
 		{"status", "[-json]", "tell what the running daemon is doing", status},
 		{"talk", "[-stop] [-wait] [-link NAME]", "open a turn, as a tap on the talk button would", talk},
 		{"say", "TEXT", "speak a text", sayText},
+		{"led", "PATTERN", "show one pattern on the LEDs (" + strings.Join(gpio.Patterns(), ", ") + ")", showLED},
 		{"version", "", "print the version", version},
 	}
 }

@@ -1,0 +1,154 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"lintod/agent/process"
+	"lintod/agent/turn"
+	"lintod/gpio"
+)
+
+const (
+	// actionQueue is how many gestures wait; more are dropped, and the user will
+	// press again.
+	actionQueue = 16
+	// errorShown is how long LEDs tell that something failed.
+	errorShown = 2 * time.Second
+	// levelBeat is how often LEDs follow the voice.
+	levelBeat = 50 * time.Millisecond
+	// volumeStep is what one tap changes, in percent.
+	volumeStep = 10
+)
+
+// board joins buttons and LEDs with the device: gestures go down, the state
+// comes up.
+type board struct {
+	*Agent
+	gpio    *gpio.Board
+	actions chan gpio.Action
+}
+
+func (a *Agent) newBoard() *board {
+	b := &board{Agent: a, actions: make(chan gpio.Action, actionQueue)}
+	b.gpio = &gpio.Board{Config: a.cfg.Config, Log: component(a.log, "gpio"), Do: b.press, Panel: a.Panel}
+	return b
+}
+
+// press must not block. Talking is passed on at once, all else is queued.
+func (b *board) press(action gpio.Action) {
+	switch action.Verb {
+	case gpio.TalkPress:
+		if err := b.turns.Trigger(turn.Press, ""); err != nil {
+			b.log.Warn("talk button", "error", err)
+		}
+	case gpio.TalkRelease:
+		b.turns.Post(turn.Release)
+	case gpio.TalkTap:
+		b.turns.Post(turn.LetGo)
+	case gpio.Stop:
+		b.turns.Post(turn.Stop)
+	default:
+		select {
+		case b.actions <- action:
+		default:
+			b.log.Warn("button ignored: the last presses are still being served", "button", action.Button)
+		}
+	}
+}
+
+// act serves what was pressed, one after the other, until ctx ends.
+func (b *board) act(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case action := <-b.actions:
+			if err := b.do(ctx, action); err != nil {
+				b.log.Warn("button", "action", action.String(), "error", err)
+			}
+		}
+	}
+}
+
+func (b *board) do(ctx context.Context, action gpio.Action) error {
+	d := &device{b.Agent}
+	switch action.Verb {
+	case gpio.Mute:
+		return d.SetMuted(ctx, !b.store.Get().Muted)
+	case gpio.VolumeUp:
+		return b.changeVolume(volumeStep)
+	case gpio.VolumeDown:
+		return b.changeVolume(-volumeStep)
+	case gpio.Say:
+		return d.Say(action.Text)
+	case gpio.Behavior:
+		_, err := b.registry.Do(ctx, "button", action.Name, action.Args)
+		return err
+	case gpio.Shutdown:
+		return powerOff(ctx, "poweroff")
+	case gpio.Reboot:
+		return powerOff(ctx, "reboot")
+	}
+	return fmt.Errorf("%s is not offered by this device", action)
+}
+
+// changeVolume is the user's own hand: it holds now and after a restart.
+func (b *board) changeVolume(by int) error {
+	percent := max(0, min(b.player.Volume()+by, 100))
+	b.player.SetVolume(percent)
+	return (&device{b.Agent}).KeepVolume(percent)
+}
+
+// powerOff asks systemd, who may ask polkit.
+func powerOff(ctx context.Context, verb string) error {
+	child, err := process.Start(ctx, process.Command{Argv: []string{"systemctl", verb}})
+	if err != nil {
+		return err
+	}
+	return child.Wait()
+}
+
+// show makes the LEDs follow the state, until ctx ends.
+func (b *board) show(ctx context.Context) error {
+	notices := b.bus.Subscribe(noticeQueue)
+	defer notices.Close()
+	level := time.NewTicker(levelBeat)
+	level.Stop()
+	defer level.Stop()
+	failed := time.NewTimer(0)
+	defer failed.Stop()
+	for wrong := false; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-failed.C:
+			wrong = false
+		case n := <-notices.C:
+			if n.What == turn.Problem {
+				wrong = true
+				failed.Reset(errorShown)
+			}
+			level.Stop()
+			if n.State == turn.Listening {
+				level.Reset(levelBeat) // no need to wake up for it else
+			}
+		case <-level.C:
+		}
+		b.gpio.Show(b.view(wrong))
+	}
+}
+
+func (b *board) view(wrong bool) gpio.View {
+	s := b.turns.Snapshot()
+	states := map[turn.State]gpio.State{
+		turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
+	}
+	return gpio.View{
+		State: states[s.State],
+		Muted: s.Flags.Muted, Offline: s.Flags.Offline, Deaf: s.Flags.Deaf,
+		Error: wrong,
+		Level: b.turns.Level(),
+	}
+}

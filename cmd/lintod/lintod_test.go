@@ -1,0 +1,482 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/audio/soundtest"
+	"lintod/audio/wav"
+)
+
+// These tests drive the real program: the platform is Mosquitto's own clients,
+// the sound a file or a sound server made of null sinks.
+
+const serial = "device-1"
+
+// programs builds lintod and lintod-audio side by side, once.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "lintod-test")
+	if err != nil {
+		return "", err
+	}
+	// The race detector also checks pointers, and PortAudio's binding does not pass.
+	for _, args := range [][]string{{"-race", "lintod/cmd/lintod"}, {"lintod/cmd/lintod-audio"}} {
+		out, err := exec.Command("go", append([]string{"build", "-o", dir}, args...)...).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if dir, err := programs(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(status)
+}
+
+// box is one running lintod.
+type box struct {
+	t      *testing.T
+	dir    string
+	env    []string
+	broker *brokertest.Mosquitto
+	watch  *brokertest.Watch
+	cmd    *exec.Cmd
+	log    bytes.Buffer // of all runs
+}
+
+// settings are lines for the tables of the configuration; an empty one keeps
+// the test's own.
+type settings struct{ device, linto, audio, tts string }
+
+func newBox(t *testing.T, m *brokertest.Mosquitto, s settings) *box {
+	t.Helper()
+	b := &box{t: t, broker: m, watch: m.Watch("blk/fromlinto/#")}
+	dir, err := os.MkdirTemp("", "box") // short: a socket's path has a limit
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.dir = dir
+	t.Cleanup(func() {
+		b.kill()
+		os.RemoveAll(dir)
+		if t.Failed() {
+			for line := range strings.Lines(b.log.String()) {
+				if !strings.Contains(line, "component=control") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+		}
+	})
+	if s.audio == "" {
+		s.audio = "input = \"null\"\noutput = \"file:" + b.path("heard.wav") + "\"\noutput_rate = 16000"
+	}
+	text := fmt.Sprintf("[device]\nserial = %q\nstate_dir = %q\nsocket = %q\n%s\n[linto]\nenabled = true\nbroker = %q\nkeepalive = \"2s\"\n%s\n[audio]\n%s\n[tts]\n%s\n",
+		serial, b.path("state"), b.path("sock"), s.device, m.URL(), s.linto, s.audio, s.tts)
+	if err := os.WriteFile(b.path("lintod.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *box) path(name string) string { return filepath.Join(b.dir, name) }
+
+// start runs the daemon and waits until it is online.
+func (b *box) start() *box {
+	b.t.Helper()
+	dir, err := programs()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.cmd = exec.Command(filepath.Join(dir, "lintod"), "-v", "-config", b.path("lintod.toml"))
+	b.cmd.Stderr = &b.log
+	b.cmd.Env = append(os.Environ(), b.env...)
+	if err := b.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.status("online")
+	return b
+}
+
+func (b *box) kill() {
+	if b.cmd != nil {
+		_ = b.cmd.Process.Kill()
+		_ = b.cmd.Wait()
+		b.cmd = nil
+	}
+}
+
+// stop ends the daemon as systemd does, and returns how long that took.
+func (b *box) stop() time.Duration {
+	b.t.Helper()
+	began := time.Now()
+	_ = b.cmd.Process.Signal(syscall.SIGTERM)
+	if err := b.cmd.Wait(); err != nil {
+		b.t.Errorf("lintod ended with %v", err)
+	}
+	b.cmd = nil
+	return time.Since(began)
+}
+
+// run is a lintod command in this process.
+func (b *box) run(args ...string) (int, string) {
+	var out bytes.Buffer
+	args = append([]string{args[0], "-config", b.path("lintod.toml")}, args[1:]...)
+	return run(b.t.Context(), args, &out, &out), out.String()
+}
+
+func (b *box) state() agent.Status {
+	b.t.Helper()
+	code, out := b.run("status", "-json")
+	var s agent.Status
+	if err := json.Unmarshal([]byte(out), &s); code != 0 || err != nil {
+		b.t.Fatalf("status: exit %d, %v: %s", code, err, out)
+	}
+	return s
+}
+
+func (b *box) next(topic string) brokertest.Message {
+	b.t.Helper()
+	return b.watch.Next(topic, brokertest.Topic("/"+serial+"/"+topic))
+}
+
+func (b *box) status(connexion string) map[string]any {
+	b.t.Helper()
+	return b.watch.Next("status "+connexion, func(m brokertest.Message) bool {
+		return brokertest.Topic("/status")(m) && m.JSON(b.t)["connexion"] == connexion
+	}).JSON(b.t)
+}
+
+func (b *box) tell(command, payload string) {
+	b.broker.Publish("blk/tolinto/"+serial+"/"+command, payload)
+}
+
+func (b *box) request() brokertest.Message {
+	b.t.Helper()
+	return b.watch.Next("a request", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/file/") })
+}
+
+// answer answers a request.
+func (b *box) answer(to brokertest.Message, payload string) {
+	b.broker.Publish(strings.Replace(to.Topic, "/fromlinto/", "/tolinto/", 1), payload)
+}
+
+func (b *box) wait(what string, ok func(agent.Status) bool) {
+	b.t.Helper()
+	brokertest.Eventually(b.t, what, func() bool { return ok(b.state()) })
+}
+
+// heard is what the loudspeaker's file holds.
+func (b *box) heard() []int16 {
+	b.t.Helper()
+	f, err := os.Open(b.path("heard.wav"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer f.Close()
+	pcm, _, err := wav.Read(f)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return pcm
+}
+
+func TestBehaviours(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{}).start()
+	b.tell("ping", "{}")
+	b.next("pong")
+	b.tell("mute", "{}")
+	b.next("muteack")
+	if s := b.state(); !s.Turn.Flags.Muted || s.Mic.Open {
+		t.Errorf("muted, and the microphone is open: %+v %+v", s.Turn.Flags, s.Mic)
+	}
+	b.tell("say", `{"value":"still spoken while muted"}`)
+	brokertest.Eventually(t, "the loudspeaker speaks", func() bool { return soundtest.Loud(b.heard()) })
+	b.tell("volume", `{"value":"30"}`)
+	b.wait("volume 30", func(s agent.Status) bool { return s.Volume == 30 && s.Keep == 80 })
+	b.tell("endvolume", `{"value":55}`)
+	if v := b.status("online")["config"].(map[string]any)["sound"].(map[string]any)["volume"]; v != 55.0 {
+		t.Errorf("the status reports volume %v", v)
+	}
+	b.tell("tts_lang", `{"value":"fr-FR"}`)
+	b.wait("French", func(s agent.Status) bool { return s.Lang == "fr-FR" })
+	b.tell("tts_lang", `{"value":"tlh"}`)
+
+	b.kill() // as a power cut would
+	if on := b.status("offline")["on"]; on == nil {
+		t.Error("the last will has no time")
+	}
+	b.start()
+	if s := b.state(); !s.Turn.Flags.Muted || s.Volume != 55 || s.Lang != "fr-FR" {
+		t.Errorf("after kill -9 the device forgot: %+v, volume %d, language %s", s.Turn.Flags, s.Volume, s.Lang)
+	}
+	b.tell("unmute", "{}")
+	b.next("unmuteack")
+	b.wait("microphone open", func(s agent.Status) bool { return s.Mic.Open && !s.Turn.Flags.Muted })
+	b.tell("unmute", "{}")
+	b.next("unmuteack")
+}
+
+func TestTermination(t *testing.T) {
+	for _, state := range []string{"idle", "speaking", "broker gone"} {
+		t.Run(state, func(t *testing.T) {
+			b := newBox(t, brokertest.Start(t), settings{}).start()
+			switch state {
+			case "speaking":
+				b.tell("say", `{"value":"`+strings.Repeat("a very long story. ", 50)+`"}`)
+				b.wait(state, func(s agent.Status) bool { return s.Turn.State == turn.Speaking })
+			case "broker gone":
+				b.broker.Kill()
+				b.wait(state, func(s agent.Status) bool { return s.Turn.Flags.Offline })
+			}
+			took := b.stop()
+			t.Logf("stopped in %v", took)
+			if took > 10*time.Second { // the promise is 2 s; a loaded machine is not our fault
+				t.Errorf("stopping took %v", took)
+			}
+			if state != "broker gone" {
+				b.status("offline")
+			}
+		})
+	}
+}
+
+func TestBrokerComesBack(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{}).start()
+	for range 3 {
+		b.broker.Restart()
+		b.watch = b.broker.Watch("blk/fromlinto/#")
+		b.wait("online again", func(s agent.Status) bool { return s.Linto.Connected })
+		b.tell("ping", "{}")
+		b.next("pong")
+	}
+	if s := b.state(); s.Linto.Connects != 4 {
+		t.Errorf("%d connects, want 4", s.Linto.Connects)
+	}
+}
+
+// TestExchangeByFiles: file: cards, so that it runs anywhere.
+func TestExchangeByFiles(t *testing.T) {
+	m := brokertest.Start(t)
+	voice := noise(1500 * time.Millisecond)
+	question := filepath.Join(t.TempDir(), "question.wav")
+	if err := os.WriteFile(question, wav.Encode(voice, 16000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := newBox(t, m, settings{})
+	text, _ := os.ReadFile(b.path("lintod.toml"))
+	_ = os.WriteFile(b.path("lintod.toml"), bytes.Replace(text, []byte(`input = "null"`), []byte(`input = "file:`+question+`"`), 1), 0o600)
+	b.start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 30 })
+	if code, out := b.run("talk"); code != 0 {
+		t.Fatal(out)
+	}
+	first := b.request()
+	pcm, rate, err := wav.Read(bytes.NewReader(first.Audio(t)))
+	if err != nil || rate != 16000 || soundtest.Find(pcm, voice) < 0 {
+		t.Errorf("%d samples at %d, %v: not what was said", len(pcm), rate, err)
+	}
+	b.answer(first, `{"behavior":{"ask":{"text":"when?"},"conversationData":{"intent":"x",  "n":1.0}},"transcript":"remind me"}`)
+	second := b.request() // the file is heard again at the follow-up
+	if !bytes.HasSuffix(second.Payload, []byte(`"conversationData":{"intent":"x",  "n":1.0}}`)) {
+		t.Errorf("the conversation came back as …%s", second.Payload[len(second.Payload)-60:])
+	}
+	b.answer(second, `{"behavior":{"say":"noted"}}`)
+	b.wait("the turns are over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == 2 })
+	if !soundtest.Loud(b.heard()) {
+		t.Error("nothing was spoken")
+	}
+	for _, r := range b.state().Turns {
+		t.Log(r.Line())
+		if r.End != "spoken" && r.End != "spoken-ask" {
+			t.Errorf("turn %d ended by %s", r.Turn, r.End)
+		}
+	}
+}
+
+// noise is a voice that no sample of repeats.
+func noise(d time.Duration) []int16 {
+	r := rand.New(rand.NewPCG(1, 2))
+	pcm := make([]int16, int(d.Seconds()*16000))
+	for i := range pcm {
+		pcm[i] = int16(r.IntN(16000) - 8000)
+	}
+	return pcm
+}
+
+// TestRealSound speaks into a real PortAudio device and listens to one.
+func TestRealSound(t *testing.T) {
+	rig := soundtest.Start(t)
+	voice, reply := noise(2*time.Second), noise(1500 * time.Millisecond)[4000:]
+	dir := t.TempDir()
+	answer := filepath.Join(dir, "answer.wav")
+	if err := os.WriteFile(answer, wav.Encode(reply, 16000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := newBox(t, brokertest.Start(t), settings{
+		device: "volume = 100",
+		audio:  "input = \"default\"\noutput = \"default\"\noutput_rate = 16000",
+		tts:    fmt.Sprintf("engine = \"command\"\ncommand = [\"sh\", \"-c\", \"cat >/dev/null; exec cat %s\"]", answer),
+	})
+	b.env = rig.Env()
+	b.start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
+
+	microphone := rig.Overhear()
+	var fed sync.WaitGroup
+	fed.Go(func() { rig.Feed(voice) })
+	// Speech that begins 400 ms before the trigger is whole. The watcher hears
+	// some 20 ms late, so it triggers a little before that.
+	microphone.WaitFor("350 ms of voice", func(pcm []int16) bool {
+		began := slices.IndexFunc(pcm, func(s int16) bool { return s != 0 })
+		return began >= 0 && len(pcm)-began >= 350*16
+	})
+	if code, out := b.run("talk"); code != 0 {
+		t.Fatal(out)
+	}
+	request := b.request()
+	fed.Wait()
+	pcm, _, err := wav.Read(bytes.NewReader(request.Audio(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := soundtest.Find(pcm, voice); at < 0 {
+		t.Errorf("the request does not hold what was said, from its first sample to its last")
+	} else {
+		t.Logf("the voice begins %d ms into the request", at/16)
+	}
+
+	ear := rig.Hear()
+	b.answer(request, `{"behavior":{"say":"ok"}}`)
+	// The first milliseconds of a fresh stream may be lost by the sound server.
+	whole := reply[len(reply)/4 : len(reply)*3/4]
+	ear.WaitFor("the answer, sample by sample", func(pcm []int16) bool { return soundtest.Find(pcm, whole) >= 0 })
+	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
+
+	dir, _ = programs()
+	devices := exec.Command(filepath.Join(dir, "lintod"), "devices")
+	devices.Env = append(os.Environ(), rig.Env()...)
+	if out, err := devices.CombinedOutput(); err != nil || !strings.Contains(string(out), "default") {
+		t.Errorf("devices: %v: %s", err, out)
+	}
+	if took := b.stop(); took > 10*time.Second {
+		t.Errorf("stopping took %v", took)
+	}
+}
+
+func TestWrongConfiguration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lintod.toml")
+	if err := os.WriteFile(path, []byte("[device]\nserial = \"a\"\n[linto]\nenabled = true\nbroker = \"nowhere\"\n[audio]\nvolume = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"run", "check", "status"} {
+		var out bytes.Buffer
+		code := run(t.Context(), []string{command, "-config", path}, &out, &out)
+		if code != statusConfig || !strings.Contains(out.String(), path+":7: audio.volume") {
+			t.Errorf("%s: exit %d: %s", command, code, out.String())
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	tests := []struct {
+		args []string
+		code int
+		text string
+	}{
+		{[]string{"-help"}, 0, "Usage: lintod"},
+		{[]string{"version"}, 0, agent.Version},
+		{[]string{"dance"}, statusUsage, `no command "dance"`},
+		{[]string{"say"}, statusUsage, "wrong number of arguments"},
+		{[]string{"check", "-x"}, statusUsage, "not defined: -x"},
+		{[]string{"check", "-config", "/nonexistent"}, statusConfig, "no such file"},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			var out bytes.Buffer
+			if code := run(t.Context(), tt.args, &out, &out); code != tt.code || !strings.Contains(out.String(), tt.text) {
+				t.Errorf("exit %d: %s", code, out.String())
+			}
+		})
+	}
+}
+
+// TestNoSecretIsTold plants a password and looks for it everywhere.
+func TestNoSecretIsTold(t *testing.T) {
+	const secret = "hunter2-do-not-tell"
+	dir := t.TempDir()
+	passwords := filepath.Join(dir, "passwords")
+	for i, user := range []string{serial, "admin"} {
+		args := []string{"-b", passwords, user, secret}
+		if i == 0 {
+			args = append([]string{"-c"}, args...)
+		}
+		if out, err := exec.Command("mosquitto_passwd", args...).CombinedOutput(); err != nil {
+			t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
+		}
+	}
+	file := filepath.Join(dir, "password")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	acl := filepath.Join(dir, "acl")
+	rules := "user admin\ntopic readwrite #\npattern readwrite +/tolinto/%u/#\npattern readwrite +/fromlinto/%u/#\n"
+	if err := os.WriteFile(acl, []byte(rules), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords, "acl_file "+acl)
+	m.As("admin", secret)
+	b := newBox(t, m, settings{linto: fmt.Sprintf("password_file = %q", file)}).start()
+	b.tell("ping", "{}")
+	b.next("pong")
+	argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", b.cmd.Process.Pid))
+	_, status := b.run("status", "-json")
+	_, checked := b.run("check")
+	b.stop()
+	if err := os.WriteFile(file, []byte("wrong-"+secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.cmd = nil
+	dirBin, _ := programs()
+	cmd := exec.Command(filepath.Join(dirBin, "lintod"), "-v", "-config", b.path("lintod.toml"))
+	cmd.Stderr = &b.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, "refused", func() bool {
+		_, out := b.run("status")
+		return strings.Contains(out, "password")
+	})
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_ = cmd.Wait()
+	places := map[string]string{"log": b.log.String(), "status": status, "arguments": string(argv), "check": checked}
+	for _, m := range b.watch.All() {
+		places[m.Topic] += string(m.Payload)
+	}
+	for place, text := range places {
+		if strings.Contains(text, secret) {
+			t.Errorf("the password is in the %s", place)
+		}
+	}
+}
