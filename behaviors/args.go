@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -14,7 +16,7 @@ import (
 type Kind string
 
 const (
-	// Text is a string of valid UTF-8.
+	// Text is a string of valid UTF-8 without NUL.
 	Text Kind = "string"
 	// Whole is a whole number. Platforms also send it as a string ("50"), and
 	// with a fraction of zero (50.0); both are accepted.
@@ -26,9 +28,23 @@ type Param struct {
 	Name     string
 	About    string
 	Kind     Kind
-	Min, Max int  // Whole: values beyond are clamped. Text: longest length in bytes is Max
+	Min, Max int  // Whole: the range. Text: longest length in bytes is Max
+	Exact    bool // Whole: values out of range are refused, not clamped
 	Required bool // an absent argument is refused
+	Show     Show // Text: what of it a log may show
 }
+
+// Show says what of a text may be shown in logs and errors.
+type Show string
+
+const (
+	// Shown texts hold no secret.
+	Shown Show = ""
+	// Masked texts are command lines, shown without what looks like a secret.
+	Masked Show = "masked"
+	// Hidden texts are secrets.
+	Hidden Show = "hidden"
+)
 
 // ArgumentError says which argument is wrong and what would be right.
 type ArgumentError struct {
@@ -44,27 +60,48 @@ func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("%s is %s; want %s", e.Field, e.Got, e.Want)
 }
 
-// Args are checked arguments by name.
+// Args are checked arguments by name. Each value is of a type that knows how
+// much of itself may be shown: string, CommandLine, Secret or int.
 type Args map[string]any
 
 // Text returns a Text argument, "" when it is absent.
-func (a Args) Text(name string) string { s, _ := a[name].(string); return s }
+func (a Args) Text(name string) string {
+	switch v := a[name].(type) {
+	case string:
+		return v
+	case CommandLine:
+		return string(v)
+	case Secret:
+		return string(v)
+	}
+	return ""
+}
 
 // Whole returns a Whole argument, 0 when it is absent.
 func (a Args) Whole(name string) int { n, _ := a[name].(int); return n }
 
+// attrs are the arguments for the log, in the order of the parameters.
+func (a Args) attrs(params []Param) (attrs []slog.Attr) {
+	for _, p := range params {
+		if v, ok := a[p.Name]; ok {
+			attrs = append(attrs, slog.Any("arg_"+p.Name, v))
+		}
+	}
+	return attrs
+}
+
 // parseArgs decodes a JSON object. Members that no Param names are ignored, as
 // every platform adds its own.
-func parseArgs(params []Param, payload []byte) (Args, error) {
+func parseArgs(verb Verb, payload []byte) (Args, error) {
 	if len(bytes.TrimSpace(payload)) == 0 {
 		payload = []byte("{}") // an empty ping is a ping (protocol 1.8: be lenient)
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(payload, &members); err != nil || members == nil {
-		return nil, &ArgumentError{Field: "payload", Want: "a JSON object", Got: short(payload)}
+		return nil, &ArgumentError{Field: "payload", Want: "a JSON object", Got: verb.excerpt(payload)}
 	}
 	args := Args{}
-	for _, p := range params {
+	for _, p := range verb.Params {
 		raw, ok := members[p.Name]
 		if !ok || string(raw) == "null" {
 			if p.Required {
@@ -74,7 +111,7 @@ func parseArgs(params []Param, payload []byte) (Args, error) {
 		}
 		v, ok := p.parse(raw)
 		if !ok {
-			return nil, &ArgumentError{Field: p.Name, Want: p.want(), Got: short(raw)}
+			return nil, &ArgumentError{Field: p.Name, Want: p.want(), Got: p.excerpt(raw)}
 		}
 		args[p.Name] = v
 	}
@@ -85,17 +122,35 @@ func (p Param) parse(raw json.RawMessage) (any, bool) {
 	var text string
 	isText := json.Unmarshal(raw, &text) == nil
 	if p.Kind == Text {
-		return text, isText && len(text) <= p.Max
+		// The decoder replaces what is no UTF-8: that would be another text.
+		ok := isText && len(text) <= p.Max && utf8.Valid(raw) && !strings.ContainsRune(text, 0)
+		return p.typed(text), ok
 	}
 	if !isText {
 		text = string(raw)
 	}
-	f, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-	if err != nil || f != math.Trunc(f) { // also refuses NaN and objects
-		return nil, false
+	return p.number(strings.TrimSpace(text))
+}
+
+// typed gives a text the type that knows how much of it may be shown.
+func (p Param) typed(text string) any {
+	switch p.Show {
+	case Hidden:
+		return Secret(text)
+	case Masked:
+		return CommandLine(text)
 	}
-	// Out-of-range volumes are clamped, not refused (decision L6).
-	return int(min(max(f, float64(p.Min)), float64(p.Max))), true
+	return text
+}
+
+func (p Param) number(text string) (int, bool) {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || f != math.Trunc(f) { // also refuses NaN and objects
+		return 0, false
+	}
+	// Out-of-range volumes are clamped, ports are not (decision L6).
+	within := min(max(f, float64(p.Min)), float64(p.Max))
+	return int(within), within == f || !p.Exact
 }
 
 func (p Param) want() string {
@@ -103,6 +158,21 @@ func (p Param) want() string {
 		return fmt.Sprintf("a string of at most %d bytes", p.Max)
 	}
 	return fmt.Sprintf("a whole number from %d to %d", p.Min, p.Max)
+}
+
+// excerpt shows a wrong value, unless it may hold a secret.
+func (p Param) excerpt(raw []byte) string {
+	if p.Show != Shown {
+		return fmt.Sprintf("something else (%d bytes, not shown)", len(raw))
+	}
+	return short(raw)
+}
+
+func (v Verb) excerpt(payload []byte) string {
+	if i := slices.IndexFunc(v.Params, func(p Param) bool { return p.Show != Shown }); i >= 0 {
+		return v.Params[i].excerpt(payload)
+	}
+	return short(payload)
 }
 
 // short makes a value from the network fit for one log line.

@@ -94,7 +94,7 @@ func TestUnknownVerb(t *testing.T) {
 
 func TestPanicIsTheVerbsError(t *testing.T) {
 	var r Registry
-	r.Add(Verb{Name: "boom", Do: func(context.Context, Call) (any, error) { panic("ouch") }})
+	r.Add(Verb{Name: "boom", Power: Safe, Do: func(context.Context, Call) (any, error) { panic("ouch") }})
 	if _, err := r.Do(t.Context(), "test", "boom", nil); err == nil || !strings.Contains(err.Error(), "ouch") {
 		t.Errorf("error %v, want the panic", err)
 	}

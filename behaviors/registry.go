@@ -3,9 +3,11 @@
 // once; every link offers it in its own words (a LinTO topic, an MCP tool).
 //
 // The registry is the edge where hostile arguments are checked, in one place
-// for all links. What must not live here: topics, acknowledgements and other
-// wire facts (agent/link), and the parts that do the work (audio, agent/state):
-// verbs reach those through the small interfaces of this package.
+// for all links. Verbs that can do harm go through the Executor, which decides
+// whether they may run, writes that down, and keeps their answers until they
+// are delivered. What must not live here: topics, acknowledgements and other
+// wire facts (agent/link), and the parts that do the work (audio, agent/state,
+// the packages below this one): verbs reach those through small interfaces.
 package behaviors
 
 import (
@@ -21,6 +23,10 @@ type Power string
 const (
 	// Safe verbs change nothing that outlives a restart except settings.
 	Safe Power = "safe"
+	// Privileged verbs can change the box: run a command, open a way in.
+	Privileged Power = "privileged"
+	// Recording verbs keep what people say.
+	Recording Power = "recording"
 )
 
 // A Verb is one thing that a platform may ask.
@@ -29,15 +35,22 @@ type Verb struct {
 	About  string // one sentence, for people and for platforms that list tools
 	Power  Power
 	Params []Param
-	// Do performs the verb. It is called by one goroutine per link, in the order
-	// of arrival, and must return soon: what takes time is queued elsewhere. The
-	// result becomes the link's answer; nil where there is nothing to say.
+	// Limits of a verb that is not Safe. The zero value allows nothing.
+	Limits Limits
+	// Do performs the verb. The result, which must encode to a JSON object,
+	// becomes the link's answer; nil where there is nothing to say.
+	//
+	// A Safe verb is called by one goroutine per link, in the order of arrival,
+	// and must return soon. Any other verb is called by the Executor, in a
+	// goroutine of its own, and may take as long as it needs until ctx ends. Its
+	// error becomes part of the answer, beside the result: it must hold no secret.
 	Do func(ctx context.Context, call Call) (any, error)
 }
 
 // A Call is one request for a verb, its arguments checked.
 type Call struct {
 	Link string // the link it came by, for the log
+	ID   string // that the platform gave to the request; often none
 	Args Args
 }
 
@@ -53,7 +66,7 @@ type Registry struct {
 // Add offers a verb. A name that is already taken is a mistake in the program.
 func (r *Registry) Add(verbs ...Verb) {
 	for _, v := range verbs {
-		if _, ok := r.find(v.Name); ok {
+		if _, ok := r.Find(v.Name); ok {
 			panic("behaviors: " + v.Name + " is registered twice")
 		}
 		r.verbs = append(r.verbs, v)
@@ -63,7 +76,8 @@ func (r *Registry) Add(verbs ...Verb) {
 // Verbs lists what is offered, in the order of registration.
 func (r *Registry) Verbs() []Verb { return r.verbs }
 
-func (r *Registry) find(name string) (Verb, bool) {
+// Find returns the verb of that name.
+func (r *Registry) Find(name string) (Verb, bool) {
 	for _, v := range r.verbs {
 		if v.Name == name {
 			return v, true
@@ -72,26 +86,42 @@ func (r *Registry) find(name string) (Verb, bool) {
 	return Verb{}, false
 }
 
-// Do checks the arguments, a JSON object (empty stands for {}), and performs
-// the verb. Bad arguments come back as *ArgumentError. A panic inside the verb
-// is the verb's error: one behaviour must not take the device down.
-func (r *Registry) Do(ctx context.Context, link, name string, payload []byte) (result any, err error) {
-	verb, ok := r.find(name)
+// Do checks the arguments, a JSON object (empty stands for {}), and performs a
+// Safe verb; the others are asked for by Executor.Submit. Bad arguments come
+// back as *ArgumentError. A panic inside the verb is the verb's error: one
+// behaviour must not take the device down.
+func (r *Registry) Do(ctx context.Context, link, name string, payload []byte) (any, error) {
+	verb, ok := r.Find(name)
 	if !ok {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
 	}
-	args, err := parseArgs(verb.Params, payload)
+	if verb.Power != Safe {
+		return nil, fmt.Errorf("%s: a %s behaviour is not done in passing", name, verb.Power)
+	}
+	args, err := parseArgs(verb, payload)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%s: bug: %v\n%s", name, p, debug.Stack())
-		}
-	}()
-	result, err = verb.Do(ctx, Call{Link: link, Args: args})
+	result, err := perform(ctx, verb, Call{Link: link, Args: args})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return result, nil
+}
+
+// A panicError is what a verb panicked with.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("bug: %v\n%s", e.value, e.stack) }
+
+func perform(ctx context.Context, verb Verb, call Call) (result any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicError{p, debug.Stack()}
+		}
+	}()
+	return verb.Do(ctx, call)
 }

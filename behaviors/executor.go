@@ -1,0 +1,340 @@
+package behaviors
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"lintod/agent/state"
+)
+
+// duplicateWindow is how long a redelivery is recognised by its payload alone
+// (decision L16): long enough for a command that runs until its limit while the
+// link is down.
+const duplicateWindow = 15 * time.Minute
+
+// A Request is one message that asks for a verb which is not Safe.
+type Request struct {
+	Link    string // the link it came by; its answer goes the same way
+	Topic   string // or method, as the link calls it; for the audit
+	Verb    string
+	Payload []byte // a JSON object; empty stands for {}
+	// ID names the request, where the protocol has a place for it. Where it has
+	// none, a member "id" of the payload counts.
+	ID string
+	// Duplicate says that the wire may have delivered the message before.
+	Duplicate bool
+	// Answered, when set, is called as soon as an answer for the link waits: the
+	// link then calls Deliver. It is called from another goroutine.
+	Answered func()
+}
+
+// An Answer is what became of a request.
+type Answer struct {
+	Verb   string          `json:"verb"`
+	ID     string          `json:"id,omitempty"` // the request's
+	Code   Code            `json:"code"`
+	Error  string          `json:"error,omitempty"`  // one sentence, "" when Code is OK
+	Result json.RawMessage `json:"result,omitempty"` // the verb's own, a JSON object; may stand beside an error
+}
+
+// Executor performs the verbs that are not Safe: it lets the policy decide,
+// writes the audit, carries nothing out twice, and keeps each answer on the
+// disk until its link has delivered it, also after a restart. Fields are set
+// before use; the agent runs Run.
+type Executor struct {
+	Registry *Registry
+	Ledger   *state.Ledger
+	Audit    *Audit
+	Log      *slog.Logger
+
+	recovered sync.Once
+	jobs      sync.WaitGroup
+	delivery  sync.Map // a *sync.Mutex for each link
+
+	mu     sync.Mutex
+	ctx    context.Context // of Run; nil while it does not run
+	policy policy
+}
+
+// Run lets verbs run until ctx ends, then ends those that do, and returns when
+// their answers are on the disk.
+func (x *Executor) Run(ctx context.Context) error {
+	x.recovered.Do(x.recover)
+	x.setContext(ctx)
+	<-ctx.Done()
+	x.setContext(nil)
+	x.jobs.Wait()
+	return nil
+}
+
+func (x *Executor) setContext(ctx context.Context) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.ctx = ctx
+}
+
+// recover answers what the last end of the daemon has interrupted. It is never
+// run again: a command that was half done may do harm when done once more.
+func (x *Executor) recover() {
+	x.policy = newPolicy()
+	for _, entry := range x.Ledger.Unfinished() {
+		err := Fail(Interrupted, "lintod ended while %s was running; it is not run again", entry.Verb)
+		x.finish(entry, Answer{Verb: entry.Verb, ID: entry.ID}, err, 0)
+	}
+}
+
+// Submit accepts a request or refuses it. The answer to an accepted one comes
+// through Deliver, after seconds or minutes, and possibly after a restart; so
+// does the first answer again when the request is a redelivery. A refusal is
+// for the link to send at once; it is not kept. Submit waits for the disk and
+// for nothing else.
+func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
+	if q.ID == "" {
+		q.ID = idIn(q.Payload)
+	}
+	if err := x.submit(q); err != nil {
+		return Answer{Verb: q.Verb, ID: q.ID, Code: CodeOf(err), Error: err.Error()}, false
+	}
+	return Answer{}, true
+}
+
+func (x *Executor) submit(q Request) error {
+	verb, ok := x.Registry.Find(q.Verb)
+	if !ok || verb.Power == Safe {
+		return fmt.Errorf("%w: %s", ErrUnknown, short([]byte(q.Verb)))
+	}
+	x.recovered.Do(x.recover)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	within, tell := x.policy.count(verb, time.Now())
+	err := x.policy.mayAsk(verb, within)
+	if err == nil {
+		err = x.admit(verb, q)
+	}
+	if err != nil && tell {
+		x.note("behaviour refused", append(q.attrs(), outcome(err)...)...)
+	}
+	return err
+}
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+var idParam = Param{Name: "id", About: "name of the request", Kind: Text, Max: 64}
+
+// idIn is the member "id" of a payload, "" unless it is a proper one.
+func idIn(payload []byte) string {
+	var members struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(payload, &members) != nil || !validID.MatchString(members.ID) {
+		return ""
+	}
+	return members.ID
+}
+
+func (x *Executor) admit(verb Verb, q Request) error {
+	verb.Params = append(slices.Clip(verb.Params), idParam)
+	args, err := parseArgs(verb, q.Payload)
+	if err != nil {
+		return err
+	}
+	for _, id := range []string{q.ID, args.Text("id")} {
+		if id != "" && !validID.MatchString(id) {
+			return &ArgumentError{Field: "id", Got: short([]byte(id)), Want: "1 to 64 letters, digits, dots, dashes or underscores"}
+		}
+	}
+	entry := state.Entry{Link: q.Link, Verb: verb.Name, ID: q.ID, Digest: digest(q.Payload), Asked: time.Now()}
+	if first, ok := x.before(entry, q.Duplicate); ok {
+		return x.repeat(first, entry, q)
+	}
+	if err := x.policy.mayRun(verb); err != nil {
+		return err
+	}
+	if x.ctx == nil || x.ctx.Err() != nil {
+		return Fail(Busy, "the device is starting or stopping")
+	}
+	return x.begin(verb, q, args, entry)
+}
+
+func digest(payload []byte) string {
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:])
+}
+
+// before finds the request that this one repeats: the same id, or, where the
+// platform gives none, the same payload in a message that the broker itself
+// calls a duplicate, soon after the first.
+func (x *Executor) before(entry state.Entry, duplicate bool) (state.Entry, bool) {
+	if entry.ID == "" && !duplicate {
+		return state.Entry{}, false
+	}
+	return x.Ledger.Last(func(e state.Entry) bool {
+		if e.Link != entry.Link || e.Verb != entry.Verb || e.ID != entry.ID {
+			return false
+		}
+		// A clock that was set back between the two makes the age negative.
+		soon := entry.Asked.Sub(e.Asked) < duplicateWindow
+		return entry.ID != "" || (soon && e.Digest == entry.Digest)
+	})
+}
+
+// repeat delivers the first answer once more; a request that is still running
+// will be answered anyway.
+func (x *Executor) repeat(first, entry state.Entry, q Request) error {
+	if first.Digest != entry.Digest {
+		return &ArgumentError{Field: "id", Got: short([]byte(entry.ID)), Want: "a new one for a new request"}
+	}
+	x.note("behaviour asked again", append(q.attrs(), slog.Uint64("seq", first.Seq))...)
+	if !first.Done {
+		return nil
+	}
+	if err := x.Ledger.Again(first.Seq); err != nil {
+		return Fail(Failed, "the first answer is lost: %v", err)
+	}
+	if q.Answered != nil && x.ctx != nil {
+		x.jobs.Go(q.Answered)
+	}
+	return nil
+}
+
+// begin writes down what is about to happen, twice, and lets it happen. What
+// cannot be written down does not happen.
+func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) error {
+	entry, err := x.Ledger.Begin(entry)
+	if err != nil {
+		return Fail(Refused, "it could not be written down that it is about to run: %v", err)
+	}
+	attrs := append(q.attrs(), slog.Uint64("seq", entry.Seq), slog.String("digest", entry.Digest))
+	if err := x.Audit.Write("behaviour asked", append(attrs, args.attrs(verb.Params)...)...); err != nil {
+		err = Fail(Refused, "it could not be written down that it is about to run: %v", err)
+		x.finish(entry, Answer{Verb: verb.Name, ID: q.ID}, err, 0)
+		x.jobs.Go(q.answered)
+		return nil
+	}
+	ctx := x.ctx
+	x.policy.begin(verb)
+	x.jobs.Go(func() {
+		x.run(ctx, verb, Call{Link: q.Link, ID: q.ID, Args: args}, entry)
+		q.answered()
+	})
+	return nil
+}
+
+func (x *Executor) run(ctx context.Context, verb Verb, call Call, entry state.Entry) {
+	began := time.Now()
+	result, err := perform(ctx, verb, call)
+	var bug *panicError
+	if errors.As(err, &bug) {
+		x.Log.Error("a behaviour panicked", "verb", verb.Name, "error", bug)
+		err = Fail(Failed, "a bug in lintod; its log tells more")
+	}
+	if err != nil && ctx.Err() != nil {
+		err = Fail(Interrupted, "lintod ended while %s was running; it is not run again", verb.Name)
+	}
+	answer := Answer{Verb: verb.Name, ID: call.ID}
+	if result != nil {
+		var unencodable error
+		if answer.Result, unencodable = encode(result); unencodable != nil {
+			err = unencodable
+		}
+	}
+	x.finish(entry, answer, err, time.Since(began))
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.policy.end(verb)
+}
+
+// finish stores the answer and writes the last line of the audit.
+func (x *Executor) finish(entry state.Entry, answer Answer, err error, took time.Duration) {
+	answer.Code = CodeOf(err)
+	if err != nil {
+		answer.Error = err.Error()
+	}
+	text, encodeErr := encode(answer)
+	if encodeErr == nil {
+		encodeErr = x.Ledger.Finish(entry.Seq, text)
+	}
+	if encodeErr != nil {
+		x.Log.Error("an answer will be lost at the next restart", "verb", entry.Verb, "error", encodeErr)
+	}
+	attrs := []slog.Attr{slog.String("verb", entry.Verb), slog.String("link", entry.Link)}
+	if entry.ID != "" {
+		attrs = append(attrs, slog.String("id", entry.ID))
+	}
+	attrs = append(attrs, slog.Uint64("seq", entry.Seq), slog.Int64("duration_ms", took.Milliseconds()), slog.Int("bytes", len(answer.Result)))
+	x.note("behaviour ended", append(attrs, outcome(err)...)...)
+}
+
+// Deliver hands each answer that waits for link to send, oldest first, and
+// forgets to do so again once send has returned nil. It stops at the first
+// error. A link calls it whenever it comes online and whenever it is told that
+// it was Answered; calls for one link wait for each other.
+func (x *Executor) Deliver(link string, send func(Answer) error) error {
+	x.recovered.Do(x.recover)
+	lock, _ := x.delivery.LoadOrStore(link, &sync.Mutex{})
+	mu := lock.(*sync.Mutex)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, entry := range x.Ledger.Unsent(link) {
+		var answer Answer
+		if err := json.Unmarshal(entry.Answer, &answer); err != nil {
+			x.Log.Error("an answer in the ledger is unreadable; dropped", "seq", entry.Seq, "error", err)
+		} else if err := send(answer); err != nil {
+			return fmt.Errorf("deliver the answer of %s: %w", entry.Verb, err)
+		}
+		if err := x.Ledger.Sent(entry.Seq); err != nil {
+			x.Log.Warn("an answer may be delivered twice", "verb", entry.Verb, "error", err)
+		}
+	}
+	return nil
+}
+
+// note writes a line of the audit that decides nothing.
+func (x *Executor) note(event string, attrs ...slog.Attr) {
+	if err := x.Audit.Write(event, attrs...); err != nil {
+		x.Log.Error("the audit is incomplete", "error", err)
+	}
+}
+
+func (q Request) answered() {
+	if q.Answered != nil {
+		q.Answered()
+	}
+}
+
+func (q Request) attrs() []slog.Attr {
+	attrs := []slog.Attr{slog.String("verb", q.Verb), slog.String("link", q.Link), slog.String("topic", q.Topic)}
+	if q.ID != "" {
+		attrs = append(attrs, slog.String("id", q.ID))
+	}
+	return attrs
+}
+
+func outcome(err error) []slog.Attr {
+	attrs := []slog.Attr{slog.String("result", string(CodeOf(err)))}
+	if err != nil {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	return attrs
+}
+
+// encode writes JSON for machines: < stays < in what a command printed.
+func encode(v any) ([]byte, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+}

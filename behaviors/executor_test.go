@@ -1,0 +1,571 @@
+package behaviors
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lintod/agent/state"
+)
+
+// office is an Executor on a folder of its own, and what came out of it.
+type office struct {
+	*Executor
+	dir string
+	log *safeBuffer
+
+	mu      sync.Mutex
+	answers []Answer
+	stop    context.CancelFunc
+}
+
+type safeBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *safeBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *safeBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// openOffice opens an Executor over dir; Run is not yet called.
+func openOffice(t *testing.T, dir string, verbs ...Verb) *office {
+	t.Helper()
+	log := &safeBuffer{}
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	ledger, err := state.OpenLedger(dir, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := &Registry{}
+	registry.Add(verbs...)
+	return &office{dir: dir, log: log, Executor: &Executor{
+		Registry: registry,
+		Ledger:   ledger,
+		Audit:    &Audit{Path: filepath.Join(dir, "audit.log"), Log: logger},
+		Log:      logger,
+	}}
+}
+
+// run runs the Executor until the test ends or close is called.
+func (o *office) run(t *testing.T) *office {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { o.Run(ctx); close(ended) }()
+	o.stop = func() { cancel(); <-ended }
+	t.Cleanup(func() { o.stop() })
+	for o.context() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	return o
+}
+
+func (o *office) context() context.Context {
+	o.Executor.mu.Lock()
+	defer o.Executor.mu.Unlock()
+	return o.ctx
+}
+
+func (o *office) take() {
+	o.Deliver("link", func(a Answer) error {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.answers = append(o.answers, a)
+		return nil
+	})
+}
+
+func (o *office) got() []Answer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]Answer{}, o.answers...)
+}
+
+// ask submits a request and returns its refusal, or waits for its answer.
+func (o *office) ask(t *testing.T, q Request) Answer {
+	t.Helper()
+	answered := make(chan struct{})
+	q.Link, q.Topic = "link", "scope/tolinto/sn/"+q.Verb
+	q.Answered = func() { o.take(); close(answered) }
+	if refusal, ok := o.Submit(q); !ok {
+		return refusal
+	}
+	select {
+	case <-answered:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("no answer; log:\n%s", o.log)
+	}
+	answers := o.got()
+	return answers[len(answers)-1]
+}
+
+func (o *office) auditFile(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(o.Audit.Path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func on() Limits { return Limits{Enabled: true, PerMinute: 1000, AtOnce: 10} }
+
+// counter is a verb that counts how often it was performed.
+func counter(limits Limits) (Verb, *atomic.Int64) {
+	var n atomic.Int64
+	return Verb{
+		Name: "count", Power: Privileged, Limits: limits,
+		Params: []Param{
+			{Name: "cmd", Kind: Text, Max: 1000, Show: Masked},
+			{Name: "key", Kind: Text, Max: 1000, Show: Hidden},
+			{Name: "port", Kind: Whole, Min: 1, Max: 65535, Exact: true},
+		},
+		Do: func(context.Context, Call) (any, error) { return map[string]int64{"n": n.Add(1)}, nil },
+	}, &n
+}
+
+func TestAnswerComesBack(t *testing.T) {
+	verb, _ := counter(on())
+	failing := Verb{Name: "fail", Power: Recording, Limits: on(), Do: func(context.Context, Call) (any, error) {
+		return map[string]string{"stderr": "<no>"}, Fail(Timeout, "after a while")
+	}}
+	panicking := Verb{Name: "panic", Power: Privileged, Limits: on(), Do: func(context.Context, Call) (any, error) { panic("planted-detail") }}
+	o := openOffice(t, t.TempDir(), verb, failing, panicking).run(t)
+	if a := o.ask(t, Request{Verb: "count", Payload: []byte(`{"id":"x-1"}`)}); a.Code != OK || a.ID != "x-1" || string(a.Result) != `{"n":1}` || a.Error != "" {
+		t.Errorf("answer %+v", a)
+	}
+	if a := o.ask(t, Request{Verb: "fail"}); a.Code != Timeout || string(a.Result) != `{"stderr":"<no>"}` || a.Error != "timeout: after a while" {
+		t.Errorf("answer %+v", a)
+	}
+	if a := o.ask(t, Request{Verb: "panic"}); a.Code != Failed || strings.Contains(a.Error, "planted") || !strings.Contains(o.log.String(), "planted-detail") {
+		t.Errorf("answer %+v", a)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	verb, n := counter(on())
+	off, _ := counter(Limits{Key: "enabled = true in [behaviors.off]"})
+	off.Name = "off"
+	everyday := Verb{Name: "ping", Power: Safe}
+	o := openOffice(t, t.TempDir(), verb, off, everyday).run(t)
+	for _, tt := range []struct {
+		verb, payload string
+		code          Code
+		says          string
+	}{
+		{"off", `{"id":"i7"}`, Disabled, "set enabled = true in [behaviors.off]"},
+		{"off", `nonsense`, Disabled, "set enabled = true"},
+		{"ping", `{}`, Unsupported, "no such"},
+		{"selfdestruct", `{}`, Unsupported, "no such"},
+		{"count", `[]`, BadRequest, "payload"},
+		{"count", `{"cmd":[1]}`, BadRequest, "cmd"},
+		{"count", `{"cmd":"a\u0000b"}`, BadRequest, "cmd"},
+		{"count", "{\"cmd\":\"\xff\"}", BadRequest, "cmd"},
+		{"count", `{"cmd":"` + strings.Repeat("x", 1<<20) + `"}`, BadRequest, "cmd"},
+		{"count", `{"key":{}}`, BadRequest, "key"},
+		{"count", `{"port":0}`, BadRequest, "port"},
+		{"count", `{"port":"65536"}`, BadRequest, "port"},
+		{"count", `{"port":"22; reboot"}`, BadRequest, "port"},
+		{"count", `{"port":22.5}`, BadRequest, "port"},
+		{"count", `{"port":"Inf"}`, BadRequest, "port"},
+		{"count", `{"id":7}`, BadRequest, "id"},
+		{"count", `{"id":"../x"}`, BadRequest, "id"},
+		{"count", `{"id":"` + strings.Repeat("x", 65) + `"}`, BadRequest, "id"},
+	} {
+		a := o.ask(t, Request{Verb: tt.verb, Payload: []byte(tt.payload)})
+		if a.Code != tt.code || !strings.Contains(a.Error, tt.says) || len(a.Error) > 250 {
+			t.Errorf("%s %.40s: %+v", tt.verb, tt.payload, a)
+		}
+	}
+	if a := o.ask(t, Request{Verb: "off", Payload: []byte(`{"id":"i7"}`)}); a.ID != "i7" {
+		t.Errorf("the refusal does not name its request: %+v", a)
+	}
+	if n.Load() != 0 || len(o.got()) != 0 {
+		t.Errorf("performed %d times, answers %+v", n.Load(), o.got())
+	}
+}
+
+func TestRefusedUntilItRuns(t *testing.T) {
+	verb, n := counter(on())
+	o := openOffice(t, t.TempDir(), verb)
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != Busy {
+		t.Errorf("before: %+v", a)
+	}
+	o.run(t).stop()
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != Busy || n.Load() != 0 {
+		t.Errorf("after: %+v", a)
+	}
+}
+
+func TestRatePerMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		verb, n := counter(Limits{Enabled: true, PerMinute: 3, AtOnce: 10})
+		o := openOffice(t, t.TempDir(), verb)
+		ctx, cancel := context.WithCancel(t.Context())
+		go o.Run(ctx)
+		synctest.Wait()
+		accepted := 0
+		for range 60 { // one a second
+			if _, ok := o.Submit(Request{Verb: "count"}); ok {
+				accepted++
+			}
+			time.Sleep(time.Second)
+		}
+		if accepted != 3 || n.Load() != 3 {
+			t.Errorf("%d accepted, %d performed in a minute", accepted, n.Load())
+		}
+		if lines := strings.Count(o.auditFile(t), "behaviour refused"); lines != 1 {
+			t.Errorf("a flood costs %d lines", lines)
+		}
+		if refusal, ok := o.Submit(Request{Verb: "count"}); !ok {
+			t.Errorf("a minute later: %+v", refusal)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func TestAtOnce(t *testing.T) {
+	release, running := make(chan struct{}), make(chan struct{}, 9)
+	verb := Verb{Name: "slow", Power: Privileged, Limits: Limits{Enabled: true, PerMinute: 100, AtOnce: 2}, Do: func(context.Context, Call) (any, error) {
+		running <- struct{}{}
+		<-release
+		return nil, nil
+	}}
+	o := openOffice(t, t.TempDir(), verb).run(t)
+	for range 2 {
+		if refusal, ok := o.Submit(Request{Link: "link", Verb: "slow"}); !ok {
+			t.Fatalf("refused: %+v", refusal)
+		}
+		<-running
+	}
+	if refusal, ok := o.Submit(Request{Link: "link", Verb: "slow"}); ok || refusal.Code != Busy {
+		t.Errorf("the third: %+v, %v", refusal, ok)
+	}
+	close(release)
+	o.stop()
+	o.take()
+	if len(o.got()) != 2 {
+		t.Errorf("answers: %+v", o.got())
+	}
+}
+
+func TestRedelivery(t *testing.T) {
+	verb, n := counter(on())
+	o := openOffice(t, t.TempDir(), verb).run(t)
+	plain := Request{Verb: "count", Payload: []byte(`{"cmd":"a"}`)}
+	dup := plain
+	dup.Duplicate = true
+	first := o.ask(t, plain)
+	if again := o.ask(t, dup); string(again.Result) != string(first.Result) || n.Load() != 1 {
+		t.Errorf("performed %d times, answers %s and %s", n.Load(), first.Result, again.Result)
+	}
+	o.ask(t, plain) // somebody asks twice: that is no redelivery
+	if n.Load() != 2 {
+		t.Errorf("performed %d times, want 2", n.Load())
+	}
+	other := dup
+	other.Payload = []byte(`{"cmd":"b"}`) // marked as a duplicate, but its first delivery was lost
+	o.ask(t, other)
+	if n.Load() != 3 {
+		t.Errorf("performed %d times, want 3", n.Load())
+	}
+	named := Request{Verb: "count", Payload: []byte(`{"cmd":"a","id":"one"}`)}
+	first = o.ask(t, named)
+	if again := o.ask(t, named); string(again.Result) != string(first.Result) || n.Load() != 4 {
+		t.Errorf("with an id: performed %d times, answers %s and %s", n.Load(), first.Result, again.Result)
+	}
+	reused := Request{Verb: "count", Payload: []byte(`{"cmd":"b","id":"one"}`)}
+	if a := o.ask(t, reused); a.Code != BadRequest || !strings.Contains(a.Error, "id") || n.Load() != 4 {
+		t.Errorf("an id used twice: %+v, performed %d times", a, n.Load())
+	}
+}
+
+func TestRedeliveryWhileItRuns(t *testing.T) {
+	release, running := make(chan struct{}), make(chan struct{}, 9)
+	verb := Verb{Name: "slow", Power: Privileged, Limits: on(), Do: func(context.Context, Call) (any, error) {
+		running <- struct{}{}
+		<-release
+		return nil, nil
+	}}
+	o := openOffice(t, t.TempDir(), verb).run(t)
+	q := Request{Link: "link", Verb: "slow", ID: "x"}
+	for range 2 {
+		if refusal, ok := o.Submit(q); !ok {
+			t.Fatalf("refused: %+v", refusal)
+		}
+	}
+	close(release)
+	o.stop()
+	o.take()
+	if len(o.got()) != 1 || len(running) != 1 {
+		t.Errorf("%d answers, %d times performed", len(o.got()), len(running))
+	}
+}
+
+func TestRedeliveryIsForgottenAfterAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		verb, n := counter(on())
+		o := openOffice(t, t.TempDir(), verb)
+		ctx, cancel := context.WithCancel(t.Context())
+		go o.Run(ctx)
+		synctest.Wait()
+		for range 2 {
+			o.Submit(Request{Verb: "count", Duplicate: true})
+			synctest.Wait()
+			time.Sleep(duplicateWindow)
+		}
+		if n.Load() != 2 {
+			t.Errorf("performed %d times", n.Load())
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func TestUndeliveredAnswersSurviveARestart(t *testing.T) {
+	dir := t.TempDir()
+	verb, n := counter(on())
+	o := openOffice(t, dir, verb).run(t)
+	for i := range 3 {
+		if refusal, ok := o.Submit(Request{Link: "link", Verb: "count", ID: fmt.Sprint(i)}); !ok {
+			t.Fatalf("refused: %+v", refusal)
+		}
+	}
+	o.stop()
+	sent := 0
+	err := o.Deliver("link", func(Answer) error {
+		if sent++; sent == 2 {
+			return errors.New("the link is down")
+		}
+		return nil
+	})
+	if err == nil || sent != 2 {
+		t.Errorf("%d sent, error %v", sent, err)
+	}
+
+	o = openOffice(t, dir, verb)
+	o.Deliver("other", func(a Answer) error { t.Errorf("another link got %+v", a); return nil })
+	o.take()
+	o.take()
+	if got := o.got(); len(got) != 2 || got[0].ID != "1" || got[1].ID != "2" || n.Load() != 3 {
+		t.Errorf("answers %+v, performed %d times", got, n.Load())
+	}
+}
+
+func TestStopInterrupts(t *testing.T) {
+	running := make(chan struct{})
+	verb := Verb{Name: "slow", Power: Privileged, Limits: on(), Do: func(ctx context.Context, _ Call) (any, error) {
+		close(running)
+		<-ctx.Done()
+		return map[string]string{"stdout": "so far"}, ctx.Err()
+	}}
+	o := openOffice(t, t.TempDir(), verb).run(t)
+	if refusal, ok := o.Submit(Request{Link: "link", Verb: "slow"}); !ok {
+		t.Fatalf("refused: %+v", refusal)
+	}
+	<-running
+	o.stop()
+	o.take()
+	if got := o.got(); len(got) != 1 || got[0].Code != Interrupted || !strings.Contains(string(got[0].Result), "so far") {
+		t.Errorf("answers %+v", got)
+	}
+}
+
+// What a killed daemon leaves in the ledger: begun, and no answer.
+func TestInterruptedIsAnsweredAndNotRunAgain(t *testing.T) {
+	dir := t.TempDir()
+	verb, n := counter(on())
+	o := openOffice(t, dir, verb)
+	payload := []byte(`{"cmd":"halfway"}`)
+	if _, err := o.Ledger.Begin(state.Entry{Link: "link", Verb: "count", ID: "", Digest: digest(payload), Asked: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	o = openOffice(t, dir, verb).run(t)
+	o.take()
+	if got := o.got(); len(got) != 1 || got[0].Code != Interrupted {
+		t.Errorf("answers %+v", got)
+	}
+	a := o.ask(t, Request{Verb: "count", Payload: payload, Duplicate: true})
+	if a.Code != Interrupted || n.Load() != 0 {
+		t.Errorf("the redelivery: %+v, performed %d times", a, n.Load())
+	}
+}
+
+func TestWithoutADiskNothingRuns(t *testing.T) {
+	verb, n := counter(on())
+	o := openOffice(t, t.TempDir(), verb).run(t)
+	if err := os.RemoveAll(filepath.Join(o.dir, "ledger")); err != nil {
+		t.Fatal(err)
+	}
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != Refused || n.Load() != 0 {
+		t.Errorf("without a ledger: %+v, performed %d times", a, n.Load())
+	}
+	o = openOffice(t, t.TempDir(), verb).run(t)
+	o.Audit.Path = filepath.Join(o.dir, "no", "such", "folder")
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != Refused || n.Load() != 0 {
+		t.Errorf("without an audit: %+v, performed %d times", a, n.Load())
+	}
+}
+
+func TestAuditTellsWhatByWhomAndHow(t *testing.T) {
+	verb, _ := counter(on())
+	o := openOffice(t, t.TempDir(), verb).run(t)
+	o.ask(t, Request{Verb: "count", Payload: []byte(`{"cmd":"uptime -p","port":22,"id":"i"}`)})
+	o.ask(t, Request{Verb: "count", Payload: []byte(`{"port":"x"}`)})
+	o.stop()
+	want := []map[string]any{
+		{"msg": "behaviour asked", "verb": "count", "link": "link", "topic": "scope/tolinto/sn/count", "id": "i", "seq": 1.0, "arg_cmd": "uptime -p", "arg_port": 22.0},
+		{"msg": "behaviour ended", "verb": "count", "link": "link", "id": "i", "seq": 1.0, "result": "ok", "bytes": 7.0},
+		{"msg": "behaviour refused", "verb": "count", "link": "link", "result": "bad_request"},
+	}
+	lines := strings.Split(strings.TrimSpace(o.auditFile(t)), "\n")
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+	for i, line := range lines {
+		var got map[string]any
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		for key, value := range want[i] {
+			if got[key] != value {
+				t.Errorf("line %d: %s is %v, want %v\n%s", i, key, got[key], value, line)
+			}
+		}
+		if !strings.Contains(o.log.String(), fmt.Sprintf("msg=%q", got["msg"])) {
+			t.Errorf("not in the journal: %s", got["msg"])
+		}
+	}
+	info, err := os.Stat(o.Audit.Path)
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestPlantedSecretsAreNotWritten(t *testing.T) {
+	const planted = "hunter2-PLANTED"
+	verb, _ := counter(on())
+	o := openOffice(t, t.TempDir(), verb).run(t)
+	pem := `-----BEGIN OPENSSH PRIVATE KEY-----\n` + planted + `\n-----END OPENSSH PRIVATE KEY-----`
+	payloads := []string{
+		`{"key":"` + planted + `"}`, `{"key":["` + planted + `"]}`, `{"key":"` + pem + `"}`,
+		`{"cmd":{"x":"` + planted + `"}}`, `{"` + planted, `"` + planted + `"`, `{"key":"` + planted + strings.Repeat("x", 2000) + `"}`,
+	}
+	for _, cmd := range []string{
+		"PGPASSWORD=%s psql", "export TOKEN='a %s b'; x", `MYSQL_PWD=\"%s\" mysql`, "env -i SECRET=%s true", "SOME_VAR=%s true",
+		"curl -u admin:%s http://x", "curl http://u:%s@host/x", "curl -H 'Authorization: Bearer %s' x", "curl -H \\\"X-Api-Key: %s\\\" x",
+		"mysql -p%s db", "sshpass -p %s ssh x", "tool --password %s", "tool --password=%s", "tool --api-key '%s'", "tool -token %s",
+		"echo %s | passwd --stdin pi", "echo 'pi:%s' | chpasswd", "echo %s | sudo -S reboot", pem[:0] + "echo '" + strings.ReplaceAll(pem, planted, "%s") + "' > key",
+		"docker login -u x --password=%s", "wifi_password=%s ./join", "printf '%s\\n' | sudo -S true",
+	} {
+		payloads = append(payloads, `{"cmd":"`+strings.Replace(cmd, "%s", planted, 1)+`"}`)
+	}
+	for _, payload := range payloads {
+		before := len(o.log.String())
+		a := o.ask(t, Request{Verb: "count", Payload: []byte(payload)})
+		if strings.Contains(a.Error, planted) {
+			t.Errorf("%s: answered with %s", payload, a.Error)
+		}
+		if log := o.log.String()[before:]; strings.Contains(log, planted) {
+			t.Errorf("%s: logged as %s", payload, log)
+		}
+	}
+	if strings.Contains(o.auditFile(t), planted) {
+		t.Error("the audit file holds a secret")
+	}
+	files, err := filepath.Glob(filepath.Join(o.dir, "ledger", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(err, files)
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err != nil || bytes.Contains(text, []byte(planted)) {
+			t.Errorf("%s holds %s, %v", file, text, err)
+		}
+	}
+}
+
+func TestCommandLinesStayReadable(t *testing.T) {
+	for _, line := range []string{"uptime -p", "systemctl restart bluetooth; journalctl -n 20 | grep -i error", "dd if=/dev/zero of=/tmp/x bs=1M", "mkdir -p /tmp/a", "echo hello | wc -c"} {
+		if shown := CommandLine(line).String(); shown != line {
+			t.Errorf("%s is shown as %s", line, shown)
+		}
+	}
+}
+
+func TestSecretsStayHiddenHoweverPrinted(t *testing.T) {
+	s := Secret("planted")
+	var buf bytes.Buffer
+	slog.New(slog.NewJSONHandler(&buf, nil)).Info("x", "a", s, "b", []Secret{s}, "c", map[string]Secret{"k": s}, "d", Args{"k": s})
+	fmt.Fprintf(&buf, "%v %+v %#v %s %q %v %#v", s, s, s, s, s, struct{ S Secret }{s}, struct{ S Secret }{s})
+	if strings.Contains(buf.String(), "planted") {
+		t.Error(buf.String())
+	}
+}
+
+func TestAuditRotates(t *testing.T) {
+	dir := t.TempDir()
+	a := &Audit{Path: filepath.Join(dir, "audit.log"), Log: slog.New(slog.DiscardHandler)}
+	filler := slog.String("filler", strings.Repeat("x", 300<<10))
+	for i := range 30 {
+		if err := a.Write("line", slog.Int("n", i), filler); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != auditKeep+1 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		if info, err := file.Info(); err != nil || info.Size() > auditSize {
+			t.Errorf("%s has %d bytes, %v", file.Name(), info.Size(), err)
+		}
+	}
+	if text, err := os.ReadFile(a.Path); err != nil || !strings.Contains(string(text), `"n":29`) {
+		t.Errorf("the newest line is not in the newest file: %v", err)
+	}
+	if text, err := os.ReadFile(a.Path + ".1"); err != nil || !strings.Contains(string(text), `"n":26`) {
+		t.Errorf("the lines before are not in the file before: %v", err)
+	}
+}
+
+func TestAuditRefusesOddFiles(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "audit.log")
+	if err := os.Symlink(filepath.Join(dir, "elsewhere"), path); err != nil {
+		t.Fatal(err)
+	}
+	a := &Audit{Path: path, Log: slog.New(slog.DiscardHandler)}
+	if err := a.Write("line"); err == nil {
+		t.Error("wrote through a symlink")
+	}
+}
+
+func FuzzCommandLine(f *testing.F) {
+	f.Add("PASSWORD=x echo 'y")
+	f.Fuzz(func(t *testing.T, line string) {
+		if shown := CommandLine(line).String(); len(shown) > maxShown+len("…") {
+			t.Errorf("%d bytes shown of %d", len(shown), len(line))
+		}
+	})
+}
