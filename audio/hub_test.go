@@ -250,7 +250,7 @@ func TestCloseAndContextEndABlockedRead(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		enough := errors.New("enough")
 		time.AfterFunc(time.Second, func() { cancel(enough) })
-		if err := s.Read(ctx, new(Frame)); err != enough {
+		if err := s.Read(ctx, new(Frame)); !errors.Is(err, enough) {
 			t.Error(err)
 		}
 		time.AfterFunc(time.Second, func() { s.Close() })

@@ -251,8 +251,14 @@ func TestPublishTellsTheTruth(t *testing.T) {
 	d := start(t, []string{m.url()}, nil)
 	next(t, "online", d.online)
 	for _, bad := range []Message{
-		{Topic: ""}, {Topic: "a/+/b"}, {Topic: "#"}, {Topic: "a\x00"}, {Topic: "\xff"},
-		{Topic: strings.Repeat("x", 1<<16)}, {Topic: "x", QoS: 2}, {Topic: "x", Payload: make([]byte, maxPacket)},
+		{Topic: ""},
+		{Topic: "a/+/b"},
+		{Topic: "#"},
+		{Topic: "a\x00"},
+		{Topic: "\xff"},
+		{Topic: strings.Repeat("x", 1<<16)},
+		{Topic: "x", QoS: 2},
+		{Topic: "x", Payload: make([]byte, maxPacket)},
 	} {
 		if err := d.Publish(ctx, bad); err == nil || errors.Is(err, ErrOffline) {
 			t.Errorf("%.20q, QoS %d, %d bytes: %v", bad.Topic, bad.QoS, len(bad.Payload), err)

@@ -58,7 +58,7 @@ func TestValidateNamesTheKeyAndTheCure(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name    string
-		break_  func(*Config)
+		spoil   func(*Config)
 		problem string
 	}{
 		{"no broker", func(c *Config) { c.Broker = nil }, "broker is missing"},
@@ -76,7 +76,7 @@ func TestValidateNamesTheKeyAndTheCure(t *testing.T) {
 	} {
 		c := ok
 		c.Broker = config.Strings{ok.Broker[0]}
-		row.break_(&c)
+		row.spoil(&c)
 		got := c.Validate().Error()
 		if !strings.Contains(got, row.problem) {
 			t.Errorf("%s: %q lacks %q", row.name, got, row.problem)

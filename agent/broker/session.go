@@ -226,7 +226,7 @@ func (s *session) offline(cause error) error {
 // lost reports whether the connection ended, but not by us.
 func (s *session) lost() bool {
 	cause := context.Cause(s.ctx)
-	return cause != nil && cause != errClosed
+	return cause != nil && !errors.Is(cause, errClosed)
 }
 
 // close says goodbye, if that takes no longer than limit, and returns when the

@@ -32,7 +32,7 @@ func openWebsocket(ctx context.Context, addr *url.URL, open openFunc) (net.Conn,
 		NetDialContext:    watched,
 		NetDialTLSContext: watched,
 	}
-	ws, response, err := dialer.DialContext(ctx, addr.String(), nil)
+	ws, response, err := dialer.DialContext(ctx, addr.String(), nil) //nolint:bodyclose // the library has read and closed it
 	switch {
 	case !unwatch():
 		return nil, &stepError{stepUpgrade, ctx.Err()}

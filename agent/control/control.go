@@ -141,7 +141,7 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 func (s *Server) do(ctx context.Context, conn *net.UnixConn, line []byte) answer {
 	req := request{Args: json.RawMessage("{}")}
 	if err := json.Unmarshal(line, &req); err != nil {
-		return refusal(fmt.Errorf(`the request is not understood (%v); want {"command":"…","args":{…}}`, err))
+		return refusal(fmt.Errorf(`the request is not understood (%w); want {"command":"…","args":{…}}`, err))
 	}
 	handle, stream := s.Handlers[req.Command], s.Streams[req.Command]
 	if handle == nil && stream == nil {

@@ -373,7 +373,7 @@ func TestEndAnswersAndLeavesNothing(t *testing.T) {
 	if got := line(t, r); got != `{"ok":false,"error":"context canceled"}` {
 		t.Errorf("the waiting one is told %s", got)
 	}
-	if err := <-done; err != io.EOF {
+	if err := <-done; !errors.Is(err, io.EOF) {
 		t.Errorf("the idle one is told %v", err)
 	}
 	err := <-f.stopped

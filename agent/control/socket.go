@@ -17,7 +17,7 @@ const socketMode = 0o660
 
 // listen makes the socket, in place of one that a crash has left behind.
 func listen(path string) (*net.UnixListener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
 	}
 	l, err := bind(path)

@@ -45,7 +45,7 @@ func (c *fakeCard) Write(ctx context.Context, pcm []int16) error {
 
 // wait blocks until no more than queue is left to play.
 func (c *fakeCard) wait(ctx context.Context, queue time.Duration) error {
-	left := c.left.Sub(time.Now())
+	left := time.Until(c.left)
 	if left <= queue {
 		return nil
 	}

@@ -51,7 +51,7 @@ func (in *input) handle(m wire.Message) error {
 
 func (in *input) capture(payload []byte) error {
 	if in.err() != nil {
-		return nil // it was on its way when the stream was closed
+		return nil //nolint:nilerr // it was on its way when the stream was closed
 	}
 	c, err := wire.ParseCapture(payload, &in.frame.PCM)
 	if err != nil {

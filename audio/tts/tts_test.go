@@ -57,7 +57,7 @@ func drain(ctx context.Context, s audio.Sound) (pcm []int16, err error) {
 	for {
 		n, err := s.Read(ctx, block)
 		pcm = append(pcm, block[:n]...)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return pcm, nil
 		}
 		if err != nil {

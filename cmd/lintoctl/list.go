@@ -81,8 +81,10 @@ func (c *call) printDevices(devices map[string]*device) {
 	fmt.Fprintln(t, "SERIAL\tSTATE\tPING\tADDRESS\tFIRMWARE\tVOLUME\tLANGUAGE")
 	for _, serial := range slices.Sorted(maps.Keys(devices)) {
 		d := devices[serial]
-		row := []string{clean(serial), d.status.Connexion, d.ping(len(c.args) > 0), d.status.addresses(),
-			d.status.Config.Firmware, string(d.status.Config.Sound.Volume), d.status.Config.Sound.Language}
+		row := []string{
+			clean(serial), d.status.Connexion, d.ping(len(c.args) > 0), d.status.addresses(),
+			d.status.Config.Firmware, string(d.status.Config.Sound.Volume), d.status.Config.Sound.Language,
+		}
 		for i, cell := range row {
 			row[i] = orDash(cell)
 		}

@@ -25,7 +25,7 @@ type status struct {
 type number string
 
 // UnmarshalJSON takes both.
-func (n *number) UnmarshalJSON(raw []byte) error {
+func (n *number) UnmarshalJSON(raw []byte) error { //nolint:unparam // the interface wants it
 	*n = number(clean(strings.Trim(string(raw), `"`)))
 	return nil
 }

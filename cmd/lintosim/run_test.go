@@ -291,7 +291,8 @@ func TestChunksAreCounted(t *testing.T) {
 	screen := &tale{out: &out, begun: begun}
 	event := func(command string, payload []byte) {
 		screen.event(platform.Event{At: begun, Kind: platform.Exchanged, Message: platform.Message{
-			At: begun, Serial: "kitchen", Command: command, Direction: platform.FromDevice, Payload: payload}})
+			At: begun, Serial: "kitchen", Command: command, Direction: platform.FromDevice, Payload: payload,
+		}})
 	}
 	for range 60 {
 		event("streaming/chunk", make([]byte, 640))

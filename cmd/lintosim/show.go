@@ -201,8 +201,10 @@ func (j *jsonLines) flush() {}
 
 func (j *jsonLines) event(e platform.Event) {
 	m := e.Message
-	out := jsonEvent{Kind: string(e.Kind), Client: e.Client, Text: e.Text,
-		Topic: m.Topic, Serial: m.Serial, Command: m.Command}
+	out := jsonEvent{
+		Kind: string(e.Kind), Client: e.Client, Text: e.Text,
+		Topic: m.Topic, Serial: m.Serial, Command: m.Command,
+	}
 	switch e.Kind {
 	case platform.Exchanged:
 		out.Direction = direction(m)

@@ -81,7 +81,7 @@ func (b *bench) connect(ctx context.Context) error {
 func (b *bench) close() {
 	b.stop()
 	b.done.Wait()
-	os.RemoveAll(b.dir)
+	_ = os.RemoveAll(b.dir)
 }
 
 func (b *bench) url() string { return "mqtt://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)) }

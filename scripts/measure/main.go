@@ -56,7 +56,7 @@ func run(ctx context.Context, rounds int, out string) error {
 		return nil
 	}
 	raw, err := json.MarshalIndent(rows, "", "  ")
-	return errors.Join(err, os.WriteFile(out, append(raw, '\n'), 0o644))
+	return errors.Join(err, os.WriteFile(out, append(raw, '\n'), 0o600))
 }
 
 func print(rows []row) {

@@ -57,8 +57,10 @@ const (
 )
 
 func (t Type) String() string {
-	names := [numTypes]string{"0", "hello", "list", "open input", "open output", "close", "play", "flush", "drain",
-		"devices", "opened", "closed", "capture", "played", "drained", "failed"}
+	names := [numTypes]string{
+		"0", "hello", "list", "open input", "open output", "close", "play", "flush", "drain",
+		"devices", "opened", "closed", "capture", "played", "drained", "failed",
+	}
 	if t < numTypes {
 		return names[t]
 	}

@@ -128,8 +128,10 @@ func (s *speech) pocketsphinx(ctx context.Context, pcm []int16, rule string) ([]
 	ctx, cancel := context.WithTimeout(ctx, recogniseLimit)
 	defer cancel()
 	child, err := process.Start(ctx, process.Command{
-		Argv: []string{"pocketsphinx_continuous", "-infile", "/dev/stdin", "-jsgf", s.grammar,
-			"-toprule", "lintosim." + rule, "-time", "yes", "-logfn", "/dev/null"},
+		Argv: []string{
+			"pocketsphinx_continuous", "-infile", "/dev/stdin", "-jsgf", s.grammar,
+			"-toprule", "lintosim." + rule, "-time", "yes", "-logfn", "/dev/null",
+		},
 		Stdin: bytes.NewReader(raw(pcm)),
 	})
 	if err != nil {
