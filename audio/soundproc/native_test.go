@@ -292,8 +292,23 @@ func lastLoud(pcm []int16) int {
 
 func TestServerDiesAndComesBack(t *testing.T) {
 	rig, p := startReal(t)
-	in, out := p.openInput(), p.openOutput()
+	in, out, idle := p.openInput(), p.openOutput(), p.openOutput()
 	read(t, in)
+	play := func(o audio.Output) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		if err := o.Write(ctx, soundtest.Chirp(100*time.Millisecond)); err != nil {
+			t.Error(err)
+		}
+		if err := o.Drain(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	play(idle)
+	ear := rig.Hear()
+	ear.WaitFor("the card to come to rest", func(pcm []int16) bool { return len(pcm) > soundtest.Rate/2 })
+	ear.Stop()
 	rig.Kill()
 	start := time.Now()
 	err := readUntilError(t, in)
@@ -313,6 +328,11 @@ func TestServerDiesAndComesBack(t *testing.T) {
 	in = reopen(t, p)
 	read(t, in)
 	t.Logf("frames again %v after the server was back", time.Since(start))
+
+	// An output that was at rest has not noticed.
+	ear = rig.Hear()
+	play(idle)
+	ear.WaitFor("the output that was idle", soundtest.Loud)
 }
 
 // reopen opens the input as a supervisor would: again and again.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/gordonklaus/portaudio"
@@ -33,16 +34,23 @@ const (
 	maxMixChannels = 8 // a card with more is a mixing desk; its first eight will do
 )
 
-// cards is PortAudio. Its list of devices is frozen from refresh to refresh,
-// which needs all streams closed. Only the goroutine that serves uses it; its
-// calls are not safe beside each other.
+// cards is PortAudio, whose calls are not safe beside each other, except those
+// that move sound. Its list of devices is frozen from refresh to refresh, which
+// needs all streams closed.
 type cards struct {
-	quiet   bool
+	quiet bool
+
+	mu      sync.Mutex // held during every call but reading, writing, starting and stopping a stream
 	started bool
+	streams int // that are open
 }
 
-// refresh (re)starts PortAudio, so that it sees the devices there are now.
+// refresh (re)starts PortAudio, so that it sees the devices there are now,
+// unless a stream is in the way.
 func (c *cards) refresh() error {
+	if c.streams > 0 {
+		return nil
+	}
 	if c.started {
 		c.started = false
 		if err := portaudio.Terminate(); err != nil {
@@ -77,7 +85,13 @@ func muteStderr() (restore func()) {
 	}
 }
 
+// list returns the devices that are there now, or were at the last refresh.
 func (c *cards) list() ([]audio.Device, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.refresh(); err != nil {
+		return nil, err
+	}
 	infos, err := portaudio.Devices()
 	if err != nil {
 		return nil, fmt.Errorf("list the devices: %w", err)
@@ -189,7 +203,35 @@ func unique(ways []layout) (kept []layout) {
 }
 
 // open opens the named device and returns how it did; buf becomes its buffer.
+// It looks for it twice: the card may have been plugged in, or the sound server
+// started, since the list was made.
 func (c *cards) open(d direction, name string, rate int, buf *[]int16) (*portaudio.Stream, layout, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, way, err := d.open(name, rate, buf)
+	if err != nil {
+		if err := c.refresh(); err != nil {
+			return nil, layout{}, err
+		}
+		s, way, err = d.open(name, rate, buf)
+	}
+	if err != nil {
+		return nil, layout{}, fmt.Errorf("the %s %q does not open: %w", d.noun, name, explain(err))
+	}
+	c.streams++
+	return s, way, nil
+}
+
+// close frees a device. It has no error: a card that was pulled cannot be
+// closed without one.
+func (c *cards) close(s *portaudio.Stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = s.Close()
+	c.streams--
+}
+
+func (d direction) open(name string, rate int, buf *[]int16) (*portaudio.Stream, layout, error) {
 	dev, err := d.find(name)
 	if err != nil {
 		return nil, layout{}, err

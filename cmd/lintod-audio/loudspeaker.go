@@ -8,41 +8,43 @@ import (
 	"github.com/gordonklaus/portaudio"
 )
 
-// loudspeaker is an open card; it takes mono at the rate that was asked for,
-// whatever it does itself.
+// loudspeaker is a card that takes mono at the rate that was asked for, whatever
+// it does itself. The card is open only while it plays: an idle stream would not
+// notice that its sound server has been restarted, would keep PortAudio from
+// looking for new devices, and other programs from the card.
 type loudspeaker struct {
-	stream  *portaudio.Stream
+	cards *cards
+	name  string
+	rate  int
+
+	stream  *portaudio.Stream // nil while the card is closed
 	layout  layout
-	buf     []int16 // what the card takes, channels interleaved
-	rate    int
+	buf     []int16    // what the card takes, channels interleaved
 	convert *resampler // nil when the card has the right rate by itself
 	room    int        // what the card can hold, in its own samples
 }
 
-func openLoudspeaker(c *cards, name string, rate int) (*loudspeaker, error) {
-	l := &loudspeaker{rate: rate}
-	var err error
-	if l.stream, l.layout, err = c.open(output, name, rate, &l.buf); err != nil {
-		return nil, err
+// open opens the card, unless it is open.
+func (l *loudspeaker) open() (err error) {
+	if l.stream != nil {
+		return nil
 	}
-	if err := l.prepare(); err != nil {
-		l.stream.Close()
-		return nil, err
+	if l.stream, l.layout, err = l.cards.open(output, l.name, l.rate, &l.buf); err != nil {
+		return err
 	}
-	return l, nil
+	return l.prepare()
 }
 
 func (l *loudspeaker) prepare() (err error) {
-	chunk := samples(l.rate, chunkTime)
 	if l.layout.rate != l.rate {
-		l.convert, err = newResampler(l.rate, l.layout.rate, chunk)
+		l.convert, err = newResampler(l.rate, l.layout.rate, samples(l.rate, chunkTime))
 	}
 	return err
 }
 
 func (l *loudspeaker) start() error {
-	if l.convert != nil {
-		l.convert.reset()
+	if err := l.open(); err != nil {
+		return err
 	}
 	if err := l.stream.Start(); err != nil {
 		return err
@@ -69,13 +71,21 @@ func (l *loudspeaker) holding() (int, error) {
 	return (l.room - free) * l.rate / l.layout.rate, err
 }
 
-func (l *loudspeaker) halt() error { return l.stream.Abort() }
+func (l *loudspeaker) halt() error {
+	err := l.stream.Abort()
+	l.close()
+	return err
+}
 
-func (l *loudspeaker) close() error {
+func (l *loudspeaker) close() {
 	if l.convert != nil {
 		l.convert.close()
+		l.convert = nil
 	}
-	return l.stream.Close()
+	if l.stream != nil {
+		l.cards.close(l.stream)
+		l.stream = nil
+	}
 }
 
 // spread appends mono to dst, the same in every channel.

@@ -78,9 +78,6 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 }
 
 func printDevices(c *cards, to io.Writer) error {
-	if err := c.refresh(); err != nil {
-		return err
-	}
 	devices, err := c.list()
 	if err != nil {
 		return err

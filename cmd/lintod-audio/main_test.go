@@ -213,6 +213,7 @@ func TestPlaybackDrainsThenRests(t *testing.T) {
 		}
 		q.askDrain()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		all := reports()
 		last := all[len(all)-1]
 		if last.Type != wire.Drained || last.Samples != uint64(len(said)) || last.Underruns != 0 {
@@ -248,6 +249,7 @@ func TestPlaybackCountsPauses(t *testing.T) {
 		time.Sleep(time.Second) // the card is at rest
 		_ = q.push(block)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		all := reports()
 		if n := all[len(all)-1].Underruns; n != 1 {
 			t.Errorf("%d underruns counted", n)
@@ -264,6 +266,7 @@ func TestPlaybackDoesNotPauseWhatComesInTime(t *testing.T) {
 			_ = q.push(encode(block))
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if !slices.Equal(c.played[:len(said)], said) {
 			t.Error("silence was put into the sound")
 		}
@@ -277,6 +280,7 @@ func TestPlaybackFlush(t *testing.T) {
 		q.throwAway()
 		q.askDrain()
 		time.Sleep(chunkTime + time.Millisecond)
+		synctest.Wait()
 		if c.halts != 1 || len(c.played) > samples(cardRate, 150*time.Millisecond) {
 			t.Errorf("stopped %d times after %d samples", c.halts, len(c.played))
 		}
@@ -289,6 +293,7 @@ func TestPlaybackFlush(t *testing.T) {
 
 func TestPlaybackFails(t *testing.T) {
 	playing(t, func(t *testing.T, c *card, q *queue, reports func() []progress) {
+		synctest.Wait()
 		c.fails = io.ErrClosedPipe
 		_ = q.push(make([]byte, 100))
 		synctest.Wait()
@@ -374,6 +379,23 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 
 // A card that does only 48 kHz stereo: the same PulseAudio, opened that way.
 func TestConversionOnACard(t *testing.T) {
+	// The binding hands PortAudio a number as a pointer, which the pointer checks
+	// of the race detector take for a crime; so this test runs without it.
+	const inside = "LINTOD_TEST_WITHOUT_RACE"
+	if os.Getenv(inside) == "" {
+		cmd := exec.Command("go", "test", "-count=1", "-v", "-run=^TestConversionOnACard$", ".")
+		cmd.Env = append(os.Environ(), inside+"=1")
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err != nil:
+			t.Fatalf("%v: %s", err, out)
+		case bytes.Contains(out, []byte("--- SKIP")):
+			t.Skipf("%s", out)
+		case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
+			t.Fatalf("it did not run: %s", out)
+		}
+		return
+	}
 	rig := soundtest.Start(t)
 	rig.Setenv()
 	c := &cards{quiet: true}
@@ -383,7 +405,7 @@ func TestConversionOnACard(t *testing.T) {
 	defer portaudio.Terminate()
 	way := layout{48000, 2}
 
-	l := &loudspeaker{rate: 16000, layout: way}
+	l := &loudspeaker{cards: c, rate: 16000, layout: way}
 	dev, err := output.find("default")
 	if err != nil {
 		t.Fatal(err)
@@ -408,7 +430,7 @@ func TestConversionOnACard(t *testing.T) {
 		return len(pcm) > 8000 && level(pcm[len(pcm)-8000:], 16000, 1000) > 0.999
 	})
 
-	m := &microphone{layout: way}
+	m := &microphone{cards: c, layout: way}
 	if m.stream, err = input.openAs(dev, way, &m.buf); err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +452,7 @@ func TestConversionOnACard(t *testing.T) {
 	if err != io.EOF || len(heard) > 20*16000 {
 		t.Errorf("the tone did not arrive: %v", err)
 	}
-	_ = m.close()
+	m.close()
 	<-fed
 }
 

@@ -15,6 +15,7 @@ import (
 // microphone is an open card whose sound becomes frames as lintod wants them:
 // mono, 16 kHz, 20 ms.
 type microphone struct {
+	cards   *cards
 	stream  *portaudio.Stream
 	layout  layout
 	buf     []int16    // what the card gives, channels interleaved
@@ -25,13 +26,13 @@ type microphone struct {
 }
 
 func openMicrophone(c *cards, name string) (*microphone, error) {
-	m := &microphone{}
+	m := &microphone{cards: c}
 	var err error
 	if m.stream, m.layout, err = c.open(input, name, audio.CaptureRate, &m.buf); err != nil {
 		return nil, err
 	}
 	if err := m.prepare(); err != nil {
-		m.stream.Close()
+		m.close()
 		return nil, err
 	}
 	return m, nil
@@ -52,6 +53,7 @@ func (m *microphone) run(stop <-chan struct{}, send func(wire.Captured, *[audio.
 	if err := m.stream.Start(); err != nil {
 		return err
 	}
+	defer m.stream.Abort() // on the goroutine that reads: beside a read it may crash
 	for {
 		select {
 		case <-stop:
@@ -95,12 +97,11 @@ func (m *microphone) emit(end int64, overflow bool, send func(wire.Captured, *[a
 	return nil
 }
 
-func (m *microphone) close() error {
+func (m *microphone) close() {
 	if m.convert != nil {
 		m.convert.close()
 	}
-	_ = m.stream.Abort()
-	return m.stream.Close()
+	m.cards.close(m.stream)
 }
 
 // mix makes interleaved channels one, in place.

@@ -27,9 +27,8 @@ func newResampler(from, to, max int) (*resampler, error) {
 	if state == nil {
 		return nil, fmt.Errorf("resample %d to %d: %s", from, to, C.GoString(C.speex_resampler_strerror(code)))
 	}
-	r := &resampler{state: state, buf: make([]int16, max*to/from+16)}
-	r.reset()
-	return r, nil
+	C.speex_resampler_skip_zeros(state)
+	return &resampler{state: state, buf: make([]int16, max*to/from+16)}, nil
 }
 
 // process converts src. The result is valid until the next call.
@@ -42,12 +41,6 @@ func (r *resampler) process(src []int16) []int16 {
 		(*C.spx_int16_t)(unsafe.Pointer(&src[0])), &r.in,
 		(*C.spx_int16_t)(unsafe.Pointer(&r.buf[0])), &r.out)
 	return r.buf[:r.out]
-}
-
-// reset forgets the past, so that another sound can begin.
-func (r *resampler) reset() {
-	C.speex_resampler_reset_mem(r.state)
-	C.speex_resampler_skip_zeros(r.state)
 }
 
 func (r *resampler) close() { C.speex_resampler_destroy(r.state) }

@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"runtime"
 	"time"
 
 	"lintod/audio"
@@ -21,16 +20,15 @@ const (
 )
 
 // server has two goroutines of its own: the reader of standard input, which
-// never blocks for long, and the owner of PortAudio, which does. Beside them
-// each open stream has one.
+// never blocks, and the owner of the streams, which does. Beside them each
+// stream has one.
 type server struct {
+	cards    *cards
 	out      *wire.Writer
 	requests chan request // from the reader to the owner
 
-	queues map[uint16]*queue // the reader's
-
-	cards   *cards // the owner's, as what follows
-	streams map[uint16]*stream
+	queues  map[uint16]*queue  // the reader's
+	streams map[uint16]*stream // the owner's
 }
 
 type request struct {
@@ -40,21 +38,20 @@ type request struct {
 	queue  *queue
 }
 
-// stream is an open card and the goroutine that feeds or empties it.
+// stream is a card and the goroutine that feeds or empties it.
 type stream struct {
-	stop  func()        // asks the goroutine to end
-	done  chan struct{} // closed when it has
-	close func() error
+	stop func()        // asks the goroutine to end
+	done chan struct{} // closed when it has, and the card is free
 }
 
 // serve answers requests until in ends, or something is wrong that only a new
 // process can cure.
 func serve(c *cards, in io.Reader, out io.Writer) error {
 	s := &server{
+		cards:    c,
 		out:      wire.NewWriter(out),
 		requests: make(chan request, maxRequests),
 		queues:   map[uint16]*queue{},
-		cards:    c,
 		streams:  map[uint16]*stream{},
 	}
 	if err := s.out.SendHello(); err != nil {
@@ -136,12 +133,8 @@ func feed(q *queue, m wire.Message) error {
 	return nil
 }
 
-// own is the goroutine that opens, closes and lists, always on one thread.
+// own answers requests one after the other.
 func (s *server) own() error {
-	runtime.LockOSThread()
-	if err := s.within("start PortAudio", s.cards.refresh); err != nil {
-		return err
-	}
 	for req := range s.requests {
 		if err := s.within(req.kind.String(), func() error { return s.handle(req) }); err != nil {
 			return err
@@ -167,22 +160,17 @@ func (s *server) handle(req request) error {
 	case wire.List:
 		return s.list(req.stream)
 	case wire.OpenInput:
-		return s.openStream(req, input, s.newInput)
+		return s.openStream(req, s.newInput)
 	case wire.OpenOutput:
-		return s.openStream(req, output, s.newOutput)
+		return s.openStream(req, s.newOutput)
 	case wire.Close:
-		if err := s.closeStream(req.stream); err != nil {
-			return err
-		}
+		s.closeStream(req.stream)
 		return s.out.Send(wire.Closed, req.stream)
 	}
 	return nil
 }
 
 func (s *server) list(stream uint16) error {
-	if err := s.refresh(); err != nil {
-		return err
-	}
 	devices, err := s.cards.list()
 	if err != nil {
 		return s.fail(stream, err)
@@ -190,56 +178,31 @@ func (s *server) list(stream uint16) error {
 	return s.out.SendBytes(wire.Devices, stream, wire.FormatDevices(devices))
 }
 
-// refresh looks for devices anew, if no stream is in the way.
-func (s *server) refresh() error {
-	for id, st := range s.streams {
-		select {
-		case <-st.done:
-			if err := s.closeStream(id); err != nil {
-				return err
-			}
-		default:
-			return nil
-		}
-	}
-	return s.cards.refresh()
-}
-
 func (s *server) fail(stream uint16, err error) error {
 	return s.out.SendBytes(wire.Failed, stream, []byte(err.Error()))
 }
 
-// openStream tries once more with a new list of devices: the card may have been
-// plugged in, or the sound server started, since the last.
-func (s *server) openStream(req request, d direction, open func(request) (*stream, error)) error {
+func (s *server) openStream(req request, open func(request) (*stream, error)) error {
 	if s.streams[req.stream] != nil {
 		return fmt.Errorf("stream %d is open already", req.stream)
 	}
 	st, err := open(req)
 	if err != nil {
-		if err := s.refresh(); err != nil {
-			return err
-		}
-		st, err = open(req)
-	}
-	if err != nil {
-		return s.fail(req.stream, fmt.Errorf("the %s %q does not open: %w", d.noun, req.open.Device, explain(err)))
+		return s.fail(req.stream, err)
 	}
 	s.streams[req.stream] = st
 	return nil
 }
 
-// closeStream frees a card; one that is not open is closed already.
-func (s *server) closeStream(id uint16) error {
+// closeStream frees a card; one that is not open is free already.
+func (s *server) closeStream(id uint16) {
 	st := s.streams[id]
 	if st == nil {
-		return nil
+		return
 	}
 	st.stop()
 	<-st.done // within's limit watches
 	delete(s.streams, id)
-	_ = st.close() // an unplugged card cannot be closed without an error
-	return nil
 }
 
 func (s *server) newInput(req request) (*stream, error) {
@@ -254,32 +217,37 @@ func (s *server) newInput(req request) (*stream, error) {
 	send := func(c wire.Captured, pcm *[audio.FrameSamples]int16) error {
 		return s.out.SendCapture(req.stream, c, pcm)
 	}
-	run := func() error { return mic.run(stop, send) }
-	return s.start(req, run, func() { close(stop) }, mic.close)
+	run := func() error {
+		defer mic.close()
+		return mic.run(stop, send)
+	}
+	return s.start(req, run, func() { close(stop) }), nil
 }
 
 func (s *server) newOutput(req request) (*stream, error) {
-	speaker, err := openLoudspeaker(s.cards, req.open.Device, req.open.Rate)
-	if err != nil {
+	l := &loudspeaker{cards: s.cards, name: req.open.Device, rate: req.open.Rate}
+	if err := l.open(); err != nil {
+		l.close()
 		return nil, err
 	}
-	p := &playback{speaker: speaker, queue: req.queue, report: func(t wire.Type, progress wire.Progress) error {
-		return s.out.SendProgress(t, req.stream, progress)
-	}}
-	return s.start(req, p.run, req.queue.close, speaker.close)
+	report := func(t wire.Type, p wire.Progress) error { return s.out.SendProgress(t, req.stream, p) }
+	p := &playback{speaker: l, queue: req.queue, report: report}
+	run := func() error {
+		defer l.close()
+		return p.run()
+	}
+	return s.start(req, run, req.queue.close), nil
 }
 
 // start runs an opened stream, and tells lintod of its beginning and its end.
-func (s *server) start(req request, run func() error, stop func(), close_ func() error) (*stream, error) {
-	if err := s.out.Send(wire.Opened, req.stream); err != nil {
-		return nil, err
-	}
-	st := &stream{stop: stop, done: make(chan struct{}), close: close_}
+func (s *server) start(req request, run func() error, stop func()) *stream {
+	_ = s.out.Send(wire.Opened, req.stream) // else nobody hears us any more
+	st := &stream{stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(st.done)
 		if err := run(); err != nil {
 			_ = s.fail(req.stream, fmt.Errorf("the sound card %q failed: %w", req.open.Device, explain(err)))
 		}
 	}()
-	return st, nil
+	return st
 }
