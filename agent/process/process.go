@@ -3,7 +3,8 @@
 // "what can this daemon run, and who ends it?" reads one file.
 //
 // A child gets its own process group, a minimal environment and no terminal;
-// when its context ends the whole group is ended, first politely, then not.
+// when its context ends the whole group is ended, first politely, then not. A
+// contained child is ended with its whole family, however its members hide.
 // What must not live here: the decision whether something may be run
 // (behaviors), and any knowledge of a particular program.
 package process
@@ -49,6 +50,13 @@ type Command struct {
 	// Stderr, when set, receives what the child prints there; otherwise the last
 	// 2 KiB are kept and become part of Wait's error. Its Write must not block.
 	Stderr io.Writer
+	// Contain ends all descendants with the child, also those that left its group
+	// or session and whose parents are gone. The child runs with less priority and
+	// an umask of 077, and its end costs two looks at all processes.
+	Contain bool
+	// User is whom the child becomes, with that user's groups. Where the daemon
+	// may not do that, Start fails. Empty: the daemon's own.
+	User string
 }
 
 // Child is a started process. Its owner must call Wait.
@@ -59,6 +67,7 @@ type Child struct {
 
 	name   string
 	ctx    context.Context
+	family *family // nil unless contained; set before Start returns
 	pipes  pipes
 	tail   tail          // end of stderr, unless Command.Stderr was set
 	copies int           // copying goroutines
@@ -68,6 +77,7 @@ type Child struct {
 	killed   chan struct{} // closed when SIGKILL has been sent
 	ended    chan struct{} // closed when the group is gone; then state may be read
 	state    *os.ProcessState
+	swept    int // members of the family that had to be killed at the end
 
 	mu        sync.Mutex
 	reaped    bool // the pid may belong to somebody else from now on
@@ -98,9 +108,12 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = child.pipes.childIn, child.pipes.childOut, child.pipes.childErr
 
 	started := make(chan error)
-	go child.run(cmd, started)
+	go child.run(cmd, c.Contain, started)
 	if err := <-started; err != nil {
 		child.pipes.close()
+		if c.User != "" && errors.Is(err, fs.ErrPermission) {
+			return nil, fmt.Errorf("start %s as user %q: %w; the daemon needs the right to change to that user, and that user to the program and the working directory %s", child.name, c.User, err, cmd.Dir)
+		}
 		return nil, fmt.Errorf("start %s: %w", child.name, err)
 	}
 	child.pipes.closeChildEnds()
@@ -131,7 +144,11 @@ func command(c Command) (*exec.Cmd, error) {
 	if _, err := os.Stat(cmd.Dir); err != nil {
 		return nil, fmt.Errorf("start %s: working directory: %w", c.Argv[0], err)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	become, err := credential(c.User)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: become}
 	return cmd, nil
 }
 
@@ -154,26 +171,40 @@ func minimalEnv() []string {
 // run starts the child and stays on its thread until the child is gone:
 // PR_SET_PDEATHSIG fires when the thread that forked ends, not the process, so
 // that thread must live as long as the child (prctl(2)).
-func (c *Child) run(cmd *exec.Cmd, started chan<- error) {
+func (c *Child) run(cmd *exec.Cmd, contain bool, started chan<- error) {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if !contain { // else the thread is spoilt, and ends with this goroutine
+		defer runtime.UnlockOSThread()
+	}
 
 	// Whatever a library or our own parent left inheritable stops here. Kernels
 	// before 5.11 refuse; Go's own descriptors are close-on-exec anyway.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	err := cmd.Start()
-	if err == nil {
-		c.Pid = cmd.Process.Pid
-	}
+	err := c.start(cmd, contain)
 	started <- err
 	if err != nil {
 		return
 	}
 	awaitExit(c.Pid)
+	if c.family != nil {
+		c.swept = c.family.end()
+	}
 	c.reap(cmd.Process)
 	c.pipes.childEnded()
 	awaitGroup(c.Pid)
 	close(c.ended)
+}
+
+func (c *Child) start(cmd *exec.Cmd, contain bool) (err error) {
+	if contain {
+		c.family, err = startFamily(cmd)
+	} else {
+		err = cmd.Start()
+	}
+	if err == nil {
+		c.Pid = cmd.Process.Pid
+	}
+	return err
 }
 
 // awaitExit blocks until pid has ended and leaves it a zombie, which keeps its
@@ -257,10 +288,18 @@ func (c *Child) watch(grace time.Duration) {
 func (c *Child) signal(s syscall.Signal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.reaped {
-		_ = syscall.Kill(-c.Pid, s)
+	if c.reaped {
+		return
 	}
+	if c.family != nil {
+		c.family.signal(s)
+	}
+	_ = syscall.Kill(-c.Pid, s)
 }
+
+// Swept is the number of descendants that outlived a contained child and were
+// killed. It may be called after Wait.
+func (c *Child) Swept() int { return c.swept }
 
 // Kill ends the process group at once. It may be called at any time, and twice.
 func (c *Child) Kill() {
@@ -268,8 +307,9 @@ func (c *Child) Kill() {
 	c.killOnce.Do(func() { close(c.killed) })
 }
 
-// Wait blocks until the child and its whole process group are gone; what left
-// the group (setsid) is not waited for. It returns nil for exit status 0, the
+// Wait blocks until the child and its whole process group are gone, and its
+// whole family when it is contained; else what left the group (setsid) is not
+// waited for. It returns nil for exit status 0, the
 // context's cause when that ended the child, else an error with the exit status
 // or signal and the end of what the child printed to standard error. A child
 // that cannot die (hung in a driver) is given up some seconds after SIGKILL.

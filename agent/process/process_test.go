@@ -352,6 +352,12 @@ func TestChildInheritsNoDescriptors(t *testing.T) {
 const helperEnv = "PROCESS_TEST_DAEMON"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) == "become root" {
+		if _, err := Start(context.Background(), Command{Argv: []string{"id"}, User: "root"}); err != nil {
+			fmt.Println("refused:", err)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(helperEnv) != "" {
 		child, err := Start(context.Background(), Command{Argv: []string{"sleep", strconv.Itoa(far)}})
 		if err != nil {
