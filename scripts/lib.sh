@@ -40,26 +40,27 @@ good_go() {
   [ "$(printf '%s\n' "$(go_version)" "${have#go}" | sort -V | head -n 1)" = "$(go_version)" ]
 }
 
-# need_go puts a Go that is new enough on PATH. Debian's own is older; it is
-# enough to fetch the right one as a module, checksum-verified, with no host to
-# trust but the module proxy that Go uses anyway.
+# need_go puts a Go that is new enough on PATH. Where Debian's own is older it
+# fetches the right one as a module, checksum-verified, from the module proxy
+# that Go uses anyway: since Go 1.21 by itself, before that with our help.
 need_go() {
   local go
   for go in go /usr/local/go/bin/go /usr/lib/go/bin/go; do
     go=$(command -v "$go") || continue
-    if GOTOOLCHAIN=local good_go "$go"; then
+    if good_go "$go"; then
       PATH=$(dirname "$go"):$PATH
       return
     fi
   done
   need golang-go
+  good_go go && return
   local module root
-  module=golang.org/toolchain@v0.0.1-go$(go_version | sed 's/\.0$//').$(go env GOOS)-$(go env GOARCH)
-  say "fetching Go $(go_version) (Debian's is $(go env GOVERSION))"
-  root=$(cd / && GO111MODULE=on GOFLAGS=-mod=mod go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  module=golang.org/toolchain@v0.0.1-go$(go_version).$(go env GOOS)-$(go env GOARCH)
+  say "fetching Go $(go_version): Debian's is $(cd / && go env GOVERSION)"
+  root=$(cd / && go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
   [ -n "$root" ] || die "cannot fetch $module: install Go $(go_version) or newer and put it on PATH"
   chmod -R u+w "$root"
-  chmod +x "$root"/bin/* "$root"/pkg/tool/*/*
+  find "$root/bin" "$root/pkg/tool" -type f -exec chmod +x {} +
   PATH=$root/bin:$PATH
 }
 
