@@ -1,0 +1,48 @@
+package shell
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// script is what to run for a command of the platform, and whether that is
+// allowed.
+func (c Config) script(cmd string) (string, bool) {
+	if script, ok := c.Commands[cmd]; ok {
+		return script, true
+	}
+	return cmd, slices.ContainsFunc(c.Allow, func(entry string) bool { return matches(entry, cmd) })
+}
+
+// matches tells whether an entry of the allow list covers cmd. What a * stands
+// for cannot leave its word: no blank, quote, variable, separator or redirection
+// for the shell, no slash or ".." for a path, and no dash in front that would
+// make an option of it.
+func matches(entry, cmd string) bool {
+	if entry == free {
+		return true
+	}
+	parts := strings.Split(entry, "*")
+	pattern := strings.Builder{}
+	pattern.WriteString(`\A`)
+	for i, part := range parts {
+		if i > 0 {
+			pattern.WriteString(`([A-Za-z0-9_.,:@%+-]+)`)
+		}
+		pattern.WriteString(regexp.QuoteMeta(part))
+	}
+	pattern.WriteString(`\z`)
+	found := regexp.MustCompile(pattern.String()).FindStringSubmatchIndex(cmd)
+	if found == nil {
+		return false
+	}
+	for i := 2; i < len(found); i += 2 {
+		wild, before := cmd[found[i]:found[i+1]], cmd[:found[i]]
+		startsWord := before == "" || strings.ContainsAny(before[len(before)-1:], " \t=")
+		if startsWord && wild[0] == '-' {
+			return false
+		}
+	}
+	return strings.Count(cmd, "..") == strings.Count(entry, "..")
+}

@@ -1,0 +1,528 @@
+package shell
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"lintod/agent/config"
+	"lintod/agent/state"
+	"lintod/behaviors"
+)
+
+const link = "linto"
+
+func anything() Config {
+	c := Defaults()
+	c.Enabled, c.Allow, c.PerMinute = true, config.Strings{free}, 600
+	return c
+}
+
+// desk is the behaviour behind a real Executor.
+type desk struct {
+	*behaviors.Executor
+	dir     string
+	log     *lockedBuffer
+	answers chan behaviors.Answer
+	stop    func()
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func open(c Config, dir string) (*desk, error) {
+	d := &desk{dir: dir, log: &lockedBuffer{}, answers: make(chan behaviors.Answer, 100)}
+	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	ledger, err := state.OpenLedger(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	registry := &behaviors.Registry{}
+	registry.Add(Verb(c, dir))
+	d.Executor = &behaviors.Executor{
+		Registry: registry,
+		Ledger:   ledger,
+		Audit:    &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Log: log},
+		Log:      log,
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { d.Run(ctx); close(ended) }()
+	d.stop = func() { cancel(); <-ended }
+	return d, nil
+}
+
+func newDesk(t *testing.T, c Config, dir string) *desk {
+	t.Helper()
+	d, err := open(c, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.stop)
+	return d
+}
+
+func (d *desk) deliver() {
+	d.Deliver(link, func(a behaviors.Answer) error { d.answers <- a; return nil })
+}
+
+// submit waits out the moment in which the Executor starts.
+func (d *desk) submit(q behaviors.Request) (behaviors.Answer, bool) {
+	q.Link, q.Topic, q.Verb, q.Answered = link, "s/tolinto/sn/shellexec", "shellexec", d.deliver
+	for {
+		refusal, ok := d.Submit(q)
+		if ok || !strings.Contains(refusal.Error, "starting") {
+			return refusal, ok
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func payload(cmd string) []byte {
+	text, _ := json.Marshal(map[string]string{"cmd": cmd})
+	return text
+}
+
+// ask returns the refusal or the answer, and the result in it.
+func (d *desk) ask(t *testing.T, raw []byte) (behaviors.Answer, Result) {
+	t.Helper()
+	answer, ok := d.submit(behaviors.Request{Payload: raw})
+	if ok {
+		select {
+		case answer = <-d.answers:
+		case <-time.After(50 * time.Second):
+			t.Fatalf("no answer to %.100s", raw)
+		}
+	}
+	var result Result
+	if answer.Result != nil {
+		if err := json.Unmarshal(answer.Result, &result); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return answer, result
+}
+
+func TestCommands(t *testing.T) {
+	t.Setenv("LINTOD_PLANTED", "from-the-daemon")
+	dir := t.TempDir()
+	d := newDesk(t, anything(), dir)
+	exit := func(n int) *int { return &n }
+	for _, tt := range []struct {
+		cmd, stdout, stderr string
+		exit                *int
+		code                behaviors.Code
+	}{
+		{"echo out; echo err >&2", "out\n", "err\n", exit(0), behaviors.OK},
+		{"echo lost in the original; exit 3", "lost in the original\n", "", exit(3), behaviors.Failed},
+		{"kill -SEGV $$", "", "", nil, behaviors.Killed},
+		{"printf '<&>\\377\\n'", "<&>\uFFFD\n", "", exit(0), behaviors.OK},
+		{"pwd", filepath.Join(dir, "shell") + "\n", "", exit(0), behaviors.OK},
+		{"cat", "", "", exit(0), behaviors.OK},
+		{"echo $LINTOD_PLANTED$NOTIFY_SOCKET", "\n", "", exit(0), behaviors.OK},
+		{"echo $HOME", filepath.Join(dir, "shell") + "\n", "", exit(0), behaviors.OK},
+		{"umask", "0077\n", "", exit(0), behaviors.OK},
+		{"echo a\necho 'b\"'", "a\nb\"\n", "", exit(0), behaviors.OK},
+	} {
+		a, r := d.ask(t, payload(tt.cmd))
+		if a.Code != tt.code || r.Stdout != tt.stdout || r.Stderr != tt.stderr || fmt.Sprint(deref(r.ExitCode)) != fmt.Sprint(deref(tt.exit)) || r.Truncated {
+			t.Errorf("%s: %+v %+v", tt.cmd, a, r)
+		}
+	}
+	if a, r := d.ask(t, payload("no-such-command")); a.Code != behaviors.NotFound || *r.ExitCode != 127 || !strings.Contains(r.Stderr, "no-such-command") {
+		t.Errorf("%+v %+v", a, r)
+	}
+	if a, r := d.ask(t, []byte(`{"cmd":"echo x","id":"req.1"}`)); a.ID != "req.1" || r.ID != "req.1" || r.Stdout != "x\n" {
+		t.Errorf("%+v %+v", a, r)
+	}
+	if a, _ := d.ask(t, payload("(setsid sleep 60 &); true")); !strings.Contains(string(a.Result), `"background_killed":1`) {
+		t.Errorf("%s", a.Result)
+	}
+}
+
+func deref(n *int) any {
+	if n == nil {
+		return nil
+	}
+	return *n
+}
+
+func TestHostileArguments(t *testing.T) {
+	d := newDesk(t, anything(), t.TempDir())
+	for name, raw := range map[string]string{
+		"missing": `{}`, "null": `{"cmd":null}`, "number": `{"cmd":1}`, "list": `{"cmd":["ls"]}`, "object": `{"cmd":{}}`, "bool": `{"cmd":true}`,
+		"NUL": `{"cmd":"ls\u0000-l"}`, "no UTF-8": "{\"cmd\":\"\xff\"}", "1 MB": `{"cmd":"` + strings.Repeat("a", 1<<20) + `"}`,
+		"empty": `{"cmd":""}`, "blank": `{"cmd":" \n"}`,
+	} {
+		if a, _ := d.ask(t, []byte(raw)); a.Code != behaviors.BadRequest || !strings.Contains(a.Error, "cmd") || len(a.Error) > 250 {
+			t.Errorf("%s: %.300s", name, fmt.Sprint(a))
+		}
+	}
+	if a, _ := d.ask(t, []byte(`"ls"`)); a.Code != behaviors.BadRequest || !strings.Contains(a.Error, "payload") {
+		t.Errorf("no object: %+v", a)
+	}
+	if a, r := d.ask(t, payload("# "+strings.Repeat("x", maxCommand-10)+"\necho")); a.Code != behaviors.OK || r.Stdout != "\n" {
+		t.Errorf("the longest: %+v", a)
+	}
+}
+
+func TestOffUntilTurnedOn(t *testing.T) {
+	c := Defaults()
+	c.Allow = config.Strings{free}
+	d := newDesk(t, c, t.TempDir())
+	a, _ := d.ask(t, payload("touch planted"))
+	if a.Code != behaviors.Disabled || !strings.Contains(a.Error, "[behaviors.shellexec]") || !strings.Contains(a.Error, "enabled = true") {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestAllow(t *testing.T) {
+	for _, tt := range []struct {
+		entry, cmd string
+		want       bool
+	}{
+		{"*", "rm -rf / ; :", true},
+		{"uptime", "uptime", true},
+		{"uptime", "uptime ", false},
+		{"uptime", "uptime; reboot", false},
+		{"uptime", "Uptime", false},
+		{"systemctl status *", "systemctl status lintod.service", true},
+		{"systemctl status *", "systemctl status ", false},
+		{"systemctl status *", "systemctl status a b", false},
+		{"systemctl status *", "systemctl status a;reboot", false},
+		{"systemctl status *", "systemctl status a\nreboot", false},
+		{"systemctl status *", "systemctl status a\n", false},
+		{"systemctl status *", "systemctl status $(reboot)", false},
+		{"systemctl status *", "systemctl status `reboot`", false},
+		{"systemctl status *", "systemctl status a|sh", false},
+		{"systemctl status *", "systemctl status a>b", false},
+		{"systemctl status *", "systemctl status 'a'", false},
+		{"systemctl status *", "systemctl status --help", false},
+		{"systemctl status *", "systemctl status a\x00", false},
+		{"systemctl status *", "systemctl status é", false},
+		{"systemctl status lintod*", "systemctl status lintod-audio", true},
+		{"cat /var/log/*", "cat /var/log/syslog.1", true},
+		{"cat /var/log/*", "cat /var/log/../shadow", false},
+		{"cat /var/log/*", "cat /var/log/..", false},
+		{"cat /var/log/.*", "cat /var/log/..", false},
+		{"cat /var/log/*", "cat /var/log/a/b", false},
+		{"journalctl -u * -n *", "journalctl -u lintod -n 20", true},
+		{"journalctl -u * -n *", "journalctl -u lintod -n -1", false},
+		{"ping -c 1 *", "ping -c 1 192.168.1.1", true},
+		{"a.b", "axb", false},
+	} {
+		if got := matches(tt.entry, tt.cmd); got != tt.want {
+			t.Errorf("%q allows %q: %v", tt.entry, tt.cmd, got)
+		}
+	}
+}
+
+func TestOnlyWhatIsAllowedRuns(t *testing.T) {
+	c := anything()
+	c.Allow, c.Commands = config.Strings{"echo *"}, map[string]string{"both": "echo one; echo two"}
+	d := newDesk(t, c, t.TempDir())
+	if a, r := d.ask(t, payload("echo hello")); a.Code != behaviors.OK || r.Stdout != "hello\n" {
+		t.Errorf("%+v %+v", a, r)
+	}
+	if a, r := d.ask(t, payload("both")); a.Code != behaviors.OK || r.Stdout != "one\ntwo\n" {
+		t.Errorf("%+v %+v", a, r)
+	}
+	if a, _ := d.ask(t, payload("echo hello; touch x")); a.Code != behaviors.Refused || !strings.Contains(a.Error, "allow in [behaviors.shellexec]") {
+		t.Errorf("%+v", a)
+	}
+}
+
+// Each must be answered within its limit and a second, and leave nothing.
+func TestLimit(t *testing.T) {
+	c := anything()
+	c.Timeout = config.Duration(time.Second)
+	dir := t.TempDir()
+	d := newDesk(t, c, dir)
+	for name, cmd := range map[string]string{
+		"never ends":         "echo so far; sleep 61",
+		"ignores SIGTERM":    "trap '' TERM; echo so far; while :; do sleep 61; done",
+		"closes its pipes":   "echo so far; exec >&- 2>&-; sleep 61",
+		"floods":             "echo so far; yes",
+		"floods both":        "echo so far; yes >&2 & yes",
+		"left the session":   "echo so far; (setsid sleep 61 &); (env -i setsid sleep 61 &); sleep 61",
+		"forks and forks":    "echo so far; while :; do (setsid sleep 61 &); sleep 0.01; done",
+		"stopped":            "echo so far; kill -STOP $$",
+		"ignores all it can": "trap '' TERM HUP INT QUIT PIPE; echo so far; (trap '' TERM; setsid sh -c 'while :; do sleep 61; done' &); while :; do sleep 61; done",
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, r := d.ask(t, payload(cmd))
+			if a.Code != behaviors.Timeout || !strings.HasPrefix(r.Stdout, "so far\n") || r.ExitCode != nil {
+				t.Errorf("%.300s", fmt.Sprint(a))
+			}
+			t.Logf("answered after %d ms, limit 1000", r.Millis)
+			if r.Millis > 30_000 {
+				t.Error("far too late")
+			}
+		})
+	}
+	if out, _ := exec.Command("pgrep", "-f", "^sleep 61$").Output(); len(out) > 0 {
+		t.Errorf("left behind: %s", out)
+	}
+}
+
+func TestFloodIsBounded(t *testing.T) {
+	d := newDesk(t, anything(), t.TempDir())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	a, r := d.ask(t, payload(`echo first; head -c 200000000 /dev/zero | tr '\0' x; head -c 50000000 /dev/zero >&2; echo last`))
+	runtime.ReadMemStats(&after)
+	if a.Code != behaviors.OK || !strings.HasPrefix(r.Stdout, "first\nxxx") || !strings.HasSuffix(r.Stdout, "xxxlast\n") {
+		t.Errorf("%v, %d bytes: %.40q", a.Code, len(r.Stdout), r.Stdout)
+	}
+	keep := Defaults().MaxOutput
+	if want := int64(250_000_000 + len("first\nlast\n") - 2*keep); !r.Truncated || r.Dropped != want || !strings.Contains(r.Stdout, "bytes dropped") {
+		t.Errorf("%d bytes dropped, want %d", r.Dropped, want)
+	}
+	// NULs are six bytes each in JSON, which is copied a few times.
+	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
+		t.Errorf("%d bytes allocated for 250 MB of output", used)
+	}
+	if len(a.Result) > 7*2*keep {
+		t.Errorf("the answer has %d bytes", len(a.Result))
+	}
+}
+
+func TestCapture(t *testing.T) {
+	for _, tt := range []struct {
+		writes []string
+		want   string
+		drop   int64
+	}{
+		{nil, "", 0},
+		{[]string{"12345678"}, "12345678", 0},
+		{[]string{"1234", "5678"}, "12345678", 0},
+		{[]string{"123456789"}, "123456\n[1 bytes dropped]\n89", 1},
+		{[]string{"1234567", "8", "9", "0"}, "123456\n[2 bytes dropped]\n90", 2},
+		{[]string{strings.Repeat("x", 1000), "ab", "c"}, "xxxxxx\n[995 bytes dropped]\nbc", 995},
+		{[]string{"12345é7é"}, "12345\uFFFD\n[2 bytes dropped]\né", 2},
+	} {
+		c := newCapture(8)
+		for _, w := range tt.writes {
+			if n, err := c.Write([]byte(w)); n != len(w) || err != nil {
+				t.Errorf("wrote %d, %v", n, err)
+			}
+		}
+		if got, dropped := c.text(); got != tt.want || dropped != tt.drop {
+			t.Errorf("%.20q: %q, %d dropped", tt.writes, got, dropped)
+		}
+	}
+}
+
+func FuzzCapture(f *testing.F) {
+	f.Add([]byte("hello, world"), 3)
+	f.Fuzz(func(t *testing.T, data []byte, step int) {
+		if step < 1 {
+			return
+		}
+		c, written := newCapture(64), 0
+		for rest := data; len(rest) > 0; {
+			n, _ := c.Write(rest[:min(step, len(rest))])
+			written, rest = written+n, rest[n:]
+		}
+		text, dropped := c.text()
+		if !utf8.ValidString(text) || written != len(data) || dropped != max(0, int64(len(data))-64) {
+			t.Errorf("%q, %d dropped of %d", text, dropped, len(data))
+		}
+	})
+}
+
+func TestAsAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root may become somebody else")
+	}
+	dir := t.TempDir()
+	for up := dir; up != os.TempDir(); up = filepath.Dir(up) {
+		if err := os.Chmod(up, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := anything()
+	c.User = "nobody"
+	d := newDesk(t, c, dir)
+	a, r := d.ask(t, payload("id -un; echo $USER; echo x >file && ls; cat ../audit.log"))
+	if r.Stdout != "nobody\nnobody\nfile\n" || !strings.Contains(r.Stderr, "Permission denied") {
+		t.Errorf("%+v %+v", a, r)
+	}
+	c.User = "no-such-user"
+	d = newDesk(t, c, t.TempDir())
+	if a, _ := d.ask(t, payload("id")); a.Code == behaviors.OK || a.Result != nil || !strings.Contains(a.Error, "no-such-user") {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestUserThatCannotEnterIsRefused(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root may become somebody else")
+	}
+	c := anything()
+	c.User = "nobody"
+	d := newDesk(t, c, t.TempDir()) // 0700, root's
+	if a, _ := d.ask(t, payload("id")); a.Code != behaviors.Refused || a.Result != nil || !strings.Contains(a.Error, "nobody") {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestStopInterruptsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	d := newDesk(t, anything(), dir)
+	if refusal, ok := d.submit(behaviors.Request{Payload: payload("trap '' TERM; echo begun | tee begun; sleep 61; sleep 61")}); !ok {
+		t.Fatalf("%+v", refusal)
+	}
+	await(t, func() bool { return strings.Contains(read(filepath.Join(dir, "shell", "begun")), "begun") })
+	began := time.Now()
+	d.stop()
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("stopping took %v", took)
+	} else {
+		t.Logf("stopped in %v", took)
+	}
+	if a := <-d.answers; a.Code != behaviors.Interrupted || !strings.Contains(string(a.Result), "begun") {
+		t.Errorf("%+v", a)
+	}
+}
+
+func read(path string) string {
+	text, _ := os.ReadFile(path)
+	return string(text)
+}
+
+func await(t *testing.T, what func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !what(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen")
+		}
+	}
+}
+
+// daemonEnv holds the folder in which the test binary, run as a child, runs a
+// command until it is killed.
+const daemonEnv = "SHELL_TEST_DIR"
+
+const halfway = "echo $$ >>runs; exec sleep 61"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(daemonEnv); dir != "" {
+		d, err := open(anything(), dir)
+		if err != nil {
+			panic(err)
+		}
+		if refusal, ok := d.submit(behaviors.Request{Payload: payload(halfway)}); !ok {
+			panic(refusal)
+		}
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func TestKilledWhileACommandRuns(t *testing.T) {
+	dir := t.TempDir()
+	daemon := exec.Command(os.Args[0])
+	daemon.Env = append(os.Environ(), daemonEnv+"="+dir)
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	runs := func() string { return read(filepath.Join(dir, "shell", "runs")) }
+	await(t, func() bool { return strings.HasSuffix(runs(), "\n") })
+	daemon.Process.Signal(syscall.SIGKILL)
+	daemon.Wait()
+	pid, err := strconv.Atoi(strings.TrimSpace(runs()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, func() bool { return syscall.Kill(pid, 0) != nil }) // it dies with the daemon
+
+	d := newDesk(t, anything(), dir)
+	d.deliver()
+	if a := <-d.answers; a.Code != behaviors.Interrupted || a.Verb != "shellexec" {
+		t.Errorf("after the restart: %+v", a)
+	}
+	// The broker has not seen an acknowledgement and sends it again.
+	if refusal, ok := d.submit(behaviors.Request{Payload: payload(halfway), Duplicate: true}); !ok {
+		t.Fatalf("%+v", refusal)
+	}
+	if a := <-d.answers; a.Code != behaviors.Interrupted {
+		t.Errorf("the redelivery: %+v", a)
+	}
+	if n := strings.Count(runs(), "\n"); n != 1 {
+		t.Errorf("it ran %d times", n)
+	}
+	audit := read(filepath.Join(dir, "audit.log"))
+	if strings.Count(audit, "behaviour asked\"") != 1 || strings.Count(audit, `"result":"interrupted"`) != 1 {
+		t.Errorf("audit:\n%s", audit)
+	}
+}
+
+func TestPlantedSecretsAreInNoLog(t *testing.T) {
+	const planted = "PLANTED-5ecret"
+	dir := t.TempDir()
+	d := newDesk(t, anything(), dir)
+	d.ask(t, payload("PGPASSWORD="+planted+" sh -c 'echo $PGPASSWORD; echo $PGPASSWORD >&2; exit 4'"))
+	d.ask(t, payload("cat <<E\n-----BEGIN OPENSSH PRIVATE KEY-----\n"+planted+"\n-----END OPENSSH PRIVATE KEY-----\nE"))
+	d.ask(t, []byte(`{"cmd":["`+planted+`"]}`))
+	d.ask(t, []byte(`{"cmd":"`+planted))
+	for name, text := range map[string]string{"log": d.log.String(), "audit": read(filepath.Join(dir, "audit.log"))} {
+		if strings.Contains(text, planted) || !strings.Contains(text, "PGPASSWORD=***") {
+			t.Errorf("%s:\n%s", name, text)
+		}
+	}
+}
+
+func TestDefaultsAreValidAndOff(t *testing.T) {
+	if ps := Defaults().Validate(); len(ps) > 0 || Defaults().Enabled {
+		t.Error(ps)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for key, spoil := range map[string]func(*Config){
+		"allow":         func(c *Config) { c.Allow = nil },
+		"commands.name": func(c *Config) { c.Commands = map[string]string{"name": ""} },
+		"timeout":       func(c *Config) { c.Timeout = 0 },
+		"max_output":    func(c *Config) { c.MaxOutput = 1 << 30 },
+		"at_once":       func(c *Config) { c.AtOnce = 0 },
+		"per_minute":    func(c *Config) { c.PerMinute = -1 },
+		"directory":     func(c *Config) { c.Directory = "relative" },
+	} {
+		c := anything()
+		spoil(&c)
+		if ps := c.Validate(); len(ps) != 1 || ps[0].Key != key {
+			t.Errorf("%s: %v", key, ps)
+		}
+	}
+	if len(anything().Warnings()) != 1 || len(Defaults().Warnings()) != 0 {
+		t.Error("a free shell is worth a warning")
+	}
+}
