@@ -117,9 +117,13 @@ func (c Config) Effective() ([]ButtonConfig, []LEDConfig) {
 func (b ButtonConfig) actions() []binding {
 	return []binding{
 		{"action", 0, b.Action},
-		{"press", gesture.Press, b.Press}, {"release", gesture.Release, b.Release},
-		{"tap", gesture.Tap, b.Tap}, {"double_tap", gesture.DoubleTap, b.DoubleTap}, {"triple_tap", gesture.TripleTap, b.TripleTap},
-		{"hold", gesture.Hold, b.Hold}, {"long_hold", gesture.LongHold, b.LongHold},
+		{"press", gesture.Press, b.Press},
+		{"release", gesture.Release, b.Release},
+		{"tap", gesture.Tap, b.Tap},
+		{"double_tap", gesture.DoubleTap, b.DoubleTap},
+		{"triple_tap", gesture.TripleTap, b.TripleTap},
+		{"hold", gesture.Hold, b.Hold},
+		{"long_hold", gesture.LongHold, b.LongHold},
 	}
 }
 

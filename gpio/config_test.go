@@ -58,8 +58,10 @@ pins = [5, "GPIO6", "J8_33"]
 	if c.Buttons[0].Pin != "17" || c.Buttons[1].Pin.name() != "GPIO27" || c.LEDs[1].Pins[2].name() != "GPIO13" {
 		t.Errorf("pins %v %v %v", c.Buttons[0].Pin, c.Buttons[1].Pin.name(), c.LEDs[1].Pins[2].name())
 	}
-	want := gesture.Config{Debounce: 25 * time.Millisecond, Hold: 600 * time.Millisecond, LongHold: 10 * time.Second,
-		Gap: 300 * time.Millisecond, Taps: 2, Stuck: time.Minute}
+	want := gesture.Config{
+		Debounce: 25 * time.Millisecond, Hold: 600 * time.Millisecond, LongHold: 10 * time.Second,
+		Gap: 300 * time.Millisecond, Taps: 2, Stuck: time.Minute,
+	}
 	if got := c.Buttons[0].gestures(); got != want {
 		t.Errorf("gestures %+v", got)
 	}
@@ -144,9 +146,15 @@ func TestActions(t *testing.T) {
 		{"say Hello, it is  me", Action{Verb: Say, Text: "Hello, it is  me"}, false},
 		{`behavior lamp {"on": true}`, Action{Verb: Behavior, Name: "lamp", Args: []byte(`{"on": true}`)}, false},
 		{"behavior lamp", Action{Verb: Behavior, Name: "lamp"}, false},
-		{"", Action{}, true}, {"say", Action{}, true}, {"behavior", Action{}, true}, {"stop now", Action{}, true},
-		{"talk loud", Action{}, true}, {`behavior {"on": true}`, Action{}, true}, {"behavior lamp [1]", Action{}, true},
-		{"behavior lamp null", Action{}, true}, {"talk_press", Action{}, true},
+		{"", Action{}, true},
+		{"say", Action{}, true},
+		{"behavior", Action{}, true},
+		{"stop now", Action{}, true},
+		{"talk loud", Action{}, true},
+		{`behavior {"on": true}`, Action{}, true},
+		{"behavior lamp [1]", Action{}, true},
+		{"behavior lamp null", Action{}, true},
+		{"talk_press", Action{}, true},
 	}
 	for _, tt := range tests {
 		got, err := parseAction(tt.text)

@@ -17,8 +17,10 @@ func allViews() []View {
 	for _, s := range States() {
 		for bits := range 64 {
 			on := func(i int) bool { return bits>>i&1 == 1 }
-			views = append(views, View{State: s, Muted: on(0), Offline: on(1), Meeting: on(2),
-				Deaf: on(3), Activating: on(4), Error: on(5), Level: -30})
+			views = append(views, View{
+				State: s, Muted: on(0), Offline: on(1), Meeting: on(2),
+				Deaf: on(3), Activating: on(4), Error: on(5), Level: -30,
+			})
 		}
 	}
 	return views

@@ -58,8 +58,12 @@ func (v View) flags() []string {
 		name string
 		set  bool
 	}{
-		{"error", v.Error}, {"activating", v.Activating}, {"deaf", v.Deaf},
-		{"muted", v.Muted}, {"offline", v.Offline}, {"meeting", v.Meeting},
+		{"error", v.Error},
+		{"activating", v.Activating},
+		{"deaf", v.Deaf},
+		{"muted", v.Muted},
+		{"offline", v.Offline},
+		{"meeting", v.Meeting},
 	} {
 		if f.set {
 			words = append(words, f.name)

@@ -69,7 +69,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		return fmt.Errorf("%q is not understood; try -help", flags.Arg(0))
 	}
 	// JACK would start a server of its own, only to be asked whether it is there.
-	os.Setenv("JACK_NO_START_SERVER", "1")
+	if err := os.Setenv("JACK_NO_START_SERVER", "1"); err != nil {
+		return err
+	}
 	cards := &cards{quiet: !*verbose}
 	if *list {
 		return printDevices(cards, stdout)

@@ -53,7 +53,7 @@ func (m *microphone) run(stop <-chan struct{}, send func(wire.Captured, *[audio.
 	if err := m.stream.Start(); err != nil {
 		return err
 	}
-	defer m.stream.Abort() // on the goroutine that reads: beside a read it may crash
+	defer func() { _ = m.stream.Abort() }() // on the goroutine that reads: beside a read it may crash
 	for {
 		select {
 		case <-stop:

@@ -29,8 +29,10 @@ const (
 
 // String is the gesture's name as the configuration file writes it.
 func (k Kind) String() string {
-	names := [...]string{"none", "press", "release", "tap", "double_tap", "triple_tap",
-		"hold", "long_hold", "stuck", "bouncing", "recovered"}
+	names := [...]string{
+		"none", "press", "release", "tap", "double_tap", "triple_tap",
+		"hold", "long_hold", "stuck", "bouncing", "recovered",
+	}
 	if int(k) < len(names) {
 		return names[k]
 	}

@@ -74,34 +74,62 @@ func TestGestures(t *testing.T) {
 		want   []string
 	}{
 		{"nothing happens", plain, nil, nil},
-		{"a tap waits for a second one", plain, presses(100*ms, 200*ms),
-			[]string{"125ms press", "225ms release", "500ms tap"}},
-		{"a tap does not wait where a second means nothing", single, presses(100*ms, 200*ms),
-			[]string{"125ms press", "225ms release", "225ms tap"}},
-		{"double tap", plain, presses(100*ms, 200*ms, 350*ms, 450*ms),
-			[]string{"125ms press", "225ms release", "375ms press", "475ms release", "750ms double_tap"}},
-		{"the second tap begins just before the gap ends", plain, presses(100*ms, 200*ms, 490*ms, 600*ms),
-			[]string{"125ms press", "225ms release", "515ms press", "625ms release", "900ms double_tap"}},
-		{"two slow taps are two taps", plain, presses(100*ms, 200*ms, 501*ms, 600*ms),
-			[]string{"125ms press", "225ms release", "500ms tap", "526ms press", "625ms release", "900ms tap"}},
-		{"triple tap is told at once, being the last there is", plain, presses(100*ms, 200*ms, 300*ms, 400*ms, 500*ms, 600*ms),
-			[]string{"125ms press", "225ms release", "325ms press", "425ms release", "525ms press", "625ms release", "625ms triple_tap"}},
-		{"hold is told while it is held, and is no tap", plain, presses(100*ms, 1100*ms),
-			[]string{"125ms press", "700ms hold", "1.125s release"}},
-		{"a press just short of hold is a tap", single, presses(100*ms, 690*ms),
-			[]string{"125ms press", "715ms release", "715ms tap"}},
-		{"long hold comes after hold", plain, presses(0, 6*time.Second),
-			[]string{"25ms press", "600ms hold", "5s long_hold", "6.025s release"}},
-		{"no long hold where there is none", long, presses(0, 6*time.Second),
-			[]string{"25ms press", "600ms hold", "6.025s release"}},
-		{"tap, then hold", plain, presses(100*ms, 200*ms, 300*ms, 1*time.Second),
-			[]string{"125ms press", "225ms release", "325ms press", "900ms tap", "900ms hold", "1.025s release"}},
+		{
+			"a tap waits for a second one", plain, presses(100*ms, 200*ms),
+			[]string{"125ms press", "225ms release", "500ms tap"},
+		},
+		{
+			"a tap does not wait where a second means nothing", single, presses(100*ms, 200*ms),
+			[]string{"125ms press", "225ms release", "225ms tap"},
+		},
+		{
+			"double tap", plain, presses(100*ms, 200*ms, 350*ms, 450*ms),
+			[]string{"125ms press", "225ms release", "375ms press", "475ms release", "750ms double_tap"},
+		},
+		{
+			"the second tap begins just before the gap ends", plain, presses(100*ms, 200*ms, 490*ms, 600*ms),
+			[]string{"125ms press", "225ms release", "515ms press", "625ms release", "900ms double_tap"},
+		},
+		{
+			"two slow taps are two taps", plain, presses(100*ms, 200*ms, 501*ms, 600*ms),
+			[]string{"125ms press", "225ms release", "500ms tap", "526ms press", "625ms release", "900ms tap"},
+		},
+		{
+			"triple tap is told at once, being the last there is", plain, presses(100*ms, 200*ms, 300*ms, 400*ms, 500*ms, 600*ms),
+			[]string{"125ms press", "225ms release", "325ms press", "425ms release", "525ms press", "625ms release", "625ms triple_tap"},
+		},
+		{
+			"hold is told while it is held, and is no tap", plain, presses(100*ms, 1100*ms),
+			[]string{"125ms press", "700ms hold", "1.125s release"},
+		},
+		{
+			"a press just short of hold is a tap", single, presses(100*ms, 690*ms),
+			[]string{"125ms press", "715ms release", "715ms tap"},
+		},
+		{
+			"long hold comes after hold", plain, presses(0, 6*time.Second),
+			[]string{"25ms press", "600ms hold", "5s long_hold", "6.025s release"},
+		},
+		{
+			"no long hold where there is none", long, presses(0, 6*time.Second),
+			[]string{"25ms press", "600ms hold", "6.025s release"},
+		},
+		{
+			"tap, then hold", plain, presses(100*ms, 200*ms, 300*ms, 1*time.Second),
+			[]string{"125ms press", "225ms release", "325ms press", "900ms tap", "900ms hold", "1.025s release"},
+		},
 		{"a spike shorter than the debounce time is nothing", plain, presses(100*ms, 124*ms), nil},
-		{"a drop-out shorter than the debounce time is nothing", plain, presses(100*ms, 300*ms, 320*ms, 800*ms),
-			[]string{"125ms press", "700ms hold", "825ms release"}},
-		{"a stuck button lets go and falls silent, then is well again", plain, presses(0, 90*time.Second, 100*time.Second, 100*time.Second+100*ms),
-			[]string{"25ms press", "600ms hold", "5s long_hold", "1m0s release", "1m0s stuck", "1m30.025s recovered",
-				"1m40.025s press", "1m40.125s release", "1m40.4s tap"}},
+		{
+			"a drop-out shorter than the debounce time is nothing", plain, presses(100*ms, 300*ms, 320*ms, 800*ms),
+			[]string{"125ms press", "700ms hold", "825ms release"},
+		},
+		{
+			"a stuck button lets go and falls silent, then is well again", plain, presses(0, 90*time.Second, 100*time.Second, 100*time.Second+100*ms),
+			[]string{
+				"25ms press", "600ms hold", "5s long_hold", "1m0s release", "1m0s stuck", "1m30.025s recovered",
+				"1m40.025s press", "1m40.125s release", "1m40.4s tap",
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -115,8 +143,15 @@ func TestGestures(t *testing.T) {
 func TestButtonThatIsDownAtStartIsNobodysGesture(t *testing.T) {
 	var s State
 	var told []string
-	for _, c := range []change{{0, true}, {25 * ms, true}, {time.Second, true}, {2 * time.Second, false}, {2*time.Second + 25*ms, false},
-		{3 * time.Second, true}, {3*time.Second + 25*ms, true}} {
+	for _, c := range []change{
+		{0, true},
+		{25 * ms, true},
+		{time.Second, true},
+		{2 * time.Second, false},
+		{2*time.Second + 25*ms, false},
+		{3 * time.Second, true},
+		{3*time.Second + 25*ms, true},
+	} {
 		var events []Event
 		s, events = plain.Step(s, c.down, c.at)
 		for _, e := range events {

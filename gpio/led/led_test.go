@@ -63,29 +63,35 @@ func TestAPA102AgainstTheDataSheet(t *testing.T) {
 		{"one LED, full brightness", []Colour{{0x12, 0x34, 0x56}}, 1, "bgr", []byte{
 			0x00, 0x00, 0x00, 0x00,
 			0b111_11111, 0x56, 0x34, 0x12,
-			0x00, 0x00, 0x00, 0x00}},
+			0x00, 0x00, 0x00, 0x00,
+		}},
 		{"red, green, blue", []Colour{red, green, blue}, 1, "bgr", []byte{
 			0x00, 0x00, 0x00, 0x00,
 			0xFF, 0x00, 0x00, 0xFF,
 			0xFF, 0x00, 0xFF, 0x00,
 			0xFF, 0xFF, 0x00, 0x00,
-			0x00, 0x00, 0x00, 0x00}},
+			0x00, 0x00, 0x00, 0x00,
+		}},
 		{"off still begins with 111", []Colour{{}}, 0, "bgr", []byte{
 			0x00, 0x00, 0x00, 0x00,
 			0xE0, 0x00, 0x00, 0x00,
-			0x00, 0x00, 0x00, 0x00}},
+			0x00, 0x00, 0x00, 0x00,
+		}},
 		{"a third: 10.33 of 31 steps are 11 steps at 0.939", []Colour{red}, 1.0 / 3, "bgr", []byte{
 			0x00, 0x00, 0x00, 0x00,
 			0b111_01011, 0x00, 0x00, 240, // 255 × 10.33 / 11 = 239.5
-			0x00, 0x00, 0x00, 0x00}},
+			0x00, 0x00, 0x00, 0x00,
+		}},
 		{"the dimmest step keeps its colour", []Colour{red}, 0.02, "bgr", []byte{
 			0x00, 0x00, 0x00, 0x00,
 			0b111_00001, 0x00, 0x00, 158, // 255 × 0.62
-			0x00, 0x00, 0x00, 0x00}},
+			0x00, 0x00, 0x00, 0x00,
+		}},
 		{"a clone with another order", []Colour{{1, 2, 3}}, 1, "rgb", []byte{
 			0x00, 0x00, 0x00, 0x00,
 			0xFF, 1, 2, 3,
-			0x00, 0x00, 0x00, 0x00}},
+			0x00, 0x00, 0x00, 0x00,
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -194,8 +200,12 @@ func TestPatterns(t *testing.T) {
 		{"blink, first half", Pattern{"blink", red, second}, 3499 * time.Millisecond, 0, []Colour{red, red, red}},
 		{"blink, second half", Pattern{"blink", red, second}, 3500 * time.Millisecond, 0, []Colour{{}, {}, {}}},
 		{"breathe begins bright", Pattern{"breathe", red, second}, 0, 0, []Colour{red, red, red}},
-		{"breathe is dim but not dark", Pattern{"breathe", red, second}, 500 * time.Millisecond, 0,
-			[]Colour{dim(red, 0.1), dim(red, 0.1), dim(red, 0.1)}},
+		{
+			"breathe is dim but not dark",
+			Pattern{"breathe", red, second},
+			500 * time.Millisecond, 0,
+			[]Colour{dim(red, 0.1), dim(red, 0.1), dim(red, 0.1)},
+		},
 		{"spin, head on the first", Pattern{"spin", red, second}, 0, 0, []Colour{red, {}, dim(red, 1.0/3)}},
 		{"spin, head on the last", Pattern{"spin", red, 3 * second}, 2 * time.Second, 0, []Colour{{}, dim(red, 1.0/3), red}},
 		{"spin on one LED breathes", Pattern{"spin", red, second}, 500 * time.Millisecond, 0, []Colour{dim(red, 0.1)}},
