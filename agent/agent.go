@@ -186,9 +186,14 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		parts["sound"] = a.sound.Run
 	}
 	b := a.newBoard()
+	loops := map[string]probe{"turn": a.turns.Probe, "buttons": b.probe}
 	parts["gpio"], parts["buttons"], parts["leds"] = b.gpio.Run, b.act, b.show
 	if a.linto != nil {
 		parts["linto"] = a.linto.Run
+		loops["linto"] = a.linto.Probe
+	}
+	if interval := watchdogInterval(a.log); interval > 0 {
+		parts["watchdog"] = a.newWatchdog(interval, loops).Run
 	}
 	return parts
 }

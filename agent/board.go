@@ -28,10 +28,11 @@ type board struct {
 	*Agent
 	gpio    *gpio.Board
 	actions chan gpio.Action
+	probes  chan struct{}
 }
 
 func (a *Agent) newBoard() *board {
-	b := &board{Agent: a, actions: make(chan gpio.Action, actionQueue)}
+	b := &board{Agent: a, actions: make(chan gpio.Action, actionQueue), probes: make(chan struct{})}
 	b.gpio = &gpio.Board{Config: a.cfg.Config, Log: component(a.log, "gpio"), Do: b.press, Panel: a.Panel}
 	return b
 }
@@ -68,7 +69,18 @@ func (b *board) act(ctx context.Context) error {
 			if err := b.do(ctx, action); err != nil {
 				b.log.Warn("button", "action", action.String(), "error", err)
 			}
+		case <-b.probes:
 		}
+	}
+}
+
+// probe returns nil when act has taken it up, or with ctx's cause.
+func (b *board) probe(ctx context.Context) error {
+	select {
+	case b.probes <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

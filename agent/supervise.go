@@ -30,6 +30,7 @@ type PartStatus struct {
 	Restarts int            `json:"restarts"`
 	Reasons  map[string]int `json:"reasons,omitempty"` // how often it failed, by reason
 	Last     string         `json:"last,omitempty"`    // the last reason
+	LastAt   time.Time      `json:"last_at,omitzero"`  // when that was
 }
 
 // maxReasons bounds what is remembered of a part that always fails differently.
@@ -67,7 +68,7 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 
 func (p *PartStatus) failed(reason string) {
 	p.Restarts++
-	p.Last = reason
+	p.Last, p.LastAt = reason, time.Now()
 	if p.Reasons == nil {
 		p.Reasons = map[string]int{}
 	}

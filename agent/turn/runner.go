@@ -77,6 +77,7 @@ type Runner struct {
 	events chan happening
 	lost   atomic.Int64 // triggers dropped because the queue was full
 	said   chan announcement
+	probes chan struct{}
 
 	now      atomic.Pointer[Snapshot]
 	level    atomic.Int64 // millibel, of the last frame heard
@@ -118,6 +119,7 @@ func (r *Runner) init() {
 	r.once.Do(func() {
 		r.events = make(chan happening, eventQueue)
 		r.said = make(chan announcement, saidQueue)
+		r.probes = make(chan struct{})
 		r.now.Store(&Snapshot{})
 	})
 }
@@ -189,6 +191,18 @@ func (r *Runner) Announce(text string, done func(error)) error {
 	}
 }
 
+// Probe returns nil when Run's loop has taken it up, which proves that the loop
+// turns, or with ctx's cause.
+func (r *Runner) Probe(ctx context.Context) error {
+	r.init()
+	select {
+	case r.probes <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // Run owns the machine until ctx ends; then it drops the turn, silences the
 // loudspeaker and waits for everything it started.
 func (r *Runner) Run(ctx context.Context) error {
@@ -204,6 +218,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case h := <-r.events:
 			r.handle(ctx, h)
+		case <-r.probes:
 		case <-r.limit.C:
 			r.problem(fmt.Errorf("%v lasted too long", r.Snapshot().State))
 			r.handle(ctx, happening{event: TimedOut, turn: r.turn})

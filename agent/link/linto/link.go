@@ -40,6 +40,7 @@ type Link struct {
 
 	conn     *broker.Conn
 	commands chan command
+	probes   chan struct{}
 	dropped  atomic.Int64 // commands dropped because the queue was full
 	pending  pending
 
@@ -69,6 +70,7 @@ func (l *Link) Stats() Stats { return Stats{l.conn.Stats(), l.dropped.Load()} }
 // any other method.
 func (l *Link) Init() {
 	l.commands = make(chan command, commandQueue)
+	l.probes = make(chan struct{})
 	l.conversation = emptyConversation
 	cfg := l.Config.Config
 	if cfg.ClientID == "" {
@@ -228,7 +230,20 @@ func (l *Link) work(ctx context.Context) {
 			return
 		case c := <-l.commands:
 			l.do(ctx, c)
+		case <-l.probes:
 		}
+	}
+}
+
+// Probe returns nil when the goroutine that obeys the platform has taken it up,
+// which proves that it is not stuck in a command, or with ctx's cause. It does
+// not depend on the connection.
+func (l *Link) Probe(ctx context.Context) error {
+	select {
+	case l.probes <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -1,0 +1,142 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"lintod/audio"
+)
+
+// soundLimit is how long a microphone that should be open may give neither a
+// frame nor a new reason why not. The longest honest silence is one attempt to
+// start the sound process and to open a card that does not answer (15 s), and
+// the longest pause before the next (15 s).
+const soundLimit = time.Minute
+
+// probe returns nil when a loop has turned once, or with ctx's cause.
+type probe func(ctx context.Context) error
+
+// watchdog feeds systemd's watchdog for as long as the device is of use: its
+// loops turn, and sound moves. Neither a broker that is away nor a card that is
+// unplugged for days is a reason to be restarted; a loop that is stuck, and
+// sound that nobody tries to get any more, are.
+type watchdog struct {
+	interval time.Duration // after which systemd ends a process that does not feed
+	loops    map[string]probe
+	vitals   func() vitals // all but stuck
+	notify   func(state string)
+	log      *slog.Logger
+}
+
+// vitals are what the watchdog looks at.
+type vitals struct {
+	at      time.Time
+	stuck   []string // loops that do not turn
+	waiting []string // parts that wait to be restarted: their loops cannot turn
+	mic     audio.Health
+	tried   time.Time // when an attempt to get sound last failed
+}
+
+// verdict returns nil when the watchdog is to be fed, or the reason why not.
+func (v vitals) verdict() error {
+	stuck := slices.DeleteFunc(slices.Clone(v.stuck), func(name string) bool { return slices.Contains(v.waiting, name) })
+	if len(stuck) > 0 {
+		return fmt.Errorf("stuck: %s", strings.Join(stuck, ", "))
+	}
+	sign := latest(v.mic.Since, v.mic.Last, v.tried)
+	if silent := v.at.Sub(sign); v.mic.Wanted && silent > soundLimit {
+		return fmt.Errorf("for %v the microphone has given no sound, and nothing was tried", silent.Round(time.Second))
+	}
+	return nil
+}
+
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
+
+// Run feeds until ctx ends. It looks four times in an interval, so that one bad
+// moment is forgiven.
+func (w *watchdog) Run(ctx context.Context) error {
+	beat := time.NewTicker(w.interval / 4)
+	defer beat.Stop()
+	for said := ""; ; {
+		said = w.look(ctx, said)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-beat.C:
+		}
+	}
+}
+
+// look feeds, or says once why not.
+func (w *watchdog) look(ctx context.Context, said string) string {
+	stuck := w.stuck(ctx)
+	v := w.vitals()
+	v.stuck = stuck
+	err := v.verdict()
+	switch {
+	case ctx.Err() != nil:
+		return said
+	case err == nil:
+		w.notify(daemon.SdNotifyWatchdog)
+		return ""
+	case err.Error() != said:
+		w.log.Error("systemd will restart lintod unless this ends", "error", err)
+	}
+	return err.Error()
+}
+
+// stuck probes all loops at once, for a quarter of the interval at most.
+func (w *watchdog) stuck(ctx context.Context) []string {
+	ctx, cancel := context.WithTimeout(ctx, w.interval/4)
+	defer cancel()
+	var mu sync.Mutex
+	var names []string
+	var all sync.WaitGroup
+	for name, probe := range w.loops {
+		all.Go(func() {
+			if probe(ctx) != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				names = append(names, name)
+			}
+		})
+	}
+	all.Wait()
+	slices.Sort(names)
+	return names
+}
+
+// watchdogInterval is systemd's WatchdogSec; 0 when nobody watches.
+func watchdogInterval(log *slog.Logger) time.Duration {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		log.Warn("systemd's watchdog is not understood and not fed", "error", err)
+	}
+	return interval
+}
+
+func (a *Agent) newWatchdog(interval time.Duration, loops map[string]probe) *watchdog {
+	return &watchdog{interval: interval, loops: loops, vitals: a.vitals, notify: notify, log: component(a.log, "watchdog")}
+}
+
+func (a *Agent) vitals() vitals {
+	parts := a.parts.status()
+	v := vitals{
+		at:    time.Now(),
+		mic:   a.hub.Health(),
+		tried: latest(parts["microphone"].LastAt, parts["sound"].LastAt),
+	}
+	for name, p := range parts {
+		if !p.Running {
+			v.waiting = append(v.waiting, name)
+		}
+	}
+	return v
+}

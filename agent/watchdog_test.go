@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lintod/audio"
+)
+
+func TestVerdict(t *testing.T) {
+	now := time.Now()
+	ago := func(d time.Duration) time.Time { return now.Add(-d) }
+	day := 24 * time.Hour
+	tests := []struct {
+		name string
+		v    vitals
+		want string // in the error; empty: fed
+	}{
+		{"hears", vitals{mic: audio.Health{Wanted: true, Since: ago(day), Last: ago(time.Second)}}, ""},
+		{"muted for days", vitals{mic: audio.Health{Since: time.Time{}, Last: ago(3 * day)}}, ""},
+		{"closed between turns", vitals{mic: audio.Health{}}, ""},
+		{"unmuted just now", vitals{mic: audio.Health{Wanted: true, Since: ago(2 * time.Second), Last: ago(day)}}, ""},
+		{"just started, no frame yet", vitals{mic: audio.Health{Wanted: true, Since: ago(20 * time.Second)}}, ""},
+		{"card unplugged for days, and tried again and again", vitals{mic: audio.Health{Wanted: true, Since: ago(9 * day), Last: ago(2 * day)}, tried: ago(30 * time.Second)}, ""},
+		{"never a card, and tried", vitals{mic: audio.Health{Wanted: true, Since: ago(9 * day)}, tried: ago(time.Second)}, ""},
+		{"sound stopped and nobody tries", vitals{mic: audio.Health{Wanted: true, Open: true, Since: ago(day), Last: ago(61 * time.Second)}, tried: ago(day)}, "for 1m1s the microphone has given no sound"},
+		{"sound never came and nobody tries", vitals{mic: audio.Health{Wanted: true, Since: ago(2 * time.Minute)}}, "nothing was tried"},
+		{"the turn does not turn", vitals{stuck: []string{"turn"}, mic: audio.Health{Wanted: true, Since: ago(day), Last: now}}, "stuck: turn"},
+		{"two loops", vitals{stuck: []string{"linto", "turn"}}, "stuck: linto, turn"},
+		{"a part that waits to be restarted is not stuck", vitals{stuck: []string{"linto"}, waiting: []string{"linto", "sound"}}, ""},
+		{"while another waits, a stuck one is stuck", vitals{stuck: []string{"turn"}, waiting: []string{"linto"}}, "stuck: turn"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.v.at = now
+			err := tt.v.verdict()
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("verdict is %v", err)
+			}
+		})
+	}
+}
+
+// Schedule: systemd wants food every 20 s. From 60 s to 120 s the loop does not
+// turn; that must be enough to be restarted, and be said once.
+func TestStuckLoopIsNotFed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		stuck := func() bool { at := time.Since(start); return at >= time.Minute && at < 2*time.Minute }
+		var meals []time.Duration
+		var log bytes.Buffer
+		w := &watchdog{
+			interval: 20 * time.Second,
+			loops: map[string]probe{"turn": func(ctx context.Context) error {
+				if !stuck() {
+					return nil
+				}
+				<-ctx.Done()
+				return context.Cause(ctx)
+			}},
+			vitals: func() vitals { return vitals{at: time.Now()} },
+			notify: func(s string) {
+				if s != "WATCHDOG=1" {
+					t.Errorf("told systemd %q", s)
+				}
+				meals = append(meals, time.Since(start))
+			},
+			log: slog.New(slog.NewTextHandler(&log, nil)),
+		}
+		ended := make(chan error)
+		go func() { ended <- w.Run(ctx) }()
+		time.Sleep(3 * time.Minute)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		longest, before := time.Duration(0), time.Duration(0)
+		for _, at := range meals {
+			if stuck := at >= time.Minute && at < 2*time.Minute; stuck {
+				t.Errorf("fed at %v", at)
+			}
+			if gap := at - before; gap > longest {
+				longest = gap
+			} else if gap > w.interval {
+				t.Errorf("hungry from %v to %v", before, at)
+			}
+			before = at
+		}
+		if longest < time.Minute || len(meals) < 20 {
+			t.Errorf("the longest hunger was %v, %d meals", longest, len(meals))
+		}
+		if n := strings.Count(log.String(), "stuck: turn"); n != 1 {
+			t.Errorf("said %d times: %s", n, log.String())
+		}
+	})
+}
+
+// The loops of a real device, without hardware and without a broker.
+func TestDeviceIsFed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(quiet(t), slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		b := a.newBoard()
+		go func() { _ = b.act(ctx) }()
+		go func() { _ = a.hub.Run(ctx) }()
+		turned := make(chan error)
+		go func() { turned <- a.turns.Run(ctx) }()
+		w := a.newWatchdog(20*time.Second, map[string]probe{"turn": a.turns.Probe, "buttons": b.probe})
+		fed := 0
+		w.notify = func(string) { fed++ }
+		go func() { _ = w.Run(ctx) }()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if fed < 100 {
+			t.Errorf("fed %d times in 10 minutes", fed)
+		}
+		cancel()
+		<-turned
+	})
+}
+
+// quiet is a device that is all virtual.
+func quiet(t *testing.T) Config {
+	c := Defaults()
+	c.Device.Serial, c.Device.StateDir = "test", t.TempDir()
+	c.Audio.Input, c.Audio.Output = "null", "null"
+	return c
+}
