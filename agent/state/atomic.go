@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// replaceFile replaces the file so that a power cut leaves either the old text
-// or the new: write beside it, fsync, rename, fsync the folder. Two callers must
+// ReplaceFile replaces the file so that a power cut leaves either the old text
+// or the new, readable by the owner only: write beside it, fsync, rename, fsync the folder. Two callers must
 // not write the same file at once.
-func replaceFile(path string, text []byte) error {
+func ReplaceFile(path string, text []byte) error {
 	if err := refuseOddFile(path); err != nil {
 		return err
 	}
@@ -31,8 +31,8 @@ func replaceFile(path string, text []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// readFile reads a plain file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
+// ReadFile reads a plain file of at most limit bytes.
+func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

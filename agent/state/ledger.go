@@ -81,7 +81,7 @@ func OpenLedger(dir string, log *slog.Logger) (*Ledger, error) {
 func (l *Ledger) load(name string) {
 	path := filepath.Join(l.dir, name)
 	var e Entry
-	text, err := readFile(path, maxEntry)
+	text, err := ReadFile(path, maxEntry)
 	if err == nil {
 		err = json.Unmarshal(text, &e)
 	}
@@ -157,7 +157,7 @@ func (l *Ledger) write(e Entry) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(l.path(e.Seq), text)
+	return ReplaceFile(l.path(e.Seq), text)
 }
 
 // Last returns the newest entry that match accepts.

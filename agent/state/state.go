@@ -137,7 +137,7 @@ func (s *Store) load(defaults Saved) (Saved, error) {
 }
 
 func read(path string, defaults Saved) (Saved, error) {
-	text, err := readFile(path, maxSize)
+	text, err := ReadFile(path, maxSize)
 	if err != nil {
 		return Saved{}, err
 	}
@@ -183,5 +183,5 @@ func (s *Store) write(saved Saved) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(s.path(), append(text, '\n'))
+	return ReplaceFile(s.path(), append(text, '\n'))
 }
