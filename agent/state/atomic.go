@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// ReplaceFile replaces the file so that a power cut leaves either the old text
-// or the new, readable by the owner only: write beside it, fsync, rename, fsync the folder. Two callers must
-// not write the same file at once.
+// ReplaceFile replaces the file, readable by its owner only, so that a power cut
+// leaves either the old text or the new: write beside it, fsync, rename, fsync
+// the folder. Two callers must not write the same file at once.
 func ReplaceFile(path string, text []byte) error {
 	if err := refuseOddFile(path); err != nil {
 		return err
