@@ -27,6 +27,10 @@ const (
 	SpeechEnded   What = "end"        // the user has finished
 	GotAnswer     What = "answer"     // Text: what the platform says
 	GotTranscript What = "transcript" // Text: what the platform understood
+	GotPartial    What = "partial"    // Text: what it has understood so far
+	GotAction     What = "action"     // Text: a JSON object with what the platform wants to happen
+	GotDisplay    What = "display"    // Text: what it wants to be shown
+	Transcribing  What = "streaming"  // Text: how the live transcription stands
 	FirstSound    What = "sound"      // the first sample of an answer or announcement went to the loudspeaker
 	Problem       What = "problem"    // Text: what went wrong
 	Refused       What = "refused"    // Text: why a trigger was not served
@@ -43,6 +47,8 @@ func (n Notice) Sentence() string {
 		return "the user has finished"
 	case GotTranscript:
 		return "understood: “" + n.Text + "”"
+	case GotPartial:
+		return "so far: “" + n.Text + "”"
 	case GotAnswer:
 		return "answer: “" + n.Text + "”"
 	case FirstSound:

@@ -61,6 +61,7 @@ const (
 	Release              // the talk button came up after it was held
 	LetGo                // the talk button came up soon: it was a tap, so silence ends the turn
 	Stop                 // be quiet and forget it
+	Ask                  // the user asks in writing
 
 	// From the ear.
 	Finished // the user has finished: silence after speech, or the limit
@@ -91,7 +92,7 @@ const (
 )
 
 var eventNames = [...]string{
-	"tap", "press", "release", "let-go", "stop", "finished", "nothing", "answered", "silent", "failed",
+	"tap", "press", "release", "let-go", "stop", "ask", "finished", "nothing", "answered", "silent", "failed",
 	"spoken", "spoken-ask", "announce", "timed-out", "muted", "unmuted", "went-offline", "came-online",
 	"went-deaf", "hears", "refused-muted", "refused-deaf", "refused-offline",
 }
@@ -106,6 +107,7 @@ const (
 	ListenHeld               // the same, but only Release or the limit ends it
 	Unhold                   // silence may end the utterance now
 	EndSpeech                // the user has finished: the Talker's reader ends
+	Send                     // hand a written question to a Talker
 	Drop                     // forget the turn: the Talker is cancelled, its sound falls silent within one frame
 	Speak                    // play the answer
 	Say                      // play the oldest announcement
@@ -115,7 +117,7 @@ const (
 )
 
 var effectNames = [...]string{
-	"listen", "listen-held", "unhold", "end-speech", "drop", "speak", "say", "cue-muted", "cue-error", "cue-nothing",
+	"listen", "listen-held", "unhold", "end-speech", "send", "drop", "speak", "say", "cue-muted", "cue-error", "cue-nothing",
 }
 
 func (e Effect) String() string { return effectNames[e] }
@@ -135,6 +137,7 @@ type then struct {
 var table = map[when]then{
 	{Idle, Tap}:            {Listening, []Effect{Listen}},
 	{Idle, Press}:          {Listening, []Effect{ListenHeld}},
+	{Idle, Ask}:            {Thinking, []Effect{Send}},
 	{Idle, Announce}:       {Speaking, []Effect{Say}},
 	{Idle, refusedMuted}:   {Idle, []Effect{CueMuted}},
 	{Idle, refusedDeaf}:    {Idle, []Effect{CueError}},
@@ -175,6 +178,7 @@ var table = map[when]then{
 	// Barge-in.
 	{Speaking, Tap}:   {Listening, []Effect{Drop, Listen}},
 	{Speaking, Press}: {Listening, []Effect{Drop, ListenHeld}},
+	{Speaking, Ask}:   {Thinking, []Effect{Drop, Send}},
 	// A trigger that cannot be served still means: be quiet.
 	{Speaking, refusedMuted}:   {Idle, []Effect{Drop, CueMuted}},
 	{Speaking, refusedDeaf}:    {Idle, []Effect{Drop, CueError}},

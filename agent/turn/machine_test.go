@@ -51,6 +51,12 @@ func TestMachine(t *testing.T) {
 		{"barge-in by a press", clear, Speaking, Press, Listening, []Effect{Drop, ListenHeld}},
 		{"mute while speaking lets it end", clear, Speaking, Muted, Speaking, nil},
 
+		{"a written question", clear, Idle, Ask, Thinking, []Effect{Send}},
+		{"a written question needs no microphone", muted, Idle, Ask, Thinking, []Effect{Send}},
+		{"a written question interrupts the speech", clear, Speaking, Ask, Thinking, []Effect{Drop, Send}},
+		{"a written question does not cut off the listener", clear, Listening, Ask, Listening, nil},
+		{"one question at a time", clear, Thinking, Ask, Thinking, nil},
+
 		{"an announcement", clear, Idle, Announce, Speaking, []Effect{Say}},
 		{"an announcement waits for the listener", clear, Listening, Announce, Listening, nil},
 		{"an announcement waits for the answer", clear, Thinking, Announce, Thinking, nil},

@@ -55,6 +55,9 @@ const (
 	saidQueue  = 16
 )
 
+// ErrInTurn is returned by Write while the user speaks or waits for an answer.
+var ErrInTurn = errors.New("a turn is going on; ask again when it is over")
+
 // ErrBusy is returned when too many announcements wait to be spoken.
 var ErrBusy = fmt.Errorf("%d announcements already wait to be spoken", saidQueue)
 
@@ -92,11 +95,23 @@ type happening struct {
 	event Event
 	turn  *exchange // the exchange that reports, nil from outside
 	open  opening
+	asked *question // with Ask
 }
 
 type opening struct {
 	trigger Trigger
 	talker  Talker
+}
+
+// question is one that was asked in writing.
+type question struct {
+	text   string
+	answer chan answered // with room for it
+}
+
+type answered struct {
+	Answer
+	err error
 }
 
 type announcement struct {
@@ -165,13 +180,44 @@ func (r *Runner) talker(name string) (Talker, error) {
 	return nil, fmt.Errorf("no link is called %q", name)
 }
 
-func (r *Runner) post(h happening) {
+func (r *Runner) post(h happening) bool {
 	r.init()
 	select {
 	case r.events <- h:
+		return true
 	default:
 		r.lost.Add(1)
+		return false
 	}
+}
+
+// Write opens a turn whose question is a text for the named link; an empty name
+// is the first. It returns the answer as soon as it is there, while it is being
+// spoken. It fails with ErrInTurn when somebody else is asking.
+func (r *Runner) Write(ctx context.Context, link, text string) (Answer, error) {
+	t, err := r.talker(link)
+	if err != nil {
+		return Answer{}, err
+	}
+	if _, ok := t.(Writer); !ok {
+		return Answer{}, fmt.Errorf("link %s takes no questions in writing", t.Name())
+	}
+	q := &question{text, make(chan answered, 1)}
+	if !r.post(happening{event: Ask, open: opening{ByText, t}, asked: q}) {
+		return Answer{}, ErrInTurn
+	}
+	select {
+	case a := <-q.answer:
+		return a.Answer, a.err
+	case <-ctx.Done():
+		return Answer{}, context.Cause(ctx)
+	}
+}
+
+// Tell publishes a notice that a link wants the world to know of.
+func (r *Runner) Tell(w What, text string) {
+	now := r.Snapshot()
+	r.Bus.Publish(Notice{At: time.Now(), What: w, State: now.State, Flags: now.Flags, Text: text})
 }
 
 // Announce queues text to be spoken as soon as no turn runs. done, which may be
@@ -239,6 +285,9 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 	for _, e := range effects {
 		r.carryOut(ctx, e, h)
 	}
+	if h.event == Ask && len(effects) == 0 {
+		h.asked.answer <- answered{err: ErrInTurn}
+	}
 	if after != before {
 		r.publish(StateChanged, "")
 		r.Log.Debug(describe(before.State, h.event, after.State))
@@ -276,6 +325,8 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	case EndSpeech:
 		r.turn.utterance.finish(time.Now())
 		r.publish(SpeechEnded, "")
+	case Send:
+		r.write(ctx, h)
 	case Drop:
 		r.drop(h.event.String())
 	case Speak:
@@ -302,10 +353,13 @@ func (f Flags) refusal() string {
 	return "the platform cannot be reached"
 }
 
-func (r *Runner) begin(ctx context.Context, trigger Trigger) *exchange {
+func (r *Runner) begin(ctx context.Context, open opening) *exchange {
 	r.turns++
-	x := &exchange{number: r.turns}
-	x.record.Record = Record{Turn: r.turns, Trigger: trigger, Triggered: time.Now()}
+	x := &exchange{number: r.turns, talker: open.talker}
+	x.record.Record = Record{Turn: r.turns, Trigger: open.trigger, Triggered: time.Now()}
+	if x.talker != nil {
+		x.record.Link = x.talker.Name()
+	}
 	x.ctx, x.cancel = context.WithCancelCause(ctx)
 	r.turn = x
 	return x
@@ -329,15 +383,23 @@ func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 	if follow {
 		open = opening{ByFollowUp, h.turn.talker}
 	}
-	x := r.begin(ctx, open.trigger)
-	x.talker = open.talker
-	x.record.Link = open.talker.Name()
+	x := r.begin(ctx, open)
 	stream := r.Ear.Listen(!follow)
 	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(r.Endpoint), r.hears(x))
 	x.utterance.held.Store(held)
 	r.children.Go(func() {
 		defer stream.Close()
 		answer, err := open.talker.Talk(x.ctx, x.utterance)
+		r.answered(x, answer, err)
+	})
+}
+
+// write opens a turn without a microphone.
+func (r *Runner) write(ctx context.Context, h happening) {
+	x := r.begin(ctx, h.open)
+	r.children.Go(func() {
+		answer, err := x.talker.(Writer).Write(x.ctx, h.asked.text) // Runner.Write has looked
+		h.asked.answer <- answered{answer, err}
 		r.answered(x, answer, err)
 	})
 }
@@ -405,7 +467,7 @@ func (r *Runner) speak() {
 }
 
 func (r *Runner) say(ctx context.Context) {
-	x := r.begin(ctx, "")
+	x := r.begin(ctx, opening{})
 	a := <-r.said // there is one: see handle, the only caller
 	r.children.Go(func() {
 		err := r.utter(x, Answer{Text: a.text})

@@ -84,6 +84,22 @@ type platform struct {
 	heard   []time.Duration // length of each utterance
 	dropped []error
 	by      []Trigger
+	written []string
+}
+
+func (p *platform) Write(ctx context.Context, text string) (Answer, error) {
+	p.written = append(p.written, text)
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+		return Answer{}, context.Cause(ctx)
+	}
+	if p.err != nil {
+		return Answer{}, p.err
+	}
+	a := p.answers[0]
+	p.answers = p.answers[1:]
+	return a, nil
 }
 
 func (p *platform) Name() string { return "platform" }
@@ -283,6 +299,69 @@ func TestAskListensAgain(t *testing.T) {
 		}
 		if !slices.Equal(s.platform.by, []Trigger{ByTap, ByFollowUp}) {
 			t.Errorf("triggers %v", s.platform.by)
+		}
+	})
+}
+
+// ask writes to the platform from a goroutine of its own.
+func (s *stage) ask(text string) <-chan answered {
+	c := make(chan answered, 1)
+	go func() {
+		a, err := s.Write(s.Context(), "", text)
+		c <- answered{a, err}
+	}()
+	synctest.Wait()
+	return c
+}
+
+func TestWrittenQuestion(t *testing.T) {
+	play(t, []Answer{{Text: "when?", Ask: true}, {Text: "noted"}}, func(s *stage) {
+		s.Post(WentOffline) // the link knows best whether it can reach its platform
+		c := s.ask("remind me")
+		s.expect(Thinking)
+		s.Post(CameOnline)
+		if other := <-s.ask("me too"); !errors.Is(other.err, ErrInTurn) {
+			t.Errorf("a second question got %v", other.err)
+		}
+		s.wait(time.Second)
+		s.expect(Speaking)
+		if a := <-c; a.err != nil || a.Text != "when?" {
+			t.Errorf("answer %+v", a)
+		}
+		s.wait(time.Second) // the answer is a question: the user may speak
+		s.expect(Listening)
+		if other := <-s.ask("me too"); !errors.Is(other.err, ErrInTurn) {
+			t.Errorf("a question while the user speaks got %v", other.err)
+		}
+		s.speak(time.Second)
+		s.wait(900*time.Millisecond + 2*time.Second)
+		s.expect(Idle)
+		if r := s.Records()[0]; r.Trigger != ByText || r.End != "spoken-ask" || r.Link != "platform" {
+			t.Errorf("record %+v", r)
+		}
+		if !slices.Equal(s.platform.by, []Trigger{ByFollowUp}) || !slices.Equal(s.platform.written, []string{"remind me"}) {
+			t.Errorf("spoken %v, written %q", s.platform.by, s.platform.written)
+		}
+	})
+}
+
+func TestWrittenQuestionsThatFail(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.platform.err = errors.New("no route to platform")
+		c := s.ask("hello")
+		s.wait(time.Second)
+		if a := <-c; !errors.Is(a.err, s.platform.err) {
+			t.Errorf("the caller got %v", a.err)
+		}
+		s.expect(Idle)
+		c = s.ask("hello")
+		s.Post(Stop)
+		if a := <-c; !errors.Is(a.err, errDropped) {
+			t.Errorf("a question that was dropped returned %v", a.err)
+		}
+		s.Talkers = []Talker{stuck{}}
+		if a := <-s.ask("hello"); a.err == nil || !strings.Contains(a.err.Error(), "stuck") {
+			t.Errorf("a link that cannot read returned %v", a.err)
 		}
 	})
 }

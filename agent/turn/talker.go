@@ -20,6 +20,13 @@ type Talker interface {
 	Talk(ctx context.Context, u *Utterance) (Answer, error)
 }
 
+// A Writer is a Talker that takes questions in writing, too.
+type Writer interface {
+	Talker
+	// Write carries a text as Talk carries an utterance.
+	Write(ctx context.Context, text string) (Answer, error)
+}
+
 // Answer is what the platform wants the user to hear.
 type Answer struct {
 	// Transcript is what the platform understood, if it tells.
@@ -40,4 +47,5 @@ const (
 	ByTap      Trigger = "tap"      // button tapped, or `lintod talk`
 	ByHold     Trigger = "hold"     // button held
 	ByFollowUp Trigger = "followup" // the end of an ask
+	ByText     Trigger = "text"     // `lintod ask`
 )
