@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lintod/agent/control"
@@ -53,6 +54,7 @@ type Agent struct {
 	registry *behaviors.Registry
 	linto    *linto.Link // nil when not enabled
 	parts    supervisor
+	refused  atomic.Bool // the file was changed and is wrong
 }
 
 // New composes the parts; nothing runs yet.
@@ -120,6 +122,7 @@ func (a *Agent) buildLinto() *linto.Link {
 	l := &linto.Link{
 		Config:   a.cfg.linto(),
 		Serial:   a.cfg.Device.Serial,
+		StateDir: a.cfg.Device.StateDir,
 		Version:  Version,
 		Registry: a.registry,
 		Sound: func() linto.Sound {

@@ -19,7 +19,6 @@ const healthBeat = 500 * time.Millisecond
 // lives.
 func (a *Agent) watch(ctx context.Context) error {
 	notify("READY=1")
-	defer notify("STOPPING=1")
 	beat := time.NewTicker(healthBeat)
 	defer beat.Stop()
 	notices := a.bus.Subscribe(16)
@@ -70,6 +69,9 @@ func (a *Agent) statusLine() string {
 		if f.set {
 			line += ", " + f.word
 		}
+	}
+	if a.refused.Load() {
+		line += "; the changed configuration is wrong and not in force, lintod check tells why"
 	}
 	return line
 }

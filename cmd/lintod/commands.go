@@ -7,9 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
+
+	"golang.org/x/term"
 
 	"lintod/agent"
 	"lintod/agent/control"
@@ -50,9 +55,20 @@ func runDaemon(ctx context.Context, c *call) error {
 	if cfg.GPIO.Simulate { // the log and the board share the terminal
 		c.stderr = screen.Around(c.stderr)
 	}
-	a := agent.New(cfg, journal.NewLogger(c.stderr, level))
-	a.Panel = screen
-	return a.Run(ctx)
+	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: journal.NewLogger(c.stderr, level)}
+	// In a terminal SIGHUP says that the terminal is gone, else that the
+	// configuration has changed.
+	if term.IsTerminal(int(os.Stdin.Fd())) {
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+		defer stop()
+	} else {
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+		service.Reload = hangups
+	}
+	return service.Run(ctx)
 }
 
 func check(_ context.Context, c *call) error {

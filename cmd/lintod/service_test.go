@@ -1,0 +1,143 @@
+package main
+
+import (
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+)
+
+// systemd is what lintod believes to be systemd: it notes what it is told.
+type systemd struct {
+	mu   sync.Mutex
+	told []string
+}
+
+// underSystemd makes b believe that systemd started it, with a watchdog that
+// bites after so many microseconds.
+func (b *box) underSystemd(watchdog string) *systemd {
+	b.t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: b.path("notify"), Net: "unixgram"})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { conn.Close() })
+	b.env = append(b.env, "NOTIFY_SOCKET="+b.path("notify"), "WATCHDOG_USEC="+watchdog)
+	s := &systemd{}
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.told = append(s.told, string(buf[:n]))
+			s.mu.Unlock()
+		}
+	}()
+	return s
+}
+
+func (s *systemd) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.told)
+}
+
+// life is what was told of the service's life, without status and watchdog.
+func (s *systemd) life() string {
+	words := []string{}
+	for _, told := range s.all() {
+		word, rest, _ := strings.Cut(told, "\n")
+		switch {
+		case strings.HasPrefix(word, "STATUS="), word == "WATCHDOG=1":
+			continue
+		case word == "RELOADING=1" && !strings.HasPrefix(rest, "MONOTONIC_USEC="):
+			word += " without its time"
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
+}
+
+func (s *systemd) meals() int {
+	return len(slices.DeleteFunc(s.all(), func(told string) bool { return told != "WATCHDOG=1" }))
+}
+
+func (b *box) rewrite(old, replacement string) {
+	b.t.Helper()
+	text, err := os.ReadFile(b.path("lintod.toml"))
+	if err != nil || !strings.Contains(string(text), old) {
+		b.t.Fatalf("%v, or no %q in %s", err, old, text)
+	}
+	if err := os.WriteFile(b.path("lintod.toml"), []byte(strings.Replace(string(text), old, replacement, 1)), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestReload(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{})
+	sd := b.underSystemd("400000")
+	b.start()
+
+	b.rewrite(`keepalive = "2s"`, `keepalive = "2 seconds"`)
+	_ = b.cmd.Process.Signal(syscall.SIGHUP)
+	brokertest.Eventually(t, "the wrong file is refused", func() bool {
+		return sd.life() == "READY=1 RELOADING=1 READY=1"
+	})
+	b.rewrite(`keepalive = "2 seconds"`, `keepalive = "2s"`) // so that our own commands can read it
+	if s := b.state(); s.Serial != serial || s.Linto.Connects != 1 || !strings.Contains(s.Line, "wrong and not in force") {
+		t.Errorf("after the wrong file: serial %s, %d connects, %s", s.Serial, s.Linto.Connects, s.Line)
+	}
+
+	b.rewrite(`serial = "`+serial+`"`, `serial = "device-2"`)
+	_ = b.cmd.Process.Signal(syscall.SIGHUP)
+	b.status("offline")
+	online := b.watch.Next("online under the new name", brokertest.Topic("/device-2/status"))
+	if s := online.JSON(t); s["connexion"] != "online" {
+		t.Errorf("the new device says %v", s)
+	}
+	brokertest.Eventually(t, "ready again", func() bool {
+		return sd.life() == "READY=1 RELOADING=1 READY=1 RELOADING=1 READY=1"
+	})
+	brokertest.Eventually(t, "the socket answers", func() bool { code, _ := b.run("status"); return code == 0 })
+	if s := b.state(); s.Serial != "device-2" || strings.Contains(s.Line, "wrong") {
+		t.Errorf("the new device: serial %s, %s", s.Serial, s.Line)
+	}
+	b.stop() // the same process all the time
+	if life := sd.life(); !strings.HasSuffix(life, " READY=1 STOPPING=1") {
+		t.Errorf("systemd was told %s", life)
+	}
+	if log := b.log.String(); !strings.Contains(log, "lintod.toml:9: linto.keepalive") {
+		t.Error("the log does not tell what was wrong, and where")
+	}
+}
+
+// Schedule: systemd bites after 400 ms without food; the daemon is stopped for
+// a second.
+func TestHungDaemonDoesNotFeedTheWatchdog(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{})
+	sd := b.underSystemd("400000")
+	b.start()
+	brokertest.Eventually(t, "the watchdog is fed", func() bool { return sd.meals() > 3 })
+	b.broker.Kill() // which is no reason not to feed
+	b.wait("offline", func(s agent.Status) bool { return s.Turn.Flags.Offline })
+	fed := sd.meals()
+	brokertest.Eventually(t, "the watchdog is fed without a broker", func() bool { return sd.meals() > fed+3 })
+	_ = b.cmd.Process.Signal(syscall.SIGSTOP)
+	fed = sd.meals()
+	time.Sleep(time.Second) // in which a running daemon feeds ten times
+	if n := sd.meals() - fed; n > 1 {
+		t.Errorf("the hung daemon fed %d times", n)
+	}
+	_ = b.cmd.Process.Signal(syscall.SIGCONT)
+	brokertest.Eventually(t, "the watchdog is fed again", func() bool { return sd.meals() > fed+1 })
+}
