@@ -74,6 +74,13 @@ var (
 	errTakeover = errors.New("dropped again and again")
 )
 
+// Refused tells whether the broker was reached and does not accept who we are,
+// or what we ask to read.
+func Refused(err error) bool {
+	return errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) ||
+		errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, errFilter)
+}
+
 // Explain says in one sentence what an error of this package means and what to
 // do about it. It returns the error's own text where it knows nothing better.
 func Explain(err error) string {

@@ -13,12 +13,15 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/agent/config"
+	"lintod/agent/link/linto/overwatch"
 )
 
 // Config is the [linto] table.
 type Config struct {
 	Enabled bool `toml:"enabled"`
 	broker.Config
+	// Login, where it has a URL, is instead of static credentials and Scope.
+	Login overwatch.Config `toml:"login"`
 	// Scope is the application's level of the topic tree.
 	Scope string `toml:"scope"`
 	// StatusRetain makes the broker keep status and last will (decision C1).
@@ -45,7 +48,13 @@ func (c Config) Validate() config.Problems {
 	if !c.Enabled {
 		return nil
 	}
-	ps := c.Config.Validate()
+	var ps config.Problems
+	if c.Login.Enabled() {
+		ps = c.validateLogin()
+	} else {
+		ps = c.Config.Validate()
+	}
+	ps.In("login", c.Login.Validate())
 	if !TopicLevel(c.Scope) {
 		ps.Add("scope", c.Scope, "one level of a topic: not empty, without / + #")
 	}

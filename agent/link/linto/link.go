@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lintod/agent/broker"
+	"lintod/agent/link/linto/overwatch"
 	"lintod/agent/network"
 	"lintod/behaviors"
 )
@@ -27,7 +28,7 @@ const (
 // Link is one connection to a LinTO platform. Its fields are set before Run.
 type Link struct {
 	Config   Config
-	Serial   string // one level of a topic
+	Serial   string // one level of a topic; a login gives another
 	Version  string // reported as firmware
 	Registry *behaviors.Registry
 	// Sound tells the settings that the status reports.
@@ -36,9 +37,12 @@ type Link struct {
 	Network func() ([]network.Interface, error)
 	// Connected is told when the platform can be reached and when not.
 	Connected func(bool)
-	Log       *slog.Logger
+	// StateDir keeps what a login gave.
+	StateDir string
+	Log      *slog.Logger
 
-	conn     *broker.Conn
+	conn     connection
+	login    *overwatch.Client // nil with static credentials
 	commands chan command
 	probes   chan struct{}
 	dropped  atomic.Int64 // commands dropped because the queue was full
@@ -60,11 +64,18 @@ func (l *Link) Name() string { return "linto" }
 // Stats are the link's counters.
 type Stats struct {
 	broker.Stats
-	CommandsDropped int64 `json:"commands_dropped"`
+	CommandsDropped int64  `json:"commands_dropped"`
+	Login           string `json:"login,omitempty"` // why the device is not logged in
 }
 
 // Stats returns the counters; it may be called at any time after Start.
-func (l *Link) Stats() Stats { return Stats{l.conn.Stats(), l.dropped.Load()} }
+func (l *Link) Stats() Stats {
+	s := Stats{Stats: l.conn.Stats(), CommandsDropped: l.dropped.Load()}
+	if l.login != nil {
+		s.Login = l.login.Problem()
+	}
+	return s
+}
 
 // Init makes the connection, still closed. It is called once, before Run and
 // any other method.
@@ -72,23 +83,34 @@ func (l *Link) Init() {
 	l.commands = make(chan command, commandQueue)
 	l.probes = make(chan struct{})
 	l.conversation = emptyConversation
+	if l.Config.Login.Enabled() {
+		l.login = l.newLogin() // and that makes the connection
+		return
+	}
 	cfg := l.Config.Config
 	if cfg.ClientID == "" {
 		// Stable, so that a broker that still holds our dead connection sends its
 		// last will before it accepts the new one, not after.
 		cfg.ClientID = "lintod-" + l.Config.Scope + "-" + l.Serial
 	}
-	l.conn = &broker.Conn{
+	l.conn.now.Store(l.newPlace(cfg, l.Config.Scope, l.Serial))
+}
+
+// newPlace makes a connection, still closed.
+func (l *Link) newPlace(cfg broker.Config, scope, serial string) *place {
+	p := &place{scope: scope, serial: serial}
+	p.Conn = &broker.Conn{
 		Config: cfg,
-		Will:   func() broker.Message { return l.statusMessage(offline) },
+		Will:   func() broker.Message { return l.conn.sign(l.statusMessage(offline)) },
 		// The device's own status is read back: see healStatus.
-		Subscribe: []string{l.ingress("#"), l.egress("status")},
+		Subscribe: []string{p.ingress("#"), p.egress("status")},
 		Online:    l.online,
 		Offline:   func(error) { l.Connected(false) },
-		Farewell:  func() broker.Message { return l.statusMessage(offline) },
+		Farewell:  func() broker.Message { return l.conn.sign(l.statusMessage(offline)) },
 		Handle:    l.handle,
 		Log:       l.Log,
 	}
+	return p
 }
 
 // Run keeps the connection until ctx ends, and then says goodbye.
@@ -98,16 +120,12 @@ func (l *Link) Run(ctx context.Context) error {
 	worker.Go(func() { l.work(work) })
 	defer worker.Wait()
 	defer stop()
-	return l.conn.Run(ctx)
+	return l.connect(ctx)
 }
 
-func (l *Link) ingress(command string) string {
-	return l.Config.Scope + "/tolinto/" + l.Serial + "/" + command
-}
+func (l *Link) ingress(command string) string { return l.conn.place().ingress(command) }
 
-func (l *Link) egress(command string) string {
-	return l.Config.Scope + "/fromlinto/" + l.Serial + "/" + command
-}
+func (l *Link) egress(command string) string { return l.conn.place().egress(command) }
 
 // online runs after the subscriptions stand, so that what the platform sends
 // because of the status is not missed (protocol 1.3).
@@ -151,7 +169,7 @@ func (l *Link) status() status {
 		interfaces = []network.Interface{} // a list on the wire, never null
 	}
 	return status{
-		Serial: l.Serial,
+		Serial: l.conn.place().serial,
 		Config: statusConfig{Network: interfaces, Firmware: l.Version, Sound: l.Sound()},
 	}
 }
@@ -279,7 +297,10 @@ func (l *Link) healStatus(ctx context.Context, m broker.Message) {
 
 // Line tells the counters to people.
 func (s Stats) Line() string {
-	if !s.Connected {
+	switch {
+	case !s.Connected && s.Login != "":
+		return "offline: " + s.Login
+	case !s.Connected:
 		return "offline: " + s.Error
 	}
 	return fmt.Sprintf("connected to %s since %s, %d messages in, %d out, %d dropped",

@@ -1,0 +1,145 @@
+package linto
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"lintod/agent/broker"
+	"lintod/agent/config"
+	"lintod/agent/link/linto/overwatch"
+)
+
+// A device has static credentials, or it logs in over HTTP and is told where
+// the broker is and who it is there (protocol 1.2).
+
+// place is one connection and its names in the topic tree.
+type place struct {
+	*broker.Conn
+	scope, serial string
+}
+
+func (p *place) ingress(command string) string {
+	return p.scope + "/tolinto/" + p.serial + "/" + command
+}
+
+func (p *place) egress(command string) string {
+	return p.scope + "/fromlinto/" + p.serial + "/" + command
+}
+
+// connection is the link's present place: with static credentials the same for
+// life, after a login one for each session, before it none.
+type connection struct {
+	now   atomic.Pointer[place]
+	token func() string // that each JSON message carries; nil with static credentials
+}
+
+func (c *connection) place() *place {
+	if p := c.now.Load(); p != nil {
+		return p
+	}
+	return &place{}
+}
+
+// Publish is that of broker.Conn, with the token of the login.
+func (c *connection) Publish(ctx context.Context, m broker.Message) error {
+	p := c.place()
+	if p.Conn == nil {
+		return fmt.Errorf("publish %s: not logged in: %w", m.Topic, broker.ErrOffline)
+	}
+	return p.Conn.Publish(ctx, c.sign(m))
+}
+
+// Stats is that of broker.Conn.
+func (c *connection) Stats() broker.Stats {
+	p := c.place()
+	if p.Conn == nil {
+		return broker.Stats{}
+	}
+	return p.Conn.Stats()
+}
+
+// sign adds the token to a JSON message: newest servers ignore it, older ones
+// want it in every one (protocol 1.2.2). Sound has no room for one.
+func (c *connection) sign(m broker.Message) broker.Message {
+	if c.token == nil || strings.HasSuffix(m.Topic, "/streaming/chunk") {
+		return m
+	}
+	rest, ok := bytes.CutPrefix(m.Payload, []byte("{"))
+	if !ok {
+		return m
+	}
+	token, _ := json.Marshal(c.token()) // a string always marshals
+	signed := append([]byte(`{"auth_token":`), token...)
+	if !bytes.HasPrefix(rest, []byte("}")) {
+		signed = append(signed, ',')
+	}
+	m.Payload = append(signed, rest...)
+	return m
+}
+
+// connect keeps the connection until ctx ends.
+func (l *Link) connect(ctx context.Context) error {
+	if l.login == nil {
+		return l.conn.place().Run(ctx)
+	}
+	return l.login.Run(ctx, l.serve)
+}
+
+func (l *Link) newLogin() *overwatch.Client {
+	client := overwatch.New(l.Config.Login, filepath.Join(l.StateDir, "linto-login.json"), l.Log)
+	l.conn.token = client.Token
+	return client
+}
+
+// serve is connected as the login tells, until that changes.
+func (l *Link) serve(ctx context.Context, s overwatch.Session) error {
+	l.conn.now.Store(l.sessionPlace(s))
+	err := l.conn.place().Run(ctx)
+	l.Connected(false) // the next session may take its time
+	return err
+}
+
+func (l *Link) sessionPlace(s overwatch.Session) *place {
+	cfg := l.Config.Config
+	if len(cfg.Broker) == 0 {
+		cfg.Broker = config.Strings{s.Broker}
+	}
+	cfg.Username = s.Username
+	if cfg.ClientID == "" {
+		// The session is the account's: a second device with it must not throw us
+		// out again and again.
+		cfg.ClientID = "lintod-" + s.Scope + "-" + s.ID + "-" + l.Serial
+	}
+	p := l.newPlace(cfg, s.Scope, s.ID)
+	p.Password = func() (string, error) { return string(s.Password), nil }
+	p.Offline = func(err error) {
+		l.Connected(false)
+		if broker.Refused(err) {
+			l.login.Refused()
+		}
+	}
+	return p
+}
+
+// validateLogin checks what login and static credentials have in common.
+func (c Config) validateLogin() config.Problems {
+	var ps config.Problems
+	const want = "nothing where [linto.login] has a url: the platform tells the broker's user and password"
+	if c.Username != "" {
+		ps.Add("username", c.Username, want)
+	}
+	if c.PasswordFile != "" {
+		ps.Add("password_file", c.PasswordFile, want)
+	}
+	broker := c.Config
+	broker.Username, broker.PasswordFile = "", ""
+	if len(broker.Broker) == 0 {
+		broker.Broker = config.Strings{"mqtt://told-by-the-platform"}
+	}
+	return append(ps, broker.Validate()...)
+}
