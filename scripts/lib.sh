@@ -18,16 +18,22 @@ as_root() {
 need() {
   local missing=() p
   for p in "$@"; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+    dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$p" 2>/dev/null |
+      grep -qxE "(all|$(dpkg --print-architecture)) installed" || missing+=("$p")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
-  as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  # A machine that has just booted may be updating itself.
+  until as_root apt-get update -qq; do
+    [ $SECONDS -lt 300 ] || die "apt-get update fails; see above"
+    say "apt-get update fails; trying again in 5 s"
+    sleep 5
+  done
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev)
-DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
+DEMO_PACKAGES=(procps espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
 TEST_PACKAGES=(git mosquitto mosquitto-clients pulseaudio pulseaudio-utils shellcheck procps iproute2
   openssh-server openssl tmux)
 
