@@ -14,26 +14,44 @@ as_root() {
   else die "installing packages needs root: run as root, or install sudo"; fi
 }
 
-# need PACKAGE... installs what is missing of Debian's packages, and says so.
+# have PACKAGE[:ARCH] tells whether it is installed, if not told otherwise for
+# this machine's own architecture.
+have() {
+  local arch
+  arch=$(dpkg --print-architecture)
+  [[ $1 != *:* ]] || arch=${1#*:}
+  dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$1" 2>/dev/null | grep -qxE "($arch|all) installed"
+}
+
+# need PACKAGE[:ARCH]... installs what is missing of Debian's packages, and says so.
 need() {
   local missing=() p
-  for p in "$@"; do
-    dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$p" 2>/dev/null |
-      grep -qxE "(all|$(dpkg --print-architecture)) installed" || missing+=("$p")
-  done
+  for p in "$@"; do have "$p" || missing+=("$p"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
-  # A machine that has just booted may be updating itself.
-  until as_root apt-get update -qq; do
-    [ $SECONDS -lt 300 ] || die "apt-get update fails; see above"
-    say "apt-get update fails; trying again in 5 s"
-    sleep 5
+  # One list that cannot be had (a mirror is being synchronised) may not matter.
+  as_root apt-get update -qq || say "some of apt's lists could not be fetched; going on with those there are"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# The topmost version of the changelog.
+version=$(sed -n 's/^## \[\?\([0-9][^] ]*\).*/\1/p' CHANGELOG.md | head -n 1)
+
+# go_build DIR PROGRAM... builds programs of cmd/ into DIR. lintod-audio needs C;
+# the others must do without.
+go_build() {
+  local dir=$1 program cgo
+  shift
+  mkdir -p "$dir"
+  for program in "$@"; do
+    cgo=0
+    [ "$program" != lintod-audio ] || cgo=1
+    CGO_ENABLED=$cgo go build -trimpath -ldflags "-s -w -X lintod/agent.Version=$version" -o "$dir/" "./cmd/$program"
   done
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev)
-DEMO_PACKAGES=(procps espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
+DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
 TEST_PACKAGES=(git mosquitto mosquitto-clients pulseaudio pulseaudio-utils shellcheck procps iproute2
   openssh-server openssl tmux)
 
@@ -46,27 +64,26 @@ good_go() {
   [ "$(printf '%s\n' "$(go_version)" "${have#go}" | sort -V | head -n 1)" = "$(go_version)" ]
 }
 
-# need_go puts a Go that is new enough on PATH. Where Debian's own is older it
-# fetches the right one as a module, checksum-verified, from the module proxy
-# that Go uses anyway: since Go 1.21 by itself, before that with our help.
+# need_go puts a Go that is new enough on PATH. Debian's own is older; it is
+# enough to fetch the right one as a module, checksum-verified, with no host to
+# trust but the module proxy that Go uses anyway.
 need_go() {
   local go
   for go in go /usr/local/go/bin/go /usr/lib/go/bin/go; do
     go=$(command -v "$go") || continue
-    if good_go "$go"; then
+    if GOTOOLCHAIN=local good_go "$go"; then
       PATH=$(dirname "$go"):$PATH
       return
     fi
   done
   need golang-go
-  good_go go && return
   local module root
-  module=golang.org/toolchain@v0.0.1-go$(go_version).$(go env GOOS)-$(go env GOARCH)
-  say "fetching Go $(go_version): Debian's is $(cd / && go env GOVERSION)"
-  root=$(cd / && go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  module=golang.org/toolchain@v0.0.1-go$(go_version | sed 's/\.0$//').$(go env GOOS)-$(go env GOARCH)
+  say "fetching Go $(go_version) (Debian's is $(go env GOVERSION))"
+  root=$(cd / && GO111MODULE=on GOFLAGS=-mod=mod go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
   [ -n "$root" ] || die "cannot fetch $module: install Go $(go_version) or newer and put it on PATH"
   chmod -R u+w "$root"
-  find "$root/bin" "$root/pkg/tool" -type f -exec chmod +x {} +
+  chmod +x "$root"/bin/* "$root"/pkg/tool/*/*
   PATH=$root/bin:$PATH
 }
 
