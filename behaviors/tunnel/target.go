@@ -1,0 +1,91 @@
+package tunnel
+
+import (
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+
+	"lintod/behaviors"
+)
+
+// target is what tells one tunnel from another.
+type target struct {
+	server     string // host:port of its sshd
+	user       string
+	remotePort int // opened there
+	localPort  int // reached here
+}
+
+const (
+	argHost   = "remoteHost"
+	argUser   = "remoteUser"
+	argRemote = "remoteSSHPort"
+	argLocal  = "mySSHPort"
+	argKey    = "privateKey"
+
+	sshPort    = "22"
+	maxKey     = 16 << 10 // bytes
+	defaultSSH = 22
+)
+
+var (
+	hostName = regexp.MustCompile(`\A[A-Za-z0-9:]([A-Za-z0-9.:%_-]{0,252}[A-Za-z0-9.])?\z`)
+	userName = regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\z`)
+)
+
+// params are those of protocol 1.8.
+func params() []behaviors.Param {
+	return []behaviors.Param{
+		{Name: argHost, About: "the server to connect to", Kind: behaviors.Text, Max: 260, Required: true},
+		{Name: argRemote, About: "the port to open on the server", Kind: behaviors.Whole, Min: 1, Max: 65535, Exact: true, Required: true},
+		{Name: argLocal, About: "the port of this device that it leads to, 22 unless given", Kind: behaviors.Whole, Min: 1, Max: 65535, Exact: true},
+		{Name: argUser, About: "whom to log in as on the server", Kind: behaviors.Text, Max: 33, Required: true},
+		{Name: argKey, About: "the private key as text, or the name of its file", Kind: behaviors.Text, Max: maxKey, Show: behaviors.Hidden},
+	}
+}
+
+// target is what args ask for, if the owner allows it.
+func (c Config) target(args behaviors.Args) (target, error) {
+	t := target{user: args.Text(argUser), remotePort: args.Whole(argRemote), localPort: args.Whole(argLocal)}
+	if t.localPort == 0 {
+		t.localPort = defaultSSH
+	}
+	host, port := splitHost(args.Text(argHost))
+	switch {
+	case !hostName.MatchString(host) || port != "" && !isPort(port):
+		return t, &behaviors.ArgumentError{Field: argHost, Got: "no name of a host", Want: `"host" or "host:port"`}
+	case !userName.MatchString(t.user):
+		return t, &behaviors.ArgumentError{Field: argUser, Got: "no name of a user", Want: "letters, digits, dots, dashes or underscores"}
+	case !slices.Contains(c.AllowUsers, every) && !slices.Contains(c.AllowUsers, t.user):
+		return t, notAllowed(argUser, "allow_users")
+	case !portAllowed(c.AllowPorts, t.remotePort):
+		return t, notAllowed(argRemote, "allow_ports")
+	case !portAllowed(c.LocalPorts, t.localPort):
+		return t, notAllowed(argLocal, "local_ports")
+	}
+	var ok bool
+	if t.server, ok = c.server(host, port); !ok {
+		return t, notAllowed(argHost, "allow_hosts")
+	}
+	return t, nil
+}
+
+func notAllowed(argument, key string) error {
+	return behaviors.Fail(behaviors.Refused, "the owner's list %s in [behaviors.startreversessh] does not have this %s", key, argument)
+}
+
+// server finds the address in the list of allowed ones, which may also know the
+// port of sshd there.
+func (c Config) server(host, port string) (string, bool) {
+	for _, entry := range c.AllowHosts {
+		allowed, allowedPort := splitHost(entry)
+		if allowedPort == "" {
+			allowedPort = sshPort
+		}
+		if (allowed == every || strings.EqualFold(allowed, host)) && (port == "" || port == allowedPort) {
+			return net.JoinHostPort(host, allowedPort), true
+		}
+	}
+	return "", false
+}
