@@ -60,7 +60,25 @@ type box struct {
 	broker *brokertest.Mosquitto
 	watch  *brokertest.Watch
 	cmd    *exec.Cmd
-	log    bytes.Buffer // of all runs
+	log    syncBuffer // of all runs
+}
+
+// syncBuffer may be read while the program writes.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 // settings are lines for the tables of the configuration; an empty one keeps
@@ -312,6 +330,45 @@ func TestExchangeByFiles(t *testing.T) {
 		if r.End != "spoken" && r.End != "spoken-ask" {
 			t.Errorf("turn %d ended by %s", r.Turn, r.End)
 		}
+	}
+}
+
+// TestBoardSession presses the talk button of a simulated board, and sees its
+// LEDs go through the states in order. What is recorded is a script again, and
+// replays.
+func TestBoardSession(t *testing.T) {
+	m := brokertest.Start(t)
+	dir := t.TempDir()
+	question, script := filepath.Join(dir, "question.wav"), filepath.Join(dir, "script")
+	if err := os.WriteFile(question, wav.Encode(noise(time.Second), 16000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	steps := "see idle !offline\ntap talk\nsee listening\nsee thinking\nsee speaking\nsee idle\ntap mute\nsee muted\ntap talk\ntap mute\nsee !muted\n"
+	for _, round := range []string{"written by hand", "recorded"} {
+		t.Run(round, func(t *testing.T) {
+			if err := os.WriteFile(script, []byte(steps), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			record := filepath.Join(dir, "record")
+			b := newBox(t, m, settings{
+				audio: fmt.Sprintf("input = \"file:%s\"\noutput = \"null\"", question),
+				tts: fmt.Sprintf("[gpio]\nsimulate = true\nscript = %q\nrecord = %q\n", script, record) +
+					"[[button]]\npin = 17\nname = \"talk\"\naction = \"talk\"\n[[button]]\npin = 22\nname = \"mute\"\naction = \"mute\"\n[[led]]\nkind = \"gpio\"\npin = 5\n",
+			})
+			b.start()
+			b.answer(b.request(), `{"behavior":{"say":"done"}}`)
+			brokertest.Eventually(t, "the script ends", func() bool { return strings.Contains(b.log.String(), "the script ") })
+			b.stop()
+			if log := b.log.String(); !strings.Contains(log, "the script has been played") {
+				t.Error("the board did not show what the script wanted")
+			}
+			recorded, err := os.ReadFile(record)
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps = string(recorded)
+			t.Log("recorded:\n" + steps)
+		})
 	}
 }
 
