@@ -1,0 +1,48 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+)
+
+// ServerCertificate fetches the certificate that the broker at address shows,
+// after the checks that a connection makes. It is nil where the address is one
+// without TLS. Errors are sentences, as those of a Conn.
+func (c Config) ServerCertificate(ctx context.Context, address string) (*x509.Certificate, error) {
+	u, err := parseAddress(address)
+	if err != nil || u.Scheme != "mqtts" && u.Scheme != "wss" {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	secure, err := c.tls(u.Hostname())
+	if err != nil {
+		return nil, &Error{address, err}
+	}
+	conn, err := openStream(ctx, "tcp", u.Host, secure, c.patience())
+	if err != nil {
+		return nil, &Error{address, err}
+	}
+	defer conn.Close()
+	peer, ok := conn.(*tls.Conn)
+	if !ok || len(peer.ConnectionState().PeerCertificates) == 0 {
+		return nil, &Error{address, errors.New("it shows no certificate")}
+	}
+	return peer.ConnectionState().PeerCertificates[0], nil
+}
+
+// ClientCertificate reads the certificate that the device shows, nil where it
+// has none.
+func (c Config) ClientCertificate() (*x509.Certificate, error) {
+	if c.CertFile == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read cert_file and key_file: %w", err)
+	}
+	return x509.ParseCertificate(pair.Certificate[0])
+}
