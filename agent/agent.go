@@ -25,6 +25,7 @@ import (
 	"lintod/audio/soundproc"
 	"lintod/audio/tts"
 	"lintod/behaviors"
+	"lintod/gpio"
 	"lintod/gpio/panel"
 )
 
@@ -53,6 +54,7 @@ type Agent struct {
 	turns    *turn.Runner
 	registry *behaviors.Registry
 	linto    *linto.Link // nil when not enabled
+	gpio     *gpio.Board
 	parts    supervisor
 	refused  atomic.Bool // the file was changed and is wrong
 }
@@ -120,7 +122,7 @@ func (a *Agent) buildSound() {
 
 func (a *Agent) buildLinto() *linto.Link {
 	l := &linto.Link{
-		Config:   a.cfg.linto(),
+		Config:   a.cfg.LinkLinto(),
 		Serial:   a.cfg.Device.Serial,
 		StateDir: a.cfg.Device.StateDir,
 		Version:  Version,
@@ -189,6 +191,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		parts["sound"] = a.sound.Run
 	}
 	b := a.newBoard()
+	a.gpio = b.gpio
 	loops := map[string]probe{"turn": a.turns.Probe, "buttons": b.probe}
 	parts["gpio"], parts["buttons"], parts["leds"] = b.gpio.Run, b.act, b.show
 	if a.linto != nil {

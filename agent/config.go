@@ -64,7 +64,7 @@ func LoadConfig(path string) (Config, error) {
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	ps.In("device", c.Device.Validate())
-	ps.In("linto", c.linto().Validate())
+	ps.In("linto", c.LinkLinto().Validate())
 	ps.In("audio", c.Audio.Validate())
 	ps.In("tts", c.TTS.Validate())
 	return append(ps, c.Config.Validate()...)
@@ -92,9 +92,9 @@ func (c DeviceConfig) Validate() config.Problems {
 	return ps
 }
 
-// linto is the [linto] table with what it takes from the device: the stock
+// LinkLinto is the [linto] table with what it takes from the device: the stock
 // broker's ACL wants the user name to be the serial (protocol 1.2.1).
-func (c Config) linto() linto.Config {
+func (c Config) LinkLinto() linto.Config {
 	l := c.Linto
 	if l.Username == "" && l.PasswordFile != "" {
 		l.Username = c.Device.Serial

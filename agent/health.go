@@ -9,6 +9,7 @@ import (
 	"lintod/agent/link/linto"
 	"lintod/agent/turn"
 	"lintod/audio"
+	"lintod/audio/player"
 )
 
 // healthBeat is how often the agent looks at itself.
@@ -87,6 +88,8 @@ type Status struct {
 	Keep    int                   `json:"start_volume"` // percent, after a restart
 	Lang    string                `json:"language"`
 	Mic     audio.Health          `json:"microphone"`
+	Speaker player.Stats          `json:"loudspeaker"`
+	GPIO    []string              `json:"gpio_faults,omitempty"` // one sentence each
 	Linto   *linto.Stats          `json:"linto,omitempty"`
 	Parts   map[string]PartStatus `json:"parts"`
 	Turns   []turn.Record         `json:"turns"` // the last ones, oldest first
@@ -104,8 +107,12 @@ func (a *Agent) status() Status {
 		Keep:    saved.Volume,
 		Lang:    saved.Language,
 		Mic:     a.hub.Health(),
+		Speaker: a.player.Stats(),
 		Parts:   a.parts.status(),
 		Turns:   a.turns.Records(),
+	}
+	if a.gpio != nil {
+		s.GPIO = a.gpio.Faults()
 	}
 	if a.linto != nil {
 		stats := a.linto.Stats()
