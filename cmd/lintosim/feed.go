@@ -8,7 +8,7 @@ import (
 
 // printer shows what happens.
 type printer interface {
-	ready(url, websocket string)
+	ready(url, websocket, login string)
 	event(e platform.Event)
 	lost(n uint64)
 	flush()

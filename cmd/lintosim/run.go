@@ -48,6 +48,15 @@ With -broker it answers the devices of a broker that runs already, and sees what
 they publish, but not who comes and goes. That account must be allowed to read
 +/fromlinto/# and to write +/tolinto/#.
 
+With -http, devices can also log in: give them [linto.login] url, user and
+password_file. Each account of -users is then one of the login; without -users
+everybody may log in. The broker's name of a device that is logged in is its
+session, which is shown.
+
+-server 2021 speaks as older servers do: errors beside "say", those of a stream
+on its own topics, the transcript as an object, no nlp/text and no skills, and
+the token of a login is wanted in every message.
+
 With -users, an account may read and write +/tolinto/NAME/# and
 +/fromlinto/NAME/# only, as on the official platform; the account "admin" may
 everything. Passwords, tokens and keys are never shown.
@@ -61,6 +70,7 @@ type options struct {
 	platform platform.Options
 	json     bool
 	users    string
+	server   string
 	join     broker.Config
 	fault    string
 }
@@ -75,6 +85,13 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.join.Username, "username", "", "`name` to join with")
 	f.StringVar(&o.join.PasswordFile, "password-file", "", "`file` with the password to join with")
 	f.StringVar(&o.join.CAFile, "ca-file", "", "`file` with the certificate authority of the broker to join")
+	f.StringVar(&o.platform.HTTP, "http", "", "`address` for devices that log in over HTTP (default none)")
+	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "how `long` the token of a login counts")
+	f.StringVar(&o.server, "server", string(platform.Server2024), "speak as real servers of that time did: `2021|2024`")
+	f.IntVar(&o.platform.ChunkLimit, "chunk-limit", 0, "stop streams unasked after `N` chunks, as real flows may after 150")
+	f.BoolVar(&o.platform.NoFinal, "no-final", false, "end streams without a final result, as old servers may")
+	f.BoolVar(&o.platform.NoChatbot, "no-chatbot", false, "leave chatbot requests unanswered unless the device is logged in, as some new flows do")
+	f.StringVar(&o.platform.StatusLanguage, "status-language", "", "answer each status with this tts_lang, such as `fr-FR`, as real flows do")
 	f.StringVar(&o.users, "users", "", "`file` with accounts, one name:password a line (default: everybody may connect)")
 	f.StringVar(&o.platform.Scope, "scope", "demo", "`scope` of devices that have not been seen yet; those seen keep their own")
 	f.DurationVar(&o.platform.Delay, "delay", 0, "wait this `long` before each answer")
@@ -94,6 +111,9 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var err error
 	if o.platform.Fault, err = platform.ParseFault(o.fault); err != nil {
 		return o, fmt.Errorf("-fault: %w", err)
+	}
+	if o.platform.Server, err = platform.ParseGeneration(o.server); err != nil {
+		return o, fmt.Errorf("-server: %w", err)
 	}
 	if join != "" {
 		o.join.Broker = config.Strings{join}
@@ -170,7 +190,7 @@ func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wr
 	if o.json {
 		screen, talk = &jsonLines{out: console, begun: begun}, stderr
 	}
-	screen.ready(sim.URL(), sim.WebSocketURL())
+	screen.ready(sim.URL(), sim.WebSocketURL(), sim.LoginURL())
 
 	var shown sync.WaitGroup
 	shown.Go(func() { events.show(screen) })

@@ -45,10 +45,13 @@ type chunks struct {
 
 const chunksShown = 50 // a line each second with 20 ms chunks
 
-func (t *tale) ready(url, websocket string) {
+func (t *tale) ready(url, websocket, login string) {
 	t.line(t.begun, t.colour.bold("a LinTO platform is ready at "+url))
 	if websocket != "" {
 		t.line(t.begun, t.colour.bold("and over WebSocket at "+websocket))
+	}
+	if login != "" {
+		t.line(t.begun, t.colour.bold("devices log in at "+login))
 	}
 	t.line(t.begun, t.colour.dim("waiting for devices; ^C ends, help tells what you can send"))
 }
@@ -71,6 +74,8 @@ func (t *tale) event(e platform.Event) {
 		t.line(e.At, t.colour.dim(printable("○ "+e.Client+" disconnected: "+e.Text)))
 	case platform.Refused:
 		t.line(e.At, t.colour.warn(printable("✗ "+e.Client+" refused: "+e.Text)))
+	case platform.LoggedIn, platform.Refreshed, platform.LoggedOut:
+		t.line(e.At, t.colour.dim(printable("● "+e.Client+" "+string(e.Kind)+": "+e.Text)))
 	case platform.Understood:
 		t.heard(e)
 	case platform.Noted:
@@ -173,6 +178,7 @@ type jsonEvent struct {
 	Kind      string  `json:"kind"`
 	URL       string  `json:"url,omitempty"`
 	WebSocket string  `json:"websocket,omitempty"`
+	Login     string  `json:"login,omitempty"`
 	Direction string  `json:"direction,omitempty"` // "from" or "to" a device
 	Topic     string  `json:"topic,omitempty"`
 	Serial    string  `json:"serial,omitempty"`
@@ -189,8 +195,8 @@ type jsonEvent struct {
 	Text      string  `json:"text,omitempty"`
 }
 
-func (j *jsonLines) ready(url, websocket string) {
-	j.print(j.begun, jsonEvent{Kind: "ready", URL: url, WebSocket: websocket})
+func (j *jsonLines) ready(url, websocket, login string) {
+	j.print(j.begun, jsonEvent{Kind: "ready", URL: url, WebSocket: websocket, Login: login})
 }
 
 func (j *jsonLines) lost(n uint64) {

@@ -29,7 +29,7 @@ func (h *hook) Provides(b byte) bool {
 // OnConnectAuthenticate checks name and password, and refuses a last will on a
 // topic that the client could not publish to.
 func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
-	a := h.p.opts.access()
+	a := h.p.access
 	user := string(pk.Connect.Username)
 	ok := a.login(user, pk.Connect.Password) &&
 		(!pk.Connect.WillFlag || a.allows(user, pk.Connect.WillTopic))
@@ -42,7 +42,7 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 // OnACLCheck is asked for topics to publish, for filters to subscribe, and
 // again before each delivery.
 func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, _ bool) bool {
-	return h.p.opts.access().allows(string(cl.Properties.Username), topic)
+	return h.p.access.allows(string(cl.Properties.Username), topic)
 }
 
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {

@@ -43,7 +43,10 @@ const maxTries = 2 // questions repeated before giving up
 
 // answer replies to r in the form that its kind wants.
 func (d dialogue) answer(r Request) []Reply {
-	if r.Kind == "chatbot" {
+	switch r.Kind {
+	case "skills":
+		return []Reply{{Behavior: Behavior{CustomAction: map[string]string{"kind": r.ID}}}}
+	case "chatbot":
 		return []Reply{chat(r.Transcript, d.converse(r))}
 	}
 	replies := d.converse(r)

@@ -50,8 +50,8 @@ func openBroker(o Options, hook mqtt.Hook) (*embedded, error) {
 	return b, nil
 }
 
-func (b *embedded) publish(topic string, payload []byte, retain bool) error {
-	return b.server.Publish(topic, payload, retain, 0)
+func (b *embedded) publish(topic string, payload []byte, qos byte, retain bool) error {
+	return b.server.Publish(topic, payload, retain, qos)
 }
 
 func (b *embedded) urls() (mqtt, ws string) {

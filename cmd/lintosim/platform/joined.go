@@ -71,10 +71,10 @@ func foreign(m broker.Message) Message {
 	return own
 }
 
-func (j *joined) publish(topic string, payload []byte, retain bool) error {
+func (j *joined) publish(topic string, payload []byte, qos byte, retain bool) error {
 	ctx, cancel := context.WithTimeout(j.ctx, publishLimit)
 	defer cancel()
-	return j.conn.Publish(ctx, broker.Message{Topic: topic, Payload: payload, Retain: retain})
+	return j.conn.Publish(ctx, broker.Message{Topic: topic, Payload: payload, QoS: min(qos, 1), Retain: retain})
 }
 
 func (j *joined) urls() (mqtt, ws string) { return j.conn.Stats().Broker, "" }

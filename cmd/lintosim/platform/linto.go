@@ -19,7 +19,8 @@ const maxUtterance = 2 * time.Minute
 type Request struct {
 	// Message is the request as it came.
 	Message Message
-	// Kind is "nlp/file", "nlp/text" or "chatbot"; ID is the rest of the command.
+	// Kind is "nlp/file", "nlp/text", "chatbot" or "skills"; ID is the rest of the
+	// command, for skills "<skill>/<action>".
 	Kind, ID string
 	// PCM is the sound of an nlp/file, mono at Rate samples a second.
 	PCM  []int16
@@ -47,21 +48,51 @@ func (p *Platform) serve() {
 }
 
 func (p *Platform) handle(m Message) {
-	for _, kind := range []string{"nlp/file", "nlp/text", "chatbot"} {
-		id, ok := strings.CutPrefix(m.Command, kind+"/")
-		if !ok {
-			continue
-		}
-		if id == "" || strings.Contains(id, "/") {
-			p.notef(m, "%s wants exactly one id behind it; not answered", kind)
-			return
-		}
-		p.start(Request{Message: m, Kind: kind, ID: id})
+	if m.Command == "status" {
+		p.greet(m)
 		return
 	}
 	if step, ok := strings.CutPrefix(m.Command, "streaming/"); ok {
 		p.stream(step, m)
+		return
 	}
+	for kind, levels := range map[string]int{"nlp/file": 1, "nlp/text": 1, "chatbot": 1, "skills": 2} {
+		if id, ok := strings.CutPrefix(m.Command, kind+"/"); ok {
+			p.request(Request{Message: m, Kind: kind, ID: id}, levels)
+		}
+	}
+}
+
+// greet answers a status as the flow "on-connect" does.
+func (p *Platform) greet(m Message) {
+	if p.opts.StatusLanguage != "" {
+		payload, _ := encode(map[string]string{"value": p.opts.StatusLanguage}) // strings always marshal
+		p.respond(m, "tts_lang", payload)
+	}
+}
+
+// request starts r, whose id has so many levels, if this server answers it.
+func (p *Platform) request(r Request, levels int) {
+	switch {
+	case r.ID == "" || strings.Count(r.ID, "/") != levels-1:
+		p.notef(r.Message, "%s wants %d more level(s) behind it; not answered", r.Kind, levels)
+	case !p.opts.Server.knows(r.Kind):
+		p.notef(r.Message, "a server of %s does not know %s; not answered", p.opts.Server, r.Kind)
+	case r.Kind == "chatbot" && p.opts.NoChatbot && !isSession(r.Message.Serial):
+		p.notef(r.Message, "chatbot requests of devices that are not logged in get no answer here")
+	case !p.trusts(r.Message):
+		p.reply(r, NoFault, Fail(400, noToken, "I do not know who you are."))
+	default:
+		p.start(r)
+	}
+}
+
+const noToken = "auth_token is missing, or counts no more"
+
+// trusts tells whether m has what an older server wants of devices that are
+// logged in.
+func (p *Platform) trusts(m Message) bool {
+	return p.logins == nil || p.opts.Server != Server2021 || !isSession(m.Serial) || p.logins.vouches(m.Serial, m.Payload)
 }
 
 // start answers r in a goroutine of its own.
@@ -117,10 +148,13 @@ func (p *Platform) pause(d time.Duration) bool {
 // every server version, though the document leaves it out.
 func (p *Platform) reply(r Request, fault Fault, reply Reply) {
 	command := fault.topic(r.Kind, r.Message.Command)
+	if r.Kind == "skills" {
+		command = "customAction/" + r.ID
+	}
 	if reply.Command != "" {
 		command = reply.Command
 	}
-	payload, err := reply.payload()
+	payload, err := p.opts.Server.spell(reply)
 	if err != nil {
 		p.notef(r.Message, "this answer cannot be written as JSON: %v", err)
 		return
@@ -133,7 +167,7 @@ func (p *Platform) respond(m Message, command string, payload []byte) {
 	if p.ctx.Err() != nil {
 		return
 	}
-	if _, err := p.Publish(m.replyTopic(command), payload, false); err != nil {
+	if _, err := p.publish(m.replyTopic(command), payload, p.opts.Server.answerQoS(), false); err != nil {
 		p.notef(m, "%v", err)
 	}
 }
@@ -153,6 +187,9 @@ func (p *Platform) understand(r *Request) error {
 			return errors.New("conversationData is no JSON object")
 		}
 		r.ConversationData = d
+	}
+	if r.Kind == "skills" {
+		return nil
 	}
 	if r.Kind != "nlp/file" {
 		if body.Text == nil {

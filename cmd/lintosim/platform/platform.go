@@ -24,6 +24,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"runtime"
 	"sort"
 	"strings"
@@ -51,10 +53,32 @@ type Options struct {
 	Users map[string]string
 	// Admin is the account with full access; empty stands for "admin".
 	Admin string
+	// HTTP is the address of the login server; empty for none. Each account of
+	// Users is then also one of the broker under the name of its SessionID.
+	HTTP string
+	// Scopes are what each account may use; without any, there is one that is
+	// named like Scope.
+	Scopes []Scope
+	// TokenLife is how long an auth_token counts; 0 stands for 60 days.
+	TokenLife time.Duration
 
 	// Scope is used to reach a device that has not been seen yet; empty stands
 	// for "linto".
 	Scope string
+	// Server is the generation whose dialect is spoken; empty stands for the newest.
+	Server Generation
+	// ChunkLimit is after how many chunks a stream is stopped unasked; 0 for never.
+	// Real flows that have the limit take 150.
+	ChunkLimit int
+	// NoFinal ends streams without a final result, as old servers may.
+	NoFinal bool
+	// StatusLanguage, when set, is sent as tts_lang for each status of a device,
+	// offline or not, as the flow "on-connect" of real platforms does.
+	StatusLanguage string
+	// NoChatbot leaves chatbot requests of devices that are not logged in without
+	// an answer, as some flows of the newest server do.
+	NoChatbot bool
+
 	// Answer, when set, replaces the built-in dialogue. It may block.
 	Answer func(Request) []Reply
 	// Recognise, when set, replaces pocketsphinx. It must be safe for concurrent use.
@@ -90,10 +114,29 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Server == "" {
+		o.Server = Server2024
+	}
+	if len(o.Scopes) == 0 {
+		o.Scopes = []Scope{{Name: o.Scope, Topic: o.Scope}}
+	}
+	if o.TokenLife == 0 {
+		o.TokenLife = 60 * 24 * time.Hour
+	}
 	return o
 }
 
-func (o Options) access() access { return access{o.Users, o.Admin} }
+// access are the broker's accounts: those of the users, and of their sessions.
+func (o Options) access() access {
+	if o.HTTP == "" || len(o.Users) == 0 {
+		return access{o.Users, o.Admin}
+	}
+	users := maps.Clone(o.Users)
+	for user, password := range o.Users {
+		users[SessionID(user)] = password
+	}
+	return access{users, o.Admin}
+}
 
 // Kind is what an Event tells of.
 type Kind string
@@ -105,6 +148,9 @@ const (
 	Disconnected Kind = "disconnected" // Client is gone because of Text
 	Refused      Kind = "refused"      // Client was not let in: Text
 	Understood   Kind = "heard"        // what Message.Serial said was understood as Heard
+	LoggedIn     Kind = "login"        // Client, an account, logged in over HTTP: Text
+	Refreshed    Kind = "refresh"      // Client got new tokens
+	LoggedOut    Kind = "logout"       // Client logged out
 	Noted        Kind = "note"         // anything else, in words
 )
 
@@ -129,7 +175,7 @@ type Device struct {
 // A carrier takes messages to the devices, and what comes from them to
 // Platform.receive.
 type carrier interface {
-	publish(topic string, payload []byte, retain bool) error
+	publish(topic string, payload []byte, qos byte, retain bool) error
 	// urls are what devices connect to; ws is empty where there is none.
 	urls() (mqtt, ws string)
 	// close returns when nothing will be received any more.
@@ -146,9 +192,11 @@ const (
 // Platform is a running platform. Its methods may be called from any goroutine.
 type Platform struct {
 	opts    Options
+	access  access
 	history history
 	speech  speech
 	carrier carrier
+	logins  *overwatch // nil without a login server
 
 	mu      sync.Mutex
 	devices map[string]Device
@@ -170,6 +218,7 @@ func New(o Options) *Platform {
 	o = o.withDefaults()
 	p := &Platform{
 		opts:    o,
+		access:  o.access(),
 		speech:  speech{recognise: o.Recognise, slots: make(chan struct{}, runtime.NumCPU())},
 		devices: map[string]Device{},
 		fault:   o.Fault,
@@ -188,6 +237,9 @@ func (p *Platform) Start() error {
 	if err := p.opts.Fault.valid(); err != nil {
 		return err
 	}
+	if _, err := ParseGeneration(string(p.opts.Server)); err != nil {
+		return err
+	}
 	if err := p.speech.open(); err != nil {
 		return err
 	}
@@ -200,6 +252,11 @@ func (p *Platform) Start() error {
 	if err != nil {
 		return errors.Join(err, p.speech.close())
 	}
+	if p.opts.HTTP != "" {
+		if p.logins, err = openOverwatch(p); err != nil {
+			return errors.Join(err, p.carrier.close(), p.speech.close())
+		}
+	}
 	p.wg.Go(p.serve)
 	return nil
 }
@@ -208,8 +265,11 @@ func (p *Platform) Start() error {
 func (p *Platform) Close() error {
 	p.cancel()
 	var err error
+	if p.logins != nil {
+		err = p.logins.close()
+	}
 	if p.carrier != nil {
-		err = p.carrier.close()
+		err = errors.Join(err, p.carrier.close())
 	}
 	p.wg.Wait()
 	return errors.Join(err, p.speech.close())
@@ -242,6 +302,19 @@ func (p *Platform) WebSocketURL() string {
 	return ws
 }
 
+// LoginURL is what devices that log in are configured with,
+// "http://127.0.0.1:41835/overwatch", or empty without a login server.
+func (p *Platform) LoginURL() string {
+	if p.logins == nil {
+		return ""
+	}
+	return "http://" + p.logins.listener.Addr().String() + "/overwatch"
+}
+
+// LoginHandler is the login server itself, for a test that puts TLS or trouble
+// before it.
+func (p *Platform) LoginHandler() http.Handler { return p.logins.server.Handler }
+
 // Send publishes a command to a device. A payload of nil is sent as {}, a
 // string or bytes as they are, anything else as JSON. The returned message is
 // for After.
@@ -267,11 +340,15 @@ func encode(payload any) ([]byte, error) {
 
 // Publish sends anything to any topic, retained or not.
 func (p *Platform) Publish(topic string, payload []byte, retain bool) (Message, error) {
+	return p.publish(topic, payload, 0, retain)
+}
+
+func (p *Platform) publish(topic string, payload []byte, qos byte, retain bool) (Message, error) {
 	m := newMessage(topic, payload)
-	m.Retain = retain
+	m.QoS, m.Retain = qos, retain
 	m.Seq = p.history.number()
 	p.tell(Event{At: m.At, Kind: Exchanged, Message: m})
-	if err := p.carrier.publish(topic, payload, retain); err != nil {
+	if err := p.carrier.publish(topic, payload, qos, retain); err != nil {
 		return m, fmt.Errorf("publish to %s: %w", topic, err)
 	}
 	return m, nil
@@ -363,7 +440,8 @@ func (p *Platform) receive(m Message) {
 	p.note(m)
 	m = p.history.add(m)
 	p.tell(Event{At: m.At, Kind: Exchanged, Message: m})
-	if m.Direction != FromDevice || m.Will || m.Retain { // requests are never retained
+	// Requests are never retained; a status may be, and is one as a last will too.
+	if m.Direction != FromDevice || (m.Will || m.Retain) && m.Command != "status" {
 		return
 	}
 	select {

@@ -28,13 +28,23 @@ type Behavior struct {
 	CustomAction     any             `json:"customAction,omitempty"`
 	Chatbot          *Chatbot        `json:"chatbot,omitempty"`
 	Streaming        *Streaming      `json:"streaming,omitempty"`
+	// Error is where older servers put it.
+	Error *Problem `json:"error,omitempty"`
+}
+
+// Problem is an error of an older server. Its router has a Status, and a
+// Problem as the message.
+type Problem struct {
+	Status  string `json:"status,omitempty"`
+	Message any    `json:"message"`
+	Code    int    `json:"code,omitempty"`
 }
 
 // Speech is something to say aloud. ErrMessage and Code make it an error, in
-// the form of the newest servers.
+// the form of the newest servers, which may leave out the text.
 type Speech struct {
-	Phonetic   string `json:"phonetic"`
-	Text       string `json:"text"`
+	Phonetic   string `json:"phonetic,omitempty"`
+	Text       string `json:"text,omitempty"`
 	ErrMessage string `json:"errMessage,omitempty"`
 	Code       int    `json:"code,omitempty"`
 }
@@ -97,18 +107,4 @@ func Raw(payload string) Reply { return Reply{Raw: []byte(payload)} }
 func (r Reply) Heard(transcript string) Reply {
 	r.Transcript = transcript
 	return r
-}
-
-// payload is what goes over the wire.
-func (r Reply) payload() ([]byte, error) {
-	switch {
-	case r.Raw != nil:
-		return r.Raw, nil
-	case r.Command != "":
-		return encode(r.Payload)
-	}
-	return json.Marshal(struct {
-		Behavior   Behavior `json:"behavior"`
-		Transcript string   `json:"transcript,omitempty"`
-	}{r.Behavior, r.Transcript})
 }

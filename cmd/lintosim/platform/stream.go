@@ -22,6 +22,7 @@ type stream struct {
 	chunks chan []byte
 	done   chan struct{} // closed when the stream has ended by itself
 
+	taken int     // chunks so far
 	pcm   []int16 // the utterance that goes on
 	odd   []byte  // half a sample that waits for its other half
 	fresh int     // samples since the last partial result
@@ -31,8 +32,7 @@ type stream struct {
 	words []Word
 }
 
-// stream handles streaming/<step>. The errors are those of the newest server:
-// topic streaming/error, the status names the step that failed.
+// stream handles streaming/<step>.
 func (p *Platform) stream(step string, m Message) {
 	key := m.Scope + "/" + m.Serial
 	s := p.streams[key]
@@ -40,34 +40,50 @@ func (p *Platform) stream(step string, m Message) {
 		delete(p.streams, key)
 		s = nil
 	}
-	switch step {
-	case "start":
-		p.startStream(key, s, m)
-	case "chunk":
+	switch {
+	case step == "chunk":
 		p.chunk(s, m)
-	case "stop":
-		if s == nil {
-			p.streamError(m, "stop", "no stream is running")
-			return
-		}
+	case step != "start" && step != "stop":
+		p.unknownStep(m)
+	case !p.trusts(m):
+		p.streamError(m, step, "error", noToken)
+	case step == "start":
+		p.startStream(key, s, m)
+	case s == nil:
+		p.streamError(m, step, "stop", "no stream is running")
+	default:
 		delete(p.streams, key)
-		p.streaming(m, "stop", Streaming{Status: "stop"})
+		p.streaming(m, "streaming/stop", Streaming{Status: "stop"})
 		close(s.chunks)
 	}
+}
+
+// unknownStep answers as the router of older servers; the newest says nothing.
+func (p *Platform) unknownStep(m Message) {
+	if p.opts.Server != Server2021 {
+		return
+	}
+	wrong := Behavior{Error: &Problem{Status: "error", Message: Problem{Message: "unknown action " + m.Command, Code: 400}}}
+	payload, err := p.opts.Server.spell(Reply{Behavior: wrong})
+	if err != nil {
+		p.notef(m, "%v", err)
+		return
+	}
+	p.respond(m, m.Command, payload)
 }
 
 func (p *Platform) startStream(key string, s *stream, m Message) {
 	switch {
 	case s != nil:
-		p.streamError(m, "started", "a stream is running already")
+		p.streamError(m, "start", "started", "a stream is running already")
 	case len(p.streams) >= maxStreams:
-		p.streamError(m, "error", "too many streams")
+		p.streamError(m, "start", "error", "too many streams")
 	case !acceptable(m.Payload):
-		p.streamError(m, "error", "sample_rate must be 16000")
+		p.streamError(m, "start", "error", "sample_rate must be 16000")
 	default:
 		s = &stream{p: p, m: m, chunks: make(chan []byte, chunkQueue), done: make(chan struct{})}
 		p.streams[key] = s
-		p.streaming(m, "start", Streaming{Status: "started"})
+		p.streaming(m, "streaming/start", Streaming{Status: "started"})
 		p.wg.Go(s.run)
 	}
 }
@@ -88,7 +104,7 @@ func acceptable(payload []byte) bool {
 
 func (p *Platform) chunk(s *stream, m Message) {
 	if s == nil {
-		p.streamError(m, "chunk", "no stream is running")
+		p.streamError(m, "chunk", "chunk", "no stream is running")
 		return
 	}
 	select {
@@ -106,20 +122,21 @@ func (p *Platform) endStreams() {
 	}
 }
 
-func (p *Platform) streamError(m Message, status, message string) {
-	p.streaming(m, "error", Streaming{Status: status, Message: message})
+func (p *Platform) streamError(m Message, step, status, message string) {
+	topic, s := p.opts.Server.streamError(step, status, message)
+	p.streaming(m, topic, s)
 }
 
-func (p *Platform) streaming(m Message, step string, s Streaming) {
+func (p *Platform) streaming(m Message, topic string, s Streaming) {
 	if p.currentFault() == Silent {
 		return
 	}
-	payload, err := Reply{Behavior: Behavior{Streaming: &s}}.payload()
+	payload, err := p.opts.Server.spell(Reply{Behavior: Behavior{Streaming: &s}})
 	if err != nil {
 		p.notef(m, "%v", err)
 		return
 	}
-	p.respond(m, "streaming/"+step, payload)
+	p.respond(m, topic, payload)
 }
 
 func (s *stream) over() bool {
@@ -145,8 +162,13 @@ func (s *stream) run() {
 			}
 			idle.Reset(streamTimeout)
 			s.take(chunk)
+			if s.taken++; s.taken == s.p.opts.ChunkLimit {
+				s.p.streaming(s.m, "streaming/stop", Streaming{Status: "stop"})
+				s.finish()
+				return
+			}
 		case <-idle.C:
-			s.p.streaming(s.m, "stop", Streaming{Status: "stop", Message: "no sound for a minute"})
+			s.p.streaming(s.m, "streaming/stop", Streaming{Status: "stop", Message: "no sound for a minute"})
 			return
 		case <-s.p.ctx.Done():
 			return
@@ -189,14 +211,14 @@ func (s *stream) partial() {
 	h, ok := s.hear()
 	if text := told(h); ok && text != "" && text != s.last {
 		s.last = text
-		s.p.streaming(s.m, "chunk", Streaming{Partial: text})
+		s.p.streaming(s.m, "streaming/chunk", Streaming{Partial: text})
 	}
 }
 
 // utterance tells the text of an utterance that is over; the stream goes on.
 func (s *stream) utterance() {
 	if text := s.conclude(); text != "" {
-		s.p.streaming(s.m, "chunk", Streaming{Text: text})
+		s.p.streaming(s.m, "streaming/chunk", Streaming{Text: text})
 	}
 }
 
@@ -229,8 +251,12 @@ func (s *stream) hear() (Heard, bool) {
 	return h, err == nil
 }
 
-// finish sends the final result: JSON in a string, as real servers do.
+// finish sends the final result, if this server does: JSON in a string, as real
+// servers do.
 func (s *stream) finish() {
+	if s.p.opts.NoFinal {
+		return
+	}
 	if voiced(s.pcm) > 0 {
 		s.conclude()
 	}
@@ -242,7 +268,7 @@ func (s *stream) finish() {
 		s.p.notef(s.m, "%v", err)
 		return
 	}
-	s.p.streaming(s.m, "final", Streaming{Status: "final", Result: string(result)})
+	s.p.streaming(s.m, "streaming/final", Streaming{Status: "final", Result: string(result)})
 }
 
 // told is the text of an utterance, or what can be said of it without a

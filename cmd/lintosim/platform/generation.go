@@ -1,0 +1,94 @@
+package platform
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Generation is a version of the real server whose dialect the platform speaks
+// (protocol 1.4 to 1.7).
+type Generation string
+
+const (
+	// Server2021 answers at QoS 0, tells errors in "error" beside "say" and those
+	// of a stream on the topic of the request, delivers the transcript as an
+	// object, wants the token of a login in every message, and does not know
+	// nlp/text and skills.
+	Server2021 Generation = "2021"
+	// Server2024 answers at QoS 2, tells errors within "say" and those of a stream
+	// as streaming/error, and does not look at tokens.
+	Server2024 Generation = "2024"
+)
+
+// ParseGeneration reads the name of a generation.
+func ParseGeneration(name string) (Generation, error) {
+	g := Generation(name)
+	if g != Server2021 && g != Server2024 {
+		return g, fmt.Errorf("%q is no generation of the server; choose one of %s, %s", name, Server2021, Server2024)
+	}
+	return g, nil
+}
+
+// answerQoS is that of answers; commands come at QoS 0 from both.
+func (g Generation) answerQoS() byte {
+	if g == Server2021 {
+		return 0
+	}
+	return 2
+}
+
+// knows tells whether requests of a kind are answered at all.
+func (g Generation) knows(kind string) bool {
+	return g != Server2021 || kind == "nlp/file" || kind == "chatbot"
+}
+
+// spell writes a reply in the dialect.
+func (g Generation) spell(r Reply) ([]byte, error) {
+	switch {
+	case r.Raw != nil:
+		return r.Raw, nil
+	case r.Command != "":
+		return encode(r.Payload)
+	}
+	out := struct {
+		Behavior   Behavior `json:"behavior"`
+		Transcript any      `json:"transcript,omitempty"`
+	}{Behavior: r.Behavior}
+	if r.Transcript != "" {
+		out.Transcript = r.Transcript
+	}
+	if g == Server2021 {
+		out.Behavior = oldError(out.Behavior)
+		if r.Transcript != "" {
+			out.Transcript = oldTranscript{r.Transcript, 0.9}
+		}
+	}
+	return json.Marshal(out)
+}
+
+type oldTranscript struct {
+	Text       string  `json:"text"`
+	Confidence float64 `json:"confidence"`
+}
+
+// oldError moves an error out of "say".
+func oldError(b Behavior) Behavior {
+	if b.Say == nil || b.Say.Code == 0 {
+		return b
+	}
+	b.Error = &Problem{Message: b.Say.ErrMessage, Code: b.Say.Code}
+	b.Say = &Speech{Phonetic: b.Say.Phonetic, Text: b.Say.Text}
+	return b
+}
+
+// streamError is what a stream's step is answered with when it fails, and on
+// which topic. The newest server names the step that failed as the status.
+func (g Generation) streamError(step, status, message string) (topic string, s Streaming) {
+	if g != Server2021 {
+		return "streaming/error", Streaming{Status: status, Message: message}
+	}
+	if status != "started" {
+		status = "error"
+	}
+	return "streaming/" + step, Streaming{Status: status, Message: message}
+}
