@@ -153,15 +153,15 @@ func (x *Executor) admit(verb Verb, q Request) error {
 			return &ArgumentError{Field: "id", Got: short([]byte(id)), Want: "1 to 64 letters, digits, dots, dashes or underscores"}
 		}
 	}
+	if x.ctx == nil || x.ctx.Err() != nil {
+		return Fail(Busy, "the device is starting or stopping")
+	}
 	entry := state.Entry{Link: q.Link, Verb: verb.Name, ID: q.ID, Digest: digest(q.Payload), Asked: time.Now()}
 	if first, ok := x.before(entry, q.Duplicate); ok {
 		return x.repeat(first, entry, q)
 	}
 	if err := x.policy.mayRun(verb); err != nil {
 		return err
-	}
-	if x.ctx == nil || x.ctx.Err() != nil {
-		return Fail(Busy, "the device is starting or stopping")
 	}
 	return x.begin(verb, q, args, entry)
 }
@@ -201,9 +201,7 @@ func (x *Executor) repeat(first, entry state.Entry, q Request) error {
 	if err := x.Ledger.Again(first.Seq); err != nil {
 		return Fail(Failed, "the first answer is lost: %v", err)
 	}
-	if q.Answered != nil && x.ctx != nil {
-		x.jobs.Go(q.Answered)
-	}
+	x.jobs.Go(q.answered)
 	return nil
 }
 

@@ -569,3 +569,22 @@ func FuzzCommandLine(f *testing.F) {
 		}
 	})
 }
+
+func FuzzPowerfulArguments(f *testing.F) {
+	f.Add([]byte(`{"cmd":"x","key":"y","port":"22","id":"z"}`))
+	f.Add([]byte(`{"port":{"cmd":1}}`))
+	verb, _ := counter(on())
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		args, err := parseArgs(verb, payload)
+		var bad *ArgumentError
+		if err != nil && (!errors.As(err, &bad) || len(err.Error()) > 250) {
+			t.Errorf("%v", err)
+		}
+		if n, ok := args["port"].(int); ok && (n < 1 || n > 65535) {
+			t.Errorf("port %d", n)
+		}
+		if strings.ContainsRune(args.Text("cmd"), 0) || len(args.Text("cmd")) > 1000 {
+			t.Errorf("cmd %q", args.Text("cmd"))
+		}
+	})
+}

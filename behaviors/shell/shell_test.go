@@ -105,7 +105,23 @@ func (d *desk) submit(q behaviors.Request) (behaviors.Answer, bool) {
 	}
 }
 
+func (d *desk) next(t *testing.T) behaviors.Answer {
+	t.Helper()
+	select {
+	case answer := <-d.answers:
+		return answer
+	case <-time.After(50 * time.Second):
+		t.Fatalf("no answer; log:\n%s", d.log)
+		panic("not reached")
+	}
+}
+
+// nap is longer than any test, and nobody else's.
+var nap = fmt.Sprintf("sleep 61.%06d", os.Getpid())
+
+// payload asks for cmd, in which NAP stands for a long sleep.
 func payload(cmd string) []byte {
+	cmd = strings.ReplaceAll(cmd, "NAP", nap)
 	text, _ := json.Marshal(map[string]string{"cmd": cmd})
 	return text
 }
@@ -115,11 +131,7 @@ func (d *desk) ask(t *testing.T, raw []byte) (behaviors.Answer, Result) {
 	t.Helper()
 	answer, ok := d.submit(behaviors.Request{Payload: raw})
 	if ok {
-		select {
-		case answer = <-d.answers:
-		case <-time.After(50 * time.Second):
-			t.Fatalf("no answer to %.100s", raw)
-		}
+		answer = d.next(t)
 	}
 	var result Result
 	if answer.Result != nil {
@@ -266,15 +278,15 @@ func TestLimit(t *testing.T) {
 	dir := t.TempDir()
 	d := newDesk(t, c, dir)
 	for name, cmd := range map[string]string{
-		"never ends":         "echo so far; sleep 61",
-		"ignores SIGTERM":    "trap '' TERM; echo so far; while :; do sleep 61; done",
-		"closes its pipes":   "echo so far; exec >&- 2>&-; sleep 61",
+		"never ends":         "echo so far; NAP",
+		"ignores SIGTERM":    "trap '' TERM; echo so far; while :; do NAP; done",
+		"closes its pipes":   "echo so far; exec >&- 2>&-; NAP",
 		"floods":             "echo so far; yes",
 		"floods both":        "echo so far; yes >&2 & yes",
-		"left the session":   "echo so far; (setsid sleep 61 &); (env -i setsid sleep 61 &); sleep 61",
-		"forks and forks":    "echo so far; while :; do (setsid sleep 61 &); sleep 0.01; done",
+		"left the session":   "echo so far; (setsid NAP &); (env -i setsid NAP &); NAP",
+		"forks and forks":    "echo so far; while :; do (setsid NAP &); sleep 0.01; done",
 		"stopped":            "echo so far; kill -STOP $$",
-		"ignores all it can": "trap '' TERM HUP INT QUIT PIPE; echo so far; (trap '' TERM; setsid sh -c 'while :; do sleep 61; done' &); while :; do sleep 61; done",
+		"ignores all it can": "trap '' TERM HUP INT QUIT PIPE; echo so far; (trap '' TERM; setsid sh -c 'while :; do NAP; done' &); while :; do NAP; done",
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, r := d.ask(t, payload(cmd))
@@ -287,7 +299,7 @@ func TestLimit(t *testing.T) {
 			}
 		})
 	}
-	if out, _ := exec.Command("pgrep", "-f", "^sleep 61$").Output(); len(out) > 0 {
+	if out, _ := exec.Command("pgrep", "-f", "^"+nap+"$").Output(); len(out) > 0 {
 		t.Errorf("left behind: %s", out)
 	}
 }
@@ -397,7 +409,7 @@ func TestUserThatCannotEnterIsRefused(t *testing.T) {
 func TestStopInterruptsAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	d := newDesk(t, anything(), dir)
-	if refusal, ok := d.submit(behaviors.Request{Payload: payload("trap '' TERM; echo begun | tee begun; sleep 61; sleep 61")}); !ok {
+	if refusal, ok := d.submit(behaviors.Request{Payload: payload("trap '' TERM; echo begun | tee begun; NAP; NAP")}); !ok {
 		t.Fatalf("%+v", refusal)
 	}
 	await(t, func() bool { return strings.Contains(read(filepath.Join(dir, "shell", "begun")), "begun") })
@@ -408,7 +420,7 @@ func TestStopInterruptsAtOnce(t *testing.T) {
 	} else {
 		t.Logf("stopped in %v", took)
 	}
-	if a := <-d.answers; a.Code != behaviors.Interrupted || !strings.Contains(string(a.Result), "begun") {
+	if a := d.next(t); a.Code != behaviors.Interrupted || !strings.Contains(string(a.Result), "begun") {
 		t.Errorf("%+v", a)
 	}
 }
@@ -466,14 +478,14 @@ func TestKilledWhileACommandRuns(t *testing.T) {
 
 	d := newDesk(t, anything(), dir)
 	d.deliver()
-	if a := <-d.answers; a.Code != behaviors.Interrupted || a.Verb != "shellexec" {
+	if a := d.next(t); a.Code != behaviors.Interrupted || a.Verb != "shellexec" {
 		t.Errorf("after the restart: %+v", a)
 	}
 	// The broker has not seen an acknowledgement and sends it again.
 	if refusal, ok := d.submit(behaviors.Request{Payload: payload(halfway), Duplicate: true}); !ok {
 		t.Fatalf("%+v", refusal)
 	}
-	if a := <-d.answers; a.Code != behaviors.Interrupted {
+	if a := d.next(t); a.Code != behaviors.Interrupted {
 		t.Errorf("the redelivery: %+v", a)
 	}
 	if n := strings.Count(runs(), "\n"); n != 1 {
@@ -525,4 +537,16 @@ func TestValidate(t *testing.T) {
 	if len(anything().Warnings()) != 1 || len(Defaults().Warnings()) != 0 {
 		t.Error("a free shell is worth a warning")
 	}
+}
+
+// Whatever a * lets through leaves the shell nothing to act upon.
+func FuzzMatches(f *testing.F) {
+	f.Add("systemctl status x")
+	f.Add("systemctl status x;reboot")
+	f.Fuzz(func(t *testing.T, cmd string) {
+		wild, ok := strings.CutPrefix(cmd, "systemctl status ")
+		if matches("systemctl status *", cmd) && (!ok || wild == "" || wild[0] == '-' || strings.ContainsAny(wild, " \t\r\n\x00;&|<>()$`\\\"'*?[]#~=!{}/")) {
+			t.Errorf("%q is allowed", cmd)
+		}
+	})
 }

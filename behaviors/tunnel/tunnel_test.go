@@ -558,3 +558,17 @@ func TestValidate(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is asked for, only what the lists have comes out.
+func FuzzTarget(f *testing.F) {
+	f.Add("relay.example", "tunnel", 2222, 22)
+	f.Add("relay.example:2022", "-l", 0, -1)
+	c := Defaults()
+	c.AllowHosts, c.AllowUsers = config.Strings{"relay.example:2022"}, config.Strings{"tunnel"}
+	f.Fuzz(func(t *testing.T, host, user string, remote, local int) {
+		got, err := c.target(behaviors.Args{argHost: host, argUser: user, argRemote: remote, argLocal: local})
+		if err == nil && (!strings.EqualFold(got.server, "relay.example:2022") || got.user != "tunnel" || got.remotePort < 1024 || got.localPort != 22) {
+			t.Errorf("%+v", got)
+		}
+	})
+}
