@@ -53,6 +53,7 @@ type Agent struct {
 	bus      *turn.Bus
 	turns    *turn.Runner
 	registry *behaviors.Registry
+	powers   *powers     // nil when the disk cannot be trusted
 	linto    *linto.Link // nil when not enabled
 	gpio     *gpio.Board
 	parts    supervisor
@@ -84,6 +85,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Log: component(log, "turn"),
 	}
 	a.registry.Add(behaviors.Everyday(&device{a})...)
+	a.powers = a.newPowers()
 	if cfg.Linto.Enabled {
 		a.linto = a.buildLinto()
 		a.turns.Talkers = append(a.turns.Talkers, a.linto)
@@ -141,6 +143,9 @@ func (a *Agent) buildLinto() *linto.Link {
 		},
 		Log: component(a.log, "linto"),
 	}
+	if a.powers != nil {
+		l.Powers = a.powers.executor
+	}
 	l.Init()
 	return l
 }
@@ -186,6 +191,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		"cues":        a.mouth.Run,
 		"health":      a.watch,
 		"control":     a.control().Run,
+	}
+	if a.powers != nil {
+		parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
 	}
 	if a.sound != nil {
 		parts["sound"] = a.sound.Run

@@ -9,6 +9,8 @@ import (
 	"lintod/agent/link/linto"
 	"lintod/audio"
 	"lintod/audio/tts"
+	"lintod/behaviors/shell"
+	"lintod/behaviors/tunnel"
 	"lintod/gpio"
 )
 
@@ -20,6 +22,7 @@ type Config struct {
 	Audio  audio.Config `toml:"audio"`
 	TTS    tts.Config   `toml:"tts"`
 	gpio.Config
+	Behaviors BehaviorsConfig `toml:"behaviors"`
 }
 
 // DeviceConfig is the [device] table.
@@ -47,6 +50,10 @@ func Defaults() Config {
 		Audio:  audio.Defaults(),
 		TTS:    tts.Defaults(),
 		Config: gpio.Defaults(),
+		Behaviors: BehaviorsConfig{
+			Shellexec:       shell.Defaults(),
+			Startreversessh: tunnel.Defaults(),
+		},
 	}
 }
 
@@ -67,6 +74,7 @@ func (c Config) Validate() config.Problems {
 	ps.In("linto", c.LinkLinto().Validate())
 	ps.In("audio", c.Audio.Validate())
 	ps.In("tts", c.TTS.Validate())
+	ps.In("behaviors", c.Behaviors.Validate())
 	return append(ps, c.Config.Validate()...)
 }
 
@@ -104,7 +112,7 @@ func (c Config) LinkLinto() linto.Config {
 
 // Warnings are what is allowed, and probably not meant.
 func (c Config) Warnings() []string {
-	var list []string
+	list := append(c.Behaviors.Shellexec.Warnings(), c.Behaviors.Startreversessh.Warnings()...)
 	if !c.Linto.Enabled {
 		list = append(list, "no link is enabled: the device has nobody to talk to")
 	}

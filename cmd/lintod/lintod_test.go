@@ -256,6 +256,47 @@ func TestBehaviours(t *testing.T) {
 	b.next("unmuteack")
 }
 
+func TestShellOverTheWire(t *testing.T) {
+	m := brokertest.Start(t)
+	b := newBox(t, m, settings{}).start()
+	b.tell("shellexec", `{"cmd":"echo hello"}`)
+	if got := b.next("shellexec").JSON(t)["status"].(string); !strings.Contains(got, "enabled = true in [behaviors.shellexec]") {
+		t.Errorf("the refusal is %q; it should name the key", got)
+	}
+	b.stop()
+
+	b = newBox(t, m, settings{tts: "[behaviors.shellexec]\nenabled = true\nallow = [\"*\"]\ntimeout = \"5m\"\n"}).start()
+	b.tell("shellexec", `{"cmd":"echo hello; echo oops >&2; exit 3"}`)
+	if got := b.next("shellexec").JSON(t); got["stdout"] != "hello\n" || got["stderr"] != "oops\n" || got["exit_code"] != 3.0 || got["status"] == nil {
+		t.Errorf("the answer is %v", got)
+	}
+	// A power cut while a command runs: it is answered, and never run again.
+	b.tell("shellexec", `{"cmd":"echo ran >>\"$HOME/ran\"; touch \"$HOME/started\"; sleep 300","id":"once"}`)
+	brokertest.Eventually(t, "the command runs", func() bool {
+		found, _ := filepath.Glob(b.path("state/*/started"))
+		return len(found) == 1
+	})
+	b.kill()
+	b.start()
+	answer := b.watch.Next("interrupted", func(m brokertest.Message) bool {
+		return brokertest.Topic("/shellexec")(m) && m.JSON(t)["id"] == "once"
+	}).JSON(t)
+	if status, _ := answer["status"].(string); !strings.Contains(status, "interrupted") {
+		t.Errorf("the answer is %v", answer)
+	}
+	b.tell("shellexec", `{"cmd":"echo ran >>\"$HOME/ran\"; touch \"$HOME/started\"; sleep 300","id":"once"}`)
+	b.watch.Next("the first answer again", func(m brokertest.Message) bool {
+		return brokertest.Topic("/shellexec")(m) && m.JSON(t)["id"] == "once"
+	})
+	files, _ := filepath.Glob(b.path("state/*/ran"))
+	if len(files) != 1 {
+		t.Fatalf("found %v", files)
+	}
+	if text, _ := os.ReadFile(files[0]); string(text) != "ran\n" {
+		t.Errorf("the command ran %d times", strings.Count(string(text), "ran"))
+	}
+}
+
 func TestTermination(t *testing.T) {
 	for _, state := range []string{"idle", "speaking", "broker gone"} {
 		t.Run(state, func(t *testing.T) {

@@ -106,6 +106,10 @@ func (m *Mosquitto) Publish(topic, payload string, flags ...string) {
 	}
 }
 
+// probes is where a Watch finds out that it is subscribed; it hides what comes
+// there.
+const probes = "brokertest/"
+
 // Message is what a Watch saw.
 type Message struct {
 	Topic   string
@@ -119,6 +123,7 @@ type Watch struct {
 	t        testing.TB
 	mu       sync.Mutex
 	messages []Message
+	probes   int
 	read     int
 }
 
@@ -126,7 +131,7 @@ type Watch struct {
 func (m *Mosquitto) Watch(filter string) *Watch {
 	m.t.Helper()
 	// A probe of our own shows that the subscription stands.
-	probe := fmt.Sprintf("brokertest/%d", time.Now().UnixNano())
+	probe := fmt.Sprintf("%s%d", probes, time.Now().UnixNano())
 	args := append([]string{"-p", fmt.Sprint(m.port), "-q", "2", "-t", filter, "-t", probe, "-F", `{"t":"%t","q":%q,"r":%r,"p":"%x"}`}, m.auth...)
 	cmd := exec.Command("mosquitto_sub", args...)
 	out, err := cmd.StdoutPipe()
@@ -142,7 +147,7 @@ func (m *Mosquitto) Watch(filter string) *Watch {
 	go func() { defer close(done); w.collect(out) }()
 	Eventually(m.t, "mosquitto_sub subscribes", func() bool {
 		m.Publish(probe, "{}")
-		return w.forget(probe)
+		return w.subscribed()
 	})
 	return w
 }
@@ -163,25 +168,21 @@ func (w *Watch) collect(out interface{ Read([]byte) (int, error) }) {
 			continue
 		}
 		w.mu.Lock()
+		if strings.HasPrefix(raw.T, probes) {
+			w.probes++
+			w.mu.Unlock()
+			continue
+		}
 		w.messages = append(w.messages, Message{raw.T, payload, raw.Q, raw.R == 1})
 		w.mu.Unlock()
 	}
 }
 
-// forget drops the probes, and tells whether there was one.
-func (w *Watch) forget(probe string) (seen bool) {
+// subscribed tells whether a probe has arrived.
+func (w *Watch) subscribed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	kept := w.messages[:0]
-	for _, m := range w.messages {
-		if strings.HasPrefix(m.Topic, "brokertest/") {
-			seen = seen || m.Topic == probe
-		} else {
-			kept = append(kept, m)
-		}
-	}
-	w.messages = kept
-	return seen
+	return w.probes > 0
 }
 
 // Next waits for the next unread message for which ok is true; those before it

@@ -28,6 +28,9 @@ type Config struct {
 	StatusRetain bool `toml:"status_retain"`
 	// Speak is which spelling of an answer is spoken: "text" or "phonetic" (L15).
 	Speak string `toml:"speak"`
+	// MeetingAck answers managemeeting with a muteack too, as the document has it
+	// (decision L1).
+	MeetingAck bool `toml:"meeting_ack"`
 	// AnswerTimeout is how long the platform may think.
 	AnswerTimeout config.Duration `toml:"answer_timeout"`
 }
@@ -38,6 +41,7 @@ func Defaults() Config {
 		Config:        broker.Defaults(),
 		Scope:         "blk",
 		Speak:         "text",
+		MeetingAck:    true,
 		AnswerTimeout: config.Duration(15 * time.Second),
 	}
 }

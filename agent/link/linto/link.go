@@ -31,6 +31,8 @@ type Link struct {
 	Serial   string // one level of a topic; a login gives another
 	Version  string // reported as firmware
 	Registry *behaviors.Registry
+	// Powers performs the verbs that are not safe; nil when there are none.
+	Powers Powers
 	// Sound tells the settings that the status reports.
 	Sound func() Sound
 	// Network tells the interfaces that the status reports.
@@ -54,8 +56,9 @@ type Link struct {
 }
 
 type command struct {
-	verb    string
-	payload []byte
+	verb      string
+	payload   []byte
+	duplicate bool // the broker may have delivered it before
 }
 
 // Name is what the configuration calls this link.
@@ -137,6 +140,7 @@ func (l *Link) online(ctx context.Context) {
 		l.Log.Warn("status not published", "error", err)
 	}
 	l.Connected(true)
+	l.deliver(ctx)
 }
 
 // PublishStatus tells the platform how the device is, if that has changed since
@@ -220,9 +224,9 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	case len(m.Payload) > maxCommand:
 		l.Log.Warn("message ignored: too long", "topic", clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
 	case topic == "ping":
-		l.do(ctx, command{topic, m.Payload}) // answered even while a slow verb runs
+		l.do(ctx, command{topic, m.Payload, m.Duplicate}) // answered even while a slow verb runs
 	default:
-		l.queue(command{topic, m.Payload})
+		l.queue(command{topic, m.Payload, m.Duplicate})
 	}
 }
 
@@ -266,6 +270,10 @@ func (l *Link) Probe(ctx context.Context) error {
 }
 
 func (l *Link) do(ctx context.Context, c command) {
+	if verb, ok := l.Registry.Find(c.verb); ok && verb.Power != behaviors.Safe {
+		l.ask(ctx, c)
+		return
+	}
 	_, err := l.Registry.Do(ctx, l.Name(), c.verb, c.payload)
 	if errors.Is(err, behaviors.ErrUnknown) {
 		err = fmt.Errorf("%w: %q", behaviors.ErrUnknown, clip(c.verb, 60))

@@ -1,0 +1,53 @@
+package agent
+
+import (
+	"path/filepath"
+
+	"lintod/agent/config"
+	"lintod/agent/state"
+	"lintod/behaviors"
+	"lintod/behaviors/shell"
+	"lintod/behaviors/tunnel"
+)
+
+// BehaviorsConfig is the [behaviors] table: what the owner allows beyond the
+// everyday.
+type BehaviorsConfig struct {
+	Shellexec       shell.Config  `toml:"shellexec"`
+	Startreversessh tunnel.Config `toml:"startreversessh"`
+}
+
+// Validate composes what the packages say of their tables.
+func (c BehaviorsConfig) Validate() config.Problems {
+	var ps config.Problems
+	ps.In("shellexec", c.Shellexec.Validate())
+	ps.In("startreversessh", c.Startreversessh.Validate())
+	return ps
+}
+
+// powers are the verbs that can do harm, and what keeps them in check. They are
+// nil on a device whose disk cannot keep a ledger: what runs must be known
+// after a power cut.
+type powers struct {
+	executor *behaviors.Executor
+	tunnels  *tunnel.Keeper
+}
+
+func (a *Agent) newPowers() *powers {
+	dir := a.cfg.Device.StateDir
+	log := component(a.log, "powers")
+	ledger, err := state.OpenLedger(dir, log)
+	if err != nil {
+		log.Error("shell commands, tunnels and recordings are not offered", "error", err)
+		return nil
+	}
+	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Log: component(a.log, "audit")}
+	cfg := a.cfg.Behaviors
+	p := &powers{
+		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
+		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
+	}
+	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
+	a.registry.Add(p.tunnels.Verbs()...)
+	return p
+}
