@@ -2,12 +2,12 @@ package overwatch
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"syscall"
 	"time"
@@ -45,7 +45,6 @@ func explainCertificate(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var host x509.HostnameError
-	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &unknown):
 		return "the platform's certificate is signed by a CA that is not known here; put that CA's certificate into ca_file in [linto.login]"
@@ -55,7 +54,7 @@ func explainCertificate(err error) string {
 			invalid.Cert.NotBefore.UTC().Format(layout), invalid.Cert.NotAfter.UTC().Format(layout), time.Now().UTC().Format(layout))
 	case errors.As(err, &host):
 		return fmt.Sprintf("the platform's certificate is not for the name %q; use the name that it was made for", host.Host)
-	case errors.As(err, &record):
+	case errors.Is(err, http.ErrSchemeMismatch):
 		return "TLS is not spoken at that port; use the platform's https port, or http:// if it has none"
 	}
 	return ""
