@@ -20,7 +20,7 @@ have() {
   local arch
   arch=$(dpkg --print-architecture)
   [[ $1 != *:* ]] || arch=${1#*:}
-  dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$1" 2>/dev/null | grep -qxE "($arch|all) installed"
+  [[ " $(dpkg-query -W -f '${Architecture}=${db:Status-Status} ' "$1" 2>/dev/null)" =~ " "($arch|all)=installed" " ]]
 }
 
 # need PACKAGE[:ARCH]... installs what is missing of Debian's packages, and says so.
