@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"lintod/agent/config"
 	"lintod/agent/link/linto"
@@ -116,15 +117,19 @@ func (c Config) Warnings() []string {
 	if !c.Linto.Enabled {
 		list = append(list, "no link is enabled: the device has nobody to talk to")
 	}
+	if strings.HasPrefix(c.Linto.Login.URL, "http://") {
+		list = append(list, "linto.login.url: http:// sends the password unprotected; use https:// where the platform has it")
+	}
 	for key, path := range map[string]string{
 		"linto.password_file": c.Linto.PasswordFile, "linto.ca_file": c.Linto.CAFile,
 		"linto.cert_file": c.Linto.CertFile, "linto.key_file": c.Linto.KeyFile,
+		"linto.login.password_file": c.Linto.Login.PasswordFile, "linto.login.ca_file": c.Linto.Login.CAFile,
 	} {
 		if path == "" {
 			continue
 		}
 		info, err := os.Stat(path)
-		secret := key == "linto.password_file" || key == "linto.key_file"
+		secret := strings.HasSuffix(key, "password_file") || key == "linto.key_file"
 		switch {
 		case err != nil:
 			list = append(list, fmt.Sprintf("%s: %v", key, err))
