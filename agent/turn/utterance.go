@@ -79,3 +79,11 @@ func (u *Utterance) finish(at time.Time) {
 		u.cancel()
 	})
 }
+
+// Enough ends the utterance now, because the platform has heard enough of it.
+func (u *Utterance) Enough() {
+	if u.listening.Err() == nil {
+		u.finish(time.Now())
+		u.heard(endpoint.EndLimit, new(audio.Frame))
+	}
+}

@@ -13,28 +13,50 @@ import (
 // emptyConversation is what a new conversation starts with (protocol 1.4).
 var emptyConversation = json.RawMessage("{}")
 
-// reply is an nlp answer as far as the device acts on it.
+// reply is an answer as far as the device acts on it.
 type reply struct {
 	turn.Answer
 	// Conversation goes back with the next request, byte for byte.
 	Conversation json.RawMessage
+	// Audio is an encoded file to be played instead of the text, in base64.
+	Audio string
+	// Display is to be shown; nil when there is nothing to show.
+	Display *display
+	// Behavior is the whole behaviour. Custom says that it holds what is not for
+	// this device to understand: a custom action, or a chatbot's answer.
+	Behavior json.RawMessage
+	Custom   bool
 	// Problem is what the platform says went wrong; it may come with something
 	// to say all the same.
 	Problem error
+	// Ignored are parts that were not understood.
+	Ignored error
 }
 
-// wireAnswer is the superset of the forms in protocol 1.4. Members that have
-// more than one type on the wire stay raw.
+// wireAnswer is the superset of the forms in protocol 1.4 and 1.6. Members that
+// have more than one type on the wire stay raw.
 type wireAnswer struct {
-	Behavior struct {
-		Say              json.RawMessage `json:"say"`
-		Ask              json.RawMessage `json:"ask"`
-		ConversationData json.RawMessage `json:"conversationData"`
-		Error            *wireError      `json:"error"`
-	} `json:"behavior"`
-	ConversationData json.RawMessage `json:"conversationData"` // C6: look at the top level too
-	Error            *wireError      `json:"error"`
-	Transcript       json.RawMessage `json:"transcript"`
+	Behavior json.RawMessage `json:"behavior"`
+	wireParts
+	Error      *wireError      `json:"error"`
+	Transcript json.RawMessage `json:"transcript"`
+}
+
+// wireParts are members of whose place the documents are not sure: inside
+// behavior, or beside it (C6).
+type wireParts struct {
+	ConversationData json.RawMessage `json:"conversationData"`
+	Audio            json.RawMessage `json:"audio"`
+	Display          json.RawMessage `json:"display"`
+}
+
+type wireBehavior struct {
+	Say json.RawMessage `json:"say"`
+	Ask json.RawMessage `json:"ask"`
+	wireParts
+	CustomAction json.RawMessage `json:"customAction"`
+	Chatbot      json.RawMessage `json:"chatbot"`
+	Error        *wireError      `json:"error"`
 }
 
 // wireError is {"message","code"}; some servers nest it in "message" (1.5).
@@ -51,38 +73,84 @@ type wireSpeech struct {
 	Code       json.RawMessage `json:"code"`
 }
 
-// parseAnswer reads any form of answer that a LinTO server gives to nlp/file
-// (protocol 1.4, decisions L10, L11, L15). phonetic prefers the phonetic
+// parseAnswer reads any form of answer that a LinTO server gives to a request
+// (protocol 1.4 and 1.6, decisions L10, L11, L15). phonetic prefers the phonetic
 // spelling for speaking.
 func parseAnswer(payload []byte, phonetic bool) (reply, error) {
-	var w wireAnswer
-	if err := json.Unmarshal(payload, &w); err != nil {
+	w, b, err := decodeAnswer(payload)
+	if err != nil {
 		return reply{}, fmt.Errorf("answer is not understood: %w", err)
 	}
-	say, sayErr := parseSpeech(w.Behavior.Say)
-	ask, askErr := parseSpeech(w.Behavior.Ask)
+	say, sayErr := parseSpeech(b.Say)
+	ask, askErr := parseSpeech(b.Ask)
 	if err := errors.Join(sayErr, askErr); err != nil {
 		return reply{}, fmt.Errorf("answer is not understood: %w", err)
 	}
-	r := reply{Conversation: emptyConversation, Problem: findProblem(w, say)}
+	r := reply{Conversation: emptyConversation, Problem: findProblem(w, b, say)}
 	r.Transcript = parseTranscript(w.Transcript)
+	var audioErr, displayErr error
+	r.Audio, audioErr = parseAudio(either(b.Audio, w.Audio))
+	r.Display, displayErr = parseDisplay(either(b.Display, w.Display))
+	r.Ignored = errors.Join(audioErr, displayErr)
+	r.Behavior, r.Custom = w.Behavior, present(b.CustomAction) || present(b.Chatbot)
 	r.Text = say.spoken(phonetic)
 	// say ends the conversation, ask goes on with it; where both are there the
 	// question is the more important (the RPi original spoke only say).
-	if text := ask.spoken(phonetic); text != "" {
+	if text := ask.spoken(phonetic); text != "" || present(b.Ask) && r.Audio != "" {
 		r.Text, r.Ask = text, true
-		r.Conversation = conversation(w)
+		r.Conversation = conversation(either(b.ConversationData, w.ConversationData))
+	}
+	if r.Text == "" {
+		r.Text = parseChatbot(b.Chatbot)
 	}
 	return r, nil
 }
 
-func conversation(w wireAnswer) json.RawMessage {
-	for _, raw := range []json.RawMessage{w.Behavior.ConversationData, w.ConversationData} {
-		if isObject(raw) {
-			return bytes.Clone(raw)
-		}
+func decodeAnswer(payload []byte) (w wireAnswer, b wireBehavior, err error) {
+	if err := json.Unmarshal(payload, &w); err != nil {
+		return w, b, err
+	}
+	if len(w.Behavior) > 0 {
+		err = json.Unmarshal(w.Behavior, &b)
+	}
+	return w, b, err
+}
+
+func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
+
+// either is the first that is there.
+func either(inside, beside json.RawMessage) json.RawMessage {
+	if present(inside) {
+		return inside
+	}
+	return beside
+}
+
+func conversation(raw json.RawMessage) json.RawMessage {
+	if isObject(raw) {
+		return bytes.Clone(raw)
 	}
 	return emptyConversation // ask without data: listen again all the same
+}
+
+func parseAudio(raw json.RawMessage) (string, error) {
+	var s string
+	if present(raw) && json.Unmarshal(raw, &s) != nil {
+		return "", errors.New("audio is not a string")
+	}
+	return s, nil
+}
+
+// parseChatbot returns what the chatbot says: all its sentences, each with a
+// space behind it (protocol 1.6).
+func parseChatbot(raw json.RawMessage) string {
+	var c struct {
+		Answer struct {
+			Text string `json:"text"`
+		} `json:"answer"`
+	}
+	_ = json.Unmarshal(raw, &c) // another form is for the owner's program alone
+	return strings.TrimSpace(c.Answer.Text)
 }
 
 func isObject(raw json.RawMessage) bool { return len(raw) > 0 && raw[0] == '{' }
@@ -113,8 +181,8 @@ func (s wireSpeech) spoken(phonetic bool) string {
 }
 
 // findProblem looks in the three places where servers put errors (L10).
-func findProblem(w wireAnswer, say wireSpeech) error {
-	for _, e := range []*wireError{w.Behavior.Error, w.Error} {
+func findProblem(w wireAnswer, b wireBehavior, say wireSpeech) error {
+	for _, e := range []*wireError{b.Error, w.Error} {
 		if e != nil {
 			return fmt.Errorf("the platform reports an error: %s", e)
 		}

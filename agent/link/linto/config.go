@@ -14,6 +14,7 @@ import (
 	"lintod/agent/broker"
 	"lintod/agent/config"
 	"lintod/agent/link/linto/overwatch"
+	"lintod/audio"
 )
 
 // Config is the [linto] table.
@@ -33,7 +34,29 @@ type Config struct {
 	MeetingAck bool `toml:"meeting_ack"`
 	// AnswerTimeout is how long the platform may think.
 	AnswerTimeout config.Duration `toml:"answer_timeout"`
+	// Mode is how an utterance travels: as one "file" when it is over, or as a live
+	// "stream" (protocol 1.5).
+	Mode string `toml:"mode"`
+	// Chunk is how much sound one message of a stream carries, in whole frames.
+	Chunk config.Duration `toml:"chunk"`
+	// TextRequest is where texts go, written ones and those that a stream
+	// understood: "nlp", "chatbot", or "none" (1.4, 1.6).
+	TextRequest string `toml:"text_request"`
+	// DisplayCommand is the program, with arguments, that shows what the platform
+	// wants shown; see programs.
+	DisplayCommand []string `toml:"display_command"`
+	// ActionCommand is the program that gets custom actions and chatbot answers.
+	ActionCommand []string `toml:"action_command"`
 }
+
+// The values of Config.Mode and Config.TextRequest.
+const (
+	fileMode   = "file"
+	streamMode = "stream"
+	toNLP      = "nlp"
+	toChatbot  = "chatbot"
+	toNobody   = "none"
+)
 
 // Defaults are those of the protocol's recommendations.
 func Defaults() Config {
@@ -43,6 +66,9 @@ func Defaults() Config {
 		Speak:         "text",
 		MeetingAck:    true,
 		AnswerTimeout: config.Duration(15 * time.Second),
+		Mode:          fileMode,
+		Chunk:         config.Duration(60 * time.Millisecond),
+		TextRequest:   toNLP,
 	}
 }
 
@@ -64,6 +90,11 @@ func (c Config) Validate() config.Problems {
 	}
 	ps.OneOf("speak", c.Speak, "text", "phonetic")
 	ps.Within("answer_timeout", c.AnswerTimeout, time.Second, 5*time.Minute)
+	ps.OneOf("mode", c.Mode, fileMode, streamMode)
+	ps.OneOf("text_request", c.TextRequest, toNLP, toChatbot, toNobody)
+	if d := c.Chunk.Std(); d < audio.FrameTime || d > 5*audio.FrameTime || d%audio.FrameTime != 0 {
+		ps.Add("chunk", c.Chunk, "20ms, 40ms, 60ms, 80ms or 100ms")
+	}
 	return ps
 }
 

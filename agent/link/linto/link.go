@@ -14,6 +14,7 @@ import (
 	"lintod/agent/broker"
 	"lintod/agent/link/linto/overwatch"
 	"lintod/agent/network"
+	"lintod/agent/turn"
 	"lintod/behaviors"
 )
 
@@ -39,6 +40,10 @@ type Link struct {
 	Network func() ([]network.Interface, error)
 	// Connected is told when the platform can be reached and when not.
 	Connected func(bool)
+	// Tell, when set, is told what the world may want to know of, in words or JSON.
+	Tell func(w turn.What, text string)
+	// Listen opens the microphone for a dictation.
+	Listen func() turn.Stream
 	// StateDir keeps what a login gave.
 	StateDir string
 	Log      *slog.Logger
@@ -49,6 +54,9 @@ type Link struct {
 	probes   chan struct{}
 	dropped  atomic.Int64 // commands dropped because the queue was full
 	pending  pending
+	uplink   *uplink
+	live     *live
+	programs *programs
 
 	mu           sync.Mutex
 	conversation json.RawMessage // of the last ask, {} otherwise
@@ -67,13 +75,18 @@ func (l *Link) Name() string { return "linto" }
 // Stats are the link's counters.
 type Stats struct {
 	broker.Stats
-	CommandsDropped int64  `json:"commands_dropped"`
-	Login           string `json:"login,omitempty"` // why the device is not logged in
+	CommandsDropped int64     `json:"commands_dropped"`
+	ActionsDropped  int64     `json:"actions_dropped"`
+	Live            LiveStats `json:"live"`
+	Login           string    `json:"login,omitempty"` // why the device is not logged in
 }
 
 // Stats returns the counters; it may be called at any time after Start.
 func (l *Link) Stats() Stats {
-	s := Stats{Stats: l.conn.Stats(), CommandsDropped: l.dropped.Load()}
+	s := Stats{
+		Stats: l.conn.Stats(), CommandsDropped: l.dropped.Load(),
+		ActionsDropped: l.programs.dropped.Load(), Live: l.live.stats(),
+	}
 	if l.login != nil {
 		s.Login = l.login.Problem()
 	}
@@ -86,6 +99,9 @@ func (l *Link) Init() {
 	l.commands = make(chan command, commandQueue)
 	l.probes = make(chan struct{})
 	l.conversation = emptyConversation
+	l.uplink = newUplink()
+	l.programs = newPrograms(l.Config, l.Log)
+	l.live = l.newLive()
 	if l.Config.Login.Enabled() {
 		l.login = l.newLogin() // and that makes the connection
 		return
@@ -108,7 +124,7 @@ func (l *Link) newPlace(cfg broker.Config, scope, serial string) *place {
 		// The device's own status is read back: see healStatus.
 		Subscribe: []string{p.ingress("#"), p.egress("status")},
 		Online:    l.online,
-		Offline:   func(error) { l.Connected(false) },
+		Offline:   func(error) { l.connected(false) },
 		Farewell:  func() broker.Message { return l.conn.sign(l.statusMessage(offline)) },
 		Handle:    l.handle,
 		Log:       l.Log,
@@ -121,6 +137,8 @@ func (l *Link) Run(ctx context.Context) error {
 	var worker sync.WaitGroup
 	work, stop := context.WithCancel(ctx)
 	worker.Go(func() { l.work(work) })
+	worker.Go(func() { l.programs.run(work) })
+	worker.Go(func() { l.live.runDictations(work) })
 	defer worker.Wait()
 	defer stop()
 	return l.connect(ctx)
@@ -139,8 +157,13 @@ func (l *Link) online(ctx context.Context) {
 	if err := l.PublishStatus(ctx); err != nil {
 		l.Log.Warn("status not published", "error", err)
 	}
-	l.Connected(true)
+	l.connected(true)
 	l.deliver(ctx)
+}
+
+func (l *Link) connected(yes bool) {
+	l.uplink.set(yes)
+	l.Connected(yes)
 }
 
 // PublishStatus tells the platform how the device is, if that has changed since
@@ -221,6 +244,8 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	case ignored[topic]:
 	case isAnswer(topic):
 		l.handleAnswer(topic, m.Payload)
+	case strings.HasPrefix(topic, streaming):
+		l.handleStream(strings.TrimPrefix(topic, streaming), m.Payload)
 	case len(m.Payload) > maxCommand:
 		l.Log.Warn("message ignored: too long", "topic", clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
 	case topic == "ping":

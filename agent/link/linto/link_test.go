@@ -81,6 +81,20 @@ type stage struct {
 	log    *bytes.Buffer
 	turns  *turn.Runner
 	stop   func()
+
+	notices chan string // what the world was told: "action: {…}"
+}
+
+func (s *stage) told(w turn.What, text string) {
+	select {
+	case s.notices <- string(w) + ": " + text:
+	default:
+	}
+}
+
+func (s *stage) notice() string {
+	s.t.Helper()
+	return wait(s.t, s.notices)
 }
 
 func start(t *testing.T, options ...func(*Link)) *stage {
@@ -90,7 +104,7 @@ func start(t *testing.T, options ...func(*Link)) *stage {
 
 func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *stage {
 	t.Helper()
-	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &bytes.Buffer{}}
+	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &bytes.Buffer{}, notices: make(chan string, 100)}
 	s.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, config.Duration(2*time.Second)
@@ -103,6 +117,7 @@ func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *sta
 			return []network.Interface{{Name: "eth0", Type: "eth", IP: "10.0.0.5", MAC: "b8:27:eb:00:00:01", Gateway: "10.0.0.1"}}, nil
 		},
 		Connected: func(bool) {},
+		Tell:      s.told,
 	}
 	for _, o := range options {
 		o(s.link)
@@ -336,9 +351,15 @@ func (text) Read(context.Context, []int16) (int, error) { return 0, io.EOF }
 func (text) Close() error                               { return nil }
 
 func (w *words) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
-func (w *words) Play(_ context.Context, s audio.Sound, started func()) error {
+func (w *words) Play(ctx context.Context, s audio.Sound, started func()) error {
 	started()
-	w.outcome <- string(s.(text))
+	if said, ok := s.(text); ok {
+		w.outcome <- string(said)
+		return nil
+	}
+	pcm := make([]int16, 1<<20)
+	n, err := s.Read(ctx, pcm)
+	w.outcome <- fmt.Sprintf("sound at %d, %d samples or more, %v", s.Rate(), min(n, 100), err)
 	return nil
 }
 func (w *words) Cue(c turn.Cue) { w.outcome <- "cue " + string(c) }
@@ -349,7 +370,7 @@ func wait(t *testing.T, outcome <-chan string) string {
 	case s := <-outcome:
 		return s
 	case <-time.After(brokertest.Limit):
-		t.Fatal("nothing was spoken")
+		t.Fatal("nothing came")
 		return ""
 	}
 }

@@ -100,7 +100,7 @@ func (l *Link) newLogin() *overwatch.Client {
 func (l *Link) serve(ctx context.Context, s overwatch.Session) error {
 	l.conn.now.Store(l.sessionPlace(s))
 	err := l.conn.place().Run(ctx)
-	l.Connected(false) // the next session may take its time
+	l.connected(false) // the next session may take its time
 	return err
 }
 
@@ -118,7 +118,7 @@ func (l *Link) sessionPlace(s overwatch.Session) *place {
 	p := l.newPlace(cfg, s.Scope, s.ID)
 	p.Password = func() (string, error) { return string(s.Password), nil }
 	p.Offline = func(err error) {
-		l.Connected(false)
+		l.connected(false)
 		if broker.Refused(err) {
 			l.login.Refused()
 		}

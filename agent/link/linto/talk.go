@@ -7,57 +7,62 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
-	"sync"
-	"time"
 
-	"github.com/google/uuid"
-
-	"lintod/agent/broker"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/wav"
 )
 
-// Talk sends the utterance as one file and waits for the answer; it implements
-// turn.Talker (protocol 1.4).
+// The kinds of request that have an answer each: the topic is the kind, a slash,
+// and an id of ours.
+const (
+	nlpFile = "nlp/file"
+	nlpText = "nlp/text"
+	chatbot = "chatbot"
+)
+
+// maxText is far more than anybody writes, in bytes.
+const maxText = 16 << 10
+
+// Talk carries an utterance, as a file or live, and waits for the answer; it
+// implements turn.Talker.
 func (l *Link) Talk(ctx context.Context, u *turn.Utterance) (turn.Answer, error) {
+	if l.Config.Mode == streamMode {
+		return l.talkLive(ctx, u)
+	}
 	pcm, err := collect(u)
 	if err != nil {
 		return turn.Answer{}, err
 	}
-	id := uuid.NewString()
-	answers := l.pending.add(id)
-	defer l.pending.remove(id)
-
-	request := fileRequest(pcm, l.takeConversation())
-	err = l.conn.Publish(ctx, broker.Message{Topic: l.egress("nlp/file/" + id), Payload: request, QoS: 1})
-	if err != nil {
-		return turn.Answer{}, fmt.Errorf("request not sent: %w", err)
-	}
-	limit := time.NewTimer(l.Config.AnswerTimeout.Std())
-	defer limit.Stop()
-	select {
-	case r := <-answers:
-		return l.accept(r)
-	case <-limit.C:
-		return turn.Answer{}, fmt.Errorf("the platform gave no answer within %v", l.Config.AnswerTimeout)
-	case <-ctx.Done():
-		return turn.Answer{}, context.Cause(ctx)
-	}
+	return l.request(ctx, nlpFile, fileRequest(pcm, l.takeConversation()))
 }
 
-func (l *Link) accept(r reply) (turn.Answer, error) {
-	if r.Problem != nil {
-		if r.Text == "" {
-			return turn.Answer{}, r.Problem
-		}
-		l.Log.Warn("answer with an error", "error", r.Problem)
+// talkLive has the utterance understood while it is spoken. What was understood
+// is then a question in writing.
+func (l *Link) talkLive(ctx context.Context, u *turn.Utterance) (turn.Answer, error) {
+	text, err := l.transcribe(ctx, u)
+	if err != nil || text == "" {
+		return turn.Answer{}, err
 	}
-	l.mu.Lock()
-	l.conversation = r.Conversation
-	l.mu.Unlock()
-	return r.Answer, nil
+	answer := turn.Answer{}
+	if l.Config.TextRequest != toNobody {
+		answer, err = l.Write(ctx, text)
+	}
+	answer.Transcript = text
+	return answer, err
+}
+
+// Write asks in writing; it implements turn.Writer.
+func (l *Link) Write(ctx context.Context, text string) (turn.Answer, error) {
+	if len(text) > maxText {
+		return turn.Answer{}, fmt.Errorf("the question has %d bytes; at most %d", len(text), maxText)
+	}
+	kinds := map[string]string{toNLP: nlpText, toChatbot: chatbot}
+	kind, ok := kinds[l.Config.TextRequest]
+	if !ok {
+		return turn.Answer{}, fmt.Errorf("questions in writing are turned off; set linto.text_request to %q or %q", toNLP, toChatbot)
+	}
+	return l.request(ctx, kind, textRequest(text, l.takeConversation()))
 }
 
 // takeConversation returns what the last ask left, and forgets it: a request
@@ -99,82 +104,10 @@ func fileRequest(pcm []int16, conversation json.RawMessage) []byte {
 	return append(b, tail...)
 }
 
-func isAnswer(topic string) bool {
-	return topic == "nlp/file" || strings.HasPrefix(topic, "nlp/file/")
-}
-
-// handleAnswer gives an answer to the request that waits for it. The documented
-// topic has no id: such an answer belongs to the oldest request (decision L9).
-func (l *Link) handleAnswer(topic string, payload []byte) {
-	id := strings.TrimPrefix(strings.TrimPrefix(topic, "nlp/file"), "/")
-	if !l.pending.waits(id) {
-		l.Log.Info("answer ignored: nothing waits for it", "topic", clip(topic, 100))
-		return
-	}
-	if len(payload) > maxAnswer {
-		l.Log.Warn("answer ignored: too long", "bytes", len(payload), "limit", maxAnswer)
-		return
-	}
-	r, err := parseAnswer(payload, l.Config.Speak == "phonetic")
-	if err != nil {
-		l.Log.Warn("message ignored", "topic", clip(topic, 100), "error", err)
-		return
-	}
-	l.pending.resolve(id, r)
-}
-
-// pending are the requests without an answer, oldest first. There is one a
-// turn, and turns that were dropped remove theirs, so it stays short.
-type pending struct {
-	mu   sync.Mutex
-	list []request
-}
-
-type request struct {
-	id      string
-	answers chan reply // buffered: the first answer fits without a reader
-}
-
-func (p *pending) add(id string) <-chan reply {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r := request{id, make(chan reply, 1)}
-	p.list = append(p.list, r)
-	return r.answers
-}
-
-func (p *pending) remove(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if i := p.index(id); i >= 0 {
-		p.list = append(p.list[:i], p.list[i+1:]...)
-	}
-}
-
-func (p *pending) waits(id string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.index(id) >= 0
-}
-
-// index finds a request; an empty id stands for the oldest.
-func (p *pending) index(id string) int {
-	for i, r := range p.list {
-		if id == "" || r.id == id {
-			return i
-		}
-	}
-	return -1
-}
-
-// resolve delivers the first answer and ignores duplicates.
-func (p *pending) resolve(id string, r reply) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if i := p.index(id); i >= 0 {
-		select {
-		case p.list[i].answers <- r:
-		default:
-		}
-	}
+// textRequest builds the payload of nlp/text and chatbot.
+func textRequest(text string, conversation json.RawMessage) []byte {
+	b := append([]byte(`{"text":`), quote(text)...)
+	b = append(b, `,"conversationData":`...)
+	b = append(b, conversation...)
+	return append(b, '}')
 }

@@ -1,0 +1,255 @@
+package linto
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/agent/broker"
+	"lintod/agent/turn"
+	"lintod/audio"
+)
+
+// claimLimit is how long a turn waits for the one before it to let go.
+const claimLimit = 2 * time.Second
+
+var (
+	errDictating = errors.New("a dictation is going on, and the platform transcribes one stream of a device at a time; `lintod stream -stop` ends it")
+	errLiveTurn  = errors.New("the platform transcribes a turn; try again when it is over")
+	errNoMore    = errors.New("no dictation is going on")
+	errAway      = errors.New("the platform cannot be reached")
+)
+
+// live owns the one live transcription that a device may have (protocol 1.5),
+// of a turn or of a dictation. Its fields are set before use.
+type live struct {
+	// publish sends one message on streaming/<step>; it must not keep the payload
+	// after it has returned nil.
+	publish func(ctx context.Context, step string, payload []byte, qos byte) error
+	uplink  *uplink
+	listen  func() turn.Stream // the microphone, for dictations
+	chunk   int                // bytes
+	// patience is how long a turn waits for a lost connection. A dictation waits
+	// for ever.
+	patience time.Duration
+	tell     func(turn.What, string)
+	log      *slog.Logger
+
+	slot       chan struct{} // holds a token while a stream has the platform
+	stream     atomic.Pointer[stream]
+	dictation  atomic.Pointer[dictation]
+	dictations chan *dictation
+
+	streams, chunks, lost, restarts atomic.Int64
+	noFinals                        atomic.Bool // the platform seems to send no final results
+
+	mu   sync.Mutex
+	last string // what was understood last
+}
+
+// streaming begins the topics of live transcription.
+const streaming = "streaming/"
+
+func (l *Link) newLive() *live {
+	return &live{
+		publish: func(ctx context.Context, step string, payload []byte, qos byte) error {
+			return l.conn.Publish(ctx, broker.Message{Topic: l.egress(streaming + step), Payload: payload, QoS: qos})
+		},
+		uplink: l.uplink, listen: l.Listen, tell: l.tell, log: l.Log,
+		chunk:      int(l.Config.Chunk.Std()/audio.FrameTime) * 2 * audio.FrameSamples,
+		patience:   l.Config.AnswerTimeout.Std(),
+		slot:       make(chan struct{}, 1),
+		dictations: make(chan *dictation, 1),
+	}
+}
+
+// LiveStats are the counters of live transcription.
+type LiveStats struct {
+	Dictating   bool   `json:"dictating"`
+	Streams     int64  `json:"streams"`              // begun, also again after an interruption
+	Restarts    int64  `json:"restarts"`             // because of an interruption
+	Chunks      int64  `json:"chunks"`               // messages of sound sent
+	LostSamples int64  `json:"lost_samples"`         // sound that was dropped because the link was slow
+	Transcript  string `json:"transcript,omitempty"` // what was understood last
+}
+
+func (l *live) stats() LiveStats {
+	l.mu.Lock()
+	last := l.last
+	l.mu.Unlock()
+	return LiveStats{
+		Dictating: l.dictation.Load() != nil, Streams: l.streams.Load(), Restarts: l.restarts.Load(),
+		Chunks: l.chunks.Load(), LostSamples: l.lost.Load(), Transcript: last,
+	}
+}
+
+// understood notes what a person said: for the bus and the status, and for the
+// journal at debug only.
+func (l *live) understood(what turn.What, text string) {
+	l.mu.Lock()
+	l.last = clip(text, 1000)
+	l.mu.Unlock()
+	l.log.Debug("understood", "kind", what, "text", text)
+	l.tell(what, text)
+}
+
+// claim makes s the stream that answers go to; it waits for room at most limit.
+func (l *live) claim(ctx context.Context, s *stream, limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case l.slot <- struct{}{}:
+		l.stream.Store(s)
+		return nil
+	default:
+	}
+	if l.dictation.Load() != nil {
+		return errDictating
+	}
+	select {
+	case l.slot <- struct{}{}:
+		l.stream.Store(s)
+		return nil
+	case <-timer.C:
+		return errLiveTurn
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (l *live) release() {
+	l.stream.Store(nil)
+	<-l.slot
+}
+
+// transcribe streams an utterance while it is spoken, and returns what the
+// platform understood.
+func (l *Link) transcribe(ctx context.Context, u *turn.Utterance) (string, error) {
+	s := newStream(l.live)
+	s.hearing, s.enough = ctx, u.Enough
+	if err := l.live.claim(ctx, s, claimLimit); err != nil {
+		return "", err
+	}
+	defer l.live.release()
+	text, err := s.run(ctx, u.Read)
+	if err == nil {
+		l.live.understood(turn.GotPartial, text)
+	}
+	return text, err
+}
+
+// handleStream takes what the platform says on streaming/<step>.
+func (l *Link) handleStream(step string, payload []byte) {
+	s := l.live.stream.Load()
+	switch {
+	case s == nil:
+		l.Log.Debug("answer ignored: nothing is transcribed", "step", clip(step, 20))
+		return
+	case len(payload) > maxAnswer:
+		l.Log.Warn("answer ignored: too long", "bytes", len(payload), "limit", maxAnswer)
+		return
+	}
+	e, err := parseStreaming(step, payload)
+	if err != nil {
+		l.Log.Warn("message ignored", "topic", clip("streaming/"+step, 60), "error", err)
+		return
+	}
+	s.take(e)
+}
+
+// dictation is a stream that belongs to no turn.
+type dictation struct {
+	stream  *stream
+	stop    context.CancelFunc // no more sound; what was said is still understood
+	started chan struct{}
+	done    chan struct{}
+	err     error // set before done is closed
+}
+
+// StartDictation streams the microphone until StopDictation, whatever turns do
+// meanwhile. It returns when the platform listens, or why it does not.
+func (l *Link) StartDictation(ctx context.Context) error { return l.live.start(ctx) }
+
+// StopDictation ends the dictation and returns when the platform has said the
+// rest of what it understood, or has had its time.
+func (l *Link) StopDictation(ctx context.Context) error { return l.live.end(ctx) }
+
+// Dictating tells whether the microphone is streamed now.
+func (l *Link) Dictating() bool { return l.live.dictation.Load() != nil }
+
+func (l *live) start(ctx context.Context) error {
+	if !l.uplink.isUp() {
+		return errAway
+	}
+	d := &dictation{stream: newStream(l), started: make(chan struct{}), done: make(chan struct{})}
+	d.stream.hearing, d.stop = context.WithCancel(context.Background())
+	d.stream.dictated = true
+	if err := l.claim(ctx, d.stream, 0); err != nil {
+		return err
+	}
+	l.dictation.Store(d)
+	l.dictations <- d // there is room: who has the slot is alone
+	select {
+	case <-d.started:
+		return nil
+	case <-d.done:
+		return d.err
+	case <-ctx.Done():
+		d.stop()
+		return context.Cause(ctx)
+	}
+}
+
+func (l *live) end(ctx context.Context) error {
+	d := l.dictation.Load()
+	if d == nil {
+		return errNoMore
+	}
+	d.stop()
+	select {
+	case <-d.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// runDictations owns the dictations until ctx ends.
+func (l *live) runDictations(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-l.dictations:
+			l.dictate(ctx, d)
+		}
+	}
+}
+
+func (l *live) dictate(ctx context.Context, d *dictation) {
+	defer d.stop()
+	defer context.AfterFunc(ctx, d.stop)()
+	microphone := l.listen()
+	defer microphone.Close()
+	d.stream.opened = func() { close(d.started) }
+	_, d.err = d.stream.run(ctx, func(f *audio.Frame) error {
+		err := microphone.Read(d.stream.hearing, f)
+		if err != nil && d.stream.hearing.Err() != nil {
+			return io.EOF
+		}
+		return err
+	})
+	l.dictation.Store(nil)
+	l.release()
+	if d.err != nil && ctx.Err() == nil {
+		l.log.Warn("dictation failed", "error", d.err)
+		l.tell(turn.Problem, fmt.Sprintf("dictation: %v", d.err))
+	}
+	l.tell(turn.Transcribing, "the dictation is over")
+	close(d.done)
+}

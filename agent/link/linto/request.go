@@ -1,0 +1,213 @@
+package linto
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"lintod/agent/broker"
+	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/codec"
+)
+
+// request publishes a request and waits for its answer (protocol 1.4).
+func (l *Link) request(ctx context.Context, kind string, payload []byte) (turn.Answer, error) {
+	topic := kind + "/" + uuid.NewString()
+	answers := l.pending.add(topic)
+	defer l.pending.remove(topic)
+	if err := l.conn.Publish(ctx, broker.Message{Topic: l.egress(topic), Payload: payload, QoS: 1}); err != nil {
+		return turn.Answer{}, fmt.Errorf("request not sent: %w", err)
+	}
+	limit := time.NewTimer(l.Config.AnswerTimeout.Std())
+	defer limit.Stop()
+	select {
+	case r := <-answers:
+		return l.accept(kind, r)
+	case <-limit.C:
+		return turn.Answer{}, fmt.Errorf("the platform gave no answer within %v", l.Config.AnswerTimeout)
+	case <-ctx.Done():
+		return turn.Answer{}, context.Cause(ctx)
+	}
+}
+
+// accept acts on an answer, in the order that protocol 1.4 recommends: error,
+// actions, display, and at last what is to be heard.
+func (l *Link) accept(topic string, r reply) (turn.Answer, error) {
+	if r.Problem != nil {
+		if r.Text == "" && r.Audio == "" {
+			return turn.Answer{}, r.Problem
+		}
+		l.Log.Warn("answer with an error", "error", r.Problem)
+	}
+	l.act(topic, r)
+	l.mu.Lock()
+	l.conversation = r.Conversation
+	l.mu.Unlock()
+	if r.Audio == "" {
+		return r.Answer, nil
+	}
+	sound, err := decodeAudio(r.Audio)
+	if err != nil {
+		l.Log.Warn("the platform's voice cannot be played; speaking its text", "error", err)
+		return r.Answer, nil
+	}
+	r.Sound = sound
+	return r.Answer, nil
+}
+
+// act hands on what is not to be heard.
+func (l *Link) act(topic string, r reply) {
+	if r.Ignored != nil {
+		l.Log.Warn("a part of the answer is ignored", "error", r.Ignored)
+	}
+	if r.Custom {
+		l.fire(topic, r.Behavior)
+	}
+	if r.Display != nil {
+		l.tell(turn.GotDisplay, r.Display.Type+" "+clip(r.Display.Content, 200))
+		l.programs.show(*r.Display)
+	}
+}
+
+// fire tells of a custom action, on the bus and to the owner's program. What it
+// does not tell is the sound, which may be long.
+func (l *Link) fire(topic string, behavior json.RawMessage) {
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(behavior, &members) // an action may come without any
+	delete(members, "audio")
+	event, err := json.Marshal(map[string]any{"topic": topic, "behavior": members})
+	if err != nil || len(event) > maxAction {
+		l.Log.Warn("action ignored: too long", "topic", topic, "bytes", len(event), "limit", maxAction)
+		return
+	}
+	l.tell(turn.GotAction, string(event))
+	l.programs.do(event)
+}
+
+func (l *Link) tell(w turn.What, text string) {
+	if l.Tell != nil {
+		l.Tell(w, text)
+	}
+}
+
+// decodeAudio reads the base64 of a sound file, padded or not; some platforms
+// put the head of a data URL before it.
+func decodeAudio(text string) (audio.Sound, error) {
+	if rest, ok := strings.CutPrefix(text, "data:"); ok {
+		_, text, _ = strings.Cut(rest, ",")
+	}
+	file, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "=\r\n"))
+	if err != nil {
+		return nil, fmt.Errorf("audio is not base64: %w", err)
+	}
+	return codec.Decode(file)
+}
+
+// isAnswer tells whether a topic answers one of our requests, or follows from
+// what somebody else asked (1.7).
+func isAnswer(topic string) bool {
+	for _, kind := range []string{nlpFile, nlpText, chatbot, customAction} {
+		if topic == kind || strings.HasPrefix(topic, kind+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+const customAction = "customAction"
+
+// handleAnswer gives an answer to the request that waits for it.
+func (l *Link) handleAnswer(topic string, payload []byte) {
+	asked := !strings.HasPrefix(topic, customAction)
+	switch {
+	case asked && !l.pending.waits(topic):
+		l.Log.Info("answer ignored: nothing waits for it", "topic", clip(topic, 100))
+		return
+	case len(payload) > maxAnswer:
+		l.Log.Warn("answer ignored: too long", "bytes", len(payload), "limit", maxAnswer)
+		return
+	}
+	r, err := parseAnswer(payload, l.Config.Speak == "phonetic")
+	switch {
+	case err != nil:
+		l.Log.Warn("message ignored", "topic", clip(topic, 100), "error", err)
+	case asked:
+		l.pending.resolve(topic, r)
+	default:
+		l.handleAction(clip(topic, 100), r)
+	}
+}
+
+// handleAction obeys an answer that no turn waits for (protocol 1.7). What it
+// says is spoken as any announcement; nobody is there to reply to an ask, and
+// conversations belong to turns.
+func (l *Link) handleAction(topic string, r reply) {
+	if r.Problem != nil {
+		l.Log.Warn("action with an error", "topic", topic, "error", r.Problem)
+	}
+	r.Custom = true
+	l.act(topic, r)
+	if r.Text != "" {
+		l.queue(command{verb: "say", payload: slices.Concat([]byte(`{"value":`), quote(r.Text), []byte("}"))})
+	}
+}
+
+// pending are the requests without an answer, oldest first. There is one a
+// turn, and turns that were dropped remove theirs, so it stays short.
+type pending struct {
+	mu   sync.Mutex
+	list []waiting
+}
+
+type waiting struct {
+	topic   string
+	answers chan reply // buffered: the first answer fits without a reader
+}
+
+func (p *pending) add(topic string) <-chan reply {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := waiting{topic, make(chan reply, 1)}
+	p.list = append(p.list, w)
+	return w.answers
+}
+
+func (p *pending) remove(topic string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = slices.DeleteFunc(p.list, func(w waiting) bool { return w.topic == topic })
+}
+
+func (p *pending) waits(topic string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.index(topic) >= 0
+}
+
+// index finds the request that an answer belongs to. The documented topics have
+// no id: such an answer belongs to the oldest request of its kind (decision L9).
+func (p *pending) index(topic string) int {
+	return slices.IndexFunc(p.list, func(w waiting) bool {
+		return w.topic == topic || w.topic[:strings.LastIndexByte(w.topic, '/')] == topic
+	})
+}
+
+// resolve delivers the first answer and ignores duplicates.
+func (p *pending) resolve(topic string, r reply) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := p.index(topic); i >= 0 {
+		select {
+		case p.list[i].answers <- r:
+		default:
+		}
+	}
+}

@@ -1,0 +1,251 @@
+package linto
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lintod/agent/broker"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/network"
+	"lintod/agent/turn"
+	"lintod/audio/wav"
+	"lintod/behaviors"
+)
+
+func TestAnswersOfEveryForm(t *testing.T) {
+	beep := base64.StdEncoding.EncodeToString(wav.Encode(make([]int16, 500), 8000))
+	tests := []struct{ name, answer, outcome string }{
+		{"audio instead of the text", `{"behavior":{"say":{"text":"ten"},"audio":"` + beep + `"}}`, "sound at 8000, 100 samples or more, <nil>"},
+		{"audio beside the behavior, as a data URL", `{"behavior":{},"audio":"data:audio/wav;base64,` + strings.TrimRight(beep, "=") + `"}`, "sound at 8000, 100 samples or more, <nil>"},
+		{"audio that is none", `{"behavior":{"say":"ten","audio":"aGVsbG8="}}`, "ten"},
+		{"audio that is no base64", `{"behavior":{"say":"ten","audio":"~"}}`, "ten"},
+		{"audio of another type", `{"behavior":{"say":"ten","audio":{}}}`, "ten"},
+		{"chatbot", `{"behavior":{"chatbot":{"ask":"hello","answer":{"text":"Hi! ","data":[{"text":"Hi!","eventType":"sentence"}]}}}}`, "Hi!"},
+		{"chatbot and say", `{"behavior":{"say":"ten","chatbot":{"answer":{"text":"Hi! "}}}}`, "ten"},
+		{"chatbot of another type", `{"behavior":{"say":"ten","chatbot":[]}}`, "ten"},
+		{"display of another type", `{"behavior":{"say":"ten","display":"https://x"}}`, "ten"},
+		{"display with a scheme for files", `{"behavior":{"say":"ten","display":{"type":"URL","content":"file:///etc/passwd"}}}`, "ten"},
+	}
+	s := start(t)
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
+			s.tap()
+			id, _ := s.request()
+			s.tell("nlp/file/"+id, tt.answer)
+			if got := wait(t, outcome); got != tt.outcome {
+				t.Errorf("the user hears %q, want %q", got, tt.outcome)
+			}
+		})
+	}
+}
+
+// TestWhatIsNotToBeHeard: actions and displays go to the bus, and to the
+// owner's programs as arguments and input, never through a shell.
+func TestWhatIsNotToBeHeard(t *testing.T) {
+	dir := t.TempDir()
+	shown, acted := filepath.Join(dir, "shown"), filepath.Join(dir, "acted")
+	s := start(t, func(l *Link) {
+		l.Config.DisplayCommand = []string{"sh", "-c", `printf '%s|%s' "$1" "$2" >"$0"; cat >>"$0"`, shown, "{type}", "{content}"}
+		l.Config.ActionCommand = []string{"sh", "-c", `cat >>"$0"`, acted}
+	})
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	s.tap()
+	id, _ := s.request()
+	const address = `https://x.example/?a=$(id)&b=";ls"`
+	s.tell("nlp/file/"+id, `{"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"audio":"QUJD","display":{"type":"url","content":`+string(quote(address))+`}}}`)
+	if got := wait(t, outcome); got != "on" {
+		t.Errorf("spoken: %q", got)
+	}
+	if got, want := s.notice(), `action: {"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"display":{"type":"url","content":`+string(quote(address))+`}},"topic":"nlp/file"}`; !sameJSON(got, want) {
+		t.Errorf("told %s\nwant %s", got, want)
+	}
+	if got, want := s.notice(), "display: URL "+address; got != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+	holds(t, shown, "URL|"+address)
+
+	// An action that nobody asked for, with something to say.
+	s.tell("customAction/light/on", `{"behavior":{"customAction":{"kind":"light_off"},"ask":{"text":"really \"off\"?"}}}`)
+	brokertest.Eventually(t, "what it says is spoken", func() bool {
+		return len(s.did()) == 1 && s.did()[0] == `say really "off"?`
+	})
+	brokertest.Eventually(t, "both actions reach the program, in order", func() bool {
+		raw, _ := os.ReadFile(acted)
+		first, second := bytes.Index(raw, []byte("light_on")), bytes.Index(raw, []byte(`"topic":"customAction/light/on"`))
+		return first > 0 && second > first
+	})
+
+	// HTML replaces what is shown, and comes on standard input.
+	s.link.programs.display = []string{"sh", "-c", `cat >"$0"`, shown}
+	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>hello</p>"}}`)
+	holds(t, shown, "<p>hello</p>")
+}
+
+func sameJSON(got, want string) bool {
+	var a, b any
+	_, got, _ = strings.Cut(got, ": ")
+	_, want, _ = strings.Cut(want, ": ")
+	return json.Unmarshal([]byte(got), &a) == nil && json.Unmarshal([]byte(want), &b) == nil && fmt.Sprint(a) == fmt.Sprint(b)
+}
+
+func holds(t *testing.T, path, want string) {
+	t.Helper()
+	brokertest.Eventually(t, path+" holds "+want, func() bool {
+		raw, _ := os.ReadFile(path)
+		return string(raw) == want
+	})
+}
+
+// TestDisplayIsReplaced: the program of the first display ends when the second
+// comes, and the last one when the link stops.
+func TestDisplayIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, func(l *Link) {
+		l.Config.DisplayCommand = []string{"sh", "-c", `cat >"$0/$$"; trap 'rm "$0/$$"; exit' TERM; while :; do sleep 0.05; done`, dir}
+	})
+	for _, page := range []string{"first", "second"} {
+		s.tell("customAction/show/page", `{"display":{"type":"DOCSTRING","content":"`+page+`"}}`)
+		brokertest.Eventually(t, "only the page "+page+" is shown", func() bool {
+			entries, _ := os.ReadDir(dir)
+			if len(entries) != 1 {
+				return false
+			}
+			raw, _ := os.ReadFile(filepath.Join(dir, entries[0].Name()))
+			return string(raw) == page
+		})
+	}
+	s.stop()
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Error("a program outlived the link")
+	}
+}
+
+func TestWrittenQuestions(t *testing.T) {
+	for setting, kind := range map[string]string{toNLP: nlpText, toChatbot: chatbot} {
+		t.Run(setting, func(t *testing.T) {
+			s := start(t, func(l *Link) { l.Config.TextRequest = setting })
+			outcome := make(chan string, 10)
+			s.talk(outcome)
+			answer := make(chan string, 1)
+			go func() {
+				a, err := s.turns.Write(t.Context(), "", `what is "1 < 2"?`)
+				answer <- fmt.Sprintf("%s %v %v", a.Text, a.Ask, err)
+			}()
+			m := s.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, kind+"/") })
+			if got := m.JSON(t); got["text"] != `what is "1 < 2"?` || fmt.Sprint(got["conversationData"]) != "map[]" || len(got) != 2 {
+				t.Errorf("request %s", m.Payload)
+			}
+			s.answer(m, `{"behavior":{"say":{"phonetic":"tru","text":"true"}}}`)
+			if got := wait(t, answer); got != "true false <nil>" {
+				t.Errorf("answer %q", got)
+			}
+			if got := wait(t, outcome); got != "true" {
+				t.Errorf("spoken: %q", got)
+			}
+		})
+	}
+}
+
+func (s *stage) answer(to brokertest.Message, payload string) {
+	s.t.Helper()
+	s.broker.Publish(strings.Replace(to.Topic, "/fromlinto/", "/tolinto/", 1), payload)
+}
+
+func TestQuestionsThatCannotBeWritten(t *testing.T) {
+	l := &Link{Config: Defaults()}
+	l.Config.TextRequest = toNobody
+	if _, err := l.Write(t.Context(), "hello"); err == nil || !strings.Contains(err.Error(), "text_request") {
+		t.Errorf("turned off: %v", err)
+	}
+	if _, err := l.Write(t.Context(), strings.Repeat("x", maxText+1)); err == nil {
+		t.Error("a book was sent")
+	}
+}
+
+// TestConversation is three questions in a row: spoken, and what they remember
+// comes back byte for byte each time.
+func TestConversation(t *testing.T) {
+	s := start(t)
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	s.tap()
+	asks := []struct{ text, data string }{
+		{"What for?", `{"intent":"remind",  "step":1}`},
+		{"When?", `{"intent":"remind", "step":2.0, "what":"caf\u00e9 <b>"}`},
+		{"Tomorrow at nine?", `{"intent":"remind","step":3,"nested":{"b":[1,  2],"a":null}}`},
+	}
+	last := "{}"
+	for i, ask := range asks {
+		id, m := s.request()
+		if !bytes.HasSuffix(m.Payload, []byte(`"conversationData":`+last+`}`)) {
+			t.Fatalf("request %d returns …%s", i, m.Payload[bytes.LastIndex(m.Payload, []byte(`"conversationData"`)):])
+		}
+		last = ask.data
+		s.tell("nlp/file/"+id, `{"behavior":{"ask":{"phonetic":"","text":"`+ask.text+`"},"conversationData":`+ask.data+`},"transcript":"t"}`)
+		if got := wait(t, outcome); got != ask.text {
+			t.Fatalf("spoken: %q", got)
+		}
+	}
+	id, m := s.request()
+	if !bytes.HasSuffix(m.Payload, []byte(`"conversationData":`+last+`}`)) {
+		t.Error("the last answer does not return the data")
+	}
+	s.tell("nlp/file/"+id, `{"behavior":{"say":{"text":"Noted."},"conversationData":{}}}`)
+	if got := wait(t, outcome); got != "Noted." {
+		t.Errorf("spoken: %q", got)
+	}
+	s.tap()
+	if _, m := s.request(); !bytes.HasSuffix(m.Payload, []byte(`"conversationData":{}}`)) {
+		t.Error("the conversation did not end")
+	}
+}
+
+// loose is a link without a broker.
+func loose() *Link {
+	d := &device{}
+	reg := &behaviors.Registry{}
+	reg.Add(behaviors.Everyday(d)...)
+	d.link = &Link{
+		Config: Defaults(), Serial: "sn-1", Registry: reg, Sound: d.settings, Log: slog.New(slog.DiscardHandler),
+		Network:   func() ([]network.Interface, error) { return nil, nil },
+		Connected: func(bool) {},
+	}
+	d.link.Init()
+	return d.link
+}
+
+// FuzzHandle sends anything on any topic, with a request and a stream waiting.
+func FuzzHandle(f *testing.F) {
+	f.Add("nlp/file", []byte(`{"behavior":{"say":"x","display":{"type":"URL","content":"http://x"},"audio":"UklGRg=="}}`))
+	f.Add("customAction/a/b", []byte(`{"behavior":{"chatbot":{"answer":{"text":"x"}}}}`))
+	f.Add("streaming/final", []byte(`{"behavior":{"streaming":{"status":"final","result":"{}"}}}`))
+	f.Add("volume", []byte(`{"value":"50"}`))
+	f.Add("status", []byte(`{"connexion":"offline"}`))
+	f.Fuzz(func(t *testing.T, topic string, payload []byte) {
+		l := loose()
+		answers := l.pending.add("nlp/file/1")
+		l.live.stream.Store(newStream(l.live))
+		l.handle(t.Context(), broker.Message{Topic: l.ingress(topic), Payload: payload})
+		select {
+		case r := <-answers:
+			if a, err := l.accept(nlpFile, r); err == nil && a.Sound != nil {
+				a.Sound.Close()
+			}
+		default:
+		}
+		for len(l.commands) > 0 {
+			l.do(t.Context(), <-l.commands)
+		}
+	})
+}

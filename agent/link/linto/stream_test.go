@@ -1,0 +1,685 @@
+package linto
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lintod/agent/broker"
+	"lintod/agent/turn"
+	"lintod/audio"
+)
+
+// server is the platform's side of live transcription, in a bubble. What it
+// answers is up to the test.
+type server struct {
+	*live
+	log   bytes.Buffer
+	sound []byte             // all chunks
+	steps []string           // all else, and "chunk" once for each run of them
+	reply func(step string)  // called for each message
+	slow  atomic.Int64       // nanoseconds that the link takes for a chunk
+	down  atomic.Bool        // there is no connection
+	said  atomic.Int64       // messages
+	mic   func() turn.Stream // for dictations
+	mu    sync.Mutex
+	told  []string // notices
+}
+
+func newServer() *server {
+	s := &server{}
+	s.live = &live{
+		publish: s.published, uplink: newUplink(), chunk: 1920, patience: 15 * time.Second,
+		listen: func() turn.Stream { return s.mic() },
+		tell: func(w turn.What, text string) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.told = append(s.told, string(w)+": "+text)
+		},
+		log:        slog.New(slog.NewTextHandler(&lockedWriter{w: &s.log}, nil)),
+		slot:       make(chan struct{}, 1),
+		dictations: make(chan *dictation, 1),
+	}
+	s.uplink.set(true)
+	s.reply = s.obey
+	return s
+}
+
+func (s *server) published(ctx context.Context, step string, payload []byte, _ byte) error {
+	if s.down.Load() {
+		return broker.ErrOffline
+	}
+	if step == "chunk" {
+		s.sound = append(s.sound, payload...)
+		time.Sleep(time.Duration(s.slow.Load()))
+	}
+	if n := len(s.steps); step != "chunk" || n == 0 || s.steps[n-1] != step {
+		s.steps = append(s.steps, step)
+	}
+	s.reply(step)
+	return nil
+}
+
+// say is a message of the platform, which comes a moment later.
+func (s *server) say(step, streaming string) {
+	e, err := parseStreaming(step, []byte(`{"behavior":{"streaming":`+streaming+`}}`))
+	if err != nil {
+		panic(err)
+	}
+	n := s.said.Add(1) // keeps the messages in order
+	time.AfterFunc(time.Millisecond+time.Duration(n)*time.Microsecond, func() {
+		if now := s.stream.Load(); now != nil {
+			now.take(e)
+		}
+	})
+}
+
+// obey is a server that does what it should.
+func (s *server) obey(step string) {
+	switch step {
+	case "start":
+		s.say("start", `{"status":"started"}`)
+	case "stop":
+		s.say("stop", `{"status":"stop"}`)
+		s.say("final", `{"status":"final","result":"{\"text\":\"hello world\"}"}`)
+	}
+}
+
+// speech is a microphone that gives n frames, one every 20 ms.
+func speech(n int) func(*audio.Frame) error {
+	at := 0
+	return func(f *audio.Frame) error {
+		if at == n {
+			return io.EOF
+		}
+		time.Sleep(audio.FrameTime)
+		*f = numbered(at)
+		at++
+		return nil
+	}
+}
+
+func numbered(n int) audio.Frame {
+	f := audio.Frame{At: time.Now()}
+	for i := range f.PCM {
+		f.PCM[i] = int16(n*audio.FrameSamples + i)
+	}
+	return f
+}
+
+func soundOf(frames int) []byte {
+	var b []byte
+	for n := range frames * audio.FrameSamples {
+		b = binary.LittleEndian.AppendUint16(b, uint16(int16(n)))
+	}
+	return b
+}
+
+// talk is a turn's stream.
+func (s *server) talk(ctx context.Context, read func(*audio.Frame) error) (string, error) {
+	st := newStream(s.live)
+	st.hearing = ctx
+	if err := s.claim(ctx, st, claimLimit); err != nil {
+		return "", err
+	}
+	defer s.release()
+	return st.run(ctx, read)
+}
+
+// play runs a story in a bubble.
+func play(t *testing.T, story func(*testing.T, *server)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { story(t, newServer()) })
+}
+
+func TestStreamOfATurn(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		text, err := s.talk(t.Context(), speech(50))
+		if err != nil || text != "hello world" {
+			t.Errorf("understood %q, %v", text, err)
+		}
+		if !bytes.Equal(s.sound, soundOf(50)) {
+			t.Error("the chunks are not what the microphone gave")
+		}
+		if want := []string{"start", "chunk", "stop"}; !slices.Equal(s.steps, want) {
+			t.Errorf("steps %v, want %v", s.steps, want)
+		}
+		if n := s.chunks.Load(); n != 17 { // 50 frames in threes, and what remains
+			t.Errorf("%d chunks, want 17", n)
+		}
+	})
+}
+
+// TestNothingBeforeStarted: a server announces "started" before it hears, and
+// hears nothing before that at all.
+func TestNothingBeforeStarted(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.reply = func(step string) {
+			switch step {
+			case "start":
+				time.AfterFunc(4*time.Second, func() { s.say("start", `{"status":"started"}`) })
+			case "chunk":
+				if time.Since(s.stream.Load().began) < 0 || s.stream.Load().began.IsZero() {
+					t.Error("a chunk before started")
+				}
+			default:
+				s.obey(step)
+			}
+		}
+		began := time.Now()
+		if _, err := s.talk(t.Context(), speech(5)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 4*time.Second || !bytes.Equal(s.sound, soundOf(5)) {
+			t.Errorf("after %v: %d bytes of sound", took, len(s.sound))
+		}
+	})
+}
+
+func TestStreamsThatDoNotBegin(t *testing.T) {
+	tests := []struct {
+		name, step, answer, want string
+		after                    time.Duration
+	}{
+		{"silence", "", "", "did not begin to transcribe within 5s", 5 * time.Second},
+		{"older server's error", "start", `{"status":"error","message":"no STT"}`, "no STT", 0},
+		{"newest server's error", "error", `{"status":"error"}`, "no reason given", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *server) {
+				s.reply = func(step string) {
+					if step == "start" && tt.answer != "" {
+						s.say(tt.step, tt.answer)
+					}
+				}
+				began := time.Now()
+				_, err := s.talk(t.Context(), speech(5))
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("error %v, want one with %q", err, tt.want)
+				}
+				if took := time.Since(began).Truncate(time.Second); took != tt.after || len(s.sound) > 0 {
+					t.Errorf("after %v, with %d bytes of sound", took, len(s.sound))
+				}
+			})
+		})
+	}
+}
+
+// TestStreamLeftBehind is a start after a power cut: the server still has the
+// old stream, and says so in the words of its generation.
+func TestStreamLeftBehind(t *testing.T) {
+	for name, already := range map[string][2]string{
+		"older server":  {"start", `{"status":"started","message":"already started"}`},
+		"newest server": {"error", `{"status":"started","message":"already started"}`},
+	} {
+		for _, stubborn := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, stubborn %v", name, stubborn), func(t *testing.T) {
+				play(t, func(t *testing.T, s *server) {
+					starts := 0
+					s.reply = func(step string) {
+						if step == "start" {
+							if starts++; starts == 1 || stubborn {
+								s.say(already[0], already[1])
+								return
+							}
+						}
+						s.obey(step)
+					}
+					if _, err := s.talk(t.Context(), speech(5)); err != nil {
+						t.Fatal(err)
+					}
+					if want := []string{"start", "stop", "start", "chunk", "stop"}; !slices.Equal(s.steps, want) {
+						t.Errorf("steps %v, want %v", s.steps, want)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestFinalResults(t *testing.T) {
+	tests := []struct {
+		name   string
+		during [][2]string // said after the first chunk
+		end    [][2]string // said after stop
+		want   string
+	}{
+		{"final tells all", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"one two three\"}"}`}}, "one two three"},
+		{"final tells the rest", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"three\"}"}`}}, "one two three"},
+		{"final is empty", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"\"}"}`}}, "one two"},
+		{"result is an object", nil, [][2]string{{"final", `{"status":"final","result":{"text":"one","words":[]}}`}}, "one"},
+		{"result is text", nil, [][2]string{{"final", `{"status":"final","result":"one"}`}}, "one"},
+		{"stop tells the text", nil, [][2]string{{"stop", `{"status":"stop","text":"one","words":[]}`}}, "one"},
+		{"no final", [][2]string{{"chunk", `{"text":"one"}`}, {"chunk", `{"partial":"tw"}`}}, [][2]string{{"stop", `{"status":"stop"}`}}, "one tw"},
+		{"nothing at all", [][2]string{{"chunk", `{"partial":"one"}`}, {"chunk", `{"text":"one two"}`}}, nil, "one two"},
+		{"stream was not there", [][2]string{{"chunk", `{"text":"one"}`}}, [][2]string{{"error", `{"status":"stop","message":"no stream"}`}}, "one"},
+		{"nothing was understood", nil, [][2]string{{"final", `{"status":"final"}`}}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *server) {
+				s.reply = func(step string) {
+					switch {
+					case step == "start":
+						s.obey(step)
+					case step == "chunk" && s.chunks.Load() == 0:
+						for _, m := range tt.during {
+							s.say(m[0], m[1])
+						}
+					case step == "stop":
+						for _, m := range tt.end {
+							s.say(m[0], m[1])
+						}
+					}
+				}
+				if text, err := s.talk(t.Context(), speech(9)); err != nil || text != tt.want {
+					t.Errorf("understood %q, %v; want %q", text, err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestOlderServerIsNotWaitedForTwice: who sent no final result once is not
+// given 3.5 s the next time.
+func TestOlderServerIsNotWaitedForTwice(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.reply = func(step string) {
+			if step == "start" {
+				s.obey(step)
+			}
+		}
+		for _, most := range []time.Duration{finalLimit, shortFinal} {
+			began := time.Now()
+			_, _ = s.talk(t.Context(), speech(0))
+			if took := time.Since(began); took < most || took > most+100*time.Millisecond {
+				t.Errorf("waited %v, want %v", took, most)
+			}
+		}
+		s.reply = s.obey
+		_, _ = s.talk(t.Context(), speech(0))
+		if s.noFinals.Load() {
+			t.Error("a server that sends final results again is not trusted again")
+		}
+	})
+}
+
+// TestPlatformEndsTheStream: sending stops at once, and what was understood
+// counts.
+func TestPlatformEndsTheStream(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.reply = func(step string) {
+			switch {
+			case step == "start":
+				s.obey(step)
+			case step == "chunk" && len(s.sound) == 10*1920:
+				s.say("stop", `{"status":"stop"}`)
+				time.AfterFunc(time.Second, func() { s.say("final", `{"status":"final","result":"enough"}`) })
+			}
+		}
+		ended := false
+		st := newStream(s.live)
+		st.hearing, st.enough = t.Context(), func() { ended = true }
+		_ = s.claim(t.Context(), st, 0)
+		text, err := st.run(t.Context(), speech(1000))
+		if err != nil || text != "enough" || !ended {
+			t.Errorf("understood %q, %v, ended %v", text, err, ended)
+		}
+		if len(s.sound) != 10*1920 || !slices.Equal(s.steps, []string{"start", "chunk"}) {
+			t.Errorf("%d bytes were sent, steps %v", len(s.sound), s.steps)
+		}
+	})
+}
+
+// TestReconnectInTheMiddle: stop, wait, start again, and not a sample is lost.
+func TestReconnectInTheMiddle(t *testing.T) {
+	for _, dictated := range []bool{false, true} {
+		t.Run(fmt.Sprintf("dictated %v", dictated), func(t *testing.T) {
+			play(t, func(t *testing.T, s *server) {
+				s.reply = func(step string) {
+					switch {
+					case step == "stop" && len(s.sound) < 100*640:
+						s.say("stop", `{"status":"stop"}`)
+						s.say("final", `{"status":"final","result":"good"}`)
+					case step == "stop":
+						s.say("final", `{"status":"final","result":"morning"}`)
+					default:
+						s.obey(step)
+					}
+				}
+				time.AfterFunc(time.Second, func() { s.down.Store(true); s.uplink.set(false) })
+				time.AfterFunc(3*time.Second, func() { s.down.Store(false); s.uplink.set(true) })
+				st := newStream(s.live)
+				st.hearing, st.dictated = t.Context(), dictated
+				_ = s.claim(t.Context(), st, 0)
+				text, err := st.run(t.Context(), speech(200))
+				if err != nil || text != "good morning" {
+					t.Errorf("understood %q, %v", text, err)
+				}
+				if !bytes.Equal(s.sound, soundOf(200)) {
+					t.Error("the chunks are not what the microphone gave")
+				}
+				if want := []string{"start", "chunk", "stop", "start", "chunk", "stop"}; !slices.Equal(s.steps, want) {
+					t.Errorf("steps %v, want %v", s.steps, want)
+				}
+				if s.restarts.Load() != 1 || !slices.ContainsFunc(s.told, func(n string) bool { return strings.HasPrefix(n, "streaming: interrupted: the connection was lost") }) {
+					t.Errorf("%d restarts; the user was told %q", s.restarts.Load(), s.told)
+				}
+			})
+		})
+	}
+}
+
+// TestConnectionThatStaysAway: a turn does not wait for ever.
+func TestConnectionThatStaysAway(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		time.AfterFunc(time.Second, func() { s.down.Store(true); s.uplink.set(false) })
+		_, err := s.talk(t.Context(), speech(1e6))
+		if !errors.Is(err, errAway) {
+			t.Errorf("error %v, want %v", err, errAway)
+		}
+	})
+}
+
+// TestPlatformForgets is a platform that was restarted: it complains of every
+// chunk. A turn tries once more, a dictation goes on trying.
+func TestPlatformForgets(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.reply = func(step string) {
+			if step == "chunk" {
+				s.say("error", `{"status":"chunk","message":"no stream"}`)
+				return
+			}
+			s.obey(step)
+		}
+		_, err := s.talk(t.Context(), speech(1e6))
+		if !errors.Is(err, errForgotten) || s.restarts.Load() != 1 {
+			t.Errorf("error %v after %d restarts", err, s.restarts.Load())
+		}
+	})
+	play(t, func(t *testing.T, s *server) {
+		var healed atomic.Bool
+		s.reply = func(step string) {
+			if step == "chunk" && !healed.Load() {
+				s.say("error", `{"status":"chunk","message":"no stream"}`)
+				return
+			}
+			s.obey(step)
+		}
+		time.AfterFunc(time.Minute, func() { healed.Store(true) })
+		hearing, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer stop()
+		st := newStream(s.live)
+		st.hearing, st.dictated = hearing, true
+		_ = s.claim(t.Context(), st, 0)
+		read := speech(1e6)
+		_, err := st.run(t.Context(), func(f *audio.Frame) error {
+			if hearing.Err() != nil {
+				return io.EOF
+			}
+			return read(f)
+		})
+		if n := s.restarts.Load(); err != nil || n < 3 || n > 20 {
+			t.Errorf("error %v after %d restarts; want a few, each after a longer pause", err, n)
+		}
+	})
+}
+
+// TestTurnThatIsDropped lets go of the platform's only stream at once.
+func TestTurnThatIsDropped(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		dropped := errors.New("dropped")
+		time.AfterFunc(time.Second, func() { cancel(dropped) })
+		read := speech(1e6)
+		_, err := s.talk(ctx, func(f *audio.Frame) error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return read(f)
+		})
+		if !errors.Is(err, dropped) || s.steps[len(s.steps)-1] != "stop" {
+			t.Errorf("error %v, steps %v", err, s.steps)
+		}
+		if text, err := s.talk(t.Context(), speech(3)); err != nil || text != "hello world" {
+			t.Errorf("the next turn: %q, %v", text, err)
+		}
+	})
+}
+
+// frames is a card that gives frames as fast as the bubble's clock.
+type frames struct{ n int }
+
+func (c *frames) Close() error { return nil }
+func (c *frames) Read(ctx context.Context, f *audio.Frame) error {
+	select {
+	case <-time.After(audio.FrameTime / 10): // ten times real time
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	*f = numbered(c.n)
+	c.n++
+	return nil
+}
+
+// TestTenMinutes: a dictation of ten minutes, through the hub that owns the
+// microphone, is the microphone's samples without one missing or doubled.
+func TestTenMinutes(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		ctx, cancel := context.WithCancel(t.Context())
+		hub := &audio.Hub{Log: slog.New(slog.DiscardHandler), Open: func(context.Context) (audio.Input, error) { return &frames{}, nil }}
+		s.mic = func() turn.Stream { return hub.Listen(false) }
+		var all sync.WaitGroup
+		all.Go(func() { s.runDictations(ctx) })
+		if err := s.start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() { _ = hub.Run(ctx) })
+		time.Sleep(time.Minute) // ten of sound
+		if _, err := s.talk(ctx, speech(1)); !errors.Is(err, errDictating) {
+			t.Errorf("a live turn while dictating got %v", err)
+		}
+		if err := s.start(ctx); !errors.Is(err, errDictating) {
+			t.Errorf("a second dictation got %v", err)
+		}
+		if err := s.end(ctx); err != nil {
+			t.Fatal(err)
+		}
+		n := len(s.sound) / 640
+		if n < 29990 || !bytes.Equal(s.sound, soundOf(n)) {
+			t.Errorf("%d frames arrived, and they are not what the microphone gave", n)
+		}
+		if err := s.end(ctx); !errors.Is(err, errNoMore) {
+			t.Errorf("ending again: %v", err)
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
+// TestSlowLink: what the link cannot carry is dropped by the microphone's own
+// queue, oldest first, and counted to the sample.
+func TestSlowLink(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		ctx, cancel := context.WithCancel(t.Context())
+		hub := &audio.Hub{Log: slog.New(slog.DiscardHandler), Open: func(context.Context) (audio.Input, error) { return &frames{}, nil }}
+		s.mic = func() turn.Stream { return hub.Listen(false) }
+		s.slow.Store(int64(40 * time.Millisecond)) // of 6 ms of the bubble's sound
+		var all sync.WaitGroup
+		all.Go(func() { s.runDictations(ctx) })
+		if err := s.start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() { _ = hub.Run(ctx) })
+		time.Sleep(10 * time.Second)
+		go func() { _ = s.end(ctx) }()
+		for s.dictation.Load() != nil {
+			time.Sleep(10 * time.Millisecond)
+			s.slow.Store(0)
+		}
+		cancel()
+		all.Wait()
+		// The samples are numbered, so the last one tells how many there were.
+		arrived, lost := len(s.sound)/2, int(s.lost.Load())
+		last := binary.LittleEndian.Uint16(s.sound[len(s.sound)-2:])
+		if lost == 0 || uint16(arrived+lost-1) != last {
+			t.Errorf("%d samples arrived and %d count as lost, but the last one was number %d", arrived, lost, last)
+		}
+		if n := strings.Count(s.log.String(), "sound is missing"); n != 1 {
+			t.Errorf("the journal says so %d times:\n%s", n, s.log.String())
+		}
+	})
+}
+
+// TestDictationIsStoppedOffline: nobody must wait for the connection to stop.
+func TestDictationIsStoppedOffline(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s.mic = func() turn.Stream { return &endless{} }
+		var all sync.WaitGroup
+		all.Go(func() { s.runDictations(ctx) })
+		if err := s.start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		s.down.Store(true)
+		s.uplink.set(false)
+		time.Sleep(time.Hour)
+		if !s.stats().Dictating {
+			t.Error("the dictation gave up")
+		}
+		began := time.Now()
+		if err := s.end(ctx); err != nil || time.Since(began) > time.Second {
+			t.Errorf("stopping took %v, %v", time.Since(began), err)
+		}
+		if err := s.start(ctx); !errors.Is(err, errAway) {
+			t.Errorf("a dictation without a connection: %v", err)
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
+type endless struct{ n int }
+
+func (e *endless) Close() error { return nil }
+func (e *endless) Read(ctx context.Context, f *audio.Frame) error {
+	select {
+	case <-time.After(audio.FrameTime):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	*f = numbered(e.n)
+	e.n++
+	return nil
+}
+
+// TestDictationTellsWhatItUnderstands: each utterance once, and the journal
+// holds none.
+func TestDictationTellsWhatItUnderstands(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.reply = func(step string) {
+			switch {
+			case step == "chunk" && s.chunks.Load() == 3:
+				s.say("chunk", `{"partial":"good"}`)
+			case step == "chunk" && s.chunks.Load() == 6:
+				s.say("chunk", `{"text":"good morning"}`)
+			case step == "stop":
+				s.say("final", `{"status":"final","result":"{\"text\":\"good morning everybody\"}"}`)
+			default:
+				s.obey(step)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		s.mic = func() turn.Stream { return &endless{} }
+		var all sync.WaitGroup
+		all.Go(func() { s.runDictations(ctx) })
+		if err := s.start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := s.end(ctx); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"partial: good", "transcript: good morning", "transcript: everybody", "streaming: the dictation is over"}
+		if !slices.Equal(s.told, want) {
+			t.Errorf("told %q, want %q", s.told, want)
+		}
+		if last := s.stats().Transcript; last != "everybody" {
+			t.Errorf("the status shows %q", last)
+		}
+		if strings.Contains(s.log.String(), "morning") {
+			t.Errorf("the journal tells what people say:\n%s", s.log.String())
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
+func TestParseStreaming(t *testing.T) {
+	tests := []struct {
+		name, step, payload string
+		want                streamEvent
+	}{
+		{"error of the router", "start", `{"behavior":{"error":{"status":"error","message":{"message":"no flow","code":500}}}}`, streamEvent{streamFailed, "no flow (code 500)"}},
+		{"error outside of behavior", "chunk", `{"status":"error","message":"not started"}`, streamEvent{streamMissing, "not started"}},
+		{"error without a reason", "error", `{"behavior":{"streaming":{"status":"error"}}}`, streamEvent{streamFailed, "no reason given"}},
+		{"stop that was refused", "stop", `{"behavior":{"streaming":{"status":"error","message":"not started"}}}`, streamEvent{streamMissing, "not started"}},
+		{"empty partial", "chunk", `{"behavior":{"streaming":{"partial":""}}}`, streamEvent{streamPartial, ""}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, err := parseStreaming(tt.step, []byte(tt.payload)); err != nil || got != tt.want {
+				t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
+			}
+		})
+	}
+	for _, payload := range []string{``, `null`, `[]`, `{}`, `{"behavior":{}}`, `{"behavior":{"streaming":{}}}`, `{"behavior":{"streaming":{"text":5}}}`} {
+		if e, err := parseStreaming("chunk", []byte(payload)); err == nil {
+			t.Errorf("%q was understood as %+v", payload, e)
+		}
+	}
+}
+
+func FuzzParseStreaming(f *testing.F) {
+	f.Add("final", []byte(`{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"x\"}"}}}`))
+	f.Add("error", []byte(`{"behavior":{"streaming":{"status":"started","message":"already"}}}`))
+	f.Fuzz(func(_ *testing.T, step string, payload []byte) {
+		if e, err := parseStreaming(step, payload); err == nil {
+			var heard transcript
+			heard.utterance(e.text)
+			heard.finish(e.text)
+			_ = heard.soFar()
+		}
+	})
+}
+
+// BenchmarkStream is the work for one chunk of 60 ms, without the network.
+func BenchmarkStream(b *testing.B) {
+	s := newServer()
+	s.publish = func(context.Context, string, []byte, byte) error { return nil }
+	st := newStream(s.live)
+	st.gone, _ = s.uplink.await(b.Context())
+	f := numbered(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		for range 3 {
+			st.add(&f)
+		}
+		if err := st.send(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
