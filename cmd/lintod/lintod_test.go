@@ -260,8 +260,9 @@ func TestShellOverTheWire(t *testing.T) {
 	m := brokertest.Start(t)
 	b := newBox(t, m, settings{}).start()
 	b.tell("shellexec", `{"cmd":"echo hello"}`)
-	if got := b.next("shellexec").JSON(t)["status"].(string); !strings.Contains(got, "enabled = true in [behaviors.shellexec]") {
-		t.Errorf("the refusal is %q; it should name the key", got)
+	refusal := b.next("shellexec").JSON(t)
+	if message, _ := refusal["message"].(string); refusal["status"] != "disabled" || !strings.Contains(message, "enabled = true in [behaviors.shellexec]") {
+		t.Errorf("the refusal is %v; it should name the key", refusal)
 	}
 	b.stop()
 
@@ -269,6 +270,10 @@ func TestShellOverTheWire(t *testing.T) {
 	b.tell("shellexec", `{"cmd":"echo hello; echo oops >&2; exit 3"}`)
 	if got := b.next("shellexec").JSON(t); got["stdout"] != "hello\n" || got["stderr"] != "oops\n" || got["exit_code"] != 3.0 || got["status"] == nil {
 		t.Errorf("the answer is %v", got)
+	}
+	b.tell("shellexec", `{"cmd":"`+strings.Repeat("a", 1<<20)+`"}`)
+	if got, _ := b.next("shellexec").JSON(t)["status"].(string); !strings.Contains(got, "cmd ") {
+		t.Errorf("a command of 1 MB is refused with %q; it should name the field", got)
 	}
 	// A power cut while a command runs: it is answered, and never run again.
 	b.tell("shellexec", `{"cmd":"echo ran >>\"$HOME/ran\"; touch \"$HOME/started\"; sleep 300","id":"once"}`)

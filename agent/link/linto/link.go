@@ -51,6 +51,7 @@ type Link struct {
 	conn     connection
 	login    *overwatch.Client // nil with static credentials
 	commands chan command
+	asks     chan command
 	probes   chan struct{}
 	dropped  atomic.Int64 // commands dropped because the queue was full
 	pending  pending
@@ -97,6 +98,7 @@ func (l *Link) Stats() Stats {
 // any other method.
 func (l *Link) Init() {
 	l.commands = make(chan command, commandQueue)
+	l.asks = make(chan command, askQueue)
 	l.probes = make(chan struct{})
 	l.conversation = emptyConversation
 	l.uplink = newUplink()
@@ -137,6 +139,7 @@ func (l *Link) Run(ctx context.Context) error {
 	var worker sync.WaitGroup
 	work, stop := context.WithCancel(ctx)
 	worker.Go(func() { l.work(work) })
+	worker.Go(func() { l.serveAsks(work) })
 	worker.Go(func() { l.programs.run(work) })
 	worker.Go(func() { l.live.runDictations(work) })
 	defer worker.Wait()
@@ -246,6 +249,8 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		l.handleAnswer(topic, m.Payload)
 	case strings.HasPrefix(topic, streaming):
 		l.handleStream(strings.TrimPrefix(topic, streaming), m.Payload)
+	case l.powerful(topic) && len(m.Payload) <= maxAsk:
+		l.queueAsk(ctx, command{topic, m.Payload, m.Duplicate})
 	case len(m.Payload) > maxCommand:
 		l.Log.Warn("message ignored: too long", "topic", clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
 	case topic == "ping":
@@ -295,10 +300,6 @@ func (l *Link) Probe(ctx context.Context) error {
 }
 
 func (l *Link) do(ctx context.Context, c command) {
-	if verb, ok := l.Registry.Find(c.verb); ok && verb.Power != behaviors.Safe {
-		l.ask(ctx, c)
-		return
-	}
 	_, err := l.Registry.Do(ctx, l.Name(), c.verb, c.payload)
 	if errors.Is(err, behaviors.ErrUnknown) {
 		err = fmt.Errorf("%w: %q", behaviors.ErrUnknown, clip(c.verb, 60))

@@ -3,6 +3,7 @@ package linto
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"lintod/agent/broker"
 	"lintod/behaviors"
@@ -16,17 +17,58 @@ type Powers interface {
 	Deliver(link string, send func(behaviors.Answer) error) error
 }
 
-// ask submits a request for a verb with power.
+const (
+	// askQueue is how many requests for verbs with power wait. They have a queue
+	// of their own, so that a flood of harmless ones cannot push them out.
+	askQueue = 16
+	// maxAsk is their longest payload, in bytes: long enough for a field that is
+	// too long to be refused by its name.
+	maxAsk = 2 << 20
+)
+
+// powerful tells whether a topic asks for a verb with power.
+func (l *Link) powerful(topic string) bool {
+	verb, ok := l.Registry.Find(topic)
+	return ok && verb.Power != behaviors.Safe && l.Powers != nil
+}
+
+// queueAsk must not block; what finds no room is told so.
+func (l *Link) queueAsk(ctx context.Context, c command) {
+	select {
+	case l.asks <- c:
+	default:
+		l.refuse(ctx, behaviors.Answer{
+			Verb: c.verb, Code: behaviors.Busy, Error: fmt.Sprintf("%s: %d requests wait already", behaviors.Busy, askQueue),
+		})
+	}
+}
+
+// serveAsks submits what waits, until ctx ends.
+func (l *Link) serveAsks(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-l.asks:
+			l.ask(ctx, c)
+		}
+	}
+}
+
 func (l *Link) ask(ctx context.Context, c command) {
 	refusal, accepted := l.Powers.Submit(behaviors.Request{
 		Link: l.Name(), Topic: l.ingress(c.verb), Verb: c.verb, Payload: c.payload, Duplicate: c.duplicate,
 		Answered: func() { l.deliver(ctx) },
 	})
-	if accepted {
-		return
+	if !accepted {
+		l.refuse(ctx, refusal)
 	}
-	if err := l.answer(ctx, refusal); err != nil {
-		l.Log.Warn("refusal not sent", "verb", c.verb, "error", err)
+}
+
+// refuse answers at once, and only once: nothing has happened.
+func (l *Link) refuse(ctx context.Context, a behaviors.Answer) {
+	for _, m := range wireAnswers(a, l.Config.MeetingAck) {
+		l.send(ctx, m.Topic, m.Payload)
 	}
 }
 
@@ -62,26 +104,30 @@ func wireAnswers(a behaviors.Answer, meetingAck bool) []broker.Message {
 	if json.Unmarshal(a.Result, &members) != nil || members == nil {
 		members = map[string]json.RawMessage{}
 	}
+	problem := a.Error
+	if a.Code == behaviors.Disabled { // decision L17: the one word, and beside it which key helps
+		members["message"] = quote(problem)
+		problem = string(behaviors.Disabled)
+	}
 	if a.ID != "" {
 		members["id"] = quote(a.ID)
 	}
 	var first []broker.Message
-	switch failed := a.Error != ""; {
+	switch failed := problem != ""; {
 	case a.Verb == "startreversessh" && failed: // decision L2: both keys
-		members["reversesshstatus"], members["status"] = quote(a.Error), quote(a.Error)
-	case a.Verb == "startreversessh": // decision L3: the tunnel stands
-		members["reversesshstatus"] = quote("ok")
+		members["reversesshstatus"], members["status"] = quote(problem), quote(problem)
+	case a.Verb == "startreversessh": // decisions L2, L3: the tunnel stands, and nothing else is told
+		members = map[string]json.RawMessage{"reversesshstatus": quote("ok")}
 	case a.Verb == "managemeeting":
-		status := "ok"
+		members["status"] = quote("ok")
 		if failed {
-			status = a.Error
+			members["status"] = quote(problem)
 		}
-		members["status"] = quote(status)
 		if meetingAck && a.Code != behaviors.BadRequest { // decision L1
 			first = []broker.Message{{Topic: "muteack", Payload: []byte("{}")}}
 		}
 	case failed: // decision L5: what was printed, and the reason
-		members["status"] = quote(a.Error)
+		members["status"] = quote(problem)
 	}
 	payload, err := json.Marshal(members)
 	if err != nil { // a Result that is no JSON

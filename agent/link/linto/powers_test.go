@@ -24,11 +24,11 @@ func TestWireAnswers(t *testing.T) {
 		},
 		{
 			"disabled", behaviors.Answer{Verb: "shellexec", Code: behaviors.Disabled, Error: "disabled: set the key"},
-			[]string{`shellexec {"status":"disabled: set the key"}`},
+			[]string{`shellexec {"message":"disabled: set the key","status":"disabled"}`},
 		},
 		{
 			"the tunnel stands", behaviors.Answer{Verb: "startreversessh", Code: behaviors.OK, Result: []byte(`{"remoteSSHPort":2222}`)},
-			[]string{`startreversessh {"remoteSSHPort":2222,"reversesshstatus":"ok"}`},
+			[]string{`startreversessh {"reversesshstatus":"ok"}`},
 		},
 		{
 			"the tunnel does not stand", behaviors.Answer{Verb: "startreversessh", Code: behaviors.Refused, Error: "refused: host"},
