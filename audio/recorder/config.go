@@ -1,0 +1,87 @@
+package recorder
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"lintod/agent/config"
+)
+
+// Formats of a recording, and the endings of its files.
+const (
+	FLAC = "flac"
+	WAV  = "wav"
+)
+
+const leastFree = 10 * MB
+
+// Config is what the owner decides about recordings. Its keys stand in the
+// table of the behaviour that records.
+type Config struct {
+	// Directory holds one folder a session, in it one file a recording.
+	Directory string `toml:"directory"`
+	// Format is "flac" or "wav".
+	Format string `toml:"format"`
+	// MinFree is how much room a recording leaves on the card; it stops before.
+	MinFree Size `toml:"min_free"`
+	// MaxTotal is how much all recordings may take together; 0 is no limit. To
+	// keep it the oldest recordings that were uploaded are deleted, and none else.
+	MaxTotal Size `toml:"max_total"`
+	// ResumeWithin is for how long an interrupted recording is resumed when the
+	// daemon starts again; 0 is never.
+	ResumeWithin config.Duration `toml:"resume_within"`
+	// UploadURL is where finished recordings are PUT, each below its folder's
+	// name; empty keeps them here.
+	UploadURL string `toml:"upload_url"`
+	// UploadTokenFile holds the bearer token for UploadURL in its first line.
+	UploadTokenFile string `toml:"upload_token_file"`
+}
+
+// Defaults records to the state directory and uploads nothing.
+func Defaults() Config {
+	return Config{
+		Directory:    "/var/lib/lintod/meetings",
+		Format:       FLAC,
+		MinFree:      200 * MB,
+		ResumeWithin: config.Duration(time.Hour),
+	}
+}
+
+// Validate reports values that cannot work.
+func (c Config) Validate() config.Problems {
+	var ps config.Problems
+	if !filepath.IsAbs(c.Directory) {
+		ps.Add("directory", c.Directory, "an absolute path")
+	}
+	if c.MinFree < leastFree {
+		ps.Add("min_free", c.MinFree, fmt.Sprintf("%v or more, which the rest of the system needs", leastFree))
+	}
+	ps.OneOf("format", c.Format, FLAC, WAV)
+	ps.Within("resume_within", c.ResumeWithin, 0, 7*24*time.Hour)
+	if c.UploadURL != "" {
+		c.checkURL(&ps)
+	}
+	if c.UploadTokenFile != "" && c.UploadURL == "" {
+		ps.Add("upload_url", nil, "an address, since upload_token_file is set")
+	}
+	return ps
+}
+
+func (c Config) checkURL(ps *config.Problems) {
+	u, err := url.Parse(c.UploadURL)
+	switch {
+	case err != nil || u.Host == "":
+		ps.Add("upload_url", "…", "an address such as \"https://host/path\"") // it may hold a secret: not repeated
+	case u.User != nil:
+		ps.Add("upload_url", u.Redacted(), "no password here; put a token into upload_token_file")
+	case u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
+		ps.Add("upload_url", u.Scheme+"://"+u.Host, "https://, since meetings are nobody else's business")
+	}
+}
+
+func loopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}

@@ -1,0 +1,351 @@
+// Package recorder records the microphone to files for as long as it takes:
+// through turns, mute, lost sound cards, power cuts and full disks. A recording
+// has the length of the time it took; where sound is missing there is silence,
+// and a mark beside the file says so.
+//
+// What must not live here: who may ask for a recording (behaviors), and how a
+// platform is told (agent/link).
+package recorder
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"lintod/audio"
+)
+
+// Stream is a share of the microphone, as audio.Hub gives it.
+type Stream interface {
+	// Read blocks until a frame is there; it gives frames that wait even when ctx
+	// has ended.
+	Read(ctx context.Context, f *audio.Frame) error
+	Close() error
+}
+
+// Recorder makes one recording at a time. Its fields are set before Run; its
+// methods may be called by any goroutine.
+type Recorder struct {
+	Config Config
+	// Listen subscribes to the microphone.
+	Listen func() Stream
+	// Muted tells, for the marks, why there is no sound; nil is never.
+	Muted func() bool
+	// Changed is told when a recording has begun, was resumed, or has ended. It
+	// must not block, nor call the recorder.
+	Changed func(Event)
+	// HTTP uploads; nil is a client that trusts the system's authorities.
+	HTTP *http.Client
+	Log  *slog.Logger
+
+	longest int64 // samples of a file; 0 is maxSegment
+
+	mu     sync.Mutex
+	inbox  chan request // nil unless Run is ready
+	gone   chan struct{}
+	status Status
+}
+
+// Event tells that recording has begun or ended.
+type Event struct {
+	Session   string // as the platform calls it
+	Recording bool
+	// Err is why a recording ended that nobody stopped, or was not resumed.
+	Err error
+}
+
+// File is a recording that was stopped.
+type File struct {
+	Session  string        `json:"session"`
+	Path     string        `json:"path"`     // the last file, relative to the directory
+	Duration time.Duration `json:"duration"` // since the start, or since it was last resumed
+}
+
+// Status is what the recorder does.
+type Status struct {
+	Recording bool          `json:"recording"`
+	Session   string        `json:"session,omitempty"`
+	Since     time.Time     `json:"since,omitzero"`
+	File      string        `json:"file,omitempty"` // relative to the directory
+	Duration  time.Duration `json:"duration,omitempty"`
+	Lost      time.Duration `json:"lost,omitempty"`   // sound that should be there and is not
+	Silent    time.Duration `json:"silent,omitempty"` // muted, or without a microphone, until it ended
+	Hole      bool          `json:"hole,omitempty"`   // no sound comes now
+	Uploads   Uploads       `json:"uploads,omitzero"`
+}
+
+var (
+	// ErrNotRecording is returned by Stop when there is nothing to stop.
+	ErrNotRecording = errors.New("no recording runs")
+	errStopped      = errors.New("stopped")
+)
+
+type request struct {
+	session string
+	start   bool
+	answer  chan answer // buffered
+}
+
+type answer struct {
+	file File
+	err  error
+}
+
+// Run repairs and resumes what was interrupted, and then records when asked,
+// until ctx ends; a recording that runs then is resumed by the next Run. It
+// fails when the directory cannot be used.
+func (r *Recorder) Run(ctx context.Context) error {
+	s, err := openShelf(r.Config.Directory)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	interrupted, found, err := s.wasRunning()
+	if err != nil {
+		r.Log.Error("it is not known whether a recording ran", "error", err)
+	}
+	last := s.lastHeard(interrupted) // before repair
+	if err := s.repairAll(); err != nil {
+		r.Log.Error("a recording could not be repaired", "error", err)
+	}
+	o := &owner{Recorder: r, shelf: s}
+	if found {
+		o.resume(interrupted, last)
+	}
+	return o.serve(ctx)
+}
+
+// Start begins a recording and returns when its file is on the disk. Starting
+// the one that runs is no error. It blocks for the disk, or until ctx ends.
+func (r *Recorder) Start(ctx context.Context, session string) error {
+	if session == "" || len(session) > maxSession || !utf8.ValidString(session) {
+		return fmt.Errorf("a session's name has 1 to %d bytes of UTF-8", maxSession)
+	}
+	_, err := r.ask(ctx, request{session: session, start: true})
+	return err
+}
+
+// Stop ends the recording and returns when its file is complete and on the
+// disk. An empty session is whichever runs. It blocks for the disk, or until
+// ctx ends.
+func (r *Recorder) Stop(ctx context.Context, session string) (File, error) {
+	return r.ask(ctx, request{session: session})
+}
+
+// Active names the recording that runs, "" when there is none, and tells since
+// when.
+func (r *Recorder) Active() (session string, since time.Time) {
+	s := r.Status()
+	return s.Session, s.Since
+}
+
+// Status is the present state. It does not wait for the disk.
+func (r *Recorder) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+func (r *Recorder) setStatus(change func(*Status)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.status)
+}
+
+func (r *Recorder) ask(ctx context.Context, q request) (File, error) {
+	q.answer = make(chan answer, 1)
+	r.mu.Lock()
+	inbox, gone := r.inbox, r.gone
+	r.mu.Unlock()
+	if inbox == nil {
+		return File{}, errors.New("the recorder does not run; the log says why")
+	}
+	select {
+	case inbox <- q:
+	case <-gone:
+		return File{}, errors.New("the recorder stops")
+	case <-ctx.Done():
+		return File{}, fmt.Errorf("the recorder waits for the disk: %w", context.Cause(ctx))
+	}
+	select {
+	case a := <-q.answer:
+		return a.file, a.err
+	case <-ctx.Done():
+		return File{}, fmt.Errorf("the recorder waits for the disk: %w", context.Cause(ctx))
+	}
+}
+
+// owner is the goroutine of Run: it decides what is recorded.
+type owner struct {
+	*Recorder
+	shelf   *shelf
+	uploads *uploader
+	session *session // nil when none runs
+	cancel  context.CancelCauseFunc
+	ended   chan error // the session's goroutine is gone
+}
+
+func (o *owner) serve(ctx context.Context) error {
+	inbox, gone := make(chan request), make(chan struct{})
+	o.mu.Lock()
+	o.inbox, o.gone = inbox, gone
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		o.inbox = nil
+		o.mu.Unlock()
+		close(gone)
+	}()
+	uploading, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop()
+	o.uploads = newUploader(o.Recorder, o.shelf)
+	all.Go(func() { o.uploads.run(uploading) })
+	for {
+		select {
+		case q := <-inbox:
+			file, err := o.handle(q)
+			q.answer <- answer{file, err}
+		case err := <-o.ended:
+			o.failed(err)
+		case <-ctx.Done():
+			o.suspend(context.Cause(ctx))
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (o *owner) handle(q request) (File, error) {
+	switch {
+	case q.start && o.session == nil:
+		return File{}, o.start(running{q.session, time.Now()}, 0)
+	case q.start && o.session.Session == q.session:
+		return File{}, nil // asked twice
+	case q.start:
+		return File{}, fmt.Errorf("%q is being recorded; stop it first", clip(o.session.Session))
+	case o.session == nil:
+		return File{}, ErrNotRecording
+	case q.session != "" && q.session != o.session.Session:
+		return File{}, fmt.Errorf("%w of that name; %q does", ErrNotRecording, clip(o.session.Session))
+	}
+	return o.stop()
+}
+
+// start begins a recording, and its goroutine.
+func (o *owner) start(run running, gap time.Duration) error {
+	s := &session{
+		running: run,
+		folder:  folder(run.Session),
+		cfg:     o.Config,
+		longest: cmp.Or(o.longest, maxSegment),
+		shelf:   o.shelf,
+		muted:   func() bool { return o.Muted != nil && o.Muted() },
+		report: func(now Status) {
+			o.setStatus(func(st *Status) { now.Uploads = st.Uploads; *st = now })
+		},
+		log: o.Log.With("session", clip(run.Session)),
+	}
+	all, err := o.shelf.list()
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		s.others += r.size
+	}
+	s.stream = o.Listen() // first: what is said while the disk is slow waits in it
+	if err := s.open(gap); err != nil {
+		s.stream.Close()
+		o.idle()
+		return err
+	}
+	s.log.Info("recording begins", "file", s.seg.path, "gap_seconds", gap.Seconds())
+	ctx, cancel := context.WithCancelCause(context.Background())
+	ended := make(chan error, 1)
+	o.session, o.cancel, o.ended = s, cancel, ended
+	go func() { ended <- s.run(ctx) }()
+	o.tell(Event{Session: run.Session, Recording: true})
+	return nil
+}
+
+// resume goes on with a recording that a restart interrupted, unless that is so
+// long ago that nobody would expect it any more.
+func (o *owner) resume(r running, last time.Time) {
+	gap := max(time.Since(last), time.Millisecond)
+	err := fmt.Errorf("it was interrupted %v ago, more than resume_within", gap.Round(time.Second))
+	if gap <= o.Config.ResumeWithin.Std() {
+		err = o.start(r, gap)
+	}
+	if err == nil {
+		return
+	}
+	o.Log.Warn("a recording is not resumed", "session", clip(r.Session), "error", err)
+	if e := o.shelf.clearRunning(); e != nil {
+		o.Log.Error("recording not ended properly", "error", e)
+	}
+	o.tell(Event{Session: r.Session, Err: fmt.Errorf("recording not resumed: %w", err)})
+}
+
+func (o *owner) stop() (File, error) {
+	o.cancel(errStopped)
+	err := <-o.ended
+	s := o.session
+	err = errors.Join(err, o.end())
+	o.tell(Event{Session: s.Session, Err: err})
+	return File{s.Session, s.seg.path, s.status.Duration}, err
+}
+
+// failed is called when the session's goroutine ended by itself.
+func (o *owner) failed(err error) {
+	s := o.session
+	s.log.Error("recording stopped", "error", err)
+	if e := o.end(); e != nil {
+		s.log.Error("recording not ended properly", "error", e)
+	}
+	o.tell(Event{Session: s.Session, Err: err})
+}
+
+// end forgets the session whose goroutine is gone.
+func (o *owner) end() error {
+	o.session, o.ended = nil, nil
+	o.idle()
+	o.uploads.wake()
+	return o.shelf.clearRunning()
+}
+
+// suspend finishes the file and leaves the note that a recording runs.
+func (o *owner) suspend(cause error) {
+	if o.session == nil {
+		return
+	}
+	o.cancel(cause)
+	if err := <-o.ended; err != nil {
+		o.session.log.Error("recording stopped", "error", err)
+	}
+	o.idle()
+}
+
+func (o *owner) idle() {
+	o.setStatus(func(s *Status) { *s = Status{Uploads: s.Uploads} })
+}
+
+func (o *owner) tell(e Event) {
+	if o.Changed != nil {
+		o.Changed(e)
+	}
+}
+
+// clip makes a session's name fit for one log line.
+func clip(name string) string {
+	const most = 60
+	if len(name) > most {
+		return string([]rune(name[:most])) + "…"
+	}
+	return name
+}

@@ -1,0 +1,273 @@
+package recorder
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	fileTime     = "20060102T150405.000Z" // sorts by age
+	uploadedMark = ".uploaded"            // beside a recording that the platform has
+	runningFile  = "running.json"         // there while a recording runs
+	maxRunning   = 16 << 10
+)
+
+// shelf is the directory of recordings. Nothing outside of it is ever touched,
+// whatever links stand in it.
+type shelf struct {
+	root *os.Root
+
+	mu   sync.Mutex
+	open map[string]bool // paths of recordings that are still written
+}
+
+// recording is a file on the shelf.
+type recording struct {
+	path     string // folder/file
+	size     int64
+	changed  time.Time
+	uploaded bool
+	open     bool // still written
+}
+
+// running is what must be known after a restart to resume a recording.
+type running struct {
+	Session string    `json:"session"`
+	Since   time.Time `json:"since"`
+}
+
+func openShelf(dir string) (*shelf, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of recordings: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory of recordings: %w", err)
+	}
+	return &shelf{root: root, open: map[string]bool{}}, nil
+}
+
+func (s *shelf) close() { s.root.Close() }
+
+// create makes a new file, named for the time, in a folder made for it if need
+// be. It counts as open until release.
+func (s *shelf) create(folder, format string, now time.Time) (*os.File, string, error) {
+	if err := s.folder(folder); err != nil {
+		return nil, "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		name := path.Join(folder, now.UTC().Format(fileTime)+"."+format)
+		f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			s.open[name] = true
+			return f, name, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, "", fmt.Errorf("create the recording: %w", err)
+		}
+		now = now.Add(time.Millisecond)
+	}
+}
+
+// release tells that a recording is complete.
+func (s *shelf) release(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, name)
+}
+
+func (s *shelf) isOpen(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[name]
+}
+
+func (s *shelf) folder(name string) error {
+	err := s.root.Mkdir(name, 0o700)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return s.sync(".")
+	}
+	return fmt.Errorf("make the folder of the session: %w", err)
+}
+
+// sync makes sure that the entries of a folder are on the disk.
+func (s *shelf) sync(folder string) error {
+	d, err := s.root.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// list returns all recordings, the oldest first. Files that do not look like
+// ours are left alone.
+func (s *shelf) list() ([]recording, error) {
+	folders, err := fs.ReadDir(s.root.FS(), ".")
+	if err != nil {
+		return nil, fmt.Errorf("list the recordings: %w", err)
+	}
+	var all []recording
+	for _, d := range folders {
+		if !d.IsDir() {
+			continue
+		}
+		some, err := s.in(d.Name())
+		if err != nil {
+			return nil, fmt.Errorf("list the recordings: %w", err)
+		}
+		all = append(all, some...)
+	}
+	slices.SortFunc(all, func(a, b recording) int { return cmp.Compare(path.Base(a.path), path.Base(b.path)) })
+	return all, nil
+}
+
+// in lists the recordings of a folder.
+func (s *shelf) in(folder string) ([]recording, error) {
+	entries, err := fs.ReadDir(s.root.FS(), folder)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, e := range entries {
+		names[e.Name()] = true
+	}
+	var some []recording
+	for _, e := range entries {
+		if !e.Type().IsRegular() || format(e.Name()) == "" {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		file := path.Join(folder, e.Name())
+		some = append(some, recording{
+			path: file, size: info.Size(), changed: info.ModTime(), uploaded: names[e.Name()+uploadedMark], open: s.isOpen(file),
+		})
+	}
+	return some, nil
+}
+
+// format is that of a recording by its name, "" for any other file.
+func format(name string) string {
+	stamp, ext, _ := cutLast(path.Base(name), ".")
+	if _, err := time.Parse(fileTime, stamp); err != nil || (ext != FLAC && ext != WAV) {
+		return ""
+	}
+	return ext
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// free is the room on the card in bytes.
+func (s *shelf) free() (Size, error) {
+	d, err := s.root.Open(".")
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	var st syscall.Statfs_t
+	if err := syscall.Fstatfs(int(d.Fd()), &st); err != nil {
+		return 0, fmt.Errorf("ask for the free space: %w", err)
+	}
+	return Size(st.Bavail) * Size(st.Bsize), nil
+}
+
+// setRunning notes that a recording runs, atomically.
+func (s *shelf) setRunning(r running) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	const temp = runningFile + ".tmp"
+	f, err := s.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("note that a recording runs: %w", err)
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = errors.Join(s.root.Rename(temp, runningFile), s.sync("."))
+	}
+	if err != nil {
+		return fmt.Errorf("note that a recording runs: %w", err)
+	}
+	return nil
+}
+
+// clearRunning notes that none runs.
+func (s *shelf) clearRunning() error {
+	err := s.root.Remove(runningFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("note that no recording runs: %w", err)
+	}
+	return s.sync(".")
+}
+
+// wasRunning returns the recording that was interrupted; ok is false when
+// there was none, or when nothing sensible is known of it.
+func (s *shelf) wasRunning() (r running, ok bool, err error) {
+	info, err := s.root.Lstat(runningFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return running{}, false, nil
+	}
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxRunning {
+		return running{}, false, errors.Join(err, fmt.Errorf("%s is not ours", runningFile))
+	}
+	text, err := s.root.ReadFile(runningFile)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err == nil && (r.Session == "" || len(r.Session) > maxSession) {
+		err = errors.New("it names no session")
+	}
+	if err != nil {
+		return running{}, false, fmt.Errorf("read %s: %w", runningFile, err)
+	}
+	return r, true, nil
+}
+
+// lastHeard is when a session's newest recording was last written.
+func (s *shelf) lastHeard(r running) time.Time {
+	last := r.Since
+	files, _ := s.in(folder(r.Session)) // no folder: nothing was written
+	for _, f := range files {
+		if f.changed.After(last) {
+			last = f.changed
+		}
+	}
+	return last
+}
+
+// repairAll repairs every recording that a crash left unfinished.
+func (s *shelf) repairAll() error {
+	all, err := s.list()
+	for _, r := range all {
+		if !r.uploaded {
+			_, e := s.repair(r.path)
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}

@@ -1,0 +1,245 @@
+package recorder
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	uploadBackoff    = 5 * time.Second // and twice as much after each failure,
+	uploadBackoffMax = 15 * time.Minute
+	uploadBase       = time.Minute // an upload may take this long,
+	uploadRate       = 8 << 10     // and a second for each so many bytes
+	maxToken         = 8 << 10
+)
+
+// Uploads tells how uploading fares.
+type Uploads struct {
+	Waiting int    `json:"waiting"`         // recordings the platform does not have
+	Done    int    `json:"done"`            // since the start
+	Failed  int    `json:"failed"`          // attempts, since the start
+	Error   string `json:"error,omitempty"` // of the last attempt
+}
+
+// uploader PUTs finished recordings, the oldest first, until the platform has
+// them all. Whether it has one is noted beside the file, so a recording may be
+// sent twice, but is never forgotten.
+type uploader struct {
+	*Recorder
+	shelf  *shelf
+	client *http.Client
+	woken  chan struct{}
+}
+
+func newUploader(r *Recorder, s *shelf) *uploader {
+	u := &uploader{Recorder: r, shelf: s, client: r.HTTP, woken: make(chan struct{}, 1)}
+	if u.client == nil {
+		u.client = &http.Client{}
+	}
+	client := *u.client
+	// The token must not follow a redirection to somebody else.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	u.client = &client
+	return u
+}
+
+// wake tells that a recording was finished.
+func (u *uploader) wake() {
+	select {
+	case u.woken <- struct{}{}:
+	default:
+	}
+}
+
+func (u *uploader) run(ctx context.Context) {
+	if u.Config.UploadURL == "" {
+		return
+	}
+	defer u.client.CloseIdleConnections()
+	pause, last := uploadBackoff, ""
+	for ctx.Err() == nil {
+		err := u.all(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			pause, last = uploadBackoff, ""
+			u.wait(ctx, nil)
+			continue
+		case err.Error() != last: // one that repeats is logged once, and counted
+			last = err.Error()
+			u.Log.Warn("recording not uploaded; trying again", "error", err)
+		}
+		t := time.NewTimer(pause/2 + rand.N(pause))
+		u.wait(ctx, t.C)
+		t.Stop()
+		pause = min(2*pause, uploadBackoffMax)
+	}
+}
+
+func (u *uploader) wait(ctx context.Context, t <-chan time.Time) {
+	select {
+	case <-ctx.Done():
+	case <-u.woken:
+	case <-t:
+	}
+}
+
+// refusedError is an answer that says something of this recording only.
+type refusedError struct{ status string }
+
+func (e refusedError) Error() string { return "the server answers " + e.status }
+
+// all uploads what waits. It goes on after a recording that the server refuses,
+// and stops when the server seems to be down.
+func (u *uploader) all(ctx context.Context) error {
+	waiting, err := u.waiting()
+	if err != nil {
+		return err
+	}
+	u.setStatus(func(s *Status) { s.Uploads.Waiting = len(waiting) })
+	var failed error
+	for _, r := range waiting {
+		err := u.one(ctx, r)
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("upload %s: %w", r.path, err)
+			failed = errors.Join(failed, err)
+		}
+		u.count(err)
+		var refused refusedError
+		if err != nil && !errors.As(err, &refused) {
+			break
+		}
+	}
+	return failed
+}
+
+func (u *uploader) waiting() ([]recording, error) {
+	all, err := u.shelf.list()
+	var some []recording
+	for _, r := range all {
+		if !r.uploaded && !r.open {
+			some = append(some, r)
+		}
+	}
+	return some, err
+}
+
+func (u *uploader) count(err error) {
+	u.setStatus(func(s *Status) {
+		if err != nil {
+			s.Uploads.Failed++
+			s.Uploads.Error = err.Error()
+			return
+		}
+		s.Uploads.Done++
+		s.Uploads.Waiting--
+		s.Uploads.Error = ""
+	})
+}
+
+func (u *uploader) one(ctx context.Context, r recording) error {
+	f, err := u.shelf.root.Open(r.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	size, err := io.Copy(h, f)
+	if err != nil {
+		return err
+	}
+	sum := h.Sum(nil)
+	ctx, cancel := context.WithTimeout(ctx, uploadBase+time.Duration(size/uploadRate)*time.Second)
+	defer cancel()
+	if err := u.put(ctx, r, io.NewSectionReader(f, 0, size), size, sum); err != nil {
+		return err
+	}
+	u.Log.Info("recording uploaded", "file", r.path, "bytes", size)
+	return u.shelf.markUploaded(r.path, hex.EncodeToString(sum))
+}
+
+func (u *uploader) put(ctx context.Context, r recording, body io.Reader, size int64, sum []byte) error {
+	target, err := url.JoinPath(u.Config.UploadURL, r.path)
+	if err != nil {
+		return errors.New("upload_url is no address")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, target, body)
+	if err != nil {
+		return errors.New("upload_url is no address")
+	}
+	req.ContentLength = size
+	req.Header.Set("Content-Type", "audio/"+format(r.path))
+	// RFC 9530; If-None-Match is not set: to send it again is harmless.
+	req.Header.Set("Content-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum)+":")
+	if err := u.authorize(req); err != nil {
+		return err
+	}
+	resp, err := u.client.Do(req)
+	if err != nil {
+		var withURL *url.Error // which may hold a secret
+		if errors.As(err, &withURL) {
+			err = withURL.Err
+		}
+		return err
+	}
+	defer resp.Body.Close()
+	return verdict(resp)
+}
+
+// verdict sorts the answers: taken, to be tried again soon, or refused.
+func verdict(resp *http.Response) error {
+	switch code := resp.StatusCode; {
+	case code >= 200 && code < 300:
+		return nil
+	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code == http.StatusUnauthorized,
+		code == http.StatusForbidden, code >= 500, code < 400:
+		return fmt.Errorf("the server answers %d %s", code, http.StatusText(code))
+	default:
+		return refusedError{fmt.Sprintf("%d %s", code, http.StatusText(code))}
+	}
+}
+
+// authorize reads the token anew each time: the owner may replace it.
+func (u *uploader) authorize(req *http.Request) error {
+	if u.Config.UploadTokenFile == "" {
+		return nil
+	}
+	f, err := os.Open(u.Config.UploadTokenFile)
+	if err != nil {
+		return fmt.Errorf("read upload_token_file: %w", err)
+	}
+	defer f.Close()
+	line, err := bufio.NewReader(io.LimitReader(f, maxToken)).ReadString('\n')
+	token := strings.TrimSpace(line)
+	if token == "" || (err != nil && !errors.Is(err, io.EOF)) {
+		return fmt.Errorf("upload_token_file %s holds no token in its first line", u.Config.UploadTokenFile)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	return nil
+}
+
+// markUploaded notes that the platform has a recording.
+func (s *shelf) markUploaded(path, sum string) error {
+	f, err := s.root.OpenFile(path+uploadedMark, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("note that it was uploaded: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "sha256 %s\n", sum)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("note that it was uploaded: %w", err)
+	}
+	return nil
+}
