@@ -56,6 +56,7 @@ func commands() []command {
 	return []command{
 		{"run", "", "run the daemon in the foreground (this is what lintod does without a command)", runDaemon},
 		{"check", "", "tell whether the configuration is right, with the line of each mistake", check},
+		{"doctor", "[-json]", "examine everything (the test tone is heard), and tell what to do", examine},
 		{"devices", "[-json]", "list microphones and loudspeakers, with the names for the configuration", devices},
 		{"status", "[-json]", "tell what the running daemon is doing", status},
 		{"talk", "[-stop] [-wait] [-link NAME]", "open a turn, as a tap on the talk button would", talk},

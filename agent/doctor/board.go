@@ -1,0 +1,65 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"lintod/gpio"
+)
+
+const correct = "correct [gpio], [[button]] and [[led]], or the wiring"
+
+// board looks at what sits on the header, and at the lines of buttons and LEDs.
+func (x *exam) board(context.Context) {
+	x.hat()
+	buttons, leds := x.cfg.Effective()
+	switch {
+	case len(buttons)+len(leds) == 0:
+		x.tell("buttons, LEDs", OK, "none is configured", "")
+	case x.cfg.GPIO.Simulate:
+		x.tell("buttons, LEDs", OK, "they are simulated in the terminal", "")
+	case x.daemon != nil:
+		x.linesOfDaemon(len(buttons), len(leds))
+	default:
+		for _, r := range gpio.Check(x.Host, x.cfg.Config) {
+			if r.Err != nil {
+				x.report("buttons, LEDs", Fail, fmt.Errorf("%s: %w", r.Part, r.Err), correct)
+			} else {
+				x.tell("buttons, LEDs", OK, r.Part+" can be had", "")
+			}
+		}
+	}
+}
+
+// linesOfDaemon: the lines are its own, and it knows its faults.
+func (x *exam) linesOfDaemon(buttons, leds int) {
+	for _, fault := range x.daemon.GPIO {
+		x.report("buttons, LEDs", Fail, errors.New(fault), correct)
+	}
+	if len(x.daemon.GPIO) == 0 {
+		x.tell("buttons, LEDs", OK, fmt.Sprintf("the running daemon uses %d buttons and %d LEDs or rows of them, without a fault", buttons, leds), "")
+	}
+}
+
+// hat tells of boards that are there and not used, or whose driver is missing.
+func (x *exam) hat() {
+	found := gpio.Recognise(x.Root)
+	if len(found) == 0 {
+		return
+	}
+	var titles, presets []string
+	for _, f := range found {
+		titles, presets = append(titles, f.Preset.Title), append(presets, fmt.Sprintf("preset = %q", f.Preset.Name))
+	}
+	title, why := strings.Join(titles, " or a "), found[0].Why
+	switch {
+	case found[0].Card == "":
+		x.tell("HAT", Fail, fmt.Sprintf("there is a %s without its sound card: %s", title, why), "add the dtoverlay that its maker names to /boot/firmware/config.txt and reboot; old drivers do not fit new kernels")
+	case x.cfg.GPIO.Preset == "" && len(x.cfg.Buttons)+len(x.cfg.LEDs) == 0:
+		x.tell("HAT", Warn, fmt.Sprintf("there is a %s (%s), whose buttons and LEDs are not used", title, why), "write under [gpio]: "+strings.Join(presets, ", or "))
+	default:
+		x.tell("HAT", OK, fmt.Sprintf("there is a %s (%s)", title, why), "")
+	}
+}

@@ -1,0 +1,105 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/control"
+	"lintod/agent/process"
+)
+
+const askLimit = 5 * time.Second
+
+// running asks the running daemon how it is.
+func (x *exam) running(ctx context.Context) {
+	s, err := x.ask(ctx)
+	if err != nil {
+		x.report("daemon", Warn, err, "journalctl -u lintod -e tells more")
+		return
+	}
+	x.daemon = &s
+	x.tell("daemon", OK, fmt.Sprintf("lintod %s has been running for %s: %s", s.Version, s.Uptime, s.Line), "")
+	if s.Version != agent.Version {
+		x.tell("daemon", Warn, fmt.Sprintf("version %s runs, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")
+	}
+	if s.Serial != x.cfg.Device.Serial {
+		x.tell("daemon", Warn, fmt.Sprintf("it runs as %s, the configuration says %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Parts)) {
+		if p := s.Parts[name]; p.Restarts > 0 {
+			x.tell("daemon", Warn, fmt.Sprintf("its part %q was restarted %d times, the last time because of: %s", name, p.Restarts, p.Last), "journalctl -u lintod tells when")
+		}
+	}
+	if s.Linto != nil && !s.Linto.Connected {
+		x.tell("daemon", Warn, "it is not connected to the platform: "+s.Linto.Line(), "see what is said of the broker")
+	}
+}
+
+func (x *exam) ask(ctx context.Context) (agent.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	var s agent.Status
+	err := control.Call(ctx, x.cfg.Device.Socket, "status", nil, &s)
+	return s, err
+}
+
+// service asks systemd, where there is one that knows lintod.
+func (x *exam) service(ctx context.Context) {
+	if _, err := os.Stat(filepath.Join(x.Root, "run/systemd/system")); err != nil {
+		return // not booted with systemd, sd_booted(3)
+	}
+	unit, err := showUnit(ctx)
+	if err != nil {
+		x.tell("service", Warn, "systemd does not tell how lintod is: "+err.Error(), "systemctl status lintod")
+		return
+	}
+	f := judgeUnit(unit)
+	x.tell("service", f.Level, f.Text, f.Do)
+}
+
+// judgeUnit takes properties of systemctl show.
+func judgeUnit(unit map[string]string) Finding {
+	switch {
+	case unit["LoadState"] == "not-found":
+		return Finding{Level: OK, Text: "lintod is not installed as a service"}
+	case unit["ActiveState"] == "failed":
+		return Finding{Level: Fail, Text: "the service has failed (" + unit["Result"] + ")", Do: "journalctl -u lintod -e tells why; then sudo systemctl restart lintod"}
+	case unit["UnitFileState"] == "disabled":
+		return Finding{Level: Warn, Text: "the service does not start with the box", Do: "sudo systemctl enable --now lintod"}
+	case unit["ActiveState"] != "active" && unit["ActiveState"] != "reloading":
+		return Finding{Level: Warn, Text: "the service is " + unit["ActiveState"] + " (" + unit["SubState"] + ")", Do: "sudo systemctl start lintod"}
+	case unit["NRestarts"] != "0" && unit["NRestarts"] != "":
+		return Finding{Level: Warn, Text: "the service runs, but was restarted " + unit["NRestarts"] + " times", Do: "journalctl -u lintod tells why"}
+	}
+	return Finding{Level: OK, Text: "the service runs, and starts with the box"}
+}
+
+func showUnit(ctx context.Context) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	child, err := process.Start(ctx, process.Command{
+		Argv:  []string{"systemctl", "show", "lintod.service", "--property=LoadState,ActiveState,SubState,Result,NRestarts,UnitFileState"},
+		Stdin: strings.NewReader(""),
+	})
+	if err != nil {
+		return nil, err
+	}
+	text, _ := io.ReadAll(io.LimitReader(child.Stdout, 1<<16))
+	if err := child.Wait(); err != nil {
+		return nil, err
+	}
+	unit := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		unit[key] = value
+	}
+	return unit, nil
+}

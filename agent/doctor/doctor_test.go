@@ -1,0 +1,305 @@
+package doctor
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent/broker/brokertest"
+	"lintod/audio/soundtest"
+	"lintod/gpio/boardtest"
+)
+
+// patient is a device that is all right, apart from what a test does to it.
+type patient struct {
+	t                                  *testing.T
+	linto, device, audio, tts, further string
+	host                               *boardtest.Host
+}
+
+func newPatient(t *testing.T) *patient {
+	return &patient{
+		t:      t,
+		linto:  "enabled = false",
+		device: fmt.Sprintf("state_dir = %q\nsocket = %q", t.TempDir(), filepath.Join(t.TempDir(), "s")),
+		audio:  "input = \"null\"\noutput = \"null\"",
+		host:   boardtest.NewHost(),
+	}
+}
+
+func (p *patient) write(name, text string) string {
+	p.t.Helper()
+	path := filepath.Join(p.t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return path
+}
+
+// examine returns what was found of a subject.
+func (p *patient) examine(subject string) []Finding {
+	p.t.Helper()
+	path := p.write("lintod.toml", fmt.Sprintf("[device]\nserial = \"kitchen\"\n%s\n[linto]\n%s\n[audio]\n%s\n[tts]\n%s\n%s\n", p.device, p.linto, p.audio, p.tts, p.further))
+	var found []Finding
+	Doctor{Path: path, Root: p.t.TempDir(), Host: p.host, Tell: func(f Finding) {
+		p.t.Logf("%+v", f)
+		if f.Subject == subject {
+			found = append(found, f)
+		}
+	}}.Examine(p.t.Context())
+	if len(found) == 0 {
+		p.t.Fatalf("nothing was found of %s", subject)
+	}
+	return found
+}
+
+func (p *patient) check(subject string, level Level, text string) {
+	p.t.Helper()
+	check(p.t, p.examine(subject)[0], level, text)
+}
+
+func (p *patient) broker(address string, more ...string) *patient {
+	p.linto = fmt.Sprintf("enabled = true\nbroker = %q\n%s", address, strings.Join(more, "\n"))
+	return p
+}
+
+func TestConfiguration(t *testing.T) {
+	p := newPatient(t)
+	p.check("configuration", OK, "(device kitchen)")
+	p.further = "[gpio]\nbrightness = 7\n[loud]\n"
+	p.check("configuration", Fail, "lintod.toml:14: loud is no key")
+}
+
+func TestBroker(t *testing.T) {
+	m := brokertest.Start(t)
+	t.Run("lets us in", func(t *testing.T) {
+		newPatient(t).broker(m.URL()).check("broker", OK, "lets the device in")
+	})
+	t.Run("not there", func(t *testing.T) {
+		newPatient(t).broker("mqtt://127.0.0.1:1").check("broker", Fail, "connection refused")
+	})
+	t.Run("password file missing", func(t *testing.T) {
+		newPatient(t).broker(m.URL(), `password_file = "/nowhere/password"`).check("broker", Fail, "password_file: open /nowhere/password: no such file")
+	})
+	t.Run("one of two", func(t *testing.T) {
+		p := newPatient(t)
+		p.linto = fmt.Sprintf("enabled = true\nbroker = [\"mqtt://127.0.0.1:1\", %q]", m.URL())
+		found := p.examine("broker")
+		check(t, found[0], Warn, "connection refused")
+		check(t, found[1], OK, "lets the device in")
+	})
+	t.Run("speaks no TLS", func(t *testing.T) {
+		newPatient(t).broker(strings.Replace(m.URL(), "mqtt:", "mqtts:", 1)).check("broker", Fail, "TLS")
+	})
+}
+
+// The running device must not notice.
+func TestBrokerIsTriedBesideTheDevice(t *testing.T) {
+	m := brokertest.Start(t)
+	watch := m.Watch("blk/#")
+	newPatient(t).broker(m.URL()).check("broker", OK, "passes messages on")
+	watch.Next("the message to itself", brokertest.Topic("/tolinto/kitchen/statusack"))
+	if all := watch.All(); len(all) != 1 {
+		t.Errorf("the doctor also said %v", all)
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	passwords := filepath.Join(t.TempDir(), "passwords")
+	for i, user := range []string{"kitchen", "cellar"} {
+		args := []string{"-b", passwords, user, "right"}
+		if i == 0 {
+			args = append([]string{"-c"}, args...)
+		}
+		if out, err := exec.Command("mosquitto_passwd", args...).CombinedOutput(); err != nil {
+			t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
+		}
+	}
+	p := newPatient(t)
+	acl := p.write("acl", "pattern readwrite +/tolinto/%u/#\npattern readwrite +/fromlinto/%u/#\n")
+	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords, "acl_file "+acl)
+	right, wrong := p.write("right", "right\n"), p.write("wrong", "wrong\n")
+	p.broker(m.URL(), fmt.Sprintf("password_file = %q", right)).check("broker", OK, "lets the device in")
+	p.broker(m.URL(), fmt.Sprintf("password_file = %q", wrong)).check("broker", Fail, "refuses the user or password")
+	p.broker(m.URL()).check("broker", Fail, "refuses the user or password")
+	p.broker(m.URL(), "username = \"cellar\"", fmt.Sprintf("password_file = %q", right)).check("broker", Fail, "does not pass on")
+	if err := os.Chmod(right, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	found := p.broker(m.URL(), fmt.Sprintf("password_file = %q", right)).examine("configuration")
+	check(t, found[len(found)-1], Warn, "can be read by others")
+}
+
+// authority makes certificates.
+type authority struct {
+	t    *testing.T
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+	file string
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{t: t}
+	a.file, _ = a.issue(a, 24*time.Hour)
+	return a
+}
+
+// issue returns the files of a certificate, the authority's own where a has none yet.
+func (a *authority) issue(by *authority, valid time.Duration) (certFile, keyFile string) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: "localhost"},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(valid),
+	}
+	parent, signer := by.cert, by.key
+	if parent == nil {
+		template.IsCA, template.BasicConstraintsValid = true, true
+		template.Subject.CommonName = "test authority"
+		parent, signer = template, key
+		a.key = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if by.cert == nil {
+		a.cert, _ = x509.ParseCertificate(der)
+	}
+	keyDER, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	dir := a.t.TempDir()
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: der}, keyFile: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			a.t.Fatal(err)
+		}
+	}
+	return certFile, keyFile
+}
+
+func TestTLS(t *testing.T) {
+	ca := newAuthority(t)
+	cert, key := ca.issue(ca, 5*24*time.Hour)
+	m := brokertest.Start(t, "allow_anonymous true", "certfile "+cert, "keyfile "+key)
+	address := strings.Replace(m.URL(), "mqtt:", "mqtts:", 1)
+	t.Run("CA not known", func(t *testing.T) {
+		newPatient(t).broker(address).check("broker", Fail, "signed by a CA that is not known")
+	})
+	t.Run("CA known, certificate nearly expired", func(t *testing.T) {
+		p := newPatient(t).broker(address, fmt.Sprintf("ca_file = %q", ca.file))
+		p.check("broker", OK, "lets the device in")
+		p.check("certificate", Warn, "expires within a week")
+	})
+	t.Run("own certificate", func(t *testing.T) {
+		own, ownKey := ca.issue(ca, 20*time.Hour)
+		p := newPatient(t).broker(address, fmt.Sprintf("ca_file = %q\ncert_file = %q\nkey_file = %q", ca.file, own, ownKey))
+		check(t, p.examine("certificate")[1], Warn, "own certificate "+own+" expires within a day")
+	})
+}
+
+func TestState(t *testing.T) {
+	p := newPatient(t)
+	p.check("state", OK, "can be written")
+	file := p.write("file", "")
+	p.device = fmt.Sprintf("state_dir = %q", file)
+	p.check("state", Fail, "nothing can be saved")
+	p.device = `state_dir = "/proc/self"` // not even root can
+	p.check("state", Fail, "nothing can be saved")
+	p.device = fmt.Sprintf("state_dir = %q", filepath.Join(t.TempDir(), "later"))
+	p.check("state", Warn, "does not exist yet")
+}
+
+func TestVoice(t *testing.T) {
+	p := newPatient(t)
+	if _, err := exec.LookPath("espeak-ng"); err != nil {
+		t.Skip("SKIPPED, nothing was tested: espeak-ng is not installed")
+	}
+	p.check("voice", OK, "espeak-ng speaks en-US")
+	p.tts = "engine = \"command\"\ncommand = [\"sh\", \"-c\", \"cat > /dev/null; echo the model is missing >&2; exit 3\"]"
+	p.check("voice", Fail, "the model is missing")
+	t.Setenv("PATH", t.TempDir())
+	p.tts = ""
+	p.check("voice", Fail, "espeak-ng is not installed")
+}
+
+func TestLines(t *testing.T) {
+	p := newPatient(t)
+	p.host = boardtest.NewHost("GPIO17")
+	p.further = "[[button]]\npin = 17\naction = \"talk\"\n[[button]]\npin = 4\naction = \"stop\""
+	found := p.examine("buttons, LEDs")
+	check(t, found[0], OK, "button talk on GPIO17 can be had")
+	if len(found) != 2 || found[1].Level != Fail || !strings.Contains(found[1].Text, "no line GPIO4") {
+		t.Errorf("%+v", found)
+	}
+}
+
+func TestVirtualSound(t *testing.T) {
+	p := newPatient(t)
+	p.check("microphone", OK, `"null"`)
+	p.audio = "input = \"file:/nowhere.wav\"\noutput = \"file:/nowhere/at/all.wav\""
+	p.check("microphone", Fail, "/nowhere.wav")
+	p.check("loudspeaker", Fail, "cannot be written")
+}
+
+func TestSound(t *testing.T) {
+	rig := soundtest.Start(t)
+	rig.Setenv()
+	t.Setenv("PATH", filepath.Dir(soundtest.Build(t, "lintod/cmd/lintod-audio"))+":"+os.Getenv("PATH"))
+	p := newPatient(t)
+	p.audio = "output_rate = 16000"
+
+	t.Run("silence", func(t *testing.T) {
+		p.t = t
+		found := p.examine("microphone")
+		check(t, found[0], Fail, "digital silence")
+	})
+	t.Run("a room", func(t *testing.T) {
+		p.t = t
+		noise := make([]int16, 8*soundtest.Rate)
+		for i := range noise {
+			noise[i] = int16(i*7919%401 - 200)
+		}
+		fed := make(chan struct{})
+		go func() { defer close(fed); rig.Feed(noise) }()
+		hear := rig.Hear()
+		rig.Overhear().WaitFor("the room", func(pcm []int16) bool { return len(pcm) > 0 && pcm[len(pcm)-1] != 0 })
+		check(t, p.examine("microphone")[0], OK, "the room is at -49 dBFS")
+		hear.WaitFor("the tone", soundtest.Loud)
+		<-fed
+	})
+	t.Run("server gone", func(t *testing.T) {
+		p.t = t
+		rig.Kill()
+		found := p.examine("microphone")
+		check(t, found[0], Fail, "does not open")
+		check(t, p.examine("loudspeaker")[0], Fail, "does not open")
+	})
+}
+
+func TestSoundProcessIsMissing(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	p := newPatient(t)
+	p.audio = ""
+	p.check("sound", Fail, "lintod-audio")
+}

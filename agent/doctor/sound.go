@@ -1,0 +1,156 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/soundcheck"
+	"lintod/audio/soundproc"
+	"lintod/audio/virtual"
+)
+
+// sound records, plays a tone, and measures.
+func (x *exam) sound(ctx context.Context) {
+	c := x.cfg.Audio
+	realIn, realOut := virtual.Card(c.Input) == nil, virtual.Card(c.Output) == nil
+	if !realIn {
+		x.virtualMicrophone(ctx, c.Input)
+	}
+	if !realOut {
+		x.virtualLoudspeaker(c.Output)
+	}
+	if !realIn && !realOut {
+		return
+	}
+	x.cards(ctx, c, realIn, realOut)
+}
+
+func (x *exam) virtualMicrophone(ctx context.Context, name string) {
+	input, err := virtual.Card(name).OpenInput(ctx)
+	if err != nil {
+		x.tell("microphone", Fail, err.Error(), "correct [audio] input")
+		return
+	}
+	input.Close()
+	x.tell("microphone", OK, fmt.Sprintf("the microphone is %q: nothing to measure", name), "")
+}
+
+// virtualLoudspeaker does not open the file: the running daemon writes it.
+func (x *exam) virtualLoudspeaker(name string) {
+	if path, isFile := strings.CutPrefix(name, "file:"); isFile {
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			x.tell("loudspeaker", Fail, fmt.Sprintf("%s cannot be written: %v", path, err), "correct [audio] output")
+			return
+		}
+	}
+	x.tell("loudspeaker", OK, fmt.Sprintf("the loudspeaker is %q: nothing to measure", name), "")
+}
+
+// cards tries what is real, through a sound process of our own.
+func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
+	run, stop := context.WithCancelCause(ctx)
+	p := &soundproc.Process{Input: c.Input, Output: c.Output, Log: slog.New(slog.DiscardHandler)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		stop(p.Run(run)) // nobody needs to wait for a process that has ended
+	}()
+	var r soundcheck.Result
+	switch {
+	case in && out:
+		r = soundcheck.Try(run, p, p, c.OutputRate)
+	case in:
+		r.Room, r.In = soundcheck.Record(run, p, time.Second)
+	default:
+		r.Out = soundcheck.Play(run, p, soundcheck.Tone(c.OutputRate), c.OutputRate)
+	}
+	died := context.Cause(run)
+	stop(nil)
+	<-ended
+	switch {
+	case errors.Is(died, fs.ErrNotExist):
+		x.tell("sound", Fail, died.Error(), "install lintod-audio beside lintod")
+		return
+	case died != nil:
+		x.tell("sound", Fail, died.Error(), "look at the card's plug and power; lintod-audio -list must work")
+		return
+	}
+	if in {
+		x.microphone(ctx, r)
+	}
+	if out {
+		x.loudspeaker(r, in)
+	}
+}
+
+func (x *exam) microphone(ctx context.Context, r soundcheck.Result) {
+	if r.In != nil {
+		x.microphoneFault(ctx, r.In)
+		return
+	}
+	grade, text, do := r.Room.Judge()
+	x.tell("microphone", map[soundcheck.Grade]Level{soundcheck.Plausible: OK, soundcheck.Doubtful: Warn, soundcheck.Dead: Fail}[grade], text, do)
+}
+
+// microphoneFault: a card that the daemon itself holds is no fault, if the
+// daemon hears.
+func (x *exam) microphoneFault(ctx context.Context, fault error) {
+	if x.daemon != nil && x.daemon.Mic.Open {
+		before := x.daemon.Mic.Frames
+		if now, err := x.ask(context.WithoutCancel(ctx)); err == nil && now.Mic.Frames > before {
+			x.tell("microphone", OK, fmt.Sprintf("the running daemon uses the microphone and hears: %d frames since the examination began, %d samples lost since its start",
+				now.Mic.Frames-before, now.Mic.Lost), "to have the level measured: sudo systemctl stop lintod, and ask again")
+			return
+		}
+	}
+	x.cardFault("microphone", "input", fault)
+}
+
+func (x *exam) loudspeaker(r soundcheck.Result, in bool) {
+	switch {
+	case r.Out != nil && x.daemon != nil && x.daemon.Speaker.Frames > 0 && x.daemon.Speaker.Failures == 0:
+		x.tell("loudspeaker", OK, fmt.Sprintf("the running daemon uses the loudspeaker, without a failure in %d frames", x.daemon.Speaker.Frames),
+			"to have it tried: sudo systemctl stop lintod, and ask again")
+	case r.Out != nil:
+		x.cardFault("loudspeaker", "output", r.Out)
+	case !in || r.In != nil:
+		x.tell("loudspeaker", OK, "a tone was played", "if you did not hear it, raise the volume (alsamixer), or choose another [audio] output")
+	case r.Hears():
+		x.tell("loudspeaker", OK, "a tone was played, and the microphone heard it", "")
+	default:
+		x.tell("loudspeaker", Warn, "a tone was played, but the microphone did not hear it", "if you did not hear it either, raise the volume (alsamixer), or choose another [audio] output")
+	}
+}
+
+func (x *exam) cardFault(subject, key string, fault error) {
+	text, do, _ := strings.Cut(fault.Error(), "; ")
+	x.tell(subject, Fail, text+x.holders(), strings.TrimSpace(do+" `lintod devices` lists what there is, for [audio] "+key))
+}
+
+var ownerLine = regexp.MustCompile(`(?m)^owner_pid *: *([0-9]+)`)
+
+// holders says who has sound cards open, as ALSA tells it.
+func (x *exam) holders() string {
+	files, _ := filepath.Glob(filepath.Join(x.Root, "proc/asound/card*/pcm*/sub*/status")) // the pattern is well-formed
+	var list []string
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		if m := ownerLine.FindSubmatch(text); m != nil {
+			name, _ := os.ReadFile(filepath.Join(x.Root, "proc", string(m[1]), "comm"))
+			list = append(list, fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), m[1]))
+		}
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return "; sound cards are in use by " + strings.Join(list, ", ")
+}

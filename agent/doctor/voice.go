@@ -1,0 +1,64 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/tts"
+)
+
+const voiceLimit = 30 * time.Second
+
+// voice lets the engine speak, unheard.
+func (x *exam) voice(ctx context.Context) {
+	const engine = "sudo apt install espeak-ng, or correct [tts] engine and command"
+	language := x.cfg.TTS.Language
+	if x.daemon != nil && x.daemon.Lang != "" {
+		language = x.daemon.Lang
+	}
+	ctx, cancel := context.WithTimeout(ctx, voiceLimit)
+	defer cancel()
+	began := time.Now()
+	speaker := &tts.Speaker{Config: x.cfg.TTS, Log: slog.New(slog.DiscardHandler)}
+	sound, err := speaker.Speak(ctx, "1 2 3", language)
+	if err != nil {
+		x.tell("voice", Fail, err.Error(), engine)
+		return
+	}
+	first := time.Since(began)
+	length, loudest, err := measure(ctx, sound)
+	switch {
+	case err != nil:
+		x.tell("voice", Fail, "the voice breaks off: "+err.Error(), engine)
+	case loudest < 500:
+		x.tell("voice", Fail, fmt.Sprintf("the voice is silent in %v of sound", length), engine)
+	default:
+		x.tell("voice", OK, fmt.Sprintf("%s speaks %s; it begins after %d ms", x.cfg.TTS.Engine, language, first.Milliseconds()), "")
+	}
+}
+
+// measure reads a sound to its end.
+func measure(ctx context.Context, sound audio.Sound) (length time.Duration, loudest int16, err error) {
+	defer sound.Close()
+	pcm := make([]int16, 4096)
+	samples := 0
+	for {
+		n, err := sound.Read(ctx, pcm)
+		samples += n
+		for _, s := range pcm[:n] {
+			loudest = max(loudest, s)
+		}
+		if err != nil {
+			length = time.Duration(samples) * time.Second / time.Duration(sound.Rate())
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return length, loudest, err
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/doctor"
+	"lintod/audio/soundtest"
+)
+
+func (b *box) doctor() (int, map[string]doctor.Finding) {
+	b.t.Helper()
+	code, out := b.run("doctor", "-json")
+	var list []doctor.Finding
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&list); err != nil {
+		b.t.Fatalf("%v: %s", err, out)
+	}
+	found := map[string]doctor.Finding{}
+	for _, f := range list {
+		found[f.Subject] = f
+	}
+	return code, found
+}
+
+// The doctor works beside the daemon, and neither disturbs the other.
+func TestDoctorBesideTheDaemon(t *testing.T) {
+	rig := soundtest.Start(t)
+	rig.Setenv()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	b := newBox(t, brokertest.Start(t), settings{audio: "output_rate = 16000"}).start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 30 })
+	fed := make(chan struct{})
+	go func() { defer close(fed); rig.Feed(noise(6 * time.Second)) }()
+	defer func() { <-fed }()
+	rig.Overhear().WaitFor("the room", func(pcm []int16) bool { return len(pcm) > 0 && pcm[len(pcm)-1] != 0 })
+	code, found := b.doctor()
+	for _, subject := range []string{"configuration", "daemon", "broker", "state", "voice", "loudspeaker"} {
+		if f := found[subject]; f.Level == doctor.Fail || f.Level == "" {
+			t.Errorf("%s: %+v", subject, f)
+		}
+	}
+	if f := found["microphone"]; !strings.Contains(f.Text, "dBFS") {
+		t.Errorf("not measured: %+v", f)
+	}
+	if f := found["daemon"]; f.Level != doctor.OK || !strings.Contains(f.Text, "has been running for") {
+		t.Errorf("%+v", f)
+	}
+	if code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if s := b.state(); s.Linto.Connects != 1 || s.Parts["sound"].Restarts+s.Parts["microphone"].Restarts > 0 {
+		t.Errorf("the daemon was disturbed: %d connects, %+v", s.Linto.Connects, s.Parts)
+	}
+}
+
+func TestDoctorFails(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{})
+	b.broker.Kill()
+	code, found := b.doctor()
+	if code != statusFailed || found["broker"].Level != doctor.Fail {
+		t.Errorf("exit %d, %+v", code, found["broker"])
+	}
+	code, out := b.run("doctor")
+	if code != statusFailed || !strings.Contains(out, "fail  broker") || !strings.Contains(out, "→ start it") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if err := os.WriteFile(b.path("lintod.toml"), []byte("[device]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, found = b.doctor()
+	if f := found["configuration"]; code != statusFailed || !strings.Contains(f.Text, filepath.Base(b.path("lintod.toml"))+":1: device.serial is missing") {
+		t.Errorf("exit %d, %+v", code, f)
+	}
+}
