@@ -44,13 +44,10 @@ type Config struct {
 	// Enabled offers the behaviour to the platform.
 	Enabled bool `toml:"enabled"`
 	recorder.Config
-	// MuteAck sends the acknowledgement of the protocol's document, muteack, which
-	// is that of another behaviour, beside our own (decision L1).
-	MuteAck bool `toml:"muteack"`
 }
 
 // Defaults returns the configuration of an empty table.
-func Defaults() Config { return Config{Config: recorder.Defaults(), MuteAck: true} }
+func Defaults() Config { return Config{Config: recorder.Defaults()} }
 
 // Validate reports values that cannot work. What is off is not checked.
 func (c Config) Validate() config.Problems {
@@ -67,15 +64,12 @@ type Recorder interface {
 }
 
 // Message is the payload by which a LinTO platform hears of a recording
-// (decision L1). It is the result of the verb, and also stands beside an error.
+// (protocol 1.9, decision L1). It is the result of the verb, also beside an error.
 type Message struct {
 	Command string `json:"command"`
 	Session string `json:"sessionname"`
 	Status  string `json:"status"` // "ok" or what went wrong
 }
-
-// OK tells whether the command was done.
-func (m Message) OK() bool { return m.Status == ok }
 
 // New returns the behaviour. r is only used when the owner has turned it on.
 func New(c Config, r Recorder) behaviors.Verb {
@@ -124,34 +118,21 @@ func perform(ctx context.Context, r Recorder, m Message) error {
 	return r.Start(ctx, m.Session)
 }
 
-// Reply is what a LinTO platform hears of an answer to this behaviour. request
-// is the payload that asked, where it is at hand: an answer that was refused
-// does not repeat it.
-func Reply(a behaviors.Answer, request []byte) Message {
-	var m Message
-	if json.Unmarshal(a.Result, &m) != nil || m.Command == "" {
-		m = asked(request)
-	}
-	if a.Code != behaviors.OK {
-		m.Status = clip(a.Error)
-	}
-	return m
-}
-
-// asked repeats a hostile request as far as it is one.
-func asked(request []byte) Message {
+// Refused is what a LinTO platform hears of a request that was not even tried.
+// It repeats a hostile payload as far as it is one of this behaviour's.
+func Refused(payload []byte, why string) Message {
 	var raw struct {
 		Command json.RawMessage `json:"command"`
 		Session json.RawMessage `json:"sessionname"`
 	}
-	_ = json.Unmarshal(request, &raw) // what cannot be read is not repeated
+	_ = json.Unmarshal(payload, &raw) // what cannot be read is not repeated
 	text := func(raw json.RawMessage, most int) (s string) {
 		if len(raw) > 6*most || json.Unmarshal(raw, &s) != nil || len(s) > most {
 			return ""
 		}
 		return s
 	}
-	return Message{Command: text(raw.Command, maxCommand), Session: text(raw.Session, maxSession)}
+	return Message{text(raw.Command, maxCommand), text(raw.Session, maxSession), clip(why)}
 }
 
 // Ended is what a LinTO platform hears of a recording that ended, or was not

@@ -84,15 +84,14 @@ func (d *device) ask(payload string) Message {
 	d.t.Helper()
 	refusal, accepted := d.executor.Submit(behaviors.Request{Link: "linto", Topic: Verb, Verb: Verb, Payload: []byte(payload)})
 	if !accepted {
-		return Reply(refusal, []byte(payload))
+		return Refused([]byte(payload), refusal.Error)
 	}
 	synctest.Wait()
 	var m Message
 	heard := 0
 	err := d.executor.Deliver("linto", func(a behaviors.Answer) error {
-		m = Reply(a, nil)
 		heard++
-		return nil
+		return json.Unmarshal(a.Result, &m)
 	})
 	if err != nil || heard != 1 {
 		d.t.Fatalf("%d answers, %v", heard, err)
@@ -111,17 +110,17 @@ func request(command, session string) string {
 func TestAMeetingIsRecorded(t *testing.T) {
 	on(t, func(*Config) {}, func(d *device) {
 		const name = "../équipe;\n"
-		if m := d.ask(request(Start, name)); !m.OK() || m != (Message{Start, name, "ok"}) {
+		if m := d.ask(request(Start, name)); m != (Message{Start, name, "ok"}) {
 			t.Errorf("start: %+v", m)
 		}
 		time.Sleep(10 * time.Second)
-		if m := d.ask(request(Start, "other")); m.OK() || m.Command != Start || m.Session != "other" || !strings.Contains(m.Status, "is being recorded") {
+		if m := d.ask(request(Start, "other")); m.Status == ok || m.Command != Start || m.Session != "other" || !strings.Contains(m.Status, "is being recorded") {
 			t.Errorf("a second start: %+v", m)
 		}
 		if m := d.ask(request(Stop, name)); m != (Message{Stop, name, "ok"}) {
 			t.Errorf("stop: %+v", m)
 		}
-		if m := d.ask(request(Stop, name)); m.OK() || !strings.HasPrefix(m.Status, "not_found: ") {
+		if m := d.ask(request(Stop, name)); m.Status == ok || !strings.HasPrefix(m.Status, "not_found: ") {
 			t.Errorf("a second stop: %+v", m)
 		}
 		files, _ := filepath.Glob(filepath.Join(d.cfg.Directory, "*", "*.flac"))
@@ -141,7 +140,7 @@ func TestAMeetingIsRecorded(t *testing.T) {
 func TestOffUntilTheOwnerTurnsItOn(t *testing.T) {
 	on(t, func(c *Config) { c.Enabled = false }, func(d *device) {
 		m := d.ask(request(Start, "weekly"))
-		if m.OK() || m.Command != Start || m.Session != "weekly" || !strings.Contains(m.Status, "enabled = true in [behaviors.managemeeting]") {
+		if m.Status == ok || m.Command != Start || m.Session != "weekly" || !strings.Contains(m.Status, "enabled = true in [behaviors.managemeeting]") {
 			t.Errorf("answer: %+v", m)
 		}
 		if files, _ := filepath.Glob(filepath.Join(d.cfg.Directory, "*", "*")); len(files) != 0 {
@@ -173,7 +172,7 @@ func TestWrongArgumentsNameTheField(t *testing.T) {
 				time.Sleep(time.Minute)
 			}
 			m := d.ask(tt.payload)
-			if m.OK() || !strings.HasPrefix(m.Status, tt.field+" is ") || len(m.Status) > maxStatus+3 {
+			if m.Status == ok || !strings.HasPrefix(m.Status, tt.field+" is ") || len(m.Status) > maxStatus+3 {
 				t.Errorf("%.60s: %+v, want a complaint about %q", tt.payload, m, tt.field)
 			}
 			if len(m.Command)+len(m.Session) > maxCommand+maxSession {
@@ -204,7 +203,7 @@ func TestEnded(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	c := Defaults()
-	if c.Enabled || !c.MuteAck || c.Validate() != nil {
+	if c.Enabled || c.Validate() != nil {
 		t.Errorf("defaults: %+v, %v", c, c.Validate())
 	}
 	text := `enabled = true
@@ -214,12 +213,11 @@ min_free = "1GB"
 max_total = "20GB"
 resume_within = "10m"
 upload_url = "https://example.org/in"
-upload_token_file = "/run/token"
-muteack = false`
+upload_token_file = "/run/token"`
 	if err := config.Parse("x.toml", []byte(text), &c); err != nil {
 		t.Fatal(err)
 	}
-	if c.MuteAck || c.MinFree != recorder.GB || c.MaxTotal != 20*recorder.GB || c.Format != recorder.WAV || c.ResumeWithin.Std() != 10*time.Minute {
+	if c.MinFree != recorder.GB || c.MaxTotal != 20*recorder.GB || c.Format != recorder.WAV || c.ResumeWithin.Std() != 10*time.Minute {
 		t.Errorf("read: %+v", c)
 	}
 	for text, want := range map[string]string{
@@ -234,14 +232,13 @@ muteack = false`
 	}
 }
 
-func FuzzReply(f *testing.F) {
-	f.Add([]byte(request(Start, "a")), []byte(`{"command":"x","sessionname":"y","status":"ok"}`))
-	f.Add([]byte(`{"command":"\ud800","sessionname":[]}`), []byte(`null`))
-	f.Fuzz(func(t *testing.T, request, result []byte) {
-		m := Reply(behaviors.Answer{Code: behaviors.Failed, Error: string(request), Result: nil}, request)
+func FuzzRefused(f *testing.F) {
+	f.Add([]byte(request(Start, "a")))
+	f.Add([]byte(`{"command":"\ud800","sessionname":[]}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		m := Refused(payload, string(payload))
 		if len(m.Command) > maxCommand || len(m.Session) > maxSession || len(m.Status) > maxStatus+3 {
 			t.Errorf("%d, %d, %d bytes", len(m.Command), len(m.Session), len(m.Status))
 		}
-		Reply(behaviors.Answer{Code: behaviors.OK, Result: result}, request)
 	})
 }
