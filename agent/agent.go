@@ -141,7 +141,9 @@ func (a *Agent) buildLinto() *linto.Link {
 				a.turns.Post(turn.WentOffline)
 			}
 		},
-		Log: component(a.log, "linto"),
+		Tell:   a.turns.Tell,
+		Listen: func() turn.Stream { return a.hub.Listen(false) },
+		Log:    component(a.log, "linto"),
 	}
 	if a.powers != nil {
 		l.Powers = a.powers.executor

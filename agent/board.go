@@ -96,6 +96,9 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 	case gpio.Say:
 		return d.Say(action.Text)
 	case gpio.Behavior:
+		if action.Name == dictation {
+			return b.toggleDictation(ctx)
+		}
 		_, err := b.registry.Do(ctx, "button", action.Name, action.Args)
 		return err
 	case gpio.Shutdown:

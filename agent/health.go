@@ -71,6 +71,9 @@ func (a *Agent) statusLine() string {
 			line += ", " + f.word
 		}
 	}
+	if a.linto != nil && a.linto.Dictating() {
+		line += ", transcribing what it hears"
+	}
 	if a.refused.Load() {
 		line += "; the changed configuration is wrong and not in force, lintod check tells why"
 	}

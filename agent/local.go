@@ -23,6 +23,18 @@ type SayArgs struct {
 	Text string `json:"text"`
 }
 
+// AskArgs are the arguments of ask.
+type AskArgs struct {
+	Text string `json:"text"`
+	Link string `json:"link,omitempty"`
+}
+
+// AskReply is the answer to ask.
+type AskReply struct {
+	Text string `json:"text"` // may be empty: some answers are sound, or silence
+	Ask  bool   `json:"ask"`  // the platform asks back, and the device listens next
+}
+
 // noticeQueue is how many notices wait for a slow listener; then the oldest go.
 const noticeQueue = 256
 
@@ -32,6 +44,8 @@ func (a *Agent) handlers() map[string]control.Handler {
 		"status": func(context.Context, json.RawMessage) (any, error) { return a.status(), nil },
 		"talk":   a.talk,
 		"say":    a.say,
+		"ask":    a.ask,
+		"stream": a.stream,
 	}
 }
 
@@ -122,12 +136,31 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	}
 }
 
+// ask returns the answer as soon as it is there; the device goes on speaking it.
+func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
+	var args AskArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return nil, fmt.Errorf("arguments of ask: %w", err)
+	}
+	if args.Text == "" {
+		return nil, errors.New("ask what? text is empty")
+	}
+	answer, err := a.turns.Write(ctx, args.Link, args.Text)
+	if err != nil {
+		return nil, err
+	}
+	return AskReply{Text: answer.Text, Ask: answer.Ask}, nil
+}
+
 // Print tells the status to people.
 func (s Status) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
 	if s.Linto != nil {
 		fmt.Fprintf(t, "linto\t%s\n", s.Linto.Line())
+	}
+	if s.Linto != nil && s.Linto.Live.Transcript != "" {
+		fmt.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
 	}
 	fmt.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
 	fmt.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)

@@ -209,6 +209,36 @@ func sayText(ctx context.Context, c *call) error {
 	return control.Call(ctx, cfg.Device.Socket, "say", agent.SayArgs{Text: strings.Join(c.args, " ")}, nil)
 }
 
+func ask(ctx context.Context, c *call) error {
+	var args agent.AskArgs
+	c.flags.StringVar(&args.Link, "link", "", "the link to ask; empty is the first")
+	cfg, err := c.load(1, 1000)
+	if err != nil {
+		return err
+	}
+	args.Text = strings.Join(c.args, " ")
+	var reply agent.AskReply
+	if err := control.Call(ctx, cfg.Device.Socket, "ask", args, &reply); err != nil {
+		return err
+	}
+	if reply.Text == "" {
+		fmt.Fprintln(c.stderr, "the answer has no words")
+		return nil
+	}
+	fmt.Fprintln(c.stdout, reply.Text)
+	return nil
+}
+
+func stream(ctx context.Context, c *call) error {
+	var args agent.StreamArgs
+	c.flags.BoolVar(&args.Stop, "stop", false, "that was all")
+	cfg, err := c.load(0, 0)
+	if err != nil {
+		return err
+	}
+	return control.Call(ctx, cfg.Device.Socket, "stream", args, nil)
+}
+
 func printJSON(w io.Writer, v any) error {
 	raw, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

@@ -175,9 +175,9 @@ type dictation struct {
 // meanwhile. It returns when the platform listens, or why it does not.
 func (l *Link) StartDictation(ctx context.Context) error { return l.live.start(ctx) }
 
-// StopDictation ends the dictation and returns when the platform has said the
-// rest of what it understood, or has had its time.
-func (l *Link) StopDictation(ctx context.Context) error { return l.live.end(ctx) }
+// StopDictation ends the dictation, without blocking. done is closed when the
+// platform has said the rest of what it understood, or has had its time.
+func (l *Link) StopDictation() (done <-chan struct{}, err error) { return l.live.end() }
 
 // Dictating tells whether the microphone is streamed now.
 func (l *Link) Dictating() bool { return l.live.dictation.Load() != nil }
@@ -205,18 +205,13 @@ func (l *live) start(ctx context.Context) error {
 	}
 }
 
-func (l *live) end(ctx context.Context) error {
+func (l *live) end() (<-chan struct{}, error) {
 	d := l.dictation.Load()
 	if d == nil {
-		return errNoMore
+		return nil, errNoMore
 	}
 	d.stop()
-	select {
-	case <-d.done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return d.done, nil
 }
 
 // runDictations owns the dictations until ctx ends.

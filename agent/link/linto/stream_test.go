@@ -96,6 +96,15 @@ func (s *server) obey(step string) {
 	}
 }
 
+// finishDictation ends the dictation and waits for its last word.
+func (s *server) finishDictation() error {
+	done, err := s.end()
+	if err == nil {
+		<-done
+	}
+	return err
+}
+
 // speech is a microphone that gives n frames, one every 20 ms.
 func speech(n int) func(*audio.Frame) error {
 	at := 0
@@ -494,14 +503,14 @@ func TestTenMinutes(t *testing.T) {
 		if err := s.start(ctx); !errors.Is(err, errDictating) {
 			t.Errorf("a second dictation got %v", err)
 		}
-		if err := s.end(ctx); err != nil {
+		if err := s.finishDictation(); err != nil {
 			t.Fatal(err)
 		}
 		n := len(s.sound) / 640
 		if n < 29990 || !bytes.Equal(s.sound, soundOf(n)) {
 			t.Errorf("%d frames arrived, and they are not what the microphone gave", n)
 		}
-		if err := s.end(ctx); !errors.Is(err, errNoMore) {
+		if err := s.finishDictation(); !errors.Is(err, errNoMore) {
 			t.Errorf("ending again: %v", err)
 		}
 		cancel()
@@ -524,7 +533,7 @@ func TestSlowLink(t *testing.T) {
 		}
 		all.Go(func() { _ = hub.Run(ctx) })
 		time.Sleep(10 * time.Second)
-		go func() { _ = s.end(ctx) }()
+		go func() { _ = s.finishDictation() }()
 		for s.dictation.Load() != nil {
 			time.Sleep(10 * time.Millisecond)
 			s.slow.Store(0)
@@ -561,7 +570,7 @@ func TestDictationIsStoppedOffline(t *testing.T) {
 			t.Error("the dictation gave up")
 		}
 		began := time.Now()
-		if err := s.end(ctx); err != nil || time.Since(began) > time.Second {
+		if err := s.finishDictation(); err != nil || time.Since(began) > time.Second {
 			t.Errorf("stopping took %v, %v", time.Since(began), err)
 		}
 		if err := s.start(ctx); !errors.Is(err, errAway) {
@@ -610,7 +619,7 @@ func TestDictationTellsWhatItUnderstands(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		if err := s.end(ctx); err != nil {
+		if err := s.finishDictation(); err != nil {
 			t.Fatal(err)
 		}
 		want := []string{"partial: good", "transcript: good morning", "transcript: everybody", "streaming: the dictation is over"}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/audio/soundtest"
+	"lintod/audio/wav"
+)
+
+// result is what a command in the background ended with.
+type result struct {
+	code int
+	out  string
+}
+
+func (b *box) background(args ...string) <-chan result {
+	c := make(chan result, 1)
+	go func() {
+		code, out := b.run(args...)
+		c <- result{code, out}
+	}()
+	return c
+}
+
+func (b *box) ends(c <-chan result) result {
+	b.t.Helper()
+	select {
+	case r := <-c:
+		return r
+	case <-time.After(brokertest.Limit):
+		b.t.Fatal("the command does not end")
+		return result{}
+	}
+}
+
+func TestAskInWriting(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{}).start()
+	c := b.background("ask", "what", "time", "is it?")
+	m := b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/text/") })
+	if m.JSON(t)["text"] != "what time is it?" {
+		t.Errorf("asked %s", m.Payload)
+	}
+	b.answer(m, `{"behavior":{"say":{"phonetic":"","text":"It is ten."}}}`)
+	if r := b.ends(c); r.code != 0 || r.out != "It is ten.\n" {
+		t.Errorf("exit %d, printed %q", r.code, r.out)
+	}
+	brokertest.Eventually(t, "the answer is spoken", func() bool { return soundtest.Loud(b.heard()) })
+	c = b.background("ask", "again")
+	m = b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/text/") })
+	b.answer(m, `{"error":{"message":"no skill","code":404}}`)
+	if r := b.ends(c); r.code != 1 || !strings.Contains(r.out, "no skill (code 404)") {
+		t.Errorf("exit %d, printed %q", r.code, r.out)
+	}
+}
+
+func TestDictation(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{linto: `mode = "stream"`, device: ``, audio: ``}).start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 10 })
+	begin := func() {
+		t.Helper()
+		c := b.background("stream")
+		b.next("streaming/start")
+		b.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+		if r := b.ends(c); r.code != 0 {
+			t.Fatal(r.out)
+		}
+	}
+	begin()
+	b.next("streaming/chunk")
+	b.tell("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
+	b.wait("the transcript in the status", func(s agent.Status) bool {
+		return s.Linto.Live.Transcript == "good morning" && strings.Contains(s.Line, "transcribing")
+	})
+	if code, out := b.run("talk", "-wait"); code != 1 || !strings.Contains(out, "lintod stream -stop") {
+		t.Errorf("a live turn while dictating: exit %d: %s", code, out)
+	}
+
+	b.broker.Restart() // the platform still believes in the old stream
+	b.watch = b.broker.Watch("blk/fromlinto/#")
+	brokertest.Eventually(t, "the stream is ended and begun again", func() bool {
+		for _, m := range b.watch.All() {
+			if strings.HasSuffix(m.Topic, "/streaming/stop") {
+				return true
+			}
+		}
+		return false
+	})
+	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	b.next("streaming/start")
+	b.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	b.next("streaming/chunk")
+
+	c := b.background("stream", "-stop")
+	b.next("streaming/stop")
+	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	b.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"everybody\"}"}}}`)
+	if r := b.ends(c); r.code != 0 {
+		t.Error(r.out)
+	}
+	if s := b.state(); s.Linto.Live.Dictating || s.Linto.Live.Restarts != 1 || s.Linto.Live.Transcript != "everybody" {
+		t.Errorf("status %+v", s.Linto.Live)
+	}
+	if code, out := b.run("stream", "-stop"); code != 1 || !strings.Contains(out, "no dictation") {
+		t.Errorf("stopping again: exit %d: %s", code, out)
+	}
+
+	begin()
+	b.tell("mute", "{}")
+	b.next("streaming/stop") // mute ends it for good
+	b.wait("the end", func(s agent.Status) bool { return !s.Linto.Live.Dictating })
+	if code, out := b.run("stream"); code != 1 || !strings.Contains(out, "muted") {
+		t.Errorf("a dictation while muted: exit %d: %s", code, out)
+	}
+}
+
+// TestLiveExchange is a turn whose sound travels while it is said.
+func TestLiveExchange(t *testing.T) {
+	voice := noise(1500 * time.Millisecond)
+	question := filepath.Join(t.TempDir(), "question.wav")
+	if err := os.WriteFile(question, wav.Encode(voice, 16000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := newBox(t, brokertest.Start(t), settings{linto: "mode = \"stream\"\nchunk = \"20ms\"\ntext_request = \"chatbot\""})
+	text, _ := os.ReadFile(b.path("lintod.toml"))
+	_ = os.WriteFile(b.path("lintod.toml"), bytes.Replace(text, []byte(`input = "null"`), []byte(`input = "file:`+question+`"`), 1), 0o600)
+	b.start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 30 })
+	c := b.background("talk", "-wait")
+	if got := string(b.next("streaming/start").Payload); got != `{"config":{"sample_rate":16000,"metadata":1}}` {
+		t.Errorf("started with %s", got)
+	}
+	b.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	var pcm []int16
+	b.watch.Next("the end of the stream", func(m brokertest.Message) bool {
+		if strings.HasSuffix(m.Topic, "/streaming/chunk") {
+			for i := 0; i+1 < len(m.Payload); i += 2 {
+				pcm = append(pcm, int16(binary.LittleEndian.Uint16(m.Payload[i:])))
+			}
+		}
+		return strings.HasSuffix(m.Topic, "/streaming/stop")
+	})
+	if soundtest.Find(pcm, voice) < 0 {
+		t.Errorf("%d samples: not what was said", len(pcm))
+	}
+	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	b.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\n  \"text\": \"hello\"\n}"}}}`)
+	m := b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/chatbot/") })
+	if m.JSON(t)["text"] != "hello" {
+		t.Errorf("asked %s", m.Payload)
+	}
+	b.answer(m, `{"behavior":{"chatbot":{"ask":"hello","answer":{"text":"Hi! ","data":[]}}}}`)
+	if r := b.ends(c); r.code != 0 || !strings.Contains(r.out, "understood: “hello”") || !strings.Contains(r.out, "answer: “Hi!”") {
+		t.Errorf("exit %d, told\n%s", r.code, r.out)
+	}
+	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
+}
