@@ -68,7 +68,7 @@ func (p *prompt) read(ctx context.Context, c *console) bool {
 	for ctx.Err() == nil {
 		line, err := c.readLine()
 		if err != nil {
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				p.printf("standard input: %v", err)
 			}
 			return c.interactive()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -226,6 +227,7 @@ func TestCommandLine(t *testing.T) {
 		{"help", "", []string{"-help"}, 0, "LinTO platform in a box"},
 		{"unknown flag", "", []string{"-nonsense"}, 2, "not defined"},
 		{"argument", "", []string{"x"}, 2, "takes no arguments"},
+		{"unknown generation", "", []string{"-server", "1999"}, 2, "choose one of 2021, 2024"},
 		{"unknown fault", "", []string{"-fault", "fire"}, 2, "choose one of none"},
 		{"no users file", "", []string{"-users", users + "x"}, 2, "read the accounts"},
 		{"broken users file", "a:b\nnonsense", []string{"-users", users}, 2, ":2: want name:password"},
@@ -303,6 +305,30 @@ func TestChunksAreCounted(t *testing.T) {
 		"   0.000 ← kitchen    streaming/stop     {}\n"
 	if out.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+}
+
+func TestLoginIsServedAndShownWithoutSecrets(t *testing.T) {
+	users := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(users, []byte("ann:planted-5a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startSession(t, "-http", "127.0.0.1:0", "-users", users, "-server", "2021")
+	_, url, _ := strings.Cut(s.wait("devices log in at"), "log in at ")
+	for password, shown := range map[string]string{"wrong": "refused: HTTP login", "planted-5a": "login: session DEV_"} {
+		body := `{"email":"ann","password":"` + password + `"}`
+		response, err := http.Post(url+"/local/android/login", "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || strings.Contains(string(answer), "DEV_") != (password != "wrong") {
+			t.Errorf("%s answers %s, %v", password, answer, err)
+		}
+		if line := s.wait("ann", shown); strings.Contains(line, "planted") || strings.Contains(line, "eyJ") {
+			t.Errorf("a secret is shown: %s", line)
+		}
 	}
 }
 

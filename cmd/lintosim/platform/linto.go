@@ -81,13 +81,13 @@ func (p *Platform) request(r Request, levels int) {
 	case r.Kind == "chatbot" && p.opts.NoChatbot && !isSession(r.Message.Serial):
 		p.notef(r.Message, "chatbot requests of devices that are not logged in get no answer here")
 	case !p.trusts(r.Message):
-		p.reply(r, NoFault, Fail(400, noToken, "I do not know who you are."))
+		p.reply(r, NoFault, Fail(400, unsigned, "I do not know who you are."))
 	default:
 		p.start(r)
 	}
 }
 
-const noToken = "auth_token is missing, or counts no more"
+const unsigned = "auth_token is missing, or counts no more"
 
 // trusts tells whether m has what an older server wants of devices that are
 // logged in.

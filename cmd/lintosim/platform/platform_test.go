@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -341,13 +342,21 @@ func TestWebSocketListenerSpeaksMQTT(t *testing.T) {
 	defer c.Close()
 	fmt.Fprintf(c, "GET /mqtt HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n", host)
-	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	in := bufio.NewReader(c)
+	answer, err := http.ReadResponse(in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Sec-WebSocket-Protocol") != "mqtt" {
 		t.Errorf("answered %s %v", answer.Status, answer.Header)
+	}
+	// A binary frame with the mask 0 and a CONNECT of the client "x", and the frame
+	// with its CONNACK.
+	fmt.Fprint(c, "\x82\x8f\x00\x00\x00\x00\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01x")
+	connack := make([]byte, 6)
+	if _, err := io.ReadFull(in, connack); err != nil || string(connack) != "\x82\x04\x20\x02\x00\x00" {
+		t.Errorf("CONNECT is answered with %q, %v", connack, err)
 	}
 }
 

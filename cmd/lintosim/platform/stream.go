@@ -46,7 +46,7 @@ func (p *Platform) stream(step string, m Message) {
 	case step != "start" && step != "stop":
 		p.unknownStep(m)
 	case !p.trusts(m):
-		p.streamError(m, step, "error", noToken)
+		p.streamError(m, step, "error", unsigned)
 	case step == "start":
 		p.startStream(key, s, m)
 	case s == nil:

@@ -300,7 +300,7 @@ func TestFailures(t *testing.T) {
 		{"endless headers", func(f *fake, _ *Config) {
 			f.route("GET /auths", func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("X", strings.Repeat("x", 1<<20))
-				w.WriteHeader(200)
+				w.WriteHeader(http.StatusOK)
 			})
 		}, []string{"response headers exceeded"}},
 		{"no answer", func(f *fake, _ *Config) {
