@@ -196,6 +196,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	}
 	if a.powers != nil {
 		parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
+		if a.cfg.Behaviors.Managemeeting.Enabled {
+			parts["recorder"], parts["meetings"] = a.powers.meetings.recorder.Run, a.powers.meetings.tell
+		}
 	}
 	if a.sound != nil {
 		parts["sound"] = a.sound.Run

@@ -93,6 +93,10 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 		return b.changeVolume(volumeStep)
 	case gpio.VolumeDown:
 		return b.changeVolume(-volumeStep)
+	case gpio.Meeting:
+		if b.powers != nil {
+			return b.powers.meetings.toggle(ctx)
+		}
 	case gpio.Say:
 		return d.Say(action.Text)
 	case gpio.Behavior:
@@ -162,7 +166,7 @@ func (b *board) view(wrong bool) gpio.View {
 	}
 	return gpio.View{
 		State: states[s.State],
-		Muted: s.Flags.Muted, Offline: s.Flags.Offline, Deaf: s.Flags.Deaf,
+		Muted: s.Flags.Muted, Offline: s.Flags.Offline, Deaf: s.Flags.Deaf, Meeting: s.Flags.Meeting,
 		Error: wrong,
 		Level: b.turns.Level(),
 	}

@@ -10,6 +10,7 @@ import (
 	"lintod/agent/link/linto"
 	"lintod/audio"
 	"lintod/audio/tts"
+	"lintod/behaviors/meeting"
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
 	"lintod/gpio"
@@ -54,6 +55,7 @@ func Defaults() Config {
 		Behaviors: BehaviorsConfig{
 			Shellexec:       shell.Defaults(),
 			Startreversessh: tunnel.Defaults(),
+			Managemeeting:   meeting.Defaults(),
 		},
 	}
 }
@@ -76,6 +78,7 @@ func (c Config) Validate() config.Problems {
 	ps.In("audio", c.Audio.Validate())
 	ps.In("tts", c.TTS.Validate())
 	ps.In("behaviors", c.Behaviors.Validate())
+	ps.In("behaviors.managemeeting", c.meetings().Validate())
 	return append(ps, c.Config.Validate()...)
 }
 

@@ -15,29 +15,42 @@ import (
 )
 
 var (
-	hiddenKey     = regexp.MustCompile(`(?m)^#([a-z_]+ = )`)
-	hiddenExample = regexp.MustCompile(`(?m)^# (\[\[|[a-z_]+ = )`)
+	// A key that is shown with its default, and the examples of lists of tables.
+	hiddenKey = regexp.MustCompile(`(?m)^#([a-z_.]+ = )`)
+	example   = regexp.MustCompile(`(?m)^# ?\[\[.*\n(#.*\n)*`)
+	exampled  = regexp.MustCompile(`(?m)^# ?(\[\[|[a-z_.]+ = )`)
 )
 
-func parse(t *testing.T, text string) Config {
-	t.Helper()
+func parse(text string) (Config, error) {
 	c := Defaults()
-	if err := config.Parse("lintod.toml", []byte(text), &c); err != nil {
-		t.Fatal(err)
-	}
-	return c
+	err := config.Parse("lintod.toml", []byte(text), &c)
+	return c, err
 }
 
-// The sample names its device and its broker; all else are the defaults.
+// uncovered is the sample with every key that it shows.
+func uncovered() string {
+	return hiddenKey.ReplaceAllString(example.ReplaceAllString(packaging.Sample(), ""), "$1")
+}
+
+// Who has just installed the package is told what to fill in, and nothing else.
+func TestSampleLacksOnlyWhatNobodyElseKnows(t *testing.T) {
+	_, err := parse(packaging.Sample())
+	if err == nil || strings.Count(err.Error(), "\n") != 1 ||
+		!strings.Contains(err.Error(), "device.serial") || !strings.Contains(err.Error(), "linto.broker") {
+		t.Errorf("the sample is refused because of %v", err)
+	}
+}
+
 func TestSampleShowsTheDefaults(t *testing.T) {
-	sample := packaging.Sample()
-	asItIs := parse(t, sample)
+	fill := strings.NewReplacer(`serial = ""`, `serial = "s"`, `broker = ""`, `broker = "mqtt://b"`)
 	want := Defaults()
-	want.Device.Serial, want.Linto.Enabled, want.Linto.Broker = asItIs.Device.Serial, asItIs.Linto.Enabled, asItIs.Linto.Broker
-	for name, got := range map[string]Config{
-		"as it is":      asItIs,
-		"all uncovered": parse(t, hiddenKey.ReplaceAllString(sample, "$1")),
-	} {
+	want.Device.Serial, want.Linto.Enabled, want.Linto.Broker = "s", true, config.Strings{"mqtt://b"}
+	for name, text := range map[string]string{"as it is": packaging.Sample(), "all uncovered": uncovered()} {
+		got, err := parse(fill.Replace(text))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
 		// Printed, because an empty list is as good as none.
 		if got, want := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
@@ -47,7 +60,7 @@ func TestSampleShowsTheDefaults(t *testing.T) {
 
 func TestSampleShowsEveryKey(t *testing.T) {
 	var shown map[string]any
-	if err := toml.Unmarshal([]byte(hiddenKey.ReplaceAllString(packaging.Sample(), "$1")), &shown); err != nil {
+	if err := toml.Unmarshal([]byte(uncovered()), &shown); err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range keys(reflect.TypeFor[Config](), "") {
@@ -84,8 +97,12 @@ func keys(t reflect.Type, prefix string) []string {
 
 func tagged(f reflect.StructField) bool { return f.Tag.Get("toml") != "" }
 
-func TestExamplesOfTheSampleAreRight(t *testing.T) {
-	c := parse(t, hiddenExample.ReplaceAllString(packaging.Sample(), "$1"))
+func TestExamplesOfTheSampleAreKnown(t *testing.T) {
+	text := exampled.ReplaceAllString(strings.Join(example.FindAllString(packaging.Sample(), -1), ""), "$1")
+	var c Config
+	if err := toml.NewDecoder(strings.NewReader(text)).EnableUnmarshalerInterface().DisallowUnknownFields().Decode(&c); err != nil {
+		t.Errorf("%v in\n%s", err, text)
+	}
 	if len(c.Buttons) == 0 || len(c.LEDs) == 0 {
 		t.Error("the sample has no example of a button or of a LED")
 	}

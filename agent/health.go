@@ -10,6 +10,8 @@ import (
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/player"
+	"lintod/audio/recorder"
+	"lintod/behaviors/tunnel"
 )
 
 // healthBeat is how often the agent looks at itself.
@@ -66,7 +68,7 @@ func (a *Agent) statusLine() string {
 	for _, f := range []struct {
 		set  bool
 		word string
-	}{{s.Flags.Muted, "muted"}, {s.Flags.Offline, "offline"}, {s.Flags.Deaf, "deaf: the microphone gives no sound"}} {
+	}{{s.Flags.Muted, "muted"}, {s.Flags.Meeting, "recording"}, {s.Flags.Offline, "offline"}, {s.Flags.Deaf, "deaf: the microphone gives no sound"}} {
 		if f.set {
 			line += ", " + f.word
 		}
@@ -82,20 +84,24 @@ func (a *Agent) statusLine() string {
 
 // Status is what `lintod status -json` prints.
 type Status struct {
-	Serial  string                `json:"serial"`
-	Version string                `json:"version"`
-	Uptime  string                `json:"uptime"`
-	Line    string                `json:"line"` // what the device is doing, for people
-	Turn    turn.Snapshot         `json:"turn"`
-	Volume  int                   `json:"volume"`       // percent, now
-	Keep    int                   `json:"start_volume"` // percent, after a restart
-	Lang    string                `json:"language"`
-	Mic     audio.Health          `json:"microphone"`
-	Speaker player.Stats          `json:"loudspeaker"`
-	GPIO    []string              `json:"gpio_faults,omitempty"` // one sentence each
-	Linto   *linto.Stats          `json:"linto,omitempty"`
-	Parts   map[string]PartStatus `json:"parts"`
-	Turns   []turn.Record         `json:"turns"` // the last ones, oldest first
+	Serial  string        `json:"serial"`
+	Version string        `json:"version"`
+	Uptime  string        `json:"uptime"`
+	Line    string        `json:"line"` // what the device is doing, for people
+	Turn    turn.Snapshot `json:"turn"`
+	Volume  int           `json:"volume"`       // percent, now
+	Keep    int           `json:"start_volume"` // percent, after a restart
+	Lang    string        `json:"language"`
+	Mic     audio.Health  `json:"microphone"`
+	Speaker player.Stats  `json:"loudspeaker"`
+	GPIO    []string      `json:"gpio_faults,omitempty"` // one sentence each
+	Linto   *linto.Stats  `json:"linto,omitempty"`
+	// Recording and Tunnels tell what the powers are doing.
+	Recording *recorder.Status `json:"recording,omitempty"`
+	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`
+
+	Parts map[string]PartStatus `json:"parts"`
+	Turns []turn.Record         `json:"turns"` // the last ones, oldest first
 }
 
 func (a *Agent) status() Status {
@@ -116,6 +122,12 @@ func (a *Agent) status() Status {
 	}
 	if a.gpio != nil {
 		s.GPIO = a.gpio.Faults()
+	}
+	if a.powers != nil {
+		s.Tunnels = a.powers.tunnels.Status()
+		if now := a.powers.meetings.recorder.Status(); now.Recording {
+			s.Recording = &now
+		}
 	}
 	if a.linto != nil {
 		stats := a.linto.Stats()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+	"time"
 
 	"lintod/agent/control"
 	"lintod/agent/turn"
@@ -164,6 +165,12 @@ func (s Status) Print(w io.Writer) error {
 	}
 	fmt.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
 	fmt.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
+	if s.Recording != nil {
+		fmt.Fprintf(t, "recording\t%s for %v, to %s\n", s.Recording.Session, s.Recording.Duration.Round(time.Second), s.Recording.File)
+	}
+	for _, tunnel := range s.Tunnels {
+		fmt.Fprintf(t, "tunnel\t%s\n", tunnel.Line())
+	}
 	for name, p := range s.Parts {
 		if p.Restarts > 0 {
 			fmt.Fprintf(t, "%s\trestarted %d times, last: %s\n", name, p.Restarts, p.Last)

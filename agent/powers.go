@@ -6,6 +6,7 @@ import (
 	"lintod/agent/config"
 	"lintod/agent/state"
 	"lintod/behaviors"
+	"lintod/behaviors/meeting"
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
 )
@@ -13,8 +14,9 @@ import (
 // BehaviorsConfig is the [behaviors] table: what the owner allows beyond the
 // everyday.
 type BehaviorsConfig struct {
-	Shellexec       shell.Config  `toml:"shellexec"`
-	Startreversessh tunnel.Config `toml:"startreversessh"`
+	Shellexec       shell.Config   `toml:"shellexec"`
+	Startreversessh tunnel.Config  `toml:"startreversessh"`
+	Managemeeting   meeting.Config `toml:"managemeeting"`
 }
 
 // Validate composes what the packages say of their tables.
@@ -31,6 +33,7 @@ func (c BehaviorsConfig) Validate() config.Problems {
 type powers struct {
 	executor *behaviors.Executor
 	tunnels  *tunnel.Keeper
+	meetings *meetings
 }
 
 func (a *Agent) newPowers() *powers {
@@ -45,9 +48,11 @@ func (a *Agent) newPowers() *powers {
 	cfg := a.cfg.Behaviors
 	p := &powers{
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
+		meetings: a.newMeetings(),
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
 	a.registry.Add(p.tunnels.Verbs()...)
+	a.registry.Add(meeting.New(cfg.Managemeeting, p.meetings.recorder))
 	return p
 }

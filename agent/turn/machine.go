@@ -43,6 +43,7 @@ type Flags struct {
 	Muted   bool `json:"muted"`   // the microphone is closed on purpose
 	Offline bool `json:"offline"` // no link reaches its platform
 	Deaf    bool `json:"deaf"`    // the microphone should give frames and does not
+	Meeting bool `json:"meeting"` // what is said is recorded
 }
 
 // Snapshot is the whole state of the machine.
@@ -73,16 +74,18 @@ const (
 	Failed   // no answer: offline, timeout, refused; or the speech failed
 
 	// From the mouth.
-	Spoken      // the last sample has been played
-	SpokenAsk   // the same, and the platform waits for an answer
-	Announce    // something outside a turn waits to be said
-	TimedOut    // the state has lasted longer than it ever should
-	Muted       // flag events: they hold in every state
-	Unmuted     //
-	WentOffline //
-	CameOnline  //
-	WentDeaf    //
-	Hears       //
+	Spoken       // the last sample has been played
+	SpokenAsk    // the same, and the platform waits for an answer
+	Announce     // something outside a turn waits to be said
+	TimedOut     // the state has lasted longer than it ever should
+	Muted        // flag events: they hold in every state
+	Unmuted      //
+	WentOffline  //
+	CameOnline   //
+	WentDeaf     //
+	Hears        //
+	MeetingBegan //
+	MeetingEnded //
 
 	// What a trigger becomes when a flag forbids it. Only the machine makes these.
 	refusedMuted
@@ -94,7 +97,7 @@ const (
 var eventNames = [...]string{
 	"tap", "press", "release", "let-go", "stop", "ask", "finished", "nothing", "answered", "silent", "failed",
 	"spoken", "spoken-ask", "announce", "timed-out", "muted", "unmuted", "went-offline", "came-online",
-	"went-deaf", "hears", "refused-muted", "refused-deaf", "refused-offline",
+	"went-deaf", "hears", "meeting-began", "meeting-ended", "refused-muted", "refused-deaf", "refused-offline",
 }
 
 func (e Event) String() string { return eventNames[e] }
@@ -204,6 +207,8 @@ func (f Flags) after(e Event) Flags {
 		f.Offline = e == WentOffline
 	case WentDeaf, Hears:
 		f.Deaf = e == WentDeaf
+	case MeetingBegan, MeetingEnded:
+		f.Meeting = e == MeetingBegan
 	}
 	return f
 }

@@ -108,6 +108,8 @@ func TestFlagsFollowTheirEvents(t *testing.T) {
 		{WentOffline, Flags{Muted: true, Deaf: true, Offline: true}},
 		{Unmuted, Flags{Deaf: true, Offline: true}},
 		{CameOnline, Flags{Deaf: true}},
+		{MeetingBegan, Flags{Deaf: true, Meeting: true}},
+		{MeetingEnded, Flags{Deaf: true}},
 		{Hears, Flags{}},
 	} {
 		if s, _ = Next(s, step.event); s.Flags != step.want {

@@ -40,10 +40,9 @@ type Config struct {
 	UploadTokenFile string `toml:"upload_token_file"`
 }
 
-// Defaults records to the state directory and uploads nothing.
+// Defaults uploads nothing. Where to record is for the composer to say.
 func Defaults() Config {
 	return Config{
-		Directory:    "/var/lib/lintod/meetings",
 		Format:       FLAC,
 		MinFree:      200 * MB,
 		ResumeWithin: config.Duration(time.Hour),

@@ -88,7 +88,9 @@ func TestSize(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	if ps := Defaults().Validate(); ps != nil {
+	valid := Defaults()
+	valid.Directory = "/var/lib/lintod/meetings"
+	if ps := valid.Validate(); ps != nil {
 		t.Errorf("defaults: %v", ps)
 	}
 	tests := []struct {
@@ -109,7 +111,7 @@ func TestConfig(t *testing.T) {
 		{"", func(c *Config) { c.UploadURL = "http://127.0.0.1:8080/in" }},
 	}
 	for _, tt := range tests {
-		c := Defaults()
+		c := valid
 		tt.change(&c)
 		ps := c.Validate()
 		if (tt.key == "") != (len(ps) == 0) || (len(ps) > 0 && ps[0].Key != tt.key) {

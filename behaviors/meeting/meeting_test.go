@@ -226,6 +226,7 @@ upload_token_file = "/run/token"`
 		"enabled = true\nmin_free = \"1MB\"":  "x.toml:2: min_free",
 	} {
 		c := Defaults()
+		c.Directory = "/data"
 		if err := config.Parse("x.toml", []byte(text), &c); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}

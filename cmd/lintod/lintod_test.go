@@ -238,7 +238,8 @@ func TestBehaviours(t *testing.T) {
 		t.Errorf("the status reports volume %v", v)
 	}
 	b.tell("tts_lang", `{"value":"fr-FR"}`)
-	b.wait("French", func(s agent.Status) bool { return s.Lang == "fr-FR" })
+	// The status tells of a setting when it is on the disk.
+	b.watch.Next("French", func(m brokertest.Message) bool { return strings.Contains(string(m.Payload), `"fr-FR"`) })
 	b.tell("tts_lang", `{"value":"tlh"}`)
 
 	b.kill() // as a power cut would
@@ -299,6 +300,53 @@ func TestShellOverTheWire(t *testing.T) {
 	}
 	if text, _ := os.ReadFile(files[0]); string(text) != "ran\n" {
 		t.Errorf("the command ran %d times", strings.Count(string(text), "ran"))
+	}
+}
+
+// TestMeeting records through a power cut, while a turn goes on.
+func TestMeeting(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{tts: "[behaviors.managemeeting]\nenabled = true\nformat = \"wav\"\nmin_free = \"10MB\"\n"}).start()
+	b.tell("managemeeting", `{"command":"startlocalrecording","sessionname":"../../etc/board; meeting"}`)
+	b.next("muteack")
+	if got := b.next("managemeeting").JSON(t); got["status"] != "ok" || got["sessionname"] != "../../etc/board; meeting" {
+		t.Errorf("the answer is %v", got)
+	}
+	recorded := func(d time.Duration) func(agent.Status) bool {
+		return func(s agent.Status) bool {
+			return s.Turn.Flags.Meeting && s.Recording != nil && s.Recording.Duration > d
+		}
+	}
+	b.wait("two seconds are recorded", recorded(2*time.Second))
+	b.kill()
+	b.start()
+	b.wait("the recording was resumed", recorded(time.Second))
+	b.tell("managemeeting", `{"command":"pause","sessionname":"x"}`)
+	if got, _ := b.next("managemeeting").JSON(t)["status"].(string); !strings.Contains(got, "command") {
+		t.Errorf("an unknown command is answered %q", got)
+	}
+	b.tell("managemeeting", `{"command":"stoplocalrecording","sessionname":"../../etc/board; meeting"}`)
+	b.next("managemeeting")
+	b.wait("the recording has ended", func(s agent.Status) bool { return !s.Turn.Flags.Meeting })
+	b.stop()
+	files, _ := filepath.Glob(b.path("state/meetings/*/*.wav"))
+	if len(files) != 2 {
+		t.Fatalf("found %q, want the file before the power cut and the one after", files)
+	}
+	var length time.Duration
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pcm, rate, err := wav.Read(f)
+		f.Close()
+		if err != nil || rate != 16000 {
+			t.Errorf("%s: %d samples a second, %v", file, rate, err)
+		}
+		length += soundtest.Duration(pcm)
+	}
+	if length < 2*time.Second { // three were recorded; at most one may be missing
+		t.Errorf("only %v of more than three seconds are there", length)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/behaviors"
+	"lintod/behaviors/meeting"
 )
 
 // Powers performs the verbs that are not safe; *behaviors.Executor does.
@@ -60,9 +61,27 @@ func (l *Link) ask(ctx context.Context, c command) {
 		Link: l.Name(), Topic: l.ingress(c.verb), Verb: c.verb, Payload: c.payload, Duplicate: c.duplicate,
 		Answered: func() { l.deliver(ctx) },
 	})
-	if !accepted {
-		l.refuse(ctx, refusal)
+	if accepted {
+		return
 	}
+	if c.verb == meeting.Verb { // decision L1: the answer repeats what was asked
+		refusal.Result = encode(meeting.Refused(c.payload, refusal.Error))
+	}
+	l.refuse(ctx, refusal)
+}
+
+// TellMeeting tells the platform of a recording that ended without its asking.
+// While the platform cannot be reached it is only logged.
+func (l *Link) TellMeeting(ctx context.Context, m meeting.Message) {
+	l.send(ctx, meeting.Verb, encode(m))
+}
+
+func encode(v any) []byte {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // structs of strings always marshal
+	}
+	return raw
 }
 
 // refuse answers at once, and only once: nothing has happened.
@@ -123,7 +142,7 @@ func wireAnswers(a behaviors.Answer, meetingAck bool) []broker.Message {
 		if failed {
 			members["status"] = quote(problem)
 		}
-		if meetingAck && a.Code != behaviors.BadRequest { // decision L1
+		if meetingAck && tried(a.Code) { // decision L1
 			first = []broker.Message{{Topic: "muteack", Payload: []byte("{}")}}
 		}
 	case failed: // decision L5: what was printed, and the reason
@@ -134,4 +153,13 @@ func wireAnswers(a behaviors.Answer, meetingAck bool) []broker.Message {
 		payload = []byte(`{"status":"failed: the answer cannot be written"}`)
 	}
 	return append(first, broker.Message{Topic: a.Verb, Payload: payload, QoS: 1})
+}
+
+// tried tells whether a request went so far as to be attempted.
+func tried(c behaviors.Code) bool {
+	switch c {
+	case behaviors.BadRequest, behaviors.Disabled, behaviors.Busy, behaviors.Unsupported:
+		return false
+	}
+	return true
 }

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"lintod/agent/turn"
+	"lintod/audio/recorder"
+	"lintod/behaviors/meeting"
+)
+
+// eventQueue is how many beginnings and ends of recordings wait to be told.
+const eventQueue = 16
+
+// meetings joins the recorder with the device: LEDs and status follow it, and
+// the platform hears when a recording ends that nobody stopped.
+type meetings struct {
+	*Agent
+	recorder *recorder.Recorder
+	events   chan recorder.Event
+}
+
+func (a *Agent) newMeetings() *meetings {
+	m := &meetings{Agent: a, events: make(chan recorder.Event, eventQueue)}
+	m.recorder = &recorder.Recorder{
+		Config:  a.cfg.meetings().Config,
+		Listen:  func() recorder.Stream { return a.hub.Listen(false) },
+		Muted:   func() bool { return a.store.Get().Muted },
+		Changed: m.note,
+		Log:     component(a.log, "recorder"),
+	}
+	return m
+}
+
+// note must not block. The recorder makes few events; one that finds no room is
+// only late, as the next one tells the state too.
+func (m *meetings) note(e recorder.Event) {
+	select {
+	case m.events <- e:
+	default:
+		m.log.Warn("a beginning or end of a recording was not told", "session", e.Session)
+	}
+}
+
+// meetings is the [behaviors.managemeeting] table with what it takes from the
+// device.
+func (c Config) meetings() meeting.Config {
+	m := c.Behaviors.Managemeeting
+	if m.Directory == "" {
+		m.Directory = filepath.Join(c.Device.StateDir, "meetings")
+	}
+	return m
+}
+
+// tell passes on what the recorder does, until ctx ends.
+func (m *meetings) tell(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e := <-m.events:
+			m.changed(ctx, e)
+		}
+	}
+}
+
+func (m *meetings) changed(ctx context.Context, e recorder.Event) {
+	event := turn.MeetingEnded
+	if e.Recording {
+		event = turn.MeetingBegan
+	}
+	m.turns.Post(event)
+	if message, tell := meeting.Ended(e); tell && m.linto != nil {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		m.linto.TellMeeting(ctx, message)
+	}
+}
+
+// toggle is the owner's own hand on the button.
+func (m *meetings) toggle(ctx context.Context) error {
+	if !m.cfg.Behaviors.Managemeeting.Enabled {
+		return fmt.Errorf("meetings are not recorded here; set enabled = true in [behaviors.managemeeting]")
+	}
+	if name, _ := m.recorder.Active(); name != "" {
+		file, err := m.recorder.Stop(ctx, name)
+		if err == nil {
+			m.log.Info("recording stopped by the button", "file", file.Path)
+		}
+		return err
+	}
+	return m.recorder.Start(ctx, "button-"+time.Now().Format("2006-01-02-1504"))
+}
