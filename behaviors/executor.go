@@ -72,7 +72,6 @@ func (x *Executor) Run(ctx context.Context) error {
 	x.recovered.Do(x.recover)
 	x.setContext(ctx)
 	<-ctx.Done()
-	x.setContext(nil)
 	x.jobs.Wait()
 	return nil
 }

@@ -105,7 +105,7 @@ func checkBook(r *bitReader) (int, error) {
 	if dimensions == 0 || entries == 0 || entries > maxBookValues/dimensions {
 		return 0, fmt.Errorf("%w: codebook of %d × %d", errVorbis, entries, dimensions)
 	}
-	used := 0
+	var used int
 	if r.read(1) == 1 {
 		used = skipOrdered(r, entries)
 	} else {

@@ -36,7 +36,6 @@ type Keeper struct {
 func (k *Keeper) Run(ctx context.Context) error {
 	k.setContext(ctx)
 	<-ctx.Done()
-	k.setContext(nil)
 	k.jobs.Wait()
 	return nil
 }

@@ -96,7 +96,10 @@ func (t *tunnel) ask(ctx context.Context, all *sync.WaitGroup) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-answered:
+		case err := <-answered: // a refusal is a sign of life as well
+			if err != nil {
+				return fmt.Errorf("the server is gone: %w", err)
+			}
 		case <-beat.C:
 			return errSilent
 		}

@@ -13,33 +13,40 @@ func TestWireAnswers(t *testing.T) {
 		want   []string // topic and payload
 	}{
 		{
-			"shellexec", behaviors.Answer{Verb: "shellexec", Code: behaviors.OK, Result: []byte(`{"stdout":"a","stderr":""}`)},
+			"shellexec",
+			behaviors.Answer{Verb: "shellexec", Code: behaviors.OK, Result: []byte(`{"stdout":"a","stderr":""}`)},
 			[]string{`shellexec {"stderr":"","stdout":"a"}`},
 		},
 		{
-			"a command that fails keeps its output", behaviors.Answer{
+			"a command that fails keeps its output",
+			behaviors.Answer{
 				Verb: "shellexec", ID: "7", Code: behaviors.Failed, Error: "failed: exit status 3", Result: []byte(`{"stdout":"a","stderr":"b","exit_code":3}`),
 			},
 			[]string{`shellexec {"exit_code":3,"id":"7","status":"failed: exit status 3","stderr":"b","stdout":"a"}`},
 		},
 		{
-			"disabled", behaviors.Answer{Verb: "shellexec", Code: behaviors.Disabled, Error: "disabled: set the key"},
+			"disabled",
+			behaviors.Answer{Verb: "shellexec", Code: behaviors.Disabled, Error: "disabled: set the key"},
 			[]string{`shellexec {"message":"disabled: set the key","status":"disabled"}`},
 		},
 		{
-			"the tunnel stands", behaviors.Answer{Verb: "startreversessh", Code: behaviors.OK, Result: []byte(`{"remoteSSHPort":2222}`)},
+			"the tunnel stands",
+			behaviors.Answer{Verb: "startreversessh", Code: behaviors.OK, Result: []byte(`{"remoteSSHPort":2222}`)},
 			[]string{`startreversessh {"reversesshstatus":"ok"}`},
 		},
 		{
-			"the tunnel does not stand", behaviors.Answer{Verb: "startreversessh", Code: behaviors.Refused, Error: "refused: host"},
+			"the tunnel does not stand",
+			behaviors.Answer{Verb: "startreversessh", Code: behaviors.Refused, Error: "refused: host"},
 			[]string{`startreversessh {"reversesshstatus":"refused: host","status":"refused: host"}`},
 		},
 		{
-			"a recording runs", behaviors.Answer{Verb: "managemeeting", Code: behaviors.OK, Result: []byte(`{"command":"startlocalrecording","sessionname":"s"}`)},
+			"a recording runs",
+			behaviors.Answer{Verb: "managemeeting", Code: behaviors.OK, Result: []byte(`{"command":"startlocalrecording","sessionname":"s"}`)},
 			[]string{`muteack {}`, `managemeeting {"command":"startlocalrecording","sessionname":"s","status":"ok"}`},
 		},
 		{
-			"an unknown command of managemeeting has no muteack", behaviors.Answer{Verb: "managemeeting", Code: behaviors.BadRequest, Error: "command is wrong"},
+			"an unknown command of managemeeting has no muteack",
+			behaviors.Answer{Verb: "managemeeting", Code: behaviors.BadRequest, Error: "command is wrong"},
 			[]string{`managemeeting {"status":"command is wrong"}`},
 		},
 	}

@@ -142,7 +142,7 @@ func (s *stream) run(ctx context.Context, read func(*audio.Frame) error) (string
 	}
 	switch {
 	case err == nil:
-		err = s.stop(ctx)
+		s.stop(ctx)
 	case errors.Is(err, errEnough):
 		s.tell(turn.Transcribing, err.Error())
 		if s.enough != nil {
@@ -417,13 +417,12 @@ func (s *stream) reopen(ctx context.Context) error {
 }
 
 // stop says that this was all, and waits for the rest of what was understood.
-func (s *stream) stop(ctx context.Context) error {
+func (s *stream) stop(ctx context.Context) {
 	if err := s.say(ctx, "stop", "{}"); err != nil {
-		s.finish("")
-		return nil // what was understood is worth more than the error
+		s.finish("") // what was understood is worth more than the error
+		return
 	}
 	s.conclude(ctx)
-	return nil
 }
 
 // conclude waits for the final result. Older servers never send one.
