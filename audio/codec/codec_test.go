@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"lintod/audio"
 	"lintod/audio/wav"
@@ -256,6 +257,9 @@ func FuzzDecode(f *testing.F) {
 		f.Add(sine(f, "ogg", "-r", "8000", "-c", "1", "-C", "-1"))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
+		// The fuzzer does not notice an input that never ends.
+		watchdog := time.AfterFunc(time.Minute, func() { panic("this input takes for ever") })
+		defer watchdog.Stop()
 		s, err := Decode(file[:min(len(file), 1<<20)]) // cut off somewhere
 		if err != nil {
 			return
