@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"lintod/audio"
@@ -37,14 +36,11 @@ func newCards(cfg audio.Config, log *slog.Logger) cards {
 // Devices lists what the sound process finds. It starts one for itself, so it
 // works beside a running daemon.
 func Devices(ctx context.Context, log *slog.Logger) ([]audio.Device, error) {
-	ctx, stop := context.WithCancel(ctx)
 	p := &soundproc.Process{Log: log}
-	ended := make(chan error, 1)
-	go func() { ended <- p.Run(ctx) }()
-	list, err := p.Devices(ctx)
-	stop()
-	if end := <-ended; err != nil && !errors.Is(end, context.Canceled) {
-		return nil, end // why it did not come up is the better answer
-	}
+	var list []audio.Device
+	err := p.Use(ctx, func(ctx context.Context) (err error) {
+		list, err = p.Devices(ctx)
+		return err
+	})
 	return list, err
 }

@@ -57,25 +57,19 @@ func (x *exam) virtualLoudspeaker(name string) {
 
 // cards tries what is real, through a sound process of our own.
 func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
-	run, stop := context.WithCancelCause(ctx)
 	p := &soundproc.Process{Input: c.Input, Output: c.Output, Log: slog.New(slog.DiscardHandler)}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		stop(p.Run(run)) // nobody needs to wait for a process that has ended
-	}()
 	var r soundcheck.Result
-	switch {
-	case in && out:
-		r = soundcheck.Try(run, p, p, c.OutputRate)
-	case in:
-		r.Room, r.In = soundcheck.Record(run, p, time.Second)
-	default:
-		r.Out = soundcheck.Play(run, p, soundcheck.Tone(c.OutputRate), c.OutputRate)
-	}
-	died := context.Cause(run)
-	stop(nil)
-	<-ended
+	died := p.Use(ctx, func(ctx context.Context) error {
+		switch {
+		case in && out:
+			r = soundcheck.Try(ctx, p, p, c.OutputRate)
+		case in:
+			r.Room, r.In = soundcheck.Record(ctx, p, time.Second)
+		default:
+			r.Out = soundcheck.Play(ctx, p, soundcheck.Tone(c.OutputRate), c.OutputRate)
+		}
+		return nil
+	})
 	switch {
 	case errors.Is(died, fs.ErrNotExist):
 		x.tell("sound", Fail, died.Error(), "install lintod-audio beside lintod")
