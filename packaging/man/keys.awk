@@ -1,7 +1,8 @@
 # Turns the commented lintod.toml into the list of keys of lintod.toml(5).
 
 /^#?\[/          { flush(); sub(/^#/, ""); table($0); next }
-/^# -+$/ || /^$/ { flush(); if (!tables) text = ""; next }
+/^# -+$/         { flush(); text = sep = ""; next } # examples stand before it
+/^$/             { flush(); if (!tables) text = sep = ""; if (text != "") sep = "\n.Pp\n"; next }
 /^#?[a-z_.]+ = / { sub(/^#/, ""); item($0); next }
 /^# /            { flush(); text = text sep mdoc(substr($0, 3)); sep = "\n" }
 END              { flush(); print ".El" }
