@@ -79,7 +79,7 @@ func tryToWrite(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.WriteString("can be written\n")
 	return errors.Join(err, f.Sync(), f.Close())
 }

@@ -61,7 +61,10 @@ func (b *embedded) urls() (mqtt, ws string) {
 	return "mqtt://" + b.tcp.Addr().String(), ws
 }
 
-func (b *embedded) close() error { return b.server.Close() }
+func (b *embedded) close() error {
+	b.tcp.settle()
+	return b.server.Close()
+}
 
 func capabilities() *mqtt.Capabilities {
 	c := mqtt.NewDefaultServerCapabilities()
@@ -121,9 +124,24 @@ func answers(addr string) error {
 // that have not yet said who they are.
 type tracker struct {
 	net.Listener
+	fresh  sync.WaitGroup // connections that the broker has not begun to read
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	closed bool
+}
+
+// settle accepts nobody any more, and waits until the broker serves those who
+// were: it counts them in a way that races with its own end otherwise.
+func (t *tracker) settle() {
+	t.mu.Lock()
+	t.closed = true
+	t.mu.Unlock()
+	settled := make(chan struct{})
+	go func() { t.fresh.Wait(); close(settled) }()
+	select {
+	case <-settled:
+	case <-time.After(time.Second):
+	}
 }
 
 func (t *tracker) Accept() (net.Conn, error) {
@@ -138,7 +156,8 @@ func (t *tracker) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	t.conns[c] = true
-	return &trackedConn{c, t}, nil
+	t.fresh.Add(1)
+	return &trackedConn{Conn: c, t: t}, nil
 }
 
 func (t *tracker) Close() error {
@@ -153,10 +172,17 @@ func (t *tracker) Close() error {
 
 type trackedConn struct {
 	net.Conn
-	t *tracker
+	t     *tracker
+	begun sync.Once
+}
+
+func (c *trackedConn) Read(p []byte) (int, error) {
+	c.begun.Do(c.t.fresh.Done)
+	return c.Conn.Read(p)
 }
 
 func (c *trackedConn) Close() error {
+	c.begun.Do(c.t.fresh.Done)
 	c.t.mu.Lock()
 	delete(c.t.conns, c.Conn)
 	c.t.mu.Unlock()
