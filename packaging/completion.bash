@@ -9,7 +9,7 @@ _lintod() {
     return
   fi
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-    if grep -q "^  $word\>" <<<"$help"; then command=$word; fi
+    if [[ $word != -* ]] && grep -q "^  $word\>" <<<"$help"; then command=$word; fi
   done
   if [[ $cur == -* ]]; then # the flags of the command, and those of all
     help=$(grep -E "^  (-|${command:-run}\>)|^Usage" <<<"$help" | grep -oE -- '(^|[ [])-[a-z]+(-[a-z]+)*' | tr -d ' [')

@@ -1,0 +1,254 @@
+package packaging_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	toml "github.com/pelletier/go-toml/v2"
+
+	"lintod/agent"
+	"lintod/gpio"
+	"lintod/packaging"
+)
+
+var update = flag.Bool("update", false, "write the examples of boards")
+
+// shipped are the programs of the package, built once.
+var shipped = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "lintod-packaging")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.Command("go", "build", "-o", dir, "lintod/cmd/lintod", "lintod/cmd/lintoctl").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return dir, nil
+})
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	status := m.Run()
+	if dir, err := shipped(); err == nil {
+		os.RemoveAll(dir)
+	}
+	os.Exit(status)
+}
+
+func program(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// help is what a program says of itself.
+func help(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command(program(t, name), "-help").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s -help: %v: %s", name, err, out)
+	}
+	return string(out)
+}
+
+var (
+	commandLine = regexp.MustCompile(`(?m)^  ([a-z]+)( .*)?  \S`)
+	flagWord    = regexp.MustCompile(`[ \[]-([a-z]+(-[a-z]+)*)`)
+)
+
+// Each command and each flag of the help text is in the manual, and no other.
+func TestManualTellsOfEachCommand(t *testing.T) {
+	for name, page := range map[string]string{"lintod": "man/lintod.8", "lintoctl": "man/lintoctl.1"} {
+		manual := read(t, page)
+		for _, line := range commandLine.FindAllStringSubmatch(help(t, name), -1) {
+			if line[1] == name { // an example
+				continue
+			}
+			if !strings.Contains(manual, "\n.It Cm "+line[1]+"\n") && !strings.Contains(manual, "\n.It Cm "+line[1]+" ") {
+				t.Errorf("%s does not tell of %s %s", page, name, line[1])
+			}
+			for _, f := range flagWord.FindAllStringSubmatch(line[2], -1) {
+				if !strings.Contains(manual, "Fl "+f[1]) {
+					t.Errorf("%s does not tell of -%s of %s %s", page, f[1], name, line[1])
+				}
+			}
+		}
+		for _, item := range regexp.MustCompile(`\.It Cm ([a-z]+)`).FindAllStringSubmatch(manual, -1) {
+			if !strings.Contains(help(t, name), "\n  "+item[1]+" ") {
+				t.Errorf("%s tells of %s, which %s does not know", page, item[1], name)
+			}
+		}
+	}
+}
+
+// The other keys come from lintod.toml, of which package agent has a test.
+func TestManualTellsOfButtonsAndLEDs(t *testing.T) {
+	_, chapter, _ := strings.Cut(read(t, "man/lintod.toml.5"), ".Sh BUTTONS AND LEDS")
+	buttons, leds, _ := strings.Cut(chapter, ".Bq Bq led")
+	for _, c := range []struct {
+		about string
+		of    reflect.Type
+	}{{buttons, reflect.TypeFor[gpio.ButtonConfig]()}, {leds, reflect.TypeFor[gpio.LEDConfig]()}} {
+		for f := range c.of.Fields() {
+			key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
+			if !regexp.MustCompile(`(?m)^\.It Ic ` + key + `\b`).MatchString(c.about) {
+				t.Errorf("man/lintod.toml.5 does not tell of %s of a %s", key, c.of.Name())
+			}
+		}
+	}
+}
+
+// Each module that is linked into a shipped program has its licence told.
+func TestCopyrightNamesEachModule(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}",
+		"lintod/cmd/lintod", "lintod/cmd/lintod-audio", "lintod/cmd/lintoctl").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for _, line := range strings.Split(read(t, "copyright"), "\n") {
+		if list, ok := strings.CutPrefix(line, "Files: "); ok {
+			files = append(files, strings.Fields(list)...)
+		}
+	}
+	covered := func(module string) bool {
+		return slices.ContainsFunc(files, func(f string) bool {
+			return f != "*" && strings.HasPrefix(module+"/", strings.TrimSuffix(f, "*"))
+		})
+	}
+	modules := slices.Compact(slices.Sorted(slices.Values(strings.Fields(string(out)))))
+	if len(modules) < 5 {
+		t.Fatalf("go list finds %q only", modules)
+	}
+	for _, module := range modules {
+		if !covered(module) {
+			t.Errorf("copyright does not tell the licence of %s", module)
+		}
+	}
+}
+
+// Who has filled in a serial is left to lintod itself; who has not is told what to do.
+func TestConfigured(t *testing.T) {
+	for text, want := range map[string]bool{
+		packaging.Sample():              false,
+		"":                              false,
+		`serial = ""`:                   false,
+		`#serial = "kitchen"`:           false,
+		`# [device] serial = "kitchen"`: false,
+		`serial = "kitchen"`:            true,
+		"\tserial='kitchen' # mine":     true,
+		`device.serial = "kitchen"`:     true,
+		`device = {serial="kitchen"}`:   true,
+	} {
+		path := filepath.Join(t.TempDir(), "lintod.toml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("./configured", path).Output()
+		if got := err == nil; got != want || got == bytes.Contains(out, []byte("not configured")) {
+			t.Errorf("%.30q: %v, %q; want %v", text, err, out, want)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for line, want := range map[string]string{
+		"lintod ta":              "talk",
+		"lintod -config x stat":  "status",
+		"lintod talk -sto":       "-stop",
+		"lintod status -j":       "-json",
+		"lintod check -":         "-config",
+		"lintod say h":           "",
+		"lintod -config /etc/pa": "/etc/pam.conf\n/etc/pam.d\n/etc/passwd",
+		"lintoctl vo":            "volume",
+		"lintoctl -broker x lis": "list",
+		"lintoctl ping x -sco":   "-scope",
+	} {
+		words := strings.Fields(line)
+		script := `. ./completion.bash; compopt() { :; }
+			COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lintod "$1" "${!#}" "${COMP_WORDS[COMP_CWORD-1]}"
+			printf '%s\n' "${COMPREPLY[@]}" | sort -u`
+		cmd := exec.Command("bash", append([]string{"-c", script, "bash", program(t, words[0])}, words[1:]...)...)
+		out, err := cmd.CombinedOutput()
+		got := strings.TrimSpace(string(out))
+		if strings.Contains(want, "/etc/") { // what else there is, is the machine's
+			got, want = fmt.Sprint(strings.Contains(got, "/etc/passwd")), "true"
+		}
+		if err != nil || got != want {
+			t.Errorf("%s…: %v, %q; want %q", line, err, got, want)
+		}
+	}
+}
+
+const boards = "examples/boards"
+
+// board is the example for a preset: its lines spelled out, ready to be changed.
+func board(p gpio.Preset) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# %s.\n", p.Title)
+	if p.Note != "" {
+		fmt.Fprintf(&b, "# %s.\n", p.Note)
+	}
+	fmt.Fprintf(&b, "# These lines do what preset = %q in [gpio] does; take them into\n# /etc/lintod/lintod.toml in its place to change something.\n\n", p.Name)
+	if len(p.Cards) > 0 {
+		fmt.Fprintf(&b, "[audio]\ninput = %[1]q\noutput = %[1]q\n\n", p.Cards[0])
+	}
+	return b.String() + p.TOML()
+}
+
+// The examples of boards are what the presets are; go test ./packaging -update
+// writes them.
+func TestBoards(t *testing.T) {
+	var names []string
+	for _, p := range gpio.Presets() {
+		if p.Name == "simulated" {
+			continue
+		}
+		path := filepath.Join(boards, p.Name+".toml")
+		names = append(names, path)
+		if *update {
+			if err := os.WriteFile(path, []byte(board(p)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text := read(t, path)
+		if text != board(p) {
+			t.Errorf("%s is not what the preset is; go test ./packaging -update", path)
+		}
+		c := agent.Defaults()
+		if err := toml.NewDecoder(strings.NewReader(text)).EnableUnmarshalerInterface().DisallowUnknownFields().Decode(&c); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if ps := c.Config.Validate(); len(ps) > 0 {
+			t.Errorf("%s: %v", path, ps)
+		}
+		if !reflect.DeepEqual(c.Buttons, p.Config.Buttons) || !reflect.DeepEqual(c.LEDs, p.Config.LEDs) {
+			t.Errorf("%s is read as %+v %+v, the preset is %+v", path, c.Buttons, c.LEDs, p.Config)
+		}
+	}
+	if found, _ := filepath.Glob(boards + "/*.toml"); !slices.Equal(slices.Sorted(slices.Values(names)), found) {
+		t.Errorf("there are %q, want %q", found, names)
+	}
+}
