@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -114,6 +115,17 @@ func (c Config) LinkLinto() linto.Config {
 	return l
 }
 
+// Credential is where the file of a service's credential can be read now: while
+// the service does not run, where it takes it from (LoadCredential= of the
+// package's unit).
+func Credential(path string) string {
+	name, ours := strings.CutPrefix(path, "/run/credentials/lintod.service/")
+	if _, err := os.Stat(path); err == nil || !ours {
+		return path
+	}
+	return filepath.Join("/etc/lintod", name)
+}
+
 // Warnings are what is allowed, and probably not meant.
 func (c Config) Warnings() []string {
 	list := append(c.Behaviors.Shellexec.Warnings(), c.Behaviors.Startreversessh.Warnings()...)
@@ -131,6 +143,7 @@ func (c Config) Warnings() []string {
 		if path == "" {
 			continue
 		}
+		path = Credential(path)
 		info, err := os.Stat(path)
 		secret := strings.HasSuffix(key, "password_file") || key == "linto.key_file"
 		switch {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"lintod/agent"
 	"lintod/agent/config"
 	"lintod/agent/link/linto"
 )
@@ -18,6 +19,7 @@ const brokerLimit = 30 * time.Second
 // platform tries each broker with the device's own credentials.
 func (x *exam) platform(ctx context.Context) {
 	c := x.cfg.LinkLinto()
+	c.PasswordFile = agent.Credential(c.PasswordFile)
 	switch {
 	case !c.Enabled:
 		return // which the configuration's warnings tell

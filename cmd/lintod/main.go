@@ -15,7 +15,6 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 
 	"lintod/gpio"
 )
@@ -56,6 +55,8 @@ func commands() []command {
 	return []command{
 		{"run", "", "run the daemon in the foreground (this is what lintod does without a command)", runDaemon},
 		{"check", "", "tell whether the configuration is right, with the line of each mistake", check},
+		{"setup", "[-import linto.json] [-serial S] [-broker B] [-scope S] [-username U] [-password-file F] [-input I] [-output O] [-preset P] [-yes] [-force]",
+			"ask the few questions of a new device, try the answers, write the configuration, start the service", configure},
 		{"doctor", "[-json]", "examine everything (the test tone is heard), and tell what to do", examine},
 		{"devices", "[-json]", "list microphones and loudspeakers, with the names for the configuration", devices},
 		{"status", "[-json]", "tell what the running daemon is doing", status},
@@ -129,11 +130,9 @@ over MQTT, and speaks the answer.
 Usage: lintod [COMMAND] [-config FILE] [more]
 
 `)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range commands() {
-		fmt.Fprintf(t, "  %s\t%s\n", strings.TrimSpace(c.name+" "+c.args), c.about)
+		fmt.Fprintf(w, "  %s\n        %s\n", strings.TrimSpace(c.name+" "+c.args), c.about)
 	}
-	t.Flush()
 	fmt.Fprintf(w, `
 FILE is %s where it is not given; lintod.toml(5) describes it.
 status, talk, say, ask and stream speak to the running daemon over its unix socket.

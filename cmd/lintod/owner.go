@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"lintod/agent/doctor"
+	"lintod/agent/setup"
 	"lintod/gpio"
 )
 
@@ -38,4 +40,45 @@ func examine(ctx context.Context, c *call) error {
 		return fmt.Errorf("%d findings are failures", failures)
 	}
 	return nil
+}
+
+// configure writes a configuration.
+func configure(ctx context.Context, c *call) error {
+	s := &setup.Setup{
+		Terminal: &setup.Terminal{In: os.Stdin, Out: c.stdout},
+		Cards:    setup.Hardware{},
+		Boards:   gpio.Recognise("/"),
+	}
+	if setup.HasService() {
+		s.Start = setup.StartService
+	}
+	for name, to := range map[string]*string{
+		"serial": &s.Given.Serial, "broker": &s.Given.Broker, "scope": &s.Given.Scope,
+		"username": &s.Given.Username, "password-file": &s.Given.PasswordFile,
+		"input": &s.Given.Input, "output": &s.Given.Output, "preset": &s.Given.Preset,
+	} {
+		c.flags.StringVar(to, name, "", "the answer to that question, which is then not asked")
+	}
+	c.flags.BoolVar(&s.Yes, "yes", false, "ask nothing: what is not given keeps its default, and the service is started")
+	c.flags.BoolVar(&s.Force, "force", false, "replace a configuration that somebody has edited; a copy is kept")
+	old := c.flags.String("import", "", "take over linto.json, the `file` of the old LinTO client")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	s.Path = c.config
+	if *old != "" {
+		raw, err := os.ReadFile(*old)
+		if err != nil {
+			return err
+		}
+		answers, notes, err := setup.Import(raw)
+		if err != nil {
+			return err
+		}
+		s.Answers = answers
+		for _, note := range notes {
+			fmt.Fprintf(c.stdout, "%s: %s.\n", *old, note)
+		}
+	}
+	return s.Run(ctx)
 }

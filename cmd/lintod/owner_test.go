@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,5 +83,73 @@ func TestDoctorFails(t *testing.T) {
 	code, found = b.doctor()
 	if f := found["configuration"]; code != statusFailed || !strings.Contains(f.Text, filepath.Base(b.path("lintod.toml"))+":1: device.serial is missing") {
 		t.Errorf("exit %d, %+v", code, f)
+	}
+}
+
+// TestSetup runs the real program as a script would, and then the daemon.
+func TestSetup(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{})
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	setup := func(args ...string) (string, error) {
+		args = append([]string{"setup", "-config", b.path("new.toml")}, args...)
+		out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "lintod"), args...).CombinedOutput()
+		return string(out), err
+	}
+	out, err := setup("-yes", "-serial", serial, "-broker", b.broker.URL(), "-username", serial, "-input", "null", "-output", "null")
+	if err != nil || !strings.Contains(out, "The broker lets the device in.") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	text, _ := os.ReadFile(b.path("new.toml"))
+	for key, value := range map[string]string{"state_dir": b.path("state"), "socket": b.path("sock")} {
+		text = []byte(strings.Replace(string(text), "\n#"+key+" = ", "\n"+key+" = \""+value+"\" #", 1))
+	}
+	if err := os.WriteFile(b.path("lintod.toml"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.start().stop()
+
+	if out, err := setup("-yes", "-serial", "other", "-broker", "mqtt://h"); err == nil || !strings.Contains(out, "-force") {
+		t.Errorf("replaces what is there: %v: %s", err, out)
+	}
+	old := b.path("linto.json")
+	if err := os.WriteFile(old, []byte(`{"sn":"7","config":{"mqtt":{"host":"127.0.0.1","port":"1","uselogin":true,"username":"u","password":"sesame"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err = setup("-yes", "-force", "-import", old)
+	if password, _ := os.ReadFile(b.path("password")); err != nil || string(password) != "sesame\n" || strings.Contains(out, "sesame") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// ^C leaves nothing behind.
+func TestSetupIsInterrupted(t *testing.T) {
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "lintod.toml")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "lintod"), "setup", "-config", path)
+	in, _ := cmd.StdinPipe()
+	defer in.Close()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	asked := make([]byte, 0, 1000)
+	for one := make([]byte, 1); !strings.Contains(string(asked), "Serial"); asked = append(asked, one...) {
+		if _, err := io.ReadFull(out, one); err != nil {
+			t.Fatalf("%v after %q", err, asked)
+		}
+	}
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	_, _ = io.Copy(io.Discard, out)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != statusFailed {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a configuration was written")
 	}
 }

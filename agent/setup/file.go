@@ -1,0 +1,84 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lintod/agent/state"
+	"lintod/packaging"
+)
+
+// maxConfig bounds a configuration file that is to be replaced.
+const maxConfig = 4 << 20
+
+// The place where the package's unit looks for the password, and where it gives
+// it to the service (LoadCredential= of systemd.exec(5)): the file can then be
+// root's alone.
+const (
+	unitPassword    = "/etc/lintod/password"
+	servicePassword = "/run/credentials/lintod.service/password"
+	unitFile        = "/usr/lib/systemd/system/lintod.service"
+)
+
+// errExists protects what somebody wrote.
+var errExists = errors.New("is somebody's work already; -force replaces it and keeps a copy")
+
+// mayWrite refuses to replace a file that somebody has edited. The sample that
+// the package installed is nobody's.
+func mayWrite(path string, force bool) error {
+	if dir := filepath.Dir(path); errors.Is(unix.Access(dir, unix.W_OK), unix.EACCES) {
+		return fmt.Errorf("%s cannot be written by this user; use sudo", dir)
+	}
+	old, err := state.ReadFile(path, maxConfig)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the present configuration: %w", err)
+	case force, string(old) == packaging.Sample():
+		return nil
+	}
+	return fmt.Errorf("%s %w", path, errExists)
+}
+
+// write replaces the configuration, and returns where the old one is kept, if
+// there was one.
+func write(path, text string) (backup string, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // it holds no secret but files of mode 0600
+		return "", err
+	}
+	old, err := state.ReadFile(path, maxConfig)
+	if err == nil && string(old) != packaging.Sample() {
+		backup = path + ".bak-" + time.Now().UTC().Format("20060102T150405Z")
+		if err := state.ReplaceFile(backup, old); err != nil {
+			return "", fmt.Errorf("keep a copy of the present configuration: %w", err)
+		}
+	}
+	if err := state.ReplaceFile(path, []byte(text)); err != nil {
+		return backup, err
+	}
+	return backup, os.Chmod(path, 0o644) //nolint:gosec // every user's commands read it; secrets are in files of their own
+}
+
+// writePassword puts the password into a file of its own beside the
+// configuration, readable by its owner only, and returns what password_file has
+// to be.
+func writePassword(config, password string) (string, error) {
+	path := filepath.Join(filepath.Dir(config), "password")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // see write
+		return "", err
+	}
+	if err := state.ReplaceFile(path, []byte(password+"\n")); err != nil {
+		return "", fmt.Errorf("write the password: %w", err)
+	}
+	if _, err := os.Stat(unitFile); path == unitPassword && err == nil {
+		return servicePassword, nil
+	}
+	return path, nil
+}

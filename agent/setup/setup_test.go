@@ -1,0 +1,311 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/audio"
+	"lintod/audio/soundcheck"
+	"lintod/gpio"
+	"lintod/packaging"
+)
+
+// cards are a headset and nothing else.
+type cards struct {
+	did  []string
+	mute bool // the microphone gives zeros
+}
+
+func (c *cards) List(context.Context) ([]audio.Device, error) {
+	return []audio.Device{{Name: "headset", Label: "USB headset", Inputs: 1, Outputs: 2}, {Name: "hdmi", Outputs: 2}}, nil
+}
+
+func (c *cards) Record(_ context.Context, name string, d time.Duration) (soundcheck.Reading, error) {
+	c.did = append(c.did, "record "+name)
+	pcm := make([]int16, int(d.Seconds()*audio.CaptureRate))
+	for i := range pcm {
+		if !c.mute {
+			pcm[i] = int16(i % 100)
+		}
+	}
+	return soundcheck.Reading{PCM: pcm}, nil
+}
+
+func (c *cards) Play(_ context.Context, name string, pcm []int16, rate int) error {
+	c.did = append(c.did, fmt.Sprintf("play %v on %s", time.Duration(len(pcm))*time.Second/time.Duration(rate), name))
+	if name == "hdmi" {
+		return errors.New("no screen is plugged in")
+	}
+	return nil
+}
+
+type fixture struct {
+	*Setup
+	t     *testing.T
+	out   bytes.Buffer
+	cards cards
+}
+
+// prepare is a setup whose owner types lines.
+func prepare(t *testing.T, lines ...string) *fixture {
+	t.Helper()
+	in := filepath.Join(t.TempDir(), "typed")
+	if err := os.WriteFile(in, []byte(strings.Join(append(lines, ""), "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	f := &fixture{t: t}
+	f.Setup = &Setup{
+		Path:     filepath.Join(t.TempDir(), "etc", "lintod.toml"),
+		Terminal: &Terminal{In: file, Out: &f.out},
+		Cards:    &f.cards,
+	}
+	return f
+}
+
+// run returns the configuration as the daemon reads it.
+func (f *fixture) run() agent.Config {
+	f.t.Helper()
+	if err := f.Run(f.t.Context()); err != nil {
+		f.t.Fatalf("%v after\n%s", err, f.out.String())
+	}
+	c, err := agent.LoadConfig(f.Path)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return c
+}
+
+func (f *fixture) says(texts ...string) {
+	f.t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(f.out.String(), text) {
+			f.t.Errorf("does not say %q:\n%s", text, f.out.String())
+		}
+	}
+}
+
+// guarded is a broker with the rules of a LinTO platform, for the user kitchen
+// and the password sesame.
+func guarded(t *testing.T) *brokertest.Mosquitto {
+	t.Helper()
+	dir := t.TempDir()
+	passwords, acl := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl")
+	if out, err := exec.Command("mosquitto_passwd", "-c", "-b", passwords, "kitchen", "sesame").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
+	}
+	if err := os.WriteFile(acl, []byte("pattern readwrite +/tolinto/%u/#\npattern readwrite +/fromlinto/%u/#\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return brokertest.Start(t, "allow_anonymous false", "password_file "+passwords, "acl_file "+acl)
+}
+
+func TestInterview(t *testing.T) {
+	m := guarded(t)
+	address := strings.TrimPrefix(m.URL(), "mqtt://") // people leave that out
+	f := prepare(t,
+		"kit/chen", "kitchen", // serial
+		"http://nowhere", address, "", // broker, scope
+		"", "wrong", // user, password: refused
+		"",                   // change the answers? yes
+		"", "", "", "sesame", // broker, scope, user, password
+		"2", "", // loudspeaker headset; heard
+		"2", "n", "1", "", // microphone headset; did not hear himself; default
+		"n", // not the board
+	)
+	f.Boards = []gpio.Found{{Preset: gpio.Presets()[1], Why: "a sign"}}
+	c := f.run()
+	if c.Device.Serial != "kitchen" || c.Linto.Broker[0] != m.URL() || c.Linto.Scope != "blk" || c.Linto.Username != "kitchen" {
+		t.Errorf("%+v %+v", c.Device, c.Linto)
+	}
+	if c.Audio.Output != "headset" || c.Audio.Input != "default" || c.GPIO.Preset != "" {
+		t.Errorf("%+v %+v", c.Audio, c.GPIO)
+	}
+	want := []string{"play 800ms on headset", "record headset", "play 3s on headset", "record default", "play 3s on headset"}
+	if !slices.Equal(f.cards.did, want) {
+		t.Errorf("the cards: %q", f.cards.did)
+	}
+	f.says("without / + #", "refuses the user or password", "The broker lets the device in.", "the room is at", "is written")
+	if password, err := os.ReadFile(c.Linto.PasswordFile); err != nil || string(password) != "sesame\n" {
+		t.Errorf("%q, %v", password, err)
+	}
+	for path, mode := range map[string]os.FileMode{c.Linto.PasswordFile: 0o600, f.Path: 0o644} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	text, _ := os.ReadFile(f.Path)
+	if strings.Contains(string(text)+f.out.String(), "sesame") {
+		t.Error("the password is told")
+	}
+	if lines, sample := strings.Count(string(text), "\n#"), strings.Count(packaging.Sample(), "\n#"); sample-lines > 8 || sample-lines < 4 {
+		t.Errorf("the comments are gone: %d lines of %d", lines, sample)
+	}
+}
+
+func TestAnotherLoudspeakerAndAMuteMicrophone(t *testing.T) {
+	m := brokertest.Start(t)
+	f := prepare(t, "3", "n", "null", "2", "")
+	f.cards.mute = true
+	f.Given = Answers{Serial: "s", Broker: m.URL(), Scope: "x", Username: "-", PasswordFile: ""}
+	c := f.run()
+	if c.Audio.Output != "null" || c.Audio.Input != "headset" || c.Linto.Username != "" || c.Linto.Scope != "x" {
+		t.Errorf("%+v %+v", c.Audio, c.Linto)
+	}
+	f.says("no screen is plugged in", "digital silence", "alsamixer")
+}
+
+func TestWithoutQuestions(t *testing.T) {
+	f := prepare(t)
+	f.Yes = true
+	f.Given = Answers{Serial: "hall", Broker: "wss://127.0.0.1:1/mqtt", Scope: "house", Username: "u", PasswordFile: "/etc/secret", Input: "null", Output: "null"}
+	f.Boards = []gpio.Found{{Preset: gpio.Presets()[1]}}
+	started := false
+	f.Start = func(context.Context) error { started = true; return nil }
+	c := f.run()
+	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input != "null" || c.GPIO.Preset != "respeaker-2mic" || !started {
+		t.Errorf("%+v, started: %v", c, started)
+	}
+	f.says("connection refused") // which is no reason not to write
+
+	f = prepare(t)
+	f.Yes = true
+	if err := f.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "device.serial is missing") {
+		t.Errorf("without a serial: %v", err)
+	}
+	if _, err := os.Stat(f.Path); err == nil {
+		t.Error("a wrong configuration was written")
+	}
+}
+
+func TestSomebodysWorkIsKept(t *testing.T) {
+	f := prepare(t)
+	f.Yes, f.Given = true, Answers{Serial: "s", Broker: "mqtt://127.0.0.1:1"}
+	write := func(text string) {
+		_ = os.MkdirAll(filepath.Dir(f.Path), 0o700)
+		if err := os.WriteFile(f.Path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backups := func() []string {
+		list, _ := filepath.Glob(f.Path + ".bak-*")
+		return list
+	}
+	write(packaging.Sample())
+	f.run()
+	if len(backups()) != 0 {
+		t.Error("the sample was kept as if it were somebody's work")
+	}
+	const work = "# by hand\n"
+	write(work)
+	if err := f.Run(t.Context()); !errors.Is(err, errExists) || !strings.Contains(err.Error(), "-force") {
+		t.Errorf("an edited file: %v", err)
+	}
+	f.Force = true
+	f.run()
+	list := backups()
+	if len(list) != 1 {
+		t.Fatalf("backups: %v", list)
+	}
+	if text, _ := os.ReadFile(list[0]); string(text) != work {
+		t.Errorf("the backup holds %q", text)
+	}
+}
+
+func TestInputEnds(t *testing.T) {
+	f := prepare(t, "kitchen")
+	if err := f.Run(t.Context()); !errors.Is(err, errInputEnded) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(f.Path); err == nil {
+		t.Error("half a configuration was written")
+	}
+}
+
+// pty is a pseudo terminal: what is typed into one end is read at the other.
+func pty(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("SKIPPED, nothing was tested: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
+func echo(t *testing.T, tty *os.File) bool {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0
+}
+
+func TestPasswordIsNotShown(t *testing.T) {
+	master, slave := pty(t)
+	terminal := &Terminal{In: slave, Out: slave}
+	answer := make(chan string)
+	ask := func(ctx context.Context) {
+		password, err := terminal.secret(ctx, "Password")
+		answer <- fmt.Sprint(password, err)
+	}
+	go ask(t.Context())
+	brokertest.Eventually(t, "the echo is off", func() bool { return !echo(t, slave) })
+	if _, err := master.WriteString("sesame\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; got != "sesame<nil>" {
+		t.Error(got)
+	}
+	if !echo(t, slave) {
+		t.Error("the terminal was left without echo")
+	}
+
+	// ^C while the password is typed.
+	ctx, cancel := context.WithCancel(t.Context())
+	go ask(ctx)
+	brokertest.Eventually(t, "the echo is off", func() bool { return !echo(t, slave) })
+	cancel()
+	if got := <-answer; !strings.Contains(got, "canceled") {
+		t.Error(got)
+	}
+	if !echo(t, slave) {
+		t.Error("the terminal was left without echo after an interruption")
+	}
+	shown := make([]byte, 4096)
+	n, _ := master.Read(shown)
+	if strings.Contains(string(shown[:n]), "sesame") || !strings.Contains(string(shown[:n]), "Password: ") {
+		t.Errorf("the terminal shows %q", shown[:n])
+	}
+}

@@ -1,0 +1,156 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"lintod/agent"
+	"lintod/audio"
+	"lintod/audio/soundcheck"
+	"lintod/audio/soundproc"
+)
+
+// Cards are the microphones and loudspeakers of the box.
+type Cards interface {
+	List(ctx context.Context) ([]audio.Device, error)
+	Record(ctx context.Context, name string, d time.Duration) (soundcheck.Reading, error)
+	// Play plays pcm of that many samples a second.
+	Play(ctx context.Context, name string, pcm []int16, rate int) error
+}
+
+// Hardware is what there really is.
+type Hardware struct{}
+
+// List implements Cards.
+func (Hardware) List(ctx context.Context) ([]audio.Device, error) {
+	return agent.Devices(ctx, slog.New(slog.DiscardHandler))
+}
+
+// Record implements Cards.
+func (Hardware) Record(ctx context.Context, name string, d time.Duration) (r soundcheck.Reading, err error) {
+	p := &soundproc.Process{Input: name, Log: slog.New(slog.DiscardHandler)}
+	err = p.Use(ctx, func(ctx context.Context) (err error) {
+		r, err = soundcheck.Record(ctx, p, d)
+		return err
+	})
+	return r, err
+}
+
+// Play implements Cards.
+func (Hardware) Play(ctx context.Context, name string, pcm []int16, rate int) error {
+	p := &soundproc.Process{Output: name, Log: slog.New(slog.DiscardHandler)}
+	return p.Use(ctx, func(ctx context.Context) error { return soundcheck.Play(ctx, p, pcm, rate) })
+}
+
+const (
+	recordTime = 3 * time.Second
+	toneRate   = 48000
+	none       = "null"
+)
+
+// sound chooses the loudspeaker by a tone, and the microphone by a recording
+// that is played back.
+func (s *Setup) sound(ctx context.Context) error {
+	if s.Given.Input != "" && s.Given.Output != "" {
+		return nil
+	}
+	devices, err := s.Cards.List(ctx)
+	if err != nil {
+		s.Terminal.say("Sound cards cannot be listed: %v.", err)
+	}
+	if s.Given.Output == "" {
+		if err := s.loudspeaker(ctx, devices); err != nil {
+			return err
+		}
+	}
+	if s.Given.Input == "" {
+		return s.microphone(ctx, devices)
+	}
+	return nil
+}
+
+func (s *Setup) loudspeaker(ctx context.Context, devices []audio.Device) error {
+	names, labels := list(devices, func(d audio.Device) int { return d.Outputs })
+	for {
+		s.Terminal.say("\nLoudspeakers:")
+		name, err := s.Terminal.choose(ctx, "Loudspeaker", names, labels, orDefault(s.Answers.Output, "default"))
+		if err != nil {
+			return err
+		}
+		s.Answers.Output = name
+		if name == none {
+			return nil
+		}
+		s.Terminal.say("A tone is played.")
+		question := "Did you hear it?"
+		if err := s.Cards.Play(ctx, name, soundcheck.Tone(toneRate), toneRate); err != nil {
+			s.Terminal.say("That does not work: %v.", err)
+			question = "Take it all the same?"
+		}
+		if yes, err := s.Terminal.confirm(ctx, question); err != nil || yes {
+			return err
+		}
+	}
+}
+
+func (s *Setup) microphone(ctx context.Context, devices []audio.Device) error {
+	names, labels := list(devices, func(d audio.Device) int { return d.Inputs })
+	for {
+		s.Terminal.say("\nMicrophones:")
+		name, err := s.Terminal.choose(ctx, "Microphone", names, labels, orDefault(s.Answers.Input, "default"))
+		if err != nil {
+			return err
+		}
+		s.Answers.Input = name
+		if name == none {
+			return nil
+		}
+		if yes, err := s.Terminal.confirm(ctx, s.tryMicrophone(ctx, name)); err != nil || yes {
+			return err
+		}
+	}
+}
+
+// tryMicrophone records, judges and plays back; it returns what to ask then.
+func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string) {
+	s.Terminal.say("Say something: %v are recorded.", recordTime)
+	r, err := s.Cards.Record(ctx, name, recordTime)
+	if err != nil {
+		s.Terminal.say("That does not work: %v.", err)
+		return "Take it all the same?"
+	}
+	_, verdict, do := r.Judge()
+	if do != "" {
+		verdict += "; " + do
+	}
+	s.Terminal.say("%s.", verdict)
+	if s.Answers.Output == none {
+		return "Take it?"
+	}
+	if err := s.Cards.Play(ctx, orDefault(s.Answers.Output, "default"), r.PCM, audio.CaptureRate); err != nil {
+		s.Terminal.say("The recording cannot be played: %v.", err)
+		return "Take it?"
+	}
+	return "Did you hear yourself?"
+}
+
+// list is "default", what can do at all what is wanted, and nothing.
+func list(devices []audio.Device, channels func(audio.Device) int) (names, labels []string) {
+	names, labels = []string{"default"}, []string{"what the system prefers"}
+	for _, d := range devices {
+		if channels(d) > 0 && !slices.Contains(names, d.Name) {
+			names, labels = append(names, d.Name), append(labels, fmt.Sprintf("%s (%d channels)", d.Label, channels(d)))
+		}
+	}
+	return append(names, none), append(labels, "none")
+}
+
+func orDefault(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
