@@ -61,14 +61,16 @@ type stack struct {
 	logins   atomic.Int64
 }
 
-func startStack(t *testing.T) *stack {
+// officialBroker has the access rules of the official stack: a user may use the
+// topics of the serial that is its name, and admin all.
+func officialBroker(t *testing.T, user string) *brokertest.Mosquitto {
 	t.Helper()
 	if _, err := exec.LookPath("mosquitto_passwd"); err != nil {
 		t.Skip("SKIPPED, nothing was tested: mosquitto_passwd is not installed (apt install mosquitto)")
 	}
 	dir := t.TempDir()
 	users, acl := filepath.Join(dir, "users"), filepath.Join(dir, "acl")
-	for i, user := range []string{"admin", account} {
+	for i, user := range []string{"admin", user} {
 		flags := []string{"-b", users, user, mqttPass}
 		if i == 0 {
 			flags = append([]string{"-c"}, flags...)
@@ -81,8 +83,14 @@ func startStack(t *testing.T) *stack {
 	if err := os.WriteFile(acl, []byte(rules), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &stack{Mosquitto: brokertest.Start(t, "allow_anonymous false", "password_file "+users, "acl_file "+acl)}
-	s.As("admin", mqttPass)
+	m := brokertest.Start(t, "allow_anonymous false", "password_file "+users, "acl_file "+acl)
+	m.As("admin", mqttPass)
+	return m
+}
+
+func startStack(t *testing.T) *stack {
+	t.Helper()
+	s := &stack{Mosquitto: officialBroker(t, account)}
 	s.password.Store(mqttPass)
 	s.login = httptest.NewServer(s)
 	t.Cleanup(s.login.Close)

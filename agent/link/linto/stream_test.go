@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"lintod/agent/broker"
+	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
 	"lintod/audio"
 )
@@ -516,6 +517,46 @@ func TestTenMinutes(t *testing.T) {
 		cancel()
 		all.Wait()
 	})
+}
+
+// tape is a microphone that gives n frames as fast as they are taken.
+type tape struct{ at, n int }
+
+func (c *tape) Close() error { return nil }
+func (c *tape) Read(ctx context.Context, f *audio.Frame) error {
+	if c.at == c.n {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	*f = numbered(c.at)
+	c.at++
+	return nil
+}
+
+// TestTenMinutesOverTheWire is the same at a real broker, as fast as that goes.
+func TestTenMinutesOverTheWire(t *testing.T) {
+	const frames = 30000
+	s := startAt(brokertest.Start(t, "allow_anonymous true", "max_queued_messages 0"), t, func(l *Link) {
+		l.Listen = func() turn.Stream { return &tape{n: frames} }
+	})
+	s.dictate()
+	var sound []byte
+	for len(sound) < frames*2*audio.FrameSamples {
+		sound = append(sound, s.next("streaming/chunk", "").Payload...)
+	}
+	s.finishDictation()
+	if !bytes.Equal(sound, soundOf(frames)) {
+		t.Error("the chunks are not what the microphone gave")
+	}
+	total := 0
+	for _, m := range s.watch.All() {
+		if strings.HasSuffix(m.Topic, "/streaming/chunk") {
+			total += len(m.Payload)
+		}
+	}
+	if total != len(sound) {
+		t.Errorf("%d bytes were sent after the last sample", total-len(sound))
+	}
 }
 
 // TestSlowLink: what the link cannot carry is dropped by the microphone's own

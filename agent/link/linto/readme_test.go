@@ -1,0 +1,355 @@
+package linto
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/config"
+	"lintod/agent/turn"
+	"lintod/behaviors"
+)
+
+// row is one line of the table of topics.
+type row struct{ topics, direction, quality string }
+
+var ticked = regexp.MustCompile("`([^`]+)`")
+
+// names are the topics of a row, by which exercises are found: "to say",
+// "ping → pong".
+func (r row) names() (list []string) {
+	if strings.Contains(r.topics, "→") {
+		return []string{strings.ReplaceAll(r.topics, "`", "")}
+	}
+	for _, m := range ticked.FindAllStringSubmatch(r.topics, -1) {
+		list = append(list, r.direction+" "+m[1])
+	}
+	return list
+}
+
+// table reads the first table after a heading.
+func table(t *testing.T, path, heading string) (rows []row) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), heading+"\n")
+	if !ok {
+		t.Fatalf("%s has no %q", path, heading)
+	}
+	for line := range strings.Lines(rest) {
+		cells := strings.Split(strings.TrimSpace(line), " | ")
+		switch {
+		case strings.HasPrefix(line, "| `") && len(cells) == 5:
+			rows = append(rows, row{strings.TrimPrefix(cells[0], "| "), cells[1], cells[3]})
+		case len(rows) > 0:
+			return rows
+		}
+	}
+	return rows
+}
+
+const readme, protocol = "../../../README.md", "PROTOCOL.md"
+
+func TestTheTablesAgree(t *testing.T) {
+	ours, theirs := table(t, readme, "## The LinTO protocol"), table(t, protocol, "## 1.1 Topics")
+	if len(ours) < 10 || !slices.Equal(ours, theirs) {
+		t.Errorf("README.md has\n%v\nPROTOCOL.md has\n%v", ours, theirs)
+	}
+}
+
+// TestEveryTopic does with each topic of the README what the README says, at a
+// broker with the official access rules.
+func TestEveryTopic(t *testing.T) {
+	m := officialBroker(t, "sn-1")
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(mqttPass), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startAt(m, t, func(l *Link) {
+		l.Config.Username, l.Config.PasswordFile = "sn-1", password
+		l.Config.AnswerTimeout = config.Duration(brokertest.Limit)
+		l.Listen = func() turn.Stream { return &endless{} }
+		l.Powers = obedient{make(chan behaviors.Answer, 1)}
+		for _, name := range []string{"shellexec", "startreversessh", "stopreversessh", "managemeeting"} {
+			l.Registry.Add(behaviors.Verb{Name: name, Power: behaviors.Privileged})
+		}
+	})
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	done := map[string]bool{}
+	for _, r := range table(t, readme, "## The LinTO protocol") {
+		for _, name := range r.names() {
+			exercise, ok := exercises[name]
+			if !ok {
+				t.Errorf("no exercise for %q of the README", name)
+				continue
+			}
+			done[name] = true
+			t.Run(name, func(t *testing.T) {
+				s.t = t
+				brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
+				last := exercise(s, outcome)
+				if r.quality == "–" {
+					return
+				}
+				retain := map[bool]string{true: "yes", false: "no"}[last.Retain]
+				if got := fmt.Sprintf("%d, %s", last.QoS, retain); got != strings.ReplaceAll(r.quality, "`status_retain`", "no") {
+					t.Errorf("%s has QoS %s; the README says %s", last.Topic, got, r.quality)
+				}
+			})
+		}
+	}
+	for name := range exercises {
+		if !done[name] {
+			t.Errorf("the README does not speak of %q", name)
+		}
+	}
+	s.t = t
+	for _, m := range s.watch.All() {
+		for _, secret := range []string{mqttPass, password} {
+			if strings.Contains(string(m.Payload), secret) {
+				t.Errorf("a secret is on %s: %s", m.Topic, m.Payload)
+			}
+		}
+	}
+}
+
+// obedient does whatever is asked, and says so.
+type obedient struct{ answers chan behaviors.Answer }
+
+func (o obedient) Submit(r behaviors.Request) (behaviors.Answer, bool) {
+	o.answers <- behaviors.Answer{Verb: r.Verb, Code: behaviors.OK, Result: []byte(`{"stdout":"done"}`)}
+	r.Answered()
+	return behaviors.Answer{}, true
+}
+
+func (o obedient) Deliver(_ string, send func(behaviors.Answer) error) error {
+	select {
+	case a := <-o.answers:
+		return send(a)
+	default:
+		return nil
+	}
+}
+
+// An exercise plays the platform with one topic. It returns the last message of
+// the device that the README's row speaks of.
+type exercise func(s *stage, outcome <-chan string) brokertest.Message
+
+var exercises = map[string]exercise{
+	"from status": func(s *stage, _ <-chan string) brokertest.Message {
+		i := slices.IndexFunc(s.watch.All(), brokertest.Topic("/status"))
+		return s.watch.All()[i]
+	},
+	"from nlp/file/ID": func(s *stage, outcome <-chan string) brokertest.Message {
+		return s.spoken(outcome, true)
+	},
+	"to nlp/file/ID": func(s *stage, outcome <-chan string) brokertest.Message { return s.spoken(outcome, true) },
+	"to nlp/file":    func(s *stage, outcome <-chan string) brokertest.Message { return s.spoken(outcome, false) },
+	"from nlp/text/ID": func(s *stage, outcome <-chan string) brokertest.Message {
+		return s.written(outcome, toNLP, true)
+	},
+	"to nlp/text/ID":  func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toNLP, true) },
+	"to nlp/text":     func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toNLP, false) },
+	"from chatbot/ID": func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toChatbot, true) },
+	"to chatbot/ID":   func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toChatbot, true) },
+	"to chatbot":      func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toChatbot, false) },
+	"to customAction/SKILL/ACTION": func(s *stage, _ <-chan string) brokertest.Message {
+		s.tell("customAction/light/on", `{"behavior":{"customAction":{"kind":"light"},"say":"the light is on"}}`)
+		s.noticed(`action: {"behavior":{"customAction":{"kind":"light"},"say":"the light is on"},"topic":"customAction/light/on"}`)
+		return s.does("say the light is on")
+	},
+	"from streaming/start": func(s *stage, _ <-chan string) brokertest.Message {
+		m := s.dictate()
+		s.finishDictation()
+		return m
+	},
+	"from streaming/chunk": func(s *stage, _ <-chan string) brokertest.Message {
+		s.dictate()
+		m := s.next("streaming/chunk", "")
+		if len(m.Payload) != 1920 { // 60 ms
+			s.t.Errorf("a chunk of %d bytes", len(m.Payload))
+		}
+		s.finishDictation()
+		return m
+	},
+	"from streaming/stop": func(s *stage, _ <-chan string) brokertest.Message {
+		s.dictate()
+		return s.finishDictation()
+	},
+	"to streaming/start": func(s *stage, _ <-chan string) brokertest.Message {
+		s.dictate()
+		return s.finishDictation()
+	},
+	"to streaming/chunk": func(s *stage, _ <-chan string) brokertest.Message {
+		s.dictate()
+		s.tell("streaming/chunk", `{"behavior":{"streaming":{"partial":"good"}}}`)
+		s.noticed("partial: good")
+		s.tell("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
+		s.noticed("transcript: good morning")
+		return s.finishDictation()
+	},
+	"to streaming/stop": func(s *stage, _ <-chan string) brokertest.Message {
+		s.dictate()
+		s.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+		s.noticed("streaming: the platform ended the stream")
+		s.noticed("streaming: the dictation is over")
+		return brokertest.Message{}
+	},
+	"to streaming/final": func(s *stage, _ <-chan string) brokertest.Message {
+		s.dictate()
+		m := s.finishDictation()
+		s.noticed("transcript: goodbye")
+		return m
+	},
+	"to streaming/error": func(s *stage, _ <-chan string) brokertest.Message {
+		s.dictate()
+		s.tell("streaming/error", `{"behavior":{"streaming":{"status":"error","message":"no STT"}}}`)
+		s.noticed("streaming: interrupted: the platform transcribes no more: no STT")
+		done, _ := s.link.StopDictation()
+		<-done
+		return brokertest.Message{}
+	},
+	"ping → pong":        func(s *stage, _ <-chan string) brokertest.Message { return s.acked("ping", "{}", "pong", "{}") },
+	"mute → muteack":     func(s *stage, _ <-chan string) brokertest.Message { return s.acked("mute", "{}", "muteack", "{}") },
+	"unmute → unmuteack": func(s *stage, _ <-chan string) brokertest.Message { return s.acked("unmute", "{}", "unmuteack", "{}") },
+	"to volume": func(s *stage, _ <-chan string) brokertest.Message {
+		s.tell("volume", `{"value":"35"}`)
+		return s.does("volume 35")
+	},
+	"to endvolume": func(s *stage, _ <-chan string) brokertest.Message {
+		return s.acked("endvolume", `{"value":0}`, "status", `"volume":0`)
+	},
+	"to tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
+		return s.acked("tts_lang", `{"value":"fr-FR"}`, "status", `"tts_lang":"fr-FR"`)
+	},
+	"to say": func(s *stage, _ <-chan string) brokertest.Message {
+		s.tell("say", `{"value":"bonjour"}`)
+		return s.does("say bonjour")
+	},
+	"shellexec → shellexec": func(s *stage, _ <-chan string) brokertest.Message {
+		return s.acked("shellexec", `{"cmd":"uptime"}`, "shellexec", `{"stdout":"done"}`)
+	},
+	"startreversessh → startreversessh": func(s *stage, _ <-chan string) brokertest.Message {
+		return s.acked("startreversessh", `{}`, "startreversessh", `{"reversesshstatus":"ok"}`)
+	},
+	"stopreversessh → stopreversessh": func(s *stage, _ <-chan string) brokertest.Message {
+		return s.acked("stopreversessh", `{}`, "stopreversessh", ``)
+	},
+	"managemeeting → managemeeting": func(s *stage, _ <-chan string) brokertest.Message {
+		s.acked("managemeeting", `{"command":"startlocalrecording","sessionname":"s"}`, "muteack", `{}`)
+		return s.next("managemeeting", `"status":"ok"`)
+	},
+	"to statusack": func(s *stage, _ <-chan string) brokertest.Message { return s.ignores("statusack") },
+	"to demo_mode": func(s *stage, _ <-chan string) brokertest.Message { return s.ignores("demo_mode") },
+}
+
+// spoken is a turn with an answer, on a topic with or without the id.
+func (s *stage) spoken(outcome <-chan string, withID bool) brokertest.Message {
+	s.t.Helper()
+	s.tap()
+	id, m := s.request()
+	topic := nlpFile
+	if withID {
+		topic += "/" + id
+	}
+	s.tell(topic, `{"behavior":{"say":"ten o'clock"},"transcript":"what time is it"}`)
+	if got := wait(s.t, outcome); got != "ten o'clock" {
+		s.t.Errorf("spoken: %q", got)
+	}
+	return m
+}
+
+// written is the same for a question in writing.
+func (s *stage) written(outcome <-chan string, where string, withID bool) brokertest.Message {
+	s.t.Helper()
+	s.link.Config.TextRequest = where
+	kind := map[string]string{toNLP: nlpText, toChatbot: chatbot}[where]
+	go func() { _, _ = s.turns.Write(s.t.Context(), "", "hello") }()
+	m := s.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/"+kind+"/") })
+	topic := kind
+	if withID {
+		topic = m.Topic[strings.Index(m.Topic, kind):]
+	}
+	s.tell(topic, `{"behavior":{"say":"hi"}}`)
+	if got := wait(s.t, outcome); got != "hi" {
+		s.t.Errorf("spoken: %q", got)
+	}
+	return m
+}
+
+// acked is a command and what the device publishes because of it.
+func (s *stage) acked(topic, payload, ack, text string) brokertest.Message {
+	s.t.Helper()
+	s.tell(topic, payload)
+	return s.next(ack, text)
+}
+
+func (s *stage) does(what string) brokertest.Message {
+	s.t.Helper()
+	brokertest.Eventually(s.t, what, func() bool {
+		did := s.did()
+		return len(did) > 0 && did[len(did)-1] == what
+	})
+	return brokertest.Message{}
+}
+
+// ignores: nothing done, and nothing said.
+func (s *stage) ignores(topic string) brokertest.Message {
+	s.t.Helper()
+	did, said := len(s.did()), len(s.watch.All())
+	s.tell(topic, `{"value":"start"}`)
+	s.acked("ping", "{}", "pong", "{}")
+	if len(s.did()) != did || len(s.watch.All()) != said+1 {
+		s.t.Errorf("%s is not ignored", topic)
+	}
+	return brokertest.Message{}
+}
+
+// dictate begins a dictation, and returns the request.
+func (s *stage) dictate() brokertest.Message {
+	s.t.Helper()
+	brokertest.Eventually(s.t, "the link is up", s.link.uplink.isUp) // a moment after the status
+	began := make(chan error, 1)
+	go func() { began <- s.link.StartDictation(s.t.Context()) }()
+	m := s.next("streaming/start", `{"config":{"sample_rate":16000,"metadata":1}}`)
+	s.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	select {
+	case err := <-began:
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	case <-time.After(brokertest.Limit):
+		s.t.Fatal("the dictation does not begin")
+	}
+	return m
+}
+
+func (s *stage) finishDictation() brokertest.Message {
+	s.t.Helper()
+	done, err := s.link.StopDictation()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	m := s.next("streaming/stop", "{}")
+	s.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	s.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"goodbye\"}"}}}`)
+	<-done
+	return m
+}
+
+// noticed waits until the world is told something.
+func (s *stage) noticed(want string) {
+	s.t.Helper()
+	for got := ""; got != want; {
+		got = s.notice()
+	}
+}
