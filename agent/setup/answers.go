@@ -42,9 +42,18 @@ type Answers struct {
 // over returns a with what is set in b.
 func (a Answers) over(b Answers) Answers {
 	for _, f := range []struct{ to, from *string }{
-		{&b.Serial, &a.Serial}, {&b.Broker, &a.Broker}, {&b.Scope, &a.Scope}, {&b.Username, &a.Username},
-		{&b.PasswordFile, &a.PasswordFile}, {&b.Password, &a.Password}, {&b.Keepalive, &a.Keepalive},
-		{&b.Volume, &a.Volume}, {&b.Language, &a.Language}, {&b.Input, &a.Input}, {&b.Output, &a.Output}, {&b.Preset, &a.Preset},
+		{&b.Serial, &a.Serial},
+		{&b.Broker, &a.Broker},
+		{&b.Scope, &a.Scope},
+		{&b.Username, &a.Username},
+		{&b.PasswordFile, &a.PasswordFile},
+		{&b.Password, &a.Password},
+		{&b.Keepalive, &a.Keepalive},
+		{&b.Volume, &a.Volume},
+		{&b.Language, &a.Language},
+		{&b.Input, &a.Input},
+		{&b.Output, &a.Output},
+		{&b.Preset, &a.Preset},
 	} {
 		if *f.from != "" {
 			*f.to = *f.from

@@ -21,7 +21,7 @@ const maxConfig = 4 << 20
 // it to the service (LoadCredential= of systemd.exec(5)): the file can then be
 // root's alone.
 const (
-	unitPassword    = "/etc/lintod/password"
+	unitPassword    = "/etc/lintod/password" //nolint:gosec // a place, no password
 	servicePassword = "/run/credentials/lintod.service/password"
 	unitFile        = "/usr/lib/systemd/system/lintod.service"
 )

@@ -226,7 +226,7 @@ func (s *Setup) tryBroker(ctx context.Context) bool {
 			s.Terminal.say("The broker cannot be tried: %v.", err)
 			return false
 		}
-		defer os.Remove(file)
+		defer func() { _ = os.Remove(file) }()
 		c.Linto.PasswordFile = file
 	}
 	s.Terminal.say("\nTrying %s …", a.Broker)

@@ -55,8 +55,10 @@ func commands() []command {
 	return []command{
 		{"run", "", "run the daemon in the foreground (this is what lintod does without a command)", runDaemon},
 		{"check", "", "tell whether the configuration is right, with the line of each mistake", check},
-		{"setup", "[-import linto.json] [-serial S] [-broker B] [-scope S] [-username U] [-password-file F] [-input I] [-output O] [-preset P] [-yes] [-force]",
-			"ask the few questions of a new device, try the answers, write the configuration, start the service", configure},
+		{
+			"setup", "[-import linto.json] [-serial S] [-broker B] [-scope S] [-username U] [-password-file F] [-input I] [-output O] [-preset P] [-yes] [-force]",
+			"ask the few questions of a new device, try the answers, write the configuration, start the service", configure,
+		},
 		{"doctor", "[-json]", "examine everything (the test tone is heard), and tell what to do", examine},
 		{"devices", "[-json]", "list microphones and loudspeakers, with the names for the configuration", devices},
 		{"status", "[-json]", "tell what the running daemon is doing", status},
