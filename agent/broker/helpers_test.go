@@ -177,7 +177,12 @@ func (p *proxy) url() string { return "mqtt://" + p.l.Addr().String() }
 func (p *proxy) pump(to, from net.Conn, towardsDevice bool) {
 	p.pumps.Add(1)
 	defer p.pumps.Add(-1)
-	defer to.Close()
+	frozen := false
+	defer func() {
+		if !frozen { // else the device must find out by itself; cut closes it at the end
+			to.Close()
+		}
+	}()
 	buf := make([]byte, 4096)
 	for {
 		n, err := from.Read(buf)
@@ -185,6 +190,7 @@ func (p *proxy) pump(to, from net.Conn, towardsDevice bool) {
 		p.stalled.Unlock() //nolint:staticcheck // waits for the end of a stall
 		select {
 		case <-p.freeze():
+			frozen = true
 			_, _ = io.Copy(io.Discard, from)
 			return
 		default:
