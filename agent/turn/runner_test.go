@@ -519,6 +519,38 @@ func TestStopInEveryState(t *testing.T) {
 	}
 }
 
+// TestPlatformHasHeardEnough: the user need not fall silent.
+func TestPlatformHasHeardEnough(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.Talkers = []Talker{hasty{}}
+		s.tap()
+		s.expect(Listening)
+		s.speak(600 * time.Millisecond)
+		s.expect(Thinking)
+		s.wait(time.Second)
+		s.expect(Speaking)
+	})
+}
+
+// hasty is a link whose platform stops listening after a second.
+type hasty struct{}
+
+func (hasty) Name() string { return "hasty" }
+func (hasty) Talk(_ context.Context, u *Utterance) (Answer, error) {
+	var f audio.Frame
+	for range time.Second / audio.FrameTime {
+		if err := u.Read(&f); err != nil {
+			return Answer{}, err
+		}
+	}
+	u.Enough()
+	time.Sleep(time.Second) // in the bubble
+	if err := u.Read(&f); !errors.Is(err, io.EOF) {
+		return Answer{}, errors.New("the utterance goes on")
+	}
+	return Answer{Text: "I see"}, nil
+}
+
 func TestUnknownLink(t *testing.T) {
 	r := Runner{Talkers: []Talker{stuck{}}}
 	if err := r.Trigger(Tap, "nobody"); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
