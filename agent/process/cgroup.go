@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,11 @@ func newCgroup() *cgroup {
 		return nil
 	}
 	return c
+}
+
+// admit moves a process, and what it will start, into the cgroup.
+func (c *cgroup) admit(pid int) error {
+	return os.WriteFile(filepath.Join(c.path, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 func (c *cgroup) kill() {

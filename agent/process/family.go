@@ -55,10 +55,14 @@ func startFamily(cmd *exec.Cmd) (*family, error) {
 	f := &family{nice: becomeNicer(), cgroup: newCgroup(), mark: fmt.Sprintf("LINTOD_FAMILY=%d-%d", os.Getpid(), families.born)}
 	cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], f.mark)
 	err := startInside(cmd, f.cgroup)
-	if err != nil && f.cgroup != nil { // it was ours, but nobody may be born in it
-		f.cgroup.remove()
-		f.cgroup = nil
-		err = startInside(cmd, nil)
+	if err != nil && f.cgroup != nil {
+		// It is ours, but nobody may be born in it: systemd's RestrictNamespaces=
+		// refuses clone3(2). What the leader starts before it has moved in is found
+		// in /proc.
+		if err = startInside(cmd, nil); err != nil || f.cgroup.admit(cmd.Process.Pid) != nil {
+			f.cgroup.remove()
+			f.cgroup = nil
+		}
 	}
 	if err != nil {
 		adoptOrphans(len(families.leaders) > 0)
@@ -76,8 +80,8 @@ func startInside(cmd *exec.Cmd, c *cgroup) error {
 	fresh := &exec.Cmd{Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr}
 	attr := *cmd.SysProcAttr
 	attr.Setpgid, attr.Setsid = false, true // a session is a group, too
-	if c != nil {
-		attr.UseCgroupFD, attr.CgroupFD = true, int(c.dir.Fd())
+	if attr.UseCgroupFD = c != nil; attr.UseCgroupFD {
+		attr.CgroupFD = int(c.dir.Fd())
 	}
 	fresh.SysProcAttr = &attr
 	err := fresh.Start()
