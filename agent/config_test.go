@@ -107,3 +107,16 @@ func TestExamplesOfTheSampleAreKnown(t *testing.T) {
 		t.Error("the sample has no example of a button or of a LED")
 	}
 }
+
+func TestCredentialOfAServiceThatDoesNotRun(t *testing.T) {
+	for path, want := range map[string]string{
+		"/run/credentials/lintod.service/no-such": "/etc/lintod/no-such",
+		"/run/credentials/other.service/no-such":  "/run/credentials/other.service/no-such",
+		"/home/me/password":                       "/home/me/password",
+		"":                                        "",
+	} {
+		if got := Credential(path); got != want {
+			t.Errorf("%s is read from %s", path, got)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/control"
+	"lintod/audio"
+	"lintod/audio/player"
+	"lintod/audio/soundcheck"
+)
+
+// A card that the daemon holds is no fault as long as the daemon hears.
+func TestCardsThatTheDaemonHolds(t *testing.T) {
+	busy := errors.New("the microphone \"usb\" does not open: it is in use; who uses it?")
+	for name, tt := range map[string]struct {
+		frames      []uint64 // that the daemon has heard, at each question
+		microphone  Level
+		speaker     player.Stats
+		loudspeaker Level
+	}{
+		"it hears and has spoken": {[]uint64{10, 60}, OK, player.Stats{Frames: 500}, OK},
+		"it hears nothing":        {[]uint64{10, 10}, Fail, player.Stats{Frames: 500, Failures: 1}, Fail},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x, found := box(t, map[string]string{
+				"proc/asound/card1/pcm0c/sub0/status": "owner_pid   : 815\n",
+				"proc/815/comm":                       "lintod-audio\n",
+			})
+			x.cfg.Device.Socket = filepath.Join(t.TempDir(), "s")
+			asked := 0
+			server := &control.Server{Path: x.cfg.Device.Socket, Log: slog.New(slog.DiscardHandler), Handlers: map[string]control.Handler{
+				"status": func(context.Context, json.RawMessage) (any, error) {
+					s := agent.Status{Version: agent.Version, Mic: audio.Health{Open: true, Frames: tt.frames[min(asked, 1)]}, Speaker: tt.speaker}
+					asked++
+					return s, nil
+				},
+			}}
+			ended := make(chan error)
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { ended <- server.Run(ctx) }()
+			defer func() { cancel(); <-ended }()
+			brokertest.Eventually(t, "the daemon answers", func() bool { asked = 0; _, err := x.ask(t.Context()); return err == nil })
+			asked = 0
+			x.running(t.Context())
+			*found = nil
+			x.microphone(t.Context(), soundcheck.Result{In: busy})
+			x.loudspeaker(soundcheck.Result{In: busy, Out: busy}, true)
+			check(t, (*found)[0], tt.microphone, "")
+			check(t, (*found)[1], tt.loudspeaker, "")
+			if f := (*found)[0]; f.Level == Fail && !strings.Contains(f.Text, "lintod-audio (pid 815)") {
+				t.Errorf("does not say who uses the card: %+v", f)
+			}
+		})
+	}
+}
