@@ -85,7 +85,8 @@ type Runner struct {
 	now      atomic.Pointer[Snapshot]
 	level    atomic.Int64 // millibel, of the last frame heard
 	records  records
-	turn     *exchange // nil when nothing runs
+	turn     *exchange                // nil when nothing runs
+	running  atomic.Pointer[exchange] // the same, for others
 	turns    int
 	limit    *time.Timer
 	children sync.WaitGroup
@@ -214,10 +215,10 @@ func (r *Runner) Write(ctx context.Context, link, text string) (Answer, error) {
 	}
 }
 
-// Tell publishes a notice that a link wants the world to know of.
+// Tell publishes a notice that a link wants the world to know of. It belongs to
+// the turn that runs, if there is one.
 func (r *Runner) Tell(w What, text string) {
-	now := r.Snapshot()
-	r.Bus.Publish(Notice{At: time.Now(), What: w, State: now.State, Flags: now.Flags, Text: text})
+	r.publishFor(r.running.Load(), w, text)
 }
 
 // Announce queues text to be spoken as soon as no turn runs. done, which may be
@@ -362,6 +363,7 @@ func (r *Runner) begin(ctx context.Context, open opening) *exchange {
 	}
 	x.ctx, x.cancel = context.WithCancelCause(ctx)
 	r.turn = x
+	r.running.Store(x)
 	return x
 }
 
@@ -373,6 +375,7 @@ func (r *Runner) drop(end string) {
 	r.turn.cancel(errDropped)
 	r.records.add(r.turn.record.close(end))
 	r.turn = nil
+	r.running.Store(nil)
 }
 
 // listen opens a turn: the link talks in a goroutine of its own, whose result

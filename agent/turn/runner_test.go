@@ -523,9 +523,17 @@ func TestStopInEveryState(t *testing.T) {
 func TestPlatformHasHeardEnough(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.Talkers = []Talker{hasty{}}
+		s.Tell(Transcribing, "outside of a turn")
 		s.tap()
 		s.expect(Listening)
 		s.speak(600 * time.Millisecond)
+		s.Tell(GotPartial, "in a turn")
+		for len(s.notices.C) > 0 {
+			n := <-s.notices.C
+			if n.What == Transcribing && (n.Turn != 0 || n.Since != 0) || n.What == GotPartial && (n.Turn != 1 || n.Since != time.Second) {
+				t.Errorf("told %+v", n)
+			}
+		}
 		s.expect(Thinking)
 		s.wait(time.Second)
 		s.expect(Speaking)

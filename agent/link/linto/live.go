@@ -91,11 +91,15 @@ func (l *live) stats() LiveStats {
 // understood notes what a person said: for the bus and the status, and for the
 // journal at debug only.
 func (l *live) understood(what turn.What, text string) {
-	l.mu.Lock()
-	l.last = clip(text, 1000)
-	l.mu.Unlock()
+	l.note(text)
 	l.log.Debug("understood", "kind", what, "text", text)
 	l.tell(what, text)
+}
+
+func (l *live) note(text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = clip(text, 1000)
 }
 
 // claim makes s the stream that answers go to; it waits for room at most limit.
@@ -138,7 +142,7 @@ func (l *Link) transcribe(ctx context.Context, u *turn.Utterance) (string, error
 	defer l.live.release()
 	text, err := s.run(ctx, u.Read)
 	if err == nil {
-		l.live.understood(turn.GotPartial, text)
+		l.live.note(text) // the turn will tell
 	}
 	return text, err
 }

@@ -112,7 +112,7 @@ func holds(t *testing.T, path, want string) {
 func TestDisplayIsReplaced(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, func(l *Link) {
-		l.Config.DisplayCommand = []string{"sh", "-c", `cat >"$0/$$"; trap 'rm "$0/$$"; exit' TERM; while :; do sleep 0.05; done`, dir}
+		l.Config.DisplayCommand = []string{"sh", "-c", `trap 'rm "$0/$$"; exit' TERM; cat >"$0/$$"; while :; do sleep 0.05; done`, dir}
 	})
 	for _, page := range []string{"first", "second"} {
 		s.tell("customAction/show/page", `{"display":{"type":"DOCSTRING","content":"`+page+`"}}`)
