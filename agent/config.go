@@ -115,11 +115,14 @@ func (c Config) LinkLinto() linto.Config {
 	return l
 }
 
+// credentials is where systemd puts what LoadCredential= of the package's unit
+// names. Nobody but the service and root can enter it, whatever a file's mode is.
+const credentials = "/run/credentials/lintod.service/"
+
 // Credential is where the file of a service's credential can be read now: while
-// the service does not run, where it takes it from (LoadCredential= of the
-// package's unit).
+// the service does not run, where it takes it from.
 func Credential(path string) string {
-	name, ours := strings.CutPrefix(path, "/run/credentials/lintod.service/")
+	name, ours := strings.CutPrefix(path, credentials)
 	if _, err := os.Stat(path); err == nil || !ours {
 		return path
 	}
@@ -149,7 +152,7 @@ func (c Config) Warnings() []string {
 		switch {
 		case err != nil:
 			list = append(list, fmt.Sprintf("%s: %v", key, err))
-		case secret && info.Mode().Perm()&0o077 != 0:
+		case secret && info.Mode().Perm()&0o077 != 0 && !strings.HasPrefix(path, credentials):
 			list = append(list, fmt.Sprintf("%s: %s can be read by others; chmod 600 it", key, path))
 		}
 	}
