@@ -81,6 +81,9 @@ func New(cfg Config, log *slog.Logger) *Agent {
 			MaxUtterance: cfg.Audio.MaxUtterance.Std(),
 			NoSpeech:     cfg.Audio.NoSpeech.Std(),
 		},
+		// Offline until a link says otherwise.
+		Initial: turn.Flags{Offline: true, Muted: a.store.Get().Muted},
+
 		Bus: a.bus,
 		Log: component(log, "turn"),
 	}
@@ -174,11 +177,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// prepare brings the parts to the state that was saved.
+// prepare closes the microphone before it is opened, if it was muted.
 func (a *Agent) prepare(ctx context.Context) error {
-	a.turns.Post(turn.WentOffline) // until a link says otherwise
 	if a.store.Get().Muted {
-		a.turns.Post(turn.Muted)
 		return a.hub.SetMuted(ctx, true)
 	}
 	return nil

@@ -75,6 +75,8 @@ type Runner struct {
 	Endpoint endpoint.Config // for turns that end by silence
 	Bus      *Bus
 	Log      *slog.Logger
+	// Initial is what is true before the first event.
+	Initial Flags
 
 	once   sync.Once
 	events chan happening
@@ -136,7 +138,7 @@ func (r *Runner) init() {
 		r.events = make(chan happening, eventQueue)
 		r.said = make(chan announcement, saidQueue)
 		r.probes = make(chan struct{})
-		r.now.Store(&Snapshot{})
+		r.now.Store(&Snapshot{Flags: r.Initial})
 	})
 }
 

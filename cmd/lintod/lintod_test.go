@@ -437,7 +437,8 @@ func TestBoardSession(t *testing.T) {
 	if err := os.WriteFile(question, wav.Encode(noise(time.Second), 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	steps := "see idle !offline\ntap talk\nsee listening\nsee thinking\nsee speaking\nsee idle\ntap mute\nsee muted\ntap talk\ntap mute\nsee !muted\n"
+	// A second of silence first, so that the voice stands out against something.
+	steps := "see idle !offline\nafter 1s\ntap talk\nsee listening\nsee thinking\nsee speaking\nsee idle\ntap mute\nsee muted\ntap talk\ntap mute\nsee !muted\n"
 	for _, round := range []string{"written by hand", "recorded"} {
 		t.Run(round, func(t *testing.T) {
 			if err := os.WriteFile(script, []byte(steps), 0o600); err != nil {
