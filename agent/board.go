@@ -34,6 +34,7 @@ type board struct {
 func (a *Agent) newBoard() *board {
 	b := &board{Agent: a, actions: make(chan gpio.Action, actionQueue), probes: make(chan struct{})}
 	b.gpio = &gpio.Board{Config: a.cfg.Config, Log: component(a.log, "gpio"), Do: b.press, Panel: a.Panel}
+	b.gpio.Show(b.view(false)) // so that it never shows more than is true
 	return b
 }
 

@@ -431,21 +431,20 @@ func TestExchangeByFiles(t *testing.T) {
 // LEDs go through the states in order. What is recorded is a script again, and
 // replays.
 func TestBoardSession(t *testing.T) {
-	m := brokertest.Start(t)
 	dir := t.TempDir()
 	question, script := filepath.Join(dir, "question.wav"), filepath.Join(dir, "script")
-	if err := os.WriteFile(question, wav.Encode(noise(time.Second), 16000), 0o600); err != nil {
+	if err := os.WriteFile(question, wav.Encode(append(make([]int16, 8000), noise(time.Second)...), 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// A second of silence first, so that the voice stands out against something.
-	steps := "see idle !offline\nafter 1s\ntap talk\nsee listening\nsee thinking\nsee speaking\nsee idle\ntap mute\nsee muted\ntap talk\ntap mute\nsee !muted\n"
+	// The voice follows half a second of silence, to stand out against something.
+	steps := "see idle !offline\ntap talk\nsee listening\nsee thinking\nsee speaking\nsee idle\ntap mute\nsee muted\ntap talk\ntap mute\nsee !muted\n"
 	for _, round := range []string{"written by hand", "recorded"} {
 		t.Run(round, func(t *testing.T) {
 			if err := os.WriteFile(script, []byte(steps), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			record := filepath.Join(dir, "record")
-			b := newBox(t, m, settings{
+			b := newBox(t, brokertest.Start(t), settings{
 				audio: fmt.Sprintf("input = \"file:%s\"\noutput = \"null\"", question),
 				tts: fmt.Sprintf("[gpio]\nsimulate = true\nscript = %q\nrecord = %q\n", script, record) +
 					"[[button]]\npin = 17\nname = \"talk\"\naction = \"talk\"\n[[button]]\npin = 22\nname = \"mute\"\naction = \"mute\"\n[[led]]\nkind = \"gpio\"\npin = 5\n",
