@@ -64,8 +64,8 @@ func (d *device) keep(change func(*state.Saved)) error {
 			d.log.Debug("status not published", "error", err)
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("the setting holds until the next start only: %w", err)
+	if err != nil { // it was done all the same, and the platform shall know
+		d.log.Warn("a setting holds until the next start only", "error", err)
 	}
 	return nil
 }

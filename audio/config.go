@@ -47,6 +47,9 @@ func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	checkDevice(&ps, "input", c.Input)
 	checkDevice(&ps, "output", c.Output)
+	if strings.HasPrefix(c.Output, "file:") && c.Output == c.Input {
+		ps.Add("output", c.Output, "another file than that of input, which would be overwritten")
+	}
 	if c.OutputRate < 8000 || c.OutputRate > 192000 {
 		ps.Add("output_rate", c.OutputRate, "a rate from 8000 to 192000")
 	}

@@ -136,7 +136,8 @@ func (c Config) password() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read password_file: %w", err)
 	}
-	return strings.TrimRight(string(text), "\r\n"), nil
+	first, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimRight(first, "\r"), nil
 }
 
 // tls reads the certificate files for a connection to host.

@@ -16,10 +16,20 @@ import (
 // A Validator is a configuration struct that can check itself.
 type Validator interface{ Validate() Problems }
 
+// maxFile is far more than a configuration has, in bytes.
+const maxFile = 1 << 20
+
 // Load reads the TOML file at path over the defaults already in v, a pointer,
 // and checks it. Unknown keys, wrong types and impossible values come back as
 // one error with one line each: "file:line: key …; want …".
 func Load(path string, v Validator) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read the configuration: %w", err)
+	case !info.Mode().IsRegular() || info.Size() > maxFile:
+		return fmt.Errorf("read the configuration: %s is no file of at most %d bytes", path, maxFile)
+	}
 	src, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read the configuration: %w", err)

@@ -199,6 +199,31 @@ func Next(now Snapshot, e Event) (Snapshot, []Effect) {
 	return now, row.do
 }
 
+// flag tells whether an event sets a flag.
+func (e Event) flag() bool { return e >= Muted && e <= MeetingEnded }
+
+// changes are the events that lead from now to f.
+func (f Flags) changes(now Flags) []Event {
+	var list []Event
+	for _, c := range []struct {
+		want, have bool
+		set, clear Event
+	}{
+		{f.Muted, now.Muted, Muted, Unmuted},
+		{f.Offline, now.Offline, WentOffline, CameOnline},
+		{f.Deaf, now.Deaf, WentDeaf, Hears},
+		{f.Meeting, now.Meeting, MeetingBegan, MeetingEnded},
+	} {
+		switch {
+		case c.want && !c.have:
+			list = append(list, c.set)
+		case !c.want && c.have:
+			list = append(list, c.clear)
+		}
+	}
+	return list
+}
+
 func (f Flags) after(e Event) Flags {
 	switch e {
 	case Muted, Unmuted:

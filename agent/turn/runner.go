@@ -78,11 +78,15 @@ type Runner struct {
 	// Initial is what is true before the first event.
 	Initial Flags
 
-	once   sync.Once
-	events chan happening
-	lost   atomic.Int64 // triggers dropped because the queue was full
-	said   chan announcement
-	probes chan struct{}
+	truth sync.Mutex // guards flags
+	flags Flags      // what Run should make the machine's
+
+	flagged chan struct{} // they may have changed
+	once    sync.Once
+	events  chan happening
+	lost    atomic.Int64 // triggers dropped because the queue was full
+	said    chan announcement
+	probes  chan struct{}
 
 	now      atomic.Pointer[Snapshot]
 	level    atomic.Int64 // millibel, of the last frame heard
@@ -138,6 +142,8 @@ func (r *Runner) init() {
 		r.events = make(chan happening, eventQueue)
 		r.said = make(chan announcement, saidQueue)
 		r.probes = make(chan struct{})
+		r.flagged = make(chan struct{}, 1)
+		r.flags = r.Initial
 		r.now.Store(&Snapshot{Flags: r.Initial})
 	})
 }
@@ -155,7 +161,33 @@ func (r *Runner) Records() []Record { return r.records.list() }
 func (r *Runner) Level() float64 { return float64(r.level.Load()) / 100 }
 
 // Post tells the Runner of a flag event, Release, LetGo or Stop. It never blocks.
-func (r *Runner) Post(e Event) { r.post(happening{event: e}) }
+//
+// A flag event is never lost, however many triggers wait: LEDs and status must
+// not say that the microphone is closed when it is open.
+func (r *Runner) Post(e Event) {
+	r.init()
+	if !e.flag() {
+		r.post(happening{event: e})
+		return
+	}
+	r.truth.Lock()
+	r.flags = r.flags.after(e)
+	r.truth.Unlock()
+	select {
+	case r.flagged <- struct{}{}:
+	default: // Run is about to look anyway
+	}
+}
+
+// catchUp makes the machine's flags what they should be.
+func (r *Runner) catchUp(ctx context.Context) {
+	r.truth.Lock()
+	want := r.flags
+	r.truth.Unlock()
+	for _, e := range want.changes(r.Snapshot().Flags) {
+		r.handle(ctx, happening{event: e})
+	}
+}
 
 // Trigger posts Tap or Press for the named link; an empty name is the first.
 func (r *Runner) Trigger(e Event, link string) error {
@@ -267,6 +299,8 @@ func (r *Runner) Run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case h := <-r.events:
 			r.handle(ctx, h)
+		case <-r.flagged:
+			r.catchUp(ctx)
 		case <-r.probes:
 		case <-r.limit.C:
 			r.problem(fmt.Errorf("%v lasted too long", r.Snapshot().State))
@@ -282,6 +316,7 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 	if h.event == Announce && len(r.said) == 0 {
 		return // said already
 	}
+	running := r.turn
 	before := r.Snapshot()
 	after, effects := Next(before, h.event)
 	r.now.Store(&after)
@@ -292,7 +327,10 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 		h.asked.answer <- answered{err: ErrInTurn}
 	}
 	if after != before {
-		r.publish(StateChanged, "")
+		if r.turn != nil {
+			running = r.turn
+		}
+		r.publishFor(running, StateChanged, "") // of the turn that ends, or the one that begins
 		r.Log.Debug(describe(before.State, h.event, after.State))
 	}
 	if after.State != before.State {

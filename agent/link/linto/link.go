@@ -52,6 +52,7 @@ type Link struct {
 	login    *overwatch.Client // nil with static credentials
 	commands chan command
 	asks     chan command
+	mutes    chan command
 	probes   chan struct{}
 	dropped  atomic.Int64 // commands dropped because the queue was full
 	pending  pending
@@ -99,6 +100,7 @@ func (l *Link) Stats() Stats {
 func (l *Link) Init() {
 	l.commands = make(chan command, commandQueue)
 	l.asks = make(chan command, askQueue)
+	l.mutes = make(chan command, commandQueue)
 	l.probes = make(chan struct{})
 	l.conversation = emptyConversation
 	l.uplink = newUplink()
@@ -255,20 +257,22 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		l.Log.Warn("message ignored: too long", "topic", clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
 	case topic == "ping":
 		l.do(ctx, command{topic, m.Payload, m.Duplicate}) // answered even while a slow verb runs
+	case topic == "mute" || topic == "unmute":
+		l.queue(l.mutes, command{topic, m.Payload, m.Duplicate}) // no flood of others may push it out
 	default:
-		l.queue(command{topic, m.Payload, m.Duplicate})
+		l.queue(l.commands, command{topic, m.Payload, m.Duplicate})
 	}
 }
 
-func (l *Link) queue(c command) {
+func (l *Link) queue(waiting chan command, c command) {
 	for {
 		select {
-		case l.commands <- c:
+		case waiting <- c:
 			return
 		default:
 		}
 		select {
-		case <-l.commands:
+		case <-waiting:
 			l.dropped.Add(1)
 		default:
 		}
@@ -280,6 +284,8 @@ func (l *Link) work(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case c := <-l.mutes:
+			l.do(ctx, c)
 		case c := <-l.commands:
 			l.do(ctx, c)
 		case <-l.probes:

@@ -156,7 +156,7 @@ func (l *Link) handleAction(topic string, r reply) {
 	r.Custom = true
 	l.act(topic, r)
 	if r.Text != "" {
-		l.queue(command{verb: "say", payload: slices.Concat([]byte(`{"value":`), quote(r.Text), []byte("}"))})
+		l.queue(l.commands, command{verb: "say", payload: slices.Concat([]byte(`{"value":`), quote(r.Text), []byte("}"))})
 	}
 }
 
