@@ -3,7 +3,7 @@
 _lintod() {
   local cur=$2 help command word
   help=$("$1" -help 2>&1)
-  if [[ $3 == -*config || $3 == -*file ]]; then
+  if [[ $3 == -*config || $3 == -*file || $3 == -*import ]]; then
     compopt -o filenames
     mapfile -t COMPREPLY < <(compgen -f -- "$cur")
     return
