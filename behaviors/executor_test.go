@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lintod/agent/journal/journaltest"
 	"lintod/agent/state"
 )
 
@@ -23,34 +24,17 @@ import (
 type office struct {
 	*Executor
 	dir string
-	log *safeBuffer
+	log *journaltest.Buffer
 
 	mu      sync.Mutex
 	answers []Answer
 	stop    context.CancelFunc
 }
 
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
 // openOffice opens an Executor over dir; Run is not yet called.
 func openOffice(t *testing.T, dir string, verbs ...Verb) *office {
 	t.Helper()
-	log := &safeBuffer{}
+	log := &journaltest.Buffer{}
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	ledger, err := state.OpenLedger(dir, logger)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	pgpio "periph.io/x/conn/v3/gpio"
 
 	"lintod/agent/config"
+	"lintod/agent/journal/journaltest"
 	"lintod/gpio"
 	"lintod/gpio/boardtest"
 )
@@ -24,30 +25,12 @@ import (
 type bench struct {
 	*gpio.Board
 	host *boardtest.Host
-	log  lockedBuffer
+	log  journaltest.Buffer
 
 	mu      sync.Mutex
 	actions []string
 	stop    context.CancelFunc
 	ended   sync.WaitGroup
-}
-
-// lockedBuffer is a log that several goroutines write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // start runs a board with this configuration on the box.

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lintod/agent/journal/journaltest"
 	"lintod/gpio"
 	"lintod/gpio/boardtest"
 )
@@ -39,7 +40,7 @@ func TestDemonstrate(t *testing.T) {
 		port := host.AddPort("SPI0.0")
 		c := gpio.Defaults()
 		c.GPIO.Preset = "respeaker-2mic" // whose button is not on this box, and not needed
-		log := &lockedBuffer{}
+		log := &journaltest.Buffer{}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		if err := gpio.Demonstrate(ctx, c, "thinking", host, slog.New(slog.NewTextHandler(log, nil))); err != nil {

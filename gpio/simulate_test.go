@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lintod/agent/journal/journaltest"
 	"lintod/gpio"
 	"lintod/gpio/panel"
 	"lintod/gpio/session"
@@ -50,7 +51,7 @@ func (d *device) run(ctx context.Context) {
 
 // simulated runs a simulated board with a device behind it until play returns,
 // and returns what the panel, which is no terminal, was told.
-func simulated(t *testing.T, s gpio.Settings, play func(ctx context.Context, b *gpio.Board, log *lockedBuffer)) string {
+func simulated(t *testing.T, s gpio.Settings, play func(ctx context.Context, b *gpio.Board, log *journaltest.Buffer)) string {
 	t.Helper()
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
@@ -64,7 +65,7 @@ func simulated(t *testing.T, s gpio.Settings, play func(ctx context.Context, b *
 	defer null.Close()
 	s.Simulate, s.Brightness = true, 1
 	d := &device{acts: make(chan gpio.Action, 16)}
-	log := &lockedBuffer{}
+	log := &journaltest.Buffer{}
 	d.board = &gpio.Board{
 		Config: gpio.Config{GPIO: s},
 		Log:    slog.New(slog.NewTextHandler(log, nil)),
@@ -110,7 +111,7 @@ func TestScriptIsPlayedAndStatesComeInOrder(t *testing.T) {
 		if err := os.WriteFile(script, []byte(conversation), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		told := simulated(t, gpio.Settings{Script: script, Record: record}, func(_ context.Context, _ *gpio.Board, log *lockedBuffer) {
+		told := simulated(t, gpio.Settings{Script: script, Record: record}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
 			time.Sleep(time.Minute)
 			if !strings.Contains(log.String(), "the script has been played") {
 				t.Errorf("log:\n%s", log.String())
@@ -127,7 +128,7 @@ func TestScriptIsPlayedAndStatesComeInOrder(t *testing.T) {
 		if !strings.Contains(string(recording), "press talk\nsee listening\n") {
 			t.Fatalf("recorded:\n%s", recording)
 		}
-		simulated(t, gpio.Settings{Script: record}, func(_ context.Context, _ *gpio.Board, log *lockedBuffer) {
+		simulated(t, gpio.Settings{Script: record}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
 			time.Sleep(time.Minute)
 			if !strings.Contains(log.String(), "the script has been played") {
 				t.Errorf("replay: log:\n%s\nrecording:\n%s", log.String(), recording)
@@ -155,7 +156,7 @@ func TestScriptThatCannotBePlayedSaysWhere(t *testing.T) {
 		if err := os.WriteFile(script, []byte("press talk\nsee speaking\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		simulated(t, gpio.Settings{Script: script}, func(_ context.Context, _ *gpio.Board, log *lockedBuffer) {
+		simulated(t, gpio.Settings{Script: script}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
 			time.Sleep(time.Minute)
 			if l := log.String(); !strings.Contains(l, "script line 2") || !strings.Contains(l, "seen: idle, listening") {
 				t.Errorf("log:\n%s", l)
@@ -171,7 +172,7 @@ func TestSessionInProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		simulated(t, gpio.Settings{Preset: "respeaker-2mic"}, func(ctx context.Context, b *gpio.Board, _ *lockedBuffer) {
+		simulated(t, gpio.Settings{Preset: "respeaker-2mic"}, func(ctx context.Context, b *gpio.Board, _ *journaltest.Buffer) {
 			p := session.NewPlayer(steps, b.Press)
 			b.Saw = func(v gpio.View) { p.Saw(v.Words()) }
 			if err := p.Run(ctx); err != nil {

@@ -16,14 +16,14 @@ func BenchmarkRoundTrip(b *testing.B) {
 	m := newMosquitto(b)
 	ctx := context.Background()
 	pong := make(chan struct{}, 1)
-	asker := start(b, []string{m.url()}, func(d *device) {
+	asker := start(b, []string{m.URL()}, func(d *device) {
 		d.Config.ClientID = "asker"
 		d.Subscribe = []string{"+/pong"}
 		d.Handle = func(context.Context, Message) { pong <- struct{}{} }
 	})
 	<-asker.online
 	defer asker.end(b)
-	echo := start(b, []string{m.url()}, func(d *device) {
+	echo := start(b, []string{m.URL()}, func(d *device) {
 		d.Config.ClientID = "echo"
 		d.Subscribe = []string{"conn/ping"}
 		d.Handle = func(ctx context.Context, m Message) {
@@ -32,7 +32,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	})
 	<-echo.online
 	defer echo.end(b)
-	defer bareEcho(b, m.url()).Disconnect(100)
+	defer bareEcho(b, m.URL()).Disconnect(100)
 
 	times := map[string][]time.Duration{}
 	for b.Loop() {
@@ -75,7 +75,7 @@ func bareEcho(b *testing.B, url string) mqtt.Client {
 // BenchmarkPublish is a frame of a live stream: 20 ms of 16 kHz PCM.
 func BenchmarkPublish(b *testing.B) {
 	m := newMosquitto(b)
-	d := start(b, []string{m.url()}, nil)
+	d := start(b, []string{m.URL()}, nil)
 	<-d.online
 	defer d.end(b)
 	ctx, frame := context.Background(), make([]byte, 640)

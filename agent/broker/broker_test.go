@@ -16,6 +16,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"lintod/agent/broker/brokertest"
 	"lintod/agent/config"
 )
 
@@ -25,7 +26,7 @@ func TestMessagesGoThroughEachKindOfAddress(t *testing.T) {
 	secured := ca.tlsLines(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour))
 	cert, key := ca.issue(t, "device", now.Add(-time.Hour), now.Add(time.Hour))
 	// Mosquitto 2.0.11 starts no websocket listener without another.
-	other := fmt.Sprintf("listener %d 127.0.0.1", freePort(t))
+	other := fmt.Sprintf("listener %d 127.0.0.1", brokertest.FreePort(t))
 	for _, row := range []struct {
 		scheme string
 		lines  []string
@@ -39,7 +40,7 @@ func TestMessagesGoThroughEachKindOfAddress(t *testing.T) {
 	} {
 		t.Run(row.scheme, func(t *testing.T) {
 			m := newMosquitto(t, row.lines...)
-			d := start(t, []string{row.scheme + "://" + m.host()}, func(d *device) {
+			d := start(t, []string{row.scheme + "://" + m.Addr()}, func(d *device) {
 				d.Config.CAFile, d.Config.CertFile, d.Config.KeyFile = row.conf.CAFile, row.conf.CertFile, row.conf.KeyFile
 				d.Subscribe = []string{"to/#"}
 			})
@@ -63,10 +64,10 @@ func TestMessagesGoThroughEachKindOfAddress(t *testing.T) {
 
 func TestBrokerKilledAndRestartedSubscribesAndGreetsAgain(t *testing.T) {
 	m := newMosquitto(t)
-	d := start(t, []string{m.url()}, func(d *device) { d.Subscribe = []string{"a/#", "b/+"} })
+	d := start(t, []string{m.URL()}, func(d *device) { d.Subscribe = []string{"a/#", "b/+"} })
 	next(t, "online", d.online)
 	for round := range 3 {
-		m.kill()
+		m.Kill()
 		err := next(t, "offline", d.offline)
 		if d.Connected() {
 			t.Error("still says connected")
@@ -74,7 +75,7 @@ func TestBrokerKilledAndRestartedSubscribesAndGreetsAgain(t *testing.T) {
 		if err.Error() == "" || strings.Contains(err.Error(), "\n") {
 			t.Errorf("the reason is no sentence: %q", err)
 		}
-		m.start(t)
+		m.Restart()
 		next(t, "online again", d.online)
 		for _, topic := range []string{"a/x/y", "b/x"} {
 			d.say(t, Message{Topic: topic, Payload: []byte{byte(round)}})
@@ -95,24 +96,24 @@ func TestBrokerKilledAndRestartedSubscribesAndGreetsAgain(t *testing.T) {
 
 func TestSecondAddressServesWhenTheFirstRefuses(t *testing.T) {
 	m := newMosquitto(t)
-	dead := fmt.Sprintf("mqtt://127.0.0.1:%d", freePort(t))
-	d := start(t, []string{dead, m.url()}, nil)
+	dead := fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))
+	d := start(t, []string{dead, m.URL()}, nil)
 	next(t, "online", d.online)
-	if got := d.Stats().Broker; got != m.url() {
+	if got := d.Stats().Broker; got != m.URL() {
 		t.Errorf("connected to %s", got)
 	}
-	m.kill()
-	eventually(t, "both addresses named", func() bool {
+	m.Kill()
+	brokertest.Eventually(t, "both addresses named", func() bool {
 		e := d.Stats().Error
-		return strings.Contains(e, dead+": connection refused") && strings.Contains(e, m.url()+": connection refused")
+		return strings.Contains(e, dead+": connection refused") && strings.Contains(e, m.URL()+": connection refused")
 	})
 	d.end(t)
 }
 
 func TestWillIsFiredByAPulledPlugAndNotByACleanEnd(t *testing.T) {
 	m := newMosquitto(t)
-	w := watch(t, m.url(), "status")
-	p := newProxy(t, m.host())
+	w := watch(t, m.URL(), "status")
+	p := newProxy(t, m.Addr())
 	wills := 0 // made by Run's goroutine only
 	d := start(t, []string{p.url()}, func(d *device) {
 		d.Subscribe = []string{"status"} // as a link does to heal its status
@@ -143,7 +144,7 @@ func TestWillIsFiredByAPulledPlugAndNotByACleanEnd(t *testing.T) {
 	d.end(t)
 	t.Logf("stopped within %v", time.Since(began))
 	expect("farewell")
-	eventually(t, "both sides hung up", func() bool { return p.pumps.Load() == 0 })
+	brokertest.Eventually(t, "both sides hung up", func() bool { return p.pumps.Load() == 0 })
 	// What comes before this is all that the end of the connection caused.
 	w.say(t, Message{Topic: "status", Payload: []byte("end")})
 	expect("end")
@@ -160,8 +161,8 @@ func leakCheckAfter(t *testing.T, devices ...*device) {
 
 func TestTheOldWillNeverFollowsTheNewOnline(t *testing.T) {
 	m := newMosquitto(t)
-	w := watch(t, m.url(), "status")
-	p := newProxy(t, m.host())
+	w := watch(t, m.URL(), "status")
+	p := newProxy(t, m.Addr())
 	d := start(t, []string{p.url()}, func(d *device) {
 		d.Config.Keepalive = config.Duration(time.Second)
 		d.Will = func() Message { return Message{Topic: "status", Payload: []byte("will")} }
@@ -191,7 +192,7 @@ func TestTheOldWillNeverFollowsTheNewOnline(t *testing.T) {
 func TestHalfOpenLinkIsNoticedInOneAndAHalfKeepalives(t *testing.T) {
 	const keepalive = 2 * time.Second
 	m := newMosquitto(t)
-	p := newProxy(t, m.host())
+	p := newProxy(t, m.Addr())
 	d := start(t, []string{p.url()}, func(d *device) { d.Config.Keepalive = config.Duration(keepalive) })
 	next(t, "online", d.online)
 	// An idle link that lives is kept, for longer than patience lasts.
@@ -219,7 +220,7 @@ func TestHalfOpenLinkIsNoticedInOneAndAHalfKeepalives(t *testing.T) {
 
 func TestPublishEndsWithItsContextWhenNothingFlows(t *testing.T) {
 	m := newMosquitto(t)
-	p := newProxy(t, m.host())
+	p := newProxy(t, m.Addr())
 	d := start(t, []string{p.url()}, nil)
 	next(t, "online", d.online)
 	p.stall(t)
@@ -248,7 +249,7 @@ func TestPublishTellsTheTruth(t *testing.T) {
 	if err := (&Conn{}).Publish(ctx, Message{Topic: "x"}); !errors.Is(err, ErrOffline) {
 		t.Errorf("before Run: %v", err)
 	}
-	d := start(t, []string{m.url()}, nil)
+	d := start(t, []string{m.URL()}, nil)
 	next(t, "online", d.online)
 	for _, bad := range []Message{
 		{Topic: ""},
@@ -269,7 +270,7 @@ func TestPublishTellsTheTruth(t *testing.T) {
 			t.Errorf("QoS %d: %v", qos, err)
 		}
 	}
-	m.kill()
+	m.Kill()
 	next(t, "offline", d.offline)
 	for qos := range byte(2) {
 		if err := d.Publish(ctx, Message{Topic: "x", QoS: qos}); !errors.Is(err, ErrOffline) {
@@ -359,7 +360,7 @@ func TestSlowHandlerGetsTheNewestInOrder(t *testing.T) {
 	gate := make(chan struct{})
 	var mu sync.Mutex
 	var got []int
-	d := start(t, []string{m.url()}, func(d *device) {
+	d := start(t, []string{m.URL()}, func(d *device) {
 		d.Subscribe = []string{"burst"}
 		d.Handle = func(_ context.Context, m Message) {
 			<-gate
@@ -373,14 +374,14 @@ func TestSlowHandlerGetsTheNewestInOrder(t *testing.T) {
 		}
 	})
 	next(t, "online", d.online)
-	sender := watch(t, m.url())
+	sender := watch(t, m.URL())
 	for i := range sent {
 		sender.say(t, Message{Topic: "burst", Payload: fmt.Append(nil, i)})
 	}
-	eventually(t, "all received", func() bool { return d.Stats().Received == sent })
+	brokertest.Eventually(t, "all received", func() bool { return d.Stats().Received == sent })
 	dropped := d.Stats().Dropped
 	close(gate)
-	eventually(t, "all handled or dropped", func() bool {
+	brokertest.Eventually(t, "all handled or dropped", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return uint64(len(got))+dropped == sent
@@ -401,8 +402,8 @@ func TestSlowHandlerGetsTheNewestInOrder(t *testing.T) {
 func TestTakenClientIDIsNamed(t *testing.T) {
 	m := newMosquitto(t)
 	same := func(d *device) { d.Config.ClientID = "twin" }
-	a, b := start(t, []string{m.url()}, same), start(t, []string{m.url()}, same)
-	eventually(t, "somebody named the cause", func() bool {
+	a, b := start(t, []string{m.URL()}, same), start(t, []string{m.URL()}, same)
+	brokertest.Eventually(t, "somebody named the cause", func() bool {
 		return strings.Contains(a.Stats().Error+b.Stats().Error, `most likely another device uses the same client id`)
 	})
 	a.end(t)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/broker/brokertest"
 	"lintod/agent/config"
 )
 
@@ -63,16 +64,16 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 	}
 	defer mute.Close()
 
-	tls := func(m *mosquitto) string { return "mqtts://" + m.host() }
+	tls := func(m *brokertest.Mosquitto) string { return "mqtts://" + m.Addr() }
 	for _, row := range []struct {
 		name string
 		conf Config
 		want []string
 	}{
-		{"nobody listens", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", freePort(t))}}, []string{"connection refused", "start it"}},
-		{"wrong password", Config{Broker: config.Strings{locked.url()}, Username: "lea", PasswordFile: wrong}, []string{"user or password", "password_file"}},
-		{"no user", Config{Broker: config.Strings{locked.url()}}, []string{"user or password", "password_file"}},
-		{"password file missing", Config{Broker: config.Strings{locked.url()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "no such file"}},
+		{"nobody listens", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))}}, []string{"connection refused", "start it"}},
+		{"wrong password", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: wrong}, []string{"user or password", "password_file"}},
+		{"no user", Config{Broker: config.Strings{locked.URL()}}, []string{"user or password", "password_file"}},
+		{"password file missing", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "no such file"}},
 		{"unknown CA", Config{Broker: config.Strings{tls(good)}, CAFile: otherCA.File}, []string{"CA", "ca_file"}},
 		{"unknown to the system", Config{Broker: config.Strings{tls(good)}}, []string{"CA", "ca_file"}},
 		{"CA file missing", Config{Broker: config.Strings{tls(good)}, CAFile: "/nonexistent/ca.pem"}, []string{"ca_file", "no such file"}},
@@ -83,10 +84,10 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 		{"client certificate wanted", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File}, []string{"client certificate", "cert_file"}},
 		{"TLS to a plain port", Config{Broker: config.Strings{tls(plain)}, CAFile: ca.File}, []string{"TLS", "mqtt://"}},
 		{"TLS to a web server", Config{Broker: config.Strings{"mqtts://" + web.Listener.Addr().String()}, CAFile: ca.File}, []string{"TLS is not spoken"}},
-		{"MQTT to a TLS port", Config{Broker: config.Strings{good.url()}}, []string{"mqtts://"}},
+		{"MQTT to a TLS port", Config{Broker: config.Strings{good.URL()}}, []string{"mqtts://"}},
 		{"MQTT to a web server", Config{Broker: config.Strings{"mqtt://" + web.Listener.Addr().String()}}, []string{"no MQTT broker", "port"}},
 		{"websocket to a web server", Config{Broker: config.Strings{"ws://" + web.Listener.Addr().String()}}, []string{"no websocket there", "404", "path"}},
-		{"websocket to a plain port", Config{Broker: config.Strings{"ws://" + plain.host()}}, []string{"websocket"}},
+		{"websocket to a plain port", Config{Broker: config.Strings{"ws://" + plain.Addr()}}, []string{"websocket"}},
 		{"a listener that is silent", Config{Broker: config.Strings{"mqtt://" + mute.Addr().String()}}, []string{"did not answer", "mqtt connect"}},
 		{"the same in TLS", Config{Broker: config.Strings{"mqtts://" + mute.Addr().String()}, CAFile: ca.File}, []string{"did not answer", "tls handshake"}},
 		{"the same as websocket", Config{Broker: config.Strings{"ws://" + mute.Addr().String()}}, []string{"did not answer", "websocket"}},

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,7 +14,6 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -24,20 +22,13 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/broker/brokertest"
 	"lintod/agent/config"
+	"lintod/agent/journal/journaltest"
 )
 
 // limit is how long a test waits for what must happen; it is no measure.
 const limit = 30 * time.Second
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(limit); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never happened: %s", what)
-		}
-	}
-}
 
 // next waits for one value.
 func next[T any](t *testing.T, what string, from <-chan T) T {
@@ -51,68 +42,11 @@ func next[T any](t *testing.T, what string, from <-chan T) T {
 	}
 }
 
-// mosquitto is a real broker, started and killed by the test.
-type mosquitto struct {
-	conf string
-	port int
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-}
-
-// newMosquitto starts one that listens on a free port, with more lines for its
+// newMosquitto starts a broker that lets everybody in, with more lines for its
 // configuration file.
-func newMosquitto(t testing.TB, lines ...string) *mosquitto {
+func newMosquitto(t testing.TB, lines ...string) *brokertest.Mosquitto {
 	t.Helper()
-	if _, err := exec.LookPath("mosquitto"); err != nil {
-		t.Skip("SKIPPED: the program mosquitto is not installed, nothing was tested")
-	}
-	m := &mosquitto{port: freePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
-	text := fmt.Sprintf("user root\nallow_anonymous true\nlistener %d 127.0.0.1\n%s\n", m.port, strings.Join(lines, "\n"))
-	write(t, m.conf, text)
-	m.start(t)
-	t.Cleanup(m.kill)
-	return m
-}
-
-func (m *mosquitto) start(t testing.TB) {
-	t.Helper()
-	m.cmd = exec.Command("mosquitto", "-c", m.conf)
-	m.cmd.Stderr = &m.log
-	if err := m.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", m.host()); err == nil {
-			conn.Close()
-			return
-		}
-		if time.Now().After(deadline) {
-			m.kill()
-			t.Fatalf("mosquitto does not listen:\n%s", m.log.String())
-		}
-	}
-}
-
-// kill ends it with SIGKILL.
-func (m *mosquitto) kill() {
-	if m.cmd != nil {
-		_ = m.cmd.Process.Kill()
-		_ = m.cmd.Wait()
-		m.cmd = nil
-	}
-}
-
-func (m *mosquitto) host() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
-func (m *mosquitto) url() string  { return "mqtt://" + m.host() }
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return brokertest.Start(t, append([]string{"allow_anonymous true"}, lines...)...)
 }
 
 func write(t testing.TB, path, text string) string {
@@ -244,7 +178,7 @@ type device struct {
 	messages chan Message
 	stop     context.CancelFunc
 	done     chan error
-	log      syncBuffer
+	log      journaltest.Buffer
 }
 
 // start runs a Conn at these addresses; adjust may change it before.
@@ -306,23 +240,6 @@ func watch(t *testing.T, url string, filters ...string) *device {
 	})
 	next(t, "watcher online", w.online)
 	return w
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 // leakCheck fails the test if goroutines of ours or of the library remain.

@@ -9,10 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"lintod/agent/journal/journaltest"
 )
 
 // ledgerEnv holds the folder in which the test binary, run as a child, keeps
@@ -200,7 +201,7 @@ func TestLedgerKilledAtAnyMoment(t *testing.T) {
 	for round := range 20 {
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), ledgerEnv+"="+dir)
-		var said, log lockedBuffer
+		var said, log journaltest.Buffer
 		child.Stdout, child.Stderr = &said, &log
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
@@ -229,22 +230,4 @@ func TestLedgerKilledAtAnyMoment(t *testing.T) {
 			t.Errorf("log: %s", openLog)
 		}
 	}
-}
-
-// lockedBuffer may be read while it is written.
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -1,7 +1,6 @@
 package shell
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,13 +11,13 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"lintod/agent/config"
+	"lintod/agent/journal/journaltest"
 	"lintod/agent/state"
 	"lintod/behaviors"
 )
@@ -35,30 +34,13 @@ func anything() Config {
 type desk struct {
 	*behaviors.Executor
 	dir     string
-	log     *lockedBuffer
+	log     *journaltest.Buffer
 	answers chan behaviors.Answer
 	stop    func()
 }
 
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
 func open(c Config, dir string) (*desk, error) {
-	d := &desk{dir: dir, log: &lockedBuffer{}, answers: make(chan behaviors.Answer, 100)}
+	d := &desk{dir: dir, log: &journaltest.Buffer{}, answers: make(chan behaviors.Answer, 100)}
 	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ledger, err := state.OpenLedger(dir, log)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"lintod/agent/config"
+	"lintod/agent/journal/journaltest"
 	"lintod/agent/state"
 	"lintod/behaviors"
 )
@@ -29,26 +30,9 @@ type box struct {
 	*behaviors.Executor
 	keeper  *Keeper
 	dir     string
-	log     *lockedBuffer
+	log     *journaltest.Buffer
 	answers chan behaviors.Answer
 	stop    func()
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // towards is a configuration that allows a server, whose key is known.
@@ -66,7 +50,7 @@ func newBox(t *testing.T, c Config) *box {
 	if ps := c.Validate(); len(ps) > 0 {
 		t.Fatal(ps)
 	}
-	b := &box{dir: t.TempDir(), log: &lockedBuffer{}, answers: make(chan behaviors.Answer, 100)}
+	b := &box{dir: t.TempDir(), log: &journaltest.Buffer{}, answers: make(chan behaviors.Answer, 100)}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ledger, err := state.OpenLedger(b.dir, log)
 	if err != nil {

@@ -17,29 +17,12 @@ import (
 	"time"
 
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/journal/journaltest"
 )
-
-// buffer is an output that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // lintoctl runs the program to its end.
 func lintoctl(ctx context.Context, args ...string) (status int, stdout, stderr string) {
-	var out, errs buffer
+	var out, errs journaltest.Buffer
 	status = run(ctx, args, &out, &errs)
 	return status, out.String(), errs.String()
 }
@@ -223,9 +206,9 @@ func TestListOfNobody(t *testing.T) {
 var errSignal = errors.New("interrupt signal received")
 
 // watching runs watch until the test has seen enough.
-func watching(t *testing.T, m *brokertest.Mosquitto, args ...string) (out, errs *buffer, stop func() int) {
+func watching(t *testing.T, m *brokertest.Mosquitto, args ...string) (out, errs *journaltest.Buffer, stop func() int) {
 	t.Helper()
-	out, errs = &buffer{}, &buffer{}
+	out, errs = &journaltest.Buffer{}, &journaltest.Buffer{}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan int, 1)
 	go func() { done <- run(ctx, on(m, append([]string{"watch"}, args...)...), out, errs) }()
@@ -237,7 +220,7 @@ func watching(t *testing.T, m *brokertest.Mosquitto, args ...string) (out, errs 
 	return out, errs, func() int { cancel(errSignal); return <-done }
 }
 
-func sees(t *testing.T, out *buffer, text string) {
+func sees(t *testing.T, out *journaltest.Buffer, text string) {
 	t.Helper()
 	brokertest.Eventually(t, text, func() bool { return strings.Contains(out.String(), text) })
 }
@@ -368,7 +351,7 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left
 func TestWatchEndsWhenItCannotPrint(t *testing.T) {
 	m := brokertest.Start(t)
 	m.Publish("home/fromlinto/kitchen/status", statusText, "-r")
-	var errs buffer
+	var errs journaltest.Buffer
 	if status := run(t.Context(), on(m, "watch"), fullDisk{}, &errs); status != statusFailed || errs.String() != "lintoctl: print: no space left\n" {
 		t.Errorf("status %d\n%s", status, &errs)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/journal/journaltest"
 	"lintod/agent/turn"
 	"lintod/audio/soundtest"
 	"lintod/audio/wav"
@@ -60,25 +61,7 @@ type box struct {
 	broker *brokertest.Mosquitto
 	watch  *brokertest.Watch
 	cmd    *exec.Cmd
-	log    syncBuffer // of all runs
-}
-
-// syncBuffer may be read while the program writes.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log    journaltest.Buffer // of all runs
 }
 
 // settings are lines for the tables of the configuration; an empty one keeps

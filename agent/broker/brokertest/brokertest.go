@@ -45,7 +45,7 @@ func Start(t testing.TB, lines ...string) *Mosquitto {
 	if len(lines) == 0 {
 		lines = []string{"allow_anonymous true"}
 	}
-	m := &Mosquitto{t: t, port: freePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	m := &Mosquitto{t: t, port: FreePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	text := fmt.Sprintf("user root\nlistener %d 127.0.0.1\n%s\n", m.port, strings.Join(lines, "\n"))
 	if err := os.WriteFile(m.conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func (m *Mosquitto) Restart() {
 		m.t.Fatal(err)
 	}
 	Eventually(m.t, "mosquitto listens", func() bool {
-		conn, err := net.Dial("tcp", m.addr())
+		conn, err := net.Dial("tcp", m.Addr())
 		if err == nil {
 			conn.Close()
 		}
@@ -85,10 +85,11 @@ func (m *Mosquitto) Kill() {
 	}
 }
 
-func (m *Mosquitto) addr() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
+// Addr is host and port.
+func (m *Mosquitto) Addr() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
 
 // URL is the broker's address as the configuration wants it.
-func (m *Mosquitto) URL() string { return "mqtt://" + m.addr() }
+func (m *Mosquitto) URL() string { return "mqtt://" + m.Addr() }
 
 // Publish sends a message as the platform; flags are those of mosquitto_pub
 // ("-r", "-q", "1").
@@ -249,7 +250,8 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-func freePort(t testing.TB) int {
+// FreePort is a port of the loopback on which nobody listens.
+func FreePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/config"
+	"lintod/agent/journal/journaltest"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -78,7 +79,7 @@ type stage struct {
 	t      *testing.T
 	broker *brokertest.Mosquitto
 	watch  *brokertest.Watch // what the device publishes
-	log    *bytes.Buffer
+	log    *journaltest.Buffer
 	turns  *turn.Runner
 	stop   func()
 
@@ -104,11 +105,11 @@ func start(t *testing.T, options ...func(*Link)) *stage {
 
 func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *stage {
 	t.Helper()
-	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &bytes.Buffer{}, notices: make(chan string, 100)}
+	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &journaltest.Buffer{}, notices: make(chan string, 100)}
 	s.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, config.Duration(2*time.Second)
-	log := slog.New(slog.NewTextHandler(&lockedWriter{w: s.log}, nil))
+	log := slog.New(slog.NewTextHandler(s.log, nil))
 	reg := &behaviors.Registry{}
 	reg.Add(behaviors.Everyday(s.device)...)
 	s.link = &Link{
@@ -154,17 +155,6 @@ func (s *stage) next(topic, text string) brokertest.Message {
 func (s *stage) tell(command, payload string) {
 	s.t.Helper()
 	s.broker.Publish("blk/tolinto/sn-1/"+command, payload)
-}
-
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }
 
 func TestStatus(t *testing.T) {

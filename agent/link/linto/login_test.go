@@ -20,6 +20,7 @@ import (
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/config"
+	"lintod/agent/journal/journaltest"
 	"lintod/agent/link/linto/overwatch"
 	"lintod/agent/network"
 	"lintod/behaviors"
@@ -128,7 +129,7 @@ func (s *stack) device(t *testing.T, serial, dir string) (*stage, func()) {
 	if err := os.WriteFile(file, []byte("account-pass-12\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := &stage{t: t, broker: s.Mosquitto, watch: s.Watch("+/fromlinto/#"), log: &bytes.Buffer{}}
+	d := &stage{t: t, broker: s.Mosquitto, watch: s.Watch("+/fromlinto/#"), log: &journaltest.Buffer{}}
 	d.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled = true
@@ -141,7 +142,7 @@ func (s *stack) device(t *testing.T, serial, dir string) (*stage, func()) {
 	reg.Add(behaviors.Everyday(d.device)...)
 	d.link = &Link{
 		Config: cfg, Serial: serial, Registry: reg, Sound: d.settings, StateDir: dir,
-		Log:       slog.New(slog.NewTextHandler(&lockedWriter{w: d.log}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log:       slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Network:   func() ([]network.Interface, error) { return nil, nil },
 		Connected: func(bool) {},
 	}

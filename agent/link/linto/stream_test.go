@@ -18,6 +18,7 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/journal/journaltest"
 	"lintod/agent/turn"
 	"lintod/audio"
 )
@@ -26,7 +27,7 @@ import (
 // answers is up to the test.
 type server struct {
 	*live
-	log   bytes.Buffer
+	log   journaltest.Buffer
 	sound []byte             // all chunks
 	steps []string           // all else, and "chunk" once for each run of them
 	reply func(step string)  // called for each message
@@ -48,7 +49,7 @@ func newServer() *server {
 			defer s.mu.Unlock()
 			s.told = append(s.told, string(w)+": "+text)
 		},
-		log:        slog.New(slog.NewTextHandler(&lockedWriter{w: &s.log}, nil)),
+		log:        slog.New(slog.NewTextHandler(&s.log, nil)),
 		slot:       make(chan struct{}, 1),
 		dictations: make(chan *dictation, 1),
 	}

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"lintod/agent/journal/journaltest"
 )
 
 const (
@@ -105,7 +107,7 @@ func loginJSON(auth, refresh string) string {
 type stage struct {
 	*Client
 	t        *testing.T
-	log      *bytes.Buffer
+	log      *journaltest.Buffer
 	sessions chan Session
 	left     chan Session
 	stop     func()
@@ -120,8 +122,8 @@ func settings(t *testing.T, url string) Config {
 }
 
 func start(t *testing.T, c Config, file string, options ...func(*Client)) *stage {
-	s := &stage{t: t, log: &bytes.Buffer{}, sessions: make(chan Session, 100), left: make(chan Session, 100)}
-	s.Client = New(c, file, slog.New(slog.NewTextHandler(&guarded{w: s.log}, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s := &stage{t: t, log: &journaltest.Buffer{}, sessions: make(chan Session, 100), left: make(chan Session, 100)}
+	s.Client = New(c, file, slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	for _, o := range options {
 		o(s.Client)
 	}
@@ -148,17 +150,6 @@ func start(t *testing.T, c Config, file string, options ...func(*Client)) *stage
 	})
 	t.Cleanup(s.stop)
 	return s
-}
-
-type guarded struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (g *guarded) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.w.Write(p)
 }
 
 func (s *stage) session() Session {
