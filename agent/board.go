@@ -91,9 +91,11 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 	case gpio.Mute:
 		return d.SetMuted(ctx, !b.store.Get().Muted)
 	case gpio.VolumeUp:
-		return b.changeVolume(volumeStep)
+		b.changeVolume(volumeStep)
+		return nil
 	case gpio.VolumeDown:
-		return b.changeVolume(-volumeStep)
+		b.changeVolume(-volumeStep)
+		return nil
 	case gpio.Meeting:
 		if b.powers != nil {
 			return b.powers.meetings.toggle(ctx)
@@ -115,10 +117,10 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 }
 
 // changeVolume is the user's own hand: it holds now and after a restart.
-func (b *board) changeVolume(by int) error {
+func (b *board) changeVolume(by int) {
 	percent := max(0, min(b.player.Volume()+by, 100))
 	b.player.SetVolume(percent)
-	return (&device{b.Agent}).KeepVolume(percent)
+	(&device{b.Agent}).KeepVolume(percent)
 }
 
 // powerOff asks systemd, who may ask polkit.
@@ -162,11 +164,10 @@ func (b *board) show(ctx context.Context) error {
 
 func (b *board) view(wrong bool) gpio.View {
 	s := b.turns.Snapshot()
-	states := map[turn.State]gpio.State{
-		turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
-	}
 	return gpio.View{
-		State: states[s.State],
+		State: [...]gpio.State{
+			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
+		}[s.State],
 		Muted: s.Flags.Muted, Offline: s.Flags.Offline, Deaf: s.Flags.Deaf, Meeting: s.Flags.Meeting,
 		Error: wrong,
 		Level: b.turns.Level(),

@@ -32,15 +32,16 @@ func (d *device) SetMuted(ctx context.Context, muted bool) error {
 	if muted && d.linto != nil {
 		_, _ = d.linto.StopDictation() // or opening the microphone would go on with it
 	}
-	return d.keep(func(s *state.Saved) { s.Muted = muted })
+	d.keep(func(s *state.Saved) { s.Muted = muted })
+	return nil
 }
 
 // SetVolume implements behaviors.Device.
 func (d *device) SetVolume(percent int) { d.player.SetVolume(percent) }
 
 // KeepVolume implements behaviors.Device.
-func (d *device) KeepVolume(percent int) error {
-	return d.keep(func(s *state.Saved) { s.Volume = percent })
+func (d *device) KeepVolume(percent int) {
+	d.keep(func(s *state.Saved) { s.Volume = percent })
 }
 
 // SetLanguage implements behaviors.Device.
@@ -48,15 +49,19 @@ func (d *device) SetLanguage(tag string) error {
 	if !slices.Contains(tts.Languages(), tag) {
 		return fmt.Errorf("language %q is not spoken here; want one of %s", tag, strings.Join(tts.Languages(), ", "))
 	}
-	return d.keep(func(s *state.Saved) { s.Language = tag })
+	d.keep(func(s *state.Saved) { s.Language = tag })
+	return nil
 }
 
 // Say implements behaviors.Device.
 func (d *device) Say(text string) error { return d.turns.Announce(text, nil) }
 
-// keep saves a setting and tells the platform what has changed.
-func (d *device) keep(change func(*state.Saved)) error {
-	err := d.store.Update(change)
+// keep saves a setting and tells the platform what has changed. What cannot be
+// saved was done all the same: it holds until the next start.
+func (d *device) keep(change func(*state.Saved)) {
+	if err := d.store.Update(change); err != nil {
+		d.log.Warn("a setting holds until the next start only", "error", err)
+	}
 	if d.linto != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
@@ -64,10 +69,6 @@ func (d *device) keep(change func(*state.Saved)) error {
 			d.log.Debug("status not published", "error", err)
 		}
 	}
-	if err != nil { // it was done all the same, and the platform shall know
-		d.log.Warn("a setting holds until the next start only", "error", err)
-	}
-	return nil
 }
 
 // ear is the microphone as a turn sees it.

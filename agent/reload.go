@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,22 +31,14 @@ type Service struct {
 // Run returns when ctx has ended and the agent has stopped, or when the agent
 // could not be stopped.
 func (s *Service) Run(ctx context.Context) error {
-	if running(ctx, s.Config.Device.Socket) {
-		return fmt.Errorf("another lintod is running and listens on %s; stop it first (systemctl stop lintod)", s.Config.Device.Socket)
+	if err := control.Free(s.Config.Device.Socket); err != nil {
+		return err
 	}
 	cfg, err := s.Config, error(nil)
 	for err == nil && ctx.Err() == nil {
 		cfg, err = s.runAgent(ctx, cfg)
 	}
 	return err
-}
-
-// running tells whether a daemon answers on the socket. Two of them would fight
-// for the broker, the card and the saved state.
-func running(ctx context.Context, socket string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	return control.Call(ctx, socket, "status", nil, nil) == nil
 }
 
 // runAgent runs one agent, and returns the configuration of the next.

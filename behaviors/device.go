@@ -11,7 +11,7 @@ type Device interface {
 	SetVolume(percent int)
 	// KeepVolume sets the loudness that the device starts with, in percent. The
 	// present loudness does not change.
-	KeepVolume(percent int) error
+	KeepVolume(percent int)
 	// SetLanguage sets the language of speech ("fr-FR") and remembers it. It
 	// refuses one that the speech engine does not have.
 	SetLanguage(tag string) error
@@ -47,7 +47,7 @@ func Everyday(d Device) []Verb {
 		},
 		{
 			Name: "endvolume", About: "Set the loudness that the device starts with.", Power: Safe, Params: []Param{percent},
-			Do: func(_ context.Context, c Call) (any, error) { return nil, d.KeepVolume(c.Args.Whole("value")) },
+			Do: func(_ context.Context, c Call) (any, error) { d.KeepVolume(c.Args.Whole("value")); return nil, nil },
 		},
 		{
 			Name: "tts_lang", About: "Set the language of speech.", Power: Safe, Params: text("a language tag such as fr-FR", 35),

@@ -57,15 +57,35 @@ func removeStale(path string) error {
 	if info.Mode().Type() != os.ModeSocket {
 		return fmt.Errorf("%s is no socket; remove it, or choose another path", path)
 	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		conn.Close()
-		return fmt.Errorf("another lintod is running and listens on %s", path)
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
+	switch err := knock(path); {
+	case err == nil:
+		return takenError(path)
+	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("another lintod may be running: %w", err)
 	}
 	return os.Remove(path)
+}
+
+// Free returns an error when a daemon listens on path. Two of them would fight
+// for the broker, the card and the saved state.
+func Free(path string) error {
+	if knock(path) == nil {
+		return takenError(path)
+	}
+	return nil
+}
+
+// knock tells whether somebody listens.
+func knock(path string) error {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+func takenError(path string) error {
+	return fmt.Errorf("another lintod is running and listens on %s; stop it first (systemctl stop lintod)", path)
 }
 
 // errGone is the cause of a context that ended because the client did.

@@ -33,12 +33,24 @@ type record struct {
 func (r *record) mark(w What, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	field := map[What]*time.Time{
-		SpeechBegan: &r.Heard, SpeechEnded: &r.Finished, GotAnswer: &r.Answered, FirstSound: &r.Sounded,
-	}[w]
-	if field != nil && field.IsZero() {
+	if field := r.field(w); field != nil && field.IsZero() {
 		*field = at
 	}
+}
+
+// field is where the time of a notice is kept, nil for most.
+func (r *record) field(w What) *time.Time {
+	switch w {
+	case SpeechBegan:
+		return &r.Heard
+	case SpeechEnded:
+		return &r.Finished
+	case GotAnswer:
+		return &r.Answered
+	case FirstSound:
+		return &r.Sounded
+	}
+	return nil
 }
 
 func (r *record) close(end string) Record {

@@ -62,9 +62,9 @@ func (d *device) change(f func(*Sound)) error {
 
 func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", m); return nil }
 func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
-func (d *device) KeepVolume(p int) error {
+func (d *device) KeepVolume(p int) {
 	d.note("keep %d", p)
-	return d.change(func(s *Sound) { s.Volume = p })
+	_ = d.change(func(s *Sound) { s.Volume = p })
 }
 
 func (d *device) SetLanguage(l string) error {
