@@ -392,16 +392,25 @@ func TestNonsense(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *conn, f *fake) {
+				opened := make(chan struct{}) // nonsense before that would fail the opening
 				go func() {
 					in, out := f.opens(t, wire.OpenInput), f.opens(t, wire.OpenOutput)
+					<-opened
 					say(f, in, out)
 					for err := error(nil); err == nil; {
 						_, err = f.Reader.Read()
 					}
 				}()
-				in, _ := c.openInput(t.Context(), "default")
-				out, _ := c.openOutput(t.Context(), "default", 16000)
-				err := in.Read(t.Context(), new(audio.Frame))
+				in, err := c.openInput(t.Context(), "default")
+				if err != nil {
+					t.Fatal(err)
+				}
+				out, err := c.openOutput(t.Context(), "default", 16000)
+				if err != nil {
+					t.Fatal(err)
+				}
+				close(opened)
+				err = in.Read(t.Context(), new(audio.Frame))
 				if err == nil || errors.As(err, new(stallError)) {
 					t.Errorf("Read: %v", err)
 				}
