@@ -1,10 +1,12 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
 
@@ -15,6 +17,7 @@ import (
 
 const (
 	magic    = "lintod-audio"
+	maxOpen  = 8 << 10
 	maxName  = 1 << 10
 	maxText  = 2 << 10
 	minRate  = 4000
@@ -23,10 +26,22 @@ const (
 	progSize = 12
 )
 
-// Open is the payload of OpenInput and OpenOutput.
+// Open is the payload of OpenInput and OpenOutput, as JSON: it is sent once a
+// stream, and grows with what a card can be asked for.
 type Open struct {
-	Rate   int    // samples a second; an input wants audio.CaptureRate
-	Device string // "default", or what lintod-audio can match to a device
+	Rate   int    `json:"rate"`   // samples a second; an input wants audio.CaptureRate
+	Device string `json:"device"` // "default", or what lintod-audio can match to a device
+}
+
+// check tells what is impossible. Every string and number has its bounds here.
+func (o Open) check() error {
+	if o.Rate < minRate || o.Rate > maxRate {
+		return fmt.Errorf("%d samples a second is not between %d and %d", o.Rate, minRate, maxRate)
+	}
+	if o.Device == "" || len(o.Device) > maxName {
+		return fmt.Errorf("a device's name has %d bytes", len(o.Device))
+	}
+	return nil
 }
 
 // Captured is what comes with a captured frame.
@@ -60,16 +75,25 @@ func ParseHello(b []byte) error {
 	return nil
 }
 
-// ParseOpen decodes the payload of OpenInput and OpenOutput.
+// ParseOpen decodes the payload of OpenInput and OpenOutput. It refuses fields
+// that it does not know: both programs come out of one build.
 func ParseOpen(b []byte) (Open, error) {
-	if len(b) < 4 || len(b) > 4+maxName {
+	var o Open
+	if len(b) > maxOpen {
 		return Open{}, fmt.Errorf("open: %d bytes", len(b))
 	}
-	rate := binary.LittleEndian.Uint32(b)
-	if rate < minRate || rate > maxRate {
-		return Open{}, fmt.Errorf("open: %d samples a second is not between %d and %d", rate, minRate, maxRate)
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&o); err != nil {
+		return Open{}, fmt.Errorf("open: %w", err)
 	}
-	return Open{Rate: int(rate), Device: string(b[4:])}, nil
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return Open{}, errors.New("open: something follows the request")
+	}
+	if err := o.check(); err != nil {
+		return Open{}, fmt.Errorf("open: %w", err)
+	}
+	return o, nil
 }
 
 // ParseCapture decodes a captured frame into pcm.

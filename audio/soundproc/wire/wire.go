@@ -15,6 +15,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"sync"
@@ -23,7 +24,7 @@ import (
 )
 
 // Version must be equal on both sides.
-const Version = 1
+const Version = 2
 
 const (
 	headerSize = 8
@@ -40,8 +41,8 @@ const (
 	_          Type = iota
 	Hello           // both, first: magic and Version
 	List            // lintod: which devices are there?
-	OpenInput       // lintod: Open
-	OpenOutput      // lintod: Open
+	OpenInput       // lintod: Open as JSON
+	OpenOutput      // lintod: Open as JSON
 	Close           // lintod: free the device, or give up opening it
 	Play            // lintod: samples
 	Flush           // lintod: throw away what was not yet played
@@ -142,7 +143,11 @@ func (w *Writer) SendHello() error {
 
 // SendOpen asks for a device; t is OpenInput or OpenOutput.
 func (w *Writer) SendOpen(t Type, stream uint16, o Open) error {
-	return w.SendBytes(t, stream, append(binary.LittleEndian.AppendUint32(nil, uint32(o.Rate)), o.Device...))
+	payload, err := json.Marshal(o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t, err)
+	}
+	return w.SendBytes(t, stream, payload)
 }
 
 // SendPlay sends samples to play, at most MaxPayload/2 of them.

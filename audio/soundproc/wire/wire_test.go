@@ -56,14 +56,56 @@ func TestOpen(t *testing.T) {
 	want := Open{Rate: 22050, Device: "USB Audio: - (hw:1,0)"}
 	m := roundTrip(t, func(w *Writer) error { return w.SendOpen(OpenOutput, 7, want) })
 	got, err := ParseOpen(m.Payload)
-	if err != nil || got != want || m.Type != OpenOutput || m.Stream != 7 {
+	if err != nil || !reflect.DeepEqual(got, want) || m.Type != OpenOutput || m.Stream != 7 {
 		t.Fatalf("%v %v %v", m, got, err)
 	}
-	for _, bad := range [][]byte{nil, {1, 2, 3}, {0, 0, 0, 0}, {0xff, 0xff, 0xff, 0xff}, make([]byte, 5+maxName)} {
-		if _, err := ParseOpen(bad); err == nil {
-			t.Errorf("took % x", bad)
+	long := strings.Repeat("x", maxName)
+	for _, good := range []string{
+		`{"rate":4000,"device":"default"}`,
+		` {"device":"` + long + `","rate":384000} `,
+	} {
+		if _, err := ParseOpen([]byte(good)); err != nil {
+			t.Errorf("refused %.60s: %v", good, err)
 		}
 	}
+	for name, bad := range map[string]string{
+		"nothing":         ``,
+		"no JSON":         "\x40\x1f\x00\x00default",
+		"no object":       `[16000,"default"]`,
+		"null":            `null`,
+		"empty":           `{}`,
+		"slow":            `{"rate":3999,"device":"default"}`,
+		"fast":            `{"rate":384001,"device":"default"}`,
+		"no name":         `{"rate":16000,"device":""}`,
+		"long name":       `{"rate":16000,"device":"` + long + `x"}`,
+		"fraction":        `{"rate":16000.5,"device":"default"}`,
+		"another type":    `{"rate":"16000","device":"default"}`,
+		"unknown field":   `{"rate":16000,"device":"default","volume":11}`,
+		"more behind":     `{"rate":16000,"device":"default"}{}`,
+		"nonsense behind": `{"rate":16000,"device":"default"}x`,
+		"cut off":         `{"rate":16000,"device":"default"`,
+		"long":            strings.Repeat(" ", maxOpen) + `{"rate":16000,"device":"default"}`,
+	} {
+		if o, err := ParseOpen([]byte(bad)); err == nil {
+			t.Errorf("%s: took it for %v", name, o)
+		}
+	}
+}
+
+// What is accepted is sent and read again unchanged.
+func FuzzParseOpen(f *testing.F) {
+	f.Add([]byte(`{"rate":16000,"device":"default"}`))
+	f.Add([]byte(`{"rate":48000,"device":"*USB*"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		want, err := ParseOpen(b)
+		if err != nil {
+			return
+		}
+		m := roundTrip(t, func(w *Writer) error { return w.SendOpen(OpenInput, 1, want) })
+		if got, err := ParseOpen(m.Payload); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%v became %v, %v", want, got, err)
+		}
+	})
 }
 
 func TestCapture(t *testing.T) {
