@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"unicode"
 
@@ -79,16 +78,13 @@ func ParseHello(b []byte) error {
 // that it does not know: both programs come out of one build.
 func ParseOpen(b []byte) (Open, error) {
 	var o Open
-	if len(b) > maxOpen {
-		return Open{}, fmt.Errorf("open: %d bytes", len(b))
+	if len(b) > maxOpen || !json.Valid(b) {
+		return Open{}, fmt.Errorf("open: %d bytes are no JSON, or too many", len(b))
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&o); err != nil {
 		return Open{}, fmt.Errorf("open: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Open{}, errors.New("open: something follows the request")
 	}
 	if err := o.check(); err != nil {
 		return Open{}, fmt.Errorf("open: %w", err)
