@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"lintod/agent"
@@ -65,8 +66,12 @@ type exam struct {
 func (d Doctor) Examine(ctx context.Context) {
 	cfg, err := agent.LoadConfig(d.Path)
 	if err != nil {
+		do := "correct it, then ask the doctor again; everything else depends on it"
+		if errors.Is(err, fs.ErrNotExist) {
+			do = "`sudo lintod setup` writes one; for another file, use -config"
+		}
 		for line := range strings.Lines(err.Error()) {
-			d.tell("configuration", Fail, strings.TrimSuffix(line, "\n"), "correct it, then ask the doctor again; everything else depends on it")
+			d.tell("configuration", Fail, strings.TrimSuffix(line, "\n"), do)
 		}
 		return
 	}

@@ -82,6 +82,14 @@ func TestConfiguration(t *testing.T) {
 	p.check("configuration", Fail, "lintod.toml:14: loud is no key")
 }
 
+func TestNoConfiguration(t *testing.T) {
+	var found []Finding
+	Doctor{Path: filepath.Join(t.TempDir(), "lintod.toml"), Tell: func(f Finding) { found = append(found, f) }}.Examine(t.Context())
+	if len(found) != 1 || found[0].Level != Fail || !strings.Contains(found[0].Do, "lintod setup") {
+		t.Errorf("found %+v", found)
+	}
+}
+
 func TestBroker(t *testing.T) {
 	m := brokertest.Start(t)
 	t.Run("lets us in", func(t *testing.T) {

@@ -37,7 +37,7 @@ func examine(ctx context.Context, c *call) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case failures > 0:
-		return fmt.Errorf("%d findings are failures", failures)
+		return fmt.Errorf("failures found: %d", failures)
 	}
 	return nil
 }
