@@ -1,5 +1,5 @@
 // Package config is the vocabulary of the configuration file: how a value with
-// a meaning is written (Duration), how an impossible one is reported (Problem),
+// a meaning is written (Duration, Size), how an impossible one is reported (Problem),
 // and how a TOML file is read so that every complaint carries its line.
 //
 // It knows no section and no key: each package owns its own Config struct, and

@@ -16,7 +16,7 @@ const (
 	WAV  = "wav"
 )
 
-const leastFree = 10 * MB
+const leastFree = 10 * config.MB
 
 // Config is what the owner decides about recordings. Its keys stand in the
 // table of the behaviour that records.
@@ -26,10 +26,10 @@ type Config struct {
 	// Format is "flac" or "wav".
 	Format string `toml:"format"`
 	// MinFree is how much room a recording leaves on the card; it stops before.
-	MinFree Size `toml:"min_free"`
+	MinFree config.Size `toml:"min_free"`
 	// MaxTotal is how much all recordings may take together; 0 is no limit. To
 	// keep it the oldest recordings that were uploaded are deleted, and none else.
-	MaxTotal Size `toml:"max_total"`
+	MaxTotal config.Size `toml:"max_total"`
 	// ResumeWithin is for how long an interrupted recording is resumed when the
 	// daemon starts again; 0 is never.
 	ResumeWithin config.Duration `toml:"resume_within"`
@@ -44,7 +44,7 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		Format:       FLAC,
-		MinFree:      200 * MB,
+		MinFree:      200 * config.MB,
 		ResumeWithin: config.Duration(time.Hour),
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/config"
 	"lintod/audio"
 )
 
@@ -37,7 +38,7 @@ func smallDisk(t *testing.T) string {
 // started again.
 func TestDiskFull(t *testing.T) {
 	for _, format := range []string{FLAC, WAV} {
-		for _, free := range []Size{0, 300 * KB} {
+		for _, free := range []config.Size{0, 300 * config.KB} {
 			t.Run(fmt.Sprintf("%s leaving %v", format, free), func(t *testing.T) {
 				cfg := Defaults()
 				cfg.Directory, cfg.Format, cfg.MinFree = smallDisk(t), format, free
@@ -47,7 +48,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-func (s *stage) fillDisk(free Size) {
+func (s *stage) fillDisk(free config.Size) {
 	t, dir := s.t, s.rec.Config.Directory
 	s.start("m")
 	time.Sleep(time.Minute) // noise of nearly 2 MB
@@ -70,7 +71,7 @@ func (s *stage) fillDisk(free Size) {
 	}
 	shelf := must(openShelf(dir))
 	defer shelf.close()
-	if left := must(shelf.free()); left < free-100*KB {
+	if left := must(shelf.free()); left < free-100*config.KB {
 		t.Errorf("%v are free", left)
 	}
 	if _, found, err := shelf.wasRunning(); found || err != nil {
@@ -98,7 +99,7 @@ func (s *stage) fillDisk(free Size) {
 // deleted in this order as room is needed; the first never is.
 func TestOldestUploadedIsDeletedFirst(t *testing.T) {
 	cfg := testConfig(t, WAV)
-	cfg.MaxTotal = 350 * KB
+	cfg.MaxTotal = 350 * config.KB
 	shelf := must(openShelf(cfg.Directory))
 	defer shelf.close()
 	if err := shelf.folder("old"); err != nil {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"time"
 
+	"lintod/agent/config"
 	"lintod/audio"
 )
 
@@ -325,9 +326,9 @@ func (s *session) overLimit() (why string, err error) {
 	if free < s.cfg.MinFree {
 		return fmt.Sprintf("%v are free and %v must stay so (min_free)", free, s.cfg.MinFree), nil
 	}
-	total := Size(s.others)
+	total := config.Size(s.others)
 	if s.seg != nil {
-		total += Size(s.seg.size())
+		total += config.Size(s.seg.size())
 	}
 	if s.cfg.MaxTotal > 0 && total >= s.cfg.MaxTotal {
 		return fmt.Sprintf("recordings take %v and may take %v (max_total)", total, s.cfg.MaxTotal), nil

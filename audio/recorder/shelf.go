@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"lintod/agent/config"
 )
 
 const (
@@ -182,7 +184,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 }
 
 // free is the room on the card in bytes.
-func (s *shelf) free() (Size, error) {
+func (s *shelf) free() (config.Size, error) {
 	d, err := s.root.Open(".")
 	if err != nil {
 		return 0, err
@@ -192,7 +194,7 @@ func (s *shelf) free() (Size, error) {
 	if err := syscall.Fstatfs(int(d.Fd()), &st); err != nil {
 		return 0, fmt.Errorf("ask for the free space: %w", err)
 	}
-	return Size(st.Bavail) * Size(st.Bsize), nil
+	return config.Size(st.Bavail) * config.Size(st.Bsize), nil
 }
 
 // setRunning notes that a recording runs, atomically.

@@ -217,7 +217,7 @@ upload_token_file = "/run/token"`
 	if err := config.Parse("x.toml", []byte(text), &c); err != nil {
 		t.Fatal(err)
 	}
-	if c.MinFree != recorder.GB || c.MaxTotal != 20*recorder.GB || c.Format != recorder.WAV || c.ResumeWithin.Std() != 10*time.Minute {
+	if c.MinFree != config.GB || c.MaxTotal != 20*config.GB || c.Format != recorder.WAV || c.ResumeWithin.Std() != 10*time.Minute {
 		t.Errorf("read: %+v", c)
 	}
 	for text, want := range map[string]string{
