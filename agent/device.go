@@ -112,6 +112,9 @@ func (m *mouth) Cue(c turn.Cue) {
 	}
 }
 
+// Underruns implements turn.Mouth.
+func (m *mouth) Underruns() uint64 { return m.player.Stats().Underruns }
+
 // Speak implements turn.Mouth.
 func (m *mouth) Speak(ctx context.Context, text string) (audio.Sound, error) {
 	return m.speech.Speak(ctx, text, m.language())

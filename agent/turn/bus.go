@@ -25,6 +25,7 @@ const (
 	StateChanged  What = "state"      // State or Flags have changed
 	SpeechBegan   What = "speech"     // the detector hears a voice
 	SpeechEnded   What = "end"        // the user has finished
+	RequestOut    What = "request"    // the platform has the question, or the first piece of it
 	GotAnswer     What = "answer"     // Text: what the platform says
 	GotTranscript What = "transcript" // Text: what the platform understood
 	GotPartial    What = "partial"    // Text: what it has understood so far
@@ -45,6 +46,8 @@ func (n Notice) Sentence() string {
 		return "a voice is heard"
 	case SpeechEnded:
 		return "the user has finished"
+	case RequestOut:
+		return "the question is on its way"
 	case GotTranscript:
 		return "understood: “" + n.Text + "”"
 	case GotPartial:

@@ -67,6 +67,7 @@ const (
 	// From the ear.
 	Finished // the user has finished: silence after speech, or the limit
 	Nothing  // nobody spoke
+	TooShort // the user ended the turn at once, and no voice was heard
 
 	// From the link.
 	Answered // there is something to say
@@ -95,7 +96,7 @@ const (
 )
 
 var eventNames = [...]string{
-	"tap", "press", "release", "let-go", "stop", "ask", "finished", "nothing", "answered", "silent", "failed",
+	"tap", "press", "release", "let-go", "stop", "ask", "finished", "nothing", "too-short", "answered", "silent", "failed",
 	"spoken", "spoken-ask", "announce", "timed-out", "muted", "unmuted", "went-offline", "came-online",
 	"went-deaf", "hears", "meeting-began", "meeting-ended", "refused-muted", "refused-deaf", "refused-offline",
 }
@@ -161,6 +162,8 @@ var table = map[when]then{
 	{Listening, WentDeaf}: {Idle, []Effect{Drop, CueError}},
 	{Listening, TimedOut}: {Idle, []Effect{Drop, CueError}},
 
+	// A trigger by mistake is forgiven.
+	{Thinking, TooShort}: {Idle, []Effect{Drop, CueNothing}},
 	{Thinking, Answered}: {Speaking, []Effect{Speak}},
 	{Thinking, Silent}:   {Idle, []Effect{Drop}},
 	{Thinking, Failed}:   {Idle, []Effect{Drop, CueError}},

@@ -33,6 +33,7 @@ func TestMachine(t *testing.T) {
 		{"the microphone dies while listening", clear, Listening, WentDeaf, Idle, []Effect{Drop, CueError}},
 		{"listening for ever", clear, Listening, TimedOut, Idle, []Effect{Drop, CueError}},
 
+		{"a trigger by mistake is forgiven", clear, Thinking, TooShort, Idle, []Effect{Drop, CueNothing}},
 		{"the answer is spoken", clear, Thinking, Answered, Speaking, []Effect{Speak}},
 		{"the answer is empty", clear, Thinking, Silent, Idle, []Effect{Drop}},
 		{"no answer", clear, Thinking, Failed, Idle, []Effect{Drop, CueError}},

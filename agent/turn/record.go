@@ -1,25 +1,69 @@
 package turn
 
 import (
+	"cmp"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
+
+	"lintod/audio"
 )
 
-// Record says where the time of one turn went. A time is zero when its event
-// did not happen.
+// Record says where the time of one turn went, and what came of it. A time is
+// zero when its event did not happen. It holds nothing that was said.
 type Record struct {
 	Turn      int       `json:"turn"`
 	Link      string    `json:"link,omitempty"`    // empty for an announcement
 	Trigger   Trigger   `json:"trigger,omitempty"` // empty for an announcement
 	Triggered time.Time `json:"triggered"`
-	Heard     time.Time `json:"heard,omitzero"`    // the detector hears a voice
-	Finished  time.Time `json:"finished,omitzero"` // the user has finished
-	Answered  time.Time `json:"answered,omitzero"` // the platform's answer is here
-	Sounded   time.Time `json:"sounded,omitzero"`  // its first sample went to the loudspeaker
-	Closed    time.Time `json:"closed,omitzero"`   // the turn is over
-	End       string    `json:"end,omitempty"`     // the event that closed it: "spoken", "failed", "tap" for a barge-in, …
+	Framed    time.Time `json:"first_frame,omitzero"` // the link got the first frame, of the pre-roll where there is one
+	Heard     time.Time `json:"heard,omitzero"`       // the detector hears a voice
+	Finished  time.Time `json:"finished,omitzero"`    // the user has finished
+	Requested time.Time `json:"requested,omitzero"`   // the request is out; live, its first piece
+	Answered  time.Time `json:"answered,omitzero"`    // the platform's answer is here
+	Sounded   time.Time `json:"sounded,omitzero"`     // its first sample went to the loudspeaker
+	Closed    time.Time `json:"closed,omitzero"`      // the turn is over
+
+	Lost      int    `json:"lost,omitempty"`      // samples missing in what was heard
+	Dropped   uint64 `json:"dropped,omitempty"`   // frames of them, because the link was slow
+	Underruns uint64 `json:"underruns,omitempty"` // times that the loudspeaker ran dry
+
+	Result Result `json:"result,omitempty"`
+	Cause  string `json:"cause,omitempty"` // what went wrong, or the event that ended the turn
+}
+
+// Result says what came of a turn.
+type Result string
+
+const (
+	ResultSpoken      Result = "spoken"      // an answer or announcement, to its last sample
+	ResultSilent      Result = "silent"      // the platform had nothing to say
+	ResultNothing     Result = "nothing"     // nobody spoke
+	ResultTooShort    Result = "too_short"   // ended before anybody could speak
+	ResultFailed      Result = "failed"      // Cause tells
+	ResultInterrupted Result = "interrupted" // by the next trigger
+	ResultStopped     Result = "stopped"     // by the user, by mute, or by the end of lintod
+)
+
+// result is what an event makes of the turn that it ends.
+func (e Event) result() Result {
+	switch e {
+	case Spoken, SpokenAsk:
+		return ResultSpoken
+	case Silent:
+		return ResultSilent
+	case Nothing:
+		return ResultNothing
+	case TooShort:
+		return ResultTooShort
+	case Failed, TimedOut, WentDeaf:
+		return ResultFailed
+	case Tap, Press, Ask, refusedMuted, refusedDeaf, refusedOffline:
+		return ResultInterrupted
+	}
+	return ResultStopped
 }
 
 // record is a Record that is still being written, by Run's goroutine and the
@@ -27,6 +71,7 @@ type Record struct {
 type record struct {
 	mu sync.Mutex
 	Record
+	underruns uint64 // of the loudspeaker when the turn began
 }
 
 // mark notes the first time that something happened.
@@ -45,6 +90,8 @@ func (r *record) field(w What) *time.Time {
 		return &r.Heard
 	case SpeechEnded:
 		return &r.Finished
+	case RequestOut:
+		return &r.Requested
 	case GotAnswer:
 		return &r.Answered
 	case FirstSound:
@@ -53,11 +100,84 @@ func (r *record) field(w What) *time.Time {
 	return nil
 }
 
-func (r *record) close(end string) Record {
+// frame notes one that the link has got.
+func (r *record) frame(f *audio.Frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Closed, r.End = time.Now(), end
+	if r.Framed.IsZero() {
+		r.Framed = time.Now()
+		return // what is missing before it was not part of the turn
+	}
+	r.Lost += int(f.Lost)
+}
+
+func (r *record) dropped(frames uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Dropped = frames
+}
+
+// because notes what went wrong; the first reason counts.
+func (r *record) because(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.Cause == "" {
+		r.Cause = err.Error()
+	}
+}
+
+func (r *record) close(e Event, underruns uint64) Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.Closed, r.Result = time.Now(), e.result()
+	r.Underruns = underruns - r.underruns
+	if r.Cause == "" {
+		r.Cause = e.String()
+	}
 	return r.Record
+}
+
+// milestone is one of the times of a record, in their order.
+type milestone struct {
+	name string
+	at   time.Time
+}
+
+func (r Record) milestones() []milestone {
+	all := []milestone{
+		{"frame", r.Framed},
+		{"voice", r.Heard},
+		{"end", r.Finished},
+		{"request", r.Requested},
+		{"answer", r.Answered},
+		{"sound", r.Sounded},
+		{"total", r.Closed},
+	}
+	return slices.DeleteFunc(all, func(s milestone) bool { return s.at.IsZero() })
+}
+
+// attrs are a record in the journal: what came of the turn, and how many
+// milliseconds after the trigger each stage was reached.
+func (r Record) attrs() []slog.Attr {
+	list := []slog.Attr{
+		slog.Int("turn", r.Turn), slog.String("result", string(r.Result)), slog.String("cause", r.Cause),
+		slog.String("trigger", cmp.Or(string(r.Trigger), "announcement")),
+	}
+	if r.Link != "" {
+		list = append(list, slog.String("link", r.Link))
+	}
+	for _, s := range r.milestones() {
+		list = append(list, slog.Int64(s.name+"_ms", s.at.Sub(r.Triggered).Milliseconds()))
+	}
+	for _, c := range []struct {
+		name string
+		n    uint64
+	}{{"lost", uint64(r.Lost)}, {"dropped", r.Dropped}, {"underruns", r.Underruns}} {
+		if c.n > 0 {
+			list = append(list, slog.Uint64(c.name, c.n))
+		}
+	}
+	return list
 }
 
 const keptRecords = 32
@@ -85,19 +205,17 @@ func (r *records) list() []Record {
 
 // Line tells a record to people: how long each stage took.
 func (r Record) Line() string {
-	line := fmt.Sprintf("%s, by %s", r.Triggered.Format(time.TimeOnly), r.Trigger)
-	if r.Trigger == "" {
-		line = fmt.Sprintf("%s, announcement", r.Triggered.Format(time.TimeOnly))
+	line := r.Triggered.Format(time.TimeOnly) + ", announcement"
+	if r.Trigger != "" {
+		line = fmt.Sprintf("%s, by %s", r.Triggered.Format(time.TimeOnly), r.Trigger)
 	}
 	last := r.Triggered
-	for _, stage := range []struct {
-		name string
-		at   time.Time
-	}{{"voice", r.Heard}, {"end", r.Finished}, {"answer", r.Answered}, {"sound", r.Sounded}, {r.End, r.Closed}} {
-		if !stage.at.IsZero() {
-			line += fmt.Sprintf(", %s +%.2f s", stage.name, stage.at.Sub(last).Seconds())
-			last = stage.at
+	for _, s := range r.milestones() {
+		if s.name == "total" {
+			s.name = string(r.Result)
 		}
+		line += fmt.Sprintf(", %s +%.2f s", s.name, s.at.Sub(last).Seconds())
+		last = s.at
 	}
 	return line
 }

@@ -32,6 +32,8 @@ type Mouth interface {
 	Play(ctx context.Context, s audio.Sound, started func()) error
 	// Cue plays a short sound, without blocking.
 	Cue(Cue)
+	// Underruns counts the times that the loudspeaker ran dry, since the start.
+	Underruns() uint64
 }
 
 // Ear is what a turn needs of the microphone.
@@ -369,7 +371,7 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	case Send:
 		r.write(ctx, h)
 	case Drop:
-		r.drop(h.event.String())
+		r.drop(h.event)
 	case Speak:
 		r.speak()
 	case Say:
@@ -397,6 +399,7 @@ func (f Flags) refusal() string {
 func (r *Runner) begin(ctx context.Context, open opening) *exchange {
 	r.turns++
 	x := &exchange{number: r.turns, talker: open.talker}
+	x.record.underruns = r.Mouth.Underruns()
 	x.record.Record = Record{Turn: r.turns, Trigger: open.trigger, Triggered: time.Now()}
 	if x.talker != nil {
 		x.record.Link = x.talker.Name()
@@ -407,13 +410,19 @@ func (r *Runner) begin(ctx context.Context, open opening) *exchange {
 	return x
 }
 
-// drop ends what runs; end says why, for the record.
-func (r *Runner) drop(end string) {
+// drop ends what runs, for the reason that an event is.
+func (r *Runner) drop(e Event) {
 	if r.turn == nil {
 		return
 	}
 	r.turn.cancel(errDropped)
-	r.records.add(r.turn.record.close(end))
+	record := r.turn.record.close(e, r.Mouth.Underruns())
+	r.records.add(record)
+	level := slog.LevelInfo
+	if record.Result == ResultFailed {
+		level = slog.LevelWarn
+	}
+	r.Log.LogAttrs(context.Background(), level, "turn is over", record.attrs()...)
 	r.turn = nil
 	r.running.Store(nil)
 }
@@ -428,11 +437,12 @@ func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 	}
 	x := r.begin(ctx, open)
 	stream := r.Ear.Listen(!follow)
-	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(r.Endpoint), r.hears(x))
+	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(r.Endpoint), hearing{r, x})
 	x.utterance.held.Store(held)
 	r.children.Go(func() {
-		defer stream.Close()
 		answer, err := open.talker.Talk(x.ctx, x.utterance)
+		x.record.dropped(stream.Dropped())
+		stream.Close()
 		r.answered(x, answer, err)
 	})
 }
@@ -447,21 +457,27 @@ func (r *Runner) write(ctx context.Context, h happening) {
 	})
 }
 
-// hears reports what the detector makes of each frame; it runs in the link's
-// goroutine and allocates nothing.
-func (r *Runner) hears(x *exchange) func(endpoint.Verdict, *audio.Frame) {
-	return func(v endpoint.Verdict, f *audio.Frame) {
-		r.level.Store(int64(100 * endpoint.Level(f)))
-		switch v {
-		case endpoint.SpeechBegan:
-			r.publishFor(x, SpeechBegan, "")
-		case endpoint.EndSilence, endpoint.EndLimit:
-			r.report(x, Finished)
-		case endpoint.EndNoSpeech:
-			r.report(x, Nothing)
-		}
+// hearing reports what is heard in an exchange; it runs in the link's goroutine
+// and allocates nothing.
+type hearing struct {
+	*Runner
+	x *exchange
+}
+
+func (h hearing) heard(v endpoint.Verdict, f *audio.Frame) {
+	h.level.Store(int64(100 * endpoint.Level(f)))
+	h.x.record.frame(f)
+	switch v {
+	case endpoint.SpeechBegan:
+		h.publishFor(h.x, SpeechBegan, "")
+	case endpoint.EndSilence, endpoint.EndLimit:
+		h.report(h.x, Finished)
+	case endpoint.EndNoSpeech:
+		h.report(h.x, Nothing)
 	}
 }
+
+func (h hearing) tooShort() { h.report(h.x, TooShort) }
 
 // report posts an event of a running exchange. Unlike a trigger it must not be
 // lost, so it waits for room until the exchange is over.
@@ -538,7 +554,7 @@ func (r *Runner) utter(x *exchange, a Answer) error {
 }
 
 func (r *Runner) shutDown() {
-	r.drop("shutdown")
+	r.drop(Stop)
 	r.now.Store(&Snapshot{Flags: r.Snapshot().Flags})
 	for len(r.said) > 0 {
 		(<-r.said).done(errStopped)
@@ -560,9 +576,11 @@ func (r *Runner) publishFor(x *exchange, w What, text string) {
 func (r *Runner) problem(err error) { r.problemFor(r.turn, err) }
 
 func (r *Runner) problemFor(x *exchange, err error) {
-	if x != nil && x.ctx.Err() != nil {
-		return // an exchange that was dropped on purpose has no problems
+	if x != nil {
+		if x.ctx.Err() != nil {
+			return // an exchange that was dropped on purpose has no problems
+		}
+		x.record.because(err)
 	}
-	r.Log.Warn("turn failed", "error", err)
 	r.publishFor(x, Problem, err.Error())
 }

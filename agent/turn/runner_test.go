@@ -21,6 +21,7 @@ import (
 type room struct {
 	loud    atomic.Int32
 	preroll []bool
+	dropped uint64
 }
 
 func (r *room) Listen(preroll bool) Stream {
@@ -43,7 +44,8 @@ func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
 	}
 	return nil
 }
-func (s *roomStream) Close() error { return nil }
+func (s *roomStream) Dropped() uint64 { return s.room.dropped }
+func (s *roomStream) Close() error    { return nil }
 
 // speaker is a mouth whose every text takes one second.
 type speaker struct {
@@ -51,6 +53,7 @@ type speaker struct {
 	cut    []string // interrupted
 	cues   []Cue
 	broken error
+	dry    atomic.Uint64 // underruns
 }
 
 type speech struct {
@@ -75,7 +78,8 @@ func (m *speaker) Play(ctx context.Context, s audio.Sound, started func()) error
 		return context.Cause(ctx)
 	}
 }
-func (m *speaker) Cue(c Cue) { m.cues = append(m.cues, c) }
+func (m *speaker) Cue(c Cue)         { m.cues = append(m.cues, c) }
+func (m *speaker) Underruns() uint64 { return m.dry.Load() }
 
 // platform is a talker that collects the utterance and takes a second to answer.
 type platform struct {
@@ -235,12 +239,12 @@ func TestTapAndSpeak(t *testing.T) {
 			t.Errorf("the bus told %v, want %v", story, want)
 		}
 		r := s.Records()[0]
-		for name, at := range map[string]time.Time{"heard": r.Heard, "finished": r.Finished, "answered": r.Answered, "sounded": r.Sounded, "closed": r.Closed} {
+		for name, at := range map[string]time.Time{"heard": r.Heard, "finished": r.Finished, "answered": r.Answered, "framed": r.Framed, "sounded": r.Sounded, "closed": r.Closed} {
 			if at.IsZero() {
 				t.Errorf("the record lacks %s", name)
 			}
 		}
-		if r.End != "spoken" || r.Link != "platform" || r.Trigger != ByTap {
+		if r.Result != ResultSpoken || r.Link != "platform" || r.Trigger != ByTap {
 			t.Errorf("record %+v", r)
 		}
 	})
@@ -279,6 +283,51 @@ func TestPressThatWasATap(t *testing.T) {
 		s.wait(900 * time.Millisecond)
 		s.expect(Thinking)
 	})
+}
+
+// A turn that is ended within a second of its trigger, before anybody could
+// speak, is a mistake; with a voice in it, or later, it is a question.
+func TestTooShortIsForgiven(t *testing.T) {
+	tests := []struct {
+		name    string
+		open    Event
+		close   Event
+		silent  time.Duration
+		voice   time.Duration
+		result  Result
+		cues    []Cue
+		answers int
+	}{
+		{"two taps in a row", Tap, Tap, 100 * time.Millisecond, 0, ResultTooShort, []Cue{NothingCue}, 0},
+		{"a short hold", Press, Release, 700 * time.Millisecond, 0, ResultTooShort, []Cue{NothingCue}, 0},
+		{"a short word", Press, Release, 400 * time.Millisecond, 300 * time.Millisecond, ResultSpoken, nil, 1},
+		{"a whisper", Press, Release, time.Second, 0, ResultSpoken, nil, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, []Answer{{Text: "ok"}}, func(s *stage) {
+				if err := s.Trigger(tt.open, ""); err != nil {
+					t.Fatal(err)
+				}
+				s.wait(tt.silent)
+				if tt.voice > 0 {
+					s.room.loud.Store(8000)
+					s.wait(tt.voice)
+				}
+				if tt.close == Release {
+					s.Post(Release)
+				} else {
+					s.tap()
+				}
+				s.wait(3 * time.Second)
+				s.expect(Idle)
+				r := s.Records()[0]
+				if r.Result != tt.result || !slices.Equal(s.mouth.cues, tt.cues) || len(s.platform.heard) != tt.answers {
+					t.Errorf("record %+v, cues %v; the platform got %v", r, s.mouth.cues, s.platform.heard)
+				}
+			})
+		})
+	}
 }
 
 func TestAskListensAgain(t *testing.T) {
@@ -336,7 +385,7 @@ func TestWrittenQuestion(t *testing.T) {
 		s.speak(time.Second)
 		s.wait(900*time.Millisecond + 2*time.Second)
 		s.expect(Idle)
-		if r := s.Records()[0]; r.Trigger != ByText || r.End != "spoken-ask" || r.Link != "platform" {
+		if r := s.Records()[0]; r.Trigger != ByText || r.Cause != "spoken-ask" || r.Link != "platform" {
 			t.Errorf("record %+v", r)
 		}
 		if !slices.Equal(s.platform.by, []Trigger{ByFollowUp}) || !slices.Equal(s.platform.written, []string{"remind me"}) {
@@ -391,8 +440,8 @@ func TestBargeIn(t *testing.T) {
 		if !slices.Equal(s.mouth.cut, []string{"a long story"}) {
 			t.Errorf("interrupted %q", s.mouth.cut)
 		}
-		if r := s.Records()[0]; r.End != "tap" {
-			t.Errorf("the first turn ended by %q", r.End)
+		if r := s.Records()[0]; r.Result != ResultInterrupted || r.Cause != "tap" {
+			t.Errorf("the first turn was %s by %q", r.Result, r.Cause)
 		}
 	})
 }

@@ -16,8 +16,15 @@ type Stream interface {
 	// Read blocks for the next frame. Frames that already wait are returned even
 	// when ctx has ended.
 	Read(ctx context.Context, f *audio.Frame) error
+	// Dropped counts the frames that the reader was too slow for.
+	Dropped() uint64
 	Close() error
 }
+
+// shortest is how long after its trigger a turn may be ended without a voice and
+// still be a question: somebody who holds the button for longer than that means
+// something, even if it is a whisper.
+const shortest = time.Second
 
 // Utterance is what the user says in one turn, from half a second before the
 // trigger to the end of speech. Its reader does the endpointing, so frames pass
@@ -29,8 +36,10 @@ type Utterance struct {
 	turn     context.Context // ends when the turn is dropped
 	stream   Stream
 	detector *endpoint.Detector
-	held     atomic.Bool                          // silence does not end it
-	heard    func(endpoint.Verdict, *audio.Frame) // called for each frame
+	held     atomic.Bool // silence does not end it
+	ear      ear
+	opened   time.Time
+	voice    bool // one was heard
 
 	listening context.Context // ends when the user has finished
 	once      sync.Once
@@ -38,37 +47,53 @@ type Utterance struct {
 	endAt     time.Time // set before listening ends
 }
 
-func newUtterance(turn context.Context, trigger Trigger, stream Stream, d *endpoint.Detector,
-	heard func(endpoint.Verdict, *audio.Frame),
-) *Utterance {
-	u := &Utterance{Trigger: trigger, turn: turn, stream: stream, detector: d, heard: heard}
+// ear is who wants to know what an utterance holds. It is called by the reader.
+type ear interface {
+	// heard takes each frame, and what the detector makes of it.
+	heard(v endpoint.Verdict, f *audio.Frame)
+	// tooShort tells that nothing was said before the user ended it. The turn is
+	// dropped soon.
+	tooShort()
+}
+
+func newUtterance(turn context.Context, trigger Trigger, stream Stream, d *endpoint.Detector, e ear) *Utterance {
+	u := &Utterance{Trigger: trigger, turn: turn, stream: stream, detector: d, ear: e, opened: time.Now()}
 	u.listening, u.cancel = context.WithCancel(turn)
 	return u
 }
 
 // Read stores the next frame in f. It blocks until there is one. It returns
-// io.EOF when the user has finished and the cause when the turn was dropped.
-// One goroutine may read.
+// io.EOF when the user has finished and the cause when the turn was dropped, as
+// one is that ends before anything was said. One goroutine may read.
 func (u *Utterance) Read(f *audio.Frame) error {
 	err := u.stream.Read(u.listening, f)
 	finished := u.listening.Err() != nil
 	switch {
 	case u.turn.Err() != nil:
 		return context.Cause(u.turn)
-	case err != nil && finished:
-		return io.EOF
-	case err != nil:
+	case err != nil && !finished:
 		return err
-	case finished && !f.At.Before(u.endAt):
-		return io.EOF // captured after the end
+	case err != nil, finished && !f.At.Before(u.endAt): // captured after the end
+		return u.end()
 	}
 	u.detector.Hold(u.held.Load())
 	verdict := u.detector.Push(f)
+	u.voice = u.voice || verdict == endpoint.SpeechBegan
 	if verdict == endpoint.EndSilence || verdict == endpoint.EndLimit {
 		u.finish(f.At.Add(audio.FrameTime))
 	}
-	u.heard(verdict, f)
+	u.ear.heard(verdict, f)
 	return nil
+}
+
+// end judges the whole, now that every frame of it was looked at.
+func (u *Utterance) end() error {
+	if u.voice || u.endAt.Sub(u.opened) >= shortest {
+		return io.EOF
+	}
+	u.ear.tooShort()
+	<-u.turn.Done()
+	return context.Cause(u.turn)
 }
 
 // finish ends the utterance at a moment; the first call counts. What was
@@ -83,7 +108,8 @@ func (u *Utterance) finish(at time.Time) {
 // Enough ends the utterance now, because the platform has heard enough of it.
 func (u *Utterance) Enough() {
 	if u.listening.Err() == nil {
+		u.voice = true // which it must have heard
 		u.finish(time.Now())
-		u.heard(endpoint.EndLimit, new(audio.Frame))
+		u.ear.heard(endpoint.EndLimit, new(audio.Frame))
 	}
 }

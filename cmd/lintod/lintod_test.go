@@ -404,8 +404,8 @@ func TestExchangeByFiles(t *testing.T) {
 	}
 	for _, r := range b.state().Turns {
 		t.Log(r.Line())
-		if r.End != "spoken" && r.End != "spoken-ask" {
-			t.Errorf("turn %d ended by %s", r.Turn, r.End)
+		if r.Result != turn.ResultSpoken || r.Requested.Before(r.Finished) || r.Sounded.Before(r.Answered) {
+			t.Errorf("turn %d: %+v", r.Turn, r)
 		}
 	}
 }

@@ -309,6 +309,7 @@ type voice struct{}
 type voiceStream struct{ n int }
 
 func (voice) Listen(bool) turn.Stream { return &voiceStream{} }
+func (*voiceStream) Dropped() uint64  { return 0 }
 func (s *voiceStream) Close() error   { return nil }
 func (s *voiceStream) Read(ctx context.Context, f *audio.Frame) error {
 	if ctx.Err() != nil {
@@ -352,7 +353,8 @@ func (w *words) Play(ctx context.Context, s audio.Sound, started func()) error {
 	w.outcome <- fmt.Sprintf("sound at %d, %d samples or more, %v", s.Rate(), min(n, 100), err)
 	return nil
 }
-func (w *words) Cue(c turn.Cue) { w.outcome <- "cue " + string(c) }
+func (*words) Underruns() uint64 { return 0 }
+func (w *words) Cue(c turn.Cue)  { w.outcome <- "cue " + string(c) }
 
 func wait(t *testing.T, outcome <-chan string) string {
 	t.Helper()

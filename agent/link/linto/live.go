@@ -136,6 +136,7 @@ func (l *live) release() {
 func (l *Link) transcribe(ctx context.Context, u *turn.Utterance) (string, error) {
 	s := newStream(l.live)
 	s.hearing, s.enough = ctx, u.Enough
+	s.opened = func() { l.tell(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}

@@ -26,6 +26,7 @@ func (l *Link) request(ctx context.Context, kind string, payload []byte) (turn.A
 	if err := l.conn.Publish(ctx, broker.Message{Topic: l.egress(topic), Payload: payload, QoS: 1}); err != nil {
 		return turn.Answer{}, fmt.Errorf("request not sent: %w", err)
 	}
+	l.tell(turn.RequestOut, "")
 	limit := time.NewTimer(l.Config.AnswerTimeout.Std())
 	defer limit.Stop()
 	select {

@@ -67,6 +67,7 @@ func TestWhatIsNotToBeHeard(t *testing.T) {
 	if got := wait(t, outcome); got != "on" {
 		t.Errorf("spoken: %q", got)
 	}
+	s.noticed("request: ")
 	if got, want := s.notice(), `action: {"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"display":{"type":"url","content":`+string(quote(address))+`}},"topic":"nlp/file"}`; !sameJSON(got, want) {
 		t.Errorf("told %s\nwant %s", got, want)
 	}

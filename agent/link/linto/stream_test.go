@@ -523,7 +523,8 @@ func TestTenMinutes(t *testing.T) {
 // tape is a microphone that gives n frames as fast as they are taken.
 type tape struct{ at, n int }
 
-func (c *tape) Close() error { return nil }
+func (*tape) Dropped() uint64 { return 0 }
+func (c *tape) Close() error  { return nil }
 func (c *tape) Read(ctx context.Context, f *audio.Frame) error {
 	if c.at == c.n {
 		<-ctx.Done()
@@ -625,7 +626,8 @@ func TestDictationIsStoppedOffline(t *testing.T) {
 
 type endless struct{ n int }
 
-func (e *endless) Close() error { return nil }
+func (*endless) Dropped() uint64 { return 0 }
+func (e *endless) Close() error  { return nil }
 func (e *endless) Read(ctx context.Context, f *audio.Frame) error {
 	select {
 	case <-time.After(audio.FrameTime):
