@@ -1,0 +1,135 @@
+package wyoming
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"time"
+)
+
+const (
+	// dialLimit is how long a connection may take to come about.
+	dialLimit = 5 * time.Second
+	// sendLimit is how long a peer may take no byte.
+	sendLimit = 5 * time.Second
+	// sendBuffer keeps little sound between us and a service that falls behind, in
+	// bytes: who is behind must be seen to be behind.
+	sendBuffer = 16 << 10
+)
+
+// Conn is a connection to a service. One goroutine may send while another
+// receives; any may Close.
+type Conn struct {
+	ctx  context.Context
+	conn net.Conn
+	in   *bufio.Reader
+	out  []byte // reused
+	data []byte // reused
+	stop func() bool
+}
+
+// HostPort returns the host:port of an address as the configuration gives it,
+// wyoming://host:port or tcp://host:port.
+func HostPort(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "wyoming" && u.Scheme != "tcp" || u.Hostname() == "" || u.Port() == "" ||
+		u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf(`%q is no address of a Wyoming service; write "wyoming://host:port"`, address)
+	}
+	return u.Host, nil
+}
+
+// Dial connects to a service (see HostPort). When ctx ends the connection is
+// closed, and whatever blocks on it fails with the cause.
+func Dial(ctx context.Context, address string) (*Conn, error) {
+	host, err := HostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{Timeout: dialLimit, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
+	conn, err := dialer.DialContext(ctx, "tcp", host)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("reach the Wyoming service: %w", err)
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetWriteBuffer(sendBuffer) // a wish
+	}
+	return NewConn(ctx, conn), nil
+}
+
+// NewConn speaks the protocol over a connection that exists, and owns it.
+func NewConn(ctx context.Context, conn net.Conn) *Conn {
+	return &Conn{
+		ctx: ctx, conn: conn, in: bufio.NewReader(conn),
+		stop: context.AfterFunc(ctx, func() { conn.Close() }),
+	}
+}
+
+// Close ends the connection. It may be called twice.
+func (c *Conn) Close() error {
+	c.stop()
+	return c.conn.Close()
+}
+
+// Receive blocks for the next event, at most for limit; 0 stands for no limit.
+// A limit that is exceeded is os.ErrDeadlineExceeded.
+func (c *Conn) Receive(limit time.Duration) (Event, error) {
+	var deadline time.Time
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	if err := c.conn.SetReadDeadline(deadline); err != nil {
+		return Event{}, c.explain("receive", err)
+	}
+	e, err := Read(c.in)
+	if err != nil {
+		return Event{}, c.explain("receive", err)
+	}
+	return e, nil
+}
+
+// Send sends an event whose data, which may be nil, is marshalled. It blocks
+// for a few seconds at most.
+func (c *Conn) Send(kind string, data any) error {
+	e := Event{Type: kind}
+	if data != nil {
+		var err error
+		if e.Data, err = json.Marshal(data); err != nil {
+			return fmt.Errorf("send %s: %w", kind, err)
+		}
+	}
+	return c.send(e)
+}
+
+func (c *Conn) send(e Event) error {
+	if err := c.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
+		return c.explain("send", err)
+	}
+	c.out = Append(c.out[:0], e)
+	if _, err := c.conn.Write(c.out); err != nil {
+		return c.explain("send", err)
+	}
+	return nil
+}
+
+func (c *Conn) explain(step string, err error) error {
+	switch {
+	case c.ctx.Err() != nil:
+		return context.Cause(c.ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded) && step == "send":
+		return fmt.Errorf("the Wyoming service takes nothing any more: %w", os.ErrDeadlineExceeded)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("the Wyoming service does not answer: %w", os.ErrDeadlineExceeded)
+	}
+	return fmt.Errorf("%s: %w", step, err)
+}

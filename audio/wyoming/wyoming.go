@@ -1,0 +1,163 @@
+// Package wyoming speaks the Wyoming protocol, by which voice services (wake
+// words, speech, recognition) are reached over TCP: the framing of an event, a
+// connection on which nothing blocks for ever, and the few events that carry
+// sound.
+//
+// What must not live here: what a kind of service is asked for. That stands
+// with the package that asks.
+package wyoming
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// What a peer may send at most, in bytes. A service that lists its models sends
+// some ten kilobytes of data; a chunk of sound has some thousand.
+const (
+	maxHeader  = 256 << 10
+	maxData    = 1 << 20
+	maxPayload = 1 << 20
+)
+
+// Event is one message of the protocol.
+type Event struct {
+	Type    string
+	Data    json.RawMessage // a JSON object; nil when there is none
+	Payload []byte          // nil when there is none
+}
+
+// Decode stores the event's data in into, as json.Unmarshal does. An event
+// without data changes nothing.
+func (e Event) Decode(into any) error {
+	if len(e.Data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(e.Data, into); err != nil {
+		return fmt.Errorf("data of %s: %w", e.Type, err)
+	}
+	return nil
+}
+
+// header is the line that an event begins with. Older peers put the data into
+// it; newer ones send it behind, and both may be there.
+type header struct {
+	Type          string          `json:"type"`
+	Data          json.RawMessage `json:"data"`
+	DataLength    int             `json:"data_length"`
+	PayloadLength int             `json:"payload_length"`
+}
+
+// Read reads one event. It returns io.EOF when the stream ends between two
+// events, and io.ErrUnexpectedEOF when it ends within one. After any other error
+// the stream is of no more use.
+func Read(r *bufio.Reader) (Event, error) {
+	line, err := readLine(r)
+	if err != nil {
+		return Event{}, err
+	}
+	var h header
+	switch err := json.Unmarshal(line, &h); {
+	case err != nil:
+		return Event{}, fmt.Errorf("this is not the Wyoming protocol: %w", err)
+	case h.Type == "":
+		return Event{}, errors.New("this is not the Wyoming protocol: an event without a type")
+	case h.DataLength < 0 || h.DataLength > maxData:
+		return Event{}, fmt.Errorf("event %.40q announces %d bytes of data; at most %d", h.Type, h.DataLength, maxData)
+	case h.PayloadLength < 0 || h.PayloadLength > maxPayload:
+		return Event{}, fmt.Errorf("event %.40q announces a payload of %d bytes; at most %d", h.Type, h.PayloadLength, maxPayload)
+	}
+	data, err := readBytes(r, h.DataLength)
+	if err != nil {
+		return Event{}, err
+	}
+	e := Event{Type: h.Type}
+	if e.Data, err = merge(h.Data, data); err != nil {
+		return Event{}, fmt.Errorf("data of %.40q: %w", h.Type, err)
+	}
+	e.Payload, err = readBytes(r, h.PayloadLength)
+	return e, err
+}
+
+// readLine reads a header without its end.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > maxHeader:
+			return nil, fmt.Errorf("this is not the Wyoming protocol: a header of more than %d bytes", maxHeader)
+		case err == nil:
+			return bytes.TrimSpace(line), nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(line) > 0:
+			return nil, io.ErrUnexpectedEOF
+		default:
+			return nil, err
+		}
+	}
+}
+
+func readBytes(r io.Reader, n int) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(r, b); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	return b, nil
+}
+
+// merge joins the data of a header with that behind it, whose members win.
+func merge(inline, behind []byte) (json.RawMessage, error) {
+	if bytes.Equal(inline, []byte("null")) {
+		inline = nil
+	}
+	all := map[string]json.RawMessage{}
+	for _, object := range [][]byte{inline, behind} {
+		if len(object) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(object, &all); err != nil {
+			return nil, fmt.Errorf("no JSON object: %w", err)
+		}
+	}
+	switch {
+	case len(inline) == 0 && len(behind) == 0:
+		return nil, nil
+	case len(inline) == 0:
+		return behind, nil
+	case len(behind) == 0:
+		return inline, nil
+	}
+	return json.Marshal(all)
+}
+
+// Append appends an event as it goes over the wire. The data must be a JSON
+// object, or empty.
+func Append(b []byte, e Event) []byte {
+	b = append(b, `{"type":"`...)
+	b = append(b, e.Type...) // one of ours: nothing to escape
+	b = append(b, `","version":"1.5.4"`...)
+	if len(e.Data) > 0 {
+		b = append(b, `,"data_length":`...)
+		b = strconv.AppendInt(b, int64(len(e.Data)), 10)
+	}
+	if len(e.Payload) > 0 {
+		b = append(b, `,"payload_length":`...)
+		b = strconv.AppendInt(b, int64(len(e.Payload)), 10)
+	}
+	b = append(b, "}\n"...)
+	b = append(b, e.Data...)
+	return append(b, e.Payload...)
+}
