@@ -31,6 +31,7 @@ func TestCardsThatTheDaemonHolds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			x, found := box(t, map[string]string{
+				"proc/asound/cards":                   " 1 [usb            ]: USB-Audio - USB\n                      USB\n",
 				"proc/asound/card1/pcm0c/sub0/status": "owner_pid   : 815\n",
 				"proc/815/comm":                       "lintod-audio\n",
 			})

@@ -131,6 +131,7 @@ func TestHAT(t *testing.T) {
 
 func TestHolders(t *testing.T) {
 	x, _ := box(t, map[string]string{
+		"proc/asound/cards":                   " 1 [usb            ]: USB-Audio - USB\n                      USB\n",
 		"proc/asound/card1/pcm0c/sub0/status": "state: RUNNING\nowner_pid   : 815\ntrigger_time: 1.0\n",
 		"proc/asound/card1/pcm0p/sub0/status": "closed\n",
 		"proc/815/comm":                       "arecord\n",

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
 	"lintod/audio"
+	"lintod/audio/alsa"
 	"lintod/audio/soundcheck"
 	"lintod/audio/soundproc"
 	"lintod/audio/virtual"
@@ -130,17 +130,14 @@ func (x *exam) cardFault(subject, key string, fault error) {
 	x.tell(subject, Fail, text+x.holders(), strings.TrimSpace(do+" `lintod devices` lists what there is, for [audio] "+key))
 }
 
-var ownerLine = regexp.MustCompile(`(?m)^owner_pid *: *([0-9]+)`)
-
-// holders says who has sound cards open, as ALSA tells it.
+// holders says who has sound cards open, as the kernel tells it.
 func (x *exam) holders() string {
-	files, _ := filepath.Glob(filepath.Join(x.Root, "proc/asound/card*/pcm*/sub*/status")) // the pattern is well-formed
 	var list []string
-	for _, file := range files {
-		text, _ := os.ReadFile(file)
-		if m := ownerLine.FindSubmatch(text); m != nil {
-			name, _ := os.ReadFile(filepath.Join(x.Root, "proc", string(m[1]), "comm"))
-			list = append(list, fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(name)), m[1]))
+	for _, card := range alsa.Cards(x.Root) {
+		for _, pcm := range card.PCMs {
+			if o, busy := pcm.Owner(x.Root); busy {
+				list = append(list, o.String())
+			}
 		}
 	}
 	if len(list) == 0 {
