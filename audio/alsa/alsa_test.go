@@ -27,7 +27,7 @@ func tree(t *testing.T, files map[string]string) (root string) {
 	return root
 }
 
-const cardsOfAPi = ` 0 [vc4hdmi0       ]: vc4-hdmi - vc4-hdmi-0
+const cardsOfOne = ` 0 [vc4hdmi0       ]: vc4-hdmi - vc4-hdmi-0
                       vc4-hdmi-0
  1 [seeed2micvoicec]: seeed-2mic-voic - seeed-2mic-voicecard
                       seeed-2mic-voicecard
@@ -39,7 +39,7 @@ const cardsOfAPi = ` 0 [vc4hdmi0       ]: vc4-hdmi - vc4-hdmi-0
 
 func TestCards(t *testing.T) {
 	root := tree(t, map[string]string{
-		"proc/asound/cards":             cardsOfAPi,
+		"proc/asound/cards":             cardsOfOne,
 		"proc/asound/card3/id":          "Device\n",
 		"proc/asound/card3/pcm0c/info":  "card: 3\ndevice: 0\nid: USB Audio\nname: USB Audio\nsubname: subdevice #0\n",
 		"proc/asound/card3/pcm0p/info":  "name: USB Audio\n",
@@ -109,7 +109,7 @@ func TestOwner(t *testing.T) {
 
 // Whatever is written there, the cards have an id and come in order.
 func FuzzParseCards(f *testing.F) {
-	f.Add(cardsOfAPi)
+	f.Add(cardsOfOne)
 	f.Add("--- no soundcards ---\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		last := -1
