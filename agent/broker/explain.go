@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,9 +10,10 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"lintod/agent/explain"
 )
 
 // A step of connecting; the same failure means different things in each.
@@ -81,11 +81,13 @@ func Refused(err error) bool {
 		errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, errFilter)
 }
 
+var peer = explain.Server{Name: "the broker", Address: "the address", CA: "ca_file"}
+
 // Explain says in one sentence what an error of this package means and what to
 // do about it. It returns the error's own text where it knows nothing better.
 func Explain(err error) string {
-	for _, explain := range []func(error) string{explainMQTT, explainCertificate, explainTLS, explainNetwork} {
-		if sentence := explain(err); sentence != "" {
+	for _, words := range []func(error) string{explainMQTT, peer.Certificate, explainTLS, peer.Network, explainSilence} {
+		if sentence := words(err); sentence != "" {
 			return sentence
 		}
 	}
@@ -117,33 +119,6 @@ func explainMQTT(err error) string {
 	return ""
 }
 
-// explainCertificate tells what we think of the broker's certificate.
-func explainCertificate(err error) string {
-	var unknown x509.UnknownAuthorityError
-	var invalid x509.CertificateInvalidError
-	var host x509.HostnameError
-	switch {
-	case errors.As(err, &unknown):
-		return "the broker's certificate is signed by a CA that is not known here; put that CA's certificate into ca_file"
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return explainValidity(invalid.Cert, time.Now())
-	case errors.As(err, &host):
-		return fmt.Sprintf("the broker's certificate is not for the name %q; use the name that it was made for, or make a new one", host.Host)
-	}
-	return ""
-}
-
-func explainValidity(cert *x509.Certificate, now time.Time) string {
-	const layout = "2006-01-02 15:04 MST"
-	if now.Before(cert.NotBefore) {
-		return fmt.Sprintf("the broker's certificate is valid from %s, but this device's clock says %s; "+
-			"most likely the clock is wrong: wait until it is set, or set it",
-			cert.NotBefore.UTC().Format(layout), now.UTC().Format(layout))
-	}
-	return fmt.Sprintf("the broker's certificate expired at %s (this device's clock says %s); renew it at the broker",
-		cert.NotAfter.UTC().Format(layout), now.UTC().Format(layout))
-}
-
 // explainTLS tells what the broker thinks of us, or that it speaks no TLS.
 func explainTLS(err error) string {
 	var record tls.RecordHeaderError
@@ -157,22 +132,13 @@ func explainTLS(err error) string {
 	return ""
 }
 
-func explainNetwork(err error) string {
+func explainSilence(err error) string {
 	var at *stepError
 	s := stepReach
 	if errors.As(err, &at) {
 		s = at.step
 	}
-	var dns *net.DNSError
 	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Sprintf("the name %s is unknown; correct the address, or the device's DNS", dns.Name)
-	case errors.As(err, &dns):
-		return fmt.Sprintf("the name %s cannot be looked up; is the network up and a DNS server set?", dns.Name)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused: no broker listens there; start it, or correct address and port"
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return "there is no way to that host; is the network up?"
 	case isTimeout(err):
 		return explainTimeout(s)
 	case isHangup(err):

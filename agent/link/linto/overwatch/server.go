@@ -143,13 +143,13 @@ func bearer(token Secret) string { return "Android " + string(token) }
 func (s *server) exchange(r *http.Request, answer any) error {
 	response, err := s.client.Do(r)
 	if err != nil {
-		return explain(r.Context(), err)
+		return sentence(r.Context(), err)
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return explain(r.Context(), err)
+		return sentence(r.Context(), err)
 	case len(raw) > maxAnswer:
 		return fmt.Errorf("the answer is longer than %d bytes; %w", maxAnswer, errStranger)
 	case response.StatusCode/100 == 3:
