@@ -70,7 +70,7 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 		conf Config
 		want []string
 	}{
-		{"nobody listens", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))}}, []string{"connection refused", "start it"}},
+		{"nobody listens", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))}}, []string{"connection refused", "start the broker"}},
 		{"wrong password", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: wrong}, []string{"user or password", "password_file"}},
 		{"no user", Config{Broker: config.Strings{locked.URL()}}, []string{"user or password", "password_file"}},
 		{"password file missing", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "no such file"}},
