@@ -94,7 +94,7 @@ type Stats struct {
 	Connects  uint64    // connections whose subscriptions stood
 	Published uint64    // messages out (QoS 0) or acknowledged (QoS 1)
 	Received  uint64    // messages in, dropped ones included
-	Dropped   uint64    // messages that the queue had no room for
+	Dropped   uint64    // messages that were too large, or that the queue had no room for
 }
 
 // Run connects and reconnects until ctx ends, and then returns nil when all its

@@ -399,6 +399,24 @@ func TestSlowHandlerGetsTheNewestInOrder(t *testing.T) {
 	leakCheck(t)
 }
 
+func TestOversizedMessageIsSkippedAndTheRestHeard(t *testing.T) {
+	m := newMosquitto(t)
+	m.Publish("to/huge", string(make([]byte, maxPacket)), "-r") // met again at each connect
+	d := start(t, []string{m.URL()}, func(d *device) { d.Subscribe = []string{"to/#"} })
+	next(t, "online", d.online)
+	m.Publish("to/small", "hello")
+	if got := next(t, "message", d.messages); got.Topic != "to/small" {
+		t.Errorf("got %s", got.Topic)
+	}
+	if st := d.Stats(); st.Connects != 1 || st.Dropped != 1 || st.Received != 2 {
+		t.Errorf("stats: %+v", st)
+	}
+	if !strings.Contains(d.log.String(), "topic=to/huge") {
+		t.Errorf("the log does not name it:\n%s", d.log.String())
+	}
+	d.end(t)
+}
+
 func TestTakenClientIDIsNamed(t *testing.T) {
 	m := newMosquitto(t)
 	same := func(d *device) { d.Config.ClientID = "twin" }

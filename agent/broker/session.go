@@ -27,7 +27,7 @@ var errClosed = errors.New("closed")
 type session struct {
 	broker string
 	client mqtt.Client
-	conn   net.Conn
+	conn   *wire
 	heard  atomic.Bool // a message came in
 
 	ctx  context.Context // ends with the connection; its cause says why
@@ -52,9 +52,10 @@ func (c *Conn) openOne(ctx context.Context, addr *url.URL) (*session, error) {
 }
 
 // login makes a session of a stream that was just opened. It owns conn.
-func (c *Conn) login(ctx context.Context, broker string, conn net.Conn) (*session, error) {
+func (c *Conn) login(ctx context.Context, broker string, conn *wire) (*session, error) {
 	s := &session{broker: broker, conn: conn, turn: make(chan mqtt.Token, 1), gone: make(chan struct{})}
 	s.turn <- nil
+	conn.oversize = c.skipped
 	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	options, err := c.options(s)
 	if err != nil {
@@ -122,6 +123,13 @@ func (c *Conn) receive(s *session, m mqtt.Message) {
 	})
 }
 
+// skipped is called by the library's reader, too.
+func (c *Conn) skipped(topic string, size int) {
+	c.received.Add(1)
+	c.dropped.Add(1)
+	c.Log.Warn("message skipped: too large", "topic", topic, "bytes", size, "limit", maxPacket)
+}
+
 // connect says CONNECT and waits for the CONNACK, or cuts the connection.
 func (s *session) connect(ctx context.Context) error {
 	token := s.client.Connect()
@@ -153,11 +161,11 @@ func (s *session) subscribe(ctx context.Context, filters []string) error {
 }
 
 // wait waits for a token, which may never be done: the library forgets some when
-// the connection ends.
+// the connection ends. One that is done on a lost connection proves nothing.
 func (s *session) wait(ctx context.Context, token mqtt.Token) error {
 	select {
 	case <-token.Done():
-		if err := token.Error(); err == nil || s.client.IsConnectionOpen() {
+		if err := token.Error(); s.conn.lost() == nil && (err == nil || s.client.IsConnectionOpen()) {
 			return err
 		}
 	case <-s.ctx.Done():

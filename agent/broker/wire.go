@@ -1,0 +1,247 @@
+package broker
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// maxPacket bounds what one packet from the network may make us hold.
+const maxPacket = 16 << 20
+
+var (
+	// errSilent says that a link that still looks open has died.
+	errSilent = errors.New("no sign of life from the broker")
+	// errProtocol says that the other side does not speak MQTT as it should.
+	errProtocol = errors.New("what answers is no MQTT broker, or a broken one")
+)
+
+// wire is the connection as the library sees it: it reads through a buffer (the
+// library reads a packet in three pieces), keeps packets away that the library
+// cannot bear, and ends a read or write that made no progress for as long as
+// patience lasts.
+//
+// That read deadline is how a half-open link is noticed, whatever the library's
+// own clocks do: exactly patience after the last byte from the broker, who was
+// pinged at most 5/4 keepalives after it and so had a quarter of a keepalive to
+// answer.
+//
+// The library completes the token of a message on its reader when the broker
+// acknowledges, and on its writer when a write fails; both at the same time is a
+// panic. Therefore a write never fails here: it ends the connection, which is
+// then told by Read, and by lost.
+type wire struct {
+	net.Conn
+	in       *bufio.Reader
+	greeted  bool // the first packet has come
+	left     int  // bytes of the present packet not read yet
+	patience time.Duration
+	oversize func(topic string, size int) // told of each message too large to take
+
+	mu     sync.Mutex
+	err    error // why a write failed
+	unsure map[uint16]struct{}
+}
+
+func newWire(conn net.Conn, patience time.Duration) *wire {
+	w := &wire{Conn: conn, patience: patience, oversize: func(string, int) {}, unsure: map[uint16]struct{}{}}
+	w.in = bufio.NewReader(readFunc(w.receive))
+	return w
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+func (w *wire) Read(p []byte) (int, error) {
+	for w.left == 0 && len(p) > 0 {
+		if err := w.admit(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := w.in.Read(p[:min(len(p), w.left)])
+	w.left -= n
+	return n, err
+}
+
+// The kinds of packet that a broker may send to a client like ours, which has
+// no QoS 2 and never unsubscribes.
+const (
+	connack  = 2
+	publish  = 3
+	puback   = 4
+	suback   = 9
+	pingresp = 13
+)
+
+// admit looks at the packet that comes next. One that the library may read is
+// left for it; another is skipped. An oversized one would fill the memory, the
+// acknowledgement of what was not sent may end a token twice, and a SUBACK with
+// more codes than filters is a panic in the library.
+func (w *wire) admit() error {
+	body, head, err := w.header()
+	if err != nil {
+		return err
+	}
+	first, err := w.in.Peek(1)
+	if err != nil {
+		return err
+	}
+	size, take := head+body, false
+	switch kind := first[0] >> 4; {
+	case !w.greeted:
+		err, take = w.greeting(kind, body, head), true
+		w.greeted = true
+	case kind == publish:
+		if take = body <= maxPacket; !take {
+			w.oversize(w.topic(head), body)
+		}
+	case kind == puback:
+		take, err = w.acknowledged(size)
+	case kind == suback && body > 3:
+		err = fmt.Errorf("%w: it sends a SUBACK of %d bytes", errProtocol, body)
+	case kind == suback, kind == pingresp:
+		take = body <= 3
+	}
+	if err != nil || !take {
+		_, skipErr := w.in.Discard(size)
+		return errors.Join(err, skipErr)
+	}
+	w.left = size
+	return nil
+}
+
+// greeting checks the first packet: a CONNACK [MQTT-3.2.0-1]. The library takes
+// one whose code is beyond MQTT's [MQTT-3.2.2-6] for a success.
+func (w *wire) greeting(kind byte, body, head int) error {
+	if kind != connack || body != 2 {
+		return fmt.Errorf("%w: it does not begin with a CONNACK", errProtocol)
+	}
+	whole, err := w.in.Peek(head + body)
+	if err != nil {
+		return err
+	}
+	if code := whole[head+1]; code > 5 {
+		return fmt.Errorf("%w: its CONNACK has code %d", errProtocol, code)
+	}
+	return nil
+}
+
+// acknowledged tells whether the PUBACK that comes next is for a message that
+// was sent and waits for it.
+func (w *wire) acknowledged(size int) (bool, error) {
+	if size != 4 { // [MQTT-3.4.1]
+		return false, nil
+	}
+	whole, err := w.in.Peek(size)
+	if err != nil {
+		return false, err
+	}
+	id := binary.BigEndian.Uint16(whole[2:])
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, sent := w.unsure[id]
+	delete(w.unsure, id)
+	return sent, nil
+}
+
+// topic is the beginning of the topic of the PUBLISH that comes next.
+func (w *wire) topic(head int) string {
+	start, err := w.in.Peek(head + 2)
+	if err != nil {
+		return ""
+	}
+	length := int(binary.BigEndian.Uint16(start[head:]))
+	start, _ = w.in.Peek(head + 2 + min(length, 200))
+	return string(start[head+2:])
+}
+
+// header reads the length of the body of the next packet, and its own length,
+// without consuming anything [MQTT-2.2.3].
+func (w *wire) header() (body, head int, err error) {
+	for head = 1; head < 5; {
+		seen, err := w.in.Peek(head + 1)
+		if err != nil {
+			return 0, 0, err
+		}
+		b := seen[head]
+		body |= int(b&0x7f) << (7 * (head - 1))
+		head++
+		if b < 0x80 {
+			return body, head, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("%w: a packet length of more than four bytes", errProtocol)
+}
+
+func (w *wire) receive(p []byte) (int, error) {
+	if err := w.Conn.SetReadDeadline(time.Now().Add(w.patience)); err != nil {
+		return 0, w.because(err)
+	}
+	n, err := w.Conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w for %v", errSilent, w.patience)
+	}
+	return n, w.because(err)
+}
+
+// because is the failed write that ended the reading, if there was one, and
+// otherwise err.
+func (w *wire) because(err error) error {
+	if lost := w.lost(); err != nil && lost != nil {
+		return lost
+	}
+	return err
+}
+
+// lost says why a write failed; nil if none did.
+func (w *wire) lost() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// Write takes whole packets and always succeeds; see wire.
+func (w *wire) Write(p []byte) (int, error) {
+	w.note(p)
+	err := w.Conn.SetWriteDeadline(time.Now().Add(w.patience))
+	if err == nil {
+		_, err = w.Conn.Write(p)
+	}
+	if err != nil {
+		w.fail(err)
+	}
+	return len(p), nil
+}
+
+// fail ends the connection; the first reason counts.
+func (w *wire) fail(err error) {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.mu.Unlock()
+	w.Close()
+}
+
+// note remembers the id of a message of QoS 1.
+func (w *wire) note(p []byte) {
+	if len(p) == 0 || p[0]>>4 != publish || p[0]>>1&3 != 1 {
+		return
+	}
+	_, head := binary.Uvarint(p[1:]) // MQTT's lengths are such numbers [MQTT-2.2.3]
+	rest := p[1+head:]
+	topic := 2 + int(binary.BigEndian.Uint16(rest))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unsure[binary.BigEndian.Uint16(rest[topic:])] = struct{}{}
+}
+
+// SetWriteDeadline does nothing: Write sets its own for every packet, while the
+// library would set one for some packets and take it away from others.
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
