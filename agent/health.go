@@ -102,6 +102,7 @@ type Status struct {
 
 	Parts map[string]PartStatus `json:"parts"`
 	Turns []turn.Record         `json:"turns"` // the last ones, oldest first
+	Self  Self                  `json:"self"`
 }
 
 func (a *Agent) status() Status {
@@ -119,6 +120,7 @@ func (a *Agent) status() Status {
 		Speaker: a.player.Stats(),
 		Parts:   a.parts.status(),
 		Turns:   a.turns.Records(),
+		Self:    measureSelf(),
 	}
 	if a.gpio != nil {
 		s.GPIO = a.gpio.Faults()

@@ -9,10 +9,12 @@ import (
 )
 
 // The pause before a failed part is started again grows from backoffFirst to
-// backoffMost; after a run of steadyRun it starts anew.
+// backoffMost; after a run of steadyRun it starts anew. It is short, because
+// what a part waits for is in this box: sound must be back 5 s after its server
+// is. Links have pauses of their own.
 const (
-	backoffFirst = 250 * time.Millisecond
-	backoffMost  = 10 * time.Second
+	backoffFirst = 100 * time.Millisecond
+	backoffMost  = 2 * time.Second
 	steadyRun    = 30 * time.Second
 )
 
