@@ -98,12 +98,31 @@ func New(cfg Config, log *slog.Logger) *Agent {
 
 // openState goes on without a disk: a device that forgets is better than none.
 func (a *Agent) openState() {
-	defaults := state.Saved{Volume: a.cfg.Device.Volume, Language: a.cfg.TTS.Language}
+	language, _ := a.cfg.TTS.Find(a.cfg.TTS.Language) // it was validated
+	defaults := state.Saved{Volume: a.cfg.Device.Volume, Language: language}
 	store, err := state.Open(a.cfg.Device.StateDir, defaults, component(a.log, "state"))
 	if err != nil {
 		a.log.Error("settings will be forgotten at the next restart", "error", err)
 	}
 	a.store = store
+	a.checkLanguage(language)
+}
+
+// checkLanguage puts the configured language in the place of a saved one that
+// the engine, which may be another by now, does not speak.
+func (a *Agent) checkLanguage(configured string) {
+	saved := a.store.Get().Language
+	speaks, err := a.cfg.TTS.Find(saved)
+	if err != nil {
+		a.log.Warn("the saved language is given up for that of the configuration", "error", err, "language", configured)
+		speaks = configured
+	}
+	if speaks == saved {
+		return
+	}
+	if err := a.store.Update(func(s *state.Saved) { s.Language = speaks }); err != nil {
+		a.log.Warn("a setting holds until the next start only", "error", err)
+	}
 }
 
 func component(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }

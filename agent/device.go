@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"lintod/agent/state"
@@ -46,8 +44,9 @@ func (d *device) KeepVolume(percent int) {
 
 // SetLanguage implements behaviors.Device.
 func (d *device) SetLanguage(tag string) error {
-	if !slices.Contains(tts.Languages(), tag) {
-		return fmt.Errorf("language %q is not spoken here; want one of %s", tag, strings.Join(tts.Languages(), ", "))
+	tag, err := d.cfg.TTS.Find(tag)
+	if err != nil {
+		return err
 	}
 	d.keep(func(s *state.Saved) { s.Language = tag })
 	return nil

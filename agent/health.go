@@ -11,6 +11,7 @@ import (
 	"lintod/audio"
 	"lintod/audio/player"
 	"lintod/audio/recorder"
+	"lintod/audio/tts"
 	"lintod/behaviors/tunnel"
 )
 
@@ -94,6 +95,7 @@ type Status struct {
 	Lang    string        `json:"language"`
 	Mic     audio.Health  `json:"microphone"`
 	Speaker player.Stats  `json:"loudspeaker"`
+	Voice   tts.Stats     `json:"voice"`
 	GPIO    []string      `json:"gpio_faults,omitempty"` // one sentence each
 	Linto   *linto.Stats  `json:"linto,omitempty"`
 	// Recording and Tunnels tell what the powers are doing.
@@ -118,6 +120,7 @@ func (a *Agent) status() Status {
 		Lang:    saved.Language,
 		Mic:     a.hub.Health(),
 		Speaker: a.player.Stats(),
+		Voice:   a.mouth.speech.Stats(),
 		Parts:   a.parts.status(),
 		Turns:   a.turns.Records(),
 		Self:    measureSelf(),

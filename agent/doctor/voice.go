@@ -16,7 +16,7 @@ const voiceLimit = 30 * time.Second
 
 // voice lets the engine speak, unheard.
 func (x *exam) voice(ctx context.Context) {
-	const engine = "sudo apt install espeak-ng, or correct [tts] engine and command"
+	const engine = "sudo apt install espeak-ng, or correct engine, command, voices or address in [tts]"
 	language := x.cfg.TTS.Language
 	if x.daemon != nil && x.daemon.Lang != "" {
 		language = x.daemon.Lang

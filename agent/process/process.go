@@ -122,6 +122,9 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 	return child, nil
 }
 
+// Find returns the file that Start would run for a program's name.
+func Find(name string) (string, error) { return exec.LookPath(name) }
+
 func command(c Command) (*exec.Cmd, error) {
 	if len(c.Argv) == 0 {
 		return nil, errors.New("start a program: its name is missing")

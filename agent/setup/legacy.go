@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -84,10 +83,10 @@ func Import(raw []byte) (a Answers, notes []string, err error) {
 	} else {
 		a.Volume = volume
 	}
-	if language := string(l.Config.Sound.Language); language != "" && !slices.Contains(tts.Languages(), language) {
-		note("language %q is not spoken here and is left out", language)
-	} else {
-		a.Language = language
+	if language := string(l.Config.Sound.Language); language != "" {
+		if a.Language, err = tts.Defaults().Find(language); err != nil {
+			note("%v; it is left out", err)
+		}
 	}
 	if seconds := string(m.Keepalive); seconds != "" && !within(seconds, 1, 600) {
 		note("keepalive %q is no number of seconds from 1 to 600 and is left out", seconds)

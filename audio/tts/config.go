@@ -1,6 +1,7 @@
 package tts
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -11,82 +12,93 @@ import (
 // The engines there are.
 const (
 	EngineEspeak  = "espeak-ng"
+	EnginePiper   = "piper"
+	EnginePico    = "pico2wave"
+	EngineWyoming = "wyoming"
 	EngineCommand = "command"
 )
 
 // Config is the [tts] table.
 type Config struct {
-	// Engine is "espeak-ng", or "command" for a program of the owner's choice.
+	// Engine is one of the above; "command" is a program of the owner's choice.
 	Engine string `toml:"engine"`
 	// Language is spoken where nobody asks for another: "en-US".
 	Language string `toml:"language"`
+	// Voices are what the engine calls its voices, by language: for piper the
+	// model's file, for Wyoming the name that the service gives it. They change
+	// and add to the table of an engine that has one.
+	Voices map[string]string `toml:"voices"`
 	// Command is the program of engine "command" and its arguments, in which
-	// {language} stands for the language. It gets the text on standard input and
-	// prints sound on standard output.
+	// {language} and {voice} stand for those. It gets the text on standard input
+	// and prints sound on standard output. For the other programs it is where they
+	// are, and arguments of the owner's.
 	Command config.Strings `toml:"command"`
-	// Rate tells that Command prints raw 16-bit little-endian mono samples, this
-	// many a second; 0 that it prints a WAV.
-	Rate int `toml:"rate"`
-	// Timeout is how long the engine may print nothing before it is killed.
+	// Rate tells that Command prints raw 16-bit little-endian samples, this many a
+	// second for each of Channels; 0 that it prints a WAV.
+	Rate     int `toml:"rate"`
+	Channels int `toml:"channels"`
+	// Address is the host and port of the Wyoming service.
+	Address string `toml:"address"`
+	// Timeout is how long the engine may be silent before it is given up.
 	Timeout config.Duration `toml:"timeout"`
+	// Cache is how much sound is kept in memory for what is said again.
+	Cache config.Size `toml:"cache"`
 }
 
 // Defaults is the [tts] table of a file that has none.
 func Defaults() Config {
-	return Config{Engine: EngineEspeak, Language: "en-US", Timeout: config.Duration(10 * time.Second)}
+	return Config{
+		Engine:   EngineEspeak,
+		Language: "en-US",
+		Channels: 1,
+		Timeout:  config.Duration(10 * time.Second),
+		Cache:    2 * config.MB,
+	}
 }
 
 // Validate reports values that cannot work.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
-	ps.OneOf("engine", c.Engine, EngineEspeak, EngineCommand)
-	if _, err := find(c.Language); err != nil {
-		ps.Add("language", c.Language, "one of "+strings.Join(Languages(), ", "))
-	}
+	ps.OneOf("engine", c.Engine, EngineEspeak, EnginePiper, EnginePico, EngineWyoming, EngineCommand)
+	ps = append(ps, c.validateVoices()...)
 	if c.Engine == EngineCommand && (len(c.Command) == 0 || c.Command[0] == "") {
 		ps.Add("command", nil, `the program and its arguments, for example ["flite-say", "{language}"]`)
+	}
+	if c.Engine == EngineWyoming {
+		ps = append(ps, c.validateAddress()...)
 	}
 	if c.Rate != 0 && (c.Rate < 4000 || c.Rate > 192000) {
 		ps.Add("rate", c.Rate, "0 for WAV, or a rate from 4000 to 192000 for raw samples")
 	}
+	if c.Channels < 1 || c.Channels > 8 {
+		ps.Add("channels", c.Channels, "from 1 to 8")
+	}
 	ps.Within("timeout", c.Timeout, 100*time.Millisecond, 2*time.Minute)
+	if c.Cache > 100*config.MB {
+		ps.Add("cache", c.Cache, "at most 100MB")
+	}
 	return ps
 }
 
-type language struct{ tag, voice string } // BCP 47; what espeak-ng calls it
-
-// languages are those that LinTO's platforms use.
-func languages() []language {
-	return []language{
-		{"fr-FR", "fr-fr"},
-		{"en-US", "en-us"},
-		{"en-GB", "en-gb"},
-		{"es-ES", "es"},
-		{"de-DE", "de"},
-		{"it-IT", "it"},
+func (c Config) validateVoices() config.Problems {
+	var ps config.Problems
+	for _, tag := range slices.Sorted(maps.Keys(c.Voices)) {
+		switch name := c.Voices[tag]; {
+		case !wellFormed(tag):
+			ps.Add("voices."+tag, name, "a language such as fr-FR as the key")
+		case name == "" || strings.HasPrefix(name, "-") || len(name) > 1024:
+			ps.Add("voices."+tag, name, "what the engine calls the voice")
+		}
 	}
-}
-
-// Languages lists what Speak takes.
-func Languages() []string {
-	var tags []string
-	for _, l := range languages() {
-		tags = append(tags, l.tag)
+	switch known := c.Languages(); {
+	case len(known) == 0 && c.Engine == EnginePiper:
+		ps.Add("voices", nil, `the model of each language, for example { `+c.Language+` = "/opt/voices/voice.onnx" }`)
+	case len(known) > 0:
+		if _, err := c.Find(c.Language); err != nil {
+			ps.Add("language", c.Language, "one of "+strings.Join(known, ", ")+"; or a voice for it in voices")
+		}
+	case c.Engine == EngineWyoming:
+		ps.Add("language", c.Language, "a language such as fr-FR")
 	}
-	return tags
-}
-
-// find takes "fr-FR" in any case, with "_" for "-", and "fr" for the first of
-// its kind.
-func find(tag string) (language, error) {
-	want := strings.ReplaceAll(tag, "_", "-")
-	all := languages()
-	i := slices.IndexFunc(all, func(l language) bool {
-		family, _, _ := strings.Cut(l.tag, "-")
-		return strings.EqualFold(want, l.tag) || strings.EqualFold(want, family)
-	})
-	if i < 0 {
-		return language{}, &UnsupportedError{tag}
-	}
-	return all[i], nil
+	return ps
 }

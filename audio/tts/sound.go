@@ -7,64 +7,58 @@ import (
 	"io"
 	"time"
 
-	"lintod/agent/process"
 	"lintod/audio"
-	"lintod/audio/wav"
 )
 
 const (
-	// chunkSamples is what espeak-ng prints at once (4 KiB), and chunks is how
-	// many wait for the loudspeaker: about 0.7 s.
+	// chunkSamples is what espeak-ng prints at once (4 KiB), and maxChunks is how
+	// many wait for the loudspeaker: 6 s at 22,050 Hz, in which an engine that
+	// takes one sentence at a time makes the next.
 	chunkSamples = 2048
-	chunks       = 8
+	maxChunks    = 64
 	// maxTime is how long an engine may speak.
 	maxTime = 15 * time.Minute
-	// maxTrailer bounds what may follow the sound: tags, or the end of garbage.
-	maxTrailer = 1 << 20
 )
 
-// sound is what an engine prints, as it comes. One goroutine owns the child
-// and reads ahead; chunks go round between it and the reader.
+// sound is what an engine makes of the pieces of a text, as it comes. One
+// goroutine owns the engine and reads ahead; chunks go round between it and the
+// reader.
 type sound struct {
-	child  *process.Child
+	begin  func(ctx context.Context, piece string) (source, error)
+	keep   *kept
 	cancel context.CancelCauseFunc
-	hang   *time.Timer // ends the child when it fires
+	hang   *time.Timer // ends the engine when it fires
 	limit  time.Duration
 
 	ready chan struct{} // closed at the first chunk, or the end where there is none
 	rate  int           // valid when ready is closed; 0 when there is no chunk
 	full  chan []int16  // closed after the last chunk
 	free  chan []int16
+	made  int   // chunks there are
+	left  int   // samples until maxTime
 	err   error // how it ended, io.EOF if well; valid when full is closed
 
 	chunk, rest []int16 // what Read is at, and what is left of it
 }
 
-// start returns when the engine has printed its first samples.
-func start(ctx context.Context, c Config, command process.Command) (*sound, error) {
+// start returns when the engine has made its first samples. Silence of an
+// engine for longer than limit is its end. Sound that was whole goes to keep.
+func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept, begin func(context.Context, string) (source, error)) (*sound, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	child, err := process.Start(ctx, command)
-	if err != nil {
-		cancel(nil)
-		return nil, err
-	}
-	limit := c.Timeout.Std()
 	s := &sound{
-		child:  child,
+		begin:  begin,
+		keep:   keep,
 		cancel: cancel,
 		limit:  limit,
 		hang: time.AfterFunc(limit, func() {
-			cancel(fmt.Errorf("the engine printed nothing for %v and was killed", limit))
+			cancel(fmt.Errorf("the engine gave nothing for %v and was stopped", limit))
 		}),
 		ready: make(chan struct{}),
-		full:  make(chan []int16, chunks),
-		free:  make(chan []int16, chunks),
+		full:  make(chan []int16, maxChunks),
+		free:  make(chan []int16, maxChunks),
 	}
-	for range chunks {
-		s.free <- make([]int16, chunkSamples)
-	}
-	go s.run(ctx, c.Rate)
-	<-s.ready // soon: ctx and the timer both end the child, and so run
+	go s.run(ctx, pieces)
+	<-s.ready // soon: ctx and the timer both end the engine, and so run
 	if s.rate == 0 {
 		return nil, s.err
 	}
@@ -95,8 +89,8 @@ func (s *sound) Read(ctx context.Context, pcm []int16) (int, error) {
 	return n, nil
 }
 
-// Close kills the engine if it still runs, and returns when it is gone. It may
-// be called twice.
+// Close stops the engine if it is still at work, and returns when it is gone.
+// It may be called twice.
 func (s *sound) Close() error {
 	s.cancel(audio.ErrClosed)
 	for range s.full { // until run has ended
@@ -104,40 +98,88 @@ func (s *sound) Close() error {
 	return nil
 }
 
-func (s *sound) run(ctx context.Context, rawRate int) {
-	s.err = s.finish(ctx, s.pump(ctx, rawRate))
+func (s *sound) run(ctx context.Context, pieces []string) {
+	s.err = s.all(ctx, pieces)
+	s.hang.Stop()
 	s.cancel(nil)
+	if errors.Is(s.err, io.EOF) {
+		s.keep.whole(s.rate)
+	}
 	if s.rate == 0 {
 		close(s.ready)
 	}
 	close(s.full)
 }
 
-// pump reads ahead until the end of the sound, for which it returns nil.
-func (s *sound) pump(ctx context.Context, rawRate int) error {
-	r, err := s.open(rawRate)
+func (s *sound) all(ctx context.Context, pieces []string) error {
+	for _, piece := range pieces {
+		if err := s.one(ctx, piece); err != nil {
+			return err
+		}
+	}
+	if s.rate == 0 {
+		return errors.New("the engine made no sound")
+	}
+	return io.EOF
+}
+
+// one speaks a piece. How an engine failed says more than what it left.
+func (s *sound) one(ctx context.Context, piece string) error {
+	s.hang.Reset(s.limit)
+	src, err := s.begin(ctx, piece)
+	if err != nil {
+		return whyEnded(ctx, err)
+	}
+	failed := s.pump(ctx, src)
+	s.hang.Reset(s.limit)
+	ended := src.end()
+	s.hang.Stop()
+	if failed != nil && errors.Is(ended, errEndless) || ended == nil {
+		ended = failed
+	}
+	return whyEnded(ctx, ended)
+}
+
+func whyEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// pump reads ahead until the end of a piece, for which it returns nil.
+func (s *sound) pump(ctx context.Context, src source) error {
+	r, err := src.open()
+	s.hang.Stop()
 	if err != nil {
 		return err
 	}
-	for left := int(maxTime/time.Second) * r.Rate(); left > 0; {
-		var chunk []int16
-		select {
-		case chunk = <-s.free:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	switch s.rate {
+	case 0:
+		s.left = int(maxTime/time.Second) * r.Rate()
+	case r.Rate():
+	default:
+		return fmt.Errorf("the engine changed from %d to %d samples a second", s.rate, r.Rate())
+	}
+	for s.left > 0 {
+		chunk, err := s.next(ctx)
+		if err != nil {
+			return err
 		}
 		// Only now, for while we do not read, the engine has to wait.
 		s.hang.Reset(s.limit)
 		n, err := r.Read(chunk)
 		s.hang.Stop()
 		if errors.Is(err, io.EOF) {
+			s.free <- chunk
 			return nil
 		}
 		if err != nil {
 			return err
 		}
+		s.keep.add(chunk[:n])
 		s.full <- chunk[:n]
-		left -= n
+		s.left -= n
 		if s.rate == 0 {
 			s.rate = r.Rate()
 			close(s.ready)
@@ -146,35 +188,22 @@ func (s *sound) pump(ctx context.Context, rawRate int) error {
 	return fmt.Errorf("the engine speaks for more than %v", maxTime)
 }
 
-func (s *sound) open(rawRate int) (*wav.Reader, error) {
-	if rawRate != 0 {
-		return wav.NewRawReader(s.child.Stdout, rawRate), nil
+// next waits for an empty chunk: there are as many as the text needs, up to
+// maxChunks.
+func (s *sound) next(ctx context.Context) ([]int16, error) {
+	select {
+	case chunk := <-s.free:
+		return chunk, nil
+	default:
 	}
-	return wav.NewReader(s.child.Stdout)
-}
-
-// finish waits for the engine to end and decides what the sound's end is,
-// given what pump met with. How a program failed says more than what it left.
-func (s *sound) finish(ctx context.Context, err error) error {
-	s.hang.Reset(s.limit)
-	n, _ := io.CopyN(io.Discard, s.child.Stdout, maxTrailer)
-	endless := n == maxTrailer
-	if endless {
-		s.child.Kill()
+	if s.made < maxChunks {
+		s.made++
+		return make([]int16, chunkSamples), nil
 	}
-	waited := s.child.Wait()
-	s.hang.Stop()
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case waited != nil && !endless:
-		return waited
-	case err != nil:
-		return err
-	case endless:
-		return errors.New("the engine goes on printing after the sound")
-	case s.rate == 0:
-		return errors.New("the engine printed no sound")
+	select {
+	case chunk := <-s.free:
+		return chunk, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
-	return io.EOF
 }

@@ -1,5 +1,6 @@
-// Package tts makes sound of text with an engine that runs as a child process,
-// one for each text: espeak-ng, or a program that the owner names.
+// Package tts makes sound of text with an engine of the owner's choice: a child
+// process for each text, or for each of its sentences, or a Wyoming service.
+// What is said again comes from memory.
 //
 // What must not live here: playing (player), and what is worth saying.
 package tts
@@ -8,74 +9,87 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"strings"
+	"sync/atomic"
 
-	"lintod/agent/process"
 	"lintod/audio"
+	"lintod/audio/player"
 )
 
 // ErrNothing is returned for a text without anything to pronounce.
 var ErrNothing = errors.New("there is nothing to say in the text")
 
-// UnsupportedError is returned for a language that no voice is known for.
-type UnsupportedError struct{ Language string }
-
-func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("language %q is not supported; want one of %s", e.Language, strings.Join(Languages(), ", "))
-}
-
 // Speaker speaks. It may be used by several goroutines.
 type Speaker struct {
 	Config Config
 	Log    *slog.Logger
+
+	cache            cache
+	spoken, failures atomic.Uint64
+}
+
+// Stats are counters since the start.
+type Stats struct {
+	Texts    uint64 `json:"texts"`       // that were to be spoken
+	Cached   uint64 `json:"cached"`      // of them, those that came from memory
+	Failures uint64 `json:"failures"`    // texts of which nothing was heard
+	Bytes    int    `json:"cache_bytes"` // of sound in memory
+}
+
+// Stats returns the counters.
+func (s *Speaker) Stats() Stats {
+	s.cache.mu.Lock()
+	defer s.cache.mu.Unlock()
+	return Stats{s.spoken.Load(), s.cache.hits, s.failures.Load(), s.cache.bytes}
 }
 
 // Speak starts the engine on text and returns as soon as the sound begins, or
 // with the reason why it does not. An empty lang is Config.Language; a text of
-// more than 5,000 bytes is cut at the end of a sentence.
+// more than 5,000 bytes is cut at the end of a sentence. SSML and [[phonemes]]
+// are for the engines that know them; of others nobody hears the markup.
 //
-// ctx governs the sound to its end: when it ends, the engine is killed and Read
+// ctx governs the sound to its end: when it ends, the engine is stopped and Read
 // fails with the cause. So it does when the engine hangs or crashes. The
 // caller must Close the sound.
 func (s *Speaker) Speak(ctx context.Context, text, lang string) (audio.Sound, error) {
-	argv, err := s.argv(lang)
+	s.spoken.Add(1)
+	snd, err := s.speak(ctx, text, lang)
+	if err != nil && ctx.Err() == nil {
+		s.failures.Add(1)
+	}
+	return snd, err
+}
+
+func (s *Speaker) speak(ctx context.Context, text, lang string) (audio.Sound, error) {
+	if lang == "" {
+		lang = s.Config.Language
+	}
+	v, err := s.Config.find(lang)
 	if err != nil {
 		return nil, err
 	}
-	text, cut := clean(text)
+	e := s.Config.engine()
+	text, cut := prepare(text, e.notation)
 	if !speakable(text) {
 		return nil, ErrNothing
 	}
 	if cut {
 		s.Log.Warn("text is too long to be said, cutting it", "limit", maxText)
 	}
-	// The text goes through a pipe: an argument could be read by any process.
-	snd, err := start(ctx, s.Config, process.Command{Argv: argv, Stdin: strings.NewReader(text)})
-	if errors.Is(err, fs.ErrNotExist) && s.Config.Engine == EngineEspeak {
-		return nil, fmt.Errorf("espeak-ng is not installed (apt install espeak-ng): %w", err)
+	key := spoken{v.language, text}
+	if pcm, rate, ok := s.cache.get(key); ok {
+		return player.PCM(pcm, rate), nil
 	}
+	pieces := []string{text}
+	if !e.streams {
+		pieces = sentences(text)
+	}
+	keep := &kept{cache: &s.cache, key: key, limit: int(s.Config.Cache)}
+	snd, err := start(ctx, s.Config.Timeout.Std(), pieces, keep, func(ctx context.Context, piece string) (source, error) {
+		return e.begin(ctx, v, piece)
+	})
 	if err != nil {
-		return nil, fmt.Errorf("speak with %s: %w", argv[0], err)
+		return nil, fmt.Errorf("speak with %s: %w", s.Config.Engine, err)
 	}
 	return snd, nil
-}
-
-func (s *Speaker) argv(lang string) ([]string, error) {
-	if lang == "" {
-		lang = s.Config.Language
-	}
-	l, err := find(lang)
-	if err != nil {
-		return nil, err
-	}
-	if s.Config.Engine == EngineEspeak {
-		return []string{"espeak-ng", "-v", l.voice, "-b", "1", "--stdin", "--stdout"}, nil // -b 1: UTF-8
-	}
-	var argv []string
-	for _, a := range s.Config.Command {
-		argv = append(argv, strings.ReplaceAll(a, "{language}", l.tag))
-	}
-	return argv, nil
 }

@@ -94,10 +94,10 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return newReader(r, f), nil
 }
 
-// NewRawReader reads 16-bit little-endian mono sound that has no header, at
-// rate samples a second.
-func NewRawReader(r io.Reader, rate int) *Reader {
-	return newReader(r, format{coding: formatPCM, channels: 1, rate: rate, width: 2})
+// NewRawReader reads 16-bit little-endian sound that has no header, at rate
+// samples a second for each of channels.
+func NewRawReader(r io.Reader, rate, channels int) *Reader {
+	return newReader(r, format{coding: formatPCM, channels: channels, rate: rate, width: 2})
 }
 
 func newReader(r io.Reader, f format) *Reader {

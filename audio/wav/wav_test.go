@@ -84,7 +84,7 @@ func TestReadGivesBackWhatEncodeWrote(t *testing.T) {
 }
 
 func TestRawReaderTakesEverythingForSound(t *testing.T) {
-	r := NewRawReader(bytes.NewReader([]byte{1, 0, 0xff, 0xff, 9}), 8000)
+	r := NewRawReader(bytes.NewReader([]byte{1, 0, 0xff, 0xff, 9}), 8000, 1)
 	pcm := make([]int16, 10)
 	n, err := r.Read(pcm)
 	if n != 2 || err != nil || pcm[0] != 1 || pcm[1] != -1 || r.Rate() != 8000 {

@@ -1,0 +1,103 @@
+package tts
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// voice is one row of an engine's table.
+type voice struct {
+	language string // BCP 47: "fr-FR"
+	name     string // what the engine calls it; may be empty
+}
+
+// UnsupportedError is returned for a language that no voice is known for.
+type UnsupportedError struct {
+	Language string
+	Known    []string
+}
+
+func (e *UnsupportedError) Error() string {
+	return fmt.Sprintf("language %q is not spoken here; want one of %s", e.Language, strings.Join(e.Known, ", "))
+}
+
+// Languages lists what Speak takes.
+func (c Config) Languages() []string {
+	var tags []string
+	for _, v := range c.voices() {
+		tags = append(tags, v.language)
+	}
+	return tags
+}
+
+// Find returns a language as the table of voices writes it, or UnsupportedError.
+// "fr_fr" is as good as "fr-FR", and "fr" is the first of its family.
+func (c Config) Find(tag string) (string, error) {
+	v, err := c.find(tag)
+	return v.language, err
+}
+
+func (c Config) find(tag string) (voice, error) {
+	tag = strings.ReplaceAll(tag, "_", "-")
+	all := c.voices()
+	i := slices.IndexFunc(all, func(v voice) bool { return strings.EqualFold(tag, v.language) })
+	if i < 0 {
+		i = slices.IndexFunc(all, func(v voice) bool {
+			family, _, _ := strings.Cut(v.language, "-")
+			return strings.EqualFold(tag, family)
+		})
+	}
+	if i < 0 {
+		return voice{}, &UnsupportedError{tag, c.Languages()}
+	}
+	return all[i], nil
+}
+
+// voices is the engine's own table, in the order of LinTO's platforms, with
+// what the owner's table changes and adds.
+func (c Config) voices() []voice {
+	table := c.builtin()
+	for _, tag := range slices.Sorted(maps.Keys(c.Voices)) {
+		v := voice{strings.ReplaceAll(tag, "_", "-"), c.Voices[tag]}
+		i := slices.IndexFunc(table, func(have voice) bool { return strings.EqualFold(have.language, v.language) })
+		if i < 0 {
+			table = append(table, v)
+		} else {
+			table[i].name = v.name
+		}
+	}
+	return table
+}
+
+// builtin is what an engine speaks of its own. Piper speaks what models are
+// there for, which only the owner knows.
+func (c Config) builtin() []voice {
+	switch c.Engine {
+	case EngineEspeak:
+		return []voice{{"fr-FR", "fr-fr"}, {"en-US", "en-us"}, {"en-GB", "en-gb"}, {"es-ES", "es"}, {"de-DE", "de"}, {"it-IT", "it"}}
+	case EnginePico:
+		return []voice{{"fr-FR", "fr-FR"}, {"en-US", "en-US"}, {"en-GB", "en-GB"}, {"es-ES", "es-ES"}, {"de-DE", "de-DE"}, {"it-IT", "it-IT"}}
+	case EngineCommand:
+		if len(c.Voices) == 0 {
+			return []voice{{"fr-FR", ""}, {"en-US", ""}, {"en-GB", ""}, {"es-ES", ""}, {"de-DE", ""}, {"it-IT", ""}}
+		}
+	case EngineWyoming:
+		// The service's default voice speaks the one language that it was started for.
+		if wellFormed(c.Language) {
+			return []voice{{strings.ReplaceAll(c.Language, "_", "-"), ""}}
+		}
+	}
+	return nil
+}
+
+// wellFormed tells whether tag looks like one of BCP 47.
+func wellFormed(tag string) bool {
+	for i, part := range strings.Split(strings.ReplaceAll(tag, "_", "-"), "-") {
+		if len(part) < 1 || len(part) > 8 || i == 0 && len(part) < 2 || strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" {
+			return false
+		}
+	}
+	return true
+}
