@@ -7,6 +7,7 @@ import (
 
 	"lintod/agent/process"
 	"lintod/agent/turn"
+	"lintod/behaviors"
 	"lintod/gpio"
 )
 
@@ -101,12 +102,12 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 			return b.powers.meetings.toggle(ctx)
 		}
 	case gpio.Say:
-		return d.Say(action.Text)
+		return d.Say(action.Text, nil)
 	case gpio.Behavior:
 		if action.Name == dictation {
 			return b.toggleDictation(ctx)
 		}
-		_, err := b.registry.Do(ctx, "button", action.Name, action.Args)
+		_, err := b.registry.Do(ctx, behaviors.Call{Link: "button"}, action.Name, action.Args)
 		return err
 	case gpio.Shutdown:
 		return powerOff(ctx, "poweroff")

@@ -53,7 +53,13 @@ func (d *device) SetLanguage(tag string) error {
 }
 
 // Say implements behaviors.Device.
-func (d *device) Say(text string) error { return d.turns.Announce(text, nil) }
+func (d *device) Say(text string, failed func(error)) error {
+	return d.turns.Announce(text, func(err error) {
+		if err != nil && failed != nil {
+			failed(err)
+		}
+	})
+}
 
 // keep saves a setting and tells the platform what has changed. What cannot be
 // saved was done all the same: it holds until the next start.

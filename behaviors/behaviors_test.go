@@ -19,7 +19,7 @@ func (r *recorder) SetMuted(_ context.Context, m bool) error { return r.note("mu
 func (r *recorder) SetVolume(p int)                          { _ = r.note("volume %d", p) }
 func (r *recorder) KeepVolume(p int)                         { _ = r.note("keep %d", p) }
 func (r *recorder) SetLanguage(tag string) error             { return r.note("lang %s", tag) }
-func (r *recorder) Say(text string) error                    { return r.note("say %s", text) }
+func (r *recorder) Say(text string, _ func(error)) error     { return r.note("say %s", text) }
 
 func TestEverydayVerbs(t *testing.T) {
 	tests := []struct{ verb, payload, want string }{
@@ -39,7 +39,7 @@ func TestEverydayVerbs(t *testing.T) {
 			var d recorder
 			var r Registry
 			r.Add(Everyday(&d)...)
-			if _, err := r.Do(t.Context(), "test", tt.verb, []byte(tt.payload)); err != nil {
+			if _, err := r.Do(t.Context(), Call{Link: "test"}, tt.verb, []byte(tt.payload)); err != nil {
 				t.Fatal(err)
 			}
 			if len(d.calls) != 1 || d.calls[0] != tt.want {
@@ -70,7 +70,7 @@ func TestBadArgumentsNameTheField(t *testing.T) {
 			var d recorder
 			var r Registry
 			r.Add(Everyday(&d)...)
-			_, err := r.Do(t.Context(), "test", tt.verb, []byte(tt.payload))
+			_, err := r.Do(t.Context(), Call{Link: "test"}, tt.verb, []byte(tt.payload))
 			var bad *ArgumentError
 			if !errors.As(err, &bad) || bad.Field != tt.field {
 				t.Errorf("error %v, want one about %q", err, tt.field)
@@ -87,7 +87,7 @@ func TestBadArgumentsNameTheField(t *testing.T) {
 
 func TestUnknownVerb(t *testing.T) {
 	var r Registry
-	if _, err := r.Do(t.Context(), "test", "selfdestruct", nil); !errors.Is(err, ErrUnknown) {
+	if _, err := r.Do(t.Context(), Call{Link: "test"}, "selfdestruct", nil); !errors.Is(err, ErrUnknown) {
 		t.Errorf("error %v, want ErrUnknown", err)
 	}
 }
@@ -95,7 +95,7 @@ func TestUnknownVerb(t *testing.T) {
 func TestPanicIsTheVerbsError(t *testing.T) {
 	var r Registry
 	r.Add(Verb{Name: "boom", Power: Safe, Do: func(context.Context, Call) (any, error) { panic("ouch") }})
-	if _, err := r.Do(t.Context(), "test", "boom", nil); err == nil || !strings.Contains(err.Error(), "ouch") {
+	if _, err := r.Do(t.Context(), Call{Link: "test"}, "boom", nil); err == nil || !strings.Contains(err.Error(), "ouch") {
 		t.Errorf("error %v, want the panic", err)
 	}
 }
@@ -108,7 +108,7 @@ func FuzzArguments(f *testing.F) {
 		var r Registry
 		r.Add(Everyday(&d)...)
 		for _, v := range r.Verbs() {
-			if _, err := r.Do(t.Context(), "fuzz", v.Name, payload); err != nil && len(v.Params) > 0 {
+			if _, err := r.Do(t.Context(), Call{Link: "fuzz"}, v.Name, payload); err != nil && len(v.Params) > 0 {
 				var bad *ArgumentError
 				if !errors.As(err, &bad) {
 					t.Errorf("%s: %v is no ArgumentError", v.Name, err)

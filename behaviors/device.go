@@ -15,8 +15,9 @@ type Device interface {
 	// SetLanguage sets the language of speech ("fr-FR") and remembers it. It
 	// refuses one that the speech engine does not have.
 	SetLanguage(tag string) error
-	// Say queues text to be spoken. It fails when the queue is full.
-	Say(text string) error
+	// Say queues text to be spoken. It fails when the queue is full. What goes
+	// wrong later, failed is told, which may be nil.
+	Say(text string, failed func(error)) error
 }
 
 const maxSay = 16 << 10 // bytes: about twenty minutes of speech
@@ -55,7 +56,7 @@ func Everyday(d Device) []Verb {
 		},
 		{
 			Name: "say", About: "Speak a text.", Power: Safe, Params: text("the text", maxSay),
-			Do: func(_ context.Context, c Call) (any, error) { return nil, d.Say(c.Args.Text("value")) },
+			Do: func(_ context.Context, c Call) (any, error) { return nil, d.Say(c.Args.Text("value"), c.Failed) },
 		},
 	}
 }

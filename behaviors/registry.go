@@ -52,6 +52,8 @@ type Call struct {
 	Link string // the link it came by, for the log
 	ID   string // that the platform gave to the request; often none
 	Args Args
+	// Failed, where set, is told what went wrong after Do had returned.
+	Failed func(error)
 }
 
 // ErrUnknown is wrapped by the error for a verb that is not registered.
@@ -87,10 +89,10 @@ func (r *Registry) Find(name string) (Verb, bool) {
 }
 
 // Do checks the arguments, a JSON object (empty stands for {}), and performs a
-// Safe verb; the others are asked for by Executor.Submit. Bad arguments come
+// Safe verb for who calls; the others are asked for by Executor.Submit. Bad arguments come
 // back as *ArgumentError. A panic inside the verb is the verb's error: one
 // behaviour must not take the device down.
-func (r *Registry) Do(ctx context.Context, link, name string, payload []byte) (any, error) {
+func (r *Registry) Do(ctx context.Context, call Call, name string, payload []byte) (any, error) {
 	verb, ok := r.Find(name)
 	if !ok {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
@@ -98,11 +100,11 @@ func (r *Registry) Do(ctx context.Context, link, name string, payload []byte) (a
 	if verb.Power != Safe {
 		return nil, fmt.Errorf("%s: a %s behaviour is not done in passing", name, verb.Power)
 	}
-	args, err := parseArgs(verb, payload)
-	if err != nil {
+	var err error
+	if call.Args, err = parseArgs(verb, payload); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	result, err := perform(ctx, verb, Call{Link: link, Args: args})
+	result, err := perform(ctx, verb, call)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

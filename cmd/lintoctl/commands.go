@@ -43,8 +43,48 @@ func volume(ctx context.Context, c *call) error {
 	return c.pinged(ctx, value{percent}, verbs...)
 }
 
+// language waits for the device's own answer, which tells of a refusal, or, from
+// one that gives none, for a status with the new language.
 func language(ctx context.Context, c *call) error {
-	return c.pinged(ctx, value{c.args[1]}, "tts_lang")
+	serial, tag := c.args[0], c.args[1]
+	if err := checkSerials(serial); err != nil {
+		return err
+	}
+	filters := []string{c.said(serial, "tts_lang"), c.said(serial, "status"), c.said(serial, "pong")}
+	return c.session(ctx, filters, func(ctx context.Context, s *session) error {
+		if err := s.send(ctx, 1, serial, "tts_lang", value{tag}); err != nil {
+			return err
+		}
+		if err := s.send(ctx, 0, serial, "ping", struct{}{}); err != nil {
+			return err
+		}
+		var refusal string
+		there := false
+		decided := s.await(ctx, func(m message) bool {
+			if m.serial != serial || m.retained {
+				return false
+			}
+			switch m.name {
+			case "tts_lang":
+				refusal = readRefusal(m.payload)
+				return true
+			case "status":
+				st, ok := readStatus(m.payload)
+				return ok && strings.EqualFold(st.Config.Sound.Language, tag)
+			}
+			there = there || m.name == "pong"
+			return false
+		})
+		switch {
+		case refusal != "":
+			return fmt.Errorf("%s refuses: %s", serial, refusal)
+		case !decided && there:
+			return fmt.Errorf("%s is there, but has not said within %v that it speaks %s", serial, c.wait, tag)
+		case !decided:
+			return c.silent(serial)
+		}
+		return nil
+	})
 }
 
 // acknowledged does a command that the protocol has an answer for.

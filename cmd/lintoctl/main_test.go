@@ -36,7 +36,7 @@ func on(m *brokertest.Mosquitto, rest ...string) []string {
 // MQTT. What it is told can be read from the Watch.
 func playDevice(t *testing.T, m *brokertest.Mosquitto, serial string) *brokertest.Watch {
 	t.Helper()
-	answers := map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack"}
+	answers := map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack", "tts_lang": "tts_lang"}
 	commands := m.Watch("home/tolinto/" + serial + "/#")
 	stop := make(chan struct{})
 	var loop sync.WaitGroup
@@ -44,8 +44,12 @@ func playDevice(t *testing.T, m *brokertest.Mosquitto, serial string) *brokertes
 		for answered := 0; ; {
 			for _, told := range commands.All()[answered:] {
 				answered++
-				if answer := answers[filepath.Base(told.Topic)]; answer != "" {
-					m.Publish("home/fromlinto/"+serial+"/"+answer, "{}")
+				said := "{}"
+				if strings.Contains(string(told.Payload), "tlh") {
+					said = `{"status":"language \"tlh\" is not spoken here"}`
+				}
+				if answer := answers[filepath.Base(told.Topic)]; answer != "" && !strings.Contains(string(told.Payload), "older") {
+					m.Publish("home/fromlinto/"+serial+"/"+answer, said)
 				}
 			}
 			select {
@@ -134,6 +138,38 @@ func TestCommandsReachTheDevice(t *testing.T) {
 	}
 	if n := len(slices.DeleteFunc(told.All(), func(m brokertest.Message) bool { return !isCommand(m) })); n != 13 {
 		t.Errorf("the device was told %d things", n)
+	}
+}
+
+// A refusal is a failure, whoever tells it; a device that does not answer
+// tts_lang, as older ones do not, tells by its status.
+func TestLanguageThatIsRefused(t *testing.T) {
+	m := brokertest.Start(t)
+	playDevice(t, m, "kitchen")
+	status, _, errs := lintoctl(t.Context(), on(m, "lang", "kitchen", "tlh")...)
+	if status != statusFailed || !strings.Contains(errs, `kitchen refuses: language "tlh" is not spoken here`) {
+		t.Errorf("status %d\n%s", status, errs)
+	}
+	status, _, errs = lintoctl(t.Context(), on(m, "-wait", "300ms", "lang", "kitchen", "older")...)
+	if status != statusFailed || !strings.Contains(errs, "within 300ms") {
+		t.Errorf("status %d\n%s", status, errs)
+	}
+	stop := make(chan struct{})
+	var telling sync.WaitGroup
+	telling.Go(func() {
+		for {
+			m.Publish("home/fromlinto/kitchen/status", strings.Replace(statusText, "fr-FR", "older", 1))
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
+	defer telling.Wait()
+	defer close(stop)
+	if status, _, errs := lintoctl(t.Context(), on(m, "-wait", "20s", "lang", "kitchen", "older")...); status != 0 {
+		t.Errorf("status %d\n%s", status, errs)
 	}
 }
 

@@ -127,7 +127,11 @@ func (s *session) ask(ctx context.Context, serial, verb, answer string) error {
 		return m.serial == serial && m.name == answer && !m.retained
 	})
 	if !answered {
-		return fmt.Errorf("%s has not answered within %v; \"lintoctl list\" shows who is there", serial, s.call.wait)
+		return s.call.silent(serial)
 	}
 	return nil
+}
+
+func (c *call) silent(serial string) error {
+	return fmt.Errorf("%s has not answered within %v; \"lintoctl list\" shows who is there", serial, c.wait)
 }

@@ -21,6 +21,7 @@ import (
 // Bounds on what the platform may send.
 const (
 	maxCommand   = 64 << 10 // bytes
+	maxReason    = 500      // bytes
 	maxAnswer    = 8 << 20  // bytes; answers may carry sound
 	commandQueue = 64       // oldest dropped: the last state wins
 	sendLimit    = 5 * time.Second
@@ -226,8 +227,13 @@ func (l *Link) send(ctx context.Context, topic string, payload []byte) {
 }
 
 // acks are the topics under which the platform expects to hear that a verb was
-// done (protocol 1.8).
-var acks = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack"}
+// done (protocol 1.8). Admin pages listen for tts_lang and say, too, of which
+// the originals never speak.
+var acks = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack", "tts_lang": "tts_lang"}
+
+// reasons are the verbs of which the platform is told why they were not done,
+// under their own name.
+var reasons = map[string]bool{"tts_lang": true, "say": true}
 
 // ignored are messages of the tolinto tree that are not meant for devices (1.8).
 var ignored = map[string]bool{"statusack": true, "demo_mode": true}
@@ -306,12 +312,18 @@ func (l *Link) Probe(ctx context.Context) error {
 }
 
 func (l *Link) do(ctx context.Context, c command) {
-	_, err := l.Registry.Do(ctx, l.Name(), c.verb, c.payload)
+	failed := func(err error) {
+		if reasons[c.verb] && ctx.Err() == nil {
+			l.send(ctx, c.verb, encode(map[string]string{"status": clip(err.Error(), maxReason)}))
+		}
+	}
+	_, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name(), Failed: failed}, c.verb, c.payload)
 	if errors.Is(err, behaviors.ErrUnknown) {
 		err = fmt.Errorf("%w: %q", behaviors.ErrUnknown, clip(c.verb, 60))
 	}
 	if err != nil {
 		l.Log.Warn("message ignored", "error", err)
+		failed(err)
 		return
 	}
 	if ack, ok := acks[c.verb]; ok {

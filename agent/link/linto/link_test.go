@@ -68,10 +68,20 @@ func (d *device) KeepVolume(p int) {
 }
 
 func (d *device) SetLanguage(l string) error {
+	if l == "tlh" {
+		return errors.New("not spoken here")
+	}
 	d.note("lang %s", l)
 	return d.change(func(s *Sound) { s.Language = l })
 }
-func (d *device) Say(text string) error { d.note("say %s", text); return nil }
+
+func (d *device) Say(text string, failed func(error)) error {
+	d.note("say %s", text)
+	if text == "unspeakable" {
+		go failed(errors.New("the engine crashed"))
+	}
+	return nil
+}
 
 // stage is a link and its device at a real broker.
 type stage struct {

@@ -228,12 +228,15 @@ var exercises = map[string]exercise{
 	"to endvolume": func(s *stage, _ <-chan string) brokertest.Message {
 		return s.acked("endvolume", `{"value":0}`, "status", `"volume":0`)
 	},
-	"to tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
-		return s.acked("tts_lang", `{"value":"fr-FR"}`, "status", `"tts_lang":"fr-FR"`)
+	"tts_lang → tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
+		s.acked("tts_lang", `{"value":"fr-FR"}`, "status", `"tts_lang":"fr-FR"`)
+		s.next("tts_lang", `{}`)
+		return s.acked("tts_lang", `{"value":"tlh"}`, "tts_lang", `{"status":"tts_lang: not spoken here"}`)
 	},
-	"to say": func(s *stage, _ <-chan string) brokertest.Message {
+	"say → say": func(s *stage, _ <-chan string) brokertest.Message {
 		s.tell("say", `{"value":"bonjour"}`)
-		return s.does("say bonjour")
+		s.does("say bonjour")
+		return s.acked("say", `{"value":"unspeakable"}`, "say", `{"status":"the engine crashed"}`)
 	},
 	"shellexec → shellexec": func(s *stage, _ <-chan string) brokertest.Message {
 		return s.acked("shellexec", `{"cmd":"uptime"}`, "shellexec", `{"stdout":"done"}`)
