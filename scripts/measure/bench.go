@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"lintod/agent/broker"
@@ -29,7 +30,13 @@ type bench struct {
 	done sync.WaitGroup
 	stop context.CancelFunc
 	conn *broker.Conn
-	seen chan broker.Message
+	seen chan seen
+}
+
+// seen is a message of a device, and when it came.
+type seen struct {
+	broker.Message
+	at time.Time
 }
 
 func newBench(ctx context.Context) (*bench, error) {
@@ -37,7 +44,7 @@ func newBench(ctx context.Context) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{dir: dir, port: 20000 + rand.IntN(20000), seen: make(chan broker.Message, 1000)}
+	b := &bench{dir: dir, port: 20000 + rand.IntN(20000), seen: make(chan seen, 1000)}
 	ctx, b.stop = context.WithCancel(ctx)
 	conf := filepath.Join(dir, "mosquitto.conf")
 	text := fmt.Sprintf("user root\nallow_anonymous true\nlistener %d 127.0.0.1\nset_tcp_nodelay true\n", b.port)
@@ -63,7 +70,7 @@ func (b *bench) connect(ctx context.Context) error {
 		Online:    func(context.Context) { online <- struct{}{} },
 		Handle: func(_ context.Context, m broker.Message) {
 			select {
-			case b.seen <- m:
+			case b.seen <- seen{m, time.Now()}:
 			default:
 			}
 		},
@@ -86,30 +93,46 @@ func (b *bench) close() {
 
 func (b *bench) url() string { return "mqtt://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)) }
 
-// expect waits for a message on a topic.
-func (b *bench) expect(topic string) error {
+// expect waits for a message whose topic begins so.
+func (b *bench) expect(topic string) (seen, error) {
 	limit := time.After(patience)
 	for {
 		select {
 		case m := <-b.seen:
-			if m.Topic == topic {
-				return nil
+			if strings.HasPrefix(m.Topic, topic) {
+				return m, nil
 			}
 		case <-limit:
-			return fmt.Errorf("nothing came on %s", topic)
+			return seen{}, fmt.Errorf("nothing came on %s", topic)
 		}
 	}
 }
 
-// device starts lintod without sound hardware and waits until it is online.
-func (b *bench) device(ctx context.Context, serial string) (*exec.Cmd, error) {
+// settings are lines for the tables of a device's configuration. The zero value
+// has no sound hardware.
+type settings struct {
+	linto, audio, more string
+	env                []string
+}
+
+// device starts lintod and waits until it is online.
+func (b *bench) device(ctx context.Context, serial string, s settings) (*exec.Cmd, error) {
 	conf := filepath.Join(b.dir, serial+".toml")
-	text := fmt.Sprintf("[device]\nserial = %q\nstate_dir = %q\nsocket = %q\n[linto]\nenabled = true\nbroker = %q\nscope = \"bench\"\n[audio]\ninput = \"null\"\noutput = \"null\"\n",
-		serial, filepath.Join(b.dir, serial), filepath.Join(b.dir, serial+".sock"), b.url())
+	if s.audio == "" {
+		s.audio = "input = \"null\"\noutput = \"null\"\n"
+	}
+	text := fmt.Sprintf("[device]\nserial = %q\nstate_dir = %q\nsocket = %q\nvolume = 100\n[linto]\nenabled = true\nbroker = %q\nscope = \"bench\"\n%s[audio]\n%s%s",
+		serial, filepath.Join(b.dir, serial), b.socket(serial), b.url(), s.linto, s.audio, s.more)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return b.launch(ctx, serial, "bin/lintod", "-config", conf)
+	return b.launch(ctx, serial, s.env, "bin/lintod", "-config", conf)
+}
+
+func (b *bench) socket(serial string) string { return filepath.Join(b.dir, serial+".sock") }
+
+func (b *bench) silent(ctx context.Context, serial string) (*exec.Cmd, error) {
+	return b.device(ctx, serial, settings{})
 }
 
 // node starts the reference: a client in Node that connects, publishes its
@@ -120,25 +143,31 @@ const c = require('mqtt').connect(process.argv[1]), t = 'bench/', sn = process.a
 c.on('connect', () => c.subscribe(t + 'tolinto/' + sn + '/#', () =>
   c.publish(t + 'fromlinto/' + sn + '/status', JSON.stringify({connexion: 'online', on: new Date()}))))
 c.on('message', () => c.publish(t + 'fromlinto/' + sn + '/pong', '{}'))`
-	return b.launch(ctx, serial, "nodejs", "-e", script, b.url(), serial)
+	return b.launch(ctx, serial, nil, "nodejs", "-e", script, b.url(), serial)
 }
 
-func (b *bench) launch(ctx context.Context, serial string, argv ...string) (*exec.Cmd, error) {
+func (b *bench) launch(ctx context.Context, serial string, env []string, argv ...string) (*exec.Cmd, error) {
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), "NODE_PATH=/usr/share/nodejs:/usr/lib/nodejs")
+	cmd.Env = append(cmd.Env, env...)
 	log := &strings.Builder{}
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	if err := b.expect("bench/fromlinto/" + serial + "/status"); err != nil {
+	if _, err := b.expect("bench/fromlinto/" + serial + "/status"); err != nil {
 		end(cmd)
 		return nil, fmt.Errorf("%s: %w: %s", argv[0], err, log)
 	}
 	return cmd, nil
 }
 
+// end kills a process, and its group where it has one of its own: a shell does
+// not end with its pipe.
 func end(cmd *exec.Cmd) {
+	if cmd.SysProcAttr != nil && cmd.SysProcAttr.Setpgid {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 }
@@ -146,7 +175,7 @@ func end(cmd *exec.Cmd) {
 // ping measures the round trip ping → pong.
 func (b *bench) ping(ctx context.Context, rounds int) ([]row, error) {
 	const batch = 200
-	device, err := b.device(ctx, "pinged")
+	device, err := b.silent(ctx, "pinged")
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +183,7 @@ func (b *bench) ping(ctx context.Context, rounds int) ([]row, error) {
 	// An echo in C: Mosquitto's own clients in a pipe.
 	echo := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(
 		"exec mosquitto_sub -p %d -t bench/tolinto/echo/ping | mosquitto_pub -p %d -t bench/fromlinto/echo/pong -l", b.port, b.port))
+	echo.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := echo.Start(); err != nil {
 		return nil, err
 	}
@@ -201,7 +231,7 @@ func (b *bench) roundTrip(ctx context.Context, serial string) (float64, error) {
 	if err := b.conn.Publish(ctx, broker.Message{Topic: "bench/tolinto/" + serial + "/ping", Payload: []byte("{}")}); err != nil {
 		return 0, err
 	}
-	if err := b.expect("bench/fromlinto/" + serial + "/pong"); err != nil {
+	if _, err := b.expect("bench/fromlinto/" + serial + "/pong"); err != nil {
 		return 0, err
 	}
 	return time.Since(began).Seconds() * 1000, nil
@@ -209,7 +239,7 @@ func (b *bench) roundTrip(ctx context.Context, serial string) (float64, error) {
 
 // start measures from the start of the process to its status at the broker.
 func (b *bench) start(ctx context.Context, rounds int) ([]row, error) {
-	ours, err := b.startTimes(ctx, rounds, b.device)
+	ours, err := b.startTimes(ctx, rounds, b.silent)
 	if err != nil {
 		return nil, err
 	}
@@ -240,7 +270,7 @@ func (b *bench) startTimes(ctx context.Context, rounds int, launch func(context.
 
 // memory measures the resident memory of a device that is online and idle.
 func (b *bench) memory(ctx context.Context, _ int) ([]row, error) {
-	device, err := b.device(ctx, "idle")
+	device, err := b.silent(ctx, "idle")
 	if err != nil {
 		return nil, err
 	}
@@ -250,31 +280,13 @@ func (b *bench) memory(ctx context.Context, _ int) ([]row, error) {
 		return nil, err
 	}
 	defer end(node)
-	select {
-	case <-time.After(5 * time.Second): // what the start needed has been given back by then
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := pause(ctx, 5*time.Second); err != nil { // what the start needed has been given back by then
+		return nil, err
 	}
-	ours, err1 := resident(device.Process.Pid)
-	theirs, err2 := resident(node.Process.Pid)
+	ours, theirs := resident(device.Process.Pid), resident(node.Process.Pid)
 	return []row{{
 		"memory, online and idle", "MB", ours, &theirs, "the same client in Node", "≤ 16 MB",
-	}}, errors.Join(err1, err2)
-}
-
-// resident reads VmRSS in MB.
-func resident(pid int) (float64, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb / 1024, err
-		}
-	}
-	return 0, errors.New("no VmRSS")
+	}}, nil
 }
 
 func quantile(values []float64, q float64) float64 {

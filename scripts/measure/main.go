@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"text/tabwriter"
 )
 
@@ -31,23 +32,39 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *rounds, *out); err != nil {
+	if err := run(ctx, *rounds, *out, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "measure:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds int, out string) error {
+func run(ctx context.Context, rounds int, out string, names []string) error {
 	b, err := newBench(ctx)
 	if err != nil {
 		return err
 	}
 	defer b.close()
+	figures := []struct {
+		name    string
+		measure func(context.Context, int) ([]row, error)
+	}{
+		{"ping", b.ping},
+		{"start", b.start},
+		{"memory", b.memory},
+		{"idle", b.idle},
+		{"live", b.live},
+		{"request", b.request},
+		{"say", b.say},
+		{"barge-in", b.bargeIn},
+	}
 	var rows []row
-	for _, figure := range []func(context.Context, int) ([]row, error){b.ping, b.start, b.memory} {
-		r, err := figure(ctx, rounds)
+	for _, figure := range figures {
+		if len(names) > 0 && !slices.Contains(names, figure.name) {
+			continue
+		}
+		r, err := figure.measure(ctx, rounds)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", figure.name, err)
 		}
 		rows = append(rows, r...)
 	}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// usage is what a process has used since its start.
+type usage struct {
+	cpu  time.Duration
+	wake int // times that one of its threads went to sleep, and so was woken
+}
+
+func (u usage) since(before usage) usage { return usage{u.cpu - before.cpu, u.wake - before.wake} }
+
+// used adds up the threads of processes; schedstat counts in nanoseconds
+// (Documentation/scheduler/sched-stats.rst). What threads used that have ended
+// is missing.
+func used(pids ...int) usage {
+	var u usage
+	for _, pid := range pids {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+		for _, task := range tasks {
+			stat, _ := os.ReadFile(filepath.Join(task, "schedstat"))
+			if fields := strings.Fields(string(stat)); len(fields) > 0 {
+				ns, _ := strconv.ParseInt(fields[0], 10, 64)
+				u.cpu += time.Duration(ns)
+			}
+			u.wake += int(field(filepath.Join(task, "status"), "voluntary_ctxt_switches:"))
+		}
+	}
+	return u
+}
+
+// field is a number in a file of /proc; 0 when there is none.
+func field(path, name string) float64 {
+	raw, _ := os.ReadFile(path)
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			n, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// resident is VmRSS in MB.
+func resident(pids ...int) float64 {
+	sum := 0.0
+	for _, pid := range pids {
+		sum += field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS:") / 1024
+	}
+	return sum
+}
+
+// child is the child of a process that runs the named program, or 0.
+func child(parent int, name string) int {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
+	for _, task := range tasks {
+		raw, _ := os.ReadFile(task)
+		for _, text := range strings.Fields(string(raw)) {
+			comm, _ := os.ReadFile("/proc/" + text + "/comm")
+			if pid, err := strconv.Atoi(text); err == nil && strings.TrimSpace(string(comm)) == name {
+				return pid
+			}
+		}
+	}
+	return 0
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+)
+
+// tb lets the rig of the tests serve a program. What fails panics with a
+// failure, which sound turns into an error.
+type tb struct {
+	testing.TB // nil: only what the rig calls is here
+	ctx        context.Context
+	cleanups   []func()
+}
+
+type failure struct{ error }
+
+func (*tb) Helper()                    {}
+func (*tb) Log(args ...any)            { fmt.Fprintln(os.Stderr, args...) }
+func (*tb) Logf(text string, a ...any) { fmt.Fprintf(os.Stderr, text+"\n", a...) }
+func (*tb) Fatal(args ...any)          { panic(failure{fmt.Errorf("%s", fmt.Sprint(args...))}) }
+func (*tb) Fatalf(text string, a ...any) {
+	panic(failure{fmt.Errorf(text, a...)})
+}
+func (*tb) Skipf(text string, a ...any) { panic(failure{fmt.Errorf(text, a...)}) }
+func (t *tb) Context() context.Context  { return t.ctx }
+func (t *tb) Cleanup(f func())          { t.cleanups = append(t.cleanups, f) }
+
+// use calls f, and returns what it failed of.
+func use(ctx context.Context, f func(*tb)) (err error) {
+	t := &tb{ctx: ctx}
+	defer func() {
+		for _, clean := range slices.Backward(t.cleanups) {
+			clean()
+		}
+		switch failed := recover().(type) {
+		case nil:
+		case failure:
+			err = failed.error
+		default:
+			panic(failed)
+		}
+	}()
+	f(t)
+	return nil
+}
