@@ -81,6 +81,8 @@ type ear struct{ hub *audio.Hub }
 
 func (e ear) Listen(preroll bool) turn.Stream { return e.hub.Listen(preroll) }
 
+func (e ear) ListenSince(t time.Time) turn.Stream { return e.hub.ListenSince(t) }
+
 // mouth is the loudspeaker as a turn sees it.
 type mouth struct {
 	speech   *tts.Speaker

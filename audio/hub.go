@@ -22,6 +22,8 @@ type Hub struct {
 	Open func(ctx context.Context) (Input, error)
 	// Preroll is how much past sound Listen can begin with.
 	Preroll time.Duration
+	// Memory is how far back ListenSince can reach; Preroll where that is more.
+	Memory time.Duration
 	// Privacy keeps the microphone closed while nobody listens.
 	Privacy bool
 	Log     *slog.Logger
@@ -34,7 +36,7 @@ type Hub struct {
 	input   Input                   // nil unless the card is open
 	cue     bool                    // somebody began to listen before the card was open
 	gap     bool                    // the card was opened and gave no frame yet
-	preroll []Frame                 // ring of past frames; the oldest is at next
+	past    []Frame                 // ring of past frames; the oldest is at next
 	next    int
 	health  Health
 }
@@ -84,21 +86,55 @@ func (h *Hub) SetMuted(ctx context.Context, muted bool) error {
 // wanted. It does not wait for the card: frames come once it is open. The
 // caller must Close the stream.
 func (h *Hub) Listen(preroll bool) *Stream {
-	s := newStream(h)
-	h.mu.Lock()
+	back := 0
 	if preroll {
-		for i := range h.preroll {
-			s.push(&h.preroll[(h.next+i)%len(h.preroll)])
-		}
+		back = int(h.Preroll / FrameTime)
 	}
-	h.streams = append(h.streams, s)
+	s := newStream(h, back)
+	h.mu.Lock()
+	h.recall(s, min(back, len(h.past)))
 	h.cue = h.input == nil
-	h.update()
 	input := h.input
+	h.add(s)
 	h.mu.Unlock()
 	cue(input)
 	return s
 }
+
+// ListenSince subscribes to the microphone, beginning in the past: with the
+// first frame that is remembered and ends after t. Sound that is a story (Cuer)
+// goes on, it does not begin anew. The caller must Close the stream.
+func (h *Hub) ListenSince(t time.Time) *Stream {
+	s := newStream(h, h.memory())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	back := 0
+	for back < len(h.past) && h.nth(back+1).At.Add(FrameTime).After(t) {
+		back++
+	}
+	h.recall(s, back)
+	h.add(s)
+	return s
+}
+
+// add needs mu.
+func (h *Hub) add(s *Stream) {
+	h.streams = append(h.streams, s)
+	h.update()
+}
+
+// recall gives s the last frames, n of them. It needs mu.
+func (h *Hub) recall(s *Stream, n int) {
+	for ; n > 0; n-- {
+		s.push(h.nth(n))
+	}
+}
+
+// nth is the n-th frame from the end of those that are remembered. It needs mu.
+func (h *Hub) nth(n int) *Frame { return &h.past[(h.next+len(h.past)-n)%len(h.past)] }
+
+// memory is how many frames are remembered.
+func (h *Hub) memory() int { return int(max(h.Preroll, h.Memory) / FrameTime) }
 
 // Health is the present state of the microphone.
 func (h *Hub) Health() Health {
@@ -161,7 +197,7 @@ func (h *Hub) opened(input Input) {
 func (h *Hub) end() {
 	h.mu.Lock()
 	h.stop, h.input = nil, nil
-	h.preroll, h.next = h.preroll[:0], 0
+	h.past, h.next = h.past[:0], 0
 	h.update()
 	h.mu.Unlock()
 	h.Log.Debug("microphone closed")
@@ -184,13 +220,13 @@ func (h *Hub) publish(f *Frame) {
 }
 
 func (h *Hub) remember(f *Frame) {
-	size := int(h.Preroll / FrameTime)
+	size := h.memory()
 	switch {
 	case size == 0:
-	case len(h.preroll) < size:
-		h.preroll = append(h.preroll, *f)
+	case len(h.past) < size:
+		h.past = append(h.past, *f)
 	default:
-		h.preroll[h.next] = *f
+		h.past[h.next] = *f
 		h.next = (h.next + 1) % size
 	}
 }

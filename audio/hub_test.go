@@ -314,3 +314,42 @@ func BenchmarkFrameToTwoListeners(b *testing.B) {
 		o.Read(ctx, f)
 	}
 }
+
+// Schedule: frames 0…99 have passed, frame n of them from n·20 ms on.
+func TestStreamBeginsInThePast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		h, stop := start(t, &Hub{Preroll: 100 * time.Millisecond, Memory: time.Second})
+		defer stop()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for name, c := range map[string]struct {
+			since time.Duration
+			want  int16
+		}{
+			"within a frame":        {1510 * time.Millisecond, 75},
+			"between two frames":    {1520 * time.Millisecond, 76},
+			"further than memory":   {100 * time.Millisecond, 50},
+			"in the future":         {time.Hour, 100},
+			"the pre-roll is short": {-1, 95},
+		} {
+			s := h.ListenSince(began.Add(c.since))
+			if c.since < 0 {
+				s = h.Listen(true)
+			}
+			cues := h.mic.cues.Load()
+			for want := c.want; want < 100; want++ {
+				if f := read(t, s); f.PCM[0] != want || f.Lost != 0 {
+					t.Fatalf("%s: frame %d (lost %d), want %d", name, f.PCM[0], f.Lost, want)
+				}
+			}
+			if c.since >= 0 && h.mic.cues.Load() != cues {
+				t.Errorf("%s: the story began anew", name)
+			}
+			s.Close()
+		}
+		if n := h.mic.cues.Load(); n != 1 {
+			t.Errorf("%d cues, want that of Listen only", n)
+		}
+	})
+}

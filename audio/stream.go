@@ -28,12 +28,13 @@ type Stream struct {
 	missing uint32    // samples of a gap, told with the next frame
 }
 
-func newStream(h *Hub) *Stream {
+// newStream has room for so many frames of the past beside those to come.
+func newStream(h *Hub, past int) *Stream {
 	return &Stream{
 		hub:    h,
 		ready:  make(chan struct{}, 1),
 		closed: make(chan struct{}),
-		queue:  make([]Frame, (queueTime+h.Preroll)/FrameTime),
+		queue:  make([]Frame, int(queueTime/FrameTime)+past),
 	}
 }
 

@@ -63,6 +63,7 @@ const (
 	LetGo                // the talk button came up soon: it was a tap, so silence ends the turn
 	Stop                 // be quiet and forget it
 	Ask                  // the user asks in writing
+	Wake                 // the user said a wake word
 
 	// From the ear.
 	Finished // the user has finished: silence after speech, or the limit
@@ -96,7 +97,7 @@ const (
 )
 
 var eventNames = [...]string{
-	"tap", "press", "release", "let-go", "stop", "ask", "finished", "nothing", "too-short", "answered", "silent", "failed",
+	"tap", "press", "release", "let-go", "stop", "ask", "wake", "finished", "nothing", "too-short", "answered", "silent", "failed",
 	"spoken", "spoken-ask", "announce", "timed-out", "muted", "unmuted", "went-offline", "came-online",
 	"went-deaf", "hears", "meeting-began", "meeting-ended", "refused-muted", "refused-deaf", "refused-offline",
 }
@@ -141,6 +142,7 @@ type then struct {
 var table = map[when]then{
 	{Idle, Tap}:            {Listening, []Effect{Listen}},
 	{Idle, Press}:          {Listening, []Effect{ListenHeld}},
+	{Idle, Wake}:           {Listening, []Effect{Listen}},
 	{Idle, Ask}:            {Thinking, []Effect{Send}},
 	{Idle, Announce}:       {Speaking, []Effect{Say}},
 	{Idle, refusedMuted}:   {Idle, []Effect{CueMuted}},
@@ -172,6 +174,7 @@ var table = map[when]then{
 	// The user has thought of something better to ask.
 	{Thinking, Tap}:            {Listening, []Effect{Drop, Listen}},
 	{Thinking, Press}:          {Listening, []Effect{Drop, ListenHeld}},
+	{Thinking, Wake}:           {Listening, []Effect{Drop, Listen}},
 	{Thinking, refusedMuted}:   {Thinking, []Effect{CueMuted}},
 	{Thinking, refusedDeaf}:    {Thinking, []Effect{CueError}},
 	{Thinking, refusedOffline}: {Thinking, []Effect{CueError}},
@@ -184,6 +187,7 @@ var table = map[when]then{
 	// Barge-in.
 	{Speaking, Tap}:   {Listening, []Effect{Drop, Listen}},
 	{Speaking, Press}: {Listening, []Effect{Drop, ListenHeld}},
+	{Speaking, Wake}:  {Listening, []Effect{Drop, Listen}},
 	{Speaking, Ask}:   {Thinking, []Effect{Drop, Send}},
 	// A trigger that cannot be served still means: be quiet.
 	{Speaking, refusedMuted}:   {Idle, []Effect{Drop, CueMuted}},
@@ -243,7 +247,7 @@ func (f Flags) after(e Event) Flags {
 
 // admit replaces an event that would open the microphone by its refusal.
 func (f Flags) admit(s State, e Event) Event {
-	opens := s != Listening && (e == Press || e == Tap) || e == SpokenAsk
+	opens := s != Listening && (e == Press || e == Tap || e == Wake) || e == SpokenAsk
 	if !opens {
 		return e
 	}

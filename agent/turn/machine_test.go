@@ -58,6 +58,13 @@ func TestMachine(t *testing.T) {
 		{"a written question does not cut off the listener", clear, Listening, Ask, Listening, nil},
 		{"one question at a time", clear, Thinking, Ask, Thinking, nil},
 
+		{"a wake word opens a turn", clear, Idle, Wake, Listening, []Effect{Listen}},
+		{"a wake word within a request is part of it", clear, Listening, Wake, Listening, nil},
+		{"a wake word while thinking asks anew", clear, Thinking, Wake, Listening, []Effect{Drop, Listen}},
+		{"barge-in by a wake word", clear, Speaking, Wake, Listening, []Effect{Drop, Listen}},
+		{"a wake word while offline", away, Idle, Wake, Idle, []Effect{CueError}},
+		{"a wake word that was on its way while muted", muted, Idle, Wake, Idle, []Effect{CueMuted}},
+
 		{"an announcement", clear, Idle, Announce, Speaking, []Effect{Say}},
 		{"an announcement waits for the listener", clear, Listening, Announce, Listening, nil},
 		{"an announcement waits for the answer", clear, Thinking, Announce, Thinking, nil},

@@ -17,6 +17,7 @@ type Record struct {
 	Turn      int       `json:"turn"`
 	Link      string    `json:"link,omitempty"`    // empty for an announcement
 	Trigger   Trigger   `json:"trigger,omitempty"` // empty for an announcement
+	WakeWord  *WakeWord `json:"wake_word,omitempty"`
 	Triggered time.Time `json:"triggered"`
 	Framed    time.Time `json:"first_frame,omitzero"` // the link got the first frame, of the pre-roll where there is one
 	Heard     time.Time `json:"heard,omitzero"`       // the detector hears a voice
@@ -60,7 +61,7 @@ func (e Event) result() Result {
 		return ResultTooShort
 	case Failed, TimedOut, WentDeaf:
 		return ResultFailed
-	case Tap, Press, Ask, refusedMuted, refusedDeaf, refusedOffline:
+	case Tap, Press, Wake, Ask, refusedMuted, refusedDeaf, refusedOffline:
 		return ResultInterrupted
 	}
 	return ResultStopped
@@ -166,6 +167,9 @@ func (r Record) attrs() []slog.Attr {
 	if r.Link != "" {
 		list = append(list, slog.String("link", r.Link))
 	}
+	if r.WakeWord != nil {
+		list = append(list, slog.String("wake_word", r.WakeWord.Name), slog.Float64("score", r.WakeWord.Score))
+	}
 	for _, s := range r.milestones() {
 		list = append(list, slog.Int64(s.name+"_ms", s.at.Sub(r.Triggered).Milliseconds()))
 	}
@@ -208,6 +212,9 @@ func (r Record) Line() string {
 	line := r.Triggered.Format(time.TimeOnly) + ", announcement"
 	if r.Trigger != "" {
 		line = fmt.Sprintf("%s, by %s", r.Triggered.Format(time.TimeOnly), r.Trigger)
+	}
+	if r.WakeWord != nil {
+		line += fmt.Sprintf(" %q", r.WakeWord.Name)
 	}
 	last := r.Triggered
 	for _, s := range r.milestones() {

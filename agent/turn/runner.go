@@ -41,6 +41,9 @@ type Ear interface {
 	// Listen opens a stream, beginning with the pre-roll where that is wanted: not
 	// when the device itself has just spoken.
 	Listen(preroll bool) Stream
+	// ListenSince opens a stream that begins in the past, as far as that is
+	// remembered.
+	ListenSince(t time.Time) Stream
 }
 
 // Limits after which a state is ended by force, whatever went wrong. Each is
@@ -110,6 +113,8 @@ type happening struct {
 type opening struct {
 	trigger Trigger
 	talker  Talker
+	word    *WakeWord // with ByWake
+	said    time.Time // when the word was over
 }
 
 // question is one that was asked in writing.
@@ -201,7 +206,24 @@ func (r *Runner) Trigger(e Event, link string) error {
 	if e == Press {
 		by = ByHold
 	}
-	r.post(happening{event: e, open: opening{by, t}})
+	r.post(happening{event: e, open: opening{trigger: by, talker: t}})
+	return nil
+}
+
+// lead is how much sound from before the moment at which a wake word seems to
+// be over is sent with what follows it: engines tell late, and the first sound
+// of the request must not be lost. What is left of the word there is no speech.
+const lead = 200 * time.Millisecond
+
+// Wake opens a turn for the named link, because a wake word was said that was
+// over at the given moment; the request begins there. An empty name is the
+// first link.
+func (r *Runner) Wake(w WakeWord, link string, over time.Time) error {
+	t, err := r.talker(link)
+	if err != nil {
+		return err
+	}
+	r.post(happening{event: Wake, open: opening{ByWake, t, &w, over}})
 	return nil
 }
 
@@ -240,7 +262,7 @@ func (r *Runner) Write(ctx context.Context, link, text string) (Answer, error) {
 		return Answer{}, fmt.Errorf("link %s takes no questions in writing", t.Name())
 	}
 	q := &question{text, make(chan answered, 1)}
-	if !r.post(happening{event: Ask, open: opening{ByText, t}, asked: q}) {
+	if !r.post(happening{event: Ask, open: opening{trigger: ByText, talker: t}, asked: q}) {
 		return Answer{}, ErrInTurn
 	}
 	select {
@@ -380,7 +402,7 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 		r.publish(Refused, "the microphone is muted")
 		r.Mouth.Cue(MutedCue)
 	case CueError:
-		if h.event == Tap || h.event == Press {
+		if h.event == Tap || h.event == Press || h.event == Wake {
 			r.publish(Refused, r.Snapshot().Flags.refusal())
 		}
 		r.Mouth.Cue(ErrorCue)
@@ -400,7 +422,7 @@ func (r *Runner) begin(ctx context.Context, open opening) *exchange {
 	r.turns++
 	x := &exchange{number: r.turns, talker: open.talker}
 	x.record.underruns = r.Mouth.Underruns()
-	x.record.Record = Record{Turn: r.turns, Trigger: open.trigger, Triggered: time.Now()}
+	x.record.Record = Record{Turn: r.turns, Trigger: open.trigger, WakeWord: open.word, Triggered: time.Now()}
 	if x.talker != nil {
 		x.record.Link = x.talker.Name()
 	}
@@ -433,18 +455,26 @@ func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 	open := h.open
 	follow := h.event == SpokenAsk
 	if follow {
-		open = opening{ByFollowUp, h.turn.talker}
+		open = opening{trigger: ByFollowUp, talker: h.turn.talker}
 	}
 	x := r.begin(ctx, open)
-	stream := r.Ear.Listen(!follow)
+	stream := r.open(open)
 	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(r.Endpoint), hearing{r, x})
 	x.utterance.held.Store(held)
+	x.utterance.WakeWord, x.utterance.begins = open.word, open.said
 	r.children.Go(func() {
 		answer, err := open.talker.Talk(x.ctx, x.utterance)
 		x.record.dropped(stream.Dropped())
 		stream.Close()
 		r.answered(x, answer, err)
 	})
+}
+
+func (r *Runner) open(o opening) Stream {
+	if o.trigger == ByWake {
+		return r.Ear.ListenSince(o.said.Add(-lead))
+	}
+	return r.Ear.Listen(o.trigger != ByFollowUp)
 }
 
 // write opens a turn without a microphone.

@@ -21,6 +21,7 @@ import (
 type room struct {
 	loud    atomic.Int32
 	preroll []bool
+	since   time.Time // of the last ListenSince
 	dropped uint64
 }
 
@@ -29,18 +30,34 @@ func (r *room) Listen(preroll bool) Stream {
 	return &roomStream{room: r}
 }
 
-type roomStream struct{ room *room }
+// ListenSince gives the frames of the past at once, all of them loud: they hold
+// the wake word.
+func (r *room) ListenSince(t time.Time) Stream {
+	r.since = t
+	return &roomStream{room: r, past: t}
+}
+
+type roomStream struct {
+	room *room
+	past time.Time // zero: nothing of it is left
+}
 
 func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
-	at := time.Now()
-	select {
-	case <-time.After(audio.FrameTime):
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	at, loud := time.Now(), s.room.loud.Load()
+	switch {
+	case s.past.Before(at) && !s.past.IsZero():
+		at, loud = s.past, 8000
+		s.past = s.past.Add(audio.FrameTime)
+	default:
+		select {
+		case <-time.After(audio.FrameTime):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	*f = audio.Frame{At: at}
 	for i := range f.PCM { // a square wave is loud at every frequency
-		f.PCM[i] = int16(s.room.loud.Load()) * int16(1-2*(i/8%2))
+		f.PCM[i] = int16(loud) * int16(1-2*(i/8%2))
 	}
 	return nil
 }
@@ -632,4 +649,69 @@ func TestSlowListenerLosesTheOldest(t *testing.T) {
 	if len(s.C) != 0 {
 		t.Error("a closed subscription still gets notices")
 	}
+}
+
+// What is left of the wake word goes up and is no speech: who says the word and
+// thinks for a while has not finished.
+func TestWakeWord(t *testing.T) {
+	play(t, []Answer{{Text: "ten o'clock"}}, func(s *stage) {
+		s.wait(10 * time.Second)
+		over := time.Now()
+		if err := s.Wake(WakeWord{"computer", 0.8}, "", over); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(Listening)
+		if want := over.Add(-lead); !s.room.since.Equal(want) {
+			t.Errorf("the microphone is wanted since %v before the word was over, want %v", over.Sub(s.room.since), lead)
+		}
+		s.speak(time.Second)
+		s.wait(time.Second)
+		s.expect(Thinking)
+		s.wait(2 * time.Second)
+		s.expect(Idle)
+		if r := s.Records()[0]; r.Trigger != ByWake || r.WakeWord == nil || *r.WakeWord != (WakeWord{"computer", 0.8}) || r.Result != ResultSpoken {
+			t.Errorf("record %+v, wake word %v", r, r.WakeWord)
+		}
+		if !strings.Contains(s.Records()[0].Line(), `by wake "computer"`) {
+			t.Errorf("told as %s", s.Records()[0].Line())
+		}
+	})
+}
+
+func TestRestOfTheWakeWordIsNoSpeech(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(10 * time.Second)
+		// 400 ms of the word would be speech enough, if they counted.
+		over := time.Now()
+		stream := (&room{}).ListenSince(over.Add(-400 * time.Millisecond))
+		u := newUtterance(t.Context(), ByWake, stream, endpoint.New(endpoint.Config{Silence: time.Second, MaxUtterance: time.Minute}), deafEar{})
+		defer u.cancel()
+		u.begins = over
+		var f audio.Frame
+		for range 20 + 30 {
+			if err := u.Read(&f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if u.voice {
+			t.Error("the rest of the wake word was taken for speech")
+		}
+	})
+}
+
+type deafEar struct{}
+
+func (deafEar) heard(endpoint.Verdict, *audio.Frame) {}
+func (deafEar) tooShort()                            {}
+
+func TestWakeWordNamesItsLink(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		if err := s.Wake(WakeWord{Name: "computer"}, "nobody", time.Now()); err == nil || !strings.Contains(err.Error(), "nobody") {
+			t.Errorf("error %v", err)
+		}
+		if err := s.Wake(WakeWord{Name: "computer"}, "platform", time.Now()); err != nil {
+			t.Error(err)
+		}
+		s.expect(Listening)
+	})
 }

@@ -48,4 +48,12 @@ const (
 	ByHold     Trigger = "hold"     // button held
 	ByFollowUp Trigger = "followup" // the end of an ask
 	ByText     Trigger = "text"     // `lintod ask`
+	ByWake     Trigger = "wake"     // a wake word was said
 )
+
+// WakeWord is a word that opened a turn.
+type WakeWord struct {
+	Name string `json:"name"`
+	// Score is how sure the engine was, from 0 to 1; 0 where it does not tell.
+	Score float64 `json:"score,omitempty"`
+}

@@ -31,12 +31,14 @@ const shortest = time.Second
 // through no further queue: a slow link makes the microphone's own bounded
 // queue drop its oldest frames, which are counted there.
 type Utterance struct {
-	Trigger Trigger
+	Trigger  Trigger
+	WakeWord *WakeWord // with ByWake
 
 	turn     context.Context // ends when the turn is dropped
 	stream   Stream
 	detector *endpoint.Detector
 	held     atomic.Bool // silence does not end it
+	begins   time.Time   // what was captured before does not count as speech
 	ear      ear
 	opened   time.Time
 	voice    bool // one was heard
@@ -76,14 +78,21 @@ func (u *Utterance) Read(f *audio.Frame) error {
 	case err != nil, finished && !f.At.Before(u.endAt): // captured after the end
 		return u.end()
 	}
-	u.detector.Hold(u.held.Load())
-	verdict := u.detector.Push(f)
+	verdict := u.judge(f)
 	u.voice = u.voice || verdict == endpoint.SpeechBegan
 	if verdict == endpoint.EndSilence || verdict == endpoint.EndLimit {
 		u.finish(f.At.Add(audio.FrameTime))
 	}
 	u.ear.heard(verdict, f)
 	return nil
+}
+
+func (u *Utterance) judge(f *audio.Frame) endpoint.Verdict {
+	if f.At.Before(u.begins) {
+		return endpoint.None
+	}
+	u.detector.Hold(u.held.Load())
+	return u.detector.Push(f)
 }
 
 // end judges the whole, now that every frame of it was looked at.

@@ -318,9 +318,10 @@ type voice struct{}
 
 type voiceStream struct{ n int }
 
-func (voice) Listen(bool) turn.Stream { return &voiceStream{} }
-func (*voiceStream) Dropped() uint64  { return 0 }
-func (s *voiceStream) Close() error   { return nil }
+func (voice) Listen(bool) turn.Stream           { return &voiceStream{} }
+func (voice) ListenSince(time.Time) turn.Stream { return &voiceStream{} }
+func (*voiceStream) Dropped() uint64            { return 0 }
+func (s *voiceStream) Close() error             { return nil }
 func (s *voiceStream) Read(ctx context.Context, f *audio.Frame) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -423,6 +424,19 @@ func TestRequestIsAWholeFile(t *testing.T) {
 	s.tell("nlp/file/"+id, `{"behavior":{"say":{"phonetic":"f","text":"ten o'clock"}},"transcript":"what time"}`)
 	if got := wait(t, outcome); got != "ten o'clock" {
 		t.Errorf("spoken: %q", got)
+	}
+}
+
+func TestRequestTellsTheWakeWord(t *testing.T) {
+	s := start(t)
+	s.talk(make(chan string, 10))
+	if err := s.turns.Wake(turn.WakeWord{Name: "hey \"you\"", Score: 0.5}, "linto", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	_, m := s.request()
+	const want = `"conversationData":{},"wakeword":{"name":"hey \"you\"","score":0.5}}`
+	if got := string(m.Payload[bytes.LastIndex(m.Payload, []byte(`"conversationData"`)):]); got != want {
+		t.Errorf("the request ends in %s, want %s", got, want)
 	}
 }
 

@@ -34,7 +34,7 @@ func (l *Link) Talk(ctx context.Context, u *turn.Utterance) (turn.Answer, error)
 	if err != nil {
 		return turn.Answer{}, err
 	}
-	return l.request(ctx, nlpFile, fileRequest(pcm, l.takeConversation()))
+	return l.request(ctx, nlpFile, fileRequest(pcm, l.takeConversation(), u.WakeWord))
 }
 
 // talkLive has the utterance understood while it is spoken. What was understood
@@ -46,7 +46,7 @@ func (l *Link) talkLive(ctx context.Context, u *turn.Utterance) (turn.Answer, er
 	}
 	answer := turn.Answer{}
 	if l.Config.TextRequest != toNobody {
-		answer, err = l.Write(ctx, text)
+		answer, err = l.question(ctx, text, u.WakeWord)
 	}
 	answer.Transcript = text
 	return answer, err
@@ -54,6 +54,10 @@ func (l *Link) talkLive(ctx context.Context, u *turn.Utterance) (turn.Answer, er
 
 // Write asks in writing; it implements turn.Writer.
 func (l *Link) Write(ctx context.Context, text string) (turn.Answer, error) {
+	return l.question(ctx, text, nil)
+}
+
+func (l *Link) question(ctx context.Context, text string, word *turn.WakeWord) (turn.Answer, error) {
 	if len(text) > maxText {
 		return turn.Answer{}, fmt.Errorf("the question has %d bytes; at most %d", len(text), maxText)
 	}
@@ -62,7 +66,7 @@ func (l *Link) Write(ctx context.Context, text string) (turn.Answer, error) {
 	if !ok {
 		return turn.Answer{}, fmt.Errorf("questions in writing are turned off; set linto.text_request to %q or %q", toNLP, toChatbot)
 	}
-	return l.request(ctx, kind, textRequest(text, l.takeConversation()))
+	return l.request(ctx, kind, textRequest(text, l.takeConversation(), word))
 }
 
 // takeConversation returns what the last ask left, and forgets it: a request
@@ -93,8 +97,9 @@ func collect(u *turn.Utterance) ([]int16, error) {
 
 // fileRequest builds the payload of nlp/file by hand: the sound is most of it,
 // and conversationData must go back byte for byte.
-func fileRequest(pcm []int16, conversation json.RawMessage) []byte {
-	const head, middle, tail = `{"audio":"`, `","conversationData":`, `}`
+func fileRequest(pcm []int16, conversation json.RawMessage, word *turn.WakeWord) []byte {
+	const head, middle = `{"audio":"`, `","conversationData":`
+	tail := ending(word)
 	file := wav.Encode(pcm, audio.CaptureRate)
 	b := make([]byte, 0, len(head)+base64.StdEncoding.EncodedLen(len(file))+len(middle)+len(conversation)+len(tail))
 	b = append(b, head...)
@@ -105,9 +110,22 @@ func fileRequest(pcm []int16, conversation json.RawMessage) []byte {
 }
 
 // textRequest builds the payload of nlp/text and chatbot.
-func textRequest(text string, conversation json.RawMessage) []byte {
+func textRequest(text string, conversation json.RawMessage, word *turn.WakeWord) []byte {
 	b := append([]byte(`{"text":`), quote(text)...)
 	b = append(b, `,"conversationData":`...)
 	b = append(b, conversation...)
-	return append(b, '}')
+	return append(b, ending(word)...)
+}
+
+// ending closes a request. Which word was said to open it is no part of the
+// documented protocol; platforms ignore members that they do not know.
+func ending(word *turn.WakeWord) string {
+	if word == nil {
+		return "}"
+	}
+	member, err := json.Marshal(word)
+	if err != nil { // no number, which no engine should tell
+		return "}"
+	}
+	return `,"wakeword":` + string(member) + "}"
 }
