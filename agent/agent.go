@@ -70,8 +70,9 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		speech:   &tts.Speaker{Config: cfg.TTS, Log: component(log, "tts")},
 		player:   a.player,
 		language: func() string { return a.store.Get().Language },
+		chimes:   a.chimes(),
+		tell:     func(w turn.What, text string) { a.turns.Tell(w, text) },
 		log:      component(log, "mouth"),
-		cues:     make(chan turn.Cue, 1),
 	}
 	a.turns = &turn.Runner{
 		Ear:   ear{a.hub},
@@ -144,6 +145,15 @@ func (a *Agent) buildSound() {
 	a.player.SetVolume(a.store.Get().Volume)
 }
 
+// chimes goes on with the defaults where a file of the owner's cannot be used.
+func (a *Agent) chimes() map[string][]int16 {
+	sounds, faults := a.cfg.Sounds.Load(a.cfg.Audio.OutputRate)
+	for _, err := range faults {
+		a.log.Warn("a sound of the configuration is replaced by the default", "error", err)
+	}
+	return sounds
+}
+
 func (a *Agent) buildLinto() *linto.Link {
 	l := &linto.Link{
 		Config:   a.cfg.LinkLinto(),
@@ -210,7 +220,6 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		"turn":        a.turns.Run,
 		"microphone":  a.hub.Run,
 		"loudspeaker": a.player.Run,
-		"cues":        a.mouth.Run,
 		"health":      a.watch,
 		"control":     a.control().Run,
 	}

@@ -165,6 +165,9 @@ func (b *board) show(ctx context.Context) error {
 
 func (b *board) view(wrong bool) gpio.View {
 	s := b.turns.Snapshot()
+	if b.announcing() {
+		s.State = turn.Speaking
+	}
 	return gpio.View{
 		State: [...]gpio.State{
 			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,

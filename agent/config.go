@@ -10,6 +10,7 @@ import (
 	"lintod/agent/config"
 	"lintod/agent/link/linto"
 	"lintod/audio"
+	"lintod/audio/chime"
 	"lintod/audio/tts"
 	"lintod/behaviors/meeting"
 	"lintod/behaviors/shell"
@@ -23,6 +24,7 @@ type Config struct {
 	Device DeviceConfig `toml:"device"`
 	Linto  linto.Config `toml:"linto"`
 	Audio  audio.Config `toml:"audio"`
+	Sounds chime.Config `toml:"sounds"`
 	TTS    tts.Config   `toml:"tts"`
 	gpio.Config
 	Behaviors BehaviorsConfig `toml:"behaviors"`
@@ -51,6 +53,7 @@ func Defaults() Config {
 		},
 		Linto:  linto.Defaults(),
 		Audio:  audio.Defaults(),
+		Sounds: chime.Defaults(),
 		TTS:    tts.Defaults(),
 		Config: gpio.Defaults(),
 		Behaviors: BehaviorsConfig{
@@ -155,6 +158,10 @@ func (c Config) Warnings() []string {
 		case secret && info.Mode().Perm()&0o077 != 0 && !strings.HasPrefix(path, credentials):
 			list = append(list, fmt.Sprintf("%s: %s can be read by others; chmod 600 it", key, path))
 		}
+	}
+	_, faults := c.Sounds.Load(c.Audio.OutputRate)
+	for _, err := range faults {
+		list = append(list, err.Error())
 	}
 	slices.Sort(list)
 	return list

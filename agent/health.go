@@ -66,6 +66,9 @@ func notify(state string) {
 func (a *Agent) statusLine() string {
 	s := a.turns.Snapshot()
 	line := s.State.String()
+	if a.announcing() {
+		line = turn.Speaking.String()
+	}
 	for _, f := range []struct {
 		set  bool
 		word string
@@ -81,6 +84,12 @@ func (a *Agent) statusLine() string {
 		line += "; the changed configuration is wrong and not in force, lintod check tells why"
 	}
 	return line
+}
+
+// announcing tells whether the device speaks outside a turn.
+func (a *Agent) announcing() bool {
+	class, ok := a.player.Playing()
+	return ok && class == player.Announcement
 }
 
 // Status is what `lintod status -json` prints.

@@ -125,16 +125,7 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("say what? text is empty")
 	}
-	spoken := make(chan error, 1)
-	if err := a.turns.Announce(args.Text, func(err error) { spoken <- err }); err != nil {
-		return nil, err
-	}
-	select {
-	case err := <-spoken:
-		return nil, err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return nil, a.mouth.say(ctx, args.Text)
 }
 
 // ask returns the answer as soon as it is there; the device goes on speaking it.

@@ -32,7 +32,9 @@ const (
 	GotAction     What = "action"     // Text: a JSON object with what the platform wants to happen
 	GotDisplay    What = "display"    // Text: what it wants to be shown
 	Transcribing  What = "streaming"  // Text: how the live transcription stands
-	FirstSound    What = "sound"      // the first sample of an answer or announcement went to the loudspeaker
+	FirstSound    What = "sound"      // the first sample of the answer went to the loudspeaker
+	Announcing    What = "announcing" // something outside a turn is heard
+	Announced     What = "announced"  // it is over; Text: why, if it was not heard to its end
 	Problem       What = "problem"    // Text: what went wrong
 	Refused       What = "refused"    // Text: why a trigger was not served
 )
@@ -56,6 +58,12 @@ func (n Notice) Sentence() string {
 		return "answer: “" + n.Text + "”"
 	case FirstSound:
 		return "first sound at the loudspeaker"
+	case Announcing:
+		return "an announcement begins"
+	case Announced:
+		if n.Text == "" {
+			return "the announcement is over"
+		}
 	case Refused:
 		return "refused: " + n.Text
 	}

@@ -78,7 +78,6 @@ const (
 	// From the mouth.
 	Spoken       // the last sample has been played
 	SpokenAsk    // the same, and the platform waits for an answer
-	Announce     // something outside a turn waits to be said
 	TimedOut     // the state has lasted longer than it ever should
 	Muted        // flag events: they hold in every state
 	Unmuted      //
@@ -98,7 +97,7 @@ const (
 
 var eventNames = [...]string{
 	"tap", "press", "release", "let-go", "stop", "ask", "wake", "finished", "nothing", "too-short", "answered", "silent", "failed",
-	"spoken", "spoken-ask", "announce", "timed-out", "muted", "unmuted", "went-offline", "came-online",
+	"spoken", "spoken-ask", "timed-out", "muted", "unmuted", "went-offline", "came-online",
 	"went-deaf", "hears", "meeting-began", "meeting-ended", "refused-muted", "refused-deaf", "refused-offline",
 }
 
@@ -115,14 +114,14 @@ const (
 	Send                     // hand a written question to a Talker
 	Drop                     // forget the turn: the Talker is cancelled, its sound falls silent within one frame
 	Speak                    // play the answer
-	Say                      // play the oldest announcement
+	Hush                     // end what is said outside a turn, too
 	CueMuted                 // tell the user why nothing happens
 	CueError                 //
 	CueNothing               // a soft cue: nothing was heard, nothing was sent
 )
 
 var effectNames = [...]string{
-	"listen", "listen-held", "unhold", "end-speech", "send", "drop", "speak", "say", "cue-muted", "cue-error", "cue-nothing",
+	"listen", "listen-held", "unhold", "end-speech", "send", "drop", "speak", "hush", "cue-muted", "cue-error", "cue-nothing",
 }
 
 func (e Effect) String() string { return effectNames[e] }
@@ -144,10 +143,10 @@ var table = map[when]then{
 	{Idle, Press}:          {Listening, []Effect{ListenHeld}},
 	{Idle, Wake}:           {Listening, []Effect{Listen}},
 	{Idle, Ask}:            {Thinking, []Effect{Send}},
-	{Idle, Announce}:       {Speaking, []Effect{Say}},
-	{Idle, refusedMuted}:   {Idle, []Effect{CueMuted}},
-	{Idle, refusedDeaf}:    {Idle, []Effect{CueError}},
-	{Idle, refusedOffline}: {Idle, []Effect{CueError}},
+	{Idle, Stop}:           {Idle, []Effect{Hush}},
+	{Idle, refusedMuted}:   {Idle, []Effect{Hush, CueMuted}},
+	{Idle, refusedDeaf}:    {Idle, []Effect{Hush, CueError}},
+	{Idle, refusedOffline}: {Idle, []Effect{Hush, CueError}},
 
 	{Listening, Tap}:      {Thinking, []Effect{EndSpeech}},
 	{Listening, Press}:    {Thinking, []Effect{EndSpeech}},
@@ -159,7 +158,7 @@ var table = map[when]then{
 	{Listening, Silent}:   {Idle, []Effect{Drop}},
 	{Listening, Nothing}:  {Idle, []Effect{Drop, CueNothing}},
 	{Listening, Failed}:   {Idle, []Effect{Drop, CueError}},
-	{Listening, Stop}:     {Idle, []Effect{Drop}},
+	{Listening, Stop}:     {Idle, []Effect{Drop, Hush}},
 	{Listening, Muted}:    {Idle, []Effect{Drop}},
 	{Listening, WentDeaf}: {Idle, []Effect{Drop, CueError}},
 	{Listening, TimedOut}: {Idle, []Effect{Drop, CueError}},
@@ -170,7 +169,7 @@ var table = map[when]then{
 	{Thinking, Silent}:   {Idle, []Effect{Drop}},
 	{Thinking, Failed}:   {Idle, []Effect{Drop, CueError}},
 	{Thinking, TimedOut}: {Idle, []Effect{Drop, CueError}},
-	{Thinking, Stop}:     {Idle, []Effect{Drop}},
+	{Thinking, Stop}:     {Idle, []Effect{Drop, Hush}},
 	// The user has thought of something better to ask.
 	{Thinking, Tap}:            {Listening, []Effect{Drop, Listen}},
 	{Thinking, Press}:          {Listening, []Effect{Drop, ListenHeld}},
@@ -183,7 +182,7 @@ var table = map[when]then{
 	{Speaking, SpokenAsk}: {Listening, []Effect{Drop, Listen}},
 	{Speaking, Failed}:    {Idle, []Effect{Drop, CueError}},
 	{Speaking, TimedOut}:  {Idle, []Effect{Drop, CueError}},
-	{Speaking, Stop}:      {Idle, []Effect{Drop}},
+	{Speaking, Stop}:      {Idle, []Effect{Drop, Hush}},
 	// Barge-in.
 	{Speaking, Tap}:   {Listening, []Effect{Drop, Listen}},
 	{Speaking, Press}: {Listening, []Effect{Drop, ListenHeld}},

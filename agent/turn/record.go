@@ -15,8 +15,8 @@ import (
 // zero when its event did not happen. It holds nothing that was said.
 type Record struct {
 	Turn      int       `json:"turn"`
-	Link      string    `json:"link,omitempty"`    // empty for an announcement
-	Trigger   Trigger   `json:"trigger,omitempty"` // empty for an announcement
+	Link      string    `json:"link"`
+	Trigger   Trigger   `json:"trigger"`
 	WakeWord  *WakeWord `json:"wake_word,omitempty"`
 	Triggered time.Time `json:"triggered"`
 	Framed    time.Time `json:"first_frame,omitzero"` // the link got the first frame, of the pre-roll where there is one
@@ -209,10 +209,7 @@ func (r *records) list() []Record {
 
 // Line tells a record to people: how long each stage took.
 func (r Record) Line() string {
-	line := r.Triggered.Format(time.TimeOnly) + ", announcement"
-	if r.Trigger != "" {
-		line = fmt.Sprintf("%s, by %s", r.Triggered.Format(time.TimeOnly), r.Trigger)
-	}
+	line := fmt.Sprintf("%s, by %s", r.Triggered.Format(time.TimeOnly), r.Trigger)
 	if r.WakeWord != nil {
 		line += fmt.Sprintf(" %q", r.WakeWord.Name)
 	}

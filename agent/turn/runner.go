@@ -17,9 +17,12 @@ import (
 type Cue string
 
 const (
-	MutedCue   Cue = "muted"
-	ErrorCue   Cue = "error"
-	NothingCue Cue = "nothing"
+	ListeningCue Cue = "listening" // in a turn that no hand has opened
+	ThinkingCue  Cue = "thinking"
+	MutedCue     Cue = "muted"
+	UnmutedCue   Cue = "unmuted"
+	ErrorCue     Cue = "error"
+	NothingCue   Cue = "nothing"
 )
 
 // Mouth is what a turn needs of the loudspeaker.
@@ -34,6 +37,11 @@ type Mouth interface {
 	Cue(Cue)
 	// Underruns counts the times that the loudspeaker ran dry, since the start.
 	Underruns() uint64
+	// SetTurn tells that a turn has begun, so that nothing else may be heard, or
+	// is over. It does not block.
+	SetTurn(runs bool)
+	// Hush ends what is said outside a turn, without blocking.
+	Hush()
 }
 
 // Ear is what a turn needs of the microphone.
@@ -54,19 +62,17 @@ const (
 	listenSlack   = 5 * time.Second
 )
 
-// The bounds of the Runner's queues.
-const (
-	eventQueue = 64
-	saidQueue  = 16
-)
+// patience is after how much thinking the user is told, once, that the device
+// has not forgotten.
+const patience = 4 * time.Second
+
+const forever = time.Duration(1<<63 - 1)
+
+// eventQueue is how many events wait; more triggers are dropped.
+const eventQueue = 64
 
 // ErrInTurn is returned by Write while the user speaks or waits for an answer.
 var ErrInTurn = errors.New("a turn is going on; ask again when it is over")
-
-// ErrBusy is returned when too many announcements wait to be spoken.
-var ErrBusy = fmt.Errorf("%d announcements already wait to be spoken", saidQueue)
-
-var errStopped = errors.New("lintod is stopping")
 
 // errDropped is the cause of a turn's context when the machine drops the turn.
 var errDropped = errors.New("the turn was dropped")
@@ -90,7 +96,6 @@ type Runner struct {
 	once    sync.Once
 	events  chan happening
 	lost    atomic.Int64 // triggers dropped because the queue was full
-	said    chan announcement
 	probes  chan struct{}
 
 	now      atomic.Pointer[Snapshot]
@@ -100,6 +105,7 @@ type Runner struct {
 	running  atomic.Pointer[exchange] // the same, for others
 	turns    int
 	limit    *time.Timer
+	patience *time.Timer // runs while thinking
 	children sync.WaitGroup
 }
 
@@ -128,12 +134,7 @@ type answered struct {
 	err error
 }
 
-type announcement struct {
-	text string
-	done func(error)
-}
-
-// exchange is the turn (or announcement) in progress.
+// exchange is the turn in progress.
 type exchange struct {
 	number    int
 	ctx       context.Context
@@ -147,7 +148,6 @@ type exchange struct {
 func (r *Runner) init() {
 	r.once.Do(func() {
 		r.events = make(chan happening, eventQueue)
-		r.said = make(chan announcement, saidQueue)
 		r.probes = make(chan struct{})
 		r.flagged = make(chan struct{}, 1)
 		r.flags = r.Initial
@@ -279,23 +279,6 @@ func (r *Runner) Tell(w What, text string) {
 	r.publishFor(r.running.Load(), w, text)
 }
 
-// Announce queues text to be spoken as soon as no turn runs. done, which may be
-// nil, is called once, with the error if it could not be spoken. It fails with
-// ErrBusy when the queue is full.
-func (r *Runner) Announce(text string, done func(error)) error {
-	r.init()
-	if done == nil {
-		done = func(error) {}
-	}
-	select {
-	case r.said <- announcement{text, done}:
-		r.Post(Announce)
-		return nil
-	default:
-		return ErrBusy
-	}
-}
-
 // Probe returns nil when Run's loop has taken it up, which proves that the loop
 // turns, or with ctx's cause.
 func (r *Runner) Probe(ctx context.Context) error {
@@ -312,8 +295,9 @@ func (r *Runner) Probe(ctx context.Context) error {
 // loudspeaker and waits for everything it started.
 func (r *Runner) Run(ctx context.Context) error {
 	r.init()
-	r.limit = time.NewTimer(time.Hour)
+	r.limit, r.patience = time.NewTimer(forever), time.NewTimer(forever)
 	defer r.limit.Stop()
+	defer r.patience.Stop()
 	defer r.children.Wait()
 	defer r.shutDown()
 	r.settled()
@@ -326,6 +310,8 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-r.flagged:
 			r.catchUp(ctx)
 		case <-r.probes:
+		case <-r.patience.C:
+			r.Mouth.Cue(ThinkingCue)
 		case <-r.limit.C:
 			r.problem(fmt.Errorf("%v lasted too long", r.Snapshot().State))
 			r.handle(ctx, happening{event: TimedOut, turn: r.turn})
@@ -336,9 +322,6 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) handle(ctx context.Context, h happening) {
 	if h.turn != nil && h.turn != r.turn {
 		return // a turn that was dropped reports late
-	}
-	if h.event == Announce && len(r.said) == 0 {
-		return // said already
 	}
 	running := r.turn
 	before := r.Snapshot()
@@ -363,22 +346,21 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 }
 
 // settled is called when a state was entered: it sets the state's limit, and
-// takes up what waited for the device to be idle.
+// keeps the loudspeaker for the turn.
 func (r *Runner) settled() {
-	limit := time.Duration(1<<63 - 1)
-	switch r.Snapshot().State {
-	case Idle:
-		if len(r.said) > 0 {
-			r.Post(Announce)
-		}
+	state := r.Snapshot().State
+	r.Mouth.SetTurn(state != Idle)
+	limit, wait := forever, forever
+	switch state {
 	case Listening:
 		limit = r.Endpoint.MaxUtterance + r.Endpoint.NoSpeech + listenSlack
 	case Thinking:
-		limit = thinkingLimit
+		limit, wait = thinkingLimit, patience
 	case Speaking:
 		limit = speakingLimit
 	}
 	r.limit.Reset(limit)
+	r.patience.Reset(wait)
 }
 
 func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
@@ -396,8 +378,8 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 		r.drop(h.event)
 	case Speak:
 		r.speak()
-	case Say:
-		r.say(ctx)
+	case Hush:
+		r.Mouth.Hush()
 	case CueMuted:
 		r.publish(Refused, "the microphone is muted")
 		r.Mouth.Cue(MutedCue)
@@ -462,6 +444,9 @@ func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(r.Endpoint), hearing{r, x})
 	x.utterance.held.Store(held)
 	x.utterance.WakeWord, x.utterance.begins = open.word, open.said
+	if open.trigger != ByTap && open.trigger != ByHold {
+		r.Mouth.Cue(ListeningCue)
+	}
 	r.children.Go(func() {
 		answer, err := open.talker.Talk(x.ctx, x.utterance)
 		x.record.dropped(stream.Dropped())
@@ -555,21 +540,6 @@ func (r *Runner) speak() {
 	})
 }
 
-func (r *Runner) say(ctx context.Context) {
-	x := r.begin(ctx, opening{})
-	a := <-r.said // there is one: see handle, the only caller
-	r.children.Go(func() {
-		err := r.utter(x, Answer{Text: a.text})
-		a.done(err)
-		if err != nil {
-			r.problemFor(x, err)
-			r.report(x, Failed)
-			return
-		}
-		r.report(x, Spoken)
-	})
-}
-
 // utter plays an answer to its last sample.
 func (r *Runner) utter(x *exchange, a Answer) error {
 	sound := a.Sound
@@ -586,9 +556,6 @@ func (r *Runner) utter(x *exchange, a Answer) error {
 func (r *Runner) shutDown() {
 	r.drop(Stop)
 	r.now.Store(&Snapshot{Flags: r.Snapshot().Flags})
-	for len(r.said) > 0 {
-		(<-r.said).done(errStopped)
-	}
 }
 
 func (r *Runner) publish(w What, text string) { r.publishFor(r.turn, w, text) }

@@ -69,6 +69,8 @@ type speaker struct {
 	said   []string // finished
 	cut    []string // interrupted
 	cues   []Cue
+	turns  []bool // that it was told of
+	hushed int
 	broken error
 	dry    atomic.Uint64 // underruns
 }
@@ -95,8 +97,10 @@ func (m *speaker) Play(ctx context.Context, s audio.Sound, started func()) error
 		return context.Cause(ctx)
 	}
 }
-func (m *speaker) Cue(c Cue)         { m.cues = append(m.cues, c) }
 func (m *speaker) Underruns() uint64 { return m.dry.Load() }
+func (m *speaker) Cue(c Cue)         { m.cues = append(m.cues, c) }
+func (m *speaker) SetTurn(b bool)    { m.turns = append(m.turns, b) }
+func (m *speaker) Hush()             { m.hushed++ }
 
 // platform is a talker that collects the utterance and takes a second to answer.
 type platform struct {
@@ -366,6 +370,9 @@ func TestAskListensAgain(t *testing.T) {
 		if !slices.Equal(s.platform.by, []Trigger{ByTap, ByFollowUp}) {
 			t.Errorf("triggers %v", s.platform.by)
 		}
+		if !slices.Equal(s.mouth.cues, []Cue{ListeningCue}) {
+			t.Errorf("cues %v; a hand needs none, a follow-up one", s.mouth.cues)
+		}
 	})
 }
 
@@ -463,56 +470,37 @@ func TestBargeIn(t *testing.T) {
 	})
 }
 
-func TestAnnouncementsWaitTheirTurn(t *testing.T) {
+// The loudspeaker is the turn's from the trigger to the last sample.
+func TestLoudspeakerBelongsToTheTurn(t *testing.T) {
 	play(t, []Answer{{Text: "answer"}}, func(s *stage) {
+		s.expect(Idle)
 		s.tap()
-		var results []error
-		for _, text := range []string{"first", "second"} {
-			if err := s.Announce(text, func(err error) { results = append(results, err) }); err != nil {
-				t.Fatal(err)
-			}
-		}
-		s.expect(Listening)
 		s.speak(time.Second)
 		s.wait(10 * time.Second)
 		s.expect(Idle)
-		if want := []string{"answer", "first", "second"}; !slices.Equal(s.mouth.said, want) {
-			t.Errorf("said %q, want %q", s.mouth.said, want)
+		if want := []bool{false, true, true, true, false}; !slices.Equal(s.mouth.turns, want) {
+			t.Errorf("the mouth was told %v, want %v", s.mouth.turns, want)
 		}
-		if !slices.Equal(results, []error{nil, nil}) {
-			t.Errorf("results %v", results)
-		}
-	})
-}
-
-func TestAnnouncementQueueIsBounded(t *testing.T) {
-	play(t, nil, func(s *stage) {
-		s.tap()
-		for range saidQueue {
-			if err := s.Announce("again", nil); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Announce("once too often", nil); !errors.Is(err, ErrBusy) {
-			t.Errorf("error %v, want ErrBusy", err)
+		s.Post(Stop)
+		s.expect(Idle)
+		if s.mouth.hushed != 1 {
+			t.Error("stop lets announcements go on")
 		}
 	})
 }
 
 func TestFailures(t *testing.T) {
-	play(t, nil, func(s *stage) {
+	play(t, []Answer{{Text: "never said"}}, func(s *stage) {
 		s.platform.err = errors.New("no route to platform")
 		s.tap()
 		s.speak(time.Second)
 		s.wait(2 * time.Second)
 		s.expect(Idle)
-		s.mouth.broken = errors.New("espeak-ng is not installed")
-		var result error
-		_ = s.Announce("hello", func(err error) { result = err })
+		s.platform.err, s.mouth.broken = nil, errors.New("espeak-ng is not installed")
+		s.tap()
+		s.speak(time.Second)
+		s.wait(2 * time.Second)
 		s.expect(Idle)
-		if !errors.Is(result, s.mouth.broken) {
-			t.Errorf("the announcement's result is %v", result)
-		}
 		if !slices.Equal(s.mouth.cues, []Cue{ErrorCue, ErrorCue}) {
 			t.Errorf("cues %v", s.mouth.cues)
 		}
@@ -544,14 +532,23 @@ func TestMuteClosesATurn(t *testing.T) {
 	})
 }
 
+// The user is told once that the device still thinks.
 func TestALinkThatNeverAnswers(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.Talkers = []Talker{stuck{}}
 		s.tap()
 		s.Post(Finished)
 		s.expect(Thinking)
-		s.wait(thinkingLimit + time.Millisecond)
+		s.wait(patience - time.Millisecond)
+		if len(s.mouth.cues) != 0 {
+			t.Errorf("cues %v before it takes long", s.mouth.cues)
+		}
+		s.wait(thinkingLimit - patience + 2*time.Millisecond)
 		s.expect(Idle)
+		s.wait(time.Minute)
+		if !slices.Equal(s.mouth.cues, []Cue{ThinkingCue, ErrorCue}) {
+			t.Errorf("cues %v", s.mouth.cues)
+		}
 	})
 }
 
@@ -579,7 +576,8 @@ func TestStopInEveryState(t *testing.T) {
 					s.wait(time.Second)
 				}
 				s.expect(state)
-				_ = s.Announce("never said", nil)
+				s.Post(Stop)
+				s.expect(Idle)
 			})
 		})
 	}

@@ -1,23 +1,20 @@
-// Package codec turns a whole encoded file into sound: WAV, MP3 and Ogg
-// Vorbis, told apart by their first bytes. The decoders are libraries; what
-// lives here is what makes them fit for files from a stranger: limits on memory
-// and length, one channel, and a panic that becomes an error.
+// Package codec turns an encoded file or stream into sound: WAV, FLAC, MP3, Ogg
+// Vorbis and Ogg Opus, told apart by their first bytes. The decoders are
+// libraries; what lives here is what makes them fit for files from a stranger:
+// limits on memory, one channel, and a panic that becomes an error.
 //
 // What must not live here: where files come from, and how sound is played.
 package codec
 
 import (
+	"bufio"
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"time"
-
-	"github.com/hajimehoshi/go-mp3"
-	"github.com/jfreymuth/oggvorbis"
 
 	"lintod/audio"
 	"lintod/audio/wav"
@@ -26,7 +23,7 @@ import (
 const (
 	// MaxFile is the longest file that Decode takes, in bytes.
 	MaxFile = 8 << 20
-	// MaxLength is how much of a file is played; then the sound fails.
+	// MaxLength is how much of a file Decode plays; then the sound fails.
 	MaxLength = 10 * time.Minute
 )
 
@@ -36,7 +33,7 @@ const minRate, maxRate = 4000, 192000
 const block = 1024 // samples decoded at a time
 
 // ErrUnknown is wrapped by the error for a file of no known form.
-var ErrUnknown = errors.New("neither WAV nor MP3 nor Ogg Vorbis")
+var ErrUnknown = errors.New("neither WAV nor FLAC nor MP3 nor Ogg with Vorbis or Opus")
 
 // decoder stores samples of one channel, as io.Reader does with bytes.
 type decoder interface {
@@ -50,16 +47,30 @@ func Decode(file []byte) (audio.Sound, error) {
 	if len(file) > MaxFile {
 		return nil, fmt.Errorf("sound of %d bytes is too long; at most %d", len(file), MaxFile)
 	}
-	s := &sound{}
+	s, err := start(bytes.NewReader(file))
+	if err != nil {
+		return nil, err
+	}
+	s.left = int(MaxLength.Seconds()) * s.rate
+	return s, nil
+}
+
+// Open is Decode for what comes as it is played. A read of the sound blocks for
+// as long as r does, and lasts for as long as r does: it is for the caller to
+// limit both, and to close r after the sound.
+func Open(r io.Reader) (audio.Sound, error) { return start(r) }
+
+// start decodes the first samples.
+func start(r io.Reader) (*sound, error) {
+	s := &sound{left: math.MaxInt}
 	err := guarded(func() (err error) {
-		s.decoder, s.rate, err = open(file)
+		s.decoder, s.rate, err = open(bufio.NewReaderSize(r, peeked))
 		return err
 	})
 	if err == nil && (s.rate < minRate || s.rate > maxRate) {
 		err = fmt.Errorf("%d samples a second is not between %d and %d", s.rate, minRate, maxRate)
 	}
 	if err == nil {
-		s.left = int(MaxLength.Seconds()) * s.rate
 		err = s.fill() // a file that only looks like one fails here
 	}
 	if err != nil {
@@ -68,18 +79,35 @@ func Decode(file []byte) (audio.Sound, error) {
 	return s, nil
 }
 
-func open(file []byte) (decoder, int, error) {
+// peeked is how far open looks ahead for MP3.
+const peeked = 8 << 10
+
+func open(r *bufio.Reader) (decoder, int, error) {
+	if err := skipID3(r); err != nil {
+		return nil, 0, err
+	}
+	head, err := r.Peek(36) // no more than the first page of Ogg Opus has
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, 0, err
+	}
 	switch {
-	case bytes.HasPrefix(file, []byte("RIFF")):
-		r, err := wav.NewReader(bytes.NewReader(file))
+	case bytes.HasPrefix(head, []byte("RIFF")):
+		w, err := wav.NewReader(r)
 		if err != nil {
 			return nil, 0, err
 		}
-		return wavDecoder{r}, r.Rate(), nil
-	case bytes.HasPrefix(file, []byte("OggS")):
-		return openVorbis(file)
-	case bytes.HasPrefix(file, []byte("ID3")), len(file) > 1 && file[0] == 0xff && file[1]&0xe0 == 0xe0:
-		return openMP3(file)
+		return wavDecoder{w}, w.Rate(), nil
+	case bytes.HasPrefix(head, []byte("fLaC")):
+		return openFLAC(r)
+	case isOpus(head):
+		return openOpus(r)
+	case bytes.HasPrefix(head, []byte("OggS")):
+		return openVorbis(r)
+	}
+	head, _ = r.Peek(peeked)
+	if at := findMP3(head); at >= 0 {
+		_, _ = r.Discard(at) // was peeked
+		return openMP3(r)
 	}
 	return nil, 0, ErrUnknown
 }
@@ -98,7 +126,7 @@ func guarded(step func() error) (err error) {
 type sound struct {
 	decoder decoder
 	rate    int
-	left    int // samples until MaxLength
+	left    int // samples that may come
 	buf     [block]int16
 	rest    []int16 // decoded and not yet read
 }
@@ -146,74 +174,27 @@ type wavDecoder struct{ *wav.Reader }
 
 func (d wavDecoder) read(pcm []int16) (int, error) { return d.Read(pcm) }
 
-type mp3Decoder struct {
-	*mp3.Decoder
-	buf [4 * block]byte
+// blocks reads a decoder that gives as many samples as it likes.
+type blocks struct {
+	next func() ([]int16, error) // valid until the next call
+	rest []int16
 }
 
-func openMP3(file []byte) (decoder, int, error) {
-	// Hidden behind a plain reader, or the library would walk through the whole
-	// file first to learn its length.
-	d, err := mp3.NewDecoder(struct{ io.Reader }{bytes.NewReader(skipID3(file))})
-	if err != nil {
-		return nil, 0, err
-	}
-	return &mp3Decoder{Decoder: d}, d.SampleRate(), nil
-}
-
-// skipID3 removes ID3v2 tags, for which the library would make room as their
-// header claims. The length has seven bits in each byte [ID3v2.4 3.1].
-func skipID3(file []byte) []byte {
-	for bytes.HasPrefix(file, []byte("ID3")) && len(file) >= 10 {
-		size := 10 + (int(file[6]&0x7f)<<21 | int(file[7]&0x7f)<<14 | int(file[8]&0x7f)<<7 | int(file[9]&0x7f))
-		file = file[min(size, len(file)):]
-	}
-	return file
-}
-
-// read mixes the two channels that the library always gives.
-func (d *mp3Decoder) read(pcm []int16) (int, error) {
-	n, err := io.ReadFull(d.Decoder, d.buf[:4*min(len(pcm), block)])
-	n /= 4
-	for i := range n {
-		left := int16(binary.LittleEndian.Uint16(d.buf[4*i:]))
-		right := int16(binary.LittleEndian.Uint16(d.buf[4*i+2:]))
-		pcm[i] = int16((int(left) + int(right)) / 2)
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
-	}
-	return n, err
-}
-
-type vorbisDecoder struct {
-	*oggvorbis.Reader
-	buf []float32
-}
-
-func openVorbis(file []byte) (decoder, int, error) {
-	if err := checkVorbis(file); err != nil {
-		return nil, 0, err
-	}
-	r, err := oggvorbis.NewReader(struct{ io.Reader }{bytes.NewReader(file)})
-	if err != nil {
-		return nil, 0, err
-	}
-	return &vorbisDecoder{r, make([]float32, block*r.Channels())}, r.SampleRate(), nil
-}
-
-func (d *vorbisDecoder) read(pcm []int16) (int, error) {
-	channels := d.Channels()
-	n, err := d.Read(d.buf[:channels*min(len(pcm), block)])
-	n /= channels
-	for i := range n {
-		var sum float32
-		for _, v := range d.buf[i*channels : (i+1)*channels] {
-			sum += v
+func (b *blocks) read(pcm []int16) (int, error) {
+	for len(b.rest) == 0 {
+		var err error
+		if b.rest, err = b.next(); err != nil {
+			return 0, err
 		}
-		pcm[i] = int16(sum / float32(channels) * math.MaxInt16)
 	}
-	return n, err
+	n := copy(pcm, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+// sample makes 16 bits of a value between −1 and 1.
+func sample(v float32) int16 {
+	return int16(max(math.MinInt16, min(v*(1<<15), math.MaxInt16)))
 }
 
 // noEOF makes sure that a file without sound is not taken for one that has ended.

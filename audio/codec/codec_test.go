@@ -204,7 +204,7 @@ func TestVorbisThatWantsTooMuch(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			setup := append(make([]byte, 7), tt.book...)
-			if err := checkVorbis(ogg(tt.first, tt.second, setup)); !errors.Is(err, errVorbis) {
+			if err := checkVorbis(bytes.NewReader(ogg(tt.first, tt.second, setup))); !errors.Is(err, errVorbis) {
 				t.Errorf("error %v", err)
 			}
 		})

@@ -1,10 +1,14 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/bits"
+
+	"github.com/jfreymuth/oggvorbis"
 )
 
 // Bounds on what a Vorbis header may ask for; libvorbis stays far below. The
@@ -13,14 +17,48 @@ import (
 const (
 	maxVorbisChannels = 8
 	maxBookValues     = 1 << 21 // of all codebooks
+	// maxVorbisHeaders is how much of a file the headers may take up, in bytes:
+	// the comments may hold a picture.
+	maxVorbisHeaders = 4 << 20
 )
 
 var errVorbis = errors.New("the Vorbis header is broken")
 
+type vorbisDecoder struct {
+	*oggvorbis.Reader
+	buf []float32
+}
+
+func openVorbis(r io.Reader) (decoder, int, error) {
+	var headers bytes.Buffer
+	if err := checkVorbis(io.TeeReader(r, &headers)); err != nil {
+		return nil, 0, err
+	}
+	v, err := oggvorbis.NewReader(io.MultiReader(&headers, r))
+	if err != nil {
+		return nil, 0, err
+	}
+	return &vorbisDecoder{v, make([]float32, block*v.Channels())}, v.SampleRate(), nil
+}
+
+func (d *vorbisDecoder) read(pcm []int16) (int, error) {
+	channels := d.Channels()
+	n, err := d.Read(d.buf[:channels*min(len(pcm), block)])
+	n /= channels
+	for i := range n {
+		var sum float32
+		for _, v := range d.buf[i*channels : (i+1)*channels] {
+			sum += v
+		}
+		pcm[i] = sample(sum / float32(channels))
+	}
+	return n, err
+}
+
 // checkVorbis reads the three headers as the library will, and refuses those
 // that it cannot be trusted with.
-func checkVorbis(file []byte) error {
-	packets, err := headerPackets(file)
+func checkVorbis(file io.Reader) error {
+	packets, err := headerPackets(io.LimitReader(file, maxVorbisHeaders))
 	if err != nil {
 		return err
 	}
@@ -35,26 +73,30 @@ func checkVorbis(file []byte) error {
 
 // headerPackets collects the first three packets of an Ogg file, which may span
 // pages (RFC 3533, section 6).
-func headerPackets(file []byte) (packets [3][]byte, err error) {
+func headerPackets(file io.Reader) (packets [3][]byte, err error) {
 	n := 0
+	var head [27]byte
+	var page [2 * 255]byte // its lacing, and a piece of a packet
 	for first := true; n < len(packets); first = false {
-		if len(file) < 27 || first && file[5]&1 != 0 || file[26] == 0 || len(file) < 27+int(file[26]) {
+		if _, err := io.ReadFull(file, head[:]); err != nil || first && head[5]&1 != 0 || head[26] == 0 {
 			return packets, fmt.Errorf("%w: no three packets", errVorbis)
 		}
-		lacing, body := file[27:27+int(file[26])], file[27+int(file[26]):]
+		lacing := page[:head[26]]
+		if _, err := io.ReadFull(file, lacing); err != nil {
+			return packets, fmt.Errorf("%w: it ends inside a page", errVorbis)
+		}
 		for _, size := range lacing {
-			if len(body) < int(size) {
+			body := page[255:][:size]
+			if _, err := io.ReadFull(file, body); err != nil {
 				return packets, fmt.Errorf("%w: it ends inside a page", errVorbis)
 			}
 			if n < len(packets) {
-				packets[n] = append(packets[n], body[:size]...)
+				packets[n] = append(packets[n], body...)
 				if size < 255 {
 					n++
 				}
 			}
-			body = body[size:]
 		}
-		file = body
 	}
 	return packets, nil
 }

@@ -1,8 +1,23 @@
 // Package player owns the loudspeaker: one goroutine opens it and plays one
-// sound after the other, at the volume of the moment.
+// sound after the other, at the volume of the moment. Who goes first, while
+// something else plays or waits, is decided here and nowhere else (queue.go):
 //
-// What must not live here: what makes sound (tts, decoders), the card itself,
-// and the decision who may speak when (agent).
+//	a newcomer is      an answer   a chime   an announcement        media
+//	nothing plays      plays       plays     plays                  plays
+//	media plays        ends it     refused   ends it                ends it
+//	announcement       ends it     refused   waits; ends its like   waits
+//	chime plays        ends it     ends it   waits                  waits
+//	answer plays       ends it     refused   waits                  waits
+//	a turn runs        plays       plays     waits                  waits
+//
+// A turn that begins ends announcements and media that play. Of announcements
+// with the same key only the newest counts, playing or waiting: that is its
+// like. One more than 16 that wait is refused; of everything else the newest
+// waits alone. Of those that wait, answers go first, then chimes,
+// announcements, and media; the oldest first. What is ended does not go on
+// later.
+//
+// What must not live here: what makes sound (tts, decoders) and the card itself.
 package player
 
 import (
@@ -12,6 +27,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,9 +39,9 @@ import (
 // idle is the pause after which a card or its amplifier may have gone to sleep.
 const idle = time.Second
 
-// Player plays sounds one at a time, in the order of their arrival. The card
-// is opened for the first one and stays open until it fails or Run ends; in
-// between nothing is written to it, as the card knows best how to be silent.
+// Player plays sounds one at a time. The card is opened for the first one and
+// stays open until it fails or Run ends; in between nothing is written to it, as
+// the card knows best how to be silent.
 type Player struct {
 	// Open opens the loudspeaker at rate samples a second.
 	Open func(ctx context.Context, rate int) (audio.Output, error)
@@ -36,10 +52,15 @@ type Player struct {
 	Lead time.Duration
 	Log  *slog.Logger
 
-	once     sync.Once
-	requests chan *request
-	gain     gain
-	stats    struct{ frames, underruns, failures atomic.Uint64 }
+	once  sync.Once
+	wake  chan struct{} // holds a token when something may play
+	gain  gain
+	stats struct{ frames, underruns, failures, dropped atomic.Uint64 }
+
+	mu      sync.Mutex // guards what follows
+	waiting []*entry   // bounded by the rule
+	playing *entry
+	turn    bool
 
 	// Run's goroutine owns the rest.
 	output    audio.Output // nil while the card is closed
@@ -54,51 +75,232 @@ type Stats struct {
 	Frames    uint64 // written to the card, 20 ms or less each
 	Underruns uint64 // times that a sound came too late and the card fell silent
 	Failures  uint64 // times that the card could not be opened or failed
+	Dropped   uint64 // sounds that were refused, or replaced before they began
 }
 
-type request struct {
-	ctx     context.Context
-	sound   audio.Sound
-	started func()
-	done    chan error // buffered
+// An Item is a sound that wants to be heard.
+type Item struct {
+	Class Class
+	// Key names what there should be only one of among announcements, such as
+	// what one platform says; empty for none.
+	Key string
+	// Open begins the sound when its turn has come. Its ctx governs the sound to
+	// the end, and ends when the sound must.
+	Open func(ctx context.Context) (audio.Sound, error)
+	// Started, where set, is called once, from Run's goroutine, when the card has
+	// taken the first samples.
+	Started func()
 }
 
-// Run plays what Play brings, until ctx ends, whose cause it returns. Then it
-// closes the card. It fails for no other reason: what the card does wrong is
-// Play's error.
+// entry is an Item in the queue, or playing.
+type entry struct {
+	Item
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	done   func(error) // called once
+}
+
+func (e *entry) kind() kind { return kind{e.Class, e.Key} }
+
+// finish tells whoever waits for the sound.
+func (e *entry) finish(err error) {
+	e.cancel(nil)
+	e.done(err)
+}
+
+// Run plays what is queued, until ctx ends, whose cause it returns. Then it
+// closes the card. It fails for no other reason: what the card does wrong is the
+// error of a sound.
 func (p *Player) Run(ctx context.Context) error {
 	p.prepare()
 	defer p.close()
-	for {
-		select {
-		case r := <-p.requests:
-			r.done <- p.serve(ctx, r)
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	for ctx.Err() == nil {
+		if e := p.take(); e != nil {
+			err := p.serve(ctx, e)
+			p.release()
+			e.finish(err)
+			continue
 		}
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+		}
+	}
+	p.dismiss(context.Cause(ctx), func(kind) bool { return true })
+	return context.Cause(ctx)
+}
+
+// Play blocks until the sound's last sample has left the loudspeaker, however
+// long it has to wait before, and while nobody runs the Player. When ctx ends,
+// it falls silent within a frame and returns the cause.
+func (p *Player) Play(ctx context.Context, it Item) error {
+	done := make(chan error, 1)
+	e, err := p.admit(ctx, it, func(err error) { done <- err })
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { p.withdraw(e) })()
+	return <-done
+}
+
+// Queue does not block. It returns nil when the sound may be heard; then done is
+// called once, when it has been or with the reason why not, and must not block.
+func (p *Player) Queue(it Item, done func(error)) error {
+	_, err := p.admit(context.Background(), it, done)
+	return err
+}
+
+// SetTurn tells the Player that a turn has begun, which needs the loudspeaker
+// for itself, or is over.
+func (p *Player) SetTurn(runs bool) {
+	p.prepare()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.turn = runs
+	if e := p.current(); runs && e != nil && !e.kind().free() {
+		e.cancel(ErrOutranked)
+	}
+	p.nudge()
+}
+
+// Silence ends announcements and media, those that wait too. What a turn says is
+// ended by the turn.
+func (p *Player) Silence() {
+	p.mu.Lock()
+	if e := p.current(); e != nil && !e.kind().free() {
+		e.cancel(ErrSilenced)
+	}
+	p.mu.Unlock()
+	p.dismiss(ErrSilenced, func(k kind) bool { return !k.free() })
+}
+
+// Playing tells what is heard now, or about to be; false when nothing is.
+func (p *Player) Playing() (Class, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.current(); e != nil {
+		return e.Class, true
+	}
+	return 0, false
+}
+
+// admit lets a newcomer into the queue, as the rule says.
+func (p *Player) admit(ctx context.Context, it Item, done func(error)) (*entry, error) {
+	p.prepare()
+	e := &entry{Item: it, done: done}
+	e.ctx, e.cancel = context.WithCancelCause(ctx)
+	p.mu.Lock()
+	playing := p.current()
+	f := admit(e.kind(), playing.where(), kinds(p.waiting))
+	var replaced *entry
+	switch {
+	case f.refuse != nil:
+	case f.replace >= 0:
+		replaced, p.waiting[f.replace] = p.waiting[f.replace], e
+	default:
+		p.waiting = append(p.waiting, e)
+	}
+	if f.end != nil {
+		playing.cancel(f.end)
+	}
+	p.nudge()
+	p.mu.Unlock()
+	if replaced != nil {
+		p.stats.dropped.Add(1)
+		replaced.finish(ErrReplaced)
+	}
+	if f.refuse != nil {
+		p.stats.dropped.Add(1)
+		e.cancel(nil)
+	}
+	return e, f.refuse
+}
+
+func (e *entry) where() *kind {
+	if e == nil {
+		return nil
+	}
+	k := e.kind()
+	return &k
+}
+
+func kinds(entries []*entry) []kind {
+	list := make([]kind, len(entries))
+	for i, e := range entries {
+		list[i] = e.kind()
+	}
+	return list
+}
+
+// current is what plays and has not been told to end. It needs the mutex.
+func (p *Player) current() *entry {
+	if p.playing == nil || p.playing.ctx.Err() != nil {
+		return nil
+	}
+	return p.playing
+}
+
+// nudge wakes Run, which looks at everything.
+func (p *Player) nudge() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
 	}
 }
 
-// Play plays s and blocks until the last sample has left the loudspeaker. It
-// waits its turn, and while nobody runs the Player. When ctx ends, it falls
-// silent within a frame and returns the cause. It closes s in any case.
-// started, where set, is called once, from another goroutine, when the card has
-// taken the first samples.
-func (p *Player) Play(ctx context.Context, s audio.Sound, started func()) error {
-	defer s.Close()
-	p.prepare()
-	r := &request{ctx, s, started, make(chan error, 1)}
-	select {
-	case p.requests <- r:
-		return <-r.done
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// take gets what plays next; nil when nothing may.
+func (p *Player) take() *entry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := next(kinds(p.waiting), p.turn)
+	if i < 0 {
+		return nil
+	}
+	p.playing = p.waiting[i]
+	p.waiting = slices.Delete(p.waiting, i, i+1)
+	return p.playing
+}
+
+func (p *Player) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.playing = nil
+}
+
+// withdraw removes one whose caller is gone. If it plays already, its ctx ends it.
+func (p *Player) withdraw(e *entry) {
+	p.mu.Lock()
+	i := slices.Index(p.waiting, e)
+	if i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		e.finish(context.Cause(e.ctx))
+	}
+}
+
+// dismiss removes those in the queue that are meant.
+func (p *Player) dismiss(cause error, meant func(kind) bool) {
+	p.mu.Lock()
+	var gone []*entry
+	p.waiting = slices.DeleteFunc(p.waiting, func(e *entry) bool {
+		if meant(e.kind()) {
+			gone = append(gone, e)
+			return true
+		}
+		return false
+	})
+	p.mu.Unlock()
+	for _, e := range gone {
+		e.finish(cause)
 	}
 }
 
 // Stats returns the counters.
 func (p *Player) Stats() Stats {
-	return Stats{p.stats.frames.Load(), p.stats.underruns.Load(), p.stats.failures.Load()}
+	s := &p.stats
+	return Stats{s.frames.Load(), s.underruns.Load(), s.failures.Load(), s.dropped.Load()}
 }
 
 // SetVolume sets the user's volume in percent, from 0 (silence) to 100 (the
@@ -124,29 +326,38 @@ func (p *Player) SetDuck(factor float64) {
 // prepare makes the zero value usable: full volume, no ducking.
 func (p *Player) prepare() {
 	p.once.Do(func() {
-		p.requests = make(chan *request)
+		p.wake = make(chan struct{}, 1)
 		p.gain.volume.Store(100)
 		p.gain.duck.Store(math.Float64bits(1))
 	})
 }
 
-// serve plays one sound, until whoever asked for it is gone or Run ends.
-func (p *Player) serve(run context.Context, r *request) error {
-	if rate := r.sound.Rate(); rate <= 0 {
+// serve plays one sound, until it must end or Run ends.
+func (p *Player) serve(run context.Context, e *entry) error {
+	defer context.AfterFunc(run, func() { e.cancel(context.Cause(run)) })()
+	s, err := e.Open(e.ctx)
+	if err == nil {
+		err = p.play(e.ctx, s, e.Started)
+		s.Close() // after the silence: the end of an engine may take longer
+	}
+	if e.ctx.Err() != nil {
+		return context.Cause(e.ctx)
+	}
+	return err
+}
+
+func (p *Player) play(ctx context.Context, s audio.Sound, started func()) error {
+	if rate := s.Rate(); rate <= 0 {
 		return fmt.Errorf("cannot play sound of %d samples a second", rate)
 	}
-	ctx, cancel := context.WithCancelCause(r.ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(run, func() { cancel(context.Cause(run)) })()
-	p.convertFrom(r.sound.Rate())
-	wrote, err := p.pump(ctx, r)
+	p.convertFrom(s.Rate())
+	wrote, err := p.pump(ctx, s, started)
 	if wrote && p.output != nil && ctx.Err() == nil {
 		// Also when the sound broke off: what there was of it is heard.
 		err = errors.Join(err, p.drain(ctx))
 	}
 	if ctx.Err() != nil {
 		p.flush()
-		return context.Cause(ctx)
 	}
 	return err
 }
@@ -164,9 +375,9 @@ func samples(rate int) int { return rate / int(time.Second/audio.FrameTime) }
 
 // pump carries the sound to the card frame by frame, and tells whether any of
 // it got there.
-func (p *Player) pump(ctx context.Context, r *request) (wrote bool, err error) {
+func (p *Player) pump(ctx context.Context, s audio.Sound, started func()) (wrote bool, err error) {
 	for {
-		n, end := r.sound.Read(ctx, p.in)
+		n, end := s.Read(ctx, p.in)
 		p.out = p.resampler.Process(p.out[:0], p.in[:n])
 		if errors.Is(end, io.EOF) {
 			p.out = p.resampler.Flush(p.out)
@@ -175,8 +386,8 @@ func (p *Player) pump(ctx context.Context, r *request) (wrote bool, err error) {
 			if err := p.emit(ctx, !wrote); err != nil {
 				return wrote, err
 			}
-			if !wrote && r.started != nil {
-				r.started()
+			if !wrote && started != nil {
+				started()
 			}
 			wrote = true
 		}

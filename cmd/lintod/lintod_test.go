@@ -345,7 +345,7 @@ func TestTermination(t *testing.T) {
 			switch state {
 			case "speaking":
 				b.tell("say", `{"value":"`+strings.Repeat("a very long story. ", 50)+`"}`)
-				b.wait(state, func(s agent.Status) bool { return s.Turn.State == turn.Speaking })
+				b.wait(state, func(s agent.Status) bool { return strings.HasPrefix(s.Line, "speaking") })
 			case "broker gone":
 				b.broker.Kill()
 				b.wait(state, func(s agent.Status) bool { return s.Turn.Flags.Offline })

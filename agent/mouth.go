@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/player"
+	"lintod/audio/tts"
+)
+
+// mouth is the loudspeaker as turns, and those who announce, see it.
+type mouth struct {
+	speech   *tts.Speaker
+	player   *player.Player
+	language func() string
+	chimes   map[string][]int16 // by the name of their cue; those that are off are not there
+	tell     func(turn.What, string)
+	log      *slog.Logger
+}
+
+// Cue implements turn.Mouth.
+func (m *mouth) Cue(c turn.Cue) {
+	pcm, on := m.chimes[string(c)]
+	if !on {
+		return
+	}
+	open := func(context.Context) (audio.Sound, error) { return player.PCM(pcm, m.player.Rate), nil }
+	err := m.player.Queue(player.Item{Class: player.Chime, Open: open}, func(err error) { m.chimed(c, err) })
+	m.chimed(c, err)
+}
+
+func (m *mouth) chimed(c turn.Cue, err error) {
+	if err != nil && !expected(err) {
+		m.log.Warn("chime not played", "chime", c, "error", err)
+	}
+}
+
+// expected tells whether a sound ended as the player's rule, the user, or the
+// end of the daemon would have it.
+func expected(err error) bool {
+	for _, target := range []error{player.ErrMissed, player.ErrReplaced, player.ErrOutranked, player.ErrSilenced, context.Canceled} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// Underruns implements turn.Mouth.
+func (m *mouth) Underruns() uint64 { return m.player.Stats().Underruns }
+
+// Speak implements turn.Mouth.
+func (m *mouth) Speak(ctx context.Context, text string) (audio.Sound, error) {
+	return m.speech.Speak(ctx, text, m.language())
+}
+
+// Play implements turn.Mouth.
+func (m *mouth) Play(ctx context.Context, s audio.Sound, started func()) error {
+	open := func(context.Context) (audio.Sound, error) { return s, nil }
+	return m.player.Play(ctx, player.Item{Class: player.Answer, Open: open, Started: started})
+}
+
+// SetTurn implements turn.Mouth.
+func (m *mouth) SetTurn(runs bool) { m.player.SetTurn(runs) }
+
+// Hush implements turn.Mouth.
+func (m *mouth) Hush() { m.player.Silence() }
+
+// announce queues a text to be spoken as soon as no turn runs. It takes the
+// place of an older one with the same key. failed, which may be nil, is called
+// when it could not be spoken; not when something else was, or silence.
+func (m *mouth) announce(key, text string, failed func(error)) error {
+	return m.player.Queue(m.announcement(key, text), func(err error) {
+		m.announced(err)
+		if err != nil && !expected(err) && failed != nil {
+			failed(err)
+		}
+	})
+}
+
+// say is announce for who wants to wait until the text has been spoken; when ctx
+// ends, it is spoken no more.
+func (m *mouth) say(ctx context.Context, text string) error {
+	err := m.player.Play(ctx, m.announcement("", text))
+	m.announced(err)
+	return err
+}
+
+func (m *mouth) announcement(key, text string) player.Item {
+	return player.Item{
+		Class: player.Announcement, Key: key,
+		Open:    func(ctx context.Context) (audio.Sound, error) { return m.Speak(ctx, text) },
+		Started: func() { m.tell(turn.Announcing, text) },
+	}
+}
+
+// announced tells how an announcement has ended.
+func (m *mouth) announced(err error) {
+	switch {
+	case err == nil:
+		m.tell(turn.Announced, "")
+	case expected(err):
+		m.tell(turn.Announced, err.Error())
+	default:
+		m.log.Warn("announcement failed", "error", err)
+		m.tell(turn.Problem, err.Error())
+		m.Cue(turn.ErrorCue)
+	}
+}

@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/player"
+)
+
+// talkative is a running device whose every text takes ten seconds.
+func talkative(t *testing.T) (*Agent, *turn.Subscription) {
+	cfg := quiet(t)
+	cfg.TTS.Engine, cfg.TTS.Rate = "command", 16000
+	cfg.TTS.Command = []string{"sh", "-c", "cat >/dev/null; head -c 320000 /dev/zero"}
+	a := New(cfg, slog.New(slog.DiscardHandler))
+	notices := a.bus.Subscribe(noticeQueue)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	for _, run := range []func(context.Context) error{a.player.Run, a.turns.Run} {
+		go func() { ended <- run(ctx) }()
+	}
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		<-ended
+		notices.Close()
+	})
+	return a, notices
+}
+
+// hear waits for the next notice of an announcement.
+func hear(t *testing.T, notices *turn.Subscription, what turn.What, text string) {
+	t.Helper()
+	var n turn.Notice
+	brokertest.Eventually(t, string(what), func() bool {
+		select {
+		case n = <-notices.C:
+			return n.What == turn.Announcing || n.What == turn.Announced || n.What == turn.Problem
+		default:
+			return false
+		}
+	})
+	if n.What != what || n.Text != text {
+		t.Fatalf("told %s %q, want %s %q", n.What, n.Text, what, text)
+	}
+}
+
+// A new say interrupts the last one; stop ends all of them, what a script waits
+// for, too.
+func TestAnnouncements(t *testing.T) {
+	a, notices := talkative(t)
+	d := &device{a}
+	for _, text := range []string{"first", "second"} {
+		if err := d.Say(text, nil); err != nil {
+			t.Fatal(err)
+		}
+		if text == "second" {
+			hear(t, notices, turn.Announced, player.ErrReplaced.Error())
+		}
+		hear(t, notices, turn.Announcing, text)
+	}
+	if line := a.statusLine(); line != "speaking, offline" {
+		t.Errorf("status %q", line)
+	}
+	if err := a.mouth.announce("", "of a script", nil); err != nil {
+		t.Fatal(err)
+	}
+	a.turns.Post(turn.Stop)
+	hear(t, notices, turn.Announced, player.ErrSilenced.Error())
+	hear(t, notices, turn.Announced, player.ErrSilenced.Error())
+	if line := a.statusLine(); line != "idle, offline" {
+		t.Errorf("status %q", line)
+	}
+}
+
+// Whoever types ^C at `lintod say` wants silence.
+func TestSayEndsWithItsCaller(t *testing.T) {
+	a, notices := talkative(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	script := make(chan error, 1)
+	go func() { script <- a.mouth.say(ctx, "a long story") }()
+	hear(t, notices, turn.Announcing, "a long story")
+	cancel()
+	if err := <-script; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, playing := a.player.Playing(); playing {
+		t.Error("it goes on")
+	}
+}
+
+func TestMuteIsHeard(t *testing.T) {
+	a, _ := talkative(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	hub := make(chan error, 1)
+	go func() { hub <- a.hub.Run(ctx) }()
+	defer func() { cancel(); <-hub }()
+	d := &device{a}
+	for _, step := range []struct{ muted, heard bool }{{false, false}, {true, true}, {true, false}, {false, true}} {
+		before := a.player.Stats().Frames
+		if err := d.SetMuted(ctx, step.muted); err != nil {
+			t.Fatal(err)
+		}
+		// An announcement of one frame, which a chime would go before.
+		open := func(context.Context) (audio.Sound, error) { return player.PCM(make([]int16, 10), a.player.Rate), nil }
+		if err := a.player.Play(ctx, player.Item{Class: player.Announcement, Open: open}); err != nil {
+			t.Fatal(err)
+		}
+		if n := a.player.Stats().Frames - before; (n > 1) != step.heard {
+			t.Errorf("%+v: %d frames", step, n)
+		}
+	}
+}
