@@ -103,7 +103,7 @@ func newBox(t *testing.T, m *brokertest.Mosquitto, s settings) *box {
 
 func (b *box) path(name string) string { return filepath.Join(b.dir, name) }
 
-// start runs the daemon and waits until it is online.
+// start runs the daemon and waits until it is online and can be asked.
 func (b *box) start() *box {
 	b.t.Helper()
 	if b.programs == "" {
@@ -119,6 +119,7 @@ func (b *box) start() *box {
 		b.t.Fatal(err)
 	}
 	b.status("online")
+	brokertest.Eventually(b.t, "the socket", func() bool { _, err := os.Stat(b.path("sock")); return err == nil })
 	return b
 }
 
