@@ -146,7 +146,7 @@ func (c *Conn) work(ctx context.Context) {
 func (c *Conn) connection(ctx context.Context, addrs []*url.URL) (ending, error) {
 	s, err := c.open(ctx, addrs)
 	if err != nil {
-		return ending{}, err
+		return ending{away: unreached(err)}, err
 	}
 	began := time.Now()
 	err = c.serve(ctx, s)

@@ -83,6 +83,21 @@ func Refused(err error) bool {
 
 var peer = explain.Server{Name: "the broker", Address: "the address", CA: "ca_file"}
 
+// unreached tells whether an attempt found nobody at any of its addresses.
+func unreached(err error) bool {
+	var all failures
+	if !errors.As(err, &all) {
+		return false
+	}
+	for _, one := range all {
+		var at *stepError
+		if !errors.As(one, &at) || at.step != stepReach {
+			return false
+		}
+	}
+	return true
+}
+
 // Explain says in one sentence what an error of this package means and what to
 // do about it. It returns the error's own text where it knows nothing better.
 func Explain(err error) string {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,9 @@ import (
 
 func TestRetryWindows(t *testing.T) {
 	refused := ending{}
+	away := ending{away: true}
+	outage := func(tries int) []ending { return slices.Repeat([]ending{away}, tries) }
+	blinks := slices.Repeat([]int{1}, blink)
 	dropped := ending{dropped: true, lived: time.Second}
 	heard := ending{dropped: true, lived: time.Second, heard: true}
 	good := ending{dropped: true, lived: time.Hour, heard: true}
@@ -24,7 +28,11 @@ func TestRetryWindows(t *testing.T) {
 		windows []int // seconds
 		taken   bool
 	}{
-		{"a broker that is away", []ending{refused, refused, refused, refused, refused, refused, refused}, []int{1, 2, 4, 8, 16, 30, 30}, false},
+		{"a broker that restarts", outage(blink), blinks, false},
+		{"a broker that stays away", outage(blink + 2), append(blinks[:blink:blink], 30, 30), false},
+		{"a broker that returns and refuses", append(outage(blink+1), refused), append(blinks[:blink:blink], 30, 30), false},
+		{"a connection between two outages", append(append(outage(blink), heard), outage(1)...), append(blinks[:blink:blink], 2, 1), false},
+		{"a broker that refuses", []ending{refused, refused, refused, refused, refused, refused, refused}, []int{1, 2, 4, 8, 16, 30, 30}, false},
 		{"a good connection starts afresh", []ending{refused, refused, refused, good, refused}, []int{1, 2, 4, 1, 2}, false},
 		{"a broker that accepts and drops", []ending{dropped, dropped, dropped, dropped, dropped, dropped}, []int{1, 2, 4, 8, 16, 30}, true},
 		{"two devices that kick each other", []ending{heard, heard, heard, heard, heard}, []int{1, 2, 4, 4, 4}, true},

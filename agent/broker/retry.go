@@ -11,6 +11,7 @@ const (
 	longest  = 30 * time.Second // largest window
 	settled  = 10 * time.Second // a connection that lived so long was a good one
 	takeover = 3                // drops in a row that mean a taken client id
+	blink    = 10               // tries, half a second apart, for a broker that restarts
 )
 
 // ending is how an attempt ended.
@@ -18,6 +19,7 @@ type ending struct {
 	dropped bool          // accepted by the broker, then lost
 	lived   time.Duration // between the two
 	heard   bool          // a message came in between
+	away    bool          // nobody listened there
 }
 
 // retry decides when to connect again. Windows double from one failure to the
@@ -26,9 +28,14 @@ type ending struct {
 // connection that settled starts afresh. One on which a message came, though
 // short, is retried within calm: brokers that restart must find us back soon,
 // while two devices that kick each other must not do it in a hot loop.
+//
+// A broker that is away is looked for often, so that one that restarts finds us
+// back within a second or two. One that stays away is then tried from the largest
+// window at once: windows in between would bring a fleet back in few seconds.
 type retry struct {
 	window time.Duration
 	drops  int
+	away   int // tries in a row that found nobody
 }
 
 // note takes in how the last attempt ended.
@@ -45,7 +52,15 @@ func (r *retry) note(e ending) {
 	if e.heard {
 		limit = calm
 	}
-	r.window = min(max(2*r.window, shortest), limit)
+	if !e.away {
+		r.away = 0
+		r.window = min(max(2*r.window, shortest), limit)
+		return
+	}
+	r.window = shortest
+	if r.away++; r.away > blink {
+		r.window = longest
+	}
 }
 
 // pause is the time until the next attempt.

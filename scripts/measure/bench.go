@@ -31,6 +31,7 @@ type bench struct {
 	stop context.CancelFunc
 	conn *broker.Conn
 	seen chan seen
+	kill context.CancelFunc // of the broker
 }
 
 // seen is a message of a device, and when it came.
@@ -46,17 +47,26 @@ func newBench(ctx context.Context) (*bench, error) {
 	}
 	b := &bench{dir: dir, port: 20000 + rand.IntN(20000), seen: make(chan seen, 1000)}
 	ctx, b.stop = context.WithCancel(ctx)
-	conf := filepath.Join(dir, "mosquitto.conf")
+	if err := b.serve(ctx); err != nil {
+		return nil, err
+	}
+	return b, b.connect(ctx)
+}
+
+// serve starts the broker, again after kill.
+func (b *bench) serve(ctx context.Context) error {
+	conf := filepath.Join(b.dir, "mosquitto.conf")
 	text := fmt.Sprintf("user root\nallow_anonymous true\nlistener %d 127.0.0.1\nset_tcp_nodelay true\n", b.port)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		return nil, err
+		return err
 	}
+	ctx, b.kill = context.WithCancel(ctx)
 	mosquitto := exec.CommandContext(ctx, "mosquitto", "-c", conf)
 	if err := mosquitto.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	b.done.Go(func() { _ = mosquitto.Wait() })
-	return b, b.connect(ctx)
+	return nil
 }
 
 // connect starts the watching client.

@@ -56,6 +56,7 @@ func run(ctx context.Context, rounds int, out string, names []string) error {
 		{"request", b.request},
 		{"say", b.say},
 		{"barge-in", b.bargeIn},
+		{"fleet", b.fleet},
 	}
 	var rows []row
 	for _, figure := range figures {

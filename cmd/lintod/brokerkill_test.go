@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/audio/soundtest"
+	"lintod/audio/wav"
+)
+
+// TestBrokerKilledAgainAndAgain kills the broker 6 times, 50 with LINTOD_FULL:
+// within a turn, a stream, and a recording in turn. Each time the device is back
+// by itself, its last will works, and the recording has no gap.
+func TestBrokerKilledAgainAndAgain(t *testing.T) {
+	rounds := 6
+	if os.Getenv("LINTOD_FULL") != "" {
+		rounds = 50
+	}
+	b := newBox(t, brokertest.Start(t), settings{
+		linto: "mode = \"stream\"",
+		tts:   "[behaviors.managemeeting]\nenabled = true\nformat = \"wav\"\nmin_free = \"10MB\"\n",
+	}).start()
+	k := &killer{box: b}
+	for i := range rounds * 2 / 3 {
+		if i%2 == 0 {
+			k.withinTurn()
+		} else {
+			k.withinStream()
+		}
+	}
+	b.tell("managemeeting", `{"command":"startlocalrecording","sessionname":"long"}`)
+	b.next("managemeeting")
+	b.wait("it records", func(s agent.Status) bool { return s.Recording != nil && s.Recording.Duration > 0 })
+	began := time.Now()
+	for range rounds - rounds*2/3 {
+		k.kill()
+	}
+	b.wait("all of it is recorded", func(s agent.Status) bool { return s.Recording.Duration > time.Since(began)-time.Second })
+	b.tell("managemeeting", `{"command":"stoplocalrecording","sessionname":"long"}`)
+	b.next("managemeeting")
+	b.wait("the recording has ended", func(s agent.Status) bool { return s.Recording == nil })
+	files, _ := filepath.Glob(b.path("state/meetings/*/*.wav"))
+	if len(files) != 1 {
+		t.Fatalf("%q: the recording broke", files)
+	}
+	raw, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pcm, _, err := wav.Read(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d kills: online again after %v at most, %v on average; recorded %v",
+		rounds, k.longest.Round(time.Millisecond), (k.all / time.Duration(rounds)).Round(time.Millisecond), soundtest.Duration(pcm))
+	b.stop()
+}
+
+// killer kills the broker of a box.
+type killer struct {
+	*box
+	all, longest time.Duration // from the broker's return to the status
+}
+
+// kill takes the broker away and waits for the device; then it takes the
+// device's connection away, for which the broker must tell the last will.
+func (k *killer) kill() {
+	k.t.Helper()
+	k.broker.Kill()
+	k.wait("offline", func(s agent.Status) bool { return s.Turn.Flags.Offline })
+	k.broker.Restart()
+	back := time.Now()
+	k.wait("online again", func(s agent.Status) bool { return !s.Turn.Flags.Offline })
+	took := time.Since(back)
+	k.all, k.longest = k.all+took, max(k.longest, took)
+	k.watch = k.broker.Watch("blk/fromlinto/#")
+	// Who comes with the same client id takes the place [MQTT-3.1.4-2].
+	k.broker.Publish("x", "x", "-i", "lintod-blk-"+serial)
+	k.status("offline")
+	k.status("online")
+	k.tell("ping", "{}")
+	k.next("pong")
+}
+
+func (k *killer) withinTurn() {
+	k.t.Helper()
+	if code, out := k.run("talk"); code != 0 {
+		k.t.Fatal(out)
+	}
+	k.kill()
+	k.wait("the turn is over", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
+}
+
+func (k *killer) withinStream() {
+	k.t.Helper()
+	c := k.background("stream")
+	k.next("streaming/start")
+	k.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	if r := k.ends(c); r.code != 0 {
+		k.t.Fatal(r.out)
+	}
+	k.next("streaming/chunk")
+	k.kill()
+	c = k.background("stream", "-stop")
+	var r result
+	brokertest.Eventually(k.t, "the stream is over", func() bool {
+		k.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+		k.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"x\"}"}}}`)
+		select {
+		case r = <-c:
+			return true
+		default:
+			return false
+		}
+	})
+	if r.code != 0 {
+		k.t.Error(r.out)
+	}
+}
