@@ -11,6 +11,7 @@ import (
 	"lintod/audio"
 	"lintod/audio/player"
 	"lintod/audio/recorder"
+	"lintod/audio/soundproc"
 	"lintod/audio/tts"
 	"lintod/behaviors/tunnel"
 )
@@ -105,8 +106,10 @@ type Status struct {
 	Mic     audio.Health  `json:"microphone"`
 	Speaker player.Stats  `json:"loudspeaker"`
 	Voice   tts.Stats     `json:"voice"`
-	GPIO    []string      `json:"gpio_faults,omitempty"` // one sentence each
-	Linto   *linto.Stats  `json:"linto,omitempty"`
+	// Sound is nil when both microphone and loudspeaker are virtual.
+	Sound *soundproc.Status `json:"sound,omitempty"`
+	GPIO  []string          `json:"gpio_faults,omitempty"` // one sentence each
+	Linto *linto.Stats      `json:"linto,omitempty"`
 	// Recording and Tunnels tell what the powers are doing.
 	Recording *recorder.Status `json:"recording,omitempty"`
 	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`
@@ -133,6 +136,10 @@ func (a *Agent) status() Status {
 		Parts:   a.parts.status(),
 		Turns:   a.turns.Records(),
 		Self:    measureSelf(),
+	}
+	if a.sound != nil {
+		sound := a.sound.Status()
+		s.Sound = &sound
 	}
 	if a.gpio != nil {
 		s.GPIO = a.gpio.Faults()

@@ -20,14 +20,14 @@ func newCards(cfg audio.Config, log *slog.Logger) cards {
 	var c cards
 	hardware := func() audio.Card {
 		if c.process == nil {
-			c.process = &soundproc.Process{Input: cfg.Input, Output: cfg.Output, Log: log}
+			c.process = &soundproc.Process{Input: cfg.Input, Output: cfg.Output, Channel: cfg.InputChannel, Gain: cfg.InputGain, Log: log}
 		}
 		return c.process
 	}
-	if c.input = virtual.Card(cfg.Input); c.input == nil {
+	if c.input = virtual.Card(cfg.Input...); c.input == nil {
 		c.input = hardware()
 	}
-	if c.output = virtual.Card(cfg.Output); c.output == nil {
+	if c.output = virtual.Card(cfg.Output...); c.output == nil {
 		c.output = hardware()
 	}
 	return c

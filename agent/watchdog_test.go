@@ -129,6 +129,6 @@ func TestDeviceIsFed(t *testing.T) {
 func quiet(t *testing.T) Config {
 	c := Defaults()
 	c.Device.Serial, c.Device.StateDir = "test", t.TempDir()
-	c.Audio.Input, c.Audio.Output = "null", "null"
+	c.Audio.Input, c.Audio.Output = []string{"null"}, []string{"null"}
 	return c
 }

@@ -76,17 +76,6 @@ type Card interface {
 	OpenOutput(ctx context.Context, rate int) (Output, error)
 }
 
-// Device is one microphone or loudspeaker that a card found.
-type Device struct {
-	Name      string `json:"name"`            // what goes into the configuration
-	Label     string `json:"label,omitempty"` // what people call it
-	Inputs    int    `json:"inputs"`          // channels it can record
-	Outputs   int    `json:"outputs"`         // channels it can play
-	Rate      int    `json:"rate"`            // its own rate in samples a second
-	Default   bool   `json:"default,omitempty"`
-	LatencyMS int    `json:"latency_ms,omitempty"` // shortest latency it promises
-}
-
 // Sound is something to play, at its own rate. One goroutine reads; any may
 // Close, which ends a blocked Read.
 type Sound interface {

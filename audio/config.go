@@ -1,6 +1,10 @@
 package audio
 
 import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,10 +14,16 @@ import (
 // Config is the [audio] table: which microphone and loudspeaker there are, and
 // when a user has finished speaking.
 type Config struct {
-	// Input and Output are "default", a name that `lintod devices` lists,
-	// "file:PATH" or "null".
-	Input  string `toml:"input"`
-	Output string `toml:"output"`
+	// Input and Output name the microphone and the loudspeaker: a name that
+	// Choose understands, or several, of which the first that opens is used; or
+	// alone, "file:PATH" or "null".
+	Input  config.Strings `toml:"input"`
+	Output config.Strings `toml:"output"`
+	// InputChannel is the channel of a microphone that has several, from 1; 0 is
+	// all of them, mixed.
+	InputChannel int `toml:"input_channel"`
+	// InputGain amplifies the microphone, in decibels.
+	InputGain float64 `toml:"input_gain_db"`
 	// OutputRate is what the loudspeaker is opened with, in samples a second.
 	OutputRate int `toml:"output_rate"`
 	// Preroll is how much sound from before the trigger a turn begins with.
@@ -32,8 +42,8 @@ type Config struct {
 // Defaults is the [audio] table of a file that has none.
 func Defaults() Config {
 	return Config{
-		Input:           "default",
-		Output:          "default",
+		Input:           config.Strings{"default"},
+		Output:          config.Strings{"default"},
 		OutputRate:      48000,
 		Preroll:         config.Duration(500 * time.Millisecond),
 		EndpointSilence: config.Duration(800 * time.Millisecond),
@@ -45,10 +55,16 @@ func Defaults() Config {
 // Validate reports values that cannot work.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
-	checkDevice(&ps, "input", c.Input)
-	checkDevice(&ps, "output", c.Output)
-	if strings.HasPrefix(c.Output, "file:") && c.Output == c.Input {
-		ps.Add("output", c.Output, "another file than that of input, which would be overwritten")
+	checkDevices(&ps, "input", c.Input)
+	checkDevices(&ps, "output", c.Output)
+	if len(c.Output) == 1 && strings.HasPrefix(c.Output[0], "file:") && slices.Contains(c.Input, c.Output[0]) {
+		ps.Add("output", c.Output[0], "another file than that of input, which would be overwritten")
+	}
+	if c.InputChannel < 0 || c.InputChannel > MaxChannels {
+		ps.Add("input_channel", c.InputChannel, fmt.Sprintf("0 for all channels, or one from 1 to %d", MaxChannels))
+	}
+	if !(math.Abs(c.InputGain) <= MaxGain) { // NaN is not
+		ps.Add("input_gain_db", c.InputGain, fmt.Sprintf("a gain from %v to %v dB", -MaxGain, MaxGain))
 	}
 	if c.OutputRate < 8000 || c.OutputRate > 192000 {
 		ps.Add("output_rate", c.OutputRate, "a rate from 8000 to 192000")
@@ -60,9 +76,33 @@ func (c Config) Validate() config.Problems {
 	return ps
 }
 
-func checkDevice(ps *config.Problems, key, name string) {
-	path, isFile := strings.CutPrefix(name, "file:")
-	if name == "" || isFile && path == "" || strings.ContainsRune(name, 0) {
-		ps.Add(key, name, `"default", "null", "file:PATH", or a name that "lintod devices" lists`)
+const (
+	// MaxChannels is how many channels of a microphone are looked at. A card with
+	// more is a mixing desk; its first ones will do.
+	MaxChannels = 8
+	// MaxGain of the microphone, up or down, in decibels.
+	MaxGain = 40.0
+	// MaxDevices is how many may be named for one purpose; it bounds how long opening takes.
+	MaxDevices = 8
+	maxName    = 256
+)
+
+// byNumber is a name that depends on what else is plugged in.
+var byNumber = regexp.MustCompile(`^(?:(?:plug)?hw:(?:CARD=)?)?\d+(?:,(?:DEV=)?\d+)*$|\(hw:\d`)
+
+func checkDevices(ps *config.Problems, key string, names config.Strings) {
+	if len(names) == 0 || len(names) > MaxDevices {
+		ps.Add(key, []string(names), fmt.Sprintf("a name that \"lintod devices\" lists, or up to %d of them", MaxDevices))
+	}
+	for _, name := range names {
+		path, isFile := strings.CutPrefix(name, "file:")
+		switch {
+		case name == "" || len(name) > maxName || isFile && path == "" || strings.ContainsRune(name, 0):
+			ps.Add(key, name, `"default", "null", "file:PATH", or a name that "lintod devices" lists`)
+		case (isFile || name == "null") && len(names) > 1:
+			ps.Add(key, name, "it alone, as it always opens, or names of real devices only")
+		case !isFile && byNumber.MatchString(name):
+			ps.Add(key, name, `a name that stays: the number of a card changes with what else is plugged in; "lintod devices" lists the names`)
+		}
 	}
 }

@@ -21,12 +21,12 @@ import (
 // sound records, plays a tone, and measures.
 func (x *exam) sound(ctx context.Context) {
 	c := x.cfg.Audio
-	realIn, realOut := virtual.Card(c.Input) == nil, virtual.Card(c.Output) == nil
+	realIn, realOut := virtual.Card(c.Input...) == nil, virtual.Card(c.Output...) == nil
 	if !realIn {
-		x.virtualMicrophone(ctx, c.Input)
+		x.virtualMicrophone(ctx, c.Input[0])
 	}
 	if !realOut {
-		x.virtualLoudspeaker(c.Output)
+		x.virtualLoudspeaker(c.Output[0])
 	}
 	if !realIn && !realOut {
 		return
@@ -57,7 +57,7 @@ func (x *exam) virtualLoudspeaker(name string) {
 
 // cards tries what is real, through a sound process of our own.
 func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
-	p := &soundproc.Process{Input: c.Input, Output: c.Output, Log: slog.New(slog.DiscardHandler)}
+	p := &soundproc.Process{Input: c.Input, Output: c.Output, Channel: c.InputChannel, Gain: c.InputGain, Log: slog.New(slog.DiscardHandler)}
 	var r soundcheck.Result
 	died := p.Use(ctx, func(ctx context.Context) error {
 		switch {

@@ -135,7 +135,7 @@ func TestInterview(t *testing.T) {
 	if c.Device.Serial != "kitchen" || c.Linto.Broker[0] != m.URL() || c.Linto.Scope != "blk" || c.Linto.Username != "kitchen" {
 		t.Errorf("%+v %+v", c.Device, c.Linto)
 	}
-	if c.Audio.Output != "headset" || c.Audio.Input != "default" || c.GPIO.Preset != "" {
+	if c.Audio.Output[0] != "headset" || c.Audio.Input[0] != "default" || c.GPIO.Preset != "" {
 		t.Errorf("%+v %+v", c.Audio, c.GPIO)
 	}
 	want := []string{"play 800ms on headset", "record headset", "play 3s on headset", "record default", "play 3s on headset"}
@@ -166,7 +166,7 @@ func TestAnotherLoudspeakerAndAMuteMicrophone(t *testing.T) {
 	f.cards.mute = true
 	f.Given = Answers{Serial: "s", Broker: m.URL(), Scope: "x", Username: "-", PasswordFile: ""}
 	c := f.run()
-	if c.Audio.Output != "null" || c.Audio.Input != "headset" || c.Linto.Username != "" || c.Linto.Scope != "x" {
+	if c.Audio.Output[0] != "null" || c.Audio.Input[0] != "headset" || c.Linto.Username != "" || c.Linto.Scope != "x" {
 		t.Errorf("%+v %+v", c.Audio, c.Linto)
 	}
 	f.says("no screen is plugged in", "digital silence", "alsamixer")
@@ -180,7 +180,7 @@ func TestWithoutQuestions(t *testing.T) {
 	started := false
 	f.Start = func(context.Context) error { started = true; return nil }
 	c := f.run()
-	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input != "null" || c.GPIO.Preset != "respeaker-2mic" || !started {
+	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input[0] != "null" || c.GPIO.Preset != "respeaker-2mic" || !started {
 		t.Errorf("%+v, started: %v", c, started)
 	}
 	f.says("connection refused") // which is no reason not to write

@@ -31,7 +31,7 @@ func (Hardware) List(ctx context.Context) ([]audio.Device, error) {
 
 // Record implements Cards.
 func (Hardware) Record(ctx context.Context, name string, d time.Duration) (r soundcheck.Reading, err error) {
-	p := &soundproc.Process{Input: name, Log: slog.New(slog.DiscardHandler)}
+	p := &soundproc.Process{Input: []string{name}, Log: slog.New(slog.DiscardHandler)}
 	err = p.Use(ctx, func(ctx context.Context) (err error) {
 		r, err = soundcheck.Record(ctx, p, d)
 		return err
@@ -41,7 +41,7 @@ func (Hardware) Record(ctx context.Context, name string, d time.Duration) (r sou
 
 // Play implements Cards.
 func (Hardware) Play(ctx context.Context, name string, pcm []int16, rate int) error {
-	p := &soundproc.Process{Output: name, Log: slog.New(slog.DiscardHandler)}
+	p := &soundproc.Process{Output: []string{name}, Log: slog.New(slog.DiscardHandler)}
 	return p.Use(ctx, func(ctx context.Context) error { return soundcheck.Play(ctx, p, pcm, rate) })
 }
 

@@ -18,6 +18,7 @@ type conn struct {
 	r        *wire.Reader
 	w        *wire.Writer
 	counters *counters
+	chosen   func(audio.Direction, wire.Choice) // the process has found a device
 	born     time.Time
 
 	done chan struct{} // closed with the cause set
@@ -66,11 +67,12 @@ func overdue(now, since time.Time, limit time.Duration, what string) error {
 	return stallError{what, limit}
 }
 
-func newConn(r io.Reader, w io.Writer, c *counters) *conn {
+func newConn(r io.Reader, w io.Writer, c *counters, chosen func(audio.Direction, wire.Choice)) *conn {
 	return &conn{
 		r:        wire.NewReader(r),
 		w:        wire.NewWriter(w),
 		counters: c,
+		chosen:   chosen,
 		born:     time.Now(),
 		done:     make(chan struct{}),
 		streams:  map[uint16]stream{},
@@ -176,17 +178,17 @@ func (c *conn) remove(id uint16) {
 	delete(c.streams, id)
 }
 
-func (c *conn) openInput(ctx context.Context, device string) (audio.Input, error) {
+func (c *conn) openInput(ctx context.Context, o wire.Open) (audio.Input, error) {
 	in := newInput(c)
-	if err := in.open(ctx, wire.OpenInput, in, wire.Open{Rate: audio.CaptureRate, Device: device}); err != nil {
+	if err := in.open(ctx, wire.OpenInput, in, o); err != nil {
 		return nil, err
 	}
 	return in, nil
 }
 
-func (c *conn) openOutput(ctx context.Context, device string, rate int) (audio.Output, error) {
-	out := newOutput(c, rate)
-	if err := out.open(ctx, wire.OpenOutput, out, wire.Open{Rate: rate, Device: device}); err != nil {
+func (c *conn) openOutput(ctx context.Context, o wire.Open) (audio.Output, error) {
+	out := newOutput(c, o.Rate)
+	if err := out.open(ctx, wire.OpenOutput, out, o); err != nil {
 		return nil, err
 	}
 	return out, nil

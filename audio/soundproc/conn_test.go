@@ -28,7 +28,7 @@ func talk(t *testing.T) (*conn, *fake) {
 	t.Helper()
 	childIn, toChild := io.Pipe()
 	fromChild, childOut := io.Pipe()
-	c := newConn(fromChild, toChild, new(counters))
+	c := newConn(fromChild, toChild, new(counters), func(audio.Direction, wire.Choice) {})
 	f := &fake{
 		Reader: wire.NewReader(childIn),
 		Writer: wire.NewWriter(childOut),
@@ -111,7 +111,7 @@ func TestNoHello(t *testing.T) {
 				if c.err() == nil {
 					t.Error("the conversation goes on")
 				}
-				if _, err := c.openInput(t.Context(), "default"); err == nil {
+				if _, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}}); err == nil {
 					t.Error("opened an input all the same")
 				}
 			})
@@ -123,7 +123,7 @@ func TestInputDeliversAndCloses(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		go func() {
 			m := f.expect(t, wire.OpenInput)
-			if o, err := wire.ParseOpen(m.Payload); err != nil || o != (wire.Open{Rate: 16000, Device: "USB"}) {
+			if o, err := wire.ParseOpen(m.Payload); err != nil || o.Rate != 16000 || !slices.Equal(o.Devices, []string{"USB"}) {
 				t.Errorf("asked for %v, %v", o, err)
 			}
 			_ = f.Send(wire.Opened, m.Stream)
@@ -131,7 +131,7 @@ func TestInputDeliversAndCloses(t *testing.T) {
 			_ = f.SendCapture(m.Stream, wire.Captured{At: wire.Monotonic(), Lost: 7}, &pcm)
 			f.closes(t, m.Stream)
 		}()
-		in, err := c.openInput(t.Context(), "USB")
+		in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"USB"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 			}
 			f.closes(t, id)
 		}()
-		in, err := c.openInput(t.Context(), "default")
+		in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 				t.Fatalf("frame %d is %d, lost %d, %v", i, frame.PCM[0], frame.Lost, err)
 			}
 		}
-		_ = c.handle(wire.Message{Type: wire.Capture, Stream: 1, Payload: make([]byte, 12+2*audio.FrameSamples)})
+		_ = c.handle(wire.Message{Type: wire.Capture, Stream: 1, Payload: make([]byte, 16+2*audio.FrameSamples)})
 		if err := in.Read(t.Context(), &frame); err != nil || frame.Lost != 3*uint32(audio.FrameSamples) {
 			t.Errorf("the next frame tells of %d lost samples, %v", frame.Lost, err)
 		}
@@ -189,7 +189,7 @@ func TestSilentInputEndsTheProcess(t *testing.T) {
 			}
 			_, _ = f.Reader.Read()
 		}()
-		in, err := c.openInput(t.Context(), "default")
+		in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -219,7 +219,7 @@ func TestIdleOutputIsNoStall(t *testing.T) {
 			_ = f.SendProgress(wire.Played, id, wire.Progress{Samples: 160})
 			f.closes(t, id)
 		}()
-		out, err := c.openOutput(t.Context(), "default", 16000)
+		out, err := c.openOutput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestOutputThatDoesNotPlayEndsTheProcess(t *testing.T) {
 						_, err = f.Reader.Read()
 					}
 				}()
-				out, err := c.openOutput(t.Context(), "default", 16000)
+				out, err := c.openOutput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -292,7 +292,7 @@ func TestWriteKeepsTheWindow(t *testing.T) {
 			_ = f.SendProgress(wire.Drained, id, wire.Progress{Samples: total, Underruns: 2})
 			f.closes(t, id)
 		}()
-		out, err := c.openOutput(t.Context(), "default", 16000)
+		out, err := c.openOutput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,11 +334,11 @@ func TestContextEndsWhatWaits(t *testing.T) {
 				_ = f.SendCapture(in, wire.Captured{}, new([audio.FrameSamples]int16))
 			}
 		}()
-		in, err := c.openInput(t.Context(), "default")
+		in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := c.openOutput(t.Context(), "default", 16000)
+		out, err := c.openOutput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -354,7 +354,7 @@ func TestContextEndsWhatWaits(t *testing.T) {
 		if err := in.Read(ctx, new(audio.Frame)); err != cause && err != nil {
 			t.Errorf("Read: %v", err)
 		}
-		if _, err := c.openInput(ctx, "default"); err != cause {
+		if _, err := c.openInput(ctx, wire.Open{Rate: 16000, Devices: []string{"default"}}); err != cause {
 			t.Errorf("open: %v", err)
 		}
 		if _, err := c.devices(ctx); err != cause {
@@ -372,7 +372,7 @@ func TestOpenFails(t *testing.T) {
 			_ = f.SendBytes(wire.Failed, m.Stream, []byte("no such microphone"))
 			f.closes(t, m.Stream)
 		}()
-		if _, err := c.openInput(t.Context(), "x"); err == nil || err.Error() != "no such microphone" {
+		if _, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"x"}}); err == nil || err.Error() != "no such microphone" {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -401,11 +401,11 @@ func TestNonsense(t *testing.T) {
 						_, err = f.Reader.Read()
 					}
 				}()
-				in, err := c.openInput(t.Context(), "default")
+				in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 				if err != nil {
 					t.Fatal(err)
 				}
-				out, err := c.openOutput(t.Context(), "default", 16000)
+				out, err := c.openOutput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -434,14 +434,14 @@ func TestEnviron(t *testing.T) {
 }
 
 func TestSteadyPathDoesNotAllocate(t *testing.T) {
-	c := newConn(nil, io.Discard, new(counters))
+	c := newConn(nil, io.Discard, new(counters), func(audio.Direction, wire.Choice) {})
 	in, out := newInput(c), newOutput(c, 16000)
 	for _, s := range []stream{in, out} {
 		if _, err := c.add(s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	capture := wire.Message{Type: wire.Capture, Stream: 1, Payload: make([]byte, 12+2*audio.FrameSamples)}
+	capture := wire.Message{Type: wire.Capture, Stream: 1, Payload: make([]byte, 16+2*audio.FrameSamples)}
 	pcm := make([]int16, 320)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

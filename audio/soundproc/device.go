@@ -25,6 +25,7 @@ const (
 // is being opened, is open, or is closed.
 type device struct {
 	conn *conn
+	way  audio.Direction
 	id   uint16
 
 	opened chan struct{} // closed when the card runs
@@ -39,9 +40,10 @@ type device struct {
 	cause error
 }
 
-func newDevice(c *conn) device {
+func newDevice(c *conn, way audio.Direction) device {
 	return device{
 		conn:   c,
+		way:    way,
 		opened: make(chan struct{}),
 		over:   make(chan struct{}),
 		freed:  make(chan struct{}),
@@ -96,6 +98,12 @@ func (d *device) stalled(now time.Time) error {
 // handle takes the messages that both kinds of stream get.
 func (d *device) handle(m wire.Message) error {
 	switch m.Type {
+	case wire.Chosen:
+		choice, err := wire.ParseChoice(m.Payload)
+		if err != nil {
+			return err
+		}
+		d.conn.chosen(d.way, choice)
 	case wire.Opened:
 		if isClosed(d.opened) {
 			return errors.New("it opens a stream twice")

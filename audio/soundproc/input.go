@@ -24,7 +24,7 @@ type input struct {
 }
 
 func newInput(c *conn) *input {
-	return &input{device: newDevice(c), frames: make(chan audio.Frame, inputQueue)}
+	return &input{device: newDevice(c, audio.Capture), frames: make(chan audio.Frame, inputQueue)}
 }
 
 // Read implements audio.Input.
@@ -61,6 +61,7 @@ func (in *input) capture(payload []byte) error {
 	age := time.Duration(wire.Monotonic() - c.At)
 	in.frame.At = time.Now().Add(-min(max(age, 0), maxAge))
 	in.conn.counters.lost.Add(uint64(c.Lost))
+	in.conn.counters.clipped.Add(uint64(c.Clipped))
 	in.lost += c.Lost
 	in.frame.Lost = in.lost
 	select {

@@ -31,7 +31,7 @@ type running struct {
 func run(t *testing.T, path string) *running {
 	t.Helper()
 	r := &running{
-		Process: &Process{Path: path, Input: "default", Output: "default", Log: slog.New(slog.DiscardHandler)},
+		Process: &Process{Path: path, Input: []string{"default"}, Output: []string{"default"}, Log: slog.New(slog.DiscardHandler)},
 		t:       t,
 		failed:  make(chan error, 100),
 	}
@@ -189,7 +189,7 @@ func TestCaptureIsExact(t *testing.T) {
 	if age := time.Since(last.At); age < 0 || age > 2*time.Second {
 		t.Errorf("the newest frame is stamped %v ago", age)
 	}
-	t.Logf("exact after %.1f s; %d samples lost", float64(len(heard))/soundtest.Rate, p.Counters().Lost)
+	t.Logf("exact after %.1f s; %d samples lost", float64(len(heard))/soundtest.Rate, p.Status().Lost)
 }
 
 func tail(pcm []int16, n int) []int16 { return pcm[max(0, len(pcm)-n):] }
@@ -224,7 +224,7 @@ func TestPlaybackIsExact(t *testing.T) {
 		const swallowed = soundtest.Rate / 100
 		at := soundtest.Find(pcm, said[swallowed:])
 		if at < 0 {
-			t.Logf("not exact; underruns: %d", p.Counters().Underran)
+			t.Logf("not exact; underruns: %d", p.Status().Underran)
 			continue
 		}
 		exact++
@@ -377,8 +377,8 @@ func TestProcessKilledOrStopped(t *testing.T) {
 		read(t, in)
 		in.Close()
 		t.Logf("frames again %v after %v", time.Since(start), c.signal)
-		if n := p.Counters().Restarts[c.reason]; n != 1 {
-			t.Errorf("%v: counted %v", c.signal, p.Counters().Restarts)
+		if n := p.Status().Restarts[c.reason]; n != 1 {
+			t.Errorf("%v: counted %v", c.signal, p.Status().Restarts)
 		}
 	}
 }
@@ -389,14 +389,14 @@ func TestDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(ds) != 1 || ds[0].Name != "default" || !ds[0].Default || ds[0].Inputs == 0 || ds[0].Outputs == 0 {
+	if len(ds) != 1 || ds[0].Name != "default" || !ds[0].DefaultInput || !ds[0].DefaultOutput || ds[0].Inputs == 0 || ds[0].Outputs == 0 {
 		t.Errorf("got %+v", ds)
 	}
 }
 
 func TestUnknownDevice(t *testing.T) {
 	_, p := startReal(t)
-	p.Input, p.Output = "Jabra", "plughw:CARD=Jabra"
+	p.Input, p.Output = []string{"Jabra"}, []string{"plughw:CARD=Jabra"}
 	_, err := p.OpenInput(t.Context())
 	if err == nil || !strings.Contains(err.Error(), `no device "Jabra"; there are "default"`) {
 		t.Errorf("got %v", err)

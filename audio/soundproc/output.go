@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"lintod/audio"
 	"lintod/audio/soundproc/wire"
 )
 
@@ -33,7 +34,7 @@ type output struct {
 
 func newOutput(c *conn, rate int) *output {
 	return &output{
-		device: newDevice(c),
+		device: newDevice(c, audio.Playback),
 		window: uint64(time.Duration(rate) * window / time.Second),
 		piece:  uint64(time.Duration(rate) * piece / time.Second),
 		moved:  make(chan struct{}, 1),

@@ -19,6 +19,7 @@ import (
 
 	"lintod/agent/process"
 	"lintod/audio"
+	"lintod/audio/soundproc/wire"
 )
 
 const (
@@ -37,15 +38,20 @@ type Process struct {
 	// Path is lintod-audio; empty stands for the one beside this executable, or
 	// else in PATH.
 	Path string
-	// Input and Output name the microphone and the loudspeaker: "default", or
-	// what lintod-audio -list prints.
-	Input, Output string
-	Log           *slog.Logger
+	// Input and Output name the microphone and the loudspeaker, as audio.Choose
+	// has it. The first of each that opens is used, at every opening.
+	Input, Output []string
+	// Channel of the microphone is heard, from 1; 0 is the mean of all.
+	Channel int
+	// Gain of the microphone in decibels.
+	Gain float64
+	Log  *slog.Logger
 
-	mu       sync.Mutex
-	conn     *conn         // nil while the process is not up
-	changed  chan struct{} // closed when conn changes
-	counters counters
+	mu            sync.Mutex
+	conn          *conn         // nil while the process is not up
+	changed       chan struct{} // closed when conn changes
+	input, output Choice        // the last ones
+	counters      counters
 }
 
 var _ audio.Card = (*Process)(nil)
@@ -67,7 +73,7 @@ func (p *Process) run(ctx context.Context) (reason string, err error) {
 	if err != nil {
 		return "start", fmt.Errorf("sound process: %w", err)
 	}
-	c := newConn(child.Stdout, child.Stdin, &p.counters)
+	c := newConn(child.Stdout, child.Stdin, &p.counters, p.chosen)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -183,7 +189,7 @@ func (p *Process) OpenInput(ctx context.Context) (audio.Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.openInput(ctx, p.Input)
+	return c.openInput(ctx, wire.Open{Rate: audio.CaptureRate, Devices: p.Input, Channel: p.Channel, Gain: p.Gain})
 }
 
 // OpenOutput implements audio.Card, as OpenInput does.
@@ -192,7 +198,7 @@ func (p *Process) OpenOutput(ctx context.Context, rate int) (audio.Output, error
 	if err != nil {
 		return nil, err
 	}
-	return c.openOutput(ctx, p.Output, rate)
+	return c.openOutput(ctx, wire.Open{Rate: rate, Devices: p.Output})
 }
 
 // Devices lists what is there now. While a stream is open, a device that was
@@ -205,9 +211,6 @@ func (p *Process) Devices(ctx context.Context) ([]audio.Device, error) {
 	}
 	return c.devices(ctx)
 }
-
-// Counters tells what has gone wrong since the start.
-func (p *Process) Counters() Counters { return p.counters.snapshot() }
 
 // passed are the variables of our environment that lead to the sound: the
 // child gets these and no other, least of all the daemon's secrets.

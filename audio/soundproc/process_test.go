@@ -35,8 +35,8 @@ func TestChildThatIsNotOurs(t *testing.T) {
 			if err := p.fails(); err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("Run: %v", err)
 			}
-			if n := p.Counters().Restarts[c.reason]; n == 0 {
-				t.Errorf("counted %v", p.Counters().Restarts)
+			if n := p.Status().Restarts[c.reason]; n == 0 {
+				t.Errorf("counted %v", p.Status().Restarts)
 			}
 		})
 	}

@@ -21,14 +21,18 @@ const (
 	prefix = "file:"
 )
 
-// Card returns the card that name stands for, "null" or "file:" and a path, and
-// nil when it stands for none of this package's.
+// Card returns the card that a name stands for, "null" or "file:" and a path, and
+// nil when names are not exactly one of this package's.
 //
 // The microphone of a file is an audio.Cuer: it is silent until Cue, and then
 // plays the file once. The file is read at each opening. The loudspeaker of a
 // file begins a new one at the first opening; a later one goes on in it, after
 // silence for the time between, and is converted to the rate of the first.
-func Card(name string) audio.Card {
+func Card(names ...string) audio.Card {
+	if len(names) != 1 {
+		return nil
+	}
+	name := names[0]
 	path, isFile := strings.CutPrefix(name, prefix)
 	switch {
 	case name == null:

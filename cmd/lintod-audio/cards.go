@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,18 +22,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lintod/audio"
+	"lintod/audio/alsa"
+	"lintod/audio/soundproc/wire"
 )
 
 // How much a card buffers. What it holds of playback is heard late, and is lost
 // time when somebody interrupts; what it can hold of capture only helps.
 // PortAudio gives a stream one period more than the latency asked for.
 const (
-	period         = 10 * time.Millisecond
-	inputPeriods   = 16
-	outputPeriods  = 8
-	inputLatency   = (inputPeriods - 1) * period
-	outputLatency  = (outputPeriods - 1) * period
-	maxMixChannels = 8 // a card with more is a mixing desk; its first eight will do
+	period        = 10 * time.Millisecond
+	inputPeriods  = 16
+	outputPeriods = 8
+	inputLatency  = (inputPeriods - 1) * period
+	outputLatency = (outputPeriods - 1) * period
+
+	// relist is how old the list of devices may be when only a fall-back opens.
+	relist = 10 * time.Second
 )
 
 // cards is PortAudio, whose calls are not safe beside each other, except those
@@ -39,10 +45,13 @@ const (
 // needs all streams closed.
 type cards struct {
 	quiet bool
+	root  string // "/", but in tests
 
 	mu      sync.Mutex // held during every call but reading, writing, starting and stopping a stream
 	started bool
-	streams int // that are open
+	then    []alsa.Card // the kernel's cards at the last refresh
+	at      time.Time   // when that was
+	streams int         // that are open
 }
 
 // refresh (re)starts PortAudio, so that it sees the devices there are now,
@@ -54,17 +63,34 @@ func (c *cards) refresh() error {
 	if c.started {
 		c.started = false
 		if err := portaudio.Terminate(); err != nil {
-			return fmt.Errorf("stop PortAudio: %w", err)
+			return fmt.Errorf("stop PortAudio: %w", explain(err))
 		}
 	}
 	if c.quiet {
 		defer muteStderr()()
 	}
+	c.then, c.at = alsa.Cards(c.root), time.Now()
 	if err := portaudio.Initialize(); err != nil {
-		return fmt.Errorf("start PortAudio: %w", err)
+		return notStarted(err)
 	}
 	c.started = true
 	return nil
+}
+
+// stale tells whether the list is of another set of cards.
+func (c *cards) stale() bool {
+	return !c.started || !reflect.DeepEqual(c.then, alsa.Cards(c.root))
+}
+
+// known is what the kernel's cards were when the list was made. It does not
+// block; ok is false while more than the caller's stream is open, or is just
+// being opened.
+func (c *cards) known() (then []alsa.Card, ok bool) {
+	if !c.mu.TryLock() {
+		return nil, false
+	}
+	defer c.mu.Unlock()
+	return c.then, c.streams <= 1
 }
 
 // muteStderr keeps ALSA and JACK from printing what they could not open while
@@ -92,100 +118,79 @@ func (c *cards) list() ([]audio.Device, error) {
 	if err := c.refresh(); err != nil {
 		return nil, err
 	}
+	devices, err := c.devices()
+	return plain(devices), err
+}
+
+func (c *cards) devices() ([]device, error) {
 	infos, err := portaudio.Devices()
 	if err != nil {
-		return nil, fmt.Errorf("list the devices: %w", err)
+		return nil, fmt.Errorf("list the devices: %w", explain(err))
 	}
+	owner := func(p alsa.PCM) (alsa.Owner, bool) { return p.Owner(c.root) }
+	devices := merge(infos, c.then, alsa.Cards(c.root), owner)
 	in, _ := portaudio.DefaultInputDevice()
 	out, _ := portaudio.DefaultOutputDevice()
-	devices := make([]audio.Device, len(infos))
-	for i, d := range infos {
-		latency := d.DefaultLowOutputLatency
-		if d.MaxOutputChannels == 0 {
-			latency = d.DefaultLowInputLatency
-		}
-		devices[i] = audio.Device{
-			Name:      stableName(d.Name),
-			Label:     d.Name,
-			Inputs:    d.MaxInputChannels,
-			Outputs:   d.MaxOutputChannels,
-			Rate:      int(d.DefaultSampleRate),
-			Default:   d == in || d == out,
-			LatencyMS: int(latency.Milliseconds()),
-		}
+	for i := range devices {
+		d := &devices[i]
+		d.DefaultInput = d.info != nil && d.info == in
+		d.DefaultOutput = d.info != nil && d.info == out
 	}
 	return devices, nil
+}
+
+func plain(devices []device) []audio.Device {
+	list := make([]audio.Device, len(devices))
+	for i := range devices {
+		list[i] = devices[i].Device
+	}
+	return list
 }
 
 // direction is which way the sound goes through a device.
 type direction struct {
 	noun       string
+	way        audio.Direction
 	periods    int
-	byDefault  func() (*portaudio.DeviceInfo, error)
-	channels   func(*portaudio.DeviceInfo) int
-	parameters func(portaudio.StreamDeviceParameters) portaudio.StreamParameters
 	latency    time.Duration
+	parameters func(portaudio.StreamDeviceParameters) portaudio.StreamParameters
 }
 
 var (
 	input = direction{
-		noun:      "microphone",
-		periods:   inputPeriods,
-		latency:   inputLatency,
-		byDefault: portaudio.DefaultInputDevice,
-		channels:  func(d *portaudio.DeviceInfo) int { return d.MaxInputChannels },
+		noun:    "microphone",
+		way:     audio.Capture,
+		periods: inputPeriods,
+		latency: inputLatency,
 		parameters: func(p portaudio.StreamDeviceParameters) portaudio.StreamParameters {
 			return portaudio.StreamParameters{Input: p}
 		},
 	}
 	output = direction{
-		noun:      "loudspeaker",
-		periods:   outputPeriods,
-		latency:   outputLatency,
-		byDefault: portaudio.DefaultOutputDevice,
-		channels:  func(d *portaudio.DeviceInfo) int { return d.MaxOutputChannels },
+		noun:    "loudspeaker",
+		way:     audio.Playback,
+		periods: outputPeriods,
+		latency: outputLatency,
 		parameters: func(p portaudio.StreamDeviceParameters) portaudio.StreamParameters {
 			return portaudio.StreamParameters{Output: p}
 		},
 	}
 )
 
-// find returns the device that name stands for.
-func (d direction) find(name string) (*portaudio.DeviceInfo, error) {
-	all, err := portaudio.Devices()
-	if err != nil {
-		return nil, err
-	}
-	var fit []*portaudio.DeviceInfo
-	var names []string
-	for _, dev := range all {
-		if d.channels(dev) > 0 {
-			fit, names = append(fit, dev), append(names, dev.Name)
-		}
-	}
-	if len(fit) == 0 {
-		return nil, errors.New("there is none; is a card plugged in, or the sound server running?")
-	}
-	if name == "default" {
-		return d.byDefault()
-	}
-	i, err := match(names, name)
-	if err != nil {
-		return nil, err
-	}
-	return fit[i], nil
-}
-
 // layout is a way in which a device may be opened.
 type layout struct{ rate, channels int }
 
 // layouts are the ways to try, best first: as wanted, so that no sample needs
-// to be touched; then what the device is likely to do by itself.
-func layouts(rate, ownRate, ownChannels int) []layout {
+// to be touched; then what the device is likely to do by itself. channel is the
+// one to hear of several, or 0.
+func layouts(rate, channel, ownRate, ownChannels int) []layout {
 	var ways []layout
 	for _, r := range []int{rate, ownRate, 48000, 44100} {
-		for _, ch := range []int{1, 2, ownChannels} {
-			ways = append(ways, layout{r, min(ch, ownChannels, maxMixChannels)})
+		for _, ch := range []int{1, 2, channel, ownChannels} {
+			// A card that is asked for one channel may mix it of all.
+			if channel == 0 || ch > 1 && ch >= channel {
+				ways = append(ways, layout{r, min(ch, ownChannels, audio.MaxChannels)})
+			}
 		}
 	}
 	return unique(ways)
@@ -194,7 +199,7 @@ func layouts(rate, ownRate, ownChannels int) []layout {
 func unique(ways []layout) (kept []layout) {
 	seen := map[layout]bool{}
 	for _, w := range ways {
-		if !seen[w] {
+		if !seen[w] && w.rate > 0 && w.channels > 0 {
 			kept = append(kept, w)
 		}
 		seen[w] = true
@@ -202,24 +207,71 @@ func unique(ways []layout) (kept []layout) {
 	return kept
 }
 
-// open opens the named device and returns how it did; buf becomes its buffer.
-// It looks for it twice: the card may have been plugged in, or the sound server
+// opened is a device that was found, and how it was opened.
+type opened struct {
+	stream *portaudio.Stream
+	layout layout
+	choice wire.Choice
+	// better are the sides of cards that would have been preferred, and were in
+	// use.
+	better []alsa.PCM
+}
+
+// open opens the first of the named devices that will; buf becomes its buffer.
+// It looks for them twice: a card may have been plugged in, or the sound server
 // started, since the list was made.
-func (c *cards) open(d direction, name string, rate int, buf *[]int16) (*portaudio.Stream, layout, error) {
+func (c *cards) open(d direction, want wire.Open, buf *[]int16) (opened, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, way, err := d.open(name, rate, buf)
-	if err != nil {
+	if c.stale() {
 		if err := c.refresh(); err != nil {
-			return nil, layout{}, err
+			return opened{}, err
 		}
-		s, way, err = d.open(name, rate, buf)
 	}
+	o, err := c.try(d, want, buf)
+	if err != nil || o.choice.Rank > 0 && c.streams == 0 && time.Since(c.at) > relist {
+		if err == nil {
+			_ = o.stream.Close()
+		}
+		if err := c.refresh(); err != nil {
+			return opened{}, err
+		}
+		o, err = c.try(d, want, buf)
+	}
+	if err == nil {
+		c.streams++
+	}
+	return o, err
+}
+
+// try goes through the names and, for each, the devices that it stands for.
+func (c *cards) try(d direction, want wire.Open, buf *[]int16) (opened, error) {
+	devices, err := c.devices()
 	if err != nil {
-		return nil, layout{}, fmt.Errorf("the %s %q does not open: %w", d.noun, name, explain(err))
+		return opened{}, err
 	}
-	c.streams++
-	return s, way, nil
+	list := plain(devices)
+	var o opened
+	var faults []string
+	for rank, name := range want.Devices {
+		fits := audio.Choose(list, name, d.way)
+		if len(fits) == 0 {
+			faults = append(faults, absent(list, name, d))
+		}
+		for _, i := range fits {
+			s, way, err := d.openDevice(&devices[i], want, buf)
+			if err == nil {
+				o.stream, o.layout = s, way
+				o.choice = wire.Choice{Device: devices[i].Name, Rank: rank, Why: strings.Join(faults, ", ")}
+				return o, nil
+			}
+			if side := devices[i].side(d.way); side != nil && inUse(err) && devices[i].User(d.way) != "" {
+				o.better = append(o.better, *side)
+			}
+			faults = append(faults, fmt.Sprintf("%q %v", devices[i].Name, fault(&devices[i], d.way, err)))
+		}
+	}
+	return opened{}, failure(d, want.Devices, faults)
 }
 
 // close frees a device. It has no error: a card that was pulled cannot be
@@ -231,14 +283,22 @@ func (c *cards) close(s *portaudio.Stream) {
 	c.streams--
 }
 
-func (d direction) open(name string, rate int, buf *[]int16) (*portaudio.Stream, layout, error) {
-	dev, err := d.find(name)
-	if err != nil {
-		return nil, layout{}, err
+// errNew is of a card that PortAudio can only see when no stream is open.
+var errNew = errors.New("was plugged in while another sound device was in use; that takes some seconds")
+
+// openDevice tries the ways in which dev may open.
+func (d direction) openDevice(dev *device, want wire.Open, buf *[]int16) (*portaudio.Stream, layout, error) {
+	switch channels := dev.Channels(d.way); {
+	case dev.User(d.way) != "" && (dev.info == nil || !canOpen(dev.info, d.way)):
+		return nil, layout{}, portaudio.DeviceUnavailable
+	case dev.info == nil:
+		return nil, layout{}, errNew
+	case want.Channel > channels:
+		return nil, layout{}, fmt.Errorf("has %d channels, so input_channel cannot be %d", channels, want.Channel)
 	}
 	var failed error
-	for _, way := range layouts(rate, int(dev.DefaultSampleRate), d.channels(dev)) {
-		s, err := d.openAs(dev, way, buf)
+	for _, way := range layouts(want.Rate, want.Channel, dev.Rate, dev.Channels(d.way)) {
+		s, err := d.openAs(dev.info, way, buf)
 		if err == nil {
 			return s, way, nil
 		}
@@ -247,6 +307,14 @@ func (d direction) open(name string, rate int, buf *[]int16) (*portaudio.Stream,
 		}
 	}
 	return nil, layout{}, failed
+}
+
+// canOpen tells whether PortAudio could look at that side when it made its list.
+func canOpen(info *portaudio.DeviceInfo, way audio.Direction) bool {
+	if way == audio.Capture {
+		return info.MaxInputChannels > 0
+	}
+	return info.MaxOutputChannels > 0
 }
 
 func (d direction) openAs(dev *portaudio.DeviceInfo, way layout, buf *[]int16) (*portaudio.Stream, error) {
@@ -260,15 +328,6 @@ func (d direction) openAs(dev *portaudio.DeviceInfo, way layout, buf *[]int16) (
 		return nil, err
 	}
 	return s, nil
-}
-
-// explain makes a sentence of an error of PortAudio's, which may be empty.
-func explain(err error) error {
-	var host portaudio.UnanticipatedHostError
-	if errors.As(err, &host) && host.Text == "" {
-		return fmt.Errorf("the card or the sound server is gone (host error %d)", host.Code)
-	}
-	return err
 }
 
 // samples is how many samples of one channel last for d.

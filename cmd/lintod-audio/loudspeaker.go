@@ -6,6 +6,8 @@ import (
 	"errors"
 
 	"github.com/gordonklaus/portaudio"
+
+	"lintod/audio/soundproc/wire"
 )
 
 // loudspeaker is a card that takes mono at the rate that was asked for, whatever
@@ -13,15 +15,15 @@ import (
 // notice that its sound server has been restarted, would keep PortAudio from
 // looking for new devices, and other programs from the card.
 type loudspeaker struct {
-	cards *cards
-	name  string
-	rate  int
+	cards  *cards
+	want   wire.Open
+	chosen func(wire.Choice) // is told of the device when it is another
 
-	stream  *portaudio.Stream // nil while the card is closed
-	layout  layout
-	buf     []int16    // what the card takes, channels interleaved
-	convert *resampler // nil when the card has the right rate by itself
-	room    int        // what the card can hold, in its own samples
+	opened              // the stream is nil while the card is closed
+	last    wire.Choice // that chosen knows
+	buf     []int16     // what the card takes, channels interleaved
+	convert *resampler  // nil when the card has the right rate by itself
+	room    int         // what the card can hold, in its own samples
 }
 
 // open opens the card, unless it is open.
@@ -29,15 +31,19 @@ func (l *loudspeaker) open() (err error) {
 	if l.stream != nil {
 		return nil
 	}
-	if l.stream, l.layout, err = l.cards.open(output, l.name, l.rate, &l.buf); err != nil {
+	if l.opened, err = l.cards.open(output, l.want, &l.buf); err != nil {
 		return err
+	}
+	if l.choice != l.last {
+		l.last = l.choice
+		l.chosen(l.choice)
 	}
 	return l.prepare()
 }
 
 func (l *loudspeaker) prepare() (err error) {
-	if l.layout.rate != l.rate {
-		l.convert, err = newResampler(l.rate, l.layout.rate, samples(l.rate, chunkTime))
+	if l.layout.rate != l.want.Rate {
+		l.convert, err = newResampler(l.want.Rate, l.layout.rate, samples(l.want.Rate, chunkTime))
 	}
 	return err
 }
@@ -68,7 +74,7 @@ func (l *loudspeaker) write(pcm []int16) (dry bool, err error) {
 
 func (l *loudspeaker) holding() (int, error) {
 	free, err := l.stream.AvailableToWrite()
-	return (l.room - free) * l.rate / l.layout.rate, err
+	return (l.room - free) * l.want.Rate / l.layout.rate, err
 }
 
 func (l *loudspeaker) halt() error {

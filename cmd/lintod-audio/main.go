@@ -72,7 +72,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	if err := os.Setenv("JACK_NO_START_SERVER", "1"); err != nil {
 		return err
 	}
-	cards := &cards{quiet: !*verbose}
+	cards := &cards{quiet: !*verbose, root: "/"}
 	if *list {
 		return printDevices(cards, stdout)
 	}

@@ -15,20 +15,22 @@ import (
 // microphone is an open card whose sound becomes frames as lintod wants them:
 // mono, 16 kHz, 20 ms.
 type microphone struct {
-	cards   *cards
-	stream  *portaudio.Stream
-	layout  layout
-	buf     []int16    // what the card gives, channels interleaved
+	cards *cards
+	want  wire.Open
+	opened
+	buf     []int16 // what the card gives, channels interleaved
+	gain    gain
 	convert *resampler // nil when the card has the right rate by itself
 	pending []int16    // mono, right rate, not yet a whole frame
 	clock   sampleClock
+	clipped uint32 // samples since the last frame
 	frame   [audio.FrameSamples]int16
 }
 
-func openMicrophone(c *cards, name string) (*microphone, error) {
-	m := &microphone{cards: c}
+func openMicrophone(c *cards, want wire.Open) (*microphone, error) {
+	m := &microphone{cards: c, want: want, gain: newGain(want.Gain)}
 	var err error
-	if m.stream, m.layout, err = c.open(input, name, audio.CaptureRate, &m.buf); err != nil {
+	if m.opened, err = c.open(input, want, &m.buf); err != nil {
 		return nil, err
 	}
 	if err := m.prepare(); err != nil {
@@ -54,11 +56,15 @@ func (m *microphone) run(stop <-chan struct{}, send func(wire.Captured, *[audio.
 		return err
 	}
 	defer func() { _ = m.stream.Abort() }() // on the goroutine that reads: beside a read it may crash
-	for {
+	look := lookout{cards: m.cards, better: m.better}
+	for blocks := 1; ; blocks++ {
 		select {
 		case <-stop:
 			return nil
 		default:
+		}
+		if blocks%lookEvery == 0 && look.changed() {
+			return errChanged
 		}
 		// Overflow means that something is missing before this block, which is
 		// good in itself.
@@ -80,7 +86,8 @@ func (m *microphone) run(stop <-chan struct{}, send func(wire.Captured, *[audio.
 // emit turns the block in buf, whose last sample was captured at end, into
 // frames.
 func (m *microphone) emit(end int64, overflow bool, send func(wire.Captured, *[audio.FrameSamples]int16) error) error {
-	mono := mix(m.buf, m.layout.channels)
+	mono := pick(m.buf, m.layout.channels, m.want.Channel)
+	m.clipped += m.gain.apply(mono)
 	if m.convert != nil {
 		mono = m.convert.process(mono)
 	}
@@ -89,9 +96,10 @@ func (m *microphone) emit(end int64, overflow bool, send func(wire.Captured, *[a
 		at, lost := m.clock.next(end-int64(len(m.pending))*sampleTime, overflow)
 		overflow = false
 		copy(m.frame[:], m.pending)
-		if err := send(wire.Captured{At: at, Lost: lost}, &m.frame); err != nil {
+		if err := send(wire.Captured{At: at, Lost: lost, Clipped: m.clipped}, &m.frame); err != nil {
 			return err
 		}
+		m.clipped = 0
 		m.pending = m.pending[:copy(m.pending, m.pending[audio.FrameSamples:])]
 	}
 	return nil
@@ -104,12 +112,19 @@ func (m *microphone) close() {
 	m.cards.close(m.stream)
 }
 
-// mix makes interleaved channels one, in place.
-func mix(pcm []int16, channels int) []int16 {
+// pick makes interleaved channels one, in place: the given one, from 1, or with
+// 0 the mean of all.
+func pick(pcm []int16, channels, channel int) []int16 {
 	if channels == 1 {
 		return pcm
 	}
 	n := len(pcm) / channels
+	if channel > 0 {
+		for i := range n {
+			pcm[i] = pcm[i*channels+channel-1]
+		}
+		return pcm[:n]
+	}
 	for i := range n {
 		sum := 0
 		for _, s := range pcm[i*channels : (i+1)*channels] {

@@ -210,23 +210,28 @@ func (s *server) newInput(req request) (*stream, error) {
 	if req.open.Rate != audio.CaptureRate {
 		return nil, fmt.Errorf("capture at %d samples a second is not supported", req.open.Rate)
 	}
-	mic, err := openMicrophone(s.cards, req.open.Device)
+	mic, err := openMicrophone(s.cards, req.open)
 	if err != nil {
 		return nil, err
 	}
+	_ = s.out.SendChoice(req.stream, mic.choice) // else nobody hears us any more
 	stop := make(chan struct{})
 	send := func(c wire.Captured, pcm *[audio.FrameSamples]int16) error {
 		return s.out.SendCapture(req.stream, c, pcm)
 	}
 	run := func() error {
 		defer mic.close()
-		return mic.run(stop, send)
+		return mic.broken(mic.run(stop, send))
 	}
 	return s.start(req, run, func() { close(stop) }), nil
 }
 
 func (s *server) newOutput(req request) (*stream, error) {
-	l := &loudspeaker{cards: s.cards, name: req.open.Device, rate: req.open.Rate}
+	l := &loudspeaker{
+		cards:  s.cards,
+		want:   req.open,
+		chosen: func(c wire.Choice) { _ = s.out.SendChoice(req.stream, c) }, // else nobody hears us any more
+	}
 	if err := l.open(); err != nil {
 		l.close()
 		return nil, err
@@ -235,7 +240,7 @@ func (s *server) newOutput(req request) (*stream, error) {
 	p := &playback{speaker: l, queue: req.queue, report: report}
 	run := func() error {
 		defer l.close()
-		return p.run()
+		return l.broken(p.run())
 	}
 	return s.start(req, run, req.queue.close), nil
 }
@@ -247,7 +252,7 @@ func (s *server) start(req request, run func() error, stop func()) *stream {
 	go func() {
 		defer close(st.done)
 		if err := run(); err != nil {
-			_ = s.fail(req.stream, fmt.Errorf("the sound card %q failed: %w", req.open.Device, explain(err)))
+			_ = s.fail(req.stream, err)
 		}
 	}()
 	return st

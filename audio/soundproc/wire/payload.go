@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"unicode"
 
@@ -16,20 +17,25 @@ import (
 
 const (
 	magic    = "lintod-audio"
-	maxOpen  = 8 << 10
-	maxName  = 1 << 10
+	maxJSON  = 8 << 10
+	maxName  = 256
 	maxText  = 2 << 10
 	minRate  = 4000
 	maxRate  = 384000
-	capHead  = 12
+	capHead  = 16
 	progSize = 12
 )
 
 // Open is the payload of OpenInput and OpenOutput, as JSON: it is sent once a
 // stream, and grows with what a card can be asked for.
 type Open struct {
-	Rate   int    `json:"rate"`   // samples a second; an input wants audio.CaptureRate
-	Device string `json:"device"` // "default", or what lintod-audio can match to a device
+	Rate int `json:"rate"` // samples a second; an input wants audio.CaptureRate
+	// Devices are names as audio.Choose has them. The first that opens is used.
+	Devices []string `json:"devices"`
+	// Channel is that of an input to hear, from 1; 0 is the mean of all.
+	Channel int `json:"channel,omitempty"`
+	// Gain of an input in decibels.
+	Gain float64 `json:"gain,omitempty"`
 }
 
 // check tells what is impossible. Every string and number has its bounds here.
@@ -37,16 +43,37 @@ func (o Open) check() error {
 	if o.Rate < minRate || o.Rate > maxRate {
 		return fmt.Errorf("%d samples a second is not between %d and %d", o.Rate, minRate, maxRate)
 	}
-	if o.Device == "" || len(o.Device) > maxName {
-		return fmt.Errorf("a device's name has %d bytes", len(o.Device))
+	if len(o.Devices) == 0 || len(o.Devices) > audio.MaxDevices {
+		return fmt.Errorf("%d devices are named", len(o.Devices))
+	}
+	for _, name := range o.Devices {
+		if name == "" || len(name) > maxName {
+			return fmt.Errorf("a device's name has %d bytes", len(name))
+		}
+	}
+	if o.Channel < 0 || o.Channel > audio.MaxChannels {
+		return fmt.Errorf("channel %d", o.Channel)
+	}
+	if math.Abs(o.Gain) > audio.MaxGain {
+		return fmt.Errorf("a gain of %v dB", o.Gain)
 	}
 	return nil
+}
+
+// Choice is the payload of Chosen: the device that a stream has found.
+type Choice struct {
+	Device string `json:"device"` // its audio.Device.Name
+	Rank   int    `json:"rank"`   // index in Open.Devices of the name that it fits
+	// Why tells what was wrong with those before it.
+	Why string `json:"why,omitempty"`
 }
 
 // Captured is what comes with a captured frame.
 type Captured struct {
 	At   int64  // when its first sample was captured, as Monotonic counts
 	Lost uint32 // samples that the card dropped just before
+	// Clipped samples of this frame are as loud as can be, so they were louder.
+	Clipped uint32
 }
 
 // Progress is how far an output has come.
@@ -74,22 +101,38 @@ func ParseHello(b []byte) error {
 	return nil
 }
 
-// ParseOpen decodes the payload of OpenInput and OpenOutput. It refuses fields
-// that it does not know: both programs come out of one build.
-func ParseOpen(b []byte) (Open, error) {
-	var o Open
-	if len(b) > maxOpen || !json.Valid(b) {
-		return Open{}, fmt.Errorf("open: %d bytes are no JSON, or too many", len(b))
+// ParseOpen decodes the payload of OpenInput and OpenOutput.
+func ParseOpen(b []byte) (o Open, err error) {
+	if err = parseJSON(b, &o); err == nil {
+		err = o.check()
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&o); err != nil {
-		return Open{}, fmt.Errorf("open: %w", err)
-	}
-	if err := o.check(); err != nil {
+	if err != nil {
 		return Open{}, fmt.Errorf("open: %w", err)
 	}
 	return o, nil
+}
+
+// ParseChoice decodes the payload of Chosen. Its texts are made printable.
+func ParseChoice(b []byte) (c Choice, err error) {
+	if err = parseJSON(b, &c); err == nil && (c.Rank < 0 || c.Rank >= audio.MaxDevices) {
+		err = fmt.Errorf("rank %d", c.Rank)
+	}
+	if err != nil {
+		return Choice{}, fmt.Errorf("chosen: %w", err)
+	}
+	c.Device, c.Why = ParseText([]byte(c.Device)), ParseText([]byte(c.Why))
+	return c, nil
+}
+
+// parseJSON refuses fields that it does not know: both programs come out of one
+// build.
+func parseJSON(b []byte, v any) error {
+	if len(b) > maxJSON || !json.Valid(b) {
+		return fmt.Errorf("%d bytes are no JSON, or too many", len(b))
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
 }
 
 // ParseCapture decodes a captured frame into pcm.
@@ -98,7 +141,11 @@ func ParseCapture(b []byte, pcm *[audio.FrameSamples]int16) (Captured, error) {
 		return Captured{}, fmt.Errorf("capture: %d bytes", len(b))
 	}
 	Samples(pcm[:], b[capHead:])
-	return Captured{At: int64(binary.LittleEndian.Uint64(b)), Lost: binary.LittleEndian.Uint32(b[8:])}, nil
+	return Captured{
+		At:      int64(binary.LittleEndian.Uint64(b)),
+		Lost:    binary.LittleEndian.Uint32(b[8:]),
+		Clipped: binary.LittleEndian.Uint32(b[12:]),
+	}, nil
 }
 
 // Samples decodes as many samples as both sides hold, and returns how many.

@@ -24,7 +24,7 @@ import (
 )
 
 // Version must be equal on both sides.
-const Version = 2
+const Version = 3
 
 const (
 	headerSize = 8
@@ -48,6 +48,7 @@ const (
 	Flush           // lintod: throw away what was not yet played
 	Drain           // lintod: say Drained when all that was sent has been played
 	Devices         // lintod-audio: []audio.Device as JSON
+	Chosen          // lintod-audio, before Opened and at each change: Choice as JSON
 	Opened          // lintod-audio: the device runs
 	Closed          // lintod-audio: the device is free
 	Capture         // lintod-audio: Captured and one frame of samples
@@ -60,7 +61,7 @@ const (
 func (t Type) String() string {
 	names := [numTypes]string{
 		"0", "hello", "list", "open input", "open output", "close", "play", "flush", "drain",
-		"devices", "opened", "closed", "capture", "played", "drained", "failed",
+		"devices", "chosen", "opened", "closed", "capture", "played", "drained", "failed",
 	}
 	if t < numTypes {
 		return names[t]
@@ -142,8 +143,16 @@ func (w *Writer) SendHello() error {
 }
 
 // SendOpen asks for a device; t is OpenInput or OpenOutput.
-func (w *Writer) SendOpen(t Type, stream uint16, o Open) error {
-	payload, err := json.Marshal(o)
+func (w *Writer) SendOpen(t Type, stream uint16, o Open) error { return w.sendJSON(t, stream, o) }
+
+// SendChoice tells which device a stream has.
+func (w *Writer) SendChoice(stream uint16, c Choice) error {
+	c.Why = c.Why[:min(len(c.Why), maxText)]
+	return w.sendJSON(Chosen, stream, c)
+}
+
+func (w *Writer) sendJSON(t Type, stream uint16, v any) error {
+	payload, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("%s: %w", t, err)
 	}
@@ -166,6 +175,7 @@ func (w *Writer) SendCapture(stream uint16, c Captured, pcm *[audio.FrameSamples
 	w.begin(Capture, stream)
 	w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(c.At))
 	w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Lost)
+	w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Clipped)
 	w.samples(pcm[:])
 	return w.flush()
 }

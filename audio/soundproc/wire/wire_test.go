@@ -53,7 +53,7 @@ func TestHello(t *testing.T) {
 }
 
 func TestOpen(t *testing.T) {
-	want := Open{Rate: 22050, Device: "USB Audio: - (hw:1,0)"}
+	want := Open{Rate: 22050, Devices: []string{"USB Audio: -", "default"}, Channel: 3, Gain: -6.5}
 	m := roundTrip(t, func(w *Writer) error { return w.SendOpen(OpenOutput, 7, want) })
 	got, err := ParseOpen(m.Payload)
 	if err != nil || !reflect.DeepEqual(got, want) || m.Type != OpenOutput || m.Stream != 7 {
@@ -61,8 +61,8 @@ func TestOpen(t *testing.T) {
 	}
 	long := strings.Repeat("x", maxName)
 	for _, good := range []string{
-		`{"rate":4000,"device":"default"}`,
-		` {"device":"` + long + `","rate":384000} `,
+		`{"rate":4000,"devices":["default"]}`,
+		` {"devices":["` + long + `"],"rate":384000,"channel":8,"gain":40} `,
 	} {
 		if _, err := ParseOpen([]byte(good)); err != nil {
 			t.Errorf("refused %.60s: %v", good, err)
@@ -71,31 +71,52 @@ func TestOpen(t *testing.T) {
 	for name, bad := range map[string]string{
 		"nothing":         ``,
 		"no JSON":         "\x40\x1f\x00\x00default",
-		"no object":       `[16000,"default"]`,
+		"no object":       `[16000,["default"]]`,
 		"null":            `null`,
 		"empty":           `{}`,
-		"slow":            `{"rate":3999,"device":"default"}`,
-		"fast":            `{"rate":384001,"device":"default"}`,
-		"no name":         `{"rate":16000,"device":""}`,
-		"long name":       `{"rate":16000,"device":"` + long + `x"}`,
-		"fraction":        `{"rate":16000.5,"device":"default"}`,
-		"another type":    `{"rate":"16000","device":"default"}`,
-		"unknown field":   `{"rate":16000,"device":"default","volume":11}`,
-		"more behind":     `{"rate":16000,"device":"default"}{}`,
-		"nonsense behind": `{"rate":16000,"device":"default"}x`,
-		"cut off":         `{"rate":16000,"device":"default"`,
-		"long":            strings.Repeat(" ", maxOpen) + `{"rate":16000,"device":"default"}`,
+		"slow":            `{"rate":3999,"devices":["default"]}`,
+		"fast":            `{"rate":384001,"devices":["default"]}`,
+		"no device":       `{"rate":16000,"devices":[]}`,
+		"no name":         `{"rate":16000,"devices":["default",""]}`,
+		"long name":       `{"rate":16000,"devices":["` + long + `x"]}`,
+		"many names":      `{"rate":16000,"devices":["1","2","3","4","5","6","7","8","9"]}`,
+		"fraction":        `{"rate":16000.5,"devices":["default"]}`,
+		"another type":    `{"rate":16000,"devices":"default"}`,
+		"unknown field":   `{"rate":16000,"devices":["default"],"volume":11}`,
+		"channel":         `{"rate":16000,"devices":["default"],"channel":9}`,
+		"channel below":   `{"rate":16000,"devices":["default"],"channel":-1}`,
+		"gain":            `{"rate":16000,"devices":["default"],"gain":-40.1}`,
+		"more behind":     `{"rate":16000,"devices":["default"]}{}`,
+		"nonsense behind": `{"rate":16000,"devices":["default"]}x`,
+		"cut off":         `{"rate":16000,"devices":["default"]`,
+		"long":            strings.Repeat(" ", maxJSON) + `{"rate":16000,"devices":["default"]}`,
 	} {
-		if o, err := ParseOpen([]byte(bad)); err == nil {
-			t.Errorf("%s: took it for %v", name, o)
+		if o, err := ParseOpen([]byte(bad)); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("%s: took it for %v, %v", name, o, err)
+		}
+	}
+}
+
+func TestChoice(t *testing.T) {
+	want := Choice{Device: "USB", Rank: 1, Why: `"HAT" is in use by arecord (pid 815)`}
+	m := roundTrip(t, func(w *Writer) error { return w.SendChoice(4, want) })
+	if got, err := ParseChoice(m.Payload); err != nil || got != want || m.Type != Chosen || m.Stream != 4 {
+		t.Errorf("%v: %v, %v", m, got, err)
+	}
+	if got, err := ParseChoice([]byte(`{"device":"a\u001b[2J\nb","rank":0}`)); err != nil || got.Device != "a [2J b" {
+		t.Errorf("%q, %v", got.Device, err)
+	}
+	for _, bad := range []string{``, `{"rank":-1}`, `{"rank":8}`, `{"device":1}`, `{"rank":0,"x":0}`} {
+		if got, err := ParseChoice([]byte(bad)); err == nil {
+			t.Errorf("took %s for %v", bad, got)
 		}
 	}
 }
 
 // What is accepted is sent and read again unchanged.
 func FuzzParseOpen(f *testing.F) {
-	f.Add([]byte(`{"rate":16000,"device":"default"}`))
-	f.Add([]byte(`{"rate":48000,"device":"*USB*"}`))
+	f.Add([]byte(`{"rate":16000,"devices":["default"]}`))
+	f.Add([]byte(`{"rate":48000,"devices":["*USB*","hw:CARD=x"],"channel":2,"gain":1e1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		want, err := ParseOpen(b)
 		if err != nil {
@@ -109,7 +130,7 @@ func FuzzParseOpen(f *testing.F) {
 }
 
 func TestCapture(t *testing.T) {
-	want, pcm := Captured{At: 123456789012, Lost: 17}, ramp()
+	want, pcm := Captured{At: 123456789012, Lost: 17, Clipped: 5}, ramp()
 	m := roundTrip(t, func(w *Writer) error { return w.SendCapture(3, want, &pcm) })
 	var heard [audio.FrameSamples]int16
 	got, err := ParseCapture(m.Payload, &heard)
@@ -139,7 +160,7 @@ func TestProgress(t *testing.T) {
 }
 
 func TestDevices(t *testing.T) {
-	want := []audio.Device{{Name: "default", Inputs: 1, Rate: 44100, Default: true}, {Name: "USB", Outputs: 2}}
+	want := []audio.Device{{Name: "default", Inputs: 1, Rate: 44100, DefaultInput: true}, {Name: "USB", Outputs: 2}}
 	got, err := ParseDevices(FormatDevices(want))
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("%v %v", got, err)
@@ -197,7 +218,7 @@ func FuzzRead(f *testing.F) {
 	w, pcm := NewWriter(&b), ramp()
 	for _, send := range []func() error{
 		w.SendHello,
-		func() error { return w.SendOpen(OpenInput, 1, Open{Rate: 16000, Device: "default"}) },
+		func() error { return w.SendOpen(OpenInput, 1, Open{Rate: 16000, Devices: []string{"default"}}) },
 		func() error { return w.SendCapture(1, Captured{}, &pcm) },
 		func() error { return w.SendProgress(Played, 2, Progress{Samples: 5}) },
 		func() error { return w.SendBytes(Devices, 3, FormatDevices([]audio.Device{{Name: "x"}})) },
@@ -232,6 +253,7 @@ func parseAll(b []byte) {
 	var pcm [audio.FrameSamples]int16
 	_ = ParseHello(b)
 	_, _ = ParseOpen(b)
+	_, _ = ParseChoice(b)
 	_, _ = ParseCapture(b, &pcm)
 	_, _ = ParseProgress(b)
 	_, _ = ParseDevices(b)
