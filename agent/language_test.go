@@ -21,7 +21,7 @@ func TestLanguageIsOneThatIsSpoken(t *testing.T) {
 	} {
 		cfg := Defaults()
 		cfg.Device.StateDir, cfg.TTS.Language = t.TempDir(), c.configured
-		cfg.Audio.Input, cfg.Audio.Output = "null", "null"
+		cfg.Audio.Input, cfg.Audio.Output = []string{"null"}, []string{"null"}
 		if c.saved != "" {
 			text := fmt.Sprintf(`{"volume":60,"language":%q,"muted":false}`, c.saved)
 			if err := os.WriteFile(filepath.Join(cfg.Device.StateDir, "state.json"), []byte(text), 0o600); err != nil {
