@@ -92,7 +92,7 @@ func explain(err error) error {
 	case errors.Is(err, portaudio.BadIODeviceCombination):
 		return errors.New("cannot be opened; was it pulled, or may this user not use it?")
 	case err != nil && err.Error() == "":
-		return fmt.Errorf("PortAudio gives no reason (%#v)", err)
+		return errors.New("PortAudio gives no reason")
 	}
 	return err
 }
