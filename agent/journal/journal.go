@@ -6,21 +6,32 @@ package journal
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
 // NewLogger logs to the journal if standard error is connected to it, else as
-// text to stderr.
-func NewLogger(stderr io.Writer, level slog.Leveler) *slog.Logger {
-	if ok, err := journal.StderrIsJournalStream(); err == nil && ok && journal.Enabled() {
-		return slog.New(newHandler(level, journal.Send))
+// text to stderr. What repeats too fast is summed up. The journal may hang, and
+// then loses lines rather than stop anybody; flush waits a moment for the last.
+func NewLogger(stderr io.Writer, level slog.Leveler) (log *slog.Logger, flush func(limit time.Duration)) {
+	if ok, err := journal.StderrIsJournalStream(); err != nil || !ok || !journal.Enabled() {
+		text := slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
+		return slog.New(newLimiter(text)), func(time.Duration) {}
 	}
-	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	later := newQueue(func(n int64) error {
+		return journal.Send(fmt.Sprintf("%d lines of the log were dropped: the journal did not take them in time", n), journal.PriWarning, nil)
+	})
+	send := func(message string, p journal.Priority, fields map[string]string) error {
+		later.push(func() error { return journal.Send(message, p, fields) })
+		return nil
+	}
+	return slog.New(newLimiter(newHandler(level, send))), later.flush
 }
 
 // handler is a slog.Handler that sends to the journal. The message carries the

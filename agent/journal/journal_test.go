@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 )
@@ -48,7 +49,9 @@ func TestRecordBecomesMessageAndFields(t *testing.T) {
 func TestTextWithoutJournal(t *testing.T) {
 	t.Setenv("JOURNAL_STREAM", "")
 	var b bytes.Buffer
-	NewLogger(&b, slog.LevelInfo).Info("hello", "n", 1)
+	log, flush := NewLogger(&b, slog.LevelInfo)
+	log.Info("hello", "n", 1)
+	flush(time.Second)
 	if !strings.Contains(b.String(), "msg=hello n=1") {
 		t.Errorf("got %q", b.String())
 	}

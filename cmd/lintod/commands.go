@@ -55,7 +55,12 @@ func runDaemon(ctx context.Context, c *call) error {
 	if cfg.GPIO.Simulate { // the log and the board share the terminal
 		c.stderr = screen.Around(c.stderr)
 	}
-	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: journal.NewLogger(c.stderr, level)}
+	// A log that nobody reads any more ends no daemon: where somebody is notified,
+	// a write to a broken pipe is an error and no signal.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	log, flush := journal.NewLogger(c.stderr, level)
+	defer flush(lastLines)
+	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: log}
 	// In a terminal SIGHUP says that the terminal is gone, else that the
 	// configuration has changed.
 	if term.IsTerminal(int(os.Stdin.Fd())) {
@@ -127,7 +132,9 @@ func showLED(ctx context.Context, c *call) error {
 		return err
 	}
 	fmt.Fprintf(c.stderr, "showing %s; ^C ends\n", c.args[0])
-	return gpio.Demonstrate(ctx, cfg.Config, c.args[0], nil, journal.NewLogger(c.stderr, slog.LevelInfo))
+	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
+	defer flush(lastLines)
+	return gpio.Demonstrate(ctx, cfg.Config, c.args[0], nil, log)
 }
 
 func version(_ context.Context, c *call) error {

@@ -15,7 +15,9 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
+	"lintod/agent/journal"
 	"lintod/gpio"
 )
 
@@ -27,13 +29,19 @@ const (
 	statusConfig = 78 // EX_CONFIG, sysexits.h
 )
 
+// lastLines is how long the end waits for the last lines of the log to be read.
+const lastLines = 100 * time.Millisecond
+
 const defaultConfig = "/etc/lintod/lintod.toml"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	stderr := journal.NewWriter(os.Stderr)
+	status := run(ctx, os.Args[1:], os.Stdout, stderr)
+	stderr.Flush(lastLines)
+	os.Exit(status)
 }
 
 // command is one word after lintod.

@@ -1,0 +1,122 @@
+package journal
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Of one kind of line (component and message), burst are written within an
+// interval. Of those that follow, the last is written at the end of the interval,
+// with the number that it stands for. So a platform that floods the device floods
+// no disk, and nothing that happens only now and then is held back.
+const (
+	burst    = 5
+	interval = 10 * time.Second
+	maxKinds = 512 // remembered; who reaches that has no kinds that repeat
+)
+
+// unlimited is the component whose lines are each wanted: what was asked of the
+// device, and by whom. It limits what is asked, not what is told of it.
+const unlimited = "audit"
+
+// limiter is a slog.Handler that keeps repetitions away from another. What is
+// said for debugging, when somebody wants all of it, passes.
+type limiter struct {
+	next  slog.Handler
+	scope string // the component
+	kinds *kinds // shared by all limiters made from one
+}
+
+type kinds struct {
+	mu  sync.Mutex
+	all map[string]*kind
+}
+
+type kind struct {
+	since time.Time // begin of the interval
+	lines int       // written in it
+	held  int       // not written in it
+	last  slog.Record
+}
+
+func newLimiter(next slog.Handler) *limiter {
+	return &limiter{next: next, kinds: &kinds{all: map[string]*kind{}}}
+}
+
+// Enabled implements slog.Handler.
+func (l *limiter) Enabled(ctx context.Context, level slog.Level) bool {
+	return l.next.Enabled(ctx, level)
+}
+
+// WithAttrs implements slog.Handler.
+func (l *limiter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *l
+	c.next = l.next.WithAttrs(attrs)
+	for _, a := range attrs {
+		if a.Key == "component" {
+			c.scope = a.Value.String()
+		}
+	}
+	return &c
+}
+
+// WithGroup implements slog.Handler.
+func (l *limiter) WithGroup(name string) slog.Handler {
+	c := *l
+	c.next = l.next.WithGroup(name)
+	return &c
+}
+
+// Handle implements slog.Handler.
+func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level < slog.LevelInfo || l.scope == unlimited || l.admit(r) {
+		return l.next.Handle(ctx, r)
+	}
+	return nil
+}
+
+// admit tells whether r may be written now; if not, it is kept.
+func (l *limiter) admit(r slog.Record) bool {
+	l.kinds.mu.Lock()
+	defer l.kinds.mu.Unlock()
+	k := l.kinds.find(l.scope + "\x00" + r.Message)
+	now := time.Now()
+	if now.Sub(k.since) >= interval && k.held == 0 {
+		k.since, k.lines = now, 0
+	}
+	if k.lines < burst {
+		k.lines++
+		return true
+	}
+	if k.held == 0 {
+		time.AfterFunc(interval-now.Sub(k.since), func() { l.sumUp(k) })
+	}
+	k.held++
+	k.last = r.Clone()
+	return false
+}
+
+// find is the kind of that name; the mutex is held.
+func (ks *kinds) find(name string) *kind {
+	k := ks.all[name]
+	if k == nil {
+		if len(ks.all) >= maxKinds {
+			ks.all = map[string]*kind{}
+		}
+		k = &kind{}
+		ks.all[name] = k
+	}
+	return k
+}
+
+// sumUp ends an interval in which lines were held back.
+func (l *limiter) sumUp(k *kind) {
+	l.kinds.mu.Lock()
+	r, held := k.last, k.held
+	k.since, k.lines, k.held, k.last = time.Now(), 1, 0, slog.Record{}
+	l.kinds.mu.Unlock()
+	r.AddAttrs(slog.Int("repeats", held))
+	_ = l.next.Handle(context.Background(), r)
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"lintod/agent/broker/brokertest"
+)
+
+// TestNobodyReadsTheLog fills the pipe of the log, or breaks it: the device goes
+// on, and ends when it is told to.
+func TestNobodyReadsTheLog(t *testing.T) {
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(*testing.T, *os.File, *os.File){
+		"full": func(t *testing.T, _, in *os.File) {
+			// Its own descriptor, so that the daemon's stays one that blocks.
+			_ = in.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			if _, err := io.Copy(in, endless{}); err == nil {
+				t.Error("the pipe is not full")
+			}
+		},
+		"broken": func(_ *testing.T, out, _ *os.File) { out.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t, brokertest.Start(t), settings{})
+			out, in, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Close()
+			defer in.Close()
+			spoil(t, out, in)
+			b.cmd = exec.Command(filepath.Join(dir, "lintod"), "-v", "-config", b.path("lintod.toml"))
+			b.cmd.Stderr = in
+			if err := b.cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			b.status("online")
+			for range 3 {
+				b.tell("nonsense", "{}") // a line each
+			}
+			b.tell("ping", "{}")
+			b.next("pong")
+			ended := make(chan error, 1)
+			cmd := b.cmd
+			b.cmd = nil
+			go func() { ended <- cmd.Wait() }()
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			select {
+			case err := <-ended:
+				if err != nil {
+					t.Errorf("lintod ended with %v", err)
+				}
+			case <-time.After(brokertest.Limit):
+				_ = cmd.Process.Kill()
+				<-ended
+				t.Error("lintod does not end")
+			}
+		})
+	}
+}
+
+// endless is a reader of nothing but zeros.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
