@@ -156,6 +156,9 @@ func (s Status) Print(w io.Writer) error {
 	}
 	fmt.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
 	fmt.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
+	if v := s.Voice; v.Texts > 0 {
+		fmt.Fprintf(t, "voice\t%d texts, %d of them from memory, %d not spoken\n", v.Texts, v.Cached, v.Failures)
+	}
 	if s.Recording != nil {
 		fmt.Fprintf(t, "recording\t%s for %v, to %s\n", s.Recording.Session, s.Recording.Duration.Round(time.Second), s.Recording.File)
 	}
