@@ -394,6 +394,125 @@ func TestDevices(t *testing.T) {
 	}
 }
 
+// Two sound servers are a headset and what to fall back on. The headset goes,
+// and comes back.
+func TestFallsBackAndReturns(t *testing.T) {
+	path := soundtest.Build(t, soundProgram)
+	headset, spare := soundtest.Start(t), soundtest.Start(t)
+	soundtest.SetenvNamed(t, map[string]*soundtest.Rig{"headset": headset, "spare": spare})
+	p := run(t, path)
+	p.Input, p.Output = []string{"usb:1-1.2", "head*", "spare"}, []string{"headset", "spare"}
+	in, out := p.openInput(), p.openOutput()
+	read(t, in)
+	if s := p.Status(); s.Input.Device != "headset" || s.Output.Device != "headset" || s.Output.Fallback {
+		t.Errorf("at first: %+v", s)
+	}
+	p.Input = []string{"headset", "spare"}
+
+	headset.Kill()
+	t.Logf("the microphone ends: %v", readUntilError(t, in))
+	in.Close()
+	in = reopen(t, p)
+	read(t, in)
+	ear := spare.Hear()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	_ = out.Write(ctx, soundtest.Chirp(100*time.Millisecond)) // it may notice only now
+	out.Close()
+	out = p.openOutput()
+	if err := out.Write(ctx, soundtest.Chirp(300*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	ear.WaitFor("the fall-back", soundtest.Loud)
+	ear.Stop()
+	s := p.Status()
+	if s.Input.Device != "spare" || !s.Input.Fallback || s.Output.Device != "spare" || !s.Output.Fallback || !strings.Contains(s.Input.Why, `"headset"`) {
+		t.Errorf("without the headset: %+v", s)
+	}
+	t.Logf("%+v", s.Input)
+
+	headset.Restart()
+	out.Close()
+	for deadline := time.Now().Add(3 * limit); p.Status().Input.Fallback; {
+		in.Close() // the list of devices is made anew some seconds after the last time
+		time.Sleep(200 * time.Millisecond)
+		if in = reopen(t, p); time.Now().After(deadline) {
+			t.Fatalf("never returned: %+v", p.Status())
+		}
+	}
+	read(t, in)
+	if s := p.Status(); s.Input.Device != "headset" || s.Input.Why != "" {
+		t.Errorf("after its return: %+v", s)
+	}
+}
+
+// A sound server that stands still is as deaf as one that is gone.
+func TestServerStopped(t *testing.T) {
+	rig, p := startReal(t)
+	in, out := p.openInput(), p.openOutput()
+	read(t, in)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	defer cancel()
+	written := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			err = out.Write(ctx, soundtest.Chirp(time.Second))
+		}
+		written <- err
+	}()
+	read(t, in)
+	rig.Stop()
+	start := time.Now()
+	err := readUntilError(t, in)
+	t.Logf("capture ends after %v: %v", time.Since(start), err)
+	if err := <-written; ctx.Err() != nil {
+		t.Fatalf("playback hangs: %v", err)
+	} else {
+		t.Logf("playback ends after %v: %v", time.Since(start), err)
+	}
+	in.Close()
+	out.Close()
+	t.Logf("Run returned: %v", p.fails())
+	if n := p.Status().Restarts["stalled"]; n == 0 {
+		t.Errorf("counted %v", p.Status().Restarts)
+	}
+	rig.Continue()
+	in = reopen(t, p)
+	read(t, in)
+}
+
+// Playback alone notices, too.
+func TestServerStoppedWhilePlaying(t *testing.T) {
+	rig, p := startReal(t)
+	out := p.openOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	defer cancel()
+	ear := rig.Hear()
+	written := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			err = out.Write(ctx, soundtest.Chirp(time.Second))
+		}
+		written <- err
+	}()
+	ear.WaitFor("the chirp", soundtest.Loud)
+	rig.Stop()
+	start := time.Now()
+	err := <-written
+	if ctx.Err() != nil {
+		t.Fatalf("playback hangs: %v", err)
+	}
+	t.Logf("playback ends after %v: %v", time.Since(start), err)
+	rig.Continue()
+	out.Close()
+	out = p.openOutput()
+	if err := out.Write(ctx, soundtest.Chirp(100*time.Millisecond)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnknownDevice(t *testing.T) {
 	_, p := startReal(t)
 	p.Input, p.Output = []string{"Jabra"}, []string{"plughw:CARD=Jabra"}

@@ -128,7 +128,7 @@ func verdict(failure, exit error) (reason string, err error) {
 	case exit == nil:
 		return "ended", errors.New("sound process: it ended by itself")
 	}
-	return "ended", fmt.Errorf("sound process: %w", exit)
+	return "ended", fmt.Errorf("sound process: %w; lintod-audio -list -v may tell more", exit)
 }
 
 func (p *Process) path() string {
@@ -160,7 +160,7 @@ func (p *Process) up(ctx context.Context) (*conn, error) {
 	defer limit.Stop()
 	for {
 		c, changed := p.current()
-		if c != nil {
+		if c != nil && c.err() == nil { // else it is just being buried
 			return c, nil
 		}
 		select {

@@ -110,6 +110,21 @@ func (r *Rig) Setenv() {
 	}
 }
 
+// SetenvNamed makes the test's environment lead to several rigs, each as the
+// device of that name. "default" is silence: PortAudio aborts where there is none.
+func SetenvNamed(t testing.TB, rigs map[string]*Rig) {
+	t.Helper()
+	b := bytes.NewBufferString("pcm.default { type null }\n")
+	for name, r := range rigs {
+		fmt.Fprintf(b, "pcm.%s { type pulse server \"unix:%s\" hint { show on description \"%s\" } }\n", name, r.socket(), name)
+	}
+	path := filepath.Join(t.TempDir(), "asound.conf")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ALSA_CONFIG_PATH", path)
+}
+
 func (r *Rig) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(r.Env(),
@@ -131,6 +146,20 @@ func (r *Rig) Kill() {
 	_ = r.server.Process.Kill()
 	_ = r.server.Wait()
 	r.server = nil
+}
+
+// Stop makes the server stand still, as a machine that swaps or a driver that
+// hangs does, until Continue.
+func (r *Rig) Stop() { r.signal(syscall.SIGSTOP) }
+
+// Continue ends Stop.
+func (r *Rig) Continue() { r.signal(syscall.SIGCONT) }
+
+func (r *Rig) signal(s syscall.Signal) {
+	r.t.Helper()
+	if err := r.server.Process.Signal(s); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // Restart brings the server up (again), on the same socket.
