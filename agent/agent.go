@@ -24,6 +24,7 @@ import (
 	"lintod/audio/player"
 	"lintod/audio/soundproc"
 	"lintod/audio/tts"
+	"lintod/audio/wake"
 	"lintod/behaviors"
 	"lintod/gpio"
 	"lintod/gpio/panel"
@@ -53,8 +54,9 @@ type Agent struct {
 	bus      *turn.Bus
 	turns    *turn.Runner
 	registry *behaviors.Registry
-	powers   *powers     // nil when the disk cannot be trusted
-	linto    *linto.Link // nil when not enabled
+	powers   *powers        // nil when the disk cannot be trusted
+	linto    *linto.Link    // nil when not enabled
+	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
 	refused  atomic.Bool // the file was changed and is wrong
@@ -93,6 +95,10 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	if cfg.Linto.Enabled {
 		a.linto = a.buildLinto()
 		a.turns.Talkers = append(a.turns.Talkers, a.linto)
+	}
+	if cfg.Wake.Enabled() {
+		a.hub.Memory = wakeMemory
+		a.wake = a.buildWake()
 	}
 	return a
 }
@@ -239,6 +245,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	if a.linto != nil {
 		parts["linto"] = a.linto.Run
 		loops["linto"] = a.linto.Probe
+	}
+	if a.wake != nil {
+		parts["wake"] = a.wake.Run
 	}
 	if interval := watchdogInterval(a.log); interval > 0 {
 		parts["watchdog"] = a.newWatchdog(interval, loops).Run

@@ -12,6 +12,7 @@ import (
 	"lintod/audio"
 	"lintod/audio/chime"
 	"lintod/audio/tts"
+	"lintod/audio/wake"
 	"lintod/behaviors/meeting"
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
@@ -26,6 +27,7 @@ type Config struct {
 	Audio  audio.Config `toml:"audio"`
 	Sounds chime.Config `toml:"sounds"`
 	TTS    tts.Config   `toml:"tts"`
+	Wake   wake.Config  `toml:"wake"`
 	gpio.Config
 	Behaviors BehaviorsConfig `toml:"behaviors"`
 }
@@ -55,6 +57,7 @@ func Defaults() Config {
 		Audio:  audio.Defaults(),
 		Sounds: chime.Defaults(),
 		TTS:    tts.Defaults(),
+		Wake:   wake.Defaults(),
 		Config: gpio.Defaults(),
 		Behaviors: BehaviorsConfig{
 			Shellexec:       shell.Defaults(),
@@ -81,9 +84,21 @@ func (c Config) Validate() config.Problems {
 	ps.In("linto", c.LinkLinto().Validate())
 	ps.In("audio", c.Audio.Validate())
 	ps.In("tts", c.TTS.Validate())
+	ps.In("wake", c.Wake.Validate(c.links()))
+	if c.Wake.Enabled() && c.Audio.Privacy {
+		ps.Add("audio.privacy", true, "false, or wake.engine = \"\": who waits for a wake word keeps the microphone open")
+	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())
 	return append(ps, c.Config.Validate()...)
+}
+
+// links names those that are enabled.
+func (c Config) links() []string {
+	if c.Linto.Enabled {
+		return []string{linto.Name}
+	}
+	return nil
 }
 
 // Validate reports values that cannot be right.
@@ -140,6 +155,9 @@ func (c Config) Warnings() []string {
 	}
 	if strings.HasPrefix(c.Linto.Login.URL, "http://") {
 		list = append(list, "linto.login.url: http:// sends the password unprotected; use https:// where the platform has it")
+	}
+	if c.Wake.Engine == wake.EngineWyoming && !c.Wake.Local() {
+		list = append(list, "wake.service: all that the microphone hears goes to "+c.Wake.Service+" unprotected; let the service run on this device, or trust the network")
 	}
 	for key, path := range map[string]string{
 		"linto.password_file": c.Linto.PasswordFile, "linto.ca_file": c.Linto.CAFile,

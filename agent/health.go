@@ -13,6 +13,7 @@ import (
 	"lintod/audio/recorder"
 	"lintod/audio/soundproc"
 	"lintod/audio/tts"
+	"lintod/audio/wake"
 	"lintod/behaviors/tunnel"
 )
 
@@ -81,6 +82,9 @@ func (a *Agent) statusLine() string {
 	if a.linto != nil && a.linto.Dictating() {
 		line += ", transcribing what it hears"
 	}
+	if a.wake != nil && a.wake.Status().State == wake.Away {
+		line += ", no wake word: the engine is away"
+	}
 	if a.refused.Load() {
 		line += "; the changed configuration is wrong and not in force, lintod check tells why"
 	}
@@ -110,6 +114,7 @@ type Status struct {
 	Sound *soundproc.Status `json:"sound,omitempty"`
 	GPIO  []string          `json:"gpio_faults,omitempty"` // one sentence each
 	Linto *linto.Stats      `json:"linto,omitempty"`
+	Wake  *wake.Status      `json:"wake,omitempty"`
 	// Recording and Tunnels tell what the powers are doing.
 	Recording *recorder.Status `json:"recording,omitempty"`
 	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`
@@ -153,6 +158,10 @@ func (a *Agent) status() Status {
 	if a.linto != nil {
 		stats := a.linto.Stats()
 		s.Linto = &stats
+	}
+	if a.wake != nil {
+		status := a.wake.Status()
+		s.Wake = &status
 	}
 	return s
 }

@@ -151,6 +151,9 @@ func (s Status) Print(w io.Writer) error {
 	if s.Linto != nil {
 		fmt.Fprintf(t, "linto\t%s\n", s.Linto.Line())
 	}
+	if s.Wake != nil {
+		fmt.Fprintf(t, "wake\t%s\n", s.Wake.Line())
+	}
 	if s.Linto != nil && s.Linto.Live.Transcript != "" {
 		fmt.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -22,15 +23,17 @@ const (
 	sendBuffer = 16 << 10
 )
 
-// Conn is a connection to a service. One goroutine may send while another
-// receives; any may Close.
+// Conn is a connection to a service. One goroutine may receive; any may send
+// and Close.
 type Conn struct {
 	ctx  context.Context
 	conn net.Conn
 	in   *bufio.Reader
-	out  []byte // reused
-	data []byte // reused
 	stop func() bool
+
+	sending sync.Mutex
+	out     []byte // reused
+	data    []byte // reused
 }
 
 // HostPort returns the host:port of an address as the configuration gives it,
@@ -108,9 +111,12 @@ func (c *Conn) Send(kind string, data any) error {
 			return fmt.Errorf("send %s: %w", kind, err)
 		}
 	}
+	c.sending.Lock()
+	defer c.sending.Unlock()
 	return c.send(e)
 }
 
+// send needs the lock.
 func (c *Conn) send(e Event) error {
 	if err := c.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
 		return c.explain("send", err)

@@ -59,6 +59,8 @@ func (e Event) Failed() error {
 // SendChunk sends samples as Send does. The timestamp is in milliseconds, from
 // a beginning of the sender's choice. It allocates nothing.
 func (c *Conn) SendChunk(f Format, timestamp int64, samples []byte) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
 	b := append(c.data[:0], `{"rate":`...)
 	b = strconv.AppendInt(b, int64(f.Rate), 10)
 	b = append(b, `,"width":`...)

@@ -72,8 +72,11 @@ type command struct {
 	duplicate bool // the broker may have delivered it before
 }
 
+// Name is what the configuration calls the link.
+const Name = "linto"
+
 // Name is what the configuration calls this link.
-func (l *Link) Name() string { return "linto" }
+func (l *Link) Name() string { return Name }
 
 // Stats are the link's counters.
 type Stats struct {

@@ -1,0 +1,146 @@
+package wake
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"strings"
+	"time"
+
+	"lintod/agent/config"
+	"lintod/audio/wyoming"
+)
+
+// The engines there are.
+const (
+	EnginePocketsphinx = "pocketsphinx"
+	EngineWyoming      = "wyoming"
+)
+
+// maxWords bounds the words that are listened for.
+const maxWords = 16
+
+// Config is the [wake] table.
+type Config struct {
+	// Engine is "pocketsphinx", "wyoming", or empty: no wake word.
+	Engine string `toml:"engine"`
+	// Service is the address of a Wyoming service, "wyoming://host:port".
+	Service string `toml:"service"`
+	// Refractory is how long after a wake word the next one counts.
+	Refractory config.Duration `toml:"refractory"`
+	// BargeIn lets a wake word interrupt the device's own voice. Without a
+	// microphone that does not hear the loudspeaker, the device interrupts itself.
+	BargeIn bool `toml:"barge_in"`
+	// Words are what is listened for.
+	Words []Word `toml:"word"`
+}
+
+// Word is a [[wake.word]] table.
+type Word struct {
+	// Name goes up with the turn. A Wyoming service knows the word by it.
+	Name string `toml:"name"`
+	// Phrase is what is said, for pocketsphinx: English words. Empty: the name.
+	Phrase string `toml:"phrase"`
+	// Sensitivity is from 0, rarely by mistake, to 1, rarely missed; nil is 0.5.
+	// A Wyoming service has a setting of its own.
+	Sensitivity *float64 `toml:"sensitivity"`
+	// Link is who is talked to; empty: the first link that is enabled.
+	Link string `toml:"link"`
+}
+
+// Defaults is the [wake] table of a file that has none.
+func Defaults() Config { return Config{Refractory: config.Duration(2 * time.Second)} }
+
+// Enabled tells whether there is a word to listen for.
+func (c Config) Enabled() bool { return c.Engine != "" }
+
+// Validate reports values that cannot work. links are the names of those that
+// a word may be for.
+func (c Config) Validate(links []string) config.Problems {
+	var ps config.Problems
+	ps.OneOf("engine", c.Engine, "", EnginePocketsphinx, EngineWyoming)
+	ps.Within("refractory", c.Refractory, 500*time.Millisecond, time.Minute)
+	if _, err := wyoming.HostPort(c.Service); err != nil && (c.Engine == EngineWyoming || c.Service != "") {
+		ps.Add("service", c.Service, `the address of a Wyoming service, "wyoming://host:port"`)
+	}
+	if c.Enabled() && (len(c.Words) == 0 || len(c.Words) > maxWords) {
+		ps.Add("word", nil, fmt.Sprintf("one to %d [[wake.word]] tables, each with a name", maxWords))
+	}
+	names := map[string]bool{}
+	for i, w := range c.Words {
+		sub := w.validate(c.Engine, links)
+		if key := plain(w.Name); names[key] {
+			sub.Add("name", w.Name, "a name that no other word has")
+		} else {
+			names[key] = true
+		}
+		ps.In(fmt.Sprintf("word[%d]", i+1), sub)
+	}
+	return ps
+}
+
+func (w Word) validate(engine string, links []string) config.Problems {
+	var ps config.Problems
+	switch {
+	case w.Name == "":
+		ps.Add("name", nil, `what the word is called, for example "hey_jarvis"`)
+	case len(w.Name) > 64 || strings.ContainsFunc(w.Name, control):
+		ps.Add("name", w.Name, "at most 64 bytes on one line")
+	}
+	if engine == EnginePocketsphinx && w.Name != "" && len(w.spoken()) == 0 {
+		ps.Add("phrase", w.Phrase, "English words, letters only")
+	}
+	if s := w.Sensitivity; s != nil && (*s < 0 || *s > 1 || math.IsNaN(*s)) {
+		ps.Add("sensitivity", *s, "a number from 0 to 1")
+	}
+	if w.Link != "" {
+		ps.OneOf("link", w.Link, links...)
+	}
+	return ps
+}
+
+func control(r rune) bool { return r < ' ' || r == 0x7f }
+
+// spoken are the words of the phrase as a dictionary has them; none when there
+// is a character that no dictionary has.
+func (w Word) spoken() []string {
+	phrase := w.Phrase
+	if phrase == "" {
+		phrase = strings.ReplaceAll(w.Name, "_", " ")
+	}
+	phrase = strings.ToLower(phrase)
+	if len(phrase) > 100 || strings.ContainsFunc(phrase, func(r rune) bool {
+		return (r < 'a' || r > 'z') && r != '\'' && r != ' '
+	}) {
+		return nil
+	}
+	return strings.Fields(phrase)
+}
+
+func (w Word) sensitivity() float64 {
+	if w.Sensitivity == nil {
+		return 0.5
+	}
+	return *w.Sensitivity
+}
+
+// plain makes names comparable: services say "hey_jarvis_v0.1" where people say
+// "Hey Jarvis".
+func plain(name string) string {
+	name = strings.ToLower(strings.ReplaceAll(name, "_", " "))
+	if i := strings.LastIndex(name, " v"); i > 0 && strings.Trim(name[i+2:], "0123456789.") == "" {
+		name = name[:i]
+	}
+	return strings.TrimSpace(name)
+}
+
+// Local tells whether the service runs on this device.
+func (c Config) Local() bool {
+	address, err := wyoming.HostPort(c.Service)
+	if err != nil {
+		return false
+	}
+	host, _, _ := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

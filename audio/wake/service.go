@@ -1,0 +1,294 @@
+package wake
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/wyoming"
+)
+
+const (
+	// infoLimit is how long a service may take to say what it can do; some load
+	// their models first.
+	infoLimit = 10 * time.Second
+	// pulseTime is how often a service is asked whether it still answers, and
+	// silenceLimit how long it may then say nothing.
+	pulseTime    = 10 * time.Second
+	silenceLimit = 30 * time.Second
+	// chunkFrames go to a service at once: 80 ms, which is what models work by.
+	chunkFrames = 4
+	// maxPast is how far back a detection may lie.
+	maxPast = 10 * time.Second
+)
+
+// service is a Wyoming wake word service.
+type service struct {
+	address string
+	words   []Word
+}
+
+// The data of the events that only wake word services know.
+type (
+	// detect says which words are listened for.
+	detect struct {
+		Names []string `json:"names"`
+	}
+	detection struct {
+		Name string `json:"name"`
+		// Timestamp is that of the chunk in which the word was found.
+		Timestamp *int64 `json:"timestamp"`
+	}
+	info struct {
+		Wake []struct {
+			Models []model `json:"models"`
+		} `json:"wake"`
+	}
+	model struct {
+		Name   string `json:"name"`
+		Phrase string `json:"phrase"`
+	}
+)
+
+// session is one connection to a service.
+type session struct {
+	*wyoming.Conn
+	ear   *ear
+	words map[string]Word // by the plain name that the service tells
+	names []string        // as it knows them
+	began time.Time       // what timestamps count from
+	asked chan time.Time  // when the question was put whose answer is awaited
+	again chan struct{}   // holds a token when the service should listen anew
+}
+
+func (s *service) run(ctx context.Context, ear *ear) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	conn, models, err := s.reach(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	x := &session{
+		Conn: conn, ear: ear, began: time.Now(),
+		asked: make(chan time.Time, 1), again: make(chan struct{}, 1),
+	}
+	if x.words, x.names, err = match(s.words, models); err != nil {
+		return err
+	}
+	ear.open()
+	var parts sync.WaitGroup
+	for _, part := range []func(context.Context) error{x.receive, x.feed, x.pulse} {
+		parts.Go(func() { cancel(part(ctx)) })
+	}
+	parts.Wait()
+	return context.Cause(ctx) // the first reason
+}
+
+// reach connects and asks for what the service can do.
+func (s *service) reach(ctx context.Context) (*wyoming.Conn, []model, error) {
+	conn, err := wyoming.Dial(ctx, s.address)
+	if err != nil {
+		return nil, nil, err
+	}
+	models, err := ask(conn)
+	if err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("%s: %w", s.address, err)
+	}
+	return conn, models, nil
+}
+
+func ask(conn *wyoming.Conn) ([]model, error) {
+	if err := conn.Send(wyoming.Describe, nil); err != nil {
+		return nil, err
+	}
+	for limit := time.Now().Add(infoLimit); ; {
+		e, err := conn.Receive(max(time.Until(limit), time.Nanosecond))
+		switch {
+		case err != nil:
+			return nil, err
+		case e.Type == wyoming.Failure:
+			return nil, e.Failed()
+		case e.Type != wyoming.Info:
+			continue
+		}
+		var i info
+		if err := e.Decode(&i); err != nil {
+			return nil, err
+		}
+		if len(i.Wake) == 0 {
+			return nil, errors.New("this Wyoming service listens for no wake words")
+		}
+		var models []model
+		for _, program := range i.Wake {
+			models = append(models, program.Models...)
+		}
+		return models, nil
+	}
+}
+
+// match finds each word among the models of a service. A service that tells of
+// none may load them when it is asked to.
+func match(words []Word, models []model) (byName map[string]Word, names []string, err error) {
+	byName = map[string]Word{}
+	for _, w := range words {
+		name := w.Name
+		if len(models) > 0 {
+			i := slices.IndexFunc(models, func(m model) bool {
+				return plain(m.Name) == plain(w.Name) || plain(m.Phrase) == plain(w.Name)
+			})
+			if i < 0 {
+				return nil, nil, fmt.Errorf("the service does not know the wake word %q; it knows %s", w.Name, list(models))
+			}
+			name = models[i].Name
+		}
+		byName[plain(name)] = w
+		names = append(names, name)
+	}
+	return byName, names, nil
+}
+
+// list names models, some of them.
+func list(models []model) string {
+	var names []string
+	for _, m := range models[:min(len(models), 20)] {
+		names = append(names, fmt.Sprintf("%.40q", m.Name))
+	}
+	return strings.Join(names, ", ")
+}
+
+// receive takes what the service says.
+func (x *session) receive(context.Context) error {
+	for {
+		e, err := x.Receive(silenceLimit)
+		if err != nil {
+			return err
+		}
+		switch e.Type {
+		case "detection":
+			x.detected(e)
+		case wyoming.Info:
+			select {
+			case at := <-x.asked:
+				x.ear.listener.update(func(s *Status) { s.AnswerMS = time.Since(at).Milliseconds() })
+			default:
+			}
+		case wyoming.Failure:
+			return e.Failed()
+		}
+	}
+}
+
+func (x *session) detected(e wyoming.Event) {
+	var d detection
+	if err := e.Decode(&d); err != nil {
+		x.ear.listener.Log.Warn("detection ignored", "error", err)
+		return
+	}
+	word, known := x.words[plain(d.Name)]
+	if !known {
+		x.ear.listener.Log.Debug("a word that nobody asked for is ignored", "name", fmt.Sprintf("%.40q", d.Name))
+		return
+	}
+	x.ear.heard(word, 0, x.over(d.Timestamp, time.Now()))
+	select {
+	case x.again <- struct{}{}:
+	default:
+	}
+}
+
+// over is when a word was over. Who tells no time, or one that cannot be, found
+// the word now.
+func (x *session) over(timestamp *int64, now time.Time) time.Time {
+	if timestamp == nil || *timestamp < 0 || *timestamp > now.Sub(x.began).Milliseconds() {
+		return now
+	}
+	over := x.began.Add(time.Duration(*timestamp) * time.Millisecond)
+	if now.Sub(over) > maxPast {
+		return now
+	}
+	return over
+}
+
+// feed gives the service what ear hears. Some services find one word only in a
+// stream, and all of them are confused by a jump in the sound: both begin a new
+// stream.
+func (x *session) feed(ctx context.Context) error {
+	if err := x.start(); err != nil {
+		return err
+	}
+	var f audio.Frame
+	chunk := make([]byte, 0, chunkFrames*2*audio.FrameSamples)
+	var at time.Time // of the chunk
+	for {
+		gap, err := x.ear.read(ctx, &f)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-x.again:
+			gap = true
+		default:
+		}
+		if gap {
+			chunk = chunk[:0]
+			if err := x.restart(); err != nil {
+				return err
+			}
+		}
+		if len(chunk) == 0 {
+			at = f.At
+		}
+		for _, sample := range f.PCM {
+			chunk = binary.LittleEndian.AppendUint16(chunk, uint16(sample))
+		}
+		if len(chunk) < cap(chunk) {
+			continue
+		}
+		if err := x.SendChunk(wyoming.Speech(), max(0, at.Sub(x.began).Milliseconds()), chunk); err != nil {
+			return err
+		}
+		chunk = chunk[:0]
+	}
+}
+
+func (x *session) restart() error {
+	if err := x.Send(wyoming.AudioStop, nil); err != nil {
+		return err
+	}
+	return x.start()
+}
+
+func (x *session) start() error {
+	if err := x.Send("detect", detect{x.names}); err != nil {
+		return err
+	}
+	return x.Send(wyoming.AudioStart, wyoming.Speech())
+}
+
+// pulse makes the service prove that it lives, also while it gets no sound.
+func (x *session) pulse(ctx context.Context) error {
+	beat := time.NewTicker(pulseTime)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-beat.C:
+		}
+		select {
+		case x.asked <- time.Now():
+		default: // the last answer is still to come
+		}
+		if err := x.Send(wyoming.Describe, nil); err != nil {
+			return err
+		}
+	}
+}

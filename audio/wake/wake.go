@@ -1,0 +1,234 @@
+// Package wake waits for a spoken word, with an engine of the owner's choice:
+// pocketsphinx as a child process, or any Wyoming service.
+//
+// What must not live here: what a wake word is good for (agent), and the
+// microphone, which the engine is only lent.
+package wake
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"lintod/audio"
+)
+
+const (
+	// maxLag is how old sound may be that an engine gets: older frames are dropped,
+	// so that an engine that is too slow loses sound and not the present.
+	maxLag = 2 * time.Second
+	// settle is how long after a pause the engine hears nothing: what rings on in
+	// the room is the device's own voice.
+	settle = 300 * time.Millisecond
+	// gapLimit is how much sound may be missing without the engine being told.
+	gapLimit = 100 * time.Millisecond
+)
+
+// Stream is the microphone; audio.Stream is one.
+type Stream interface {
+	// Read blocks for the next frame.
+	Read(ctx context.Context, f *audio.Frame) error
+	// Dropped counts the frames that the reader was too slow for.
+	Dropped() uint64
+	Close() error
+}
+
+// Detection is a word that was said.
+type Detection struct {
+	Word  Word
+	Score float64   // from 0 to 1; 0 where the engine does not tell
+	Over  time.Time // when the word was over, as far as the engine knows
+}
+
+// Listener keeps the engine listening. Its fields are set before Run.
+type Listener struct {
+	Config Config
+	// Listen opens the microphone; it is called once the engine can hear.
+	Listen func() Stream
+	// Awake tells whether a word would be obeyed now. While it would not, the
+	// engine is given no sound. It must not block.
+	Awake func() bool
+	// Heard is told each word. It must not block.
+	Heard func(Detection)
+	Log   *slog.Logger
+
+	mu     sync.Mutex
+	status Status
+	last   time.Time // when the last word was over
+}
+
+// State says what the engine does.
+type State string
+
+// What an engine can be doing.
+const (
+	Away      State = "away"      // it does not run, or cannot be reached
+	Listening State = "listening" // it hears what the microphone hears
+	Paused    State = "paused"    // it hears nothing: a turn goes on, or the microphone is closed
+)
+
+// Status is how the engine fares. The counters are those since the start.
+type Status struct {
+	Engine     string  `json:"engine"`
+	State      State   `json:"state"`
+	Reason     string  `json:"reason,omitempty"`    // why it is away
+	Away       int     `json:"away"`                // how often it went away, or could not be had
+	Detections int     `json:"detections"`          //
+	Ignored    int     `json:"ignored"`             // words too soon after another, or at a moment when none counts
+	Frames     uint64  `json:"frames"`              // given to the engine
+	Dropped    uint64  `json:"dropped"`             // frames that it was too slow for
+	LagMS      int64   `json:"lag_ms"`              // how old the last frame was when the engine took it
+	MaxLagMS   int64   `json:"max_lag_ms"`          // the most that it ever was
+	CPU        float64 `json:"cpu_percent"`         // of one core, of a child; lately
+	AnswerMS   int64   `json:"answer_ms,omitempty"` // how long a service took to answer, lately
+}
+
+// Line tells the status to people.
+func (s Status) Line() string {
+	if s.State == Away {
+		return fmt.Sprintf("%s is away: %s", s.Engine, s.Reason)
+	}
+	return fmt.Sprintf("%s, %s, heard %d times, %d frames dropped", s.Engine, s.State, s.Detections, s.Dropped)
+}
+
+// Status is how the engine fares now.
+func (l *Listener) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.status
+	s.Engine = l.Config.Engine
+	switch {
+	case s.State == "":
+		s.State, s.Reason = Away, "it is being started"
+	case s.State == Listening && !l.Awake():
+		s.State = Paused
+	}
+	return s
+}
+
+// engine is a way to find words in sound.
+type engine interface {
+	// run starts or reaches the engine and gives it what ear hears, until it fails
+	// or ctx ends; all that it started is gone when it returns. It tells ear what
+	// it finds.
+	run(ctx context.Context, ear *ear) error
+}
+
+func (l *Listener) engine() engine {
+	if l.Config.Engine == EnginePocketsphinx {
+		return &pocketsphinx{
+			words: l.Config.Words, program: program, model: englishModel,
+			startLimit: startLimit, takeLimit: takeLimit,
+		}
+	}
+	return &service{address: l.Config.Service, words: l.Config.Words}
+}
+
+// Run listens until ctx ends, or until the engine fails for the reason that it
+// returns; it may then be called again.
+func (l *Listener) Run(ctx context.Context) error {
+	ear := &ear{listener: l}
+	defer ear.close()
+	err := l.engine().run(ctx, ear)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	l.update(func(s *Status) {
+		s.State, s.Reason = Away, err.Error()
+		s.Away++
+	})
+	return fmt.Errorf("no wake word is heard, buttons go on working: %w", err)
+}
+
+func (l *Listener) update(change func(*Status)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.status)
+}
+
+// heard decides whether a word counts.
+func (l *Listener) heard(d Detection) {
+	l.mu.Lock()
+	since := d.Over.Sub(l.last)
+	counts := l.Awake() && (l.last.IsZero() || since >= l.Config.Refractory.Std())
+	if counts {
+		l.last = d.Over
+		l.status.Detections++
+	} else {
+		l.status.Ignored++
+	}
+	l.mu.Unlock()
+	l.Log.Debug("wake word", "name", d.Word.Name, "score", d.Score, "obeyed", counts)
+	if counts {
+		l.Heard(d)
+	}
+}
+
+// ear is what an engine hears of the microphone. One goroutine reads.
+type ear struct {
+	listener *Listener
+	stream   Stream // nil until opened
+	dropped  uint64 // told of the stream so far
+	deaf     time.Time
+	until    time.Time // end of the last frame that the engine got
+}
+
+// open begins to listen: the engine is ready.
+func (e *ear) open() {
+	e.stream = e.listener.Listen()
+	e.listener.update(func(s *Status) { s.State, s.Reason = Listening, "" })
+	e.listener.Log.Info("listening for a wake word", "engine", e.listener.Config.Engine)
+}
+
+func (e *ear) close() {
+	if e.stream != nil {
+		e.stream.Close()
+	}
+}
+
+// read blocks for the next frame that the engine should hear. gap tells that
+// the frame does not follow the one before it.
+func (e *ear) read(ctx context.Context, f *audio.Frame) (gap bool, err error) {
+	l := e.listener
+	for {
+		if err := e.stream.Read(ctx, f); err != nil {
+			return false, err
+		}
+		if !l.Awake() {
+			e.deaf = f.At.Add(audio.FrameTime + settle)
+		}
+		if f.At.Before(e.deaf) {
+			continue
+		}
+		if e.count(time.Since(f.At)) {
+			break
+		}
+	}
+	gap = f.At.Sub(e.until) > gapLimit && !e.until.IsZero()
+	e.until = f.At.Add(audio.FrameTime)
+	return gap, nil
+}
+
+// count tells whether a frame of that age is still worth hearing.
+func (e *ear) count(age time.Duration) bool {
+	missed := e.stream.Dropped()
+	fresh := age <= maxLag
+	lag := age.Milliseconds()
+	e.listener.update(func(s *Status) {
+		s.Dropped += missed - e.dropped
+		s.LagMS, s.MaxLagMS = lag, max(s.MaxLagMS, lag)
+		if fresh {
+			s.Frames++
+		} else {
+			s.Dropped++
+		}
+	})
+	e.dropped = missed
+	return fresh
+}
+
+func (e *ear) heard(w Word, score float64, over time.Time) {
+	e.listener.heard(Detection{w, score, over})
+}
