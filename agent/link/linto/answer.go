@@ -59,10 +59,26 @@ type wireBehavior struct {
 	Error        *wireError      `json:"error"`
 }
 
-// wireError is {"message","code"}; some servers nest it in "message" (1.5).
+// wireError is {"message","code"}; some servers nest it in "message" (1.5), some
+// send the message alone.
 type wireError struct {
 	Message json.RawMessage `json:"message"`
 	Code    json.RawMessage `json:"code"`
+}
+
+// UnmarshalJSON takes whatever is there, so that no error hides another.
+func (e *wireError) UnmarshalJSON(raw []byte) error {
+	if isObject(raw) {
+		type object wireError // has no UnmarshalJSON
+		return json.Unmarshal(raw, (*object)(e))
+	}
+	e.Message = bytes.Clone(raw)
+	return nil
+}
+
+// none tells whether it says that there is no error.
+func (e *wireError) none() bool {
+	return e == nil || string(e.Message) == "false" || string(e.Message) == `""` && len(e.Code) == 0
 }
 
 // wireSpeech is the object form of say and ask.
@@ -77,6 +93,9 @@ type wireSpeech struct {
 // (protocol 1.4 and 1.6, decisions L10, L11, L15). phonetic prefers the phonetic
 // spelling for speaking.
 func parseAnswer(payload []byte, phonetic bool) (reply, error) {
+	if len(payload) > maxAnswer {
+		return reply{}, fmt.Errorf("answer is too long: %d bytes, at most %d are taken", len(payload), maxAnswer)
+	}
 	w, b, err := decodeAnswer(payload)
 	if err != nil {
 		return reply{}, fmt.Errorf("answer is not understood: %w", err)
@@ -183,7 +202,7 @@ func (s wireSpeech) spoken(phonetic bool) string {
 // findProblem looks in the three places where servers put errors (L10).
 func findProblem(w wireAnswer, b wireBehavior, say wireSpeech) error {
 	for _, e := range []*wireError{b.Error, w.Error} {
-		if e != nil {
+		if !e.none() {
 			return fmt.Errorf("the platform reports an error: %s", e)
 		}
 	}

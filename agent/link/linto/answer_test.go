@@ -84,6 +84,9 @@ func TestParseAnswer(t *testing.T) {
 			payload:      `{"behavior":{"error":{"status":"error","message":{"message":"no route","code":404}}}}`,
 			conversation: `{}`, problem: "no route (code 404)",
 		},
+		{name: "error as a string", payload: `{"error":"no skill"}`, conversation: `{}`, problem: "error: no skill"},
+		{name: "error as a list", payload: `{"behavior":{"error":[1]}}`, conversation: `{}`, problem: "error: [1]"},
+		{name: "error that is none", payload: `{"error":false,"behavior":{"error":""}}`, conversation: `{}`},
 		{name: "nothing to say", payload: `{"behavior":{}}`, conversation: `{}`},
 		{name: "custom action only", payload: `{"behavior":{"customAction":{"kind":"light_on"}}}`, conversation: `{}`},
 	}
@@ -109,7 +112,7 @@ func TestParseAnswer(t *testing.T) {
 func TestParseAnswerRefuses(t *testing.T) {
 	for _, payload := range []string{
 		``, `null `[:0], `[]`, `"say"`, `{`, `{"behavior":[]}`, `{"behavior":{"say":5}}`, `{"behavior":{"say":{"text":5}}}`,
-		`{"behavior":{"ask":[]}}`, `{"error":"text"}`,
+		`{"behavior":{"ask":[]}}`,
 	} {
 		if r, err := parseAnswer([]byte(payload), false); err == nil {
 			t.Errorf("%q was understood as %+v", payload, r)

@@ -255,6 +255,11 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	case m.Retain:
 		// A retained command would run again at every connect (decision L16).
 		l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
+	case len(m.Payload) == 0 && topic != "ping" && !isAnswer(topic):
+		// Who deletes a retained message publishes an empty one, and to those who
+		// are subscribed it comes without the flag [MQTT-3.3.1-9]: a command that
+		// was cleared would be obeyed. Only ping is harmless enough to be lenient.
+		l.Log.Warn("empty message ignored, as clearing a retained one looks like it; a command has at least {}", "topic", clip(topic, 100))
 	case ignored[topic]:
 	case isAnswer(topic):
 		l.handleAnswer(topic, m.Payload)

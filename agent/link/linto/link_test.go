@@ -474,6 +474,40 @@ func TestAskKeepsTheConversation(t *testing.T) {
 	}
 }
 
+func TestBrokenAnswerEndsTheTurnAtOnce(t *testing.T) {
+	s := start(t, func(l *Link) { l.Config.AnswerTimeout = config.Duration(time.Hour) })
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	for _, answer := range []string{``, `{"garbage`, `{"behavior":{"say":5}}`, `{"error":"text"}`, `"` + strings.Repeat("a", maxAnswer) + `"`} {
+		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
+		s.tap()
+		id, _ := s.request()
+		s.tell("nlp/file/"+id, answer)
+		if got := wait(t, outcome); got != "cue error" {
+			t.Errorf("%.20s: the user hears %q", answer, got)
+		}
+	}
+}
+
+func TestEmptyCommandIsTheClearingOfARetainedOne(t *testing.T) {
+	s := start(t)
+	s.broker.Publish("blk/tolinto/sn-1/unmute", "{}", "-r") // heard as it is published
+	s.next("unmuteack", "")
+	s.broker.Publish("blk/tolinto/sn-1/unmute", "", "-r") // deletes it
+	s.tell("unmute", "")
+	s.tell("mute", "{}")
+	s.next("muteack", "")
+	acks := 0
+	for _, m := range s.watch.All() {
+		if strings.HasSuffix(m.Topic, "/unmuteack") {
+			acks++
+		}
+	}
+	if acks != 1 {
+		t.Errorf("unmuted %d times, want once", acks)
+	}
+}
+
 func TestAnswersThatFail(t *testing.T) {
 	tests := []struct{ name, answer, outcome string }{
 		{"documented error with words", `{"behavior":{"say":{"text":"sorry"},"error":{"message":"m","code":400}}}`, "sorry"},
@@ -491,7 +525,6 @@ func TestAnswersThatFail(t *testing.T) {
 			id, _ := s.request()
 			if tt.answer != "" {
 				s.tell("nlp/file/other", `{"behavior":{"say":"for somebody else"}}`)
-				s.tell("nlp/file/"+id, `{"garbage`)
 				s.tell("nlp/file/"+id, tt.answer)
 				s.tell("nlp/file/"+id, tt.answer) // a duplicate
 			}

@@ -128,16 +128,14 @@ const customAction = "customAction"
 // handleAnswer gives an answer to the request that waits for it.
 func (l *Link) handleAnswer(topic string, payload []byte) {
 	asked := !strings.HasPrefix(topic, customAction)
-	switch {
-	case asked && !l.pending.waits(topic):
+	if asked && !l.pending.waits(topic) {
 		l.Log.Info("answer ignored: nothing waits for it", "topic", clip(topic, 100))
-		return
-	case len(payload) > maxAnswer:
-		l.Log.Warn("answer ignored: too long", "bytes", len(payload), "limit", maxAnswer)
 		return
 	}
 	r, err := parseAnswer(payload, l.Config.Speak == "phonetic")
 	switch {
+	case err != nil && asked: // a better one will not come: who waits is told now
+		l.pending.resolve(topic, reply{Problem: err})
 	case err != nil:
 		l.Log.Warn("message ignored", "topic", clip(topic, 100), "error", err)
 	case asked:
