@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"log/slog"
 
 	"lintod/audio"
@@ -31,16 +30,4 @@ func newCards(cfg audio.Config, log *slog.Logger) cards {
 		c.output = hardware()
 	}
 	return c
-}
-
-// Devices lists what the sound process finds. It starts one for itself, so it
-// works beside a running daemon.
-func Devices(ctx context.Context, log *slog.Logger) ([]audio.Device, error) {
-	p := &soundproc.Process{Log: log}
-	var list []audio.Device
-	err := p.Use(ctx, func(ctx context.Context) (err error) {
-		list, err = p.Devices(ctx)
-		return err
-	})
-	return list, err
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -20,6 +21,7 @@ import (
 	"lintod/agent/control"
 	"lintod/agent/journal"
 	"lintod/agent/turn"
+	"lintod/audio"
 	"lintod/gpio"
 	"lintod/gpio/panel"
 )
@@ -93,9 +95,13 @@ func devices(ctx context.Context, c *call) error {
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
+	cfg, err := agent.LoadConfig(c.config)
+	if err != nil { // the list may be what is needed to mend it
+		fmt.Fprintln(c.stderr, "The configuration is missing or wrong, so none is marked as chosen; lintod check tells why.")
+	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	list, err := agent.Devices(ctx, slog.New(slog.DiscardHandler))
+	list, err := agent.ReportDevices(ctx, cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -110,19 +116,32 @@ func devices(ctx context.Context, c *call) error {
 		fmt.Fprintln(c.stdout, `No sound device was found. input = "null" and output = "null" do without one.`)
 		return nil
 	}
-	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tRECORDS\tPLAYS\tRATE\t")
+	return printDevices(c.stdout, list)
+}
+
+func printDevices(w io.Writer, list []agent.DeviceReport) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tRECORDS\tPLAYS\tRATE\tCHOSEN AS\tIN USE\t")
 	for _, d := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", d.Name, channels(d.Inputs), channels(d.Outputs), d.Rate, d.Label)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Name, channels(d.Device, d.Inputs), channels(d.Device, d.Outputs),
+			orDash(d.Rate > 0, strconv.Itoa(d.Rate)), orDash(d.Role() != "", d.Role()), orDash(d.Use() != "", d.Use()), d.Label)
 	}
 	return t.Flush()
 }
 
-func channels(n int) string {
-	if n == 0 {
+// channels of a device that has no rate are not known: it is in use.
+func channels(d audio.Device, n int) string {
+	if n > 0 && d.Rate == 0 {
+		return "yes"
+	}
+	return orDash(n > 0, fmt.Sprintf("%d ch", n))
+}
+
+func orDash(ok bool, s string) string {
+	if !ok {
 		return "-"
 	}
-	return fmt.Sprintf("%d ch", n)
+	return s
 }
 
 // showLED shows one pattern on the LEDs until it is interrupted.

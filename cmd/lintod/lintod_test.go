@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -515,9 +516,11 @@ func TestRealSound(t *testing.T) {
 	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
 
 	dir, _ = programs()
-	devices := exec.Command(filepath.Join(dir, "lintod"), "devices")
+	// Beside the running daemon, with its configuration.
+	devices := exec.Command(filepath.Join(dir, "lintod"), "devices", "-config", b.path("lintod.toml"))
 	devices.Env = append(os.Environ(), rig.Env()...)
-	if out, err := devices.CombinedOutput(); err != nil || !strings.Contains(string(out), "default") {
+	out, err := devices.CombinedOutput()
+	if line := regexp.MustCompile(`default +\d+ ch +\d+ ch +\d+ +input, output +recorded by this lintod`); err != nil || !line.Match(out) {
 		t.Errorf("devices: %v: %s", err, out)
 	}
 	if took := b.stop(); took > 10*time.Second {
