@@ -83,6 +83,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 			Silence:      cfg.Audio.EndpointSilence.Std(),
 			MaxUtterance: cfg.Audio.MaxUtterance.Std(),
 			NoSpeech:     cfg.Audio.NoSpeech.Std(),
+			MinSpeech:    cfg.Audio.MinSpeech.Std(),
 		},
 		// Offline until a link says otherwise.
 		Initial: turn.Flags{Offline: true, Muted: a.store.Get().Muted},

@@ -19,7 +19,7 @@ func newCards(cfg audio.Config, log *slog.Logger) cards {
 	var c cards
 	hardware := func() audio.Card {
 		if c.process == nil {
-			c.process = &soundproc.Process{Input: cfg.Input, Output: cfg.Output, Channel: cfg.InputChannel, Gain: cfg.InputGain, Log: log}
+			c.process = &soundproc.Process{Input: cfg.Input, Output: cfg.Output, Channel: cfg.InputChannel, Gain: cfg.InputGain, Processing: cfg.Processing, Log: log}
 		}
 		return c.process
 	}

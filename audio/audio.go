@@ -34,6 +34,31 @@ type Frame struct {
 	At time.Time
 	// Lost counts samples that the card dropped just before this frame.
 	Lost uint32
+	// Voice is the card's opinion on what the frame holds.
+	Voice Voice
+}
+
+// Voice tells whether a frame holds something that changes as voices do. Music
+// and people in the background do too.
+type Voice uint8
+
+// Opinions.
+const (
+	VoiceUnknown Voice = iota // nobody looked
+	VoiceNo
+	VoiceYes
+)
+
+// Processing is what is done to captured sound before anybody gets it.
+type Processing struct {
+	// VoiceDetection fills in Frame.Voice.
+	VoiceDetection bool `toml:"voice_detection" json:"voice_detection,omitempty"`
+	// NoiseSuppression takes away what is steady, such as a fan.
+	NoiseSuppression bool `toml:"noise_suppression" json:"noise_suppression,omitempty"`
+	// AutoGain evens out how loud and how far away people speak.
+	AutoGain bool `toml:"auto_gain" json:"auto_gain,omitempty"`
+	// EchoCancelling takes away what the loudspeaker plays.
+	EchoCancelling bool `toml:"echo_cancelling" json:"echo_cancelling,omitempty"`
 }
 
 // ErrClosed is returned by Read and Write after Close.

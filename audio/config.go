@@ -34,9 +34,12 @@ type Config struct {
 	MaxUtterance config.Duration `toml:"max_utterance"`
 	// NoSpeech is how long a turn waits for the first word.
 	NoSpeech config.Duration `toml:"no_speech"`
+	// MinSpeech is how much of it there must be; less is a noise.
+	MinSpeech config.Duration `toml:"min_speech"`
 	// Privacy keeps the microphone closed between turns, at the price of the
 	// pre-roll and of the time that the card takes to open.
 	Privacy bool `toml:"privacy"`
+	Processing
 }
 
 // Defaults is the [audio] table of a file that has none.
@@ -49,6 +52,8 @@ func Defaults() Config {
 		EndpointSilence: config.Duration(800 * time.Millisecond),
 		MaxUtterance:    config.Duration(20 * time.Second),
 		NoSpeech:        config.Duration(6 * time.Second),
+		MinSpeech:       config.Duration(160 * time.Millisecond),
+		Processing:      Processing{VoiceDetection: true},
 	}
 }
 
@@ -73,6 +78,7 @@ func (c Config) Validate() config.Problems {
 	ps.Within("endpoint_silence", c.EndpointSilence, 100*time.Millisecond, 10*time.Second)
 	ps.Within("max_utterance", c.MaxUtterance, time.Second, 5*time.Minute)
 	ps.Within("no_speech", c.NoSpeech, time.Second, time.Minute)
+	ps.Within("min_speech", c.MinSpeech, 60*time.Millisecond, time.Second)
 	return ps
 }
 

@@ -1,11 +1,18 @@
-// Package endpoint finds where a user begins and ends to speak, from nothing
-// but the loudness of the frames: it has no clock and no thread, so that the
-// same frames always give the same verdict.
+// Package endpoint finds where a user begins and ends to speak, from the loudness
+// of the frames and from the card's opinion on what is a voice. It has no clock
+// and no thread, so that the same frames always give the same verdict.
+//
+// An opinion is worth most where the noise is steady: it finds speech in noise as
+// loud as the speech. Where other people talk, or music plays, all is voice, and
+// only loudness tells the user from them. So the card is believed once it has
+// called the room silent for a while; until then, and where there is no opinion,
+// loudness decides.
 //
 // What must not live here: capture, timers, and what a turn does at the end.
 package endpoint
 
 import (
+	"cmp"
 	"time"
 
 	"lintod/audio"
@@ -18,14 +25,19 @@ type Config struct {
 	Silence      time.Duration // of silence after speech ends it
 	MaxUtterance time.Duration // from the first frame ends it, whatever is said
 	NoSpeech     time.Duration // without a first word ends it; 0: never
+	MinSpeech    time.Duration // more of voice than of none is speech; 0: DefaultMinSpeech
 }
+
+// DefaultMinSpeech fits the shortest words, which are about 200 ms; a knock rings
+// for less.
+const DefaultMinSpeech = 160 * time.Millisecond
 
 // Verdict is what a frame decided.
 type Verdict int
 
 const (
 	None        Verdict = iota // go on
-	SpeechBegan                // once: the user speaks, since about speechFrames ago
+	SpeechBegan                // once: the user speaks, since about MinSpeech ago
 	EndSilence                 // the user has finished
 	EndLimit                   // MaxUtterance is over
 	EndNoSpeech                // nobody spoke
@@ -41,6 +53,9 @@ func (v Verdict) End() bool { return v >= EndSilence }
 const (
 	// A frame is voiced when it is louder than the noise floor by voicedMargin.
 	voicedMargin = 5.0 // dB
+	// faint is how loud the first word is at least, unless it is loud in its room:
+	// what swells and fades below is the hum of a card.
+	faint = -55.0 // dBFS
 	// background is where, between the floor (0) and the loudest frame of the user
 	// (1), other people's voices end and the user's begins.
 	background = 0.4
@@ -49,9 +64,9 @@ const (
 	// ringing is how far below the loudest frame the vowels of one word never are,
 	// and what rings after a knock soon is.
 	ringing = 25.0 // dB
-	// speechFrames is how many more voiced than unvoiced frames make speech: the
-	// shortest words are about 200 ms, a knock rings for less.
-	speechFrames = 8
+	// belief is how many more frames as quiet as the room the card must have called
+	// silence than voice, to be believed.
+	belief = 20
 	// soundFrames voiced in a row interrupt the silence at the end; a click is one
 	// or two.
 	soundFrames = 3
@@ -65,26 +80,29 @@ const (
 
 // Detector judges one utterance. It is not for use by several goroutines.
 type Detector struct {
-	silence, limit, noSpeech int // in frames
-	filter                   highpass
-	floor                    noiseFloor
-	frames                   int     // so far
-	score                    int     // voiced minus unvoiced frames, never below 0
-	run                      int     // voiced frames in a row
-	quiet                    int     // frames since the last sound
-	peak                     float64 // loudest voiced frame, in dBFS
-	began                    bool
-	held                     bool    // only the limit ends it
-	end                      Verdict // once it is reached
+	silence, limit, noSpeech, minSpeech int // in frames
+
+	filter highpass
+	floor  noiseFloor
+	frames int     // so far
+	agree  int     // frames as quiet as the room that the card called silence, minus those it called voice
+	score  int     // voiced minus unvoiced frames, never below 0
+	run    int     // voiced frames in a row
+	quiet  int     // frames since the last sound
+	peak   float64 // loudest voiced frame, in dBFS
+	began  bool
+	held   bool    // only the limit ends it
+	end    Verdict // once it is reached
 }
 
 // New returns a Detector for the next utterance.
 func New(c Config) *Detector {
 	return &Detector{
-		silence:  frames(c.Silence),
-		limit:    frames(c.MaxUtterance),
-		noSpeech: frames(c.NoSpeech),
-		peak:     nothing,
+		silence:   frames(c.Silence),
+		limit:     frames(c.MaxUtterance),
+		noSpeech:  frames(c.NoSpeech),
+		minSpeech: frames(cmp.Or(c.MinSpeech, DefaultMinSpeech)),
+		peak:      nothing,
 	}
 }
 
@@ -101,7 +119,7 @@ func (d *Detector) Push(f *audio.Frame) Verdict {
 		return d.end
 	}
 	d.frames += 1 + int(f.Lost)/audio.FrameSamples
-	d.count(d.voiced(d.filter.level(f)))
+	d.count(d.voiced(d.filter.level(f), f.Voice), f.Voice == audio.VoiceYes)
 	v := d.judge()
 	if v.End() {
 		d.end = v
@@ -109,23 +127,46 @@ func (d *Detector) Push(f *audio.Frame) Verdict {
 	return v
 }
 
-// voiced tells whether a frame sounds like the user: louder than the room, and
-// not much quieter than the user was before, as people in the background and
-// the ringing of a knock are.
-func (d *Detector) voiced(level float64) bool {
-	floor := d.floor.track(level)
-	threshold := max(floor+voicedMargin, d.peak-ringing)
-	if d.began {
-		threshold = max(threshold, floor+background*(d.peak-floor))
+// voiced tells whether a frame sounds like the user.
+func (d *Detector) voiced(level float64, opinion audio.Voice) bool {
+	loud := d.loud(level)
+	voiced := loud
+	if d.believes(loud, opinion) {
+		voiced = opinion == audio.VoiceYes && (d.began || loud || level > faint)
 	}
-	if level <= threshold {
+	if !voiced || level <= d.peak-ringing {
 		return false
 	}
 	d.peak = max(d.peak, level)
 	return true
 }
 
-func (d *Detector) count(voiced bool) {
+// loud tells whether a frame is louder than the room, and not much quieter than
+// the user was before, as people in the background are.
+func (d *Detector) loud(level float64) bool {
+	floor := d.floor.track(level)
+	threshold := floor + voicedMargin
+	if d.began {
+		threshold = max(threshold, floor+background*(d.peak-floor))
+	}
+	return level > threshold
+}
+
+// believes tells whether the card's opinion counts. Once it does, it does to the
+// end: somebody who speaks more quietly than the room is would change it.
+func (d *Detector) believes(loud bool, opinion audio.Voice) bool {
+	if d.agree < belief && !loud {
+		switch opinion {
+		case audio.VoiceNo:
+			d.agree++
+		case audio.VoiceYes:
+			d.agree = max(0, d.agree-1)
+		}
+	}
+	return d.agree >= belief
+}
+
+func (d *Detector) count(voiced, ringing bool) {
 	d.quiet++
 	d.peak -= peakDecay
 	if !voiced {
@@ -133,19 +174,19 @@ func (d *Detector) count(voiced bool) {
 		d.score = max(0, d.score-1)
 	} else {
 		d.run++
-		d.score = min(d.score+1, speechFrames)
+		d.score = min(d.score+1, d.minSpeech)
 	}
 	if d.run >= soundFrames {
 		d.quiet = 0
 	}
-	if !d.began && d.score == 0 {
+	if !d.began && d.score == 0 && !ringing {
 		d.peak = nothing // that was no speech
 	}
 }
 
 func (d *Detector) judge() Verdict {
 	switch {
-	case !d.began && d.score >= speechFrames:
+	case !d.began && d.score >= d.minSpeech:
 		d.began = true
 		return SpeechBegan
 	case d.began && !d.held && d.quiet >= d.silence:

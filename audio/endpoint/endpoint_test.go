@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lintod/audio"
+	"lintod/audio/soundtest"
 )
 
 var config = Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second}
@@ -49,18 +50,18 @@ var sentences = []struct{ voice, text string }{
 func TestSpeechInNoise(t *testing.T) {
 	var said [][]int16
 	for _, s := range sentences {
-		said = append(said, speak(t, s.voice, s.text))
+		said = append(said, soundtest.Speak(t, s.voice, s.text))
 	}
 	noises := []struct {
 		name     string
-		make     noise
+		make     soundtest.Noise
 		mustHold float64 // from this SNR on every sentence is found whole
 	}{
-		{"none", none, 30},
-		{"white", white, 10},
-		{"pink", pink, 5},
-		{"fan", fan, 5},
-		{"babble", babble, 15},
+		{"none", soundtest.Silence, 30},
+		{"white", soundtest.White, 10},
+		{"pink", soundtest.Pink, 5},
+		{"fan", soundtest.Fan, 5},
+		{"babble", soundtest.Babble, 15},
 	}
 	t.Log("noise    SNR  found  not heard  cut  no end  latest begin  latest end")
 	for _, n := range noises {
@@ -96,9 +97,9 @@ func TestSpeechInNoise(t *testing.T) {
 
 func TestSpeechFromTheFirstFrameIsHeard(t *testing.T) {
 	for _, s := range sentences {
-		speech := speak(t, s.voice, s.text)
+		speech := soundtest.Speak(t, s.voice, s.text)
 		for _, lead := range []float64{0, 0.1} {
-			fs, _, to := scene(t, speech, lead, pink, 20)
+			fs, _, to := scene(t, speech, lead, soundtest.Pink, 20)
 			if r := listen(config, fs); r.began < 0 || r.verdict != EndSilence || r.ended < to+0.4 {
 				t.Errorf("%q after %.1f s: %+v, speech ends at %.2f", s.text, lead, r, to)
 			}
@@ -106,60 +107,20 @@ func TestSpeechFromTheFirstFrameIsHeard(t *testing.T) {
 	}
 }
 
-// A knock is a burst that dies away: 60 dB in 250 ms.
-func addKnock(pcm []float64, at float64) {
-	from := int(at * second)
-	for i := range second / 4 {
-		ts := float64(i) / second
-		pcm[from+i] += 20000 * math.Pow(10, -3*ts/0.25) * math.Sin(2*math.Pi*400*ts+math.Sin(2*math.Pi*1700*ts))
-	}
-}
-
 func TestWhatIsNoSpeech(t *testing.T) {
-	room := func(dbfs float64, seconds int) []float64 { return atLevel(pink(t, seconds*second), dbfs) }
-	cases := map[string]func() []float64{
-		"digital silence":     func() []float64 { return make([]float64, 10*second) },
-		"the last bit":        func() []float64 { return atLevel(white(t, 10*second), -93) },
-		"quiet room":          func() []float64 { return room(-60, 10) },
-		"noisy room":          func() []float64 { return room(-30, 10) },
-		"white noise":         func() []float64 { return atLevel(white(t, 10*second), -40) },
-		"a fan":               func() []float64 { return atLevel(fan(t, 10*second), -30) },
-		"offset of the card":  func() []float64 { return add(room(-60, 10), func(float64) float64 { return 3000 }) },
-		"50 Hz hum, swelling": func() []float64 { return add(room(-60, 10), hum) },
-		"a knock":             func() []float64 { pcm := room(-60, 10); addKnock(pcm, 1); return pcm },
-		"two knocks":          func() []float64 { pcm := room(-60, 10); addKnock(pcm, 1); addKnock(pcm, 1.3); return pcm },
-		"a knock first":       func() []float64 { pcm := room(-60, 10); addKnock(pcm, 0); return pcm },
-		"a keyboard": func() []float64 {
-			pcm := room(-60, 10)
-			for i := 0; i < len(pcm)-2000; i += 2000 { // 8 keys a second of 10 ms
-				copy(pcm[i:], atLevel(white(t, 160), -25))
-			}
-			return pcm
-		},
-		"a card that warms up": func() []float64 { pcm := room(-40, 10); clear(pcm[:second/8]); return pcm },
-	}
-	for name, pcm := range cases {
-		r := listen(config, cut(pcm()))
+	for name, pcm := range soundtest.Disturbances(t) {
+		r := listen(config, cut(pcm))
 		if r.began >= 0 || r.verdict != EndNoSpeech || r.ended < 6 || r.ended > 6.5 {
 			t.Errorf("%s: %+v, want no speech after 6 s", name, r)
 		}
 	}
 }
 
-func add(pcm []float64, f func(seconds float64) float64) []float64 {
-	for i := range pcm {
-		pcm[i] += f(float64(i) / second)
-	}
-	return pcm
-}
-
-func hum(ts float64) float64 { return 60 * (1 + math.Sin(2*ts)) * math.Sin(2*math.Pi*50*ts) }
-
 // A fan that starts while the user speaks becomes the floor after the 3 s that
 // the floor looks back; then the silence is found.
 func TestNoiseThatStartsDuringSpeechIsForgiven(t *testing.T) {
-	fs, _, to := scene(t, speak(t, "en-us", "what time is it"), 0.5, pink, 40)
-	loud := cut(atLevel(pink(t, 12*second), -32))
+	fs, _, to := scene(t, soundtest.Speak(t, "en-us", "what time is it"), 0.5, soundtest.Pink, 40)
+	loud := cut(soundtest.AtLevel(soundtest.Pink(t, 12*second), -32))
 	fs = append(fs[:int(to*50)-10], loud...)
 	if r := listen(config, fs); r.verdict != EndSilence || r.ended > to+5 {
 		t.Errorf("%+v, speech ended at %.2f", r, to)
@@ -168,9 +129,9 @@ func TestNoiseThatStartsDuringSpeechIsForgiven(t *testing.T) {
 
 // A click in the silence after speech must not start the 800 ms again.
 func TestClickDoesNotProlongTheSilence(t *testing.T) {
-	fs, _, to := scene(t, speak(t, "en-us", "what time is it"), 0.5, pink, 30)
+	fs, _, to := scene(t, soundtest.Speak(t, "en-us", "what time is it"), 0.5, soundtest.Pink, 30)
 	at := int((to + 0.4) * 50)
-	copy(fs[at].PCM[:], cut(atLevel(white(t, 320), -20))[0].PCM[:])
+	copy(fs[at].PCM[:], cut(soundtest.AtLevel(soundtest.White(t, 320), -20))[0].PCM[:])
 	if r := listen(config, fs); r.verdict != EndSilence || r.ended > to+0.9 {
 		t.Errorf("%+v, speech ended at %.2f", r, to)
 	}
@@ -237,14 +198,14 @@ func TestLevel(t *testing.T) {
 }
 
 func TestPushAllocatesNothing(t *testing.T) {
-	d, f := New(Config{Silence: time.Hour, MaxUtterance: time.Hour}), cut(white(t, 320))[0]
+	d, f := New(Config{Silence: time.Hour, MaxUtterance: time.Hour}), cut(soundtest.White(t, 320))[0]
 	if n := testing.AllocsPerRun(1000, func() { d.Push(&f) }); n != 0 {
 		t.Errorf("%v allocations a frame", n)
 	}
 }
 
 func BenchmarkPush(b *testing.B) {
-	d, f := New(Config{Silence: time.Hour, MaxUtterance: 1000 * time.Hour}), cut(white(b, 320))[0]
+	d, f := New(Config{Silence: time.Hour, MaxUtterance: 1000 * time.Hour}), cut(soundtest.White(b, 320))[0]
 	b.ReportAllocs()
 	for b.Loop() {
 		d.Push(&f)

@@ -63,7 +63,7 @@ func (in *input) capture(payload []byte) error {
 	in.conn.counters.lost.Add(uint64(c.Lost))
 	in.conn.counters.clipped.Add(uint64(c.Clipped))
 	in.lost += c.Lost
-	in.frame.Lost = in.lost
+	in.frame.Lost, in.frame.Voice = in.lost, c.Voice
 	select {
 	case in.frames <- in.frame:
 		in.lost = 0

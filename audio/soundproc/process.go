@@ -45,7 +45,9 @@ type Process struct {
 	Channel int
 	// Gain of the microphone in decibels.
 	Gain float64
-	Log  *slog.Logger
+	// Processing is what is done to what the microphone hears.
+	Processing audio.Processing
+	Log        *slog.Logger
 
 	mu            sync.Mutex
 	conn          *conn         // nil while the process is not up
@@ -189,7 +191,7 @@ func (p *Process) OpenInput(ctx context.Context) (audio.Input, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.openInput(ctx, wire.Open{Rate: audio.CaptureRate, Devices: p.Input, Channel: p.Channel, Gain: p.Gain})
+	return c.openInput(ctx, wire.Open{Rate: audio.CaptureRate, Devices: p.Input, Channel: p.Channel, Gain: p.Gain, Processing: p.Processing})
 }
 
 // OpenOutput implements audio.Card, as OpenInput does.

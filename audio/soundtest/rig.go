@@ -250,3 +250,16 @@ func Build(t testing.TB, pkg string) string {
 	}
 	return ""
 }
+
+// Echo lets the microphone hear the loudspeaker too, about so much later and as
+// loud as it plays, until the test ends.
+func (r *Rig) Echo(delay time.Duration) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	out, err := r.command(ctx, "pactl", "load-module", "module-loopback", "source=speaker.monitor", "sink=mic_feed",
+		fmt.Sprintf("latency_msec=%d", delay.Milliseconds()), "adjust_time=0", "source_dont_move=true", "sink_dont_move=true").CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("let the microphone hear the loudspeaker: %v: %s", err, out)
+	}
+}

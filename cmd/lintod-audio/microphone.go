@@ -24,11 +24,13 @@ type microphone struct {
 	pending []int16    // mono, right rate, not yet a whole frame
 	clock   sampleClock
 	clipped uint32 // samples since the last frame
+	ear     *ear
 	frame   [audio.FrameSamples]int16
 }
 
-func openMicrophone(c *cards, want wire.Open) (*microphone, error) {
-	m := &microphone{cards: c, want: want, gain: newGain(want.Gain)}
+// openMicrophone opens the wanted card; what e makes of its sound is sent.
+func openMicrophone(c *cards, want wire.Open, e *ear) (*microphone, error) {
+	m := &microphone{cards: c, want: want, gain: newGain(want.Gain), ear: e}
 	var err error
 	if m.opened, err = c.open(input, want, &m.buf); err != nil {
 		return nil, err
@@ -96,7 +98,9 @@ func (m *microphone) emit(end int64, overflow bool, send func(wire.Captured, *[a
 		at, lost := m.clock.next(end-int64(len(m.pending))*sampleTime, overflow)
 		overflow = false
 		copy(m.frame[:], m.pending)
-		if err := send(wire.Captured{At: at, Lost: lost, Clipped: m.clipped}, &m.frame); err != nil {
+		voice := m.ear.process(at, &m.frame)
+		at -= int64(m.ear.delay()) * sampleTime
+		if err := send(wire.Captured{At: at, Lost: lost, Clipped: m.clipped, Voice: voice}, &m.frame); err != nil {
 			return err
 		}
 		m.clipped = 0

@@ -27,6 +27,7 @@ type server struct {
 	cards    *cards
 	out      *wire.Writer
 	requests chan request // from the reader to the owner
+	played   *reference   // from the loudspeaker to the microphone
 
 	queues  map[uint16]*queue  // the reader's
 	streams map[uint16]*stream // the owner's
@@ -52,6 +53,7 @@ func serve(c *cards, in io.Reader, out io.Writer) error {
 		cards:    c,
 		out:      wire.NewWriter(out),
 		requests: make(chan request, maxRequests),
+		played:   newReference(),
 		queues:   map[uint16]*queue{},
 		streams:  map[uint16]*stream{},
 	}
@@ -210,8 +212,13 @@ func (s *server) newInput(req request) (*stream, error) {
 	if req.open.Rate != audio.CaptureRate {
 		return nil, fmt.Errorf("capture at %d samples a second is not supported", req.open.Rate)
 	}
-	mic, err := openMicrophone(s.cards, req.open)
+	e, err := newEar(req.open.Processing, s.played)
 	if err != nil {
+		return nil, err
+	}
+	mic, err := openMicrophone(s.cards, req.open, e)
+	if err != nil {
+		e.close()
 		return nil, err
 	}
 	_ = s.out.SendChoice(req.stream, mic.choice) // else nobody hears us any more
@@ -220,6 +227,7 @@ func (s *server) newInput(req request) (*stream, error) {
 		return s.out.SendCapture(req.stream, c, pcm)
 	}
 	run := func() error {
+		defer e.close()
 		defer mic.close()
 		return mic.broken(mic.run(stop, send))
 	}
@@ -236,9 +244,15 @@ func (s *server) newOutput(req request) (*stream, error) {
 		l.close()
 		return nil, err
 	}
+	tapped, err := newTap(l, req.open.Rate, s.played)
+	if err != nil {
+		l.close()
+		return nil, err
+	}
 	report := func(t wire.Type, p wire.Progress) error { return s.out.SendProgress(t, req.stream, p) }
-	p := &playback{speaker: l, queue: req.queue, report: report}
+	p := &playback{speaker: tapped, queue: req.queue, report: report}
 	run := func() error {
+		defer tapped.close()
 		defer l.close()
 		return l.broken(p.run())
 	}

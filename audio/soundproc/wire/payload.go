@@ -22,7 +22,7 @@ const (
 	maxText  = 2 << 10
 	minRate  = 4000
 	maxRate  = 384000
-	capHead  = 16
+	capHead  = 17
 	progSize = 12
 )
 
@@ -36,6 +36,8 @@ type Open struct {
 	Channel int `json:"channel,omitempty"`
 	// Gain of an input in decibels.
 	Gain float64 `json:"gain,omitempty"`
+	// Processing is for an input.
+	Processing audio.Processing `json:"processing,omitzero"`
 }
 
 // check tells what is impossible. Every string and number has its bounds here.
@@ -74,6 +76,7 @@ type Captured struct {
 	Lost uint32 // samples that the card dropped just before
 	// Clipped samples of this frame are as loud as can be, so they were louder.
 	Clipped uint32
+	Voice   audio.Voice
 }
 
 // Progress is how far an output has come.
@@ -140,12 +143,17 @@ func ParseCapture(b []byte, pcm *[audio.FrameSamples]int16) (Captured, error) {
 	if len(b) != capHead+2*audio.FrameSamples {
 		return Captured{}, fmt.Errorf("capture: %d bytes", len(b))
 	}
-	Samples(pcm[:], b[capHead:])
-	return Captured{
+	c := Captured{
 		At:      int64(binary.LittleEndian.Uint64(b)),
 		Lost:    binary.LittleEndian.Uint32(b[8:]),
 		Clipped: binary.LittleEndian.Uint32(b[12:]),
-	}, nil
+		Voice:   audio.Voice(b[16]),
+	}
+	if c.Voice > audio.VoiceYes {
+		return Captured{}, fmt.Errorf("capture: voice %d", c.Voice)
+	}
+	Samples(pcm[:], b[capHead:])
+	return c, nil
 }
 
 // Samples decodes as many samples as both sides hold, and returns how many.

@@ -130,7 +130,7 @@ func FuzzParseOpen(f *testing.F) {
 }
 
 func TestCapture(t *testing.T) {
-	want, pcm := Captured{At: 123456789012, Lost: 17, Clipped: 5}, ramp()
+	want, pcm := Captured{At: 123456789012, Lost: 17, Clipped: 5, Voice: audio.VoiceYes}, ramp()
 	m := roundTrip(t, func(w *Writer) error { return w.SendCapture(3, want, &pcm) })
 	var heard [audio.FrameSamples]int16
 	got, err := ParseCapture(m.Payload, &heard)
@@ -139,6 +139,10 @@ func TestCapture(t *testing.T) {
 	}
 	if _, err := ParseCapture(m.Payload[1:], &heard); err == nil {
 		t.Fatal("took half a frame")
+	}
+	m.Payload[capHead-1]++
+	if _, err := ParseCapture(m.Payload, &heard); err == nil {
+		t.Fatal("took an opinion that there is not")
 	}
 }
 

@@ -1,0 +1,98 @@
+//go:build cgo
+
+package main
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/audio"
+)
+
+const (
+	// referenceTime is how much the reference holds: what the card has not played
+	// yet, and what the microphone, which may be read late, has not asked for.
+	referenceTime = 2 * time.Second
+	// early is by how much the reference runs ahead of its own estimate of when a
+	// sound is heard. An echo that came before its sound could not be cancelled;
+	// one that comes late can.
+	early = 10 * time.Millisecond
+	// astray is by how much the clock and the count of samples may differ before
+	// the count is given up: a gap, not a scheduler that was late.
+	astray = 20 * time.Millisecond
+)
+
+// reference is what the loudspeaker plays, by the moment at which it is heard,
+// in mono at audio.CaptureRate. One goroutine writes, another reads.
+type reference struct {
+	readers atomic.Int32
+
+	mu   sync.Mutex
+	ring []int16 // sample n is at n mod its length
+	end  int64   // behind the newest sample
+}
+
+func newReference() *reference {
+	return &reference{ring: make([]int16, samples(audio.CaptureRate, referenceTime))}
+}
+
+// wanted tells whether there is anybody to read.
+func (r *reference) wanted() bool { return r.readers.Load() > 0 }
+
+// write says that pcm is heard from sample at on.
+func (r *reference) write(at int64, pcm []int16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.silence(at)
+	for i, s := range pcm {
+		r.ring[(at+int64(i))%int64(len(r.ring))] = s
+	}
+	r.end = at + int64(len(pcm))
+}
+
+// cut says that nothing is heard from sample at on.
+func (r *reference) cut(at int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end = min(r.end, at)
+}
+
+// silence fills the gap up to sample at.
+func (r *reference) silence(at int64) {
+	for n := max(r.end, at-int64(len(r.ring))); n < at; n++ {
+		r.ring[n%int64(len(r.ring))] = 0
+	}
+}
+
+// read stores what is heard from sample at on; where nothing is known, silence.
+func (r *reference) read(at int64, pcm []int16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range pcm {
+		n := at + int64(i)
+		if n >= r.end || n < r.end-int64(len(r.ring)) {
+			pcm[i] = 0
+		} else {
+			pcm[i] = r.ring[n%int64(len(r.ring))]
+		}
+	}
+}
+
+// cursor is a place in the reference that follows the clock, but not its
+// jitter: an echo canceller wants each sample once.
+type cursor struct {
+	started bool
+	next    int64
+}
+
+// move returns the sample that belongs to the moment at, and steps n further.
+func (c *cursor) move(at int64, n int) int64 {
+	clock := at / sampleTime
+	if off := clock - c.next; !c.started || max(off, -off) > int64(samples(audio.CaptureRate, astray)) {
+		c.started, c.next = true, clock
+	}
+	from := c.next
+	c.next += int64(n)
+	return from
+}

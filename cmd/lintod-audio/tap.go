@@ -1,0 +1,60 @@
+//go:build cgo
+
+package main
+
+import (
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/soundproc/wire"
+)
+
+// tap is a speaker of which a reference gets to know what it plays.
+type tap struct {
+	speaker
+	rate    int // of the speaker
+	played  *reference
+	convert *resampler // nil when the rate is right
+	at      cursor
+}
+
+func newTap(s speaker, rate int, played *reference) (*tap, error) {
+	t := &tap{speaker: s, rate: rate, played: played}
+	var err error
+	if rate != audio.CaptureRate {
+		t.convert, err = newResampler(rate, audio.CaptureRate, samples(rate, chunkTime))
+	}
+	return t, err
+}
+
+func (t *tap) write(pcm []int16) (dry bool, err error) {
+	dry, err = t.speaker.write(pcm)
+	if err != nil || !t.played.wanted() {
+		return dry, err
+	}
+	held, err := t.speaker.holding()
+	if err != nil {
+		return dry, err
+	}
+	if dry {
+		t.at = cursor{}
+	}
+	from := wire.Monotonic() + int64(held-len(pcm))*int64(time.Second)/int64(t.rate)
+	if t.convert != nil {
+		pcm = t.convert.process(pcm)
+	}
+	t.played.write(t.at.move(from-int64(early), len(pcm)), pcm)
+	return dry, nil
+}
+
+func (t *tap) halt() error {
+	t.played.cut((wire.Monotonic() - int64(early)) / sampleTime)
+	t.at = cursor{}
+	return t.speaker.halt()
+}
+
+func (t *tap) close() {
+	if t.convert != nil {
+		t.convert.close()
+	}
+}
