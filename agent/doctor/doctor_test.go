@@ -244,6 +244,11 @@ func TestVoice(t *testing.T) {
 		t.Skip("SKIPPED, nothing was tested: espeak-ng is not installed")
 	}
 	p.check("voice", OK, "espeak-ng speaks en-US")
+	p.tts = "voices = { nl-NL = \"nl\", tlh = \"no such voice\" }"
+	found := p.examine("voice")
+	if len(found) != 3 || found[1].Level != OK || !strings.Contains(found[1].Text, "espeak-ng speaks nl-NL") || found[2].Level != Fail {
+		t.Errorf("%+v", found)
+	}
 	p.tts = "engine = \"command\"\ncommand = [\"sh\", \"-c\", \"cat > /dev/null; echo the model is missing >&2; exit 3\"]"
 	p.check("voice", Fail, "the model is missing")
 	t.Setenv("PATH", t.TempDir())

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"lintod/audio"
@@ -14,17 +16,29 @@ import (
 
 const voiceLimit = 30 * time.Second
 
-// voice lets the engine speak, unheard.
+// voice lets the engine speak, unheard, in the language of the device and in
+// those that the configuration has voices for.
 func (x *exam) voice(ctx context.Context) {
-	const engine = "sudo apt install espeak-ng, or correct engine, command, voices or address in [tts]"
-	language := x.cfg.TTS.Language
-	if x.daemon != nil && x.daemon.Lang != "" {
-		language = x.daemon.Lang
-	}
 	ctx, cancel := context.WithTimeout(ctx, voiceLimit)
 	defer cancel()
-	began := time.Now()
 	speaker := &tts.Speaker{Config: x.cfg.TTS, Log: slog.New(slog.DiscardHandler)}
+	languages := []string{x.cfg.TTS.Language}
+	if x.daemon != nil && x.daemon.Lang != "" {
+		languages[0] = x.daemon.Lang
+	}
+	for _, tag := range slices.Sorted(maps.Keys(x.cfg.TTS.Voices)) {
+		if tag != languages[0] {
+			languages = append(languages, tag)
+		}
+	}
+	for _, language := range languages {
+		x.speaks(ctx, speaker, language)
+	}
+}
+
+func (x *exam) speaks(ctx context.Context, speaker *tts.Speaker, language string) {
+	const engine = "sudo apt install espeak-ng, or correct engine, command, voices or address in [tts]"
+	began := time.Now()
 	sound, err := speaker.Speak(ctx, "1 2 3", language)
 	if err != nil {
 		x.tell("voice", Fail, err.Error(), engine)

@@ -9,6 +9,9 @@ import (
 // is short.
 const maxShare = 4
 
+// overhead is about what an entry takes beside its text and its sound, in bytes.
+const overhead = 200
+
 // spoken is what makes two sounds the same.
 type spoken struct{ voice, text string }
 
@@ -28,7 +31,9 @@ type entry struct {
 	rate int
 }
 
-func (e *entry) bytes() int { return 2 * len(e.pcm) }
+// bytes is what an entry takes: nothing is to be gained by long texts that an
+// engine makes little of.
+func (e *entry) bytes() int { return 2*len(e.pcm) + len(e.key.text) + overhead }
 
 // get returns samples that must not be changed.
 func (c *cache) get(key spoken) (pcm []int16, rate int, ok bool) {

@@ -2,6 +2,7 @@ package tts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"lintod/agent/config"
+	"lintod/audio"
 	"lintod/audio/wyoming"
 	"lintod/audio/wyoming/wyomingtest"
 )
@@ -174,6 +176,23 @@ func TestNextSentenceIsMadeWhileOneIsHeard(t *testing.T) {
 	}
 	if n := len(lines(t, said)); n != 12 {
 		t.Errorf("%d sentences", n)
+	}
+}
+
+// Stop means all of the text, not the sentence.
+func TestCloseStopsTheSentencesBehind(t *testing.T) {
+	said := filepath.Join(t.TempDir(), "said")
+	s := scripted(t, `cat >>`+said+`; echo >>`+said+"\n"+header(t)+"head -c 64000 /dev/zero; exec sleep 1000")
+	snd, err := s.Speak(t.Context(), "One. Two. Three.", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snd.Close() // returns when nothing runs any more
+	if got := lines(t, said); !slices.Equal(got, []string{"One."}) {
+		t.Errorf("%q", got)
+	}
+	if _, err := drain(t.Context(), snd); !errors.Is(err, audio.ErrClosed) {
+		t.Error(err)
 	}
 }
 
@@ -381,7 +400,7 @@ func TestWhatIsSaidAgainComesFromMemory(t *testing.T) {
 	if got, want := lines(t, said), []string{"One. en-US", "Two. en-US", "One. fr-FR", "Two. fr-FR"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := s.Stats(), (Stats{Texts: 4, Cached: 2, Bytes: 16}); got != want {
+	if got, want := s.Stats(), (Stats{Texts: 4, Cached: 2, Bytes: 2 * (2*4 + len("One. Two.") + overhead)}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 }
@@ -389,9 +408,9 @@ func TestWhatIsSaidAgainComesFromMemory(t *testing.T) {
 func TestCacheIsBounded(t *testing.T) {
 	said := filepath.Join(t.TempDir(), "said")
 	s := scripted(t, `read -r text; echo "$text" >>`+said+"\n"+header(t)+`case $text in
-Long*) head -c 600 /dev/zero;;
-*) head -c 400 /dev/zero;; esac`)
-	s.Config.Cache = 2000 // bytes; a fourth is 500
+Long*) head -c 1000 /dev/zero;;
+*) head -c 500 /dev/zero;; esac`)
+	s.Config.Cache = 5 * (500 + 1 + overhead) // five of them, and a fourth is less than 1000
 	for _, text := range []string{"a", "b", "c", "d", "e", "a", "e", "Long", "Long", "e", "c"} {
 		if _, _, err := say(t, s, text, ""); err != nil {
 			t.Fatal(err)
@@ -409,11 +428,12 @@ Long*) head -c 600 /dev/zero;;
 	if got, want := fmt.Sprint(lines(t, said)), "[a b c d e Long Long f b d]"; got != want {
 		t.Errorf("made %s, want %s", got, want)
 	}
-	if b := s.Stats().Bytes; b > 2000 {
-		t.Errorf("%d bytes", b)
+	full := s.Stats().Bytes
+	if full != int(s.Config.Cache) {
+		t.Errorf("%d bytes", full)
 	}
 	s.Config.Cache = 0
-	if _, _, err := say(t, s, "g", ""); err != nil || s.Stats().Bytes > 2000 {
+	if _, _, err := say(t, s, "g", ""); err != nil || s.Stats().Bytes != full {
 		t.Error(err, s.Stats())
 	}
 }

@@ -33,7 +33,7 @@ type Stats struct {
 	Texts    uint64 `json:"texts"`       // that were to be spoken
 	Cached   uint64 `json:"cached"`      // of them, those that came from memory
 	Failures uint64 `json:"failures"`    // texts of which nothing was heard
-	Bytes    int    `json:"cache_bytes"` // of sound in memory
+	Bytes    int    `json:"cache_bytes"` // of memory that the cache takes
 }
 
 // Stats returns the counters.

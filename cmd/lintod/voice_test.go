@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/audio/wyoming"
+	"lintod/audio/wyoming/wyomingtest"
+)
+
+// Whatever goes wrong with an engine, the platform is told why, so is the log,
+// and the next text is spoken.
+func TestEngineThatFails(t *testing.T) {
+	if _, err := exec.LookPath("espeak-ng"); err != nil {
+		t.Skip("SKIPPED, nothing was tested: espeak-ng is not installed")
+	}
+	b := newBox(t, brokertest.Start(t), settings{})
+	script := `read -r text
+case $text in
+hang) exec sleep 1000 ;;
+crash) echo "no voice data" >&2; exit 3 ;;
+garbage) exec head -c 100000 /dev/urandom ;;
+flood) exec cat /dev/urandom ;;
+nothing) exit 0 ;;
+esac
+echo "$text" | exec espeak-ng --stdin --stdout
+`
+	if err := os.WriteFile(b.path("voice"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.setVoice(fmt.Sprintf("engine = \"command\"\ncommand = %q\ntimeout = \"5s\"\n", b.path("voice")))
+	b.start()
+	for i, c := range []struct{ text, reason string }{
+		{"hang", "gave nothing for 5s"},
+		{"crash", "no voice data"},
+		{"garbage", "speak with command"},
+		{"flood", "RIFF and WAVE"},
+		{"nothing", "speak with command"},
+		{"...", "nothing to say"},
+	} {
+		b.tell("say", fmt.Sprintf(`{"value":%q}`, c.text))
+		if told := b.refusal("say"); !strings.Contains(told, c.reason) {
+			t.Errorf("%s: the platform is told %q, want %q", c.text, told, c.reason)
+		}
+		if code, out := b.run("say", fmt.Sprintf("Number %d.", i)); code != 0 {
+			t.Errorf("after %s: %s", c.text, out)
+		}
+	}
+	brokertest.Eventually(t, "the log tells it, too", func() bool { return strings.Contains(b.log.String(), "no voice data") })
+	b.tell("tts_lang", `{"value":"tlh"}`)
+	if told := b.refusal("tts_lang"); !strings.Contains(told, "want one of fr-FR, en-US") {
+		t.Errorf("the platform is told %q", told)
+	}
+	b.wait("all counted", func(s agent.Status) bool { return s.Voice.Texts == 12 && s.Voice.Failures == 6 })
+}
+
+// A service that goes away and comes back needs nothing but the next text.
+func TestVoiceServiceThatComesBack(t *testing.T) {
+	format := wyoming.Format{Rate: 16000, Width: 2, Channels: 1}
+	service := wyomingtest.New(t, func(c *wyoming.Conn) {
+		if _, err := c.Receive(0); err != nil {
+			return
+		}
+		_ = c.Send(wyoming.AudioStart, format)
+		_ = c.SendChunk(format, 0, make([]byte, 3200))
+		_ = c.Send(wyoming.AudioStop, nil)
+	})
+	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf("engine = \"wyoming\"\naddress = %q\ncache = \"0\"\n", service.Address)})
+	b.start()
+	say := func(want int) {
+		t.Helper()
+		if code, out := b.run("say", "Hello."); code != want {
+			t.Errorf("exit %d: %s", code, out)
+		}
+	}
+	say(0)
+	service.Stop()
+	say(1)
+	service.Start()
+	say(0)
+}
+
+// setVoice writes the [tts] table of a box that was told none, which is the last.
+func (b *box) setVoice(table string) {
+	b.t.Helper()
+	f, err := os.OpenFile(b.path("lintod.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(table)
+		f.Close()
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// refusal waits for the reason that the device gives under a verb's own name.
+func (b *box) refusal(verb string) string {
+	b.t.Helper()
+	m := b.watch.Next("the reason under "+verb, func(m brokertest.Message) bool { return strings.HasSuffix(m.Topic, "/"+verb) })
+	var answer struct{ Status string }
+	if err := json.Unmarshal(m.Payload, &answer); err != nil {
+		b.t.Fatal(err)
+	}
+	return answer.Status
+}
