@@ -78,6 +78,11 @@ type Input interface {
 // microphone plays its file from there; hardware does not care.
 type Cuer interface{ Cue() }
 
+// Pacer is an Input that can save power while nobody listens: its frames then
+// come late, several at a time. It begins prompt. SetLazy does not block; when it
+// ends the laziness, what was captured meanwhile comes at once.
+type Pacer interface{ SetLazy(lazy bool) }
+
 // Output is an open loudspeaker. One goroutine writes; any may Close.
 type Output interface {
 	// Write queues samples at the rate the output was opened with. It blocks

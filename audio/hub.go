@@ -35,6 +35,7 @@ type Hub struct {
 	stop    context.CancelCauseFunc // ends the present capture; nil when there is none
 	input   Input                   // nil unless the card is open
 	cue     bool                    // somebody began to listen before the card was open
+	lazy    bool                    // as input was told
 	gap     bool                    // the card was opened and gave no frame yet
 	past    []Frame                 // ring of past frames; the oldest is at next
 	next    int
@@ -86,13 +87,12 @@ func (h *Hub) SetMuted(ctx context.Context, muted bool) error {
 // wanted. It does not wait for the card: frames come once it is open. The
 // caller must Close the stream.
 func (h *Hub) Listen(preroll bool) *Stream {
-	back := 0
+	since := time.Now()
 	if preroll {
-		back = int(h.Preroll / FrameTime)
+		since = since.Add(-h.Preroll)
 	}
-	s := newStream(h, back)
+	s := newStream(h, since)
 	h.mu.Lock()
-	h.recall(s, min(back, len(h.past)))
 	h.cue = h.input == nil
 	input := h.input
 	h.add(s)
@@ -105,29 +105,20 @@ func (h *Hub) Listen(preroll bool) *Stream {
 // first frame that is remembered and ends after t. Sound that is a story (Cuer)
 // goes on, it does not begin anew. The caller must Close the stream.
 func (h *Hub) ListenSince(t time.Time) *Stream {
-	s := newStream(h, h.memory())
+	s := newStream(h, t)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	back := 0
-	for back < len(h.past) && h.nth(back+1).At.Add(FrameTime).After(t) {
-		back++
-	}
-	h.recall(s, back)
 	h.add(s)
 	return s
 }
 
-// add needs mu.
+// add gives s what it wants of the past, and all that comes. It needs mu.
 func (h *Hub) add(s *Stream) {
+	for n := len(h.past); n > 0; n-- {
+		s.offer(h.nth(n))
+	}
 	h.streams = append(h.streams, s)
 	h.update()
-}
-
-// recall gives s the last frames, n of them. It needs mu.
-func (h *Hub) recall(s *Stream, n int) {
-	for ; n > 0; n-- {
-		s.push(h.nth(n))
-	}
 }
 
 // nth is the n-th frame from the end of those that are remembered. It needs mu.
@@ -182,7 +173,8 @@ func (h *Hub) begin(stop context.CancelCauseFunc) {
 
 func (h *Hub) opened(input Input) {
 	h.mu.Lock()
-	h.input, h.gap = input, true
+	h.input, h.gap, h.lazy = input, true, false
+	h.pace()
 	pending := h.cue && len(h.streams) > 0
 	h.cue = false
 	h.mu.Unlock()
@@ -214,7 +206,7 @@ func (h *Hub) publish(f *Frame) {
 		if h.gap {
 			s.missed(f.At)
 		}
-		s.push(f)
+		s.offer(f)
 	}
 	h.gap = false
 }
@@ -253,9 +245,19 @@ func (h *Hub) update() {
 	case h.health.Since.IsZero():
 		h.health.Since = time.Now()
 	}
+	h.pace()
 	if h.changed != nil {
 		close(h.changed)
 		h.changed = nil
+	}
+}
+
+// pace lets the card be lazy while nobody listens. It needs mu.
+func (h *Hub) pace() {
+	p, ok := h.input.(Pacer)
+	if lazy := len(h.streams) == 0; ok && lazy != h.lazy {
+		h.lazy = lazy
+		p.SetLazy(lazy)
 	}
 }
 

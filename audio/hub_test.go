@@ -353,3 +353,61 @@ func TestStreamBeginsInThePast(t *testing.T) {
 		}
 	})
 }
+
+// lazyMic hands over what it has captured twice a second while it is lazy.
+type lazyMic struct {
+	fakeMic
+	lazy    atomic.Bool
+	waiting []Frame
+}
+
+func (m *lazyMic) SetLazy(lazy bool) { m.lazy.Store(lazy) }
+
+func (m *lazyMic) Read(ctx context.Context, f *Frame) error {
+	if len(m.waiting) == 0 {
+		for len(m.waiting) == 0 || m.lazy.Load() && len(m.waiting) < 25 {
+			if err := m.fakeMic.Read(ctx, f); err != nil {
+				return err
+			}
+			m.waiting = append(m.waiting, *f)
+		}
+	}
+	*f, m.waiting = m.waiting[0], m.waiting[1:]
+	return nil
+}
+
+// Schedule: 1.1 seconds of nobody listening, of which the hub has got the first,
+// frames 0…49; 50…54 still wait in the card. Who wants the pre-roll of 100 ms
+// gets those, and who does not begins with the frame that is being captured.
+func TestMicrophoneIsLazyWhileNobodyListens(t *testing.T) {
+	for preroll, first := range map[bool]int16{true: 50, false: 55} {
+		synctest.Test(t, func(t *testing.T) {
+			mic := &lazyMic{}
+			h := &Hub{Preroll: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+			h.Open = func(context.Context) (Input, error) { return mic, nil }
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- h.Run(ctx) }()
+			time.Sleep(1100*time.Millisecond + time.Microsecond)
+			synctest.Wait()
+			if n := h.Health().Frames; n != 50 || !mic.lazy.Load() {
+				t.Errorf("%d frames came while the microphone should be lazy, want 50", n)
+			}
+			s := h.Listen(preroll)
+			if mic.lazy.Load() {
+				t.Error("the microphone is lazy while somebody listens")
+			}
+			for want := first; want < first+20; want++ {
+				if f := read(t, s); f.PCM[0] != want || f.Lost != 0 {
+					t.Errorf("frame %d (lost %d), want %d", f.PCM[0], f.Lost, want)
+				}
+			}
+			s.Close()
+			if !mic.lazy.Load() {
+				t.Error("the microphone is prompt although nobody listens any more")
+			}
+			cancel()
+			<-done
+		})
+	}
+}

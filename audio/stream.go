@@ -15,6 +15,7 @@ const queueTime = 5 * time.Second
 // may Close.
 type Stream struct {
 	hub    *Hub
+	since  time.Time     // what was captured before is not wanted
 	ready  chan struct{} // holds one token when frames may be waiting
 	closed chan struct{}
 	once   sync.Once
@@ -28,13 +29,14 @@ type Stream struct {
 	missing uint32    // samples of a gap, told with the next frame
 }
 
-// newStream has room for so many frames of the past beside those to come.
-func newStream(h *Hub, past int) *Stream {
+// newStream has room for all that is remembered beside what is to come.
+func newStream(h *Hub, since time.Time) *Stream {
 	return &Stream{
 		hub:    h,
+		since:  since,
 		ready:  make(chan struct{}, 1),
 		closed: make(chan struct{}),
-		queue:  make([]Frame, int(queueTime/FrameTime)+past),
+		queue:  make([]Frame, int(queueTime/FrameTime)+h.memory()),
 	}
 }
 
@@ -91,6 +93,14 @@ func (s *Stream) pop(f *Frame) bool {
 func (s *Stream) advance() {
 	s.head = (s.head + 1) % len(s.queue)
 	s.waiting--
+}
+
+// offer pushes a frame, unless it is older than what is wanted: one that was
+// captured before may come after. It needs the hub's mutex.
+func (s *Stream) offer(f *Frame) {
+	if f.At.Add(FrameTime).After(s.since) {
+		s.push(f)
+	}
 }
 
 // push needs the hub's mutex.

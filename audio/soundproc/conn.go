@@ -1,6 +1,7 @@
 package soundproc
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func overdue(now, since time.Time, limit time.Duration, what string) error {
 
 func newConn(r io.Reader, w io.Writer, c *counters, chosen func(audio.Direction, wire.Choice)) *conn {
 	return &conn{
-		r:        wire.NewReader(r),
+		r:        wire.NewReader(bufio.NewReaderSize(r, 16<<10)),
 		w:        wire.NewWriter(w),
 		counters: c,
 		chosen:   chosen,

@@ -39,6 +39,15 @@ func (in *input) Read(ctx context.Context, f *audio.Frame) error {
 	}
 }
 
+// SetLazy implements audio.Pacer. An error shows in Read.
+func (in *input) SetLazy(lazy bool) {
+	t := wire.Prompt
+	if lazy {
+		t = wire.Lazy
+	}
+	_ = in.conn.w.Send(t, in.id)
+}
+
 func (in *input) handle(m wire.Message) error {
 	switch m.Type {
 	case wire.Capture:

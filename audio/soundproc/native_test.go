@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lintod/audio"
+	"lintod/audio/soundproc/wire"
 	"lintod/audio/soundtest"
 )
 
@@ -524,4 +525,43 @@ func TestUnknownDevice(t *testing.T) {
 		t.Error("opened a card that is not there")
 	}
 	t.Log(err)
+}
+
+// TestLazyMicrophone: while nobody listens sound waits in the card, and nothing
+// of it is lost; asked for, it comes at once.
+func TestLazyMicrophone(t *testing.T) {
+	rig := soundtest.Start(t)
+	rig.Setenv()
+	in := run(t, soundtest.Build(t, "lintod/cmd/lintod-audio")).openInput()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var f audio.Frame
+	var end time.Time // of the last frame
+	next := func() (age time.Duration) {
+		t.Helper()
+		if err := in.Read(ctx, &f); err != nil {
+			t.Fatal(err)
+		}
+		if gap := f.At.Sub(end); !end.IsZero() && (f.Lost > 0 || gap.Abs() > audio.FrameTime) {
+			t.Errorf("%v are missing; the card lost %d samples", gap, f.Lost)
+		}
+		end = f.At.Add(audio.FrameTime)
+		return time.Since(f.At)
+	}
+	next()
+	in.(audio.Pacer).SetLazy(true)
+	for next() < wire.NapTime*3/4 {
+	}
+	for range 3 { // batches
+		for next() < wire.NapTime*3/4 {
+		}
+		for next() > wire.NapTime/4 {
+		}
+	}
+	in.(audio.Pacer).SetLazy(false)
+	for prompt := 0; prompt < 50; prompt++ {
+		if next() > wire.NapTime/4 {
+			prompt = 0
+		}
+	}
 }

@@ -31,7 +31,7 @@ import (
 // PortAudio gives a stream one period more than the latency asked for.
 const (
 	period        = 10 * time.Millisecond
-	inputPeriods  = 16
+	inputPeriods  = 128 // more than twice wire.NapTime
 	outputPeriods = 8
 	inputLatency  = (inputPeriods - 1) * period
 	outputLatency = (outputPeriods - 1) * period

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 )
 
 const usage = `lintod-audio drives the microphone and the loudspeaker for lintod.
@@ -39,6 +40,7 @@ Flags:
 `
 
 func main() {
+	debug.SetGCPercent(20) // there is next to no garbage; it need not pile up to Go's 4 MB
 	err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

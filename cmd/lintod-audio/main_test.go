@@ -445,7 +445,7 @@ func TestConversionOnACard(t *testing.T) {
 	go func() { defer close(fed); rig.Feed(tone(16000, 1000, 3*time.Second)) }()
 	var heard []int16
 	stop := make(chan struct{})
-	err = m.run(stop, func(_ wire.Captured, pcm *[audio.FrameSamples]int16) error {
+	err = m.run(stop, newPace(), func(_ wire.Captured, pcm *[audio.FrameSamples]int16) error {
 		heard = append(heard, pcm[:]...)
 		n := len(heard)
 		if n > 20*16000 || n > 8000 && level(heard[n-8000:], 16000, 1000) > 0.999 {

@@ -53,13 +53,17 @@ func (m *microphone) prepare() (err error) {
 }
 
 // run sends frames until stop is closed or the card fails.
-func (m *microphone) run(stop <-chan struct{}, send func(wire.Captured, *[audio.FrameSamples]int16) error) error {
+func (m *microphone) run(stop <-chan struct{}, p *pace, send func(wire.Captured, *[audio.FrameSamples]int16) error) error {
 	if err := m.stream.Start(); err != nil {
 		return err
 	}
 	defer func() { _ = m.stream.Abort() }() // on the goroutine that reads: beside a read it may crash
 	look := lookout{cards: m.cards, better: m.better}
+	nap := m.nap()
 	for blocks := 1; ; blocks++ {
+		if p.lazy.Load() && m.empty() {
+			p.rest(stop, nap)
+		}
 		select {
 		case <-stop:
 			return nil
@@ -83,6 +87,17 @@ func (m *microphone) run(stop <-chan struct{}, send func(wire.Captured, *[audio.
 			return err
 		}
 	}
+}
+
+// empty tells whether Read would block. An error shows in Read.
+func (m *microphone) empty() bool {
+	n, err := m.stream.AvailableToRead()
+	return err == nil && n < len(m.buf)/m.layout.channels
+}
+
+// nap is how long the card can be left alone: it shall be half full then.
+func (m *microphone) nap() time.Duration {
+	return min(wire.NapTime, m.stream.Info().InputLatency/2)
 }
 
 // emit turns the block in buf, whose last sample was captured at end, into

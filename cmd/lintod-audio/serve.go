@@ -30,6 +30,7 @@ type server struct {
 	played   *reference   // from the loudspeaker to the microphone
 
 	queues  map[uint16]*queue  // the reader's
+	paces   map[uint16]*pace   // the reader's
 	streams map[uint16]*stream // the owner's
 }
 
@@ -37,7 +38,8 @@ type request struct {
 	kind   wire.Type
 	stream uint16
 	open   wire.Open
-	queue  *queue
+	queue  *queue // of an output
+	pace   *pace  // of an input
 }
 
 // stream is a card and the goroutine that feeds or empties it.
@@ -55,6 +57,7 @@ func serve(c *cards, in io.Reader, out io.Writer) error {
 		requests: make(chan request, maxRequests),
 		played:   newReference(),
 		queues:   map[uint16]*queue{},
+		paces:    map[uint16]*pace{},
 		streams:  map[uint16]*stream{},
 	}
 	if err := s.out.SendHello(); err != nil {
@@ -98,9 +101,15 @@ func (s *server) accept(m wire.Message) error {
 			return fmt.Errorf("%s for an output that is not open", m.Type)
 		}
 		return feed(q, m)
+	case wire.Lazy, wire.Prompt:
+		if p := s.paces[m.Stream]; p != nil {
+			p.set(m.Type == wire.Lazy)
+			return nil
+		}
+		return fmt.Errorf("%s for an input that is not open", m.Type)
 	case wire.OpenInput, wire.OpenOutput:
-		if len(s.queues) >= maxStreams {
-			return fmt.Errorf("more than %d outputs", maxStreams)
+		if len(s.queues)+len(s.paces) >= maxStreams {
+			return fmt.Errorf("more than %d streams", maxStreams)
 		}
 		var err error
 		if req.open, err = wire.ParseOpen(m.Payload); err != nil {
@@ -109,9 +118,13 @@ func (s *server) accept(m wire.Message) error {
 		if m.Type == wire.OpenOutput {
 			req.queue = newQueue(req.open.Rate)
 			s.queues[m.Stream] = req.queue
+		} else {
+			req.pace = newPace()
+			s.paces[m.Stream] = req.pace
 		}
 	case wire.Close:
 		delete(s.queues, m.Stream)
+		delete(s.paces, m.Stream)
 	case wire.List:
 	default:
 		return fmt.Errorf("%s is not for lintod-audio", m.Type)
@@ -229,7 +242,7 @@ func (s *server) newInput(req request) (*stream, error) {
 	run := func() error {
 		defer e.close()
 		defer mic.close()
-		return mic.broken(mic.run(stop, send))
+		return mic.broken(mic.run(stop, req.pace, send))
 	}
 	return s.start(req, run, func() { close(stop) }), nil
 }

@@ -19,12 +19,17 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"lintod/audio"
 )
 
 // Version must be equal on both sides.
-const Version = 3
+const Version = 4
+
+// NapTime is how long captured sound may wait in the card while nobody listens.
+// It is far below what counts as deaf.
+const NapTime = 500 * time.Millisecond
 
 const (
 	headerSize = 8
@@ -54,6 +59,8 @@ const (
 	Capture         // lintod-audio: Captured and one frame of samples
 	Played          // lintod-audio: Progress
 	Drained         // lintod-audio: Progress
+	Lazy            // lintod: captured frames may come in batches, up to NapTime late
+	Prompt          // lintod: what waits, and from now on each frame as it comes
 	Failed          // lintod-audio: text. The stream is of no more use; stream 0: the program
 	numTypes
 )
@@ -61,7 +68,7 @@ const (
 func (t Type) String() string {
 	names := [numTypes]string{
 		"0", "hello", "list", "open input", "open output", "close", "play", "flush", "drain",
-		"devices", "chosen", "opened", "closed", "capture", "played", "drained", "failed",
+		"devices", "chosen", "opened", "closed", "capture", "played", "drained", "lazy", "prompt", "failed",
 	}
 	if t < numTypes {
 		return names[t]
