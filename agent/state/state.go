@@ -122,9 +122,14 @@ func (s *Store) flush() error {
 
 func (s *Store) path() string { return filepath.Join(s.dir, fileName) }
 
+// load reads the file. One that cannot be trusted may have said that the device
+// is muted: nobody listens to a room against its owner's word because of a bad
+// card, so the device is muted until somebody says otherwise.
 func (s *Store) load(defaults Saved) (Saved, error) {
+	inDoubt := defaults
+	inDoubt.Muted = true
 	if err := refuseOddFile(s.path()); err != nil {
-		return defaults, err
+		return inDoubt, err
 	}
 	saved, err := read(s.path(), defaults)
 	switch {
@@ -133,7 +138,10 @@ func (s *Store) load(defaults Saved) (Saved, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return defaults, nil
 	}
-	return defaults, s.putAside(err)
+	if err := s.putAside(err); err != nil {
+		return inDoubt, err
+	}
+	return inDoubt, s.write(inDoubt) // or the next start finds no file, and no doubt
 }
 
 func read(path string, defaults Saved) (Saved, error) {
@@ -164,7 +172,7 @@ func (s *Store) putAside(reason error) error {
 	if err := os.Rename(s.path(), aside); err != nil {
 		return err
 	}
-	s.log.Error("the saved state is unreadable; starting with the defaults", "err", reason, "kept", aside)
+	s.log.Error("the saved state is unreadable; starting muted, with the defaults", "err", reason, "kept", aside)
 	kept, err := filepath.Glob(s.path() + ".bad-*")
 	if err != nil {
 		return err

@@ -137,8 +137,13 @@ func TestUnreadableFileIsPutAside(t *testing.T) {
 			dir := t.TempDir()
 			put(t, dir, text)
 			s, log := open(t, dir)
-			if s.Get() != defaults {
+			muted := defaults
+			muted.Muted = true
+			if s.Get() != muted {
 				t.Errorf("state is %+v", s.Get())
+			}
+			if again, _ := open(t, dir); again.Get() != muted {
+				t.Errorf("after one more start, state is %+v", again.Get())
 			}
 			if lines := strings.Count(log.String(), "\n"); lines != 1 {
 				t.Errorf("%d log lines: %s", lines, log)
@@ -191,7 +196,7 @@ func TestOddFilesAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, err := Open(dir, defaults, slog.New(slog.DiscardHandler))
-			if err == nil || !strings.Contains(err.Error(), "no regular file") || s.Get() != defaults {
+			if want := (Saved{defaults.Volume, defaults.Language, true}); err == nil || !strings.Contains(err.Error(), "no regular file") || s.Get() != want {
 				t.Errorf("state %+v, error %v", s.Get(), err)
 			}
 			if err := s.Update(set(8)); err == nil || s.Get().Volume != 8 {
