@@ -21,7 +21,10 @@ type expression struct {
 	key   string // absolute and with indexes from 1: "button[2].pin"
 	line  int
 	start int // offset of the line's first byte
+	end   int // offset of the next expression's line, or the length of the text
 	value literal
+
+	header bool // "[table]" or "[[table]]"
 }
 
 // index tells where each key of a text stands.
@@ -53,8 +56,12 @@ func newIndex(src []byte) index {
 				arrays.add(parts)
 			}
 			table = arrays.path("", parts)
-			e.key = table
+			e.key, e.header = table, true
 		}
+		if n := len(ix.expressions); n > 0 {
+			ix.expressions[n-1].end = e.start
+		}
+		e.end = len(src)
 		ix.expressions = append(ix.expressions, e)
 	}
 	ix.broken = p.Error() != nil
@@ -119,6 +126,24 @@ func (ix index) line(key string) int {
 		key = key[:max(0, strings.LastIndexAny(key, ".["))]
 	}
 	return 0
+}
+
+// twins are keys that stand twice and differ by upper and lower case only; the
+// decoder takes them for one and the last value for the right one.
+func (ix index) twins() []mistake {
+	var found []mistake
+	first := map[string]expression{}
+	for _, e := range ix.expressions {
+		lower := strings.ToLower(e.key)
+		twin, seen := first[lower]
+		switch {
+		case !seen:
+			first[lower] = e
+		case twin.key != e.key:
+			found = append(found, mistake{e.line, fmt.Errorf("%s stands in line %d already, as %s", e.key, twin.line, twin.key)})
+		}
+	}
+	return found
 }
 
 // upTo is the text with its first i+1 expressions.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	toml "github.com/pelletier/go-toml/v2"
@@ -40,20 +41,112 @@ func Load(path string, v Validator) error {
 // Parse is Load for text that is already in memory; name stands for the file
 // in errors.
 func Parse(name string, src []byte, v Validator) error {
+	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf")) // the mark that some editors begin with
 	ix := newIndex(src)
-	if err := decode(src, v, true); err != nil {
-		return decodeError(name, ix, v, err)
+	found := mistakes{file: name, list: ix.twins()}
+	if found.readable(src, v) {
+		for _, p := range v.Validate() {
+			if p.Line = ix.line(p.Key); !found.told[p.Key] {
+				found.add(p.Line, p)
+			}
+		}
 	}
-	problems := v.Validate()
-	if len(problems) == 0 {
-		return nil
-	}
-	errs := make([]error, len(problems))
-	for i, p := range problems {
-		p.Line = ix.line(p.Key)
-		errs[i] = fmt.Errorf("%s: %w", at(name, p.Line), p)
+	return found.join()
+}
+
+// mistakes are all that is wrong with one file, so that a person corrects it in
+// one round.
+type mistakes struct {
+	file string
+	list []mistake
+	told map[string]bool // keys with a value that could not be read
+}
+
+type mistake struct {
+	line int
+	err  error
+}
+
+func (m *mistakes) add(line int, err error) { m.list = append(m.list, mistake{line, err}) }
+
+// join puts them in the order of the file; nil when there are none.
+func (m *mistakes) join() error {
+	slices.SortStableFunc(m.list, func(a, b mistake) int { return a.line - b.line })
+	errs := make([]error, len(m.list))
+	for i, one := range m.list {
+		errs[i] = fmt.Errorf("%s: %w", at(m.file, one.line), one.err)
 	}
 	return errors.Join(errs...)
+}
+
+// maxMistakes bounds what is told of a file that is no configuration at all.
+const maxMistakes = 50
+
+// readable decodes src over what v holds. A value that cannot be read is a
+// mistake, and the rest is read as if it were not there. It is false when the
+// text is no TOML, or wrong in a way that hides what else is.
+func (m *mistakes) readable(src []byte, v Validator) bool {
+	defaults := reflect.ValueOf(v).Elem()
+	kept := reflect.New(defaults.Type()).Elem()
+	kept.Set(defaults)
+	m.told = map[string]bool{}
+	for range maxMistakes {
+		defaults.Set(kept)
+		err := decode(src, v, true)
+		var strict *toml.StrictMissingError
+		switch {
+		case err == nil:
+			return true
+		case errors.As(err, &strict):
+			m.unknownKeys(strict)
+			defaults.Set(kept)
+			return decode(src, v, false) == nil
+		}
+		e, goOn := m.wrongValue(newIndex(src), defaults.Type(), err)
+		if !goOn {
+			return false
+		}
+		m.told[e.key] = true
+		src = without(src, e)
+	}
+	return false
+}
+
+// wrongValue says in the reader's words what the library found, and which
+// expression it is. goOn tells that the rest can be read without that.
+func (m *mistakes) wrongValue(ix index, t reflect.Type, err error) (e expression, goOn bool) {
+	var bad *toml.DecodeError
+	if ix.broken && errors.As(err, &bad) {
+		line, _ := bad.Position()
+		m.add(line, errors.New(plainText(err)))
+		return e, false
+	}
+	e, structural := ix.culprit(t)
+	if want := wanted(t, e); want != "" && !structural {
+		m.add(e.line, Problem{Key: e.key, Got: e.value, Want: want, Line: e.line})
+	} else {
+		m.add(e.line, fmt.Errorf("%s: %s", e.key, plainText(err)))
+	}
+	return e, !structural && !e.header
+}
+
+func (m *mistakes) unknownKeys(strict *toml.StrictMissingError) {
+	for i := range strict.Errors {
+		e := &strict.Errors[i]
+		line, _ := e.Position()
+		m.add(line, fmt.Errorf("%s is no key that lintod knows; see lintod.toml(5) for those it does", strings.Join(e.Key(), ".")))
+	}
+}
+
+// without is the text with an expression blanked out; lines stay where they are.
+func without(src []byte, e expression) []byte {
+	out := bytes.Clone(src)
+	for i := e.start; i < e.end; i++ {
+		if out[i] != '\n' {
+			out[i] = ' '
+		}
+	}
+	return out
 }
 
 func at(name string, line int) string {
@@ -77,36 +170,7 @@ func decode(src []byte, v any, strict bool) (err error) {
 	return dec.Decode(v)
 }
 
-// decodeError says in the reader's words what the library found.
-func decodeError(name string, ix index, v Validator, err error) error {
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) {
-		return unknownKeys(name, strict)
-	}
-	var bad *toml.DecodeError
-	if ix.broken && errors.As(err, &bad) {
-		line, _ := bad.Position()
-		return fmt.Errorf("%s: %s", at(name, line), plainText(err))
-	}
-	e, structural := ix.culprit(reflect.TypeOf(v).Elem())
-	if want := wanted(reflect.TypeOf(v).Elem(), e); want != "" && !structural {
-		return fmt.Errorf("%s: %w", at(name, e.line), Problem{Key: e.key, Got: e.value, Want: want, Line: e.line})
-	}
-	return fmt.Errorf("%s: %s: %s", at(name, e.line), e.key, plainText(err))
-}
-
 func plainText(err error) string { return strings.TrimPrefix(err.Error(), "toml: ") }
-
-func unknownKeys(name string, strict *toml.StrictMissingError) error {
-	errs := make([]error, len(strict.Errors))
-	for i := range strict.Errors {
-		e := &strict.Errors[i]
-		line, _ := e.Position()
-		errs[i] = fmt.Errorf("%s: %s is no key that lintod knows; see lintod.toml(5) for those it does",
-			at(name, line), strings.Join(e.Key(), "."))
-	}
-	return errors.Join(errs...)
-}
 
 // culprit is the first expression with which the text does not decode into a
 // value of type t. The library tells no line, or a wrong one, for many errors,
