@@ -11,6 +11,7 @@ import (
 	"lintod/agent/link/linto"
 	"lintod/audio"
 	"lintod/audio/chime"
+	"lintod/audio/media"
 	"lintod/audio/tts"
 	"lintod/audio/wake"
 	"lintod/behaviors/meeting"
@@ -63,6 +64,7 @@ func Defaults() Config {
 			Shellexec:       shell.Defaults(),
 			Startreversessh: tunnel.Defaults(),
 			Managemeeting:   meeting.Defaults(),
+			Play:            media.Defaults(),
 		},
 	}
 }

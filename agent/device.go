@@ -8,6 +8,7 @@ import (
 	"lintod/agent/state"
 	"lintod/agent/turn"
 	"lintod/audio"
+	"lintod/audio/media"
 )
 
 // device is the box as the behaviours see it: each method changes the part
@@ -56,6 +57,16 @@ func (d *device) SetLanguage(tag string) error {
 // LinTO's own client; that one has not failed.
 func (d *device) Say(text string, failed func(error)) error {
 	return d.mouth.announce("say", text, failed)
+}
+
+// Play implements behaviors.Device.
+func (d *device) Play(address string, failed func(error)) error {
+	opener := &media.Opener{Config: d.cfg.Behaviors.Play}
+	if err := opener.Check(address); err != nil {
+		return err
+	}
+	open := func(ctx context.Context) (audio.Sound, error) { return opener.Open(ctx, address) }
+	return d.mouth.play(open, failed)
 }
 
 // keep saves a setting and tells the platform what has changed. What cannot be

@@ -11,6 +11,9 @@ import (
 
 	"lintod/agent/control"
 	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/media"
+	"lintod/audio/player"
 )
 
 // TalkArgs are the arguments of talk and follow on the unix socket.
@@ -22,6 +25,12 @@ type TalkArgs struct {
 // SayArgs are the arguments of say.
 type SayArgs struct {
 	Text string `json:"text"`
+}
+
+// PlayArgs are the arguments of play; without an address, the file that comes
+// with the request is played.
+type PlayArgs struct {
+	URL string `json:"url,omitempty"`
 }
 
 // AskArgs are the arguments of ask.
@@ -45,6 +54,7 @@ func (a *Agent) handlers() map[string]control.Handler {
 		"status": func(context.Context, json.RawMessage) (any, error) { return a.status(), nil },
 		"talk":   a.talk,
 		"say":    a.say,
+		"play":   a.play,
 		"ask":    a.ask,
 		"stream": a.stream,
 	}
@@ -126,6 +136,28 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 		return nil, errors.New("say what? text is empty")
 	}
 	return nil, a.mouth.say(ctx, args.Text)
+}
+
+// play returns when the file or stream has been played. Whoever may ask for it
+// may have any address played.
+func (a *Agent) play(ctx context.Context, raw json.RawMessage) (any, error) {
+	var args PlayArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return nil, fmt.Errorf("arguments of play: %w", err)
+	}
+	opener := &media.Opener{Config: a.cfg.Behaviors.Play, Trusted: true}
+	open := func(ctx context.Context) (audio.Sound, error) { return opener.Open(ctx, args.URL) }
+	if args.URL == "" {
+		file := control.File(ctx)
+		if file == nil {
+			return nil, errors.New("play what? there is neither url nor file")
+		}
+		defer file.Close() // if its turn never comes
+		open = func(context.Context) (audio.Sound, error) { return opener.File(file) }
+	} else if err := opener.Check(args.URL); err != nil {
+		return nil, err
+	}
+	return nil, a.player.Play(ctx, player.Item{Class: player.Media, Open: open})
 }
 
 // ask returns the answer as soon as it is there; the device goes on speaking it.

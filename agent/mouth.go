@@ -75,10 +75,22 @@ func (m *mouth) Hush() { m.player.Silence() }
 func (m *mouth) announce(key, text string, failed func(error)) error {
 	return m.player.Queue(m.announcement(key, text), func(err error) {
 		m.announced(err)
-		if err != nil && !expected(err) && failed != nil {
-			failed(err)
-		}
+		report(err, failed)
 	})
+}
+
+// play queues a medium; failed is as with announce.
+func (m *mouth) play(open func(context.Context) (audio.Sound, error), failed func(error)) error {
+	return m.player.Queue(player.Item{Class: player.Media, Open: open}, func(err error) {
+		m.broken("medium", err)
+		report(err, failed)
+	})
+}
+
+func report(err error, failed func(error)) {
+	if err != nil && !expected(err) && failed != nil {
+		failed(err)
+	}
 }
 
 // say is announce for who wants to wait until the text has been spoken; when ctx
@@ -105,8 +117,16 @@ func (m *mouth) announced(err error) {
 	case expected(err):
 		m.tell(turn.Announced, err.Error())
 	default:
-		m.log.Warn("announcement failed", "error", err)
-		m.tell(turn.Problem, err.Error())
-		m.Cue(turn.ErrorCue)
+		m.broken("announcement", err)
 	}
+}
+
+// broken tells of a sound that should have been heard and was not.
+func (m *mouth) broken(what string, err error) {
+	if err == nil || expected(err) {
+		return
+	}
+	m.log.Warn(what+" failed", "error", err)
+	m.tell(turn.Problem, err.Error())
+	m.Cue(turn.ErrorCue)
 }

@@ -5,6 +5,7 @@ import (
 
 	"lintod/agent/config"
 	"lintod/agent/state"
+	"lintod/audio/media"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"
 	"lintod/behaviors/shell"
@@ -17,6 +18,7 @@ type BehaviorsConfig struct {
 	Shellexec       shell.Config   `toml:"shellexec"`
 	Startreversessh tunnel.Config  `toml:"startreversessh"`
 	Managemeeting   meeting.Config `toml:"managemeeting"`
+	Play            media.Config   `toml:"play"`
 }
 
 // Validate composes what the packages say of their tables.
@@ -24,6 +26,7 @@ func (c BehaviorsConfig) Validate() config.Problems {
 	var ps config.Problems
 	ps.In("shellexec", c.Shellexec.Validate())
 	ps.In("startreversessh", c.Startreversessh.Validate())
+	ps.In("play", c.Play.Validate())
 	return ps
 }
 

@@ -20,6 +20,7 @@ func (r *recorder) SetVolume(p int)                          { _ = r.note("volum
 func (r *recorder) KeepVolume(p int)                         { _ = r.note("keep %d", p) }
 func (r *recorder) SetLanguage(tag string) error             { return r.note("lang %s", tag) }
 func (r *recorder) Say(text string, _ func(error)) error     { return r.note("say %s", text) }
+func (r *recorder) Play(url string, _ func(error)) error     { return r.note("play %s", url) }
 
 func TestEverydayVerbs(t *testing.T) {
 	tests := []struct{ verb, payload, want string }{

@@ -18,6 +18,9 @@ type Device interface {
 	// Say queues text to be spoken. It fails when the queue is full. What goes
 	// wrong later, failed is told, which may be nil.
 	Say(text string, failed func(error)) error
+	// Play queues what is at an address to be played. It fails when the owner does
+	// not allow the address. What goes wrong later, failed is told, which may be nil.
+	Play(address string, failed func(error)) error
 }
 
 const maxSay = 16 << 10 // bytes: about twenty minutes of speech
@@ -57,6 +60,11 @@ func Everyday(d Device) []Verb {
 		{
 			Name: "say", About: "Speak a text.", Power: Safe, Params: text("the text", maxSay),
 			Do: func(_ context.Context, c Call) (any, error) { return nil, d.Say(c.Args.Text("value"), c.Failed) },
+		},
+		{
+			Name: "play", About: "Play a sound file or a stream.", Power: Safe,
+			Params: []Param{{Name: "url", About: "its http or https address", Kind: Text, Max: 2048, Required: true, Show: Hidden}},
+			Do:     func(_ context.Context, c Call) (any, error) { return nil, d.Play(c.Args.Text("url"), c.Failed) },
 		},
 	}
 }

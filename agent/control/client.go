@@ -24,7 +24,7 @@ const maxAnswer = 1 << 20
 // not nil, receives the answer. The errors are sentences for people, and those
 // of the command come as the daemon put them.
 func Call(ctx context.Context, path, command string, args, result any) error {
-	last, err := exchange(ctx, path, command, args, nil)
+	last, err := exchange(ctx, path, command, args, nil, nil)
 	if err != nil || result == nil || last.Result == nil {
 		return err
 	}
@@ -37,11 +37,11 @@ func Call(ctx context.Context, path, command string, args, result any) error {
 // Stream is Call for a command that answers with events. Each is given to tell,
 // whose error, io.EOF for example, ends the stream and is returned.
 func Stream(ctx context.Context, path, command string, args any, tell func(event json.RawMessage) error) error {
-	_, err := exchange(ctx, path, command, args, tell)
+	_, err := exchange(ctx, path, command, args, nil, tell)
 	return err
 }
 
-func exchange(ctx context.Context, path, command string, args any, tell func(json.RawMessage) error) (answer, error) {
+func exchange(ctx context.Context, path, command string, args any, file *os.File, tell func(json.RawMessage) error) (answer, error) {
 	req := request{Command: command}
 	if args != nil {
 		var err error
@@ -56,7 +56,7 @@ func exchange(ctx context.Context, path, command string, args any, tell func(jso
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	// A refusal may stand in the socket even if nobody reads the request.
-	unsent := write(conn, req)
+	unsent := send(conn, req, file)
 	last, err := read(conn, tell)
 	switch {
 	case ctx.Err() != nil:

@@ -117,7 +117,9 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	// The end wakes whoever reads, but lets an answer out.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
-	lines := bufio.NewReaderSize(conn, maxRequest)
+	client := &peer{UnixConn: conn}
+	defer client.close()
+	lines := bufio.NewReaderSize(client, maxRequest)
 	for {
 		_ = conn.SetReadDeadline(time.Now().Add(idleLimit))
 		if ctx.Err() != nil {
@@ -131,7 +133,9 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 		case err != nil && (!errors.Is(err, io.EOF) || len(line) == 0):
 			return
 		}
-		if write(conn, s.do(ctx, conn, line)) != nil || err != nil {
+		last := write(conn, s.do(withFile(ctx, client), conn, line))
+		client.close() // a file that nobody wanted
+		if last != nil || err != nil {
 			return
 		}
 	}
@@ -186,11 +190,16 @@ func sendEvent(conn net.Conn, e any) error {
 
 // write sends v, which can be encoded, as one line.
 func write(conn net.Conn, v any) error {
-	line, err := json.Marshal(v)
+	line, err := encode(v)
 	if err != nil {
 		return err
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(writeLimit))
-	_, err = conn.Write(append(line, '\n'))
+	_, err = conn.Write(line)
 	return err
+}
+
+func encode(v any) ([]byte, error) {
+	line, err := json.Marshal(v)
+	return append(line, '\n'), err
 }

@@ -46,6 +46,18 @@ func serve(t *testing.T, path string) *fixture {
 			"fail": func(context.Context, json.RawMessage) (any, error) {
 				return nil, errors.New("the loudspeaker is gone")
 			},
+			"read": func(ctx context.Context, _ json.RawMessage) (any, error) {
+				file := File(ctx)
+				if file == nil {
+					return nil, errors.New("no file")
+				}
+				defer file.Close()
+				text, err := io.ReadAll(file)
+				if err == nil && string(text) != "in the file" {
+					err = fmt.Errorf("read %q", text)
+				}
+				return nil, err
+			},
 			"odd":  func(context.Context, json.RawMessage) (any, error) { return make(chan int), nil },
 			"wait": wait,
 		},
@@ -150,7 +162,7 @@ func TestCall(t *testing.T) {
 		"with arguments":    {"echo", map[string]string{"text": "it's \"quoted\"\n"}, `{"text":"it's \"quoted\"\n"}`, ""},
 		"without arguments": {"echo", nil, `{}`, ""},
 		"failure":           {"fail", nil, ``, "the loudspeaker is gone"},
-		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; known are count, echo, fail, flood, odd, wait, watch`},
+		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; known are count, echo, fail, flood, odd, read, wait, watch`},
 		"result not JSON":   {"odd", nil, ``, "encode the result: json: unsupported type: chan int"},
 		"arguments not":     {"echo", make(chan int), ``, "encode the arguments of echo: json: unsupported type: chan int"},
 		"too long":          {"echo", strings.Repeat("x", maxRequest), ``, "the request is longer than 65536 bytes"},
@@ -585,4 +597,43 @@ func BenchmarkCall(b *testing.B) {
 	}
 	cancel()
 	<-stopped
+}
+
+// A file goes with its request and no other, and none stays open.
+func TestFileIsHandedOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	serve(t, path)
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte("in the file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("SKIPPED, nothing was tested: no /proc")
+		}
+		return len(fds)
+	}
+	before := open()
+	for range 20 {
+		file, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := CallWithFile(t.Context(), path, "read", nil, file); err != nil {
+			t.Error(err)
+		}
+		if err := CallWithFile(t.Context(), path, "echo", nil, file); err != nil { // which does not want it
+			t.Error(err)
+		}
+		file.Close()
+		if err := Call(t.Context(), path, "read", nil, nil); err == nil {
+			t.Error("there is a file that nobody sent")
+		}
+	}
+	for limit := time.Now().Add(time.Minute); open() > before+10; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%d descriptors were open before, %d are now", before, open())
+		}
+	}
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/opus"
+
 	"lintod/audio"
 	"lintod/audio/wav"
 )
@@ -75,6 +77,9 @@ func TestForms(t *testing.T) {
 		{"stereo WAV of 24 bits", "wav", []string{"-r", "44100", "-c", "2", "-b", "24"}, 44100},
 		{"Ogg", "ogg", []string{"-r", "22050", "-c", "1"}, 22050},
 		{"stereo Ogg", "ogg", []string{"-r", "48000", "-c", "2", "-C", "8"}, 48000},
+		{"FLAC", "flac", []string{"-r", "16000", "-c", "1"}, 16000},
+		{"stereo FLAC of 24 bits", "flac", []string{"-r", "44100", "-c", "2", "-b", "24"}, 44100},
+		{"FLAC of 8 bits", "flac", []string{"-r", "8000", "-c", "1", "-b", "8"}, 8000},
 		{"Ogg of bad quality", "ogg", []string{"-r", "8000", "-c", "1", "-C", "-1"}, 8000},
 	}
 	for _, tt := range tests {
@@ -94,6 +99,106 @@ func TestForms(t *testing.T) {
 				t.Errorf("%d zero crossings in a second of 440 Hz", n)
 			}
 		})
+	}
+}
+
+// run converts a file with another program.
+func run(t testing.TB, program string, args ...string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skipf("SKIPPED, nothing was tested: %s is not installed (apt install opus-tools lame)", program)
+	}
+	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", program, err, out)
+	}
+}
+
+// chord is something to hear at all frequencies, as a file of sox's.
+func chord(t testing.TB, args ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "chord.wav")
+	run(t, "sox", append(append([]string{"-n", "-r", "48000", "-b", "16"}, args...),
+		path, "synth", "2", "sine", "220-3000", "vol", "0.4", "fade", "0.1", "2", "0.1")...)
+	return path
+}
+
+// TestOpus compares with the decoder of the reference library, for what its
+// encoder makes of speech (SILK), of music (CELT), and in between (hybrid).
+func TestOpus(t *testing.T) {
+	for _, channels := range []string{"1", "2"} {
+		source := chord(t, "-c", channels)
+		for _, tt := range []struct {
+			name string
+			args []string
+		}{
+			{"SILK", []string{"--bitrate", "10", "--speech"}},
+			{"SILK of 60 ms", []string{"--bitrate", "12", "--speech", "--framesize", "60"}},
+			{"hybrid", []string{"--bitrate", "24", "--speech"}},
+			{"CELT", []string{"--bitrate", "64", "--music"}},
+			{"CELT of 2.5 ms", []string{"--bitrate", "96", "--framesize", "2.5"}},
+			{"constant rate", []string{"--bitrate", "32", "--hard-cbr"}},
+		} {
+			t.Run(tt.name+" of "+channels, func(t *testing.T) {
+				dir := t.TempDir()
+				coded, decoded := filepath.Join(dir, "a.opus"), filepath.Join(dir, "a.wav")
+				run(t, "opusenc", append(append([]string{"--quiet"}, tt.args...), source, coded)...)
+				run(t, "opusdec", "--quiet", "--rate", "48000", "--no-dither", coded, decoded)
+				want, got := decodeFile(t, decoded), decodeFile(t, coded)
+				// What the encoder padded the end with is heard, too; it is silence.
+				if len(got) < len(want) || len(got) > len(want)+48000/10 {
+					t.Fatalf("%d samples, the reference has %d", len(got), len(want))
+				}
+				if db := noise(want, got); db > -20 {
+					t.Errorf("differs from the reference by %.1f dB", db)
+				}
+			})
+		}
+	}
+}
+
+func decodeFile(t *testing.T, path string) []int16 {
+	t.Helper()
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Decode(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pcm, err := all(s)
+	if err != nil || s.Rate() != 48000 {
+		t.Fatalf("%d samples at %d: %v", len(pcm), s.Rate(), err)
+	}
+	return pcm
+}
+
+// noise is the power of the difference, in dB of what was wanted.
+func noise(want, got []int16) float64 {
+	diff := make([]int16, len(want))
+	for i := range diff {
+		diff[i] = want[i] - got[i]
+	}
+	return 20 * math.Log10(rms(diff)/rms(want))
+}
+
+// TestRadioMP3 begins in the middle of a frame, as stations do.
+func TestRadioMP3(t *testing.T) {
+	coded := filepath.Join(t.TempDir(), "a.mp3")
+	run(t, "lame", "--quiet", "-b", "128", chord(t, "-c", "2"), coded)
+	file, err := os.ReadFile(coded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cut := range []int{0, 1, 700, 5000} {
+		s, err := Open(bytes.NewReader(file[cut:]))
+		if err != nil {
+			t.Errorf("cut at %d: %v", cut, err)
+			continue
+		}
+		if pcm, err := all(s); err != nil || len(pcm) < 48000 || rms(pcm) < 0.1 {
+			t.Errorf("cut at %d: %d samples of level %.2f, %v", cut, len(pcm), rms(pcm), err)
+		}
 	}
 }
 
@@ -255,6 +360,18 @@ func FuzzDecode(f *testing.F) {
 	f.Add(wav.Encode(make([]int16, 30), 16000))
 	if _, err := exec.LookPath("sox"); err == nil {
 		f.Add(sine(f, "ogg", "-r", "8000", "-c", "1", "-C", "-1"))
+		f.Add(sine(f, "flac", "-r", "8000", "-c", "2"))
+		if _, err := exec.LookPath("opusenc"); err == nil {
+			for _, rate := range []string{"8", "24", "64"} { // SILK, hybrid, CELT
+				coded := filepath.Join(f.TempDir(), "a.opus")
+				run(f, "opusenc", "--quiet", "--bitrate", rate, chord(f, "-c", "2"), coded)
+				file, err := os.ReadFile(coded)
+				if err != nil {
+					f.Fatal(err)
+				}
+				f.Add(file)
+			}
+		}
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
 		// The fuzzer does not notice an input that never ends.
@@ -266,5 +383,39 @@ func FuzzDecode(f *testing.F) {
 		}
 		s.(*sound).left = min(s.(*sound).left, 1<<18) // no need to hear all of it
 		_, _ = all(s)
+	})
+}
+
+// FuzzOpusPacket goes around the checksums of Ogg. Each packet begins with its
+// length.
+func FuzzOpusPacket(f *testing.F) {
+	f.Add(false, []byte{3, 0xfc, 0xff, 0xfe})
+	f.Add(true, []byte{2, 0x08, 0x00, 3, 0x60, 0x81, 0x00})
+	f.Fuzz(func(t *testing.T, stereo bool, packets []byte) {
+		watchdog := time.AfterFunc(time.Minute, func() { panic("this input takes for ever") })
+		defer watchdog.Stop()
+		channels := 1
+		if stereo {
+			channels = 2
+		}
+		decoder, err := opus.NewDecoderWithOutput(opusRate, channels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &opusDecoder{decoder: decoder, channels: channels, gain: 1, buf: make([]float32, longestOpus*channels)}
+		for len(packets) > 0 {
+			n := min(int(packets[0]), len(packets)-1)
+			_ = guarded(func() error {
+				k, err := d.decoder.DecodeToFloat32(packets[1:1+n], d.buf)
+				if k > longestOpus {
+					t.Errorf("a packet of %d samples", k)
+				}
+				if pcm := d.mix(d.buf[:max(0, k)*channels]); err == nil && len(pcm) != k {
+					t.Errorf("%d samples became %d", k, len(pcm))
+				}
+				return err
+			})
+			packets = packets[1+n:]
+		}
 	})
 }

@@ -235,6 +235,26 @@ func sayText(ctx context.Context, c *call) error {
 	return control.Call(ctx, cfg.Device.Socket, "say", agent.SayArgs{Text: strings.Join(c.args, " ")}, nil)
 }
 
+// play hands a file over opened: the daemon may not be able to.
+func play(ctx context.Context, c *call) error {
+	cfg, err := c.load(1, 1)
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(c.args[0], "http://") || strings.HasPrefix(c.args[0], "https://") {
+		return control.Call(ctx, cfg.Device.Socket, "play", agent.PlayArgs{URL: c.args[0]}, nil)
+	}
+	file, err := os.Open(c.args[0])
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no file", c.args[0])
+	}
+	return control.CallWithFile(ctx, cfg.Device.Socket, "play", agent.PlayArgs{}, file)
+}
+
 func ask(ctx context.Context, c *call) error {
 	var args agent.AskArgs
 	c.flags.StringVar(&args.Link, "link", "", "the link to ask; empty is the first")

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -375,6 +377,52 @@ func TestBrokerComesBack(t *testing.T) {
 	}
 	if s := b.state(); s.Linto.Connects != 4 {
 		t.Errorf("%d connects, want 4", s.Linto.Connects)
+	}
+}
+
+// A file goes from a folder that the daemon knows nothing of to the loudspeaker,
+// sample by sample; the platform may play only what the owner has listed.
+func TestPlay(t *testing.T) {
+	isSilent := func(s int16) bool { return s == 0 }
+	tune := slices.DeleteFunc(noise(time.Second), isSilent)
+	file := wav.Encode(tune, 16000)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(file) }))
+	defer server.Close()
+	b := newBox(t, brokertest.Start(t), settings{device: "volume = 100\n[behaviors.play]\nallow = \"" + server.URL + "/bells\""}).start()
+	path := filepath.Join(t.TempDir(), "tune")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := 0
+	heard := func(what string) {
+		t.Helper()
+		brokertest.Eventually(t, what, func() bool {
+			pcm := slices.DeleteFunc(b.heard(), isSilent) // a slow machine has gaps
+			i := soundtest.Find(pcm[min(at, len(pcm)):], tune)
+			if i >= 0 {
+				at += i + len(tune)
+			}
+			return i >= 0
+		})
+	}
+	if code, out := b.run("play", path); code != 0 {
+		t.Error(out)
+	}
+	heard("the file")
+	if code, out := b.run("play", server.URL+"/anything"); code != 0 {
+		t.Error(out)
+	}
+	heard("the address")
+	b.tell("play", `{"url":"`+server.URL+`/bells/1"}`)
+	heard("what the platform may")
+	b.tell("play", `{"url":"`+server.URL+`/secret"}`)
+	if s, _ := b.next("play").JSON(t)["status"].(string); !strings.Contains(s, "does not allow") {
+		t.Errorf("the platform is told %q", s)
+	}
+	for _, wrong := range []string{filepath.Dir(path), path + ".none", b.path("lintod.toml")} {
+		if code, out := b.run("play", wrong); code == 0 {
+			t.Errorf("%s was played: %s", wrong, out)
+		}
 	}
 }
 

@@ -72,6 +72,7 @@ func commands() []command {
 		{"status", "[-json]", "tell what the running daemon is doing", status},
 		{"talk", "[-stop] [-wait] [-link NAME]", "open a turn, as a tap on the talk button would", talk},
 		{"say", "TEXT", "speak a text", sayText},
+		{"play", "FILE|URL", "play a WAV, FLAC, MP3 or Ogg file, or a stream of http or https", play},
 		{"ask", "[-link NAME] TEXT", "ask the platform in writing; the answer is printed and spoken", ask},
 		{"stream", "[-stop]", "have the platform transcribe what the microphone hears, until -stop", stream},
 		{"led", "PATTERN", "show one pattern on the LEDs (" + strings.Join(gpio.Patterns(), ", ") + ")", showLED},
@@ -145,7 +146,7 @@ Usage: lintod [COMMAND] [-config FILE] [more]
 	}
 	fmt.Fprintf(w, `
 FILE is %s where it is not given; lintod.toml(5) describes it.
-status, talk, say, ask and stream speak to the running daemon over its unix socket.
+status, talk, say, play, ask and stream speak to the running daemon over its unix socket.
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.
 `, defaultConfig)

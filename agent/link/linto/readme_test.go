@@ -238,6 +238,11 @@ var exercises = map[string]exercise{
 		s.does("say bonjour")
 		return s.acked("say", `{"value":"unspeakable"}`, "say", `{"status":"the engine crashed"}`)
 	},
+	"play → play": func(s *stage, _ <-chan string) brokertest.Message {
+		s.tell("play", `{"url":"https://media.example/bell"}`)
+		s.does("play https://media.example/bell")
+		return s.acked("play", `{"url":"https://elsewhere.example/"}`, "play", `{"status":"play: not allowed"}`)
+	},
 	"shellexec → shellexec": func(s *stage, _ <-chan string) brokertest.Message {
 		return s.acked("shellexec", `{"cmd":"uptime"}`, "shellexec", `{"stdout":"done"}`)
 	},

@@ -1,0 +1,264 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/wav"
+)
+
+const rate = 16000
+
+func opener(allow ...string) *Opener {
+	o := &Opener{Config: Defaults()}
+	o.Config.Allow = allow
+	return o
+}
+
+// length reads a sound to its end and returns how many samples it had.
+func length(s audio.Sound) (n int, err error) {
+	defer s.Close()
+	buf := make([]int16, 1000)
+	for {
+		k, err := s.Read(context.Background(), buf)
+		n += k
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+	}
+}
+
+// station is a server of sounds.
+func station(t *testing.T) *httptest.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/second", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-nonsense") // which nobody believes
+		_, _ = w.Write(wav.Encode(make([]int16, rate), rate))
+	})
+	mux.HandleFunc("/radio", func(w http.ResponseWriter, r *http.Request) { // has no end
+		_, _ = w.Write(wav.AppendHeader(nil, rate, 1<<30))
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	})
+	mux.HandleFunc("/stall", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(wav.Encode(make([]int16, rate), rate)[:8000])
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+	mux.HandleFunc("/page", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>no sound</html>") })
+	mux.HandleFunc("/large", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "999999999999") })
+	mux.HandleFunc("/moved", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/second", http.StatusFound) })
+	mux.HandleFunc("/around", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/around", http.StatusFound) })
+	mux.HandleFunc("/inside", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://[::1]:80/", http.StatusFound)
+	})
+	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
+	})
+	s := httptest.NewServer(mux)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestOpen(t *testing.T) {
+	s := station(t)
+	o := opener(s.URL)
+	for _, tt := range []struct{ path, want string }{
+		{"/second", ""},
+		{"/moved", ""},
+		{"/page", "neither WAV"},
+		{"/none", "404"},
+		{"/large", "max_size"},
+		{"/around", "more than 5 redirects"},
+		{"/inside", "does not allow"},
+		{"/file", "does not allow"},
+	} {
+		sound, err := o.Open(t.Context(), s.URL+tt.path+"?token=secret")
+		switch {
+		case tt.want != "":
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), tt.path) {
+				t.Errorf("%s: %v, want %q", tt.path, err, tt.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s tells a secret: %v", tt.path, err)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", tt.path, err)
+		default:
+			if n, err := length(sound); n != rate || err != nil {
+				t.Errorf("%s: %d samples, %v", tt.path, n, err)
+			}
+		}
+	}
+}
+
+func TestRadioIsLimited(t *testing.T) {
+	s := station(t)
+	o := opener(s.URL)
+	o.Config.MaxTime = o.Config.MaxTime / 600 // 6 s
+	sound, err := o.Open(t.Context(), s.URL+"/radio")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := length(sound); n != 6*rate || err != nil {
+		t.Errorf("%d samples, %v; want a peaceful end after 6 s", n, err)
+	}
+	o.Config.MaxSize = 50_000
+	if sound, err = o.Open(t.Context(), s.URL+"/radio"); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := length(sound); n > 25_000 || err == nil || !strings.Contains(err.Error(), "max_size") {
+		t.Errorf("%d samples, %v; want an end after 50,000 bytes", n, err)
+	}
+}
+
+// The end of the sound's context ends a read that waits for the server.
+func TestStallEndsWithItsContext(t *testing.T) {
+	s := station(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	sound, err := opener(s.URL).Open(ctx, s.URL+"/stall")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := length(sound); ended <- err }()
+	cancel(errors.New("enough"))
+	if err := <-ended; err == nil {
+		t.Error("the sound ended well")
+	}
+}
+
+func TestAllow(t *testing.T) {
+	o := opener("https://media.example/bells/", "http://10.0.0.5:8000")
+	for address, want := range map[string]bool{
+		"https://media.example/bells/a.mp3":                              true,
+		"https://MEDIA.example:443/bells/a.mp3?x=1":                      true,
+		"https://media.example/bells":                                    true,
+		"https://media.example/bellsandmore/a.mp3":                       false,
+		"https://media.example/bells/../secret":                          false,
+		"https://media.example/bells/%2e%2e/secret":                      false,
+		"https://media.example/bells/..%5csecret":                        false,
+		"https://media.example/":                                         false,
+		"http://media.example/bells/a.mp3":                               false,
+		"https://media.example:8443/bells/a.mp3":                         false,
+		"https://media.example.evil/bells/a.mp3":                         false,
+		"https://media.example@evil.example/bells/a":                     false,
+		"http://10.0.0.5:8000/radio":                                     true,
+		"http://10.0.0.5:8000":                                           true,
+		"http://10.0.0.5/radio":                                          false,
+		"file:///etc/passwd":                                             false,
+		"ftp://media.example/bells/a":                                    false,
+		"https://":                                                       false,
+		"":                                                               false,
+		"https://media.example/bells/" + strings.Repeat("a", maxAddress): false,
+	} {
+		if err := o.Check(address); (err == nil) != want {
+			t.Errorf("%.80s: %v, want allowed %v", address, err, want)
+		}
+	}
+	if err := opener().Check("https://media.example/"); !errors.Is(err, errNotAllowed) {
+		t.Errorf("an empty list allows: %v", err)
+	}
+	hand := &Opener{Config: Defaults(), Trusted: true}
+	if err := hand.Check("http://localhost/a.wav"); err != nil {
+		t.Errorf("the owner's own hand: %v", err)
+	}
+}
+
+// A name of the internet that leads into this network is not followed, whatever
+// the list says of the name.
+func TestNamesThatLeadInside(t *testing.T) {
+	for ip, want := range map[string]bool{
+		"93.184.216.34": true, "2606:2800:220:1::1": true,
+		"127.0.0.1": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false,
+		"100.64.0.1": false, "0.0.0.0": false, "224.0.0.1": false, "::1": false, "fe80::1": false, "fd00::1": false,
+		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false,
+	} {
+		if got := public(netip.MustParseAddr(ip)); got != want {
+			t.Errorf("%s is public: %v", ip, got)
+		}
+	}
+	for host, want := range map[string]bool{
+		"10.0.0.5": true, "::1": true, "localhost": true, "nas": true, "radio.local": true, "a.b.lan.": true, "x.home.arpa": true,
+		"media.example": false, "local.example": false, "localx.com": false,
+	} {
+		if got := isLocal(host); got != want {
+			t.Errorf("%s is local: %v", host, got)
+		}
+	}
+	s := station(t)
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// No resolver is needed to see that what was found is looked at.
+	conn, err := opener().dial(t.Context(), "tcp", u.Host)
+	if err != nil {
+		t.Errorf("a number that was listed: %v", err)
+	} else {
+		conn.Close()
+	}
+}
+
+func TestRedirects(t *testing.T) {
+	request := func(address string) *http.Request {
+		u, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &http.Request{URL: u}
+	}
+	for _, tt := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"https://a.example/", "https://b.example/", true},
+		{"http://a.example/", "https://b.example/", true},
+		{"http://a.example/", "http://b.example/", true},
+		{"https://a.example/", "http://b.example/", false},
+		{"https://a.example/", "https://c.example/", false},
+	} {
+		o := opener("https://a.example", "http://a.example", "https://b.example", "http://b.example")
+		if err := o.redirect(request(tt.to), []*http.Request{request(tt.from)}); (err == nil) != tt.ok {
+			t.Errorf("from %s to %s: %v", tt.from, tt.to, err)
+		}
+	}
+}
+
+func TestFile(t *testing.T) {
+	o := opener()
+	sound, err := o.File(io.NopCloser(strings.NewReader(string(wav.Encode(make([]int16, 5*rate), rate)))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := length(sound); n != 5*rate || err != nil {
+		t.Errorf("%d samples, %v", n, err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	c := Defaults()
+	c.Allow = []string{"https://media.example/", "media.example", "file:///", "https://user@media.example/"}
+	c.MaxSize, c.MaxTime = 5, 0
+	if ps := c.Validate(); len(ps) != 5 {
+		t.Errorf("%d problems, want 5: %v", len(ps), ps)
+	}
+	if time.Duration(Defaults().MaxTime) != time.Hour || len(Defaults().Validate()) != 0 {
+		t.Error("the defaults are wrong")
+	}
+}
