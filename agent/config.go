@@ -109,8 +109,8 @@ func (c DeviceConfig) Validate() config.Problems {
 	switch {
 	case c.Serial == "":
 		ps.Add("serial", nil, "the device's name at the platform, for example \"kitchen-01\"")
-	case !linto.TopicLevel(c.Serial) || len(c.Serial) > 64:
-		ps.Add("serial", c.Serial, "at most 64 bytes, without / + #")
+	case !linto.TopicLevel(c.Serial):
+		ps.Add("serial", c.Serial, linto.WantLevel)
 	}
 	if c.StateDir == "" {
 		ps.Add("state_dir", c.StateDir, "a directory")
@@ -177,6 +177,13 @@ func (c Config) Warnings() []string {
 			list = append(list, fmt.Sprintf("%s: %v", key, err))
 		case secret && info.Mode().Perm()&0o077 != 0 && !strings.HasPrefix(path, credentials):
 			list = append(list, fmt.Sprintf("%s: %s can be read by others; chmod 600 it", key, path))
+		}
+	}
+	for _, name := range c.Audio.Input {
+		if path, ok := strings.CutPrefix(name, "file:"); ok {
+			if _, err := os.Stat(path); err != nil {
+				list = append(list, fmt.Sprintf("audio.input: %v", err))
+			}
 		}
 	}
 	_, faults := c.Sounds.Load(c.Audio.OutputRate)

@@ -120,3 +120,28 @@ func TestCredentialOfAServiceThatDoesNotRun(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesThatNoTopicCanHold(t *testing.T) {
+	for _, name := range []string{"", "a/b", "a+", "#", "a\tb", "a\x00", "a\u0085", "\xff", "$SYS", strings.Repeat("a", 65)} {
+		c := Defaults()
+		c.Device.Serial, c.Linto.Enabled, c.Linto.Broker, c.Linto.Scope = name, true, config.Strings{"mqtt://b"}, name
+		got := c.Validate().Error()
+		for _, key := range []string{"device.serial", "linto.scope"} {
+			if !strings.Contains(got, key) {
+				t.Errorf("%q: %s is not refused: %s", name, key, got)
+			}
+		}
+	}
+}
+
+func TestWarningsOfWhatIsNotThere(t *testing.T) {
+	c := Defaults()
+	c.Audio.Input = config.Strings{"file:/nowhere/voice.wav"}
+	c.Behaviors.Shellexec.Enabled, c.Behaviors.Shellexec.User = true, "nobody-of-that-name"
+	got := strings.Join(c.Warnings(), "\n")
+	for _, want := range []string{"audio.input: stat /nowhere/voice.wav", `behaviors.shellexec.user: there is no user "nobody-of-that-name"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+}

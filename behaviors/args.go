@@ -144,8 +144,9 @@ func (p Param) typed(text string) any {
 }
 
 func (p Param) number(text string) (int, bool) {
+	// As JSON writes numbers: Go would also read Inf, 0x1p4 and 1_0.
 	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || f != math.Trunc(f) { // also refuses NaN and objects
+	if err != nil || f != math.Trunc(f) || strings.Trim(text, "+-.0123456789eE") != "" {
 		return 0, false
 	}
 	// Out-of-range volumes are clamped, ports are not (decision L6).

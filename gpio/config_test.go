@@ -183,7 +183,7 @@ func TestPins(t *testing.T) {
 			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
 		}
 	}
-	for _, text := range []Pin{"", "P1_1", "P1_6", "P1_41", "P1_0", "1000", "-1", "a pin", "../x", "3V3"} {
+	for _, text := range []Pin{"GPIO54", "99", "", "P1_1", "P1_6", "P1_41", "P1_0", "1000", "-1", "a pin", "../x", "3V3"} {
 		if got, err := text.canonical(); err == nil {
 			t.Errorf("%q was taken for %s", text, got)
 		}

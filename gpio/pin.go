@@ -32,6 +32,10 @@ var header = map[int]int{
 	31: 6, 32: 12, 33: 13, 35: 19, 36: 16, 37: 26, 38: 20, 40: 21,
 }
 
+// lastGPIO is the last of every Raspberry Pi; GPIO28 and above are on no header,
+// but on the pins of a Compute Module.
+const lastGPIO = 53
+
 var (
 	numbered   = regexp.MustCompile(`^(?i:gpio|bcm)?([0-9]{1,3})$`)
 	positioned = regexp.MustCompile(`^(?i:p1|j8)[_-]([0-9]{1,2})$`)
@@ -42,7 +46,10 @@ var (
 func (p Pin) canonical() (string, error) {
 	s := strings.TrimSpace(string(p))
 	if m := numbered.FindStringSubmatch(s); m != nil {
-		n, _ := strconv.Atoi(m[1])
+		n, err := strconv.Atoi(m[1])
+		if err != nil || n > lastGPIO {
+			return "", fmt.Errorf("a Raspberry Pi has GPIO0 to GPIO%d", lastGPIO)
+		}
 		return fmt.Sprintf("GPIO%d", n), nil
 	}
 	if m := positioned.FindStringSubmatch(s); m != nil {

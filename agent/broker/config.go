@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,8 +53,11 @@ func (c Config) Validate() config.Problems {
 			ps.Add("broker", redact(s), err.Error())
 		}
 	}
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		ps.Add("cert_file", c.CertFile, "cert_file and key_file both, or neither")
+	if c.CertFile == "" && c.KeyFile != "" {
+		ps.Add("cert_file", nil, "the certificate that the key in key_file belongs to")
+	}
+	if c.CertFile != "" && c.KeyFile == "" {
+		ps.Add("key_file", nil, "the key of the certificate in cert_file")
 	}
 	if c.PasswordFile != "" && c.Username == "" {
 		ps.Add("username", nil, "the user that the password in password_file belongs to")
@@ -77,6 +81,9 @@ func parseAddress(s string) (*url.URL, error) {
 	}
 	if u.User != nil {
 		return nil, errors.New("an address without user and password; they belong in username and password_file")
+	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
+		return nil, errors.New("an address with a port from 1 to 65535")
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), defaultPorts[u.Scheme])

@@ -2,6 +2,7 @@ package shell
 
 import (
 	"fmt"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -83,6 +84,11 @@ func within(ps *config.Problems, key string, n, low, high int) {
 func (c Config) Warnings() (warnings []string) {
 	if c.Enabled && slices.Contains(c.Allow, free) {
 		warnings = append(warnings, `[behaviors.shellexec] allow = ["*"]: whoever may publish on the device's topics may run any command on it`)
+	}
+	if c.Enabled && c.User != "" {
+		if _, err := user.Lookup(c.User); err != nil {
+			warnings = append(warnings, fmt.Sprintf("behaviors.shellexec.user: there is no user %q on this device", c.User))
+		}
 	}
 	return warnings
 }

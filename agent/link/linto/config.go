@@ -10,6 +10,8 @@ package linto
 import (
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"lintod/agent/broker"
 	"lintod/agent/config"
@@ -86,7 +88,7 @@ func (c Config) Validate() config.Problems {
 	}
 	ps.In("login", c.Login.Validate())
 	if !TopicLevel(c.Scope) {
-		ps.Add("scope", c.Scope, "one level of a topic: not empty, without / + #")
+		ps.Add("scope", c.Scope, WantLevel)
 	}
 	ps.OneOf("speak", c.Speak, "text", "phonetic")
 	ps.Within("answer_timeout", c.AnswerTimeout, time.Second, 5*time.Minute)
@@ -98,6 +100,13 @@ func (c Config) Validate() config.Problems {
 	return ps
 }
 
+// WantLevel says what TopicLevel accepts.
+const WantLevel = "one level of a topic: 1 to 64 bytes of text, without / + #, control characters, or $ in front"
+
 // TopicLevel tells whether s can be one level of a topic: servers split topics
-// at the slashes and count (protocol 1.1).
-func TopicLevel(s string) bool { return s != "" && !strings.ContainsAny(s, "/+#\x00") }
+// at the slashes and count (protocol 1.1), + and # are wildcards, and who
+// subscribes to # does not get what begins with $ [MQTT-4.7.2-1].
+func TopicLevel(s string) bool {
+	return s != "" && len(s) <= 64 && utf8.ValidString(s) && s[0] != '$' &&
+		!strings.ContainsAny(s, "/+#") && !strings.ContainsFunc(s, unicode.IsControl)
+}
