@@ -56,6 +56,8 @@ func run(ctx context.Context, rounds int, out string, names []string) error {
 		{"request", b.request},
 		{"say", b.say},
 		{"barge-in", b.bargeIn},
+		{"stream", b.stream},
+		{"hour", b.hour},
 		{"fleet", b.fleet},
 	}
 	var rows []row

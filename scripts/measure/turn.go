@@ -25,6 +25,7 @@ import (
 type terminal struct {
 	*bench
 	serial string
+	pid    int
 }
 
 // terminal starts a device and waits until its microphone is warm.
@@ -33,7 +34,7 @@ func (b *bench) terminal(ctx context.Context, serial string, s settings) (t term
 	if err != nil {
 		return t, nil, err
 	}
-	t = terminal{b, serial}
+	t = terminal{b, serial, cmd.Process.Pid}
 	warm := func(s agent.Status) bool { return s.Mic.Frames > 50 && !s.Turn.Flags.Offline }
 	if err := t.wait(ctx, "warm", warm); err != nil {
 		end(cmd)
@@ -98,7 +99,7 @@ func (b *bench) live(ctx context.Context, rounds int) (rows []row, err error) {
 			if _, err := t.next("streaming/start"); err != nil {
 				return err
 			}
-			if err := t.tell(ctx, "streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`); err != nil {
+			if err := t.tell(ctx, "streaming/start", started); err != nil {
 				return err
 			}
 			chunk, err := t.next("streaming/chunk")

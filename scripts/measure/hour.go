@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/config"
+	"lintod/agent/control"
+	"lintod/agent/link/linto"
+	"lintod/agent/network"
+	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/recorder"
+	"lintod/audio/soundtest"
+	"lintod/behaviors"
+)
+
+const started = `{"behavior":{"streaming":{"status":"started"}}}`
+
+// stream measures what a live transcription costs, beside a pipe of the shell
+// that sends the same sound; both for some seconds, told as an hour.
+func (b *bench) stream(ctx context.Context, rounds int) (rows []row, err error) {
+	span := time.Duration(2*rounds) * time.Second
+	return rows, withRig(ctx, func(_ *tb, rig *soundtest.Rig) error {
+		t, stop, err := b.terminal(ctx, "streams", settings{linto: "mode = \"stream\"\n", audio: realSound, env: rig.Env()})
+		if err != nil {
+			return err
+		}
+		defer stop()
+		if err := t.dictate(ctx); err != nil {
+			return err
+		}
+		pipe := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(
+			"arecord -q -D default -f S16_LE -r 16000 -c 1 -t raw | base64 -w 4268 | mosquitto_pub -p %d -t bench/pipe -l", b.port))
+		pipe.Env = append(os.Environ(), rig.Env()...)
+		pipe.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := pipe.Start(); err != nil {
+			return err
+		}
+		defer end(pipe)
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		var theirs []int
+		for _, name := range []string{"arecord", "base64", "mosquitto_pub"} {
+			theirs = append(theirs, child(pipe.Process.Pid, name))
+		}
+		sound := child(t.pid, "lintod-audio")
+		u, a, r := used(t.pid), used(sound), used(theirs...)
+		if err := pause(ctx, span); err != nil {
+			return err
+		}
+		hour := func(u usage) float64 { return u.cpu.Seconds() * float64(time.Hour/time.Second) / span.Seconds() }
+		u, a = used(t.pid).since(u), used(sound).since(a)
+		reference := hour(used(theirs...).since(r))
+		const by = "arecord | base64 | mosquitto_pub -l"
+		rows = []row{
+			{"CPU of an hour streamed live", "s", hour(u) + hour(a), &reference, by, ""},
+			{"  of it lintod", "s", hour(u), &reference, by, ""},
+			{"  of it lintod-audio", "s", hour(a), &reference, by, ""},
+		}
+		return nil
+	})
+}
+
+// dictate starts a live transcription, and lets it begin.
+func (t terminal) dictate(ctx context.Context) error {
+	begun := make(chan error, 1)
+	go func() { begun <- control.Call(ctx, t.socket(t.serial), "stream", agent.StreamArgs{}, nil) }()
+	_, err := t.next("streaming/start")
+	return errors.Join(err, t.tell(ctx, "streaming/start", started), <-begun)
+}
+
+// haste is how much faster than the clock the sound of hour is.
+const haste = 100
+
+// hour pushes an hour of sound through a recording and a live transcription at
+// once, faster than real time, and looks what stays of it in memory: that of
+// this very process, in which they run.
+func (b *bench) hour(ctx context.Context, _ int) ([]row, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel()
+	quiet := slog.New(slog.DiscardHandler)
+	hub := &audio.Hub{Open: func(context.Context) (audio.Input, error) { return &hurry{start: time.Now()}, nil }, Log: quiet}
+	cfg := recorder.Defaults()
+	cfg.Directory = filepath.Join(b.dir, "recordings")
+	rec := &recorder.Recorder{Config: cfg, Listen: func() recorder.Stream { return hub.Listen(false) }, Log: quiet}
+	link, online := b.pushed(hub)
+	for _, run := range []func(context.Context) error{hub.Run, rec.Run, link.Run} {
+		parts.Go(func() { _ = run(ctx) })
+	}
+	<-online
+	t := terminal{bench: b, serial: link.Serial}
+	begun := make(chan error, 1)
+	go func() { begun <- link.StartDictation(ctx) }()
+	_, err := t.next("streaming/start")
+	if err := errors.Join(err, t.tell(ctx, "streaming/start", started), <-begun, rec.Start(ctx, "hour")); err != nil {
+		return nil, err
+	}
+	self := func() float64 {
+		debug.FreeOSMemory()
+		return resident(os.Getpid())
+	}
+	if err := pause(ctx, time.Hour/12/haste); err != nil {
+		return nil, err
+	}
+	before, pushed := self(), hub.Health().Frames
+	if err := pause(ctx, time.Hour/haste); err != nil {
+		return nil, err
+	}
+	after, health := self(), hub.Health()
+	minutes := (time.Duration(health.Frames-pushed) * audio.FrameTime).Minutes()
+	return []row{{
+		fmt.Sprintf("memory after %.0f min of sound in a stream and a recording", minutes), "MB", after, &before,
+		fmt.Sprintf("itself after 5 min; %d frames were dropped", health.Dropped), "± 1 MB",
+	}}, nil
+}
+
+// pushed is a link whose microphone is in a hurry.
+func (b *bench) pushed(hub *audio.Hub) (link *linto.Link, online <-chan struct{}) {
+	up := make(chan struct{})
+	var once sync.Once
+	cfg := linto.Defaults()
+	cfg.Enabled, cfg.Broker, cfg.Scope = true, config.Strings{b.url()}, "bench"
+	link = &linto.Link{
+		Config: cfg, Serial: "pushed", Registry: &behaviors.Registry{},
+		Sound:   func() linto.Sound { return linto.Sound{} },
+		Network: func() ([]network.Interface, error) { return nil, nil },
+		Connected: func(yes bool) {
+			if yes {
+				once.Do(func() { close(up) })
+			}
+		},
+		Listen: func() turn.Stream { return hub.Listen(false) },
+		Log:    slog.New(slog.DiscardHandler),
+	}
+	link.Init()
+	return link, up
+}
+
+// hurry is a microphone that runs haste times as fast as the clock. It hums.
+type hurry struct {
+	start time.Time
+	n     time.Duration // frames
+	hum   []int16
+}
+
+func (h *hurry) Read(ctx context.Context, f *audio.Frame) error {
+	if h.hum == nil {
+		h.hum = soundtest.Chirp(time.Second)
+	}
+	if err := pause(ctx, time.Until(h.start.Add(h.n*audio.FrameTime/haste))); err != nil {
+		return err
+	}
+	*f = audio.Frame{At: h.start.Add(h.n * audio.FrameTime)}
+	copy(f.PCM[:], h.hum[int(h.n)%50*audio.FrameSamples:])
+	h.n++
+	return nil
+}
+
+func (h *hurry) Close() error { return nil }
