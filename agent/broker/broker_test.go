@@ -417,6 +417,33 @@ func TestOversizedMessageIsSkippedAndTheRestHeard(t *testing.T) {
 	d.end(t)
 }
 
+func TestCertificateThatEndsSoonIsToldOnce(t *testing.T) {
+	ca := newAuthority(t)
+	began, soon := time.Now().Add(-time.Hour), time.Now().Add(13*24*time.Hour)
+	for name, row := range map[string]struct {
+		brokers, own time.Time
+		lines        int
+	}{
+		"both": {soon, soon, 2},
+		"none": {soon.AddDate(0, 1, 0), soon.AddDate(0, 1, 0), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", began, row.brokers), "require_certificate true")
+			d := start(t, []string{"mqtts://" + m.Addr()}, func(d *device) {
+				d.Config.CAFile = ca.File
+				d.Config.CertFile, d.Config.KeyFile = ca.issue(t, "device", began, row.own)
+			})
+			next(t, "online", d.online)
+			m.Restart()
+			next(t, "online again", d.online)
+			d.end(t)
+			if n := strings.Count(d.log.String(), "expires soon"); n != row.lines {
+				t.Errorf("%d lines, want %d:\n%s", n, row.lines, d.log.String())
+			}
+		})
+	}
+}
+
 func TestTakenClientIDIsNamed(t *testing.T) {
 	m := newMosquitto(t)
 	same := func(d *device) { d.Config.ClientID = "twin" }

@@ -6,7 +6,20 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 )
+
+// renewalTime is how long before its end a certificate should be renewed.
+const renewalTime = 14 * 24 * time.Hour
+
+// warnOfExpiry tells, before it is too late to be told, that a certificate ends.
+func (c *Conn) warnOfExpiry(whose string, cert *x509.Certificate) {
+	if left := time.Until(cert.NotAfter); left > 0 && left < renewalTime {
+		c.report.say(slog.LevelWarn, "certificate expires soon; renew it", "which",
+			fmt.Sprintf("the %s, %q, on %s", whose, cert.Subject.CommonName, cert.NotAfter.UTC().Format(time.DateOnly)))
+	}
+}
 
 // ServerCertificate fetches the certificate that the broker at address shows,
 // after the checks that a connection makes. It is nil where the address is one

@@ -3,18 +3,27 @@ package broker
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"net/url"
 	"time"
 )
 
 // dial opens the stream to addr that MQTT is then spoken on. It ends with ctx.
-func dial(ctx context.Context, addr *url.URL, conf Config) (*wire, error) {
+// shown is told of each side's certificate before it is used.
+func dial(ctx context.Context, addr *url.URL, conf Config, shown func(whose string, c *x509.Certificate)) (*wire, error) {
 	var secure *tls.Config
 	if addr.Scheme == "mqtts" || addr.Scheme == "wss" {
 		var err error
 		if secure, err = conf.tls(addr.Hostname()); err != nil {
 			return nil, err
+		}
+		for _, own := range secure.Certificates {
+			shown("certificate in cert_file", own.Leaf)
+		}
+		secure.VerifyConnection = func(s tls.ConnectionState) error {
+			shown("broker's certificate", s.PeerCertificates[0])
+			return nil
 		}
 	}
 	open := func(ctx context.Context, network, host string) (net.Conn, error) {

@@ -44,7 +44,7 @@ type session struct {
 func (c *Conn) openOne(ctx context.Context, addr *url.URL) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	conn, err := dial(ctx, addr, c.Config)
+	conn, err := dial(ctx, addr, c.Config, c.warnOfExpiry)
 	if err != nil {
 		return nil, err
 	}
