@@ -114,14 +114,20 @@ func (a *Agent) talk(_ context.Context, raw json.RawMessage) (any, error) {
 // trigger does what the talk button would. "That was all" means the utterance
 // while the device listens, and the device's own voice else.
 func (a *Agent) trigger(args TalkArgs) error {
-	listening := a.turns.Snapshot().State == turn.Listening
+	now := a.turns.Snapshot()
+	listening := now.State == turn.Listening
 	switch {
 	case args.Stop && listening:
 		a.turns.Post(turn.Release)
 	case args.Stop:
 		a.turns.Post(turn.Stop)
 	default:
-		return a.turns.Trigger(turn.Tap, args.Link)
+		if err := a.turns.Trigger(turn.Tap, args.Link); err != nil {
+			return err
+		}
+		if now.Flags.Muted { // the user has got the cue; who asked here gets words
+			return errors.New("the device is muted; unmute it first, with its button or from the platform")
+		}
 	}
 	return nil
 }

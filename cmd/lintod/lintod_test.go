@@ -221,6 +221,11 @@ func TestBehaviours(t *testing.T) {
 	if s := b.state(); !s.Turn.Flags.Muted || s.Mic.Open {
 		t.Errorf("muted, and the microphone is open: %+v %+v", s.Turn.Flags, s.Mic)
 	}
+	for _, args := range [][]string{{"talk"}, {"talk", "-wait"}} {
+		if code, out := b.run(args...); code != statusFailed || !strings.Contains(out, "the device is muted") {
+			t.Errorf("%v while muted: exit %d, %s", args, code, out)
+		}
+	}
 	b.tell("say", `{"value":"still spoken while muted"}`)
 	brokertest.Eventually(t, "the loudspeaker speaks", func() bool { return soundtest.Loud(b.heard()) })
 	b.tell("volume", `{"value":"30"}`)
@@ -601,6 +606,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"dance"}, statusUsage, `no command "dance"`},
 		{[]string{"say"}, statusUsage, "wrong number of arguments"},
 		{[]string{"check", "-x"}, statusUsage, "not defined: -x"},
+		{[]string{"say", "hello", "-config", "f"}, statusUsage, "-config must stand before the text"},
+		{[]string{"ask", "hello", "--link=x"}, statusUsage, "--link=x must stand before the text"},
+		{[]string{"say", "-config", "/nonexistent", "--", "hello", "-config"}, statusConfig, "no such file"},
+		{[]string{"say", "-config", "/nonexistent", "minus", "-5"}, statusConfig, "no such file"},
 		{[]string{"check", "-config", "/nonexistent"}, statusConfig, "no such file"},
 	}
 	for _, tt := range tests {

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -120,18 +121,34 @@ var errUsage = errors.New("usage")
 
 // parse reads the flags and demands between low and high arguments.
 func (c *call) parse(low, high int) error {
-	if err := c.flags.Parse(c.args); err != nil {
+	all := c.args
+	if err := c.flags.Parse(all); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
 		}
 		return errUsage
 	}
 	c.args = c.flags.Args()
+	if late := c.lateFlag(); late != "" && !slices.Contains(all, "--") {
+		fmt.Fprintf(c.stderr, "%s: %s must stand before the text; put -- in front of a text that holds it\n", c.flags.Name(), late)
+		return errUsage
+	}
 	if n := len(c.args); n < low || n > high {
 		fmt.Fprintf(c.stderr, "%s: wrong number of arguments; lintod -help shows how it is used\n", c.flags.Name())
 		return errUsage
 	}
 	return nil
+}
+
+// lateFlag is a flag among the arguments, where it would be taken for text.
+func (c *call) lateFlag() string {
+	for _, arg := range c.args {
+		name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if strings.HasPrefix(arg, "-") && c.flags.Lookup(name) != nil {
+			return arg
+		}
+	}
+	return ""
 }
 
 func usage(w io.Writer) {
