@@ -21,6 +21,7 @@ import (
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/endpoint"
+	"lintod/audio/mixer"
 	"lintod/audio/player"
 	"lintod/audio/soundproc"
 	"lintod/audio/tts"
@@ -50,6 +51,7 @@ type Agent struct {
 	sound    *soundproc.Process // nil when no part of the configuration needs it
 	hub      *audio.Hub
 	player   *player.Player
+	mixer    *mixer.Mixer // nil while the volume is set in software
 	mouth    *mouth
 	bus      *turn.Bus
 	turns    *turn.Runner
@@ -147,9 +149,34 @@ func (a *Agent) buildSound() {
 	a.player = &player.Player{
 		Open: cards.output.OpenOutput,
 		Rate: a.cfg.Audio.OutputRate,
+		Lead: a.cfg.Audio.OutputLead.Std(),
 		Log:  component(a.log, "loudspeaker"),
 	}
 	a.player.SetVolume(a.store.Get().Volume)
+	if a.cfg.Audio.Mixer != "" {
+		a.mixer = &mixer.Mixer{
+			Device: a.cfg.Audio.MixerDevice, Control: a.cfg.Audio.Mixer, Env: soundproc.Environ(),
+			Software: a.player.SetVolume, Log: component(a.log, "mixer"),
+		}
+		a.mixer.Set(a.store.Get().Volume)
+	}
+}
+
+// setVolume is the user's loudness now, in percent.
+func (a *Agent) setVolume(percent int) {
+	if a.mixer != nil {
+		a.mixer.Set(percent)
+	} else {
+		a.player.SetVolume(percent)
+	}
+}
+
+// volume is what setVolume was last told.
+func (a *Agent) volume() int {
+	if a.mixer != nil {
+		return a.mixer.Volume()
+	}
+	return a.player.Volume()
 }
 
 // chimes goes on with the defaults where a file of the owner's cannot be used.
@@ -235,6 +262,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		if a.cfg.Behaviors.Managemeeting.Enabled {
 			parts["recorder"], parts["meetings"] = a.powers.meetings.recorder.Run, a.powers.meetings.tell
 		}
+	}
+	if a.mixer != nil {
+		parts["mixer"] = a.mixer.Run
 	}
 	if a.sound != nil {
 		parts["sound"] = a.sound.Run

@@ -119,8 +119,8 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 
 // changeVolume is the user's own hand: it holds now and after a restart.
 func (b *board) changeVolume(by int) {
-	percent := max(0, min(b.player.Volume()+by, 100))
-	b.player.SetVolume(percent)
+	percent := max(0, min(b.volume()+by, 100))
+	b.setVolume(percent)
 	(&device{b.Agent}).KeepVolume(percent)
 }
 

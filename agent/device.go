@@ -36,7 +36,7 @@ func (d *device) SetMuted(ctx context.Context, muted bool) error {
 }
 
 // SetVolume implements behaviors.Device.
-func (d *device) SetVolume(percent int) { d.player.SetVolume(percent) }
+func (d *device) SetVolume(percent int) { d.setVolume(percent) }
 
 // KeepVolume implements behaviors.Device.
 func (d *device) KeepVolume(percent int) {

@@ -132,7 +132,7 @@ func (a *Agent) status() Status {
 		Uptime:  time.Since(a.start).Round(time.Second).String(),
 		Line:    a.statusLine(),
 		Turn:    a.turns.Snapshot(),
-		Volume:  a.player.Volume(),
+		Volume:  a.volume(),
 		Keep:    saved.Volume,
 		Lang:    saved.Language,
 		Mic:     a.hub.Health(),

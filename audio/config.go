@@ -26,6 +26,13 @@ type Config struct {
 	InputGain float64 `toml:"input_gain_db"`
 	// OutputRate is what the loudspeaker is opened with, in samples a second.
 	OutputRate int `toml:"output_rate"`
+	// OutputLead is silence that goes before a sound when the loudspeaker may have
+	// gone to sleep.
+	OutputLead config.Duration `toml:"output_lead"`
+	// Mixer is a control of the sound card that follows the volume, as amixer
+	// names it; empty for volume in software. MixerDevice is the card that has it.
+	Mixer       string `toml:"mixer"`
+	MixerDevice string `toml:"mixer_device"`
 	// Preroll is how much sound from before the trigger a turn begins with.
 	Preroll config.Duration `toml:"preroll"`
 	// EndpointSilence after speech ends an utterance.
@@ -48,6 +55,7 @@ func Defaults() Config {
 		Input:           config.Strings{"default"},
 		Output:          config.Strings{"default"},
 		OutputRate:      48000,
+		MixerDevice:     "default",
 		Preroll:         config.Duration(500 * time.Millisecond),
 		EndpointSilence: config.Duration(800 * time.Millisecond),
 		MaxUtterance:    config.Duration(20 * time.Second),
@@ -74,6 +82,12 @@ func (c Config) Validate() config.Problems {
 	if c.OutputRate < 8000 || c.OutputRate > 192000 {
 		ps.Add("output_rate", c.OutputRate, "a rate from 8000 to 192000")
 	}
+	ps.Within("output_lead", c.OutputLead, 0, 2*time.Second)
+	checkALSA(&ps, "mixer", c.Mixer, "a control such as \"PCM\"; amixer scontrols lists them")
+	checkALSA(&ps, "mixer_device", c.MixerDevice, "a card such as \"default\" or \"hw:CARD=Headphones\"")
+	if c.MixerDevice == "" {
+		ps.Add("mixer_device", nil, "a card such as \"default\"")
+	}
 	ps.Within("preroll", c.Preroll, 0, 5*time.Second)
 	ps.Within("endpoint_silence", c.EndpointSilence, 100*time.Millisecond, 10*time.Second)
 	ps.Within("max_utterance", c.MaxUtterance, time.Second, 5*time.Minute)
@@ -92,6 +106,13 @@ const (
 	MaxDevices = 8
 	maxName    = 256
 )
+
+// checkALSA refuses what amixer could take for an option.
+func checkALSA(ps *config.Problems, key, name, want string) {
+	if len(name) > maxName || strings.HasPrefix(name, "-") || strings.ContainsRune(name, 0) {
+		ps.Add(key, name, want)
+	}
+}
 
 // byNumber is a name that depends on what else is plugged in.
 var byNumber = regexp.MustCompile(`^(?:(?:plug)?hw:(?:CARD=)?)?\d+(?:,(?:DEV=)?\d+)*$|\(hw:\d`)

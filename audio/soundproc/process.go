@@ -71,7 +71,7 @@ func (p *Process) Run(ctx context.Context) error {
 }
 
 func (p *Process) run(ctx context.Context) (reason string, err error) {
-	child, err := process.Start(ctx, process.Command{Argv: []string{p.path()}, Env: environ(os.LookupEnv)})
+	child, err := process.Start(ctx, process.Command{Argv: []string{p.path()}, Env: Environ()})
 	if err != nil {
 		return "start", fmt.Errorf("sound process: %w", err)
 	}
@@ -222,6 +222,9 @@ var passed = []string{
 	"PULSE_SERVER", "PULSE_COOKIE", "PULSE_RUNTIME_PATH", "PULSE_CLIENTCONFIG", "PULSE_SINK", "PULSE_SOURCE",
 	"PIPEWIRE_RUNTIME_DIR", "PIPEWIRE_REMOTE",
 }
+
+// Environ is the environment of a program that is to find the same sound cards.
+func Environ() []string { return environ(os.LookupEnv) }
 
 func environ(lookup func(string) (string, bool)) []string {
 	env := []string{}
