@@ -159,7 +159,7 @@ func (c Config) Warnings() []string {
 		list = append(list, "linto.login.url: http:// sends the password unprotected; use https:// where the platform has it")
 	}
 	if c.Wake.Engine == wake.EngineWyoming && !c.Wake.Local() {
-		list = append(list, "wake.service: all that the microphone hears goes to "+c.Wake.Service+" unprotected; let the service run on this device, or trust the network")
+		list = append(list, "wake.address: all that the microphone hears goes to "+c.Wake.Address+" unprotected; let the service run on this device, or trust the network")
 	}
 	for key, path := range map[string]string{
 		"linto.password_file": c.Linto.PasswordFile, "linto.ca_file": c.Linto.CAFile,

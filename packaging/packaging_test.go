@@ -17,6 +17,7 @@ import (
 	toml "github.com/pelletier/go-toml/v2"
 
 	"lintod/agent"
+	"lintod/audio/wake"
 	"lintod/gpio"
 	"lintod/packaging"
 )
@@ -104,13 +105,14 @@ func TestManualTellsOfEachCommand(t *testing.T) {
 }
 
 // The other keys come from lintod.toml, of which package agent has a test.
-func TestManualTellsOfButtonsAndLEDs(t *testing.T) {
-	_, chapter, _ := strings.Cut(read(t, "man/lintod.toml.5"), ".Sh BUTTONS AND LEDS")
+func TestManualTellsOfListsOfTables(t *testing.T) {
+	_, words, _ := strings.Cut(read(t, "man/lintod.toml.5"), ".Sh WAKE WORDS")
+	words, chapter, _ := strings.Cut(words, ".Sh BUTTONS AND LEDS")
 	buttons, leds, _ := strings.Cut(chapter, ".Bq Bq led")
 	for _, c := range []struct {
 		about string
 		of    reflect.Type
-	}{{buttons, reflect.TypeFor[gpio.ButtonConfig]()}, {leds, reflect.TypeFor[gpio.LEDConfig]()}} {
+	}{{buttons, reflect.TypeFor[gpio.ButtonConfig]()}, {leds, reflect.TypeFor[gpio.LEDConfig]()}, {words, reflect.TypeFor[wake.Word]()}} {
 		for f := range c.of.Fields() {
 			key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
 			if !regexp.MustCompile(`(?m)^\.It Ic ` + key + `\b`).MatchString(c.about) {

@@ -1,5 +1,5 @@
 // Package doctor examines a device for its owner: configuration, platform,
-// sound, buttons and LEDs, voice and the box itself, and says of each in one
+// sound, buttons and LEDs, voice, wake word and the box itself, and says of each in one
 // sentence how it is and what to do. It works beside a running daemon and
 // without one, and changes nothing.
 //
@@ -78,7 +78,7 @@ func (d Doctor) Examine(ctx context.Context) {
 	x := &exam{Doctor: d, cfg: cfg}
 	x.configuration()
 	for _, look := range []func(context.Context){
-		x.service, x.running, x.clock, x.state, x.platform, x.sound, x.board, x.voice,
+		x.service, x.running, x.clock, x.state, x.platform, x.sound, x.board, x.voice, x.wake,
 	} {
 		if ctx.Err() != nil {
 			return

@@ -24,8 +24,8 @@ const maxWords = 16
 type Config struct {
 	// Engine is "pocketsphinx", "wyoming", or empty: no wake word.
 	Engine string `toml:"engine"`
-	// Service is the address of a Wyoming service, "wyoming://host:port".
-	Service string `toml:"service"`
+	// Address is that of a Wyoming service, "wyoming://host:port".
+	Address string `toml:"address"`
 	// Refractory is how long after a wake word the next one counts.
 	Refractory config.Duration `toml:"refractory"`
 	// BargeIn lets a wake word interrupt the device's own voice. Without a
@@ -60,8 +60,8 @@ func (c Config) Validate(links []string) config.Problems {
 	var ps config.Problems
 	ps.OneOf("engine", c.Engine, "", EnginePocketsphinx, EngineWyoming)
 	ps.Within("refractory", c.Refractory, 500*time.Millisecond, time.Minute)
-	if _, err := wyoming.HostPort(c.Service); err != nil && (c.Engine == EngineWyoming || c.Service != "") {
-		ps.Add("service", c.Service, `the address of a Wyoming service, "wyoming://host:port"`)
+	if _, err := wyoming.HostPort(c.Address); err != nil && (c.Engine == EngineWyoming || c.Address != "") {
+		ps.Add("address", c.Address, `the address of a Wyoming service, "wyoming://host:port"`)
 	}
 	if c.Enabled() && (len(c.Words) == 0 || len(c.Words) > maxWords) {
 		ps.Add("word", nil, fmt.Sprintf("one to %d [[wake.word]] tables, each with a name", maxWords))
@@ -136,7 +136,7 @@ func plain(name string) string {
 
 // Local tells whether the service runs on this device.
 func (c Config) Local() bool {
-	address, err := wyoming.HostPort(c.Service)
+	address, err := wyoming.HostPort(c.Address)
 	if err != nil {
 		return false
 	}

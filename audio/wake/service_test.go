@@ -68,7 +68,7 @@ type listener struct {
 	fails chan error
 }
 
-func listen(t *testing.T, c Config) *listener {
+func listen(t testing.TB, c Config) *listener {
 	t.Helper()
 	l := &listener{mic: newMicrophone(), heard: make(chan Detection, 100), fails: make(chan error, 100)}
 	l.awake.Store(true)
@@ -97,7 +97,7 @@ func listen(t *testing.T, c Config) *listener {
 
 const patience = time.Minute
 
-func await[T any](t *testing.T, what string, c <-chan T) (v T) {
+func await[T any](t testing.TB, what string, c <-chan T) (v T) {
 	t.Helper()
 	select {
 	case v = <-c:
@@ -107,7 +107,7 @@ func await[T any](t *testing.T, what string, c <-chan T) (v T) {
 	return v
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(limit) {
@@ -180,7 +180,7 @@ func (s *spotter) story() string {
 
 func heyJarvis(address string) Config {
 	c := Defaults()
-	c.Engine, c.Service, c.Words = EngineWyoming, address, []Word{{Name: "Hey Jarvis", Link: "linto"}}
+	c.Engine, c.Address, c.Words = EngineWyoming, address, []Word{{Name: "Hey Jarvis", Link: "linto"}}
 	return c
 }
 
@@ -231,6 +231,23 @@ func TestWordsThatDoNotCount(t *testing.T) {
 	eventually(t, "heard again", func() bool { return l.Status().Frames == 12 })
 	if s := l.Status(); s.Detections != 1 || s.Ignored != 1 {
 		t.Errorf("status %+v", s)
+	}
+}
+
+func TestTry(t *testing.T) {
+	spot := &spotter{info: jarvis}
+	service := wyomingtest.New(t, spot.handle)
+	c := heyJarvis(service.Address)
+	if err := Try(t.Context(), c); err != nil {
+		t.Error(err)
+	}
+	c.Words[0].Name = "alexandra"
+	if err := Try(t.Context(), c); err == nil || !strings.Contains(err.Error(), "alexandra") {
+		t.Errorf("error %v", err)
+	}
+	service.Stop()
+	if err := Try(t.Context(), c); err == nil || !strings.Contains(err.Error(), "reach the Wyoming service") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -439,7 +456,7 @@ func TestSlowServiceLosesTheOldest(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	half, two := 0.5, 2.0
-	good := Config{Engine: EngineWyoming, Service: "tcp://localhost:1", Refractory: Defaults().Refractory, Words: []Word{{Name: "a", Sensitivity: &half, Link: "linto"}}}
+	good := Config{Engine: EngineWyoming, Address: "tcp://localhost:1", Refractory: Defaults().Refractory, Words: []Word{{Name: "a", Sensitivity: &half, Link: "linto"}}}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		want   string
@@ -448,8 +465,8 @@ func TestConfig(t *testing.T) {
 		"none":                    {func(c *Config) { *c = Defaults() }, ""},
 		"words without an engine": {func(c *Config) { c.Engine = "" }, ""},
 		"unknown engine":          {func(c *Config) { c.Engine = "snowboy" }, "engine"},
-		"no service":              {func(c *Config) { c.Service = "" }, "service"},
-		"a wrong service":         {func(c *Config) { c.Service = "http://x" }, "service"},
+		"no service":              {func(c *Config) { c.Address = "" }, "address"},
+		"a wrong service":         {func(c *Config) { c.Address = "http://x" }, "address"},
 		"no word":                 {func(c *Config) { c.Words = nil }, "word"},
 		"no name":                 {func(c *Config) { c.Words[0].Name = "" }, "word[1].name"},
 		"a name twice":            {func(c *Config) { c.Words = append(c.Words, Word{Name: "A_v2"}) }, "word[2].name"},

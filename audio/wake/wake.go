@@ -123,7 +123,7 @@ func (l *Listener) engine() engine {
 			startLimit: startLimit, takeLimit: takeLimit,
 		}
 	}
-	return &service{address: l.Config.Service, words: l.Config.Words}
+	return &service{address: l.Config.Address, words: l.Config.Words}
 }
 
 // Run listens until ctx ends, or until the engine fails for the reason that it
