@@ -182,12 +182,18 @@ type layout struct{ rate, channels int }
 
 // layouts are the ways to try, best first: as wanted, so that no sample needs
 // to be touched; then what the device is likely to do by itself. channel is the
-// one to hear of several, or 0.
-func layouts(rate, channel, ownRate, ownChannels int) []layout {
+// one to hear of several, or 0. Of a card itself all channels come first: for
+// fewer, PortAudio would leave the rest silent, or unheard. A sound server mixes
+// them well.
+func layouts(rate, channel int, d audio.Device, ownChannels int) []layout {
+	channels := []int{1, 2, channel, ownChannels}
+	if d.Card != "" {
+		channels = []int{ownChannels, 2, 1}
+	}
 	var ways []layout
-	for _, r := range []int{rate, ownRate, 48000, 44100} {
-		for _, ch := range []int{1, 2, channel, ownChannels} {
-			// A card that is asked for one channel may mix it of all.
+	for _, r := range []int{rate, d.Rate, 48000, 44100} {
+		for _, ch := range channels {
+			// What is asked for one channel may mix it of all.
 			if channel == 0 || ch > 1 && ch >= channel {
 				ways = append(ways, layout{r, min(ch, ownChannels, audio.MaxChannels)})
 			}
@@ -297,7 +303,7 @@ func (d direction) openDevice(dev *device, want wire.Open, buf *[]int16) (*porta
 		return nil, layout{}, fmt.Errorf("has %d channels, so input_channel cannot be %d", channels, want.Channel)
 	}
 	var failed error
-	for _, way := range layouts(want.Rate, want.Channel, dev.Rate, dev.Channels(d.way)) {
+	for _, way := range layouts(want.Rate, want.Channel, dev.Device, dev.Channels(d.way)) {
 		s, err := d.openAs(dev.info, way, buf)
 		if err == nil {
 			return s, way, nil
