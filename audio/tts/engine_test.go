@@ -137,7 +137,7 @@ func TestPicoThatCannotSpeak(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := pico(t, c.script)
-			s.Config.Timeout = config.Duration(300 * time.Millisecond)
+			s.Config.Timeout = limitFor(c.want)
 			if _, _, err := say(t, s, "Hello.", ""); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -339,7 +339,7 @@ func TestWyomingThatCannotSpeak(t *testing.T) {
 	}{
 		"never answers":    {hang, "gave nothing for 300ms", 0},
 		"starts and hangs": {func(c *wyoming.Conn) { _ = c.Send(wyoming.AudioStart, speech); hang(c) }, "gave nothing for 300ms", 0},
-		"hangs in between": {func(c *wyoming.Conn) { start(c); hang(c) }, "gave nothing for 300ms", 1},
+		"hangs in between": {func(c *wyoming.Conn) { start(c); hang(c) }, "gave nothing for 2s", 1},
 		"chatters": {func(c *wyoming.Conn) {
 			for c.Send("ping", nil) == nil {
 				time.Sleep(time.Millisecond)
@@ -365,7 +365,10 @@ func TestWyomingThatCannotSpeak(t *testing.T) {
 				}
 				c.answer(conn)
 			})
-			s.Config.Timeout = config.Duration(300 * time.Millisecond)
+			s.Config.Timeout = limitFor(c.want)
+			if strings.Contains(c.want, "2s") {
+				s.Config.Timeout = config.Duration(2 * time.Second)
+			}
 			pcm, _, err := say(t, s, "Hello.", "")
 			if err == nil || !strings.Contains(err.Error(), c.want) || len(pcm) != c.heard {
 				t.Errorf("%v, %v; want %q", pcm, err, c.want)

@@ -150,7 +150,6 @@ func whyEnded(ctx context.Context, err error) error {
 // pump reads ahead until the end of a piece, for which it returns nil.
 func (s *sound) pump(ctx context.Context, src source) error {
 	r, err := src.open()
-	s.hang.Stop()
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,8 @@ func phonemes(text string, understood bool) string {
 		b.WriteString(noBrackets(text[last:at[0]]))
 		if understood {
 			b.WriteString(text[at[0]:at[1]])
+		} else {
+			b.WriteString(" ") // or the brackets around would meet
 		}
 		last = at[1]
 	}

@@ -104,6 +104,7 @@ func TestOtherEnginesGetTheWordsAlone(t *testing.T) {
 
 func FuzzPrepare(f *testing.F) {
 	f.Add("[[[x\x00\xff\u200d. <p>[[a]]</p> 3.14")
+	f.Add("[[[x]][")
 	f.Add(strings.Repeat("é. ", 3000))
 	f.Add(`<speak><break time="99h"/><sub alias="a&lt;">b</sub>&eacute;</speak>`)
 	f.Fuzz(func(t *testing.T, text string) {
