@@ -34,6 +34,7 @@ const (
 	maxRequest     = 64 << 10 // bytes of a line
 	maxConnections = 16       // at once
 	idleLimit      = 30 * time.Second
+	roomLimit      = time.Second     // for an idle connection to end, when another needs its place
 	writeLimit     = 5 * time.Second // how long a client may let us wait before it counts as gone
 )
 
@@ -57,6 +58,9 @@ type Server struct {
 	Log      *slog.Logger
 
 	busy sync.WaitGroup
+
+	mu   sync.Mutex
+	idle []*net.UnixConn // those that ask nothing now, longest idle first
 }
 
 type request struct {
@@ -100,15 +104,45 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		select {
 		case free <- struct{}{}:
-			s.busy.Go(func() {
-				s.serve(ctx, conn)
-				<-free
-			})
 		default:
-			s.Log.Warn("too many connections to the control socket", "limit", maxConnections)
-			_ = write(conn, refusal(fmt.Errorf("too many connections at once (%d); try again", maxConnections)))
-			conn.Close()
+			s.makeRoom()
+			select {
+			case free <- struct{}{}:
+			case <-time.After(roomLimit):
+				s.Log.Warn("too many connections to the control socket", "limit", maxConnections)
+				_ = write(conn, refusal(fmt.Errorf("too many connections at once (%d); try again", maxConnections)))
+				conn.Close()
+				continue
+			}
 		}
+		s.busy.Go(func() {
+			s.serve(ctx, conn)
+			<-free
+		})
+	}
+}
+
+// makeRoom ends the connection that has asked nothing for the longest time: who
+// only holds a place keeps nobody out.
+func (s *Server) makeRoom() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) > 0 {
+		_ = s.idle[0].SetReadDeadline(time.Unix(1, 0))
+		s.idle = s.idle[1:]
+	}
+}
+
+// waits notes that a connection asks nothing now, until it does.
+func (s *Server) waits(conn *net.UnixConn) (asks func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = conn.SetReadDeadline(time.Now().Add(idleLimit))
+	s.idle = append(s.idle, conn)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.idle = slices.DeleteFunc(s.idle, func(c *net.UnixConn) bool { return c == conn })
 	}
 }
 
@@ -121,11 +155,13 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
 	defer client.close()
 	lines := bufio.NewReaderSize(client, maxRequest)
 	for {
-		_ = conn.SetReadDeadline(time.Now().Add(idleLimit))
+		asks := s.waits(conn)
 		if ctx.Err() != nil {
+			asks()
 			return
 		}
 		line, err := lines.ReadSlice('\n')
+		asks()
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 			_ = write(conn, refusal(fmt.Errorf("the request is longer than %d bytes", maxRequest)))

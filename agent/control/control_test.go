@@ -28,12 +28,13 @@ type fixture struct {
 	stop    context.CancelFunc
 	stopped chan error
 
-	cancelled chan error // causes of the contexts of "wait"
+	cancelled chan error    // causes of the contexts of "wait"
+	release   chan struct{} // closed: "slow" is done
 }
 
 func serve(t *testing.T, path string) *fixture {
 	t.Helper()
-	f := &fixture{stopped: make(chan error, 1), cancelled: make(chan error, 100)}
+	f := &fixture{stopped: make(chan error, 1), cancelled: make(chan error, 100), release: make(chan struct{})}
 	wait := func(ctx context.Context, _ json.RawMessage) (any, error) {
 		<-ctx.Done()
 		f.cancelled <- context.Cause(ctx)
@@ -60,6 +61,14 @@ func serve(t *testing.T, path string) *fixture {
 			},
 			"odd":  func(context.Context, json.RawMessage) (any, error) { return make(chan int), nil },
 			"wait": wait,
+			"slow": func(ctx context.Context, _ json.RawMessage) (any, error) {
+				select {
+				case <-f.release:
+					return "done", nil
+				case <-ctx.Done():
+					return nil, context.Cause(ctx)
+				}
+			},
 		},
 		Streams: map[string]StreamHandler{
 			"count": func(_ context.Context, args json.RawMessage, send func(any) error) error {
@@ -162,7 +171,7 @@ func TestCall(t *testing.T) {
 		"with arguments":    {"echo", map[string]string{"text": "it's \"quoted\"\n"}, `{"text":"it's \"quoted\"\n"}`, ""},
 		"without arguments": {"echo", nil, `{}`, ""},
 		"failure":           {"fail", nil, ``, "the loudspeaker is gone"},
-		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; known are count, echo, fail, flood, odd, read, wait, watch`},
+		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; known are count, echo, fail, flood, odd, read, slow, wait, watch`},
 		"result not JSON":   {"odd", nil, ``, "encode the result: json: unsupported type: chan int"},
 		"arguments not":     {"echo", make(chan int), ``, "encode the arguments of echo: json: unsupported type: chan int"},
 		"too long":          {"echo", strings.Repeat("x", maxRequest), ``, "the request is longer than 65536 bytes"},
@@ -279,15 +288,6 @@ func TestHandlerEndsWhenTheClientGoes(t *testing.T) {
 // "echo … | nc -N -U" ends its side of the connection and still waits.
 func TestHalfClosedClientGetsItsAnswer(t *testing.T) {
 	f := serve(t, socket(t))
-	release := make(chan struct{})
-	f.Handlers["slow"] = func(ctx context.Context, _ json.RawMessage) (any, error) {
-		select {
-		case <-release:
-			return "done", nil
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
 	conn := raw(t, f.Path)
 	say(t, conn, `{"command":"slow"}`)
 	if err := conn.CloseWrite(); err != nil {
@@ -297,7 +297,7 @@ func TestHalfClosedClientGetsItsAnswer(t *testing.T) {
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	close(release)
+	close(f.release)
 	if got := line(t, bufio.NewReader(conn)); got != `{"ok":true,"result":"done"}` {
 		t.Errorf("answer is %s", got)
 	}
@@ -354,8 +354,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	var conns []*net.UnixConn
 	for range maxConnections {
 		conn := raw(t, f.Path)
-		say(t, conn, "{\"command\":\"echo\"}\n")
-		line(t, bufio.NewReader(conn))
+		say(t, conn, "{\"command\":\"wait\"}\n")
 		conns = append(conns, conn)
 	}
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), "too many connections") {
@@ -366,6 +365,28 @@ func TestConnectionsAreLimited(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("no place after one has left")
 		}
+	}
+}
+
+func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+	f := serve(t, socket(t))
+	busy := raw(t, f.Path)
+	say(t, busy, "{\"command\":\"wait\"}\n")
+	for i := range 2 * maxConnections {
+		conn := raw(t, f.Path)
+		if i%2 == 0 { // the others have asked something before
+			continue
+		}
+		say(t, conn, "{\"command\":\"echo\"}\n")
+		line(t, bufio.NewReader(conn))
+	}
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Error(err)
+	}
+	select {
+	case err := <-f.cancelled:
+		t.Errorf("the busy one was ended: %v", err)
+	default:
 	}
 }
 
@@ -400,6 +421,10 @@ func TestSocketIsForOwnerAndGroup(t *testing.T) {
 		old := syscall.Umask(umask)
 		f := serve(t, socket(t))
 		syscall.Umask(old)
+		// An answer shows that the server is past the making of its socket.
+		if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+			t.Fatal(err)
+		}
 		if info, err := os.Stat(f.Path); err != nil || info.Mode() != os.ModeSocket|socketMode {
 			t.Errorf("umask %03o: mode %v, %v", umask, info.Mode(), err)
 		}
