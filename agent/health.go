@@ -139,7 +139,7 @@ func (a *Agent) status() Status {
 		Speaker: a.player.Stats(),
 		Voice:   a.mouth.speech.Stats(),
 		Parts:   a.parts.status(),
-		Turns:   a.turns.Records(),
+		Turns:   append([]turn.Record{}, a.turns.Records()...), // a list, never null
 		Self:    measureSelf(),
 	}
 	if a.sound != nil {

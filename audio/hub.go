@@ -44,13 +44,13 @@ type Hub struct {
 
 // Health tells whether sound really arrives.
 type Health struct {
-	Wanted  bool      // a microphone should be open now
-	Open    bool      // one is
-	Since   time.Time // since when it should be
-	Last    time.Time // when the last frame arrived; zero before the first
-	Frames  uint64    // frames so far
-	Lost    uint64    // samples that the card lost
-	Dropped uint64    // frames that slow listeners missed
+	Wanted  bool      `json:"wanted"`         // a microphone should be open now
+	Open    bool      `json:"open"`           // one is
+	Since   time.Time `json:"since,omitzero"` // since when it should be
+	Last    time.Time `json:"last,omitzero"`  // when the last frame arrived; zero before the first
+	Frames  uint64    `json:"frames"`         // frames so far
+	Lost    uint64    `json:"lost"`           // samples that the card lost
+	Dropped uint64    `json:"dropped"`        // frames that slow listeners missed
 }
 
 // Deaf tells whether frames should have arrived and did not.

@@ -87,14 +87,14 @@ type Conn struct {
 
 // Stats tells how the connection is and was.
 type Stats struct {
-	Connected bool      // subscriptions stand
-	Broker    string    // address of the present or last connection
-	Since     time.Time // when Connected last changed; zero before the first connect
-	Error     string    // last failure, in one sentence; empty when there was none
-	Connects  uint64    // connections whose subscriptions stood
-	Published uint64    // messages out (QoS 0) or acknowledged (QoS 1)
-	Received  uint64    // messages in, dropped ones included
-	Dropped   uint64    // messages that were too large, or that the queue had no room for
+	Connected bool      `json:"connected"`      // subscriptions stand
+	Broker    string    `json:"broker"`         // address of the present or last connection
+	Since     time.Time `json:"since,omitzero"` // when Connected last changed; zero before the first connect
+	Error     string    `json:"error"`          // last failure, in one sentence; empty when there was none
+	Connects  uint64    `json:"connects"`       // connections whose subscriptions stood
+	Published uint64    `json:"published"`      // messages out (QoS 0) or acknowledged (QoS 1)
+	Received  uint64    `json:"received"`       // messages in, dropped ones included
+	Dropped   uint64    `json:"dropped"`        // messages that were too large, or that the queue had no room for
 }
 
 // Run connects and reconnects until ctx ends, and then returns nil when all its

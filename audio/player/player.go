@@ -72,10 +72,10 @@ type Player struct {
 
 // Stats are counters since the start.
 type Stats struct {
-	Frames    uint64 // written to the card, 20 ms or less each
-	Underruns uint64 // times that a sound came too late and the card fell silent
-	Failures  uint64 // times that the card could not be opened or failed
-	Dropped   uint64 // sounds that were refused, or replaced before they began
+	Frames    uint64 `json:"frames"`    // written to the card, 20 ms or less each
+	Underruns uint64 `json:"underruns"` // times that a sound came too late and the card fell silent
+	Failures  uint64 `json:"failures"`  // times that the card could not be opened or failed
+	Dropped   uint64 `json:"dropped"`   // sounds that were refused, or replaced before they began
 }
 
 // An Item is a sound that wants to be heard.

@@ -216,6 +216,9 @@ func TestBehaviours(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{}).start()
 	b.tell("ping", "{}")
 	b.next("pong")
+	if _, out := b.run("status", "-json"); !strings.Contains(out, `"turns": []`) || !strings.Contains(out, `"connected": true`) {
+		t.Errorf("the status is %s", out)
+	}
 	b.tell("mute", "{}")
 	b.next("muteack")
 	if s := b.state(); !s.Turn.Flags.Muted || s.Mic.Open {
