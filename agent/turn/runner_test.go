@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -66,8 +67,9 @@ func (s *roomStream) Close() error    { return nil }
 
 // speaker is a mouth whose every text takes one second.
 type speaker struct {
-	said   []string // finished
-	cut    []string // interrupted
+	said   []string   // finished
+	cut    []string   // interrupted
+	mu     sync.Mutex // guards cues
 	cues   []Cue
 	turns  []bool // that it was told of
 	hushed int
@@ -98,9 +100,21 @@ func (m *speaker) Play(ctx context.Context, s audio.Sound, started func()) error
 	}
 }
 func (m *speaker) Underruns() uint64 { return m.dry.Load() }
-func (m *speaker) Cue(c Cue)         { m.cues = append(m.cues, c) }
-func (m *speaker) SetTurn(b bool)    { m.turns = append(m.turns, b) }
-func (m *speaker) Hush()             { m.hushed++ }
+func (m *speaker) Cue(c Cue) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cues = append(m.cues, c)
+}
+
+// cued are the cues so far.
+func (m *speaker) cued() []Cue {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.cues)
+}
+
+func (m *speaker) SetTurn(b bool) { m.turns = append(m.turns, b) }
+func (m *speaker) Hush()          { m.hushed++ }
 
 // platform is a talker that collects the utterance and takes a second to answer.
 type platform struct {
@@ -343,8 +357,8 @@ func TestTooShortIsForgiven(t *testing.T) {
 				s.wait(3 * time.Second)
 				s.expect(Idle)
 				r := s.Records()[0]
-				if r.Result != tt.result || !slices.Equal(s.mouth.cues, tt.cues) || len(s.platform.heard) != tt.answers {
-					t.Errorf("record %+v, cues %v; the platform got %v", r, s.mouth.cues, s.platform.heard)
+				if r.Result != tt.result || !slices.Equal(s.mouth.cued(), tt.cues) || len(s.platform.heard) != tt.answers {
+					t.Errorf("record %+v, cues %v; the platform got %v", r, s.mouth.cued(), s.platform.heard)
 				}
 			})
 		})
@@ -370,8 +384,8 @@ func TestAskListensAgain(t *testing.T) {
 		if !slices.Equal(s.platform.by, []Trigger{ByTap, ByFollowUp}) {
 			t.Errorf("triggers %v", s.platform.by)
 		}
-		if !slices.Equal(s.mouth.cues, []Cue{ListeningCue}) {
-			t.Errorf("cues %v; a hand needs none, a follow-up one", s.mouth.cues)
+		if !slices.Equal(s.mouth.cued(), []Cue{ListeningCue}) {
+			t.Errorf("cues %v; a hand needs none, a follow-up one", s.mouth.cued())
 		}
 	})
 }
@@ -447,8 +461,8 @@ func TestNobodySpeaks(t *testing.T) {
 		if len(s.platform.heard) != 0 || !errors.Is(s.platform.dropped[0], errDropped) {
 			t.Errorf("the platform got %v, %v", s.platform.heard, s.platform.dropped)
 		}
-		if !slices.Equal(s.mouth.cues, []Cue{NothingCue}) {
-			t.Errorf("cues %v", s.mouth.cues)
+		if !slices.Equal(s.mouth.cued(), []Cue{NothingCue}) {
+			t.Errorf("cues %v", s.mouth.cued())
 		}
 	})
 }
@@ -501,8 +515,8 @@ func TestFailures(t *testing.T) {
 		s.speak(time.Second)
 		s.wait(2 * time.Second)
 		s.expect(Idle)
-		if !slices.Equal(s.mouth.cues, []Cue{ErrorCue, ErrorCue}) {
-			t.Errorf("cues %v", s.mouth.cues)
+		if !slices.Equal(s.mouth.cued(), []Cue{ErrorCue, ErrorCue}) {
+			t.Errorf("cues %v", s.mouth.cued())
 		}
 		var problems []string
 		for len(s.notices.C) > 0 {
@@ -526,8 +540,8 @@ func TestMuteClosesATurn(t *testing.T) {
 		}
 		s.tap()
 		s.expect(Idle)
-		if !slices.Equal(s.mouth.cues, []Cue{MutedCue}) {
-			t.Errorf("cues %v", s.mouth.cues)
+		if !slices.Equal(s.mouth.cued(), []Cue{MutedCue}) {
+			t.Errorf("cues %v", s.mouth.cued())
 		}
 	})
 }
@@ -540,14 +554,14 @@ func TestALinkThatNeverAnswers(t *testing.T) {
 		s.Post(Finished)
 		s.expect(Thinking)
 		s.wait(patience - time.Millisecond)
-		if len(s.mouth.cues) != 0 {
-			t.Errorf("cues %v before it takes long", s.mouth.cues)
+		if len(s.mouth.cued()) != 0 {
+			t.Errorf("cues %v before it takes long", s.mouth.cued())
 		}
 		s.wait(thinkingLimit - patience + 2*time.Millisecond)
 		s.expect(Idle)
 		s.wait(time.Minute)
-		if !slices.Equal(s.mouth.cues, []Cue{ThinkingCue, ErrorCue}) {
-			t.Errorf("cues %v", s.mouth.cues)
+		if !slices.Equal(s.mouth.cued(), []Cue{ThinkingCue, ErrorCue}) {
+			t.Errorf("cues %v", s.mouth.cued())
 		}
 	})
 }

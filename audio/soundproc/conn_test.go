@@ -1,6 +1,7 @@
 package soundproc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -150,6 +151,18 @@ func TestInputDeliversAndCloses(t *testing.T) {
 	})
 }
 
+// captured is a frame of silence for stream 1.
+func captured(t *testing.T) wire.Message {
+	t.Helper()
+	var b bytes.Buffer
+	_ = wire.NewWriter(&b).SendCapture(1, wire.Captured{}, new([audio.FrameSamples]int16))
+	m, err := wire.NewReader(&b).Read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		go func() {
@@ -170,7 +183,7 @@ func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 				t.Fatalf("frame %d is %d, lost %d, %v", i, frame.PCM[0], frame.Lost, err)
 			}
 		}
-		_ = c.handle(wire.Message{Type: wire.Capture, Stream: 1, Payload: make([]byte, 16+2*audio.FrameSamples)})
+		_ = c.handle(captured(t))
 		if err := in.Read(t.Context(), &frame); err != nil || frame.Lost != 3*uint32(audio.FrameSamples) {
 			t.Errorf("the next frame tells of %d lost samples, %v", frame.Lost, err)
 		}
@@ -441,7 +454,7 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	capture := wire.Message{Type: wire.Capture, Stream: 1, Payload: make([]byte, 16+2*audio.FrameSamples)}
+	capture := captured(t)
 	pcm := make([]int16, 320)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
