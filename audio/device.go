@@ -97,7 +97,7 @@ func Choose(devices []Device, name string, way Direction) []int {
 		}
 		if found != nil {
 			slices.SortStableFunc(found, func(a, b int) int {
-				return cmp.Or(cmp.Compare(devices[a].Card, devices[b].Card), cmp.Compare(devices[a].Sub, devices[b].Sub), cmp.Compare(devices[a].Name, devices[b].Name))
+				return cmp.Or(cmp.Compare(devices[a].Sub, devices[b].Sub), cmp.Compare(devices[a].Name, devices[b].Name))
 			})
 			return found
 		}
