@@ -235,7 +235,9 @@ func (c *Conn) failed(end ending, err error) {
 	if end.lived >= settled {
 		c.report.forget()
 	}
-	c.report.say(slog.LevelWarn, "no connection", "error", err.Error())
+	if c.report.say(slog.LevelWarn, "no connection", "error", err.Error()) {
+		c.report.renew("connected") // who reads that it was lost reads that it is back
+	}
 	if c.Offline != nil {
 		c.Offline(err)
 	}

@@ -22,12 +22,13 @@ type sighting struct {
 	times int // since at
 }
 
-func (r *reporter) say(level slog.Level, event, key, value string) {
+// say tells whether it has written the line.
+func (r *reporter) say(level slog.Level, event, key, value string) bool {
 	id := event + withoutDigits(value)
 	s := r.seen[id]
 	if s != nil && time.Since(s.at) < summaryEvery {
 		s.times++
-		return
+		return false
 	}
 	attrs := []slog.Attr{slog.String(key, value)}
 	if s != nil && s.times > 0 {
@@ -35,6 +36,16 @@ func (r *reporter) say(level slog.Level, event, key, value string) {
 	}
 	r.log.LogAttrs(context.Background(), level, event, attrs...)
 	r.remember(id)
+	return true
+}
+
+// renew makes an event new again, whatever its value was.
+func (r *reporter) renew(event string) {
+	for id := range r.seen {
+		if strings.HasPrefix(id, event) {
+			delete(r.seen, id)
+		}
+	}
 }
 
 func (r *reporter) remember(id string) {
