@@ -214,6 +214,17 @@ func TestLinesOfPocketsphinx(t *testing.T) {
 	}
 }
 
+func FuzzParse(f *testing.F) {
+	f.Add("hey computer 0.840 1.680 0.891533")
+	f.Add("1 2 3")
+	f.Fuzz(func(t *testing.T, line string) {
+		phrase, over, score, ok := parse(line)
+		if ok && (phrase == "" || !(over >= 0) || !(score >= 0 && score <= 1)) {
+			t.Fatalf("%q is %q, over at %v, score %v", line, phrase, over, score)
+		}
+	})
+}
+
 type nowhere struct{ io.Writer }
 
 func (nowhere) Close() error { return nil }

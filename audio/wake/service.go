@@ -40,6 +40,9 @@ type (
 	detect struct {
 		Names []string `json:"names"`
 	}
+	stop struct {
+		Timestamp *int64 `json:"timestamp"`
+	}
 	detection struct {
 		Name string `json:"name"`
 		// Timestamp is that of the chunk in which the word was found.
@@ -193,6 +196,11 @@ func (x *session) detected(e wyoming.Event) {
 		return
 	}
 	word, known := x.words[plain(d.Name)]
+	if d.Name == "" && len(x.words) == 1 { // some services leave the name out
+		for _, word = range x.words {
+			known = true
+		}
+	}
 	if !known {
 		x.ear.listener.Log.Debug("a word that nobody asked for is ignored", "name", fmt.Sprintf("%.40q", d.Name))
 		return
@@ -260,7 +268,8 @@ func (x *session) feed(ctx context.Context) error {
 }
 
 func (x *session) restart() error {
-	if err := x.Send(wyoming.AudioStop, nil); err != nil {
+	// The reference implementation stumbles over an end without data.
+	if err := x.Send(wyoming.AudioStop, stop{}); err != nil {
 		return err
 	}
 	return x.start()

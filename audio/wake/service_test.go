@@ -197,7 +197,7 @@ func TestServiceFindsAWord(t *testing.T) {
 	// The service is told to listen anew, for some find one word in a stream.
 	l.mic.hear(began.Add(240*time.Millisecond), 4, 0)
 	const start = `detect {"names":["hey_jarvis_v0.1"]}; audio-start {"rate":16000,"width":2,"channels":1}`
-	eventually(t, "told to listen anew", func() bool { return spot.story() == start+"; audio-stop; "+start })
+	eventually(t, "told to listen anew", func() bool { return spot.story() == start+`; audio-stop {"timestamp":null}; `+start })
 	if s := l.Status(); s.Detections != 1 || s.Frames != 16 || s.Dropped != 0 || s.Away != 0 {
 		t.Errorf("status %+v", s)
 	}
@@ -296,7 +296,14 @@ func TestServiceGoesAndComes(t *testing.T) {
 		if l.mic.opened.Load() != int32(round+1) {
 			t.Errorf("the microphone was opened %d times by round %d", l.mic.opened.Load(), round)
 		}
+		reason := l.Status().Reason
+		eventually(t, "away for another reason", func() bool { return l.Status().Reason != reason || strings.Contains(reason, "refused") })
 		service.Start()
+		for len(l.fails) > 0 {
+			if err := <-l.fails; strings.Contains(err.Error(), "refused") {
+				t.Errorf("an absence was told again, for another reason: %v", err)
+			}
+		}
 		l.update(func(*Status) { l.last = time.Time{} })
 	}
 	eventually(t, "microphone let go", func() bool { return l.mic.closed.Load() >= 5 })
@@ -364,7 +371,7 @@ func TestServicesThatFail(t *testing.T) {
 func TestNonsenseFromAService(t *testing.T) {
 	l := listen(t, heyJarvis(wyomingtest.New(t, func(c *wyoming.Conn) {
 		_ = c.Send(wyoming.Info, json.RawMessage(jarvis))
-		for _, data := range []string{`{"name":7}`, `{"name":"who"}`, `{}`, `{"name":"hey_jarvis","timestamp":-5}`} {
+		for _, data := range []string{`{"name":7}`, `{"name":"who"}`, `{"name":null,"timestamp":-5}`} {
 			_ = c.Send("detection", json.RawMessage(data))
 		}
 		_ = c.Send("transcript", nil)

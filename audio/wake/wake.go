@@ -57,6 +57,7 @@ type Listener struct {
 	mu     sync.Mutex
 	status Status
 	last   time.Time // when the last word was over
+	told   error     // why the engine went away; nil while it is there
 }
 
 // State says what the engine does.
@@ -126,8 +127,9 @@ func (l *Listener) engine() engine {
 	return &service{address: l.Config.Address, words: l.Config.Words}
 }
 
-// Run listens until ctx ends, or until the engine fails for the reason that it
-// returns; it may then be called again.
+// Run listens until ctx ends, or until the engine fails; it may then be called
+// again. Until the engine is back it returns the same reason, that for which it
+// went, so that an absence is one thing to tell; Status has the latest.
 func (l *Listener) Run(ctx context.Context) error {
 	ear := &ear{listener: l}
 	defer ear.close()
@@ -138,8 +140,12 @@ func (l *Listener) Run(ctx context.Context) error {
 	l.update(func(s *Status) {
 		s.State, s.Reason = Away, err.Error()
 		s.Away++
+		if l.told == nil {
+			l.told = fmt.Errorf("no wake word is heard, buttons go on working: %w", err)
+		}
+		err = l.told
 	})
-	return fmt.Errorf("no wake word is heard, buttons go on working: %w", err)
+	return err
 }
 
 func (l *Listener) update(change func(*Status)) {
@@ -178,7 +184,10 @@ type ear struct {
 // open begins to listen: the engine is ready.
 func (e *ear) open() {
 	e.stream = e.listener.Listen()
-	e.listener.update(func(s *Status) { s.State, s.Reason = Listening, "" })
+	e.listener.update(func(s *Status) {
+		s.State, s.Reason = Listening, ""
+		e.listener.told = nil
+	})
 	e.listener.Log.Info("listening for a wake word", "engine", e.listener.Config.Engine)
 }
 

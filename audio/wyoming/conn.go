@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -134,6 +135,8 @@ func (c *Conn) explain(step string, err error) error {
 		return context.Cause(c.ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded) && step == "send":
 		return fmt.Errorf("the Wyoming service takes nothing any more: %w", os.ErrDeadlineExceeded)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("the Wyoming service has closed the connection: %w", err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("the Wyoming service does not answer: %w", os.ErrDeadlineExceeded)
 	}
