@@ -6,24 +6,17 @@ import (
 	"time"
 )
 
-// Room is how a loudspeaker is heard by a microphone: later, weaker, and with
-// what the walls throw back.
-type Room struct {
-	Delay time.Duration // of the direct sound, with all that buffers on its way
-	Decay time.Duration // until the walls are 60 dB below it
-	Loss  float64       // in dB, of the direct sound
-}
-
-// Hear returns what the microphone hears of played, as long as that.
-func (r Room) Hear(played []float64) []float64 {
-	h := r.response()
+// Room returns what a microphone hears of a loudspeaker in its room: what is
+// played, weaker by loss dB, and what the walls throw back, 6 dB below that and
+// another 60 dB after decay.
+func Room(played []float64, loss float64, decay time.Duration) []float64 {
+	h := response(loss, int(decay*Rate/time.Second))
 	heard := make([]float64, len(played))
-	delay := int(r.Delay * Rate / time.Second)
-	for i, s := range played[:max(0, len(played)-delay)] {
+	for i, s := range played {
 		if s == 0 {
 			continue
 		}
-		at := heard[delay+i:]
+		at := heard[i:]
 		for k := range min(len(h), len(at)) {
 			at[k] += s * h[k]
 		}
@@ -31,20 +24,17 @@ func (r Room) Hear(played []float64) []float64 {
 	return heard
 }
 
-// response is a direct sound and noise that dies away, 6 dB below it.
-func (r Room) response() []float64 {
+func response(loss float64, n int) []float64 {
 	rnd := rand.New(rand.NewPCG(3, 4))
-	h := make([]float64, 1+int(r.Decay*Rate/time.Second))
-	gain := math.Pow(10, -r.Loss/20)
-	rate := 3 * math.Ln10 / float64(len(h)) // 60 dB over its length
-	power := 0.0
-	for i := range h {
-		h[i] = rnd.NormFloat64() * math.Exp(-rate*float64(i))
-		power += h[i] * h[i]
+	walls := make([]float64, n)
+	for i := range walls {
+		walls[i] = rnd.NormFloat64() * math.Exp(-3*math.Ln10*float64(i)/float64(n))
 	}
-	for i := range h {
-		h[i] *= gain / 2 / math.Sqrt(power)
+	gain := math.Pow(10, -loss/20)
+	scale := gain / 2 / (RMS(walls) * math.Sqrt(float64(n)))
+	for i := range walls {
+		walls[i] *= scale
 	}
-	h[0] = gain
-	return h
+	walls[0] = gain
+	return walls
 }

@@ -21,7 +21,7 @@ const (
 	// quiet ends of sentences are lost in noise as loud as the speech.
 	voiceLikely = 70
 	// gainTarget is what automatic gain makes of speech: as loud as a headset.
-	gainTarget = 8000
+	gainTarget = 16000
 	// gainMax is how much it raises what is quiet, in dB.
 	gainMax = 24
 )

@@ -1,0 +1,123 @@
+//go:build cgo
+
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/soundproc/wire"
+	"lintod/audio/soundtest"
+)
+
+func TestReference(t *testing.T) {
+	r := newReference()
+	said := soundtest.Chirp(100 * time.Millisecond)
+	read := func(at int64, n int) []int16 {
+		pcm := make([]int16, n)
+		r.read(at, pcm)
+		return pcm
+	}
+	const from = 7_000_000_000 // days after the start
+	r.write(from, said[:800])
+	r.write(from+800, said[800:])
+	if !slices.Equal(read(from, len(said)), said) {
+		t.Error("what was played is not there")
+	}
+	if got := read(from+1500, 200); !slices.Equal(got[:100], said[1500:]) || soundtest.Loud(got[100:]) {
+		t.Error("behind the end there is something")
+	}
+	if soundtest.Loud(read(from-200, 200)) {
+		t.Error("before the beginning there is something")
+	}
+	r.write(from+5000, said[:100])
+	if soundtest.Loud(read(from+1600, 3400)) || !slices.Equal(read(from+5000, 100), said[:100]) {
+		t.Error("a pause is not silent, or what follows is lost")
+	}
+	r.cut(from + 5050)
+	if soundtest.Loud(read(from+5050, 50)) {
+		t.Error("what was thrown away is still there")
+	}
+	r.write(from+1_000_000, said[:100])
+	if soundtest.Loud(read(from, len(said))) {
+		t.Error("what is long over comes again")
+	}
+}
+
+func TestCursor(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	var c cursor
+	from := c.move(1000*ms, 320)
+	if from != 16000 {
+		t.Fatalf("it begins at %d", from)
+	}
+	for i := int64(1); i < 100; i++ {
+		late := i % 4 * 5 * ms
+		if got := c.move((1000+20*i)*ms+late, 320); got != 16000+320*i {
+			t.Fatalf("%d ms late, step %d is at %d", late/ms, i, got)
+		}
+	}
+	if got := c.move(5000*ms, 320); got != 80000 {
+		t.Errorf("after a gap it is at %d", got)
+	}
+}
+
+// holder is a speaker that plays so slowly that it keeps it all.
+type holder struct {
+	samples int
+	halted  bool
+}
+
+func (h *holder) start() error          { return nil }
+func (h *holder) holding() (int, error) { return h.samples, nil }
+func (h *holder) halt() error           { h.halted = true; return nil }
+
+func (h *holder) write(pcm []int16) (bool, error) {
+	h.samples += len(pcm)
+	return false, nil
+}
+
+func TestTap(t *testing.T) {
+	for _, rate := range []int{audio.CaptureRate, 48000} {
+		played, card := newReference(), &holder{samples: samples(rate, 100*time.Millisecond)}
+		tap, err := newTap(card, rate, played)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tap.close()
+		play := func() {
+			for block := range slices.Chunk(tone(rate, 1000, 400*time.Millisecond), samples(rate, chunkTime)) {
+				if _, err := tap.write(block); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		play()
+		if played.end != 0 {
+			t.Errorf("%d Hz: it keeps what nobody wants", rate)
+		}
+		played.readers.Add(1)
+		card.samples = samples(rate, 100*time.Millisecond)
+		before := wire.Monotonic()
+		play()
+		heard := make([]int16, samples(audio.CaptureRate, 300*time.Millisecond))
+		played.read(played.end-int64(len(heard)), heard)
+		if l := level(heard, audio.CaptureRate, 1000); l < 0.99 {
+			t.Errorf("%d Hz: only %f of the reference is what was played", rate, l)
+		}
+		// The first sample is heard when the card has played what it held before; a
+		// resampler keeps a few to itself.
+		first := (before+int64(100*time.Millisecond)-int64(early))/sampleTime - 100
+		if got := played.end - int64(samples(audio.CaptureRate, 400*time.Millisecond)); got < first {
+			t.Errorf("%d Hz: it begins %d samples early", rate, first-got)
+		}
+		if err := tap.halt(); err != nil || !card.halted {
+			t.Errorf("%d Hz: the card was not stopped: %v", rate, err)
+		}
+		if played.end > wire.Monotonic()/sampleTime {
+			t.Errorf("%d Hz: after the halt there is more to come", rate)
+		}
+	}
+}
