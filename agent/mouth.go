@@ -97,6 +97,10 @@ func report(err error, failed func(error)) {
 // ends, it is spoken no more.
 func (m *mouth) say(ctx context.Context, text string) error {
 	err := m.player.Play(ctx, m.announcement("", text))
+	if err != nil && ctx.Err() != nil { // nobody wants to hear it any more, so it is no fault
+		m.tell(turn.Announced, err.Error())
+		return err
+	}
 	m.announced(err)
 	return err
 }

@@ -81,14 +81,15 @@ func TestAnnouncements(t *testing.T) {
 // Whoever types ^C at `lintod say` wants silence.
 func TestSayEndsWithItsCaller(t *testing.T) {
 	a, notices := talkative(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	script := make(chan error, 1)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	script, gone := make(chan error, 1), errors.New("the client has gone")
 	go func() { script <- a.mouth.say(ctx, "a long story") }()
 	hear(t, notices, turn.Announcing, "a long story")
-	cancel()
-	if err := <-script; !errors.Is(err, context.Canceled) {
+	cancel(gone)
+	if err := <-script; !errors.Is(err, gone) {
 		t.Error(err)
 	}
+	hear(t, notices, turn.Announced, gone.Error()) // and no problem
 	if _, playing := a.player.Playing(); playing {
 		t.Error("it goes on")
 	}

@@ -118,7 +118,7 @@ func chord(t testing.TB, args ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "chord.wav")
 	run(t, "sox", append(append([]string{"-n", "-r", "48000", "-b", "16"}, args...),
-		path, "synth", "2", "sine", "220-3000", "vol", "0.4", "fade", "0.1", "2", "0.1")...)
+		path, "synth", "1", "sine", "220-3000", "vol", "0.4", "fade", "0.1", "1", "0.1")...)
 	return path
 }
 
@@ -196,7 +196,7 @@ func TestRadioMP3(t *testing.T) {
 			t.Errorf("cut at %d: %v", cut, err)
 			continue
 		}
-		if pcm, err := all(s); err != nil || len(pcm) < 48000 || rms(pcm) < 0.1 {
+		if pcm, err := all(s); err != nil || len(pcm) < 24000 || rms(pcm) < 0.1 {
 			t.Errorf("cut at %d: %d samples of level %.2f, %v", cut, len(pcm), rms(pcm), err)
 		}
 	}

@@ -129,6 +129,7 @@ func TestQueueInATurn(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		p.SetTurn(true)
 		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
 		if len(p.cards) != 1 || p.cards[0].flushes != 1 {
 			t.Error("the turn is disturbed, or nothing fell silent")
 		}

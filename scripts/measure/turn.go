@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -175,6 +176,12 @@ func (b *bench) say(ctx context.Context, rounds int) (rows []row, err error) {
 			return err
 		}
 		defer stop()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		notices, err := t.events(ctx)
+		if err != nil {
+			return err
+		}
 		var fresh, again, theirs []float64
 		for i := range rounds {
 			text := fmt.Sprintf("It is %d minutes past ten o'clock.", i)
@@ -183,8 +190,8 @@ func (b *bench) say(ctx context.Context, rounds int) (rows []row, err error) {
 				return err
 			}
 			theirs = append(theirs, ms(alone))
-			for n, figure := range []*[]float64{&fresh, &again} {
-				took, err := t.sounded(ctx, text, 2*i+n+1)
+			for _, figure := range []*[]float64{&fresh, &again} {
+				took, err := t.sounded(ctx, notices, text)
 				if err != nil {
 					return err
 				}
@@ -200,21 +207,60 @@ func (b *bench) say(ctx context.Context, rounds int) (rows []row, err error) {
 	})
 }
 
-// sounded has a text said, in the turn of that number, and returns the
-// milliseconds until it was heard.
-func (t terminal) sounded(ctx context.Context, text string, number int) (float64, error) {
+// events are what a device tells of announcements, from now on: one has been
+// said, and heard of.
+func (t terminal) events(ctx context.Context) (<-chan turn.Notice, error) {
+	notices := make(chan turn.Notice, 100)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- control.Stream(ctx, t.socket(t.serial), "events", nil, func(raw json.RawMessage) error {
+			var n turn.Notice
+			if err := json.Unmarshal(raw, &n); err != nil {
+				return err
+			}
+			if n.What == turn.Announcing || n.What == turn.Announced {
+				notices <- n
+			}
+			return nil
+		})
+	}()
+	for {
+		if err := t.tell(ctx, "say", `{"value":"One."}`); err != nil {
+			return nil, err
+		}
+		for limit := time.After(5 * time.Second); limit != nil; {
+			select {
+			case n := <-notices:
+				if n.What == turn.Announced && n.Text == "" {
+					return notices, nil
+				}
+			case err := <-ended:
+				return nil, err
+			case <-limit:
+				limit = nil // it was said before anybody listened
+			}
+		}
+	}
+}
+
+// sounded has a text said, and returns the milliseconds until it was heard, when
+// all of it has been.
+func (t terminal) sounded(ctx context.Context, notices <-chan turn.Notice, text string) (took float64, err error) {
 	began := time.Now()
 	if err := t.tell(ctx, "say", `{"value":"`+text+`"}`); err != nil {
 		return 0, err
 	}
-	var last turn.Record
-	err := t.wait(ctx, "done", func(s agent.Status) bool {
-		if len(s.Turns) > 0 {
-			last = s.Turns[len(s.Turns)-1]
+	for limit := time.After(patience); ; {
+		select {
+		case n := <-notices:
+			if n.What == turn.Announced {
+				return took, nil
+			}
+			took = ms(n.At.Sub(began))
+		case <-limit:
+			return 0, errors.New("nothing was said")
 		}
-		return last.Turn == number
-	})
-	return ms(last.Sounded.Sub(began)), err
+	}
 }
 
 // firstByte is how long espeak-ng takes to its first sample, behind the header.
