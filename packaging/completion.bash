@@ -16,7 +16,7 @@ _lintod() {
   elif [[ $command ]]; then
     return
   else
-    help=$(sed -nE 's/^  ([a-z]+)( .*|$)/\1/p' <<<"$help")
+    help=$(sed -nE "/^  ${1##*/} /d; s/^  ([a-z]+)( .*|\$)/\1/p" <<<"$help")
   fi
   mapfile -t COMPREPLY < <(compgen -W "$help" -- "$cur")
 }

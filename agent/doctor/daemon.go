@@ -39,7 +39,7 @@ func (x *exam) running(ctx context.Context) {
 		}
 	}
 	if s.Linto != nil && !s.Linto.Connected {
-		x.tell("daemon", Warn, "it is not connected to the platform: "+s.Linto.Line(), "see what is said of the broker")
+		x.tell("daemon", Warn, "it is not connected to the platform: "+s.Linto.Line(), "see what is said of the broker; what [linto] names must be readable by the user lintod")
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lintod/agent"
 	"lintod/agent/config"
 	"lintod/agent/link/linto"
@@ -25,6 +27,9 @@ func (x *exam) platform(ctx context.Context) {
 		return // which the configuration's warnings tell
 	case c.Login.Enabled():
 		x.login(c)
+		return
+	case unreadable(c.PasswordFile):
+		x.tell("broker", Warn, c.PasswordFile+" is not ours to read", "ask the doctor as root: sudo lintod doctor")
 		return
 	}
 	const do = "correct [linto], or what it names"
@@ -46,6 +51,11 @@ func (x *exam) platform(ctx context.Context) {
 		}
 	}
 	x.deviceCertificate(c)
+}
+
+// unreadable tells that a file is another user's.
+func unreadable(path string) bool {
+	return path != "" && errors.Is(unix.Access(path, unix.R_OK), unix.EACCES)
 }
 
 func tryBroker(ctx context.Context, c linto.Config, address, serial string) error {

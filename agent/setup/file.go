@@ -3,9 +3,11 @@ package setup
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,10 +19,11 @@ import (
 // maxConfig bounds a configuration file that is to be replaced.
 const maxConfig = 4 << 20
 
-// The place where the package's unit looks for the password, and where it gives
-// it to the service (LoadCredential= of systemd.exec(5)): the file can then be
+// The configuration of the package's unit, the place where that looks for the
+// password, and where it gives it to the service (LoadCredential= of systemd.exec(5)): the file can then be
 // root's alone.
 const (
+	unitConfig      = "/etc/lintod/lintod.toml"
 	unitPassword    = "/etc/lintod/password" //nolint:gosec // a place, no password
 	servicePassword = "/run/credentials/lintod.service/password"
 	unitFile        = "/usr/lib/systemd/system/lintod.service"
@@ -64,6 +67,24 @@ func write(path, text string) (backup string, err error) {
 		return backup, err
 	}
 	return backup, os.Chmod(path, 0o644) //nolint:gosec // every user's commands read it; secrets are in files of their own
+}
+
+// readPassword returns the first line of a file, which may be a pipe.
+func readPassword(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxConfig))
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	if first = strings.TrimRight(first, "\r"); first == "" {
+		return "", fmt.Errorf("%s has no password in its first line", path)
+	}
+	return first, nil
 }
 
 // writePassword puts the password into a file of its own beside the

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"lintod/agent"
@@ -36,6 +38,20 @@ func (s *Setup) Run(ctx context.Context) error {
 		return err
 	}
 	s.Answers = s.Given.over(s.Answers)
+	if err := s.prepare(ctx); err != nil {
+		return fmt.Errorf("nothing was written: %w", err)
+	}
+	if err := s.write(); err != nil {
+		return err
+	}
+	return s.start(ctx)
+}
+
+// prepare completes the answers, and tries them.
+func (s *Setup) prepare(ctx context.Context) error {
+	if err := s.takePassword(ctx); err != nil {
+		return err
+	}
 	if s.Yes {
 		s.takeBoard()
 	} else if err := s.interview(ctx); err != nil {
@@ -48,10 +64,7 @@ func (s *Setup) Run(ctx context.Context) error {
 	if s.Yes {
 		s.tryBroker(ctx)
 	}
-	if err := s.write(); err != nil {
-		return err
-	}
-	return s.start(ctx)
+	return nil
 }
 
 // render is the file's text, which the daemon will accept.
@@ -105,8 +118,23 @@ func (s *Setup) start(ctx context.Context) error {
 	return nil
 }
 
+// takePassword reads the password that is given in a file. The service is another
+// user than who runs setup, and has a file of its own.
+func (s *Setup) takePassword(ctx context.Context) (err error) {
+	if s.Start == nil || s.Given.PasswordFile == "" || s.Given.PasswordFile == servicePassword {
+		return nil
+	}
+	s.Answers.Password, err = await(ctx, func() (string, error) { return readPassword(s.Given.PasswordFile) })
+	return err
+}
+
 // interview asks whatever is not given.
 func (s *Setup) interview(ctx context.Context) error {
+	// What is given is not asked for: it has to be right before the first question.
+	given := Setup{Path: s.Path, Answers: s.Given.over(Answers{Serial: "serial", Broker: "broker"}).normal()}
+	if _, err := given.render(); err != nil {
+		return err
+	}
 	s.Terminal.say("An empty answer takes what stands in brackets.\n")
 	for _, ask := range []func(context.Context) error{s.serial, s.broker, s.sound, s.board} {
 		if err := ask(ctx); err != nil {
@@ -156,7 +184,15 @@ func (s *Setup) broker(ctx context.Context) error {
 		if err != nil || !again {
 			return err
 		}
-		s.Answers.Password = ""
+		if s.Given.PasswordFile == "" {
+			s.Answers.Password = ""
+		}
+		if s.Given.Username == "" && s.Answers.Username == s.Answers.Serial {
+			s.Answers.Username = "" // it follows the serial
+		}
+		if err := s.serial(ctx); err != nil {
+			return err
+		}
 	}
 }
 
@@ -219,11 +255,11 @@ func (s *Setup) tryBroker(ctx context.Context) bool {
 	c.Device.Serial = a.Serial
 	c.Linto.Broker = []string{a.Broker}
 	c.Linto.Scope = orDefault(a.Scope, c.Linto.Scope)
-	c.Linto.Username, c.Linto.PasswordFile = a.Username, a.PasswordFile
+	c.Linto.Username, c.Linto.PasswordFile = a.Username, agent.Credential(a.PasswordFile)
 	if a.Password != "" {
 		file, err := temporary(a.Password)
 		if err != nil {
-			s.Terminal.say("The broker cannot be tried: %v.", err)
+			s.Terminal.say("The broker cannot be tried: %s", sentence(err))
 			return false
 		}
 		defer func() { _ = os.Remove(file) }()
@@ -231,7 +267,7 @@ func (s *Setup) tryBroker(ctx context.Context) bool {
 	}
 	s.Terminal.say("\nTrying %s …", a.Broker)
 	if err := linto.Try(ctx, c.LinkLinto(), a.Serial); err != nil {
-		s.Terminal.say("%v.", err)
+		s.Terminal.say("%s", sentence(err))
 		return false
 	}
 	s.Terminal.say("The broker lets the device in.")
@@ -267,11 +303,17 @@ func (s *Setup) board(ctx context.Context) error {
 		names, labels = append(names, b.Preset.Name), append(labels, b.Preset.Title)
 	}
 	s.Terminal.say("\nThese boards look alike to the system:")
-	name, err := s.Terminal.choose(ctx, "Which one is it", names, labels, names[1])
-	if name != names[0] {
-		s.Answers.Preset = name
+	for {
+		name, err := s.Terminal.choose(ctx, "Which one is it", names, labels, names[1])
+		if err != nil || name == names[0] {
+			return err
+		}
+		if slices.Contains(names, name) {
+			s.Answers.Preset = name
+			return nil
+		}
+		s.Terminal.say("That is none of these.")
 	}
-	return err
 }
 
 // takeBoard takes what there is no doubt about.
@@ -299,8 +341,12 @@ func StartService(ctx context.Context) error {
 	return nil
 }
 
-// HasService tells whether systemd runs here and knows lintod.
-func HasService() bool {
+// HasService tells whether systemd runs here and knows lintod, with that
+// configuration.
+func HasService(config string) bool {
+	if filepath.Clean(config) != unitConfig {
+		return false
+	}
 	for _, path := range []string{"/run/systemd/system", unitFile} {
 		if _, err := os.Stat(path); err != nil {
 			return false

@@ -124,8 +124,8 @@ func TestInterview(t *testing.T) {
 		"kit/chen", "kitchen", // serial
 		"http://nowhere", address, "", // broker, scope
 		"", "wrong", // user, password: refused
-		"",                   // change the answers? yes
-		"", "", "", "sesame", // broker, scope, user, password
+		"",                       // change the answers? yes
+		"", "", "", "", "sesame", // serial, broker, scope, user, password
 		"2", "", // loudspeaker headset; heard
 		"2", "n", "1", "", // microphone headset; did not hear himself; default
 		"n", // not the board
@@ -172,16 +172,62 @@ func TestAnotherLoudspeakerAndAMuteMicrophone(t *testing.T) {
 	f.says("no screen is plugged in", "digital silence", "alsamixer")
 }
 
+// Whatever cannot be is asked again at once, and not refused in the end.
+func TestAnswersThatCannotBe(t *testing.T) {
+	m := guarded(t)
+	f := prepare(t,
+		"kitschen", m.URL(), "", "kitchen", "sesame", // the user is not the serial
+		"", "kitchen", "", "", "", "sesame", // which can be changed
+		"7", "hw:0", "file:/tmp/heard.wav", // loudspeaker
+		"file:/tmp/heard.wav", "file:/tmp/said.wav", // microphone
+		"9", "foo", "2", // board
+	)
+	f.Boards = []gpio.Found{{Preset: gpio.Presets()[0]}, {Preset: gpio.Presets()[1]}}
+	c := f.run()
+	if c.Device.Serial != "kitchen" || c.Linto.Username != "kitchen" || c.Audio.Output[0] != "file:/tmp/heard.wav" ||
+		c.Audio.Input[0] != "file:/tmp/said.wav" || c.GPIO.Preset != gpio.Presets()[0].Name || len(f.cards.did) > 0 {
+		t.Errorf("%+v %+v %+v, the cards: %q", c.Device, c.Audio, c.GPIO, f.cards.did)
+	}
+	f.says("the user name must be the serial", "The list ends with 4.", "a name that stays", "another file than that of input", "none of these")
+
+	f = prepare(t)
+	f.Given = Answers{Input: "hw:0"}
+	if err := f.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "audio.input") || strings.Contains(f.out.String(), "Serial") {
+		t.Errorf("a wrong flag: %v after %q", err, f.out.String())
+	}
+}
+
+// The service is another user than who has the password.
+func TestPasswordOfTheService(t *testing.T) {
+	f := prepare(t)
+	given := filepath.Join(t.TempDir(), "given")
+	if err := os.WriteFile(given, []byte("sesame\r\nmore"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	started := false
+	f.Yes, f.Start = true, func(context.Context) error { started = true; return nil }
+	f.Given = Answers{Serial: "s", Broker: "mqtt://127.0.0.1:1", PasswordFile: given}
+	c := f.run()
+	password, err := os.ReadFile(filepath.Join(filepath.Dir(f.Path), "password"))
+	if err != nil || string(password) != "sesame\n" || c.Linto.PasswordFile == given || !started {
+		t.Errorf("%s: %q, %v, started: %v", c.Linto.PasswordFile, password, err, started)
+	}
+	f = prepare(t)
+	f.Yes, f.Start = true, func(context.Context) error { return nil }
+	f.Given = Answers{Serial: "s", Broker: "mqtt://127.0.0.1:1", PasswordFile: os.DevNull}
+	if err := f.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no password in its first line") {
+		t.Error(err)
+	}
+}
+
 func TestWithoutQuestions(t *testing.T) {
 	f := prepare(t)
 	f.Yes = true
 	f.Given = Answers{Serial: "hall", Broker: "wss://127.0.0.1:1/mqtt", Scope: "house", Username: "u", PasswordFile: "/etc/secret", Input: "null", Output: "null"}
 	f.Boards = []gpio.Found{{Preset: gpio.Presets()[1]}}
-	started := false
-	f.Start = func(context.Context) error { started = true; return nil }
 	c := f.run()
-	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input[0] != "null" || c.GPIO.Preset != "respeaker-2mic" || !started {
-		t.Errorf("%+v, started: %v", c, started)
+	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input[0] != "null" || c.GPIO.Preset != "respeaker-2mic" {
+		t.Errorf("%+v", c)
 	}
 	f.says("connection refused") // which is no reason not to write
 

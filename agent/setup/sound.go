@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/config"
 	"lintod/audio"
 	"lintod/audio/soundcheck"
 	"lintod/audio/soundproc"
@@ -59,7 +61,7 @@ func (s *Setup) sound(ctx context.Context) error {
 	}
 	devices, err := s.Cards.List(ctx)
 	if err != nil {
-		s.Terminal.say("Sound cards cannot be listed: %v.", err)
+		s.Terminal.say("Sound cards cannot be listed: %s", sentence(err))
 	}
 	if s.Given.Output == "" {
 		if err := s.loudspeaker(ctx, devices); err != nil {
@@ -80,14 +82,17 @@ func (s *Setup) loudspeaker(ctx context.Context, devices []audio.Device) error {
 		if err != nil {
 			return err
 		}
+		if !s.possible("default", name) {
+			continue
+		}
 		s.Answers.Output = name
-		if name == none {
+		if virtual(name) {
 			return nil
 		}
 		s.Terminal.say("A tone is played.")
 		question := "Did you hear it?"
 		if err := s.Cards.Play(ctx, name, soundcheck.Tone(toneRate), toneRate); err != nil {
-			s.Terminal.say("That does not work: %v.", err)
+			s.Terminal.say("That does not work: %s", sentence(err))
 			question = "Take it all the same?"
 		}
 		if yes, err := s.Terminal.confirm(ctx, question); err != nil || yes {
@@ -104,8 +109,11 @@ func (s *Setup) microphone(ctx context.Context, devices []audio.Device) error {
 		if err != nil {
 			return err
 		}
+		if !s.possible(name, orDefault(s.Answers.Output, "default")) {
+			continue
+		}
 		s.Answers.Input = name
-		if name == none {
+		if virtual(name) {
 			return nil
 		}
 		if yes, err := s.Terminal.confirm(ctx, s.tryMicrophone(ctx, name)); err != nil || yes {
@@ -119,7 +127,7 @@ func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string
 	s.Terminal.say("Say something: %v are recorded.", recordTime)
 	r, err := s.Cards.Record(ctx, name, recordTime)
 	if err != nil {
-		s.Terminal.say("That does not work: %v.", err)
+		s.Terminal.say("That does not work: %s", sentence(err))
 		return "Take it all the same?"
 	}
 	_, verdict, do := r.Judge()
@@ -127,15 +135,30 @@ func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string
 		verdict += "; " + do
 	}
 	s.Terminal.say("%s.", verdict)
-	if s.Answers.Output == none {
+	if virtual(s.Answers.Output) {
 		return "Take it?"
 	}
 	if err := s.Cards.Play(ctx, orDefault(s.Answers.Output, "default"), r.PCM, audio.CaptureRate); err != nil {
-		s.Terminal.say("The recording cannot be played: %v.", err)
+		s.Terminal.say("The recording cannot be played: %s", sentence(err))
 		return "Take it?"
 	}
 	return "Did you hear yourself?"
 }
+
+// possible tells whether the configuration takes these names; if not, it says what
+// it wants.
+func (s *Setup) possible(input, output string) bool {
+	c := agent.Defaults().Audio
+	c.Input, c.Output = config.Strings{input}, config.Strings{output}
+	problems := c.Validate()
+	if len(problems) > 0 {
+		s.Terminal.say("Not possible; want %s.", problems[0].Want)
+	}
+	return len(problems) == 0
+}
+
+// virtual tells that a name is no device, and that nothing is to be heard.
+func virtual(name string) bool { return name == none || strings.HasPrefix(name, "file:") }
 
 // list is "default", what can do at all what is wanted, and nothing.
 func list(devices []audio.Device, channels func(audio.Device) int) (names, labels []string) {

@@ -32,6 +32,9 @@ func (t *Terminal) ask(ctx context.Context, question, preset string) (string, er
 	}
 	fmt.Fprint(t.Out, question+": ")
 	answer, err := await(ctx, t.line)
+	if err != nil {
+		t.say("") // what is said next begins a line
+	}
 	if answer == "" {
 		answer = preset
 	}
@@ -44,17 +47,32 @@ func (t *Terminal) confirm(ctx context.Context, question string) (bool, error) {
 	return !strings.HasPrefix(strings.ToLower(answer), "n"), err
 }
 
+// sentence ends an error as a sentence ends.
+func sentence(err error) string {
+	text := err.Error()
+	if strings.HasSuffix(text, "?") {
+		return text
+	}
+	return text + "."
+}
+
 // choose lets one of several be chosen, by its number or by its name. Other
 // names are taken as they are.
 func (t *Terminal) choose(ctx context.Context, question string, names, labels []string, preset string) (string, error) {
 	for i, name := range names {
 		t.say("  %2d  %-24s %s", i+1, name, labels[i])
 	}
-	answer, err := t.ask(ctx, question, preset)
-	if n, bad := strconv.Atoi(answer); bad == nil && n >= 1 && n <= len(names) {
-		answer = names[n-1]
+	for {
+		answer, err := t.ask(ctx, question, preset)
+		n, bad := strconv.Atoi(answer)
+		if err != nil || bad != nil {
+			return answer, err
+		}
+		if n >= 1 && n <= len(names) {
+			return names[n-1], nil
+		}
+		t.say("The list ends with %d.", len(names))
 	}
-	return answer, err
 }
 
 // secret asks without showing what is typed, where that is a terminal.

@@ -49,9 +49,6 @@ func configure(ctx context.Context, c *call) error {
 		Cards:    setup.Hardware{},
 		Boards:   gpio.Recognise("/"),
 	}
-	if setup.HasService() {
-		s.Start = setup.StartService
-	}
 	for name, to := range map[string]*string{
 		"serial": &s.Given.Serial, "broker": &s.Given.Broker, "scope": &s.Given.Scope,
 		"username": &s.Given.Username, "password-file": &s.Given.PasswordFile,
@@ -66,6 +63,9 @@ func configure(ctx context.Context, c *call) error {
 		return err
 	}
 	s.Path = c.config
+	if setup.HasService(c.config) {
+		s.Start = setup.StartService
+	}
 	if *old != "" {
 		raw, err := os.ReadFile(*old)
 		if err != nil {
