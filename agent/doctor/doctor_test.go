@@ -79,7 +79,9 @@ func TestConfiguration(t *testing.T) {
 	p := newPatient(t)
 	p.check("configuration", OK, "(device kitchen)")
 	p.further = "[gpio]\nbrightness = 7\n[loud]\n"
-	p.check("configuration", Fail, "lintod.toml:14: loud is no key")
+	found := p.examine("configuration")
+	check(t, found[0], Fail, "lintod.toml:13: gpio.brightness = 7")
+	check(t, found[1], Fail, "lintod.toml:14: loud is no key")
 }
 
 func TestNoConfiguration(t *testing.T) {
