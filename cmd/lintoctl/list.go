@@ -74,7 +74,7 @@ func allAnswered(devices map[string]*device) bool {
 
 func (c *call) printDevices(devices map[string]*device) {
 	if len(devices) == 0 {
-		fmt.Fprintf(c.stderr, "lintoctl: no device has told its status within %v; name those that you want asked\n", c.wait)
+		fmt.Fprintf(c.stderr, "lintoctl: no device has told its status within %v; brokers keep that of devices with status_retain only, so name those that you want asked\n", c.wait)
 		return
 	}
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)

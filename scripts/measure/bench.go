@@ -77,7 +77,12 @@ func (b *bench) connect(ctx context.Context) error {
 	b.conn = &broker.Conn{
 		Config:    cfg,
 		Subscribe: []string{"bench/fromlinto/#"},
-		Online:    func(context.Context) { online <- struct{}{} },
+		Online: func(context.Context) {
+			select {
+			case online <- struct{}{}:
+			default: // the broker was killed, and is back
+			}
+		},
 		Handle: func(_ context.Context, m broker.Message) {
 			select {
 			case b.seen <- seen{m, time.Now()}:
