@@ -8,6 +8,19 @@
 // called the room silent for a while; until then, and where there is no opinion,
 // loudness decides.
 //
+// Of 34 utterances, by people and machines, these are found whole, by loudness
+// and with the opinion of lintod-audio (its TestTableOfEndpoints prints more):
+//
+//	noise \ SNR    40 dB   20 dB   10 dB    5 dB    0 dB
+//	white          34 34   30 34   28 34   16 34    0 34
+//	pink           34 34   30 34   28 34   25 34   13 34
+//	fan            34 34   30 34   28 34   25 34   13 34
+//	mains hum      34 34   30 34   30 34   28 34   26 34
+//	babble         34 34   30 30   26 26   14 14    4  4
+//
+// The beginning is known 160 to 240 ms after it (median), the end up to 280 ms
+// later than the silence alone would have it.
+//
 // What must not live here: capture, timers, and what a turn does at the end.
 package endpoint
 

@@ -211,3 +211,59 @@ func BenchmarkPush(b *testing.B) {
 		d.Push(&f)
 	}
 }
+
+// opined gives every frame the opinion that f has of its second.
+func opined(fs []audio.Frame, f func(second float64) audio.Voice) []audio.Frame {
+	for i := range fs {
+		fs[i].Voice = f(float64(i) * audio.FrameTime.Seconds())
+	}
+	return fs
+}
+
+// A tone no louder than the room lasts from 2 s to 4 s; the card has its opinion.
+func TestOpinionOfTheCard(t *testing.T) {
+	const from, to = 2, 4
+	room := func() []audio.Frame { return cut(soundtest.AtLevel(soundtest.White(t, 9*second), -40)) }
+	between := func(ts float64) audio.Voice {
+		if ts >= from && ts < to {
+			return audio.VoiceYes
+		}
+		return audio.VoiceNo
+	}
+	always := func(v audio.Voice) func(float64) audio.Voice { return func(float64) audio.Voice { return v } }
+	for name, c := range map[string]struct {
+		opinion func(float64) audio.Voice
+		began   float64
+		verdict Verdict
+	}{
+		"silence, then voice": {between, from + 0.16, EndSilence},
+		"none":                {always(audio.VoiceUnknown), -1, EndNoSpeech},
+		"silence":             {always(audio.VoiceNo), -1, EndNoSpeech},
+		"voice from the first frame on, as in babble": {always(audio.VoiceYes), -1, EndNoSpeech},
+	} {
+		r := listen(config, opined(room(), c.opinion))
+		if r.verdict != c.verdict || math.Abs(r.began-c.began) > 0.03 {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if c.verdict == EndSilence && math.Abs(r.ended-to-0.8) > 0.03 {
+			t.Errorf("%s: it ends at %.2f", name, r.ended)
+		}
+	}
+}
+
+func TestMinSpeech(t *testing.T) {
+	voice := func(ts float64) audio.Voice {
+		if ts >= 2 && ts < 2.3 {
+			return audio.VoiceYes
+		}
+		return audio.VoiceNo
+	}
+	for least, began := range map[time.Duration]bool{200 * time.Millisecond: true, 400 * time.Millisecond: false} {
+		c := config
+		c.MinSpeech = least
+		r := listen(c, opined(cut(soundtest.AtLevel(soundtest.White(t, 9*second), -40)), voice))
+		if r.began >= 0 != began {
+			t.Errorf("300 ms of voice where %v are needed: %+v", least, r)
+		}
+	}
+}

@@ -29,6 +29,12 @@ const (
 // preprocessor is that of libspeexdsp: from one spectrum of a frame come the
 // suppression of noise, the automatic gain and the probability that there is a
 // voice.
+//
+// The other library with all of that in Debian is libwebrtc-audio-processing. It
+// is C++, and its interface is another in each release (0.3 in Debian 12, 1.3 in
+// 13), where libspeexdsp is the same and needed for its resampler anyway. Measured
+// beside it, the voice detection of 0.3 was as good down to 5 dB above white noise
+// and took pink noise and a fan at 0 dB for speech without end, which this does not.
 type preprocessor struct {
 	state   *C.SpeexPreprocessState
 	audible bool // what it makes of the sound is wanted, not only its opinion
