@@ -159,7 +159,9 @@ func TestConfigured(t *testing.T) {
 		`serial = ""`:                   false,
 		`#serial = "kitchen"`:           false,
 		`# [device] serial = "kitchen"`: false,
+		`serial = '' # mine`:            false,
 		`serial = "kitchen"`:            true,
+		`serial = kitchen`:              true, // and wrong, which lintod tells
 		"\tserial='kitchen' # mine":     true,
 		`device.serial = "kitchen"`:     true,
 		`device = {serial="kitchen"}`:   true,
