@@ -1,6 +1,8 @@
 package wake
 
 import (
+	"context"
+	"io"
 	"testing"
 	"time"
 
@@ -44,4 +46,37 @@ func spot(b *testing.B, w Word, pcm []int16) int {
 		eventually(b, "heard to the end", func() bool { return len(l.mic.frames) == 0 })
 	}
 	return l.Status().Detections
+}
+
+// endless is a microphone that is never silent for long.
+type endless struct{ at time.Time }
+
+func (m *endless) Read(_ context.Context, f *audio.Frame) error {
+	m.at = m.at.Add(audio.FrameTime)
+	f.At = m.at
+	f.PCM[0], f.PCM[100] = 20000, -20000
+	return nil
+}
+func (*endless) Dropped() uint64 { return 0 }
+func (*endless) Close() error    { return nil }
+
+// BenchmarkFrame is what a frame costs on its way to pocketsphinx, pauses and
+// repetitions included.
+func BenchmarkFrame(b *testing.B) {
+	l := &Listener{Config: sphinx(), Listen: func() Stream { return &endless{at: fresh()} }, Awake: func() bool { return true }, Log: discard()}
+	e := &ear{listener: l}
+	e.open()
+	tape := &tape{to: nowhere{io.Discard}, ear: e, rest: chapter, history: make([]audio.Frame, 0, repeat/audio.FrameTime)}
+	var f audio.Frame
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := e.read(b.Context(), &f); err != nil {
+			b.Fatal(err)
+		}
+		tape.frame(&f)
+		tape.turnPage(&f)
+		if err := tape.flush(time.Second); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
