@@ -166,12 +166,21 @@ func TestWakeWordOfPocketsphinx(t *testing.T) {
 	}
 	// Long enough for the connection to the platform to come about first.
 	tape := append(make([]int16, 5*16000), voice...)
-	b := wakeBox(t, brokertest.Start(t), tape, "engine = \"pocketsphinx\"\n[[wake.word]]\nname = \"computer\"\nphrase = \"Hey computer\"\n").start()
+	b := wakeBox(t, brokertest.Start(t), tape, "engine = \"pocketsphinx\"\n[[wake.word]]\nname = \"computer\"\nphrase = \"Hey computer\"\n")
+	if err := os.Mkdir(b.path("tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b.env = append(b.env, "TMPDIR="+b.path("tmp"))
+	b.start()
 	request := b.request()
 	if w := woken(t, request); w.Name != "computer" || w.Score <= 0 {
 		t.Errorf("the request came by %+v", w)
 	}
 	b.answer(request, `{"behavior":{}}`)
+	b.stop() // which leaves no file of the engine behind
+	if left, _ := filepath.Glob(b.path("tmp/*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
 }
 
 func TestWakeWordNeedsTheMicrophone(t *testing.T) {
