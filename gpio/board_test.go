@@ -275,9 +275,9 @@ func TestBusyLineIsOneSentenceAndIsHadLater(t *testing.T) {
 
 func TestMissingLineIsOneSentence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := start(t, boardtest.NewHost("GPIO27"), "[[button]]\npin = 99\naction = \"talk\"\n[[button]]\npin = 27\naction = \"stop\"\n[[led]]\nkind = \"ws2812\"\nport = \"SPI0.0\"\ncount = 3")
+		b := start(t, boardtest.NewHost("GPIO27"), "[[button]]\npin = 45\naction = \"talk\"\n[[button]]\npin = 27\naction = \"stop\"\n[[led]]\nkind = \"ws2812\"\nport = \"SPI0.0\"\ncount = 3")
 		defer b.end()
-		want := []string{"button talk on GPIO99: there is no line GPIO99 on this box", "led 1: SPI0.0 is missing"}
+		want := []string{"button talk on GPIO45: there is no line GPIO45 on this box", "led 1: SPI0.0 is missing"}
 		if got := b.Faults(); !slices.Equal(got, want) {
 			t.Errorf("faults %q", got)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -25,7 +24,7 @@ func failure(t *testing.T, conf Config, within time.Duration) error {
 	if ps := conf.Validate(); len(ps) > 0 {
 		t.Fatal(ps)
 	}
-	c := &Conn{Config: conf, Log: slog.New(slog.DiscardHandler)}
+	c := &Conn{Config: conf, Log: discard(), report: reporter{log: discard()}}
 	c.inbox = newInbox(&c.dropped)
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
