@@ -29,7 +29,13 @@ type Setup struct {
 	Boards         []gpio.Found
 	// Start starts the service; nil where there is none.
 	Start func(ctx context.Context) error
+
+	refused bool // the broker did not let the device in
 }
+
+// ErrRefused is returned when all is done, but without being asked for a better
+// answer, and with a broker that did not let the device in.
+var ErrRefused = errors.New("the configuration is written, but the broker did not let the device in")
 
 // Run asks, tries, writes, and starts the service. Until it writes, nothing has
 // changed.
@@ -44,7 +50,13 @@ func (s *Setup) Run(ctx context.Context) error {
 	if err := s.write(); err != nil {
 		return err
 	}
-	return s.start(ctx)
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	if s.refused {
+		return ErrRefused
+	}
+	return nil
 }
 
 // prepare completes the answers, and tries them.
@@ -62,7 +74,7 @@ func (s *Setup) prepare(ctx context.Context) error {
 		return err
 	}
 	if s.Yes {
-		s.tryBroker(ctx)
+		s.refused = !s.tryBroker(ctx)
 	}
 	return nil
 }
