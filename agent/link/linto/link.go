@@ -21,6 +21,7 @@ import (
 // Bounds on what the platform may send.
 const (
 	maxCommand   = 64 << 10 // bytes
+	maxRetained  = 64       // topics that are remembered
 	maxReason    = 500      // bytes
 	maxAnswer    = 8 << 20  // bytes; answers may carry sound
 	commandQueue = 64       // oldest dropped: the last state wins
@@ -60,6 +61,8 @@ type Link struct {
 	uplink   *uplink
 	live     *live
 	programs *programs
+
+	retained map[string]bool // topics of ignored retained commands; handle owns it
 
 	mu           sync.Mutex
 	conversation json.RawMessage // of the last ask, {} otherwise
@@ -106,6 +109,7 @@ func (l *Link) Init() {
 	l.asks = make(chan command, askQueue)
 	l.mutes = make(chan command, commandQueue)
 	l.probes = make(chan struct{})
+	l.retained = map[string]bool{}
 	l.conversation = emptyConversation
 	l.uplink = newUplink()
 	l.programs = newPrograms(l.Config, l.Log)
@@ -255,11 +259,13 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	case m.Retain:
 		// A retained command would run again at every connect (decision L16).
 		l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
-	case len(m.Payload) == 0 && topic != "ping" && !isAnswer(topic):
-		// Who deletes a retained message publishes an empty one, and to those who
-		// are subscribed it comes without the flag [MQTT-3.3.1-9]: a command that
-		// was cleared would be obeyed. Only ping is harmless enough to be lenient.
-		l.Log.Warn("empty message ignored, as clearing a retained one looks like it; a command has at least {}", "topic", clip(topic, 100))
+		if len(l.retained) < maxRetained {
+			l.retained[topic] = true
+		}
+	case len(m.Payload) == 0 && l.retained[topic]:
+		// That is how a retained message is deleted, and to who is subscribed it
+		// comes without the flag [MQTT-3.3.1-9]. Any other empty payload is {} (1.8).
+		delete(l.retained, topic)
 	case ignored[topic]:
 	case isAnswer(topic):
 		l.handleAnswer(topic, m.Payload)
