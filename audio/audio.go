@@ -80,7 +80,8 @@ type Cuer interface{ Cue() }
 
 // Pacer is an Input that can save power while nobody listens: its frames then
 // come late, several at a time. It begins prompt. SetLazy does not block; when it
-// ends the laziness, what was captured meanwhile comes at once.
+// ends the laziness, what was captured meanwhile comes at once. After Close it
+// does nothing: who mutes does not wait for who listens.
 type Pacer interface{ SetLazy(lazy bool) }
 
 // Output is an open loudspeaker. One goroutine writes; any may Close.
@@ -114,6 +115,7 @@ type Sound interface {
 	// Read blocks until at least one sample is there, and returns how many it
 	// stored. At the end it returns io.EOF, after a failure the reason.
 	Read(ctx context.Context, pcm []int16) (int, error)
-	// Close frees what makes the sound: a child process, a file, a connection.
+	// Close frees what makes the sound: a child process, a file, a connection. It
+	// may be called twice.
 	Close() error
 }

@@ -568,3 +568,19 @@ func TestLazyMicrophone(t *testing.T) {
 		}
 	}
 }
+
+// TestPaceOfAClosedMicrophone: a turn that ends because of a mute asks for
+// another pace of a microphone that is being closed, which must not cost the
+// process.
+func TestPaceOfAClosedMicrophone(t *testing.T) {
+	_, p := startReal(t)
+	in := p.openInput()
+	read(t, in)
+	in.Close()
+	in.(audio.Pacer).SetLazy(true)
+	in = p.openInput()
+	read(t, in)
+	if n := p.Status().Restarts; len(n) > 0 {
+		t.Errorf("restarted: %v", n)
+	}
+}
