@@ -2,10 +2,12 @@
 // listening, thinking, speaking, and listening again if the platform asked.
 //
 // Three things live here: the machine, a pure table without clock or I/O
-// (machine.go); the Talker, the contract between a turn and a link (talker.go);
-// and the Runner, which feeds the machine with events and carries out its
-// effects (runner.go). What must not live here: any protocol, and any decision
-// that depends on which link is talking.
+// (machine.go); the contracts between a turn and a link (talker.go), and between
+// a turn and sound (sound.go); and the Runner, which feeds the machine with
+// events (inbox.go) and carries out its effects (runner.go, exchange.go).
+//
+// What must not live here: any protocol, and any decision that depends on which
+// link is talking.
 package turn
 
 import "fmt"

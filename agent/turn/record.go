@@ -1,7 +1,6 @@
 package turn
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -39,7 +38,7 @@ type Record struct {
 type Result string
 
 const (
-	ResultSpoken      Result = "spoken"      // an answer or announcement, to its last sample
+	ResultSpoken      Result = "spoken"      // the answer, to its last sample
 	ResultSilent      Result = "silent"      // the platform had nothing to say
 	ResultNothing     Result = "nothing"     // nobody spoke
 	ResultTooShort    Result = "too_short"   // ended before anybody could speak
@@ -162,10 +161,7 @@ func (r Record) milestones() []milestone {
 func (r Record) attrs() []slog.Attr {
 	list := []slog.Attr{
 		slog.Int("turn", r.Turn), slog.String("result", string(r.Result)), slog.String("cause", r.Cause),
-		slog.String("trigger", cmp.Or(string(r.Trigger), "announcement")),
-	}
-	if r.Link != "" {
-		list = append(list, slog.String("link", r.Link))
+		slog.String("trigger", string(r.Trigger)), slog.String("link", r.Link),
 	}
 	if r.WakeWord != nil {
 		list = append(list, slog.String("wake_word", r.WakeWord.Name), slog.Float64("score", r.WakeWord.Score))

@@ -1,0 +1,49 @@
+package turn
+
+import (
+	"context"
+	"time"
+
+	"lintod/audio"
+)
+
+// Cue is a short sound that tells the user how things stand.
+type Cue string
+
+const (
+	ListeningCue Cue = "listening" // in a turn that no hand has opened
+	ThinkingCue  Cue = "thinking"
+	MutedCue     Cue = "muted"
+	UnmutedCue   Cue = "unmuted"
+	ErrorCue     Cue = "error"
+	NothingCue   Cue = "nothing"
+)
+
+// Mouth is what a turn needs of the loudspeaker.
+type Mouth interface {
+	// Speak turns text into sound. It returns as soon as the engine has started.
+	Speak(ctx context.Context, text string) (audio.Sound, error)
+	// Play blocks until the last sample has been played; when ctx ends it falls
+	// silent within one frame. started is called when the first sample went to
+	// the loudspeaker.
+	Play(ctx context.Context, s audio.Sound, started func()) error
+	// Cue plays a short sound, without blocking.
+	Cue(Cue)
+	// Underruns counts the times that the loudspeaker ran dry, since the start.
+	Underruns() uint64
+	// SetTurn tells that a turn has begun, so that nothing else may be heard, or
+	// is over. It does not block.
+	SetTurn(runs bool)
+	// Hush ends what is said outside a turn, without blocking.
+	Hush()
+}
+
+// Ear is what a turn needs of the microphone.
+type Ear interface {
+	// Listen opens a stream, beginning with the pre-roll where that is wanted: not
+	// when the device itself has just spoken.
+	Listen(preroll bool) Stream
+	// ListenSince opens a stream that begins in the past, as far as that is
+	// remembered.
+	ListenSince(t time.Time) Stream
+}
