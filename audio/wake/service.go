@@ -205,11 +205,11 @@ func (x *session) detected(e wyoming.Event) {
 		x.ear.listener.Log.Debug("a word that nobody asked for is ignored", "name", fmt.Sprintf("%.40q", d.Name))
 		return
 	}
-	x.ear.heard(word, 0, x.over(d.Timestamp, time.Now()))
 	select {
-	case x.again <- struct{}{}:
+	case x.again <- struct{}{}: // before anybody knows of the word, so that what follows it is in the new stream
 	default:
 	}
+	x.ear.heard(word, 0, x.over(d.Timestamp, time.Now()))
 }
 
 // over is when a word was over. Who tells no time, or one that cannot be, found

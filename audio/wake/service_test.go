@@ -198,7 +198,8 @@ func TestServiceFindsAWord(t *testing.T) {
 	l.mic.hear(began.Add(240*time.Millisecond), 4, 0)
 	const start = `detect {"names":["hey_jarvis_v0.1"]}; audio-start {"rate":16000,"width":2,"channels":1}`
 	eventually(t, "told to listen anew", func() bool { return spot.story() == start+`; audio-stop {"timestamp":null}; `+start })
-	if s := l.Status(); s.Detections != 1 || s.Frames != 16 || s.Dropped != 0 || s.Away != 0 {
+	eventually(t, "heard to the end", func() bool { return l.Status().Frames == 16 })
+	if s := l.Status(); s.Detections != 1 || s.Dropped != 0 || s.Away != 0 {
 		t.Errorf("status %+v", s)
 	}
 }

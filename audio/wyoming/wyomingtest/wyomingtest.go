@@ -45,8 +45,8 @@ func New(t testing.TB, handle func(*wyoming.Conn)) *Service {
 func (s *Service) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.listener.Close() // first, or who is hung up on could come back at once
 	s.stop()
-	s.listener.Close()
 	s.all.Wait()
 }
 
