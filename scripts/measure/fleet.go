@@ -30,7 +30,16 @@ type fleet struct {
 	online atomic.Int64
 
 	mu   sync.Mutex
-	came []time.Time // when each came online, since the last reset
+	came []time.Time // when each came online, since the last take
+}
+
+// take returns when devices came online since the last time.
+func (f *fleet) take() []time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	came := f.came
+	f.came = nil
+	return came
 }
 
 // fleet measures devices that lose their broker at the same moment: once while
@@ -110,33 +119,28 @@ func (f *fleet) await(ctx context.Context, want int64) error {
 
 // outage kills the broker, and counts who comes back in which second after it.
 func (f *fleet) outage(ctx context.Context, b *bench, away time.Duration) ([]row, error) {
-	select { // connections that have lasted
-	case <-time.After(15 * time.Second):
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	b.kill()
-	if err := f.await(ctx, 0); err != nil {
+	if err := pause(ctx, 15*time.Second); err != nil { // connections that have lasted
 		return nil, err
 	}
-	time.Sleep(away)
-	f.mu.Lock()
-	f.came = nil
-	f.mu.Unlock()
+	b.kill()
+	if err := errors.Join(f.await(ctx, 0), pause(ctx, away)); err != nil {
+		return nil, err
+	}
+	f.take()
 	back := time.Now()
 	if err := errors.Join(b.serve(ctx), f.await(ctx, fleetSize)); err != nil {
 		return nil, err
 	}
+	came := f.take()
 	seconds := map[int]int{}
-	for _, at := range f.came {
-		seconds[int(at.Sub(back)/time.Second)]++
-	}
-	delete(seconds, 0)
 	most := 0
-	for _, n := range seconds {
-		most = max(most, n)
+	for _, at := range came {
+		if second := int(at.Sub(back) / time.Second); second > 0 {
+			seconds[second]++
+			most = max(most, seconds[second])
+		}
 	}
-	last := slices.MaxFunc(f.came, time.Time.Compare)
+	last := slices.MaxFunc(came, time.Time.Compare)
 	what := fmt.Sprintf("%d devices, broker away for %v: ", fleetSize, away)
 	raw, _ := json.Marshal(seconds)
 	fmt.Fprintf(os.Stderr, "%s%s came in each later second\n", what, raw)

@@ -57,19 +57,3 @@ func (b *bench) idle(ctx context.Context, rounds int) (rows []row, err error) {
 		return nil
 	})
 }
-
-// withRig calls f with a rig.
-func withRig(ctx context.Context, f func(*tb, *soundtest.Rig) error) error {
-	var err error
-	failed := use(ctx, func(t *tb) { err = f(t, soundtest.Start(t)) })
-	return errors.Join(failed, err)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -44,10 +45,34 @@ func run(ctx context.Context, rounds int, out string, names []string) error {
 		return err
 	}
 	defer b.close()
-	figures := []struct {
-		name    string
-		measure func(context.Context, int) ([]row, error)
-	}{
+	figures, err := choose(b.figures(), names)
+	if err != nil {
+		return err
+	}
+	var rows []row
+	for _, f := range figures {
+		r, err := f.measure(ctx, rounds)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		rows = append(rows, r...)
+	}
+	show(rows)
+	if out == "" {
+		return nil
+	}
+	raw, err := json.MarshalIndent(rows, "", "  ")
+	return errors.Join(err, os.WriteFile(out, append(raw, '\n'), 0o600))
+}
+
+// figure is what one measurement makes; it has one row or several.
+type figure struct {
+	name    string
+	measure func(ctx context.Context, rounds int) ([]row, error)
+}
+
+func (b *bench) figures() []figure {
+	return []figure{
 		{"ping", b.ping},
 		{"start", b.start},
 		{"memory", b.memory},
@@ -60,26 +85,29 @@ func run(ctx context.Context, rounds int, out string, names []string) error {
 		{"hour", b.hour},
 		{"fleet", b.fleet},
 	}
-	var rows []row
-	for _, figure := range figures {
-		if len(names) > 0 && !slices.Contains(names, figure.name) {
-			continue
-		}
-		r, err := figure.measure(ctx, rounds)
-		if err != nil {
-			return fmt.Errorf("%s: %w", figure.name, err)
-		}
-		rows = append(rows, r...)
-	}
-	print(rows)
-	if out == "" {
-		return nil
-	}
-	raw, err := json.MarshalIndent(rows, "", "  ")
-	return errors.Join(err, os.WriteFile(out, append(raw, '\n'), 0o600))
 }
 
-func print(rows []row) {
+// choose returns the named figures in the order of all; all without a name.
+func choose(all []figure, names []string) (chosen []figure, err error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	known := make([]string, len(all))
+	for i, f := range all {
+		known[i] = f.name
+		if slices.Contains(names, f.name) {
+			chosen = append(chosen, f)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("there is no figure %q; want some of %s", name, strings.Join(known, ", "))
+		}
+	}
+	return chosen, nil
+}
+
+func show(rows []row) {
 	t := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "FIGURE\tLINTOD\tREFERENCE\tRATIO\tGOAL\tREFERENCE IS")
 	for _, r := range rows {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"testing"
+
+	"lintod/audio/soundtest"
 )
 
 // tb lets the rig of the tests serve a program. What fails panics with a
@@ -46,4 +49,11 @@ func use(ctx context.Context, f func(*tb)) (err error) {
 	}()
 	f(t)
 	return nil
+}
+
+// withRig calls f with a rig.
+func withRig(ctx context.Context, f func(*tb, *soundtest.Rig) error) error {
+	var err error
+	failed := use(ctx, func(t *tb) { err = f(t, soundtest.Start(t)) })
+	return errors.Join(failed, err)
 }
