@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"lintod/agent"
+	"lintod/audio"
+	"lintod/gpio"
+)
+
+func devices(ctx context.Context, c *call) error {
+	asJSON := c.flags.Bool("json", false, "print JSON")
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	cfg, err := agent.LoadConfig(c.config)
+	if err != nil { // the list may be what is needed to mend it
+		fmt.Fprintln(c.stderr, "The configuration is missing or wrong, so none is marked as chosen; lintod check tells why.")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	list, err := agent.ReportDevices(ctx, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	boards := gpio.Recognise("/")
+	if *asJSON {
+		return printJSON(c.stdout, map[string]any{"sound": list, "boards": boards})
+	}
+	for _, b := range boards {
+		fmt.Fprintf(c.stdout, "This looks like a %s (%s). To use its buttons and LEDs:\n\n%s\n", b.Preset.Title, b.Why, b.TOML())
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(c.stdout, `No sound device was found. input = "null" and output = "null" do without one.`)
+		return nil
+	}
+	return printDevices(c.stdout, list)
+}
+
+func printDevices(w io.Writer, list []agent.DeviceReport) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tRECORDS\tPLAYS\tRATE\tCHOSEN AS\tIN USE\t")
+	for _, d := range list {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Name, channels(d.Device, d.Inputs), channels(d.Device, d.Outputs),
+			orDash(d.Rate > 0, strconv.Itoa(d.Rate)), orDash(d.Role() != "", d.Role()), orDash(d.Use() != "", d.Use()), d.Label)
+	}
+	return t.Flush()
+}
+
+// channels of a device that has no rate are not known: it is in use.
+func channels(d audio.Device, n int) string {
+	if n > 0 && d.Rate == 0 {
+		return "yes"
+	}
+	return orDash(n > 0, fmt.Sprintf("%d ch", n))
+}
+
+func orDash(ok bool, s string) string {
+	if !ok {
+		return "-"
+	}
+	return s
+}
