@@ -28,14 +28,16 @@ type fixture struct {
 	stop    context.CancelFunc
 	stopped chan error
 
+	waiting   chan struct{} // "wait" has begun
 	cancelled chan error    // causes of the contexts of "wait"
 	release   chan struct{} // closed: "slow" is done
 }
 
 func serve(t *testing.T, path string) *fixture {
 	t.Helper()
-	f := &fixture{stopped: make(chan error, 1), cancelled: make(chan error, 100), release: make(chan struct{})}
+	f := &fixture{stopped: make(chan error, 1), waiting: make(chan struct{}, 100), cancelled: make(chan error, 100), release: make(chan struct{})}
 	wait := func(ctx context.Context, _ json.RawMessage) (any, error) {
+		f.waiting <- struct{}{}
 		<-ctx.Done()
 		f.cancelled <- context.Cause(ctx)
 		return nil, context.Cause(ctx)
@@ -355,6 +357,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	for range maxConnections {
 		conn := raw(t, f.Path)
 		say(t, conn, "{\"command\":\"wait\"}\n")
+		<-f.waiting // until then it is one that asks nothing
 		conns = append(conns, conn)
 	}
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), "too many connections") {
@@ -372,6 +375,7 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	f := serve(t, socket(t))
 	busy := raw(t, f.Path)
 	say(t, busy, "{\"command\":\"wait\"}\n")
+	<-f.waiting
 	for i := range 2 * maxConnections {
 		conn := raw(t, f.Path)
 		if i%2 == 0 { // the others have asked something before

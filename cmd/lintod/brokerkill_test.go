@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -80,12 +82,32 @@ func (k *killer) kill() {
 	took := time.Since(back)
 	k.all, k.longest = k.all+took, max(k.longest, took)
 	k.watch = k.broker.Watch("blk/fromlinto/#")
-	// Who comes with the same client id takes the place [MQTT-3.1.4-2].
-	k.broker.Publish("x", "x", "-i", "lintod-blk-"+serial)
+	k.takePlace()
 	k.status("offline")
 	k.status("online")
 	k.tell("ping", "{}")
 	k.next("pong")
+}
+
+// takePlace comes with the client id of the device, whose connection the broker
+// then ends [MQTT-3.1.4-2]. It says nothing else, because the device may be back,
+// and take its place again, at any moment.
+func (k *killer) takePlace() {
+	k.t.Helper()
+	conn, err := net.Dial("tcp", k.broker.Addr())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer conn.Close()
+	id := "lintod-blk-" + serial
+	packet := append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, byte(len(id))}, id...)
+	_ = conn.SetDeadline(time.Now().Add(brokertest.Limit))
+	if _, err := conn.Write(packet); err != nil {
+		k.t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 4)); err != nil {
+		k.t.Fatalf("no CONNACK: %v", err)
+	}
 }
 
 func (k *killer) withinTurn() {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +18,7 @@ import (
 
 // systemd is what lintod believes to be systemd: it notes what it is told.
 type systemd struct {
+	path string
 	mu   sync.Mutex
 	told []string
 }
@@ -30,7 +33,7 @@ func (b *box) underSystemd(watchdog string) *systemd {
 	}
 	b.t.Cleanup(func() { conn.Close() })
 	b.env = append(b.env, "NOTIFY_SOCKET="+b.path("notify"), "WATCHDOG_USEC="+watchdog)
-	s := &systemd{}
+	s := &systemd{path: b.path("notify")}
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -70,6 +73,34 @@ func (s *systemd) life() string {
 
 func (s *systemd) meals() int {
 	return len(slices.DeleteFunc(s.all(), func(told string) bool { return told != "WATCHDOG=1" }))
+}
+
+// catchUp returns when everything that was sent before has been noted.
+func (s *systemd) catchUp(t *testing.T) {
+	t.Helper()
+	conn, err := net.Dial("unixgram", s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	mark := fmt.Sprintf("STATUS=mark %d", time.Now().UnixNano())
+	if _, err := conn.Write([]byte(mark)); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, "all is noted", func() bool { return slices.Contains(s.all(), mark) })
+}
+
+// stopped tells whether the kernel has stopped all of the daemon, proc(5).
+func (b *box) stopped() bool {
+	b.t.Helper()
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.cmd.Process.Pid))
+	for _, task := range tasks {
+		stat, _ := os.ReadFile(task)
+		if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return len(tasks) > 0
 }
 
 func (b *box) rewrite(old, replacement string) {
@@ -133,9 +164,12 @@ func TestHungDaemonDoesNotFeedTheWatchdog(t *testing.T) {
 	fed := sd.meals()
 	brokertest.Eventually(t, "the watchdog is fed without a broker", func() bool { return sd.meals() > fed+3 })
 	_ = b.cmd.Process.Signal(syscall.SIGSTOP)
+	brokertest.Eventually(t, "the daemon hangs", func() bool { return b.stopped() })
+	sd.catchUp(t)
 	fed = sd.meals()
 	time.Sleep(time.Second) // in which a running daemon feeds ten times
-	if n := sd.meals() - fed; n > 1 {
+	sd.catchUp(t)
+	if n := sd.meals() - fed; n > 0 {
 		t.Errorf("the hung daemon fed %d times", n)
 	}
 	_ = b.cmd.Process.Signal(syscall.SIGCONT)

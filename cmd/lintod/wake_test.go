@@ -34,6 +34,19 @@ func wakeBox(t *testing.T, m *brokertest.Mosquitto, tape []int16, table string) 
 	return b
 }
 
+// startMuted starts the daemon as if it had been muted before.
+func (b *box) startMuted() {
+	b.t.Helper()
+	err := os.Mkdir(b.path("state"), 0o700)
+	if err == nil {
+		err = os.WriteFile(b.path("state/state.json"), []byte(`{"volume":80,"language":"en-US","muted":true}`), 0o600)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.start()
+}
+
 func woken(t *testing.T, m brokertest.Message) turn.WakeWord {
 	t.Helper()
 	var request struct {
@@ -164,14 +177,14 @@ func TestWakeWordOfPocketsphinx(t *testing.T) {
 	if err != nil || rate != 16000 {
 		t.Fatalf("flite speaks at %d: %v", rate, err)
 	}
-	// Long enough for the connection to the platform to come about first.
-	tape := append(make([]int16, 5*16000), voice...)
+	tape := append(make([]int16, 16000), voice...)
 	b := wakeBox(t, brokertest.Start(t), tape, "engine = \"pocketsphinx\"\n[[wake.word]]\nname = \"computer\"\nphrase = \"Hey computer\"\n")
 	if err := os.Mkdir(b.path("tmp"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	b.env = append(b.env, "TMPDIR="+b.path("tmp"))
-	b.start()
+	b.startMuted() // so that the word is not said before there is a platform
+	b.tell("unmute", "{}")
 	request := b.request()
 	if w := woken(t, request); w.Name != "computer" || w.Score <= 0 {
 		t.Errorf("the request came by %+v", w)

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -250,13 +251,18 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// FreePort is a port of the loopback on which nobody listens.
+// FreePort is a port of the loopback on which nobody listens, and which no
+// outgoing connection gets meanwhile: those begin at 32768 (ip_local_port_range
+// in ip(7)).
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10000 + rand.IntN(22000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port of the loopback is free")
+	return 0
 }
