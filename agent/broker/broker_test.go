@@ -80,6 +80,9 @@ func TestBrokerKilledAndRestartedSubscribesAndGreetsAgain(t *testing.T) {
 		}
 		m.Restart()
 		next(t, "online again", d.online)
+		for len(d.offline) > 0 {
+			<-d.offline // one for each try before the broker was back
+		}
 		for _, topic := range []string{"a/x/y", "b/x"} {
 			d.say(t, Message{Topic: topic, Payload: []byte{byte(round)}})
 			if got := next(t, "message", d.messages); got.Topic != topic || got.Payload[0] != byte(round) {
