@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"lintod/agent"
@@ -36,11 +37,10 @@ func TestCardsThatTheDaemonHolds(t *testing.T) {
 				"proc/815/comm":                       "lintod-audio\n",
 			})
 			x.cfg.Device.Socket = filepath.Join(t.TempDir(), "s")
-			asked := 0
+			var asked atomic.Int32
 			server := &control.Server{Path: x.cfg.Device.Socket, Log: slog.New(slog.DiscardHandler), Handlers: map[string]control.Handler{
 				"status": func(context.Context, json.RawMessage) (any, error) {
-					s := agent.Status{Version: agent.Version, Mic: audio.Health{Open: true, Frames: tt.frames[min(asked, 1)]}, Speaker: tt.speaker}
-					asked++
+					s := agent.Status{Version: agent.Version, Mic: audio.Health{Open: true, Frames: tt.frames[min(asked.Add(1)-1, 1)]}, Speaker: tt.speaker}
 					return s, nil
 				},
 			}}
@@ -48,8 +48,8 @@ func TestCardsThatTheDaemonHolds(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			go func() { ended <- server.Run(ctx) }()
 			defer func() { cancel(); <-ended }()
-			brokertest.Eventually(t, "the daemon answers", func() bool { asked = 0; _, err := x.ask(t.Context()); return err == nil })
-			asked = 0
+			brokertest.Eventually(t, "the daemon answers", func() bool { _, err := x.ask(t.Context()); return err == nil })
+			asked.Store(0)
 			x.running(t.Context())
 			*found = nil
 			x.microphone(t.Context(), soundcheck.Result{In: busy})

@@ -167,7 +167,7 @@ func (l *Link) online(ctx context.Context) {
 	l.mu.Lock()
 	l.published = nil
 	l.mu.Unlock()
-	if err := l.PublishStatus(ctx); err != nil {
+	if err := l.PublishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
 	l.connected(true)
@@ -354,9 +354,9 @@ func (l *Link) healStatus(ctx context.Context, m broker.Message) {
 		return
 	}
 	l.Log.Warn("an old last will said offline; saying online again")
-	ctx, cancel := context.WithTimeout(ctx, sendLimit)
+	limited, cancel := context.WithTimeout(ctx, sendLimit)
 	defer cancel()
-	if err := l.conn.Publish(ctx, l.statusMessage(online)); err != nil {
+	if err := l.conn.Publish(limited, l.statusMessage(online)); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
 }
