@@ -93,32 +93,41 @@ func (s *Server) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { listener.Close() })()
 	defer listener.Close()
 
-	free := make(chan struct{}, maxConnections)
+	taken := make(chan struct{}, maxConnections)
 	for {
 		conn, err := listener.AcceptUnix()
-		if ctx.Err() != nil {
+		switch {
+		case err != nil && ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("accept on the control socket: %w", err)
-		}
-		select {
-		case free <- struct{}{}:
-		default:
-			s.makeRoom()
-			select {
-			case free <- struct{}{}:
-			case <-time.After(roomLimit):
-				s.Log.Warn("too many connections to the control socket", "limit", maxConnections)
-				_ = write(conn, refusal(fmt.Errorf("too many connections at once (%d); try again", maxConnections)))
-				conn.Close()
-				continue
-			}
+		case !s.take(taken):
+			s.Log.Warn("too many connections to the control socket", "limit", maxConnections)
+			_ = write(conn, refusal(fmt.Errorf("too many connections at once (%d); try again", maxConnections)))
+			conn.Close()
+			continue
 		}
 		s.busy.Go(func() {
 			s.serve(ctx, conn)
-			<-free
+			<-taken
 		})
+	}
+}
+
+// take takes a place for one more connection, if need be that of an idle connection, and
+// tells whether there was one.
+func (s *Server) take(taken chan struct{}) bool {
+	select {
+	case taken <- struct{}{}:
+		return true
+	default:
+	}
+	s.makeRoom()
+	select {
+	case taken <- struct{}{}:
+		return true
+	case <-time.After(roomLimit):
+		return false
 	}
 }
 
