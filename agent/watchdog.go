@@ -17,7 +17,7 @@ import (
 // soundLimit is how long a microphone that should be open may give neither a
 // frame nor a new reason why not. The longest honest silence is one attempt to
 // start the sound process and to open a card that does not answer (15 s), and
-// the longest pause before the next (15 s).
+// the longest pause before the next (3 s).
 const soundLimit = time.Minute
 
 // probe returns nil when a loop has turned once, or with ctx's cause.
