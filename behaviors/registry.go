@@ -89,9 +89,9 @@ func (r *Registry) Find(name string) (Verb, bool) {
 }
 
 // Do checks the arguments, a JSON object (empty stands for {}), and performs a
-// Safe verb for who calls; the others are asked for by Executor.Submit. Bad arguments come
-// back as *ArgumentError. A panic inside the verb is the verb's error: one
-// behaviour must not take the device down.
+// Safe verb; the others are asked for by Executor.Submit. call says who calls; its
+// Args are filled in here. Bad arguments come back as *ArgumentError. A panic
+// inside the verb is the verb's error: one behaviour must not take the device down.
 func (r *Registry) Do(ctx context.Context, call Call, name string, payload []byte) (any, error) {
 	verb, ok := r.Find(name)
 	if !ok {

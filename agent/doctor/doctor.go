@@ -1,6 +1,6 @@
 // Package doctor examines a device for its owner: configuration, platform,
-// sound, buttons and LEDs, voice, wake word and the box itself, and says of each in one
-// sentence how it is and what to do. It works beside a running daemon and
+// sound, buttons and LEDs, voice, wake word and the box itself, and says of each
+// in one sentence how it is and what to do. It works beside a running daemon and
 // without one, and changes nothing.
 //
 // What must not live here: how anything works. It asks the parts, in their own

@@ -20,8 +20,8 @@ import (
 const maxConfig = 4 << 20
 
 // The configuration of the package's unit, the place where that looks for the
-// password, and where it gives it to the service (LoadCredential= of systemd.exec(5)): the file can then be
-// root's alone.
+// password, and where it gives it to the service (LoadCredential= of
+// systemd.exec(5)): the file can then be root's alone.
 const (
 	unitConfig      = "/etc/lintod/lintod.toml"
 	unitPassword    = "/etc/lintod/password" //nolint:gosec // a place, no password
