@@ -14,10 +14,13 @@ import (
 	"lintod/audio/wav"
 )
 
+// liveGoal is when the sound from before a trigger should be there: a frame and
+// 10 ms.
+const liveGoal = 30 * time.Millisecond
+
 // live measures from the trigger to the first audio at the platform, and how
 // much of what came before the trigger is there at once.
 func (b *bench) live(ctx context.Context, rounds int) (rows []row, err error) {
-	const goal = 30 * time.Millisecond // a frame and 10 ms
 	return rows, withRig(ctx, func(_ *tb, rig *soundtest.Rig) error {
 		t, stop, err := b.terminal(ctx, "live", settings{
 			linto: "mode = \"stream\"\nchunk = \"20ms\"\ntext_request = \"none\"\n", audio: realSound, env: rig.Env(),
@@ -26,43 +29,46 @@ func (b *bench) live(ctx context.Context, rounds int) (rows []row, err error) {
 			return err
 		}
 		defer stop()
-		var first, before []float64
+		var firsts, lengths []float64
 		for range rounds {
-			if err := pause(ctx, time.Second); err != nil { // the pre-roll fills
-				return err
-			}
-			began := time.Now()
-			if err := t.talk(ctx, false); err != nil {
-				return err
-			}
-			if _, err := t.next("streaming/start"); err != nil {
-				return err
-			}
-			if err := t.tell(ctx, "streaming/start", started); err != nil {
-				return err
-			}
-			chunk, err := t.next("streaming/chunk")
+			first, length, err := t.liveTurn(ctx)
 			if err != nil {
 				return err
 			}
-			first = append(first, ms(chunk.at.Sub(began)))
-			length := time.Duration(0)
-			for ; err == nil && chunk.at.Sub(began) <= goal; chunk, err = t.next("streaming/chunk") {
-				length += time.Duration(len(chunk.Payload)/2) * time.Second / audio.CaptureRate
-			}
-			before = append(before, ms(length))
-			err = errors.Join(err, t.talk(ctx, true), t.tell(ctx, "streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`), t.wait(ctx, "idle", idle))
-			if err != nil {
-				return err
-			}
+			firsts, lengths = append(firsts, ms(first)), append(lengths, ms(length))
 		}
 		frame := ms(audio.FrameTime)
 		rows = []row{
-			{"trigger → first audio at the platform, median", "ms", quantile(first, 0.5), &frame, "a frame; the platform's own answer is in ours", "≤ 30 ms"},
-			{"  sound that is there after 30 ms, median", "ms", quantile(before, 0.5), nil, "", "≥ 500 ms"},
+			{"trigger → first audio at the platform, median", "ms", quantile(firsts, 0.5), &frame, "a frame; the platform's own answer is in ours", "≤ 30 ms"},
+			{"  sound that is there after 30 ms, median", "ms", quantile(lengths, 0.5), nil, "", "≥ 500 ms"},
 		}
 		return nil
 	})
+}
+
+// liveTurn takes a turn, and returns when its first audio came, and how much of
+// it had come when liveGoal was over.
+func (t terminal) liveTurn(ctx context.Context) (first, length time.Duration, err error) {
+	if err := pause(ctx, time.Second); err != nil { // the pre-roll fills
+		return 0, 0, err
+	}
+	began := time.Now()
+	if err := t.talk(ctx, false); err != nil {
+		return 0, 0, err
+	}
+	if _, err := t.next("streaming/start"); err != nil {
+		return 0, 0, err
+	}
+	if err := t.tell(ctx, "streaming/start", started); err != nil {
+		return 0, 0, err
+	}
+	chunk, err := t.next("streaming/chunk")
+	first = chunk.at.Sub(began)
+	for ; err == nil && chunk.at.Sub(began) <= liveGoal; chunk, err = t.next("streaming/chunk") {
+		length += time.Duration(len(chunk.Payload)/2) * time.Second / audio.CaptureRate
+	}
+	err = errors.Join(err, t.talk(ctx, true), t.tell(ctx, "streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`), t.wait(ctx, "idle", idle))
+	return first, length, err
 }
 
 // request measures from the end of what was said to the request at the
