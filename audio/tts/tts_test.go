@@ -291,15 +291,16 @@ func TestEngineThatFailsInTheMiddle(t *testing.T) {
 
 // A loudspeaker slower than the engine's limit is no hang of the engine.
 func TestEngineThatHasToWaitIsNotKilled(t *testing.T) {
+	t.Parallel()
 	s := scripted(t, header(t)+"head -c 400000 /dev/zero")
-	s.Config.Timeout = config.Duration(time.Second)
+	s.Config.Timeout = config.Duration(3 * time.Second)
 	snd, err := s.Speak(t.Context(), "hello", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer snd.Close()
 	// The pause is what is tested: the engine is blocked on its full pipe.
-	time.Sleep(1500 * time.Millisecond)
+	time.Sleep(3500 * time.Millisecond)
 	if pcm, err := drain(t.Context(), snd); err != nil || len(pcm) != 200000 {
 		t.Errorf("%d samples, %v", len(pcm), err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"lintod/agent/config"
 	"lintod/audio/wav"
 	"lintod/audio/wyoming"
 )
@@ -108,10 +107,3 @@ func (s *service) check(e wyoming.Event) error {
 }
 
 func (s *service) end() error { return s.conn.Close() }
-
-func (c Config) validateAddress() (ps config.Problems) {
-	if _, err := wyoming.HostPort(c.Address); err != nil {
-		ps.Add("address", c.Address, `the service's address, such as "wyoming://127.0.0.1:10200"`)
-	}
-	return ps
-}
