@@ -159,6 +159,9 @@ func (a *Agent) play(ctx context.Context, raw json.RawMessage) (any, error) {
 			return nil, errors.New("play what? there is neither url nor file")
 		}
 		defer file.Close() // if its turn never comes
+		if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+			return nil, errors.New("play what? that is no file") // reading a pipe could last for ever
+		}
 		open = func(context.Context) (audio.Sound, error) { return opener.File(file) }
 	} else if err := opener.Check(args.URL); err != nil {
 		return nil, err

@@ -107,8 +107,9 @@ func (s *Server) Run(ctx context.Context) error {
 			conn.Close()
 			continue
 		}
+		asks := s.waits(conn) // now, as makeRoom may look before serve begins
 		s.busy.Go(func() {
-			s.serve(ctx, conn)
+			s.serve(ctx, conn, asks)
 			<-taken
 		})
 	}
@@ -155,16 +156,16 @@ func (s *Server) waits(conn *net.UnixConn) (asks func()) {
 	}
 }
 
-// serve answers the requests of one connection, one after the other.
-func (s *Server) serve(ctx context.Context, conn *net.UnixConn) {
+// serve answers the requests of one connection, one after the other. asks is of
+// its first wait.
+func (s *Server) serve(ctx context.Context, conn *net.UnixConn, asks func()) {
 	defer conn.Close()
 	// The end wakes whoever reads, but lets an answer out.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	client := &peer{UnixConn: conn}
 	defer client.close()
 	lines := bufio.NewReaderSize(client, maxRequest)
-	for {
-		asks := s.waits(conn)
+	for ; ; asks = s.waits(conn) {
 		if ctx.Err() != nil {
 			asks()
 			return

@@ -371,6 +371,23 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 }
 
+// Also those that came so fast that none of them has been waited on yet.
+func TestBurstOfConnectionsKeepsNobodyOut(t *testing.T) {
+	f := serve(t, socket(t))
+	var conns []*net.UnixConn
+	for range 500 {
+		conns = append(conns, raw(t, f.Path))
+	}
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Error(err)
+	}
+	for i, conn := range conns[:len(conns)-maxConnections] {
+		if text, _ := io.ReadAll(conn); len(text) > 0 {
+			t.Fatalf("number %d was told %s", i, text)
+		}
+	}
+}
+
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	f := serve(t, socket(t))
 	busy := raw(t, f.Path)

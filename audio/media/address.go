@@ -20,7 +20,8 @@ const (
 	headerLimit  = 10 * time.Second
 	idleLimit    = 10 * time.Second
 	maxRedirects = 5
-	maxAddress   = 2048 // bytes
+	maxAddress   = 2048     // bytes
+	maxHeader    = 64 << 10 // bytes
 )
 
 var (
@@ -32,8 +33,9 @@ var (
 // address is one of http or https.
 type address struct{ *url.URL }
 
-// String leaves out what may be a secret: user, password and query.
-func (a *address) String() string { return a.Scheme + "://" + a.Host + a.Path }
+// String leaves out what may be a secret, user, password and query, and has
+// nothing that a terminal would obey.
+func (a *address) String() string { return a.Scheme + "://" + a.Host + a.EscapedPath() }
 
 // parse returns the address if it may be opened.
 func (o *Opener) parse(text string) (*address, error) {
@@ -103,11 +105,12 @@ func parseEntry(text string) (*url.URL, error) {
 func (o *Opener) client() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
-			DialContext:           o.dial,
-			TLSHandshakeTimeout:   dialLimit,
-			ResponseHeaderTimeout: headerLimit,
-			DisableKeepAlives:     true,
-			DisableCompression:    true,
+			DialContext:            o.dial,
+			TLSHandshakeTimeout:    dialLimit,
+			ResponseHeaderTimeout:  headerLimit,
+			MaxResponseHeaderBytes: maxHeader,
+			DisableKeepAlives:      true,
+			DisableCompression:     true,
 		},
 		CheckRedirect: o.redirect,
 	}
@@ -120,7 +123,7 @@ func (o *Opener) redirect(next *http.Request, before []*http.Request) error {
 	case before[len(before)-1].URL.Scheme == "https" && next.URL.Scheme != "https":
 		return errors.New("redirected from https:// to http://")
 	case next.URL.Scheme != "http" && next.URL.Scheme != "https", !o.allowed(next.URL):
-		return fmt.Errorf("redirected to %s: %w", next.URL.Host, errNotAllowed)
+		return fmt.Errorf("redirected to %s://%s: %w", next.URL.Scheme, next.URL.Host, errNotAllowed)
 	}
 	return nil
 }

@@ -179,7 +179,7 @@ func (f *fetch) start(ctx context.Context, u *address) (audio.Sound, error) {
 	f.body = answer.Body
 	switch {
 	case answer.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("the server answers %s", answer.Status)
+		return nil, fmt.Errorf("the server answers %d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
 	case answer.ContentLength > int64(f.opener.Config.MaxSize):
 		return nil, fmt.Errorf("%d bytes are more than max_size in [behaviors.play] allows", answer.ContentLength)
 	}

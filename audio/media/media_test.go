@@ -70,6 +70,16 @@ func station(t *testing.T) *httptest.Server {
 	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 	})
+	mux.HandleFunc("/header", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X", strings.Repeat("x", 2*maxHeader))
+	})
+	mux.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			fmt.Fprint(conn, "HTTP/1.1 500 \x1b[31mred\r\n\r\n")
+			conn.Close()
+		}
+	})
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
@@ -86,7 +96,10 @@ func TestOpen(t *testing.T) {
 		{"/large", "max_size"},
 		{"/around", "more than 5 redirects"},
 		{"/inside", "does not allow"},
-		{"/file", "does not allow"},
+		{"/file", "file://"},
+		{"/header", "headers exceeded"},
+		{"/status", "500 Internal Server Error"},
+		{"/none%1b%5b31m%0a", "404"},
 	} {
 		sound, err := o.Open(t.Context(), s.URL+tt.path+"?token=secret")
 		switch {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/control"
 	"lintod/agent/journal/journaltest"
 	"lintod/agent/turn"
 	"lintod/audio/soundtest"
@@ -431,6 +433,18 @@ func TestPlay(t *testing.T) {
 		if code, out := b.run("play", wrong); code == 0 {
 			t.Errorf("%s was played: %s", wrong, out)
 		}
+	}
+	// A program of one's own may hand over what would keep the loudspeaker for ever.
+	pipe, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	defer w.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := control.CallWithFile(ctx, b.path("sock"), "play", nil, pipe); err == nil || !strings.Contains(err.Error(), "no file") {
+		t.Errorf("a pipe is played: %v", err)
 	}
 }
 
