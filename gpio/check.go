@@ -2,6 +2,7 @@ package gpio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -36,7 +37,7 @@ func Check(h Host, c Config) []CheckResult {
 }
 
 // Demonstrate shows the named pattern on the configured LEDs until ctx ends. It
-// fails where there is no such pattern; what is wrong with the LEDs is logged.
+// fails where there is no such pattern, or no LED; what is wrong with the LEDs is logged.
 // A nil host is the hardware.
 func Demonstrate(ctx context.Context, c Config, pattern string, h Host, log *slog.Logger) error {
 	v, ok := ViewOf(pattern)
@@ -44,6 +45,10 @@ func Demonstrate(ctx context.Context, c Config, pattern string, h Host, log *slo
 		return fmt.Errorf("there is no pattern %q; want one of %s", pattern, strings.Join(Patterns(), ", "))
 	}
 	_, leds := c.Effective()
+	if len(leds) == 0 {
+		return errors.New("the configuration has no LEDs; name the board as gpio.preset, or add an [[led]] table")
+	}
+	log.Info("showing a pattern; ^C ends", "pattern", pattern)
 	c.Buttons, c.LEDs, c.GPIO.Preset, c.GPIO.Script, c.GPIO.Record = nil, leds, "", "", ""
 	b := &Board{Config: c, Host: h, Log: log}
 	b.Show(v)

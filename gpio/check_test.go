@@ -46,12 +46,16 @@ func TestDemonstrate(t *testing.T) {
 		if err := gpio.Demonstrate(ctx, c, "thinking", host, slog.New(slog.NewTextHandler(log, nil))); err != nil {
 			t.Error(err)
 		}
-		if n := len(port.Frames()); n < 100 || log.String() != "" {
+		if n := len(port.Frames()); n < 100 || strings.Count(log.String(), "\n") != 1 {
 			t.Errorf("%d frames in 10 s; log %q", n, log.String())
 		}
 		err := gpio.Demonstrate(ctx, c, "disco", host, slog.New(slog.DiscardHandler))
 		if err == nil || !strings.Contains(err.Error(), "thinking") {
 			t.Errorf("disco: %v", err)
+		}
+		err = gpio.Demonstrate(ctx, gpio.Defaults(), "thinking", host, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), "no LEDs") {
+			t.Errorf("without LEDs: %v", err)
 		}
 	})
 }

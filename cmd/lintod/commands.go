@@ -46,8 +46,12 @@ func runDaemon(ctx context.Context, c *call) error {
 		level = slog.LevelDebug
 	}
 	screen := &panel.Panel{}
-	if cfg.GPIO.Simulate { // the log and the board share the terminal
-		c.stderr = screen.Around(c.stderr)
+	if cfg.GPIO.Simulate && term.IsTerminal(int(os.Stderr.Fd())) {
+		// The log and the board share the terminal: a line is written while the
+		// board is away, not when the queue comes to it.
+		shared := journal.NewWriter(screen.Around(os.Stderr))
+		defer shared.Flush(lastLines)
+		c.stderr = shared
 	}
 	// A log that nobody reads any more ends no daemon: where somebody is notified,
 	// a write to a broken pipe is an error and no signal.
@@ -88,7 +92,6 @@ func showLED(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stderr, "showing %s; ^C ends\n", c.args[0])
 	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
 	defer flush(lastLines)
 	return gpio.Demonstrate(ctx, cfg.Config, c.args[0], nil, log)
