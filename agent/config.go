@@ -127,7 +127,7 @@ func (c DeviceConfig) Validate() config.Problems {
 // broker's ACL wants the user name to be the serial (protocol 1.2.1).
 func (c Config) LinkLinto() linto.Config {
 	l := c.Linto
-	if l.Username == "" && l.PasswordFile != "" {
+	if l.Username == "" && l.PasswordFile != "" && !l.Login.Enabled() {
 		l.Username = c.Device.Serial
 	}
 	return l

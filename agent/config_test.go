@@ -121,6 +121,18 @@ func TestCredentialOfAServiceThatDoesNotRun(t *testing.T) {
 	}
 }
 
+// TestLoginTakesNoUserFromTheSerial has one mistake, and is told of that one only.
+func TestLoginTakesNoUserFromTheSerial(t *testing.T) {
+	c := Defaults()
+	c.Device.Serial, c.Linto.Enabled, c.Linto.PasswordFile, c.Linto.Login.URL = "kitchen", true, "p", "https://h"
+	if l := c.LinkLinto(); l.Username != "" {
+		t.Errorf("the user of a device that logs in is %q", l.Username)
+	}
+	if c.Linto.Login.URL = ""; c.LinkLinto().Username != "kitchen" {
+		t.Error("the user is not the serial")
+	}
+}
+
 func TestNamesThatNoTopicCanHold(t *testing.T) {
 	for _, name := range []string{"", "a/b", "a+", "#", "a\tb", "a\x00", "a\u0085", "\xff", "$SYS", strings.Repeat("a", 65)} {
 		c := Defaults()
