@@ -129,7 +129,7 @@ func (c *call) flags() *flag.FlagSet {
 	f.StringVar(&c.broker.CAFile, "ca-file", "", "PEM `file` with the authority that signed the broker's certificate")
 	f.StringVar(&c.broker.CertFile, "cert-file", "", "PEM `file` with our own certificate")
 	f.StringVar(&c.broker.KeyFile, "key-file", "", "PEM `file` with its key")
-	f.DurationVar(&c.wait, "wait", 5*time.Second, "how long (`5s`) to wait for an answer, and how long list listens")
+	f.DurationVar(&c.wait, "wait", 5*time.Second, "how long to wait for an answer, and how long list listens; 5s unless told")
 	f.BoolVar(&c.json, "json", false, "watch: print one JSON object a line")
 	f.BoolVar(&c.keep, "keep", false, "volume: also after a restart")
 	return f

@@ -86,7 +86,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.join.PasswordFile, "password-file", "", "`file` with the password to join with")
 	f.StringVar(&o.join.CAFile, "ca-file", "", "`file` with the certificate authority of the broker to join")
 	f.StringVar(&o.platform.HTTP, "http", "", "`address` for devices that log in over HTTP (default none)")
-	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "how `long` the token of a login counts")
+	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "how long the token of a login counts")
 	f.StringVar(&o.server, "server", string(platform.Server2024), "speak as real servers of that time did: `2021|2024`")
 	f.IntVar(&o.platform.ChunkLimit, "chunk-limit", 0, "stop streams unasked after `N` chunks, as real flows may after 150")
 	f.BoolVar(&o.platform.NoFinal, "no-final", false, "end streams without a final result, as old servers may")
@@ -94,7 +94,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.platform.StatusLanguage, "status-language", "", "answer each status with this tts_lang, such as `fr-FR`, as real flows do")
 	f.StringVar(&o.users, "users", "", "`file` with accounts, one name:password a line (default: everybody may connect)")
 	f.StringVar(&o.platform.Scope, "scope", "demo", "`scope` of devices that have not been seen yet; those seen keep their own")
-	f.DurationVar(&o.platform.Delay, "delay", 0, "wait this `long` before each answer")
+	f.DurationVar(&o.platform.Delay, "delay", 0, "wait this long before each answer")
 	f.StringVar(&o.fault, "fault", "none", "spoil answers: `error|late|noid|duplicate|garbage|silent`")
 	f.BoolVar(&o.json, "json", false, "print one JSON object a line, for scripts")
 	f.Usage = func() {
