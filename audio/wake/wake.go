@@ -91,7 +91,7 @@ func (s Status) Line() string {
 	if s.State == Away {
 		return fmt.Sprintf("%s is away: %s", s.Engine, s.Reason)
 	}
-	return fmt.Sprintf("%s, %s, heard %d times, %d frames dropped", s.Engine, s.State, s.Detections, s.Dropped)
+	return fmt.Sprintf("%s, %s; words heard: %d, frames dropped: %d", s.Engine, s.State, s.Detections, s.Dropped)
 }
 
 // Status is how the engine fares now.

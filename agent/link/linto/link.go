@@ -369,6 +369,6 @@ func (s Stats) Line() string {
 	case !s.Connected:
 		return "offline: " + s.Error
 	}
-	return fmt.Sprintf("connected to %s since %s, %d messages in, %d out, %d dropped",
+	return fmt.Sprintf("connected to %s since %s; messages: %d in, %d out, %d dropped",
 		s.Broker, s.Since.Format(time.DateTime), s.Received, s.Published, s.Dropped+uint64(s.CommandsDropped))
 }
