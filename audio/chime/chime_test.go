@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"lintod/audio/wav"
 )
 
@@ -47,6 +49,10 @@ func TestLoad(t *testing.T) {
 	c.Error = filepath.Join(dir, "none.wav")
 	c.Muted = write("text.wav", []byte("not a sound"))
 	c.Unmuted = write("long.wav", wav.Encode(make([]int16, 16000*10), 16000))
+	c.Nothing = filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(c.Nothing, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	sounds, faults := c.Load(rate)
 	if n := len(sounds["listening"]); n != 3*len(tone) {
 		t.Errorf("the file of %d samples at 16000 became %d at %d", len(tone), n, rate)
@@ -55,7 +61,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("%d sounds; what is off is there: %v", len(sounds), on)
 	}
 	standard, _ := Defaults().Load(rate)
-	for _, name := range []string{"error", "muted", "unmuted"} {
+	for _, name := range []string{"error", "nothing", "muted", "unmuted"} {
 		if !slices.Equal(sounds[name], standard[name]) {
 			t.Errorf("%s is not the default", name)
 		}
@@ -63,7 +69,7 @@ func TestLoad(t *testing.T) {
 			t.Errorf("nothing is said of %s: %v", name, faults)
 		}
 	}
-	if len(faults) != 3 {
+	if len(faults) != 4 {
 		t.Errorf("faults %v", faults)
 	}
 }
