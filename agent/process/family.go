@@ -232,22 +232,30 @@ func relatives() (all []relative) {
 
 var errStat = errors.New("no line of /proc/PID/stat")
 
-// parseStat reads what proc(5) says of a process. Its name, in parentheses, may
-// hold anything.
-func parseStat(stat []byte) (p relative, err error) {
+// splitStat returns the first field and those from the third, the state, to at
+// least the nineteenth. The name between them, in parentheses, may hold anything.
+func splitStat(stat []byte) (pid []byte, fields [][]byte, err error) {
 	open, last := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 0 || last < open {
-		return p, errStat
+		return nil, nil, errStat
 	}
-	fields := bytes.Fields(stat[last+1:]) // from the third: state
-	if len(fields) < 17 {
-		return p, errStat
+	if fields = bytes.Fields(stat[last+1:]); len(fields) < 17 {
+		return nil, nil, errStat
+	}
+	return bytes.TrimSpace(stat[:open]), fields, nil
+}
+
+// parseStat reads what proc(5) says of a process.
+func parseStat(stat []byte) (p relative, err error) {
+	id, fields, err := splitStat(stat)
+	if err != nil {
+		return p, err
 	}
 	p.zombie = fields[0][0] == 'Z' || fields[0][0] == 'X'
 	for _, f := range []struct {
 		to   *int
 		text []byte
-	}{{&p.pid, bytes.TrimSpace(stat[:open])}, {&p.ppid, fields[1]}, {&p.sid, fields[3]}, {&p.nice, fields[16]}} {
+	}{{&p.pid, id}, {&p.ppid, fields[1]}, {&p.sid, fields[3]}, {&p.nice, fields[16]}} {
 		if *f.to, err = strconv.Atoi(string(f.text)); err != nil {
 			return p, errStat
 		}

@@ -467,3 +467,20 @@ func BenchmarkStartAndWait(b *testing.B) {
 		}
 	}
 }
+
+func TestCPUTime(t *testing.T) {
+	c, err := Start(t.Context(), Command{Argv: []string{"sh", "-c", "while :; do :; done"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); c.CPUTime() == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("a child that works has used no time")
+		}
+	}
+	c.Kill()
+	_ = c.Wait()
+	if used := c.CPUTime(); used != 0 {
+		t.Errorf("a child that is gone has used %v", used)
+	}
+}

@@ -81,7 +81,7 @@ func (p *pocketsphinx) serve(ctx context.Context, child *process.Child, phrases 
 		defer stop()
 		p.find(child.Stdout, phrases, tape)
 	})
-	others.Go(func() { watchCPU(feeding, child.Pid, ear) })
+	others.Go(func() { watchCPU(feeding, child, ear) })
 	err := tape.play(feeding)
 	hangs := feeding.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded)
 	child.Stdin.Close()
