@@ -33,24 +33,12 @@ func listen(c Config, fs []audio.Frame) result {
 	return r
 }
 
-// What people say to a device: single syllables, sentences, a pause at a comma.
-var sentences = []struct{ voice, text string }{
-	{"en-us", "stop"},
-	{"fr-fr", "oui"},
-	{"de", "ja"},
-	{"en-us", "what time is it"},
-	{"it", "che ore sono"},
-	{"es", "pon la música más alta"},
-	{"fr-fr", "quel temps fera-t-il demain à Toulouse"},
-	{"en-us", "call me when the train arrives, and tell my wife that I will be late, since the meeting is longer"},
-}
-
 // Every sentence after half a second (the pre-roll) and after two of noise. The
 // table in the log is the figure to improve; the limits are what must hold.
 func TestSpeechInNoise(t *testing.T) {
 	var said [][]int16
-	for _, s := range sentences {
-		said = append(said, soundtest.Speak(t, s.voice, s.text))
+	for _, s := range soundtest.Sentences(t) {
+		said = append(said, s.PCM)
 	}
 	noises := []struct {
 		name     string
@@ -96,12 +84,11 @@ func TestSpeechInNoise(t *testing.T) {
 }
 
 func TestSpeechFromTheFirstFrameIsHeard(t *testing.T) {
-	for _, s := range sentences {
-		speech := soundtest.Speak(t, s.voice, s.text)
+	for _, s := range soundtest.Sentences(t) {
 		for _, lead := range []float64{0, 0.1} {
-			fs, _, to := scene(t, speech, lead, soundtest.Pink, 20)
+			fs, _, to := scene(t, s.PCM, lead, soundtest.Pink, 20)
 			if r := listen(config, fs); r.began < 0 || r.verdict != EndSilence || r.ended < to+0.4 {
-				t.Errorf("%q after %.1f s: %+v, speech ends at %.2f", s.text, lead, r, to)
+				t.Errorf("%q after %.1f s: %+v, speech ends at %.2f", s.Text, lead, r, to)
 			}
 		}
 	}

@@ -20,6 +20,25 @@ type Utterance struct {
 	PCM  []int16
 }
 
+// Sentences are what people say to a device, said by espeak-ng: single syllables,
+// sentences, a pause at a comma.
+func Sentences(t testing.TB) (said []Utterance) {
+	t.Helper()
+	for _, s := range []struct{ voice, text string }{
+		{"en-us", "stop"},
+		{"fr-fr", "oui"},
+		{"de", "ja"},
+		{"en-us", "what time is it"},
+		{"it", "che ore sono"},
+		{"es", "pon la música más alta"},
+		{"fr-fr", "quel temps fera-t-il demain à Toulouse"},
+		{"en-us", "call me when the train arrives, and tell my wife that I will be late, since the meeting is longer"},
+	} {
+		said = append(said, Utterance{s.text, Speak(t, s.voice, s.text)})
+	}
+	return said
+}
+
 // Speak is espeak-ng saying text. It skips the test, loudly, where that is not
 // installed.
 func Speak(t testing.TB, voice, text string) []int16 {
