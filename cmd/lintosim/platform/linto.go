@@ -41,6 +41,8 @@ func (p *Platform) serve() {
 		select {
 		case m := <-p.queue:
 			p.handle(m)
+		case f := <-p.calls:
+			f()
 		case <-p.ctx.Done():
 			return
 		}
