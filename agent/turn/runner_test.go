@@ -705,7 +705,7 @@ func TestRestOfTheWakeWordIsNoSpeech(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if u.voice {
+		if u.voice.Load() {
 			t.Error("the rest of the wake word was taken for speech")
 		}
 	})

@@ -41,7 +41,7 @@ type Utterance struct {
 	begins   time.Time   // what was captured before does not count as speech
 	ear      ear
 	opened   time.Time
-	voice    bool // one was heard
+	voice    atomic.Bool // one was heard
 
 	listening context.Context // ends when the user has finished
 	once      sync.Once
@@ -79,7 +79,9 @@ func (u *Utterance) Read(f *audio.Frame) error {
 		return u.end()
 	}
 	verdict := u.judge(f)
-	u.voice = u.voice || verdict == endpoint.SpeechBegan
+	if verdict == endpoint.SpeechBegan {
+		u.voice.Store(true)
+	}
 	if verdict == endpoint.EndSilence || verdict == endpoint.EndLimit {
 		u.finish(f.At.Add(audio.FrameTime))
 	}
@@ -97,7 +99,7 @@ func (u *Utterance) judge(f *audio.Frame) endpoint.Verdict {
 
 // end judges the whole, now that every frame of it was looked at.
 func (u *Utterance) end() error {
-	if u.voice || u.endAt.Sub(u.opened) >= shortest {
+	if u.voice.Load() || u.endAt.Sub(u.opened) >= shortest {
 		return io.EOF
 	}
 	u.ear.tooShort()
@@ -114,10 +116,11 @@ func (u *Utterance) finish(at time.Time) {
 	})
 }
 
-// Enough ends the utterance now, because the platform has heard enough of it.
+// Enough ends the utterance now, because the platform has heard enough of it. Any
+// goroutine may call it.
 func (u *Utterance) Enough() {
 	if u.listening.Err() == nil {
-		u.voice = true // which it must have heard
+		u.voice.Store(true) // which it must have heard
 		u.finish(time.Now())
 		u.ear.heard(endpoint.EndLimit, new(audio.Frame))
 	}

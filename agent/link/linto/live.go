@@ -41,12 +41,13 @@ type live struct {
 	log      *slog.Logger
 
 	slot       chan struct{} // holds a token while a stream has the platform
-	stream     atomic.Pointer[stream]
+	stopped    time.Time     // when the last one was, where that may still count; the slot's
+	stream     atomic.Pointer[transcription]
 	dictation  atomic.Pointer[dictation]
 	dictations chan *dictation
 
 	streams, chunks, lost, restarts atomic.Int64
-	noFinals                        atomic.Bool // the platform seems to send no final results
+	noFinals                        atomic.Bool // the platform said nothing after the last stop
 
 	mu   sync.Mutex
 	last string // what was understood last
@@ -103,7 +104,7 @@ func (l *live) note(text string) {
 }
 
 // claim makes s the stream that answers go to; it waits for room at most limit.
-func (l *live) claim(ctx context.Context, s *stream, limit time.Duration) error {
+func (l *live) claim(ctx context.Context, s *transcription, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -126,22 +127,21 @@ func (l *live) claim(ctx context.Context, s *stream, limit time.Duration) error 
 	}
 }
 
-func (l *live) release() {
+func (l *live) vacate() {
 	l.stream.Store(nil)
 	<-l.slot
 }
 
-// transcribe streams an utterance while it is spoken, and returns what the
-// platform understood.
-func (l *Link) transcribe(ctx context.Context, u *turn.Utterance) (string, error) {
-	s := newStream(l.live)
-	s.hearing, s.enough = ctx, u.Enough
-	s.opened = func() { l.tell(turn.RequestOut, "") }
+// transcribe streams an utterance while it is recorded, and returns what the
+// platform understood. enough is called when the platform has heard enough.
+func (l *Link) transcribe(ctx context.Context, r *recording, enough func()) (string, error) {
+	s := newTranscription(l.live, r)
+	s.enough, s.opened = enough, func() { l.tell(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}
-	defer l.live.release()
-	text, err := s.run(ctx, u.Read)
+	defer l.live.vacate()
+	text, err := s.run(ctx)
 	if err == nil {
 		l.live.note(text) // the turn will tell
 	}
@@ -150,12 +150,7 @@ func (l *Link) transcribe(ctx context.Context, u *turn.Utterance) (string, error
 
 // handleStream takes what the platform says on streaming/<step>.
 func (l *Link) handleStream(step string, payload []byte) {
-	s := l.live.stream.Load()
-	switch {
-	case s == nil:
-		l.Log.Debug("answer ignored: nothing is transcribed", "step", clip(step, 20))
-		return
-	case len(payload) > maxAnswer:
+	if len(payload) > maxAnswer {
 		l.Log.Warn("answer ignored: too long", "bytes", len(payload), "limit", maxAnswer)
 		return
 	}
@@ -164,12 +159,18 @@ func (l *Link) handleStream(step string, payload []byte) {
 		l.Log.Warn("message ignored", "topic", clip("streaming/"+step, 60), "error", err)
 		return
 	}
-	s.take(e)
+	s := l.live.stream.Load()
+	switch {
+	case s != nil:
+		s.take(e)
+	case e.kind == streamText || e.kind == streamFinal: // too late, but it is worth waiting
+		l.live.noFinals.Store(false)
+	}
 }
 
 // dictation is a stream that belongs to no turn.
 type dictation struct {
-	stream  *stream
+	stream  *transcription
 	stop    context.CancelFunc // no more sound; what was said is still understood
 	started chan struct{}
 	done    chan struct{}
@@ -191,7 +192,7 @@ func (l *live) start(ctx context.Context) error {
 	if !l.uplink.isUp() {
 		return errAway
 	}
-	d := &dictation{stream: newStream(l), started: make(chan struct{}), done: make(chan struct{})}
+	d := &dictation{stream: newTranscription(l, newRecording(l, dictationMemory)), started: make(chan struct{}), done: make(chan struct{})}
 	d.stream.hearing, d.stop = context.WithCancel(context.Background())
 	d.stream.dictated = true
 	if err := l.claim(ctx, d.stream, 0); err != nil {
@@ -232,20 +233,25 @@ func (l *live) runDictations(ctx context.Context) {
 }
 
 func (l *live) dictate(ctx context.Context, d *dictation) {
-	defer d.stop()
 	defer context.AfterFunc(ctx, d.stop)()
 	microphone := l.listen()
 	defer microphone.Close()
-	d.stream.opened = func() { close(d.started) }
-	_, d.err = d.stream.run(ctx, func(f *audio.Frame) error {
-		err := microphone.Read(d.stream.hearing, f)
-		if err != nil && d.stream.hearing.Err() != nil {
-			return io.EOF
-		}
-		return err
+	var recorder sync.WaitGroup
+	recorder.Go(func() {
+		d.stream.recording.record(d.stream.hearing.Done(), func(f *audio.Frame) error {
+			err := microphone.Read(d.stream.hearing, f)
+			if err != nil && d.stream.hearing.Err() != nil {
+				return io.EOF
+			}
+			return err
+		})
 	})
+	d.stream.opened = func() { close(d.started) }
+	_, d.err = d.stream.run(ctx)
+	d.stop()
+	recorder.Wait()
 	l.dictation.Store(nil)
-	l.release()
+	l.vacate()
 	if d.err != nil && ctx.Err() == nil {
 		l.log.Warn("dictation failed", "error", d.err)
 		l.tell(turn.Problem, fmt.Sprintf("dictation: %v", d.err))

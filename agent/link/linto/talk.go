@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -38,9 +39,22 @@ func (l *Link) Talk(ctx context.Context, u *turn.Utterance) (turn.Answer, error)
 }
 
 // talkLive has the utterance understood while it is spoken. What was understood
-// is then a question in writing.
+// is then a question in writing. A platform that does not transcribe is asked with
+// the utterance as a file.
 func (l *Link) talkLive(ctx context.Context, u *turn.Utterance) (turn.Answer, error) {
-	text, err := l.transcribe(ctx, u)
+	r := newRecording(l.live, 0)
+	var recorder sync.WaitGroup
+	recorder.Go(func() { r.record(ctx.Done(), u.Read) })
+	defer recorder.Wait()
+	text, err := l.transcribe(ctx, r, u.Enough)
+	if errors.Is(err, errPlatform) && l.Config.TextRequest != toNobody {
+		l.Log.Warn("live transcription failed; the utterance goes as a file", "error", err)
+		l.tell(turn.Transcribing, err.Error()+"; the utterance goes as a file")
+		return l.askFile(ctx, r, u.WakeWord)
+	}
+	if err != nil {
+		u.Enough()
+	}
 	if err != nil || text == "" {
 		return turn.Answer{}, err
 	}
@@ -50,6 +64,15 @@ func (l *Link) talkLive(ctx context.Context, u *turn.Utterance) (turn.Answer, er
 	}
 	answer.Transcript = text
 	return answer, err
+}
+
+// askFile asks with a recording, when that is over.
+func (l *Link) askFile(ctx context.Context, r *recording, word *turn.WakeWord) (turn.Answer, error) {
+	pcm, err := r.whole(ctx)
+	if err != nil {
+		return turn.Answer{}, fmt.Errorf("microphone: %w", err)
+	}
+	return l.request(ctx, nlpFile, fileRequest(pcm, l.takeConversation(), word))
 }
 
 // Write asks in writing; it implements turn.Writer.
