@@ -38,6 +38,7 @@ type live struct {
 	// for ever.
 	patience time.Duration
 	tell     func(turn.What, string)
+	doubt    func() // is called when the platform does not transcribe
 	log      *slog.Logger
 
 	slot       chan struct{} // holds a token while a stream has the platform
@@ -61,7 +62,7 @@ func (l *Link) newLive() *live {
 		publish: func(ctx context.Context, step string, payload []byte, qos byte) error {
 			return l.conn.Publish(ctx, broker.Message{Topic: l.egress(streaming + step), Payload: payload, QoS: qos})
 		},
-		uplink: l.uplink, listen: l.Listen, tell: l.tell, log: l.Log,
+		uplink: l.uplink, listen: l.Listen, tell: l.tell, doubt: l.doubt, log: l.Log,
 		chunk:      int(l.Config.Chunk.Std()/audio.FrameTime) * 2 * audio.FrameSamples,
 		patience:   l.Config.AnswerTimeout.Std(),
 		slot:       make(chan struct{}, 1),

@@ -31,8 +31,12 @@ func (l *Link) request(ctx context.Context, kind string, payload []byte) (turn.A
 	defer limit.Stop()
 	select {
 	case r := <-answers:
+		if r.Problem != nil {
+			l.doubt()
+		}
 		return l.accept(kind, r)
 	case <-limit.C:
+		l.doubt()
 		return turn.Answer{}, fmt.Errorf("the platform gave no answer within %v", l.Config.AnswerTimeout)
 	case <-ctx.Done():
 		return turn.Answer{}, context.Cause(ctx)

@@ -38,6 +38,8 @@ type server struct {
 	mu    sync.Mutex
 	told  []string // notices
 
+	rtt   time.Duration
+
 	// The newest server, as obey plays it.
 	opens    time.Duration // how long its recogniser cannot be reached
 	thinks   time.Duration // how long its recogniser needs for its last word
@@ -58,6 +60,7 @@ func newServer() *server {
 			defer s.mu.Unlock()
 			s.told = append(s.told, string(w)+": "+text)
 		},
+		doubt:      func() {},
 		log:        slog.New(slog.NewTextHandler(&s.log, nil)),
 		slot:       make(chan struct{}, 1),
 		dictations: make(chan *dictation, 1),
@@ -92,7 +95,7 @@ func (s *server) say(step, streaming string) {
 		panic(err)
 	}
 	n := s.said.Add(1) // keeps the messages in order
-	time.AfterFunc(time.Millisecond+time.Duration(n)*time.Microsecond, func() {
+	time.AfterFunc(s.rtt+time.Millisecond+time.Duration(n)*time.Microsecond, func() {
 		if now := s.stream.Load(); now != nil {
 			now.take(e)
 		}
@@ -417,6 +420,7 @@ func TestWaitsNoLongerThanNeeded(t *testing.T) {
 // after its stop. The turn that runs then is said again.
 func TestStreamEndsWithAnother(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
+		s.rtt = 150 * time.Millisecond // some chunks are on their way to what has ended
 		var ends []time.Time
 		s.reply = func(step string) {
 			for len(ends) > 0 && !time.Now().Before(ends[0]) {

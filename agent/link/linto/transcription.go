@@ -313,7 +313,9 @@ func (s *transcription) do(ctx context.Context, step streamStep, was streamState
 		}
 		s.finish("")
 	case fail:
-		s.err = s.problem(was, e)
+		if s.err = s.problem(was, e); errors.Is(s.err, errPlatform) {
+			s.doubt()
+		}
 	}
 	return nil
 }
@@ -345,6 +347,7 @@ func (s *transcription) interrupt(e streamEvent) {
 	case streamMissing:
 		s.forgotten, why = true, errForgotten.Error()
 	case streamFailed:
+		s.doubt()
 		why = "the platform transcribes no more: " + e.text
 	case streamAlready:
 		why = "the platform has refused the stream"
