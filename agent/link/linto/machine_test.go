@@ -68,6 +68,7 @@ func TestStreamTable(t *testing.T) {
 		{"the start was refused after all", aTurn, sending, streamAlready, held, forRelease, []streamStep{interrupted, release}},
 		{"the platform has forgotten the stream", aTurn, sending, streamMissing, pausing, forPause, []streamStep{interrupted}},
 		{"and once more", streamNature{forgotten: true}, sending, streamMissing, over, unlimited, []streamStep{fail}},
+		{"complaints of chunks to the stream before", streamNature{listened: true, forgotten: true}, opening, streamMissing, opening, unchanged, nil},
 		{"a dictation is forgotten twice", streamNature{dictated: true, listened: true, forgotten: true}, sending, streamMissing, pausing, forPause, []streamStep{interrupted}},
 		{"the connection breaks", aTurn, sending, streamLost, pausing, forPause, []streamStep{interrupted}},
 		{"the recogniser fails", aTurn, sending, streamFailed, over, unlimited, []streamStep{fail}},
@@ -133,6 +134,8 @@ func TestEveryPairOfTheStream(t *testing.T) {
 					t.Errorf("%s: only started starts", step)
 				case then.state == opening && from != opening && !has(rewind):
 					t.Errorf("%s: the new stream does not get what the old one had", step)
+				case k == streamMissing && known && from != sending && from != stopping:
+					t.Errorf("%s: such a complaint is about an earlier stream", step)
 				case has(send) && from != sending:
 					t.Errorf("%s sends sound before the platform listens", step)
 				case has(hear) && from != sending && from != stopping && from != closing:

@@ -207,13 +207,13 @@ type streamNature struct {
 func (n streamNature) admit(state streamState, k streamKind) streamKind {
 	tail := state == stopping || state == closing
 	switch {
-	case n.dictated && tail && (k == streamLost || k == streamMissing):
+	case n.dictated && (tail && k == streamLost || state == stopping && k == streamMissing):
 		return streamDue // nobody waits for a dictation that was stopped
 	case n.dictated && n.listened && !tail && k == streamFailed,
 		n.dictated && n.listened && state == starting && k == streamDue,
 		n.dictated && n.listened && k == streamExpired:
 		return streamSetback
-	case !n.dictated && n.forgotten && k == streamMissing:
+	case !n.dictated && n.forgotten && k == streamMissing && (state == sending || state == stopping):
 		return streamFailed // once is a restart of the platform, twice is a fault
 	}
 	return k
