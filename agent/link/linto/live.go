@@ -48,11 +48,18 @@ type live struct {
 	dictations chan *dictation
 
 	streams, chunks, lost, restarts atomic.Int64
-	noFinals                        atomic.Bool // the platform said nothing after the last stop
+	afterStop                       atomic.Int32
 
 	mu   sync.Mutex
 	last string // what was understood last
 }
+
+// What the platform says after a stop: not known yet, nothing, or the last words.
+const (
+	unknown int32 = iota
+	noWords
+	someWords
+)
 
 // streaming begins the topics of live transcription.
 const streaming = "streaming/"
@@ -165,7 +172,7 @@ func (l *Link) handleStream(step string, payload []byte) {
 	case s != nil:
 		s.take(e)
 	case e.kind == streamText || e.kind == streamFinal: // too late, but it is worth waiting
-		l.live.noFinals.Store(false)
+		l.live.afterStop.Store(someWords)
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 	// sent before is lost, and nothing tells when.
 	openingTime = 500 * time.Millisecond
 	finalLimit  = 3500 * time.Millisecond // the newest server takes 3 s at most
-	// shortFinal is for a platform that had nothing to say after the last stop.
+	// shortFinal is for a platform that has never said anything after a stop.
 	shortFinal   = 700 * time.Millisecond
 	moreTime     = 300 * time.Millisecond // for a final result behind a text
 	partingLimit = 500 * time.Millisecond
@@ -236,7 +236,7 @@ func (s *transcription) allow(l streamLimit) {
 		limit = openingTime
 	case forLastWord:
 		limit = finalLimit
-		if s.noFinals.Load() {
+		if s.afterStop.Load() == noWords {
 			limit = shortFinal
 		}
 	case forMore:
@@ -303,13 +303,15 @@ func (s *transcription) do(ctx context.Context, step streamStep, was streamState
 	case hear:
 		s.hear(e)
 	case hearOld:
-		s.noFinals.Store(s.noFinals.Load() && e.kind == streamPartial)
+		if e.kind != streamPartial {
+			s.afterStop.Store(someWords)
+		}
 		if s.dictated && s.resumed {
 			s.hear(e)
 		}
 	case conclude:
 		if s.spoke && !s.replied && (was == stopping || was == closing) {
-			s.noFinals.Store(true)
+			s.afterStop.CompareAndSwap(unknown, noWords)
 		}
 		s.finish("")
 	case fail:
@@ -362,7 +364,7 @@ func (s *transcription) hear(e streamEvent) {
 	s.spoke = true
 	if s.state == closing || s.state == over {
 		s.replied = true
-		s.noFinals.Store(false)
+		s.afterStop.Store(someWords)
 	}
 	switch e.kind {
 	case streamFinal:
