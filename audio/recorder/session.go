@@ -107,7 +107,7 @@ func (s *session) closeFiles(failed bool) error {
 			s.log.Warn("marks of the recording not saved", "error", e)
 		}
 	}
-	return errors.Join(err, s.shelf.sync(s.folder))
+	return errors.Join(err, s.shelf.sync(s.folder), s.shelf.prune(s.folder))
 }
 
 func (s *session) record(ctx context.Context) error {
@@ -355,6 +355,11 @@ func (s *session) evict() error {
 			return fmt.Errorf("make room: %w", err)
 		}
 		s.others -= r.size
+		if folder := path.Dir(r.path); folder != s.folder {
+			if err := s.shelf.prune(folder); err != nil {
+				s.log.Warn("folder of a deleted recording stays", "error", err)
+			}
+		}
 		s.log.Info("recording deleted: it is uploaded and room is needed", "file", r.path, "reason", why)
 	}
 	return nil
