@@ -15,10 +15,15 @@ func (c Config) script(cmd string) (string, bool) {
 	return cmd, slices.ContainsFunc(c.Allow, func(entry string) bool { return matches(entry, cmd) })
 }
 
+// insideWord matches what precedes a place within a word of the shell that has
+// begun for sure: with a literal character, and without a quote or variable, which
+// may stand for nothing.
+var insideWord = regexp.MustCompile(`(?:^|[ \t])[A-Za-z0-9_.,:@%+/-]+$`)
+
 // matches tells whether an entry of the allow list covers cmd. What a * stands
 // for cannot leave its word: no blank, quote, variable, separator or redirection
-// for the shell, no slash or ".." for a path, and no dash in front that would
-// make an option of it.
+// for the shell, no slash or ".." for a path, and no dash where a word may begin,
+// which would make an option of it.
 func matches(entry, cmd string) bool {
 	if entry == free {
 		return true
@@ -39,8 +44,7 @@ func matches(entry, cmd string) bool {
 	}
 	for i := 2; i < len(found); i += 2 {
 		wild, before := cmd[found[i]:found[i+1]], cmd[:found[i]]
-		startsWord := before == "" || strings.ContainsAny(before[len(before)-1:], " \t=")
-		if startsWord && wild[0] == '-' {
+		if wild[0] == '-' && !insideWord.MatchString(before) {
 			return false
 		}
 	}

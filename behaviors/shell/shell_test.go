@@ -521,6 +521,32 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// An entry cannot be written so that a * becomes an option where the owner wanted a word.
+func TestNoOptionByAWildcard(t *testing.T) {
+	for _, test := range [][3]string{ // entry, stands for, may run
+		{"ls *", "--help", ""},
+		{"ls '*'", "--help", ""},
+		{`ls "*"`, "-R", ""},
+		{`ls ''"*"`, "-R", ""},
+		{`ls \*`, "-R", ""},
+		{"ls $X*", "-R", ""},
+		{"ls `true`*", "-R", ""},
+		{"ls;*", "-R", ""},
+		{"ls (*)", "-R", ""},
+		{"ls --sort=*", "-R", ""},
+		{"ls app*", "-web", "yes"},
+		{"ls /srv/*", "-web", "yes"},
+		{"ls 'app*'", "-web", ""}, // to be told from '' costs a shell
+		{"ls '*'", "web", "yes"},
+		{"ls 'app*'", "web", "yes"},
+	} {
+		entry, wild, may := test[0], test[1], test[2] != ""
+		if cmd := strings.Replace(entry, "*", wild, 1); matches(entry, cmd) != may {
+			t.Errorf("%s may run %s: %v", entry, cmd, !may)
+		}
+	}
+}
+
 // Whatever a * lets through leaves the shell nothing to act upon.
 func FuzzMatches(f *testing.F) {
 	f.Add("systemctl status x")
