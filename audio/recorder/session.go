@@ -69,7 +69,7 @@ func (s *session) open(gap time.Duration) error {
 		err = s.shelf.setRunning(s.running)
 	}
 	if err != nil {
-		return errors.Join(err, s.closeFiles(true))
+		return errors.Join(err, s.closeFiles(true), s.shelf.prune(s.folder))
 	}
 	s.publish()
 	return nil
@@ -107,7 +107,7 @@ func (s *session) closeFiles(failed bool) error {
 			s.log.Warn("marks of the recording not saved", "error", e)
 		}
 	}
-	return errors.Join(err, s.shelf.sync(s.folder), s.shelf.prune(s.folder))
+	return errors.Join(err, s.shelf.sync(s.folder))
 }
 
 func (s *session) record(ctx context.Context) error {

@@ -301,5 +301,5 @@ func (s *shelf) repairAll() error {
 			err = errors.Join(err, e)
 		}
 	}
-	return errors.Join(err, s.pruneAll())
+	return err
 }
