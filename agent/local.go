@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lintod/agent/control"
+	"lintod/agent/printable"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"
@@ -44,6 +45,9 @@ type AskReply struct {
 	Text string `json:"text"` // may be empty: some answers are sound, or silence
 	Ask  bool   `json:"ask"`  // the platform asks back, and the device listens next
 }
+
+// maxReply bounds an answer on the socket, in bytes: more than anybody reads or hears.
+const maxReply = 128 << 10
 
 // noticeQueue is how many notices wait for a slow listener; then the oldest go.
 const noticeQueue = 256
@@ -182,7 +186,7 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return AskReply{Text: answer.Text, Ask: answer.Ask}, nil
+	return AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}, nil
 }
 
 // Print tells the status to people.
