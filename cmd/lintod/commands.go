@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/journal"
+	"lintod/agent/printable"
 	"lintod/gpio"
 	"lintod/gpio/panel"
 )
@@ -79,9 +79,9 @@ func check(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
+	printable.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
 	for _, w := range cfg.Warnings() {
-		fmt.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
+		printable.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
 	}
 	return nil
 }
@@ -108,7 +108,7 @@ func version(_ context.Context, c *call) error {
 // The running daemon.
 
 func printJSON(w io.Writer, v any) error {
-	raw, err := json.MarshalIndent(v, "", "  ")
+	raw, err := printable.JSON(v)
 	if err != nil {
 		return err
 	}

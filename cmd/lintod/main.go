@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"lintod/agent/journal"
+	"lintod/agent/printable"
 	"lintod/gpio"
 )
 
@@ -107,9 +108,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errUsage):
 		return statusUsage // the flag package has said what is wrong
 	default:
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "lintod: %s\n", strings.TrimSuffix(line, "\n"))
-		}
+		printable.Error(stderr, "lintod: ", err)
 		if errors.As(err, new(configError)) {
 			return statusConfig
 		}
@@ -130,7 +129,7 @@ func (c *call) parse(low, high int) error {
 	}
 	c.args = c.flags.Args()
 	if late := c.lateFlag(); late != "" && !slices.Contains(all, "--") {
-		fmt.Fprintf(c.stderr, "%s: %s must stand before the text; put -- in front of a text that holds it\n", c.flags.Name(), late)
+		printable.Fprintf(c.stderr, "%s: %s must stand before the text; put -- in front of a text that holds it\n", c.flags.Name(), late)
 		return errUsage
 	}
 	if n := len(c.args); n < low || n > high {
