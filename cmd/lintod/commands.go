@@ -46,10 +46,14 @@ func runDaemon(ctx context.Context, c *call) error {
 		level = slog.LevelDebug
 	}
 	screen := &panel.Panel{}
-	if cfg.GPIO.Simulate && term.IsTerminal(int(os.Stderr.Fd())) {
+	var kept *os.File // standard error of this process; nil in tests
+	if w, ok := c.stderr.(*journal.Writer); ok {
+		kept = w.File()
+	}
+	if cfg.GPIO.Simulate && kept != nil && term.IsTerminal(int(kept.Fd())) {
 		// The log and the board share the terminal: a line is written while the
 		// board is away, not when the queue comes to it.
-		shared := journal.NewWriter(screen.Around(os.Stderr))
+		shared := journal.NewWriter(screen.Around(kept))
 		defer shared.Flush(lastLines)
 		c.stderr = shared
 	}
@@ -58,6 +62,11 @@ func runDaemon(ctx context.Context, c *call) error {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	log, flush := journal.NewLogger(c.stderr, level)
 	defer flush(lastLines)
+	if kept != nil {
+		if err := journal.Divert(log.With("component", "stderr")); err != nil {
+			log.Warn("what libraries print is not limited", "error", err)
+		}
+	}
 	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: log}
 	// In a terminal SIGHUP says that the terminal is gone, else that the
 	// configuration has changed.

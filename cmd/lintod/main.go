@@ -40,7 +40,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	stderr := journal.NewWriter(os.Stderr)
+	stderr := journal.NewWriter(journal.KeepStderr())
 	status := run(ctx, os.Args[1:], os.Stdout, stderr)
 	stderr.Flush(lastLines)
 	os.Exit(status)
