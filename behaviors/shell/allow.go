@@ -1,18 +1,25 @@
 package shell
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 )
 
-// script is what to run for a command of the platform, and whether that is
-// allowed.
-func (c Config) script(cmd string) (string, bool) {
+// none is the rule of what no rule allows.
+const none = "none"
+
+// script is what to run for a command of the platform, and by which of the owner's rules.
+func (c Config) script(cmd string) (script, rule string) {
 	if script, ok := c.Commands[cmd]; ok {
-		return script, true
+		return script, "commands." + cmd
 	}
-	return cmd, slices.ContainsFunc(c.Allow, func(entry string) bool { return matches(entry, cmd) })
+	i := slices.IndexFunc(c.Allow, func(entry string) bool { return matches(entry, cmd) })
+	if i < 0 {
+		return cmd, none
+	}
+	return cmd, fmt.Sprintf("allow %q", c.Allow[i])
 }
 
 // insideWord matches what precedes a place within a word of the shell that has

@@ -2,18 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/term"
 
 	"lintod/agent"
 	"lintod/agent/journal"
 	"lintod/agent/printable"
+	"lintod/behaviors"
 	"lintod/gpio"
 	"lintod/gpio/panel"
 )
@@ -104,6 +109,36 @@ func showLED(ctx context.Context, c *call) error {
 	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
 	defer flush(lastLines)
 	return gpio.Demonstrate(ctx, cfg.Config, c.args[0], nil, log)
+}
+
+// auditFile is where the audit log of root is, and auditIdle how long its keeper waits for
+// another line.
+const (
+	auditFile = "/var/log/lintod/audit.log"
+	auditIdle = time.Minute
+)
+
+// keepAudit is started by systemd, with the socket opened.
+func keepAudit(ctx context.Context, c *call) error {
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	listeners, err := activation.Listeners()
+	if err != nil {
+		return fmt.Errorf("take the socket of systemd: %w", err)
+	}
+	if len(listeners) != 1 {
+		return errors.New("no socket of systemd; lintod-audit.socket starts this command when there is something to write")
+	}
+	defer listeners[0].Close()
+	socket, ok := listeners[0].(*net.UnixListener)
+	if !ok {
+		return fmt.Errorf("the socket of systemd is one of %s; want one of unix", listeners[0].Addr().Network())
+	}
+	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
+	defer flush(lastLines)
+	keeper := &behaviors.AuditKeeper{Path: auditFile, Idle: auditIdle, Log: log}
+	return keeper.Run(ctx, socket)
 }
 
 func version(_ context.Context, c *call) error {

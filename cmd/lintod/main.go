@@ -77,6 +77,7 @@ func commands() []command {
 		{"play", "FILE|URL", "play a WAV, FLAC, MP3 or Ogg file, or a stream of http or https", play},
 		{"ask", "[-link NAME] TEXT", "ask the platform in writing; the answer is printed and spoken", ask},
 		{"stream", "[-stop]", "have the platform transcribe what the microphone hears, until -stop", stream},
+		{"audit", "", "write the audit log of root (lintod-audit.socket starts it)", keepAudit},
 		{"led", "PATTERN", "show one pattern on the LEDs (" + strings.Join(gpio.Patterns(), ", ") + ")", showLED},
 		{"version", "", "print the version", version},
 	}
