@@ -224,6 +224,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.prepare(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		if err := a.store.Flush(); err != nil {
+			a.log.Warn("the last settings are lost", "error", err)
+		}
+	}()
 	var all sync.WaitGroup
 	for name, run := range a.list() {
 		all.Go(func() { a.parts.keep(ctx, name, run) })

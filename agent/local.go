@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lintod/agent/control"
+	"lintod/agent/printable"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"
@@ -44,6 +45,9 @@ type AskReply struct {
 	Text string `json:"text"` // may be empty: some answers are sound, or silence
 	Ask  bool   `json:"ask"`  // the platform asks back, and the device listens next
 }
+
+// maxReply bounds an answer on the socket, in bytes: more than anybody reads or hears.
+const maxReply = 128 << 10
 
 // noticeQueue is how many notices wait for a slow listener; then the oldest go.
 const noticeQueue = 256
@@ -182,40 +186,40 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return AskReply{Text: answer.Text, Ask: answer.Ask}, nil
+	return AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}, nil
 }
 
 // Print tells the status to people.
 func (s Status) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
+	printable.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
 	if s.Linto != nil {
-		fmt.Fprintf(t, "linto\t%s\n", s.Linto.Line())
+		printable.Fprintf(t, "linto\t%s\n", s.Linto.Line())
 	}
 	if s.Wake != nil {
-		fmt.Fprintf(t, "wake\t%s\n", s.Wake.Line())
+		printable.Fprintf(t, "wake\t%s\n", s.Wake.Line())
 	}
 	if s.Linto != nil && s.Linto.Live.Transcript != "" {
-		fmt.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
+		printable.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
 	}
-	fmt.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
-	fmt.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
+	printable.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
+	printable.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
 	if v := s.Voice; v.Texts > 0 {
-		fmt.Fprintf(t, "voice\t%d texts, %d of them from memory, %d not spoken\n", v.Texts, v.Cached, v.Failures)
+		printable.Fprintf(t, "voice\t%d texts, %d of them from memory, %d not spoken\n", v.Texts, v.Cached, v.Failures)
 	}
 	if s.Recording != nil {
-		fmt.Fprintf(t, "recording\t%s for %v, to %s\n", s.Recording.Session, s.Recording.Duration.Round(time.Second), s.Recording.File)
+		printable.Fprintf(t, "recording\t%s for %v, to %s\n", s.Recording.Session, s.Recording.Duration.Round(time.Second), s.Recording.File)
 	}
 	for _, tunnel := range s.Tunnels {
-		fmt.Fprintf(t, "tunnel\t%s\n", tunnel.Line())
+		printable.Fprintf(t, "tunnel\t%s\n", tunnel.Line())
 	}
 	for name, p := range s.Parts {
 		if p.Restarts > 0 {
-			fmt.Fprintf(t, "%s\trestarted %d times, last: %s\n", name, p.Restarts, p.Last)
+			printable.Fprintf(t, "%s\trestarted %d times, last: %s\n", name, p.Restarts, p.Last)
 		}
 	}
 	if n := len(s.Turns); n > 0 {
-		fmt.Fprintf(t, "last turn\t%s\n", s.Turns[n-1].Line())
+		printable.Fprintf(t, "last turn\t%s\n", s.Turns[n-1].Line())
 	}
 	return t.Flush()
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"os"
 	"path/filepath"
 
 	"lintod/agent/config"
@@ -11,6 +12,10 @@ import (
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
 )
+
+// auditSocket is the variable by which lintod.service says where the keeper of the audit
+// listens. A keeper that is named and does not answer is an error: nothing is done unseen.
+const auditSocket = "LINTOD_AUDIT_SOCKET"
 
 // BehaviorsConfig is the [behaviors] table: what the owner allows beyond the
 // everyday.
@@ -47,7 +52,7 @@ func (a *Agent) newPowers() *powers {
 		log.Error("shell commands, tunnels and recordings are not offered", "error", err)
 		return nil
 	}
-	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Log: component(a.log, "audit")}
+	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Keeper: os.Getenv(auditSocket), Log: component(a.log, "audit")}
 	cfg := a.cfg.Behaviors
 	p := &powers{
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},

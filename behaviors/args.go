@@ -2,6 +2,8 @@ package behaviors
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -40,11 +42,52 @@ type Show string
 const (
 	// Shown texts hold no secret.
 	Shown Show = ""
-	// Masked texts are command lines, shown without what looks like a secret.
-	Masked Show = "masked"
+	// Sealed texts are command lines: see CommandLine.
+	Sealed Show = "sealed"
 	// Hidden texts are secrets.
 	Hidden Show = "hidden"
 )
+
+// Secret is a text that no log, error or status may show, whichever way it is
+// printed. string(s) is the text itself.
+type Secret string
+
+const mask = "***"
+
+func (Secret) String() string { return mask }
+
+// GoString implements fmt.GoStringer.
+func (Secret) GoString() string { return mask }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(mask) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (Secret) MarshalText() ([]byte, error) { return []byte(mask), nil }
+
+// CommandLine is a command as its sender wrote it. Passwords stand in commands in more ways
+// than anybody can list, so logs show its digest and length, by which a command that is known
+// is recognised; only the audit log of root has the command itself. string(c) is that.
+type CommandLine string
+
+// digest is the beginning of its SHA-256. It hides no command that can be guessed.
+func (c CommandLine) digest() string {
+	sum := sha256.Sum256([]byte(c))
+	return hex.EncodeToString(sum[:8])
+}
+
+func (c CommandLine) String() string { return fmt.Sprintf("sha256:%s (%d bytes)", c.digest(), len(c)) }
+
+// GoString implements fmt.GoStringer.
+func (c CommandLine) GoString() string { return c.String() }
+
+// LogValue implements slog.LogValuer.
+func (c CommandLine) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("sha256", c.digest()), slog.Int("bytes", len(c)))
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (c CommandLine) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // ArgumentError says which argument is wrong and what would be right.
 type ArgumentError struct {
@@ -137,7 +180,7 @@ func (p Param) typed(text string) any {
 	switch p.Show {
 	case Hidden:
 		return Secret(text)
-	case Masked:
+	case Sealed:
 		return CommandLine(text)
 	}
 	return text

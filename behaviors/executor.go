@@ -212,6 +212,9 @@ func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) err
 		return Fail(Refused, "it could not be written down that it is about to run: %v", err)
 	}
 	attrs := append(q.attrs(), slog.Uint64("seq", entry.Seq), slog.String("digest", entry.Digest))
+	if verb.Rule != nil {
+		attrs = append(attrs, slog.String("rule", verb.Rule(args)))
+	}
 	if err := x.Audit.Write("behaviour asked", append(attrs, args.attrs(verb.Params)...)...); err != nil {
 		err = Fail(Refused, "it could not be written down that it is about to run: %v", err)
 		x.finish(entry, Answer{Verb: verb.Name, ID: q.ID}, err, 0)

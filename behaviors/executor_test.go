@@ -3,6 +3,8 @@ package behaviors
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -120,11 +122,12 @@ func counter(limits Limits) (Verb, *atomic.Int64) {
 	return Verb{
 		Name: "count", Power: Privileged, Limits: limits,
 		Params: []Param{
-			{Name: "cmd", Kind: Text, Max: 1000, Show: Masked},
+			{Name: "cmd", Kind: Text, Max: 1000, Show: Sealed},
 			{Name: "key", Kind: Text, Max: 1000, Show: Hidden},
 			{Name: "port", Kind: Whole, Min: 1, Max: 65535, Exact: true},
 		},
-		Do: func(context.Context, Call) (any, error) { return map[string]int64{"n": n.Add(1)}, nil },
+		Rule: func(Args) string { return "a rule" },
+		Do:   func(context.Context, Call) (any, error) { return map[string]int64{"n": n.Add(1)}, nil },
 	}, &n
 }
 
@@ -419,7 +422,7 @@ func TestAuditTellsWhatByWhomAndHow(t *testing.T) {
 	o.ask(t, Request{Verb: "count", Payload: []byte(`{"port":"x"}`)})
 	o.stop()
 	want := []map[string]any{
-		{"msg": "behaviour asked", "verb": "count", "link": "link", "topic": "scope/tolinto/sn/count", "id": "i", "seq": 1.0, "arg_cmd": "uptime -p", "arg_port": 22.0},
+		{"msg": "behaviour asked", "verb": "count", "link": "link", "topic": "scope/tolinto/sn/count", "id": "i", "seq": 1.0, "arg_port": 22.0, "rule": "a rule"},
 		{"msg": "behaviour ended", "verb": "count", "link": "link", "id": "i", "seq": 1.0, "result": "ok", "bytes": 7.0},
 		{"msg": "behaviour refused", "verb": "count", "link": "link", "result": "bad_request"},
 	}
@@ -462,6 +465,8 @@ func TestPlantedSecretsAreNotWritten(t *testing.T) {
 		"mysql -p%s db", "sshpass -p %s ssh x", "tool --password %s", "tool --password=%s", "tool --api-key '%s'", "tool -token %s",
 		"echo %s | passwd --stdin pi", "echo 'pi:%s' | chpasswd", "echo %s | sudo -S reboot", pem[:0] + "echo '" + strings.ReplaceAll(pem, planted, "%s") + "' > key",
 		"docker login -u x --password=%s", "wifi_password=%s ./join", "printf '%s\\n' | sudo -S true",
+		"nmcli device wifi connect home password %s", "wpa_passphrase home %s", "chpasswd <<< pi:%s", "mosquitto_pub -P %s -t x -m y",
+		"smbclient //h/s -U u%%%s", "redis-cli -a %s", "openssl enc -k %s", "zip -e -P %s x y", "net user x %s", "X=\\\"$(echo %s)\\\"",
 	} {
 		payloads = append(payloads, `{"cmd":"`+strings.Replace(cmd, "%s", planted, 1)+`"}`)
 	}
@@ -489,10 +494,15 @@ func TestPlantedSecretsAreNotWritten(t *testing.T) {
 	}
 }
 
-func TestCommandLinesStayReadable(t *testing.T) {
-	for _, line := range []string{"uptime -p", "systemctl restart bluetooth; journalctl -n 20 | grep -i error", "dd if=/dev/zero of=/tmp/x bs=1M", "mkdir -p /tmp/a", "echo hello | wc -c"} {
-		if shown := CommandLine(line).String(); shown != line {
-			t.Errorf("%s is shown as %s", line, shown)
+// Two commands are told apart, and one that is known is recognised, without what they hold.
+func TestCommandLinesShowTheirDigest(t *testing.T) {
+	line := CommandLine("uptime -p")
+	var buf bytes.Buffer
+	slog.New(slog.NewJSONHandler(&buf, nil)).Info("x", "c", line)
+	sum := sha256.Sum256([]byte(line))
+	for _, shown := range []string{buf.String(), fmt.Sprintf("%v", line), fmt.Sprintf("%#v", line), fmt.Sprintf("%v", Args{"c": line})} {
+		if !strings.Contains(shown, hex.EncodeToString(sum[:8])) || strings.Contains(shown, "uptime") {
+			t.Errorf("shown as %s", shown)
 		}
 	}
 }
@@ -543,15 +553,6 @@ func TestAuditRefusesOddFiles(t *testing.T) {
 	if err := a.Write("line"); err == nil {
 		t.Error("wrote through a symlink")
 	}
-}
-
-func FuzzCommandLine(f *testing.F) {
-	f.Add("PASSWORD=x echo 'y")
-	f.Fuzz(func(t *testing.T, line string) {
-		if shown := CommandLine(line).String(); len(shown) > maxShown+len("…") {
-			t.Errorf("%d bytes shown of %d", len(shown), len(line))
-		}
-	})
 }
 
 func FuzzPowerfulArguments(f *testing.F) {

@@ -35,6 +35,9 @@ type Verb struct {
 	About  string // one sentence, for people and for platforms that list tools
 	Power  Power
 	Params []Param
+	// Rule, where set, is what in the owner's configuration allows a request, for the
+	// audit: `allow "uptime"`. It is none where nothing does.
+	Rule func(Args) string
 	// Limits of a verb that is not Safe. The zero value allows nothing.
 	Limits Limits
 	// Do performs the verb. The result, which must encode to a JSON object,

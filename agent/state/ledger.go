@@ -19,6 +19,7 @@ const (
 	maxEntries = 128
 	maxBytes   = 4 << 20 // of all answers together
 	maxEntry   = 2 << 20 // a larger file is not ours
+	maxSeq     = 1 << 50 // in a million years
 )
 
 // Entry is one request in the ledger and what became of it.
@@ -84,6 +85,9 @@ func (l *Ledger) load(name string) {
 	text, err := ReadFile(path, maxEntry)
 	if err == nil {
 		err = json.Unmarshal(text, &e)
+	}
+	if err == nil && e.Seq > maxSeq { // the next ones would begin at 0 again
+		err = fmt.Errorf("its number %d is none of ours", e.Seq)
 	}
 	if err == nil && l.path(e.Seq) != path {
 		err = fmt.Errorf("it says that its number is %d", e.Seq)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -660,6 +661,49 @@ func TestSlowListenerLosesTheOldest(t *testing.T) {
 	b.Publish(Notice{})
 	if len(s.C) != 0 {
 		t.Error("a closed subscription still gets notices")
+	}
+}
+
+// A platform that says much and listeners that do not read cost little memory, and what is
+// kept of a long text does not keep the rest of it.
+func TestLongTextsWeighLittle(t *testing.T) {
+	var b Bus
+	var listeners []*Subscription
+	for range 16 {
+		listeners = append(listeners, b.Subscribe(256))
+	}
+	heap := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range 300 {
+		b.Publish(Notice{Turn: i, What: GotPartial, Text: strings.Repeat("é", 4<<20-i)})
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("%d bytes are kept", grown)
+	}
+	for _, s := range listeners {
+		kept, bytes, last := len(s.C), 0, Notice{}
+		for len(s.C) > 0 {
+			last = <-s.C
+			bytes += len(last.Text)
+		}
+		if bytes > maxNoticeQueue || last.Turn != 299 || int(s.Dropped()) != 300-kept || last.Cut != 2*(4<<20-299)-maxNoticeText {
+			t.Errorf("%d notices with %d bytes are kept, %d dropped; the last is %d, cut by %d", kept, bytes, s.Dropped(), last.Turn, last.Cut)
+		}
+	}
+	// Short ones fill the queue in number, also after others have been read.
+	for i := range 1000 {
+		b.Publish(Notice{Turn: i, Text: strings.Repeat("x", i)})
+		if i%7 == 0 {
+			<-listeners[0].C
+		}
+	}
+	if n, m := len(listeners[0].C), len(listeners[1].C); n < 200 || m != 256 {
+		t.Errorf("%d and %d short notices are kept", n, m)
 	}
 }
 

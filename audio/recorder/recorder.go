@@ -118,6 +118,9 @@ func (r *Recorder) Run(ctx context.Context) error {
 	if found {
 		o.resume(interrupted, last)
 	}
+	if err := s.pruneAll(); err != nil {
+		r.Log.Warn("an empty folder stays", "error", err)
+	}
 	return o.serve(ctx)
 }
 
@@ -313,10 +316,11 @@ func (o *owner) failed(err error) {
 
 // end forgets the session whose goroutine is gone.
 func (o *owner) end() error {
+	folder := o.session.folder
 	o.session, o.ended = nil, nil
 	o.idle()
 	o.uploads.wake()
-	return o.shelf.clearRunning()
+	return errors.Join(o.shelf.clearRunning(), o.shelf.prune(folder))
 }
 
 // suspend finishes the file and leaves the note that a recording runs.

@@ -64,11 +64,11 @@ func (s *shelf) close() { s.root.Close() }
 // create makes a new file, named for the time, in a folder made for it if need
 // be. It counts as open until release.
 func (s *shelf) create(folder, format string, now time.Time) (*os.File, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.folder(folder); err != nil {
 		return nil, "", err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for {
 		name := path.Join(folder, now.UTC().Format(fileTime)+"."+format)
 		f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -112,6 +112,36 @@ func (s *shelf) sync(folder string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// prune removes the folder of a session that has no recordings any more, with its
+// marks. What else somebody has put there keeps it.
+func (s *shelf) prune(folder string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries, err := fs.ReadDir(s.root.FS(), folder)
+	if len(entries) > 1 || len(entries) == 1 && entries[0].Name() != MarksFile {
+		return nil
+	}
+	if len(entries) == 1 {
+		err = errors.Join(err, s.root.Remove(path.Join(folder, MarksFile)))
+	}
+	if err = errors.Join(err, s.root.Remove(folder)); err != nil {
+		return fmt.Errorf("remove the empty folder of a session: %w", err)
+	}
+	return s.sync(".")
+}
+
+// pruneAll does so for the folders that a crash, or the owner's own cleaning, left with
+// marks alone.
+func (s *shelf) pruneAll() error {
+	folders, err := fs.ReadDir(s.root.FS(), ".")
+	for _, d := range folders {
+		if _, marked := s.root.Lstat(path.Join(d.Name(), MarksFile)); d.IsDir() && marked == nil {
+			err = errors.Join(err, s.prune(d.Name()))
+		}
+	}
+	return err
 }
 
 // list returns all recordings, the oldest first. Files that do not look like

@@ -11,13 +11,14 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
+
+	"lintod/agent/printable"
 )
 
 const usage = `lintod-audio drives the microphone and the loudspeaker for lintod.
@@ -51,7 +52,7 @@ func main() {
 }
 
 func fatal(err error) {
-	fmt.Fprintln(os.Stderr, "lintod-audio:", err)
+	printable.Error(os.Stderr, "lintod-audio: ", err)
 	os.Exit(1)
 }
 
@@ -86,7 +87,10 @@ func printDevices(c *cards, to io.Writer) error {
 	if err != nil {
 		return err
 	}
-	e := json.NewEncoder(to)
-	e.SetIndent("", "  ")
-	return e.Encode(devices)
+	text, err := printable.JSON(devices)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(to, "%s\n", text)
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"lintod/agent/doctor"
+	"lintod/agent/printable"
 	"lintod/agent/setup"
 	"lintod/gpio"
 )
@@ -77,7 +78,7 @@ func configure(ctx context.Context, c *call) error {
 		}
 		s.Answers = answers
 		for _, note := range notes {
-			fmt.Fprintf(c.stdout, "%s: %s.\n", *old, note)
+			printable.Fprintf(c.stdout, "%s: %s.\n", *old, note)
 		}
 	}
 	return s.Run(ctx)
