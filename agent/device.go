@@ -56,7 +56,11 @@ func (d *device) SetLanguage(tag string) error {
 // Say implements behaviors.Device. A new text interrupts the last one, as with
 // LinTO's own client; that one has not failed.
 func (d *device) Say(text string, failed func(error)) error {
-	return d.mouth.announce("say", text, failed)
+	if err := d.mouth.announce("say", text, failed); err != nil {
+		return err
+	}
+	report(d.mouth.speech.Check(text), failed)
+	return nil
 }
 
 // Play implements behaviors.Device.

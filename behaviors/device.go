@@ -16,7 +16,8 @@ type Device interface {
 	// refuses one that the speech engine does not have.
 	SetLanguage(tag string) error
 	// Say queues text to be spoken. It fails when the queue is full. What goes
-	// wrong later, failed is told, which may be nil.
+	// wrong later, and that a text is too long to be spoken whole, failed is told,
+	// which may be nil.
 	Say(text string, failed func(error)) error
 	// Play queues what is at an address to be played. It fails when the owner does
 	// not allow the address. What goes wrong later, failed is told, which may be nil.

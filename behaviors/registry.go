@@ -52,7 +52,7 @@ type Call struct {
 	Link string // the link it came by, for the log
 	ID   string // that the platform gave to the request; often none
 	Args Args
-	// Failed, where set, is told what went wrong after Do had returned.
+	// Failed, where set, is told what went wrong although Do returned no error.
 	Failed func(error)
 }
 
