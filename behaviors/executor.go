@@ -98,6 +98,7 @@ func (x *Executor) recover() {
 // for the link to send at once; it is not kept. Submit waits for the disk and
 // for nothing else.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
+	q.Payload = Trim(q.Payload)
 	if q.ID == "" {
 		q.ID = idIn(q.Payload)
 	}

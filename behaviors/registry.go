@@ -88,8 +88,8 @@ func (r *Registry) Find(name string) (Verb, bool) {
 	return Verb{}, false
 }
 
-// Do checks the arguments, a JSON object (empty stands for {}), and performs a
-// Safe verb; the others are asked for by Executor.Submit. call says who calls; its
+// Do checks the arguments, a JSON object (empty stands for {}) or the value of the
+// only argument, and performs a Safe verb; the others are asked for by Executor.Submit. call says who calls; its
 // Args are filled in here. Bad arguments come back as *ArgumentError. A panic
 // inside the verb is the verb's error: one behaviour must not take the device down.
 func (r *Registry) Do(ctx context.Context, call Call, name string, payload []byte) (any, error) {

@@ -248,6 +248,7 @@ var ignored = map[string]bool{"statusack": true, "demo_mode": true}
 // handle is called by the connection for each message, one at a time; it must
 // not block.
 func (l *Link) handle(ctx context.Context, m broker.Message) {
+	m.Payload = behaviors.Trim(m.Payload)
 	if m.Topic == l.egress("status") {
 		l.healStatus(ctx, m)
 		return

@@ -486,7 +486,7 @@ func TestBrokenAnswerEndsTheTurnAtOnce(t *testing.T) {
 	s := start(t, func(l *Link) { l.Config.AnswerTimeout = config.Duration(time.Hour) })
 	outcome := make(chan string, 10)
 	s.talk(outcome)
-	for _, answer := range []string{``, `{"garbage`, `{"behavior":{"say":5}}`, `{"error":"text"}`, `"` + strings.Repeat("a", maxAnswer) + `"`} {
+	for _, answer := range []string{``, `{"garbage`, `{"behavior":{"say":true}}`, `{"error":"text"}`, `"` + strings.Repeat("a", maxAnswer) + `"`} {
 		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
 		s.tap()
 		id, _ := s.request()
