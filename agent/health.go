@@ -149,11 +149,9 @@ func (a *Agent) status() Status {
 	if a.gpio != nil {
 		s.GPIO = a.gpio.Faults()
 	}
-	if a.powers != nil {
-		s.Tunnels = a.powers.tunnels.Status()
-		if now := a.powers.meetings.recorder.Status(); now.Recording {
-			s.Recording = &now
-		}
+	s.Tunnels = a.powers.tunnels.Status()
+	if now := a.powers.meetings.recorder.Status(); now.Recording {
+		s.Recording = &now
 	}
 	if a.linto != nil {
 		stats := a.linto.Stats()

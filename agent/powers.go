@@ -30,9 +30,9 @@ func (c BehaviorsConfig) Validate() config.Problems {
 	return ps
 }
 
-// powers are the verbs that can do harm, and what keeps them in check. They are
-// nil on a device whose disk cannot keep a ledger: what runs must be known
-// after a power cut.
+// powers are the verbs that can do harm, and what keeps them in check. What runs
+// must be known after a power cut: while the disk cannot keep a ledger, they answer
+// that, and nothing runs.
 type powers struct {
 	executor *behaviors.Executor
 	tunnels  *tunnel.Keeper
@@ -44,8 +44,7 @@ func (a *Agent) newPowers() *powers {
 	log := component(a.log, "powers")
 	ledger, err := state.OpenLedger(dir, log)
 	if err != nil {
-		log.Error("shell commands, tunnels and recordings are not offered", "error", err)
-		return nil
+		log.Error("shell commands, tunnels and recordings are refused until the disk can be written", "error", err)
 	}
 	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Log: component(a.log, "audit")}
 	cfg := a.cfg.Behaviors

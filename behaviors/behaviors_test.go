@@ -17,7 +17,7 @@ func (r *recorder) note(format string, args ...any) error {
 }
 func (r *recorder) SetMuted(_ context.Context, m bool) error { return r.note("muted %v", m) }
 func (r *recorder) SetVolume(p int)                          { _ = r.note("volume %d", p) }
-func (r *recorder) KeepVolume(p int)                         { _ = r.note("keep %d", p) }
+func (r *recorder) KeepVolume(p int) error                   { return r.note("keep %d", p) }
 func (r *recorder) SetLanguage(tag string) error             { return r.note("lang %s", tag) }
 func (r *recorder) Say(text string, _ func(error)) error     { return r.note("say %s", text) }
 func (r *recorder) Play(url string, _ func(error)) error     { return r.note("play %s", url) }

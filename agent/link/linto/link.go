@@ -240,7 +240,7 @@ var acks = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmut
 
 // reasons are the verbs of which the platform is told why they were not done,
 // under their own name.
-var reasons = map[string]bool{"tts_lang": true, "say": true, "play": true}
+var reasons = map[string]bool{"tts_lang": true, "endvolume": true, "say": true, "play": true}
 
 // ignored are messages of the tolinto tree that are not meant for devices (1.8).
 var ignored = map[string]bool{"statusack": true, "demo_mode": true}

@@ -62,9 +62,10 @@ func (d *device) change(f func(*Sound)) error {
 
 func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", m); return nil }
 func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
-func (d *device) KeepVolume(p int) {
+func (d *device) KeepVolume(p int) error {
 	d.note("keep %d", p)
 	_ = d.change(func(s *Sound) { s.Volume = p })
+	return nil
 }
 
 func (d *device) SetLanguage(l string) error {
