@@ -268,12 +268,12 @@ func TestHostKeys(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew = true
 		write(t, c.KnownHosts, "@revoked * "+relay.host.line()+"\n"+relay.knownHosts())
-		must(t, ask(t, c), behaviors.Failed, "revoked")
+		must(t, ask(t, c), behaviors.Refused, "revoked")
 	})
 	t.Run("file is garbage", func(t *testing.T) {
 		c := towards(t, relay)
 		write(t, c.KnownHosts, "garbage")
-		must(t, ask(t, c), behaviors.Failed, "known servers")
+		must(t, ask(t, c), behaviors.Refused, "is not known")
 	})
 }
 
