@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"path/filepath"
 
 	"lintod/agent/config"
@@ -52,6 +53,12 @@ func (a *Agent) newPowers() *powers {
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
 		meetings: a.newMeetings(),
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
+	}
+	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
+		if a.linto == nil || a.linto.Name() != e.Link {
+			return nil
+		}
+		return a.linto.TellTunnel(ctx, e.Err)
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
 	a.registry.Add(p.tunnels.Verbs()...)

@@ -203,7 +203,7 @@ func reach(t *testing.T, s *server, file string, acceptNew bool) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _, err = connect(context.Background(), target{server: s.address(), user: whoami(t), remotePort: freePort(t)}, signer, keys)
+	_, err = connect(context.Background(), target{server: s.address(), user: whoami(t), remotePort: freePort(t)}, signer, keys)
 	switch behaviors.CodeOf(err) {
 	case behaviors.Failed: // the login
 		return nil
