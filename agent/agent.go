@@ -144,6 +144,7 @@ func (a *Agent) buildSound() {
 		Open:    cards.input.OpenInput,
 		Preroll: a.cfg.Audio.Preroll.Std(),
 		Privacy: a.cfg.Audio.Privacy,
+		Gated:   a.cfg.Audio.Processing.NoiseSuppression || a.cfg.Audio.Processing.EchoCancelling,
 		Log:     component(a.log, "microphone"),
 	}
 	a.player = &player.Player{
