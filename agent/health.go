@@ -48,8 +48,11 @@ func (a *Agent) listenForDeafness(was string) string {
 	fault := a.hub.Health().Fault(time.Now())
 	switch {
 	case fault == was:
-	case fault != "":
+	case fault == audio.ZerosFault:
 		a.log.Warn("deaf", "error", fault)
+		a.turns.Post(turn.WentSilent)
+	case fault != "":
+		a.log.Warn("deaf; the microphone is being reopened", "error", fault)
 		a.turns.Post(turn.WentDeaf)
 	default:
 		a.log.Info("the microphone gives sound again")
@@ -159,6 +162,7 @@ func (a *Agent) status() Status {
 	}
 	if a.linto != nil {
 		stats := a.linto.Stats()
+		stats.Connected = stats.Connected && !s.Turn.Flags.Offline // a turn can be opened
 		s.Linto = &stats
 	}
 	if a.wake != nil {

@@ -1,6 +1,7 @@
 package linto
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,10 +168,10 @@ func (l *Link) online(ctx context.Context) {
 	l.mu.Lock()
 	l.published = nil
 	l.mu.Unlock()
+	l.connected(true) // first: who reads "online" may open a turn at once
 	if err := l.PublishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
-	l.connected(true)
 	l.deliver(ctx)
 }
 
@@ -368,7 +369,7 @@ func (s Stats) Line() string {
 	case !s.Connected && s.Login != "":
 		return "offline: " + s.Login
 	case !s.Connected:
-		return "offline: " + s.Error
+		return "offline: " + cmp.Or(s.Error, "connecting")
 	}
 	return fmt.Sprintf("connected to %s since %s; messages: %d in, %d out, %d dropped",
 		s.Broker, s.Since.Format(time.DateTime), s.Received, s.Published, s.Dropped+uint64(s.CommandsDropped))
