@@ -56,7 +56,7 @@ type Agent struct {
 	bus      *turn.Bus
 	turns    *turn.Runner
 	registry *behaviors.Registry
-	powers   *powers        // nil when the disk cannot be trusted
+	powers   *powers
 	linto    *linto.Link    // nil when not enabled
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
@@ -144,6 +144,7 @@ func (a *Agent) buildSound() {
 		Open:    cards.input.OpenInput,
 		Preroll: a.cfg.Audio.Preroll.Std(),
 		Privacy: a.cfg.Audio.Privacy,
+		Gated:   a.cfg.Audio.Processing.NoiseSuppression || a.cfg.Audio.Processing.EchoCancelling,
 		Log:     component(a.log, "microphone"),
 	}
 	a.player = &player.Player{
@@ -209,10 +210,8 @@ func (a *Agent) buildLinto() *linto.Link {
 		},
 		Tell:   a.turns.Tell,
 		Listen: func() turn.Stream { return a.hub.Listen(false) },
+		Powers: a.powers.executor,
 		Log:    component(a.log, "linto"),
-	}
-	if a.powers != nil {
-		l.Powers = a.powers.executor
 	}
 	l.Init()
 	return l
@@ -262,11 +261,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		"health":      a.watch,
 		"control":     a.control().Run,
 	}
-	if a.powers != nil {
-		parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
-		if a.cfg.Behaviors.Managemeeting.Enabled {
-			parts["recorder"], parts["meetings"] = a.powers.meetings.recorder.Run, a.powers.meetings.tell
-		}
+	parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
+	if a.cfg.Behaviors.Managemeeting.Enabled {
+		parts["recorder"], parts["meetings"] = a.powers.meetings.recorder.Run, a.powers.meetings.tell
 	}
 	if a.mixer != nil {
 		parts["mixer"] = a.mixer.Run

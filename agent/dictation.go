@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"lintod/agent/turn"
 )
 
 // dictation is what a button calls it: behavior stream. It is no behaviour of
@@ -47,11 +49,11 @@ func (a *Agent) stream(ctx context.Context, raw json.RawMessage) (any, error) {
 var errNoTranscriber = errors.New("no link transcribes; enable one in the configuration, for example [linto]")
 
 func (a *Agent) startDictation(ctx context.Context) error {
-	switch {
-	case a.linto == nil:
+	if a.linto == nil {
 		return errNoTranscriber
-	case a.turns.Snapshot().Flags.Muted:
-		return errors.New("the microphone is muted")
+	}
+	if err := a.turns.Flags().Refusal(turn.Idle, turn.Tap); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, dictationLimit)
 	defer cancel()

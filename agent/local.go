@@ -83,7 +83,7 @@ func (a *Agent) follow(ctx context.Context, raw json.RawMessage, send func(any) 
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("arguments of follow: %w", err)
 	}
-	return a.tell(ctx, send, func() error { return a.trigger(args) })
+	return a.tell(ctx, send, func() error { return a.trigger(ctx, args) })
 }
 
 // tell subscribes before it begins, so that nothing is missed.
@@ -97,8 +97,8 @@ func (a *Agent) tell(ctx context.Context, send func(any) error, begin ...func() 
 	}
 	for {
 		select {
-		case <-ctx.Done():
-			return nil
+		case <-ctx.Done(): // the end of the daemon, or of a client who does not read this
+			return fmt.Errorf("lintod stops: %w", context.Cause(ctx))
 		case n := <-notices.C:
 			if err := send(n); err != nil {
 				return err
@@ -107,31 +107,25 @@ func (a *Agent) tell(ctx context.Context, send func(any) error, begin ...func() 
 	}
 }
 
-func (a *Agent) talk(_ context.Context, raw json.RawMessage) (any, error) {
+func (a *Agent) talk(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args TalkArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, fmt.Errorf("arguments of talk: %w", err)
 	}
-	return nil, a.trigger(args)
+	return nil, a.trigger(ctx, args)
 }
 
 // trigger does what the talk button would. "That was all" means the utterance
 // while the device listens, and the device's own voice else.
-func (a *Agent) trigger(args TalkArgs) error {
-	now := a.turns.Snapshot()
-	listening := now.State == turn.Listening
+func (a *Agent) trigger(ctx context.Context, args TalkArgs) error {
+	listening := a.turns.Snapshot().State == turn.Listening
 	switch {
 	case args.Stop && listening:
 		a.turns.Post(turn.Release)
 	case args.Stop:
 		a.turns.Post(turn.Stop)
 	default:
-		if err := a.turns.Trigger(turn.Tap, args.Link); err != nil {
-			return err
-		}
-		if now.Flags.Muted { // the user has got the cue; who asked here gets words
-			return errors.New("the device is muted; unmute it first, with its button or from the platform")
-		}
+		return a.turns.Tap(ctx, args.Link)
 	}
 	return nil
 }
@@ -145,7 +139,10 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("say what? text is empty")
 	}
-	return nil, a.mouth.say(ctx, args.Text)
+	if err := a.mouth.say(ctx, args.Text); err != nil {
+		return nil, err
+	}
+	return nil, a.mouth.speech.Check(args.Text)
 }
 
 // play returns when the file or stream has been played. Whoever may ask for it
@@ -181,6 +178,9 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	}
 	if args.Text == "" {
 		return nil, errors.New("ask what? text is empty")
+	}
+	if a.turns.Flags().Offline {
+		return nil, errors.New("the platform cannot be reached")
 	}
 	answer, err := a.turns.Write(ctx, args.Link, args.Text)
 	if err != nil {

@@ -20,8 +20,8 @@ type Kind string
 const (
 	// Text is a string of valid UTF-8 without NUL.
 	Text Kind = "string"
-	// Whole is a whole number. Platforms also send it as a string ("50"), and
-	// with a fraction of zero (50.0); both are accepted.
+	// Whole is a whole number. Platforms also send it as a string ("50"), with a
+	// fraction of zero (50.0), and as a percentage ("50%") where it is not Exact.
 	Whole Kind = "integer"
 )
 
@@ -133,15 +133,24 @@ func (a Args) attrs(params []Param) (attrs []slog.Attr) {
 	return attrs
 }
 
+// Trim takes from a payload what programs put around a text without meaning it:
+// the NUL that ends a string of C, a byte order mark, white space.
+func Trim(payload []byte) []byte { return bytes.Trim(payload, "\x00\ufeff \t\r\n") }
+
 // parseArgs decodes a JSON object. Members that no Param names are ignored, as
 // every platform adds its own.
 func parseArgs(verb Verb, payload []byte) (Args, error) {
-	if len(bytes.TrimSpace(payload)) == 0 {
+	payload = Trim(payload)
+	if len(payload) == 0 {
 		payload = []byte("{}") // an empty ping is a ping (protocol 1.8: be lenient)
 	}
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &members); err != nil || members == nil {
-		return nil, &ArgumentError{Field: "payload", Want: "a JSON object", Got: verb.excerpt(payload)}
+	if json.Unmarshal(payload, &members) != nil || members == nil {
+		value, ok := verb.bare(payload)
+		if !ok {
+			return nil, &ArgumentError{Field: "payload", Want: "a JSON object", Got: verb.excerpt(payload)}
+		}
+		members = map[string]json.RawMessage{verb.Params[0].Name: value}
 	}
 	args := Args{}
 	for _, p := range verb.Params {
@@ -152,7 +161,7 @@ func parseArgs(verb Verb, payload []byte) (Args, error) {
 			}
 			continue
 		}
-		v, ok := p.parse(raw)
+		v, ok := p.parse(raw, verb.Power)
 		if !ok {
 			return nil, &ArgumentError{Field: p.Name, Want: p.want(), Got: p.excerpt(raw)}
 		}
@@ -161,16 +170,38 @@ func parseArgs(verb Verb, payload []byte) (Args, error) {
 	return args, nil
 }
 
-func (p Param) parse(raw json.RawMessage) (any, bool) {
+// bare takes a payload that is no object for the one argument of a Safe verb: 53,
+// 50% or "53" for a volume, or a text as it is. What seems to be JSON and cannot be
+// read is no text. Verbs with power want what they are told spelled out.
+func (v Verb) bare(payload []byte) (value json.RawMessage, ok bool) {
+	switch {
+	case v.Power != Safe || len(v.Params) != 1 || bytes.ContainsAny(payload[:1], "{["):
+		return nil, false
+	case json.Valid(payload):
+		return payload, string(payload) != "null"
+	case payload[0] == '"' || !utf8.Valid(payload):
+		return nil, false
+	}
+	value, err := json.Marshal(string(payload))
+	return value, err == nil
+}
+
+func (p Param) parse(raw json.RawMessage, power Power) (any, bool) {
 	var text string
 	isText := json.Unmarshal(raw, &text) == nil
 	if p.Kind == Text {
+		if _, err := strconv.ParseFloat(string(raw), 64); err == nil && power == Safe {
+			text, isText = string(raw), true // a template without quotes: {"value":12}
+		}
 		// The decoder replaces what is no UTF-8: that would be another text.
 		ok := isText && len(text) <= p.Max && utf8.Valid(raw) && !strings.ContainsRune(text, 0)
 		return p.typed(text), ok
 	}
 	if !isText {
 		text = string(raw)
+	}
+	if !p.Exact {
+		text = strings.TrimSuffix(strings.TrimSpace(text), "%")
 	}
 	return p.number(strings.TrimSpace(text))
 }

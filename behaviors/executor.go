@@ -57,9 +57,11 @@ type Executor struct {
 	Audit    *Audit
 	Log      *slog.Logger
 
-	recovered sync.Once
-	jobs      sync.WaitGroup
-	delivery  sync.Map // a *sync.Mutex for each link
+	jobs     sync.WaitGroup
+	delivery sync.Map // a *sync.Mutex for each link
+
+	recovery  sync.Mutex // held while the ledger is opened
+	recovered bool
 
 	mu     sync.Mutex
 	ctx    context.Context // of Run; nil while it does not run
@@ -69,7 +71,7 @@ type Executor struct {
 // Run lets verbs run until ctx ends, then ends those that do, and returns when
 // their answers are on the disk.
 func (x *Executor) Run(ctx context.Context) error {
-	x.recovered.Do(x.recover)
+	_ = x.recover() // or when somebody asks
 	x.setContext(ctx)
 	<-ctx.Done()
 	x.jobs.Wait()
@@ -82,14 +84,24 @@ func (x *Executor) setContext(ctx context.Context) {
 	x.ctx = ctx
 }
 
-// recover answers what the last end of the daemon has interrupted. It is never
-// run again: a command that was half done may do harm when done once more.
-func (x *Executor) recover() {
-	x.policy = newPolicy()
+// recover opens the ledger, if that is not done yet, and answers what the last end
+// of the daemon has interrupted. That is never run again: a command that was half
+// done may do harm when done once more.
+func (x *Executor) recover() error {
+	x.recovery.Lock()
+	defer x.recovery.Unlock()
+	if x.recovered {
+		return nil
+	}
+	if err := x.Ledger.Open(); err != nil {
+		return err
+	}
+	x.recovered = true
 	for _, entry := range x.Ledger.Unfinished() {
 		err := Fail(Interrupted, "lintod ended while %s was running; it is not run again", entry.Verb)
 		x.finish(entry, Answer{Verb: entry.Verb, ID: entry.ID}, err, 0)
 	}
+	return nil
 }
 
 // Submit accepts a request or refuses it. The answer to an accepted one comes
@@ -98,6 +110,7 @@ func (x *Executor) recover() {
 // for the link to send at once; it is not kept. Submit waits for the disk and
 // for nothing else.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
+	q.Payload = Trim(q.Payload)
 	if q.ID == "" {
 		q.ID = idIn(q.Payload)
 	}
@@ -112,18 +125,26 @@ func (x *Executor) submit(q Request) error {
 	if !ok || verb.Power == Safe {
 		return fmt.Errorf("%w: %s", ErrUnknown, short([]byte(q.Verb)))
 	}
-	x.recovered.Do(x.recover)
+	diskErr := x.recover()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	within, tell := x.policy.count(verb, time.Now())
 	err := x.policy.mayAsk(verb, within)
-	if err == nil {
+	switch {
+	case err == nil && diskErr != nil:
+		err = unwritten(diskErr)
+	case err == nil:
 		err = x.admit(verb, q)
 	}
 	if err != nil && tell {
 		x.note("behaviour refused", append(q.attrs(), outcome(err)...)...)
 	}
 	return err
+}
+
+// unwritten refuses what cannot be written down before it happens.
+func unwritten(err error) error {
+	return Fail(Refused, "it could not be written down that it is about to run: %v", err)
 }
 
 var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -209,14 +230,14 @@ func (x *Executor) repeat(first, entry state.Entry, q Request) error {
 func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) error {
 	entry, err := x.Ledger.Begin(entry)
 	if err != nil {
-		return Fail(Refused, "it could not be written down that it is about to run: %v", err)
+		return unwritten(err)
 	}
 	attrs := append(q.attrs(), slog.Uint64("seq", entry.Seq), slog.String("digest", entry.Digest))
 	if verb.Rule != nil {
 		attrs = append(attrs, slog.String("rule", verb.Rule(args)))
 	}
 	if err := x.Audit.Write("behaviour asked", append(attrs, args.attrs(verb.Params)...)...); err != nil {
-		err = Fail(Refused, "it could not be written down that it is about to run: %v", err)
+		err = unwritten(err)
 		x.finish(entry, Answer{Verb: verb.Name, ID: q.ID}, err, 0)
 		x.jobs.Go(q.answered)
 		return nil
@@ -280,7 +301,9 @@ func (x *Executor) finish(entry state.Entry, answer Answer, err error, took time
 // error. A link calls it whenever it comes online and whenever it is told that
 // it was Answered; calls for one link wait for each other.
 func (x *Executor) Deliver(link string, send func(Answer) error) error {
-	x.recovered.Do(x.recover)
+	if x.recover() != nil {
+		return nil // what cannot be read cannot be delivered; a request tries again
+	}
 	lock, _ := x.delivery.LoadOrStore(link, &sync.Mutex{})
 	mu := lock.(*sync.Mutex)
 	mu.Lock()

@@ -402,7 +402,8 @@ func TestInterruptedIsAnsweredAndNotRunAgain(t *testing.T) {
 func TestWithoutADiskNothingRuns(t *testing.T) {
 	verb, n := counter(on())
 	o := openOffice(t, t.TempDir(), verb).run(t)
-	if err := os.RemoveAll(filepath.Join(o.dir, "ledger")); err != nil {
+	blocked := filepath.Join(o.dir, "ledger")
+	if err := errors.Join(os.RemoveAll(blocked), os.WriteFile(blocked, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if a := o.ask(t, Request{Verb: "count"}); a.Code != Refused || n.Load() != 0 {
@@ -412,6 +413,50 @@ func TestWithoutADiskNothingRuns(t *testing.T) {
 	o.Audit.Path = filepath.Join(o.dir, "no", "such", "folder")
 	if a := o.ask(t, Request{Verb: "count"}); a.Code != Refused || n.Load() != 0 {
 		t.Errorf("without an audit: %+v, performed %d times", a, n.Load())
+	}
+}
+
+// A disk that is not there at the start has each request refused with the reason,
+// also one for a verb that is off; when it is back, what it holds is answered and
+// the next request is carried out.
+func TestADiskThatComesLate(t *testing.T) {
+	verb, n := counter(on())
+	off, _ := counter(Limits{Key: "the key"})
+	off.Name = "off"
+	dir := filepath.Join(t.TempDir(), "state")
+	before := openOffice(t, dir, verb)
+	if _, err := before.Ledger.Begin(state.Entry{Link: "link", Verb: "count", Asked: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	ledger, err := state.OpenLedger(dir, log)
+	if err == nil {
+		t.Fatal("a ledger in a file")
+	}
+	registry := &Registry{}
+	registry.Add(verb, off)
+	o := &office{dir: dir, Executor: &Executor{Registry: registry, Ledger: ledger, Audit: &Audit{Path: filepath.Join(dir, "audit.log"), Log: log}, Log: log}}
+	o.run(t)
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != Refused || !strings.Contains(a.Error, dir) || n.Load() != 0 {
+		t.Errorf("without a disk: %+v, performed %d times", a, n.Load())
+	}
+	if a := o.ask(t, Request{Verb: "off"}); a.Code != Disabled {
+		t.Errorf("off: %+v", a)
+	}
+	if o.take(); len(o.got()) != 0 {
+		t.Errorf("answers %+v", o.got())
+	}
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
+		t.Fatal(err)
+	}
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != OK || n.Load() != 1 {
+		t.Errorf("with the disk again: %+v, performed %d times", a, n.Load())
+	}
+	if got := o.got(); len(got) != 2 || got[0].Code != Interrupted {
+		t.Errorf("answers %+v, want that of what was interrupted first", got)
 	}
 }
 

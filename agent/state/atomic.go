@@ -12,8 +12,12 @@ import (
 
 // ReplaceFile replaces the file, readable by its owner only, so that a power cut
 // leaves either the old text or the new: write beside it, fsync, rename, fsync
-// the folder. Two callers must not write the same file at once.
+// the folder, which is made if need be: a disk may have come back empty. Two
+// callers must not write the same file at once.
 func ReplaceFile(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	if err := refuseOddFile(path); err != nil {
 		return err
 	}

@@ -47,22 +47,34 @@ type Ledger struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
+	opened  bool
 	entries []Entry // ordered by Seq
 	next    uint64
 	lost    int // answers forgotten before they were delivered
 }
 
 // OpenLedger reads the ledger kept in dir. What is left unfinished there was
-// interrupted by the end of the daemon. After an error the ledger is not to be
-// used: without it, nothing keeps a request from being carried out twice.
+// interrupted by the end of the daemon. After an error, which tells why it could
+// not be read, the ledger is empty and Begin fails, until Open succeeds: without
+// it, nothing keeps a request from being carried out twice.
 func OpenLedger(dir string, log *slog.Logger) (*Ledger, error) {
 	l := &Ledger{dir: filepath.Join(dir, ledgerDir), log: log, next: 1}
+	return l, l.Open()
+}
+
+// Open reads the ledger, unless that was done already.
+func (l *Ledger) Open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.opened {
+		return nil
+	}
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open the ledger: %w", err)
+		return fmt.Errorf("open the ledger: %w", err)
 	}
 	files, err := os.ReadDir(l.dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the ledger: %w", err)
+		return fmt.Errorf("open the ledger: %w", err)
 	}
 	for _, file := range files {
 		if strings.HasSuffix(file.Name(), ".json") {
@@ -74,7 +86,8 @@ func OpenLedger(dir string, log *slog.Logger) (*Ledger, error) {
 		l.next = l.entries[n-1].Seq + 1
 	}
 	l.forget()
-	return l, nil
+	l.opened = true
+	return nil
 }
 
 // load reads one entry. An unreadable one is put aside under one fixed name, so
@@ -109,6 +122,9 @@ func (l *Ledger) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprin
 func (l *Ledger) Begin(e Entry) (Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.opened {
+		return e, errNotOpen
+	}
 	e.Seq = l.next
 	e.Done, e.Answer, e.Sent = false, nil, false
 	if err := l.write(e); err != nil {
@@ -139,6 +155,8 @@ func (l *Ledger) Sent(seq uint64) error {
 func (l *Ledger) Again(seq uint64) error {
 	return l.change(seq, func(e *Entry) { e.Sent = false })
 }
+
+var errNotOpen = errors.New("the ledger is not open")
 
 var errForgotten = errors.New("the ledger does not know that entry any more")
 

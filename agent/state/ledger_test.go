@@ -157,12 +157,26 @@ func TestLedgerWithoutADisk(t *testing.T) {
 	if err := os.WriteFile(notADir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenLedger(notADir, slog.New(slog.DiscardHandler)); err == nil {
+	late, err := OpenLedger(notADir, slog.New(slog.DiscardHandler))
+	if err == nil {
 		t.Error("opened")
 	}
+	if _, err := late.Begin(Entry{}); err == nil || late.Open() == nil {
+		t.Errorf("begun in a file: %v", err)
+	}
+	if err := os.Remove(notADir); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Open(); err != nil {
+		t.Error(err)
+	}
+	begin(t, late, Entry{Link: "x"})
 	l, _ := openLedger(t, t.TempDir())
 	e := begin(t, l, Entry{Link: "x"})
 	if err := os.RemoveAll(l.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(l.dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Begin(Entry{}); err == nil {

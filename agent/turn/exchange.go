@@ -124,6 +124,13 @@ func (h hearing) heard(v endpoint.Verdict, f *audio.Frame) {
 
 func (h hearing) tooShort() { h.report(h.x, TooShort) }
 
+var errSilent = errors.New(audio.ZerosFault)
+
+func (h hearing) silent() {
+	h.problemFor(h.x, errSilent)
+	h.report(h.x, Failed)
+}
+
 // report posts an event of a running exchange. Unlike a trigger it must not be
 // lost, so it waits for room until the exchange is over.
 func (r *Runner) report(x *exchange, e Event) {

@@ -10,7 +10,10 @@
 // link is talking.
 package turn
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // State is where the device stands in a turn.
 type State uint8
@@ -44,7 +47,8 @@ func (s *State) UnmarshalText(text []byte) error {
 type Flags struct {
 	Muted   bool `json:"muted"`   // the microphone is closed on purpose
 	Offline bool `json:"offline"` // no link reaches its platform
-	Deaf    bool `json:"deaf"`    // the microphone should give frames and does not
+	Deaf    bool `json:"deaf"`    // the microphone should give sound and does not
+	Silent  bool `json:"silent"`  // it gives frames, of zeros: deaf, but worth a try
 	Meeting bool `json:"meeting"` // what is said is recorded
 }
 
@@ -85,7 +89,8 @@ const (
 	Unmuted      //
 	WentOffline  //
 	CameOnline   //
-	WentDeaf     //
+	WentDeaf     // no frame comes
+	WentSilent   // frames of zeros come
 	Hears        //
 	MeetingBegan //
 	MeetingEnded //
@@ -100,7 +105,7 @@ const (
 var eventNames = [...]string{
 	"tap", "press", "release", "let-go", "stop", "ask", "wake", "finished", "nothing", "too-short", "answered", "silent", "failed",
 	"spoken", "spoken-ask", "timed-out", "muted", "unmuted", "went-offline", "came-online",
-	"went-deaf", "hears", "meeting-began", "meeting-ended", "refused-muted", "refused-deaf", "refused-offline",
+	"went-deaf", "went-silent", "hears", "meeting-began", "meeting-ended", "refused-muted", "refused-deaf", "refused-offline",
 }
 
 func (e Event) String() string { return eventNames[e] }
@@ -219,14 +224,15 @@ func (f Flags) changes(now Flags) []Event {
 	}{
 		{f.Muted, now.Muted, Muted, Unmuted},
 		{f.Offline, now.Offline, WentOffline, CameOnline},
-		{f.Deaf, now.Deaf, WentDeaf, Hears},
+		{f.Deaf && !f.Silent, now.Deaf && !now.Silent, WentDeaf, Hears},
+		{f.Silent, now.Silent, WentSilent, Hears},
 		{f.Meeting, now.Meeting, MeetingBegan, MeetingEnded},
 	} {
 		switch {
 		case c.want && !c.have:
 			list = append(list, c.set)
 		case !c.want && c.have:
-			list = append(list, c.clear)
+			list = slices.Insert(list, 0, c.clear) // one kind of deafness before the other
 		}
 	}
 	return list
@@ -238,8 +244,8 @@ func (f Flags) after(e Event) Flags {
 		f.Muted = e == Muted
 	case WentOffline, CameOnline:
 		f.Offline = e == WentOffline
-	case WentDeaf, Hears:
-		f.Deaf = e == WentDeaf
+	case WentDeaf, WentSilent, Hears:
+		f.Deaf, f.Silent = e != Hears, e == WentSilent
 	case MeetingBegan, MeetingEnded:
 		f.Meeting = e == MeetingBegan
 	}
@@ -256,7 +262,7 @@ func (f Flags) admit(s State, e Event) Event {
 	switch {
 	case f.Muted:
 		refusal = refusedMuted
-	case f.Deaf:
+	case f.Deaf && !f.Silent:
 		refusal = refusedDeaf
 	case f.Offline:
 		refusal = refusedOffline

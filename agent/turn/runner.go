@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -82,6 +83,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case h := <-r.events:
+			r.catchUp(ctx) // a trigger that follows a flag finds it set
 			r.handle(ctx, h)
 		case <-r.flagged:
 			r.catchUp(ctx)
@@ -97,10 +99,7 @@ func (r *Runner) Run(ctx context.Context) error {
 
 // catchUp makes the machine's flags what they should be.
 func (r *Runner) catchUp(ctx context.Context) {
-	r.truth.Lock()
-	want := r.flags
-	r.truth.Unlock()
-	for _, e := range want.changes(r.Snapshot().Flags) {
+	for _, e := range r.Flags().changes(r.Snapshot().Flags) {
 		r.handle(ctx, happening{event: e})
 	}
 }
@@ -115,6 +114,9 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 	r.now.Store(&after)
 	for _, e := range effects {
 		r.carryOut(ctx, e, h)
+	}
+	if h.verdict != nil {
+		h.verdict <- after.Flags.Refusal(before.State, h.event)
 	}
 	if h.event == Ask && len(effects) == 0 {
 		h.asked.answer <- answered{err: ErrInTurn}
@@ -171,7 +173,7 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 		r.Mouth.Cue(MutedCue)
 	case CueError:
 		if h.event == Tap || h.event == Press || h.event == Wake {
-			r.publish(Refused, r.Snapshot().Flags.refusal())
+			r.publish(Refused, r.Snapshot().Flags.fault().Error())
 		}
 		r.Mouth.Cue(ErrorCue)
 	case CueNothing:
@@ -179,11 +181,26 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	}
 }
 
-func (f Flags) refusal() string {
-	if f.Deaf {
-		return "the microphone gives no sound"
+// Refusal is why an event does not open a turn in a state; nil when it does, or was
+// not meant to.
+func (f Flags) Refusal(s State, e Event) error {
+	if f.admit(s, e) == e {
+		return nil
 	}
-	return "the platform cannot be reached"
+	return f.fault()
+}
+
+// fault is the first reason why no turn can be opened.
+func (f Flags) fault() error {
+	switch {
+	case f.Muted:
+		return errors.New("the device is muted; unmute it first, with its button or from the platform")
+	case f.Deaf && !f.Silent:
+		return errors.New("the microphone gives no sound")
+	case f.Offline:
+		return errors.New("the platform cannot be reached")
+	}
+	return nil
 }
 
 func (r *Runner) shutDown() {

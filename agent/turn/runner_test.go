@@ -22,6 +22,7 @@ import (
 // loud while somebody speaks. It also notes what the turn asked of it.
 type room struct {
 	loud    atomic.Int32
+	off     atomic.Bool // the microphone has a switch
 	preroll []bool
 	since   time.Time // of the last ListenSince
 	dropped uint64
@@ -57,7 +58,7 @@ func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
 			return context.Cause(ctx)
 		}
 	}
-	*f = audio.Frame{At: at}
+	*f = audio.Frame{At: at, Silent: s.room.off.Load()}
 	for i := range f.PCM { // a square wave is loud at every frequency
 		f.PCM[i] = int16(loud) * int16(1-2*(i/8%2))
 	}
@@ -468,6 +469,47 @@ func TestNobodySpeaks(t *testing.T) {
 	})
 }
 
+// A turn in which the microphone gave nothing but zeros has failed; one sound in it,
+// and it is as any other.
+func TestASilentMicrophoneIsAFault(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		open    Event
+		on      time.Duration // into the turn; 0: never
+		result  Result
+		cue     Cue
+		answers int
+	}{
+		{"tap", Tap, 0, ResultFailed, ErrorCue, 0},
+		{"hold", Press, 0, ResultFailed, ErrorCue, 0},
+		{"tap, and a sound", Tap, 5 * time.Second, ResultNothing, NothingCue, 0},
+		{"hold, and a sound", Press, 5 * time.Second, ResultSilent, "", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, nil, func(s *stage) {
+				s.room.off.Store(true)
+				if err := s.Trigger(tt.open, ""); err != nil {
+					t.Fatal(err)
+				}
+				if tt.on > 0 {
+					s.wait(tt.on)
+					s.room.off.Store(false)
+					s.wait(100 * time.Millisecond)
+					s.room.off.Store(true)
+				}
+				s.wait(7*time.Second - tt.on)
+				s.Post(Release)
+				s.wait(3 * time.Second)
+				s.expect(Idle)
+				cues := slices.DeleteFunc(s.mouth.cued(), func(c Cue) bool { return c != tt.cue && c == ThinkingCue })
+				if r := s.Records()[0]; r.Result != tt.result || len(s.platform.heard) != tt.answers || tt.cue != "" && !slices.Equal(cues, []Cue{tt.cue}) {
+					t.Errorf("record %+v, cues %v, the platform got %v", r, cues, s.platform.heard)
+				}
+			})
+		})
+	}
+}
+
 func TestBargeIn(t *testing.T) {
 	play(t, []Answer{{Text: "a long story"}, {Text: "ok"}}, func(s *stage) {
 		s.tap()
@@ -759,6 +801,7 @@ type deafEar struct{}
 
 func (deafEar) heard(endpoint.Verdict, *audio.Frame) {}
 func (deafEar) tooShort()                            {}
+func (deafEar) silent()                              {}
 
 func TestWakeWordNamesItsLink(t *testing.T) {
 	play(t, nil, func(s *stage) {

@@ -42,6 +42,7 @@ type Utterance struct {
 	ear      ear
 	opened   time.Time
 	voice    atomic.Bool // one was heard
+	sound    bool        // not all of it was zeros
 
 	listening context.Context // ends when the user has finished
 	once      sync.Once
@@ -53,9 +54,10 @@ type Utterance struct {
 type ear interface {
 	// heard takes each frame, and what the detector makes of it.
 	heard(v endpoint.Verdict, f *audio.Frame)
-	// tooShort tells that nothing was said before the user ended it. The turn is
-	// dropped soon.
+	// tooShort tells that nothing was said before the user ended it, silent that the
+	// microphone gave nothing but zeros to the end. The turn is dropped soon.
 	tooShort()
+	silent()
 }
 
 func newUtterance(turn context.Context, trigger Trigger, stream Stream, d *endpoint.Detector, e ear) *Utterance {
@@ -78,7 +80,12 @@ func (u *Utterance) Read(f *audio.Frame) error {
 	case err != nil, finished && !f.At.Before(u.endAt): // captured after the end
 		return u.end()
 	}
+	u.sound = u.sound || !f.Silent
 	verdict := u.judge(f)
+	if verdict == endpoint.EndNoSpeech && !u.sound {
+		u.ear.silent()
+		verdict = endpoint.None
+	}
 	if verdict == endpoint.SpeechBegan {
 		u.voice.Store(true)
 	}
@@ -99,10 +106,15 @@ func (u *Utterance) judge(f *audio.Frame) endpoint.Verdict {
 
 // end judges the whole, now that every frame of it was looked at.
 func (u *Utterance) end() error {
-	if u.voice.Load() || u.endAt.Sub(u.opened) >= shortest {
+	long := u.endAt.Sub(u.opened) >= shortest
+	switch {
+	case long && !u.sound && !u.voice.Load():
+		u.ear.silent()
+	case long || u.voice.Load():
 		return io.EOF
+	default:
+		u.ear.tooShort()
 	}
-	u.ear.tooShort()
 	<-u.turn.Done()
 	return context.Cause(u.turn)
 }

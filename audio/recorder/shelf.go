@@ -61,6 +61,16 @@ func openShelf(dir string) (*shelf, error) {
 
 func (s *shelf) close() { s.root.Close() }
 
+// standsAt tells whether dir is the directory that is open.
+func (s *shelf) standsAt(dir string) bool {
+	ours, err := s.root.Stat(".")
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Stat(dir)
+	return err == nil && os.SameFile(ours, theirs)
+}
+
 // create makes a new file, named for the time, in a folder made for it if need
 // be. It counts as open until release.
 func (s *shelf) create(folder, format string, now time.Time) (*os.File, string, error) {

@@ -40,6 +40,9 @@ type Config struct {
 	Channels int `toml:"channels"`
 	// Address is the host and port of the Wyoming service.
 	Address string `toml:"address"`
+	// Markdown tells that texts may be written in Markdown, as language models do:
+	// its notation is not spoken.
+	Markdown bool `toml:"markdown"`
 	// Timeout is how long the engine may be silent before it is given up.
 	Timeout config.Duration `toml:"timeout"`
 	// Cache is how much sound is kept in memory for what is said again.
@@ -52,6 +55,7 @@ func Defaults() Config {
 		Engine:   EngineEspeak,
 		Language: "en-US",
 		Channels: 1,
+		Markdown: true,
 		Timeout:  config.Duration(10 * time.Second),
 		Cache:    2 * config.MB,
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -21,6 +22,7 @@ import (
 	"lintod/behaviors"
 	"lintod/gpio"
 	"lintod/gpio/panel"
+	"lintod/packaging"
 )
 
 // configError marks an error of the configuration, for the exit status.
@@ -35,9 +37,22 @@ func (c *call) load(low, high int) (agent.Config, error) {
 	}
 	cfg, err := agent.LoadConfig(c.config)
 	if err != nil {
-		return cfg, configError{err}
+		return cfg, configError{c.advise(err)}
 	}
 	return cfg, nil
+}
+
+// advise leads who has no configuration yet to setup.
+func (c *call) advise(err error) error {
+	text, readErr := os.ReadFile(c.config)
+	if !errors.Is(err, fs.ErrNotExist) && (readErr != nil || string(text) != packaging.Sample()) {
+		return err
+	}
+	setup := "sudo lintod setup"
+	if c.config != defaultConfig {
+		setup += " -config " + c.config
+	}
+	return fmt.Errorf("%w\nthis device is not set up yet; run: %s", err, setup)
 }
 
 func runDaemon(ctx context.Context, c *call) error {

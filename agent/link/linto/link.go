@@ -1,6 +1,7 @@
 package linto
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -168,10 +169,10 @@ func (l *Link) online(ctx context.Context) {
 	l.mu.Lock()
 	l.published = nil
 	l.mu.Unlock()
+	l.connected(true) // first: who reads "online" may open a turn at once
 	if err := l.PublishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
-	l.connected(true)
 	l.deliver(ctx)
 }
 
@@ -241,7 +242,7 @@ var acks = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmut
 
 // reasons are the verbs of which the platform is told why they were not done,
 // under their own name.
-var reasons = map[string]bool{"tts_lang": true, "say": true, "play": true}
+var reasons = map[string]bool{"tts_lang": true, "endvolume": true, "say": true, "play": true}
 
 // ignored are messages of the tolinto tree that are not meant for devices (1.8).
 var ignored = map[string]bool{"statusack": true, "demo_mode": true}
@@ -249,6 +250,7 @@ var ignored = map[string]bool{"statusack": true, "demo_mode": true}
 // handle is called by the connection for each message, one at a time; it must
 // not block.
 func (l *Link) handle(ctx context.Context, m broker.Message) {
+	m.Payload = behaviors.Trim(m.Payload)
 	if m.Topic == l.egress("status") {
 		l.healStatus(ctx, m)
 		return
@@ -370,7 +372,7 @@ func (s Stats) Line() string {
 	case !s.Connected && s.Pending != "":
 		return s.Pending
 	case !s.Connected:
-		return "offline: " + s.Error
+		return "offline: " + cmp.Or(s.Error, "connecting")
 	}
 	return fmt.Sprintf("connected to %s since %s; messages: %d in, %d out, %d dropped",
 		s.Broker, s.Since.Format(time.DateTime), s.Received, s.Published, s.Dropped+uint64(s.CommandsDropped))

@@ -62,9 +62,10 @@ func (d *device) change(f func(*Sound)) error {
 
 func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", m); return nil }
 func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
-func (d *device) KeepVolume(p int) {
+func (d *device) KeepVolume(p int) error {
 	d.note("keep %d", p)
 	_ = d.change(func(s *Sound) { s.Volume = p })
+	return nil
 }
 
 func (d *device) SetLanguage(l string) error {
@@ -486,7 +487,7 @@ func TestBrokenAnswerEndsTheTurnAtOnce(t *testing.T) {
 	s := start(t, func(l *Link) { l.Config.AnswerTimeout = config.Duration(time.Hour) })
 	outcome := make(chan string, 10)
 	s.talk(outcome)
-	for _, answer := range []string{``, `{"garbage`, `{"behavior":{"say":5}}`, `{"error":"text"}`, `"` + strings.Repeat("a", maxAnswer) + `"`} {
+	for _, answer := range []string{``, `{"garbage`, `{"behavior":{"say":true}}`, `{"error":"text"}`, `"` + strings.Repeat("a", maxAnswer) + `"`} {
 		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
 		s.tap()
 		id, _ := s.request()

@@ -76,6 +76,17 @@ func (l *Link) TellMeeting(ctx context.Context, m meeting.Message) {
 	l.send(ctx, meeting.Verb, encode(m))
 }
 
+// TellTunnel tells the platform that a tunnel broke or closed without its asking,
+// or stands again, when problem is nil. It fails while the platform cannot be
+// reached.
+func (l *Link) TellTunnel(ctx context.Context, problem error) error {
+	a := behaviors.Answer{Verb: "startreversessh", Code: behaviors.CodeOf(problem)}
+	if problem != nil {
+		a.Error = problem.Error()
+	}
+	return l.answer(ctx, a)
+}
+
 func encode(v any) []byte {
 	raw, err := json.Marshal(v)
 	if err != nil {
