@@ -3,9 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -132,71 +130,4 @@ func TestInboxIsBoundedInMessagesAndBytes(t *testing.T) {
 	if _, ok := in.pop(ended); ok {
 		t.Error("pop after the end")
 	}
-}
-
-// FuzzBroker feeds a session what a broken or hostile broker may send behind an
-// honest CONNACK. Nothing may panic, hang, or stay.
-func FuzzBroker(f *testing.F) {
-	for _, seed := range []string{
-		"\x30\x03\x00\x01qhello", "\x90\x05\x00\x01\x00\x00\x00", "\x90\x02\x00\x01", "\x90\x04\x00\x01\x00\x00",
-		"\xd0\x00", "\x20\x02\x00\x00", "\x30\xff\xff\xff\x7f", "\x30\xff\xff\xff\xff\xff", "\x36\x05\x00\x01q\x00\x01",
-		"\x32\x05\x00\x01q\x00\x01", "\x34\x05\x00\x01q\x00\x01\x62\x02\x00\x01", "\x40\x02\x00\x01", "\x50\x02\x00\x01",
-		"\x10\x00", "\x82\x00", "\xe0\x00", "\xf0\x00", "\x30\x02\xff\xff",
-	} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		ours, theirs := net.Pipe()
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			go func() { _, _ = io.Copy(io.Discard, theirs) }()
-			_, _ = theirs.Write([]byte{0x20, 2, 0, 0})
-			_, _ = theirs.Write(sent)
-			theirs.Close()
-		}()
-		c := &Conn{Config: Defaults(), Log: discard()}
-		c.Config.ClientID = "fuzz"
-		c.inbox = newInbox(&c.dropped)
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		s, err := c.login(ctx, "pipe", newWire(ours, time.Minute))
-		if err != nil {
-			t.Fatalf("login: %v", err)
-		}
-		_ = s.subscribe(ctx, []string{"a/#", "b"})
-		select {
-		case <-s.ctx.Done():
-		case <-ctx.Done():
-			t.Fatal("the end of the connection went unnoticed")
-		}
-		s.close(time.Second)
-		<-served
-	})
-}
-
-// FuzzGreeting feeds it instead of a CONNACK.
-func FuzzGreeting(f *testing.F) {
-	for _, seed := range []string{"", "\x20\x02\x00\x00", "\x20\x02\x00\x05", "\x20\x02\x00\xc8", "\x20\x03\x00\x00\x00", "\x20\x00", "HTTP/1.1 400 Bad Request\r\n", "\x20\x82\x00\x00\x00"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, sent []byte) {
-		ours, theirs := net.Pipe()
-		go func() {
-			go func() { _, _ = io.Copy(io.Discard, theirs) }()
-			_, _ = theirs.Write(sent)
-			theirs.Close()
-		}()
-		c := &Conn{Config: Defaults(), Log: discard()}
-		c.inbox = newInbox(&c.dropped)
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		s, err := c.login(ctx, "pipe", newWire(ours, time.Minute))
-		if err == nil {
-			<-s.ctx.Done()
-			s.close(time.Second)
-		} else if Explain(err) == "" || ctx.Err() != nil {
-			t.Errorf("login: %v", err)
-		}
-	})
 }

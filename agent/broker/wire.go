@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// maxPacket bounds what one packet from the network may make us hold.
-const maxPacket = 16 << 20
+// maxPacket bounds what one packet from the network may make us hold, in bytes:
+// the library allocates as much as a header of five bytes announces.
+const maxPacket = 12 << 20
 
 var (
 	// errSilent says that a link that still looks open has died.
