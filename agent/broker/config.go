@@ -78,6 +78,13 @@ func ParseAddress(s string) (*url.URL, error) {
 	return u, err
 }
 
+// Unprotected tells whether what is sent to the broker at address can be read on
+// the way.
+func Unprotected(address string) bool {
+	u, err := ParseAddress(address)
+	return err == nil && u.Scheme != "mqtts" && u.Scheme != "wss" && !config.Loopback(u.Hostname())
+}
+
 // addresses are those of a Config that Validate found right.
 func (c Config) addresses() []*url.URL {
 	var list []*url.URL

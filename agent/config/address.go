@@ -171,6 +171,12 @@ func wantScheme(schemes []Scheme) string {
 	return "an address such as " + list
 }
 
+// Loopback tells whether a host is this device itself.
+func Loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
 // Redact hides what may be a password in an address.
 func Redact(s string) string {
 	scheme, rest, ok := strings.Cut(s, "://")

@@ -3,7 +3,6 @@ package recorder
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -76,11 +75,7 @@ func (c Config) checkURL(ps *config.Problems) {
 	switch {
 	case errors.As(err, &want):
 		ps.Add("upload_url", "…", string(want)+"; a token has its place in upload_token_file") // it may hold a secret: not repeated
-	case u.Scheme != "https" && !loopback(u.Hostname()):
+	case u.Scheme != "https" && !config.Loopback(u.Hostname()):
 		ps.Add("upload_url", u.Scheme+"://"+u.Host, "https://, since meetings are nobody else's business")
 	}
-}
-
-func loopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }

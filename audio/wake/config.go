@@ -141,6 +141,5 @@ func (c Config) Local() bool {
 		return false
 	}
 	host, _, _ := net.SplitHostPort(address)
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return config.Loopback(host)
 }

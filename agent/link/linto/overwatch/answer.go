@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"lintod/agent/broker"
 	"lintod/agent/config"
@@ -114,9 +115,10 @@ func choose(scopes []scope, wanted string) (scope, error) {
 	}
 }
 
-// topicLevel tells whether s can be one level of a topic (protocol 1.1).
+// topicLevel tells whether s can be one level of a topic (protocol 1.1): a session
+// or a scope of the broker's own, such as $SYS or $share, is none.
 func topicLevel(s string) bool {
-	return s != "" && len(s) <= 200 && printable(s) && !strings.ContainsAny(s, "/+# ")
+	return s != "" && len(s) <= 200 && s[0] != '$' && utf8.ValidString(s) && printable(s) && !strings.ContainsAny(s, "/+# ")
 }
 
 // printable tells whether s is visible ASCII or above.
