@@ -261,7 +261,7 @@ func (e *offlineError) Error() string {
 }
 
 func (e *offlineError) Is(target error) bool {
-	return target == ErrOffline || e.ended && target == ErrEnded //nolint:errorlint // they are compared here
+	return target == ErrOffline || e.ended && target == ErrEnded
 }
 
 // explain tells the cause where the message is it: probably after one large

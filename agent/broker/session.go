@@ -207,6 +207,8 @@ func (s *session) publish(ctx context.Context, m Message) error {
 	switch {
 	case err == nil:
 		return nil
+	case s.lost(): // which ends the context of Online, too
+		return offline(context.Cause(s.ctx), m)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
