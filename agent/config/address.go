@@ -119,6 +119,9 @@ func bracketed(host string) string {
 func wantOneColon(authority string, s Scheme) string {
 	parts := strings.Split(authority, ":")
 	if len(parts) == 3 && !isIP(authority) && parts[0] != "" {
+		if parts[2] == s.Port {
+			parts[1] = s.Port
+		}
 		return fmt.Sprintf("one port: %q", s.Name+"://"+parts[0]+":"+parts[1])
 	}
 	last := strings.LastIndexByte(authority, ':')

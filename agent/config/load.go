@@ -106,7 +106,7 @@ func (r *reader) text(src []byte) ([]byte, bool) {
 	text, err := textfile.Text(src)
 	switch {
 	case errors.Is(err, textfile.ErrEncoding):
-		r.add(Problem{Line: 1, Fault: "the file " + err.Error(), Want: "plain text in UTF-8"})
+		r.add(Problem{Line: 1, Fault: "the file is encoded in UTF-16", Want: "plain text in UTF-8; save the file again with that encoding"})
 		return nil, false
 	case len(text) == 0 && bytes.IndexByte(src, 0) >= 0:
 		r.add(Problem{Line: 1, Fault: "the file holds zero bytes only, as a power cut leaves them", Want: "the file of a backup"})

@@ -99,7 +99,7 @@ func FirstLine(raw []byte) (string, error) {
 // error goes behind the name of what was read.
 func Text(raw []byte) ([]byte, error) {
 	if utf16(raw) {
-		return nil, fmt.Errorf("is encoded in UTF-16; %w: save it again with that encoding", ErrEncoding)
+		return nil, fmt.Errorf("is encoded in UTF-16; %w", ErrEncoding)
 	}
 	return Clean(raw), nil
 }
