@@ -2,6 +2,7 @@ package behaviors
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"regexp"
 	"slices"
 	"sync"
@@ -47,6 +49,26 @@ type Answer struct {
 	Result json.RawMessage `json:"result,omitempty"` // the verb's own, a JSON object; may stand beside an error
 }
 
+var (
+	// ErrUndeliverable in an error of Deliver's send says that an answer so long
+	// will not be taken, however often it is sent.
+	ErrUndeliverable = errors.New("the answer cannot be delivered")
+	// ErrAnswerFailed in an error of Deliver's send says that sending this answer
+	// failed, for example because it ended the connection. That may be chance.
+	ErrAnswerFailed = errors.New("the answer was not delivered")
+)
+
+const (
+	// fullTries is how often an answer may fail; then its result is left out.
+	fullTries = 2
+	// allTries is how often it may fail in all; then it is given up.
+	allTries = 2 * fullTries
+	// shortMember is the longest member of a result that is kept when it is left
+	// out, and shortResult the longest result that is not, in bytes.
+	shortMember = 100
+	shortResult = 1 << 10
+)
+
 // Executor performs the verbs that are not Safe: it lets the policy decide,
 // writes the audit, carries nothing out twice, and keeps each answer on the
 // disk until its link has delivered it, also after a restart. Fields are set
@@ -62,6 +84,9 @@ type Executor struct {
 
 	recovery  sync.Mutex // held while the ledger is opened
 	recovered bool
+
+	failing sync.Mutex
+	fails   map[uint64]int // how often sending the answer of an entry failed
 
 	mu     sync.Mutex
 	ctx    context.Context // of Run; nil while it does not run
@@ -180,6 +205,9 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	if first, ok := x.before(entry, q.Duplicate); ok {
 		return x.repeat(first, entry, q)
 	}
+	if begun, ok := x.Ledger.Begun(q.Link, verb.Name, q.ID); ok && q.ID != "" {
+		return notAgain(begun, entry)
+	}
 	if err := x.policy.mayRun(verb); err != nil {
 		return err
 	}
@@ -206,6 +234,16 @@ func (x *Executor) before(entry state.Entry, duplicate bool) (state.Entry, bool)
 		soon := entry.Asked.Sub(e.Asked) < duplicateWindow
 		return entry.ID != "" || (soon && e.Digest == entry.Digest)
 	})
+}
+
+// notAgain refuses what was begun so long ago that its answer is forgotten, or
+// whose answer could not be read.
+func notAgain(begun state.Begun, entry state.Entry) error {
+	if begun.Digest != entry.Digest {
+		return &ArgumentError{Field: "id", Got: short([]byte(entry.ID)), Want: "a new one for a new request"}
+	}
+	return Fail(Refused, "the request with this id was begun on %s; it is not run again, and its answer is no longer kept",
+		begun.Asked.UTC().Format(time.RFC3339))
 }
 
 // repeat delivers the first answer once more; a request that is still running
@@ -298,8 +336,11 @@ func (x *Executor) finish(entry state.Entry, answer Answer, err error, took time
 
 // Deliver hands each answer that waits for link to send, oldest first, and
 // forgets to do so again once send has returned nil. It stops at the first
-// error. A link calls it whenever it comes online and whenever it is told that
-// it was Answered; calls for one link wait for each other.
+// error; an answer that has failed by itself goes last then, so that it does not
+// keep the others waiting, and has an end: after two failures, and at once when it
+// is ErrUndeliverable, its result is left out, and after two more it is given up.
+// A link calls Deliver whenever it comes online and whenever it is told that it
+// was Answered; calls for one link wait for each other.
 func (x *Executor) Deliver(link string, send func(Answer) error) error {
 	if x.recover() != nil {
 		return nil // what cannot be read cannot be delivered; a request tries again
@@ -308,18 +349,89 @@ func (x *Executor) Deliver(link string, send func(Answer) error) error {
 	mu := lock.(*sync.Mutex)
 	mu.Lock()
 	defer mu.Unlock()
-	for _, entry := range x.Ledger.Unsent(link) {
+	entries := x.Ledger.Unsent(link)
+	slices.SortStableFunc(entries, func(a, b state.Entry) int { return cmp.Compare(x.failures(a.Seq, 0), x.failures(b.Seq, 0)) })
+	for _, entry := range entries {
 		var answer Answer
 		if err := json.Unmarshal(entry.Answer, &answer); err != nil {
 			x.Log.Error("an answer in the ledger is unreadable; dropped", "seq", entry.Seq, "error", err)
-		} else if err := send(answer); err != nil {
+		} else if err := x.hand(entry, answer, send); err != nil {
 			return fmt.Errorf("deliver the answer of %s: %w", entry.Verb, err)
 		}
+		x.delivered(entry.Seq)
 		if err := x.Ledger.Sent(entry.Seq); err != nil {
 			x.Log.Warn("an answer may be delivered twice", "verb", entry.Verb, "error", err)
 		}
 	}
 	return nil
+}
+
+// hand gives one answer to send. A nil error says that this is over, if need be
+// because the answer is given up.
+func (x *Executor) hand(entry state.Entry, answer Answer, send func(Answer) error) error {
+	cut, long := answer.withoutResult()
+	most := fullTries
+	if long {
+		most = allTries
+	}
+	err := ErrUndeliverable
+	if x.failures(entry.Seq, 0) < fullTries {
+		err = send(answer)
+	}
+	if long && errors.Is(err, ErrUndeliverable) {
+		x.Log.Warn("an answer is not taken; its result is left out", "verb", entry.Verb, "link", entry.Link, "bytes", len(answer.Result), "error", err)
+		err = send(cut)
+	}
+	failed := errors.Is(err, ErrAnswerFailed)
+	if failed && x.failures(entry.Seq, 1) < most {
+		return err
+	}
+	if failed || errors.Is(err, ErrUndeliverable) {
+		x.Log.Error("an answer cannot be delivered and is given up", "verb", entry.Verb, "link", entry.Link, "id", entry.ID, "error", err)
+		return nil
+	}
+	return err
+}
+
+// failures counts more to how often an answer failed.
+func (x *Executor) failures(seq uint64, more int) int {
+	x.failing.Lock()
+	defer x.failing.Unlock()
+	if more > 0 {
+		if x.fails == nil {
+			x.fails = map[uint64]int{}
+		}
+		x.fails[seq] += more
+	}
+	return x.fails[seq]
+}
+
+func (x *Executor) delivered(seq uint64) {
+	x.failing.Lock()
+	defer x.failing.Unlock()
+	delete(x.fails, seq)
+}
+
+// withoutResult is the answer with the short members of its result only, and an
+// error that says so. ok is false where that makes it no shorter.
+func (a Answer) withoutResult() (cut Answer, ok bool) {
+	if len(a.Result) <= shortResult {
+		return a, false
+	}
+	text := fmt.Sprintf("the answer is too long for the connection: its result of %d bytes is left out", len(a.Result))
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(a.Result, &members) // what is no object is left out whole
+	maps.DeleteFunc(members, func(_ string, v json.RawMessage) bool { return len(v) > shortMember })
+	a.Result = nil
+	if raw, err := encode(members); err == nil && len(members) > 0 {
+		a.Result = raw
+	}
+	if a.Error == "" {
+		a.Code, a.Error = Failed, string(Failed)+": "+text
+	} else {
+		a.Error += "; " + text
+	}
+	return a, true
 }
 
 // note writes a line of the audit that decides nothing.

@@ -360,6 +360,118 @@ func TestUndeliveredAnswersSurviveARestart(t *testing.T) {
 	}
 }
 
+// An answer that ends the connection each time it is sent has an end, and keeps
+// no other waiting, whatever it is that the other side does not take.
+func TestAnswerThatIsNotTakenHasAnEnd(t *testing.T) {
+	const tooLong = 5_000
+	for name, row := range map[string]struct {
+		long    string // the result of the answer that is not taken
+		takes   func(Answer) error
+		ends    int  // how often that ended the connection
+		arrives bool // in the end, without its result
+	}{
+		"ended by its length": {strings.Repeat("x", 10_000), func(a Answer) error {
+			if len(a.Result) > tooLong {
+				return ErrAnswerFailed
+			}
+			return nil
+		}, fullTries, true},
+		"known to be too long": {strings.Repeat("x", 10_000), func(a Answer) error {
+			if len(a.Result) > tooLong {
+				return ErrUndeliverable
+			}
+			return nil
+		}, 0, true},
+		"ended whatever its length": {strings.Repeat("x", 10_000), func(Answer) error { return ErrAnswerFailed }, allTries, false},
+		"ended by a short one":      {"x", func(Answer) error { return ErrAnswerFailed }, fullTries, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verb := func(name, text string) Verb {
+				return Verb{Name: name, Power: Privileged, Limits: on(), Do: func(context.Context, Call) (any, error) {
+					return map[string]any{"stdout": text, "exit_code": 0}, nil
+				}}
+			}
+			dir := t.TempDir()
+			o := openOffice(t, dir, verb("bad", row.long), verb("good", "y")).run(t)
+			for _, name := range []string{"bad", "good", "good"} {
+				done := make(chan struct{})
+				if _, ok := o.Submit(Request{Link: "link", Verb: name, Answered: func() { close(done) }}); !ok {
+					t.Fatal("refused")
+				}
+				<-done
+			}
+			var good, bad []Answer
+			ended := 0
+			for connection := 1; len(o.Ledger.Unsent("link")) > 0; connection++ {
+				if connection > 2*allTries {
+					t.Fatalf("%d connections, and no end", connection)
+				}
+				open := true
+				_ = o.Deliver("link", func(a Answer) error {
+					switch {
+					case !open:
+						return errors.New("offline")
+					case a.Verb == "good":
+						good = append(good, a)
+						return nil
+					}
+					err := row.takes(a)
+					if errors.Is(err, ErrAnswerFailed) {
+						ended++
+						open = false
+					}
+					if err == nil {
+						bad = append(bad, a)
+					}
+					return err
+				})
+				if connection == 2 && len(good) != 2 {
+					t.Errorf("the others wait: %d arrived", len(good))
+				}
+			}
+			if ended != row.ends || len(good) != 2 || (len(bad) == 1) != row.arrives {
+				t.Errorf("%d connections ended, want %d; %d others, %d of the bad", ended, row.ends, len(good), len(bad))
+			}
+			if row.arrives && (bad[0].Error == "" || !strings.Contains(string(bad[0].Result), "exit_code") || len(bad[0].Result) > shortMember) {
+				t.Errorf("it arrives as %+v", bad[0])
+			}
+			o.stop()
+			again := openOffice(t, dir)
+			if left := again.Ledger.Unsent("link"); len(left) > 0 {
+				t.Errorf("after a restart it begins again: %v", left)
+			}
+		})
+	}
+}
+
+// A request whose entry is forgotten or unreadable is not run again.
+func TestIdOutlivesItsEntry(t *testing.T) {
+	dir := t.TempDir()
+	verb, ran := counter(on())
+	o := openOffice(t, dir, verb).run(t)
+	if a := o.ask(t, Request{Verb: verb.Name, Payload: []byte(`{"id":"42"}`)}); a.Code != OK {
+		t.Fatal(a)
+	}
+	o.stop()
+	files, err := filepath.Glob(filepath.Join(dir, "ledger", "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.WriteFile(files[0], bytes.Repeat([]byte{0}, 4096), 0o600); err != nil { // a power cut
+		t.Fatal(err)
+	}
+	o = openOffice(t, dir, verb).run(t)
+	if a := o.ask(t, Request{Verb: verb.Name, Payload: []byte(`{"id":"42"}`)}); a.Code != Refused {
+		t.Errorf("asked again: %+v", a)
+	}
+	if a := o.ask(t, Request{Verb: verb.Name, Payload: []byte(`{"id":"42","more":1}`)}); a.Code != BadRequest {
+		t.Errorf("the same id for another request: %+v", a)
+	}
+	if ran.Load() != 1 {
+		t.Errorf("it ran %d times", ran.Load())
+	}
+}
+
 func TestStopInterrupts(t *testing.T) {
 	running := make(chan struct{})
 	verb := Verb{Name: "slow", Power: Privileged, Limits: on(), Do: func(ctx context.Context, _ Call) (any, error) {

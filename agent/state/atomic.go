@@ -71,6 +71,19 @@ func writeSynced(path string, text []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// appendSynced adds a line to the end of a file that only its owner reads.
+func appendSynced(path, line string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 const (
 	fileTime     = "20060102T150405.000Z" // sorts by age
 	uploadedMark = ".uploaded"            // beside a recording that the platform has
+	refusedMark  = ".refused"             // beside one that it does not take
 	runningFile  = "running.json"         // there while a recording runs
 	maxRunning   = 16 << 10
 )
@@ -39,6 +40,7 @@ type recording struct {
 	size     int64
 	changed  time.Time
 	uploaded bool
+	refused  bool
 	open     bool // still written
 }
 
@@ -200,7 +202,8 @@ func (s *shelf) in(folder string) ([]recording, error) {
 		}
 		file := path.Join(folder, e.Name())
 		some = append(some, recording{
-			path: file, size: info.Size(), changed: info.ModTime(), uploaded: names[e.Name()+uploadedMark], open: s.isOpen(file),
+			path: file, size: info.Size(), changed: info.ModTime(), uploaded: names[e.Name()+uploadedMark],
+			refused: names[e.Name()+refusedMark], open: s.isOpen(file),
 		})
 	}
 	return some, nil

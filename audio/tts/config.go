@@ -69,8 +69,8 @@ func (c Config) Validate() config.Problems {
 	if c.Engine == EngineCommand && (len(c.Command) == 0 || c.Command[0] == "") {
 		ps.Add("command", nil, `the program and its arguments, for example ["flite-say", "{language}"]`)
 	}
-	if _, err := wyoming.HostPort(c.Address); err != nil && c.Engine == EngineWyoming {
-		ps.Add("address", c.Address, `the service's address, such as "wyoming://127.0.0.1:10200"`)
+	if _, err := wyoming.HostPort(c.Address); c.Engine == EngineWyoming {
+		ps.Address("address", c.Address, err)
 	}
 	if c.Rate != 0 && (c.Rate < 4000 || c.Rate > 192000) {
 		ps.Add("rate", c.Rate, "0 for WAV, or a rate from 4000 to 192000 for raw samples")

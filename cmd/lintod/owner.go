@@ -8,6 +8,7 @@ import (
 	"lintod/agent/doctor"
 	"lintod/agent/printable"
 	"lintod/agent/setup"
+	"lintod/agent/textfile"
 	"lintod/gpio"
 )
 
@@ -68,7 +69,7 @@ func configure(ctx context.Context, c *call) error {
 		s.Start = setup.StartService
 	}
 	if *old != "" {
-		raw, err := os.ReadFile(*old)
+		raw, err := textfile.Read(*old, setup.MaxLegacy)
 		if err != nil {
 			return err
 		}

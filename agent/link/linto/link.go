@@ -15,6 +15,7 @@ import (
 	"lintod/agent/broker"
 	"lintod/agent/link/linto/overwatch"
 	"lintod/agent/network"
+	"lintod/agent/textfile"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 )
@@ -256,6 +257,8 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		return
 	}
 	topic, ok := strings.CutPrefix(m.Topic, l.ingress(""))
+	empty := len(m.Payload) == 0
+	m.Payload = textfile.Clean(m.Payload) // each is JSON, and some are written by hand
 	switch {
 	case !ok:
 		l.Log.Warn("message on a topic that was not subscribed", "topic", clip(m.Topic, 100))
@@ -265,7 +268,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		if len(l.retained) < maxRetained {
 			l.retained[topic] = true
 		}
-	case len(m.Payload) == 0 && l.retained[topic]:
+	case empty && l.retained[topic]:
 		// That is how a retained message is deleted, and to who is subscribed it
 		// comes without the flag [MQTT-3.3.1-9]. Any other empty payload is {} (1.8).
 		delete(l.retained, topic)

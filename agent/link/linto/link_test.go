@@ -513,6 +513,26 @@ func TestEmptyCommands(t *testing.T) {
 	s.next("unmuteack", "")
 }
 
+// What editors, shells and C programs add to a message does not spoil it.
+func TestPayloadsWithWhatEditorsAdd(t *testing.T) {
+	s := start(t)
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	for _, row := range []struct{ before, after string }{{"\xef\xbb\xbf", ""}, {"", "\x00"}, {"", "\r\n\x00"}, {"\xef\xbb\xbf", "\n"}} {
+		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
+		s.tell("mute", row.before+"{}"+row.after)
+		s.next("muteack", "")
+		s.tell("unmute", row.before+row.after)
+		s.next("unmuteack", "")
+		s.tap()
+		id, _ := s.request()
+		s.tell("nlp/file/"+id, row.before+`{"behavior":{"say":"heard"}}`+row.after)
+		if got := wait(t, outcome); got != "heard" {
+			t.Errorf("%q…%q: the user hears %q", row.before, row.after, got)
+		}
+	}
+}
+
 func TestAnswersThatFail(t *testing.T) {
 	tests := []struct{ name, answer, outcome string }{
 		{"documented error with words", `{"behavior":{"say":{"text":"sorry"},"error":{"message":"m","code":400}}}`, "sorry"},
