@@ -100,6 +100,7 @@ func attempts() (list []attempt) {
 			add(true, "ogg", "libvorbis", "oggenc -Q --resample %d --downmix -q %d -o {out} {in}", rate, q)
 		}
 	}
+	add(false, "mp3", "lame", "lame --quiet --freeformat -b 400 {in} {out}")
 	for level := range 9 {
 		add(level != 5, "flac", "", "flac -s -%d -o {out} {in}", level)
 	}
@@ -155,6 +156,9 @@ func TestAgreesWithFFmpeg(t *testing.T) {
 			// Not all agree on how much of the padding is left out.
 			if diff := len(got) - len(want); diff < -3000 || diff > 3000 {
 				t.Errorf("%d samples, ffmpeg has %d", len(got), len(want))
+			}
+			if rms(want) == 0 && rms(got) == 0 {
+				return // some settings leave no room for sound
 			}
 			if db, lag := likeness(got, want); db < 40 {
 				t.Errorf("differs from ffmpeg by %.1f dB (at a lag of %d)", -db, lag)

@@ -391,7 +391,8 @@ func samples(f *testing.F) map[codec.Form][]byte {
 	return made
 }
 
-// fuzz gives each input to a child, with its checksums repaired.
+// fuzz gives each input to a child, with its checksums repaired. What the parent
+// covers says nothing of the child: go test with -fuzzminimizetime=0.
 func fuzz(f *testing.F, form codec.Form, seal func([]byte)) {
 	f.Add(samples(f)[form])
 	base := idle(f)
