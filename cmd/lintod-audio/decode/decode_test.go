@@ -183,6 +183,9 @@ func sealFrames(file []byte) {
 			end = starts[k+1]
 		}
 		f := file[at:end]
+		if len(f) < 8 {
+			continue
+		}
 		head := 4
 		switch { // the number is as long as UTF-8 says
 		case f[4] < 0x80:
