@@ -141,6 +141,9 @@ func (r *Runner) report(x *exchange, e Event) {
 }
 
 func (r *Runner) answered(x *exchange, a Answer, err error) {
+	if a.Sound != nil { // also when it is dropped before it is spoken
+		context.AfterFunc(x.ctx, func() { a.Sound.Close() })
+	}
 	switch {
 	case err != nil && x.ctx.Err() != nil:
 		return // dropped
