@@ -2,8 +2,9 @@
 // linter rule keeps os/exec out of every other package, so that whoever asks
 // "what can this daemon run, and who ends it?" reads one file.
 //
-// A child gets its own process group, a minimal environment and no terminal;
-// when its context ends the whole group is ended, first politely, then not. A
+// A child gets its own process group, a minimal environment, no terminal, no
+// capability and no way to gain one, and dies before the daemon when memory runs
+// out; when its context ends the whole group is ended, first politely, then not. A
 // contained child is ended with its whole family, however its members hide.
 // What must not live here: the decision whether something may be run
 // (behaviors), and any knowledge of a particular program.
@@ -152,6 +153,7 @@ func command(c Command) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: become}
+	limitProcesses(cmd)
 	return cmd, nil
 }
 
@@ -173,11 +175,13 @@ func minimalEnv() []string {
 
 // run starts the child and stays on its thread until the child is gone:
 // PR_SET_PDEATHSIG fires when the thread that forked ends, not the process, so
-// that thread must live as long as the child (prctl(2)).
+// that thread must live as long as the child (prctl(2)). It is of no use for
+// anything else, and ends with this goroutine.
 func (c *Child) run(cmd *exec.Cmd, contain bool, started chan<- error) {
 	runtime.LockOSThread()
-	if !contain { // else the thread is spoilt, and ends with this goroutine
-		defer runtime.UnlockOSThread()
+	if err := confineThread(); err != nil {
+		started <- err
+		return
 	}
 
 	// Whatever a library or our own parent left inheritable stops here. Kernels
@@ -206,6 +210,7 @@ func (c *Child) start(cmd *exec.Cmd, contain bool) (err error) {
 	}
 	if err == nil {
 		c.Pid = cmd.Process.Pid
+		preferToKill(c.Pid)
 	}
 	return err
 }
