@@ -37,9 +37,12 @@ func HideMemory() error {
 // of the five sets, also as root. The thread itself keeps what it needs to
 // become another user between fork and exec. It must be locked, and not be used
 // for anything else afterwards.
-func confineThread() error {
+func confineThread(devices Devices) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
+	}
+	if devices != AllDevices {
+		withholdDevices(devices == Sound)
 	}
 	// Ambient capabilities survive exec (capabilities(7)). A kernel without them
 	// (before 4.3) says EINVAL.

@@ -211,3 +211,33 @@ func TestHideMemory(t *testing.T) {
 		}
 	}
 }
+
+// A microphone stands open to whoever is in its group; a child is, and must not.
+func TestDevicesAreWithheld(t *testing.T) {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		t.Skipf("SKIPPED: this kernel has no Landlock: %v", errno)
+	}
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root may make files in /dev")
+	}
+	sound, line := "/dev/snd-lintod-test", "/dev/gpiochip-lintod-test"
+	for _, path := range []string{sound, line} {
+		if err := os.WriteFile(path, []byte("open\n"), 0o666); err != nil {
+			t.Skipf("SKIPPED: %v", err)
+		}
+		t.Cleanup(func() { os.Remove(path) })
+	}
+	for devices, want := range map[Devices]string{NoDevices: "", Sound: sound, AllDevices: sound + line} {
+		c := shell("for f in " + sound + " " + line + "; do [ $(cat $f) ] && printf %s $f; done; cat /etc/hostname >/dev/null && : >/dev/null && echo >" + filepath.Join(t.TempDir(), "file") + " || printf broken; kill -0 $PPID 2>/dev/null && echo && echo signals; true")
+		c.Devices = devices
+		got := printInherited(t, c)
+		reachable, signals, _ := strings.Cut(got, "\n")
+		if reachable != want {
+			t.Errorf("devices %d: opens %q, want %q", devices, reachable, want)
+		}
+		if scoped := version >= 6 && devices != AllDevices; scoped == strings.Contains(signals, "signals") {
+			t.Errorf("devices %d: signals the daemon: %q", devices, signals)
+		}
+	}
+}

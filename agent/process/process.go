@@ -55,10 +55,22 @@ type Command struct {
 	// or session and whose parents are gone. The child runs with less priority and
 	// an umask of 077, and its end costs two looks at all processes.
 	Contain bool
+	// Devices are those of the daemon's that the child may use.
+	Devices Devices
 	// User is whom the child becomes, with that user's groups. Where the daemon
 	// may not do that, Start fails. Empty: the daemon's own.
 	User string
 }
+
+// Devices says which of the devices of a terminal (sound cards, GPIO lines, SPI
+// ports) a child may open, where the kernel can keep it from the others.
+type Devices int
+
+const (
+	NoDevices  Devices = iota
+	Sound              // sound cards
+	AllDevices         // all that the daemon may: for programs of the owner's
+)
 
 // Child is a started process. Its owner must call Wait.
 type Child struct {
@@ -109,7 +121,7 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = child.pipes.childIn, child.pipes.childOut, child.pipes.childErr
 
 	started := make(chan error)
-	go child.run(cmd, c.Contain, started)
+	go child.run(cmd, c.Contain, c.Devices, started)
 	if err := <-started; err != nil {
 		child.pipes.close()
 		if c.User != "" && errors.Is(err, fs.ErrPermission) {
@@ -177,9 +189,9 @@ func minimalEnv() []string {
 // PR_SET_PDEATHSIG fires when the thread that forked ends, not the process, so
 // that thread must live as long as the child (prctl(2)). It is of no use for
 // anything else, and ends with this goroutine.
-func (c *Child) run(cmd *exec.Cmd, contain bool, started chan<- error) {
+func (c *Child) run(cmd *exec.Cmd, contain bool, devices Devices, started chan<- error) {
 	runtime.LockOSThread()
-	if err := confineThread(); err != nil {
+	if err := confineThread(devices); err != nil {
 		started <- err
 		return
 	}

@@ -142,6 +142,7 @@ func local(ctx context.Context, script, become, name, directory string, stdout, 
 		Stderr:  stderr,
 		User:    become,
 		Contain: true,
+		Devices: process.AllDevices, // the owner's list, or the unit, says what may be used
 	})
 	if err != nil {
 		return 0, refusal{err}
