@@ -14,11 +14,15 @@ import (
 // (landlock(7), Linux 5.13) takes the devices from a thread without one. A kernel
 // that lacks it leaves them.
 
-// withheld are the devices of the daemon, below /dev.
-var withheld = []string{"snd", "gpiochip", "gpiomem", "spidev"}
+// withheld are the devices of the daemon, below /dev, and those of which there
+// are so many that allowing each would take longer than starting the child.
+var withheld = []string{"snd", "gpiochip", "gpiomem", "spidev", "tty", "vcs", "loop", "ram"}
 
 // isWithheld tells whether a file of /dev is one of them; sound may be excepted.
 func isWithheld(name string, sound bool) bool {
+	if name == "tty" {
+		return false
+	}
 	for _, prefix := range withheld {
 		if strings.HasPrefix(name, prefix) && !(sound && prefix == "snd") {
 			return true
