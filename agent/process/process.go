@@ -121,7 +121,7 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = child.pipes.childIn, child.pipes.childOut, child.pipes.childErr
 
 	started := make(chan error)
-	go child.run(cmd, c.Contain, c.Devices, started)
+	go onThread(func() { child.run(cmd, c.Contain, c.Devices, started) })
 	if err := <-started; err != nil {
 		child.pipes.close()
 		if c.User != "" && errors.Is(err, fs.ErrPermission) {
@@ -185,12 +185,29 @@ func minimalEnv() []string {
 	return env
 }
 
+// onThread runs f on a thread that does nothing else, and ends with it. It is
+// never the first one: that would not end, and stands for the whole process in
+// /proc and where a signal is sent.
+func onThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		onThread(f)
+	}()
+	<-done
+	runtime.UnlockOSThread()
+}
+
 // run starts the child and stays on its thread until the child is gone:
 // PR_SET_PDEATHSIG fires when the thread that forked ends, not the process, so
 // that thread must live as long as the child (prctl(2)). It is of no use for
 // anything else, and ends with this goroutine.
 func (c *Child) run(cmd *exec.Cmd, contain bool, devices Devices, started chan<- error) {
-	runtime.LockOSThread()
 	if err := confineThread(devices); err != nil {
 		started <- err
 		return
