@@ -92,7 +92,7 @@ func Serve(ctx context.Context, conn net.Conn) error {
 	limit := time.Duration(r.Millis) * time.Millisecond
 	// The command may stop this process, which has its user. systemd may not be
 	// stopped: it ends the unit (RuntimeMaxSec=) when this time is over.
-	if _, err := daemon.SdNotify(true, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyReady, (limit+grace+100*time.Millisecond).Microseconds())); err != nil {
+	if _, err := daemon.SdNotify(true, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyReady, (limit+grace).Microseconds())); err != nil {
 		return fmt.Errorf("set the unit's limit: %w", err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)

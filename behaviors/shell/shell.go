@@ -27,7 +27,7 @@ const (
 	maxCommand = 32 << 10 // bytes; the kernel takes 128 KiB in one argument
 	// grace is the time between SIGTERM and SIGKILL. It is short: an answer is due
 	// a second after the limit, and the daemon stops within two.
-	grace = 500 * time.Millisecond
+	grace = 300 * time.Millisecond
 )
 
 // Result is the answer of shellexec. The first two members are the protocol's
