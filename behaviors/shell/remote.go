@@ -50,9 +50,12 @@ func dial(ctx context.Context, socket string) (*runner, error) {
 	r := &runner{conn: conn.(*net.UnixConn), in: newFrameReader(conn)}
 	_ = conn.SetReadDeadline(time.Now().Add(dialLimit))
 	kind, hello, err := r.in.next()
-	if err != nil || kind != frameHello {
+	if err == nil && kind != frameHello {
+		err = errProtocol
+	}
+	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("lintod-shell.socket: the unit of the command does not answer (%v); journalctl -u 'lintod-shell@*' may tell more", err)
+		return nil, fmt.Errorf("lintod-shell.socket: the unit of the command does not answer: %w; journalctl -u 'lintod-shell@*' may tell more", err)
 	}
 	r.user = string(hello)
 	return r, nil
@@ -83,7 +86,7 @@ func (r *runner) run(ctx context.Context, q request, stdout, stderr io.Writer) (
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return 0, fmt.Errorf("the command is still there %v after it should have ended; a driver holds it", goneLimit)
-	case err != nil:
+	case errors.Is(err, errProtocol):
 		return 0, fmt.Errorf("lintod-shell.socket: %w", err)
 	case e == nil && ctx.Err() != nil:
 		return 0, context.Cause(ctx)
@@ -107,18 +110,13 @@ func (r *runner) run(ctx context.Context, q request, stdout, stderr io.Writer) (
 // unit with the command.
 var errUnitEnded = errors.New("its unit was ended; it may have used up its memory or its processes")
 
-// follow reads until the connection ends. It returns nil where the runner has
-// not said how the command ended.
-func (r *runner) follow(stdout, stderr io.Writer) (e *end, err error) {
+// follow reads until the connection ends, and returns why: when all is well,
+// io.EOF. What the runner has said of the command's end is nil where it has not.
+func (r *runner) follow(stdout, stderr io.Writer) (e *end, why error) {
 	for {
 		kind, payload, err := r.in.next()
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		if err != nil {
 			return e, err
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), e != nil && err != nil:
-			return e, nil
-		case err != nil:
-			return nil, err
 		}
 		switch kind {
 		case frameStdout:
@@ -129,10 +127,10 @@ func (r *runner) follow(stdout, stderr io.Writer) (e *end, err error) {
 			e = &end{}
 			err = json.Unmarshal(payload, e)
 		default:
-			err = fmt.Errorf("a frame of the kind %q", kind)
+			err = fmt.Errorf("kind %q", kind)
 		}
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errProtocol, err)
 		}
 	}
 }

@@ -63,6 +63,8 @@ type end struct {
 	Swept   int                `json:"swept,omitempty"`
 }
 
+var errProtocol = errors.New("not a frame of the runner")
+
 var errStopped = errors.New("the daemon hung up")
 
 // Serve runs one command for the daemon at the other end of conn, within the
@@ -87,7 +89,7 @@ func Serve(ctx context.Context, conn net.Conn) error {
 	}
 	var r request
 	if err := json.Unmarshal(payload, &r); err != nil || kind != frameRequest {
-		return errors.New("the request is none")
+		return errors.Join(errProtocol, err)
 	}
 	limit := time.Duration(r.Millis) * time.Millisecond
 	// The command may stop this process, which has its user. systemd may not be
@@ -197,11 +199,11 @@ func (f *frameReader) next() (kind byte, payload []byte, err error) {
 	}
 	size := binary.BigEndian.Uint32(header[1:])
 	if size > maxFrame {
-		return 0, nil, fmt.Errorf("a frame of %d bytes; at most %d", size, maxFrame)
+		return 0, nil, fmt.Errorf("%w: %d bytes, at most %d", errProtocol, size, maxFrame)
 	}
 	f.buf = slices.Grow(f.buf[:0], int(size))[:size]
 	if _, err := io.ReadFull(f.r, f.buf); err != nil {
-		return 0, nil, errors.Join(io.ErrUnexpectedEOF, err)
+		return 0, nil, fmt.Errorf("in a frame: %w", err)
 	}
 	return header[0], f.buf, nil
 }

@@ -440,7 +440,10 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := &runner{in: newFrameReader(bytes.NewReader(data))}
 		if _, err := r.follow(io.Discard, io.Discard); err == nil {
-			return
+			t.Error("it ended for no reason")
+		}
+		if size := cap(r.in.buf); size > 2*maxFrame {
+			t.Errorf("a buffer of %d bytes for %d", size, len(data))
 		}
 	})
 }
