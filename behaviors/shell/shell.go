@@ -118,7 +118,11 @@ func (s *shell) execute(ctx context.Context, script string, stdout, stderr io.Wr
 		return 0, refusal{err}
 	}
 	if p.runner != nil {
-		return p.runner.run(ctx, request{Script: script, Directory: p.directory, Millis: s.Timeout.Std().Milliseconds()}, stdout, stderr)
+		left := s.Timeout.Std()
+		if deadline, ok := ctx.Deadline(); ok { // the answer is due then, however long the unit took to start
+			left = time.Until(deadline)
+		}
+		return p.runner.run(ctx, request{Script: script, Directory: p.directory, Millis: max(left.Milliseconds(), 1)}, stdout, stderr)
 	}
 	if err := makeDirectory(p.directory, p.user); err != nil {
 		return 0, refusal{fmt.Errorf("make the working directory: %w", err)}
