@@ -256,3 +256,19 @@ func TestBoards(t *testing.T) {
 		t.Errorf("there are %q, want %q", found, names)
 	}
 }
+
+// What a drop-in gives to the service, every child of the service has to be kept
+// from; a capability made a command root once.
+func TestNoDropInGivesAPrivilege(t *testing.T) {
+	paths, err := filepath.Glob("examples/*.service.d/*.conf")
+	if err != nil || len(paths) < 8 {
+		t.Fatalf("found %q, %v", paths, err)
+	}
+	privilege := regexp.MustCompile(`(?m)^((AmbientCapabilities|CapabilityBoundingSet)=\S|NoNewPrivileges=(no|false|off|0)|SystemCallFilter=.*(@setuid|@privileged|setuid|setgid)|Exec\w+=\S*[+!])`)
+	for _, path := range append(paths, "lintod.service", "lintod-shell@.service") {
+		text := strings.ReplaceAll(read(t, path), "SystemCallFilter=~", "#")
+		if found := privilege.FindString(text); found != "" {
+			t.Errorf("%s: %s", path, found)
+		}
+	}
+}

@@ -107,4 +107,7 @@ func (x *exam) configuration() {
 	for _, w := range x.cfg.Warnings() {
 		x.report("configuration", Warn, errors.New(w), "correct that key, or remove it")
 	}
+	if reach := x.cfg.Behaviors.Shellexec.Reach(); reach != "" {
+		x.tell("commands", OK, reach, "")
+	}
 }

@@ -60,9 +60,20 @@ func (c *cgroup) remove() {
 		return
 	}
 	c.dir.Close()
-	for pause := time.Millisecond; os.Remove(c.path) != nil && pause < 100*time.Millisecond; pause *= 2 {
+	for pause := time.Millisecond; !removeCgroups(c.path) && pause < 100*time.Millisecond; pause *= 2 {
 		time.Sleep(pause)
 	}
+}
+
+// removeCgroups removes a cgroup and those that its members have made below it.
+func removeCgroups(path string) bool {
+	entries, _ := os.ReadDir(path)
+	for _, entry := range entries {
+		if entry.IsDir() {
+			removeCgroups(filepath.Join(path, entry.Name()))
+		}
+	}
+	return os.Remove(path) == nil
 }
 
 // ownCgroup is the folder of the daemon's cgroup, "" when it has none of its own.

@@ -2,8 +2,9 @@
 // linter rule keeps os/exec out of every other package, so that whoever asks
 // "what can this daemon run, and who ends it?" reads one file.
 //
-// A child gets its own process group, a minimal environment and no terminal;
-// when its context ends the whole group is ended, first politely, then not. A
+// A child gets its own process group, a minimal environment, no terminal, no
+// capability and no way to gain one, and dies before the daemon when memory runs
+// out; when its context ends the whole group is ended, first politely, then not. A
 // contained child is ended with its whole family, however its members hide.
 // What must not live here: the decision whether something may be run
 // (behaviors), and any knowledge of a particular program.
@@ -54,10 +55,22 @@ type Command struct {
 	// or session and whose parents are gone. The child runs with less priority and
 	// an umask of 077, and its end costs two looks at all processes.
 	Contain bool
+	// Devices are those of the daemon's that the child may use.
+	Devices Devices
 	// User is whom the child becomes, with that user's groups. Where the daemon
 	// may not do that, Start fails. Empty: the daemon's own.
 	User string
 }
+
+// Devices says which of the devices of a terminal (sound cards, GPIO lines, SPI
+// ports) a child may open, where the kernel can keep it from the others.
+type Devices int
+
+const (
+	NoDevices  Devices = iota
+	Sound              // sound cards
+	AllDevices         // all that the daemon may: for programs of the owner's
+)
 
 // Child is a started process. Its owner must call Wait.
 type Child struct {
@@ -108,7 +121,7 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = child.pipes.childIn, child.pipes.childOut, child.pipes.childErr
 
 	started := make(chan error)
-	go child.run(cmd, c.Contain, started)
+	go onThread(func() { child.run(cmd, c.Contain, c.Devices, started) })
 	if err := <-started; err != nil {
 		child.pipes.close()
 		if c.User != "" && errors.Is(err, fs.ErrPermission) {
@@ -152,6 +165,7 @@ func command(c Command) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: become}
+	limitProcesses(cmd)
 	return cmd, nil
 }
 
@@ -171,13 +185,32 @@ func minimalEnv() []string {
 	return env
 }
 
+// onThread runs f on a thread that does nothing else, and ends with it. It is
+// never the first one: that would not end, and stands for the whole process in
+// /proc and where a signal is sent.
+func onThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		onThread(f)
+	}()
+	<-done
+	runtime.UnlockOSThread()
+}
+
 // run starts the child and stays on its thread until the child is gone:
 // PR_SET_PDEATHSIG fires when the thread that forked ends, not the process, so
-// that thread must live as long as the child (prctl(2)).
-func (c *Child) run(cmd *exec.Cmd, contain bool, started chan<- error) {
-	runtime.LockOSThread()
-	if !contain { // else the thread is spoilt, and ends with this goroutine
-		defer runtime.UnlockOSThread()
+// that thread must live as long as the child (prctl(2)). It is of no use for
+// anything else, and ends with this goroutine.
+func (c *Child) run(cmd *exec.Cmd, contain bool, devices Devices, started chan<- error) {
+	if err := confineThread(devices); err != nil {
+		started <- err
+		return
 	}
 
 	// Whatever a library or our own parent left inheritable stops here. Kernels
@@ -206,6 +239,7 @@ func (c *Child) start(cmd *exec.Cmd, contain bool) (err error) {
 	}
 	if err == nil {
 		c.Pid = cmd.Process.Pid
+		preferToKill(c.Pid)
 	}
 	return err
 }

@@ -352,7 +352,17 @@ func TestChildInheritsNoDescriptors(t *testing.T) {
 const helperEnv = "PROCESS_TEST_DAEMON"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(helperEnv) == "become root" {
+	switch os.Getenv(helperEnv) {
+	case "ambient":
+		printAmbient()
+		os.Exit(0)
+	case "hidden":
+		if err := HideMemory(); err != nil {
+			panic(err)
+		}
+		fmt.Println(os.Getpid())
+		select {}
+	case "become root":
 		if _, err := Start(context.Background(), Command{Argv: []string{"id"}, User: "root"}); err != nil {
 			fmt.Println("refused:", err)
 		}

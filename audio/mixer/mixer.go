@@ -99,9 +99,10 @@ func (m *Mixer) apply(ctx context.Context, percent int) error {
 		sound = "mute" // the lowest step of many cards can still be heard
 	}
 	child, err := process.Start(ctx, process.Command{
-		Argv:  []string{"amixer", "-q", "-M", "-D", m.Device, "sset", m.Control, fmt.Sprintf("%d%%", percent), sound},
-		Env:   m.Env,
-		Stdin: strings.NewReader(""),
+		Argv:    []string{"amixer", "-q", "-M", "-D", m.Device, "sset", m.Control, fmt.Sprintf("%d%%", percent), sound},
+		Env:     m.Env,
+		Stdin:   strings.NewReader(""),
+		Devices: process.Sound,
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return errors.New("amixer is not installed (apt install alsa-utils)")

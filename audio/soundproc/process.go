@@ -70,7 +70,7 @@ func (p *Process) Run(ctx context.Context) error {
 }
 
 func (p *Process) run(ctx context.Context) (reason string, err error) {
-	child, err := process.Start(ctx, process.Command{Argv: []string{p.path()}, Env: Environ()})
+	child, err := process.Start(ctx, process.Command{Argv: []string{p.path()}, Env: Environ(), Devices: process.Sound})
 	if err != nil {
 		return "start", fmt.Errorf("sound process: %w", err)
 	}

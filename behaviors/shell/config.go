@@ -2,6 +2,7 @@ package shell
 
 import (
 	"fmt"
+	"os"
 	"os/user"
 	"path/filepath"
 	"slices"
@@ -30,9 +31,12 @@ type Config struct {
 	AtOnce int `toml:"at_once"`
 	// PerMinute is how many requests are accepted in a minute.
 	PerMinute int `toml:"per_minute"`
-	// User is whom the commands run as; empty stands for the daemon's own user.
+	// User is whom the commands run as; empty stands for the user of
+	// lintod-shell.socket, or where there is none, and lintod is not root, for the
+	// daemon's own, who runs no free shell.
 	User string `toml:"user"`
-	// Directory is where they run; empty stands for "shell" in the state directory.
+	// Directory is where they run; empty stands for the home of that user, or
+	// "shell" in the state directory for the daemon's own.
 	Directory string `toml:"directory"`
 }
 
@@ -80,15 +84,56 @@ func within(ps *config.Problems, key string, n, low, high int) {
 	}
 }
 
+func (c Config) free() bool { return slices.Contains(c.Allow, free) }
+
 // Warnings tells what is allowed, but unwise.
-func (c Config) Warnings() (warnings []string) {
-	if c.Enabled && slices.Contains(c.Allow, free) {
+func (c Config) Warnings() []string { return c.warnings(Socket, os.Getuid()) }
+
+// warnings is of a device with that socket, or none, and a daemon that is root,
+// or not.
+func (c Config) warnings(socket string, uid int) (warnings []string) {
+	if !c.Enabled {
+		return nil
+	}
+	if c.free() {
 		warnings = append(warnings, `[behaviors.shellexec] allow = ["*"]: whoever may publish on the device's topics may run any command on it`)
 	}
-	if c.Enabled && c.User != "" {
+	if c.User != "" {
 		if _, err := user.Lookup(c.User); err != nil {
 			warnings = append(warnings, fmt.Sprintf("behaviors.shellexec.user: there is no user %q on this device", c.User))
 		}
 	}
+	if _, err := os.Stat(socket); err == nil {
+		return warnings
+	}
+	switch become := c.become(uid); {
+	case become != "" && uid == 0:
+	case become != "":
+		warnings = append(warnings, fmt.Sprintf("behaviors.shellexec.user: without lintod-shell.socket, only a lintod that runs as root can become %q; sudo systemctl start lintod-shell.socket", become))
+	case c.free():
+		warnings = append(warnings, errFree.Error())
+	default:
+		warnings = append(warnings, "behaviors.shellexec.allow: without lintod-shell.socket these commands run as lintod's own user, and can read what it can: its passwords, audit log and recordings; sudo systemctl start lintod-shell.socket")
+	}
 	return warnings
+}
+
+// become is whom a child of a daemon with that number becomes for a command;
+// empty stands for the daemon's own user.
+func (c Config) become(uid int) string {
+	if c.User == "" && uid == 0 {
+		if _, err := user.Lookup(Account); err == nil {
+			return Account
+		}
+	}
+	return c.User
+}
+
+// Reach says what commands can read, for an owner who looks; "" where Warnings
+// says it, and where the behaviour is off.
+func (c Config) Reach() string {
+	if _, err := os.Stat(Socket); err != nil || !c.Enabled {
+		return ""
+	}
+	return "commands of the platform run in lintod-shell@.service, and read what every user of this device may read, but nothing of lintod's"
 }

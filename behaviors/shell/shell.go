@@ -9,6 +9,7 @@ package shell
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/user"
@@ -26,7 +27,7 @@ const (
 	maxCommand = 32 << 10 // bytes; the kernel takes 128 KiB in one argument
 	// grace is the time between SIGTERM and SIGKILL. It is short: an answer is due
 	// a second after the limit, and the daemon stops within two.
-	grace = 500 * time.Millisecond
+	grace = 300 * time.Millisecond
 )
 
 // Result is the answer of shellexec. The first two members are the protocol's
@@ -44,12 +45,20 @@ type Result struct {
 	ID    string `json:"id,omitempty"`
 }
 
-// Verb returns the behaviour. Commands run in a folder of their own, in
-// stateDir unless the configuration says otherwise.
+// Verb returns the behaviour. A command that runs as the daemon's own user does
+// so in a folder of stateDir, unless the configuration says otherwise.
 func Verb(c Config, stateDir string) behaviors.Verb {
-	if c.Directory == "" {
-		c.Directory = filepath.Join(stateDir, "shell")
-	}
+	return newVerb(&shell{Config: c, socket: Socket, ownDirectory: filepath.Join(stateDir, "shell")})
+}
+
+// shell runs commands.
+type shell struct {
+	Config
+	socket       string // where systemd may wait for commands
+	ownDirectory string // where those of the daemon's own user run
+}
+
+func newVerb(s *shell) behaviors.Verb {
 	return behaviors.Verb{
 		Name:  "shellexec",
 		About: "Run a command and tell what it printed.",
@@ -57,29 +66,26 @@ func Verb(c Config, stateDir string) behaviors.Verb {
 		Params: []behaviors.Param{
 			{Name: "cmd", About: "the command", Kind: behaviors.Text, Max: maxCommand, Required: true, Show: behaviors.Sealed},
 		},
-		Rule: func(args behaviors.Args) string { _, rule := c.script(args.Text("cmd")); return rule },
+		Rule: func(args behaviors.Args) string { _, rule := s.script(args.Text("cmd")); return rule },
 		Limits: behaviors.Limits{
-			Enabled:   c.Enabled,
+			Enabled:   s.Enabled,
 			Key:       "enabled = true in [behaviors.shellexec]",
-			PerMinute: c.PerMinute,
-			AtOnce:    c.AtOnce,
+			PerMinute: s.PerMinute,
+			AtOnce:    s.AtOnce,
 		},
-		Do: c.do,
+		Do: s.do,
 	}
 }
 
-func (c Config) do(ctx context.Context, call behaviors.Call) (any, error) {
-	script, rule := c.script(call.Args.Text("cmd"))
+func (s *shell) do(ctx context.Context, call behaviors.Call) (any, error) {
+	script, rule := s.script(call.Args.Text("cmd"))
 	if rule == none {
 		return nil, behaviors.Fail(behaviors.Refused, "the owner's list of commands, allow in [behaviors.shellexec], does not have this one")
 	}
 	if strings.TrimSpace(script) == "" {
 		return nil, behaviors.Fail(behaviors.BadRequest, "cmd is empty; want a command")
 	}
-	if err := c.makeDirectory(); err != nil {
-		return nil, behaviors.Fail(behaviors.Failed, "make the working directory: %v", err)
-	}
-	result, err := c.run(ctx, script)
+	result, err := s.run(ctx, script)
 	if result == nil {
 		return nil, err
 	}
@@ -87,50 +93,105 @@ func (c Config) do(ctx context.Context, call behaviors.Call) (any, error) {
 	return result, err
 }
 
-func (c Config) run(ctx context.Context, script string) (*Result, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout.Std(), errTimeout)
+func (s *shell) run(ctx context.Context, script string) (*Result, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout.Std(), errTimeout)
 	defer cancel()
-	stdout, stderr := newCapture(c.MaxOutput), newCapture(c.MaxOutput)
+	stdout, stderr := newCapture(s.MaxOutput), newCapture(s.MaxOutput)
 	began := time.Now()
-	child, err := process.Start(ctx, process.Command{
-		Argv:    []string{"/bin/sh", "-c", script},
-		Env:     c.environment(),
-		Dir:     c.Directory,
-		Grace:   grace,
-		Stdin:   strings.NewReader(""),
-		Stderr:  stderr,
-		User:    c.User,
-		Contain: true,
-	})
-	if err != nil {
-		return nil, behaviors.Fail(behaviors.Refused, "%v", err)
+	swept, err := s.execute(ctx, script, stdout, stderr)
+	var refused refusal
+	if errors.As(err, &refused) {
+		return nil, behaviors.Fail(behaviors.Refused, "%v", refused)
 	}
-	_, _ = io.Copy(stdout, child.Stdout) // ends with the child at the latest
-	err = child.Wait()
-	result := &Result{Millis: time.Since(began).Milliseconds(), Swept: child.Swept()}
+	result := &Result{Millis: time.Since(began).Milliseconds(), Swept: swept}
 	var outDropped, errDropped int64
 	result.Stdout, outDropped = stdout.text()
 	result.Stderr, errDropped = stderr.text()
 	result.Dropped = outDropped + errDropped
 	result.Truncated = result.Dropped > 0
-	return result, c.judge(result, err)
+	return result, s.judge(result, err)
 }
+
+// execute runs the script and returns when nothing of it is left.
+func (s *shell) execute(ctx context.Context, script string, stdout, stderr io.Writer) (swept int, err error) {
+	p, err := s.choose(ctx)
+	if err != nil {
+		return 0, refusal{err}
+	}
+	if p.runner != nil {
+		left := s.Timeout.Std()
+		if deadline, ok := ctx.Deadline(); ok { // the answer is due then, however long the unit took to start
+			left = time.Until(deadline)
+		}
+		return p.runner.run(ctx, request{Script: script, Directory: p.directory, Millis: max(left.Milliseconds(), 1)}, stdout, stderr)
+	}
+	if err := makeDirectory(p.directory, p.user); err != nil {
+		return 0, refusal{fmt.Errorf("make the working directory: %w", err)}
+	}
+	name := p.user
+	if name == "" {
+		name = userName()
+	}
+	return local(ctx, script, p.user, name, p.directory, stdout, stderr)
+}
+
+// local runs the script as a child that becomes the user, where one is given.
+// The error says why it was refused, or is that of process.Child.Wait.
+func local(ctx context.Context, script, become, name, directory string, stdout, stderr io.Writer) (swept int, err error) {
+	child, err := process.Start(ctx, process.Command{
+		Argv:    []string{"/bin/sh", "-c", script},
+		Env:     environment(name, directory),
+		Dir:     directory,
+		Grace:   grace,
+		Stdin:   strings.NewReader(""),
+		Stderr:  stderr,
+		User:    become,
+		Contain: true,
+		Devices: process.AllDevices, // the owner's list, or the unit, says what may be used
+	})
+	if err != nil {
+		return 0, refusal{err}
+	}
+	_, err = io.Copy(stdout, child.Stdout) // ends with the child at the latest
+	if err != nil {
+		child.Kill() // there is nobody to hear it
+	}
+	err = child.Wait()
+	return child.Swept(), err
+}
+
+// refusal is why a command did not start.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// exitStatus is an error of a process that ended otherwise than well.
+type exitStatus interface {
+	error
+	ExitCode() int
+	Sys() any
+}
+
+// remoteStatus is that of one which ran elsewhere.
+type remoteStatus struct{ syscall.WaitStatus }
+
+func (s remoteStatus) Error() string { return fmt.Sprintf("wait status %#x", uint32(s.WaitStatus)) }
+func (s remoteStatus) ExitCode() int { return s.ExitStatus() }
+func (s remoteStatus) Sys() any      { return s.WaitStatus }
 
 var errTimeout = errors.New("time is up")
 
 // judge says in a word and a sentence how the command ended.
-func (c Config) judge(result *Result, err error) error {
-	var exit interface {
-		error
-		ExitCode() int
-		Sys() any
-	}
+func (s *shell) judge(result *Result, err error) error {
+	var exit exitStatus
 	switch {
 	case err == nil:
 		result.ExitCode = new(int)
 		return nil
 	case errors.Is(err, errTimeout):
-		return behaviors.Fail(behaviors.Timeout, "the command was ended after %v", c.Timeout)
+		return behaviors.Fail(behaviors.Timeout, "the command was ended after %v", s.Timeout)
+	case errors.Is(err, errUnitEnded):
+		return behaviors.Fail(behaviors.Killed, "the command was ended: %v", err)
 	case !errors.As(err, &exit):
 		return err
 	}
@@ -146,14 +207,10 @@ func (c Config) judge(result *Result, err error) error {
 }
 
 // environment is all that a command sees; nothing of the daemon's.
-func (c Config) environment() []string {
-	name := c.User
-	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); name == "" && err == nil {
-		name = u.Username
-	}
+func environment(name, directory string) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=" + c.Directory,
+		"HOME=" + directory,
 		"LANG=C.UTF-8",
 		"SHELL=/bin/sh",
 		"USER=" + name,
@@ -163,14 +220,14 @@ func (c Config) environment() []string {
 
 // makeDirectory makes the working directory, if need be, for the user of the
 // commands. One that is there already is the owner's business.
-func (c Config) makeDirectory() error {
-	if _, err := os.Stat(c.Directory); err == nil {
+func makeDirectory(directory, name string) error {
+	if _, err := os.Stat(directory); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(c.Directory, 0o700); err != nil || c.User == "" {
+	if err := os.MkdirAll(directory, 0o700); err != nil || name == "" {
 		return err
 	}
-	owner, err := user.Lookup(c.User)
+	owner, err := user.Lookup(name)
 	if err != nil {
 		return err
 	}
@@ -179,5 +236,5 @@ func (c Config) makeDirectory() error {
 	if err := errors.Join(uidErr, gidErr); err != nil {
 		return err
 	}
-	return os.Chown(c.Directory, uid, gid)
+	return os.Chown(directory, uid, gid)
 }

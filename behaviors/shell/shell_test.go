@@ -1,16 +1,23 @@
 package shell
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
+	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,9 +31,21 @@ import (
 
 const link = "linto"
 
+// anything is a free shell: it runs behind a socket, or as another user.
 func anything() Config {
 	c := Defaults()
 	c.Enabled, c.Allow, c.PerMinute = true, config.Strings{free}, 600
+	return c
+}
+
+// only is a shell for these commands, which runs them as children of the daemon.
+func only(commands ...string) Config {
+	c := anything()
+	c.Allow, c.Commands = nil, map[string]string{}
+	for _, cmd := range commands {
+		cmd = fill(cmd)
+		c.Commands[cmd] = cmd
+	}
 	return c
 }
 
@@ -39,7 +58,7 @@ type desk struct {
 	stop    func()
 }
 
-func open(c Config, dir string) (*desk, error) {
+func open(c Config, dir, socket string) (*desk, error) {
 	d := &desk{dir: dir, log: &journaltest.Buffer{}, answers: make(chan behaviors.Answer, 100)}
 	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ledger, err := state.OpenLedger(dir, log)
@@ -47,7 +66,7 @@ func open(c Config, dir string) (*desk, error) {
 		return nil, err
 	}
 	registry := &behaviors.Registry{}
-	registry.Add(Verb(c, dir))
+	registry.Add(newVerb(&shell{Config: c, socket: socket, ownDirectory: filepath.Join(dir, "shell")}))
 	d.Executor = &behaviors.Executor{
 		Registry: registry,
 		Ledger:   ledger,
@@ -63,12 +82,54 @@ func open(c Config, dir string) (*desk, error) {
 
 func newDesk(t *testing.T, c Config, dir string) *desk {
 	t.Helper()
-	d, err := open(c, dir)
+	socket := filepath.Join(t.TempDir(), "no.sock")
+	if c.free() && c.User == "" {
+		socket = listen(t, filepath.Join(dir, "shell"))
+	}
+	d, err := open(c, dir, socket)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.stop)
 	return d
+}
+
+// listen does what systemd does for lintod-shell.socket: it starts a runner for
+// each connection, and holds on to that until the runner has ended.
+func listen(t *testing.T, directory string) (socket string) {
+	t.Helper()
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	socket = filepath.Join(t.TempDir(), "shell.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var units sync.WaitGroup
+	t.Cleanup(func() { listener.Close(); units.Wait() })
+	units.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			units.Go(func() {
+				defer conn.Close()
+				runner := exec.Command(os.Args[0])
+				runner.Env, runner.Dir = append(os.Environ(), runnerEnv+"=1"), directory
+				file, err := conn.(*net.UnixConn).File()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer file.Close()
+				runner.Stdin = file
+				runner.Run()
+			})
+		}
+	})
+	return socket
 }
 
 func (d *desk) deliver() {
@@ -103,10 +164,11 @@ var nap = fmt.Sprintf("sleep 61.%06d", os.Getpid())
 
 // payload asks for cmd, in which NAP stands for a long sleep.
 func payload(cmd string) []byte {
-	cmd = strings.ReplaceAll(cmd, "NAP", nap)
-	text, _ := json.Marshal(map[string]string{"cmd": cmd})
+	text, _ := json.Marshal(map[string]string{"cmd": fill(cmd)})
 	return text
 }
+
+func fill(cmd string) string { return strings.ReplaceAll(cmd, "NAP", nap) }
 
 // ask returns the refusal or the answer, and the result in it.
 func (d *desk) ask(t *testing.T, raw []byte) (behaviors.Answer, Result) {
@@ -255,11 +317,7 @@ func TestOnlyWhatIsAllowedRuns(t *testing.T) {
 
 // Each must be answered within its limit and a second, and leave nothing.
 func TestLimit(t *testing.T) {
-	c := anything()
-	c.Timeout = config.Duration(time.Second)
-	dir := t.TempDir()
-	d := newDesk(t, c, dir)
-	for name, cmd := range map[string]string{
+	commands := map[string]string{
 		"never ends":         "echo so far; NAP",
 		"ignores SIGTERM":    "trap '' TERM; echo so far; while :; do NAP; done",
 		"closes its pipes":   "echo so far; exec >&- 2>&-; NAP",
@@ -269,21 +327,125 @@ func TestLimit(t *testing.T) {
 		"forks and forks":    "echo so far; while :; do (setsid NAP &); sleep 0.01; done",
 		"stopped":            "echo so far; kill -STOP $$",
 		"ignores all it can": "trap '' TERM HUP INT QUIT PIPE; echo so far; (trap '' TERM; setsid sh -c 'while :; do NAP; done' &); while :; do NAP; done",
-	} {
-		t.Run(name, func(t *testing.T) {
-			a, r := d.ask(t, payload(cmd))
-			if a.Code != behaviors.Timeout || !strings.HasPrefix(r.Stdout, "so far\n") || r.ExitCode != nil {
-				t.Errorf("%.300s", fmt.Sprint(a))
-			}
-			t.Logf("answered after %d ms, limit 1000", r.Millis)
-			if r.Millis > 30_000 {
-				t.Error("far too late")
-			}
-		})
 	}
-	if out, _ := exec.Command("pgrep", "-f", "^"+nap+"$").Output(); len(out) > 0 {
-		t.Errorf("left behind: %s", out)
+	for where, c := range map[string]Config{"in a unit": anything(), "as a child": only(slices.Collect(maps.Values(commands))...)} {
+		c.Timeout = config.Duration(time.Second)
+		d := newDesk(t, c, t.TempDir())
+		for name, cmd := range commands {
+			t.Run(name+" "+where, func(t *testing.T) {
+				a, r := d.ask(t, payload(cmd))
+				if a.Code != behaviors.Timeout || !strings.HasPrefix(r.Stdout, "so far\n") || r.ExitCode != nil {
+					t.Errorf("%.300s", fmt.Sprint(a))
+				}
+				t.Logf("answered after %d ms, limit 1000", r.Millis)
+				if r.Millis > 30_000 {
+					t.Error("far too late")
+				}
+			})
+		}
+		if out, _ := exec.Command("pgrep", "-f", "^"+nap+"$").Output(); len(out) > 0 {
+			t.Errorf("left behind %s: %s", where, out)
+		}
 	}
+}
+
+// What ends its runner has ended its unit; it must not seem to have run well.
+func TestRunnerThatIsKilled(t *testing.T) {
+	d := newDesk(t, anything(), t.TempDir())
+	if a, _ := d.ask(t, payload("kill -9 $PPID; sleep 1")); a.Code != behaviors.Killed {
+		t.Errorf("%+v", a)
+	}
+}
+
+// A socket that is there and does not work is no reason to run a command as the
+// daemon's child.
+func TestBrokenSocketIsNoFallback(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "shell.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	go func() {
+		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+			conn.Close() // as systemd does past MaxConnections=
+		}
+	}()
+	for _, state := range []string{"full", "closed"} {
+		if state == "closed" {
+			listener.Close()
+		}
+		d, err := open(only("echo ran"), t.TempDir(), socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a, _ := d.ask(t, payload("echo ran")); a.Code != behaviors.Refused || a.Result != nil || !strings.Contains(a.Error, "lintod-shell.socket") {
+			t.Errorf("%s: %+v", state, a)
+		}
+		d.stop()
+	}
+}
+
+// The platform must not choose what the daemon's own user does.
+func TestFreeShellIsRefusedToTheDaemonsUser(t *testing.T) {
+	d, err := open(anything(), t.TempDir(), filepath.Join(t.TempDir(), "no.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.stop()
+	if _, err := user.Lookup(Account); err == nil && os.Getuid() == 0 {
+		t.Skipf("SKIPPED: root becomes %s here", Account)
+	}
+	if a, _ := d.ask(t, payload("id")); a.Code != behaviors.Refused || a.Result != nil || !strings.Contains(a.Error, "allow") {
+		t.Errorf("%+v", a)
+	}
+	c := anything()
+	c.User = userName()
+	named := newDesk(t, c, t.TempDir())
+	if a, _ := named.ask(t, payload("id")); a.Code != behaviors.Refused || a.Result != nil || !strings.Contains(a.Error, "allow") {
+		t.Errorf("named: %+v", a)
+	}
+}
+
+// The user that the owner names counts, also before that of the socket.
+func TestUserIsThatOfTheConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	c := anything()
+	c.User = userName()
+	d, err := open(c, dir, listen(t, filepath.Join(dir, "unit")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.stop()
+	if a, r := d.ask(t, payload("pwd")); r.Stdout != filepath.Join(dir, "unit")+"\n" {
+		t.Errorf("the user of the socket: %+v", a)
+	}
+	c.User = "no-such-user"
+	if d, err = open(c, t.TempDir(), listen(t, filepath.Join(dir, "unit"))); err != nil {
+		t.Fatal(err)
+	}
+	defer d.stop()
+	if a, _ := d.ask(t, payload("id")); a.Code != behaviors.Refused || a.Result != nil || !strings.Contains(a.Error, "no-such-user") {
+		t.Errorf("another: %+v", a)
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	var seed bytes.Buffer
+	out := &frames{w: &seed}
+	out.write(frameStdout, []byte("hello"))
+	out.end(1, nil)
+	f.Add(seed.Bytes())
+	f.Add([]byte("o\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := &runner{in: newFrameReader(bytes.NewReader(data))}
+		if _, err := r.follow(io.Discard, io.Discard); err == nil {
+			t.Error("it ended for no reason")
+		}
+		if size := cap(r.in.buf); size > 2*maxFrame {
+			t.Errorf("a buffer of %d bytes for %d", size, len(data))
+		}
+	})
 }
 
 func TestFloodIsBounded(t *testing.T) {
@@ -425,11 +587,26 @@ func await(t *testing.T, what func() bool) {
 // command until it is killed.
 const daemonEnv = "SHELL_TEST_DIR"
 
+// runnerEnv makes the test binary a runner.
+const runnerEnv = "SHELL_TEST_RUNNER"
+
 const halfway = "echo $$ >>runs; exec sleep 61"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(runnerEnv) != "" {
+		conn, err := net.FileConn(os.Stdin)
+		if err == nil {
+			os.Stdin.Close()
+			err = Serve(context.Background(), conn)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if dir := os.Getenv(daemonEnv); dir != "" {
-		d, err := open(anything(), dir)
+		d, err := open(only(halfway), dir, filepath.Join(dir, "no.sock"))
 		if err != nil {
 			panic(err)
 		}
@@ -458,7 +635,7 @@ func TestKilledWhileACommandRuns(t *testing.T) {
 	}
 	await(t, func() bool { return syscall.Kill(pid, 0) != nil }) // it dies with the daemon
 
-	d := newDesk(t, anything(), dir)
+	d := newDesk(t, only(halfway), dir)
 	d.deliver()
 	if a := d.next(t); a.Code != behaviors.Interrupted || a.Verb != "shellexec" {
 		t.Errorf("after the restart: %+v", a)
@@ -516,8 +693,40 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: %v", key, ps)
 		}
 	}
-	if len(anything().Warnings()) != 1 || len(Defaults().Warnings()) != 0 {
-		t.Error("a free shell is worth a warning")
+}
+
+func TestWarnings(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "socket")
+	if err := os.WriteFile(socket, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	another := only("id")
+	another.User = "nobody"
+	for _, tt := range []struct {
+		name   string
+		config Config
+		socket string
+		uid    int
+		want   []string // what the warnings name
+	}{
+		{"off", Defaults(), "none", 998, nil},
+		{"a list, in units", only("id"), socket, 998, nil},
+		{"everything, in units", anything(), socket, 998, []string{`allow = ["*"]`}},
+		{"a list, as the daemon", only("id"), "none", 998, []string{"behaviors.shellexec.allow"}},
+		{"everything, as the daemon", anything(), "none", 998, []string{`allow = ["*"]`, "lintod-shell.socket"}},
+		{"another user", another, "none", 0, nil},
+		{"another user, which it cannot become", another, "none", 998, []string{"behaviors.shellexec.user"}},
+	} {
+		got := tt.config.warnings(tt.socket, tt.uid)
+		if len(got) != len(tt.want) {
+			t.Errorf("%s: %q", tt.name, got)
+			continue
+		}
+		for i, want := range tt.want {
+			if !strings.Contains(got[i], want) {
+				t.Errorf("%s: %q does not name %s", tt.name, got[i], want)
+			}
+		}
 	}
 }
 

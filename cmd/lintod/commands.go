@@ -19,7 +19,9 @@ import (
 	"lintod/agent"
 	"lintod/agent/journal"
 	"lintod/agent/printable"
+	"lintod/agent/process"
 	"lintod/behaviors"
+	"lintod/behaviors/shell"
 	"lintod/gpio"
 	"lintod/gpio/panel"
 	"lintod/packaging"
@@ -77,6 +79,10 @@ func runDaemon(ctx context.Context, c *call) error {
 		defer shared.Flush(lastLines)
 		c.stderr = shared
 	}
+	// What runs as the same user must not read passwords from this memory.
+	if err := process.HideMemory(); err != nil {
+		return err
+	}
 	// A log that nobody reads any more ends no daemon: where somebody is notified,
 	// a write to a broken pipe is an error and no signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -101,6 +107,19 @@ func runDaemon(ctx context.Context, c *call) error {
 		service.Reload = hangups
 	}
 	return service.Run(ctx)
+}
+
+// runShell runs a command of the platform for the daemon at the other end of
+// standard input (lintod-shell@.service).
+func runShell(ctx context.Context, c *call) error {
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	conn, err := net.FileConn(os.Stdin)
+	if err != nil {
+		return fmt.Errorf("standard input is not the socket of a daemon: %w", err)
+	}
+	return shell.Serve(ctx, conn)
 }
 
 func check(_ context.Context, c *call) error {

@@ -46,7 +46,8 @@ func main() {
 	os.Exit(status)
 }
 
-// command is one word after lintod.
+// command is one word after lintod. One without about is for other programs,
+// and not shown.
 type command struct {
 	name, args, about string
 	run               func(context.Context, *call) error
@@ -80,6 +81,7 @@ func commands() []command {
 		{"audit", "", "write the audit log of root (lintod-audit.socket starts it)", keepAudit},
 		{"led", "PATTERN", "show one pattern on the LEDs (" + strings.Join(gpio.Patterns(), ", ") + ")", showLED},
 		{"version", "", "print the version", version},
+		{"shell-runner", "", "", runShell},
 	}
 }
 
@@ -159,6 +161,9 @@ Usage: lintod [COMMAND] [-config FILE] [more]
 
 `)
 	for _, c := range commands() {
+		if c.about == "" {
+			continue
+		}
 		fmt.Fprintf(w, "  %s\n        %s\n", strings.TrimSpace(c.name+" "+c.args), c.about)
 	}
 	fmt.Fprintf(w, `

@@ -261,7 +261,7 @@ func runDisplay(ctx context.Context, argv []string, d display) error {
 }
 
 func runProgram(ctx context.Context, argv []string, stdin string) error {
-	child, err := process.Start(ctx, process.Command{Argv: argv, Stdin: strings.NewReader(stdin), Grace: programGrace})
+	child, err := process.Start(ctx, process.Command{Argv: argv, Stdin: strings.NewReader(stdin), Grace: programGrace, Devices: process.AllDevices})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,173 @@
+package shell
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+)
+
+const (
+	// Socket is where systemd waits for commands (lintod-shell.socket).
+	Socket = "/run/lintod-shell.sock"
+	// Account is the user that the package makes for commands.
+	Account = "lintod-shell"
+
+	dialLimit = 5 * time.Second
+	// goneLimit is how long the unit of a command may take to end after it was told to.
+	goneLimit = 10 * time.Second
+)
+
+// runner is the other end of a connection to lintod-shell.socket.
+type runner struct {
+	conn *net.UnixConn
+	in   *frameReader
+	user string // whom the command will run as
+}
+
+// errNoSocket says that there is no socket, or none for this user: systemd does
+// not start commands here.
+var errNoSocket = errors.New("there is no lintod-shell.socket")
+
+// dial has systemd start a runner. Only where there is no socket at all may the
+// daemon do without; one that is busy or broken must not make a command the
+// daemon's child.
+func dial(ctx context.Context, socket string) (*runner, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialLimit)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, errNoSocket
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lintod-shell.socket: %w; systemctl status lintod-shell.socket may tell more", err)
+	}
+	r := &runner{conn: conn.(*net.UnixConn), in: newFrameReader(conn)}
+	_ = conn.SetReadDeadline(time.Now().Add(dialLimit))
+	kind, hello, err := r.in.next()
+	if err == nil && kind != frameHello {
+		err = errProtocol
+	}
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("lintod-shell.socket: the unit of the command does not answer: %w; journalctl -u 'lintod-shell@*' may tell more", err)
+	}
+	r.user = string(hello)
+	return r, nil
+}
+
+// run has the command run, and returns when its unit has ended, with all its
+// processes. The error is like that of local.
+func (r *runner) run(ctx context.Context, q request, stdout, stderr io.Writer) (swept int, err error) {
+	defer r.conn.Close()
+	payload, err := json.Marshal(q)
+	if err != nil {
+		return 0, err
+	}
+	_ = r.conn.SetDeadline(time.Now().Add(time.Duration(q.Millis)*time.Millisecond + goneLimit))
+	if err := (&frames{w: r.conn}).write(frameRequest, payload); err != nil {
+		return 0, refusal{fmt.Errorf("lintod-shell.socket: %w", err)}
+	}
+	// The runner knows the limit and needs no word of it; an end of the daemon
+	// it would not know.
+	hangUp := context.AfterFunc(ctx, func() {
+		if !errors.Is(context.Cause(ctx), errTimeout) {
+			_ = r.conn.CloseWrite()
+			_ = r.conn.SetReadDeadline(time.Now().Add(goneLimit))
+		}
+	})
+	defer hangUp()
+	e, err := r.follow(stdout, stderr)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, fmt.Errorf("the command is still there %v after it should have ended; a driver holds it", goneLimit)
+	case errors.Is(err, errProtocol):
+		return 0, fmt.Errorf("lintod-shell.socket: %w", err)
+	case e == nil && ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case e == nil:
+		return 0, errUnitEnded
+	case e.Refused != "":
+		return 0, refusal{errors.New(e.Refused)}
+	case e.Timeout:
+		return e.Swept, errTimeout
+	case e.Stopped && ctx.Err() != nil:
+		return e.Swept, context.Cause(ctx)
+	case e.Failed != "":
+		return e.Swept, errors.New(e.Failed)
+	case e.Status != 0:
+		return e.Swept, remoteStatus{e.Status}
+	}
+	return e.Swept, nil
+}
+
+// errUnitEnded: the runner did not live to tell. It shares the limits of its
+// unit with the command.
+var errUnitEnded = errors.New("its unit was ended; it may have used up its memory or its processes")
+
+// follow reads until the connection ends, and returns why: when all is well,
+// io.EOF. What the runner has said of the command's end is nil where it has not.
+func (r *runner) follow(stdout, stderr io.Writer) (e *end, why error) {
+	for {
+		kind, payload, err := r.in.next()
+		if err != nil {
+			return e, err
+		}
+		switch kind {
+		case frameStdout:
+			_, err = stdout.Write(payload)
+		case frameStderr:
+			_, err = stderr.Write(payload)
+		case frameEnd:
+			e = &end{}
+			err = json.Unmarshal(payload, e)
+		default:
+			err = fmt.Errorf("kind %q", kind)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errProtocol, err)
+		}
+	}
+}
+
+// place says how a command runs.
+type place struct {
+	runner    *runner // nil: as a child of the daemon
+	user      string  // whom the child becomes; "" stays the daemon's
+	directory string
+}
+
+// choose finds the safest place there is for a command. Without one, a command
+// that the platform may choose freely is refused.
+func (s *shell) choose(ctx context.Context) (place, error) {
+	r, err := dial(ctx, s.socket)
+	switch {
+	case err == nil && (s.User == "" || s.User == r.user):
+		return place{runner: r, user: r.user, directory: s.Directory}, nil
+	case err == nil:
+		r.conn.Close()
+	case !errors.Is(err, errNoSocket):
+		return place{}, err
+	}
+	p := place{user: s.become(os.Getuid()), directory: s.Directory}
+	if s.free() && (p.user == "" || p.user == userName()) {
+		return place{}, errFree
+	}
+	if p.directory == "" {
+		p.directory = s.ownDirectory
+		if p.user == Account {
+			p.directory = accountDirectory
+		}
+	}
+	return p, nil
+}
+
+// accountDirectory is the home of Account.
+const accountDirectory = "/var/lib/lintod-shell"
+
+var errFree = errors.New(`allow = ["*"] in [behaviors.shellexec] needs commands to run as a user of their own, or they could read lintod's secrets: start lintod-shell.socket, or list the commands`)

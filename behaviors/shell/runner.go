@@ -1,0 +1,209 @@
+package shell
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"lintod/agent/process"
+)
+
+// A command of the platform is no child of the daemon where systemd can start
+// it: lintod-shell.socket gives each connection a unit of its own, with a user,
+// limits, a sandbox and a cgroup that the daemon has no part in, and without
+// giving the daemon any power over systemd. In that unit runs the runner, this
+// program again. It sends a hello with its user; it gets a request; it sends
+// what the command prints, and at last how it ended. systemd keeps the
+// connection open until the cgroup is empty, so its end tells that nothing is
+// left of the command.
+//
+// A frame is a byte that says what it is, four bytes with the length of the rest
+// in network order, and the rest.
+const (
+	frameHello   = 'u' // the name of the user
+	frameRequest = 'c' // request, as JSON
+	frameStdout  = 'o'
+	frameStderr  = 'e'
+	frameEnd     = 'x'                  // end, as JSON; nothing comes after it
+	maxFrame     = 6*maxCommand + 8<<10 // JSON has six bytes for some
+)
+
+// requestLimit is how long the runner waits for its request.
+const requestLimit = 5 * time.Second
+
+// request is what the runner is to do.
+type request struct {
+	Script    string `json:"script"`
+	Directory string `json:"directory,omitempty"` // empty stands for the unit's
+	Millis    int64  `json:"limit_ms"`
+}
+
+// end is how it ended. The request was refused, or the time was up, or the
+// daemon has hung up, or there is a status.
+type end struct {
+	Refused string             `json:"refused,omitempty"`
+	Timeout bool               `json:"timeout,omitempty"`
+	Stopped bool               `json:"stopped,omitempty"`
+	Status  syscall.WaitStatus `json:"status"`
+	Failed  string             `json:"failed,omitempty"` // there is none
+	Swept   int                `json:"swept,omitempty"`
+}
+
+var errProtocol = errors.New("not a frame of the runner")
+
+var errStopped = errors.New("the daemon hung up")
+
+// Serve runs one command for the daemon at the other end of conn, within the
+// limit that it sets or until it hangs up, and returns when it has said how that
+// ended. It is to be called once in a process that does nothing else.
+func Serve(ctx context.Context, conn net.Conn) error {
+	// The command has the same user, and is not to reach into its warden.
+	if err := process.HideMemory(); err != nil {
+		return err
+	}
+	out := &frames{w: conn}
+	who := userName()
+	if err := out.write(frameHello, []byte(who)); err != nil {
+		return err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(requestLimit)); err != nil {
+		return err
+	}
+	kind, payload, err := newFrameReader(conn).next()
+	if err != nil {
+		return fmt.Errorf("read the request: %w", err)
+	}
+	var r request
+	if err := json.Unmarshal(payload, &r); err != nil || kind != frameRequest {
+		return errors.Join(errProtocol, err)
+	}
+	limit := time.Duration(r.Millis) * time.Millisecond
+	// The command may stop this process, which has its user. systemd may not be
+	// stopped: it ends the unit (RuntimeMaxSec=) when this time is over.
+	if _, err := daemon.SdNotify(true, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyReady, (limit+grace).Microseconds())); err != nil {
+		return fmt.Errorf("set the unit's limit: %w", err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTimeout)
+	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	go func() {
+		_ = conn.SetReadDeadline(time.Time{})
+		_, _ = conn.Read(make([]byte, 1)) // nothing comes but the end
+		stop(errStopped)
+	}()
+	directory := r.Directory
+	if directory == "" {
+		if directory, err = os.Getwd(); err != nil {
+			return err
+		}
+	}
+	swept, err := local(ctx, r.Script, "", who, directory, out.stream(frameStdout), out.stream(frameStderr))
+	return out.end(swept, err)
+}
+
+func (f *frames) end(swept int, err error) error {
+	var exit exitStatus
+	var refused refusal
+	e := end{Swept: swept}
+	switch {
+	case err == nil:
+	case errors.As(err, &refused):
+		e.Refused = refused.Error()
+	case errors.Is(err, errTimeout):
+		e.Timeout = true
+	case errors.Is(err, errStopped):
+		e.Stopped = true
+	case errors.As(err, &exit):
+		if e.Status, _ = exit.Sys().(syscall.WaitStatus); e.Status == 0 {
+			e.Failed = err.Error()
+		}
+	default:
+		e.Failed = err.Error()
+	}
+	payload, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	return f.write(frameEnd, payload)
+}
+
+// userName is the user of this process, or its number.
+func userName() string {
+	id := strconv.Itoa(os.Getuid())
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return id
+}
+
+// frames writes whole frames, from several goroutines.
+type frames struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (f *frames) write(kind byte, payload []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	frame := net.Buffers{binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload}
+	_, err := frame.WriteTo(f.w)
+	return err
+}
+
+// stream makes frames of what is written to it.
+func (f *frames) stream(kind byte) io.Writer { return stream{f, kind} }
+
+type stream struct {
+	*frames
+	kind byte
+}
+
+func (s stream) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), 64<<10)
+		if err := s.write(s.kind, rest[:n]); err != nil {
+			return len(p) - len(rest), err
+		}
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// frameReader reads frames of what may be anything.
+type frameReader struct {
+	r   *bufio.Reader
+	buf []byte // of the last payload
+}
+
+func newFrameReader(r io.Reader) *frameReader { return &frameReader{r: bufio.NewReader(r)} }
+
+// next returns the next frame; its payload is good until the one after it.
+func (f *frameReader) next() (kind byte, payload []byte, err error) {
+	var header [5]byte
+	if _, err := io.ReadFull(f.r, header[:]); err != nil {
+		return 0, nil, err
+	}
+	size := binary.BigEndian.Uint32(header[1:])
+	if size > maxFrame {
+		return 0, nil, fmt.Errorf("%w: %d bytes, at most %d", errProtocol, size, maxFrame)
+	}
+	f.buf = slices.Grow(f.buf[:0], int(size))[:size]
+	if _, err := io.ReadFull(f.r, f.buf); err != nil {
+		return 0, nil, fmt.Errorf("in a frame: %w", err)
+	}
+	return header[0], f.buf, nil
+}
