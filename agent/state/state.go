@@ -106,7 +106,10 @@ func (s *Store) Update(change func(*Saved)) error {
 	}
 	s.disk.Lock()
 	defer s.disk.Unlock()
-	if s.later != nil {
+	switch {
+	case s.dirty: // whoever changes a setting learns that it is not saved
+		return s.flush()
+	case s.later != nil:
 		return nil
 	}
 	if wait := time.Until(s.tried.Add(writeEvery)); wait > 0 && wait <= writeEvery {

@@ -54,8 +54,9 @@ type Utterance struct {
 type ear interface {
 	// heard takes each frame, and what the detector makes of it.
 	heard(v endpoint.Verdict, f *audio.Frame)
-	// tooShort tells that nothing was said before the user ended it, silent that the
-	// microphone gave nothing but zeros to the end. The turn is dropped soon.
+	// tooShort tells that nothing was said before the user ended it, silent that
+	// nobody spoke because the microphone gave nothing but zeros. The turn is dropped
+	// soon.
 	tooShort()
 	silent()
 }
@@ -106,15 +107,10 @@ func (u *Utterance) judge(f *audio.Frame) endpoint.Verdict {
 
 // end judges the whole, now that every frame of it was looked at.
 func (u *Utterance) end() error {
-	long := u.endAt.Sub(u.opened) >= shortest
-	switch {
-	case long && !u.sound && !u.voice.Load():
-		u.ear.silent()
-	case long || u.voice.Load():
+	if u.voice.Load() || u.endAt.Sub(u.opened) >= shortest {
 		return io.EOF
-	default:
-		u.ear.tooShort()
 	}
+	u.ear.tooShort()
 	<-u.turn.Done()
 	return context.Cause(u.turn)
 }
