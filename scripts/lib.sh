@@ -1,44 +1,58 @@
 # shellcheck shell=bash disable=SC2034
 # Shared by the scripts beside it; sourced, not run. Brings a fresh Debian 12,
 # Debian 13 or Raspberry Pi OS machine to where the project can be built.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-export HOME=${HOME:-/root} LC_ALL=C.UTF-8
+set -eEuo pipefail
+# What fails without a word of its own is named: no pipe, substitution or cd ends
+# a script in silence.
+trap 'printf "%s: line %s of %s failed with status %s: %s\n" "${0##*/}" "$LINENO" "${BASH_SOURCE[0]}" "$?" "$BASH_COMMAND" >&2' ERR
+unset CDPATH GOROOT # they may lead cd, or the Go that need_go finds, elsewhere
+cd "${BASH_SOURCE[0]%/*}/.."
+# Debian keeps daemons such as sshd and mosquitto where a user's PATH does not look.
+export HOME=${HOME:-/root} LC_ALL=C.UTF-8 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
-die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-as_root() {
-  if [ "$(id -u)" = 0 ]; then "$@"
-  elif command -v sudo >/dev/null; then sudo "$@"
-  else die "installing packages needs root: run as root, or install sudo"; fi
+# quietly COMMAND... prints what it writes to standard error only if it fails.
+quietly() {
+  local errors status=0
+  errors=$(mktemp)
+  "$@" 2>"$errors" || { status=$?; cat "$errors" >&2; }
+  rm "$errors"
+  return $status
 }
 
-# have PACKAGE[:ARCH] tells whether it is installed, if not told otherwise for
-# this machine's own architecture.
+as_root() { if [ "$EUID" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# have PACKAGE[:ARCH] reports whether it is installed; without an architecture
+# this machine's own counts.
 have() {
-  local arch
+  local arch found
   arch=$(dpkg --print-architecture)
+  found=$(dpkg-query -W -f '${Architecture}=${db:Status-Status} ' "$1" 2>/dev/null) || return 1
   [[ $1 != *:* ]] || arch=${1#*:}
-  [[ " $(dpkg-query -W -f '${Architecture}=${db:Status-Status} ' "$1" 2>/dev/null)" =~ " "($arch|all)=installed" " ]]
+  [[ " $found" =~ " "($arch|all)=installed" " ]]
 }
 
 # need PACKAGE[:ARCH]... installs what is missing of Debian's packages, and says so.
 need() {
   local missing=() p
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600)
   for p in "$@"; do have "$p" || missing+=("$p"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
+  as_root true || die "installing packages needs root: run this as root or as a user who may use sudo, or have this run first: apt-get install ${missing[*]}"
   # One list that cannot be had (a mirror is being synchronised) may not matter.
-  as_root apt-get update -qq || say "some of apt's lists could not be fetched; going on with those there are"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  as_root "${apt[@]}" update --error-on=any || say "some of apt's lists could not be fetched; going on with those there are"
+  as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null ||
+    die "apt-get could not install ${missing[*]} (its errors are above); check the network, the free space and /etc/apt/sources.list*, then run this again"
 }
 
 # The topmost version of the changelog.
-version=$(sed -n 's/^## \[\?\([0-9][^] ]*\).*/\1/p' CHANGELOG.md | head -n 1)
+version=$(sed -n '/^## \[\?[0-9]/{s/^## \[\?\([0-9][^] ]*\).*/\1/p;q}' CHANGELOG.md)
 
 # go_build DIR PROGRAM... builds programs of cmd/ into DIR. lintod-audio needs C;
-# the others must do without.
+# the others must do without. Git may be missing, or refuse a clone of another user.
 go_build() {
   local dir=$1 program cgo
   shift
@@ -46,7 +60,7 @@ go_build() {
   for program in "$@"; do
     cgo=0
     [ "$program" != lintod-audio ] || cgo=1
-    CGO_ENABLED=$cgo go build -trimpath -ldflags "-s -w -X lintod/agent.Version=$version" -o "$dir/" "./cmd/$program"
+    CGO_ENABLED=$cgo go build -trimpath -buildvcs=false -ldflags "-s -w -X lintod/agent.Version=$version" -o "$dir/" "./cmd/$program"
   done
 }
 
@@ -55,43 +69,79 @@ DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
 TEST_PACKAGES=(git alsa-utils mosquitto mosquitto-clients pulseaudio pulseaudio-utils shellcheck procps iproute2
   openssh-server openssl tmux flac opus-tools lame vorbis-tools ffmpeg flite pocketsphinx-testdata)
 
-go_version() { awk '$1 == "go" { print $2; exit }' go.mod; }
-
-# good_go GO tells whether GO is new enough for go.mod.
-good_go() {
-  local have
-  have=$("$1" env GOVERSION 2>/dev/null) || return 1
-  [ "$(printf '%s\n' "$(go_version)" "${have#go}" | sort -V | head -n 1)" = "$(go_version)" ]
-}
-
-# need_go puts a Go that is new enough on PATH. Debian's own is older; it is
-# enough to fetch the right one as a module, checksum-verified, with no host to
-# trust but the module proxy that Go uses anyway.
-need_go() {
-  local go
+# find_go VERSION puts a Go that is at least that new on PATH, if there is one.
+find_go() {
+  local go found
   for go in go /usr/local/go/bin/go /usr/lib/go/bin/go; do
     go=$(command -v "$go") || continue
-    if GOTOOLCHAIN=local good_go "$go"; then
-      PATH=$(dirname "$go"):$PATH
+    found=$("$go" env GOVERSION 2>/dev/null) || continue
+    found=${found#go} found=${found%% *} # go1.26.0 X:experiment
+    if dpkg --compare-versions "${found/rc/~rc}" ge "$1"; then
+      PATH=${go%/*}:$PATH
       return
     fi
   done
-  need golang-go
-  local module root
-  module=golang.org/toolchain@v0.0.1-go$(go_version | sed 's/\.0$//').$(go env GOOS)-$(go env GOARCH)
-  say "fetching Go $(go_version) (Debian's is $(go env GOVERSION))"
-  root=$(cd / && GO111MODULE=on GOFLAGS=-mod=mod go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
-  [ -n "$root" ] || die "cannot fetch $module: install Go $(go_version) or newer and put it on PATH"
-  chmod -R u+w "$root"
-  chmod +x "$root"/bin/* "$root"/pkg/tool/*/*
-  PATH=$root/bin:$PATH
+  return 1
+}
+
+# need_go puts a Go that is new enough on PATH, and fetches the modules of go.mod.
+# Debian's own is older; it is enough to fetch the right one as a module,
+# checksum-verified, with no host to trust but the module proxy that Go uses anyway.
+need_go() {
+  local wanted platform module modules
+  local -x GOTOOLCHAIN=local # what is fetched is fetched here, and said
+  wanted=$(awk '$1 == "go" { print $2; exit }' go.mod)
+  [[ $wanted == *.*.* ]] || wanted+=.0 # go.mod may leave the third number out, a release never does
+  if ! find_go "$wanted"; then
+    need golang-go
+    platform=$(/usr/bin/go env GOOS GOARCH)
+    module=golang.org/toolchain@v0.0.1-go$wanted.${platform/$'\n'/-}
+    say "fetching Go $wanted"
+    (cd / && GO111MODULE=on GOFLAGS=-mod=mod /usr/bin/go mod download "$module") ||
+      die "cannot fetch $module (Go's errors are above): check the network and GOPROXY and run this again, or install Go $wanted or newer and put it on PATH"
+    modules=$(/usr/bin/go env GOMODCACHE)
+    chmod -R u+w "$modules/$module"
+    chmod +x "$modules/$module"/bin/* "$modules/$module"/pkg/tool/*/*
+    PATH=$modules/$module/bin:$PATH
+  fi
+  go mod download || die "cannot fetch the Go modules (Go's errors are above): check the network and GOPROXY, then run this again"
 }
 
 # need_linter puts the pinned linter on PATH; the first time it takes two minutes.
 need_linter() {
   local version=2.15.0 bin=$PWD/.cache/bin
   PATH=$bin:$PATH
-  golangci-lint version --short 2>/dev/null | grep -qx "$version" && return
+  if [ "$(golangci-lint version --short 2>/dev/null || true)" = "$version" ]; then return; fi
   say "building golangci-lint $version"
-  GOBIN=$bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$version"
+  GOBIN=$bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$version" ||
+    die "cannot build golangci-lint $version (Go's errors are above): check the network and GOPROXY, then run this again"
+}
+
+# mirror prints where this machine has its Debian from.
+mirror() {
+  # shellcheck disable=SC2016 # these are apt's
+  apt-get indextargets --format '$(ORIGIN)/$(LABEL) $(REPO_URI)' | awk '!found && $1 == "Debian/Debian" { print $2; found = 1 }'
+}
+
+# make_tree TARBALL SUITE ARCH ARGUMENT... makes a minimal tree of a Debian release
+# with mmdebstrap, unless the tarball is there; as root.
+make_tree() {
+  local tarball=$1 suite=$2 arch=$3 new=${1%.tar}.new.tar from
+  if [ -s "$tarball" ]; then return; fi
+  from=$(mirror)
+  [ -n "$from" ] || die "this machine has no Debian mirror in its apt sources"
+  say "making a tree of Debian $suite for $arch; this takes a minute or two, once"
+  mkdir -p "${tarball%/*}"
+  quietly mmdebstrap --quiet --arch="$arch" --variant=minbase "${@:4}" "$suite" "$new" "$from" >/dev/null ||
+    die "mmdebstrap could not make a tree of Debian $suite for $arch (its errors are above)"
+  mv "$new" "$tarball"
+}
+
+# emulate ARCH lets the kernel run programs of another architecture; as root.
+emulate() {
+  local qemu
+  case $1 in arm64) qemu='qemu-aarch64' ;; armhf) qemu='qemu-arm' ;; amd64) qemu='qemu-x86_64' ;; esac
+  need qemu-user-static binfmt-support arch-test
+  mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+  [ -e /proc/sys/fs/binfmt_misc/$qemu ] || update-binfmts --enable $qemu
 }
