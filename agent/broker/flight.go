@@ -43,6 +43,9 @@ func (f *flight) note(p []byte) {
 	rest := p[1+head:]
 	switch w.kind {
 	case publish:
+		if p[0]>>1&3 == 0 && f.covered(len(p)) {
+			return // as most of a stream; no copy of the topic
+		}
 		end := 2 + int(binary.BigEndian.Uint16(rest))
 		w.topic = string(rest[2:end])
 		if p[0]>>1&3 > 0 {
@@ -60,15 +63,23 @@ func (f *flight) note(p []byte) {
 		f.traffic = time.Now()
 	}
 	if n := len(f.packets); n > 0 && w.kind == publish && w.id == 0 && f.packets[n-1].kind == publish && f.packets[n-1].id == 0 {
-		if f.packets[n-1].size < w.size {
-			f.packets[n-1] = w
-		}
+		f.packets[n-1] = w // the larger of them
 		return
 	}
 	if len(f.packets) == maxFlight {
 		f.packets = f.packets[1:]
 	}
 	f.packets = append(f.packets, w)
+}
+
+// covered tells whether a message of QoS 0 changes nothing, because the one
+// before it is of that kind and not smaller.
+func (f *flight) covered(size int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.traffic = time.Now()
+	n := len(f.packets)
+	return n > 0 && f.packets[n-1].kind == publish && f.packets[n-1].id == 0 && f.packets[n-1].size >= size
 }
 
 // answered takes in that the broker has answered the packet of that kind and id,

@@ -34,22 +34,32 @@ func frugal(t *testing.T, f func(t *testing.T)) {
 	}
 }
 
-// repaired reads what a fuzzer made as MQTT packets: a byte that begins one, a
-// length, and so many bytes, with the length written as it should be. A first
-// byte of 0 leaves the rest as it is.
-func repaired(made []byte) []byte {
+// repaired reads what a fuzzer made as packets: a byte that begins one, a length,
+// and so many bytes, with the length written as it should be. A first byte of 0
+// leaves the rest as it is.
+func repaired(made []byte, appendLength func([]byte, int) []byte) []byte {
 	var sent []byte
 	for len(made) > 1 {
 		if made[0] == 0 {
 			return append(sent, made[1:]...)
 		}
 		n := min(int(made[1]), len(made)-2)
-		sent = append(sent, made[0])
-		sent = binary.AppendUvarint(sent, uint64(n)) // MQTT's lengths are such numbers [MQTT-2.2.3]
+		sent = appendLength(append(sent, made[0]), n)
 		sent = append(sent, made[2:2+n]...)
 		made = made[2+n:]
 	}
 	return sent
+}
+
+// mqttLength is that of MQTT [MQTT-2.2.3].
+func mqttLength(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }
+
+// frameLength is that of a websocket's frame without a mask (RFC 6455, 5.2).
+func frameLength(b []byte, n int) []byte {
+	if n > 125 {
+		return binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
+	}
+	return append(b, byte(n))
 }
 
 // FuzzBroker feeds a session what a broken or hostile broker may send behind an
@@ -72,7 +82,7 @@ func FuzzBroker(f *testing.F) {
 				defer close(served)
 				go func() { _, _ = io.Copy(io.Discard, theirs) }()
 				_, _ = theirs.Write([]byte{0x20, 2, 0, 0})
-				for sent := repaired(made); len(sent) > 0; {
+				for sent := repaired(made, mqttLength); len(sent) > 0; {
 					n := min(len(sent), int(piece)+1)
 					if _, err := theirs.Write(sent[:n]); err != nil {
 						break
@@ -195,28 +205,6 @@ func FuzzUpgrade(f *testing.F) {
 	})
 }
 
-// frames reads what a fuzzer made as websocket frames: a first byte, a length,
-// and so many bytes. A first byte of 0 leaves the rest as it is.
-func frames(made []byte) []byte {
-	var sent []byte
-	for len(made) > 1 {
-		if made[0] == 0 {
-			return append(sent, made[1:]...)
-		}
-		n := min(int(made[1]), len(made)-2)
-		sent = append(sent, made[0])
-		if n > 125 { // RFC 6455, 5.2
-			sent = append(sent, 126)
-			sent = binary.BigEndian.AppendUint16(sent, uint16(n))
-		} else {
-			sent = append(sent, byte(n))
-		}
-		sent = append(sent, made[2:2+n]...)
-		made = made[2+n:]
-	}
-	return sent
-}
-
 // FuzzFrames feeds the frames that may follow an honest upgrade, to a session.
 func FuzzFrames(f *testing.F) {
 	for _, seed := range []string{
@@ -232,7 +220,7 @@ func FuzzFrames(f *testing.F) {
 			defer cancel()
 			conn, err := upgrade(ctx, func(r *http.Request) []byte {
 				return append(bytes.ReplaceAll([]byte(switching), []byte("{key}"), accept(r)), "\r\n"...)
-			}, frames(made))
+			}, repaired(made, frameLength))
 			if err != nil {
 				t.Fatalf("an honest upgrade fails: %v", err)
 			}

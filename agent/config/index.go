@@ -48,12 +48,14 @@ type syntaxError struct {
 func newIndex(src []byte, t reflect.Type) index {
 	var ix index
 	arrays := arrayCounts{}
+	line, counted := 1, 0 // the line of that offset
 	var p unstable.Parser
 	p.Reset(src)
 	for p.NextExpression() {
 		node := p.Expression()
-		parts, first, last := keyOf(&p, node)
-		e := expression{line: first.Line, start: lineStart(src, first.Offset), end: lineEnd(src, last), value: tableLiteral}
+		parts, first, last := keyOf(node)
+		line, counted = line+bytes.Count(src[counted:first], []byte("\n")), first
+		e := expression{line: line, start: lineStart(src, first), end: lineEnd(src, last), value: tableLiteral}
 		if node.Kind == unstable.KeyValue {
 			e.key = arrays.path(ix.table, parts)
 			e.value = literalOf(node.Value())
@@ -105,11 +107,12 @@ func lineEnd(src []byte, offset int) int {
 
 func lineNumber(src []byte, offset int) int { return bytes.Count(src[:offset], []byte("\n")) + 1 }
 
-func keyOf(p *unstable.Parser, node *unstable.Node) (parts []string, first unstable.Position, last int) {
+// keyOf returns the parts of an expression's key, and where it begins and ends.
+func keyOf(node *unstable.Node) (parts []string, first, last int) {
 	for it := node.Key(); it.Next(); {
 		raw := it.Node().Raw
 		if parts == nil {
-			first = p.Shape(raw).Start
+			first = int(raw.Offset)
 		}
 		parts = append(parts, string(it.Node().Data))
 		last = int(raw.Offset + raw.Length)

@@ -79,6 +79,9 @@ func (r *reader) read(src []byte, v Validator) bool {
 	if src, ok = r.syntax(src, t); !ok {
 		return false
 	}
+	if r.strange(t) {
+		return false
+	}
 	twins, first := r.ix.twins()
 	for _, e := range twins {
 		r.add(repeated(e, first[strings.ToLower(e.key)]))
@@ -134,6 +137,21 @@ func (r *reader) syntax(src []byte, t reflect.Type) ([]byte, bool) {
 		src = instead
 	}
 	return nil, false
+}
+
+// strange tells of a text that is no configuration at all, of which the library
+// would describe each key at length.
+func (r *reader) strange(t reflect.Type) bool {
+	var unknown Problems
+	for _, e := range r.ix.expressions {
+		if fieldAt(t, e.key) == nil {
+			if unknown = append(unknown, unknownKey(e.line, e.key)); len(unknown) == maxProblems {
+				r.found = append(r.found, unknown...)
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func repeated(e, first expression) Problem {

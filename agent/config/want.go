@@ -134,7 +134,7 @@ func (c *checker) raw(n *unstable.Node) []byte {
 	if n.Kind != unstable.Array && n.Kind != unstable.InlineTable {
 		return c.p.Raw(n.Raw)
 	}
-	_, _, end := keyOf(c.p, c.expression)
+	_, _, end := keyOf(c.expression)
 	whole := c.expression.Raw
 	text := c.p.Raw(unstable.Range{Offset: uint32(end), Length: whole.Offset + whole.Length - uint32(end)})
 	return []byte(strings.TrimLeft(string(text), " \t="))

@@ -18,6 +18,7 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/textfile"
 	"lintod/audio"
 	"lintod/audio/soundcheck"
 	"lintod/gpio"
@@ -217,7 +218,7 @@ func TestPasswordOfTheService(t *testing.T) {
 	f = prepare(t)
 	f.Yes, f.Start = true, func(context.Context) error { return nil }
 	f.Given = Answers{Serial: "s", Broker: "mqtt://127.0.0.1:1", PasswordFile: os.DevNull}
-	if err := f.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no password in its first line") {
+	if err := f.Run(t.Context()); !errors.Is(err, textfile.ErrEmpty) {
 		t.Error(err)
 	}
 }

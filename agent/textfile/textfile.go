@@ -23,6 +23,9 @@ const Limit = 1 << 20
 // ErrEncoding is in the error for text in another encoding than UTF-8.
 var ErrEncoding = errors.New("want plain text in UTF-8")
 
+// ErrEmpty is in the error for a text whose first line is empty.
+var ErrEmpty = errors.New("has no text in its first line")
+
 // Read returns the cleaned text of the file at path; see ReadRaw. Errors name
 // the path.
 func Read(path string, limit int64) ([]byte, error) {
@@ -88,7 +91,7 @@ func FirstLine(raw []byte) (string, error) {
 	line = strings.TrimRight(line, "\r")
 	switch {
 	case line == "":
-		return "", errors.New("has no text in its first line")
+		return "", ErrEmpty
 	case !utf8.ValidString(line) || strings.ContainsRune(line, 0):
 		return "", fmt.Errorf("has bytes in its first line that are not text; %w", ErrEncoding)
 	}

@@ -1,10 +1,17 @@
 package main
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"lintod/agent"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/audio/wav"
 )
 
 // withShell lets the platform ask for one long answer and a short one.
@@ -24,18 +31,14 @@ func TestAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 				b.kill()
 				b.start()
 			}
-			b.tell("shellexec", `{"cmd":"echo short","id":"short"}`)
-			answers := map[string]map[string]any{}
-			for len(answers) < 2 {
-				a := b.next("shellexec").JSON(t)
-				answers[a["id"].(string)] = a
-			}
-			if out := answers["short"]["stdout"]; out != "short\n" {
-				t.Errorf("the short answer is %v", answers["short"])
-			}
-			long := answers["long"]
-			if long["status"] == nil || long["stdout"] != nil || long["exit_code"] != 0.0 {
+			// What is asked while the device is away is lost: the long answer comes first.
+			long := b.next("shellexec").JSON(t)
+			if long["id"] != "long" || long["status"] == nil || long["stdout"] != nil || long["exit_code"] != 0.0 {
 				t.Errorf("the long answer is %v", long)
+			}
+			b.tell("shellexec", `{"cmd":"echo short","id":"short"}`)
+			if short := b.next("shellexec").JSON(t); short["id"] != "short" || short["stdout"] != "short\n" {
+				t.Errorf("the short answer is %v", short)
 			}
 			connects := strings.Count(b.log.String(), "msg=connected")
 			b.tell("shellexec", `{"cmd":"seq 1 9000","id":"another"}`)
@@ -69,6 +72,38 @@ func TestAnswerThatTheBrokerDropsSilently(t *testing.T) {
 	}
 	if n := strings.Count(b.log.String(), "msg=connected"); n != 1 {
 		t.Errorf("%d connections", n)
+	}
+	b.stop()
+}
+
+// A question that is longer than the broker takes: three of them were called a
+// taken client id. After two the device stays connected, and says why.
+func TestQuestionThatTheBrokerDoesNotTake(t *testing.T) {
+	m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 60000")
+	b := newBox(t, m, settings{})
+	question := filepath.Join(t.TempDir(), "question.wav")
+	if err := os.WriteFile(question, wav.Encode(noise(3*time.Second), 16000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text, _ := os.ReadFile(b.path("lintod.toml"))
+	_ = os.WriteFile(b.path("lintod.toml"), bytes.Replace(text, []byte(`input = "null"`), []byte(`input = "file:`+question+`"`), 1), 0o600)
+	b.start()
+	for i := range 4 {
+		b.wait("online and idle", func(s agent.Status) bool {
+			return !s.Turn.Flags.Offline && s.Turn.State == turn.Idle && s.Mic.Frames > 30
+		})
+		if code, out := b.run("talk"); code != 0 {
+			t.Fatal(out)
+		}
+		b.wait("the turn is over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == i+1 })
+	}
+	b.wait("online", func(s agent.Status) bool { return !s.Turn.Flags.Offline })
+	s := b.state()
+	if s.Linto.Connects != 3 || s.Linto.Refused != 2 || strings.Contains(b.log.String(), "client id") || !strings.Contains(s.Linto.Error, "bytes") {
+		t.Errorf("%d connections, %d refused, the reason is %q", s.Linto.Connects, s.Linto.Refused, s.Linto.Error)
+	}
+	for _, r := range s.Turns {
+		t.Log(r.Line())
 	}
 	b.stop()
 }
