@@ -47,11 +47,8 @@ func (a *Agent) stream(ctx context.Context, raw json.RawMessage) (any, error) {
 var errNoTranscriber = errors.New("no link transcribes; enable one in the configuration, for example [linto]")
 
 func (a *Agent) startDictation(ctx context.Context) error {
-	switch {
-	case a.linto == nil:
+	if a.linto == nil {
 		return errNoTranscriber
-	case a.turns.Snapshot().Flags.Muted:
-		return errors.New("the microphone is muted")
 	}
 	ctx, cancel := context.WithTimeout(ctx, dictationLimit)
 	defer cancel()

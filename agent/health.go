@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -79,7 +80,10 @@ func (a *Agent) statusLine() string {
 			line += ", " + f.word
 		}
 	}
-	if a.linto != nil && a.linto.Dictating() {
+	if away := a.away(); len(away) > 0 && !s.Flags.Offline {
+		line += ", offline: " + strings.Join(away, ", ")
+	}
+	if s.Flags.Dictating {
 		line += ", transcribing what it hears"
 	}
 	if a.wake != nil && a.wake.Status().State == wake.Away {
@@ -91,25 +95,44 @@ func (a *Agent) statusLine() string {
 	return line
 }
 
+// away names the links that talk and do not reach their platforms.
+func (a *Agent) away() []string {
+	var names []string
+	for _, t := range a.turns.Talkers {
+		if !a.turns.Online(t.Name()) {
+			names = append(names, t.Name())
+		}
+	}
+	return names
+}
+
 // announcing tells whether the device speaks outside a turn.
 func (a *Agent) announcing() bool {
 	class, ok := a.player.Playing()
 	return ok && class == player.Announcement
 }
 
+// LinkStatus is how a link is, whatever its protocol.
+type LinkStatus struct {
+	Connected bool `json:"connected"`
+}
+
 // Status is what `lintod status -json` prints.
 type Status struct {
-	Serial  string        `json:"serial"`
-	Version string        `json:"version"`
-	Uptime  string        `json:"uptime"`
-	Line    string        `json:"line"` // what the device is doing, for people
-	Turn    turn.Snapshot `json:"turn"`
-	Volume  int           `json:"volume"`       // percent, now
-	Keep    int           `json:"start_volume"` // percent, after a restart
-	Lang    string        `json:"language"`
-	Mic     audio.Health  `json:"microphone"`
-	Speaker player.Stats  `json:"loudspeaker"`
-	Voice   tts.Stats     `json:"voice"`
+	Serial  string `json:"serial"`
+	Version string `json:"version"`
+	Uptime  string `json:"uptime"`
+	Line    string `json:"line"` // what the device is doing, for people
+	turn.Snapshot
+	Turn turn.Snapshot `json:"turn"` // the same
+	// Links are those that talk, by name.
+	Links   map[string]LinkStatus `json:"links"`
+	Volume  int                   `json:"volume"`       // percent, now
+	Keep    int                   `json:"start_volume"` // percent, after a restart
+	Lang    string                `json:"language"`
+	Mic     audio.Health          `json:"microphone"`
+	Speaker player.Stats          `json:"loudspeaker"`
+	Voice   tts.Stats             `json:"voice"`
 	// Sound is nil when both microphone and loudspeaker are virtual.
 	Sound *soundproc.Status `json:"sound,omitempty"`
 	GPIO  []string          `json:"gpio_faults,omitempty"` // one sentence each
@@ -125,13 +148,13 @@ type Status struct {
 }
 
 func (a *Agent) status() Status {
-	saved := a.store.Get()
+	saved, now := a.store.Get(), a.turns.Snapshot()
 	s := Status{
-		Serial:  a.cfg.Device.Serial,
-		Version: Version,
-		Uptime:  time.Since(a.start).Round(time.Second).String(),
-		Line:    a.statusLine(),
-		Turn:    a.turns.Snapshot(),
+		Serial:   a.cfg.Device.Serial,
+		Version:  Version,
+		Uptime:   time.Since(a.start).Round(time.Second).String(),
+		Line:     a.statusLine(),
+		Snapshot: now, Turn: now, Links: map[string]LinkStatus{},
 		Volume:  a.volume(),
 		Keep:    saved.Volume,
 		Lang:    saved.Language,
@@ -141,6 +164,9 @@ func (a *Agent) status() Status {
 		Parts:   a.parts.status(),
 		Turns:   append([]turn.Record{}, a.turns.Records()...), // a list, never null
 		Self:    measureSelf(),
+	}
+	for _, t := range a.turns.Talkers {
+		s.Links[t.Name()] = LinkStatus{Connected: a.turns.Online(t.Name())}
 	}
 	if a.sound != nil {
 		sound := a.sound.Status()

@@ -178,11 +178,11 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("ask what? text is empty")
 	}
-	answer, err := a.turns.Write(ctx, args.Link, args.Text)
+	answer, err := a.turns.Ask(ctx, args.Link, args.Text)
 	if err != nil {
 		return nil, err
 	}
-	return AskReply{Text: answer.Text, Ask: answer.Ask}, nil
+	return AskReply(answer), nil
 }
 
 // Print tells the status to people.

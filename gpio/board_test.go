@@ -109,7 +109,7 @@ hold = "behavior lamp {\"on\": true}"
 `)
 		defer b.end()
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "a tap", "talk press", "talk tap")
+		b.expect(t, "a tap", "talk press", "talk let go")
 		b.push("GPIO17", 2*time.Second)
 		b.expect(t, "held", "talk press", "talk release")
 		b.host.P("GPIO17").Move(pgpio.Low)
@@ -117,7 +117,7 @@ hold = "behavior lamp {\"on\": true}"
 		b.host.P("GPIO17").Move(pgpio.High)
 		time.Sleep(100 * time.Millisecond)
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "double tap", "talk press", "talk tap", "talk press", "talk tap", "meeting")
+		b.expect(t, "double tap", "talk press", "talk let go", "talk press", "talk let go", "meeting")
 		b.push("GPIO17", 6*time.Second)
 		b.expect(t, "long hold", "talk press", "shutdown", "talk release")
 		b.push("GPIO27", 100*time.Millisecond)
@@ -162,7 +162,7 @@ func TestBouncingContactIsOnePress(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 			settle(pgpio.High)
 			time.Sleep(time.Second)
-			b.expect(t, fmt.Sprintf("bounce every %v", gap), "talk press", "talk tap")
+			b.expect(t, fmt.Sprintf("bounce every %v", gap), "talk press", "talk let go")
 		})
 	}
 }
@@ -198,7 +198,7 @@ func TestStuckButtonIsReportedAndLetsGo(t *testing.T) {
 			t.Errorf("faults %q", f)
 		}
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "after that", "talk press", "talk tap")
+		b.expect(t, "after that", "talk press", "talk let go")
 	})
 }
 
@@ -266,7 +266,7 @@ func TestBusyLineIsOneSentenceAndIsHadLater(t *testing.T) {
 		host.P("GPIO5").SetBusy("")
 		time.Sleep(time.Minute)
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "the button, once it is free", "talk press", "talk tap")
+		b.expect(t, "the button, once it is free", "talk press", "talk let go")
 		if got := b.Faults(); len(got) != 0 || !host.P("GPIO5").Claimed() {
 			t.Errorf("faults %q", got)
 		}

@@ -18,7 +18,7 @@ type Record struct {
 	Trigger   Trigger   `json:"trigger"`
 	WakeWord  *WakeWord `json:"wake_word,omitempty"`
 	Triggered time.Time `json:"triggered"`
-	Framed    time.Time `json:"first_frame,omitzero"` // the link got the first frame, of the pre-roll where there is one
+	Framed    time.Time `json:"first_frame,omitzero"` // the first frame was heard, of the pre-roll where there is one
 	Heard     time.Time `json:"heard,omitzero"`       // the detector hears a voice
 	Finished  time.Time `json:"finished,omitzero"`    // the user has finished
 	Requested time.Time `json:"requested,omitzero"`   // the request is out; live, its first piece
@@ -60,7 +60,7 @@ func (e Event) result() Result {
 		return ResultTooShort
 	case Failed, TimedOut, WentDeaf:
 		return ResultFailed
-	case Tap, Press, Wake, Ask, refusedMuted, refusedDeaf, refusedOffline:
+	case Tap, Press, Wake, Ask, refusedMuted, refusedDeaf, refusedOffline, refusedDictating:
 		return ResultInterrupted
 	}
 	return ResultStopped
@@ -100,7 +100,7 @@ func (r *record) field(w What) *time.Time {
 	return nil
 }
 
-// frame notes one that the link has got.
+// frame notes one that was heard.
 func (r *record) frame(f *audio.Frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

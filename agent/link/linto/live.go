@@ -32,12 +32,12 @@ type live struct {
 	// after it has returned nil.
 	publish func(ctx context.Context, step string, payload []byte, qos byte) error
 	uplink  *uplink
-	listen  func() turn.Stream // the microphone, for dictations
-	chunk   int                // bytes
+	listen  func(ctx context.Context, taken func()) (turn.Stream, error) // the microphone, for dictations
+	chunk   int                                                          // bytes
 	// patience is how long a turn waits for a lost connection. A dictation waits
 	// for ever.
 	patience time.Duration
-	tell     func(turn.What, string)
+	tell     notify // for what belongs to no exchange
 	log      *slog.Logger
 
 	slot       chan struct{} // holds a token while a stream has the platform
@@ -90,10 +90,10 @@ func (l *live) stats() LiveStats {
 
 // understood notes what a person said: for the bus and the status, and for the
 // journal at debug only.
-func (l *live) understood(what turn.What, text string) {
-	l.note(text)
-	l.log.Debug("understood", "kind", what, "text", text)
-	l.tell(what, text)
+func (s *stream) understood(what turn.What, text string) {
+	s.note(text)
+	s.log.Debug("understood", "kind", what, "text", text)
+	s.tell(what, text)
 }
 
 func (l *live) note(text string) {
@@ -133,15 +133,15 @@ func (l *live) release() {
 
 // transcribe streams an utterance while it is spoken, and returns what the
 // platform understood.
-func (l *Link) transcribe(ctx context.Context, u *turn.Utterance) (string, error) {
+func (l *Link) transcribe(ctx context.Context, x *turn.Exchange) (string, error) {
 	s := newStream(l.live)
-	s.hearing, s.enough = ctx, u.Enough
-	s.opened = func() { l.tell(turn.RequestOut, "") }
+	s.hearing, s.enough, s.tell = ctx, x.Enough, x.Tell
+	s.opened = func() { x.Tell(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}
 	defer l.live.release()
-	text, err := s.run(ctx, u.Read)
+	text, err := s.run(ctx, x.Read)
 	if err == nil {
 		l.live.note(text) // the turn will tell
 	}
@@ -170,6 +170,7 @@ func (l *Link) handleStream(step string, payload []byte) {
 // dictation is a stream that belongs to no turn.
 type dictation struct {
 	stream  *stream
+	mic     turn.Stream
 	stop    context.CancelFunc // no more sound; what was said is still understood
 	started chan struct{}
 	done    chan struct{}
@@ -194,7 +195,12 @@ func (l *live) start(ctx context.Context) error {
 	d := &dictation{stream: newStream(l), started: make(chan struct{}), done: make(chan struct{})}
 	d.stream.hearing, d.stop = context.WithCancel(context.Background())
 	d.stream.dictated = true
+	var err error
+	if d.mic, err = l.listen(ctx, d.stop); err != nil {
+		return err
+	}
 	if err := l.claim(ctx, d.stream, 0); err != nil {
+		d.mic.Close()
 		return err
 	}
 	l.dictation.Store(d)
@@ -234,16 +240,15 @@ func (l *live) runDictations(ctx context.Context) {
 func (l *live) dictate(ctx context.Context, d *dictation) {
 	defer d.stop()
 	defer context.AfterFunc(ctx, d.stop)()
-	microphone := l.listen()
-	defer microphone.Close()
 	d.stream.opened = func() { close(d.started) }
 	_, d.err = d.stream.run(ctx, func(f *audio.Frame) error {
-		err := microphone.Read(d.stream.hearing, f)
+		err := d.mic.Read(d.stream.hearing, f)
 		if err != nil && d.stream.hearing.Err() != nil {
 			return io.EOF
 		}
 		return err
 	})
+	d.mic.Close()
 	l.dictation.Store(nil)
 	l.release()
 	if d.err != nil && ctx.Err() == nil {

@@ -48,6 +48,7 @@ type stream struct {
 	dictated bool            // of a dictation: it never gives up
 	opened   func()          // called once, when the platform listens; may be nil
 	enough   func()          // called when the platform ends the stream; may be nil
+	tell     notify
 
 	answers chan streamEvent // all but transcripts
 	frame   audio.Frame
@@ -64,7 +65,7 @@ type stream struct {
 }
 
 func newStream(l *live) *stream {
-	return &stream{live: l, answers: make(chan streamEvent, 16), buf: make([]byte, 0, l.chunk)}
+	return &stream{live: l, tell: l.tell, answers: make(chan streamEvent, 16), buf: make([]byte, 0, l.chunk)}
 }
 
 // take is called for each message of the platform, and must not block.

@@ -43,7 +43,7 @@ func newServer() *server {
 	s := &server{}
 	s.live = &live{
 		publish: s.published, uplink: newUplink(), chunk: 1920, patience: 15 * time.Second,
-		listen: func() turn.Stream { return s.mic() },
+		listen: func(context.Context, func()) (turn.Stream, error) { return s.mic(), nil },
 		tell: func(w turn.What, text string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -539,7 +539,7 @@ func (c *tape) Read(ctx context.Context, f *audio.Frame) error {
 func TestTenMinutesOverTheWire(t *testing.T) {
 	const frames = 30000
 	s := startAt(brokertest.Start(t, "allow_anonymous true", "max_queued_messages 0"), t, func(l *Link) {
-		l.Listen = func() turn.Stream { return &tape{n: frames} }
+		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &tape{n: frames}, nil }
 	})
 	s.dictate()
 	var sound []byte
