@@ -105,7 +105,7 @@ func (r *Runner) drop(e Event, cause error) {
 		return
 	}
 	r.turn.cancel(cause)
-	record := r.turn.record.close(e, r.Mouth.Underruns())
+	record := r.turn.record.close(e, r.turn.mic.dropped(), r.Mouth.Underruns())
 	r.records.add(record)
 	level := slog.LevelInfo
 	if record.Result == ResultFailed {

@@ -198,7 +198,9 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		if h.gaps > 0 || h.missing < time.Minute || h.length+h.missing < 3*time.Minute {
 			t.Errorf("heard %+v; three minutes were said", h)
 		}
-		s.wait(time.Second)
+		if r := s.Records()[0]; time.Duration(r.Dropped)*audio.FrameTime != h.missing {
+			t.Errorf("the record has %d frames dropped, the link was told of %v", r.Dropped, h.missing)
+		}
 	})
 }
 

@@ -72,7 +72,6 @@ func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *mic
 // dropped. Between those it allocates nothing.
 func (m *microphone) pump() {
 	m.heard.end(m.run())
-	m.x.record.dropped(m.stream.Dropped() + m.heard.dropped())
 	m.stream.Close()
 	m.cancel()
 }
@@ -134,6 +133,14 @@ func (m *microphone) finish(at time.Time) {
 		m.endAt = at
 		m.cancel()
 	})
+}
+
+// dropped counts the frames that nobody read in time.
+func (m *microphone) dropped() uint64 {
+	if m == nil {
+		return 0
+	}
+	return m.stream.Dropped() + m.heard.dropped()
 }
 
 // duplex tells whether the microphone stays open while something is heard.
@@ -224,7 +231,7 @@ func (q *frames) pop(f *audio.Frame) (ok bool, err error) {
 	return true, nil
 }
 
-// dropped counts the frames that went unread.
+// dropped counts the frames that went.
 func (q *frames) dropped() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()

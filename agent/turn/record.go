@@ -111,12 +111,6 @@ func (r *record) frame(f *audio.Frame) {
 	r.Lost += int(f.Lost)
 }
 
-func (r *record) dropped(frames uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Dropped = frames
-}
-
 // because notes what went wrong; the first reason counts.
 func (r *record) because(err error) {
 	r.mu.Lock()
@@ -126,11 +120,11 @@ func (r *record) because(err error) {
 	}
 }
 
-func (r *record) close(e Event, underruns uint64) Record {
+func (r *record) close(e Event, dropped, underruns uint64) Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Closed, r.Result = time.Now(), e.result()
-	r.Underruns = underruns - r.underruns
+	r.Dropped, r.Underruns = dropped, underruns-r.underruns
 	if r.Cause == "" {
 		r.Cause = e.String()
 	}
