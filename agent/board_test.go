@@ -129,7 +129,7 @@ func TestButtonNamesItsLink(t *testing.T) {
 		t.Errorf("one of two links is away, and the LEDs show %q", view.Words())
 	}
 	s := b.status()
-	if want := map[string]LinkStatus{"first": {false}, "second": {true}}; s.Links["first"] != want["first"] || s.Links["second"] != want["second"] {
+	if want := map[string]LinkStatus{"first": {Connected: false}, "second": {Connected: true}}; s.Links["first"] != want["first"] || s.Links["second"] != want["second"] {
 		t.Errorf("status: %v", s.Links)
 	}
 }

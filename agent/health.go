@@ -114,7 +114,8 @@ func (a *Agent) announcing() bool {
 
 // LinkStatus is how a link is, whatever its protocol.
 type LinkStatus struct {
-	Connected bool `json:"connected"`
+	Connected bool   `json:"connected"`
+	Line      string `json:"line,omitempty"` // the same for people, and why not
 }
 
 // Status is what `lintod status -json` prints.
@@ -166,7 +167,11 @@ func (a *Agent) status() Status {
 		Self:    measureSelf(),
 	}
 	for _, t := range a.turns.Talkers {
-		s.Links[t.Name()] = LinkStatus{Connected: a.turns.Online(t.Name())}
+		l := LinkStatus{Connected: a.turns.Online(t.Name())}
+		if teller, ok := t.(interface{ Line() string }); ok {
+			l.Line = teller.Line()
+		}
+		s.Links[t.Name()] = l
 	}
 	if a.sound != nil {
 		sound := a.sound.Status()

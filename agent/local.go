@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -189,8 +191,8 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 func (s Status) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
-	if s.Linto != nil {
-		fmt.Fprintf(t, "linto\t%s\n", s.Linto.Line())
+	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
+		fmt.Fprintf(t, "%s\t%s\n", name, s.Links[name].Line)
 	}
 	if s.Wake != nil {
 		fmt.Fprintf(t, "wake\t%s\n", s.Wake.Line())

@@ -29,6 +29,7 @@ type bench struct {
 
 	mu      sync.Mutex
 	actions []string
+	links   []string // of all actions
 	stop    context.CancelFunc
 	ended   sync.WaitGroup
 }
@@ -57,6 +58,7 @@ func (b *bench) do(a gpio.Action) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.actions = append(b.actions, a.String())
+	b.links = append(b.links, a.Link)
 }
 
 func (b *bench) end() {
@@ -144,6 +146,42 @@ func TestTalkOpensTheMicrophoneWithinTheDebounceTime(t *testing.T) {
 }
 
 // A contact that bounces for 1 to 20 ms, at the pin.
+// "talk tap" is one action whatever the gesture, with nothing at the release, and
+// goes to the button's link.
+func TestTalkTap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, boardtest.NewHost("GPIO17", "GPIO27"), `
+[[button]]
+pin = 17
+action = "talk tap"
+link = "linto"
+[[button]]
+pin = 27
+double_tap = "talk tap"
+`)
+		defer b.end()
+		for _, how := range []time.Duration{100 * time.Millisecond, 2 * time.Second} {
+			b.push("GPIO17", how)
+			b.expect(t, "action", "talk tap")
+		}
+		b.push("GPIO27", 100*time.Millisecond)
+		b.expect(t, "one tap")
+		for range 2 {
+			b.host.P("GPIO27").Move(pgpio.Low)
+			time.Sleep(100 * time.Millisecond)
+			b.host.P("GPIO27").Move(pgpio.High)
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		b.expect(t, "double tap", "talk tap")
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if want := []string{"linto", "linto", ""}; !slices.Equal(b.links, want) {
+			t.Errorf("links %q, want %q", b.links, want)
+		}
+	})
+}
+
 func TestBouncingContactIsOnePress(t *testing.T) {
 	for gap := time.Millisecond; gap <= 20*time.Millisecond; gap += time.Millisecond {
 		synctest.Test(t, func(t *testing.T) {

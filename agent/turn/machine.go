@@ -1,10 +1,12 @@
 // Package turn is one exchange between a person and a platform: trigger,
 // listening, thinking, speaking, and listening again if the platform asked.
 //
-// Three things live here: the machine, a pure table without clock or I/O
-// (machine.go); the contracts between a turn and a link (talker.go), and between
-// a turn and sound (sound.go); and the Runner, which feeds the machine with
-// events (inbox.go) and carries out its effects (runner.go, exchange.go).
+// Three things live here: the machine, a pure table without clock or I/O, which
+// also decides who has the microphone (machine.go); the contracts between a turn
+// and a link (talker.go, exchange.go), and between a turn and sound (sound.go);
+// and the Runner, which feeds the machine with events (inbox.go), carries out its
+// effects (runner.go), hears what is said (microphone.go) and lends the
+// microphone to dictations (hold.go).
 //
 // What must not live here: any protocol, and any decision that depends on which
 // link is talking.

@@ -103,6 +103,9 @@ func (l *Link) Stats() Stats {
 	return s
 }
 
+// Line says for people how the link is.
+func (l *Link) Line() string { return l.Stats().Line() }
+
 // Init makes the connection, still closed. It is called once, before Run and
 // any other method.
 func (l *Link) Init() {
