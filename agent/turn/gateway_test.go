@@ -402,6 +402,49 @@ func TestBargeInOnASlowLink(t *testing.T) {
 	})
 }
 
+// Who ends an utterance is known before the link can say so: it was so the last
+// time.
+func TestEnderIsRemembered(t *testing.T) {
+	g := &gateway{ends: Platform, enough: 3 * time.Second, bye: 5 * time.Second, answer: says(Over, "a long story")}
+	connect(t, g, func(s *stage) {
+		s.tap()
+		s.wait(3100 * time.Millisecond)
+		s.expect(Speaking)
+		s.tap() // the link is busy for the next five seconds
+		s.speak(time.Second)
+		s.wait(2 * time.Second)
+		s.expect(Listening) // silence ends nothing
+		s.wait(2 * time.Second)
+		s.expect(Speaking) // all of it came at once, and was enough
+	})
+}
+
+// What is posted before a trigger is true when the trigger is served.
+func TestMuteBeforeATrigger(t *testing.T) {
+	connect(t, &gateway{}, func(s *stage) {
+		for range 50 {
+			s.Post(Muted)
+			s.tap()
+			s.Post(Unmuted)
+			synctest.Wait()
+		}
+		if len(s.room.preroll) > 0 {
+			t.Errorf("the microphone was opened %d times while it was muted", len(s.room.preroll))
+		}
+	})
+}
+
+// No link reaches its platform until it says so.
+func TestOfflineAtTheStart(t *testing.T) {
+	r := &Runner{Talkers: []Talker{stuck{}, hasty{}}, Initial: Flags{Offline: true}}
+	if r.Online("stuck") {
+		t.Error("online without a word of the link")
+	}
+	if r.SetOnline("hasty", true); r.Online("stuck") || !r.Online("hasty") || r.flags.Offline {
+		t.Errorf("flags %+v", r.flags)
+	}
+}
+
 // A talk that does not return costs the next exchange, not the device.
 func TestTalkThatNeverReturns(t *testing.T) {
 	g := &gateway{bye: time.Minute, answer: says(Over, "a long story")}

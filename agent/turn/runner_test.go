@@ -75,6 +75,8 @@ type speaker struct {
 	hushed int
 	broken error
 	dry    atomic.Uint64 // underruns
+	plays  atomic.Int32  // at once
+	mixed  atomic.Bool   // there were two
 }
 
 type speech struct {
@@ -89,6 +91,10 @@ func (m *speaker) Speak(_ context.Context, text string) (audio.Sound, error) {
 }
 
 func (m *speaker) Play(ctx context.Context, s audio.Sound, started func()) error {
+	if m.plays.Add(1) > 1 {
+		m.mixed.Store(true)
+	}
+	defer m.plays.Add(-1)
 	started()
 	select {
 	case <-time.After(time.Second):
@@ -199,6 +205,9 @@ func play(t *testing.T, answers []answer, story func(*stage), others ...Talker) 
 		go func() { s.done <- s.Runner.Run(ctx) }()
 		story(s)
 		s.end()
+		if s.mouth.mixed.Load() {
+			t.Error("two sounds were heard at once")
+		}
 	})
 }
 
