@@ -55,6 +55,9 @@ type Conn struct {
 	Config Config
 	// Password, when set, is asked at each connect instead of PasswordFile.
 	Password func() (string, error)
+	// Refusal, when set, says what to do when the broker refuses user or password,
+	// where they are not those of Config.
+	Refusal string
 	// Will, when set, makes the last will, anew at each connect.
 	Will func() Message
 	// Farewell, when set, makes the message published before a clean end.
@@ -165,6 +168,9 @@ func (c *Conn) open(ctx context.Context, addrs []*url.URL) (*session, error) {
 		s, err := c.openOne(ctx, addr)
 		if err == nil {
 			return s, nil
+		}
+		if c.Refusal != "" {
+			err = &advised{c.Refusal, err}
 		}
 		failed = append(failed, &Error{addr.String(), err})
 		if ctx.Err() != nil {

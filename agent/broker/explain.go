@@ -109,10 +109,24 @@ func Explain(err error) string {
 	return err.Error()
 }
 
+// advised is an error with what to do when it is a refusal of user or password.
+type advised struct {
+	advice string
+	err    error
+}
+
+func (e *advised) Error() string { return e.err.Error() }
+func (e *advised) Unwrap() error { return e.err }
+
 func explainMQTT(err error) string {
 	switch {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
-		return "the broker refuses the user or password; correct username and password_file"
+		advice := "correct username and password_file"
+		var other *advised
+		if errors.As(err, &other) {
+			advice = other.advice
+		}
+		return "the broker refuses the user or password; " + advice
 	case errors.Is(err, packets.ErrorRefusedIDRejected):
 		return "the broker refuses the client id; correct client_id"
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -10,10 +11,13 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/config"
 	"lintod/agent/turn"
 	"lintod/audio/soundtest"
 	"lintod/audio/wav"
+	"lintod/cmd/lintosim/platform"
 )
 
 // result is what a command in the background ended with.
@@ -86,14 +90,9 @@ func TestDictation(t *testing.T) {
 
 	b.broker.Restart() // the platform still believes in the old stream
 	b.watch = b.broker.Watch("blk/fromlinto/#")
-	brokertest.Eventually(t, "the stream is ended and begun again", func() bool {
-		for _, m := range b.watch.All() {
-			if strings.HasSuffix(m.Topic, "/streaming/stop") {
-				return true
-			}
-		}
-		return false
-	})
+	b.next("streaming/start")
+	b.tell("streaming/error", `{"behavior":{"streaming":{"status":"started","message":"already started"}}}`)
+	b.next("streaming/stop")
 	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
 	b.next("streaming/start")
 	b.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
@@ -162,4 +161,98 @@ func TestLiveExchange(t *testing.T) {
 		t.Errorf("exit %d, told\n%s", r.code, r.out)
 	}
 	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
+}
+
+// TestLiveTurnsAtTheNewestServer: turn after turn, and after a power cut, whatever
+// that server does to a stream, the recogniser gets all that was said, with the
+// moment before the trigger, and no words of another turn are asked.
+func TestLiveTurnsAtTheNewestServer(t *testing.T) {
+	voice := noise(1500 * time.Millisecond)
+	question := filepath.Join(t.TempDir(), "question.wav")
+	if err := os.WriteFile(question, wav.Encode(voice, 16000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := brokertest.Start(t)
+	sim := platform.New(platform.Options{
+		Join:            &broker.Config{Broker: config.Strings{m.URL()}, Keepalive: broker.Defaults().Keepalive},
+		RecogniserDelay: 1200 * time.Millisecond,
+		Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
+			switch at := soundtest.Find(pcm, voice); {
+			case at < 0:
+				return "a part of it", nil
+			case at < 16000/10: // the moment before, of which a slow machine may lack some
+				return "without the moment before", nil
+			}
+			return "the whole", nil
+		},
+	})
+	if err := sim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sim.Close()
+	b := newBox(t, m, settings{
+		linto: "mode = \"stream\"",
+		audio: "input = \"file:" + question + "\"\noutput = \"null\"",
+	}).start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 30 })
+	turns := func(n int) {
+		t.Helper()
+		for range n {
+			if code, out := b.run("talk", "-wait"); code != 0 || !strings.Contains(out, "understood: “the whole”") {
+				t.Errorf("exit %d, told\n%s", code, out)
+			}
+		}
+	}
+	turns(3)
+	if code, out := b.run("talk"); code != 0 {
+		t.Fatal(out)
+	}
+	b.next("streaming/chunk")
+	b.kill()
+	b.start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 30 })
+	turns(2)
+	for _, m := range sim.Messages() {
+		if strings.HasPrefix(m.Command, "nlp/text/") && !strings.Contains(string(m.Payload), `"the whole"`) {
+			t.Errorf("asked %s", m.Payload)
+		}
+	}
+}
+
+// TestPlatformThatDoesNotTranscribe is asked with the utterance as a file.
+func TestPlatformThatDoesNotTranscribe(t *testing.T) {
+	voice := noise(1500 * time.Millisecond)
+	question := filepath.Join(t.TempDir(), "question.wav")
+	if err := os.WriteFile(question, wav.Encode(voice, 16000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := brokertest.Start(t)
+	asked := make(chan platform.Request, 10)
+	sim := platform.New(platform.Options{
+		Join:           &broker.Config{Broker: config.Strings{m.URL()}, Keepalive: broker.Defaults().Keepalive},
+		RecogniserDies: 1,
+		Recognise:      func(context.Context, []int16, int) (string, error) { return "hello", nil },
+		Answer: func(r platform.Request) []platform.Reply {
+			asked <- r
+			return []platform.Reply{platform.Say("Hello.")}
+		},
+	})
+	if err := sim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sim.Close()
+	b := newBox(t, m, settings{
+		linto: "mode = \"stream\"",
+		audio: "input = \"file:" + question + "\"\noutput = \"null\"",
+	}).start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 30 })
+	for range 2 { // it says nothing of the first, and never lets go of that
+		code, out := b.run("talk", "-wait")
+		if code != 0 || !strings.Contains(out, "answer: “Hello.”") || !strings.Contains(out, "does not transcribe") {
+			t.Fatalf("exit %d, told\n%s", code, out)
+		}
+		if r := <-asked; r.Kind != "nlp/file" || soundtest.Find(r.PCM, voice) < 0 {
+			t.Errorf("asked by %s with %d samples", r.Kind, len(r.PCM))
+		}
+	}
 }

@@ -55,7 +55,8 @@ session, which is shown.
 
 -server 2021 speaks as older servers do: errors beside "say", those of a stream
 on its own topics, the transcript as an object, no nlp/text and no skills, and
-the token of a login is wanted in every message.
+the token of a login is wanted in every message. It forgets a stream as soon as
+it is stopped; the newest holds it for 3 s more, in which each start is refused.
 
 With -users, an account may read and write +/tolinto/NAME/# and
 +/fromlinto/NAME/# only, as on the official platform; the account "admin" may
@@ -71,6 +72,7 @@ type options struct {
 	json     bool
 	users    string
 	server   string
+	result   string
 	join     broker.Config
 	fault    string
 }
@@ -89,7 +91,11 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "how long the token of a login counts")
 	f.StringVar(&o.server, "server", string(platform.Server2024), "speak as real servers of that time did: `2021|2024`")
 	f.IntVar(&o.platform.ChunkLimit, "chunk-limit", 0, "stop streams unasked after `N` chunks, as real flows may after 150")
-	f.BoolVar(&o.platform.NoFinal, "no-final", false, "end streams without a final result, as old servers may")
+	f.StringVar(&o.result, "result", "", "how recognisers tell the end of a stream: `text|final|none` (default text, with -server 2021 final)")
+	noFinal := f.Bool("no-final", false, "the same as -result none")
+	f.DurationVar(&o.platform.RecogniserOpens, "recogniser-opens", 20*time.Millisecond, "how long after \"started\" a stream's recogniser can be reached; sound before that is dropped")
+	f.DurationVar(&o.platform.RecogniserDelay, "recogniser-delay", 0, "how long a stream's recogniser needs for its last word")
+	f.IntVar(&o.platform.RecogniserDies, "recogniser-dies", 0, "after how many `chunks` a stream's recogniser dies (default never); real servers do not forget such a stream")
 	f.BoolVar(&o.platform.NoChatbot, "no-chatbot", false, "leave chatbot requests unanswered unless the device is logged in, as some new flows do")
 	f.StringVar(&o.platform.StatusLanguage, "status-language", "", "answer each status with this tts_lang, such as `fr-FR`, as real flows do")
 	f.StringVar(&o.users, "users", "", "`file` with accounts, one name:password a line (default: everybody may connect)")
@@ -114,6 +120,17 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	if o.platform.Server, err = platform.ParseGeneration(o.server); err != nil {
 		return o, fmt.Errorf("-server: %w", err)
+	}
+	if *noFinal {
+		o.result = string(platform.NoResult)
+	}
+	if o.result != "" {
+		if o.platform.Result, err = platform.ParseResult(o.result); err != nil {
+			return o, fmt.Errorf("-result: %w", err)
+		}
+	}
+	if o.platform.RecogniserOpens == 0 {
+		o.platform.RecogniserOpens = -1 // at once
 	}
 	if join != "" {
 		o.join.Broker = config.Strings{join}

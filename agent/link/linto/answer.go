@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"lintod/audio"
@@ -213,10 +214,20 @@ func findProblem(w wireAnswer, b wireBehavior, say wireSpeech) error {
 			return fmt.Errorf("the platform reports an error: %s", e)
 		}
 	}
-	if say.ErrMessage != "" {
-		return fmt.Errorf("the platform reports an error: %s", wireError{Message: quote(say.ErrMessage), Code: say.Code})
+	if say.ErrMessage != "" || say.failed() {
+		message := say.ErrMessage
+		if message == "" {
+			message = say.spoken(false)
+		}
+		return fmt.Errorf("the platform reports an error: %s", wireError{Message: quote(message), Code: say.Code})
 	}
 	return nil
+}
+
+// failed tells whether the code, a number or a string, is one of an error.
+func (s wireSpeech) failed() bool {
+	code, err := strconv.Atoi(strings.Trim(string(s.Code), `"`))
+	return err == nil && code >= 400
 }
 
 func quote(s string) json.RawMessage {

@@ -80,6 +80,21 @@ func TestParseAnswer(t *testing.T) {
 			conversation: `{}`, problem: "stt failed (code 500)",
 		},
 		{
+			name:    "error by its code alone",
+			payload: `{"behavior":{"say":{"phonetic":"x","text":"the service is away","code":503}}}`,
+			text:    "the service is away", conversation: `{}`, problem: "the service is away (code 503)",
+		},
+		{
+			name:         "error by its code alone, as a string",
+			payload:      `{"behavior":{"say":{"code":"400"}}}`,
+			conversation: `{}`, problem: `no reason given (code "400")`,
+		},
+		{
+			name:    "a code that is no error",
+			payload: `{"behavior":{"say":{"text":"hello","code":200}}}`,
+			text:    "hello", conversation: `{}`,
+		},
+		{
 			name:         "error nested by the router",
 			payload:      `{"behavior":{"error":{"status":"error","message":{"message":"no route","code":404}}}}`,
 			conversation: `{}`, problem: "no route (code 404)",

@@ -88,7 +88,8 @@ type Stats struct {
 	CommandsDropped int64     `json:"commands_dropped"`
 	ActionsDropped  int64     `json:"actions_dropped"`
 	Live            LiveStats `json:"live"`
-	Login           string    `json:"login,omitempty"` // why the device is not logged in
+	Login           string    `json:"login,omitempty"`   // why the device is not logged in
+	Pending         string    `json:"pending,omitempty"` // what it is about before the first login
 }
 
 // Stats returns the counters; it may be called at any time after Start.
@@ -98,7 +99,7 @@ func (l *Link) Stats() Stats {
 		ActionsDropped: l.programs.dropped.Load(), Live: l.live.stats(),
 	}
 	if l.login != nil {
-		s.Login = l.login.Problem()
+		s.Login, s.Pending = l.login.Problem(), l.login.Pending()
 	}
 	return s
 }
@@ -136,12 +137,12 @@ func (l *Link) newPlace(cfg broker.Config, scope, serial string) *place {
 	p := &place{scope: scope, serial: serial}
 	p.Conn = &broker.Conn{
 		Config: cfg,
-		Will:   func() broker.Message { return l.conn.sign(l.statusMessage(offline)) },
+		Will:   func() broker.Message { return l.statusMessage(offline) },
 		// The device's own status is read back: see healStatus.
 		Subscribe: []string{p.ingress("#"), p.egress("status")},
 		Online:    l.online,
 		Offline:   func(error) { l.connected(false) },
-		Farewell:  func() broker.Message { return l.conn.sign(l.statusMessage(offline)) },
+		Farewell:  func() broker.Message { return l.statusMessage(offline) },
 		Handle:    l.handle,
 		Log:       l.Log,
 	}
@@ -370,6 +371,8 @@ func (s Stats) Line() string {
 	switch {
 	case !s.Connected && s.Login != "":
 		return "offline: " + s.Login
+	case !s.Connected && s.Pending != "":
+		return s.Pending
 	case !s.Connected:
 		return "offline: " + s.Error
 	}

@@ -38,19 +38,28 @@ type live struct {
 	// for ever.
 	patience time.Duration
 	tell     notify // for what belongs to no exchange
+	doubt    func() // is called when the platform does not transcribe
 	log      *slog.Logger
 
 	slot       chan struct{} // holds a token while a stream has the platform
-	stream     atomic.Pointer[stream]
+	stopped    time.Time     // when the last one was, where that may still count; the slot's
+	stream     atomic.Pointer[transcription]
 	dictation  atomic.Pointer[dictation]
 	dictations chan *dictation
 
 	streams, chunks, lost, restarts atomic.Int64
-	noFinals                        atomic.Bool // the platform seems to send no final results
+	afterStop                       atomic.Int32
 
 	mu   sync.Mutex
 	last string // what was understood last
 }
+
+// What the platform says after a stop: not known yet, nothing, or the last words.
+const (
+	unknown int32 = iota
+	noWords
+	someWords
+)
 
 // streaming begins the topics of live transcription.
 const streaming = "streaming/"
@@ -60,7 +69,7 @@ func (l *Link) newLive() *live {
 		publish: func(ctx context.Context, step string, payload []byte, qos byte) error {
 			return l.conn.Publish(ctx, broker.Message{Topic: l.egress(streaming + step), Payload: payload, QoS: qos})
 		},
-		uplink: l.uplink, listen: l.Listen, tell: l.tell, log: l.Log,
+		uplink: l.uplink, listen: l.Listen, tell: l.tell, doubt: l.doubt, log: l.Log,
 		chunk:      int(l.Config.Chunk.Std()/audio.FrameTime) * 2 * audio.FrameSamples,
 		patience:   l.Config.AnswerTimeout.Std(),
 		slot:       make(chan struct{}, 1),
@@ -90,7 +99,7 @@ func (l *live) stats() LiveStats {
 
 // understood notes what a person said: for the bus and the status, and for the
 // journal at debug only.
-func (s *stream) understood(what turn.What, text string) {
+func (s *transcription) understood(what turn.What, text string) {
 	s.note(text)
 	s.log.Debug("understood", "kind", what, "text", text)
 	s.tell(what, text)
@@ -103,7 +112,7 @@ func (l *live) note(text string) {
 }
 
 // claim makes s the stream that answers go to; it waits for room at most limit.
-func (l *live) claim(ctx context.Context, s *stream, limit time.Duration) error {
+func (l *live) claim(ctx context.Context, s *transcription, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
@@ -126,22 +135,21 @@ func (l *live) claim(ctx context.Context, s *stream, limit time.Duration) error 
 	}
 }
 
-func (l *live) release() {
+func (l *live) vacate() {
 	l.stream.Store(nil)
 	<-l.slot
 }
 
-// transcribe streams an utterance while it is spoken, and returns what the
+// transcribe streams an utterance while it is recorded, and returns what the
 // platform understood.
-func (l *Link) transcribe(ctx context.Context, x *turn.Exchange) (string, error) {
-	s := newStream(l.live)
-	s.hearing, s.enough, s.tell = ctx, x.Enough, x.Tell
-	s.opened = func() { x.Tell(turn.RequestOut, "") }
+func (l *Link) transcribe(ctx context.Context, x *turn.Exchange, r *recording) (string, error) {
+	s := newTranscription(l.live, r)
+	s.tell, s.enough, s.opened = x.Tell, x.Enough, func() { x.Tell(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}
-	defer l.live.release()
-	text, err := s.run(ctx, x.Read)
+	defer l.live.vacate()
+	text, err := s.run(ctx)
 	if err == nil {
 		l.live.note(text) // the turn will tell
 	}
@@ -150,12 +158,7 @@ func (l *Link) transcribe(ctx context.Context, x *turn.Exchange) (string, error)
 
 // handleStream takes what the platform says on streaming/<step>.
 func (l *Link) handleStream(step string, payload []byte) {
-	s := l.live.stream.Load()
-	switch {
-	case s == nil:
-		l.Log.Debug("answer ignored: nothing is transcribed", "step", clip(step, 20))
-		return
-	case len(payload) > maxAnswer:
+	if len(payload) > maxAnswer {
 		l.Log.Warn("answer ignored: too long", "bytes", len(payload), "limit", maxAnswer)
 		return
 	}
@@ -164,12 +167,18 @@ func (l *Link) handleStream(step string, payload []byte) {
 		l.Log.Warn("message ignored", "topic", clip("streaming/"+step, 60), "error", err)
 		return
 	}
-	s.take(e)
+	s := l.live.stream.Load()
+	switch {
+	case s != nil:
+		s.take(e)
+	case e.kind == streamText || e.kind == streamFinal: // too late, but it is worth waiting
+		l.live.afterStop.Store(someWords)
+	}
 }
 
 // dictation is a stream that belongs to no turn.
 type dictation struct {
-	stream  *stream
+	stream  *transcription
 	mic     turn.Stream
 	stop    context.CancelFunc // no more sound; what was said is still understood
 	started chan struct{}
@@ -192,7 +201,7 @@ func (l *live) start(ctx context.Context) error {
 	if !l.uplink.isUp() {
 		return errAway
 	}
-	d := &dictation{stream: newStream(l), started: make(chan struct{}), done: make(chan struct{})}
+	d := &dictation{stream: newTranscription(l, newRecording(l, dictationMemory)), started: make(chan struct{}), done: make(chan struct{})}
 	d.stream.hearing, d.stop = context.WithCancel(context.Background())
 	d.stream.dictated = true
 	var err error
@@ -238,19 +247,24 @@ func (l *live) runDictations(ctx context.Context) {
 }
 
 func (l *live) dictate(ctx context.Context, d *dictation) {
-	defer d.stop()
 	defer context.AfterFunc(ctx, d.stop)()
-	d.stream.opened = func() { close(d.started) }
-	_, d.err = d.stream.run(ctx, func(f *audio.Frame) error {
-		err := d.mic.Read(d.stream.hearing, f)
-		if err != nil && d.stream.hearing.Err() != nil {
-			return io.EOF
-		}
-		return err
+	var recorder sync.WaitGroup
+	recorder.Go(func() {
+		d.stream.recording.record(d.stream.hearing.Done(), func(f *audio.Frame) error {
+			err := d.mic.Read(d.stream.hearing, f)
+			if err != nil && d.stream.hearing.Err() != nil {
+				return io.EOF
+			}
+			return err
+		})
 	})
+	d.stream.opened = func() { close(d.started) }
+	_, d.err = d.stream.run(ctx)
+	d.stop()
+	recorder.Wait()
 	d.mic.Close()
 	l.dictation.Store(nil)
-	l.release()
+	l.vacate()
 	if d.err != nil && ctx.Err() == nil {
 		l.log.Warn("dictation failed", "error", d.err)
 		l.tell(turn.Problem, fmt.Sprintf("dictation: %v", d.err))

@@ -64,9 +64,11 @@ func (c *connection) Stats() broker.Stats {
 }
 
 // sign adds the token to a JSON message: newest servers ignore it, older ones
-// want it in every one (protocol 1.2.2). Sound has no room for one.
+// want it in requests (protocol 1.2.2). Sound has no room for one. A status needs
+// none, and a broker may keep it for whoever asks: it would give away access to the
+// account for 60 days.
 func (c *connection) sign(m broker.Message) broker.Message {
-	if c.token == nil || strings.HasSuffix(m.Topic, "/streaming/chunk") {
+	if c.token == nil || strings.HasSuffix(m.Topic, "/streaming/chunk") || strings.HasSuffix(m.Topic, "/status") {
 		return m
 	}
 	rest, ok := bytes.CutPrefix(m.Payload, []byte("{"))
@@ -96,6 +98,14 @@ func (l *Link) newLogin() *overwatch.Client {
 	return client
 }
 
+// doubt has the token checked: older platforms do not answer who shows one that
+// counts no more, or answer with an error.
+func (l *Link) doubt() {
+	if l.login != nil {
+		l.login.Doubt()
+	}
+}
+
 // serve is connected as the login tells, until that changes.
 func (l *Link) serve(ctx context.Context, s overwatch.Session) error {
 	l.conn.now.Store(l.sessionPlace(s))
@@ -117,6 +127,7 @@ func (l *Link) sessionPlace(s overwatch.Session) *place {
 	}
 	p := l.newPlace(cfg, s.Scope, s.ID)
 	p.Password = func() (string, error) { return string(s.Password), nil }
+	p.Refusal = "they are those of the platform's login: correct user and password_file in [linto.login]"
 	p.Offline = func(err error) {
 		l.connected(false)
 		if broker.Refused(err) {

@@ -31,8 +31,12 @@ func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, paylo
 	defer limit.Stop()
 	select {
 	case r := <-answers:
+		if r.Problem != nil {
+			l.doubt()
+		}
 		return l.accept(x.Tell, kind, r)
 	case <-limit.C:
+		l.doubt()
 		return reply{}, fmt.Errorf("the platform gave no answer within %v", l.Config.AnswerTimeout)
 	case <-ctx.Done():
 		return reply{}, context.Cause(ctx)

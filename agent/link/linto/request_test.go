@@ -236,7 +236,7 @@ func FuzzHandle(f *testing.F) {
 	f.Fuzz(func(t *testing.T, topic string, payload []byte) {
 		l := loose()
 		answers := l.pending.add("nlp/file/1")
-		l.live.stream.Store(newStream(l.live))
+		l.live.stream.Store(newTranscription(l.live, newRecording(l.live, 0)))
 		l.handle(t.Context(), broker.Message{Topic: l.ingress(topic), Payload: payload})
 		select {
 		case r := <-answers:

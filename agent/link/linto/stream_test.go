@@ -37,10 +37,21 @@ type server struct {
 	mic   func() turn.Stream // for dictations
 	mu    sync.Mutex
 	told  []string // notices
+
+	rtt time.Duration
+
+	// The newest server, as obey plays it.
+	opens    time.Duration // how long its recogniser cannot be reached
+	thinks   time.Duration // how long its recogniser needs for its last word
+	words    string        // the last word
+	running  bool
+	open     time.Time
+	heldTill time.Time
+	got      []byte // what the recogniser of the present stream got
 }
 
 func newServer() *server {
-	s := &server{}
+	s := &server{opens: 20 * time.Millisecond, words: "hello world"}
 	s.live = &live{
 		publish: s.published, uplink: newUplink(), chunk: 1920, patience: 15 * time.Second,
 		listen: func(context.Context, func()) (turn.Stream, error) { return s.mic(), nil },
@@ -49,6 +60,7 @@ func newServer() *server {
 			defer s.mu.Unlock()
 			s.told = append(s.told, string(w)+": "+text)
 		},
+		doubt:      func() {},
 		log:        slog.New(slog.NewTextHandler(&s.log, nil)),
 		slot:       make(chan struct{}, 1),
 		dictations: make(chan *dictation, 1),
@@ -64,6 +76,9 @@ func (s *server) published(ctx context.Context, step string, payload []byte, _ b
 	}
 	if step == "chunk" {
 		s.sound = append(s.sound, payload...)
+		if s.running && !time.Now().Before(s.open) {
+			s.got = append(s.got, payload...)
+		}
 		time.Sleep(time.Duration(s.slow.Load()))
 	}
 	if n := len(s.steps); step != "chunk" || n == 0 || s.steps[n-1] != step {
@@ -80,17 +95,47 @@ func (s *server) say(step, streaming string) {
 		panic(err)
 	}
 	n := s.said.Add(1) // keeps the messages in order
-	time.AfterFunc(time.Millisecond+time.Duration(n)*time.Microsecond, func() {
+	time.AfterFunc(s.rtt+time.Millisecond+time.Duration(n)*time.Microsecond, func() {
 		if now := s.stream.Load(); now != nil {
 			now.take(e)
 		}
 	})
 }
 
-// obey is a server that does what it should.
+// obey is the newest server. It says "started" before its recogniser can be
+// reached, and holds a stream for 3 s after its stop. One whose recogniser was not
+// there it holds on.
 func (s *server) obey(step string) {
+	now := time.Now()
+	if s.running && !s.heldTill.IsZero() && !now.Before(s.heldTill) {
+		s.running = false
+	}
+	switch {
+	case step == "start" && s.running:
+		s.say("error", `{"status":"started","message":"already started"}`)
+	case step == "start":
+		s.running, s.open, s.heldTill, s.got = true, now.Add(s.opens), time.Time{}, nil
+		s.say("start", `{"status":"started"}`)
+	case !s.running:
+		s.say("error", `{"status":"`+step+`","message":"not started"}`)
+	case step == "stop":
+		s.say("stop", `{"status":"stop"}`)
+		if now.Before(s.open) {
+			return
+		}
+		if words := s.words; s.heldTill.IsZero() {
+			time.AfterFunc(s.thinks, func() { s.say("chunk", `{"text":"`+words+`"}`) })
+		}
+		s.heldTill = now.Add(3 * time.Second)
+	}
+}
+
+// obeyFinal is a server with a kind end: a final result, and the next stream may
+// begin at once.
+func (s *server) obeyFinal(step string) {
 	switch step {
 	case "start":
+		s.running, s.open, s.got = true, time.Now(), nil
 		s.say("start", `{"status":"started"}`)
 	case "stop":
 		s.say("stop", `{"status":"stop"}`)
@@ -139,13 +184,54 @@ func soundOf(frames int) []byte {
 
 // talk is a turn's stream.
 func (s *server) talk(ctx context.Context, read func(*audio.Frame) error) (string, error) {
-	st := newStream(s.live)
-	st.hearing = ctx
+	return s.talkTo(ctx, read, nil)
+}
+
+func (s *server) talkTo(ctx context.Context, read func(*audio.Frame) error, enough func()) (string, error) {
+	recording := newRecording(s.live, 0)
+	var ended atomic.Bool
+	var recorder sync.WaitGroup
+	recorder.Go(func() {
+		recording.record(nil, func(f *audio.Frame) error {
+			if ended.Load() {
+				return io.EOF
+			}
+			return read(f)
+		})
+	})
+	defer recorder.Wait()
+	defer ended.Store(true)
+	st := newTranscription(s.live, recording)
+	st.enough = enough
 	if err := s.claim(ctx, st, claimLimit); err != nil {
 		return "", err
 	}
-	defer s.release()
-	return st.run(ctx, read)
+	defer s.vacate()
+	return st.run(ctx)
+}
+
+// dictated is a dictation of what read gives, until hearing ends.
+func (s *server) dictated(ctx, hearing context.Context, read func(*audio.Frame) error) (string, error) {
+	recording := newRecording(s.live, dictationMemory)
+	hearing, stop := context.WithCancel(hearing)
+	var recorder sync.WaitGroup
+	recorder.Go(func() {
+		recording.record(hearing.Done(), func(f *audio.Frame) error {
+			if hearing.Err() != nil {
+				return io.EOF
+			}
+			return read(f)
+		})
+	})
+	defer recorder.Wait()
+	defer stop()
+	st := newTranscription(s.live, recording)
+	st.hearing, st.dictated = hearing, true
+	if err := s.claim(ctx, st, 0); err != nil {
+		return "", err
+	}
+	defer s.vacate()
+	return st.run(ctx)
 }
 
 // play runs a story in a bubble.
@@ -176,19 +262,19 @@ func TestStreamOfATurn(t *testing.T) {
 // hears nothing before that at all.
 func TestNothingBeforeStarted(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
+		began := time.Now()
 		s.reply = func(step string) {
 			switch step {
 			case "start":
 				time.AfterFunc(4*time.Second, func() { s.say("start", `{"status":"started"}`) })
 			case "chunk":
-				if time.Since(s.stream.Load().began) < 0 || s.stream.Load().began.IsZero() {
+				if time.Since(began) < 4*time.Second {
 					t.Error("a chunk before started")
 				}
-			default:
-				s.obey(step)
+			case "stop":
+				s.say("final", `{"status":"final","result":"hello world"}`)
 			}
 		}
-		began := time.Now()
 		if _, err := s.talk(t.Context(), speech(5)); err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +289,7 @@ func TestStreamsThatDoNotBegin(t *testing.T) {
 		name, step, answer, want string
 		after                    time.Duration
 	}{
-		{"silence", "", "", "did not begin to transcribe within 5s", 5 * time.Second},
+		{"silence", "", "", "did not begin within 5s", 5 * time.Second},
 		{"older server's error", "start", `{"status":"error","message":"no STT"}`, "no STT", 0},
 		{"newest server's error", "error", `{"status":"error"}`, "no reason given", 0},
 	}
@@ -229,35 +315,153 @@ func TestStreamsThatDoNotBegin(t *testing.T) {
 }
 
 // TestStreamLeftBehind is a start after a power cut: the server still has the
-// old stream, and says so in the words of its generation.
+// old stream, and says so in the words of its generation. Nothing of the old stream
+// is taken for what is said now.
 func TestStreamLeftBehind(t *testing.T) {
 	for name, already := range map[string][2]string{
 		"older server":  {"start", `{"status":"started","message":"already started"}`},
 		"newest server": {"error", `{"status":"started","message":"already started"}`},
 	} {
-		for _, stubborn := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, stubborn %v", name, stubborn), func(t *testing.T) {
+		for _, thinks := range []time.Duration{0, 1200 * time.Millisecond, 3 * time.Second, 3300 * time.Millisecond} {
+			t.Run(fmt.Sprintf("%s, last word after %v", name, thinks), func(t *testing.T) {
 				play(t, func(t *testing.T, s *server) {
-					starts := 0
+					s.running, s.thinks, s.words = true, thinks, "open the door"
 					s.reply = func(step string) {
-						if step == "start" {
-							if starts++; starts == 1 || stubborn {
-								s.say(already[0], already[1])
-								return
-							}
+						if step == "start" && s.running && (s.heldTill.IsZero() || time.Now().Before(s.heldTill)) {
+							s.say(already[0], already[1])
+							return
 						}
 						s.obey(step)
+						if step == "stop" {
+							s.thinks, s.words = 0, "hello world" // of the next
+						}
 					}
-					if _, err := s.talk(t.Context(), speech(5)); err != nil {
-						t.Fatal(err)
+					text, err := s.talk(t.Context(), speech(50))
+					if err != nil || text != "hello world" {
+						t.Errorf("understood %q, %v", text, err)
 					}
-					if want := []string{"start", "stop", "start", "chunk", "stop"}; !slices.Equal(s.steps, want) {
-						t.Errorf("steps %v, want %v", s.steps, want)
+					if !bytes.Equal(s.got, soundOf(50)) {
+						t.Error("the recogniser did not get all that the microphone gave")
+					}
+					if n := slices.Index(s.steps, "chunk"); n < 0 || strings.Count(strings.Join(s.steps[:n], " "), "stop") != 1 {
+						t.Errorf("steps %v; one stop must do, because each ends what runs 3 s later", s.steps)
 					}
 				})
 			})
 		}
 	}
+}
+
+// TestStreamThatIsHeldForEver fails after some seconds, and nothing of the sound is
+// put into it.
+func TestStreamThatIsHeldForEver(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.running, s.open = true, time.Now().Add(time.Hour) // its recogniser is dead
+		began := time.Now()
+		_, err := s.talk(t.Context(), speech(1e6))
+		if took := time.Since(began); !errors.Is(err, errPlatform) || took < releaseLimit || took > releaseLimit+time.Second {
+			t.Errorf("error %v after %v", err, took)
+		}
+		if len(s.sound) > 0 {
+			t.Errorf("%d bytes of sound went to the earlier stream", len(s.sound))
+		}
+	})
+}
+
+// TestTurnAfterTurn at the newest server, which refuses each start for 3 s after a
+// stop: each turn is understood, and its recogniser gets all of it, of the first
+// moment too.
+func TestTurnAfterTurn(t *testing.T) {
+	for _, opens := range []time.Duration{0, 20 * time.Millisecond, 400 * time.Millisecond} {
+		for _, thinks := range []time.Duration{0, 1200 * time.Millisecond, 3 * time.Second} {
+			for _, pause := range []time.Duration{0, time.Second, 2900 * time.Millisecond, 3100 * time.Millisecond, 10 * time.Second} {
+				t.Run(fmt.Sprintf("opens after %v, last word after %v, pause %v", opens, thinks, pause), func(t *testing.T) {
+					play(t, func(t *testing.T, s *server) {
+						s.opens, s.thinks = opens, thinks
+						for n := range 5 {
+							s.words = fmt.Sprint("words ", n)
+							text, err := s.talk(t.Context(), speech(50+n))
+							if err != nil || text != s.words {
+								t.Errorf("turn %d: understood %q, %v", n, text, err)
+							}
+							if !bytes.Equal(s.got, soundOf(50+n)) {
+								t.Errorf("turn %d: the recogniser got %d bytes", n, len(s.got))
+							}
+							time.Sleep(pause)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestWaitsNoLongerThanNeeded: a text after the stop is the last word.
+func TestWaitsNoLongerThanNeeded(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		var last time.Time
+		s.reply = func(step string) {
+			if step == "stop" {
+				last = time.Now()
+			}
+			s.obey(step)
+		}
+		if _, err := s.talk(t.Context(), speech(50)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(last); took > moreTime+10*time.Millisecond {
+			t.Errorf("waited %v after the stop", took)
+		}
+	})
+}
+
+// TestStreamEndsWithAnother is the newest server with a recogniser whose results
+// have words: it forgets a stream at once, and again, whatever stream that is, 3 s
+// after its stop. The turn that runs then is said again.
+func TestStreamEndsWithAnother(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.rtt = 150 * time.Millisecond // some chunks are on their way to what has ended
+		var ends []time.Time
+		s.reply = func(step string) {
+			for len(ends) > 0 && !time.Now().Before(ends[0]) {
+				ends, s.running = ends[1:], false
+			}
+			switch {
+			case step == "start" || !s.running:
+				s.obey(step)
+			case step == "stop":
+				s.say("stop", `{"status":"stop"}`)
+				s.say("final", `{"status":"final","result":"{\"text\":\"hello world\",\"words\":[]}"}`)
+				s.running, ends = false, append(ends, time.Now().Add(3*time.Second))
+			}
+		}
+		for range 3 {
+			text, err := s.talk(t.Context(), speech(125))
+			if err != nil || text != "hello world" {
+				t.Errorf("understood %q, %v", text, err)
+			}
+			if !bytes.Equal(s.got, soundOf(125)) {
+				t.Errorf("the recogniser got %d bytes of %d", len(s.got), len(soundOf(125)))
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestSaysNothingAtAll is a platform whose recogniser was never reached: the turn
+// fails, so that it can be asked otherwise, and the next stops the stream at once.
+func TestSaysNothingAtAll(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.opens = 4 * time.Second
+		if text, err := s.talk(t.Context(), speech(50)); !errors.Is(err, errPlatform) {
+			t.Errorf("understood %q, %v", text, err)
+		}
+		s.opens = 0
+		time.Sleep(time.Second)
+		if text, err := s.talk(t.Context(), speech(50)); err != nil || text != "hello world" {
+			t.Errorf("the next turn: %q, %v", text, err)
+		}
+	})
 }
 
 func TestFinalResults(t *testing.T) {
@@ -275,7 +479,9 @@ func TestFinalResults(t *testing.T) {
 		{"stop tells the text", nil, [][2]string{{"stop", `{"status":"stop","text":"one","words":[]}`}}, "one"},
 		{"no final", [][2]string{{"chunk", `{"text":"one"}`}, {"chunk", `{"partial":"tw"}`}}, [][2]string{{"stop", `{"status":"stop"}`}}, "one tw"},
 		{"nothing at all", [][2]string{{"chunk", `{"partial":"one"}`}, {"chunk", `{"text":"one two"}`}}, nil, "one two"},
-		{"stream was not there", [][2]string{{"chunk", `{"text":"one"}`}}, [][2]string{{"error", `{"status":"stop","message":"no stream"}`}}, "one"},
+		{"text is the last word", [][2]string{{"chunk", `{"text":"one"}`}}, [][2]string{{"stop", `{"status":"stop"}`}, {"chunk", `{"text":"two"}`}}, "one two"},
+		{"text of the utterance before the last", nil, [][2]string{{"chunk", `{"text":"one"}`}, {"stop", `{"status":"stop"}`}, {"chunk", `{"partial":"tw"}`}, {"chunk", `{"text":"two"}`}}, "one two"},
+		{"empty text", nil, [][2]string{{"stop", `{"status":"stop"}`}, {"chunk", `{"text":""}`}}, ""},
 		{"nothing was understood", nil, [][2]string{{"final", `{"status":"final"}`}}, ""},
 	}
 	for _, tt := range tests {
@@ -284,7 +490,7 @@ func TestFinalResults(t *testing.T) {
 				s.reply = func(step string) {
 					switch {
 					case step == "start":
-						s.obey(step)
+						s.obeyFinal(step)
 					case step == "chunk" && s.chunks.Load() == 0:
 						for _, m := range tt.during {
 							s.say(m[0], m[1])
@@ -303,25 +509,42 @@ func TestFinalResults(t *testing.T) {
 	}
 }
 
-// TestOlderServerIsNotWaitedForTwice: who sent no final result once is not
-// given 3.5 s the next time.
-func TestOlderServerIsNotWaitedForTwice(t *testing.T) {
+// TestSilentEndIsNotWaitedForTwice: who said nothing after a stop is not given
+// 3.5 s the next time; who said something is, however late it came.
+func TestSilentEndIsNotWaitedForTwice(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
-		s.reply = func(step string) {
-			if step == "start" {
-				s.obey(step)
+		quiet := func(step string) {
+			switch step {
+			case "start":
+				s.say("start", `{"status":"started"}`)
+			case "chunk":
+				s.say("chunk", `{"partial":"hello"}`)
 			}
 		}
+		took := func() time.Duration {
+			var ended time.Time
+			read := speech(3)
+			text, err := s.talk(t.Context(), func(f *audio.Frame) error {
+				err := read(f)
+				if err != nil {
+					ended = time.Now()
+				}
+				return err
+			})
+			if err != nil || text != "hello" {
+				t.Errorf("understood %q, %v", text, err)
+			}
+			return time.Since(ended) - openingTime
+		}
+		s.reply = quiet
 		for _, most := range []time.Duration{finalLimit, shortFinal} {
-			began := time.Now()
-			_, _ = s.talk(t.Context(), speech(0))
-			if took := time.Since(began); took < most || took > most+100*time.Millisecond {
+			if took := took(); took < most-100*time.Millisecond || took > most+100*time.Millisecond {
 				t.Errorf("waited %v, want %v", took, most)
 			}
 		}
-		s.reply = s.obey
+		s.reply = s.obeyFinal
 		_, _ = s.talk(t.Context(), speech(0))
-		if s.noFinals.Load() {
+		if s.afterStop.Load() != someWords {
 			t.Error("a server that sends final results again is not trusted again")
 		}
 	})
@@ -341,10 +564,7 @@ func TestPlatformEndsTheStream(t *testing.T) {
 			}
 		}
 		ended := false
-		st := newStream(s.live)
-		st.hearing, st.enough = t.Context(), func() { ended = true }
-		_ = s.claim(t.Context(), st, 0)
-		text, err := st.run(t.Context(), speech(1000))
+		text, err := s.talkTo(t.Context(), speech(1000), func() { ended = true })
 		if err != nil || text != "enough" || !ended {
 			t.Errorf("understood %q, %v, ended %v", text, err, ended)
 		}
@@ -354,36 +574,35 @@ func TestPlatformEndsTheStream(t *testing.T) {
 	})
 }
 
-// TestReconnectInTheMiddle: stop, wait, start again, and not a sample is lost.
+// TestReconnectInTheMiddle: the platform still has the old stream, which is stopped.
+// A turn is then said again from its beginning, so that nothing is missing that was
+// on the way when the connection broke. A dictation goes on where it was.
 func TestReconnectInTheMiddle(t *testing.T) {
 	for _, dictated := range []bool{false, true} {
 		t.Run(fmt.Sprintf("dictated %v", dictated), func(t *testing.T) {
 			play(t, func(t *testing.T, s *server) {
+				s.words = "good"
 				s.reply = func(step string) {
-					switch {
-					case step == "stop" && len(s.sound) < 100*640:
-						s.say("stop", `{"status":"stop"}`)
-						s.say("final", `{"status":"final","result":"good"}`)
-					case step == "stop":
-						s.say("final", `{"status":"final","result":"morning"}`)
-					default:
-						s.obey(step)
+					s.obey(step)
+					if step == "stop" {
+						s.words = "morning"
 					}
 				}
 				time.AfterFunc(time.Second, func() { s.down.Store(true); s.uplink.set(false) })
 				time.AfterFunc(3*time.Second, func() { s.down.Store(false); s.uplink.set(true) })
-				st := newStream(s.live)
-				st.hearing, st.dictated = t.Context(), dictated
-				_ = s.claim(t.Context(), st, 0)
-				text, err := st.run(t.Context(), speech(200))
-				if err != nil || text != "good morning" {
-					t.Errorf("understood %q, %v", text, err)
+				talk, want := s.talk, "morning"
+				if dictated {
+					want = "good morning"
+					talk = func(ctx context.Context, read func(*audio.Frame) error) (string, error) {
+						return s.dictated(ctx, ctx, read)
+					}
 				}
-				if !bytes.Equal(s.sound, soundOf(200)) {
+				text, err := talk(t.Context(), speech(200))
+				if err != nil || text != want {
+					t.Errorf("understood %q, %v; want %q", text, err, want)
+				}
+				if sound := map[bool][]byte{false: s.got, true: s.sound}[dictated]; !bytes.Equal(sound, soundOf(200)) {
 					t.Error("the chunks are not what the microphone gave")
-				}
-				if want := []string{"start", "chunk", "stop", "start", "chunk", "stop"}; !slices.Equal(s.steps, want) {
-					t.Errorf("steps %v, want %v", s.steps, want)
 				}
 				if s.restarts.Load() != 1 || !slices.ContainsFunc(s.told, func(n string) bool { return strings.HasPrefix(n, "streaming: interrupted: the connection was lost") }) {
 					t.Errorf("%d restarts; the user was told %q", s.restarts.Load(), s.told)
@@ -391,6 +610,34 @@ func TestReconnectInTheMiddle(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDictationIsForgotten: what a restarted platform has not told is said to it
+// again, what it has told is not.
+func TestDictationIsForgotten(t *testing.T) {
+	play(t, func(t *testing.T, s *server) {
+		s.reply = func(step string) {
+			switch {
+			case step == "chunk" && len(s.sound) == 60*640:
+				s.say("chunk", `{"text":"good"}`)
+			case step == "chunk" && len(s.sound) == 120*640:
+				s.running = false
+				s.say("error", `{"status":"chunk","message":"not started"}`)
+			case step == "stop":
+				s.words = "morning"
+				s.obey(step)
+			default:
+				s.obey(step)
+			}
+		}
+		text, err := s.dictated(t.Context(), t.Context(), speech(200))
+		if err != nil || text != "good morning" {
+			t.Errorf("understood %q, %v", text, err)
+		}
+		if all := soundOf(200); !bytes.HasSuffix(all, s.got) || len(s.got) < len(all)-63*640 {
+			t.Errorf("the new stream got %d bytes", len(s.got))
+		}
+	})
 }
 
 // TestConnectionThatStaysAway: a turn does not wait for ever.
@@ -432,16 +679,7 @@ func TestPlatformForgets(t *testing.T) {
 		time.AfterFunc(time.Minute, func() { healed.Store(true) })
 		hearing, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer stop()
-		st := newStream(s.live)
-		st.hearing, st.dictated = hearing, true
-		_ = s.claim(t.Context(), st, 0)
-		read := speech(1e6)
-		_, err := st.run(t.Context(), func(f *audio.Frame) error {
-			if hearing.Err() != nil {
-				return io.EOF
-			}
-			return read(f)
-		})
+		_, err := s.dictated(t.Context(), hearing, speech(1e6))
 		if n := s.restarts.Load(); err != nil || n < 3 || n > 20 {
 			t.Errorf("error %v after %d restarts; want a few, each after a longer pause", err, n)
 		}
@@ -723,16 +961,21 @@ func FuzzParseStreaming(f *testing.F) {
 func BenchmarkStream(b *testing.B) {
 	s := newServer()
 	s.publish = func(context.Context, string, []byte, byte) error { return nil }
-	st := newStream(s.live)
-	st.gone, _ = s.uplink.await(b.Context())
+	r := newRecording(s.live, 3*audio.FrameSamples)
+	st := newTranscription(s.live, r)
 	f := numbered(1)
 	b.ReportAllocs()
 	for b.Loop() {
 		for range 3 {
-			st.add(&f)
+			r.add(f.PCM[:])
 		}
-		if err := st.send(b.Context()); err != nil {
+		e, ok := st.sound()
+		if !ok || e.kind != streamSound {
+			b.Fatal(e)
+		}
+		if err := st.do(b.Context(), send, sending, e); err != nil {
 			b.Fatal(err)
 		}
+		r.forget()
 	}
 }

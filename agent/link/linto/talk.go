@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -67,9 +68,22 @@ func (l *Link) exchange(ctx context.Context, x *turn.Exchange) (reply, error) {
 }
 
 // talkLive has the utterance understood while it is spoken. What was understood
-// is then a question in writing.
+// is then a question in writing. A platform that does not transcribe is asked with
+// the utterance as a file.
 func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
-	text, err := l.transcribe(ctx, x)
+	r := newRecording(l.live, 0)
+	var recorder sync.WaitGroup
+	recorder.Go(func() { r.record(ctx.Done(), x.Read) })
+	defer recorder.Wait()
+	text, err := l.transcribe(ctx, x, r)
+	if errors.Is(err, errPlatform) && l.Config.TextRequest != toNobody {
+		l.Log.Warn("live transcription failed; the utterance goes as a file", "error", err)
+		x.Tell(turn.Transcribing, err.Error()+"; the utterance goes as a file")
+		return l.askFile(ctx, x, r)
+	}
+	if err != nil {
+		x.Enough()
+	}
 	if err != nil || text == "" {
 		return reply{}, err
 	}
@@ -79,6 +93,15 @@ func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
 	}
 	answer.Transcript = text
 	return answer, err
+}
+
+// askFile asks with a recording, when that is over.
+func (l *Link) askFile(ctx context.Context, x *turn.Exchange, r *recording) (reply, error) {
+	pcm, err := r.whole(ctx)
+	if err != nil {
+		return reply{}, fmt.Errorf("microphone: %w", err)
+	}
+	return l.request(ctx, x, nlpFile, fileRequest(pcm, l.takeConversation(), x.WakeWord))
 }
 
 // question asks in writing.

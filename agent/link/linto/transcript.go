@@ -13,19 +13,6 @@ type streamEvent struct {
 	text string // understood, or what went wrong
 }
 
-type streamKind uint8
-
-const (
-	streamStarted streamKind = iota
-	streamAlready            // refused: there is a stream of this serial
-	streamPartial            // what was understood of an utterance that goes on
-	streamText               // an utterance that is over
-	streamStopped            // by us or by the platform
-	streamFinal              // the rest, after a stop
-	streamMissing            // refused: there is no stream
-	streamFailed             // anything else
-)
-
 // wireStreaming is the superset of the forms in protocol 1.5.
 type wireStreaming struct {
 	Status  string          `json:"status"`

@@ -1,9 +1,6 @@
 package linto
 
-import (
-	"context"
-	"sync"
-)
+import "sync"
 
 // uplink lets goroutines wait for the connection, and notice that one is not
 // the same any more.
@@ -39,22 +36,12 @@ func (u *uplink) isUp() bool {
 	return isClosed(u.up)
 }
 
-// await blocks until there is a connection and returns what is closed at its
-// end, or fails with ctx's cause.
-func (u *uplink) await(ctx context.Context) (gone <-chan struct{}, err error) {
-	for {
-		u.mu.Lock()
-		up, gone := u.up, u.gone
-		u.mu.Unlock()
-		if isClosed(up) {
-			return gone, nil
-		}
-		select {
-		case <-up:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
+// now returns what is closed while there is a connection, and what is closed when
+// that is lost.
+func (u *uplink) now() (up, gone <-chan struct{}) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.up, u.gone
 }
 
 func isClosed(c <-chan struct{}) bool {

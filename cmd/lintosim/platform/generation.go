@@ -12,11 +12,12 @@ type Generation string
 const (
 	// Server2021 answers at QoS 0, tells errors in "error" beside "say" and those
 	// of a stream on the topic of the request, delivers the transcript as an
-	// object, wants the token of a login in every message, and does not know
-	// nlp/text and skills.
+	// object, wants the token of a login in every message, forgets a stream as
+	// soon as it is stopped, and does not know nlp/text and skills.
 	Server2021 Generation = "2021"
 	// Server2024 answers at QoS 2, tells errors within "say" and those of a stream
-	// as streaming/error, and does not look at tokens.
+	// as streaming/error, holds a stream for 3 s after its stop, and does not look
+	// at tokens.
 	Server2024 Generation = "2024"
 )
 
@@ -35,6 +36,14 @@ func (g Generation) answerQoS() byte {
 		return 0
 	}
 	return 2
+}
+
+// result is how its recognisers tell the end of a stream.
+func (g Generation) result() Result {
+	if g == Server2021 {
+		return FinalResult
+	}
+	return TextResult
 }
 
 // knows tells whether requests of a kind are answered at all.

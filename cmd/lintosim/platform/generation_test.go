@@ -61,7 +61,7 @@ func TestSkillsAnswerAsCustomActions(t *testing.T) {
 }
 
 func TestStreamErrorsOfTheOlderServer(t *testing.T) {
-	sim := start(t, platform.Options{Server: platform.Server2021, NoFinal: true})
+	sim := start(t, platform.Options{Server: platform.Server2021, Result: platform.NoResult, RecogniserOpens: -1})
 	kitchen := newDevice(t, sim, "kitchen")
 	for _, c := range []struct{ step, payload, answer string }{
 		{"chunk", "xx", `{"behavior":{"streaming":{"status":"error","message":"no stream is running"}}}`},
@@ -81,11 +81,11 @@ func TestStreamErrorsOfTheOlderServer(t *testing.T) {
 }
 
 func TestStreamIsStoppedUnaskedAtItsLimit(t *testing.T) {
-	sim := start(t, platform.Options{ChunkLimit: 3, NoFinal: true})
+	sim := start(t, platform.Options{ChunkLimit: 3, Result: platform.NoResult, RecogniserOpens: -1})
 	kitchen := newDevice(t, sim, "kitchen")
 	kitchen.publish("streaming/start", []byte(`{}`))
 	kitchen.next("streaming/start")
-	for range 3 {
+	for range 4 { // the server answers the one after the last
 		kitchen.publish("streaming/chunk", make([]byte, 640))
 	}
 	if s := parse(t, kitchen.next("streaming/stop")).Behavior.Streaming; s.Status != "stop" {

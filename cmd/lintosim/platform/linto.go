@@ -41,6 +41,8 @@ func (p *Platform) serve() {
 		select {
 		case m := <-p.queue:
 			p.handle(m)
+		case f := <-p.calls:
+			f()
 		case <-p.ctx.Done():
 			return
 		}
@@ -80,6 +82,8 @@ func (p *Platform) request(r Request, levels int) {
 		p.notef(r.Message, "a server of %s does not know %s; not answered", p.opts.Server, r.Kind)
 	case r.Kind == "chatbot" && p.opts.NoChatbot && !isSession(r.Message.Serial):
 		p.notef(r.Message, "chatbot requests of devices that are not logged in get no answer here")
+	case !p.trusts(r.Message) && r.Kind == "nlp/file":
+		p.notef(r.Message, "%s; not answered", unsigned)
 	case !p.trusts(r.Message):
 		p.reply(r, NoFault, Fail(400, unsigned, "I do not know who you are."))
 	default:

@@ -151,7 +151,7 @@ func TestTokenEnds(t *testing.T) {
 }
 
 func TestOlderServerWantsTheTokenInMessages(t *testing.T) {
-	sim := start(t, platform.Options{HTTP: "127.0.0.1:0", Server: platform.Server2021, NoFinal: true})
+	sim := start(t, platform.Options{HTTP: "127.0.0.1:0", Server: platform.Server2021, Result: platform.NoResult})
 	u := client{t, sim}.login("ann", "x").User
 	d := newDevice(t, sim, u.Session)
 	for _, c := range []struct {

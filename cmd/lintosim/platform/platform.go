@@ -70,8 +70,18 @@ type Options struct {
 	// ChunkLimit is after how many chunks a stream is stopped unasked; 0 for never.
 	// Real flows that have the limit take 150.
 	ChunkLimit int
-	// NoFinal ends streams without a final result, as old servers may.
-	NoFinal bool
+	// Result is how the recogniser of a stream tells its end; empty stands for
+	// "text" on the newest server, and "final" on that of 2021.
+	Result Result
+	// RecogniserOpens is how long after "started" a stream's recogniser can be
+	// reached. Sound that comes before is dropped. 0 stands for 20 ms, less for
+	// not at all.
+	RecogniserOpens time.Duration
+	// RecogniserDelay is how long a stream's recogniser needs for its last word.
+	RecogniserDelay time.Duration
+	// RecogniserDies is after how many chunks a stream's recogniser dies; 0 for
+	// never. The newest server does not forget such a stream.
+	RecogniserDies int
 	// StatusLanguage, when set, is sent as tts_lang for each status of a device,
 	// offline or not, as the flow "on-connect" of real platforms does.
 	StatusLanguage string
@@ -116,6 +126,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Server == "" {
 		o.Server = Server2024
+	}
+	if o.Result == "" {
+		o.Result = o.Server.result()
+	}
+	if o.RecogniserOpens == 0 {
+		o.RecogniserOpens = 20 * time.Millisecond
 	}
 	if len(o.Scopes) == 0 {
 		o.Scopes = []Scope{{Name: o.Scope, Topic: o.Scope}}
@@ -207,6 +223,7 @@ type Platform struct {
 	dropped atomic.Uint64
 	work    chan struct{}      // a slot for each answer in the making
 	streams map[string]*stream // owned by serve
+	calls   chan func()        // for serve
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -226,6 +243,7 @@ func New(o Options) *Platform {
 		queue:   make(chan Message, queueSize),
 		work:    make(chan struct{}, maxWork),
 		streams: map[string]*stream{},
+		calls:   make(chan func()),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
@@ -238,6 +256,9 @@ func (p *Platform) Start() error {
 		return err
 	}
 	if _, err := ParseGeneration(string(p.opts.Server)); err != nil {
+		return err
+	}
+	if _, err := ParseResult(string(p.opts.Result)); err != nil {
 		return err
 	}
 	if err := p.speech.open(); err != nil {

@@ -69,11 +69,11 @@ type ChatbotPiece struct {
 
 // Streaming is the state or a result of a live transcription.
 type Streaming struct {
-	Status  string `json:"status,omitempty"`
-	Partial string `json:"partial,omitempty"`
-	Text    string `json:"text,omitempty"`
-	Result  string `json:"result,omitempty"` // JSON in a string
-	Message string `json:"message,omitempty"`
+	Status  string  `json:"status,omitempty"`
+	Partial string  `json:"partial,omitempty"`
+	Text    *string `json:"text,omitempty"`   // may be empty: nothing was understood
+	Result  string  `json:"result,omitempty"` // JSON in a string
+	Message string  `json:"message,omitempty"`
 }
 
 // Say answers with a sentence.

@@ -3,26 +3,54 @@ package platform
 import (
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 const (
-	chunkQueue    = 512             // chunks that wait while the recogniser works
-	streamTimeout = time.Minute     // without a chunk, after which a stream is given up
-	partialEvery  = sampleRate      // samples between partial results: 1 s
-	pauseSamples  = sampleRate      // silence that ends an utterance: 1 s
-	maxCollected  = 60 * sampleRate // longest utterance of a stream
+	chunkQueue   = 512             // chunks that wait while the recogniser works
+	partialEvery = sampleRate      // samples between partial results: 1 s
+	pauseSamples = sampleRate      // silence that ends an utterance: 1 s
+	maxCollected = 60 * sampleRate // longest utterance of a stream
+	// heldAfterStop is how long the newest server holds a stream after a stop.
+	heldAfterStop = 3 * time.Second
 )
 
-// stream is one live transcription. It has a goroutine of its own.
+// Result is how a recogniser tells the end of a stream.
+type Result string
+
+// The results that recognisers are known to give.
+const (
+	TextResult  Result = "text"  // a text on streaming/chunk, as today's recognisers do
+	FinalResult Result = "final" // JSON with words, which servers send as streaming/final
+	NoResult    Result = "none"  // the server closed the connection before there was one
+)
+
+// ParseResult reads the name of a result.
+func ParseResult(name string) (Result, error) {
+	switch r := Result(name); r {
+	case TextResult, FinalResult, NoResult:
+		return r, nil
+	}
+	return "", fmt.Errorf("%q is not a result; choose one of %s, %s, %s", name, TextResult, FinalResult, NoResult)
+}
+
+// stream is one live transcription: the server's entry for a device, and the
+// recogniser behind it, which has a goroutine of its own.
 type stream struct {
 	p      *Platform
 	m      Message // the request that started it
 	chunks chan []byte
-	done   chan struct{} // closed when the stream has ended by itself
+	open   atomic.Bool // the connection to the recogniser, which comes and goes
 
-	taken int     // chunks so far
+	// Owned by serve.
+	sent    int  // chunks that were handed to the recogniser
+	stopped bool // the recogniser was told that this was all
+	deaf    bool // a chunk came before the recogniser's connection was open
+
+	// Owned by run.
 	pcm   []int16 // the utterance that goes on
 	odd   []byte  // half a sample that waits for its other half
 	fresh int     // samples since the last partial result
@@ -36,13 +64,11 @@ type stream struct {
 func (p *Platform) stream(step string, m Message) {
 	key := m.Scope + "/" + m.Serial
 	s := p.streams[key]
-	if s != nil && s.over() {
-		delete(p.streams, key)
-		s = nil
-	}
 	switch {
+	case step == "chunk" && s == nil:
+		p.streamError(m, "chunk", "chunk", "no stream is running")
 	case step == "chunk":
-		p.chunk(s, m)
+		p.chunk(key, s, m)
 	case step != "start" && step != "stop":
 		p.unknownStep(m)
 	case !p.trusts(m):
@@ -52,9 +78,8 @@ func (p *Platform) stream(step string, m Message) {
 	case s == nil:
 		p.streamError(m, step, "stop", "no stream is running")
 	default:
-		delete(p.streams, key)
 		p.streaming(m, "streaming/stop", Streaming{Status: "stop"})
-		close(s.chunks)
+		p.stopStream(key, s)
 	}
 }
 
@@ -72,6 +97,8 @@ func (p *Platform) unknownStep(m Message) {
 	p.respond(m, m.Command, payload)
 }
 
+// startStream says "started" before the recogniser can be reached, as real
+// servers do.
 func (p *Platform) startStream(key string, s *stream, m Message) {
 	switch {
 	case s != nil:
@@ -81,10 +108,55 @@ func (p *Platform) startStream(key string, s *stream, m Message) {
 	case !acceptable(m.Payload):
 		p.streamError(m, "start", "error", "sample_rate must be 16000")
 	default:
-		s = &stream{p: p, m: m, chunks: make(chan []byte, chunkQueue), done: make(chan struct{})}
+		s = &stream{p: p, m: m, chunks: make(chan []byte, chunkQueue)}
 		p.streams[key] = s
 		p.streaming(m, "streaming/start", Streaming{Status: "started"})
-		p.wg.Go(s.run)
+		p.wg.Go(func() { s.run(key) })
+	}
+}
+
+// stopStream tells the recogniser that this was all, if it is there. The 2021
+// server forgets the stream at once. The newest does so 3 s later, and then
+// forgets whatever stream the device has by that time; one whose recogniser is
+// not there is never forgotten.
+func (p *Platform) stopStream(key string, s *stream) {
+	reached := s.open.Load()
+	if reached || p.opts.Server == Server2021 {
+		s.end()
+	}
+	switch {
+	case p.opts.Server == Server2021:
+		delete(p.streams, key)
+	case reached:
+		p.wg.Go(func() {
+			if p.pause(heldAfterStop) {
+				p.later(func() { p.forget(key) })
+			}
+		})
+	}
+}
+
+// forget closes the stream that a device has now.
+func (p *Platform) forget(key string) {
+	if s := p.streams[key]; s != nil {
+		delete(p.streams, key)
+		s.end()
+	}
+}
+
+// later has serve call f.
+func (p *Platform) later(f func()) {
+	select {
+	case p.calls <- f:
+	case <-p.ctx.Done():
+	}
+}
+
+// end closes the recogniser's input; serve calls it.
+func (s *stream) end() {
+	if !s.stopped {
+		s.stopped = true
+		close(s.chunks)
 	}
 }
 
@@ -102,11 +174,22 @@ func acceptable(payload []byte) bool {
 	return start.Config.Rate == nil || start.Config.Rate.String() == "16000"
 }
 
-func (p *Platform) chunk(s *stream, m Message) {
-	if s == nil {
-		p.streamError(m, "chunk", "chunk", "no stream is running")
+// chunk hands sound to the recogniser. What comes while that cannot be reached
+// is dropped, without a word to the device.
+func (p *Platform) chunk(key string, s *stream, m Message) {
+	switch {
+	case p.opts.ChunkLimit > 0 && s.sent >= p.opts.ChunkLimit:
+		p.streaming(s.m, "streaming/stop", Streaming{Status: "stop"})
+		p.stopStream(key, s)
+		return
+	case !s.open.Load() || s.stopped:
+		if !s.deaf {
+			s.deaf = true
+			p.notef(m, "the recogniser is not connected; sound is dropped")
+		}
 		return
 	}
+	s.sent++
 	select {
 	case s.chunks <- m.Payload:
 	default:
@@ -118,7 +201,7 @@ func (p *Platform) chunk(s *stream, m Message) {
 // endStreams lets all streams go when the platform closes.
 func (p *Platform) endStreams() {
 	for _, s := range p.streams {
-		close(s.chunks)
+		s.end()
 	}
 }
 
@@ -139,37 +222,27 @@ func (p *Platform) streaming(m Message, topic string, s Streaming) {
 	p.respond(m, topic, payload)
 }
 
-func (s *stream) over() bool {
-	select {
-	case <-s.done:
-		return true
-	default:
-		return false
+// run is the recogniser: it takes some time to be reached, listens until the
+// stream is stopped, takes its time again, and tells the rest.
+func (s *stream) run(key string) {
+	if !s.p.pause(s.p.opts.RecogniserOpens) {
+		return
 	}
-}
-
-// run listens until the stream is stopped, and then sends the final result.
-func (s *stream) run() {
-	defer close(s.done)
-	idle := time.NewTimer(streamTimeout)
-	defer idle.Stop()
-	for {
+	s.open.Store(true)
+	defer s.open.Store(false)
+	for n := 0; ; n++ {
 		select {
 		case chunk, more := <-s.chunks:
 			if !more {
-				s.finish()
+				s.finish(key)
 				return
 			}
-			idle.Reset(streamTimeout)
 			s.take(chunk)
-			if s.taken++; s.taken == s.p.opts.ChunkLimit {
-				s.p.streaming(s.m, "streaming/stop", Streaming{Status: "stop"})
-				s.finish()
+			if n+1 == s.p.opts.RecogniserDies {
+				s.open.Store(false)
+				s.p.notef(s.m, "the recogniser died")
 				return
 			}
-		case <-idle.C:
-			s.p.streaming(s.m, "streaming/stop", Streaming{Status: "stop", Message: "no sound for a minute"})
-			return
 		case <-s.p.ctx.Done():
 			return
 		}
@@ -218,7 +291,7 @@ func (s *stream) partial() {
 // utterance tells the text of an utterance that is over; the stream goes on.
 func (s *stream) utterance() {
 	if text := s.conclude(); text != "" {
-		s.p.streaming(s.m, "streaming/chunk", Streaming{Text: text})
+		s.p.streaming(s.m, "streaming/chunk", Streaming{Text: &text})
 	}
 }
 
@@ -251,14 +324,20 @@ func (s *stream) hear() (Heard, bool) {
 	return h, err == nil
 }
 
-// finish sends the final result, if this server does: JSON in a string, as real
-// servers do.
-func (s *stream) finish() {
-	if s.p.opts.NoFinal {
+// finish tells the rest of what was understood, in the way of this recogniser.
+// When the newest server passes on a result with words it forgets the stream
+// that the device has by then.
+func (s *stream) finish(key string) {
+	if s.p.opts.Result == NoResult || !s.p.pause(s.p.opts.RecogniserDelay) {
 		return
 	}
+	rest := ""
 	if voiced(s.pcm) > 0 {
-		s.conclude()
+		rest = s.conclude()
+	}
+	if s.p.opts.Result == TextResult {
+		s.p.streaming(s.m, "streaming/chunk", Streaming{Text: &rest})
+		return
 	}
 	result, err := json.MarshalIndent(struct {
 		Text  string `json:"text"`
@@ -269,6 +348,9 @@ func (s *stream) finish() {
 		return
 	}
 	s.p.streaming(s.m, "streaming/final", Streaming{Status: "final", Result: string(result)})
+	if s.p.opts.Server == Server2024 {
+		s.p.later(func() { s.p.forget(key) })
+	}
 }
 
 // told is the text of an utterance, or what can be said of it without a

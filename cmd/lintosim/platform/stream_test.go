@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"testing"
+	"time"
 
 	"lintod/cmd/lintosim/platform"
 )
@@ -20,7 +21,7 @@ func chunksOf(file []byte) [][]byte {
 
 func TestStreamFromStartToFinal(t *testing.T) {
 	need(t, "pocketsphinx_continuous")
-	sim := start(t, platform.Options{})
+	sim := start(t, platform.Options{Result: platform.FinalResult, RecogniserOpens: -1})
 	kitchen := newDevice(t, sim, "kitchen")
 
 	kitchen.publish("streaming/start", []byte(`{"config":{"sample_rate":16000,"metadata":1}}`))
@@ -71,7 +72,7 @@ func TestStreamFromStartToFinal(t *testing.T) {
 }
 
 func TestStreamPartialAndUtterance(t *testing.T) {
-	sim := start(t, platform.Options{Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
+	sim := start(t, platform.Options{Result: platform.FinalResult, RecogniserOpens: -1, Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
 		return map[bool]string{true: "hel", false: "hello"}[len(pcm) < 20000], nil
 	}})
 	kitchen := newDevice(t, sim, "kitchen")
@@ -105,7 +106,7 @@ func tone(n int) []byte {
 }
 
 func TestStreamErrors(t *testing.T) {
-	sim := start(t, platform.Options{})
+	sim := start(t, platform.Options{RecogniserOpens: -1})
 	kitchen := newDevice(t, sim, "kitchen")
 	for _, c := range []struct{ step, payload, topic, status string }{
 		{"chunk", "xx", "streaming/error", "chunk"},
@@ -115,14 +116,88 @@ func TestStreamErrors(t *testing.T) {
 		{"start", `{}`, "streaming/start", "started"},
 		{"start", `{}`, "streaming/error", "started"},
 		{"stop", `{}`, "streaming/stop", "stop"},
-		{"stop", `{}`, "streaming/final", "final"}, // of the first stop
 	} {
-		if c.status != "final" {
-			kitchen.publish("streaming/"+c.step, []byte(c.payload))
-		}
+		kitchen.publish("streaming/"+c.step, []byte(c.payload))
 		s := parse(t, kitchen.next(c.topic)).Behavior.Streaming
 		if s.Status != c.status || (c.topic == "streaming/error" && s.Message == "") {
 			t.Errorf("%s %s: %+v; want status %q", c.step, c.payload, s, c.status)
 		}
 	}
+}
+
+// TestNewestServerHoldsAStoppedStream: the last word is a text, and each start
+// is refused until 3 s after the stop.
+func TestNewestServerHoldsAStoppedStream(t *testing.T) {
+	sim := start(t, platform.Options{RecogniserOpens: -1, Recognise: heardHello})
+	kitchen := newDevice(t, sim, "kitchen")
+	kitchen.publish("streaming/start", []byte(`{}`))
+	kitchen.next("streaming/start")
+	kitchen.publish("streaming/chunk", tone(8000))
+	stopped := time.Now()
+	kitchen.publish("streaming/stop", []byte(`{}`))
+	kitchen.next("streaming/stop")
+	if got := string(kitchen.next("streaming/chunk")); got != `{"behavior":{"streaming":{"text":"hello"}}}` {
+		t.Errorf("the last word: %s", got)
+	}
+	for {
+		kitchen.publish("streaming/start", []byte(`{}`))
+		answer := kitchen.any()
+		took := time.Since(stopped)
+		if answer.Topic == "demo/tolinto/kitchen/streaming/start" {
+			if took < 3*time.Second {
+				t.Errorf("a new stream after %v", took)
+			}
+			return
+		}
+		if s := parse(t, answer.Payload).Behavior.Streaming; s.Status != "started" {
+			t.Fatalf("%s %s", answer.Topic, answer.Payload)
+		}
+	}
+}
+
+// TestSoundBeforeTheRecogniserIsDropped, and no stop reaches it.
+func TestSoundBeforeTheRecogniserIsDropped(t *testing.T) {
+	heard := make(chan int, 10)
+	sim := start(t, platform.Options{RecogniserOpens: time.Second, Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
+		heard <- len(pcm)
+		return "hello", nil
+	}})
+	kitchen := newDevice(t, sim, "kitchen")
+	kitchen.publish("streaming/start", []byte(`{}`))
+	kitchen.next("streaming/start")
+	kitchen.publish("streaming/chunk", tone(4000))
+	kitchen.publish("streaming/stop", []byte(`{}`))
+	kitchen.next("streaming/stop")
+	time.Sleep(2 * time.Second)
+	kitchen.publish("streaming/chunk", tone(6000))
+	kitchen.publish("streaming/stop", []byte(`{}`))
+	kitchen.next("streaming/stop")
+	kitchen.next("streaming/chunk")
+	if n := <-heard; n != 6000 {
+		t.Errorf("the recogniser got %d samples, want 6000", n)
+	}
+}
+
+// TestDeadRecogniserHoldsItsStream, whatever the device says.
+func TestDeadRecogniserHoldsItsStream(t *testing.T) {
+	died := make(chan struct{}, 10)
+	sim := start(t, platform.Options{RecogniserOpens: -1, RecogniserDies: 1, Observe: func(e platform.Event) {
+		if e.Kind == platform.Noted {
+			died <- struct{}{}
+		}
+	}})
+	kitchen := newDevice(t, sim, "kitchen")
+	kitchen.publish("streaming/start", []byte(`{}`))
+	kitchen.next("streaming/start")
+	kitchen.publish("streaming/chunk", tone(8000))
+	select {
+	case <-died:
+	case <-soon(t).Done():
+		t.Fatal("the recogniser lives")
+	}
+	kitchen.publish("streaming/stop", []byte(`{}`))
+	kitchen.next("streaming/stop")
+	time.Sleep(3500 * time.Millisecond)
+	kitchen.publish("streaming/start", []byte(`{}`))
+	kitchen.next("streaming/error")
 }

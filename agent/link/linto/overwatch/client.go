@@ -18,6 +18,10 @@ const (
 	checkEvery = time.Hour
 	// loginEvery is how often a broker that refuses us may cause a new login.
 	loginEvery = 5 * time.Minute
+	// askEvery is how often a request without an answer may cause a question.
+	askEvery = time.Minute
+	// settleTime is what the platform is given after a login to know its own token.
+	settleTime = time.Second
 	// logoutLimit must fit into what the agent gives its parts to stop, behind the
 	// farewell to the broker.
 	logoutLimit = 600 * time.Millisecond
@@ -31,10 +35,13 @@ type Client struct {
 	log    *slog.Logger
 	limit  time.Duration // for one request
 
-	doubt   chan struct{} // the broker refused us
-	retry   retry
-	again   bool      // log in, whatever the tokens
-	entered time.Time // the last login of this process
+	refusals chan struct{} // the broker refused us
+	doubts   chan struct{} // the platform did not answer, or with an error
+	retry    retry
+	again    bool      // log in, whatever the tokens
+	ask      bool      // ask whether the token counts
+	entered  time.Time // the last login of this process
+	asked    time.Time // the last question
 
 	mu      sync.Mutex
 	login   login // zero before the first
@@ -44,7 +51,7 @@ type Client struct {
 // New returns a client that keeps its tokens in file, readable by the owner
 // only.
 func New(c Config, file string, log *slog.Logger) *Client {
-	return &Client{config: c, file: file, log: log, limit: answerLimit, doubt: make(chan struct{}, 1)}
+	return &Client{config: c, file: file, log: log, limit: answerLimit, refusals: make(chan struct{}, 1), doubts: make(chan struct{}, 1)}
 }
 
 // Run keeps the device logged in until ctx ends. As soon as there is a session
@@ -91,10 +98,31 @@ func (c *Client) Problem() string {
 // Refused tells that the broker does not accept the session's credentials, so
 // that a new login is worth trying. It does not block, and may be called often.
 func (c *Client) Refused() {
+	signal(c.refusals)
+}
+
+// Doubt tells that the platform did not answer a message, or with an error, as
+// older ones do when the token in it counts no more. It does not block, and may be
+// called often.
+func (c *Client) Doubt() {
+	signal(c.doubts)
+}
+
+func signal(c chan struct{}) {
 	select {
-	case c.doubt <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
+}
+
+// Pending says what Run is about while there is no session and no problem yet.
+func (c *Client) Pending() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.problem != "" || c.login.Auth != "" {
+		return ""
+	}
+	return "logging in at " + c.config.URL
 }
 
 func (c *Client) present() login {
@@ -131,9 +159,14 @@ func (c *Client) wait(ctx context.Context, pause time.Duration, served <-chan er
 			return err, true
 		case <-timer.C:
 			return nil, false
-		case <-c.doubt:
+		case <-c.refusals:
 			if c.retry.calm() && time.Since(c.entered) >= loginEvery {
 				c.again = true
+				return nil, false
+			}
+		case <-c.doubts:
+			if c.retry.calm() && time.Since(c.asked) >= askEvery {
+				c.ask, c.asked = true, time.Now()
 				return nil, false
 			}
 		}
@@ -166,21 +199,42 @@ func (c *Client) due(ctx context.Context) error {
 		return c.enter(ctx, s)
 	case !time.Now().Before(l.refreshAt()):
 		return c.refresh(ctx, s, l)
+	case c.ask:
+		return c.verify(ctx, s, l)
 	}
 	return c.check(ctx, s, l)
+}
+
+// verify asks whether the token counts, because something went wrong that this
+// would explain.
+func (c *Client) verify(ctx context.Context, s *server, l login) error {
+	c.ask = false
+	err := s.isAuth(ctx, l.BasePath, l.Auth)
+	if absent(err) {
+		return c.check(ctx, s, l)
+	}
+	return c.judge(ctx, s, l, err)
+}
+
+// judge acts on the answer to a request that showed the token. After silence, or a
+// connection that was closed instead of an answer, the next attempt is a login: the
+// token may be what the platform does not get over.
+func (c *Client) judge(ctx context.Context, s *server, l login, err error) error {
+	if refused(err) {
+		c.log.Warn("the platform does not accept the token any more, before its time; most likely another device has logged in "+
+			"with the same account: give each its own", "user", l.User)
+		return c.refresh(ctx, s, l)
+	}
+	c.again = c.again || isUnanswered(err)
+	return err
 }
 
 // check asks for the scopes, which tells both whether the token counts and
 // whether the scope is still ours.
 func (c *Client) check(ctx context.Context, s *server, l login) error {
 	scopes, err := s.scopes(ctx, l.BasePath, l.Auth)
-	if refused(err) {
-		c.log.Warn("the platform does not accept the token any more, before its time; most likely another device has logged in "+
-			"with the same account: give each its own", "user", l.User)
-		return c.refresh(ctx, s, l)
-	}
 	if err != nil {
-		return err
+		return c.judge(ctx, s, l, err)
 	}
 	return c.adopt(l, scopes)
 }
@@ -191,7 +245,8 @@ func (c *Client) refresh(ctx context.Context, s *server, l login) error {
 	}
 	t, err := s.refresh(ctx, l.BasePath, l.Refresh)
 	if err != nil && status(err) == 0 {
-		return err // no answer from the platform, so no reason to show it the password
+		c.again = isUnanswered(err) // otherwise it was not there, and needs no password
+		return err
 	}
 	if err == nil {
 		err = t.check()
@@ -231,7 +286,7 @@ func (c *Client) enter(ctx context.Context, s *server) error {
 	if l.Session.Broker, err = a.MQTT.address(); err != nil {
 		return err
 	}
-	scopes, err := s.scopes(ctx, l.BasePath, l.Auth)
+	scopes, err := c.firstScopes(ctx, s, l)
 	if err != nil {
 		return err
 	}
@@ -241,6 +296,22 @@ func (c *Client) enter(ctx context.Context, s *server) error {
 	c.again, c.entered = false, time.Now()
 	c.log.Info("logged in", "user", l.User, "session", c.session())
 	return nil
+}
+
+// firstScopes asks for the scopes right after a login. The platform answers that
+// before it has stored what its tokens are checked with, so the first refusal may be
+// too early.
+func (c *Client) firstScopes(ctx context.Context, s *server, l login) ([]scope, error) {
+	scopes, err := s.scopes(ctx, l.BasePath, l.Auth)
+	if !refused(err) {
+		return scopes, err
+	}
+	select {
+	case <-time.After(settleTime):
+		return s.scopes(ctx, l.BasePath, l.Auth)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // local chooses the platform's own accounts; the other method, LDAP, is

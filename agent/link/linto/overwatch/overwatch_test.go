@@ -464,6 +464,131 @@ func TestRefreshOn401(t *testing.T) {
 	}
 }
 
+// silent and hangUp are what real platforms do with the token of an account that
+// was deleted.
+func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+func hangUp(w http.ResponseWriter, _ *http.Request) {
+	c, _, _ := http.NewResponseController(w).Hijack()
+	c.Close()
+}
+
+// TestTokenThatIsNotAnswered leads to a login, whose answer tells why.
+func TestTokenThatIsNotAnswered(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{"silence": silent, "closed": hangUp} {
+		for _, request := range []string{"GET /local/scopes", "GET /local/android/refresh"} {
+			t.Run(name+", "+request, func(t *testing.T) {
+				f, file := newFake(t), tokenFile(t)
+				c := settings(t, f.URL)
+				first := start(t, c, file)
+				first.session()
+				first.stop()
+
+				f.accept("another")
+				f.route(request, answer)
+				f.route("POST /local/android/login", says(401, `{"message":"Wrong user credential"}`))
+				before := f.count(request)
+				s := start(t, c, file, func(c *Client) { c.limit = 200 * time.Millisecond })
+				s.session()
+				s.eventually("the login is refused", func() bool { return strings.Contains(s.Problem(), "refuses the user or password") })
+				if n := f.count(request) - before; n != 1 {
+					t.Errorf("the token was shown %d times", n)
+				}
+			})
+		}
+	}
+}
+
+// TestPlatformThatIsAway is no reason to show it the password when it is back.
+func TestPlatformThatIsAway(t *testing.T) {
+	f, file := newFake(t), tokenFile(t)
+	c := settings(t, f.URL)
+	first := start(t, c, file)
+	first.session()
+	first.stop()
+	f.Listener.Close()
+
+	s := start(t, c, file)
+	s.session()
+	s.problem()
+	back, err := net.Listen("tcp", f.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &httptest.Server{Listener: back, Config: &http.Server{Handler: f}}
+	again.Start()
+	defer again.Close()
+	s.eventually("the token is accepted", func() bool { return s.Problem() == "" })
+	if n := f.count("POST"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+// TestDoubt asks once whether the token counts, and acts on the answer.
+func TestDoubt(t *testing.T) {
+	f := newFake(t)
+	f.route("GET /local/isAuth", says(200, "Ok"))
+	s := start(t, settings(t, f.URL), tokenFile(t))
+	s.session()
+	s.eventually("the login is over", func() bool { return s.Problem() == "" && f.count("GET /local/scopes") == 1 })
+	for range 10 {
+		s.Doubt()
+	}
+	s.eventually("a question", func() bool { return f.count("GET /local/isAuth Android "+authToken) == 1 })
+	for range 10 {
+		s.Doubt()
+	}
+	s.stop()
+	if n := f.count("GET /local/isAuth"); n != 1 || f.count("POST") != 1 || f.count("GET /local/android/refresh") != 0 {
+		t.Errorf("requests %q", f.calls)
+	}
+}
+
+func TestDoubtThatWasRight(t *testing.T) {
+	f := newFake(t)
+	f.route("GET /local/isAuth", says(401, `{"message":"invalid signature"}`))
+	s := start(t, settings(t, f.URL), tokenFile(t))
+	s.session()
+	s.Doubt()
+	s.eventually("a new token", func() bool { return s.Token() == "Android eyJ-second" })
+}
+
+// TestTokenThatIsTooNew: the platform answers a login before it knows its token.
+func TestTokenThatIsTooNew(t *testing.T) {
+	f := newFake(t)
+	var asked atomic.Int64
+	f.route("GET /local/scopes", func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			says(401, `{"message":"invalid signature"}`)(w, r)
+			return
+		}
+		says(200, `[{"name":"Home","topic":"blk"}]`)(w, r)
+	})
+	s := start(t, settings(t, f.URL), tokenFile(t))
+	s.session()
+	if n := f.count("POST /local/android/login"); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+// TestPending: before the first login the device can say what it is about.
+func TestPending(t *testing.T) {
+	f := newFake(t)
+	release := make(chan struct{})
+	login := says(200, `[{"type":"local","basePath":"/local"}]`)
+	f.route("GET /auths", func(w http.ResponseWriter, r *http.Request) { <-release; login(w, r) })
+	s := start(t, settings(t, f.URL), tokenFile(t))
+	s.eventually("the first request", func() bool { return f.count("GET /auths") == 1 })
+	if got := s.Pending(); !strings.Contains(got, f.URL) {
+		t.Errorf("the device says %q", got)
+	}
+	close(release)
+	s.session()
+	if got := s.Pending(); got != "" {
+		t.Errorf("after the login it says %q", got)
+	}
+}
+
 func TestRefreshBeforeTheTokenEnds(t *testing.T) {
 	f := newFake(t)
 	var refreshes atomic.Int64

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strings"
@@ -77,6 +78,11 @@ func (s *server) scopes(ctx context.Context, basePath string, token Secret) (lis
 	return list, s.call(ctx, http.MethodGet, basePath+"/scopes", token, nil, &list)
 }
 
+// isAuth asks whether a token counts.
+func (s *server) isAuth(ctx context.Context, basePath string, token Secret) error {
+	return s.call(ctx, http.MethodGet, basePath+"/isAuth", token, nil, nil)
+}
+
 // refresh tries GET, which the code takes, and then POST, which the
 // documentation wants. The tokens stand in the answer itself, or within "user"
 // as those of a login.
@@ -141,9 +147,15 @@ func (s *server) request(ctx context.Context, method, path string, token Secret,
 func bearer(token Secret) string { return "Android " + string(token) }
 
 func (s *server) exchange(r *http.Request, answer any) error {
-	response, err := s.client.Do(r)
+	asked := false // the platform has the whole request
+	trace := httptrace.ClientTrace{WroteRequest: func(w httptrace.WroteRequestInfo) { asked = w.Err == nil }}
+	response, err := s.client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), &trace)))
 	if err != nil {
-		return sentence(r.Context(), err)
+		err = sentence(r.Context(), err)
+		if asked && !errors.Is(r.Context().Err(), context.Canceled) {
+			err = &unanswered{err}
+		}
+		return err
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
@@ -195,6 +207,18 @@ func (s *server) message(raw []byte) string {
 		}
 	}
 	return clip(m.Message, 200)
+}
+
+// unanswered is the failure of a request that the platform has got. Real ones fall
+// silent, or end, over a token of an account that was deleted.
+type unanswered struct{ err error }
+
+func (e *unanswered) Error() string { return e.err.Error() }
+func (e *unanswered) Unwrap() error { return e.err }
+
+func isUnanswered(err error) bool {
+	var e *unanswered
+	return errors.As(err, &e)
 }
 
 // statusError is an answer that is no success.

@@ -1,0 +1,178 @@
+package linto
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/audio"
+)
+
+// dictationMemory bounds the recording of a dictation, in samples: half a
+// minute. What is out goes first; where nothing is, the microphone waits, and its
+// own queue drops what comes too late.
+const dictationMemory = 30 * audio.CaptureRate
+
+// recording is what the microphone gave to one live transcription. One goroutine
+// records it, while another one sends it and may have to send it again.
+type recording struct {
+	*live
+	limit   int           // samples; 0 for an utterance, which has a limit of its own
+	more    chan struct{} // holds a token when there may be more
+	room    chan struct{} // holds a token when something was sent
+	missing atomic.Int64  // samples
+
+	mu   sync.Mutex
+	pcm  []int16
+	sent int  // samples of pcm
+	over bool // nothing will be added
+	err  error
+}
+
+func newRecording(l *live, limit int) *recording {
+	return &recording{live: l, limit: limit, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// record takes what read gives, until that fails or returns io.EOF. When stop is
+// closed it does not wait for room any more.
+func (r *recording) record(stop <-chan struct{}, read func(*audio.Frame) error) {
+	var f audio.Frame
+	for {
+		r.awaitRoom(stop)
+		err := read(&f)
+		if err == nil && f.Lost > 0 {
+			r.miss(int(f.Lost))
+		}
+		r.mu.Lock()
+		switch {
+		case err == nil:
+			r.add(f.PCM[:])
+		case errors.Is(err, io.EOF):
+			r.over = true
+		default:
+			r.over, r.err = true, err
+		}
+		r.mu.Unlock()
+		signal(r.more)
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (r *recording) awaitRoom(stop <-chan struct{}) {
+	for {
+		r.mu.Lock()
+		full := r.limit > 0 && len(r.pcm)-r.sent >= r.limit
+		r.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-r.room:
+		case <-stop:
+			return
+		}
+	}
+}
+
+// add drops a second at a time, so that it need not move the rest for each frame.
+func (r *recording) add(pcm []int16) {
+	r.pcm = append(r.pcm, pcm...)
+	if r.limit > 0 && len(r.pcm) > r.limit {
+		n := min(r.sent, audio.CaptureRate)
+		r.pcm, r.sent = slices.Delete(r.pcm, 0, n), r.sent-n
+	}
+}
+
+// signal puts a token in, where there is none.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// miss counts sound that nobody will hear.
+func (r *recording) miss(samples int) {
+	r.lost.Add(int64(samples))
+	if r.missing.Add(int64(samples)) == int64(samples) {
+		r.log.Warn("sound is missing from the live transcription: the link is too slow, or the microphone paused")
+	}
+}
+
+func (r *recording) tellMissing() {
+	if n := r.missing.Load(); n > 0 {
+		gap := time.Duration(n) * time.Second / audio.CaptureRate
+		r.log.Warn("the live transcription is over; sound was missing", "duration", gap.Round(time.Millisecond))
+	}
+}
+
+// chunk appends to buf, as 16-bit little-endian samples, what comes next: as much
+// as fits, or the rest of a recording that is over. It fails with io.EOF when that
+// was all. Where it appends nothing, there is not enough yet.
+func (r *recording) chunk(buf []byte) ([]byte, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := r.pcm[r.sent:]
+	switch n := (cap(buf) - len(buf)) / 2; {
+	case len(next) >= n:
+		next = next[:n]
+	case !r.over:
+		return buf, nil
+	case r.err != nil:
+		return buf, r.err
+	case len(next) == 0:
+		return buf, io.EOF
+	}
+	for _, v := range next {
+		buf = binary.LittleEndian.AppendUint16(buf, uint16(v))
+	}
+	r.sent += len(next)
+	signal(r.room)
+	return buf, nil
+}
+
+// back has the last bytes of a chunk, which could not be sent, come again.
+func (r *recording) back(bytes int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sent = max(0, r.sent-bytes/2)
+}
+
+// rewind has everything sent again.
+func (r *recording) rewind() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sent = 0
+}
+
+// forget drops what was sent.
+func (r *recording) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pcm = slices.Delete(r.pcm, 0, r.sent)
+	r.sent = 0
+}
+
+// whole waits for the end of the recording and returns all of it.
+func (r *recording) whole(ctx context.Context) ([]int16, error) {
+	for {
+		r.mu.Lock()
+		over, pcm, err := r.over, r.pcm, r.err
+		r.mu.Unlock()
+		if over {
+			return pcm, err
+		}
+		select {
+		case <-r.more:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
