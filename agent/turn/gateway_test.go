@@ -42,8 +42,8 @@ type audioSpan struct {
 	by      Trigger
 	first   time.Time // when the first frame was captured
 	length  time.Duration
-	missing time.Duration // told with frames
-	gaps    int           // not told
+	missing time.Duration // as Frame.Lost says
+	gaps    int           // of which it says nothing
 	err     error         // after the last frame
 }
 
@@ -199,7 +199,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 			t.Errorf("heard %+v; three minutes were said", h)
 		}
 		if r := s.Records()[0]; time.Duration(r.Dropped)*audio.FrameTime != h.missing {
-			t.Errorf("the record has %d frames dropped, the link was told of %v", r.Dropped, h.missing)
+			t.Errorf("the record has %d frames dropped, the link knows of %v", r.Dropped, h.missing)
 		}
 	})
 }
@@ -360,9 +360,9 @@ func TestPlatformCallsToListen(t *testing.T) {
 			s.Post(Unmuted)
 		}
 		if !slices.Equal(s.mouth.cued(), []Cue{ListeningCue}) {
-			t.Errorf("cues %v; who is listened to must be told", s.mouth.cued())
+			t.Errorf("cues %v; who is listened to must hear so", s.mouth.cued())
 		}
-		// The link says Again for ever: without a word from anybody that is the end.
+		// The link goes on to say Again: without a word from anybody that is the end.
 		s.wait(30 * time.Second)
 		s.expect(Idle)
 	})
@@ -490,7 +490,7 @@ func TestWhyAnExchangeIsDropped(t *testing.T) {
 		{"stop", func(s *stage) { s.Post(Stop) }, ErrStopped},
 		{"mute", func(s *stage) { s.Post(Muted) }, ErrMuted},
 		{"the microphone dies", func(s *stage) { s.Post(WentDeaf) }, ErrDeaf},
-		{"for ever", func(s *stage) { s.wait(time.Hour) }, ErrTimedOut},
+		{"without end", func(s *stage) { s.wait(time.Hour) }, ErrTimedOut},
 		{"lintod stops", (*stage).end, ErrShutDown},
 	}
 	for _, tt := range tests {
@@ -648,16 +648,16 @@ func TestOnlinePerLink(t *testing.T) {
 		synctest.Wait()
 		s.tap()
 		s.expect(Listening)
-		var told []string
+		var got []string
 		for len(s.notices.C) > 0 {
 			switch n := <-s.notices.C; n.What {
 			case Reached, Refused:
-				told = append(told, fmt.Sprint(n.Link, " ", n.What, " ", n.Text))
+				got = append(got, fmt.Sprint(n.Link, " ", n.What, " ", n.Text))
 			}
 		}
 		want := []string{"gateway link offline", "gateway refused the platform cannot be reached", "platform link offline", "gateway link online"}
-		if !slices.Equal(told, want) {
-			t.Errorf("told %q, want %q", told, want)
+		if !slices.Equal(got, want) {
+			t.Errorf("published %q, want %q", got, want)
 		}
 	})
 }

@@ -23,7 +23,7 @@ type hold struct {
 	err    error // why it was refused
 }
 
-// Hold opens the microphone for a use that is no exchange, a dictation. It is
+// Hold opens the microphone for a use that is not an exchange: a dictation. It is
 // refused while an exchange or another dictation has it, and while it is muted;
 // and while it is held no trigger opens it (Snapshot.admit). Close gives it back.
 // It is taken away when it is muted and when lintod stops: then taken is called,

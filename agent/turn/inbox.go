@@ -214,8 +214,8 @@ func (r *Runner) Call(ctx context.Context, t Talker) error {
 	}
 }
 
-// Tell publishes a notice that belongs to no turn; link is "" where it belongs
-// to none of the links either. It does not block.
+// Tell publishes a notice that belongs to no turn; link is "" where no link
+// says so. It does not block.
 func (r *Runner) Tell(link string, w What, text string) {
 	now := r.Snapshot()
 	r.Bus.Publish(Notice{At: time.Now(), What: w, Link: link, State: now.State, Flags: now.Flags, Text: text})

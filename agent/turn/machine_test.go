@@ -72,7 +72,7 @@ func TestMachine(t *testing.T) {
 		{"full duplex: the platform ends it in the middle", clear, Conversing, Silent, Idle, []Effect{Drop}},
 		{"full duplex: the platform begins anew", clear, Conversing, SpokenAsk, Listening, []Effect{Drop, Listen}},
 		{"full duplex: the link fails", clear, Conversing, Failed, Idle, []Effect{Drop, CueError}},
-		{"full duplex: for ever", clear, Conversing, TimedOut, Idle, []Effect{Drop, CueError}},
+		{"full duplex: without end", clear, Conversing, TimedOut, Idle, []Effect{Drop, CueError}},
 		{"full duplex: stop", clear, Conversing, Stop, Idle, []Effect{Drop, Hush}},
 		{"full duplex: mute ends it, as it closes the microphone", clear, Conversing, Muted, Idle, []Effect{Drop}},
 		{"full duplex: the microphone dies", clear, Conversing, WentDeaf, Idle, []Effect{Drop, CueError}},

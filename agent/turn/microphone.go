@@ -28,7 +28,7 @@ const (
 	// means something, even if it is a whisper.
 	shortest = time.Second
 	// lead is how much sound from before the moment at which a wake word seems to
-	// be over is sent with what follows it: engines tell late, and the first sound
+	// be over is sent with what follows it: engines report late, and the first sound
 	// of the request must not be lost. What is left of the word there is no speech.
 	lead = 200 * time.Millisecond
 	// maxWaiting bounds what waits for a link, in bytes: 80 s of sound.
@@ -157,7 +157,7 @@ type frames struct {
 	ring   []audio.Frame
 	head   int // the oldest
 	n      int
-	lost   uint32 // samples of frames that went, which the oldest is to tell
+	lost   uint32 // samples of frames that went, for Frame.Lost of the oldest
 	gone   uint64 // those frames
 	reason error  // what is read after the last one; nil: more may come
 }
