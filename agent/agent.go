@@ -56,7 +56,7 @@ type Agent struct {
 	bus      *turn.Bus
 	turns    *turn.Runner
 	registry *behaviors.Registry
-	powers   *powers        // nil when the disk cannot be trusted
+	powers   *powers
 	linto    *linto.Link    // nil when not enabled
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
@@ -145,6 +145,7 @@ func (a *Agent) buildSound() {
 		Open:    cards.input.OpenInput,
 		Preroll: a.cfg.Audio.Preroll.Std(),
 		Privacy: a.cfg.Audio.Privacy,
+		Gated:   a.cfg.Audio.Processing.NoiseSuppression || a.cfg.Audio.Processing.EchoCancelling,
 		Log:     component(a.log, "microphone"),
 	}
 	a.player = &player.Player{
@@ -204,10 +205,8 @@ func (a *Agent) buildLinto() *linto.Link {
 		Connected: func(up bool) { a.turns.SetOnline(linto.Name, up) },
 		Tell:      func(w turn.What, text string) { a.turns.Tell(linto.Name, w, text) },
 		Listen:    a.turns.Hold,
+		Powers:    a.powers.executor,
 		Log:       component(a.log, "linto"),
-	}
-	if a.powers != nil {
-		l.Powers = a.powers.executor
 	}
 	l.Init()
 	return l
@@ -219,6 +218,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.prepare(ctx); err != nil {
 		return err
 	}
+	defer func() {
+		if err := a.store.Flush(); err != nil {
+			a.log.Warn("the last settings are lost", "error", err)
+		}
+	}()
 	var all sync.WaitGroup
 	for name, run := range a.list() {
 		all.Go(func() { a.parts.keep(ctx, name, run) })
@@ -252,11 +256,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		"health":      a.watch,
 		"control":     a.control().Run,
 	}
-	if a.powers != nil {
-		parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
-		if a.cfg.Behaviors.Managemeeting.Enabled {
-			parts["recorder"], parts["meetings"] = a.powers.meetings.recorder.Run, a.powers.meetings.tell
-		}
+	parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
+	if a.cfg.Behaviors.Managemeeting.Enabled {
+		parts["recorder"], parts["meetings"] = a.powers.meetings.recorder.Run, a.powers.meetings.tell
 	}
 	if a.mixer != nil {
 		parts["mixer"] = a.mixer.Run

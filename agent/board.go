@@ -98,15 +98,11 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 	case gpio.Mute:
 		return d.SetMuted(ctx, !b.store.Get().Muted)
 	case gpio.VolumeUp:
-		b.changeVolume(volumeStep)
-		return nil
+		return b.changeVolume(volumeStep)
 	case gpio.VolumeDown:
-		b.changeVolume(-volumeStep)
-		return nil
+		return b.changeVolume(-volumeStep)
 	case gpio.Meeting:
-		if b.powers != nil {
-			return b.powers.meetings.toggle(ctx)
-		}
+		return b.powers.meetings.toggle(ctx)
 	case gpio.Say:
 		return d.Say(action.Text, nil)
 	case gpio.Behavior:
@@ -124,10 +120,10 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 }
 
 // changeVolume is the user's own hand: it holds now and after a restart.
-func (b *board) changeVolume(by int) {
+func (b *board) changeVolume(by int) error {
 	percent := max(0, min(b.volume()+by, 100))
 	b.setVolume(percent)
-	(&device{b.Agent}).KeepVolume(percent)
+	return (&device{b.Agent}).KeepVolume(percent)
 }
 
 // powerOff asks systemd, who may ask polkit.

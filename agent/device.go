@@ -28,7 +28,9 @@ func (d *device) SetMuted(ctx context.Context, muted bool) error {
 	if muted != d.store.Get().Muted { // platforms repeat themselves
 		d.mouth.Cue(cue)
 	}
-	d.keep(func(s *state.Saved) { s.Muted = muted })
+	if err := d.keep(func(s *state.Saved) { s.Muted = muted }); err != nil {
+		d.log.Warn("mute", "error", err) // it is done all the same
+	}
 	return nil
 }
 
@@ -36,8 +38,8 @@ func (d *device) SetMuted(ctx context.Context, muted bool) error {
 func (d *device) SetVolume(percent int) { d.setVolume(percent) }
 
 // KeepVolume implements behaviors.Device.
-func (d *device) KeepVolume(percent int) {
-	d.keep(func(s *state.Saved) { s.Volume = percent })
+func (d *device) KeepVolume(percent int) error {
+	return d.keep(func(s *state.Saved) { s.Volume = percent })
 }
 
 // SetLanguage implements behaviors.Device.
@@ -46,14 +48,17 @@ func (d *device) SetLanguage(tag string) error {
 	if err != nil {
 		return err
 	}
-	d.keep(func(s *state.Saved) { s.Language = tag })
-	return nil
+	return d.keep(func(s *state.Saved) { s.Language = tag })
 }
 
 // Say implements behaviors.Device. A new text interrupts the last one, as with
 // LinTO's own client; that one has not failed.
 func (d *device) Say(text string, failed func(error)) error {
-	return d.mouth.announce("say", text, failed)
+	if err := d.mouth.announce("say", text, failed); err != nil {
+		return err
+	}
+	report(d.mouth.speech.Check(text), failed)
+	return nil
 }
 
 // Play implements behaviors.Device.
@@ -66,11 +71,12 @@ func (d *device) Play(address string, failed func(error)) error {
 	return d.mouth.play(open, failed)
 }
 
-// keep saves a setting and tells the platform what has changed. What cannot be
-// saved was done all the same: it holds until the next start.
-func (d *device) keep(change func(*state.Saved)) {
-	if err := d.store.Update(change); err != nil {
-		d.log.Warn("a setting holds until the next start only", "error", err)
+// keep sets a setting and tells the platform what has changed. It fails when the
+// setting cannot be saved, and holds until the next start only.
+func (d *device) keep(change func(*state.Saved)) error {
+	err := d.store.Update(change)
+	if err != nil {
+		err = fmt.Errorf("the setting holds until the next start only: %w", err)
 	}
 	if d.linto != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -79,6 +85,7 @@ func (d *device) keep(change func(*state.Saved)) {
 			d.log.Debug("status not published", "error", err)
 		}
 	}
+	return err
 }
 
 // ear is the microphone as a turn sees it.

@@ -30,7 +30,7 @@ func (a *Agent) watch(ctx context.Context) error {
 	defer beat.Stop()
 	notices := a.bus.Subscribe(16)
 	defer notices.Close()
-	for deaf, line := false, ""; ; {
+	for fault, line := "", ""; ; {
 		if now := a.statusLine(); now != line {
 			line = now
 			notify("STATUS=" + line)
@@ -40,22 +40,26 @@ func (a *Agent) watch(ctx context.Context) error {
 			return nil
 		case <-notices.C:
 		case <-beat.C:
-			deaf = a.listenForDeafness(deaf)
+			fault = a.listenForDeafness(fault)
 		}
 	}
 }
 
-func (a *Agent) listenForDeafness(was bool) bool {
-	deaf := a.hub.Health().Deaf(time.Now())
+func (a *Agent) listenForDeafness(was string) string {
+	fault := a.hub.Health().Fault(time.Now())
 	switch {
-	case deaf && !was:
-		a.log.Warn("the microphone gives no sound; it is being reopened")
+	case fault == was:
+	case fault == audio.ZerosFault:
+		a.log.Warn("deaf", "error", fault)
+		a.turns.Post(turn.WentSilent)
+	case fault != "":
+		a.log.Warn("deaf; the microphone is being reopened", "error", fault)
 		a.turns.Post(turn.WentDeaf)
-	case !deaf && was:
+	default:
 		a.log.Info("the microphone gives sound again")
 		a.turns.Post(turn.Hears)
 	}
-	return deaf
+	return fault
 }
 
 // notify tells systemd; without systemd it does nothing.
@@ -75,10 +79,13 @@ func (a *Agent) statusLine() string {
 	for _, f := range []struct {
 		set  bool
 		word string
-	}{{s.Flags.Muted, "muted"}, {s.Flags.Meeting, "recording"}, {s.Flags.Offline, "offline"}, {s.Flags.Deaf, "deaf: the microphone gives no sound"}} {
+	}{{s.Flags.Muted, "muted"}, {s.Flags.Meeting, "recording"}, {s.Flags.Offline, "offline"}, {s.Flags.Deaf, "deaf"}} {
 		if f.set {
 			line += ", " + f.word
 		}
+	}
+	if fault := a.hub.Health().Fault(time.Now()); s.Flags.Deaf && fault != "" {
+		line += ": " + fault
 	}
 	if away := a.away(); len(away) > 0 && !s.Flags.Offline {
 		line += ", offline: " + strings.Join(away, ", ")
@@ -180,14 +187,13 @@ func (a *Agent) status() Status {
 	if a.gpio != nil {
 		s.GPIO = a.gpio.Faults()
 	}
-	if a.powers != nil {
-		s.Tunnels = a.powers.tunnels.Status()
-		if now := a.powers.meetings.recorder.Status(); now.Recording {
-			s.Recording = &now
-		}
+	s.Tunnels = a.powers.tunnels.Status()
+	if now := a.powers.meetings.recorder.Status(); now.Recording {
+		s.Recording = &now
 	}
 	if a.linto != nil {
 		stats := a.linto.Stats()
+		stats.Connected = stats.Connected && a.turns.Online(linto.Name) // a turn can be opened
 		s.Linto = &stats
 	}
 	if a.wake != nil {

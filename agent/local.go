@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lintod/agent/control"
+	"lintod/agent/printable"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"
@@ -47,6 +48,9 @@ type AskReply struct {
 	Ask  bool   `json:"ask"`  // the platform asks back, and the device listens next
 }
 
+// maxReply bounds an answer on the socket, in bytes: more than anybody reads or hears.
+const maxReply = 128 << 10
+
 // noticeQueue is how many notices wait for a slow listener; then the oldest go.
 const noticeQueue = 256
 
@@ -81,7 +85,7 @@ func (a *Agent) follow(ctx context.Context, raw json.RawMessage, send func(any) 
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("arguments of follow: %w", err)
 	}
-	return a.tell(ctx, send, func() error { return a.trigger(args) })
+	return a.tell(ctx, send, func() error { return a.trigger(ctx, args) })
 }
 
 // tell subscribes before it begins, so that nothing is missed.
@@ -95,8 +99,8 @@ func (a *Agent) tell(ctx context.Context, send func(any) error, begin ...func() 
 	}
 	for {
 		select {
-		case <-ctx.Done():
-			return nil
+		case <-ctx.Done(): // the end of the daemon, or of a client who does not read this
+			return fmt.Errorf("lintod stops: %w", context.Cause(ctx))
 		case n := <-notices.C:
 			if err := send(n); err != nil {
 				return err
@@ -105,31 +109,25 @@ func (a *Agent) tell(ctx context.Context, send func(any) error, begin ...func() 
 	}
 }
 
-func (a *Agent) talk(_ context.Context, raw json.RawMessage) (any, error) {
+func (a *Agent) talk(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args TalkArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, fmt.Errorf("arguments of talk: %w", err)
 	}
-	return nil, a.trigger(args)
+	return nil, a.trigger(ctx, args)
 }
 
 // trigger does what the talk button would. "That was all" means the utterance
 // while the device listens, and the device's own voice else.
-func (a *Agent) trigger(args TalkArgs) error {
-	now := a.turns.Snapshot()
-	listening := now.State == turn.Listening
+func (a *Agent) trigger(ctx context.Context, args TalkArgs) error {
+	listening := a.turns.Snapshot().State == turn.Listening
 	switch {
 	case args.Stop && listening:
 		a.turns.Post(turn.Release)
 	case args.Stop:
 		a.turns.Post(turn.Stop)
 	default:
-		if err := a.turns.Trigger(turn.Tap, args.Link); err != nil {
-			return err
-		}
-		if now.Flags.Muted { // the user has got the cue; who asked here gets words
-			return errors.New("the device is muted; unmute it first, with its button or from the platform")
-		}
+		return a.turns.Tap(ctx, args.Link)
 	}
 	return nil
 }
@@ -143,7 +141,10 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("say what? text is empty")
 	}
-	return nil, a.mouth.say(ctx, args.Text)
+	if err := a.mouth.say(ctx, args.Text); err != nil {
+		return nil, err
+	}
+	return nil, a.mouth.speech.Check(args.Text)
 }
 
 // play returns when the file or stream has been played. Whoever may ask for it
@@ -180,44 +181,58 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("ask what? text is empty")
 	}
+	if !a.reaches(args.Link) {
+		return nil, errors.New("the platform cannot be reached")
+	}
 	answer, err := a.turns.Ask(ctx, args.Link, args.Text)
 	if err != nil {
 		return nil, err
 	}
-	return AskReply(answer), nil
+	return AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}, nil
+}
+
+// reaches tells whether the link of a name, or the first, reaches its platform; of
+// one that is not there Ask says so.
+func (a *Agent) reaches(link string) bool {
+	for _, t := range a.turns.Talkers {
+		if link == "" || t.Name() == link {
+			return a.turns.Online(t.Name())
+		}
+	}
+	return true
 }
 
 // Print tells the status to people.
 func (s Status) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
+	printable.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
 	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
-		fmt.Fprintf(t, "%s\t%s\n", name, s.Links[name].Line)
+		printable.Fprintf(t, "%s\t%s\n", name, s.Links[name].Line)
 	}
 	if s.Wake != nil {
-		fmt.Fprintf(t, "wake\t%s\n", s.Wake.Line())
+		printable.Fprintf(t, "wake\t%s\n", s.Wake.Line())
 	}
 	if s.Linto != nil && s.Linto.Live.Transcript != "" {
-		fmt.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
+		printable.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
 	}
-	fmt.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
-	fmt.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
+	printable.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
+	printable.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
 	if v := s.Voice; v.Texts > 0 {
-		fmt.Fprintf(t, "voice\t%d texts, %d of them from memory, %d not spoken\n", v.Texts, v.Cached, v.Failures)
+		printable.Fprintf(t, "voice\t%d texts, %d of them from memory, %d not spoken\n", v.Texts, v.Cached, v.Failures)
 	}
 	if s.Recording != nil {
-		fmt.Fprintf(t, "recording\t%s for %v, to %s\n", s.Recording.Session, s.Recording.Duration.Round(time.Second), s.Recording.File)
+		printable.Fprintf(t, "recording\t%s for %v, to %s\n", s.Recording.Session, s.Recording.Duration.Round(time.Second), s.Recording.File)
 	}
 	for _, tunnel := range s.Tunnels {
-		fmt.Fprintf(t, "tunnel\t%s\n", tunnel.Line())
+		printable.Fprintf(t, "tunnel\t%s\n", tunnel.Line())
 	}
 	for name, p := range s.Parts {
 		if p.Restarts > 0 {
-			fmt.Fprintf(t, "%s\trestarted %d times, last: %s\n", name, p.Restarts, p.Last)
+			printable.Fprintf(t, "%s\trestarted %d times, last: %s\n", name, p.Restarts, p.Last)
 		}
 	}
 	if n := len(s.Turns); n > 0 {
-		fmt.Fprintf(t, "last turn\t%s\n", s.Turns[n-1].Line())
+		printable.Fprintf(t, "last turn\t%s\n", s.Turns[n-1].Line())
 	}
 	return t.Flush()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"lintod/agent/broker/brokertest"
@@ -115,5 +116,23 @@ func TestMuteIsHeard(t *testing.T) {
 		if n := a.player.Stats().Frames - before; (n > 1) != step.heard {
 			t.Errorf("%+v: %d frames", step, n)
 		}
+	}
+}
+
+// Who asked for a text that is too long is told, once, and hears its beginning.
+func TestACutTextIsTold(t *testing.T) {
+	a, notices := talkative(t)
+	for text, want := range map[string]int{"short": 0, strings.Repeat("A sentence. ", 1000): 1} {
+		told := make(chan error, 4)
+		if err := (&device{a}).Say(text, func(err error) { told <- err }); err != nil {
+			t.Fatal(err)
+		}
+		hear(t, notices, turn.Announcing, text)
+		if len(told) != want {
+			t.Errorf("%d bytes: told %d times", len(text), len(told))
+		}
+		a.mouth.Hush()
+		brokertest.Eventually(t, "silence", func() bool { return !a.announcing() })
+		hear(t, notices, turn.Announced, player.ErrSilenced.Error())
 	}
 }

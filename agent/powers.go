@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+	"os"
 	"path/filepath"
 
 	"lintod/agent/config"
@@ -11,6 +13,10 @@ import (
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
 )
+
+// auditSocket is the variable by which lintod.service says where the keeper of the audit
+// listens. A keeper that is named and does not answer is an error: nothing is done unseen.
+const auditSocket = "LINTOD_AUDIT_SOCKET"
 
 // BehaviorsConfig is the [behaviors] table: what the owner allows beyond the
 // everyday.
@@ -30,9 +36,9 @@ func (c BehaviorsConfig) Validate() config.Problems {
 	return ps
 }
 
-// powers are the verbs that can do harm, and what keeps them in check. They are
-// nil on a device whose disk cannot keep a ledger: what runs must be known
-// after a power cut.
+// powers are the verbs that can do harm, and what keeps them in check. What runs
+// must be known after a power cut: while the disk cannot keep a ledger, they answer
+// that, and nothing runs.
 type powers struct {
 	executor *behaviors.Executor
 	tunnels  *tunnel.Keeper
@@ -44,15 +50,20 @@ func (a *Agent) newPowers() *powers {
 	log := component(a.log, "powers")
 	ledger, err := state.OpenLedger(dir, log)
 	if err != nil {
-		log.Error("shell commands, tunnels and recordings are not offered", "error", err)
-		return nil
+		log.Error("shell commands, tunnels and recordings are refused until the disk can be written", "error", err)
 	}
-	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Log: component(a.log, "audit")}
+	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Keeper: os.Getenv(auditSocket), Log: component(a.log, "audit")}
 	cfg := a.cfg.Behaviors
 	p := &powers{
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
 		meetings: a.newMeetings(),
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
+	}
+	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
+		if a.linto == nil || a.linto.Name() != e.Link {
+			return nil
+		}
+		return a.linto.TellTunnel(ctx, e.Err)
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
 	a.registry.Add(p.tunnels.Verbs()...)

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"lintod/agent/printable"
 )
 
 // The pause before a failed part is started again grows from backoffFirst to
@@ -35,8 +37,11 @@ type PartStatus struct {
 	LastAt   time.Time      `json:"last_at,omitzero"`  // when that was
 }
 
-// maxReasons bounds what is remembered of a part that always fails differently.
-const maxReasons = 16
+// What is remembered of a part that always fails differently, and at length.
+const (
+	maxReasons = 16
+	maxReason  = 1 << 10 // bytes
+)
 
 // keep runs a part until ctx ends, and again after each failure. A panic is
 // not recovered: it is a bug, and systemd restarts the process.
@@ -53,7 +58,7 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 		}
 		reason := "ended without a reason"
 		if err != nil {
-			reason = err.Error()
+			reason = printable.Cut(err.Error(), maxReason)
 		}
 		if time.Since(started) >= steadyRun {
 			pause, last = backoffFirst, ""

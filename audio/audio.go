@@ -36,6 +36,9 @@ type Frame struct {
 	Lost uint32
 	// Voice is the card's opinion on what the frame holds.
 	Voice Voice
+	// Silent says that a card gave nothing but zeros, as no microphone does that is
+	// switched on: even a quiet room has noise. The hub sets it.
+	Silent bool
 }
 
 // Voice tells whether a frame holds something that changes as voices do. Music
@@ -75,7 +78,8 @@ type Input interface {
 }
 
 // Cuer is an Input that wants to know when a turn starts listening. The file
-// microphone plays its file from there; hardware does not care.
+// microphone plays its file from there; hardware does not care. Its silence is
+// meant, and never Frame.Silent.
 type Cuer interface{ Cue() }
 
 // Pacer is an Input that can save power while nobody listens: its frames then

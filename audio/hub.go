@@ -13,6 +13,18 @@ import (
 // DeafAfter is how long a microphone that should be open may give no frame.
 const DeafAfter = 2 * time.Second
 
+// A microphone that gives nothing but zeros is switched off, or is on another
+// channel. It counts as deaf when it has done so for ZerosAfter, or when somebody
+// has listened for zerosHeard and to the end and got nothing else. A noise gate makes
+// zeros of a quiet room, too: a microphone that has gone silent and come back more
+// than gateAfter times is judged by who has listened alone.
+const (
+	ZerosAfter = 10 * time.Second
+	zerosHeard = 2 * time.Second
+	gateAfter  = 2
+	gateRun    = 100 * time.Millisecond // what is shorter is no gate, but a pause of the card
+)
+
 var errNotWanted = errors.New("the microphone is not wanted now")
 
 // Hub owns the microphone: it decides when the card is open, keeps the last
@@ -26,7 +38,10 @@ type Hub struct {
 	Memory time.Duration
 	// Privacy keeps the microphone closed while nobody listens.
 	Privacy bool
-	Log     *slog.Logger
+	// Gated says that what is heard has gone through processing that may make zeros
+	// of a quiet room.
+	Gated bool
+	Log   *slog.Logger
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next change of what follows
@@ -40,7 +55,12 @@ type Hub struct {
 	past    []Frame                 // ring of past frames; the oldest is at next
 	next    int
 	health  Health
+	real    bool // input is a card, of which zeros mean something
+	gates   int  // times that the open card was silent and came back
 }
+
+// ZerosFault is what to say of a microphone that gives nothing but zeros.
+const ZerosFault = "the microphone gives nothing but zeros: it is switched off, or on another channel"
 
 // Health tells whether sound really arrives.
 type Health struct {
@@ -51,11 +71,26 @@ type Health struct {
 	Frames  uint64    `json:"frames"`         // frames so far
 	Lost    uint64    `json:"lost"`           // samples that the card lost
 	Dropped uint64    `json:"dropped"`        // frames that slow listeners missed
+	// Zeros is since when the open microphone has given nothing but zeros, zero when
+	// its last frame had sound. Unheard says that this is a fault.
+	Zeros   time.Time `json:"zeros_since,omitzero"`
+	Unheard bool      `json:"unheard,omitempty"`
 }
 
-// Deaf tells whether frames should have arrived and did not.
-func (h Health) Deaf(now time.Time) bool {
-	return h.Wanted && now.Sub(h.Since) > DeafAfter && now.Sub(h.Last) > DeafAfter
+// Deaf tells whether sound should have arrived and did not.
+func (h Health) Deaf(now time.Time) bool { return h.Fault(now) != "" }
+
+// Fault says what is wrong with a microphone that is deaf, and is "" for another.
+func (h Health) Fault(now time.Time) string {
+	switch {
+	case !h.Wanted:
+		return ""
+	case now.Sub(h.Since) > DeafAfter && now.Sub(h.Last) > DeafAfter:
+		return "the microphone gives no sound"
+	case h.Unheard:
+		return ZerosFault
+	}
+	return ""
 }
 
 // Run keeps the microphone open while it is wanted, until ctx ends or the card
@@ -133,6 +168,9 @@ func (h *Hub) Health() Health {
 	defer h.mu.Unlock()
 	h.health.Wanted = h.wanted()
 	h.health.Open = h.input != nil
+	if z := h.health.Zeros; !z.IsZero() && !h.Gated && h.gates <= gateAfter && time.Since(z) > ZerosAfter {
+		h.health.Unheard = true
+	}
 	return h.health
 }
 
@@ -174,6 +212,8 @@ func (h *Hub) begin(stop context.CancelCauseFunc) {
 func (h *Hub) opened(input Input) {
 	h.mu.Lock()
 	h.input, h.gap, h.lazy = input, true, false
+	_, story := input.(Cuer)
+	h.real, h.gates = !story, 0
 	h.pace()
 	pending := h.cue && len(h.streams) > 0
 	h.cue = false
@@ -190,6 +230,7 @@ func (h *Hub) end() {
 	h.mu.Lock()
 	h.stop, h.input = nil, nil
 	h.past, h.next = h.past[:0], 0
+	h.health.Zeros, h.health.Unheard = time.Time{}, false
 	h.update()
 	h.mu.Unlock()
 	h.Log.Debug("microphone closed")
@@ -201,6 +242,7 @@ func (h *Hub) publish(f *Frame) {
 	h.health.Frames++
 	h.health.Lost += uint64(f.Lost)
 	h.health.Last = time.Now()
+	h.judge(f)
 	h.remember(f)
 	for _, s := range h.streams {
 		if h.gap {
@@ -209,6 +251,20 @@ func (h *Hub) publish(f *Frame) {
 		s.offer(f)
 	}
 	h.gap = false
+}
+
+// judge notes whether the card gives sound. It needs mu.
+func (h *Hub) judge(f *Frame) {
+	f.Silent = h.real && f.PCM == [FrameSamples]int16{}
+	switch zeros := h.health.Zeros; {
+	case f.Silent && zeros.IsZero():
+		h.health.Zeros = h.health.Last
+	case !f.Silent && !zeros.IsZero():
+		if h.health.Last.Sub(zeros) > gateRun {
+			h.gates++
+		}
+		h.health.Zeros, h.health.Unheard = time.Time{}, false
+	}
 }
 
 func (h *Hub) remember(f *Frame) {
@@ -227,6 +283,9 @@ func (h *Hub) remove(s *Stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.streams = slices.DeleteFunc(h.streams, func(o *Stream) bool { return o == s })
+	if !s.sound && s.got >= int(zerosHeard/FrameTime) && !h.health.Zeros.IsZero() {
+		h.health.Unheard = true
+	}
 	h.update()
 }
 

@@ -1,6 +1,7 @@
 package audio
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -281,6 +282,109 @@ func TestDeafNeedsTimeAndAWantedMicrophone(t *testing.T) {
 		if c.h.Deaf(now) != c.deaf {
 			t.Errorf("%s: deaf is %v", name, !c.deaf)
 		}
+	}
+}
+
+// card is a microphone that is no story: its zeros mean something.
+type card struct {
+	Input
+	sound *atomic.Bool
+}
+
+func (c card) Read(ctx context.Context, f *Frame) error {
+	err := c.Input.Read(ctx, f)
+	f.PCM[0] = 0
+	if c.sound.Load() {
+		f.PCM[FrameSamples-1] = -1
+	}
+	return err
+}
+
+// A card that gives nothing but zeros is deaf after ZerosAfter, or when somebody has
+// listened to the end; until sound comes.
+func TestZerosAreDeafness(t *testing.T) {
+	const beat = 100 * time.Millisecond
+	for name, c := range map[string]struct {
+		hub   *Hub
+		story bool
+		// what happens: "s" a beat of sound, "z" a beat of zeros, "Z" ten seconds of
+		// them, "l" a listener of 3 s, "m" mute for 15 s, "c" the card fails; then "D"
+		// or "H": deaf, or hears.
+		play string
+	}{
+		"sound":                        {play: "ssssH"},
+		"zeros for some seconds":       {play: "szzzzzzzzzzHZDzD"},
+		"zeros from the start":         {play: "zHZD"},
+		"sound comes again":            {play: "sZzDsH"},
+		"a listener":                   {play: "szHlDzDsHlDsH"},
+		"a listener who heard sound":   {play: "slslsH"},
+		"muted":                        {play: "smHzH"},
+		"muted because of it":          {play: "szZDmHzHZD"},
+		"a gate":                       {play: "sZzDszzszzszzsZzHZHZH"},
+		"a gate, and a listener":       {play: "szzszzszzsZHlDsHzH"},
+		"a gate, and another card":     {play: "szzszzszzscZzD"},
+		"processing makes zeros":       {hub: &Hub{Gated: true}, play: "sZzHZHlDsH"},
+		"a file":                       {story: true, play: "zZzHlHZH"},
+		"private":                      {hub: &Hub{Privacy: true}, play: "zZHlHZH"},
+		"private, and a long listener": {hub: &Hub{Privacy: true}, play: "LDzDsH"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, stop := start(t, cmp.Or(c.hub, &Hub{}))
+				defer func() { stop() }()
+				sound := &atomic.Bool{}
+				sound.Store(true)
+				if !c.story {
+					open := h.Open
+					h.Open = func(ctx context.Context) (Input, error) {
+						in, err := open(ctx)
+						return card{struct{ Input }{in}, sound}, err
+					}
+				}
+				restart := func() {
+					stop()
+					ctx, cancel := context.WithCancel(t.Context())
+					stop = func() { cancel(); <-h.done }
+					h.run(ctx)
+				}
+				restart() // with the card
+				time.Sleep(FrameTime / 2)
+				for i, step := range c.play {
+					sound.Store(step == 's')
+					switch step {
+					case 's', 'z':
+						time.Sleep(beat)
+					case 'Z':
+						time.Sleep(ZerosAfter)
+					case 'l', 'L':
+						s := h.Listen(true)
+						if time.Sleep(3 * time.Second); step == 'L' {
+							time.Sleep(ZerosAfter)
+							defer s.Close()
+						} else {
+							s.Close()
+						}
+					case 'm':
+						if err := h.SetMuted(t.Context(), true); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(15 * time.Second)
+						if h.Health().Deaf(time.Now()) {
+							t.Error("deaf while it is muted")
+						}
+						if err := h.SetMuted(t.Context(), false); err != nil {
+							t.Fatal(err)
+						}
+					case 'c':
+						restart()
+					default:
+						if deaf := h.Health().Deaf(time.Now()); deaf != (step == 'D') {
+							t.Errorf("after %q: deaf is %v, %+v", c.play[:i], deaf, h.Health())
+						}
+					}
+				}
+			})
+		})
 	}
 }
 

@@ -27,6 +27,8 @@ type Stream struct {
 	dropped uint64
 	until   time.Time // end of the newest frame; zero before the first
 	missing uint32    // samples of a gap, told with the next frame
+	got     int       // frames so far
+	sound   bool      // not all of them were zeros
 }
 
 // newStream has room for all that is remembered beside what is to come.
@@ -113,6 +115,8 @@ func (s *Stream) push(f *Frame) {
 	at.Lost = addLost(at.Lost, s.missing)
 	s.missing = 0
 	s.waiting++
+	s.got++
+	s.sound = s.sound || !f.Silent
 	s.until = f.At.Add(FrameTime)
 	select {
 	case s.ready <- struct{}{}:

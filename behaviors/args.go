@@ -2,6 +2,8 @@ package behaviors
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -18,8 +20,8 @@ type Kind string
 const (
 	// Text is a string of valid UTF-8 without NUL.
 	Text Kind = "string"
-	// Whole is a whole number. Platforms also send it as a string ("50"), and
-	// with a fraction of zero (50.0); both are accepted.
+	// Whole is a whole number. Platforms also send it as a string ("50"), with a
+	// fraction of zero (50.0), and as a percentage ("50%") where it is not Exact.
 	Whole Kind = "integer"
 )
 
@@ -40,11 +42,52 @@ type Show string
 const (
 	// Shown texts hold no secret.
 	Shown Show = ""
-	// Masked texts are command lines, shown without what looks like a secret.
-	Masked Show = "masked"
+	// Sealed texts are command lines: see CommandLine.
+	Sealed Show = "sealed"
 	// Hidden texts are secrets.
 	Hidden Show = "hidden"
 )
+
+// Secret is a text that no log, error or status may show, whichever way it is
+// printed. string(s) is the text itself.
+type Secret string
+
+const mask = "***"
+
+func (Secret) String() string { return mask }
+
+// GoString implements fmt.GoStringer.
+func (Secret) GoString() string { return mask }
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue(mask) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (Secret) MarshalText() ([]byte, error) { return []byte(mask), nil }
+
+// CommandLine is a command as its sender wrote it. Passwords stand in commands in more ways
+// than anybody can list, so logs show its digest and length, by which a command that is known
+// is recognised; only the audit log of root has the command itself. string(c) is that.
+type CommandLine string
+
+// digest is the beginning of its SHA-256. It hides no command that can be guessed.
+func (c CommandLine) digest() string {
+	sum := sha256.Sum256([]byte(c))
+	return hex.EncodeToString(sum[:8])
+}
+
+func (c CommandLine) String() string { return fmt.Sprintf("sha256:%s (%d bytes)", c.digest(), len(c)) }
+
+// GoString implements fmt.GoStringer.
+func (c CommandLine) GoString() string { return c.String() }
+
+// LogValue implements slog.LogValuer.
+func (c CommandLine) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("sha256", c.digest()), slog.Int("bytes", len(c)))
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (c CommandLine) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // ArgumentError says which argument is wrong and what would be right.
 type ArgumentError struct {
@@ -90,15 +133,24 @@ func (a Args) attrs(params []Param) (attrs []slog.Attr) {
 	return attrs
 }
 
+// Trim takes from a payload what programs put around a text without meaning it:
+// the NUL that ends a string of C, a byte order mark, white space.
+func Trim(payload []byte) []byte { return bytes.Trim(payload, "\x00\ufeff \t\r\n") }
+
 // parseArgs decodes a JSON object. Members that no Param names are ignored, as
 // every platform adds its own.
 func parseArgs(verb Verb, payload []byte) (Args, error) {
-	if len(bytes.TrimSpace(payload)) == 0 {
+	payload = Trim(payload)
+	if len(payload) == 0 {
 		payload = []byte("{}") // an empty ping is a ping (protocol 1.8: be lenient)
 	}
 	var members map[string]json.RawMessage
-	if err := json.Unmarshal(payload, &members); err != nil || members == nil {
-		return nil, &ArgumentError{Field: "payload", Want: "a JSON object", Got: verb.excerpt(payload)}
+	if json.Unmarshal(payload, &members) != nil || members == nil {
+		value, ok := verb.bare(payload)
+		if !ok {
+			return nil, &ArgumentError{Field: "payload", Want: "a JSON object", Got: verb.excerpt(payload)}
+		}
+		members = map[string]json.RawMessage{verb.Params[0].Name: value}
 	}
 	args := Args{}
 	for _, p := range verb.Params {
@@ -109,7 +161,7 @@ func parseArgs(verb Verb, payload []byte) (Args, error) {
 			}
 			continue
 		}
-		v, ok := p.parse(raw)
+		v, ok := p.parse(raw, verb.Power)
 		if !ok {
 			return nil, &ArgumentError{Field: p.Name, Want: p.want(), Got: p.excerpt(raw)}
 		}
@@ -118,16 +170,38 @@ func parseArgs(verb Verb, payload []byte) (Args, error) {
 	return args, nil
 }
 
-func (p Param) parse(raw json.RawMessage) (any, bool) {
+// bare takes a payload that is no object for the one argument of a Safe verb: 53,
+// 50% or "53" for a volume, or a text as it is. What seems to be JSON and cannot be
+// read is no text. Verbs with power want what they are told spelled out.
+func (v Verb) bare(payload []byte) (value json.RawMessage, ok bool) {
+	switch {
+	case v.Power != Safe || len(v.Params) != 1 || bytes.ContainsAny(payload[:1], "{["):
+		return nil, false
+	case json.Valid(payload):
+		return payload, string(payload) != "null"
+	case payload[0] == '"' || !utf8.Valid(payload):
+		return nil, false
+	}
+	value, err := json.Marshal(string(payload))
+	return value, err == nil
+}
+
+func (p Param) parse(raw json.RawMessage, power Power) (any, bool) {
 	var text string
 	isText := json.Unmarshal(raw, &text) == nil
 	if p.Kind == Text {
+		if _, err := strconv.ParseFloat(string(raw), 64); err == nil && power == Safe {
+			text, isText = string(raw), true // a template without quotes: {"value":12}
+		}
 		// The decoder replaces what is no UTF-8: that would be another text.
 		ok := isText && len(text) <= p.Max && utf8.Valid(raw) && !strings.ContainsRune(text, 0)
 		return p.typed(text), ok
 	}
 	if !isText {
 		text = string(raw)
+	}
+	if !p.Exact {
+		text = strings.TrimSuffix(strings.TrimSpace(text), "%")
 	}
 	return p.number(strings.TrimSpace(text))
 }
@@ -137,7 +211,7 @@ func (p Param) typed(text string) any {
 	switch p.Show {
 	case Hidden:
 		return Secret(text)
-	case Masked:
+	case Sealed:
 		return CommandLine(text)
 	}
 	return text

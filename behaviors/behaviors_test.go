@@ -17,7 +17,7 @@ func (r *recorder) note(format string, args ...any) error {
 }
 func (r *recorder) SetMuted(_ context.Context, m bool) error { return r.note("muted %v", m) }
 func (r *recorder) SetVolume(p int)                          { _ = r.note("volume %d", p) }
-func (r *recorder) KeepVolume(p int)                         { _ = r.note("keep %d", p) }
+func (r *recorder) KeepVolume(p int) error                   { return r.note("keep %d", p) }
 func (r *recorder) SetLanguage(tag string) error             { return r.note("lang %s", tag) }
 func (r *recorder) Say(text string, _ func(error)) error     { return r.note("say %s", text) }
 func (r *recorder) Play(url string, _ func(error)) error     { return r.note("play %s", url) }
@@ -33,6 +33,22 @@ func TestEverydayVerbs(t *testing.T) {
 		{"volume", `{"value":-3,"extra":{"a":[1]}}`, "volume 0"},
 		{"endvolume", `{"value":0}`, "keep 0"},
 		{"tts_lang", `{"value":"fr-FR"}`, "lang fr-FR"},
+		{"volume", "{\"value\":53}\x00", "volume 53"},
+		{"volume", "{\"value\":53}\x00\x00\r\n", "volume 53"},
+		{"volume", "\ufeff{\"value\":53}\ufeff", "volume 53"},
+		{"volume", `{"value":"50%"}`, "volume 50"},
+		{"volume", `{"value":" 50 % "}`, "volume 50"},
+		{"volume", `50%`, "volume 50"},
+		{"volume", "53\n", "volume 53"},
+		{"volume", `"53"`, "volume 53"},
+		{"endvolume", `53 %`, "keep 53"},
+		{"say", `{"value":12}`, "say 12"},
+		{"say", `{"value":-1.5e3}`, "say -1.5e3"},
+		{"say", `12`, "say 12"},
+		{"say", `"hello"`, "say hello"},
+		{"say", "Dinner is ready!\x00", "say Dinner is ready!"},
+		{"tts_lang", "de-AT", "lang de-AT"},
+		{"mute", "\x00", "muted true"},
 		{"say", `{"value":"bonjour \"toi\"","transaction_id":"x"}`, `say bonjour "toi"`},
 	}
 	for _, tt := range tests {
@@ -63,9 +79,17 @@ func TestBadArgumentsNameTheField(t *testing.T) {
 		{"volume", `{"value":"Inf"}`, "value"},
 		{"volume", `{"value":"1_0"}`, "value"},
 		{"volume", `{"value":"0x1p4"}`, "value"},
-		{"say", `{"value":7}`, "value"},
+		{"volume", `%`, "value"},
+		{"volume", `50%%`, "value"},
+		{"volume", `loud`, "value"},
+		{"volume", `[53]`, "payload"},
+		{"volume", "53\xff", "payload"},
+		{"volume", "\"53", "payload"},
+		{"volume", "{\"value\":53}\x00{\"value\":54}", "payload"},
+		{"say", `{"value":true}`, "value"},
+		{"say", `{"value":["a"]}`, "value"},
+		{"say", "a\x00b", "value"},
 		{"say", `{"value":"` + strings.Repeat("a", maxSay+1) + `"}`, "value"},
-		{"say", `"hello"`, "payload"},
 		{"say", `null`, "payload"},
 		{"say", `{"value":"unfinished`, "payload"},
 	}

@@ -10,13 +10,15 @@ type Device interface {
 	// SetVolume sets the loudness now, in percent, until the next start.
 	SetVolume(percent int)
 	// KeepVolume sets the loudness that the device starts with, in percent. The
-	// present loudness does not change.
-	KeepVolume(percent int)
+	// present loudness does not change. It fails when that cannot be saved.
+	KeepVolume(percent int) error
 	// SetLanguage sets the language of speech ("fr-FR") and remembers it. It
-	// refuses one that the speech engine does not have.
+	// refuses one that the speech engine does not have. When it cannot be saved it
+	// fails, too, and holds until the next start.
 	SetLanguage(tag string) error
 	// Say queues text to be spoken. It fails when the queue is full. What goes
-	// wrong later, failed is told, which may be nil.
+	// wrong later, and that a text is too long to be spoken whole, failed is told,
+	// which may be nil.
 	Say(text string, failed func(error)) error
 	// Play queues what is at an address to be played. It fails when the owner does
 	// not allow the address. What goes wrong later, failed is told, which may be nil.
@@ -51,7 +53,7 @@ func Everyday(d Device) []Verb {
 		},
 		{
 			Name: "endvolume", About: "Set the loudness that the device starts with.", Power: Safe, Params: []Param{percent},
-			Do: func(_ context.Context, c Call) (any, error) { d.KeepVolume(c.Args.Whole("value")); return nil, nil },
+			Do: func(_ context.Context, c Call) (any, error) { return nil, d.KeepVolume(c.Args.Whole("value")) },
 		},
 		{
 			Name: "tts_lang", About: "Set the language of speech.", Power: Safe, Params: text("a language tag such as fr-FR", 35),

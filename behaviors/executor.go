@@ -2,6 +2,7 @@ package behaviors
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"regexp"
 	"slices"
 	"sync"
@@ -47,6 +49,26 @@ type Answer struct {
 	Result json.RawMessage `json:"result,omitempty"` // the verb's own, a JSON object; may stand beside an error
 }
 
+var (
+	// ErrUndeliverable in an error of Deliver's send says that an answer so long
+	// will not be taken, however often it is sent.
+	ErrUndeliverable = errors.New("the answer cannot be delivered")
+	// ErrAnswerFailed in an error of Deliver's send says that sending this answer
+	// failed, for example because it ended the connection. That may be chance.
+	ErrAnswerFailed = errors.New("the answer was not delivered")
+)
+
+const (
+	// fullTries is how often an answer may fail; then its result is left out.
+	fullTries = 2
+	// allTries is how often it may fail in all; then it is given up.
+	allTries = 2 * fullTries
+	// shortMember is the longest member of a result that is kept when it is left
+	// out, and shortResult the longest result that is not, in bytes.
+	shortMember = 100
+	shortResult = 1 << 10
+)
+
 // Executor performs the verbs that are not Safe: it lets the policy decide,
 // writes the audit, carries nothing out twice, and keeps each answer on the
 // disk until its link has delivered it, also after a restart. Fields are set
@@ -57,9 +79,14 @@ type Executor struct {
 	Audit    *Audit
 	Log      *slog.Logger
 
-	recovered sync.Once
-	jobs      sync.WaitGroup
-	delivery  sync.Map // a *sync.Mutex for each link
+	jobs     sync.WaitGroup
+	delivery sync.Map // a *sync.Mutex for each link
+
+	recovery  sync.Mutex // held while the ledger is opened
+	recovered bool
+
+	failing sync.Mutex
+	fails   map[uint64]int // how often sending the answer of an entry failed
 
 	mu     sync.Mutex
 	ctx    context.Context // of Run; nil while it does not run
@@ -69,7 +96,7 @@ type Executor struct {
 // Run lets verbs run until ctx ends, then ends those that do, and returns when
 // their answers are on the disk.
 func (x *Executor) Run(ctx context.Context) error {
-	x.recovered.Do(x.recover)
+	_ = x.recover() // or when somebody asks
 	x.setContext(ctx)
 	<-ctx.Done()
 	x.jobs.Wait()
@@ -82,14 +109,24 @@ func (x *Executor) setContext(ctx context.Context) {
 	x.ctx = ctx
 }
 
-// recover answers what the last end of the daemon has interrupted. It is never
-// run again: a command that was half done may do harm when done once more.
-func (x *Executor) recover() {
-	x.policy = newPolicy()
+// recover opens the ledger, if that is not done yet, and answers what the last end
+// of the daemon has interrupted. That is never run again: a command that was half
+// done may do harm when done once more.
+func (x *Executor) recover() error {
+	x.recovery.Lock()
+	defer x.recovery.Unlock()
+	if x.recovered {
+		return nil
+	}
+	if err := x.Ledger.Open(); err != nil {
+		return err
+	}
+	x.recovered = true
 	for _, entry := range x.Ledger.Unfinished() {
 		err := Fail(Interrupted, "lintod ended while %s was running; it is not run again", entry.Verb)
 		x.finish(entry, Answer{Verb: entry.Verb, ID: entry.ID}, err, 0)
 	}
+	return nil
 }
 
 // Submit accepts a request or refuses it. The answer to an accepted one comes
@@ -98,6 +135,7 @@ func (x *Executor) recover() {
 // for the link to send at once; it is not kept. Submit waits for the disk and
 // for nothing else.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
+	q.Payload = Trim(q.Payload)
 	if q.ID == "" {
 		q.ID = idIn(q.Payload)
 	}
@@ -112,18 +150,26 @@ func (x *Executor) submit(q Request) error {
 	if !ok || verb.Power == Safe {
 		return fmt.Errorf("%w: %s", ErrUnknown, short([]byte(q.Verb)))
 	}
-	x.recovered.Do(x.recover)
+	diskErr := x.recover()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	within, tell := x.policy.count(verb, time.Now())
 	err := x.policy.mayAsk(verb, within)
-	if err == nil {
+	switch {
+	case err == nil && diskErr != nil:
+		err = unwritten(diskErr)
+	case err == nil:
 		err = x.admit(verb, q)
 	}
 	if err != nil && tell {
 		x.note("behaviour refused", append(q.attrs(), outcome(err)...)...)
 	}
 	return err
+}
+
+// unwritten refuses what cannot be written down before it happens.
+func unwritten(err error) error {
+	return Fail(Refused, "it could not be written down that it is about to run: %v", err)
 }
 
 var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
@@ -159,6 +205,9 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	if first, ok := x.before(entry, q.Duplicate); ok {
 		return x.repeat(first, entry, q)
 	}
+	if begun, ok := x.Ledger.Begun(q.Link, verb.Name, q.ID); ok && q.ID != "" {
+		return notAgain(begun, entry)
+	}
 	if err := x.policy.mayRun(verb); err != nil {
 		return err
 	}
@@ -187,6 +236,16 @@ func (x *Executor) before(entry state.Entry, duplicate bool) (state.Entry, bool)
 	})
 }
 
+// notAgain refuses what was begun so long ago that its answer is forgotten, or
+// whose answer could not be read.
+func notAgain(begun state.Begun, entry state.Entry) error {
+	if begun.Digest != entry.Digest {
+		return &ArgumentError{Field: "id", Got: short([]byte(entry.ID)), Want: "a new one for a new request"}
+	}
+	return Fail(Refused, "the request with this id was begun on %s; it is not run again, and its answer is no longer kept",
+		begun.Asked.UTC().Format(time.RFC3339))
+}
+
 // repeat delivers the first answer once more; a request that is still running
 // will be answered anyway.
 func (x *Executor) repeat(first, entry state.Entry, q Request) error {
@@ -209,11 +268,14 @@ func (x *Executor) repeat(first, entry state.Entry, q Request) error {
 func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) error {
 	entry, err := x.Ledger.Begin(entry)
 	if err != nil {
-		return Fail(Refused, "it could not be written down that it is about to run: %v", err)
+		return unwritten(err)
 	}
 	attrs := append(q.attrs(), slog.Uint64("seq", entry.Seq), slog.String("digest", entry.Digest))
+	if verb.Rule != nil {
+		attrs = append(attrs, slog.String("rule", verb.Rule(args)))
+	}
 	if err := x.Audit.Write("behaviour asked", append(attrs, args.attrs(verb.Params)...)...); err != nil {
-		err = Fail(Refused, "it could not be written down that it is about to run: %v", err)
+		err = unwritten(err)
 		x.finish(entry, Answer{Verb: verb.Name, ID: q.ID}, err, 0)
 		x.jobs.Go(q.answered)
 		return nil
@@ -274,26 +336,102 @@ func (x *Executor) finish(entry state.Entry, answer Answer, err error, took time
 
 // Deliver hands each answer that waits for link to send, oldest first, and
 // forgets to do so again once send has returned nil. It stops at the first
-// error. A link calls it whenever it comes online and whenever it is told that
-// it was Answered; calls for one link wait for each other.
+// error; an answer that has failed by itself goes last then, so that it does not
+// keep the others waiting, and has an end: after two failures, and at once when it
+// is ErrUndeliverable, its result is left out, and after two more it is given up.
+// A link calls Deliver whenever it comes online and whenever it is told that it
+// was Answered; calls for one link wait for each other.
 func (x *Executor) Deliver(link string, send func(Answer) error) error {
-	x.recovered.Do(x.recover)
+	if x.recover() != nil {
+		return nil // what cannot be read cannot be delivered; a request tries again
+	}
 	lock, _ := x.delivery.LoadOrStore(link, &sync.Mutex{})
 	mu := lock.(*sync.Mutex)
 	mu.Lock()
 	defer mu.Unlock()
-	for _, entry := range x.Ledger.Unsent(link) {
+	entries := x.Ledger.Unsent(link)
+	slices.SortStableFunc(entries, func(a, b state.Entry) int { return cmp.Compare(x.failures(a.Seq, 0), x.failures(b.Seq, 0)) })
+	for _, entry := range entries {
 		var answer Answer
 		if err := json.Unmarshal(entry.Answer, &answer); err != nil {
 			x.Log.Error("an answer in the ledger is unreadable; dropped", "seq", entry.Seq, "error", err)
-		} else if err := send(answer); err != nil {
+		} else if err := x.hand(entry, answer, send); err != nil {
 			return fmt.Errorf("deliver the answer of %s: %w", entry.Verb, err)
 		}
+		x.delivered(entry.Seq)
 		if err := x.Ledger.Sent(entry.Seq); err != nil {
 			x.Log.Warn("an answer may be delivered twice", "verb", entry.Verb, "error", err)
 		}
 	}
 	return nil
+}
+
+// hand gives one answer to send. A nil error says that this is over, if need be
+// because the answer is given up.
+func (x *Executor) hand(entry state.Entry, answer Answer, send func(Answer) error) error {
+	cut, long := answer.withoutResult()
+	most := fullTries
+	if long {
+		most = allTries
+	}
+	err := ErrUndeliverable
+	if x.failures(entry.Seq, 0) < fullTries {
+		err = send(answer)
+	}
+	if long && errors.Is(err, ErrUndeliverable) {
+		x.Log.Warn("an answer is not taken; its result is left out", "verb", entry.Verb, "link", entry.Link, "bytes", len(answer.Result), "error", err)
+		err = send(cut)
+	}
+	failed := errors.Is(err, ErrAnswerFailed)
+	if failed && x.failures(entry.Seq, 1) < most {
+		return err
+	}
+	if failed || errors.Is(err, ErrUndeliverable) {
+		x.Log.Error("an answer cannot be delivered and is given up", "verb", entry.Verb, "link", entry.Link, "id", entry.ID, "error", err)
+		return nil
+	}
+	return err
+}
+
+// failures counts more to how often an answer failed.
+func (x *Executor) failures(seq uint64, more int) int {
+	x.failing.Lock()
+	defer x.failing.Unlock()
+	if more > 0 {
+		if x.fails == nil {
+			x.fails = map[uint64]int{}
+		}
+		x.fails[seq] += more
+	}
+	return x.fails[seq]
+}
+
+func (x *Executor) delivered(seq uint64) {
+	x.failing.Lock()
+	defer x.failing.Unlock()
+	delete(x.fails, seq)
+}
+
+// withoutResult is the answer with the short members of its result only, and an
+// error that says so. ok is false where that makes it no shorter.
+func (a Answer) withoutResult() (cut Answer, ok bool) {
+	if len(a.Result) <= shortResult {
+		return a, false
+	}
+	text := fmt.Sprintf("the answer is too long for the connection: its result of %d bytes is left out", len(a.Result))
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(a.Result, &members) // what is no object is left out whole
+	maps.DeleteFunc(members, func(_ string, v json.RawMessage) bool { return len(v) > shortMember })
+	a.Result = nil
+	if raw, err := encode(members); err == nil && len(members) > 0 {
+		a.Result = raw
+	}
+	if a.Error == "" {
+		a.Code, a.Error = Failed, string(Failed)+": "+text
+	} else {
+		a.Error += "; " + text
+	}
+	return a, true
 }
 
 // note writes a line of the audit that decides nothing.

@@ -3,6 +3,8 @@ package behaviors
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -120,11 +122,12 @@ func counter(limits Limits) (Verb, *atomic.Int64) {
 	return Verb{
 		Name: "count", Power: Privileged, Limits: limits,
 		Params: []Param{
-			{Name: "cmd", Kind: Text, Max: 1000, Show: Masked},
+			{Name: "cmd", Kind: Text, Max: 1000, Show: Sealed},
 			{Name: "key", Kind: Text, Max: 1000, Show: Hidden},
 			{Name: "port", Kind: Whole, Min: 1, Max: 65535, Exact: true},
 		},
-		Do: func(context.Context, Call) (any, error) { return map[string]int64{"n": n.Add(1)}, nil },
+		Rule: func(Args) string { return "a rule" },
+		Do:   func(context.Context, Call) (any, error) { return map[string]int64{"n": n.Add(1)}, nil },
 	}, &n
 }
 
@@ -357,6 +360,118 @@ func TestUndeliveredAnswersSurviveARestart(t *testing.T) {
 	}
 }
 
+// An answer that ends the connection each time it is sent has an end, and keeps
+// no other waiting, whatever it is that the other side does not take.
+func TestAnswerThatIsNotTakenHasAnEnd(t *testing.T) {
+	const tooLong = 5_000
+	for name, row := range map[string]struct {
+		long    string // the result of the answer that is not taken
+		takes   func(Answer) error
+		ends    int  // how often that ended the connection
+		arrives bool // in the end, without its result
+	}{
+		"ended by its length": {strings.Repeat("x", 10_000), func(a Answer) error {
+			if len(a.Result) > tooLong {
+				return ErrAnswerFailed
+			}
+			return nil
+		}, fullTries, true},
+		"known to be too long": {strings.Repeat("x", 10_000), func(a Answer) error {
+			if len(a.Result) > tooLong {
+				return ErrUndeliverable
+			}
+			return nil
+		}, 0, true},
+		"ended whatever its length": {strings.Repeat("x", 10_000), func(Answer) error { return ErrAnswerFailed }, allTries, false},
+		"ended by a short one":      {"x", func(Answer) error { return ErrAnswerFailed }, fullTries, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verb := func(name, text string) Verb {
+				return Verb{Name: name, Power: Privileged, Limits: on(), Do: func(context.Context, Call) (any, error) {
+					return map[string]any{"stdout": text, "exit_code": 0}, nil
+				}}
+			}
+			dir := t.TempDir()
+			o := openOffice(t, dir, verb("bad", row.long), verb("good", "y")).run(t)
+			for _, name := range []string{"bad", "good", "good"} {
+				done := make(chan struct{})
+				if _, ok := o.Submit(Request{Link: "link", Verb: name, Answered: func() { close(done) }}); !ok {
+					t.Fatal("refused")
+				}
+				<-done
+			}
+			var good, bad []Answer
+			ended := 0
+			for connection := 1; len(o.Ledger.Unsent("link")) > 0; connection++ {
+				if connection > 2*allTries {
+					t.Fatalf("%d connections, and no end", connection)
+				}
+				open := true
+				_ = o.Deliver("link", func(a Answer) error {
+					switch {
+					case !open:
+						return errors.New("offline")
+					case a.Verb == "good":
+						good = append(good, a)
+						return nil
+					}
+					err := row.takes(a)
+					if errors.Is(err, ErrAnswerFailed) {
+						ended++
+						open = false
+					}
+					if err == nil {
+						bad = append(bad, a)
+					}
+					return err
+				})
+				if connection == 2 && len(good) != 2 {
+					t.Errorf("the others wait: %d arrived", len(good))
+				}
+			}
+			if ended != row.ends || len(good) != 2 || (len(bad) == 1) != row.arrives {
+				t.Errorf("%d connections ended, want %d; %d others, %d of the bad", ended, row.ends, len(good), len(bad))
+			}
+			if row.arrives && (bad[0].Error == "" || !strings.Contains(string(bad[0].Result), "exit_code") || len(bad[0].Result) > shortMember) {
+				t.Errorf("it arrives as %+v", bad[0])
+			}
+			o.stop()
+			again := openOffice(t, dir)
+			if left := again.Ledger.Unsent("link"); len(left) > 0 {
+				t.Errorf("after a restart it begins again: %v", left)
+			}
+		})
+	}
+}
+
+// A request whose entry is forgotten or unreadable is not run again.
+func TestIdOutlivesItsEntry(t *testing.T) {
+	dir := t.TempDir()
+	verb, ran := counter(on())
+	o := openOffice(t, dir, verb).run(t)
+	if a := o.ask(t, Request{Verb: verb.Name, Payload: []byte(`{"id":"42"}`)}); a.Code != OK {
+		t.Fatal(a)
+	}
+	o.stop()
+	files, err := filepath.Glob(filepath.Join(dir, "ledger", "*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.WriteFile(files[0], bytes.Repeat([]byte{0}, 4096), 0o600); err != nil { // a power cut
+		t.Fatal(err)
+	}
+	o = openOffice(t, dir, verb).run(t)
+	if a := o.ask(t, Request{Verb: verb.Name, Payload: []byte(`{"id":"42"}`)}); a.Code != Refused {
+		t.Errorf("asked again: %+v", a)
+	}
+	if a := o.ask(t, Request{Verb: verb.Name, Payload: []byte(`{"id":"42","more":1}`)}); a.Code != BadRequest {
+		t.Errorf("the same id for another request: %+v", a)
+	}
+	if ran.Load() != 1 {
+		t.Errorf("it ran %d times", ran.Load())
+	}
+}
+
 func TestStopInterrupts(t *testing.T) {
 	running := make(chan struct{})
 	verb := Verb{Name: "slow", Power: Privileged, Limits: on(), Do: func(ctx context.Context, _ Call) (any, error) {
@@ -399,7 +514,8 @@ func TestInterruptedIsAnsweredAndNotRunAgain(t *testing.T) {
 func TestWithoutADiskNothingRuns(t *testing.T) {
 	verb, n := counter(on())
 	o := openOffice(t, t.TempDir(), verb).run(t)
-	if err := os.RemoveAll(filepath.Join(o.dir, "ledger")); err != nil {
+	blocked := filepath.Join(o.dir, "ledger")
+	if err := errors.Join(os.RemoveAll(blocked), os.WriteFile(blocked, nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if a := o.ask(t, Request{Verb: "count"}); a.Code != Refused || n.Load() != 0 {
@@ -412,6 +528,50 @@ func TestWithoutADiskNothingRuns(t *testing.T) {
 	}
 }
 
+// A disk that is not there at the start has each request refused with the reason,
+// also one for a verb that is off; when it is back, what it holds is answered and
+// the next request is carried out.
+func TestADiskThatComesLate(t *testing.T) {
+	verb, n := counter(on())
+	off, _ := counter(Limits{Key: "the key"})
+	off.Name = "off"
+	dir := filepath.Join(t.TempDir(), "state")
+	before := openOffice(t, dir, verb)
+	if _, err := before.Ledger.Begin(state.Entry{Link: "link", Verb: "count", Asked: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	ledger, err := state.OpenLedger(dir, log)
+	if err == nil {
+		t.Fatal("a ledger in a file")
+	}
+	registry := &Registry{}
+	registry.Add(verb, off)
+	o := &office{dir: dir, Executor: &Executor{Registry: registry, Ledger: ledger, Audit: &Audit{Path: filepath.Join(dir, "audit.log"), Log: log}, Log: log}}
+	o.run(t)
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != Refused || !strings.Contains(a.Error, dir) || n.Load() != 0 {
+		t.Errorf("without a disk: %+v, performed %d times", a, n.Load())
+	}
+	if a := o.ask(t, Request{Verb: "off"}); a.Code != Disabled {
+		t.Errorf("off: %+v", a)
+	}
+	if o.take(); len(o.got()) != 0 {
+		t.Errorf("answers %+v", o.got())
+	}
+	if err := errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)); err != nil {
+		t.Fatal(err)
+	}
+	if a := o.ask(t, Request{Verb: "count"}); a.Code != OK || n.Load() != 1 {
+		t.Errorf("with the disk again: %+v, performed %d times", a, n.Load())
+	}
+	if got := o.got(); len(got) != 2 || got[0].Code != Interrupted {
+		t.Errorf("answers %+v, want that of what was interrupted first", got)
+	}
+}
+
 func TestAuditTellsWhatByWhomAndHow(t *testing.T) {
 	verb, _ := counter(on())
 	o := openOffice(t, t.TempDir(), verb).run(t)
@@ -419,7 +579,7 @@ func TestAuditTellsWhatByWhomAndHow(t *testing.T) {
 	o.ask(t, Request{Verb: "count", Payload: []byte(`{"port":"x"}`)})
 	o.stop()
 	want := []map[string]any{
-		{"msg": "behaviour asked", "verb": "count", "link": "link", "topic": "scope/tolinto/sn/count", "id": "i", "seq": 1.0, "arg_cmd": "uptime -p", "arg_port": 22.0},
+		{"msg": "behaviour asked", "verb": "count", "link": "link", "topic": "scope/tolinto/sn/count", "id": "i", "seq": 1.0, "arg_port": 22.0, "rule": "a rule"},
 		{"msg": "behaviour ended", "verb": "count", "link": "link", "id": "i", "seq": 1.0, "result": "ok", "bytes": 7.0},
 		{"msg": "behaviour refused", "verb": "count", "link": "link", "result": "bad_request"},
 	}
@@ -462,6 +622,8 @@ func TestPlantedSecretsAreNotWritten(t *testing.T) {
 		"mysql -p%s db", "sshpass -p %s ssh x", "tool --password %s", "tool --password=%s", "tool --api-key '%s'", "tool -token %s",
 		"echo %s | passwd --stdin pi", "echo 'pi:%s' | chpasswd", "echo %s | sudo -S reboot", pem[:0] + "echo '" + strings.ReplaceAll(pem, planted, "%s") + "' > key",
 		"docker login -u x --password=%s", "wifi_password=%s ./join", "printf '%s\\n' | sudo -S true",
+		"nmcli device wifi connect home password %s", "wpa_passphrase home %s", "chpasswd <<< pi:%s", "mosquitto_pub -P %s -t x -m y",
+		"smbclient //h/s -U u%%%s", "redis-cli -a %s", "openssl enc -k %s", "zip -e -P %s x y", "net user x %s", "X=\\\"$(echo %s)\\\"",
 	} {
 		payloads = append(payloads, `{"cmd":"`+strings.Replace(cmd, "%s", planted, 1)+`"}`)
 	}
@@ -489,10 +651,15 @@ func TestPlantedSecretsAreNotWritten(t *testing.T) {
 	}
 }
 
-func TestCommandLinesStayReadable(t *testing.T) {
-	for _, line := range []string{"uptime -p", "systemctl restart bluetooth; journalctl -n 20 | grep -i error", "dd if=/dev/zero of=/tmp/x bs=1M", "mkdir -p /tmp/a", "echo hello | wc -c"} {
-		if shown := CommandLine(line).String(); shown != line {
-			t.Errorf("%s is shown as %s", line, shown)
+// Two commands are told apart, and one that is known is recognised, without what they hold.
+func TestCommandLinesShowTheirDigest(t *testing.T) {
+	line := CommandLine("uptime -p")
+	var buf bytes.Buffer
+	slog.New(slog.NewJSONHandler(&buf, nil)).Info("x", "c", line)
+	sum := sha256.Sum256([]byte(line))
+	for _, shown := range []string{buf.String(), fmt.Sprintf("%v", line), fmt.Sprintf("%#v", line), fmt.Sprintf("%v", Args{"c": line})} {
+		if !strings.Contains(shown, hex.EncodeToString(sum[:8])) || strings.Contains(shown, "uptime") {
+			t.Errorf("shown as %s", shown)
 		}
 	}
 }
@@ -543,15 +710,6 @@ func TestAuditRefusesOddFiles(t *testing.T) {
 	if err := a.Write("line"); err == nil {
 		t.Error("wrote through a symlink")
 	}
-}
-
-func FuzzCommandLine(f *testing.F) {
-	f.Add("PASSWORD=x echo 'y")
-	f.Fuzz(func(t *testing.T, line string) {
-		if shown := CommandLine(line).String(); len(shown) > maxShown+len("…") {
-			t.Errorf("%d bytes shown of %d", len(shown), len(line))
-		}
-	})
 }
 
 func FuzzPowerfulArguments(f *testing.F) {

@@ -18,13 +18,12 @@ type policy struct {
 	running map[string]int
 }
 
-func newPolicy() policy {
-	return policy{recent: map[string][]time.Time{}, over: map[string]bool{}, running: map[string]int{}}
-}
-
 // count takes note of a request. It tells whether the request is within the
 // rate, and whether it is worth a line in the log: a flood costs only one.
 func (p *policy) count(verb Verb, now time.Time) (within, tell bool) {
+	if p.recent == nil {
+		*p = policy{recent: map[string][]time.Time{}, over: map[string]bool{}, running: map[string]int{}}
+	}
 	recent := p.recent[verb.Name]
 	for len(recent) > 0 && now.Sub(recent[0]) >= time.Minute {
 		recent = recent[1:]

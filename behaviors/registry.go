@@ -35,6 +35,9 @@ type Verb struct {
 	About  string // one sentence, for people and for platforms that list tools
 	Power  Power
 	Params []Param
+	// Rule, where set, is what in the owner's configuration allows a request, for the
+	// audit: `allow "uptime"`. It is none where nothing does.
+	Rule func(Args) string
 	// Limits of a verb that is not Safe. The zero value allows nothing.
 	Limits Limits
 	// Do performs the verb. The result, which must encode to a JSON object,
@@ -52,7 +55,7 @@ type Call struct {
 	Link string // the link it came by, for the log
 	ID   string // that the platform gave to the request; often none
 	Args Args
-	// Failed, where set, is told what went wrong after Do had returned.
+	// Failed, where set, is told what went wrong although Do returned no error.
 	Failed func(error)
 }
 
@@ -88,8 +91,8 @@ func (r *Registry) Find(name string) (Verb, bool) {
 	return Verb{}, false
 }
 
-// Do checks the arguments, a JSON object (empty stands for {}), and performs a
-// Safe verb; the others are asked for by Executor.Submit. call says who calls; its
+// Do checks the arguments, a JSON object (empty stands for {}) or the value of the
+// only argument, and performs a Safe verb; the others are asked for by Executor.Submit. call says who calls; its
 // Args are filled in here. Bad arguments come back as *ArgumentError. A panic
 // inside the verb is the verb's error: one behaviour must not take the device down.
 func (r *Registry) Do(ctx context.Context, call Call, name string, payload []byte) (any, error) {

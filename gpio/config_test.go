@@ -80,7 +80,7 @@ func TestConfigProblems(t *testing.T) {
 	tests := []struct{ name, text, want string }{
 		{"unknown preset", "[gpio]\npreset = \"fridge\"", `lintod.toml:2: gpio.preset = "fridge"; want one of "pi", "respeaker-2mic"`},
 		{"brightness", "[gpio]\nbrightness = 30", "lintod.toml:2: gpio.brightness = 30; want a number from 0 to 1"},
-		{"dark hours", "[gpio]\ndark_hours = \"night\"", `"night" are no hours`},
+		{"dark hours", "[gpio]\ndark_hours = \"night\"", `lintod.toml:2: gpio.dark_hours = "night"`},
 		{"script without simulate", "[gpio]\nscript = \"a\"", "lintod.toml:2: gpio.script"},
 		{"no pin", "[[button]]\naction = \"talk\"", "lintod.toml:1: button[1].pin is missing; want a pin"},
 		{"power pin of the header", "[[button]]\npin = \"P1_2\"\naction = \"talk\"", "position 2 of the header is power or ground"},
@@ -109,10 +109,10 @@ func TestConfigProblems(t *testing.T) {
 		{"apa102 with half a clock", "[[led]]\nkind = \"apa102\"\ncount = 3\ndata = 5", "led[1].clock is missing"},
 		{"unknown pattern", chain + "[led.patterns.party]\nshape = \"spin\"", `led[1].patterns.party = "party"; want one of`},
 		{"unknown shape", chain + "[led.patterns.idle]\nshape = \"disco\"", `led[1].patterns.idle.shape = "disco"`},
-		{"unknown colour", chain + "[led.patterns.idle]\ncolour = \"mauve\"", `"mauve" is no colour`},
+		{"unknown colour", chain + "[led.patterns.idle]\ncolour = \"mauve\"", `lintod.toml:6: led[1].patterns.idle.colour = "mauve"`},
 		{"hidden microphone", chain + "[led.patterns.listening]\nshape = \"off\"", "an open microphone must be seen"},
 		{"hidden meeting", chain + "[led.patterns.meeting]\ncolour = \"black\"", "an open microphone must be seen"},
-		{"unknown key", "[gpio]\nbuttons = 3", "gpio.buttons is no key"},
+		{"unknown key", "[gpio]\nbuttons = 3", "lintod.toml:2: gpio.buttons "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

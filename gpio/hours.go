@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"lintod/agent/config"
 )
 
 // Hours is a part of each day in local time, written "22:00-07:00". The zero
@@ -20,7 +22,7 @@ func (h *Hours) UnmarshalText(text []byte) error {
 	f, err1 := time.Parse("15:04", strings.TrimSpace(from))
 	t, err2 := time.Parse("15:04", strings.TrimSpace(to))
 	if err1 != nil || err2 != nil || f.Equal(t) {
-		return fmt.Errorf("%q are no hours; write them as \"22:00-07:00\"", text)
+		return config.Want(`hours in quotes, such as "22:00-07:00"`)
 	}
 	*h = Hours{f.Hour()*60 + f.Minute(), t.Hour()*60 + t.Minute()}
 	return nil

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2/unstable"
+	"lintod/agent/config"
 )
 
 // Pin is a line of the GPIO chip as people write it: "GPIO17", "17", 17,
@@ -15,11 +15,15 @@ import (
 type Pin string
 
 // UnmarshalTOML lets a pin be written as a number too.
-func (p *Pin) UnmarshalTOML(n *unstable.Node) error {
-	if n.Kind != unstable.String && n.Kind != unstable.Integer {
-		return fmt.Errorf("want a pin, for example \"GPIO17\", 17 or \"P1_11\"")
+func (p *Pin) UnmarshalTOML(text []byte) error {
+	switch v := config.Literal(text).(type) {
+	case string:
+		*p = Pin(v)
+	case int64:
+		*p = Pin(strconv.FormatInt(v, 10))
+	default:
+		return config.Want(`a pin, for example "GPIO17", 17 or "P1_11"`)
 	}
-	*p = Pin(n.Data)
 	return nil
 }
 

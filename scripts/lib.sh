@@ -50,10 +50,10 @@ go_build() {
   done
 }
 
-BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev)
+BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev libmpg123-dev libvorbis-dev libopusfile-dev)
 DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
 TEST_PACKAGES=(git alsa-utils mosquitto mosquitto-clients pulseaudio pulseaudio-utils shellcheck procps iproute2
-  openssh-server openssl tmux flac opus-tools lame flite pocketsphinx-testdata)
+  openssh-server openssl tmux flac opus-tools lame vorbis-tools ffmpeg flite pocketsphinx-testdata)
 
 go_version() { awk '$1 == "go" { print $2; exit }' go.mod; }
 

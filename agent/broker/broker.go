@@ -77,12 +77,14 @@ type Conn struct {
 	Handle func(context.Context, Message)
 	Log    *slog.Logger
 
-	inbox   *inbox // set by Run before anything can use it
-	retry   retry
-	report  reporter
-	session atomic.Pointer[session]
+	inbox    *inbox // set by Run before anything can use it
+	retry    retry
+	history  history
+	report   reporter
+	refusals refusals
+	session  atomic.Pointer[session]
 
-	connects, published, received, dropped atomic.Uint64
+	connects, published, received, dropped, refused atomic.Uint64
 
 	mu    sync.Mutex
 	state Stats // Connected, Broker, Since and Error only
@@ -98,6 +100,7 @@ type Stats struct {
 	Published uint64    `json:"published"`      // messages out (QoS 0) or acknowledged (QoS 1)
 	Received  uint64    `json:"received"`       // messages in, dropped ones included
 	Dropped   uint64    `json:"dropped"`        // messages that were too large, or that the queue had no room for
+	Refused   uint64    `json:"refused"`        // messages not sent: ErrNotTaken
 }
 
 // Run connects and reconnects until ctx ends, and then returns nil when all its
@@ -153,11 +156,13 @@ func (c *Conn) connection(ctx context.Context, addrs []*url.URL) (ending, error)
 	}
 	began := time.Now()
 	err = c.serve(ctx, s)
-	end := ending{lived: time.Since(began)}
+	end := ending{lived: time.Since(began), quiet: s.conn.flight.quiet()}
 	c.session.Store(nil)
 	c.setConnected(false, s.broker)
 	s.close(farewellTimeout)
 	end.dropped, end.heard = s.lost(), s.heard.Load()
+	var at *stepError
+	end.unexplained = errors.As(err, &at) && at.step == stepConnected && isHangup(err) && s.conn.flight.suspect().size == 0
 	return end, err
 }
 
@@ -187,10 +192,16 @@ func (c *Conn) serve(ctx context.Context, s *session) error {
 	}
 	c.connected(s)
 	c.greet(ctx, s)
-	select {
-	case <-s.ctx.Done():
-		return &Error{s.broker, context.Cause(s.ctx)}
-	case <-ctx.Done():
+	for proof := c.proof(); ; proof = nil {
+		select {
+		case <-s.ctx.Done():
+			return &Error{s.broker, context.Cause(s.ctx)}
+		case <-proof:
+			c.say(&Error{s.broker, c.history.proved()})
+			continue
+		case <-ctx.Done():
+		}
+		break
 	}
 	c.session.Store(nil) // so that nobody speaks after the farewell
 	if c.Farewell == nil {
@@ -232,31 +243,53 @@ func (c *Conn) setConnected(yes bool, broker string) {
 
 func (c *Conn) failed(end ending, err error) {
 	c.retry.note(end)
-	if c.retry.taken() {
-		err = &Error{c.Stats().Broker, fmt.Errorf("client id %q: %w", c.Config.ClientID, errTakeover)}
+	if end.away {
+		c.refusals.restarted()
 	}
-	c.mu.Lock()
-	c.state.Error = err.Error()
-	c.mu.Unlock()
+	if reason := c.history.note(end); reason != nil {
+		err = &Error{c.Stats().Broker, reason}
+	}
 	if end.lived >= settled {
 		c.report.forget()
 	}
-	if c.report.say(slog.LevelWarn, "no connection", "error", err.Error()) {
-		c.report.renew("connected") // who reads that it was lost reads that it is back
-	}
+	c.say(err)
 	if c.Offline != nil {
 		c.Offline(err)
 	}
+}
+
+// say tells why there was no connection.
+func (c *Conn) say(err error) {
+	c.mu.Lock()
+	c.state.Error = err.Error()
+	c.mu.Unlock()
+	if c.report.say(slog.LevelWarn, "no connection", "error", err.Error()) {
+		c.report.renew("connected") // who reads that it was lost reads that it is back
+	}
+}
+
+// proof is when a connection has lasted long enough to show why those before it
+// ended; nil for never.
+func (c *Conn) proof() <-chan time.Time {
+	if after := c.history.proof(); after > 0 {
+		return time.After(after)
+	}
+	return nil
 }
 
 // Publish sends one message of QoS 0 or 1. Nil means that it was written to the
 // connection (QoS 0) or acknowledged by the broker (QoS 1). It waits for that no
 // longer than ctx and the connection last; offline it returns ErrOffline at once.
 // After an error of QoS 1, and of QoS 0 when ctx ended, the message may be out
-// all the same. Messages of one goroutine stay in order.
+// all the same. A message like one that has ended two connections is not sent,
+// which is ErrNotTaken. Messages of one goroutine stay in order.
 func (c *Conn) Publish(ctx context.Context, m Message) error {
 	if err := m.check(); err != nil {
 		return err
+	}
+	if err := c.refusals.check(m); err != nil {
+		c.refused.Add(1)
+		return fmt.Errorf("publish %s: %w", m.Topic, err)
 	}
 	s := c.session.Load()
 	if s == nil {
@@ -278,6 +311,6 @@ func (c *Conn) Stats() Stats {
 	st := c.state
 	c.mu.Unlock()
 	st.Connects, st.Published = c.connects.Load(), c.published.Load()
-	st.Received, st.Dropped = c.received.Load(), c.dropped.Load()
+	st.Received, st.Dropped, st.Refused = c.received.Load(), c.dropped.Load(), c.refused.Load()
 	return st
 }

@@ -236,7 +236,7 @@ func TestPublishEndsWithItsContextWhenNothingFlows(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			// More than the sockets between hold.
-			err := d.Publish(ctx, Message{Topic: "big", Payload: make([]byte, 15<<20)})
+			err := d.Publish(ctx, Message{Topic: "big", Payload: make([]byte, 11<<20)})
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("publish into a stalled link: %v", err)
 			}
@@ -454,9 +454,16 @@ func TestTakenClientIDIsNamed(t *testing.T) {
 	m := newMosquitto(t)
 	same := func(d *device) { d.Config.ClientID = "twin" }
 	a, b := start(t, []string{m.URL()}, same), start(t, []string{m.URL()}, same)
-	brokertest.Eventually(t, "somebody named the cause", func() bool {
-		return strings.Contains(a.Stats().Error+b.Stats().Error, `most likely another device uses the same client id`)
-	})
+	for named := false; !named; {
+		select {
+		case err := <-a.offline:
+			named = errors.Is(err, errTakeover)
+		case err := <-b.offline:
+			named = errors.Is(err, errTakeover)
+		case <-time.After(limit):
+			t.Fatal("nobody named the cause")
+		}
+	}
 	a.end(t)
 	b.end(t)
 	if log := a.log.String(); strings.Count(log, "level=INFO") > 1+strings.Count(log, "level=WARN") {

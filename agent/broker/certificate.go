@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"lintod/agent/certificate"
 )
 
 // renewalTime is how long before its end a certificate should be renewed.
@@ -25,7 +27,7 @@ func (c *Conn) warnOfExpiry(whose string, cert *x509.Certificate) {
 // after the checks that a connection makes. It is nil where the address is one
 // without TLS. Errors are sentences, as those of a Conn.
 func (c Config) ServerCertificate(ctx context.Context, address string) (*x509.Certificate, error) {
-	u, err := parseAddress(address)
+	u, err := ParseAddress(address)
 	if err != nil || u.Scheme != "mqtts" && u.Scheme != "wss" {
 		return nil, err
 	}
@@ -53,9 +55,9 @@ func (c Config) ClientCertificate() (*x509.Certificate, error) {
 	if c.CertFile == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	pair, err := certificate.Pair(c.CertFile, c.KeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("read cert_file and key_file: %w", err)
+		return nil, fmt.Errorf("cert_file and key_file: %w", err)
 	}
 	return x509.ParseCertificate(pair.Certificate[0])
 }

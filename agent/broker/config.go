@@ -2,17 +2,14 @@ package broker
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
-	"os"
-	"strconv"
 	"strings"
 	"time"
 
+	"lintod/agent/certificate"
 	"lintod/agent/config"
+	"lintod/agent/textfile"
 )
 
 // Config is what a link's table in the configuration says about its broker.
@@ -49,9 +46,8 @@ func (c Config) Validate() config.Problems {
 		ps.Add("broker", nil, wantAddress)
 	}
 	for _, s := range c.Broker {
-		if _, err := parseAddress(s); err != nil {
-			ps.Add("broker", redact(s), err.Error())
-		}
+		_, err := ParseAddress(s)
+		ps.Address("broker", s, err)
 	}
 	if c.CertFile == "" && c.KeyFile != "" {
 		ps.Add("cert_file", nil, "the certificate that the key in key_file belongs to")
@@ -71,47 +67,29 @@ func (c Config) Validate() config.Problems {
 
 const wantAddress = `an address such as "mqtt://host:1883", "mqtts://host:8883", "ws://host/mqtt" or "wss://host/mqtt"`
 
-var defaultPorts = map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss": "443"}
-
-// parseAddress reads one address and completes it with the default port and path.
-func parseAddress(s string) (*url.URL, error) {
-	u, err := url.Parse(s)
-	if err != nil || defaultPorts[u.Scheme] == "" || u.Hostname() == "" {
-		return nil, errors.New(wantAddress)
-	}
-	if u.User != nil {
-		return nil, errors.New("an address without user and password; they belong in username and password_file")
-	}
-	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
-		return nil, errors.New("an address with a port from 1 to 65535")
-	}
-	if u.Port() == "" {
-		u.Host = net.JoinHostPort(u.Hostname(), defaultPorts[u.Scheme])
-	}
-	websocket := strings.HasPrefix(u.Scheme, "ws")
-	switch {
-	case websocket && u.Path == "":
+// ParseAddress reads the address of a broker and completes it with the default
+// port and path. Its error is a config.Want.
+func ParseAddress(s string) (*url.URL, error) {
+	u, err := config.ParseAddress(s, config.Scheme{Name: "mqtt", Port: "1883"}, config.Scheme{Name: "mqtts", Port: "8883"},
+		config.Scheme{Name: "ws", Port: "80", Path: true}, config.Scheme{Name: "wss", Port: "443", Path: true})
+	if err == nil && u.Path == "" && strings.HasPrefix(u.Scheme, "ws") {
 		u.Path = "/mqtt"
-	case !websocket && strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "":
-		return nil, errors.New("an address that ends after the port; only ws:// and wss:// have a path")
 	}
-	return u, nil
+	return u, err
 }
 
-// redact hides what may be a password in an address.
-func redact(s string) string {
-	scheme, rest, _ := strings.Cut(s, "://")
-	if i := strings.LastIndexByte(rest, '@'); i >= 0 {
-		return scheme + "://…" + rest[i:]
-	}
-	return s
+// Unprotected tells whether what is sent to the broker at address can be read on
+// the way.
+func Unprotected(address string) bool {
+	u, err := ParseAddress(address)
+	return err == nil && u.Scheme != "mqtts" && u.Scheme != "wss" && !config.Loopback(u.Hostname())
 }
 
 // addresses are those of a Config that Validate found right.
 func (c Config) addresses() []*url.URL {
 	var list []*url.URL
 	for _, s := range c.Broker {
-		if u, err := parseAddress(s); err == nil {
+		if u, err := ParseAddress(s); err == nil {
 			list = append(list, u)
 		}
 	}
@@ -139,31 +117,28 @@ func (c Config) password() (string, error) {
 	if c.PasswordFile == "" {
 		return "", nil
 	}
-	text, err := os.ReadFile(c.PasswordFile)
+	password, err := textfile.Secret(c.PasswordFile)
 	if err != nil {
-		return "", fmt.Errorf("read password_file: %w", err)
+		return "", fmt.Errorf("password_file: %w", err)
 	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	return strings.TrimRight(first, "\r"), nil
+	return password, nil
 }
 
 // tls reads the certificate files for a connection to host.
 func (c Config) tls(host string) (*tls.Config, error) {
+	host, _, _ = strings.Cut(host, "%") // certificates have no zones
 	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
+		pool, err := certificate.Pool(c.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("read ca_file: %w", err)
+			return nil, fmt.Errorf("ca_file: %w", err)
 		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file %s holds no certificate; want PEM", c.CAFile)
-		}
+		conf.RootCAs = pool
 	}
 	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		pair, err := certificate.Pair(c.CertFile, c.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("read cert_file and key_file: %w", err)
+			return nil, fmt.Errorf("cert_file and key_file: %w", err)
 		}
 		conf.Certificates = []tls.Certificate{pair}
 	}

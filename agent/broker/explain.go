@@ -69,9 +69,8 @@ func (f failures) Error() string {
 }
 
 var (
-	errUpgrade  = errors.New("no websocket there")
-	errFilter   = errors.New("subscription refused")
-	errTakeover = errors.New("dropped again and again")
+	errUpgrade = errors.New("no websocket there")
+	errFilter  = errors.New("subscription refused")
 )
 
 // Refused tells whether the broker was reached and does not accept who we are,
@@ -119,6 +118,10 @@ func (e *advised) Error() string { return e.err.Error() }
 func (e *advised) Unwrap() error { return e.err }
 
 func explainMQTT(err error) string {
+	var reason interface{ explain() string }
+	if errors.As(err, &reason) {
+		return reason.explain() // or nothing, and the hang-up is explained as any
+	}
 	switch {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
 		advice := "correct username and password_file"
@@ -134,8 +137,8 @@ func explainMQTT(err error) string {
 	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
 		return "the broker does not speak MQTT 3.1.1; allow that version in its configuration"
 	case errors.Is(err, errTakeover):
-		return "the broker accepts the connection and drops it, again and again; " +
-			"most likely another device uses the same client id: give each its own client_id"
+		return "the broker accepts the connection and closes it, again and again, also while there is traffic; " +
+			"probably another device uses the same client id: give each its own client_id"
 	case errors.Is(err, errFilter):
 		return err.Error() + "; allow it in the broker's access rules for this username"
 	case errors.Is(err, errSilent):
@@ -203,6 +206,8 @@ func explainHangup(s step) string {
 		return "the connection was closed within the TLS handshake; is that a port without TLS (mqtt://, ws://)?"
 	case stepUpgrade:
 		return "the connection was closed within the websocket upgrade; is that a port without websockets?"
+	case stepSubscribe:
+		return "the broker closed the connection when asked for a subscription; probably its access rules do not allow it"
 	case stepConnect:
 		return "the connection was closed instead of accepted; does that port speak TLS (mqtts://), or want a client certificate (cert_file and key_file)?"
 	}

@@ -2,11 +2,13 @@ package broker
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -36,6 +38,13 @@ func failure(t *testing.T, conf Config, within time.Duration) error {
 	return err
 }
 
+func must(text []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
 func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 	now := time.Now()
 	day := 24 * time.Hour
@@ -46,6 +55,17 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 	expired := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(-3*day), now.Add(-day)))
 	early := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(day), now.Add(3*day)))
 	misnamed := newMosquitto(t, ca.tlsLines(t, "broker.example", now.Add(-day), now.Add(day)))
+	commonName := newMosquitto(t, ca.tlsLines(t, "", now.Add(-day), now.Add(day)))
+	dir := t.TempDir()
+	block, _ := pem.Decode(must(os.ReadFile(ca.File)))
+	der := write(t, filepath.Join(dir, "ca.der"), string(block.Bytes))
+	certFile, keyFile := ca.issue(t, "device", now.Add(-day), now.Add(day))
+	if out, err := exec.Command("openssl", "pkey", "-in", keyFile, "-aes256", "-passout", "pass:x", "-out", filepath.Join(dir, "locked.key")).CombinedOutput(); err != nil {
+		t.Fatalf("openssl: %v %s", err, out)
+	}
+	if out, err := exec.Command("openssl", "pkcs12", "-export", "-in", certFile, "-inkey", keyFile, "-passout", "pass:x", "-out", filepath.Join(dir, "both.p12")).CombinedOutput(); err != nil {
+		t.Fatalf("openssl: %v %s", err, out)
+	}
 	mutual := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(-day), now.Add(day)), "require_certificate true")
 
 	users := filepath.Join(t.TempDir(), "users")
@@ -80,6 +100,10 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 		{"expired", Config{Broker: config.Strings{tls(expired)}, CAFile: ca.File}, []string{"expired at", now.Add(-day).UTC().Format("2006-01-02"), "renew"}},
 		{"not yet valid", Config{Broker: config.Strings{tls(early)}, CAFile: ca.File}, []string{"clock says " + now.UTC().Format("2006-01-02"), "clock is wrong"}},
 		{"another name", Config{Broker: config.Strings{tls(misnamed)}, CAFile: ca.File}, []string{`not for the name "127.0.0.1"`}},
+		{"a name in the Common Name only", Config{Broker: config.Strings{tls(commonName)}, CAFile: ca.File}, []string{"Common Name", "subjectAltName"}},
+		{"CA in DER", Config{Broker: config.Strings{tls(good)}, CAFile: der}, []string{"ca_file", "DER", "openssl x509"}},
+		{"key with a passphrase", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: certFile, KeyFile: filepath.Join(dir, "locked.key")}, []string{"passphrase", "openssl pkey"}},
+		{"PKCS#12", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: filepath.Join(dir, "both.p12"), KeyFile: keyFile}, []string{"PKCS#12", "openssl pkcs12"}},
 		{"client certificate wanted", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File}, []string{"client certificate", "cert_file"}},
 		{"TLS to a plain port", Config{Broker: config.Strings{tls(plain)}, CAFile: ca.File}, []string{"TLS", "mqtt://"}},
 		{"TLS to a web server", Config{Broker: config.Strings{"mqtts://" + web.Listener.Addr().String()}, CAFile: ca.File}, []string{"TLS is not spoken"}},

@@ -299,10 +299,13 @@ func (a *authority) issue(t testing.TB, name string, from, to time.Time) (certFi
 		NotBefore: from, NotAfter: to, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
-	if ip := net.ParseIP(name); ip != nil {
+	switch ip := net.ParseIP(name); {
+	case ip != nil:
 		template.IPAddresses = []net.IP{ip}
-	} else {
+	case name != "":
 		template.DNSNames = []string{name}
+	default:
+		template.Subject.CommonName = "broker" // and nowhere else
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {

@@ -10,7 +10,6 @@ const (
 	calm     = 4 * time.Second  // largest window while the broker still talks to us
 	longest  = 30 * time.Second // largest window
 	settled  = 10 * time.Second // a connection that lived so long was a good one
-	takeover = 3                // drops in a row that mean a taken client id
 	blink    = 10               // tries, half a second apart, for a broker that restarts
 )
 
@@ -20,6 +19,9 @@ type ending struct {
 	lived   time.Duration // between the two
 	heard   bool          // a message came in between
 	away    bool          // nobody listened there
+
+	unexplained bool          // the other side hung up, and there was nothing that it had not taken
+	quiet       time.Duration // without traffic before the end
 }
 
 // retry decides when to connect again. Windows double from one failure to the
@@ -34,20 +36,14 @@ type ending struct {
 // window at once: windows in between would bring a fleet back in few seconds.
 type retry struct {
 	window time.Duration
-	drops  int
 	away   int // tries in a row that found nobody
 }
 
 // note takes in how the last attempt ended.
 func (r *retry) note(e ending) {
 	limit := longest
-	switch {
-	case e.lived >= settled:
+	if e.lived >= settled {
 		*r = retry{}
-	case e.dropped:
-		r.drops++
-	default:
-		r.drops = 0 // the broker itself was away: nobody took our place
 	}
 	if e.heard {
 		limit = calm
@@ -65,6 +61,3 @@ func (r *retry) note(e ending) {
 
 // pause is the time until the next attempt.
 func (r *retry) pause() time.Duration { return rand.N(r.window) }
-
-// taken reports whether somebody else keeps taking our client id.
-func (r *retry) taken() bool { return r.drops >= takeover }

@@ -56,6 +56,7 @@ func (c *Conn) login(ctx context.Context, broker string, conn *wire) (*session, 
 	s := &session{broker: broker, conn: conn, turn: make(chan mqtt.Token, 1), gone: make(chan struct{})}
 	s.turn <- nil
 	conn.oversize = c.skipped
+	conn.flight.taken = c.refusals.taken
 	s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	options, err := c.options(s)
 	if err != nil {
@@ -91,12 +92,12 @@ func (c *Conn) options(s *session) (*mqtt.ClientOptions, error) {
 		SetClientID(c.Config.ClientID).
 		SetUsername(c.Config.Username).
 		SetPassword(password).
-		SetKeepAlive(time.Duration(c.Config.keepaliveSeconds()) * time.Second).
+		SetKeepAlive(c.pingEvery()).
 		SetPingTimeout(24 * time.Hour). // wire notices sooner, and not while data flows
 		SetWriteTimeout(enqueueTimeout).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { c.receive(s, m) }).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) {
-			s.end(&stepError{stepConnected, err})
+			s.end(&stepError{stepConnected, c.blame(s.conn, err)})
 			close(s.gone)
 		})
 	if c.Will != nil {
@@ -104,6 +105,24 @@ func (c *Conn) options(s *session) (*mqtt.ClientOptions, error) {
 		o.SetBinaryWill(will.Topic, will.Payload, will.QoS, will.Retain)
 	}
 	return o, nil
+}
+
+// pingEvery is the keepalive, or less where that keeps the connection.
+func (c *Conn) pingEvery() time.Duration {
+	every := time.Duration(c.Config.keepaliveSeconds()) * time.Second
+	if ping := c.history.ping; ping > 0 {
+		every = min(every, ping)
+	}
+	return every
+}
+
+// blame adds to a hang-up which message the broker had not taken.
+func (c *Conn) blame(conn *wire, err error) error {
+	on := conn.flight.suspect()
+	if !isHangup(err) || on.size == 0 {
+		return err
+	}
+	return &hungUp{on, c.refusals.ended(on), err}
 }
 
 func (c *Conn) password() (string, error) {
@@ -153,7 +172,7 @@ func (s *session) subscribe(ctx context.Context, filters []string) error {
 		if err := s.wait(ctx, token); err != nil {
 			return &stepError{stepSubscribe, fmt.Errorf("%s: %w", filter, err)}
 		}
-		if granted := token.(*mqtt.SubscribeToken).Result()[filter]; granted > 2 { // [MQTT-3.9.3-2]
+		if granted, ok := token.(*mqtt.SubscribeToken).Result()[filter]; !ok || granted > 2 { // [MQTT-3.9.3-2]
 			return &stepError{stepSubscribe, fmt.Errorf("%w: the broker does not let us read %q", errFilter, filter)}
 		}
 	}
@@ -188,10 +207,12 @@ func (s *session) publish(ctx context.Context, m Message) error {
 	switch {
 	case err == nil:
 		return nil
+	case s.lost(): // which ends the context of Online, too
+		return offline(context.Cause(s.ctx), m)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return s.offline(err) // the library fails a message only when the connection does
+	return offline(err, m) // the library fails a message only when the connection does
 }
 
 // send gives m to the library as soon as that is idle.
@@ -224,11 +245,12 @@ func (s *session) send(ctx context.Context, m Message) (mqtt.Token, error) {
 }
 
 // offline makes one error of all the ways to say that the connection ended.
-func (s *session) offline(cause error) error {
+func offline(cause error, m Message) error {
 	if errors.Is(cause, errClosed) {
 		return ErrOffline
 	}
-	return fmt.Errorf("%w: %s", ErrOffline, Explain(within(stepConnected, cause)))
+	var at *hungUp
+	return &offlineError{cause, errors.As(cause, &at) && at.on.topic == m.Topic && at.on.size >= m.size()}
 }
 
 // lost reports whether the connection ended, but not by us.

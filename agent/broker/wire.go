@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// maxPacket bounds what one packet from the network may make us hold.
-const maxPacket = 16 << 20
+// maxPacket bounds what one packet from the network may make us hold, in bytes:
+// the library allocates as much as a header of five bytes announces.
+const maxPacket = 12 << 20
 
 var (
 	// errSilent says that a link that still looks open has died.
@@ -42,14 +43,15 @@ type wire struct {
 	left     int  // bytes of the present packet not read yet
 	patience time.Duration
 	oversize func(topic string, size int) // told of each message too large to take
+	flight   flight                       // what was written and not answered yet
 
-	mu     sync.Mutex
-	err    error // why a write failed
-	unsure map[uint16]struct{}
+	mu  sync.Mutex
+	err error // why a write failed
 }
 
 func newWire(conn net.Conn, patience time.Duration) *wire {
-	w := &wire{Conn: conn, patience: patience, oversize: func(string, int) {}, unsure: map[uint16]struct{}{}}
+	w := &wire{Conn: conn, patience: patience, oversize: func(string, int) {}}
+	w.flight.arrived()
 	w.in = bufio.NewReader(readFunc(w.receive))
 	return w
 }
@@ -81,8 +83,9 @@ const (
 
 // admit looks at the packet that comes next. One that the library may read is
 // left for it; another is skipped. An oversized one would fill the memory, the
-// acknowledgement of what was not sent may end a token twice, and a SUBACK with
-// more codes than filters is a panic in the library.
+// acknowledgement of what was not sent may end a token twice, a SUBACK with more
+// codes than filters is a panic in the library, and one without a code counts as
+// a subscription that was granted.
 func (w *wire) admit() error {
 	body, head, err := w.header()
 	if err != nil {
@@ -103,10 +106,12 @@ func (w *wire) admit() error {
 		}
 	case kind == puback:
 		take, err = w.acknowledged(size)
-	case kind == suback && body > 3:
-		err = fmt.Errorf("%w: it sends a SUBACK of %d bytes", errProtocol, body)
-	case kind == suback, kind == pingresp:
-		take = body <= 3
+	case kind == suback:
+		take, err = w.subscribed(body, head)
+	case kind == pingresp:
+		if take = body == 0; take {
+			w.flight.answered(pingreq, 0)
+		}
 	}
 	if err != nil || !take {
 		_, skipErr := w.in.Discard(size)
@@ -142,12 +147,20 @@ func (w *wire) acknowledged(size int) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	id := binary.BigEndian.Uint16(whole[2:])
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	_, sent := w.unsure[id]
-	delete(w.unsure, id)
-	return sent, nil
+	return w.flight.answered(publish, binary.BigEndian.Uint16(whole[2:])), nil
+}
+
+// subscribed tells whether the SUBACK that comes next is for a subscription that
+// was asked for. It has one code, as each SUBSCRIBE has one filter [MQTT-3.8.4-5].
+func (w *wire) subscribed(body, head int) (bool, error) {
+	if body != 3 {
+		return false, fmt.Errorf("%w: it sends a SUBACK of %d bytes", errProtocol, body)
+	}
+	whole, err := w.in.Peek(head + body)
+	if err != nil {
+		return false, err
+	}
+	return w.flight.answered(subscribe, binary.BigEndian.Uint16(whole[head:])), nil
 }
 
 // topic is the beginning of the topic of the PUBLISH that comes next.
@@ -184,6 +197,9 @@ func (w *wire) receive(p []byte) (int, error) {
 		return 0, w.because(err)
 	}
 	n, err := w.Conn.Read(p)
+	if n > 0 {
+		w.flight.arrived()
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = fmt.Errorf("%w for %v", errSilent, w.patience)
 	}
@@ -208,7 +224,9 @@ func (w *wire) lost() error {
 
 // Write takes whole packets and always succeeds; see wire.
 func (w *wire) Write(p []byte) (int, error) {
-	w.note(p)
+	if len(p) > 1 {
+		w.flight.note(p)
+	}
 	err := w.Conn.SetWriteDeadline(time.Now().Add(w.patience))
 	if err == nil {
 		_, err = w.Conn.Write(p)
@@ -227,19 +245,6 @@ func (w *wire) fail(err error) {
 	}
 	w.mu.Unlock()
 	w.Close()
-}
-
-// note remembers the id of a message of QoS 1.
-func (w *wire) note(p []byte) {
-	if len(p) == 0 || p[0]>>4 != publish || p[0]>>1&3 != 1 {
-		return
-	}
-	_, head := binary.Uvarint(p[1:]) // MQTT's lengths are such numbers [MQTT-2.2.3]
-	rest := p[1+head:]
-	topic := 2 + int(binary.BigEndian.Uint16(rest))
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.unsure[binary.BigEndian.Uint16(rest[topic:])] = struct{}{}
 }
 
 // SetWriteDeadline does nothing: Write sets its own for every packet, while the

@@ -13,8 +13,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2/unstable"
+	toml "github.com/pelletier/go-toml/v2"
 )
+
+// Want is the error of a type that reads its own text: what would be right,
+// without the word "want".
+type Want string
+
+func (w Want) Error() string { return "want " + string(w) }
 
 // Duration is a length of time, written the way people write it: "500ms",
 // "1m30s", "8h".
@@ -24,7 +30,7 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is no duration; write a number with its unit, for example \"500ms\", \"20s\" or \"1h\"", text)
+		return Want(`a duration: a number with its unit in quotes, for example "500ms", "20s" or "1h"`)
 	}
 	*d = Duration(v)
 	return nil
@@ -44,42 +50,81 @@ type Strings []string
 
 // UnmarshalTOML implements unstable.Unmarshaler, the only hook of the TOML
 // library that is called for a string and for an array alike.
-func (s *Strings) UnmarshalTOML(n *unstable.Node) error {
-	const want = "want one string or a list of strings"
-	switch n.Kind {
-	case unstable.String:
-		*s = Strings{string(n.Data)}
-	case unstable.Array:
-		*s = Strings{}
-		for it := n.Children(); it.Next(); {
-			if it.Node().Kind == unstable.Comment {
-				continue
+func (s *Strings) UnmarshalTOML(text []byte) error {
+	const want = Want("one string in quotes, or a list of strings")
+	switch v := Literal(text).(type) {
+	case string:
+		*s = Strings{v}
+	case []any:
+		list := Strings{}
+		for _, one := range v {
+			text, ok := one.(string)
+			if !ok {
+				return want
 			}
-			if it.Node().Kind != unstable.String {
-				return errors.New(want)
-			}
-			*s = append(*s, string(it.Node().Data))
+			list = append(list, text)
 		}
+		*s = list
 	default:
-		return errors.New(want)
+		return want
 	}
 	return nil
 }
 
-// A Problem is one value that cannot be right. Key is relative to the table of
-// the package that reports it until Prefix makes it absolute.
+// Literal is the value that a piece of TOML writes, such as the ones that
+// UnmarshalTOML gets: a string, an int64, a []any and so on; nil for a table and
+// for what is not one value.
+func Literal(text []byte) any {
+	var v struct {
+		V any `toml:"v"`
+	}
+	if toml.Unmarshal(append([]byte("v = "), text...), &v) != nil {
+		return nil
+	}
+	if _, table := v.V.(map[string]any); table {
+		return nil
+	}
+	return v.V
+}
+
+// A Problem is one thing in a configuration that cannot be right. Key is
+// relative to the table of the package that reports it until In makes it
+// absolute. Parse fills in File and Line.
 type Problem struct {
-	Key  string // "preroll", "button[2].pin"
-	Got  any    // the value as it was understood; nil when the key is missing
-	Want string // what would be right: "between 0s and 5s"
-	Line int    // line in the file, 0 when the key is not in it
+	File  string // as it was named to Parse
+	Line  int    // in the file, from 1; 0 when the key is not in it
+	Key   string // "preroll", "button[2].pin"; empty when none was found
+	Got   any    // the value as it was understood; nil when the key is missing
+	Fault string // what is wrong, where "key = got" does not show it
+	Want  string // what would be right: "between 0s and 5s"
 }
 
 func (p Problem) Error() string {
-	if p.Got == nil {
-		return fmt.Sprintf("%s is missing; want %s", p.Key, p.Want)
+	var b strings.Builder
+	if p.File != "" {
+		b.WriteString(at(p.File, p.Line) + ": ")
 	}
-	return fmt.Sprintf("%s = %v; want %s", p.Key, quoted(p.Got), p.Want)
+	switch {
+	case p.Fault != "" && p.Key != "":
+		fmt.Fprintf(&b, "%s %s", p.Key, p.Fault)
+	case p.Fault != "":
+		b.WriteString(p.Fault)
+	case p.Got == nil:
+		fmt.Fprintf(&b, "%s is missing", p.Key)
+	default:
+		fmt.Fprintf(&b, "%s = %v", p.Key, quoted(p.Got))
+	}
+	if p.Want != "" {
+		b.WriteString("; want " + p.Want)
+	}
+	return b.String()
+}
+
+func at(name string, line int) string {
+	if line == 0 {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, line)
 }
 
 func quoted(v any) string {
@@ -119,6 +164,18 @@ func (ps *Problems) OneOf(key, got string, allowed ...string) {
 		return
 	}
 	ps.Add(key, got, "one of \""+strings.Join(allowed, `", "`)+`"`)
+}
+
+// Address reports the address at key when ParseAddress refuses it with err. What
+// may be a password in it is not repeated.
+func (ps *Problems) Address(key, address string, err error) {
+	var want Want
+	switch {
+	case errors.As(err, &want) && address == "":
+		ps.Add(key, nil, string(want))
+	case errors.As(err, &want):
+		ps.Add(key, Redact(address), string(want))
+	}
 }
 
 // In adds the problems of a sub-table, making their keys absolute.

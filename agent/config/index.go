@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -18,62 +19,102 @@ const (
 
 // expression is one "key = value", "[table]" or "[[table]]".
 type expression struct {
-	key   string // absolute and with indexes from 1: "button[2].pin"
-	line  int
-	start int // offset of the line's first byte
-	end   int // offset of the next expression's line, or the length of the text
-	value literal
-
-	header bool // "[table]" or "[[table]]"
+	key    string // absolute and with indexes from 1: "button[2].pin"
+	line   int
+	start  int // offset of its first line
+	end    int // offset of the line behind it
+	value  literal
+	header bool     // "[table]" or "[[table]]"
+	wrong  Problems // values in it that are not of the type that the key has
 }
 
-// index tells where each key of a text stands.
+// index lists the expressions of a text: where each key stands, and whether its
+// value has the type that it should.
 type index struct {
-	src         []byte
 	expressions []expression
-	broken      bool // a syntax error ends the index early; the decoder reports it
+	table       string // that the text ends in
+	failed      *syntaxError
 }
 
-func newIndex(src []byte) index {
-	ix := index{src: src}
+// syntaxError is where a text stops to be TOML.
+type syntaxError struct {
+	start int // offset of the expression that cannot be read
+	at    int // offset of the first byte that does not belong there
+	text  string
+}
+
+// newIndex reads src, up to the first syntax error, and compares it with t, the
+// type of the whole configuration.
+func newIndex(src []byte, t reflect.Type) index {
+	var ix index
 	arrays := arrayCounts{}
-	table := ""
 	var p unstable.Parser
 	p.Reset(src)
 	for p.NextExpression() {
 		node := p.Expression()
-		parts, position := keyOf(&p, node)
-		e := expression{
-			line:  position.Line,
-			start: bytes.LastIndexByte(src[:position.Offset], '\n') + 1,
-			value: tableLiteral,
-		}
+		parts, first, last := keyOf(&p, node)
+		e := expression{line: first.Line, start: lineStart(src, first.Offset), end: lineEnd(src, last), value: tableLiteral}
 		if node.Kind == unstable.KeyValue {
-			e.key = arrays.path(table, parts)
+			e.key = arrays.path(ix.table, parts)
 			e.value = literalOf(node.Value())
+			e.end = lineEnd(src, int(node.Raw.Offset+node.Raw.Length))
+			e.wrong = checkType(&p, node, t, e)
 		} else {
 			if node.Kind == unstable.ArrayTable {
 				arrays.add(parts)
 			}
-			table = arrays.path("", parts)
-			e.key, e.header = table, true
+			ix.table = arrays.path("", parts)
+			e.key, e.header = ix.table, true
+			e.wrong = checkHeader(t, e, node.Kind == unstable.ArrayTable)
 		}
-		if n := len(ix.expressions); n > 0 {
-			ix.expressions[n-1].end = e.start
-		}
-		e.end = len(src)
 		ix.expressions = append(ix.expressions, e)
 	}
-	ix.broken = p.Error() != nil
+	if err := p.Error(); err != nil {
+		ix.failed = ix.locate(&p, src, err)
+	}
 	return ix
 }
 
-func keyOf(p *unstable.Parser, node *unstable.Node) (parts []string, at unstable.Position) {
-	for it := node.Key(); it.Next(); {
-		parts = append(parts, string(it.Node().Data))
-		at = p.Shape(it.Node().Raw).Start
+func (ix index) locate(p *unstable.Parser, src []byte, err error) *syntaxError {
+	failed := syntaxError{at: len(src), text: err.Error()}
+	if e, ok := err.(*unstable.ParserError); ok { //nolint:errorlint // the parser returns it as it is
+		failed.at = int(p.Range(e.Highlight).Offset)
 	}
-	return parts, at
+	if n := len(ix.expressions); n > 0 {
+		failed.start = ix.expressions[n-1].end
+	}
+	for failed.start < len(src) { // behind empty lines and comments
+		line := bytes.TrimSpace(src[failed.start:lineEnd(src, failed.start)])
+		if len(line) > 0 && line[0] != '#' || failed.at < lineEnd(src, failed.start) {
+			break
+		}
+		failed.start = lineEnd(src, failed.start)
+	}
+	return &failed
+}
+
+func lineStart(src []byte, offset int) int { return bytes.LastIndexByte(src[:offset], '\n') + 1 }
+
+// lineEnd is the offset behind the end of the line.
+func lineEnd(src []byte, offset int) int {
+	if i := bytes.IndexByte(src[offset:], '\n'); i >= 0 {
+		return offset + i + 1
+	}
+	return len(src)
+}
+
+func lineNumber(src []byte, offset int) int { return bytes.Count(src[:offset], []byte("\n")) + 1 }
+
+func keyOf(p *unstable.Parser, node *unstable.Node) (parts []string, first unstable.Position, last int) {
+	for it := node.Key(); it.Next(); {
+		raw := it.Node().Raw
+		if parts == nil {
+			first = p.Shape(raw).Start
+		}
+		parts = append(parts, string(it.Node().Data))
+		last = int(raw.Offset + raw.Length)
+	}
+	return parts, first, last
 }
 
 func literalOf(n *unstable.Node) literal {
@@ -83,7 +124,7 @@ func literalOf(n *unstable.Node) literal {
 	case unstable.Array:
 		return listLiteral
 	case unstable.String:
-		return literal(fmt.Sprintf("%q", n.Data))
+		return literal(fmt.Sprintf("%q", Redact(string(n.Data))))
 	}
 	return literal(n.Data)
 }
@@ -128,28 +169,28 @@ func (ix index) line(key string) int {
 	return 0
 }
 
-// twins are keys that stand twice and differ by upper and lower case only; the
-// decoder takes them for one and the last value for the right one.
-func (ix index) twins() []mistake {
-	var found []mistake
-	first := map[string]expression{}
+// expression is the one that line is in.
+func (ix index) expression(src []byte, line int) (expression, bool) {
 	for _, e := range ix.expressions {
-		lower := strings.ToLower(e.key)
-		twin, seen := first[lower]
-		switch {
-		case !seen:
-			first[lower] = e
-		case twin.key != e.key:
-			found = append(found, mistake{e.line, fmt.Errorf("%s stands in line %d already, as %s", e.key, twin.line, twin.key)})
+		lines := bytes.Count(bytes.TrimRight(src[e.start:e.end], "\n"), []byte("\n")) + 1
+		if e.line <= line && line < e.line+lines {
+			return e, true
 		}
 	}
-	return found
+	return expression{}, false
 }
 
-// upTo is the text with its first i+1 expressions.
-func (ix index) upTo(i int) []byte {
-	if i+1 == len(ix.expressions) {
-		return ix.src
+// twins are keys that stand twice. The library takes two that differ by upper
+// and lower case only for one, and the last value for the right one.
+func (ix index) twins() (found []expression, first map[string]expression) {
+	first = map[string]expression{}
+	for _, e := range ix.expressions {
+		lower := strings.ToLower(e.key)
+		if _, seen := first[lower]; seen {
+			found = append(found, e)
+		} else {
+			first[lower] = e
+		}
 	}
-	return ix.src[:ix.expressions[i+1].start]
+	return found, first
 }

@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 
 	toml "github.com/pelletier/go-toml/v2"
+
+	"lintod/agent/textfile"
 )
 
 // A Validator is a configuration struct that can check itself.
@@ -19,17 +20,10 @@ type Validator interface{ Validate() Problems }
 const maxFile = 1 << 20
 
 // Load reads the TOML file at path over the defaults already in v, a pointer,
-// and checks it. Unknown keys, wrong types and impossible values come back as
-// one error with one line each: "file:line: key …; want …".
+// and checks it. Everything that is wrong with the text comes back at once, as
+// Problems: "file:line: key = value; want …".
 func Load(path string, v Validator) error {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return fmt.Errorf("read the configuration: %w", err)
-	case !info.Mode().IsRegular() || info.Size() > maxFile:
-		return fmt.Errorf("read the configuration: %s is no file of at most %d bytes", path, maxFile)
-	}
-	src, err := os.ReadFile(path)
+	src, err := textfile.ReadRaw(path, maxFile)
 	if err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
@@ -39,107 +33,181 @@ func Load(path string, v Validator) error {
 // Parse is Load for text that is already in memory; name stands for the file
 // in errors.
 func Parse(name string, src []byte, v Validator) error {
-	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf")) // the mark that some editors begin with
-	ix := newIndex(src)
-	found := mistakes{file: name, list: ix.twins()}
-	if found.readable(src, v) {
+	r := reader{told: map[string]bool{}}
+	if r.read(src, v) {
 		for _, p := range v.Validate() {
-			if p.Line = ix.line(p.Key); !found.told[p.Key] {
-				found.add(p.Line, p)
+			if p.Line = r.ix.line(p.Key); !r.told[p.Key] {
+				r.found = append(r.found, p)
 			}
 		}
 	}
-	return found.join()
-}
-
-// mistakes are all that is wrong with one file, so that a person corrects it in
-// one round.
-type mistakes struct {
-	file string
-	list []mistake
-	told map[string]bool // keys with a value that could not be read
-}
-
-type mistake struct {
-	line int
-	err  error
-}
-
-func (m *mistakes) add(line int, err error) { m.list = append(m.list, mistake{line, err}) }
-
-// join puts them in the order of the file; nil when there are none.
-func (m *mistakes) join() error {
-	slices.SortStableFunc(m.list, func(a, b mistake) int { return a.line - b.line })
-	errs := make([]error, len(m.list))
-	for i, one := range m.list {
-		errs[i] = fmt.Errorf("%s: %w", at(m.file, one.line), one.err)
+	if len(r.found) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	for i := range r.found {
+		r.found[i].File = name
+	}
+	slices.SortStableFunc(r.found, func(a, b Problem) int { return a.Line - b.Line })
+	return r.found
 }
 
-// maxMistakes bounds what is told of a file that is no configuration at all.
-const maxMistakes = 50
+// maxProblems bounds what is reported of a file that is no configuration at all.
+const maxProblems = 50
 
-// readable decodes src over what v holds. A value that cannot be read is a
-// mistake, and the rest is read as if it were not there. It is false when the
-// text is no TOML, or wrong in a way that hides what else is.
-func (m *mistakes) readable(src []byte, v Validator) bool {
-	defaults := reflect.ValueOf(v).Elem()
-	kept := reflect.New(defaults.Type()).Elem()
-	kept.Set(defaults)
-	m.told = map[string]bool{}
-	for range maxMistakes {
-		defaults.Set(kept)
+// reader collects all that is wrong with one file, so that a person corrects it
+// in one round.
+type reader struct {
+	ix    index // of the whole text, for lines
+	found Problems
+	told  map[string]bool // keys with a value that could not be read
+}
+
+func (r *reader) add(p Problem) {
+	r.found = append(r.found, p)
+	r.told[p.Key] = true
+}
+
+// read decodes src over what v holds. What cannot be read is a problem, and the
+// rest is read as if it were not there. It is false where something hides what
+// else is wrong.
+func (r *reader) read(src []byte, v Validator) bool {
+	src, ok := r.text(src)
+	if !ok {
+		return false
+	}
+	t := reflect.TypeOf(v).Elem()
+	if src, ok = r.syntax(src, t); !ok {
+		return false
+	}
+	twins, first := r.ix.twins()
+	for _, e := range twins {
+		r.add(repeated(e, first[strings.ToLower(e.key)]))
+		if e.header {
+			return false // where what follows belongs, only its writer knows
+		}
+		src = without(src, e.start, e.end)
+	}
+	for _, e := range r.ix.expressions {
+		for _, p := range e.wrong {
+			r.add(p)
+		}
+		if e.wrong != nil && e.header {
+			return false
+		}
+		if e.wrong != nil {
+			src = without(src, e.start, e.end)
+		}
+	}
+	return r.values(src, v)
+}
+
+// text is what editors and power cuts do to a whole file.
+func (r *reader) text(src []byte) ([]byte, bool) {
+	text, err := textfile.Text(src)
+	switch {
+	case errors.Is(err, textfile.ErrEncoding):
+		r.add(Problem{Line: 1, Fault: "the file is encoded in UTF-16", Want: "plain text in UTF-8; save the file again with that encoding"})
+		return nil, false
+	case len(text) == 0 && bytes.IndexByte(src, 0) >= 0:
+		r.add(Problem{Line: 1, Fault: "the file holds zero bytes only, as a power cut leaves them", Want: "the file of a backup"})
+		return nil, false
+	case bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') >= 0:
+		r.add(Problem{Line: 1, Fault: "the lines end with CR alone", Want: "lines that end with LF or CR LF"})
+		return nil, false
+	}
+	return text, true
+}
+
+// syntax takes out what is not TOML, one slip after the other, and indexes the
+// rest. Lines stay where they are.
+func (r *reader) syntax(src []byte, t reflect.Type) ([]byte, bool) {
+	for range maxProblems {
+		r.ix = newIndex(src, t)
+		if r.ix.failed == nil {
+			return src, true
+		}
+		p, instead, goOn := r.ix.slip(src, t)
+		r.add(p)
+		if !goOn {
+			return nil, false
+		}
+		src = instead
+	}
+	return nil, false
+}
+
+func repeated(e, first expression) Problem {
+	p := Problem{Line: e.line, Key: e.key, Want: "one of the two"}
+	if e.header {
+		p.Want = "one [" + e.key + "] with all its keys"
+	}
+	p.Fault = fmt.Sprintf("stands in line %d already", first.line)
+	if first.key != e.key {
+		p.Fault += ", as " + first.key
+	}
+	return p
+}
+
+// values has the library decode what is TOML and of the right types. What it
+// still refuses are numbers out of range and tables in two shapes.
+func (r *reader) values(src []byte, v Validator) bool {
+	target := reflect.ValueOf(v).Elem()
+	kept := reflect.New(target.Type()).Elem()
+	kept.Set(target)
+	for range maxProblems {
+		target.Set(kept)
 		err := decode(src, v, true)
 		var strict *toml.StrictMissingError
 		switch {
 		case err == nil:
 			return true
 		case errors.As(err, &strict):
-			m.unknownKeys(strict)
-			defaults.Set(kept)
+			for i := range strict.Errors {
+				line, _ := strict.Errors[i].Position()
+				r.add(unknownKey(line, strings.Join(strict.Errors[i].Key(), ".")))
+			}
+			target.Set(kept)
 			return decode(src, v, false) == nil
 		}
-		e, goOn := m.wrongValue(newIndex(src), defaults.Type(), err)
-		if !goOn {
+		e, p := r.refused(src, target.Type(), err)
+		r.add(p)
+		if e.header || e.end == 0 {
 			return false
 		}
-		m.told[e.key] = true
-		src = without(src, e)
+		src = without(src, e.start, e.end)
 	}
 	return false
 }
 
-// wrongValue says in the reader's words what the library found, and which
-// expression it is. goOn tells that the rest can be read without that.
-func (m *mistakes) wrongValue(ix index, t reflect.Type, err error) (e expression, goOn bool) {
+func unknownKey(line int, key string) Problem {
+	return Problem{Line: line, Key: key, Fault: "is not a key of lintod", Want: "one of those in lintod.toml(5)"}
+}
+
+// refused makes a problem of the library's error, and finds its expression; the
+// zero one when there is none.
+func (r *reader) refused(src []byte, t reflect.Type, err error) (expression, Problem) {
 	var bad *toml.DecodeError
-	if ix.broken && errors.As(err, &bad) {
-		line, _ := bad.Position()
-		m.add(line, errors.New(plainText(err)))
-		return e, false
+	if !errors.As(err, &bad) {
+		return expression{}, Problem{Fault: plainText(err), Want: "another value"}
 	}
-	e, structural := ix.culprit(t)
-	if want := wanted(t, e); want != "" && !structural {
-		m.add(e.line, Problem{Key: e.key, Got: e.value, Want: want, Line: e.line})
-	} else {
-		m.add(e.line, fmt.Errorf("%s: %s", e.key, plainText(err)))
+	line, _ := bad.Position()
+	e, ok := r.ix.expression(src, line)
+	if !ok {
+		return expression{}, Problem{Line: line, Fault: plainText(err), Want: "another value"}
 	}
-	return e, !structural && !e.header
+	p := Problem{Line: e.line, Key: e.key, Fault: "cannot be read: " + plainText(err), Want: "another value, or another key"}
+	if f := fieldAt(t, e.key); f != nil && !e.header {
+		p.Got, p.Fault, p.Want = e.value, "", plainType(f)
+	}
+	return e, p
 }
 
-func (m *mistakes) unknownKeys(strict *toml.StrictMissingError) {
-	for i := range strict.Errors {
-		e := &strict.Errors[i]
-		line, _ := e.Position()
-		m.add(line, fmt.Errorf("%s is no key that lintod knows; see lintod.toml(5) for those it does", strings.Join(e.Key(), ".")))
-	}
-}
+func plainText(err error) string { return strings.TrimPrefix(err.Error(), "toml: ") }
 
-// without is the text with an expression blanked out; lines stay where they are.
-func without(src []byte, e expression) []byte {
+// without is the text with a part blanked out; lines stay where they are.
+func without(src []byte, start, end int) []byte {
 	out := bytes.Clone(src)
-	for i := e.start; i < e.end; i++ {
+	for i := start; i < end; i++ {
 		if out[i] != '\n' {
 			out[i] = ' '
 		}
@@ -147,15 +215,8 @@ func without(src []byte, e expression) []byte {
 	return out
 }
 
-func at(name string, line int) string {
-	if line == 0 {
-		return name
-	}
-	return fmt.Sprintf("%s:%d", name, line)
-}
-
 func decode(src []byte, v any, strict bool) (err error) {
-	// The library panics where a date stands for something else.
+	// A panic of the library is a value that it cannot read.
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -166,20 +227,4 @@ func decode(src []byte, v any, strict bool) (err error) {
 		dec.DisallowUnknownFields()
 	}
 	return dec.Decode(v)
-}
-
-func plainText(err error) string { return strings.TrimPrefix(err.Error(), "toml: ") }
-
-// culprit is the first expression with which the text does not decode into a
-// value of type t. The library tells no line, or a wrong one, for many errors,
-// so the text is tried piece by piece. structural means that the text is wrong
-// whatever the type, for example because a key stands in it twice.
-func (ix index) culprit(t reflect.Type) (e expression, structural bool) {
-	for i, e := range ix.expressions {
-		text := ix.upTo(i)
-		if decode(text, reflect.New(t).Interface(), false) != nil {
-			return e, decode(text, &map[string]any{}, false) != nil
-		}
-	}
-	return expression{}, true
 }

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"lintod/agent/printable"
 )
 
 // maxAnswer bounds one line of an answer.
@@ -90,7 +92,7 @@ func read(conn net.Conn, tell func(json.RawMessage) error) (answer, error) {
 		case line.OK:
 			return line.answer, nil
 		default:
-			return answer{}, errors.New(line.Error)
+			return answer{}, errors.New(printable.Line(line.Error)) // a sentence, whoever said it first
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {

@@ -31,11 +31,17 @@ import (
 )
 
 const (
-	maxRequest     = 64 << 10 // bytes of a line
-	maxConnections = 16       // at once
-	idleLimit      = 30 * time.Second
-	roomLimit      = time.Second     // for an idle connection to end, when another needs its place
-	writeLimit     = 5 * time.Second // how long a client may let us wait before it counts as gone
+	maxRequest = 64 << 10 // bytes of a line
+	idleLimit  = 30 * time.Second
+	roomLimit  = time.Second     // for an idle connection to end, when another needs its place
+	writeLimit = 5 * time.Second // how long a client may let us wait before it counts as gone
+)
+
+// How many connections there may be at once. Root does not count among all, so that
+// no others keep root out.
+const (
+	maxConnections = 16 // of all users
+	maxOfUser      = 8  // of one user
 )
 
 // Handler does one command. args is a JSON value, {} when the client sent none.
@@ -57,11 +63,31 @@ type Server struct {
 	Streams  map[string]StreamHandler
 	Log      *slog.Logger
 
-	busy sync.WaitGroup
-
-	mu   sync.Mutex
-	idle []*net.UnixConn // those that ask nothing now, longest idle first
+	busy    sync.WaitGroup
+	mu      sync.Mutex
+	clients []*client // in the order in which they came, or asked last
 }
+
+// client is one connection.
+type client struct {
+	conn   *net.UnixConn
+	user   uint32
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	left   chan struct{} // closed when its goroutine has returned
+	does   activity      // guarded by mu of the Server
+}
+
+// activity is what a client does now. The lower, the sooner it must make room.
+type activity uint8
+
+const (
+	waits   activity = iota // asks nothing
+	listens                 // gets the events of a stream
+	works                   // waits for the answer of a command
+)
+
+var errMadeRoom = errors.New("the connection was ended in favour of a newer one")
 
 type request struct {
 	Command string          `json:"command"`
@@ -93,7 +119,6 @@ func (s *Server) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { listener.Close() })()
 	defer listener.Close()
 
-	taken := make(chan struct{}, maxConnections)
 	for {
 		conn, err := listener.AcceptUnix()
 		switch {
@@ -101,77 +126,114 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case err != nil:
 			return fmt.Errorf("accept on the control socket: %w", err)
-		case !s.take(taken):
-			s.Log.Warn("too many connections to the control socket", "limit", maxConnections)
-			_ = write(conn, refusal(fmt.Errorf("too many connections at once (%d); try again", maxConnections)))
+		}
+		c := &client{conn: conn, user: userOf(conn), left: make(chan struct{})}
+		c.ctx, c.cancel = context.WithCancelCause(ctx)
+		if limit := s.admit(c); limit > 0 {
+			c.cancel(nil)
+			s.Log.Warn("too many connections to the control socket", "limit", limit, "uid", c.user)
+			_ = write(conn, refusal(fmt.Errorf("too many connections at once (%d); try again", limit)))
 			conn.Close()
 			continue
 		}
-		asks := s.waits(conn) // now, as makeRoom may look before serve begins
 		s.busy.Go(func() {
-			s.serve(ctx, conn, asks)
-			<-taken
+			s.serve(c)
+			s.leave(c)
 		})
 	}
 }
 
-// take takes a place for one more connection, if need be that of an idle connection, and
-// tells whether there was one.
-func (s *Server) take(taken chan struct{}) bool {
-	select {
-	case taken <- struct{}{}:
-		return true
-	default:
-	}
-	s.makeRoom()
-	select {
-	case taken <- struct{}{}:
-		return true
-	case <-time.After(roomLimit):
-		return false
-	}
-}
-
-// makeRoom ends the connection that has asked nothing for the longest time: who
-// only holds a place keeps nobody out.
-func (s *Server) makeRoom() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.idle) > 0 {
-		_ = s.idle[0].SetReadDeadline(time.Unix(1, 0))
-		s.idle = s.idle[1:]
-	}
-}
-
-// waits notes that a connection asks nothing now, until it does.
-func (s *Server) waits(conn *net.UnixConn) (asks func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_ = conn.SetReadDeadline(time.Now().Add(idleLimit))
-	s.idle = append(s.idle, conn)
-	return func() {
+// admit gives c a place, if need be that of a connection that has asked nothing for the
+// longest time, or of the oldest listener. It returns the limit that is reached where
+// there is no such place, else 0.
+func (s *Server) admit(c *client) (limit int) {
+	for deadline := time.Now().Add(roomLimit); ; {
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.idle = slices.DeleteFunc(s.idle, func(c *net.UnixConn) bool { return c == conn })
+		limit, among := s.full(c.user)
+		if limit == 0 {
+			s.clients = append(s.clients, c)
+			s.mu.Unlock()
+			return 0
+		}
+		victim := first(among)
+		s.mu.Unlock()
+		if victim == nil {
+			return limit
+		}
+		victim.cancel(errMadeRoom)
+		victim.conn.Close()
+		select {
+		case <-victim.left:
+		case <-time.After(time.Until(deadline)):
+			return limit
+		}
 	}
 }
 
-// serve answers the requests of one connection, one after the other. asks is of
-// its first wait.
-func (s *Server) serve(ctx context.Context, conn *net.UnixConn, asks func()) {
+// full returns the limit that one more connection of user would exceed, 0 when none, and
+// among which clients one may have to make room. It needs mu.
+func (s *Server) full(user uint32) (limit int, among []*client) {
+	by := map[uint32][]*client{}
+	for _, c := range s.clients {
+		by[c.user] = append(by[c.user], c)
+	}
+	switch {
+	case len(by[user]) >= maxOfUser:
+		return maxOfUser, by[user]
+	case user == 0 || len(s.clients)-len(by[0]) < maxConnections:
+		return 0, nil
+	}
+	// Those who have the most make room first.
+	delete(by, 0)
+	for _, some := range by {
+		if len(some) > len(among) {
+			among = some
+		}
+	}
+	return maxConnections, among
+}
+
+// first is the client that must make room; nil when all are at work. It needs mu.
+func first(among []*client) (victim *client) {
+	for _, c := range among {
+		if c.does < works && (victim == nil || c.does < victim.does) {
+			victim = c
+		}
+	}
+	return victim
+}
+
+// note says what c does now, and puts it behind those that have done so for longer.
+func (s *Server) note(c *client, does activity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.does = does
+	s.clients = append(slices.DeleteFunc(s.clients, func(o *client) bool { return o == c }), c)
+}
+
+func (s *Server) leave(c *client) {
+	s.mu.Lock()
+	s.clients = slices.DeleteFunc(s.clients, func(o *client) bool { return o == c })
+	s.mu.Unlock()
+	c.cancel(nil)
+	close(c.left)
+}
+
+// serve answers the requests of one connection, one after the other.
+func (s *Server) serve(c *client) {
+	conn := c.conn
 	defer conn.Close()
 	// The end wakes whoever reads, but lets an answer out.
-	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(c.ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	client := &peer{UnixConn: conn}
 	defer client.close()
 	lines := bufio.NewReaderSize(client, maxRequest)
-	for ; ; asks = s.waits(conn) {
-		if ctx.Err() != nil {
-			asks()
+	for {
+		_ = conn.SetReadDeadline(time.Now().Add(idleLimit))
+		if c.ctx.Err() != nil {
 			return
 		}
 		line, err := lines.ReadSlice('\n')
-		asks()
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
 			_ = write(conn, refusal(fmt.Errorf("the request is longer than %d bytes", maxRequest)))
@@ -179,16 +241,17 @@ func (s *Server) serve(ctx context.Context, conn *net.UnixConn, asks func()) {
 		case err != nil && (!errors.Is(err, io.EOF) || len(line) == 0):
 			return
 		}
-		last := write(conn, s.do(withFile(ctx, client), conn, line))
+		last := write(conn, s.do(withFile(c.ctx, client), c, line))
 		client.close() // a file that nobody wanted
 		if last != nil || err != nil {
 			return
 		}
+		s.note(c, waits)
 	}
 }
 
 // do executes one request.
-func (s *Server) do(ctx context.Context, conn *net.UnixConn, line []byte) answer {
+func (s *Server) do(ctx context.Context, c *client, line []byte) answer {
 	req := request{Args: json.RawMessage("{}")}
 	if err := json.Unmarshal(line, &req); err != nil {
 		return refusal(fmt.Errorf(`the request is not understood (%w); want {"command":"…","args":{…}}`, err))
@@ -197,13 +260,17 @@ func (s *Server) do(ctx context.Context, conn *net.UnixConn, line []byte) answer
 	if handle == nil && stream == nil {
 		return refusal(fmt.Errorf("unknown command %.40q; known are %s", req.Command, s.commands()))
 	}
-	ctx, stop := whileConnected(ctx, conn)
+	s.note(c, works)
+	if stream != nil {
+		s.note(c, listens)
+	}
+	ctx, stop := whileConnected(ctx, c.conn)
 	defer stop()
 	began := time.Now()
 	var result any
 	var err error
 	if stream != nil {
-		err = stream(ctx, req.Args, func(e any) error { return sendEvent(conn, e) })
+		err = stream(ctx, req.Args, func(e any) error { return sendEvent(c.conn, e) })
 	} else {
 		result, err = handle(ctx, req.Args)
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -351,10 +352,102 @@ func TestStreamToWhoDoesNotRead(t *testing.T) {
 	}
 }
 
+// as connects as another user, which only root can.
+func as(t *testing.T, path string, uid int) *net.UnixConn {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: only root can become another user")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	become := func(uid int) { // this thread alone
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "client")
+	defer file.Close()
+	become(uid)
+	err = syscall.Connect(fd, &syscall.SockaddrUnix{Name: path})
+	become(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.(*net.UnixConn)
+}
+
+// serveAll is serve for every user of the system.
+func serveAll(t *testing.T) *fixture {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "lintod-control-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	f := serve(t, filepath.Join(dir, "lintod.sock"))
+	for path, mode := range map[string]os.FileMode{dir: 0o755, f.Path: 0o666} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+// Listeners that never read, of several users, keep neither root out, nor another user,
+// nor their own, who loses the oldest of them.
+func TestListenersKeepNobodyOut(t *testing.T) {
+	f := serveAll(t)
+	listen := func(uid int) *net.UnixConn {
+		conn := as(t, f.Path, uid)
+		say(t, conn, "{\"command\":\"flood\"}\n")
+		if text := line(t, bufio.NewReaderSize(conn, 1)); !strings.Contains(text, "event") {
+			t.Fatalf("user %d is told %s", uid, text)
+		}
+		return conn
+	}
+	for _, uid := range []int{1001, 1002} {
+		for range 2 * maxOfUser {
+			listen(uid)
+		}
+	}
+	for _, uid := range []int{0, 1001, 1003} {
+		conn := as(t, f.Path, uid)
+		say(t, conn, "{\"command\":\"echo\"}\n")
+		if text := line(t, bufio.NewReader(conn)); !strings.Contains(text, `"ok":true`) {
+			t.Errorf("user %d is told %s", uid, text)
+		}
+	}
+}
+
+// Also many at work of another user leave root a place.
+func TestBusyUsersLeaveRootAPlace(t *testing.T) {
+	f := serveAll(t)
+	for i := range maxConnections {
+		say(t, as(t, f.Path, 1001+i%2), "{\"command\":\"wait\"}\n")
+		<-f.waiting
+	}
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
+		t.Error(err)
+	}
+	conn := as(t, f.Path, 1003)
+	if text := line(t, bufio.NewReader(conn)); !strings.Contains(text, `"ok":false`) {
+		t.Errorf("one more is told %s", text)
+	}
+}
+
 func TestConnectionsAreLimited(t *testing.T) {
 	f := serve(t, socket(t))
 	var conns []*net.UnixConn
-	for range maxConnections {
+	for range maxOfUser {
 		conn := raw(t, f.Path)
 		say(t, conn, "{\"command\":\"wait\"}\n")
 		<-f.waiting // until then it is one that asks nothing
@@ -381,7 +474,7 @@ func TestBurstOfConnectionsKeepsNobodyOut(t *testing.T) {
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
 		t.Error(err)
 	}
-	for i, conn := range conns[:len(conns)-maxConnections] {
+	for i, conn := range conns[:len(conns)-maxOfUser] {
 		if text, _ := io.ReadAll(conn); len(text) > 0 {
 			t.Fatalf("number %d was told %s", i, text)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -86,6 +87,22 @@ func knock(path string) error {
 
 func takenError(path string) error {
 	return fmt.Errorf("another lintod is running and listens on %s; stop it first (systemctl stop lintod)", path)
+}
+
+// userOf is the user who has opened the connection; nobody's number where the kernel does
+// not say.
+func userOf(conn *net.UnixConn) uint32 {
+	user := uint32(math.MaxUint32)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return user
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			user = peer.Uid
+		}
+	})
+	return user
 }
 
 // errGone is the cause of a context that ended because the client did.

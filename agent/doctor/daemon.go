@@ -26,6 +26,9 @@ func (x *exam) running(ctx context.Context) {
 		return
 	}
 	x.daemon = &s
+	if fault := s.Mic.Fault(time.Now()); fault != "" {
+		x.tell("daemon", Fail, fault, "look at the microphone's own switch and plug, and at [audio] input and input_channel; `lintod devices` lists what there is")
+	}
 	x.tell("daemon", OK, fmt.Sprintf("lintod %s has been running for %s: %s", s.Version, s.Uptime, s.Line), "")
 	if s.Version != agent.Version {
 		x.tell("daemon", Warn, fmt.Sprintf("version %s runs, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")

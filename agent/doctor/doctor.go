@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"lintod/agent"
+	"lintod/agent/printable"
 	"lintod/gpio"
 )
 
@@ -39,9 +40,9 @@ type Finding struct {
 
 // Print tells the finding to people.
 func (f Finding) Print(w io.Writer) {
-	fmt.Fprintf(w, "%-4s  %-13s  %s\n", f.Level, f.Subject, f.Text)
+	printable.Fprintf(w, "%-4s  %-13s  %s\n", f.Level, f.Subject, f.Text)
 	if f.Do != "" {
-		fmt.Fprintf(w, "%21s  → %s\n", "", f.Do)
+		printable.Fprintf(w, "%21s  → %s\n", "", f.Do)
 	}
 }
 

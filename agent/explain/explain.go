@@ -31,10 +31,22 @@ func (s Server) Certificate(err error) string {
 		return fmt.Sprintf("%s's certificate is signed by a CA that is not known here; put that CA's certificate into %s", s.Name, s.CA)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return s.validity(invalid.Cert, time.Now())
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return fmt.Sprintf("%s's certificate is made for another purpose than a server's; make one with extendedKeyUsage=serverAuth", s.Name)
+	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
+		return fmt.Sprintf("%s's certificate is signed by one that is not a CA's; put the CA's own certificate into %s", s.Name, s.CA)
+	case errors.As(err, &host) && nameless(host.Certificate):
+		return fmt.Sprintf("%s's certificate has its name in the Common Name only (%q), where it does not count any more; "+
+			"make a new one with subjectAltName for %q", s.Name, host.Certificate.Subject.CommonName, host.Host)
 	case errors.As(err, &host):
 		return fmt.Sprintf("%s's certificate is not for the name %q; use the name that it was made for, or make a new one", s.Name, host.Host)
 	}
 	return ""
+}
+
+// nameless tells whether a certificate names no server (RFC 9525, 6.3).
+func nameless(c *x509.Certificate) bool {
+	return c != nil && len(c.DNSNames)+len(c.IPAddresses)+len(c.URIs)+len(c.EmailAddresses) == 0
 }
 
 // validity tells a clock that was never set from a certificate that was never

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"net"
@@ -41,7 +42,10 @@ func TestCertificate(t *testing.T) {
 		"unknown CA":   {x509.UnknownAuthorityError{}, "put that CA's certificate into shop_ca"},
 		"old":          {x509.CertificateInvalidError{Cert: at(-2*time.Hour, -time.Hour), Reason: x509.Expired}, "the shop's certificate expired at"},
 		"clock wrong":  {x509.CertificateInvalidError{Cert: at(time.Hour, 2*time.Hour), Reason: x509.Expired}, "the clock is wrong"},
-		"another name": {x509.HostnameError{Certificate: at(0, 1), Host: "b.test"}, `not for the name "b.test"`},
+		"another name": {x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a.test"}}, Host: "b.test"}, `not for the name "b.test"`},
+		"common name":  {x509.HostnameError{Certificate: &x509.Certificate{Subject: pkix.Name{CommonName: "b.test"}}, Host: "b.test"}, "subjectAltName"},
+		"for clients":  {x509.CertificateInvalidError{Cert: at(0, 1), Reason: x509.IncompatibleUsage}, "serverAuth"},
+		"no CA":        {x509.CertificateInvalidError{Cert: at(0, 1), Reason: x509.NotAuthorizedToSign}, "shop_ca"},
 		"another":      {errors.New("disk full"), ""},
 	} {
 		check(t, name, shop.Certificate(fmt.Errorf("dial: %w", row.err)), row.want)

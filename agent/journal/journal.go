@@ -24,21 +24,39 @@ func NewLogger(stderr io.Writer, level slog.Leveler) (log *slog.Logger, flush fu
 		text := slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
 		return slog.New(newLimiter(text)), func(time.Duration) {}
 	}
-	later := newQueue(func(n int64) error {
-		return journal.Send(fmt.Sprintf("%d lines of the log were dropped: the journal did not take them in time", n), journal.PriWarning, nil)
-	})
-	send := func(message string, p journal.Priority, fields map[string]string) error {
-		later.push(func() error { return journal.Send(message, p, fields) })
+	send, flush := queued(journal.Send)
+	return slog.New(newLimiter(newHandler(level, send))), flush
+}
+
+type sender func(message string, p journal.Priority, fields map[string]string) error
+
+// queued is send without waiting. The audit has a queue of its own, which no flood of other
+// lines fills.
+func queued(send sender) (_ sender, flush func(time.Duration)) {
+	dropped := func(n int64) error {
+		return send(fmt.Sprintf("%d lines of the log were dropped: the journal did not take them in time", n), journal.PriWarning, nil)
+	}
+	audit, others := newQueue(dropped), newQueue(dropped)
+	later := func(message string, p journal.Priority, fields map[string]string) error {
+		q := others
+		if fields["LINTOD_COMPONENT"] == unlimited {
+			q = audit
+		}
+		q.push(func() error { return send(message, p, fields) })
 		return nil
 	}
-	return slog.New(newLimiter(newHandler(level, send))), later.flush
+	return later, func(limit time.Duration) {
+		end := time.Now().Add(limit)
+		audit.flush(limit)
+		others.flush(time.Until(end))
+	}
 }
 
 // handler is a slog.Handler that sends to the journal. The message carries the
 // attributes as text too, so that `journalctl -u lintod` shows them; as fields
 // (LINTOD_COMPONENT=broker) they can be searched for.
 type handler struct {
-	send  func(message string, p journal.Priority, fields map[string]string) error
+	send  sender
 	level slog.Leveler
 	text  *line // shared by all handlers made from one
 	tail  slog.Handler
@@ -54,7 +72,7 @@ type line struct {
 
 func (l *line) Write(p []byte) (int, error) { return l.buf.Write(p) }
 
-func newHandler(level slog.Leveler, send func(string, journal.Priority, map[string]string) error) *handler {
+func newHandler(level slog.Leveler, send sender) *handler {
 	text := &line{}
 	tail := slog.NewTextHandler(text, &slog.HandlerOptions{Level: level, ReplaceAttr: dropBuiltins})
 	return &handler{send: send, level: level, text: text, tail: tail}

@@ -15,6 +15,11 @@ const (
 	burst    = 5
 	interval = 10 * time.Second
 	maxKinds = 512 // remembered; who reaches that has no kinds that repeat
+
+	// budget is how many lines of all kinds, also for debugging, are written in an
+	// interval; those beyond are counted. It stays far below what makes journald drop
+	// lines of the service, among them those of the audit: 10,000 in 30 s.
+	budget = 1000
 )
 
 // unlimited is the component whose lines are each wanted: what was asked of the
@@ -22,7 +27,8 @@ const (
 const unlimited = "audit"
 
 // limiter is a slog.Handler that keeps repetitions away from another. What is
-// said for debugging, when somebody wants all of it, passes.
+// said for debugging, when somebody wants all of it, passes as far as the budget
+// allows.
 type limiter struct {
 	next  slog.Handler
 	scope string // the component
@@ -32,6 +38,10 @@ type limiter struct {
 type kinds struct {
 	mu  sync.Mutex
 	all map[string]*kind
+
+	since time.Time // begin of the interval of the budget
+	lines int       // written in it
+	over  int       // dropped in it
 }
 
 type kind struct {
@@ -71,10 +81,42 @@ func (l *limiter) WithGroup(name string) slog.Handler {
 
 // Handle implements slog.Handler.
 func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelInfo || l.scope == unlimited || l.admit(r) {
+	if l.scope == unlimited || (r.Level < slog.LevelInfo || l.admit(r)) && l.afford() {
 		return l.next.Handle(ctx, r)
 	}
 	return nil
+}
+
+// afford takes one line from the budget, and tells whether there was one.
+func (l *limiter) afford() bool {
+	ks := l.kinds
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	now := time.Now()
+	if now.Sub(ks.since) >= interval && ks.over == 0 {
+		ks.since, ks.lines = now, 0
+	}
+	if ks.lines < budget {
+		ks.lines++
+		return true
+	}
+	if ks.over == 0 {
+		time.AfterFunc(interval-now.Sub(ks.since), l.renew)
+	}
+	ks.over++
+	return false
+}
+
+// renew ends an interval whose budget was too small.
+func (l *limiter) renew() {
+	ks := l.kinds
+	ks.mu.Lock()
+	over := ks.over
+	ks.since, ks.lines, ks.over = time.Now(), 0, 0
+	ks.mu.Unlock()
+	r := slog.NewRecord(time.Now(), slog.LevelWarn, "the log was too fast; lines were dropped", 0)
+	r.AddAttrs(slog.Int("lines", over))
+	_ = l.next.Handle(context.Background(), r)
 }
 
 // admit tells whether r may be written now; if not, it is kept.

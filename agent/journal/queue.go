@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -84,6 +85,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return err
 	})
 	return len(p), nil
+}
+
+// File is where a Writer of a file writes; nil when it writes elsewhere.
+func (w *Writer) File() *os.File {
+	f, _ := w.to.(*os.File)
+	return f
 }
 
 // Flush waits until everything is written, but no longer than limit.

@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"lintod/agent/state"
+	"lintod/agent/textfile"
 	"lintod/packaging"
 )
 
@@ -80,11 +80,11 @@ func readPassword(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	if first = strings.TrimRight(first, "\r"); first == "" {
-		return "", fmt.Errorf("%s has no password in its first line", path)
+	password, err := textfile.FirstLine(text)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %s %w", path, err)
 	}
-	return first, nil
+	return password, nil
 }
 
 // writePassword puts the password into a file of its own beside the

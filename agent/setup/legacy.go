@@ -11,8 +11,8 @@ import (
 	"lintod/audio/tts"
 )
 
-// maxLegacy bounds the old client's file; the real one has 2 kB.
-const maxLegacy = 1 << 20
+// MaxLegacy bounds the old client's file; the real one has 2 kB. In bytes.
+const MaxLegacy = 1 << 20
 
 // legacy is what we take of linto.json, the file of the LinTO client that came
 // before (protocol 1.2.1).
@@ -63,9 +63,6 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 // sentences, what was not taken over. The password is among the answers.
 func Import(raw []byte) (a Answers, notes []string, err error) {
 	var l legacy
-	if len(raw) > maxLegacy {
-		return a, nil, fmt.Errorf("linto.json has more than %d bytes", maxLegacy)
-	}
 	if err := json.Unmarshal(raw, &l); err != nil {
 		return a, nil, fmt.Errorf("linto.json is not understood: %w", err)
 	}

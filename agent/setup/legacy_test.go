@@ -55,7 +55,6 @@ func TestImportOfOddFiles(t *testing.T) {
 		{"another file", `{"name":"lintod"}`, Answers{}, "no config.mqtt.host", ""},
 		{"an object for a value", mqtt(`"port":{}`), Answers{}, "not understood", ""},
 		{"no JSON", `sn = "7"`, Answers{}, "not understood", ""},
-		{"too long", strings.Repeat(" ", maxLegacy) + lintoJSON, Answers{}, "more than", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

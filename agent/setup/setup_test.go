@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -358,5 +359,34 @@ func TestPasswordIsNotShown(t *testing.T) {
 	n, _ := master.Read(shown)
 	if strings.Contains(string(shown[:n]), "sesame") || !strings.Contains(string(shown[:n]), "Password: ") {
 		t.Errorf("the terminal shows %q", shown[:n])
+	}
+}
+
+// The names of cards and the errors of brokers reach no terminal raw.
+func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
+	const hostile = "\x1b[2J\a\u009b31m\u202eevil\r\nFORGED"
+	in, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	var out bytes.Buffer
+	terminal := &Terminal{In: in, Out: &out}
+	terminal.say("%s", sentence(errors.New(hostile)))
+	terminal.choose(t.Context(), "\n"+hostile, []string{hostile}, []string{hostile}, hostile)
+	terminal.confirm(t.Context(), hostile)
+	terminal.secret(t.Context(), hostile)
+	if n := strings.Count(out.String(), "evil"); n != 7 {
+		t.Errorf("said %d times: %q", n, out.String())
+	}
+	for _, r := range out.String() {
+		if r != '\n' && !unicode.IsPrint(r) {
+			t.Errorf("%q in %q", r, out.String())
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		if strings.HasPrefix(line, "FORGED") {
+			t.Errorf("a line of its own in %q", out.String())
+		}
 	}
 }

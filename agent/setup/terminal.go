@@ -4,13 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 
 	"golang.org/x/term"
+
+	"lintod/agent/printable"
 )
 
 // Terminal asks people, or a script that pretends to be one.
@@ -23,14 +24,14 @@ type Terminal struct {
 
 var errInputEnded = errors.New("the input ended before all questions were answered; -yes asks none")
 
-func (t *Terminal) say(format string, args ...any) { fmt.Fprintf(t.Out, format+"\n", args...) }
+func (t *Terminal) say(format string, args ...any) { printable.Fprintf(t.Out, format+"\n", args...) }
 
 // ask returns what was answered, or preset for an empty line.
 func (t *Terminal) ask(ctx context.Context, question, preset string) (string, error) {
 	if preset != "" {
 		question += " [" + preset + "]"
 	}
-	fmt.Fprint(t.Out, question+": ")
+	t.prompt(question)
 	answer, err := await(ctx, t.line)
 	if err != nil {
 		t.say("") // what is said next begins a line
@@ -39,6 +40,12 @@ func (t *Terminal) ask(ctx context.Context, question, preset string) (string, er
 		answer = preset
 	}
 	return answer, err
+}
+
+// prompt prints a question, which may begin with an empty line.
+func (t *Terminal) prompt(question string) {
+	text := strings.TrimLeft(question, "\n")
+	printable.Fprintf(t.Out, question[:len(question)-len(text)]+"%s: ", text)
 }
 
 // confirm asks a question whose answer is yes unless it begins with an n.
@@ -77,7 +84,7 @@ func (t *Terminal) choose(ctx context.Context, question string, names, labels []
 
 // secret asks without showing what is typed, where that is a terminal.
 func (t *Terminal) secret(ctx context.Context, question string) (string, error) {
-	fmt.Fprint(t.Out, question+": ")
+	t.prompt(question)
 	fd := int(t.In.Fd())
 	before, err := term.GetState(fd)
 	if err != nil { // no terminal: nothing is shown anyway

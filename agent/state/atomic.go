@@ -12,8 +12,12 @@ import (
 
 // ReplaceFile replaces the file, readable by its owner only, so that a power cut
 // leaves either the old text or the new: write beside it, fsync, rename, fsync
-// the folder. Two callers must not write the same file at once.
+// the folder, which is made if need be: a disk may have come back empty. Two
+// callers must not write the same file at once.
 func ReplaceFile(path string, text []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	if err := refuseOddFile(path); err != nil {
 		return err
 	}
@@ -61,6 +65,19 @@ func writeSynced(path string, text []byte) error {
 		return err
 	}
 	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// appendSynced adds a line to the end of a file that only its owner reads.
+func appendSynced(path, line string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line)
 	if err == nil {
 		err = f.Sync()
 	}

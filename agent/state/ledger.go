@@ -19,6 +19,7 @@ const (
 	maxEntries = 128
 	maxBytes   = 4 << 20 // of all answers together
 	maxEntry   = 2 << 20 // a larger file is not ours
+	maxSeq     = 1 << 50 // in a million years
 )
 
 // Entry is one request in the ledger and what became of it.
@@ -39,29 +40,44 @@ type Entry struct {
 // the disk before it is carried out, so that it is never carried out twice.
 //
 // It is bounded: beyond 128 entries or 4 MiB of answers the oldest that are
-// done are forgotten, the delivered ones first. Its methods may be called from
-// any goroutine and return when the disk has taken the change.
+// done are forgotten, the delivered ones first; that a request with an id was
+// begun is remembered for 4096 of them (Begun), apart from its entry, so that one
+// that cannot be read does no harm. Its methods may be called from any goroutine
+// and return when the disk has taken the change.
 type Ledger struct {
 	dir string
 	log *slog.Logger
 
 	mu      sync.Mutex
+	opened  bool
 	entries []Entry // ordered by Seq
+	ids     *ids
 	next    uint64
 	lost    int // answers forgotten before they were delivered
 }
 
 // OpenLedger reads the ledger kept in dir. What is left unfinished there was
-// interrupted by the end of the daemon. After an error the ledger is not to be
-// used: without it, nothing keeps a request from being carried out twice.
+// interrupted by the end of the daemon. After an error, which tells why it could
+// not be read, the ledger is empty and Begin fails, until Open succeeds: without
+// it, nothing keeps a request from being carried out twice.
 func OpenLedger(dir string, log *slog.Logger) (*Ledger, error) {
-	l := &Ledger{dir: filepath.Join(dir, ledgerDir), log: log, next: 1}
+	l := &Ledger{dir: filepath.Join(dir, ledgerDir), log: log, next: 1, ids: &ids{known: map[string]Begun{}}}
+	return l, l.Open()
+}
+
+// Open reads the ledger, unless that was done already.
+func (l *Ledger) Open() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.opened {
+		return nil
+	}
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open the ledger: %w", err)
+		return fmt.Errorf("open the ledger: %w", err)
 	}
 	files, err := os.ReadDir(l.dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the ledger: %w", err)
+		return fmt.Errorf("open the ledger: %w", err)
 	}
 	for _, file := range files {
 		if strings.HasSuffix(file.Name(), ".json") {
@@ -72,8 +88,24 @@ func OpenLedger(dir string, log *slog.Logger) (*Ledger, error) {
 	if n := len(l.entries); n > 0 {
 		l.next = l.entries[n-1].Seq + 1
 	}
+	l.ids = openIDs(filepath.Join(l.dir, "ids"), l.log)
+	for _, e := range l.entries { // of a version without that memory
+		if e.ID != "" {
+			l.ids.remember(idKey(e.Link, e.Verb, e.ID), Begun{e.Asked, e.Digest})
+		}
+	}
 	l.forget()
-	return l, nil
+	l.opened = true
+	return nil
+}
+
+// Begun tells whether a request with that id was begun before, also when its
+// entry is forgotten or could not be read.
+func (l *Ledger) Begun(link, verb, id string) (Begun, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.ids.known[idKey(link, verb, id)]
+	return b, ok
 }
 
 // load reads one entry. An unreadable one is put aside under one fixed name, so
@@ -85,6 +117,9 @@ func (l *Ledger) load(name string) {
 	if err == nil {
 		err = json.Unmarshal(text, &e)
 	}
+	if err == nil && e.Seq > maxSeq { // the next ones would begin at 0 again
+		err = fmt.Errorf("its number %d is none of ours", e.Seq)
+	}
 	if err == nil && l.path(e.Seq) != path {
 		err = fmt.Errorf("it says that its number is %d", e.Seq)
 	}
@@ -92,9 +127,9 @@ func (l *Ledger) load(name string) {
 		l.entries = append(l.entries, e)
 		return
 	}
-	l.log.Error("an entry of the ledger is unreadable; put aside", "file", path, "err", err)
+	l.log.Error("an entry of the ledger is unreadable; put aside", "file", path, "error", err)
 	if err := os.Rename(path, filepath.Join(l.dir, "unreadable")); err != nil {
-		l.log.Error("not put aside", "err", err)
+		l.log.Error("not put aside", "error", err)
 	}
 }
 
@@ -105,9 +140,16 @@ func (l *Ledger) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprin
 func (l *Ledger) Begin(e Entry) (Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.opened {
+		return e, errNotOpen
+	}
 	e.Seq = l.next
 	e.Done, e.Answer, e.Sent = false, nil, false
-	if err := l.write(e); err != nil {
+	err := l.ids.add(e)
+	if err == nil {
+		err = l.write(e)
+	}
+	if err != nil {
 		return e, fmt.Errorf("begin in the ledger: %w", err)
 	}
 	l.next++
@@ -135,6 +177,8 @@ func (l *Ledger) Sent(seq uint64) error {
 func (l *Ledger) Again(seq uint64) error {
 	return l.change(seq, func(e *Entry) { e.Sent = false })
 }
+
+var errNotOpen = errors.New("the ledger is not open")
 
 var errForgotten = errors.New("the ledger does not know that entry any more")
 
@@ -216,7 +260,7 @@ func (l *Ledger) forget() {
 			l.log.Warn("an answer that could not be delivered is forgotten", "verb", gone.Verb, "link", gone.Link, "id", gone.ID)
 		}
 		if err := os.Remove(l.path(gone.Seq)); err != nil {
-			l.log.Warn("ledger: old entry not removed", "err", err)
+			l.log.Warn("ledger: old entry not removed", "error", err)
 		}
 		l.entries = slices.Delete(l.entries, i, i+1)
 	}

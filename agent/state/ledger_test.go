@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -152,17 +153,143 @@ func TestUnreadableEntriesArePutAside(t *testing.T) {
 	}
 }
 
+// That a request with an id was begun is known after its entry is forgotten, after
+// a restart, and when its entry, or a line of the memory, cannot be read.
+func TestBegunIsRememberedForLonger(t *testing.T) {
+	dir := t.TempDir()
+	l, err := OpenLedger(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := time.Now()
+	for i := range maxEntries + 10 {
+		e, err := l.Begin(Entry{Link: "l", Verb: "v", ID: fmt.Sprint(i), Digest: "d", Asked: asked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(l.Finish(e.Seq, json.RawMessage("{}")), l.Sent(e.Seq)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, ledgerDir, "*.json"))
+	if err != nil || len(files) != maxEntries {
+		t.Fatalf("%d entries, %v", len(files), err)
+	}
+	for _, file := range files {
+		if err := os.WriteFile(file, []byte("\x00\x00\x00"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids, err := os.OpenFile(filepath.Join(dir, ledgerDir, "ids"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = ids.WriteString("torn by a power c")
+	ids.Close()
+	for range 2 { // the second with what was added behind the torn line
+		if l, err = OpenLedger(dir, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range maxEntries + 10 {
+			if b, ok := l.Begun("l", "v", fmt.Sprint(i)); !ok || b.Digest != "d" || b.Asked.Unix() != asked.Unix() {
+				t.Fatalf("%d: %+v, %v", i, b, ok)
+			}
+		}
+		if _, ok := l.Begun("other", "v", "1"); ok {
+			t.Error("the id of another link is known")
+		}
+		if _, err := l.Begin(Entry{Link: "l", Verb: "v", ID: "new", Digest: "d", Asked: asked}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := l.Begun("l", "v", "new"); !ok {
+		t.Error("what came behind a torn line is forgotten")
+	}
+}
+
+func TestMemoryOfIDsIsBounded(t *testing.T) {
+	m := openIDs(filepath.Join(t.TempDir(), "ids"), slog.New(slog.DiscardHandler))
+	m.lines = 2*maxIDs - 1 // as if it had grown so long
+	for i := range 2 * maxIDs {
+		m.remember(fmt.Sprint("l v ", i), Begun{})
+	}
+	for _, id := range []string{"a", "b"} {
+		if err := m.add(Entry{Link: "l", Verb: "v", ID: id, Asked: time.Now(), Digest: "d"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(m.path)
+	if err != nil || strings.Count(string(text), "\n") != maxIDs || len(m.known) != maxIDs || m.lines != maxIDs {
+		t.Errorf("%d lines, %d known, %d counted, %v", strings.Count(string(text), "\n"), len(m.known), m.lines, err)
+	}
+}
+
+// Whatever the file holds, it is read, and can be added to.
+func FuzzIDs(f *testing.F) {
+	f.Add([]byte("2026-11-27T00:00:00Z l v 1 d\n"))
+	f.Add([]byte("\x00\x00\nl v 1"))
+	path := filepath.Join(f.TempDir(), "ids")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := openIDs(path, slog.New(slog.DiscardHandler)).add(Entry{Link: "l", Verb: "v", ID: "added", Asked: time.Now(), Digest: "d"}); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := openIDs(path, slog.New(slog.DiscardHandler)).known[idKey("l", "v", "added")]; !ok {
+			t.Errorf("%q: what was added is not read", text)
+		}
+	})
+}
+
+// FuzzLedgerEntry puts anything in the place of an entry.
+func FuzzLedgerEntry(f *testing.F) {
+	f.Add([]byte(`{"seq":1,"link":"l","verb":"v","done":true,"answer":{}}`))
+	f.Add([]byte(`{"seq":18446744073709551615}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, ledgerDir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, ledgerDir, "0000000000000001.json"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, err := OpenLedger(dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := l.Begin(Entry{Link: "l", Verb: "v"})
+		if err != nil || l.Finish(e.Seq, json.RawMessage("{}")) != nil {
+			t.Errorf("%q: the ledger does not go on: %v", text, err)
+		}
+	})
+}
+
 func TestLedgerWithoutADisk(t *testing.T) {
 	notADir := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(notADir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenLedger(notADir, slog.New(slog.DiscardHandler)); err == nil {
+	late, err := OpenLedger(notADir, slog.New(slog.DiscardHandler))
+	if err == nil {
 		t.Error("opened")
 	}
+	if _, err := late.Begin(Entry{}); err == nil || late.Open() == nil {
+		t.Errorf("begun in a file: %v", err)
+	}
+	if err := os.Remove(notADir); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Open(); err != nil {
+		t.Error(err)
+	}
+	begin(t, late, Entry{Link: "x"})
 	l, _ := openLedger(t, t.TempDir())
 	e := begin(t, l, Entry{Link: "x"})
 	if err := os.RemoveAll(l.dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(l.dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Begin(Entry{}); err == nil {

@@ -26,6 +26,10 @@ const (
 	fileName = "state.json"
 	maxSize  = 64 << 10 // a larger file is not ours
 	keepBad  = 3        // unreadable files put aside
+
+	// writeEvery is the shortest time between two writes: platforms send a volume for
+	// each step of a slider, and each write wears the SD card.
+	writeEvery = time.Second
 )
 
 // Saved is what survives.
@@ -50,9 +54,11 @@ type Store struct {
 	mu    sync.Mutex // guards saved; never held while the disk is waited for
 	saved Saved
 
-	disk    sync.Mutex // held while writing
-	written Saved      // what the file holds
-	dirty   bool       // the last write failed
+	disk    sync.Mutex  // held while writing
+	written Saved       // what the file holds
+	dirty   bool        // the last write failed
+	tried   time.Time   // when it was last written, or could not be
+	later   *time.Timer // the write that is due; nil when none is
 }
 
 // Open reads the state kept in dir, which is created if need be, over the
@@ -80,10 +86,12 @@ func (s *Store) Get() Saved {
 	return s.saved
 }
 
-// Update lets change set new values and returns when they are on the disk,
-// which may take seconds on a slow card. After an error of the disk the new
-// values hold until the restart, and the next Update tries to write again;
-// values out of range change nothing. change must not use the store.
+// Update lets change set new values. They are on the disk when it returns, which
+// may take seconds on a slow card, unless the last write was less than a second ago:
+// then they, or newer ones, are written when the second is over, and Flush does not
+// wait for that. After an error of the disk the new values hold until the restart,
+// and the next Update tries to write again; values out of range change nothing.
+// change must not use the store.
 func (s *Store) Update(change func(*Saved)) error {
 	s.mu.Lock()
 	next := s.saved
@@ -96,18 +104,37 @@ func (s *Store) Update(change func(*Saved)) error {
 	if err != nil {
 		return fmt.Errorf("save the state: %w", err)
 	}
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	if s.later != nil {
+		return nil
+	}
+	if wait := time.Until(s.tried.Add(writeEvery)); wait > 0 && wait <= writeEvery {
+		s.later = time.AfterFunc(wait, func() { _ = s.Flush() }) // which logs its error
+		return nil
+	}
 	return s.flush()
 }
 
-// flush writes the present values. Of many callers that wait for the disk one
-// writes for all.
-func (s *Store) flush() error {
+// Flush writes what waits for its second. Call it when nothing is updated any more.
+func (s *Store) Flush() error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
+	if s.later != nil {
+		s.later.Stop()
+		s.later = nil
+	}
+	return s.flush()
+}
+
+// flush writes the present values, unless the file holds them. It needs disk: of many
+// callers that wait for it one writes for all.
+func (s *Store) flush() error {
 	now := s.Get()
 	if now == s.written && !s.dirty {
 		return nil
 	}
+	s.tried = time.Now()
 	if err := s.write(now); err != nil {
 		err = fmt.Errorf("save the state: %w", err)
 		if !s.dirty {

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -96,6 +98,7 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Update(set(5))
+	s.Flush()
 	if after, err := os.Stat(s.path()); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the file was replaced, %v", err)
 	}
@@ -222,7 +225,7 @@ func TestWithoutADiskItGoesOnInMemory(t *testing.T) {
 		t.Fatalf("state %+v, error %v", s.Get(), err)
 	}
 	for volume := range 3 {
-		if err := s.Update(set(volume)); err == nil || s.Get().Volume != volume {
+		if err := errors.Join(s.Update(set(volume)), s.Flush()); err == nil || s.Get().Volume != volume {
 			t.Errorf("state %+v, error %v", s.Get(), err)
 		}
 	}
@@ -245,7 +248,7 @@ func TestFullDiskThenSpace(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Update(set(2)); err == nil {
+	if err := errors.Join(s.Update(set(2)), s.Flush()); err == nil {
 		t.Fatal("wrote on a full disk")
 	}
 	if again, _ := open(t, dir); again.Get().Volume != 1 {
@@ -254,7 +257,7 @@ func TestFullDiskThenSpace(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Update(set(2)); err != nil {
+	if err := errors.Join(s.Update(set(2)), s.Flush()); err != nil {
 		t.Errorf("with space again: %v", err)
 	}
 	if again, _ := open(t, dir); again.Get().Volume != 2 {
@@ -275,9 +278,45 @@ func TestManyUpdatersAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+	if err := s.Flush(); err != nil {
+		t.Error(err)
+	}
 	if again, _ := open(t, dir); s.Get().Volume != 100 || again.Get() != s.Get() {
 		t.Errorf("in memory %+v, on disk %+v", s.Get(), again.Get())
 	}
+}
+
+// Schedule: a slider is moved for ten seconds, a hundred times a second, and left; then
+// the daemon ends in the middle of a second.
+func TestFloodIsWrittenOnceASecond(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := open(t, dir)
+		onDisk := func() Saved { again, _ := open(t, dir); return again.Get() }
+		var last os.FileInfo
+		writes := 0
+		for i := range 1000 {
+			s.Update(set(i % 101))
+			if now, err := os.Stat(s.path()); err == nil && (last == nil || !os.SameFile(last, now)) {
+				last, writes = now, writes+1
+			}
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+		}
+		if writes < 8 || writes > 11 {
+			t.Errorf("%d writes in 10 s", writes)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if want := 999 % 101; onDisk().Volume != want {
+			t.Errorf("the disk holds %d, not the last value %d", onDisk().Volume, want)
+		}
+		s.Update(set(1))
+		s.Update(set(2))
+		if err := s.Flush(); err != nil || onDisk().Volume != 2 {
+			t.Errorf("at the end the disk holds %d, %v", onDisk().Volume, err)
+		}
+	})
 }
 
 // updateForever writes values that can be told from torn or mixed ones.
@@ -287,7 +326,7 @@ func updateForever(dir string) {
 		panic(err)
 	}
 	for i := s.Get().Volume; ; i = (i + 1) % 101 {
-		if err := s.Update(func(v *Saved) { *v = consistent(i) }); err != nil {
+		if err := errors.Join(s.Update(func(v *Saved) { *v = consistent(i) }), s.Flush()); err != nil {
 			panic(err)
 		}
 		if i%10 == 0 {

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"lintod/agent/printable"
 )
 
 // Notice is one line of the story that the device tells: to `lintod talk
@@ -17,7 +19,16 @@ type Notice struct {
 	State State         `json:"state"`
 	Flags Flags         `json:"flags"`
 	Text  string        `json:"text,omitempty"`
+	// Cut is how many bytes Text lacks at its end, where it was too long.
+	Cut int `json:"text_cut_bytes,omitempty"`
 }
+
+// What platforms say has no bound of its own. So many bytes of a text are kept, and so
+// many of all texts that wait for one listener.
+const (
+	maxNoticeText  = 64 << 10
+	maxNoticeQueue = 512 << 10
+)
 
 // What says what a Notice is about.
 type What string
@@ -74,8 +85,8 @@ func (n Notice) Sentence() string {
 	return string(n.What) + ": " + n.Text
 }
 
-// Bus hands notices to whoever listens. A listener that does not keep up loses
-// its oldest notices, and they are counted.
+// Bus hands notices to whoever listens. A listener that does not keep up, in number or
+// in bytes, loses its oldest notices, and they are counted.
 type Bus struct {
 	mu   sync.Mutex
 	subs map[*Subscription]struct{}
@@ -86,6 +97,7 @@ type Subscription struct {
 	C       chan Notice
 	dropped atomic.Int64
 	bus     *Bus
+	sizes   []int // of the notices in C, oldest first; also of some that have been read
 }
 
 // Subscribe starts listening, with room for n notices.
@@ -112,6 +124,9 @@ func (s *Subscription) Close() {
 
 // Publish never blocks.
 func (b *Bus) Publish(n Notice) {
+	if excess := len(n.Text) - maxNoticeText; excess > 0 {
+		n.Text, n.Cut = printable.Cut(n.Text, maxNoticeText), excess
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for s := range b.subs {
@@ -122,10 +137,18 @@ func (b *Bus) Publish(n Notice) {
 // push runs under the bus's lock, so there is one sender.
 func (s *Subscription) push(n Notice) {
 	for {
-		select {
-		case s.C <- n:
-			return
-		default:
+		s.sizes = s.sizes[len(s.sizes)-len(s.C):]
+		waiting := len(n.Text)
+		for _, size := range s.sizes {
+			waiting += size
+		}
+		if waiting <= maxNoticeQueue {
+			select {
+			case s.C <- n:
+				s.sizes = append(s.sizes, len(n.Text))
+				return
+			default:
+			}
 		}
 		select {
 		case <-s.C:

@@ -8,9 +8,6 @@ import (
 )
 
 var (
-	errListening = errors.New("a turn has the microphone; try again when it is over")
-	errDictating = errors.New("a dictation has the microphone; `lintod stream -stop` ends it")
-	errMuted     = errors.New("the microphone is muted")
 	errGivenBack = errors.New("the microphone was given back")
 )
 
@@ -68,12 +65,8 @@ func (r *Runner) decide(h *hold, before, after Snapshot) {
 			return
 		}
 		r.look() // who asked is gone
-	case before.Flags.Muted:
-		h.err = errMuted
-	case before.Flags.Dictating:
-		h.err = errDictating
 	default:
-		h.err = errListening
+		h.err = before.refusal(DictationBegan, false)
 	}
 }
 

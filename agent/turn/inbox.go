@@ -22,6 +22,9 @@ type happening struct {
 	open  opening       // with a trigger
 	hold  *hold         // with DictationBegan
 	taken chan struct{} // closed when Run has handled it; may be nil
+	// verdict, where there is one, has room for why the event was refused, nil when
+	// it was not.
+	verdict chan error
 }
 
 // opening is what a trigger says of the turn that it opens.
@@ -127,6 +130,35 @@ func (r *Runner) Trigger(e Event, link string) error {
 	}
 	r.post(happening{event: e, open: opening{trigger: by, talker: t}})
 	return nil
+}
+
+// Tap is Trigger with Tap for who wants to know what comes of it: it returns when
+// the machine has taken the tap, with the reason when that was refused, or when ctx
+// ends.
+func (r *Runner) Tap(ctx context.Context, link string) error {
+	t, err := r.talker(link)
+	if err != nil {
+		return err
+	}
+	h := happening{event: Tap, open: opening{trigger: ByTap, talker: t}, verdict: make(chan error, 1)}
+	if !r.post(h) {
+		return errors.New("the device is busy: too many triggers wait")
+	}
+	select {
+	case err := <-h.verdict:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Flags are what is true of the device now. The machine knows them before the next
+// event.
+func (r *Runner) Flags() Flags {
+	r.init()
+	r.truth.Lock()
+	defer r.truth.Unlock()
+	return r.flags
 }
 
 // Wake opens a turn for the named link, because a wake word was said that was

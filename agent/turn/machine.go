@@ -12,7 +12,10 @@
 // link is talking.
 package turn
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // State is where the device stands in a turn.
 type State uint8
@@ -50,7 +53,8 @@ func (s *State) UnmarshalText(text []byte) error {
 type Flags struct {
 	Muted     bool `json:"muted"`     // the microphone is closed on purpose
 	Offline   bool `json:"offline"`   // no link that talks reaches its platform
-	Deaf      bool `json:"deaf"`      // the microphone should give frames and does not
+	Deaf      bool `json:"deaf"`      // the microphone should give sound and does not
+	Silent    bool `json:"silent"`    // it gives frames, of zeros: deaf, but worth a try
 	Meeting   bool `json:"meeting"`   // what is said is recorded
 	Dictating bool `json:"dictating"` // a dictation has the microphone
 }
@@ -97,7 +101,8 @@ const (
 	Unmuted
 	WentOffline
 	CameOnline
-	WentDeaf
+	WentDeaf   // no frame comes
+	WentSilent // frames of zeros come
 	Hears
 	MeetingBegan
 	MeetingEnded
@@ -117,7 +122,7 @@ const (
 var eventNames = [...]string{
 	"tap", "press", "release", "let-go", "stop", "ask", "wake", "call", "finished", "nothing", "too-short",
 	"answered", "interjected", "quiet", "paused", "silent", "spoken", "spoken-ask", "failed", "timed-out",
-	"muted", "unmuted", "went-offline", "came-online", "went-deaf", "hears", "meeting-began", "meeting-ended",
+	"muted", "unmuted", "went-offline", "came-online", "went-deaf", "went-silent", "hears", "meeting-began", "meeting-ended",
 	"dictation-began", "dictation-ended",
 	"refused-muted", "refused-deaf", "refused-offline", "refused-dictating", "refused-dictation",
 }
@@ -265,7 +270,7 @@ func Step(now Snapshot, e Event, away bool) (Snapshot, []Effect) {
 // goes on.
 func (s Snapshot) admit(e Event, away bool) Event {
 	if e == DictationBegan {
-		if s.State.Hears() || s.Flags.Muted || s.Flags.Dictating {
+		if s.State.Hears() || s.Flags.Muted || s.Flags.deaf() || s.Flags.Dictating {
 			return refusedDictation
 		}
 		return e
@@ -278,7 +283,7 @@ func (s Snapshot) admit(e Event, away bool) Event {
 	switch {
 	case s.Flags.Muted:
 		refusal = refusedMuted
-	case s.Flags.Deaf:
+	case s.Flags.deaf():
 		refusal = refusedDeaf
 	case away:
 		refusal = refusedOffline
@@ -290,6 +295,9 @@ func (s Snapshot) admit(e Event, away bool) Event {
 	}
 	return refusal
 }
+
+// deaf tells that the microphone is not worth a try.
+func (f Flags) deaf() bool { return f.Deaf && !f.Silent }
 
 // flag tells whether an event sets a flag.
 func (e Event) flag() bool { return e >= Muted && e <= DictationEnded }
@@ -304,7 +312,8 @@ func (f Flags) changes(now Flags) []Event {
 	}{
 		{f.Muted, now.Muted, Muted, Unmuted},
 		{f.Offline, now.Offline, WentOffline, CameOnline},
-		{f.Deaf, now.Deaf, WentDeaf, Hears},
+		{f.Deaf && !f.Silent, now.Deaf && !now.Silent, WentDeaf, Hears},
+		{f.Silent, now.Silent, WentSilent, Hears},
 		{f.Meeting, now.Meeting, MeetingBegan, MeetingEnded},
 		{f.Dictating && now.Dictating, now.Dictating, DictationBegan, DictationEnded},
 	} {
@@ -312,7 +321,7 @@ func (f Flags) changes(now Flags) []Event {
 		case c.want && !c.have:
 			list = append(list, c.set)
 		case !c.want && c.have:
-			list = append(list, c.clear)
+			list = slices.Insert(list, 0, c.clear) // one kind of deafness before the other
 		}
 	}
 	return list
@@ -325,8 +334,8 @@ func (f Flags) after(e Event) Flags {
 		f.Dictating = f.Dictating && !f.Muted // or unmuting would go on with it
 	case WentOffline, CameOnline:
 		f.Offline = e == WentOffline
-	case WentDeaf, Hears:
-		f.Deaf = e == WentDeaf
+	case WentDeaf, WentSilent, Hears:
+		f.Deaf, f.Silent = e != Hears, e == WentSilent
 	case MeetingBegan, MeetingEnded:
 		f.Meeting = e == MeetingBegan
 	case DictationBegan, DictationEnded:

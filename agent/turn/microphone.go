@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,7 @@ type microphone struct {
 	held  atomic.Bool  // silence does not end it
 	ender atomic.Int32 // an Ender
 	voice atomic.Bool  // one was heard
+	sound bool         // not all of it was zeros; pump's
 	heard frames       // for the link
 
 	listening context.Context // ends when the user has finished
@@ -88,8 +90,13 @@ func (m *microphone) run() error {
 		case err != nil && !finished:
 			return err
 		case err != nil, finished && !f.At.Before(m.endAt): // captured after the end
-			if !m.voice.Load() && m.endAt.Sub(m.opened) < shortest {
+			long := m.endAt.Sub(m.opened) >= shortest
+			switch {
+			case m.voice.Load():
+			case !long:
 				m.x.report(TooShort)
+			case !m.sound:
+				m.silent()
 			}
 			return io.EOF
 		}
@@ -101,6 +108,7 @@ func (m *microphone) run() error {
 func (m *microphone) take(f *audio.Frame) {
 	m.x.runner.level.Store(int64(100 * endpoint.Level(f)))
 	m.x.record.frame(f)
+	m.sound = m.sound || !f.Silent
 	m.heard.push(f)
 	if f.At.Before(m.begins) {
 		return
@@ -122,8 +130,20 @@ func (m *microphone) take(f *audio.Frame) {
 		m.finish(f.At.Add(audio.FrameTime))
 		m.x.report(Finished)
 	case endpoint.EndNoSpeech:
+		if !m.sound {
+			m.silent()
+			return
+		}
 		m.x.report(Nothing)
 	}
+}
+
+var errSilent = errors.New(audio.ZerosFault)
+
+// silent reports that the microphone gave nothing but zeros to the end.
+func (m *microphone) silent() {
+	m.x.runner.problemFor(m.x, errSilent)
+	m.x.report(Failed)
 }
 
 // finish ends the utterance at a moment; the first call counts. What was

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/printable"
 	"lintod/audio"
 )
 
@@ -33,6 +34,9 @@ type Record struct {
 	Result Result `json:"result,omitempty"`
 	Cause  string `json:"cause,omitempty"` // what went wrong, or the event that ended the turn
 }
+
+// maxCause bounds the reason that is kept, in bytes: errors repeat what platforms say.
+const maxCause = 1 << 10
 
 // Result says what came of a turn.
 type Result string
@@ -116,7 +120,7 @@ func (r *record) because(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.Cause == "" {
-		r.Cause = err.Error()
+		r.Cause = printable.Cut(err.Error(), maxCause)
 	}
 }
 

@@ -2,6 +2,7 @@ package turn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -128,10 +129,7 @@ func (r *Runner) reach() map[string]bool {
 // catchUp makes the machine's flags what they should be, and publishes what has
 // changed.
 func (r *Runner) catchUp(ctx context.Context) {
-	r.truth.Lock()
-	want := r.flags
-	r.truth.Unlock()
-	for _, e := range want.changes(r.Snapshot().Flags) {
+	for _, e := range r.Flags().changes(r.Snapshot().Flags) {
 		r.handle(ctx, happening{event: e})
 	}
 	for name, yes := range r.reach() {
@@ -155,6 +153,9 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 	running := r.turn
 	before := r.Snapshot()
 	after, effects := Step(before, h.event, h.away(r))
+	if h.verdict != nil {
+		h.verdict <- before.refusal(h.event, h.away(r))
+	}
 	r.now.Store(&after)
 	for _, e := range effects {
 		r.carryOut(ctx, e, h)
@@ -239,11 +240,11 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	case Hush:
 		r.Mouth.Hush()
 	case CueMuted:
-		r.refuse(h, "the microphone is muted")
+		r.refuse(h, errMuted)
 		r.Mouth.Cue(MutedCue)
 	case CueError:
 		if h.event == Tap || h.event == Press || h.event == Wake {
-			r.refuse(h, r.refusal(h))
+			r.refuse(h, r.Snapshot().refusal(h.event, h.away(r)))
 		}
 		r.Mouth.Cue(ErrorCue)
 	case CueNothing:
@@ -253,22 +254,39 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 
 // refuse publishes why a trigger is not served: in the turn that goes on all the
 // same, if there is one.
-func (r *Runner) refuse(h happening, why string) {
+func (r *Runner) refuse(h happening, why error) {
 	if r.turn != nil {
-		r.publishFor(r.turn, Refused, why)
+		r.publishFor(r.turn, Refused, why.Error())
 		return
 	}
-	r.Tell(h.open.talker.Name(), Refused, why)
+	r.Tell(h.open.talker.Name(), Refused, why.Error())
 }
 
-func (r *Runner) refusal(h happening) string {
-	switch flags := r.Snapshot().Flags; {
-	case flags.Deaf:
-		return "the microphone gives no sound"
-	case h.away(r):
-		return "the platform cannot be reached"
+// Why the microphone is not opened.
+var (
+	errMuted     = errors.New("the device is muted; unmute it first, with its button or from the platform")
+	errDeaf      = errors.New("the microphone gives no sound")
+	errAway      = errors.New("the platform cannot be reached")
+	errDictating = errors.New("a dictation has the microphone; `lintod stream -stop` ends it")
+	errListening = errors.New("a turn has the microphone; try again when it is over")
+)
+
+// refusal is why an event does not open the microphone; nil when it does, or was
+// not meant to.
+func (s Snapshot) refusal(e Event, away bool) error {
+	switch {
+	case s.admit(e, away) == e:
+		return nil
+	case s.Flags.Muted:
+		return errMuted
+	case s.Flags.deaf():
+		return errDeaf
+	case away:
+		return errAway
+	case s.Flags.Dictating:
+		return errDictating
 	}
-	return errDictating.Error()
+	return errListening
 }
 
 func (r *Runner) shutDown(ctx context.Context) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 // loud while somebody speaks. It also notes what the turn asked of it.
 type room struct {
 	loud    atomic.Int32
+	off     atomic.Bool // the microphone has a switch
 	preroll []bool
 	since   time.Time // of the last ListenSince
 	dropped uint64
@@ -56,7 +58,7 @@ func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
 			return context.Cause(ctx)
 		}
 	}
-	*f = audio.Frame{At: at}
+	*f = audio.Frame{At: at, Silent: s.room.off.Load()}
 	for i := range f.PCM { // a square wave is loud at every frequency
 		f.PCM[i] = int16(loud) * int16(1-2*(i/8%2))
 	}
@@ -480,6 +482,47 @@ func TestNobodySpeaks(t *testing.T) {
 	})
 }
 
+// A turn in which the microphone gave nothing but zeros has failed; one sound in it,
+// and it is as any other.
+func TestASilentMicrophoneIsAFault(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		open    Event
+		on      time.Duration // into the turn; 0: never
+		result  Result
+		cue     Cue
+		answers int
+	}{
+		{"tap", Tap, 0, ResultFailed, ErrorCue, 0},
+		{"hold", Press, 0, ResultFailed, ErrorCue, 0},
+		{"tap, and a sound", Tap, 5 * time.Second, ResultNothing, NothingCue, 0},
+		{"hold, and a sound", Press, 5 * time.Second, ResultSilent, "", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, nil, func(s *stage) {
+				s.room.off.Store(true)
+				if err := s.Trigger(tt.open, ""); err != nil {
+					t.Fatal(err)
+				}
+				if tt.on > 0 {
+					s.wait(tt.on)
+					s.room.off.Store(false)
+					s.wait(100 * time.Millisecond)
+					s.room.off.Store(true)
+				}
+				s.wait(7*time.Second - tt.on)
+				s.Post(Release)
+				s.wait(3 * time.Second)
+				s.expect(Idle)
+				cues := slices.DeleteFunc(s.mouth.cued(), func(c Cue) bool { return c != tt.cue && c == ThinkingCue })
+				if r := s.Records()[0]; r.Result != tt.result || len(s.platform.heard) != tt.answers || tt.cue != "" && !slices.Equal(cues, []Cue{tt.cue}) {
+					t.Errorf("record %+v, cues %v, the platform got %v", r, cues, s.platform.heard)
+				}
+			})
+		})
+	}
+}
+
 func TestBargeIn(t *testing.T) {
 	play(t, []answer{{Text: "a long story"}, {Text: "ok"}}, func(s *stage) {
 		s.tap()
@@ -672,6 +715,49 @@ func TestSlowListenerLosesTheOldest(t *testing.T) {
 	b.Publish(Notice{})
 	if len(s.C) != 0 {
 		t.Error("a closed subscription still gets notices")
+	}
+}
+
+// A platform that says much and listeners that do not read cost little memory, and what is
+// kept of a long text does not keep the rest of it.
+func TestLongTextsWeighLittle(t *testing.T) {
+	var b Bus
+	var listeners []*Subscription
+	for range 16 {
+		listeners = append(listeners, b.Subscribe(256))
+	}
+	heap := func() int {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range 300 {
+		b.Publish(Notice{Turn: i, What: GotPartial, Text: strings.Repeat("é", 4<<20-i)})
+	}
+	if grown := heap() - before; grown > 4<<20 {
+		t.Errorf("%d bytes are kept", grown)
+	}
+	for _, s := range listeners {
+		kept, bytes, last := len(s.C), 0, Notice{}
+		for len(s.C) > 0 {
+			last = <-s.C
+			bytes += len(last.Text)
+		}
+		if bytes > maxNoticeQueue || last.Turn != 299 || int(s.Dropped()) != 300-kept || last.Cut != 2*(4<<20-299)-maxNoticeText {
+			t.Errorf("%d notices with %d bytes are kept, %d dropped; the last is %d, cut by %d", kept, bytes, s.Dropped(), last.Turn, last.Cut)
+		}
+	}
+	// Short ones fill the queue in number, also after others have been read.
+	for i := range 1000 {
+		b.Publish(Notice{Turn: i, Text: strings.Repeat("x", i)})
+		if i%7 == 0 {
+			<-listeners[0].C
+		}
+	}
+	if n, m := len(listeners[0].C), len(listeners[1].C); n < 200 || m != 256 {
+		t.Errorf("%d and %d short notices are kept", n, m)
 	}
 }
 

@@ -94,11 +94,11 @@ func load(path string, rate int) ([]int16, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
 	sound, err := codec.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	defer sound.Close()
 	r := resample.New(sound.Rate(), rate)
 	var pcm []int16
 	buf := make([]int16, 1024)

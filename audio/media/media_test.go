@@ -91,7 +91,7 @@ func TestOpen(t *testing.T) {
 	for _, tt := range []struct{ path, want string }{
 		{"/second", ""},
 		{"/moved", ""},
-		{"/page", "neither WAV"},
+		{"/page", "no sound of a known form"},
 		{"/none", "404"},
 		{"/large", "max_size"},
 		{"/around", "more than 5 redirects"},
@@ -166,6 +166,24 @@ func TestAllow(t *testing.T) {
 		"https://media.example/bells/../secret":                          false,
 		"https://media.example/bells/%2e%2e/secret":                      false,
 		"https://media.example/bells/..%5csecret":                        false,
+		"https://media.example/bells/..;/secret":                         false,
+		"https://media.example/bells/..;a=b/secret":                      false,
+		"https://media.example/bells/%2e%2e;/secret":                     false,
+		"https://media.example/bells/..%3b/secret":                       false,
+		"https://media.example/bells/%252e%252e/secret":                  false,
+		"https://media.example/bells/%25252e%25252e/secret":              false,
+		"https://media.example/bells/..%2fsecret":                        false,
+		"https://media.example/bells/..%252fsecret":                      false,
+		"https://media.example/bells/..%255csecret":                      false,
+		"https://media.example/bells/%c0%ae%c0%ae/secret":                false,
+		"https://media.example/bells/%ef%bc%8e%ef%bc%8e/secret":          false,
+		"https://media.example/bells/..%20/secret":                       false,
+		"https://media.example/bells/.../secret":                         false,
+		"https://media.example/bells/a%00/../secret":                     false,
+		"https://media.example/bells%2fsecret":                           false,
+		"https://media.example/bells/sub%2Fa%20b%25.mp3?x=../y":          true,
+		"https://media.example/bells/a;b/c..mp3":                         true,
+		"https://media.example/bells/caf%c3%a9.mp3":                      true,
 		"https://media.example/":                                         false,
 		"http://media.example/bells/a.mp3":                               false,
 		"https://media.example:8443/bells/a.mp3":                         false,
@@ -201,13 +219,17 @@ func TestNamesThatLeadInside(t *testing.T) {
 		"127.0.0.1": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false,
 		"100.64.0.1": false, "0.0.0.0": false, "224.0.0.1": false, "::1": false, "fe80::1": false, "fd00::1": false,
 		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false,
+		"0.1.2.3": false, "192.0.0.8": false, "198.18.0.1": false, "203.0.113.1": false, "240.0.0.1": false, "255.255.255.255": false,
+		"64:ff9b::a00:1": false, "64:ff9b::7f00:1": false, "64:ff9b::5db8:d822": true, "64:ff9b:1::5db8:d822": false,
+		"2002:a00:1::1": false, "2002:5db8:d822::1": true, "2001:0:5db8:d822::1": false, "2001:db8::1": false, "3fff::1": false,
+		"fec0::1": false, "::7f00:1": false, "::a00:1": false, "ff02::1": false, "100::1": false, "5f00::1": false, "2a00:1450:4001:80b::200e": true,
 	} {
 		if got := public(netip.MustParseAddr(ip)); got != want {
 			t.Errorf("%s is public: %v", ip, got)
 		}
 	}
 	for host, want := range map[string]bool{
-		"10.0.0.5": true, "::1": true, "localhost": true, "nas": true, "radio.local": true, "a.b.lan.": true, "x.home.arpa": true,
+		"64:ff9b::a00:1": true, "10.0.0.5": true, "::1": true, "localhost": true, "nas": true, "radio.local": true, "a.b.lan.": true, "x.home.arpa": true,
 		"media.example": false, "local.example": false, "localx.com": false,
 	} {
 		if got := isLocal(host); got != want {

@@ -1,9 +1,8 @@
 package recorder
 
 import (
+	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"path/filepath"
 	"time"
 
@@ -70,17 +69,13 @@ func (c Config) Validate() config.Problems {
 }
 
 func (c Config) checkURL(ps *config.Problems) {
-	u, err := url.Parse(c.UploadURL)
+	var want config.Want
+	u, err := config.ParseAddress(c.UploadURL, config.Scheme{Name: "https", Port: "443", Path: true, Query: true},
+		config.Scheme{Name: "http", Port: "80", Path: true, Query: true})
 	switch {
-	case err != nil || u.Host == "":
-		ps.Add("upload_url", "…", "an address such as \"https://host/path\"") // it may hold a secret: not repeated
-	case u.User != nil:
-		ps.Add("upload_url", u.Redacted(), "no password here; put a token into upload_token_file")
-	case u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())):
+	case errors.As(err, &want):
+		ps.Add("upload_url", "…", string(want)+"; a token has its place in upload_token_file") // it may hold a secret: not repeated
+	case u.Scheme != "https" && !config.Loopback(u.Hostname()):
 		ps.Add("upload_url", u.Scheme+"://"+u.Host, "https://, since meetings are nobody else's business")
 	}
-}
-
-func loopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }

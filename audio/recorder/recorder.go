@@ -97,27 +97,15 @@ type answer struct {
 	err  error
 }
 
+// diskBeat is how often a directory that cannot be used is tried again.
+const diskBeat = 2 * time.Second
+
 // Run repairs and resumes what was interrupted, and then records when asked,
-// until ctx ends; a recording that runs then is resumed by the next Run. It
-// fails when the directory cannot be used.
+// until ctx ends; a recording that runs then is resumed by the next Run. While
+// the directory cannot be used, requests are answered with the reason; it is
+// tried again at each, and every two seconds.
 func (r *Recorder) Run(ctx context.Context) error {
-	s, err := openShelf(r.Config.Directory)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	interrupted, found, err := s.wasRunning()
-	if err != nil {
-		r.Log.Error("it is not known whether a recording ran", "error", err)
-	}
-	last := s.lastHeard(interrupted) // before repair
-	if err := s.repairAll(); err != nil {
-		r.Log.Error("a recording could not be repaired", "error", err)
-	}
-	o := &owner{Recorder: r, shelf: s}
-	if found {
-		o.resume(interrupted, last)
-	}
+	o := &owner{Recorder: r, putDown: func() {}}
 	return o.serve(ctx)
 }
 
@@ -184,8 +172,9 @@ func (r *Recorder) ask(ctx context.Context, q request) (File, error) {
 // owner is the goroutine of Run: it decides what is recorded.
 type owner struct {
 	*Recorder
-	shelf   *shelf
+	shelf   *shelf // nil while the directory cannot be used
 	uploads *uploader
+	putDown func()   // ends the uploads and closes shelf
 	session *session // nil when none runs
 	cancel  context.CancelCauseFunc
 	ended   chan error // the session's goroutine is gone
@@ -202,17 +191,29 @@ func (o *owner) serve(ctx context.Context) error {
 		o.mu.Unlock()
 		close(gone)
 	}()
-	uploading, stop := context.WithCancel(ctx)
-	var all sync.WaitGroup
-	defer all.Wait()
-	defer stop()
-	o.uploads = newUploader(o.Recorder, o.shelf)
-	all.Go(func() { o.uploads.run(uploading) })
+	defer func() { o.putDown() }()
+	if err := o.takeUp(ctx); err != nil {
+		o.Log.Error("nothing can be recorded until the directory of recordings can be used", "error", err)
+	}
+	var again <-chan time.Time // a nil channel never comes
+	if o.shelf == nil {
+		beat := time.NewTicker(diskBeat)
+		defer beat.Stop()
+		again = beat.C
+	}
 	for {
 		select {
 		case q := <-inbox:
-			file, err := o.handle(q)
+			err := o.takeUp(ctx)
+			var file File
+			if err == nil {
+				file, err = o.handle(q)
+			}
 			q.answer <- answer{file, err}
+		case <-again:
+			if o.takeUp(ctx) == nil {
+				again = nil
+			}
 		case err := <-o.ended:
 			o.failed(err)
 		case <-ctx.Done():
@@ -220,6 +221,46 @@ func (o *owner) serve(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// takeUp opens the directory, and goes on with what an earlier Run has left there.
+// It does nothing where that is open, and still the one of that name: a disk may
+// have come back, or somebody may have deleted it.
+func (o *owner) takeUp(ctx context.Context) error {
+	if o.shelf != nil && (o.session != nil || o.shelf.standsAt(o.Config.Directory)) {
+		return nil
+	}
+	o.putDown()
+	s, err := openShelf(o.Config.Directory)
+	if err != nil {
+		return err
+	}
+	o.shelf = s
+	interrupted, found, err := s.wasRunning()
+	if err != nil {
+		o.Log.Error("it is not known whether a recording ran", "error", err)
+	}
+	last := s.lastHeard(interrupted) // before repair
+	if err := s.repairAll(); err != nil {
+		o.Log.Error("a recording could not be repaired", "error", err)
+	}
+	if found {
+		o.resume(interrupted, last)
+	}
+	if err := s.pruneAll(); err != nil {
+		o.Log.Warn("an empty folder stays", "error", err)
+	}
+	o.uploads = newUploader(o.Recorder, s)
+	uploading, stop := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	all.Go(func() { o.uploads.run(uploading) })
+	o.putDown = func() {
+		stop()
+		all.Wait()
+		s.close()
+		o.shelf, o.putDown = nil, func() {}
+	}
+	return nil
 }
 
 func (o *owner) handle(q request) (File, error) {
@@ -313,10 +354,11 @@ func (o *owner) failed(err error) {
 
 // end forgets the session whose goroutine is gone.
 func (o *owner) end() error {
+	folder := o.session.folder
 	o.session, o.ended = nil, nil
 	o.idle()
 	o.uploads.wake()
-	return o.shelf.clearRunning()
+	return errors.Join(o.shelf.clearRunning(), o.shelf.prune(folder))
 }
 
 // suspend finishes the file and leaves the note that a recording runs.

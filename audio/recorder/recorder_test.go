@@ -21,6 +21,50 @@ func bothFormats(t *testing.T, test func(t *testing.T, cfg Config)) {
 	}
 }
 
+// A directory that cannot be made at the start is why nothing is recorded, until it
+// can; then the next request is served, and what was interrupted goes on by itself.
+func TestADirectoryThatComesLate(t *testing.T) {
+	cfg := testConfig(t, WAV)
+	aside := func(t *testing.T) (back func()) {
+		parent := filepath.Dir(cfg.Directory)
+		if err := errors.Join(os.Rename(parent, parent+".away"), os.WriteFile(parent, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := errors.Join(os.Remove(parent), os.Rename(parent+".away", parent)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	back := aside(t)
+	play(t, cfg, func(s *stage) {
+		for range 2 {
+			if err := s.rec.Start(s.t.Context(), "weekly"); err == nil || !strings.Contains(err.Error(), filepath.Dir(cfg.Directory)) {
+				t.Errorf("without a directory: %v", err)
+			}
+			time.Sleep(time.Minute)
+		}
+		back()
+		s.start("weekly")
+		time.Sleep(time.Second)
+		s.stop()
+		back = aside(t)
+		s.run()
+		time.Sleep(time.Second)
+		back()
+		time.Sleep(time.Minute)
+		if name, _ := s.rec.Active(); name != "weekly" {
+			t.Errorf("not resumed, but %q", name)
+		}
+		s.end("weekly")
+		if err := os.RemoveAll(cfg.Directory); err != nil {
+			t.Fatal(err)
+		}
+		s.start("in a new directory")
+		s.end("in a new directory")
+	})
+}
+
 // A minute of meeting is a file of a minute, sample for sample, with nobody
 // else's right to read it.
 func TestRecording(t *testing.T) {
@@ -240,14 +284,14 @@ func TestStartAndStopOutOfOrder(t *testing.T) {
 	})
 }
 
-// A recording that is stopped at once leaves no empty file.
+// A recording that is stopped at once leaves no empty file, and no folder.
 func TestStoppedAtOnce(t *testing.T) {
 	bothFormats(t, func(t *testing.T, cfg Config) {
 		play(t, cfg, func(s *stage) {
 			s.start("a")
 			s.end("a")
-			if files := recordings(t, cfg.Directory, "a"); len(files) != 0 {
-				t.Errorf("files: %v", files)
+			if left, err := os.ReadDir(cfg.Directory); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
 	})

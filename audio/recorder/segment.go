@@ -61,7 +61,7 @@ func newSegment(s *shelf, folder, format string, now time.Time) (*segment, error
 	if err != nil {
 		f.Close()
 		s.release(path)
-		return nil, errors.Join(err, s.remove(path))
+		return nil, errors.Join(err, s.remove(path), s.prune(folder))
 	}
 	return g, nil
 }

@@ -69,7 +69,7 @@ func (s *session) open(gap time.Duration) error {
 		err = s.shelf.setRunning(s.running)
 	}
 	if err != nil {
-		return errors.Join(err, s.closeFiles(true))
+		return errors.Join(err, s.closeFiles(true), s.shelf.prune(s.folder))
 	}
 	s.publish()
 	return nil
@@ -355,6 +355,11 @@ func (s *session) evict() error {
 			return fmt.Errorf("make room: %w", err)
 		}
 		s.others -= r.size
+		if folder := path.Dir(r.path); folder != s.folder {
+			if err := s.shelf.prune(folder); err != nil {
+				s.log.Warn("folder of a deleted recording stays", "error", err)
+			}
+		}
 		s.log.Info("recording deleted: it is uploaded and room is needed", "file", r.path, "reason", why)
 	}
 	return nil

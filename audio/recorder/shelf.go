@@ -20,6 +20,7 @@ import (
 const (
 	fileTime     = "20060102T150405.000Z" // sorts by age
 	uploadedMark = ".uploaded"            // beside a recording that the platform has
+	refusedMark  = ".refused"             // beside one that it does not take
 	runningFile  = "running.json"         // there while a recording runs
 	maxRunning   = 16 << 10
 )
@@ -39,6 +40,7 @@ type recording struct {
 	size     int64
 	changed  time.Time
 	uploaded bool
+	refused  bool
 	open     bool // still written
 }
 
@@ -61,14 +63,24 @@ func openShelf(dir string) (*shelf, error) {
 
 func (s *shelf) close() { s.root.Close() }
 
+// standsAt tells whether dir is the directory that is open.
+func (s *shelf) standsAt(dir string) bool {
+	ours, err := s.root.Stat(".")
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Stat(dir)
+	return err == nil && os.SameFile(ours, theirs)
+}
+
 // create makes a new file, named for the time, in a folder made for it if need
 // be. It counts as open until release.
 func (s *shelf) create(folder, format string, now time.Time) (*os.File, string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if err := s.folder(folder); err != nil {
 		return nil, "", err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for {
 		name := path.Join(folder, now.UTC().Format(fileTime)+"."+format)
 		f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -112,6 +124,36 @@ func (s *shelf) sync(folder string) error {
 	}
 	defer d.Close()
 	return d.Sync()
+}
+
+// prune removes the folder of a session that has no recordings any more, with its
+// marks. What else somebody has put there keeps it.
+func (s *shelf) prune(folder string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries, err := fs.ReadDir(s.root.FS(), folder)
+	if len(entries) > 1 || len(entries) == 1 && entries[0].Name() != MarksFile {
+		return nil
+	}
+	if len(entries) == 1 {
+		err = errors.Join(err, s.root.Remove(path.Join(folder, MarksFile)))
+	}
+	if err = errors.Join(err, s.root.Remove(folder)); err != nil {
+		return fmt.Errorf("remove the empty folder of a session: %w", err)
+	}
+	return s.sync(".")
+}
+
+// pruneAll does so for the folders that a crash, or the owner's own cleaning, left with
+// marks alone.
+func (s *shelf) pruneAll() error {
+	folders, err := fs.ReadDir(s.root.FS(), ".")
+	for _, d := range folders {
+		if _, marked := s.root.Lstat(path.Join(d.Name(), MarksFile)); d.IsDir() && marked == nil {
+			err = errors.Join(err, s.prune(d.Name()))
+		}
+	}
+	return err
 }
 
 // list returns all recordings, the oldest first. Files that do not look like
@@ -160,7 +202,8 @@ func (s *shelf) in(folder string) ([]recording, error) {
 		}
 		file := path.Join(folder, e.Name())
 		some = append(some, recording{
-			path: file, size: info.Size(), changed: info.ModTime(), uploaded: names[e.Name()+uploadedMark], open: s.isOpen(file),
+			path: file, size: info.Size(), changed: info.ModTime(), uploaded: names[e.Name()+uploadedMark],
+			refused: names[e.Name()+refusedMark], open: s.isOpen(file),
 		})
 	}
 	return some, nil

@@ -1,7 +1,7 @@
 package recorder
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -13,8 +13,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"lintod/agent/textfile"
 )
 
 const (
@@ -22,7 +25,8 @@ const (
 	uploadBackoffMax = 15 * time.Minute
 	uploadBase       = time.Minute // an upload may take this long,
 	uploadRate       = 8 << 10     // and a second for each so many bytes
-	maxToken         = 8 << 10
+	// maxRefused is how often a server may refuse one recording; then it stays here.
+	maxRefused = 5
 )
 
 // Uploads tells how uploading fares.
@@ -30,6 +34,7 @@ type Uploads struct {
 	Waiting int    `json:"waiting"`         // recordings the platform does not have
 	Done    int    `json:"done"`            // since the start
 	Failed  int    `json:"failed"`          // attempts, since the start
+	Refused int    `json:"refused"`         // recordings that the platform does not take; they are kept here
 	Error   string `json:"error,omitempty"` // of the last attempt
 }
 
@@ -41,10 +46,11 @@ type uploader struct {
 	shelf  *shelf
 	client *http.Client
 	woken  chan struct{}
+	faults map[string]int // how often a recording failed by itself, by path
 }
 
 func newUploader(r *Recorder, s *shelf) *uploader {
-	u := &uploader{Recorder: r, shelf: s, client: r.HTTP, woken: make(chan struct{}, 1)}
+	u := &uploader{Recorder: r, shelf: s, client: r.HTTP, woken: make(chan struct{}, 1), faults: map[string]int{}}
 	if u.client == nil {
 		u.client = &http.Client{}
 	}
@@ -102,39 +108,76 @@ type refusedError struct{ status string }
 
 func (e refusedError) Error() string { return "the server answers " + e.status }
 
-// all uploads what waits. It goes on after a recording that the server refuses,
-// and stops when the server seems to be down.
+// all uploads what waits, the recordings that have failed by themselves last. It
+// stops when the server seems to be down: two in a row have failed, and not
+// because they were refused. One that fails while another is taken is to blame
+// itself, as is one that is refused; after some times it is not tried again.
 func (u *uploader) all(ctx context.Context) error {
-	waiting, err := u.waiting()
+	waiting, refused, err := u.waiting()
 	if err != nil {
 		return err
 	}
-	u.setStatus(func(s *Status) { s.Uploads.Waiting = len(waiting) })
+	u.setStatus(func(s *Status) { s.Uploads.Waiting, s.Uploads.Refused = len(waiting), refused })
+	slices.SortStableFunc(waiting, func(a, b recording) int { return cmp.Compare(u.faults[a.path], u.faults[b.path]) })
 	var failed error
+	var unclear []recording // failed, perhaps because the server is down
+	taken, inRow := false, 0
 	for _, r := range waiting {
 		err := u.one(ctx, r)
-		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("upload %s: %w", r.path, err)
-			failed = errors.Join(failed, err)
+		if ctx.Err() != nil {
+			return err
 		}
 		u.count(err)
-		var refused refusedError
-		if err != nil && !errors.As(err, &refused) {
+		var refusal refusedError
+		switch {
+		case err == nil:
+			taken, inRow = true, 0
+			continue
+		case errors.As(err, &refusal):
+			u.fault(r, err)
+		default:
+			unclear = append(unclear, r)
+			inRow++
+		}
+		failed = errors.Join(failed, fmt.Errorf("upload %s: %w", r.path, err))
+		if inRow == 2 {
 			break
+		}
+	}
+	if taken {
+		for _, r := range unclear {
+			u.fault(r, failed)
 		}
 	}
 	return failed
 }
 
-func (u *uploader) waiting() ([]recording, error) {
+// fault counts that a recording failed by itself, and gives it up in the end.
+func (u *uploader) fault(r recording, err error) {
+	u.faults[r.path]++
+	if u.faults[r.path] < maxRefused {
+		return
+	}
+	delete(u.faults, r.path)
+	u.Log.Error("the server does not take a recording; it is kept here and not tried again", "file", r.path, "mark", r.path+refusedMark, "error", err)
+	if err := u.shelf.mark(r.path+refusedMark, time.Now().UTC().Format(time.RFC3339)); err != nil {
+		u.Log.Error("not marked as refused; the next start will try again", "error", err)
+	}
+}
+
+// waiting lists what is to be uploaded, and counts what was given up.
+func (u *uploader) waiting() (some []recording, refused int, err error) {
 	all, err := u.shelf.list()
-	var some []recording
 	for _, r := range all {
-		if !r.uploaded && !r.open {
+		switch {
+		case r.uploaded, r.open:
+		case r.refused:
+			refused++
+		default:
 			some = append(some, r)
 		}
 	}
-	return some, err
+	return some, refused, err
 }
 
 func (u *uploader) count(err error) {
@@ -217,29 +260,29 @@ func (u *uploader) authorize(req *http.Request) error {
 	if u.Config.UploadTokenFile == "" {
 		return nil
 	}
-	f, err := os.Open(u.Config.UploadTokenFile)
+	token, err := textfile.Secret(u.Config.UploadTokenFile)
 	if err != nil {
-		return fmt.Errorf("read upload_token_file: %w", err)
+		return fmt.Errorf("upload_token_file: %w", err)
 	}
-	defer f.Close()
-	line, err := bufio.NewReader(io.LimitReader(f, maxToken)).ReadString('\n')
-	token := strings.TrimSpace(line)
-	if token == "" || (err != nil && !errors.Is(err, io.EOF)) {
-		return fmt.Errorf("upload_token_file %s holds no token in its first line", u.Config.UploadTokenFile)
-	}
+	token = strings.TrimSpace(token)
 	req.Header.Set("Authorization", "Bearer "+token)
 	return nil
 }
 
 // markUploaded notes that the platform has a recording.
 func (s *shelf) markUploaded(path, sum string) error {
-	f, err := s.root.OpenFile(path+uploadedMark, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("note that it was uploaded: %w", err)
+	return s.mark(path+uploadedMark, "sha256 "+sum)
+}
+
+// mark writes a file beside a recording.
+func (s *shelf) mark(path, text string) error {
+	f, err := s.root.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		_, err = f.WriteString(text + "\n")
+		err = errors.Join(err, f.Sync(), f.Close())
 	}
-	_, err = fmt.Fprintf(f, "sha256 %s\n", sum)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("note that it was uploaded: %w", err)
+	if err != nil {
+		return fmt.Errorf("mark a recording: %w", err)
 	}
 	return nil
 }

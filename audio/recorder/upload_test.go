@@ -55,6 +55,7 @@ type platform struct {
 	*httptest.Server
 	mu     sync.Mutex
 	script []string
+	never  map[string]string // verdicts, by the beginning of the path
 	asked  []string          // "path verdict"
 	taken  map[string][]byte // by path
 }
@@ -78,6 +79,11 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	verdict := "200"
 	if len(p.script) > 0 {
 		verdict, p.script = p.script[0], p.script[1:]
+	}
+	for begin, always := range p.never {
+		if strings.HasPrefix(r.URL.Path, begin) {
+			verdict = always
+		}
 	}
 	p.asked = append(p.asked, r.URL.Path+" "+verdict)
 	switch verdict {
@@ -182,6 +188,44 @@ func TestRefusedUpload(t *testing.T) {
 			t.Errorf("asked %d times", n)
 		}
 	})
+}
+
+// One that the platform refuses for good has an end, also after a restart, and
+// stays on the shelf; so has one on which the server always fails while it takes
+// others. Neither keeps the others waiting.
+func TestUploadThatIsNeverTakenHasAnEnd(t *testing.T) {
+	for _, verdict := range []string{"413", "hang up", "500"} {
+		cfg := uploadConfig(t)
+		playUploads(t, cfg, nil, func(s *stage, p *platform) {
+			p.never = map[string]string{"/in/bad/": verdict}
+			s.start("bad")
+			time.Sleep(5 * time.Second)
+			bad := s.end("bad")
+			for i := range 2 * maxRefused {
+				session := fmt.Sprint("good", i)
+				s.start(session)
+				time.Sleep(5 * time.Second)
+				s.end(session)
+				time.Sleep(time.Hour)
+				if u := s.rec.Status().Uploads; u.Done != i+1 {
+					t.Fatalf("%s: the others wait: %+v, %v", verdict, u, p.asked)
+				}
+			}
+			if u := s.rec.Status().Uploads; u.Waiting != 0 || u.Refused != 1 {
+				t.Errorf("%s: status: %+v", verdict, u)
+			}
+			asked := len(p.asked)
+			s.stop()
+			s.run()
+			time.Sleep(time.Hour)
+			if len(p.asked) != asked {
+				t.Errorf("%s: after a restart it begins again: %v", verdict, p.asked[asked:])
+			}
+			if _, err := os.Stat(filepath.Join(cfg.Directory, bad.Path)); err != nil {
+				t.Errorf("%s: the recording is gone: %v", verdict, err)
+			}
+		})
+	}
 }
 
 // The token and the secret in the address stay out of status and marks.

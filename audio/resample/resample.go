@@ -19,6 +19,10 @@ const (
 	// maxPhases bounds the table for odd pairs of rates (44,099 → 48,000). Such
 	// a pair takes the nearest phase, which is good for more than 60 dB.
 	maxPhases = 2048
+	// maxTable bounds the table in samples, 2 MiB: rates may come from a stranger.
+	// Only what goes down by more than 4 times takes fewer phases for it, which are
+	// fine enough for the band that is left.
+	maxTable = 1 << 19
 )
 
 // Resampler converts one stream. It is not for use by several goroutines.
@@ -122,7 +126,7 @@ func (r *Resampler) design() {
 	scale := min(1, float64(r.up)/float64(r.down))
 	half := int(math.Ceil(lobes / scale))
 	r.taps = 2 * half
-	r.phases = min(r.up, maxPhases)
+	r.phases = max(1, min(r.up, maxPhases, maxTable/r.taps))
 	r.table = make([]float32, 0, r.phases*r.taps)
 	row := make([]float64, r.taps)
 	window := newKaiser()

@@ -191,6 +191,37 @@ func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 	})
 }
 
+// A process that makes sound faster than time passes would fill the disk with it.
+func TestInputFasterThanTimeEndsTheProcess(t *testing.T) {
+	for pace, ends := range map[float64]bool{0.98: false, 1.09: false, 10: true} {
+		inBubble(t, func(t *testing.T, c *conn, f *fake) {
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				id := f.opens(t, wire.OpenInput)
+				for began, n := time.Now(), 0; time.Since(began) < time.Minute && c.err() == nil; n++ {
+					_ = f.SendCapture(id, wire.Captured{}, new([audio.FrameSamples]int16))
+					time.Sleep(time.Duration(float64(audio.FrameTime) / pace))
+				}
+				f.hang()
+			}()
+			in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			var frame audio.Frame
+			for in.Read(t.Context(), &frame) == nil {
+				continue
+			}
+			if ended := time.Since(began) < 3*time.Second; ended != ends {
+				t.Errorf("at %v times the pace: %v after %v", pace, c.err(), time.Since(began))
+			}
+			<-sent
+		})
+	}
+}
+
 // The limits run in the bubble's time, so the test knows them to the interval.
 func TestSilentInputEndsTheProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {

@@ -2,6 +2,7 @@ package soundproc
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"lintod/audio"
@@ -16,11 +17,21 @@ const inputQueue = int(time.Second / audio.FrameTime)
 // makes no sense.
 const maxAge = 10 * time.Second
 
+// What a process may deliver: a quarter more than time allows, as cheap clocks are
+// off by some per cent, and at once what a slow start or a suspended one held back.
+const (
+	maxPace  = 1.25
+	maxAhead = 5 * time.Second
+)
+
 type input struct {
 	device
 	frames chan audio.Frame
 	frame  audio.Frame // being taken from a message; the conn's reader owns it
 	lost   uint32      // samples dropped since the last frame in the queue; as frame
+
+	begun time.Time     // when the first sound came; as frame
+	got   time.Duration // how much sound has come; as frame
 }
 
 func newInput(c *conn) *input {
@@ -67,6 +78,14 @@ func (in *input) capture(payload []byte) error {
 		return err
 	}
 	in.expect(moveLimit)
+	if in.begun.IsZero() {
+		in.begun = time.Now()
+	}
+	in.got += audio.FrameTime
+	allowed := time.Duration(maxPace*float64(time.Since(in.begun))) + maxAhead
+	if in.got > allowed {
+		return fmt.Errorf("it captured %v of sound in %v", in.got, time.Since(in.begun).Round(time.Millisecond))
+	}
 	age := time.Duration(wire.Monotonic() - c.At)
 	in.frame.At = time.Now().Add(-min(max(age, 0), maxAge))
 	in.conn.counters.lost.Add(uint64(c.Lost))

@@ -13,7 +13,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -137,13 +136,7 @@ func (p *Process) path() string {
 	if p.Path != "" {
 		return p.Path
 	}
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), program)
-		if _, err := os.Stat(beside); err == nil {
-			return beside
-		}
-	}
-	return program
+	return process.Beside(program)
 }
 
 func (p *Process) publish(c *conn) {

@@ -244,7 +244,7 @@ func Build(t testing.TB, pkg string) string {
 	case err == nil:
 		return path
 	case bytes.Contains(out, []byte("pkg-config")), bytes.Contains(out, []byte("build constraints exclude")):
-		t.Skipf("SKIPPED, NOT PASSED: %s needs a C compiler, portaudio19-dev and libspeexdsp-dev: %s", pkg, out)
+		t.Skipf("SKIPPED, NOT PASSED: %s needs a C compiler and what scripts/lib.sh lists as BUILD_PACKAGES: %s", pkg, out)
 	default:
 		t.Fatalf("build %s: %v: %s", pkg, err, out)
 	}

@@ -40,6 +40,9 @@ type Config struct {
 	Channels int `toml:"channels"`
 	// Address is the host and port of the Wyoming service.
 	Address string `toml:"address"`
+	// Markdown tells that texts may be written in Markdown, as language models do:
+	// its notation is not spoken.
+	Markdown bool `toml:"markdown"`
 	// Timeout is how long the engine may be silent before it is given up.
 	Timeout config.Duration `toml:"timeout"`
 	// Cache is how much sound is kept in memory for what is said again.
@@ -52,6 +55,7 @@ func Defaults() Config {
 		Engine:   EngineEspeak,
 		Language: "en-US",
 		Channels: 1,
+		Markdown: true,
 		Timeout:  config.Duration(10 * time.Second),
 		Cache:    2 * config.MB,
 	}
@@ -65,8 +69,8 @@ func (c Config) Validate() config.Problems {
 	if c.Engine == EngineCommand && (len(c.Command) == 0 || c.Command[0] == "") {
 		ps.Add("command", nil, `the program and its arguments, for example ["flite-say", "{language}"]`)
 	}
-	if _, err := wyoming.HostPort(c.Address); err != nil && c.Engine == EngineWyoming {
-		ps.Add("address", c.Address, `the service's address, such as "wyoming://127.0.0.1:10200"`)
+	if _, err := wyoming.HostPort(c.Address); c.Engine == EngineWyoming {
+		ps.Address("address", c.Address, err)
 	}
 	if c.Rate != 0 && (c.Rate < 4000 || c.Rate > 192000) {
 		ps.Add("rate", c.Rate, "0 for WAV, or a rate from 4000 to 192000 for raw samples")

@@ -6,6 +6,7 @@ import (
 	"html"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -20,16 +21,52 @@ var tag = regexp.MustCompile(`(?s)<!--.*?-->|<\?[^<>]*\?>|<![A-Za-z][^<>]*>|<!\[
 // prolog is what may stand before a document's first element.
 var prolog = regexp.MustCompile(`(?s)^\s*(?:<\?[^<>]*\?>|<![A-Za-z][^<>]*>|<!--.*?-->|\s)*`)
 
+// elements are those of SSML and of HTML, which language models mix into answers.
+// A tag of another name is text: "<test>", "List<String>". Vendors' elements have a
+// prefix: "amazon:effect".
+var elements = strings.Fields(`
+	speak p s break emphasis prosody say-as sub audio desc lang lexicon lookup mark meta metadata phoneme token voice w
+	a abbr address article aside b bdi bdo big blockquote body br caption center cite code col colgroup dd del details
+	div dl dt em figcaption figure font footer h1 h2 h3 h4 h5 h6 head header hr html i img ins kbd li link main nav ol
+	pre q samp script section small span strike strong style summary sup table tbody td tfoot th thead title tr tt u ul
+	var wbr`)
+
+// document begins an SSML document, in which every tag is markup.
+var document = regexp.MustCompile(`^(?:<\?[^<>]*\?>|<![A-Za-z][^<>]*>|<!--.*?-->|\s)*<speak\b`)
+
+// isMarkup tells whether a match of tag is markup, and not text.
+func isMarkup(match string) bool {
+	name := strings.ToLower(strings.TrimLeft(match, "</"))
+	if end := strings.IndexAny(name, " \t\n/>"); end >= 0 {
+		name = name[:end]
+	}
+	return strings.ContainsAny(match[1:2], "!?]") || strings.Contains(name, ":") || slices.Contains(elements, name)
+}
+
 // readMarkup returns what is to be pronounced of a text, and, when it is written
 // in SSML, that as a document of the elements below and no others (W3C Speech
 // Synthesis Markup Language 1.1). What is not well-formed loses its tags.
 func readMarkup(text string) (plain, ssml string) {
-	if !tag.MatchString(text) {
+	markup := isMarkup
+	if document.MatchString(text) {
+		markup = func(string) bool { return true }
+	}
+	if !slices.ContainsFunc(tag.FindAllString(text, -1), markup) {
 		return text, ""
 	}
+	replace := func(yes, no func(string) string) string {
+		return tag.ReplaceAllStringFunc(text, func(match string) string {
+			if markup(match) {
+				return yes(match)
+			}
+			return no(match)
+		})
+	}
+	same := func(match string) string { return match }
+	source := replace(same, html.EscapeString)
 	r := ssmlReader{}
-	if err := r.read("<speak>" + text[len(prolog.FindString(text)):] + "</speak>"); err != nil {
-		return html.UnescapeString(tag.ReplaceAllString(text, " ")), ""
+	if err := r.read("<speak>" + source[len(prolog.FindString(source)):] + "</speak>"); err != nil {
+		return html.UnescapeString(replace(func(string) string { return " " }, same)), ""
 	}
 	return r.plain.String(), "<speak>" + r.ssml.String() + "</speak>"
 }
@@ -161,12 +198,16 @@ func (r *ssmlReader) text(s string) {
 }
 
 // pause is what an engine makes of a mark, where the plain text has none yet.
-func (r *ssmlReader) pause(mark string) {
-	last, _ := utf8.DecodeLastRuneInString(strings.TrimSpace(r.plain.String()))
-	if unicode.IsLetter(last) || unicode.IsNumber(last) {
-		r.plain.WriteString(mark)
+func (r *ssmlReader) pause(mark string) { r.plain.WriteString(pause(r.plain.String(), mark)) }
+
+// pause is what to write behind text, so that an engine makes the pause of mark
+// where there is no other yet.
+func pause(text, mark string) string {
+	last, _ := utf8.DecodeLastRuneInString(strings.TrimRight(text, "\"'”’»›) \n"))
+	if unicode.IsLetter(last) || unicode.IsMark(last) || unicode.IsNumber(last) || last == '%' {
+		return mark + " "
 	}
-	r.plain.WriteString(" ")
+	return " "
 }
 
 // bounded keeps a break from being silence for hours.

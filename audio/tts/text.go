@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // maxText bounds what is said at once: about five minutes.
@@ -12,12 +14,17 @@ const maxText = 5000 // bytes
 
 // prepare makes text from the network fit for an engine: on one line, valid
 // UTF-8 without control characters (espeak-ng takes \x01 for a command), and no
-// longer than maxText. Markup and [[phonemes]] are kept, made safe, for an
-// engine that has the notation; the others get the words alone.
-func prepare(text string, notation bool) (prepared string, cut bool) {
+// longer than maxText. The notation of Markdown is left out where texts are
+// written in it. SSML and [[phonemes]] are kept, made safe, for an engine that has
+// the notation; the others get the words alone.
+func prepare(text string, markdown, notation bool) (prepared string, cut bool) {
 	if len(text) > 4*maxText {
 		text = text[:4*maxText] // what follows would only be thrown away
 		cut = true
+	}
+	text = clean(text)
+	if markdown {
+		text = withoutMarkdown(text)
 	}
 	plain, ssml := readMarkup(oneLine(text))
 	if notation && ssml != "" && len(ssml) <= maxText && speakable(plain) {
@@ -30,18 +37,80 @@ func prepare(text string, notation bool) (prepared string, cut bool) {
 	return plain, cut
 }
 
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || unicode.Is(unicode.C, r) && r != zeroWidthJoiner {
-			return ' '
+func oneLine(text string) string { return strings.Join(strings.Fields(clean(text)), " ") }
+
+// clean leaves of a text what a reader sees, spelled as engines know it: without
+// invisible characters, which would cut words in two, and with accents and letters
+// of another font composed. Other white space than line feeds, and what is neither
+// text nor invisible, becomes a space.
+func clean(text string) string {
+	var b strings.Builder
+	var base rune // what a joiner would follow: the last rune that is no mark
+	for _, r := range strings.ToValidUTF8(text, " ") {
+		switch {
+		case r == '\n':
+		case unicode.IsSpace(r):
+			r = ' '
+		case r == zeroWidthNonJoiner && unicode.In(base, joining...):
+		case r == zeroWidthJoiner && (unicode.In(base, joining...) || unicode.IsSymbol(base)):
+		case unicode.Is(unicode.Prepended_Concatenation_Mark, r): // of category Cf, and visible
+		case unicode.In(r, unicode.Cf, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point):
+			continue
+		case unicode.Is(unicode.C, r):
+			r = ' '
 		}
-		return r
-	}, strings.ToValidUTF8(text, " "))
-	return strings.Join(strings.Fields(text), " ")
+		if !unicode.Is(unicode.M, r) {
+			base = r
+		}
+		if unicode.Is(fonts, r) {
+			b.WriteString(norm.NFKC.String(string(r)))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return norm.NFC.String(b.String())
 }
 
-// zeroWidthJoiner is a format character that belongs to words and emoji.
-const zeroWidthJoiner = '\u200d'
+// The joiners are part of the spelling in some scripts, as in Persian, and the
+// zero-width joiner is part of emoji.
+const (
+	zeroWidthNonJoiner = '\u200c'
+	zeroWidthJoiner    = '\u200d'
+)
+
+// joining are the scripts in which a joiner changes a word.
+var joining = []*unicode.RangeTable{
+	unicode.Arabic, unicode.Syriac, unicode.Nko, unicode.Mongolian, unicode.Tibetan, unicode.Myanmar, unicode.Khmer,
+	unicode.Devanagari, unicode.Bengali, unicode.Gurmukhi, unicode.Gujarati, unicode.Oriya, unicode.Tamil,
+	unicode.Telugu, unicode.Kannada, unicode.Malayalam, unicode.Sinhala,
+}
+
+// fonts are letters and digits that differ from others by their look alone, and
+// of which engines spell out the number. Only these are replaced by what they are
+// compatible with (NFKC): "m²", "½" and "!" in its Chinese width mean something
+// else than "m2", "1⁄2" and "!".
+var fonts = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x210a, Hi: 0x2113, Stride: 1}, // ℊ to ℓ
+		{Lo: 0x2115, Hi: 0x2115, Stride: 1}, // ℕ
+		{Lo: 0x2119, Hi: 0x211d, Stride: 1}, // ℙ to ℝ
+		{Lo: 0x2124, Hi: 0x2128, Stride: 4}, // ℤ, ℨ
+		{Lo: 0x212c, Hi: 0x212d, Stride: 1}, // ℬ, ℭ
+		{Lo: 0x212f, Hi: 0x2131, Stride: 1}, // ℯ to ℱ
+		{Lo: 0x2133, Hi: 0x2134, Stride: 1}, // ℳ, ℴ
+		{Lo: 0x24b6, Hi: 0x24e9, Stride: 1}, // letters in circles
+		{Lo: 0xfb00, Hi: 0xfb06, Stride: 1}, // ligatures: ﬁ
+		{Lo: 0xfb50, Hi: 0xfbb1, Stride: 1}, // forms of Arabic letters
+		{Lo: 0xfbd3, Hi: 0xfd3d, Stride: 1},
+		{Lo: 0xfd50, Hi: 0xfdfb, Stride: 1},
+		{Lo: 0xfe70, Hi: 0xfefc, Stride: 1},
+		{Lo: 0xff10, Hi: 0xff19, Stride: 1}, // digits and letters of full width
+		{Lo: 0xff21, Hi: 0xff3a, Stride: 1},
+		{Lo: 0xff41, Hi: 0xff5a, Stride: 1},
+		{Lo: 0xff66, Hi: 0xff9f, Stride: 1}, // katakana of half width
+	},
+	R32: []unicode.Range32{{Lo: 0x1d400, Hi: 0x1d7ff, Stride: 1}}, // mathematical letters and digits
+}
 
 // spelt is a word in espeak-ng's phonemes.
 var spelt = regexp.MustCompile(`\[\[[^\[\]]{1,200}\]\]`)

@@ -43,6 +43,17 @@ func (s *Speaker) Stats() Stats {
 	return Stats{s.spoken.Load(), s.cache.hits, s.failures.Load(), s.cache.bytes}
 }
 
+// errCut is returned for a text of which Speak speaks the beginning alone.
+var errCut = fmt.Errorf("the text is too long: only its first %d bytes are spoken", maxText)
+
+// Check returns an error when text is longer than what Speak speaks at once.
+func (s *Speaker) Check(text string) error {
+	if _, cut := prepare(text, s.Config.Markdown, s.Config.engine().notation); cut {
+		return errCut
+	}
+	return nil
+}
+
 // Speak starts the engine on text and returns as soon as the sound begins, or
 // with the reason why it does not. An empty lang is Config.Language; a text of
 // more than 5,000 bytes is cut at the end of a sentence. SSML and [[phonemes]]
@@ -69,7 +80,7 @@ func (s *Speaker) speak(ctx context.Context, text, lang string) (audio.Sound, er
 		return nil, err
 	}
 	e := s.Config.engine()
-	text, cut := prepare(text, e.notation)
+	text, cut := prepare(text, s.Config.Markdown, e.notation)
 	if !speakable(text) {
 		return nil, ErrNothing
 	}

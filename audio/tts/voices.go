@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"golang.org/x/text/language"
 )
 
 // voice is one row of an engine's table.
@@ -33,26 +35,45 @@ func (c Config) Languages() []string {
 }
 
 // Find returns a language as the table of voices writes it, or UnsupportedError.
-// "fr_fr" is as good as "fr-FR", and "fr" is the first of its family.
+// "fr_fr" and "fr_FR.UTF-8" are as good as "fr-FR", "fr" is the first of its family,
+// and one that has no voice is spoken by the closest of its family: "de-AT" by
+// de-DE, "en-AU" by en-GB.
 func (c Config) Find(tag string) (string, error) {
 	v, err := c.find(tag)
 	return v.language, err
 }
 
-func (c Config) find(tag string) (voice, error) {
-	tag = strings.ReplaceAll(tag, "_", "-")
+func (c Config) find(wanted string) (voice, error) {
+	tag := bcp47(wanted)
 	all := c.voices()
-	i := slices.IndexFunc(all, func(v voice) bool { return strings.EqualFold(tag, v.language) })
-	if i < 0 {
-		i = slices.IndexFunc(all, func(v voice) bool {
-			family, _, _ := strings.Cut(v.language, "-")
-			return strings.EqualFold(tag, family)
-		})
+	family, _, _ := strings.Cut(tag, "-")
+	if i := slices.IndexFunc(all, func(v voice) bool { return strings.EqualFold(tag, v.language) }); i >= 0 {
+		return all[i], nil
 	}
-	if i < 0 {
-		return voice{}, &UnsupportedError{tag, c.Languages()}
+	all = slices.DeleteFunc(all, func(v voice) bool {
+		of, _, _ := strings.Cut(v.language, "-")
+		return !strings.EqualFold(of, family)
+	})
+	if len(all) == 0 || !wellFormed(tag) {
+		return voice{}, &UnsupportedError{wanted, c.Languages()}
 	}
-	return all[i], nil
+	if family == tag {
+		return all[0], nil
+	}
+	tags := make([]language.Tag, len(all))
+	for i, v := range all {
+		tags[i] = language.Make(v.language)
+	}
+	_, closest, _ := language.NewMatcher(tags).Match(language.Make(tag))
+	return all[closest], nil
+}
+
+// bcp47 takes a locale of POSIX, "en_US.UTF-8", for the tag that it means.
+func bcp47(tag string) string {
+	if end := strings.IndexAny(tag, ".@"); end >= 0 {
+		tag = tag[:end]
+	}
+	return strings.ReplaceAll(strings.TrimSpace(tag), "_", "-")
 }
 
 // voices is the engine's own table, in the order of LinTO's platforms, with
@@ -60,7 +81,7 @@ func (c Config) find(tag string) (voice, error) {
 func (c Config) voices() []voice {
 	table := c.builtin()
 	for _, tag := range slices.Sorted(maps.Keys(c.Voices)) {
-		v := voice{strings.ReplaceAll(tag, "_", "-"), c.Voices[tag]}
+		v := voice{bcp47(tag), c.Voices[tag]}
 		i := slices.IndexFunc(table, func(have voice) bool { return strings.EqualFold(have.language, v.language) })
 		if i < 0 {
 			table = append(table, v)
@@ -86,7 +107,7 @@ func (c Config) builtin() []voice {
 	case EngineWyoming:
 		// The service's default voice speaks the one language that it was started for.
 		if wellFormed(c.Language) {
-			return []voice{{strings.ReplaceAll(c.Language, "_", "-"), ""}}
+			return []voice{{bcp47(c.Language), ""}}
 		}
 	}
 	return nil
@@ -94,7 +115,7 @@ func (c Config) builtin() []voice {
 
 // wellFormed tells whether tag looks like one of BCP 47.
 func wellFormed(tag string) bool {
-	for i, part := range strings.Split(strings.ReplaceAll(tag, "_", "-"), "-") {
+	for i, part := range strings.Split(bcp47(tag), "-") {
 		if len(part) < 1 || len(part) > 8 || i == 0 && len(part) < 2 || strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" {
 			return false
 		}

@@ -39,12 +39,14 @@ func TestFind(t *testing.T) {
 	c.Voices = map[string]string{"fr_FR": "fr-be", "nl-NL": "nl"}
 	for in, want := range map[string]voice{
 		"fr-fr": {"fr-FR", "fr-be"}, "EN_gb": {"en-GB", "en-gb"}, "en": {"en-US", "en-us"}, "de": {"de-DE", "de"}, "nl": {"nl-NL", "nl"},
+		"de-AT": {"de-DE", "de"}, "de_CH.UTF-8": {"de-DE", "de"}, "en_US.UTF-8": {"en-US", "en-us"}, "en-AU": {"en-GB", "en-gb"},
+		"en-Latn-US": {"en-US", "en-us"}, "fr-CA": {"fr-FR", "fr-be"}, "es-419": {"es-ES", "es"}, "it_IT@euro": {"it-IT", "it"}, "nl-BE": {"nl-NL", "nl"},
 	} {
 		if v, err := c.find(in); err != nil || v != want {
 			t.Errorf("%s: %v, %v", in, v, err)
 		}
 	}
-	for _, in := range []string{"fi-FI", "", "en-AU", "e", "-"} {
+	for _, in := range []string{"fi-FI", "", "nb-NO", "C.UTF-8", "e", "-", "en-*", "de-"} {
 		_, err := c.Find(in)
 		var unsupported *UnsupportedError
 		if !errors.As(err, &unsupported) || !strings.Contains(err.Error(), `"`+in+`"`) || !strings.Contains(err.Error(), "fr-FR, en-US, en-GB, es-ES, de-DE, it-IT, nl-NL") {

@@ -60,8 +60,8 @@ func (c Config) Validate(links []string) config.Problems {
 	var ps config.Problems
 	ps.OneOf("engine", c.Engine, "", EnginePocketsphinx, EngineWyoming)
 	ps.Within("refractory", c.Refractory, 500*time.Millisecond, time.Minute)
-	if _, err := wyoming.HostPort(c.Address); err != nil && (c.Engine == EngineWyoming || c.Address != "") {
-		ps.Add("address", c.Address, `the address of a Wyoming service, "wyoming://host:port"`)
+	if _, err := wyoming.HostPort(c.Address); c.Engine == EngineWyoming || c.Address != "" {
+		ps.Address("address", c.Address, err)
 	}
 	if c.Enabled() && (len(c.Words) == 0 || len(c.Words) > maxWords) {
 		ps.Add("word", nil, fmt.Sprintf("one to %d [[wake.word]] tables, each with a name", maxWords))
@@ -141,6 +141,5 @@ func (c Config) Local() bool {
 		return false
 	}
 	host, _, _ := net.SplitHostPort(address)
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return config.Loopback(host)
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/printable"
 	"lintod/audio"
 )
 
@@ -69,6 +70,9 @@ const (
 	Listening State = "listening" // it hears what the microphone hears
 	Paused    State = "paused"    // it hears nothing: a turn goes on, or the microphone is closed
 )
+
+// maxReason bounds why an engine is away, in bytes: services send any text.
+const maxReason = 1 << 10
 
 // Status is how the engine fares. The counters are those since the start.
 type Status struct {
@@ -138,7 +142,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	l.update(func(s *Status) {
-		s.State, s.Reason = Away, err.Error()
+		s.State, s.Reason = Away, printable.Cut(err.Error(), maxReason)
 		s.Away++
 		if l.told == nil {
 			l.told = fmt.Errorf("no wake word is heard, buttons go on working: %w", err)

@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"sync"
 	"time"
+
+	"lintod/agent/config"
 )
 
 const (
@@ -38,12 +39,11 @@ type Conn struct {
 }
 
 // HostPort returns the host:port of an address as the configuration gives it,
-// wyoming://host:port or tcp://host:port.
+// wyoming://host:port or tcp://host:port. The error is a config.Want.
 func HostPort(address string) (string, error) {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "wyoming" && u.Scheme != "tcp" || u.Hostname() == "" || u.Port() == "" ||
-		u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-		return "", fmt.Errorf(`%q is no address of a Wyoming service; write "wyoming://host:port"`, address)
+	u, err := config.ParseAddress(address, config.Scheme{Name: "wyoming"}, config.Scheme{Name: "tcp"})
+	if err != nil {
+		return "", err
 	}
 	return u.Host, nil
 }
@@ -53,7 +53,7 @@ func HostPort(address string) (string, error) {
 func Dial(ctx context.Context, address string) (*Conn, error) {
 	host, err := HostPort(address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the address %q of the Wyoming service: %w", config.Redact(address), err)
 	}
 	dialer := net.Dialer{Timeout: dialLimit, KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3,

@@ -55,8 +55,9 @@ func Verb(c Config, stateDir string) behaviors.Verb {
 		About: "Run a command and tell what it printed.",
 		Power: behaviors.Privileged,
 		Params: []behaviors.Param{
-			{Name: "cmd", About: "the command", Kind: behaviors.Text, Max: maxCommand, Required: true, Show: behaviors.Masked},
+			{Name: "cmd", About: "the command", Kind: behaviors.Text, Max: maxCommand, Required: true, Show: behaviors.Sealed},
 		},
+		Rule: func(args behaviors.Args) string { _, rule := c.script(args.Text("cmd")); return rule },
 		Limits: behaviors.Limits{
 			Enabled:   c.Enabled,
 			Key:       "enabled = true in [behaviors.shellexec]",
@@ -68,8 +69,8 @@ func Verb(c Config, stateDir string) behaviors.Verb {
 }
 
 func (c Config) do(ctx context.Context, call behaviors.Call) (any, error) {
-	script, ok := c.script(call.Args.Text("cmd"))
-	if !ok {
+	script, rule := c.script(call.Args.Text("cmd"))
+	if rule == none {
 		return nil, behaviors.Fail(behaviors.Refused, "the owner's list of commands, allow in [behaviors.shellexec], does not have this one")
 	}
 	if strings.TrimSpace(script) == "" {

@@ -488,7 +488,7 @@ func TestPlantedSecretsAreInNoLog(t *testing.T) {
 	d.ask(t, []byte(`{"cmd":["`+planted+`"]}`))
 	d.ask(t, []byte(`{"cmd":"`+planted))
 	for name, text := range map[string]string{"log": d.log.String(), "audit": read(filepath.Join(dir, "audit.log"))} {
-		if strings.Contains(text, planted) || !strings.Contains(text, "PGPASSWORD=***") {
+		if strings.Contains(text, planted) || !strings.Contains(text, "sha256") {
 			t.Errorf("%s:\n%s", name, text)
 		}
 	}
@@ -518,6 +518,32 @@ func TestValidate(t *testing.T) {
 	}
 	if len(anything().Warnings()) != 1 || len(Defaults().Warnings()) != 0 {
 		t.Error("a free shell is worth a warning")
+	}
+}
+
+// An entry cannot be written so that a * becomes an option where the owner wanted a word.
+func TestNoOptionByAWildcard(t *testing.T) {
+	for _, test := range [][3]string{ // entry, stands for, may run
+		{"ls *", "--help", ""},
+		{"ls '*'", "--help", ""},
+		{`ls "*"`, "-R", ""},
+		{`ls ''"*"`, "-R", ""},
+		{`ls \*`, "-R", ""},
+		{"ls $X*", "-R", ""},
+		{"ls `true`*", "-R", ""},
+		{"ls;*", "-R", ""},
+		{"ls (*)", "-R", ""},
+		{"ls --sort=*", "-R", ""},
+		{"ls app*", "-web", "yes"},
+		{"ls /srv/*", "-web", "yes"},
+		{"ls 'app*'", "-web", ""}, // to be told from '' costs a shell
+		{"ls '*'", "web", "yes"},
+		{"ls 'app*'", "web", "yes"},
+	} {
+		entry, wild, may := test[0], test[1], test[2] != ""
+		if cmd := strings.Replace(entry, "*", wild, 1); matches(entry, cmd) != may {
+			t.Errorf("%s may run %s: %v", entry, cmd, !may)
+		}
 	}
 }
 

@@ -18,20 +18,20 @@ const connectLimit = 20 * time.Second
 var errConnect = fmt.Errorf("no answer within %v", connectLimit)
 
 // connect logs in and has the port opened. It returns when that is so.
-func connect(ctx context.Context, t target, signer ssh.Signer, keys *hostKeys) (*ssh.Client, net.Listener, error) {
+func connect(ctx context.Context, t target, signer ssh.Signer, keys *hostKeys) (connection, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectLimit, errConnect)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", t.server)
 	if err != nil {
-		return nil, nil, failure(ctx, fmt.Errorf("connect to %s: %w", t.server, err))
+		return connection{}, failure(ctx, fmt.Errorf("connect to %s: %w", t.server, err))
 	}
 	unwatch := context.AfterFunc(ctx, func() { conn.Close() }) // the handshake knows no context
 	client, listener, err := handshake(conn, t, signer, keys)
 	if err == nil && unwatch() {
-		return client, listener, nil
+		return connection{client, listener}, nil
 	}
 	conn.Close()
-	return nil, nil, failure(ctx, err)
+	return connection{}, failure(ctx, err)
 }
 
 func handshake(conn net.Conn, t target, signer ssh.Signer, keys *hostKeys) (*ssh.Client, net.Listener, error) {

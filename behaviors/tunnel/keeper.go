@@ -9,7 +9,9 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"time"
@@ -22,7 +24,10 @@ type Keeper struct {
 	Config   Config
 	StateDir string
 	Audit    *behaviors.Audit // is told when a tunnel ends
-	Log      *slog.Logger
+	// Changed, when set, is called with what happens to a tunnel without its being
+	// asked for. It may block until ctx ends, and is called again when it fails.
+	Changed func(ctx context.Context, e Event) error
+	Log     *slog.Logger
 
 	opening sync.Mutex // one tunnel is opened after the other
 	jobs    sync.WaitGroup
@@ -30,6 +35,12 @@ type Keeper struct {
 	mu      sync.Mutex
 	ctx     context.Context // of Run; nil while it does not run
 	tunnels []*tunnel
+}
+
+// Event is what happened to a tunnel.
+type Event struct {
+	Link string // that the tunnel was asked for on
+	Err  error  // why it broke or closed; nil when it stands again
 }
 
 // Run lets tunnels stand until ctx ends, and returns when they are closed.
@@ -91,6 +102,15 @@ func (k *Keeper) start(ctx context.Context, call behaviors.Call) (any, error) {
 	k.opening.Lock()
 	defer k.opening.Unlock()
 	t, err := k.standing(wanted)
+	if t != nil && t.broken() != nil { // who asks does not wait for the next attempt
+		t.close(errReplaced)
+		select {
+		case <-t.gone:
+			t = nil
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 	if t == nil && err == nil {
 		t, err = k.open(ctx, wanted, call)
 	}
@@ -121,45 +141,125 @@ func (k *Keeper) open(ctx context.Context, wanted target, call behaviors.Call) (
 	if err != nil {
 		return nil, err
 	}
+	t := &tunnel{target: wanted, link: call.Link, signer: signer, keepalive: k.Config.Keepalive.Std(), news: make(chan Event, keptNews), gone: make(chan struct{})}
+	if t.conn, err = k.connect(ctx, t); err != nil {
+		return nil, err
+	}
+	t.since = time.Now()
+	t.until = t.since.Add(k.Config.MaxLife.Std())
+	if !k.keep(t) {
+		t.conn.client.Close()
+		return nil, behaviors.Fail(behaviors.Interrupted, "the device is stopping")
+	}
+	return t, nil
+}
+
+func (k *Keeper) connect(ctx context.Context, t *tunnel) (connection, error) {
 	file := k.Config.KnownHosts
 	if file == "" {
 		file = filepath.Join(k.StateDir, "known_hosts")
 	}
 	keys, err := openHostKeys(file, k.Config.AcceptNew, k.Log)
 	if err != nil {
-		return nil, err
+		return connection{}, err
 	}
-	client, listener, err := connect(ctx, wanted, signer, keys)
-	if err != nil {
-		return nil, err
-	}
-	t := &tunnel{target: wanted, client: client, listener: listener, keepalive: k.Config.Keepalive.Std(), since: time.Now(), gone: make(chan struct{})}
-	t.until = t.since.Add(k.Config.MaxLife.Std())
-	if !k.keep(t, call.Link) {
-		client.Close()
-		return nil, behaviors.Fail(behaviors.Interrupted, "the device is stopping")
-	}
-	return t, nil
+	return connect(ctx, t.target, t.signer, keys)
 }
 
 // keep runs the tunnel until it ends.
-func (k *Keeper) keep(t *tunnel, link string) bool {
+func (k *Keeper) keep(t *tunnel) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ctx == nil || k.ctx.Err() != nil {
 		return false
 	}
-	ctx, cancel := context.WithCancelCause(k.ctx)
+	parent := k.ctx
+	ctx, cancel := context.WithCancelCause(parent)
 	t.close = cancel
 	k.tunnels = append(k.tunnels, t)
+	k.jobs.Go(func() { k.report(parent, t.news) })
 	k.jobs.Go(func() {
-		reason := t.run(ctx)
+		defer close(t.news)
+		limited, release := context.WithDeadlineCause(ctx, t.until, errLife)
+		reason := k.hold(limited, t)
+		release()
 		cancel(nil)
 		k.forget(t)
 		close(t.gone)
-		k.closed(t, link, reason)
+		k.closed(t, reason)
+		if !errors.Is(reason, errStopped) && !errors.Is(reason, errReplaced) && parent.Err() == nil {
+			t.tell(fmt.Errorf("the tunnel to %s port %d is closed: %w", t.server, t.remotePort, reason))
+		}
 	})
 	return true
+}
+
+// hold keeps the tunnel open, again after each break, until ctx ends or the server
+// is another. It returns the reason.
+func (k *Keeper) hold(ctx context.Context, t *tunnel) error {
+	for {
+		err := t.run(ctx)
+		if ctx.Err() != nil {
+			return err
+		}
+		t.setBroken(err)
+		k.note("reverse SSH broken", t, err)
+		t.tell(fmt.Errorf("the tunnel to %s port %d broke and is being reopened: %w", t.server, t.remotePort, err))
+		if t.conn, err = k.reopen(ctx, t); err != nil {
+			return err
+		}
+		t.setBroken(nil)
+		k.note("reverse SSH open again", t, nil)
+		t.tell(nil)
+	}
+}
+
+// The pause before a broken tunnel is opened again doubles from the first to the
+// last; the port at the server may be taken until it has noticed the break.
+const (
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+)
+
+func (k *Keeper) reopen(ctx context.Context, t *tunnel) (connection, error) {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return connection{}, context.Cause(ctx)
+		}
+		c, err := k.connect(ctx, t)
+		switch {
+		case err == nil:
+			return c, nil
+		case ctx.Err() != nil:
+			return connection{}, context.Cause(ctx)
+		case behaviors.CodeOf(err) == behaviors.Refused:
+			return connection{}, err
+		}
+		t.setBroken(err)
+		k.Log.Debug("a tunnel is not yet open again", "server", t.server, "error", err)
+	}
+}
+
+// keptNews is how many events of a tunnel wait to be reported; then the oldest go.
+const keptNews = 16
+
+// reportPause is how long an event that could not be reported waits.
+const reportPause = 2 * time.Second
+
+// report passes on what happens to a tunnel, until news is closed or ctx ends. The
+// connection to the platform often breaks with the tunnel, so it tries again.
+func (k *Keeper) report(ctx context.Context, news <-chan Event) {
+	for e := range news {
+		for k.Changed != nil && k.Changed(ctx, e) != nil {
+			select {
+			case <-time.After(reportPause):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
 }
 
 func (k *Keeper) forget(gone *tunnel) {
@@ -173,12 +273,26 @@ func (k *Keeper) forget(gone *tunnel) {
 	}
 }
 
-// closed writes down that a way in is no more; that it was opened is in the
-// audit of the behaviour.
-func (k *Keeper) closed(t *tunnel, link string, reason error) {
+// note writes down what happens to a way in; that it was opened is in the audit of
+// the behaviour.
+func (k *Keeper) note(event string, t *tunnel, reason error) {
+	attrs := []slog.Attr{
+		slog.String("link", t.link), slog.String("server", t.server), slog.String("user", t.user),
+		slog.Int("remote_port", t.remotePort), slog.Int("local_port", t.localPort),
+	}
+	if reason != nil {
+		attrs = append(attrs, slog.String("reason", reason.Error()))
+	}
+	if err := k.Audit.Write(event, attrs...); err != nil {
+		k.Log.Error("the audit is incomplete", "error", err)
+	}
+}
+
+// closed writes down that a way in is no more.
+func (k *Keeper) closed(t *tunnel, reason error) {
 	s := t.status()
 	err := k.Audit.Write("reverse SSH closed",
-		slog.String("link", link),
+		slog.String("link", t.link),
 		slog.String("server", s.Server),
 		slog.String("user", s.User),
 		slog.Int("remote_port", s.RemotePort),
@@ -192,7 +306,10 @@ func (k *Keeper) closed(t *tunnel, link string, reason error) {
 	}
 }
 
-var errStopped = errors.New("stopreversessh")
+var (
+	errStopped  = errors.New("stopreversessh")
+	errReplaced = errors.New("it is opened anew")
+)
 
 // Closed is the answer of stopreversessh.
 type Closed struct {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"lintod/agent/textfile"
 	"lintod/behaviors"
 )
 
@@ -21,7 +22,10 @@ func (c Config) signer(argument string) (ssh.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	signer, err := ssh.ParsePrivateKey(text)
+	if text, err = textfile.Text(text); err != nil {
+		return nil, behaviors.Fail(behaviors.Refused, "%s %v", argKey, err)
+	}
+	signer, err := ssh.ParsePrivateKey(append(text[:len(text):len(text)], '\n'))
 	var locked *ssh.PassphraseMissingError
 	switch {
 	case errors.As(err, &locked):

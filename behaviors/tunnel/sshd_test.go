@@ -80,6 +80,12 @@ func whoami(t *testing.T) string {
 // has further lines of configuration.
 func startServer(t *testing.T, options string, lines ...string) *server {
 	t.Helper()
+	return startServerWith(t, newKey(t), options, lines...)
+}
+
+// startServerWith is startServer for a server whose key is host.
+func startServerWith(t *testing.T, host key, options string, lines ...string) *server {
+	t.Helper()
 	program, err := exec.LookPath("/usr/sbin/sshd")
 	if err != nil {
 		t.Skipf("SKIPPED: no sshd; install openssh-server: %v", err)
@@ -90,7 +96,7 @@ func startServer(t *testing.T, options string, lines ...string) *server {
 		}
 	}
 	dir := t.TempDir()
-	s := &server{port: freePort(t), host: newKey(t), login: newKey(t), log: filepath.Join(dir, "log")}
+	s := &server{port: freePort(t), host: host, login: newKey(t), log: filepath.Join(dir, "log")}
 	config := append([]string{
 		fmt.Sprintf("Port %d", s.port),
 		"ListenAddress 127.0.0.1",

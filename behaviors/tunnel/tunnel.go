@@ -30,30 +30,82 @@ type Status struct {
 	Open        int64     `json:"open"`        // connections that stand
 	Connections int64     `json:"connections"` // that ever stood
 	Bytes       int64     `json:"bytes"`       // both ways, of those that have ended
+	// Broken is why the tunnel does not stand now, while it is being reopened.
+	Broken string `json:"broken,omitempty"`
 }
 
 // Line tells it to people.
 func (s Status) Line() string {
+	if s.Broken != "" {
+		return fmt.Sprintf("%s port %d is being reopened until %s: %s", s.Server, s.RemotePort, s.Until.Format(time.TimeOnly), s.Broken)
+	}
 	return fmt.Sprintf("%s port %d leads here to port %d, until %s; %d connections open, %d in all, %d bytes",
 		s.Server, s.RemotePort, s.LocalPort, s.Until.Format(time.TimeOnly), s.Open, s.Connections, s.Bytes)
 }
 
-// tunnel is one that stands.
+// connection is one to a server, with the port that is open there.
+type connection struct {
+	client   *ssh.Client
+	listener net.Listener
+}
+
+// tunnel is one that stands, or is being reopened.
 type tunnel struct {
 	target
-	client    *ssh.Client
-	listener  net.Listener
+	link      string // that it was asked for on
+	signer    ssh.Signer
+	conn      connection // hold owns it
 	keepalive time.Duration
 	since     time.Time
 	until     time.Time
 	close     context.CancelCauseFunc // ends run
 	gone      chan struct{}           // closed when it has ended
+	news      chan Event              // not yet reported
 
 	open, connections, bytes atomic.Int64
+	fault                    atomic.Pointer[error] // nil while it stands
 }
 
 func (t *tunnel) status() Status {
-	return Status{t.server, t.user, t.remotePort, t.localPort, t.since, t.until, t.open.Load(), t.connections.Load(), t.bytes.Load()}
+	s := Status{
+		Server: t.server, User: t.user, RemotePort: t.remotePort, LocalPort: t.localPort, Since: t.since, Until: t.until,
+		Open: t.open.Load(), Connections: t.connections.Load(), Bytes: t.bytes.Load(),
+	}
+	if err := t.broken(); err != nil {
+		s.Broken = err.Error()
+	}
+	return s
+}
+
+// tell has an event reported. One goroutine calls it.
+func (t *tunnel) tell(err error) {
+	for {
+		select {
+		case t.news <- Event{t.link, err}:
+			return
+		default:
+		}
+		select {
+		case <-t.news:
+		default:
+		}
+	}
+}
+
+// broken is why the tunnel does not stand now.
+func (t *tunnel) broken() error {
+	if err := t.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (t *tunnel) setBroken(err error) {
+	if err == nil {
+		t.fault.Store(nil)
+	} else {
+		t.fault.Store(&err)
+	}
 }
 
 var (
@@ -61,18 +113,17 @@ var (
 	errSilent = errors.New("the server does not answer any more")
 )
 
-// run keeps the tunnel until ctx ends, its time is up or the server is gone. It
-// returns the reason when all connections are closed.
+// run keeps the connection until ctx ends or the server is gone. It returns the
+// reason when all connections through it are closed.
 func (t *tunnel) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
-	ctx, cancel := context.WithDeadlineCause(ctx, t.until, errLife)
-	defer cancel()
+	defer stop(nil)
 	var all sync.WaitGroup
-	all.Go(func() { stop(fmt.Errorf("the connection to the server ended: %w", t.client.Wait())) })
+	all.Go(func() { stop(fmt.Errorf("the connection to the server ended: %w", t.conn.client.Wait())) })
 	all.Go(func() { stop(t.ask(ctx, &all)) })
 	all.Go(func() { t.accept(ctx, &all) })
 	<-ctx.Done()
-	t.client.Close() // with it the server closes the port
+	t.conn.client.Close() // with it the server closes the port
 	all.Wait()
 	return context.Cause(ctx)
 }
@@ -90,7 +141,7 @@ func (t *tunnel) ask(ctx context.Context, all *sync.WaitGroup) error {
 		}
 		answered := make(chan error, 1)
 		all.Go(func() { // ends with the client, at the latest
-			_, _, err := t.client.SendRequest("keepalive@openssh.com", true, nil)
+			_, _, err := t.conn.client.SendRequest("keepalive@openssh.com", true, nil)
 			answered <- err
 		})
 		select {
@@ -109,7 +160,7 @@ func (t *tunnel) ask(ctx context.Context, all *sync.WaitGroup) error {
 // accept takes connections until the client is closed.
 func (t *tunnel) accept(ctx context.Context, all *sync.WaitGroup) {
 	for {
-		remote, err := t.listener.Accept()
+		remote, err := t.conn.listener.Accept()
 		if err != nil {
 			return
 		}

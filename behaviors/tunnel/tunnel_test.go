@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,6 +33,7 @@ type box struct {
 	dir     string
 	log     *journaltest.Buffer
 	answers chan behaviors.Answer
+	events  chan Event
 	stop    func()
 }
 
@@ -50,7 +52,7 @@ func newBox(t *testing.T, c Config) *box {
 	if ps := c.Validate(); len(ps) > 0 {
 		t.Fatal(ps)
 	}
-	b := &box{dir: t.TempDir(), log: &journaltest.Buffer{}, answers: make(chan behaviors.Answer, 100)}
+	b := &box{dir: t.TempDir(), log: &journaltest.Buffer{}, answers: make(chan behaviors.Answer, 100), events: make(chan Event, 100)}
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ledger, err := state.OpenLedger(b.dir, log)
 	if err != nil {
@@ -58,6 +60,14 @@ func newBox(t *testing.T, c Config) *box {
 	}
 	audit := &behaviors.Audit{Path: filepath.Join(b.dir, "audit.log"), Log: log}
 	b.keeper = &Keeper{Config: c, StateDir: b.dir, Audit: audit, Log: log}
+	failed := false
+	b.keeper.Changed = func(_ context.Context, e Event) error {
+		if failed = !failed; failed {
+			return errors.New("the platform cannot be reached")
+		}
+		b.events <- e
+		return nil
+	}
 	registry := &behaviors.Registry{}
 	registry.Add(b.keeper.Verbs()...)
 	b.Executor = &behaviors.Executor{Registry: registry, Ledger: ledger, Audit: audit, Log: log}
@@ -268,12 +278,12 @@ func TestHostKeys(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew = true
 		write(t, c.KnownHosts, "@revoked * "+relay.host.line()+"\n"+relay.knownHosts())
-		must(t, ask(t, c), behaviors.Failed, "revoked")
+		must(t, ask(t, c), behaviors.Refused, "revoked")
 	})
 	t.Run("file is garbage", func(t *testing.T) {
 		c := towards(t, relay)
 		write(t, c.KnownHosts, "garbage")
-		must(t, ask(t, c), behaviors.Failed, "known servers")
+		must(t, ask(t, c), behaviors.Refused, "is not known")
 	})
 }
 
@@ -515,17 +525,80 @@ func TestLifeIsLimited(t *testing.T) {
 	remote := freePort(t)
 	must(t, b.ask(t, "startreversessh", request(t, relay, remote, relay.port)), behaviors.OK, "")
 	b.awaitClosed(t, errLife.Error())
+	if e := b.event(t); !errors.Is(e.Err, errLife) {
+		t.Errorf("closed: %+v", e)
+	}
 	await(t, func() bool { return !dials(remote) })
 }
 
-func TestDeadServerIsNoticed(t *testing.T) {
-	relay := startServer(t, "")
+func (b *box) event(t *testing.T) Event {
+	t.Helper()
+	select {
+	case e := <-b.events:
+		return e
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("nothing happens; log:\n%s", b.log)
+		return Event{}
+	}
+}
+
+// A tunnel that breaks is reported and opened again, while its limit lasts; one who
+// asks meanwhile does not wait for the next attempt.
+func TestABrokenTunnelIsReopened(t *testing.T) {
+	relay, device := startServer(t, ""), startServer(t, "")
 	b := newBox(t, towards(t, relay))
-	must(t, b.ask(t, "startreversessh", request(t, relay, freePort(t), 9)), behaviors.OK, "")
+	remote := freePort(t)
+	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.port)), behaviors.OK, "")
+	for range 2 {
+		for _, pid := range relay.sessions() {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if e := b.event(t); e.Err == nil || e.Link != "linto" {
+			t.Errorf("broken: %+v", e)
+		}
+		if e := b.event(t); e.Err != nil {
+			t.Errorf("open again: %+v", e)
+		}
+		if out, err := logIn(t, remote, device.login, "echo back"); err != nil || out != "back\n" {
+			t.Errorf("%q, %v", out, err)
+		}
+	}
+	relay.process.Process.Signal(syscall.SIGSTOP) // nobody accepts
 	for _, pid := range relay.sessions() {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
-	b.awaitClosed(t, "the connection to the server ended")
+	if e := b.event(t); e.Err == nil {
+		t.Errorf("broken: %+v", e)
+	}
+	await(t, func() bool { s := b.keeper.Status(); return len(s) == 1 && s[0].Broken != "" })
+	relay.process.Process.Signal(syscall.SIGCONT)
+	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.port)), behaviors.OK, "")
+	if s := b.keeper.Status(); len(s) != 1 || s[0].Broken != "" {
+		t.Errorf("status: %+v", s)
+	}
+	must(t, b.ask(t, "stopreversessh", nil), behaviors.OK, "")
+	if s := b.keeper.Status(); len(s) != 0 {
+		t.Errorf("status: %+v", s)
+	}
+}
+
+// A server that comes back with another key is not another tunnel's end.
+func TestATunnelIsNotReopenedToAnotherServer(t *testing.T) {
+	relay := startServer(t, "")
+	c := towards(t, relay)
+	b := newBox(t, c)
+	must(t, b.ask(t, "startreversessh", request(t, relay, freePort(t), 9)), behaviors.OK, "")
+	write(t, c.KnownHosts, (&server{port: relay.port, host: newKey(t)}).knownHosts())
+	for _, pid := range relay.sessions() {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if e := b.event(t); e.Err == nil {
+		t.Errorf("broken: %+v", e)
+	}
+	if e := b.event(t); behaviors.CodeOf(e.Err) != behaviors.Refused {
+		t.Errorf("closed: %+v", e)
+	}
+	b.awaitClosed(t, "has changed")
 }
 
 func TestHangingServerIsNoticed(t *testing.T) {
@@ -537,7 +610,10 @@ func TestHangingServerIsNoticed(t *testing.T) {
 	for _, pid := range relay.sessions() {
 		syscall.Kill(pid, syscall.SIGSTOP)
 	}
-	b.awaitClosed(t, errSilent.Error())
+	if e := b.event(t); !errors.Is(e.Err, errSilent) {
+		t.Errorf("broken: %+v", e)
+	}
+	must(t, b.ask(t, "stopreversessh", nil), behaviors.OK, "")
 }
 
 func TestDefaultsAreValidAndOff(t *testing.T) {

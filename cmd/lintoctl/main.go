@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"lintod/agent/broker"
+	"lintod/agent/printable"
 )
 
 // Exit statuses.
@@ -82,9 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		c.usage(stdout)
 		return 0
 	}
-	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(stderr, "lintoctl: %s\n", strings.TrimSuffix(line, "\n"))
-	}
+	printable.Error(stderr, "lintoctl: ", err)
 	if errors.As(err, new(errUsage)) {
 		fmt.Fprintln(stderr, "lintoctl: -help shows how it is used")
 		return statusUsage

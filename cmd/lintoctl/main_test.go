@@ -202,7 +202,7 @@ func TestList(t *testing.T) {
 	status, out, errs := lintoctl(t.Context(), on(m, "-wait", "2s", "list")...)
 	want := []string{
 		"SERIAL      STATE          PING  ADDRESS          FIRMWARE  VOLUME  LANGUAGE",
-		"evil        ·[31monline·   -     -                -         -       -",
+		"evil        ·[31monline   -     -                -         -       -",
 		"kitchen     online         -     10.0.0.5 (eth0)  2.0.0     60      fr-FR",
 		"old         offline        -     -                -         -       -",
 		"rpi         online         -     -                -         80      -",
@@ -282,7 +282,7 @@ func TestWatch(t *testing.T) {
 	m.Publish("home/fromlinto/kitchen/odd", "\x1b[2J\xff")
 	sees(t, out, "  kitchen  odd (5 bytes)\n")
 	m.Publish("home/fromlinto/kitchen/text", "\x1b[2Jnasty\r\n")
-	sees(t, out, "  kitchen  text ·[2Jnasty··\n")
+	sees(t, out, "  kitchen  text ·[2Jnasty  \n")
 	if n := strings.Count(out.String(), "volume 60"); n != 1 {
 		t.Errorf("the unchanged status is told %d times", n)
 	}

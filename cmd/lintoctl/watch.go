@@ -7,10 +7,10 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"lintod/agent/broker"
+	"lintod/agent/printable"
 )
 
 func watch(ctx context.Context, c *call) error {
@@ -49,7 +49,6 @@ func watch(ctx context.Context, c *call) error {
 // jsonTeller prints a message as one line of JSON, whole. A payload that is no
 // JSON comes as base64.
 func jsonTeller(w io.Writer) func(message) error {
-	lines := json.NewEncoder(w)
 	return func(m message) error {
 		line := struct {
 			Time     time.Time       `json:"time"`
@@ -64,7 +63,11 @@ func jsonTeller(w io.Writer) func(message) error {
 		} else {
 			line.Base64 = m.payload
 		}
-		return lines.Encode(line)
+		text, err := json.Marshal(line)
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%s\n", printable.EscapeJSON(text))
+		}
+		return err
 	}
 }
 
@@ -140,17 +143,5 @@ func summary(payload []byte) string {
 	return clean(strings.TrimSuffix(text.String(), "\n"))
 }
 
-// clean makes foreign text fit for a terminal: one line, bounded, and nothing
-// that the terminal would obey.
-func clean(s string) string {
-	printable := []rune(strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '·'
-	}, s))
-	if len(printable) > summaryLength {
-		return string(printable[:summaryLength]) + "…"
-	}
-	return string(printable)
-}
+// clean makes a text of a device fit for a line.
+func clean(s string) string { return printable.Short(s, summaryLength) }

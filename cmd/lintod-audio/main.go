@@ -4,6 +4,8 @@
 // drives the sound cards through PortAudio, and speaks the protocol of
 // lintod/audio/soundproc/wire on its standard input and output.
 //
+// With -decode it is the decoder of one file (decode), and touches no card.
+//
 // It is the only program here that needs C. PortAudio cannot be trusted inside
 // a daemon that runs for years: a read has no deadline, a driver may hang or
 // abort the process. So this program keeps no state that would be missed, gives
@@ -11,13 +13,15 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
+
+	"lintod/agent/printable"
+	"lintod/cmd/lintod-audio/decode"
 )
 
 const usage = `lintod-audio drives the microphone and the loudspeaker for lintod.
@@ -51,14 +55,15 @@ func main() {
 }
 
 func fatal(err error) {
-	fmt.Fprintln(os.Stderr, "lintod-audio:", err)
+	printable.Error(os.Stderr, "lintod-audio: ", err)
 	os.Exit(1)
 }
 
-func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+func run(args []string, stdin *os.File, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("lintod-audio", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	list := flags.Bool("list", false, "print the devices as JSON and end")
+	form := flags.String("decode", "", "turn a file of that form (mpeg, vorbis, opus, flac) into WAV and end")
 	verbose := flags.Bool("v", false, "let ALSA and JACK print what they find odd")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
@@ -69,6 +74,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("%q is not understood; try -help", flags.Arg(0))
+	}
+	if *form != "" {
+		return decode.Main(*form, stdin, stdout)
 	}
 	// JACK would start a server of its own, only to be asked whether it is there.
 	if err := os.Setenv("JACK_NO_START_SERVER", "1"); err != nil {
@@ -86,7 +94,10 @@ func printDevices(c *cards, to io.Writer) error {
 	if err != nil {
 		return err
 	}
-	e := json.NewEncoder(to)
-	e.SetIndent("", "  ")
-	return e.Encode(devices)
+	text, err := printable.JSON(devices)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(to, "%s\n", text)
+	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/control"
+	"lintod/agent/printable"
 	"lintod/agent/turn"
 )
 
@@ -59,7 +60,7 @@ func follow(ctx context.Context, cfg agent.Config, args agent.TalkArgs, out io.W
 		if err := json.Unmarshal(raw, &n); err != nil {
 			return fmt.Errorf("the daemon's answer is not understood: %w", err)
 		}
-		fmt.Fprintf(out, "%7.2f s  %s\n", n.Since.Seconds(), n.Sentence())
+		printable.Fprintf(out, "%7.2f s  %s\n", n.Since.Seconds(), n.Sentence())
 		if n.What == turn.Problem || n.What == turn.Refused {
 			problem = errors.New(n.Text)
 		}
@@ -119,7 +120,7 @@ func ask(ctx context.Context, c *call) error {
 		fmt.Fprintln(c.stderr, "the answer has no words")
 		return nil
 	}
-	fmt.Fprintln(c.stdout, reply.Text)
+	printable.Fprintf(c.stdout, "%s\n", reply.Text)
 	return nil
 }
 

@@ -2,20 +2,27 @@ package main
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"golang.org/x/term"
 
 	"lintod/agent"
 	"lintod/agent/journal"
+	"lintod/agent/printable"
+	"lintod/behaviors"
 	"lintod/gpio"
 	"lintod/gpio/panel"
+	"lintod/packaging"
 )
 
 // configError marks an error of the configuration, for the exit status.
@@ -30,9 +37,22 @@ func (c *call) load(low, high int) (agent.Config, error) {
 	}
 	cfg, err := agent.LoadConfig(c.config)
 	if err != nil {
-		return cfg, configError{err}
+		return cfg, configError{c.advise(err)}
 	}
 	return cfg, nil
+}
+
+// advise leads who has no configuration yet to setup.
+func (c *call) advise(err error) error {
+	text, readErr := os.ReadFile(c.config)
+	if !errors.Is(err, fs.ErrNotExist) && (readErr != nil || string(text) != packaging.Sample()) {
+		return err
+	}
+	setup := "sudo lintod setup"
+	if c.config != defaultConfig {
+		setup += " -config " + c.config
+	}
+	return fmt.Errorf("%w\nthis device is not set up yet; run: %s", err, setup)
 }
 
 func runDaemon(ctx context.Context, c *call) error {
@@ -46,10 +66,14 @@ func runDaemon(ctx context.Context, c *call) error {
 		level = slog.LevelDebug
 	}
 	screen := &panel.Panel{}
-	if cfg.GPIO.Simulate && term.IsTerminal(int(os.Stderr.Fd())) {
+	var kept *os.File // standard error of this process; nil in tests
+	if w, ok := c.stderr.(*journal.Writer); ok {
+		kept = w.File()
+	}
+	if cfg.GPIO.Simulate && kept != nil && term.IsTerminal(int(kept.Fd())) {
 		// The log and the board share the terminal: a line is written while the
 		// board is away, not when the queue comes to it.
-		shared := journal.NewWriter(screen.Around(os.Stderr))
+		shared := journal.NewWriter(screen.Around(kept))
 		defer shared.Flush(lastLines)
 		c.stderr = shared
 	}
@@ -58,6 +82,11 @@ func runDaemon(ctx context.Context, c *call) error {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	log, flush := journal.NewLogger(c.stderr, level)
 	defer flush(lastLines)
+	if kept != nil {
+		if err := journal.Divert(log.With("component", "stderr")); err != nil {
+			log.Warn("what libraries print is not limited", "error", err)
+		}
+	}
 	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: log}
 	// In a terminal SIGHUP says that the terminal is gone, else that the
 	// configuration has changed.
@@ -79,9 +108,9 @@ func check(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
+	printable.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
 	for _, w := range cfg.Warnings() {
-		fmt.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
+		printable.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
 	}
 	return nil
 }
@@ -97,6 +126,36 @@ func showLED(ctx context.Context, c *call) error {
 	return gpio.Demonstrate(ctx, cfg.Config, c.args[0], nil, log)
 }
 
+// auditFile is where the audit log of root is, and auditIdle how long its keeper waits for
+// another line.
+const (
+	auditFile = "/var/log/lintod/audit.log"
+	auditIdle = time.Minute
+)
+
+// keepAudit is started by systemd, with the socket opened.
+func keepAudit(ctx context.Context, c *call) error {
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	listeners, err := activation.Listeners()
+	if err != nil {
+		return fmt.Errorf("take the socket of systemd: %w", err)
+	}
+	if len(listeners) != 1 {
+		return errors.New("no socket of systemd; lintod-audit.socket starts this command when there is something to write")
+	}
+	defer listeners[0].Close()
+	socket, ok := listeners[0].(*net.UnixListener)
+	if !ok {
+		return fmt.Errorf("the socket of systemd is one of %s; want one of unix", listeners[0].Addr().Network())
+	}
+	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
+	defer flush(lastLines)
+	keeper := &behaviors.AuditKeeper{Path: auditFile, Idle: auditIdle, Log: log}
+	return keeper.Run(ctx, socket)
+}
+
 func version(_ context.Context, c *call) error {
 	if err := c.parse(0, 0); err != nil {
 		return err
@@ -108,7 +167,7 @@ func version(_ context.Context, c *call) error {
 // The running daemon.
 
 func printJSON(w io.Writer, v any) error {
-	raw, err := json.MarshalIndent(v, "", "  ")
+	raw, err := printable.JSON(v)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/printable"
 	"lintod/audio"
 	"lintod/gpio"
 )
@@ -34,7 +35,8 @@ func devices(ctx context.Context, c *call) error {
 		return printJSON(c.stdout, map[string]any{"sound": list, "boards": boards})
 	}
 	for _, b := range boards {
-		fmt.Fprintf(c.stdout, "This looks like a %s (%s). To use its buttons and LEDs:\n\n%s\n", b.Preset.Title, b.Why, b.TOML())
+		printable.Fprintf(c.stdout, "This looks like a %s (%s). To use its buttons and LEDs:\n\n", b.Preset.Title, b.Why)
+		fmt.Fprintln(c.stdout, b.TOML())
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(c.stdout, `No sound device was found. input = "null" and output = "null" do without one.`)
@@ -47,7 +49,7 @@ func printDevices(w io.Writer, list []agent.DeviceReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tRECORDS\tPLAYS\tRATE\tCHOSEN AS\tIN USE\t")
 	for _, d := range list {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Name, channels(d.Device, d.Inputs), channels(d.Device, d.Outputs),
+		printable.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Name, channels(d.Device, d.Inputs), channels(d.Device, d.Outputs),
 			orDash(d.Rate > 0, strconv.Itoa(d.Rate)), orDash(d.Role() != "", d.Role()), orDash(d.Use() != "", d.Use()), d.Label)
 	}
 	return t.Flush()

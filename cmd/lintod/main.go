@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"lintod/agent/journal"
+	"lintod/agent/printable"
 	"lintod/gpio"
 )
 
@@ -39,7 +40,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	stderr := journal.NewWriter(os.Stderr)
+	stderr := journal.NewWriter(journal.KeepStderr())
 	status := run(ctx, os.Args[1:], os.Stdout, stderr)
 	stderr.Flush(lastLines)
 	os.Exit(status)
@@ -76,6 +77,7 @@ func commands() []command {
 		{"play", "FILE|URL", "play a WAV, FLAC, MP3 or Ogg file, or a stream of http or https", play},
 		{"ask", "[-link NAME] TEXT", "ask the platform in writing; the answer is printed and spoken", ask},
 		{"stream", "[-stop]", "have the platform transcribe what the microphone hears, until -stop", stream},
+		{"audit", "", "write the audit log of root (lintod-audit.socket starts it)", keepAudit},
 		{"led", "PATTERN", "show one pattern on the LEDs (" + strings.Join(gpio.Patterns(), ", ") + ")", showLED},
 		{"version", "", "print the version", version},
 	}
@@ -107,9 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errUsage):
 		return statusUsage // the flag package has said what is wrong
 	default:
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "lintod: %s\n", strings.TrimSuffix(line, "\n"))
-		}
+		printable.Error(stderr, "lintod: ", err)
 		if errors.As(err, new(configError)) {
 			return statusConfig
 		}
@@ -130,7 +130,7 @@ func (c *call) parse(low, high int) error {
 	}
 	c.args = c.flags.Args()
 	if late := c.lateFlag(); late != "" && !slices.Contains(all, "--") {
-		fmt.Fprintf(c.stderr, "%s: %s must stand before the text; put -- in front of a text that holds it\n", c.flags.Name(), late)
+		printable.Fprintf(c.stderr, "%s: %s must stand before the text; put -- in front of a text that holds it\n", c.flags.Name(), late)
 		return errUsage
 	}
 	if n := len(c.args); n < low || n > high {

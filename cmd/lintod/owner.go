@@ -6,7 +6,9 @@ import (
 	"os"
 
 	"lintod/agent/doctor"
+	"lintod/agent/printable"
 	"lintod/agent/setup"
+	"lintod/agent/textfile"
 	"lintod/gpio"
 )
 
@@ -67,7 +69,7 @@ func configure(ctx context.Context, c *call) error {
 		s.Start = setup.StartService
 	}
 	if *old != "" {
-		raw, err := os.ReadFile(*old)
+		raw, err := textfile.Read(*old, setup.MaxLegacy)
 		if err != nil {
 			return err
 		}
@@ -77,7 +79,7 @@ func configure(ctx context.Context, c *call) error {
 		}
 		s.Answers = answers
 		for _, note := range notes {
-			fmt.Fprintf(c.stdout, "%s: %s.\n", *old, note)
+			printable.Fprintf(c.stdout, "%s: %s.\n", *old, note)
 		}
 	}
 	return s.Run(ctx)

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
+	"lintod/agent/printable"
 	"lintod/audio/wav"
 	"lintod/cmd/lintosim/platform"
 )
@@ -93,7 +93,7 @@ func quoted(payload []byte) string {
 	if !utf8.Valid(payload) {
 		return fmt.Sprintf("%d bytes, binary", len(payload))
 	}
-	return "no JSON: " + printable(cut(string(payload), longestString))
+	return "no JSON: " + printable.Line(cut(string(payload), longestString))
 }
 
 // jsonWriter copies one JSON value token by token.
@@ -136,7 +136,7 @@ func (w jsonWriter) compound(open json.Delim, key string) {
 		if open == '{' {
 			t, _ := w.d.Token()
 			name, _ := t.(string)
-			w.b.WriteString(w.c.dim(printable(jsonString(name))) + ": ")
+			w.b.WriteString(w.c.dim(printable.Line(jsonString(name))) + ": ")
 			key = name
 		}
 		w.value(key)
@@ -156,7 +156,7 @@ func (w jsonWriter) text(key, s string) {
 		w.b.WriteString("'" + pretty([]byte(s), w.c) + "'")
 		return
 	}
-	shown := printable(jsonString(cut(s, longestString)))
+	shown := printable.Line(jsonString(cut(s, longestString)))
 	if spoken[key] {
 		shown = w.c.bold(shown)
 	}
@@ -181,16 +181,6 @@ func cut(s string, n int) string {
 	}
 	r := []rune(s)
 	return fmt.Sprintf("%s… (%d characters)", string(r[:n]), len(r))
-}
-
-// printable takes away whatever could move the cursor or ring the bell.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, s)
 }
 
 // redacted is payload as JSON for scripts: secrets hidden, audio in figures.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"lintod/agent/printable"
 	"lintod/cmd/lintosim/platform"
 )
 
@@ -97,11 +98,11 @@ func (p *prompt) do(line string) error {
 		}
 		return c.do(p, args)
 	}
-	return fmt.Errorf("%q is no command; help lists them", printable(name))
+	return fmt.Errorf("%q is no command; help lists them", printable.Line(name))
 }
 
 func (p *prompt) printf(format string, args ...any) {
-	fmt.Fprintf(p.out, "         "+format+"\n", args...)
+	printable.Fprintf(p.out, "         "+format+"\n", args...)
 }
 
 // device is the serial number that commands go to.
@@ -139,7 +140,7 @@ func (p *prompt) ask(args string) error {
 		return err
 	}
 	p.sim.AnswerNext(serial, platform.Ask(args, `{"intent":"asked"}`))
-	p.printf("the next request of %s is answered with this question", printable(serial))
+	p.printf("the next request of %s is answered with this question", serial)
 	return nil
 }
 
@@ -170,7 +171,7 @@ func (p *prompt) raw(args string) error {
 
 func wantJSON(payload string) error {
 	if !json.Valid([]byte(payload)) {
-		return fmt.Errorf("%q is no JSON; raw would send it all the same", printable(payload))
+		return fmt.Errorf("%q is no JSON; raw would send it all the same", printable.Line(payload))
 	}
 	return nil
 }
@@ -189,7 +190,7 @@ func (p *prompt) devices(string) error {
 		if d.Online {
 			state = "online"
 		}
-		p.printf("%-10s %-7s scope %s, last seen %s", printable(d.Serial), state, printable(d.Scope), d.Seen.Format("15:04:05"))
+		p.printf("%-10s %-7s scope %s, last seen %s", d.Serial, state, d.Scope, d.Seen.Format("15:04:05"))
 	}
 	return nil
 }

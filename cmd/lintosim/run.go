@@ -15,6 +15,7 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/agent/config"
+	"lintod/agent/printable"
 	"lintod/cmd/lintosim/platform"
 )
 
@@ -174,11 +175,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
-		fmt.Fprintln(stderr, "lintosim:", err)
+		printable.Error(stderr, "lintosim: ", err)
 		return 2
 	}
 	if err := serve(ctx, o, stdin, stdout, stderr); err != nil {
-		fmt.Fprintln(stderr, "lintosim:", err)
+		printable.Error(stderr, "lintosim: ", err)
 		return 1
 	}
 	return 0

@@ -257,8 +257,8 @@ func TestPretty(t *testing.T) {
 		{"no JSON", `hello`, `no JSON: hello`},
 		{"no JSON with a secret", `{"password":"x`, `14 bytes, no JSON; not shown, as it may hold a secret`},
 		{"binary", "\xff\xfe\x00", `3 bytes, binary`},
-		{"terminal tricks", "{\"a\":\"\\u001b[2J\u009b2J\"}", "{\"a\": \"\\u001b[2J\uFFFD2J\"}"},
-		{"terminal tricks outside JSON", "\x1b[2Jx", "no JSON: \uFFFD[2Jx"},
+		{"terminal tricks", "{\"a\":\"\\u001b[2J\u009b2J\"}", "{\"a\": \"\\u001b[2J·2J\"}"},
+		{"terminal tricks outside JSON", "\x1b[2Jx", "no JSON: ·[2Jx"},
 		{"no HTML escapes", `{"a":"<&>"}`, `{"a": "<&>"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"lintod/agent/printable"
 	"lintod/cmd/lintosim/platform"
 )
 
@@ -69,17 +70,17 @@ func (t *tale) event(e platform.Event) {
 	case platform.Exchanged:
 		t.message(e.Message)
 	case platform.Connected:
-		t.line(e.At, t.colour.dim(printable("● "+e.Client+" connected from "+e.Text)))
+		t.line(e.At, t.colour.dim(printable.Line("● "+e.Client+" connected from "+e.Text)))
 	case platform.Disconnected:
-		t.line(e.At, t.colour.dim(printable("○ "+e.Client+" disconnected: "+e.Text)))
+		t.line(e.At, t.colour.dim(printable.Line("○ "+e.Client+" disconnected: "+e.Text)))
 	case platform.Refused:
-		t.line(e.At, t.colour.warn(printable("✗ "+e.Client+" refused: "+e.Text)))
+		t.line(e.At, t.colour.warn(printable.Line("✗ "+e.Client+" refused: "+e.Text)))
 	case platform.LoggedIn, platform.Refreshed, platform.LoggedOut:
-		t.line(e.At, t.colour.dim(printable("● "+e.Client+" "+string(e.Kind)+": "+e.Text)))
+		t.line(e.At, t.colour.dim(printable.Line("● "+e.Client+" "+string(e.Kind)+": "+e.Text)))
 	case platform.Understood:
 		t.heard(e)
 	case platform.Noted:
-		t.line(e.At, t.colour.warn("! "+printable(e.Message.Serial+": "+e.Text)))
+		t.line(e.At, t.colour.warn("! "+printable.Line(e.Message.Serial+": "+e.Text)))
 	}
 }
 
@@ -130,12 +131,12 @@ func (t *tale) head(m platform.Message, body string) {
 	case platform.ToDevice:
 		t.line(m.At, t.colour.toDev("→ "+columns(m))+body)
 	default:
-		t.line(m.At, "· "+printable(m.Topic)+"  "+body)
+		t.line(m.At, "· "+printable.Line(m.Topic)+"  "+body)
 	}
 }
 
 func columns(m platform.Message) string {
-	return fmt.Sprintf("%-10s %-18s ", printable(m.Serial), short(printable(m.Command)))
+	return fmt.Sprintf("%-10s %-18s ", printable.Line(m.Serial), short(printable.Line(m.Command)))
 }
 
 // short cuts the long ids that devices like; eight characters tell them apart.
@@ -151,7 +152,7 @@ func (t *tale) heard(e platform.Event) {
 	h := e.Heard
 	text := t.colour.warn("nothing that I understand")
 	if h.Text != "" {
-		text = t.colour.heard("“" + printable(h.Text) + "”")
+		text = t.colour.heard("“" + printable.Line(h.Text) + "”")
 	}
 	how := fmt.Sprintf("  (%s, %.2f s of sound in %.2f s)", h.By, h.Length.Seconds(), h.Took.Seconds())
 	if h.By == platform.ByLevel {
@@ -235,5 +236,7 @@ func direction(m platform.Message) string {
 
 func (j *jsonLines) print(at time.Time, e jsonEvent) {
 	e.T = at.Sub(j.begun).Seconds()
-	_ = json.NewEncoder(j.out).Encode(e) // a script that went away hears no more
+	if line, err := json.Marshal(e); err == nil {
+		_, _ = fmt.Fprintf(j.out, "%s\n", printable.EscapeJSON(line)) // a script that went away hears no more
+	}
 }

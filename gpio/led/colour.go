@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"lintod/agent/config"
 )
 
 // Colour is one LED's colour at full brightness.
@@ -31,7 +33,7 @@ func (c *Colour) UnmarshalText(text []byte) error {
 	}
 	v, err := strconv.ParseUint(strings.TrimPrefix(s, "#"), 16, 32)
 	if err != nil || len(s) != 7 || s[0] != '#' {
-		return fmt.Errorf("%q is no colour; write \"#rrggbb\" or a name such as \"red\", \"green\", \"blue\", \"amber\", \"cyan\", \"magenta\", \"white\"", text)
+		return config.Want(`a colour in quotes: "#rrggbb", or a name such as "red", "green", "blue", "amber", "cyan", "magenta" or "white"`)
 	}
 	*c = Colour{uint8(v >> 16), uint8(v >> 8), uint8(v)}
 	return nil

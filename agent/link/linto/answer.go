@@ -91,10 +91,22 @@ func (e *wireError) none() bool {
 
 // wireSpeech is the object form of say and ask.
 type wireSpeech struct {
-	Text       string          `json:"text"`
-	Phonetic   string          `json:"phonetic"`
+	Text       spelling        `json:"text"`
+	Phonetic   spelling        `json:"phonetic"`
 	ErrMessage string          `json:"errMessage"` // the newest servers' error form
 	Code       json.RawMessage `json:"code"`
+}
+
+// spelling is a string, or a number of which a template left the quotes out.
+type spelling string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *spelling) UnmarshalJSON(raw []byte) error {
+	if len(raw) > 0 && strings.ContainsRune("-0123456789", rune(raw[0])) {
+		*s = spelling(raw)
+		return nil
+	}
+	return json.Unmarshal(raw, (*string)(s))
 }
 
 // parseAnswer reads any form of answer that a LinTO server gives to a request
@@ -186,11 +198,9 @@ func parseSpeech(raw json.RawMessage) (wireSpeech, error) {
 	var s wireSpeech
 	switch {
 	case len(raw) == 0 || string(raw) == "null":
-	case raw[0] == '"':
-		return s, json.Unmarshal(raw, &s.Text)
 	case raw[0] == '{':
 		return s, json.Unmarshal(raw, &s)
-	default:
+	case s.Text.UnmarshalJSON(raw) != nil:
 		return s, errors.New("say or ask is neither a string nor an object")
 	}
 	return s, nil
@@ -202,9 +212,9 @@ func (s wireSpeech) spoken(phonetic bool) string {
 		first, second = second, first
 	}
 	if first == "" {
-		return second
+		return string(second)
 	}
-	return first
+	return string(first)
 }
 
 // findProblem looks in the three places where servers put errors (L10).

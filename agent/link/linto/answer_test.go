@@ -35,6 +35,16 @@ func TestParseAnswer(t *testing.T) {
 			text:    "Desired event not found : X", conversation: `{}`,
 		},
 		{
+			name:    "say is a number",
+			payload: `{"behavior":{"say":-12.50}}`,
+			text:    "-12.50", conversation: `{}`,
+		},
+		{
+			name:    "a number in quotes that are missing",
+			payload: `{"behavior":{"ask":{"text":7,"phonetic":8}}}`,
+			text:    "7", ask: true, conversation: `{}`,
+		},
+		{
 			name:    "say ends the conversation",
 			payload: `{"behavior":{"say":{"text":"bye"},"conversationData":{}}}`,
 			text:    "bye", conversation: `{}`,
@@ -126,7 +136,7 @@ func TestParseAnswer(t *testing.T) {
 
 func TestParseAnswerRefuses(t *testing.T) {
 	for _, payload := range []string{
-		``, `null `[:0], `[]`, `"say"`, `{`, `{"behavior":[]}`, `{"behavior":{"say":5}}`, `{"behavior":{"say":{"text":5}}}`,
+		``, `null `[:0], `[]`, `"say"`, `{`, `{"behavior":[]}`, `{"behavior":{"say":true}}`, `{"behavior":{"say":{"text":[5]}}}`,
 		`{"behavior":{"ask":[]}}`,
 	} {
 		if r, err := parseAnswer([]byte(payload), false); err == nil {

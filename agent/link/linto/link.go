@@ -1,6 +1,7 @@
 package linto
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"lintod/agent/broker"
 	"lintod/agent/link/linto/overwatch"
 	"lintod/agent/network"
+	"lintod/agent/textfile"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 )
@@ -172,10 +174,10 @@ func (l *Link) online(ctx context.Context) {
 	l.mu.Lock()
 	l.published = nil
 	l.mu.Unlock()
+	l.connected(true) // first: who reads "online" may open a turn at once
 	if err := l.PublishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
-	l.connected(true)
 	l.deliver(ctx)
 }
 
@@ -245,7 +247,7 @@ var acks = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmut
 
 // reasons are the verbs of which the platform is told why they were not done,
 // under their own name.
-var reasons = map[string]bool{"tts_lang": true, "say": true, "play": true}
+var reasons = map[string]bool{"tts_lang": true, "endvolume": true, "say": true, "play": true}
 
 // ignored are messages of the tolinto tree that are not meant for devices (1.8).
 var ignored = map[string]bool{"statusack": true, "demo_mode": true}
@@ -253,11 +255,14 @@ var ignored = map[string]bool{"statusack": true, "demo_mode": true}
 // handle is called by the connection for each message, one at a time; it must
 // not block.
 func (l *Link) handle(ctx context.Context, m broker.Message) {
+	m.Payload = behaviors.Trim(m.Payload)
 	if m.Topic == l.egress("status") {
 		l.healStatus(ctx, m)
 		return
 	}
 	topic, ok := strings.CutPrefix(m.Topic, l.ingress(""))
+	empty := len(m.Payload) == 0
+	m.Payload = textfile.Clean(m.Payload) // each is JSON, and some are written by hand
 	switch {
 	case !ok:
 		l.Log.Warn("message on a topic that was not subscribed", "topic", clip(m.Topic, 100))
@@ -267,7 +272,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		if len(l.retained) < maxRetained {
 			l.retained[topic] = true
 		}
-	case len(m.Payload) == 0 && l.retained[topic]:
+	case empty && l.retained[topic]:
 		// That is how a retained message is deleted, and to who is subscribed it
 		// comes without the flag [MQTT-3.3.1-9]. Any other empty payload is {} (1.8).
 		delete(l.retained, topic)
@@ -374,7 +379,7 @@ func (s Stats) Line() string {
 	case !s.Connected && s.Pending != "":
 		return s.Pending
 	case !s.Connected:
-		return "offline: " + s.Error
+		return "offline: " + cmp.Or(s.Error, "connecting")
 	}
 	return fmt.Sprintf("connected to %s since %s; messages: %d in, %d out, %d dropped",
 		s.Broker, s.Since.Format(time.DateTime), s.Received, s.Published, s.Dropped+uint64(s.CommandsDropped))

@@ -62,9 +62,10 @@ func (d *device) change(f func(*Sound)) error {
 
 func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", m); return nil }
 func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
-func (d *device) KeepVolume(p int) {
+func (d *device) KeepVolume(p int) error {
 	d.note("keep %d", p)
 	_ = d.change(func(s *Sound) { s.Volume = p })
+	return nil
 }
 
 func (d *device) SetLanguage(l string) error {
@@ -499,7 +500,7 @@ func TestBrokenAnswerEndsTheTurnAtOnce(t *testing.T) {
 	s := start(t, func(l *Link) { l.Config.AnswerTimeout = config.Duration(time.Hour) })
 	outcome := make(chan string, 10)
 	s.talk(outcome)
-	for _, answer := range []string{``, `{"garbage`, `{"behavior":{"say":5}}`, `{"error":"text"}`, `"` + strings.Repeat("a", maxAnswer) + `"`} {
+	for _, answer := range []string{``, `{"garbage`, `{"behavior":{"say":true}}`, `{"error":"text"}`, `"` + strings.Repeat("a", maxAnswer) + `"`} {
 		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
 		s.tap()
 		id, _ := s.request()
@@ -523,6 +524,26 @@ func TestEmptyCommands(t *testing.T) {
 	}
 	s.tell("unmute", "")
 	s.next("unmuteack", "")
+}
+
+// What editors, shells and C programs add to a message does not spoil it.
+func TestPayloadsWithWhatEditorsAdd(t *testing.T) {
+	s := start(t)
+	outcome := make(chan string, 10)
+	s.talk(outcome)
+	for _, row := range []struct{ before, after string }{{"\xef\xbb\xbf", ""}, {"", "\x00"}, {"", "\r\n\x00"}, {"\xef\xbb\xbf", "\n"}} {
+		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
+		s.tell("mute", row.before+"{}"+row.after)
+		s.next("muteack", "")
+		s.tell("unmute", row.before+row.after)
+		s.next("unmuteack", "")
+		s.tap()
+		id, _ := s.request()
+		s.tell("nlp/file/"+id, row.before+`{"behavior":{"say":"heard"}}`+row.after)
+		if got := wait(t, outcome); got != "heard" {
+			t.Errorf("%q…%q: the user hears %q", row.before, row.after, got)
+		}
+	}
 }
 
 func TestAnswersThatFail(t *testing.T) {

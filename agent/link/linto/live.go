@@ -43,6 +43,7 @@ type live struct {
 
 	slot       chan struct{} // holds a token while a stream has the platform
 	stopped    time.Time     // when the last one was, where that may still count; the slot's
+	reached    time.Time     // when one that was stopped at once can be stopped; the slot's
 	stream     atomic.Pointer[transcription]
 	dictation  atomic.Pointer[dictation]
 	dictations chan *dictation

@@ -108,8 +108,14 @@ func (l *Link) doubt() {
 
 // serve is connected as the login tells, until that changes.
 func (l *Link) serve(ctx context.Context, s overwatch.Session) error {
-	l.conn.now.Store(l.sessionPlace(s))
-	err := l.conn.place().Run(ctx)
+	p := l.sessionPlace(s)
+	for _, address := range p.Config.Broker {
+		if broker.Unprotected(address) {
+			l.Log.Warn("the password and the token of the login travel unprotected; use mqtts:// or wss:// where the broker has it", "broker", address)
+		}
+	}
+	l.conn.now.Store(p)
+	err := p.Run(ctx)
 	l.connected(false) // the next session may take its time
 	return err
 }

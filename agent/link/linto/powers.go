@@ -3,7 +3,9 @@ package linto
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"lintod/agent/broker"
 	"lintod/behaviors"
@@ -25,6 +27,8 @@ const (
 	// maxAsk is their longest payload, in bytes: long enough for a field that is
 	// too long to be refused by its name.
 	maxAsk = 2 << 20
+	// slowest is a connection on which long answers still arrive, in bytes a second.
+	slowest = 8 << 10
 )
 
 // powerful tells whether a topic asks for a verb with power.
@@ -76,6 +80,17 @@ func (l *Link) TellMeeting(ctx context.Context, m meeting.Message) {
 	l.send(ctx, meeting.Verb, encode(m))
 }
 
+// TellTunnel tells the platform that a tunnel broke or closed without its asking,
+// or stands again, when problem is nil. It fails while the platform cannot be
+// reached.
+func (l *Link) TellTunnel(ctx context.Context, problem error) error {
+	a := behaviors.Answer{Verb: "startreversessh", Code: behaviors.CodeOf(problem)}
+	if problem != nil {
+		a.Error = problem.Error()
+	}
+	return l.answer(ctx, a)
+}
+
 func encode(v any) []byte {
 	raw, err := json.Marshal(v)
 	if err != nil {
@@ -106,15 +121,28 @@ func (l *Link) deliver(ctx context.Context) {
 // answer publishes what became of a request, with QoS 1: it counts as delivered
 // only when the broker has it.
 func (l *Link) answer(ctx context.Context, a behaviors.Answer) error {
-	ctx, cancel := context.WithTimeout(ctx, sendLimit)
-	defer cancel()
 	for _, m := range wireAnswers(a, l.Config.MeetingAck) {
 		m.Topic = l.egress(m.Topic)
-		if err := l.conn.Publish(ctx, m); err != nil {
+		if err := l.publishAnswer(ctx, m); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// publishAnswer sorts the failures: those of the connection, and those of the
+// message.
+func (l *Link) publishAnswer(ctx context.Context, m broker.Message) error {
+	limited, cancel := context.WithTimeout(ctx, sendLimit+time.Duration(len(m.Payload)/slowest)*time.Second)
+	defer cancel()
+	err := l.conn.Publish(limited, m)
+	switch {
+	case errors.Is(err, broker.ErrNotTaken):
+		return fmt.Errorf("%w: %w", behaviors.ErrUndeliverable, err)
+	case errors.Is(err, broker.ErrEnded), err != nil && limited.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("%w: %w", behaviors.ErrAnswerFailed, err)
+	}
+	return err
 }
 
 // wireAnswers puts an answer into the protocol's words; topics are relative.

@@ -7,12 +7,18 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/idna"
 
 	"lintod/agent/process"
 )
@@ -26,9 +32,14 @@ const (
 
 // display is something to show (protocol 1.4).
 type display struct {
-	Type    string `json:"type"` // "URL" or "DOCSTRING", which is HTML
+	Type string `json:"type"` // "URL" or "DOCSTRING", which is HTML
+	// Content is the address as webAddress writes it, or HTML that begins with a tag, so
+	// that no program takes it for an address.
 	Content string `json:"content"`
 }
+
+// maxAddress is the longest address to show, in bytes.
+const maxAddress = 2048
 
 func parseDisplay(raw json.RawMessage) (*display, error) {
 	if !present(raw) {
@@ -40,15 +51,76 @@ func parseDisplay(raw json.RawMessage) (*display, error) {
 	}
 	switch d.Type = strings.ToUpper(d.Type); d.Type {
 	case "DOCSTRING":
+		if !strings.HasPrefix(d.Content, "<") {
+			d.Content = "<!doctype html>\n" + d.Content
+		}
 		return &d, nil
 	case "URL":
-		u, err := url.Parse(d.Content)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("display of %q; want an address of http or https", clip(d.Content, 60))
+		address, err := webAddress(d.Content)
+		if err != nil {
+			return nil, fmt.Errorf("display of %q: %w", clip(d.Content, 60), err)
 		}
+		d.Content = address
 		return &d, nil
 	}
 	return nil, fmt.Errorf("display of the type %q; want URL or DOCSTRING", clip(d.Type, 20))
+}
+
+var errAddress = errors.New("want an address of http or https, without a user")
+
+// webAddress reads an address of http or https and writes it anew from its parts, so that
+// whoever gets it reads what was checked: ASCII without blanks or quotes, that begins with
+// http:// or https:// and a host.
+func webAddress(text string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.User != nil || u.Opaque != "" || len(text) > maxAddress {
+		return "", errAddress
+	}
+	if u.Scheme != "http" && u.Scheme != "https" { // in lower case already
+		return "", errAddress
+	}
+	host, err := webHost(u)
+	if err != nil {
+		return "", err
+	}
+	clean := url.URL{
+		Scheme: u.Scheme, Host: host, Path: u.Path, RawPath: u.RawPath,
+		ForceQuery: u.ForceQuery, RawQuery: escapeRest(u.RawQuery), Fragment: u.Fragment, RawFragment: u.RawFragment,
+	}
+	return escapeRest(clean.String()), nil
+}
+
+// webHost is the host of an address, in the ASCII form of its name, and the port.
+func webHost(u *url.URL) (string, error) {
+	host, port := u.Hostname(), u.Port()
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
+		host = ip.String()
+	} else if host, err = idna.Lookup.ToASCII(host); err != nil || host == "" {
+		return "", fmt.Errorf("%w, and with the name of a host", errAddress)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "" {
+		return "", fmt.Errorf("%w, and with a port below 65536", errAddress)
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != "" {
+		host += ":" + port
+	}
+	return host, nil
+}
+
+// escapeRest percent-encodes what RFC 3986 has in no address.
+func escapeRest(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"'<>\\^`{|}", c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // programs hand what the platform wants shown or done to the owner's programs.
@@ -56,8 +128,8 @@ func parseDisplay(raw json.RawMessage) (*display, error) {
 // reads what it says.
 type programs struct {
 	// display is run for each display, which replaces the one before. "{content}"
-	// among its arguments stands for what to show and "{type}" for its type;
-	// without "{content}" the content comes on standard input.
+	// among its arguments stands for the address, or for a file with the HTML, and
+	// "{type}" for its type; without "{content}" the content comes on standard input.
 	display []string
 	// action is run for each custom action, one after the other, with the event as
 	// JSON on standard input.
@@ -152,21 +224,40 @@ func (p *programs) runScreens(ctx context.Context) {
 	}
 }
 
+// runDisplay returns when the program has ended and, where it reads a file, ctx too: the
+// program may have handed the file on.
 func runDisplay(ctx context.Context, argv []string, d display) error {
 	argv = slices.Clone(argv)
-	stdin := d.Content
 	for i, arg := range argv {
-		switch arg {
-		case "{type}":
+		if arg == "{type}" {
 			argv[i] = d.Type
-		case "{content}":
-			if strings.HasPrefix(d.Content, "-") {
-				return errors.New("the content would be read as an option")
-			}
-			argv[i], stdin = d.Content, ""
 		}
 	}
-	return runProgram(ctx, argv, stdin)
+	if !slices.Contains(argv, "{content}") {
+		return runProgram(ctx, argv, d.Content)
+	}
+	content, isFile := d.Content, d.Type != "URL"
+	if isFile {
+		dir, err := os.MkdirTemp("", "lintod-display-")
+		if err != nil {
+			return fmt.Errorf("write what is to be shown: %w", err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
+		content = filepath.Join(dir, "page.html")
+		if err := os.WriteFile(content, []byte(d.Content), 0o600); err != nil {
+			return fmt.Errorf("write what is to be shown: %w", err)
+		}
+	}
+	for i, arg := range argv {
+		if arg == "{content}" {
+			argv[i] = content
+		}
+	}
+	err := runProgram(ctx, argv, "")
+	if isFile && err == nil {
+		<-ctx.Done()
+	}
+	return err
 }
 
 func runProgram(ctx context.Context, argv []string, stdin string) error {

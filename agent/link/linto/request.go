@@ -162,7 +162,10 @@ func (l *Link) handleAction(topic string, r reply) {
 	}
 	r.Custom = true
 	l.act(l.tell, topic, r)
-	if r.Text != "" {
+	switch {
+	case len(r.Text) > maxCommand: // commands wait, and many of them would be much
+		l.Log.Warn("text of an action ignored: too long", "topic", topic, "bytes", len(r.Text), "limit", maxCommand)
+	case r.Text != "":
 		l.queue(l.commands, command{verb: "say", payload: slices.Concat([]byte(`{"value":`), quote(r.Text), []byte("}"))})
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,7 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/fuzzcost"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio/wav"
@@ -71,10 +75,11 @@ func TestWhatIsNotToBeHeard(t *testing.T) {
 	if got, want := s.notice(), `action: {"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"display":{"type":"url","content":`+string(quote(address))+`}},"topic":"nlp/file"}`; !sameJSON(got, want) {
 		t.Errorf("told %s\nwant %s", got, want)
 	}
-	if got, want := s.notice(), "display: URL "+address; got != want {
+	const written = `https://x.example/?a=$(id)&b=%22;ls%22`
+	if got, want := s.notice(), "display: URL "+written; got != want {
 		t.Errorf("told %s, want %s", got, want)
 	}
-	holds(t, shown, "URL|"+address)
+	holds(t, shown, "URL|"+written)
 
 	// An action that nobody asked for, with something to say.
 	s.tell("customAction/light/on", `{"behavior":{"customAction":{"kind":"light_off"},"ask":{"text":"really \"off\"?"}}}`)
@@ -91,6 +96,88 @@ func TestWhatIsNotToBeHeard(t *testing.T) {
 	s.link.programs.display = []string{"sh", "-c", `cat >"$0"`, shown}
 	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>hello</p>"}}`)
 	holds(t, shown, "<p>hello</p>")
+
+	// Or in a file, which is there until the next, and never as an argument.
+	s.link.programs.display = []string{"sh", "-c", `{ printf '%s|' "$2"; cat "$2"; } >"$0"`, shown, "{type}", "{content}"}
+	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"file:///etc/shadow"}}`)
+	var file string
+	brokertest.Eventually(t, "the page is shown from a file", func() bool {
+		raw, _ := os.ReadFile(shown)
+		name, page, _ := strings.Cut(string(raw), "|")
+		file = name
+		return filepath.Ext(name) == ".html" && strings.HasPrefix(page, "<") && strings.HasSuffix(page, "file:///etc/shadow")
+	})
+	if _, err := os.Stat(file); err != nil {
+		t.Error(err)
+	}
+	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>next</p>"}}`)
+	brokertest.Eventually(t, "the file goes with its page", func() bool {
+		_, err := os.Stat(file)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+}
+
+func TestAddressToShow(t *testing.T) {
+	for text, want := range map[string]string{
+		"http://x/":                            "http://x/",
+		"HTTPS://X.example:8443/a b?q=ä é#f g": "https://x.example:8443/a%20b?q=%C3%A4%20%C3%A9#f%20g",
+		"http://münchen.example":               "http://xn--mnchen-3ya.example",
+		"http://[fd00::1]:80/%2f?x=%20":        "http://[fd00::1]:80/%2f?x=%20",
+		"http://192.168.1.2/'\"<>\\":           "http://192.168.1.2/%27%22%3C%3E%5C",
+		"HTTP://user:pw@x/":                    "",
+		"http://@x/":                           "",
+		"http://-x/ --y":                       "",
+		"http://x.-y/":                         "",
+		"http://--help":                        "",
+		"http:///path":                         "",
+		"http://":                              "",
+		"http:x":                               "",
+		"//x/":                                 "",
+		"file:///etc/shadow":                   "",
+		"javascript:alert(1)":                  "",
+		" http://x/":                           "",
+		"http://x:99999/":                      "",
+		"http://x y/":                          "",
+		"http://x\n/":                          "",
+		"http://[fe80::1%25eth0]/":             "",
+		"http://x/" + strings.Repeat("a", maxAddress): "",
+	} {
+		got, err := webAddress(text)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q becomes %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// What is to be shown is an address that any program reads as such, or HTML that none
+// takes for an address; it costs little time and memory.
+func FuzzDisplay(f *testing.F) {
+	for _, content := range []string{"http://x/?a#b", "HTTP://u:p@h/", "http://[::1]:1/%zz", "<p>", "file:///etc/shadow", "http://ü.example/"} {
+		f.Add("URL", content)
+		f.Add("docstring", content)
+	}
+	f.Fuzz(func(t *testing.T, kind, content string) {
+		raw, _ := json.Marshal(map[string]string{"type": kind, "content": content})
+		var d *display
+		var err error
+		fuzzcost.Check(t, func() { d, err = parseDisplay(raw) })
+		switch {
+		case err != nil:
+		case d.Type == "DOCSTRING":
+			if d.Content[0] != '<' {
+				t.Errorf("%q is shown as %q", content, d.Content)
+			}
+		default:
+			u, err := url.Parse(d.Content)
+			if err != nil || u.User != nil || u.Hostname() == "" || u.Hostname()[0] == '-' || strings.ContainsAny(d.Content, " \t\r\n\x00\"'<>\\`") ||
+				!strings.HasPrefix(d.Content, "http://") && !strings.HasPrefix(d.Content, "https://") {
+				t.Errorf("%q is shown as %q", content, d.Content)
+			}
+			if again, err := webAddress(d.Content); err != nil || again != d.Content {
+				t.Errorf("%q is written %q, and that %q, %v", content, d.Content, again, err)
+			}
+		}
+	})
 }
 
 func sameJSON(got, want string) bool {
@@ -115,7 +202,7 @@ func TestDisplayIsReplaced(t *testing.T) {
 	s := start(t, func(l *Link) {
 		l.Config.DisplayCommand = []string{"sh", "-c", `trap 'rm "$0/$$"; exit' TERM; cat >"$0/$$"; while :; do sleep 0.05; done`, dir}
 	})
-	for _, page := range []string{"first", "second"} {
+	for _, page := range []string{"<p>first", "<p>second"} {
 		s.tell("customAction/show/page", `{"display":{"type":"DOCSTRING","content":"`+page+`"}}`)
 		brokertest.Eventually(t, "only the page "+page+" is shown", func() bool {
 			entries, _ := os.ReadDir(dir)

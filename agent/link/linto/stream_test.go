@@ -18,6 +18,7 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/config"
 	"lintod/agent/journal/journaltest"
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -708,6 +709,27 @@ func TestTurnThatIsDropped(t *testing.T) {
 	})
 }
 
+// TestTurnThatIsDroppedWhileItOpens leaves a stream behind, because the stop does
+// not reach the recogniser; the next turn is understood all the same.
+func TestTurnThatIsDroppedWhileItOpens(t *testing.T) {
+	for _, after := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 450 * time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			play(t, func(t *testing.T, s *server) {
+				s.opens, s.rtt = 400*time.Millisecond, 40*time.Millisecond
+				ctx, cancel := context.WithTimeout(t.Context(), after)
+				defer cancel()
+				if _, err := s.talk(ctx, speech(100)); err == nil {
+					t.Error("a turn that was dropped is understood")
+				}
+				text, err := s.talk(t.Context(), speech(50))
+				if err != nil || text != "hello world" || !bytes.Equal(s.got, soundOf(50)) {
+					t.Errorf("understood %q, %v; the recogniser got %d bytes", text, err, len(s.got))
+				}
+			})
+		})
+	}
+}
+
 // frames is a card that gives frames as fast as the bubble's clock.
 type frames struct{ n int }
 
@@ -777,6 +799,7 @@ func (c *tape) Read(ctx context.Context, f *audio.Frame) error {
 func TestTenMinutesOverTheWire(t *testing.T) {
 	const frames = 30000
 	s := startAt(brokertest.Start(t, "allow_anonymous true", "max_queued_messages 0"), t, func(l *Link) {
+		l.Config.Keepalive = config.Duration(time.Minute) // what comes with a new connection is not this test's
 		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &tape{n: frames}, nil }
 	})
 	s.dictate()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"lintod/agent/printable"
 )
 
 // streamEvent is what the platform says of a live transcription.
@@ -46,7 +48,13 @@ func parseStreaming(step string, payload []byte) (streamEvent, error) {
 	if step == "error" || s.Status == "error" {
 		return s.failure(step), nil
 	}
-	return s.progress()
+	e, err := s.progress()
+	limit := maxUtterance
+	if e.kind == streamFinal { // it may tell the whole stream anew
+		limit = maxTranscript
+	}
+	e.text = printable.Cut(e.text, limit)
+	return e, err
 }
 
 // failure tells what an error is about.
@@ -104,6 +112,9 @@ func parseResult(raw json.RawMessage) string {
 // maxTranscript bounds what is kept of one stream: a day of speech, in bytes.
 const maxTranscript = 1 << 20
 
+// maxUtterance bounds one utterance, or a draft of one: hours of speech, in bytes.
+const maxUtterance = 64 << 10
+
 // transcript puts together what a platform understood, in utterances, of one
 // or more streams.
 type transcript struct {
@@ -127,6 +138,7 @@ func (t *transcript) finish(final string) (rest string) {
 		final = t.partial
 	}
 	rest = strings.TrimSpace(strings.TrimPrefix(final, t.texts))
+	rest = printable.Cut(rest, max(0, maxTranscript-len(t.past)-len(t.texts)))
 	t.past, t.texts, t.partial = join(join(t.past, t.texts), rest), "", ""
 	return rest
 }

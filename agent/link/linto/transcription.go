@@ -269,7 +269,7 @@ func (s *transcription) do(ctx context.Context, step streamStep, was streamState
 		if s.expires.IsZero() {
 			s.expires = time.Now().Add(releaseLimit)
 		}
-		if time.Since(s.stopped) < releaseTime {
+		if time.Since(s.stopped) < releaseTime || time.Now().Before(s.reached) {
 			return nil
 		}
 		s.stopped = time.Now()
@@ -424,10 +424,13 @@ func (s *transcription) say(ctx context.Context, step, payload string) error {
 }
 
 // noteStop notes when the platform was asked to stop. What asks it before any sound
-// was out may not reach the recogniser, and ends nothing.
+// was out may not reach the recogniser, and ends nothing; it is of use when that has
+// had its time.
 func (s *transcription) noteStop() {
 	if s.out {
 		s.stopped = time.Now()
+	} else {
+		s.reached = time.Now().Add(openingTime)
 	}
 }
 

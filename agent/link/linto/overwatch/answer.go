@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"lintod/agent/broker"
+	"lintod/agent/config"
 )
 
 // These are the platform's answers. Types differ between its code and its
@@ -56,25 +59,22 @@ type mqttData struct {
 	Password Secret `json:"mqtt_password"`
 }
 
-// schemes are those of a host that is a whole address already.
-var schemes = map[string]bool{"mqtt": true, "mqtts": true, "ws": true, "wss": true}
-
 // address is the broker's URL. Of the protocol behind a bare host only the port
 // tells something: 8883 is that of MQTT over TLS.
 func (m mqttData) address() (string, error) {
-	bad := fmt.Errorf("the platform's broker address %q, port %q is none; set broker in [linto]", clip(m.Host, 60), clip(string(m.Port), 10))
-	if u, err := url.Parse(m.Host); err == nil && schemes[u.Scheme] && u.Hostname() != "" && u.User == nil {
-		return m.Host, nil
+	whole := m.Host
+	if !strings.Contains(whole, "://") {
+		scheme := "mqtt"
+		if m.Port == "8883" {
+			scheme = "mqtts"
+		}
+		whole = scheme + "://" + net.JoinHostPort(strings.Trim(m.Host, "[]"), string(m.Port))
 	}
-	port, err := strconv.ParseUint(string(m.Port), 10, 16)
-	if err != nil || port == 0 || m.Host == "" || strings.ContainsAny(m.Host, "/@?# ") || !printable(m.Host) {
-		return "", bad
+	if _, err := broker.ParseAddress(whole); err != nil {
+		return "", fmt.Errorf("the platform's broker address %q, port %q cannot be used: %w; set broker in [linto]",
+			clip(config.Redact(m.Host), 60), clip(string(m.Port), 10), err)
 	}
-	scheme := "mqtt"
-	if port == 8883 {
-		scheme = "mqtts"
-	}
-	return scheme + "://" + net.JoinHostPort(strings.Trim(m.Host, "[]"), string(m.Port)), nil
+	return whole, nil
 }
 
 // credentials are absent when the broker lets everybody in.
@@ -115,9 +115,10 @@ func choose(scopes []scope, wanted string) (scope, error) {
 	}
 }
 
-// topicLevel tells whether s can be one level of a topic (protocol 1.1).
+// topicLevel tells whether s can be one level of a topic (protocol 1.1): a session
+// or a scope of the broker's own, such as $SYS or $share, is none.
 func topicLevel(s string) bool {
-	return s != "" && len(s) <= 200 && printable(s) && !strings.ContainsAny(s, "/+# ")
+	return s != "" && len(s) <= 200 && s[0] != '$' && utf8.ValidString(s) && printable(s) && !strings.ContainsAny(s, "/+# ")
 }
 
 // printable tells whether s is visible ASCII or above.

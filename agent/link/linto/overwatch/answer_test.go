@@ -86,7 +86,7 @@ func TestConfig(t *testing.T) {
 		{"another scheme", func(c *Config) { c.URL = "mqtt://h" }, `url = "mqtt://h"`},
 		{"no scheme", func(c *Config) { c.URL = "linto.example" }, "url"},
 		{"password in the url", func(c *Config) { c.URL = "https://ann:hunter2@h" }, "without user and password"},
-		{"query", func(c *Config) { c.URL += "?a=b" }, "ends with the path"},
+		{"query", func(c *Config) { c.URL += "?a=b" }, "ends with its path"},
 		{"no user", func(c *Config) { c.User = "" }, "user is missing"},
 		{"no password", func(c *Config) { c.PasswordFile = "" }, "password_file is missing"},
 	} {
@@ -100,7 +100,7 @@ func TestConfig(t *testing.T) {
 		})
 	}
 	for url, want := range map[string]string{
-		"http://h": "http://h/overwatch", "http://h/": "http://h/overwatch", "http://h:80/api": "http://h:80/api",
+		"http://h": "http://h/overwatch", "http://h/": "http://h/overwatch", "http://h:80/api": "http://h/api", "https://h:443": "https://h/overwatch", "https://h:8443": "https://h:8443/overwatch",
 	} {
 		if base, err := (Config{URL: url}).base(); err != nil || base.String() != want {
 			t.Errorf("%s becomes %v, %v; want %s", url, base, err, want)

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"strings"
 	"sync"
 	"time"
+
+	"lintod/agent/textfile"
 )
 
 const (
@@ -355,12 +355,11 @@ func (c *Client) keep(l login) {
 
 // password is the first line of its file.
 func (c *Client) password() (Secret, error) {
-	raw, err := os.ReadFile(c.config.PasswordFile)
+	line, err := textfile.Secret(c.config.PasswordFile)
 	if err != nil {
 		return "", fmt.Errorf("read password_file of the login: %w", err)
 	}
-	line, _, _ := strings.Cut(string(raw), "\n")
-	return Secret(strings.TrimSuffix(line, "\r")), nil
+	return Secret(line), nil
 }
 
 // report logs what has changed; a failure that repeats is logged once.

@@ -9,8 +9,8 @@
 package overwatch
 
 import (
-	"errors"
 	"net/url"
+	"strings"
 
 	"lintod/agent/config"
 )
@@ -44,9 +44,8 @@ func (c Config) Validate() config.Problems {
 	if c == (Config{}) {
 		return nil
 	}
-	if _, err := c.base(); err != nil {
-		ps.Add("url", c.shownURL(), err.Error())
-	}
+	_, err := c.base()
+	ps.Address("url", c.URL, err)
 	if c.User == "" {
 		ps.Add("user", nil, "the account of this device at the platform")
 	}
@@ -58,28 +57,13 @@ func (c Config) Validate() config.Problems {
 
 // base is the address below which all requests go.
 func (c Config) base() (*url.URL, error) {
-	u, err := url.Parse(c.URL)
-	switch {
-	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
-		return nil, errors.New(`the platform's address such as "https://linto.example" or "https://linto.example/overwatch"`)
-	case u.User != nil:
-		return nil, errors.New("an address without user and password; they belong in user and password_file")
-	case u.RawQuery+u.Fragment != "":
-		return nil, errors.New("an address that ends with the path")
-	case u.Path == "" || u.Path == "/":
+	u, err := config.ParseAddress(c.URL, config.Scheme{Name: "https", Port: "443", Path: true}, config.Scheme{Name: "http", Port: "80", Path: true})
+	if err != nil {
+		return nil, err
+	}
+	if strings.Trim(u.Path, "/") == "" {
 		u.Path = "/overwatch"
 	}
+	u.Host = strings.TrimSuffix(u.Host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme]) // as browsers name a host
 	return u, nil
-}
-
-// shownURL is the URL without what may be a password; nil when there is none.
-func (c Config) shownURL() any {
-	if c.URL == "" {
-		return nil
-	}
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return "…"
-	}
-	return u.Redacted()
 }

@@ -320,6 +320,15 @@ func TestFailures(t *testing.T) {
 		{"hostile session", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"x/#"}}`))
 		}, []string{"session_id", "one level of a topic"}},
+		{"session of the broker's own", func(f *fake, _ *Config) {
+			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"$SYS"}}`))
+		}, []string{"session_id", "one level of a topic"}},
+		{"scope of the broker's own", func(f *fake, _ *Config) {
+			f.route("GET /local/scopes", says(200, `[{"name":"Home","topic":"$share"}]`))
+		}, []string{"$share", "one level of a topic"}},
+		{"broker's address with a password", func(f *fake, _ *Config) {
+			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"x"},"mqtt":{"mqtt_host":"mqtt://a:b@h:1:2"}}`))
+		}, []string{"set broker in [linto]"}},
 		{"no broker", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"x"},"mqtt":{}}`))
 		}, []string{"set broker in [linto]"}},

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,9 +11,10 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"os"
 	"strings"
 	"time"
+
+	"lintod/agent/certificate"
 )
 
 const (
@@ -34,17 +34,12 @@ type server struct {
 func newServer(c Config, limit time.Duration) (*server, error) {
 	base, err := c.base()
 	if err != nil {
-		return nil, fmt.Errorf("login url: want %w", err)
+		return nil, fmt.Errorf("login url: %w", err)
 	}
 	secure := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read ca_file of the login: %w", err)
-		}
-		secure.RootCAs = x509.NewCertPool()
-		if !secure.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file %s holds no certificate; want PEM", c.CAFile)
+		if secure.RootCAs, err = certificate.Pool(c.CAFile); err != nil {
+			return nil, fmt.Errorf("ca_file of the login: %w", err)
 		}
 	}
 	return &server{base: base, limit: limit, client: &http.Client{

@@ -1,0 +1,112 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	// suspicious is how many connections in a row must end without a reason before
+	// one is looked for.
+	suspicious = 3
+	// shortestIdle is less than anything waits before it closes an idle connection.
+	shortestIdle = 1500 * time.Millisecond
+	// longestIdle is more than the longest keepalive: what lived longer ended by
+	// chance.
+	longestIdle = 15 * time.Minute
+)
+
+var errTakeover = errors.New("dropped again and again")
+
+// idleError says that connections end when nothing was sent for a while.
+type idleError struct {
+	after, ping time.Duration
+}
+
+func (e *idleError) Error() string {
+	return fmt.Sprintf("connections end after %v without traffic", e.after)
+}
+
+func (e *idleError) explain() string {
+	return fmt.Sprintf("the connection ends after %v without traffic; probably a proxy, firewall or NAT between closes idle connections: "+
+		"set keepalive to %v or less (used until the next start)", e.after, e.ping)
+}
+
+// history looks for the reason why connections end that the broker, or somebody
+// between, closes without any. Two are told apart by trying: something that closes
+// idle connections does so after equal silences, and stops when there are pings
+// in between; a second device with the same client id takes the place whatever is
+// sent. It belongs to one goroutine.
+type history struct {
+	drops   []ending      // without a reason, in a row; the last few
+	ping    time.Duration // how often to ping, for trying and then as a cure; 0: as configured
+	notIdle bool          // pings did not help
+}
+
+// note takes in how a connection ended, and returns why if that is known now.
+func (h *history) note(e ending) error {
+	if !e.dropped || !e.unexplained || e.lived > longestIdle {
+		h.drops = nil
+		return nil
+	}
+	if e.lived >= settled {
+		h.notIdle = false
+	}
+	if h.trying() && e.quiet < h.shortest()*7/10 {
+		h.notIdle, h.ping = true, 0
+	}
+	h.drops = append(h.drops[max(0, len(h.drops)-suspicious+1):], e)
+	if len(h.drops) < suspicious {
+		return nil
+	}
+	short := !slices.ContainsFunc(h.drops, func(e ending) bool { return e.lived >= settled })
+	switch {
+	case !h.notIdle && h.shortest() >= shortestIdle && h.equal():
+		h.try()
+		return &idleError{h.shortest().Round(100 * time.Millisecond), h.ping}
+	case !h.notIdle && h.shortest() >= shortestIdle && h.ping == 0:
+		h.try()
+		return nil
+	case short:
+		return errTakeover
+	}
+	return nil
+}
+
+// try pings often enough to keep an idle connection.
+func (h *history) try() { h.ping = max(time.Second, (h.shortest() / 3).Truncate(time.Second)) }
+
+func (h *history) trying() bool { return h.ping > 0 && len(h.drops) == suspicious }
+
+// proof is how long a connection must last to show that the pings keep it; 0 when
+// there is nothing to show.
+func (h *history) proof() time.Duration {
+	if !h.trying() {
+		return 0
+	}
+	longest := time.Duration(0)
+	for _, e := range h.drops {
+		longest = max(longest, e.lived)
+	}
+	return 2*longest + time.Second
+}
+
+// proved takes in that a connection has lasted so long.
+func (h *history) proved() error {
+	err := &idleError{h.shortest().Round(100 * time.Millisecond), h.ping}
+	h.drops = nil
+	return err
+}
+
+// shortest is the shortest silence before an end.
+func (h *history) shortest() time.Duration {
+	return slices.MinFunc(h.drops, func(a, b ending) int { return int(a.quiet - b.quiet) }).quiet
+}
+
+// equal tells whether the silences were equal, as clocks on busy machines go.
+func (h *history) equal() bool {
+	longest := slices.MaxFunc(h.drops, func(a, b ending) int { return int(a.quiet - b.quiet) }).quiet
+	return longest-h.shortest() <= max(500*time.Millisecond, h.shortest()/10)
+}

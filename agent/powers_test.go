@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"lintod/agent/broker/brokertest"
+	"lintod/behaviors"
+)
+
+// A verb is never absent: without a disk each says why, on or off, and it works
+// when the disk is back, without a restart.
+func TestPowersWithoutADisk(t *testing.T) {
+	cfg := quiet(t)
+	cfg.Device.StateDir = filepath.Join(t.TempDir(), "state")
+	cfg.Behaviors.Shellexec.Enabled = true
+	cfg.Behaviors.Shellexec.Allow = []string{"*"}
+	if err := os.WriteFile(cfg.Device.StateDir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := New(cfg, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	all.Go(func() { _ = a.powers.executor.Run(ctx) })
+	defer all.Wait()
+	defer cancel()
+	ask := func(verb, payload string) (behaviors.Answer, bool) {
+		return a.powers.executor.Submit(behaviors.Request{Link: "linto", Topic: verb, Verb: verb, Payload: []byte(payload)})
+	}
+	for verb, want := range map[string]behaviors.Code{
+		"shellexec": behaviors.Refused, "startreversessh": behaviors.Disabled, "stopreversessh": behaviors.Disabled, "managemeeting": behaviors.Disabled,
+	} {
+		if answer, _ := ask(verb, `{"cmd":"true"}`); answer.Code != want {
+			t.Errorf("%s: %+v, want %s", verb, answer, want)
+		} else if want == behaviors.Refused && !strings.Contains(answer.Error, cfg.Device.StateDir) {
+			t.Errorf("%s does not say why: %s", verb, answer.Error)
+		}
+	}
+	d := &device{a}
+	if d.KeepVolume(11) == nil || d.SetLanguage("fr") == nil || a.store.Get().Volume != 11 {
+		t.Error("a setting that is not saved is not reported, or not in force")
+	}
+	if err := os.Remove(cfg.Device.StateDir); err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, "shellexec is accepted", func() bool {
+		answer, accepted := ask("shellexec", `{"cmd":"true"}`)
+		if !accepted && answer.Code != behaviors.Busy { // the executor may be starting yet
+			t.Fatalf("%+v", answer)
+		}
+		return accepted
+	})
+	brokertest.Eventually(t, "shellexec has run", func() bool {
+		done := false
+		err := a.powers.executor.Deliver("linto", func(answer behaviors.Answer) error {
+			done = answer.Code == behaviors.OK
+			return nil
+		})
+		return err == nil && done
+	})
+	if err := d.KeepVolume(12); err != nil {
+		t.Error(err)
+	}
+}

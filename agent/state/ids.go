@@ -1,0 +1,117 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// maxIDs is how many requests with an id are remembered after their entries.
+	maxIDs = 4096
+	// maxIDFile bounds the file; a larger one is not ours. In bytes.
+	maxIDFile = 4 << 20
+)
+
+// Begun is what is remembered of a request with an id for much longer than its
+// entry: that it was begun.
+type Begun struct {
+	Asked  time.Time
+	Digest string // of the payload
+}
+
+// ids is that memory, in a file with one line for each. It belongs to the ledger,
+// whose lock is held.
+type ids struct {
+	path  string
+	log   *slog.Logger
+	order []string // the oldest first
+	known map[string]Begun
+	lines int // in the file
+	torn  bool
+}
+
+// openIDs reads the file. What cannot be read of it is skipped: the entries
+// remember the latest, and the rest is better than nothing.
+func openIDs(path string, log *slog.Logger) *ids {
+	m := &ids{path: path, log: log, known: map[string]Begun{}}
+	text, err := ReadFile(path, maxIDFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Error("the memory of ids is unreadable; begun anew", "file", path, "error", err)
+		if err := os.Rename(path, path+".unreadable"); err != nil {
+			log.Error("not put aside", "error", err)
+		}
+		return m
+	}
+	m.torn = len(text) > 0 && text[len(text)-1] != '\n'
+	for line := range bytes.Lines(text) {
+		m.lines++
+		fields := strings.Fields(string(line))
+		if len(fields) != 5 {
+			continue
+		}
+		if asked, err := time.Parse(time.RFC3339, fields[0]); err == nil {
+			m.remember(idKey(fields[1], fields[2], fields[3]), Begun{asked, fields[4]})
+		}
+	}
+	return m
+}
+
+func idKey(link, verb, id string) string { return link + " " + verb + " " + id }
+
+func (m *ids) remember(key string, b Begun) {
+	if _, known := m.known[key]; !known {
+		m.order = append(m.order, key)
+	}
+	m.known[key] = b
+	if len(m.order) > maxIDs {
+		delete(m.known, m.order[0])
+		m.order = m.order[1:]
+	}
+}
+
+// add remembers a request, on the disk first.
+func (m *ids) add(e Entry) error {
+	if e.ID == "" {
+		return nil
+	}
+	key, b := idKey(e.Link, e.Verb, e.ID), Begun{e.Asked, e.Digest}
+	if m.lines >= 2*maxIDs {
+		return m.rewrite(key, b)
+	}
+	line := idLine(key, b)
+	if m.torn {
+		line = "\n" + line
+	}
+	if err := appendSynced(m.path, line); err != nil {
+		m.torn = true // perhaps a part of it was written
+		return fmt.Errorf("remember the id: %w", err)
+	}
+	m.torn = false
+	m.lines++
+	m.remember(key, b)
+	return nil
+}
+
+// rewrite leaves out of the file what is forgotten.
+func (m *ids) rewrite(key string, b Begun) error {
+	m.remember(key, b)
+	var text strings.Builder
+	for _, key := range m.order {
+		text.WriteString(idLine(key, m.known[key]))
+	}
+	if err := ReplaceFile(m.path, []byte(text.String())); err != nil {
+		return fmt.Errorf("remember the id: %w", err)
+	}
+	m.lines, m.torn = len(m.order), false
+	return nil
+}
+
+func idLine(key string, b Begun) string {
+	return b.Asked.UTC().Format(time.RFC3339) + " " + key + " " + b.Digest + "\n"
+}

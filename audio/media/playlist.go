@@ -1,0 +1,85 @@
+package media
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxPlaylist bounds a playlist, in bytes.
+const maxPlaylist = 64 << 10
+
+var errHLS = errors.New("it is a stream in pieces (HLS, m3u8), which lintod does not play; most stations have one in MP3 or Ogg too")
+
+// lists are the types that servers give to playlists.
+var lists = map[string]bool{
+	"audio/x-mpegurl": true, "audio/mpegurl": true, "application/x-mpegurl": true, "application/vnd.apple.mpegurl": true,
+	"audio/x-scpls": true, "audio/scpls": true, "application/pls+xml": true,
+}
+
+// readPlaylist returns what a playlist names, M3U or PLS; nil when r holds
+// something else, and then it has read nothing of it.
+func readPlaylist(r *bufio.Reader, b *body) ([]string, error) {
+	head, err := r.Peek(11)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	kind, _, _ := mime.ParseMediaType(b.kind)
+	if !isPlaylist(head, lists[kind]) {
+		return nil, nil
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxPlaylist+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(text) > maxPlaylist:
+		return nil, fmt.Errorf("the playlist is longer than %d bytes", maxPlaylist)
+	case !utf8.Valid(text) && lists[kind] && !bytes.HasPrefix(text, []byte("#")) && !bytes.HasPrefix(text, []byte("[")):
+		return nil, errors.New("the server calls it a playlist, and it is none")
+	}
+	return parsePlaylist(text)
+}
+
+// isPlaylist tells by the first bytes, and where a server calls it one, by
+// whether these are text.
+func isPlaylist(head []byte, called bool) bool {
+	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
+	for _, begins := range []string{"#EXTM3U", "[playlist]", "http://", "https://"} {
+		if len(head) >= len(begins) && strings.EqualFold(string(head[:len(begins)]), begins) {
+			return true
+		}
+	}
+	text := !bytes.ContainsFunc(head, func(r rune) bool { return r < ' ' && r != '\n' && r != '\r' && r != '\t' || r == utf8.RuneError })
+	return called && text && !bytes.HasPrefix(head, []byte("OggS")) && !bytes.HasPrefix(head, []byte("ID3"))
+}
+
+// parsePlaylist returns the addresses and names, in their order. It is never nil
+// without an error.
+func parsePlaylist(text []byte) ([]string, error) {
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+	list := []string{}
+	pls := false
+	for line := range strings.FieldsFuncSeq(string(text), func(r rune) bool { return r == '\n' || r == '\r' }) {
+		line = strings.TrimSpace(line)
+		switch key, value, assigned := strings.Cut(line, "="); {
+		case strings.HasPrefix(line, "#EXT-X-"):
+			return nil, errHLS
+		case line == "" || line[0] == '#':
+		case strings.EqualFold(line, "[playlist]"):
+			pls = true
+		case !pls:
+			list = append(list, line)
+		case assigned && len(key) >= 4 && strings.EqualFold(strings.TrimSpace(key)[:4], "file"):
+			list = append(list, strings.TrimSpace(value))
+		}
+		if len(list) > maxAddresses {
+			return nil, fmt.Errorf("the playlist names more than %d", maxAddresses)
+		}
+	}
+	return list, nil
+}

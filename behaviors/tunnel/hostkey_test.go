@@ -1,0 +1,243 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
+
+	"lintod/behaviors"
+)
+
+// authority signs the keys of hosts.
+type authority struct {
+	key
+	file string
+}
+
+func newAuthority(t *testing.T) authority {
+	k := newKey(t)
+	return authority{k, write(t, filepath.Join(t.TempDir(), "ca"), k.pem)}
+}
+
+// certify returns the line of sshd's configuration that shows a certificate of
+// host's key, for which ssh-keygen gets the options.
+func (a authority) certify(t *testing.T, host key, options ...string) string {
+	t.Helper()
+	file := write(t, filepath.Join(t.TempDir(), "host.pub"), host.line()+"\n")
+	args := append([]string{"-q", "-s", a.file, "-I", "test"}, options...)
+	if out, err := exec.Command("ssh-keygen", append(args, file)...).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	return "HostCertificate " + strings.TrimSuffix(file, ".pub") + "-cert.pub"
+}
+
+// openSSH tells whether the real client, with these known hosts, believes s so far
+// that it would log in.
+func openSSH(t *testing.T, s *server, host, file string, acceptNew bool) bool {
+	t.Helper()
+	strict := "yes"
+	if acceptNew {
+		strict = "accept-new"
+	}
+	client := exec.Command("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking="+strict,
+		"-o", "UserKnownHostsFile="+file, "-o", "GlobalKnownHostsFile=/dev/null", "-o", "UpdateHostKeys=no",
+		"-o", "PreferredAuthentications=none", "-o", "ConnectTimeout=60", "-p", fmt.Sprint(s.port), whoami(t)+"@"+host, "true")
+	out, err := client.CombinedOutput()
+	believed, refused := strings.Contains(string(out), "Permission denied"), strings.Contains(string(out), "Host key verification failed")
+	if err == nil || believed == refused {
+		t.Fatalf("ssh: %v: %s", err, out)
+	}
+	return believed
+}
+
+// The same file is read by OpenSSH and by us, against the same server, with the
+// same verdict.
+func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
+	ca, stranger := newAuthority(t), newAuthority(t)
+	host, other := newKey(t), newKey(t)
+	servers := map[string]*server{}
+	for name, options := range map[string][]string{
+		"certified":      {"-h", "-n", "127.0.0.1,localhost"},
+		"for nobody":     {"-h", "-n", "elsewhere.example"},
+		"for a pattern":  {"-h", "-n", "127.*.1,local?ost"},
+		"for all":        {"-h"},
+		"expired":        {"-h", "-n", "127.0.0.1", "-V", "20200101:20210101"},
+		"not yet":        {"-h", "-n", "127.0.0.1", "-V", "20900101:20910101"},
+		"by a stranger":  {"-h", "-n", "127.0.0.1"},
+		"no certificate": nil,
+	} {
+		signer := ca
+		if name == "by a stranger" {
+			signer = stranger
+		}
+		var lines []string
+		if options != nil {
+			lines = append(lines, signer.certify(t, host, options...))
+		}
+		servers[name] = startServerWith(t, host, "", lines...)
+	}
+	const plain = "no certificate"
+	for _, tt := range []struct{ server, file string }{
+		{plain, ""},
+		{plain, "{at} {host}\n"},
+		{plain, "{at} {host}"},
+		{plain, "{at} {other}\n"},
+		{plain, "{at} {other}\n{at} {host}\n"},
+		{plain, "garbage\n{at} {host}\n"},
+		{plain, "{at} ssh-ed25519\n{at} ssh-ed25519 ====\n{at} ssh-ed25519 AAAA\n\x00\xff\n{at} {host}\n"},
+		{plain, "{at} ssh-rsa {blob}\n"},
+		{plain, "{at} ecdsa-sha2-nistp256 {blob}\n{at} {host}\n"},
+		{plain, "@unknown {at} {host}\n"},
+		{plain, "@revoked @cert-authority {at} {other}\n{at} {host}\n"},
+		{plain, "# {at} {host}\n"},
+		{plain, "  # comment\n\n \t\n\t {at}\t {host} a comment of several words\n"},
+		{plain, "{at} {host}\r\n"},
+		{plain, "garbage\r\n\r\n{at} {host} a comment\r\n"},
+		{plain, "127.0.0.1 {host}\n"},
+		{plain, "127.0.0.1 {other}\n"},
+		{plain, "{at} {other}\n127.0.0.1 {host}\n"},
+		{plain, "127.0.0.1 {other}\n{at} {host}\n"},
+		{plain, "127.0.0.1:{port} {host}\n"},
+		{plain, "[127.0.0.1]:22 {host}\n"},
+		{plain, "[127.0.0.1] {host}\n"},
+		{plain, "[127.0.0.1]:* {host}\n"},
+		{plain, "* {host}\n"},
+		{plain, "[127.*]:{port} {host}\n"},
+		{plain, "127.?.0.1 {host}\n"},
+		{plain, "127.0.0.? {other}\n"},
+		{plain, "example,{at},other.example {host}\n"},
+		{plain, "!{at},* {host}\n"},
+		{plain, "*,!{at} {host}\n"},
+		{plain, "!127.0.0.1,* {host}\n"},
+		{plain, "!{at} {host}\n"},
+		{plain, ",,{at} {host}\n"},
+		{plain, "{hashed} {host}\n"},
+		{plain, "{hashed} {other}\n"},
+		{plain, "{hashedhost} {host}\n"},
+		{plain, "|1|garbage {host}\n"},
+		{plain, "|2|a|b {host}\n"},
+		{plain, "@revoked * {host}\n{at} {host}\n"},
+		{plain, "@revoked {at} {host}\n"},
+		{plain, "@revoked elsewhere.example {host}\n{at} {host}\n"},
+		{plain, "@revoked * {other}\n{at} {host}\n"},
+		{plain, "@cert-authority * {ca}\n"},
+		{plain, "@cert-authority * {ca}\n{at} {host}\n"},
+		{plain, "@cert-authority * {host}\n"},
+		{"certified", "@cert-authority * {ca}\n"},
+		{"certified", "@cert-authority {at} {ca} comment\r\n"},
+		{"certified", "@cert-authority 127.0.0.1 {ca}\n"},
+		{"certified", "@cert-authority elsewhere.example {ca}\n"},
+		{"certified", "@cert-authority {hashed} {ca}\n"},
+		{"certified", "{at} {ca}\n"},
+		{"certified", "{at} {host}\n"},
+		{"certified", "127.0.0.1 {host}\n"},
+		{"certified", "{at} {other}\n"},
+		{"certified", "{at} {other}\n@cert-authority * {ca}\n"},
+		{"certified", "{at} {other}\n@cert-authority 127.0.0.1 {ca}\n"},
+		{"certified", "@revoked * {ca}\n@cert-authority * {ca}\n"},
+		{"certified", "@revoked * {ca}\n{at} {host}\n"},
+		{"certified", "@revoked * {host}\n@cert-authority * {ca}\n"},
+		{"certified", "@revoked * {other}\n@cert-authority * {ca}\n"},
+		{"certified", ""},
+		{"by a stranger", "@cert-authority * {ca}\n"},
+		{"by a stranger", "@cert-authority * {ca}\n{at} {host}\n"},
+		{"for nobody", "@cert-authority * {ca}\n"},
+		{"for nobody", "@cert-authority * {ca}\n{at} {host}\n"},
+		{"for a pattern", "@cert-authority * {ca}\n"},
+		{"for all", "@cert-authority * {ca}\n"},
+		{"expired", "@cert-authority * {ca}\n"},
+		{"expired", "@cert-authority * {ca}\n{at} {host}\n"},
+		{"not yet", "@cert-authority * {ca}\n"},
+	} {
+		for _, acceptNew := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %q %v", tt.server, tt.file, acceptNew), func(t *testing.T) {
+				s := servers[tt.server]
+				at := fmt.Sprintf("[127.0.0.1]:%d", s.port)
+				text := strings.NewReplacer("{at}", at, "{host}", host.line(), "{other}", other.line(), "{ca}", ca.line(), "{port}", fmt.Sprint(s.port),
+					"{blob}", strings.Fields(host.line())[1], "{hashed}", knownhosts.HashHostname(at), "{hashedhost}", knownhosts.HashHostname("127.0.0.1")).Replace(tt.file)
+				dir := t.TempDir()
+				theirs, ours := write(t, filepath.Join(dir, "theirs"), text), write(t, filepath.Join(dir, "ours"), text)
+				want := openSSH(t, s, "127.0.0.1", theirs, acceptNew)
+				if err := reach(t, s, ours, acceptNew); (err == nil) != want {
+					t.Errorf("OpenSSH: %v, we: %v", want, err)
+				}
+				if !acceptNew {
+					return
+				}
+				// What was added is read by both, and harms no other line.
+				for by, file := range map[string]string{"OpenSSH": theirs, "us": ours} {
+					if err := reach(t, s, file, false); (err == nil) != want {
+						t.Errorf("with the file of %s: %v", by, err)
+					}
+					if got := openSSH(t, s, "127.0.0.1", file, false); got != want {
+						t.Errorf("OpenSSH with the file of %s: %v", by, got)
+					}
+				}
+			})
+		}
+	}
+	t.Run("a byte order mark", func(t *testing.T) { // that OpenSSH takes for a part of the name
+		s := servers[plain]
+		if err := reach(t, s, write(t, filepath.Join(t.TempDir(), "f"), "\ufeff"+s.knownHosts()), false); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// reach is openSSH for us; the error tells why not.
+func reach(t *testing.T, s *server, file string, acceptNew bool) error {
+	t.Helper()
+	keys, err := openHostKeys(file, acceptNew, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	signer, err := ssh.ParsePrivateKey([]byte(newKey(t).pem)) // nobody's
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = connect(context.Background(), target{server: s.address(), user: whoami(t), remotePort: freePort(t)}, signer, keys)
+	switch behaviors.CodeOf(err) {
+	case behaviors.Failed: // the login
+		return nil
+	case behaviors.Refused:
+		return err
+	}
+	t.Fatalf("connect: %v", err)
+	return err
+}
+
+// A line is added on a line of its own, and the others go on to be read.
+func TestAcceptNewKeepsTheFile(t *testing.T) {
+	s := startServer(t, "")
+	other := newKey(t)
+	file := write(t, filepath.Join(t.TempDir(), "known_hosts"), "elsewhere.example "+other.line())
+	if err := reach(t, s, file, true); err != nil {
+		t.Fatal(err)
+	}
+	want := "elsewhere.example " + other.line() + "\n" + s.knownHosts()
+	if text, err := os.ReadFile(file); err != nil || string(text) != want {
+		t.Errorf("%q, %v, want %q", text, err, want)
+	}
+}
+
+func FuzzKnownHosts(f *testing.F) {
+	f.Add("[h]:2,*a?b*,!|1|x ssh-ed25519 AAAA", "[h]:2")
+	f.Add("@revoked |1|AA==|AA== ssh-rsa AAAA\r\n", "h")
+	f.Fuzz(func(t *testing.T, text, name string) {
+		file := write(t, filepath.Join(t.TempDir(), "f"), text)
+		keys, err := openHostKeys(file, false, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys.algorithms(name)
+		hostLine{names: text}.match(name)
+	})
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/audio/soundtest"
+)
+
+// A command that the device refuses exits with status 1 and one sentence.
+func TestRefusedCommandsFail(t *testing.T) {
+	m := brokertest.Start(t)
+	b := newBox(t, m, settings{tts: "engine = \"command\"\ncommand = [\"sh\", \"-c\", \"cat >/dev/null; head -c 3200 /dev/zero\"]\nrate = 16000"}).start()
+	refused := func(when string, commands ...string) {
+		t.Helper()
+		for _, command := range commands {
+			code, out := b.run(strings.Fields(command)...)
+			if code != statusFailed || strings.Count(out, "\n") != 1 {
+				t.Errorf("%s: %s exits %d: %s", when, command, code, out)
+			}
+		}
+	}
+	// Who has read "online", at the platform or here, can open a turn.
+	for range 5 {
+		if code, out := b.run("talk"); code != 0 {
+			t.Fatalf("online, and talk exits %d: %s", code, out)
+		}
+		b.run("talk", "-stop")
+		m.Restart()
+		b.wait("online again", func(s agent.Status) bool { return s.Linto.Connected })
+	}
+	b.watch = m.Watch("blk/fromlinto/#")
+	refused("a link that is not there", "talk -link nobody", "talk -wait -link nobody", "ask -link nobody hello")
+	b.tell("mute", "{}")
+	b.next("muteack")
+	refused("muted", "talk", "talk -wait", "stream")
+	b.tell("unmute", "{}")
+	b.next("unmuteack")
+
+	waiting := make(chan int)
+	go func() {
+		code, _ := b.run("talk", "-wait")
+		waiting <- code
+	}()
+	b.wait("listening", func(s agent.Status) bool { return s.Turn.State == turn.Listening })
+	_ = b.cmd.Process.Signal(syscall.SIGHUP)
+	if code := <-waiting; code != statusFailed {
+		t.Errorf("talk -wait, in which the configuration is read again, exits %d", code)
+	}
+	b.status("offline")
+	b.status("online")
+
+	m.Kill()
+	b.wait("offline", func(s agent.Status) bool { return s.Turn.Flags.Offline })
+	if s := b.state(); s.Linto.Connected {
+		t.Error("offline, and connected")
+	}
+	refused("offline", "talk", "talk -wait", "ask hello", "stream")
+	if code, out := b.run("say", "hello"); code != 0 {
+		t.Errorf("say needs no platform, and exits %d: %s", code, out)
+	}
+	b.stop()
+	refused("stopped", "talk", "talk -wait", "ask hello", "stream", "say hello", "status")
+}
+
+func TestNoConfigurationLeadsToSetup(t *testing.T) {
+	for _, path := range []string{filepath.Join(t.TempDir(), "lintod.toml"), "../../packaging/lintod.toml"} {
+		for _, command := range []string{"status", "talk", "run", "check"} {
+			var out strings.Builder
+			if code := run(t.Context(), []string{command, "-config", path}, &out, &out); code != statusConfig || !strings.Contains(out.String(), "lintod setup -config "+path) {
+				t.Errorf("%s with %s: exit %d: %s", command, path, code, out.String())
+			}
+		}
+	}
+}
+
+// A microphone that is switched off is told of like a deaf one, and may be tried; it
+// hears again with the first sound.
+func TestAMicrophoneOfZeros(t *testing.T) {
+	rig := soundtest.Start(t)
+	b := newBox(t, brokertest.Start(t), settings{audio: "input = \"default\"\noutput = \"null\"\nno_speech = \"3s\""})
+	b.env = rig.Env()
+	sd := b.underSystemd("400000")
+	b.start()
+	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
+	if code, out := b.run("talk", "-wait"); code != statusFailed {
+		t.Errorf("a turn of zeros: talk -wait exits %d: %s", code, out)
+	}
+	b.wait("deaf", func(s agent.Status) bool { return s.Turn.Flags.Deaf && strings.Contains(s.Line, "deaf") })
+	brokertest.Eventually(t, "systemd knows", func() bool { return strings.Contains(strings.Join(sd.all(), "\n"), "deaf") })
+	if code, out := b.run("talk"); code != 0 {
+		t.Errorf("another try exits %d: %s", code, out)
+	}
+	rig.Feed(noise(500 * 1000 * 1000))
+	b.wait("it hears", func(s agent.Status) bool { return !s.Turn.Flags.Deaf })
+	if n := strings.Count(b.log.String(), "nothing but zeros"); n > 3 { // deaf, the turn's problem, its record
+		t.Errorf("%d lines of the log tell of it", n)
+	}
+	b.stop()
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"lintod/cmd/lintosim/platform"
+)
+
+// What devices say reaches no terminal raw: neither as a story, nor as JSON, nor through
+// the prompt.
+func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
+	const hostile = "\x1b[2J\a\u009b31m\u202eevil\x7f\x9b\r\nFORGED\u2028FORGED"
+	payload, _ := json.Marshal(map[string]string{hostile: hostile, "text": hostile, "result": `{"text":"` + "\u202e" + `"}`})
+	var story, lines, prompted bytes.Buffer
+	screens := []interface {
+		event(platform.Event)
+		flush()
+	}{&tale{out: &story, begun: time.Now()}, &jsonLines{out: &lines, begun: time.Now()}}
+	for _, screen := range screens {
+		for _, kind := range []platform.Kind{
+			platform.Exchanged, platform.Connected, platform.Disconnected, platform.Refused, platform.LoggedIn,
+			platform.Refreshed, platform.LoggedOut, platform.Understood, platform.Noted,
+		} {
+			for _, body := range [][]byte{payload, []byte(hostile)} {
+				screen.event(platform.Event{
+					Kind: kind, Client: hostile, Text: hostile,
+					Message: platform.Message{Topic: hostile, Serial: hostile, Command: hostile, Client: hostile, Payload: body},
+					Heard:   platform.Heard{Text: hostile},
+				})
+			}
+		}
+		screen.flush()
+	}
+	p := &prompt{out: &prompted}
+	p.printf("%v %s", errors.New(hostile), hostile)
+	for what, out := range map[string]string{"story": story.String(), "JSON": lines.String(), "prompt": prompted.String()} {
+		if !strings.Contains(out, "evil") {
+			t.Errorf("%s: nothing of it: %q", what, out)
+		}
+		for _, r := range out {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("%s: %q", what, r)
+			}
+		}
+		for line := range strings.Lines(out) {
+			if strings.HasPrefix(strings.TrimSpace(line), "FORGED") {
+				t.Errorf("%s: a line of its own: %q", what, line)
+			}
+			if what == "JSON" && !json.Valid([]byte(line)) {
+				t.Errorf("no JSON: %q", line)
+			}
+		}
+	}
+}
