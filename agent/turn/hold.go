@@ -7,9 +7,7 @@ import (
 	"lintod/audio"
 )
 
-var (
-	errGivenBack = errors.New("the microphone was given back")
-)
+var errGivenBack = errors.New("the microphone was given back")
 
 // hold is the microphone in the hands of a dictation.
 type hold struct {
