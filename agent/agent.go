@@ -75,7 +75,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		player:   a.player,
 		language: func() string { return a.store.Get().Language },
 		chimes:   a.chimes(),
-		tell:     func(w turn.What, text string) { a.turns.Tell(w, text) },
+		tell:     func(w turn.What, text string) { a.turns.Tell("", w, text) },
 		log:      component(log, "mouth"),
 	}
 	a.turns = &turn.Runner{
@@ -89,6 +89,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		},
 		// Offline until a link says otherwise.
 		Initial: turn.Flags{Offline: true, Muted: a.store.Get().Muted},
+		Duplex:  cfg.Audio.Processing.EchoCancelling,
 
 		Bus: a.bus,
 		Log: component(log, "turn"),
@@ -200,18 +201,12 @@ func (a *Agent) buildLinto() *linto.Link {
 			s := a.store.Get()
 			return linto.Sound{Volume: s.Volume, Language: s.Language}
 		},
-		Network: func() ([]network.Interface, error) { return network.List("/") },
-		Connected: func(up bool) {
-			if up {
-				a.turns.Post(turn.CameOnline)
-			} else {
-				a.turns.Post(turn.WentOffline)
-			}
-		},
-		Tell:   a.turns.Tell,
-		Listen: func() turn.Stream { return a.hub.Listen(false) },
-		Powers: a.powers.executor,
-		Log:    component(a.log, "linto"),
+		Network:   func() ([]network.Interface, error) { return network.List("/") },
+		Connected: func(up bool) { a.turns.SetOnline(linto.Name, up) },
+		Tell:      func(w turn.What, text string) { a.turns.Tell(linto.Name, w, text) },
+		Listen:    a.turns.Hold,
+		Powers:    a.powers.executor,
+		Log:       component(a.log, "linto"),
 	}
 	l.Init()
 	return l

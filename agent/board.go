@@ -39,19 +39,25 @@ func (a *Agent) newBoard() *board {
 	return b
 }
 
+// talking is what the verbs that talk are to the machine of a turn; all others
+// are served by do.
+var talking = map[gpio.Verb]turn.Event{
+	gpio.TalkPress:   turn.Press,
+	gpio.TalkRelease: turn.Release,
+	gpio.TalkLetGo:   turn.LetGo,
+	gpio.TalkTap:     turn.Tap,
+	gpio.Stop:        turn.Stop,
+}
+
 // press must not block. Talking is passed on at once, all else is queued.
 func (b *board) press(action gpio.Action) {
-	switch action.Verb {
-	case gpio.TalkPress:
-		if err := b.turns.Trigger(turn.Press, ""); err != nil {
+	switch event, talks := talking[action.Verb]; {
+	case talks && (event == turn.Press || event == turn.Tap):
+		if err := b.turns.Trigger(event, action.Link); err != nil {
 			b.log.Warn("talk button", "error", err)
 		}
-	case gpio.TalkRelease:
-		b.turns.Post(turn.Release)
-	case gpio.TalkTap:
-		b.turns.Post(turn.LetGo)
-	case gpio.Stop:
-		b.turns.Post(turn.Stop)
+	case talks:
+		b.turns.Post(event)
 	default:
 		select {
 		case b.actions <- action:
@@ -150,7 +156,7 @@ func (b *board) show(ctx context.Context) error {
 				failed.Reset(errorShown)
 			}
 			level.Stop()
-			if n.State == turn.Listening {
+			if n.State.Hears() {
 				level.Reset(levelBeat) // no need to wake up for it else
 			}
 		case <-level.C:
@@ -167,8 +173,9 @@ func (b *board) view(wrong bool) gpio.View {
 	return gpio.View{
 		State: [...]gpio.State{
 			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
+			turn.Conversing: gpio.Listening, // an open microphone must be seen
 		}[s.State],
-		Muted: s.Flags.Muted, Offline: s.Flags.Offline, Deaf: s.Flags.Deaf, Meeting: s.Flags.Meeting,
+		Muted: s.Flags.Muted, Offline: s.Flags.Offline, Partly: !s.Flags.Offline && len(b.away()) > 0, Deaf: s.Flags.Deaf, Meeting: s.Flags.Meeting,
 		Error: wrong,
 		Level: b.turns.Level(),
 	}

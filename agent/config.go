@@ -90,6 +90,7 @@ func (c Config) Validate() config.Problems {
 	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())
+	ps = append(ps, c.ValidateLinks(c.links())...)
 	return append(ps, c.Config.Validate()...)
 }
 

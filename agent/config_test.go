@@ -11,6 +11,8 @@ import (
 	toml "github.com/pelletier/go-toml/v2"
 
 	"lintod/agent/config"
+	"lintod/audio/wake"
+	"lintod/gpio"
 	"lintod/packaging"
 )
 
@@ -154,6 +156,30 @@ func TestWarningsOfWhatIsNotThere(t *testing.T) {
 	for _, want := range []string{"audio.input: stat /nowhere/voice.wav", `behaviors.shellexec.user: there is no user "nobody-of-that-name"`} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is missing in\n%s", want, got)
+		}
+	}
+}
+
+// A button or a wake word talks to a link that is enabled.
+func TestLinksThatAreNamed(t *testing.T) {
+	for _, tt := range []struct {
+		link    string
+		refused bool
+	}{{"", false}, {"linto", false}, {"xiaozhi", true}} {
+		c := Defaults()
+		c.Device.Serial, c.Linto.Enabled, c.Linto.Broker = "kitchen", true, config.Strings{"mqtt://b"}
+		c.Buttons = []gpio.ButtonConfig{{Pin: "GPIO17", Action: "talk", Link: tt.link}}
+		c.Wake.Engine, c.Wake.Words = "pocketsphinx", []wake.Word{{Name: "computer", Link: tt.link}}
+		var keys []string
+		for _, p := range c.Validate() {
+			keys = append(keys, p.Key)
+		}
+		var want []string
+		if tt.refused {
+			want = []string{"wake.word[1].link", "button[1].link"}
+		}
+		if !slices.Equal(keys, want) {
+			t.Errorf("link %q: %q are refused, want %q", tt.link, keys, want)
 		}
 	}
 }

@@ -25,9 +25,6 @@ func (d *device) SetMuted(ctx context.Context, muted bool) error {
 	if err := d.hub.SetMuted(ctx, muted); err != nil {
 		return fmt.Errorf("close the microphone: %w", err)
 	}
-	if muted && d.linto != nil {
-		_, _ = d.linto.StopDictation() // or opening the microphone would go on with it
-	}
 	if muted != d.store.Get().Muted { // platforms repeat themselves
 		d.mouth.Cue(cue)
 	}

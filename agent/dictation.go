@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"lintod/agent/turn"
 )
 
 // dictation is what a button calls it: behavior stream. It is no behaviour of
@@ -51,9 +49,6 @@ var errNoTranscriber = errors.New("no link transcribes; enable one in the config
 func (a *Agent) startDictation(ctx context.Context) error {
 	if a.linto == nil {
 		return errNoTranscriber
-	}
-	if err := a.turns.Flags().Refusal(turn.Idle, turn.Tap); err != nil {
-		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, dictationLimit)
 	defer cancel()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -86,7 +87,10 @@ func (a *Agent) statusLine() string {
 	if fault := a.hub.Health().Fault(time.Now()); s.Flags.Deaf && fault != "" {
 		line += ": " + fault
 	}
-	if a.linto != nil && a.linto.Dictating() {
+	if away := a.away(); len(away) > 0 && !s.Flags.Offline {
+		line += ", offline: " + strings.Join(away, ", ")
+	}
+	if s.Flags.Dictating {
 		line += ", transcribing what it hears"
 	}
 	if a.wake != nil && a.wake.Status().State == wake.Away {
@@ -98,25 +102,45 @@ func (a *Agent) statusLine() string {
 	return line
 }
 
+// away names the links that talk and do not reach their platforms.
+func (a *Agent) away() []string {
+	var names []string
+	for _, t := range a.turns.Talkers {
+		if !a.turns.Online(t.Name()) {
+			names = append(names, t.Name())
+		}
+	}
+	return names
+}
+
 // announcing tells whether the device speaks outside a turn.
 func (a *Agent) announcing() bool {
 	class, ok := a.player.Playing()
 	return ok && class == player.Announcement
 }
 
+// LinkStatus is how a link is, whatever its protocol.
+type LinkStatus struct {
+	Connected bool   `json:"connected"`
+	Line      string `json:"line,omitempty"` // the same for people, and why not
+}
+
 // Status is what `lintod status -json` prints.
 type Status struct {
-	Serial  string        `json:"serial"`
-	Version string        `json:"version"`
-	Uptime  string        `json:"uptime"`
-	Line    string        `json:"line"` // what the device is doing, for people
-	Turn    turn.Snapshot `json:"turn"`
-	Volume  int           `json:"volume"`       // percent, now
-	Keep    int           `json:"start_volume"` // percent, after a restart
-	Lang    string        `json:"language"`
-	Mic     audio.Health  `json:"microphone"`
-	Speaker player.Stats  `json:"loudspeaker"`
-	Voice   tts.Stats     `json:"voice"`
+	Serial  string `json:"serial"`
+	Version string `json:"version"`
+	Uptime  string `json:"uptime"`
+	Line    string `json:"line"` // what the device is doing, for people
+	turn.Snapshot
+	Turn turn.Snapshot `json:"turn"` // the same
+	// Links are those that talk, by name.
+	Links   map[string]LinkStatus `json:"links"`
+	Volume  int                   `json:"volume"`       // percent, now
+	Keep    int                   `json:"start_volume"` // percent, after a restart
+	Lang    string                `json:"language"`
+	Mic     audio.Health          `json:"microphone"`
+	Speaker player.Stats          `json:"loudspeaker"`
+	Voice   tts.Stats             `json:"voice"`
 	// Sound is nil when both microphone and loudspeaker are virtual.
 	Sound *soundproc.Status `json:"sound,omitempty"`
 	GPIO  []string          `json:"gpio_faults,omitempty"` // one sentence each
@@ -132,13 +156,13 @@ type Status struct {
 }
 
 func (a *Agent) status() Status {
-	saved := a.store.Get()
+	saved, now := a.store.Get(), a.turns.Snapshot()
 	s := Status{
-		Serial:  a.cfg.Device.Serial,
-		Version: Version,
-		Uptime:  time.Since(a.start).Round(time.Second).String(),
-		Line:    a.statusLine(),
-		Turn:    a.turns.Snapshot(),
+		Serial:   a.cfg.Device.Serial,
+		Version:  Version,
+		Uptime:   time.Since(a.start).Round(time.Second).String(),
+		Line:     a.statusLine(),
+		Snapshot: now, Turn: now, Links: map[string]LinkStatus{},
 		Volume:  a.volume(),
 		Keep:    saved.Volume,
 		Lang:    saved.Language,
@@ -148,6 +172,13 @@ func (a *Agent) status() Status {
 		Parts:   a.parts.status(),
 		Turns:   append([]turn.Record{}, a.turns.Records()...), // a list, never null
 		Self:    measureSelf(),
+	}
+	for _, t := range a.turns.Talkers {
+		l := LinkStatus{Connected: a.turns.Online(t.Name())}
+		if teller, ok := t.(interface{ Line() string }); ok {
+			l.Line = teller.Line()
+		}
+		s.Links[t.Name()] = l
 	}
 	if a.sound != nil {
 		sound := a.sound.Status()
@@ -162,7 +193,7 @@ func (a *Agent) status() Status {
 	}
 	if a.linto != nil {
 		stats := a.linto.Stats()
-		stats.Connected = stats.Connected && !s.Turn.Flags.Offline // a turn can be opened
+		stats.Connected = stats.Connected && a.turns.Online(linto.Name) // a turn can be opened
 		s.Linto = &stats
 	}
 	if a.wake != nil {

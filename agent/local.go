@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -179,22 +181,33 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("ask what? text is empty")
 	}
-	if a.turns.Flags().Offline {
+	if !a.reaches(args.Link) {
 		return nil, errors.New("the platform cannot be reached")
 	}
-	answer, err := a.turns.Write(ctx, args.Link, args.Text)
+	answer, err := a.turns.Ask(ctx, args.Link, args.Text)
 	if err != nil {
 		return nil, err
 	}
 	return AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}, nil
 }
 
+// reaches tells whether the link of a name, or the first, reaches its platform; of
+// one that is not there Ask says so.
+func (a *Agent) reaches(link string) bool {
+	for _, t := range a.turns.Talkers {
+		if link == "" || t.Name() == link {
+			return a.turns.Online(t.Name())
+		}
+	}
+	return true
+}
+
 // Print tells the status to people.
 func (s Status) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	printable.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
-	if s.Linto != nil {
-		printable.Fprintf(t, "linto\t%s\n", s.Linto.Line())
+	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
+		printable.Fprintf(t, "%s\t%s\n", name, s.Links[name].Line)
 	}
 	if s.Wake != nil {
 		printable.Fprintf(t, "wake\t%s\n", s.Wake.Line())

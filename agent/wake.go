@@ -26,7 +26,7 @@ func (a *Agent) buildWake() *wake.Listener {
 func (a *Agent) awake() bool {
 	s := a.turns.Snapshot()
 	switch {
-	case s.Flags.Muted, s.State == turn.Listening:
+	case s.Flags.Muted, s.Flags.Dictating, s.State.Hears():
 		return false
 	case s.State == turn.Speaking:
 		return a.cfg.Wake.BargeIn

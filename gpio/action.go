@@ -10,13 +10,14 @@ import (
 type Verb string
 
 // What a button can ask for. A button bound to "talk" asks for TalkPress as
-// soon as it is down; when it comes up, it asks for TalkTap if that was a tap
+// soon as it is down; when it comes up, it asks for TalkLetGo if that was a tap
 // (listen on, until the user falls silent) and for TalkRelease if it was held
 // (the user has finished). So the microphone opens at the first moment in
-// either case.
+// either case. One that is bound to "talk tap" asks for TalkTap, once.
 const (
 	TalkPress   Verb = "talk_press"
 	TalkRelease Verb = "talk_release"
+	TalkLetGo   Verb = "talk_let_go"
 	TalkTap     Verb = "talk_tap"
 	Stop        Verb = "stop"
 	Mute        Verb = "mute" // toggle
@@ -29,12 +30,20 @@ const (
 	Reboot      Verb = "reboot"
 )
 
+// Verbs lists all that a Board asks for.
+func Verbs() []Verb {
+	return []Verb{
+		TalkPress, TalkRelease, TalkLetGo, TalkTap, Stop, Mute, VolumeUp, VolumeDown, Meeting, Say, Behavior, Shutdown, Reboot,
+	}
+}
+
 // Action is what a gesture asks for.
 type Action struct {
 	Verb   Verb
 	Text   string          // Say: what to say
 	Name   string          // Behavior: its name
 	Args   json.RawMessage // Behavior: a JSON object, or nil
+	Link   string          // who is talked to; empty: the first link
 	Button string          // which button asked
 }
 

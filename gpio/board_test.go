@@ -29,6 +29,7 @@ type bench struct {
 
 	mu      sync.Mutex
 	actions []string
+	links   []string // of all actions
 	stop    context.CancelFunc
 	ended   sync.WaitGroup
 }
@@ -57,6 +58,7 @@ func (b *bench) do(a gpio.Action) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.actions = append(b.actions, a.String())
+	b.links = append(b.links, a.Link)
 }
 
 func (b *bench) end() {
@@ -109,7 +111,7 @@ hold = "behavior lamp {\"on\": true}"
 `)
 		defer b.end()
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "a tap", "talk press", "talk tap")
+		b.expect(t, "a tap", "talk press", "talk let go")
 		b.push("GPIO17", 2*time.Second)
 		b.expect(t, "held", "talk press", "talk release")
 		b.host.P("GPIO17").Move(pgpio.Low)
@@ -117,7 +119,7 @@ hold = "behavior lamp {\"on\": true}"
 		b.host.P("GPIO17").Move(pgpio.High)
 		time.Sleep(100 * time.Millisecond)
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "double tap", "talk press", "talk tap", "talk press", "talk tap", "meeting")
+		b.expect(t, "double tap", "talk press", "talk let go", "talk press", "talk let go", "meeting")
 		b.push("GPIO17", 6*time.Second)
 		b.expect(t, "long hold", "talk press", "shutdown", "talk release")
 		b.push("GPIO27", 100*time.Millisecond)
@@ -144,6 +146,42 @@ func TestTalkOpensTheMicrophoneWithinTheDebounceTime(t *testing.T) {
 }
 
 // A contact that bounces for 1 to 20 ms, at the pin.
+// "talk tap" is one action whatever the gesture, with nothing at the release, and
+// goes to the button's link.
+func TestTalkTap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, boardtest.NewHost("GPIO17", "GPIO27"), `
+[[button]]
+pin = 17
+action = "talk tap"
+link = "linto"
+[[button]]
+pin = 27
+double_tap = "talk tap"
+`)
+		defer b.end()
+		for _, how := range []time.Duration{100 * time.Millisecond, 2 * time.Second} {
+			b.push("GPIO17", how)
+			b.expect(t, "action", "talk tap")
+		}
+		b.push("GPIO27", 100*time.Millisecond)
+		b.expect(t, "one tap")
+		for range 2 {
+			b.host.P("GPIO27").Move(pgpio.Low)
+			time.Sleep(100 * time.Millisecond)
+			b.host.P("GPIO27").Move(pgpio.High)
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		b.expect(t, "double tap", "talk tap")
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if want := []string{"linto", "linto", ""}; !slices.Equal(b.links, want) {
+			t.Errorf("links %q, want %q", b.links, want)
+		}
+	})
+}
+
 func TestBouncingContactIsOnePress(t *testing.T) {
 	for gap := time.Millisecond; gap <= 20*time.Millisecond; gap += time.Millisecond {
 		synctest.Test(t, func(t *testing.T) {
@@ -162,7 +200,7 @@ func TestBouncingContactIsOnePress(t *testing.T) {
 			time.Sleep(200 * time.Millisecond)
 			settle(pgpio.High)
 			time.Sleep(time.Second)
-			b.expect(t, fmt.Sprintf("bounce every %v", gap), "talk press", "talk tap")
+			b.expect(t, fmt.Sprintf("bounce every %v", gap), "talk press", "talk let go")
 		})
 	}
 }
@@ -198,7 +236,7 @@ func TestStuckButtonIsReportedAndLetsGo(t *testing.T) {
 			t.Errorf("faults %q", f)
 		}
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "after that", "talk press", "talk tap")
+		b.expect(t, "after that", "talk press", "talk let go")
 	})
 }
 
@@ -266,7 +304,7 @@ func TestBusyLineIsOneSentenceAndIsHadLater(t *testing.T) {
 		host.P("GPIO5").SetBusy("")
 		time.Sleep(time.Minute)
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "the button, once it is free", "talk press", "talk tap")
+		b.expect(t, "the button, once it is free", "talk press", "talk let go")
 		if got := b.Faults(); len(got) != 0 || !host.P("GPIO5").Claimed() {
 			t.Errorf("faults %q", got)
 		}

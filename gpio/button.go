@@ -101,7 +101,7 @@ func (c ButtonConfig) bindings() map[gesture.Kind]Action {
 				b.gesture = gesture.Press
 			}
 		}
-		a.Button = c.label()
+		a.Button, a.Link = c.label(), c.Link
 		bound[b.gesture] = a
 	}
 	return bound
@@ -136,7 +136,7 @@ func actionFor(bound map[gesture.Kind]Action, e gesture.Event, hold time.Duratio
 			tapped := a.Verb == talk && e.Held < hold
 			a.Verb = TalkRelease
 			if tapped {
-				a.Verb = TalkTap
+				a.Verb = TalkLetGo
 			}
 			return a, true
 		}

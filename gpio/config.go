@@ -40,6 +40,9 @@ type ButtonConfig struct {
 	LongHoldTime config.Duration `toml:"long_hold_time,omitempty"`
 	TapGap       config.Duration `toml:"tap_gap,omitempty"`
 
+	// Link is who is talked to; empty: the first link that is enabled.
+	Link string `toml:"link,omitempty"`
+
 	Action    string `toml:"action,omitempty"` // of the press if it is talk, else of the tap
 	Press     string `toml:"press,omitempty"`
 	Release   string `toml:"release,omitempty"`

@@ -90,6 +90,7 @@ func TestConfigProblems(t *testing.T) {
 		{"unknown action", button + "tap = \"dance\"", `lintod.toml:3: button[1].tap = "dance"; want one of "talk"`},
 		{"behavior with bad JSON", button + "tap = \"behavior say hello\"", "button[1].tap"},
 		{"talk on a double tap", button + "double_tap = \"talk\"", `want "talk tap" here`},
+		{"link of a button that does not talk", button + "tap = \"stop\"\nlink = \"linto\"", "lintod.toml:4: button[1].link"},
 		{"two actions of the press", button + "action = \"talk\"\npress = \"stop\"", `lintod.toml:4: button[1].press = "stop"; want nothing`},
 		{"two actions of the tap", button + "action = \"mute\"\ntap = \"stop\"", `lintod.toml:4: button[1].tap = "stop"; want nothing`},
 		{"power not allowed", button + "long_hold = \"shutdown\"", "want allow_power = true in [gpio]"},

@@ -28,6 +28,7 @@ var looks = []struct {
 	{"deaf", func(v View) bool { return v.Deaf }},
 	{"muted", func(v View) bool { return v.Muted }},
 	{"offline", func(v View) bool { return v.Offline }},
+	{"partly_offline", func(v View) bool { return v.Partly }},
 	{"idle", func(View) bool { return true }},
 }
 
@@ -63,7 +64,7 @@ func ViewOf(pattern string) (View, bool) {
 	}
 	v.State = Idle
 	flag := map[string]*bool{
-		"muted": &v.Muted, "offline": &v.Offline, "meeting": &v.Meeting,
+		"muted": &v.Muted, "offline": &v.Offline, "partly_offline": &v.Partly, "meeting": &v.Meeting,
 		"deaf": &v.Deaf, "activating": &v.Activating, "error": &v.Error,
 	}[pattern]
 	if flag == nil {
@@ -78,17 +79,18 @@ func ViewOf(pattern string) (View, bool) {
 func defaultPatterns() map[string]led.Pattern {
 	second := func(s float64) config.Duration { return config.Duration(s * float64(time.Second)) }
 	return map[string]led.Pattern{
-		"idle":       {Shape: "off"},
-		"connecting": {Shape: "breathe", Colour: led.Colour{R: 255, G: 255, B: 255}, Period: second(1)},
-		"listening":  {Shape: "meter", Colour: led.Colour{R: 0, G: 90, B: 255}},
-		"thinking":   {Shape: "spin", Colour: led.Colour{R: 130, G: 0, B: 255}, Period: second(0.8)},
-		"speaking":   {Shape: "breathe", Colour: led.Colour{R: 0, G: 255, B: 60}, Period: second(1.6)},
-		"error":      {Shape: "blink", Colour: led.Colour{R: 255, G: 0, B: 0}, Period: second(0.4)},
-		"activating": {Shape: "breathe", Colour: led.Colour{R: 0, G: 255, B: 255}, Period: second(3)},
-		"deaf":       {Shape: "blink", Colour: led.Colour{R: 255, G: 0, B: 255}, Period: second(2)},
-		"muted":      {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
-		"offline":    {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(5)},
-		"meeting":    {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
+		"idle":           {Shape: "off"},
+		"connecting":     {Shape: "breathe", Colour: led.Colour{R: 255, G: 255, B: 255}, Period: second(1)},
+		"listening":      {Shape: "meter", Colour: led.Colour{R: 0, G: 90, B: 255}},
+		"thinking":       {Shape: "spin", Colour: led.Colour{R: 130, G: 0, B: 255}, Period: second(0.8)},
+		"speaking":       {Shape: "breathe", Colour: led.Colour{R: 0, G: 255, B: 60}, Period: second(1.6)},
+		"error":          {Shape: "blink", Colour: led.Colour{R: 255, G: 0, B: 0}, Period: second(0.4)},
+		"activating":     {Shape: "breathe", Colour: led.Colour{R: 0, G: 255, B: 255}, Period: second(3)},
+		"deaf":           {Shape: "blink", Colour: led.Colour{R: 255, G: 0, B: 255}, Period: second(2)},
+		"muted":          {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
+		"offline":        {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(5)},
+		"partly_offline": {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(12)},
+		"meeting":        {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
 	}
 }
 

@@ -15,11 +15,11 @@ import (
 func allViews() []View {
 	var views []View
 	for _, s := range States() {
-		for bits := range 64 {
+		for bits := range 128 {
 			on := func(i int) bool { return bits>>i&1 == 1 }
 			views = append(views, View{
 				State: s, Muted: on(0), Offline: on(1), Meeting: on(2),
-				Deaf: on(3), Activating: on(4), Error: on(5), Level: -30,
+				Deaf: on(3), Activating: on(4), Error: on(5), Partly: on(6), Level: -30,
 			})
 		}
 	}
@@ -30,7 +30,7 @@ func allViews() []View {
 // having one, and of that the most urgent is shown.
 func TestEveryCombinationHasItsOneLook(t *testing.T) {
 	views := allViews()
-	if len(views) != 320 {
+	if len(views) != 640 {
 		t.Fatalf("%d combinations", len(views))
 	}
 	seen := map[string]int{}
@@ -40,6 +40,7 @@ func TestEveryCombinationHasItsOneLook(t *testing.T) {
 			holds bool
 			look  string
 		}{ // the last that holds
+			{v.Partly, "partly_offline"},
 			{v.Offline, "offline"},
 			{v.Muted, "muted"},
 			{v.Deaf, "deaf"},

@@ -12,6 +12,18 @@ import (
 	"lintod/gpio/led"
 )
 
+// ValidateLinks reports buttons whose link is none of these, which are the names
+// of those that are enabled.
+func (c Config) ValidateLinks(links []string) config.Problems {
+	var ps config.Problems
+	for i, b := range c.Buttons {
+		if b.Link != "" {
+			ps.OneOf(fmt.Sprintf("button[%d].link", i+1), b.Link, links...)
+		}
+	}
+	return ps
+}
+
 // Validate implements config.Validator.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
@@ -100,16 +112,20 @@ func (b ButtonConfig) validate(allowPower bool) config.Problems {
 	if g := b.gestures(); g.LongHold > 0 && g.LongHold <= g.Hold {
 		ps.Add("long_hold_time", config.Duration(g.LongHold), fmt.Sprintf("more than hold_time, %v", g.Hold))
 	}
-	bound := 0
+	bound, talks := 0, false
 	for _, a := range b.actions() {
 		if a.action == "" {
 			continue
 		}
 		bound++
+		talks = talks || strings.HasPrefix(strings.TrimSpace(a.action), string(talk))
 		b.validateAction(&ps, a, allowPower)
 	}
 	if bound == 0 {
 		ps.Add("action", nil, actionSyntax)
+	}
+	if b.Link != "" && !talks {
+		ps.Add("link", b.Link, `an action that talks, such as "talk", beside it`)
 	}
 	return ps
 }

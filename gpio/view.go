@@ -43,6 +43,7 @@ type View struct {
 
 	Muted      bool // the user closed the microphone
 	Offline    bool // no platform can be reached
+	Partly     bool // some platforms can be reached, and some cannot
 	Meeting    bool // a meeting is being recorded
 	Deaf       bool // the microphone should be open, and no sound comes
 	Activating bool // the user must act on a platform before the device is of use
@@ -63,6 +64,7 @@ func (v View) flags() []string {
 		{"deaf", v.Deaf},
 		{"muted", v.Muted},
 		{"offline", v.Offline},
+		{"partly_offline", v.Partly},
 		{"meeting", v.Meeting},
 	} {
 		if f.set {

@@ -159,6 +159,10 @@ func (ps *Problems) OneOf(key, got string, allowed ...string) {
 			return
 		}
 	}
+	if len(allowed) == 0 {
+		ps.Add(key, got, "nothing; there is none to choose from")
+		return
+	}
 	ps.Add(key, got, "one of \""+strings.Join(allowed, `", "`)+`"`)
 }
 

@@ -41,8 +41,11 @@ func (x *exam) running(ctx context.Context) {
 			x.tell("daemon", Warn, fmt.Sprintf("its part %q was restarted %d times, the last time because of: %s", name, p.Restarts, p.Last), "journalctl -u lintod tells when")
 		}
 	}
-	if s.Linto != nil && !s.Linto.Connected {
-		x.tell("daemon", Warn, "it is not connected to the platform: "+s.Linto.Line(), "see what is said of the broker; what [linto] names must be readable by the user lintod")
+	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
+		if l := s.Links[name]; !l.Connected {
+			x.tell("daemon", Warn, "its link "+name+" is not connected to the platform: "+l.Line,
+				"see what is said of the broker; what ["+name+"] names must be readable by the user lintod")
+		}
 	}
 }
 

@@ -12,8 +12,9 @@ import (
 // -wait`, to the demo, to LEDs. Notices follow the turn; they never lead it.
 type Notice struct {
 	At    time.Time     `json:"at"`
-	Turn  int           `json:"turn"`          // counts from 1 since the start; 0 before the first
-	Since time.Duration `json:"since_trigger"` // in nanoseconds; 0 outside a turn
+	Turn  int           `json:"turn"`           // counts from 1 since the start; 0 outside a turn
+	Since time.Duration `json:"since_trigger"`  // in nanoseconds; 0 outside a turn
+	Link  string        `json:"link,omitempty"` // whose turn it is, or who says so
 	What  What          `json:"what"`
 	State State         `json:"state"`
 	Flags Flags         `json:"flags"`
@@ -46,6 +47,7 @@ const (
 	FirstSound    What = "sound"      // the first sample of the answer went to the loudspeaker
 	Announcing    What = "announcing" // something outside a turn is heard
 	Announced     What = "announced"  // it is over; Text: why, if it was not heard to its end
+	Reached       What = "link"       // Text: whether Link is "online" or "offline" now
 	Problem       What = "problem"    // Text: what went wrong
 	Refused       What = "refused"    // Text: why a trigger was not served
 )
@@ -69,6 +71,8 @@ func (n Notice) Sentence() string {
 		return "answer: “" + n.Text + "”"
 	case FirstSound:
 		return "first sound at the loudspeaker"
+	case Reached:
+		return n.Link + " is " + n.Text
 	case Announcing:
 		return "an announcement begins"
 	case Announced:

@@ -4,53 +4,108 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/endpoint"
 )
 
-// lead is how much sound from before the moment at which a wake word seems to
-// be over is sent with what follows it: engines tell late, and the first sound
-// of the request must not be lost. What is left of the word there is no speech.
-const lead = 200 * time.Millisecond
+// letGo is how long the exchange before may take to return after it was
+// dropped. The user speaks meanwhile, and nothing of it is lost.
+const letGo = 10 * time.Second
 
-// errDropped is the cause of a turn's context when the machine drops the turn.
-var errDropped = errors.New("the turn was dropped")
+var errNotReturned = errors.New("the turn before does not end; the link does not answer")
 
-// exchange is the turn in progress.
-type exchange struct {
-	number    int
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
-	utterance *Utterance
-	answer    Answer
-	talker    Talker
-	record    record
+// Exchange is one turn in progress between the device and one link. All of its
+// methods are for the link that carries it, from any goroutine unless they say
+// else. When the exchange is dropped they fail with the cause.
+type Exchange struct {
+	Trigger  Trigger
+	WakeWord *WakeWord // with ByWake
+	Question string    // with ByText: asked in writing, and the microphone is closed
+
+	runner *Runner
+	number int
+	talker Talker
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	mic    *microphone // nil: nobody speaks to it
+	record record
+	reply  chan reply // with ByText; has room for one
+
+	begun   atomic.Bool // something was heard
+	sounded atomic.Bool // and something to its end
+
+	mu     sync.Mutex
+	said   []string        // by Say, in order
+	sounds []chan struct{} // those that want to be heard, in order; the first one is
 }
 
-func (r *Runner) begin(ctx context.Context, open opening) *exchange {
+// reply is what a question in writing leads to.
+type reply struct {
+	Reply
+	err error
+}
+
+func (r *Runner) begin(ctx context.Context, open opening) *Exchange {
 	r.turns++
-	x := &exchange{number: r.turns, talker: open.talker}
+	x := &Exchange{
+		Trigger: open.trigger, WakeWord: open.word, Question: open.question,
+		runner: r, number: r.turns, talker: open.talker, reply: open.reply,
+	}
 	x.record.underruns = r.Mouth.Underruns()
 	x.record.Record = Record{
 		Turn: r.turns, Link: open.talker.Name(),
 		Trigger: open.trigger, WakeWord: open.word, Triggered: time.Now(),
 	}
-	x.ctx, x.cancel = context.WithCancelCause(ctx)
+	// Only the machine drops an exchange, so that its cause says why: also when
+	// Run's context ends.
+	x.ctx, x.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.turn = x
-	r.running.Store(x)
 	return x
 }
 
+// listen opens a turn with the microphone: it is heard from now on, whether the
+// link is ready or not.
+func (r *Runner) listen(ctx context.Context, held bool, h happening) {
+	open := h.open
+	if h.event == SpokenAsk {
+		open = opening{trigger: ByFollowUp, talker: h.turn.talker}
+	}
+	x := r.begin(ctx, open)
+	x.mic = newMicrophone(x, r.microphone(open), open.said, held)
+	if open.trigger != ByTap && open.trigger != ByHold {
+		r.Mouth.Cue(ListeningCue)
+	}
+	r.children.Go(x.mic.pump)
+	r.children.Go(x.talk)
+}
+
+func (r *Runner) microphone(o opening) Stream {
+	if o.trigger == ByWake {
+		return r.Ear.ListenSince(o.said.Add(-lead))
+	}
+	return r.Ear.Listen(o.trigger != ByFollowUp)
+}
+
+// send opens a turn without the microphone.
+func (r *Runner) send(ctx context.Context, h happening) {
+	x := r.begin(ctx, h.open)
+	r.children.Go(x.talk)
+}
+
 // drop ends what runs, for the reason that an event is.
-func (r *Runner) drop(e Event) {
+func (r *Runner) drop(e Event, cause error) {
 	if r.turn == nil {
 		return
 	}
-	r.turn.cancel(errDropped)
-	record := r.turn.record.close(e, r.Mouth.Underruns())
+	r.turn.cancel(cause)
+	record := r.turn.record.close(e, r.turn.mic.dropped(), r.Mouth.Underruns())
 	r.records.add(record)
 	level := slog.LevelInfo
 	if record.Result == ResultFailed {
@@ -58,137 +113,210 @@ func (r *Runner) drop(e Event) {
 	}
 	r.Log.LogAttrs(context.Background(), level, "turn is over", record.attrs()...)
 	r.turn = nil
-	r.running.Store(nil)
 }
 
-// listen opens a turn: the link talks in a goroutine of its own, whose result
-// comes back as an event.
-func (r *Runner) listen(ctx context.Context, held bool, h happening) {
-	open := h.open
-	follow := h.event == SpokenAsk
-	if follow {
-		open = opening{trigger: ByFollowUp, talker: h.turn.talker}
-	}
-	x := r.begin(ctx, open)
-	stream := r.open(open)
-	x.utterance = newUtterance(x.ctx, open.trigger, stream, endpoint.New(r.Endpoint), hearing{r, x})
-	x.utterance.held.Store(held)
-	x.utterance.WakeWord, x.utterance.begins = open.word, open.said
-	if open.trigger != ByTap && open.trigger != ByHold {
-		r.Mouth.Cue(ListeningCue)
-	}
-	r.children.Go(func() {
-		answer, err := open.talker.Talk(x.ctx, x.utterance)
-		x.record.dropped(stream.Dropped())
-		stream.Close()
-		r.answered(x, answer, err)
-	})
-}
-
-func (r *Runner) open(o opening) Stream {
-	if o.trigger == ByWake {
-		return r.Ear.ListenSince(o.said.Add(-lead))
-	}
-	return r.Ear.Listen(o.trigger != ByFollowUp)
-}
-
-// write opens a turn without a microphone.
-func (r *Runner) write(ctx context.Context, h happening) {
-	x := r.begin(ctx, h.open)
-	r.children.Go(func() {
-		answer, err := x.talker.(Writer).Write(x.ctx, h.asked.text) // Runner.Write has looked
-		h.asked.answer <- answered{answer, err}
-		r.answered(x, answer, err)
-	})
-}
-
-// hearing reports what is heard in an exchange; it runs in the link's goroutine
-// and allocates nothing.
-type hearing struct {
-	*Runner
-	x *exchange
-}
-
-func (h hearing) heard(v endpoint.Verdict, f *audio.Frame) {
-	h.level.Store(int64(100 * endpoint.Level(f)))
-	h.x.record.frame(f)
-	switch v {
-	case endpoint.SpeechBegan:
-		h.publishFor(h.x, SpeechBegan, "")
-	case endpoint.EndSilence, endpoint.EndLimit:
-		h.report(h.x, Finished)
-	case endpoint.EndNoSpeech:
-		h.report(h.x, Nothing)
-	}
-}
-
-func (h hearing) tooShort() { h.report(h.x, TooShort) }
-
-var errSilent = errors.New(audio.ZerosFault)
-
-func (h hearing) silent() {
-	h.problemFor(h.x, errSilent)
-	h.report(h.x, Failed)
-}
-
-// report posts an event of a running exchange. Unlike a trigger it must not be
-// lost, so it waits for room until the exchange is over.
-func (r *Runner) report(x *exchange, e Event) {
+// talk has the link carry the exchange, as soon as it has let go of the one
+// before, and reports what came of it.
+func (x *Exchange) talk() {
+	link := x.runner.link(x.talker.Name())
+	limit := time.NewTimer(letGo)
+	defer limit.Stop()
 	select {
-	case r.events <- happening{event: e, turn: x}:
+	case link.busy <- struct{}{}:
+	case <-limit.C:
+		x.over(Over, errNotReturned)
+		return
+	case <-x.ctx.Done():
+		x.over(Over, context.Cause(x.ctx))
+		return
+	}
+	next, err := x.talker.Talk(x.ctx, x)
+	<-link.busy
+	x.over(next, err)
+}
+
+// over tells the machine, and who asked in writing, what came of the exchange.
+func (x *Exchange) over(next Next, err error) {
+	if cause := context.Cause(x.ctx); cause != nil {
+		x.answer(Reply{}, cause)
+		return
+	}
+	if err != nil {
+		x.answer(Reply{}, err)
+		if !errors.As(err, new(soundError)) {
+			err = fmt.Errorf("%s: %w", x.talker.Name(), err)
+		}
+		x.runner.problemFor(x, err)
+		x.report(Failed)
+		return
+	}
+	x.mu.Lock()
+	text := strings.Join(x.said, " ")
+	x.mu.Unlock()
+	x.answer(Reply{Text: text, Ask: next == Again}, nil)
+	spoke := x.sounded.Load() || x.Trigger == ByPlatform || x.mic != nil && x.mic.voice.Load()
+	switch {
+	case next == Again && spoke: // else a broken platform would keep the microphone open for good
+		x.report(SpokenAsk)
+	case x.sounded.Load():
+		x.report(Spoken)
+	default:
+		x.report(Silent)
+	}
+}
+
+// report posts an event of the exchange and returns when the machine has taken
+// it, or the exchange was dropped. Unlike a trigger it is never lost.
+func (x *Exchange) report(e Event) {
+	taken := make(chan struct{})
+	select {
+	case x.runner.events <- happening{event: e, turn: x, taken: taken}:
+	case <-x.ctx.Done():
+		return
+	}
+	select {
+	case <-taken:
 	case <-x.ctx.Done():
 	}
 }
 
-func (r *Runner) answered(x *exchange, a Answer, err error) {
-	if a.Sound != nil { // also when it is dropped before it is spoken
-		context.AfterFunc(x.ctx, func() { a.Sound.Close() })
+// EndsBy says who decides that the user has finished, and returns who does:
+// where the microphone hears the loudspeaker, Platform takes the place of Nobody.
+// Until it is called it is who ended the link's last utterance, at first the
+// device. It changes nothing for an utterance that is over.
+func (x *Exchange) EndsBy(e Ender) Ender {
+	if e == Nobody && !x.runner.Duplex {
+		e = Platform
 	}
+	x.runner.link(x.talker.Name()).ender.Store(int32(e))
+	if x.mic != nil {
+		x.mic.ender.Store(int32(e))
+	}
+	return e
+}
+
+// Read stores the next frame of what the user says in f; the first is half a
+// second older than the trigger. It blocks until there is one, and returns
+// io.EOF when the user has finished, or at once where nobody speaks. One
+// goroutine may read. What the device hears waits for it: of the last 80 s
+// nothing is lost, before that the oldest frames go (Frame.Lost).
+func (x *Exchange) Read(f *audio.Frame) error {
 	switch {
-	case err != nil && x.ctx.Err() != nil:
-		return // dropped
-	case err != nil:
-		r.problemFor(x, fmt.Errorf("%s: %w", x.talker.Name(), err))
-		r.report(x, Failed)
-		return
+	case x.ctx.Err() != nil:
+		return context.Cause(x.ctx)
+	case x.mic == nil:
+		return io.EOF
 	}
-	if a.Transcript != "" {
-		r.publishFor(x, GotTranscript, a.Transcript)
-	}
-	if a.Text == "" && a.Sound == nil {
-		r.report(x, Silent)
-		return
-	}
-	r.publishFor(x, GotAnswer, a.Text)
-	x.answer = a // read by Run after it has received the event
-	r.report(x, Answered)
+	return x.mic.heard.read(x.ctx, f)
 }
 
-func (r *Runner) speak() {
-	x := r.turn
-	r.children.Go(func() {
-		if err := r.utter(x, x.answer); err != nil {
-			r.problemFor(x, err)
-			r.report(x, Failed)
-			return
-		}
-		if x.answer.Ask {
-			r.report(x, SpokenAsk)
-			return
-		}
-		r.report(x, Spoken)
-	})
+// Enough ends the utterance now, because the platform has heard enough of it. It
+// returns when the device has taken note.
+func (x *Exchange) Enough() {
+	if x.mic != nil && x.mic.listening.Err() == nil {
+		x.mic.voice.Store(true) // which the platform must have heard
+		x.mic.finish(time.Now())
+		x.report(Finished)
+	}
 }
 
-// utter plays an answer to its last sample.
-func (r *Runner) utter(x *exchange, a Answer) error {
-	sound := a.Sound
-	if sound == nil {
-		var err error
-		if sound, err = r.Mouth.Speak(x.ctx, a.Text); err != nil {
-			return err
+// Tell publishes a notice of this exchange. It does not block.
+func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
+
+// Answer publishes what the platform answers and what is next, as soon as both
+// are known: who asked in writing gets it while it is still being heard. It does
+// not block, and counts once. A link that does not know so early need not call
+// it.
+func (x *Exchange) Answer(text string, next Next) {
+	x.Tell(GotAnswer, text)
+	x.answer(Reply{Text: text, Ask: next == Again}, nil)
+}
+
+// answer gives a reply to who waits for one; the first counts.
+func (x *Exchange) answer(r Reply, err error) {
+	select {
+	case x.reply <- reply{r, err}:
+	default: // nobody asked, or it was answered
+	}
+}
+
+// Say has a text spoken and returns when its last sample has been played; when
+// ctx ends the device falls silent within one frame. It may be called several
+// times: what is asked for while something else is heard waits for its end.
+func (x *Exchange) Say(ctx context.Context, text string) error {
+	x.mu.Lock()
+	x.said = append(x.said, text)
+	x.mu.Unlock()
+	return x.sound(ctx, func(ctx context.Context) (audio.Sound, error) { return x.runner.Mouth.Speak(ctx, text) })
+}
+
+// Play is Say for a sound, which it closes.
+func (x *Exchange) Play(ctx context.Context, s audio.Sound) error {
+	defer s.Close()
+	return x.sound(ctx, func(context.Context) (audio.Sound, error) { return s, nil })
+}
+
+// soundError is why something could not be heard; the link is not to blame.
+type soundError struct{ error }
+
+func (e soundError) Unwrap() error { return e.error }
+
+func (x *Exchange) sound(ctx context.Context, open func(context.Context) (audio.Sound, error)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(x.ctx, func() { cancel(context.Cause(x.ctx)) })()
+	first, leave := x.queue()
+	defer leave()
+	select {
+	case <-first:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if x.report(Answered); ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := x.hearOut(ctx, open)
+	x.report(Quiet)
+	if err != nil && ctx.Err() == nil {
+		return soundError{err}
+	}
+	return err
+}
+
+// queue waits for the loudspeaker: first is closed when the sounds that were
+// asked for earlier are over.
+func (x *Exchange) queue() (first <-chan struct{}, leave func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	mine := make(chan struct{})
+	x.sounds = append(x.sounds, mine)
+	if len(x.sounds) == 1 {
+		close(mine)
+	}
+	return mine, func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		i := slices.Index(x.sounds, mine)
+		x.sounds = slices.Delete(x.sounds, i, i+1)
+		if i == 0 && len(x.sounds) > 0 {
+			close(x.sounds[0])
 		}
+	}
+}
+
+func (x *Exchange) hearOut(ctx context.Context, open func(context.Context) (audio.Sound, error)) error {
+	sound, err := open(ctx)
+	if err != nil {
+		return err
 	}
 	defer sound.Close()
-	return r.Mouth.Play(x.ctx, sound, func() { r.publishFor(x, FirstSound, "") })
+	err = x.runner.Mouth.Play(ctx, sound, func() {
+		if !x.begun.Swap(true) {
+			x.Tell(FirstSound, "")
+		}
+	})
+	if err == nil {
+		x.sounded.Store(true)
+	}
+	return err
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
-// ErrInTurn is returned by Write while the user speaks or waits for an answer.
+// ErrInTurn is returned by Ask and Call while a turn goes on.
 var ErrInTurn = errors.New("a turn is going on; ask again when it is over")
 
 // eventQueue is how many events wait; more triggers are dropped.
@@ -16,31 +18,49 @@ const eventQueue = 64
 // happening is an event on its way to Run, with what belongs to it.
 type happening struct {
 	event Event
-	turn  *exchange // the exchange that reports, nil from outside
-	open  opening
-	asked *question // with Ask
-	// verdict, where there is one, has room to be told why the event was refused, nil
-	// when it was not.
+	turn  *Exchange     // the exchange that reports, nil from outside
+	open  opening       // with a trigger
+	hold  *hold         // with DictationBegan
+	taken chan struct{} // closed when Run has handled it; may be nil
+	// verdict, where there is one, has room for why the event was refused, nil when
+	// it was not.
 	verdict chan error
 }
 
 // opening is what a trigger says of the turn that it opens.
 type opening struct {
-	trigger Trigger
-	talker  Talker
-	word    *WakeWord // with ByWake
-	said    time.Time // when the word was over
+	trigger  Trigger
+	talker   Talker
+	word     *WakeWord     // with ByWake
+	said     time.Time     // when the word was over
+	question string        // with ByText
+	reply    chan reply    // with ByText: has room for one
+	refused  chan struct{} // closed when the turn was not opened; may be nil
 }
 
-// question is one that was asked in writing.
-type question struct {
-	text   string
-	answer chan answered // with room for it
+// link is what the Runner knows of a link.
+type link struct {
+	busy  chan struct{} // holds a token while a Talk runs
+	ender atomic.Int32  // an Ender: of its last utterance
+	away  atomic.Bool   // it does not reach its platform
 }
 
-type answered struct {
-	Answer
-	err error
+// link returns what is known of the link of a name.
+func (r *Runner) link(name string) *link {
+	r.truth.Lock()
+	defer r.truth.Unlock()
+	return r.known(name)
+}
+
+// known needs truth.
+func (r *Runner) known(name string) *link {
+	l := r.links[name]
+	if l == nil {
+		l = &link{busy: make(chan struct{}, 1)}
+		l.away.Store(r.Initial.Offline)
+		r.links[name] = l
+	}
+	return l
 }
 
 // Snapshot is the state of the machine now.
@@ -58,7 +78,8 @@ func (r *Runner) Level() float64 { return float64(r.level.Load()) / 100 }
 // Post tells the Runner of a flag event, Release, LetGo or Stop. It never blocks.
 //
 // A flag event is never lost, however many triggers wait: LEDs and status must
-// not say that the microphone is closed when it is open.
+// not say that the microphone is closed when it is open. Of links, SetOnline
+// says what Post does not, and of dictations Hold.
 func (r *Runner) Post(e Event) {
 	r.init()
 	if !e.flag() {
@@ -66,12 +87,35 @@ func (r *Runner) Post(e Event) {
 		return
 	}
 	r.truth.Lock()
+	defer r.truth.Unlock()
 	r.flags = r.flags.after(e)
-	r.truth.Unlock()
+	r.look()
+}
+
+// look has Run look at the flags, if it is not about to.
+func (r *Runner) look() {
 	select {
 	case r.flagged <- struct{}{}:
-	default: // Run is about to look anyway
+	default:
 	}
+}
+
+// SetOnline says whether a link reaches its platform. It never blocks and is
+// never lost. A link that does not is refused to triggers, and no other link is;
+// the flag Offline says that none of the Talkers does.
+func (r *Runner) SetOnline(name string, yes bool) {
+	r.init()
+	r.truth.Lock()
+	defer r.truth.Unlock()
+	r.known(name).away.Store(!yes)
+	r.flags.Offline = !slices.ContainsFunc(r.Talkers, func(t Talker) bool { return !r.known(t.Name()).away.Load() })
+	r.look()
+}
+
+// Online tells whether a link reaches its platform.
+func (r *Runner) Online(name string) bool {
+	r.init()
+	return !r.link(name).away.Load()
 }
 
 // Trigger posts Tap or Press for the named link; an empty name is the first.
@@ -125,7 +169,7 @@ func (r *Runner) Wake(w WakeWord, link string, over time.Time) error {
 	if err != nil {
 		return err
 	}
-	r.post(happening{event: Wake, open: opening{ByWake, t, &w, over}})
+	r.post(happening{event: Wake, open: opening{trigger: ByWake, talker: t, word: &w, said: over}})
 	return nil
 }
 
@@ -152,33 +196,61 @@ func (r *Runner) post(h happening) bool {
 	}
 }
 
-// Write opens a turn whose question is a text for the named link; an empty name
+// Reply is what the platform answers to a question in writing.
+type Reply struct {
+	Text string // may be empty: some answers are sound, or silence
+	Ask  bool   // the platform asks back, and the device listens next
+}
+
+// Ask opens a turn whose question is a text for the named link; an empty name
 // is the first. It returns the answer as soon as it is there, while it is being
 // spoken. It fails with ErrInTurn when somebody else is asking.
-func (r *Runner) Write(ctx context.Context, link, text string) (Answer, error) {
+func (r *Runner) Ask(ctx context.Context, link, text string) (Reply, error) {
 	t, err := r.talker(link)
 	if err != nil {
-		return Answer{}, err
+		return Reply{}, err
 	}
-	if _, ok := t.(Writer); !ok {
-		return Answer{}, fmt.Errorf("link %s takes no questions in writing", t.Name())
-	}
-	q := &question{text, make(chan answered, 1)}
-	if !r.post(happening{event: Ask, open: opening{trigger: ByText, talker: t}, asked: q}) {
-		return Answer{}, ErrInTurn
+	o := opening{trigger: ByText, talker: t, question: text, reply: make(chan reply, 1), refused: make(chan struct{})}
+	if !r.post(happening{event: Ask, open: o}) {
+		return Reply{}, ErrInTurn
 	}
 	select {
-	case a := <-q.answer:
-		return a.Answer, a.err
+	case a := <-o.reply:
+		return a.Reply, a.err
+	case <-o.refused:
+		return Reply{}, ErrInTurn
 	case <-ctx.Done():
-		return Answer{}, context.Cause(ctx)
+		return Reply{}, context.Cause(ctx)
 	}
 }
 
-// Tell publishes a notice that a link wants the world to know of. It belongs to
-// the turn that runs, if there is one.
-func (r *Runner) Tell(w What, text string) {
-	r.publishFor(r.running.Load(), w, text)
+// Call opens a turn because the platform of a link wants one. Its microphone is
+// closed: the platform speaks first, or has its link return Again at once. Call
+// returns when the turn is open, and fails with ErrInTurn while another goes on.
+func (r *Runner) Call(ctx context.Context, t Talker) error {
+	taken := make(chan struct{})
+	o := opening{trigger: ByPlatform, talker: t, refused: make(chan struct{})}
+	if !r.post(happening{event: Call, open: o, taken: taken}) {
+		return ErrInTurn
+	}
+	select {
+	case <-taken:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-o.refused:
+		return ErrInTurn
+	default:
+		return nil
+	}
+}
+
+// Tell publishes a notice that belongs to no turn; link is "" where no link
+// says so. It does not block.
+func (r *Runner) Tell(link string, w What, text string) {
+	now := r.Snapshot()
+	r.Bus.Publish(Notice{At: time.Now(), What: w, Link: link, State: now.State, Flags: now.Flags, Text: text})
 }
 
 // Probe returns nil when Run's loop has taken it up, which proves that the loop

@@ -15,8 +15,7 @@ func TestTapTellsItsVerdict(t *testing.T) {
 		}{
 			{"as it is", nil, false},
 			{"muted", []Event{Muted}, true},
-			{"offline", []Event{Unmuted, WentOffline}, true},
-			{"deaf", []Event{CameOnline, WentDeaf}, true},
+			{"deaf", []Event{Unmuted, WentDeaf}, true},
 			{"a microphone of zeros", []Event{WentSilent}, false},
 			{"deaf after zeros", []Event{WentDeaf}, true},
 			{"well again", []Event{Hears}, false},
@@ -31,10 +30,15 @@ func TestTapTellsItsVerdict(t *testing.T) {
 			s.Post(Stop)
 			s.expect(Idle)
 		}
+		s.SetOnline("platform", false)
+		if err := s.Tap(s.Context(), ""); err == nil {
+			t.Error("offline, and not refused")
+		}
+		s.SetOnline("platform", true)
 		for range 200 { // the two reach the loop by different ways
-			s.Post(WentOffline)
+			s.SetOnline("platform", false)
 			synctest.Wait()
-			s.Post(CameOnline)
+			s.SetOnline("platform", true)
 			if err := s.Tap(s.Context(), ""); err != nil {
 				t.Fatalf("online, and refused: %v", err)
 			}

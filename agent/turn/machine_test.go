@@ -7,7 +7,8 @@ import (
 
 func TestMachine(t *testing.T) {
 	clear := Flags{}
-	muted, deaf, away := Flags{Muted: true}, Flags{Deaf: true}, Flags{Offline: true}
+	muted, deaf, dictating := Flags{Muted: true}, Flags{Deaf: true}, Flags{Dictating: true}
+	away := Flags{Offline: true} // and the link of the trigger, too
 	tests := []struct {
 		name  string
 		flags Flags
@@ -25,8 +26,10 @@ func TestMachine(t *testing.T) {
 		{"the end of the second tap says nothing more", clear, Thinking, LetGo, Thinking, nil},
 		{"letting go says that was all", clear, Listening, Release, Thinking, []Effect{EndSpeech}},
 		{"silence after speech says that was all", clear, Listening, Finished, Thinking, []Effect{EndSpeech}},
-		{"the platform may say that was all", clear, Listening, Answered, Speaking, []Effect{EndSpeech, Speak}},
+		{"the platform may say that was all", clear, Listening, Answered, Speaking, []Effect{EndSpeech}},
 		{"the platform may have nothing to say at once", clear, Listening, Silent, Idle, []Effect{Drop}},
+		{"the link is done while the user speaks", clear, Listening, Spoken, Idle, []Effect{Drop}},
+		{"the platform wants to hear something else", clear, Listening, SpokenAsk, Listening, []Effect{Drop, Listen}},
 		{"nobody spoke", clear, Listening, Nothing, Idle, []Effect{Drop, CueNothing}},
 		{"the link fails while listening", clear, Listening, Failed, Idle, []Effect{Drop, CueError}},
 		{"stop while listening", clear, Listening, Stop, Idle, []Effect{Drop, Hush}},
@@ -35,8 +38,11 @@ func TestMachine(t *testing.T) {
 		{"listening for ever", clear, Listening, TimedOut, Idle, []Effect{Drop, CueError}},
 
 		{"a trigger by mistake is forgiven", clear, Thinking, TooShort, Idle, []Effect{Drop, CueNothing}},
-		{"the answer is spoken", clear, Thinking, Answered, Speaking, []Effect{Speak}},
+		{"the answer is spoken", clear, Thinking, Answered, Speaking, nil},
 		{"the answer is empty", clear, Thinking, Silent, Idle, []Effect{Drop}},
+		{"nothing more is said after a pause", clear, Thinking, Spoken, Idle, []Effect{Drop}},
+		{"the platform called to hear the user", clear, Thinking, SpokenAsk, Listening, []Effect{Drop, Listen}},
+		{"the platform called and the microphone is muted", muted, Thinking, SpokenAsk, Idle, []Effect{Drop}},
 		{"no answer", clear, Thinking, Failed, Idle, []Effect{Drop, CueError}},
 		{"thinking for ever", clear, Thinking, TimedOut, Idle, []Effect{Drop, CueError}},
 		{"stop while thinking", clear, Thinking, Stop, Idle, []Effect{Drop, Hush}},
@@ -46,12 +52,47 @@ func TestMachine(t *testing.T) {
 
 		{"the answer has been spoken", clear, Speaking, Spoken, Idle, []Effect{Drop}},
 		{"the question has been spoken", clear, Speaking, SpokenAsk, Listening, []Effect{Drop, Listen}},
+		{"the platform breaks off its only sentence", clear, Speaking, Silent, Idle, []Effect{Drop}},
+		{"a sentence has been spoken", clear, Speaking, Quiet, Speaking, []Effect{Rest}},
+		{"the next sentence", clear, Speaking, Answered, Speaking, []Effect{GoOn}},
+		{"the next sentence takes its time", clear, Speaking, Paused, Thinking, nil},
 		{"the speech fails", clear, Speaking, Failed, Idle, []Effect{Drop, CueError}},
 		{"speaking for ever", clear, Speaking, TimedOut, Idle, []Effect{Drop, CueError}},
 		{"stop while speaking", clear, Speaking, Stop, Idle, []Effect{Drop, Hush}},
 		{"barge-in by a tap", clear, Speaking, Tap, Listening, []Effect{Drop, Listen}},
 		{"barge-in by a press", clear, Speaking, Press, Listening, []Effect{Drop, ListenHeld}},
 		{"mute while speaking lets it end", clear, Speaking, Muted, Speaking, nil},
+
+		{"full duplex: the platform speaks and goes on listening", clear, Listening, Interjected, Conversing, nil},
+		{"full duplex: a sentence has been spoken", clear, Conversing, Quiet, Conversing, []Effect{Rest}},
+		{"full duplex: the next sentence", clear, Conversing, Interjected, Conversing, []Effect{GoOn}},
+		{"full duplex: the user's turn", clear, Conversing, Paused, Listening, nil},
+		{"full duplex: the platform has heard enough", clear, Conversing, Finished, Speaking, []Effect{EndSpeech}},
+		{"full duplex: the platform ends it", clear, Conversing, Spoken, Idle, []Effect{Drop}},
+		{"full duplex: the platform ends it in the middle", clear, Conversing, Silent, Idle, []Effect{Drop}},
+		{"full duplex: the platform begins anew", clear, Conversing, SpokenAsk, Listening, []Effect{Drop, Listen}},
+		{"full duplex: the link fails", clear, Conversing, Failed, Idle, []Effect{Drop, CueError}},
+		{"full duplex: without end", clear, Conversing, TimedOut, Idle, []Effect{Drop, CueError}},
+		{"full duplex: stop", clear, Conversing, Stop, Idle, []Effect{Drop, Hush}},
+		{"full duplex: mute ends it, as it closes the microphone", clear, Conversing, Muted, Idle, []Effect{Drop}},
+		{"full duplex: the microphone dies", clear, Conversing, WentDeaf, Idle, []Effect{Drop, CueError}},
+		{"full duplex: barge-in by a tap", clear, Conversing, Tap, Listening, []Effect{Drop, Listen}},
+		{"full duplex: barge-in by a press", clear, Conversing, Press, Listening, []Effect{Drop, ListenHeld}},
+		{"full duplex: a tap while offline is quiet", away, Conversing, Tap, Idle, []Effect{Drop, CueError}},
+		{"full duplex: a wake word is part of what is said", clear, Conversing, Wake, Conversing, nil},
+		{"full duplex: a written question has to wait", clear, Conversing, Ask, Conversing, nil},
+
+		{"the platform calls", clear, Idle, Call, Thinking, []Effect{Send}},
+		{"the platform may call while muted, and speak", muted, Idle, Call, Thinking, []Effect{Send}},
+		{"the platform calls while the user speaks", clear, Listening, Call, Listening, nil},
+		{"the platform calls while another one thinks", clear, Thinking, Call, Thinking, nil},
+		{"the platform calls while another one speaks", clear, Speaking, Call, Speaking, nil},
+
+		{"a tap while dictating", dictating, Idle, Tap, Idle, []Effect{Hush, CueError}},
+		{"a wake word while dictating", dictating, Idle, Wake, Idle, []Effect{Hush, CueError}},
+		{"a tap while thinking and dictating", dictating, Thinking, Tap, Thinking, []Effect{CueError}},
+		{"a tap while speaking and dictating is quiet", dictating, Speaking, Tap, Idle, []Effect{Drop, CueError}},
+		{"a question while dictating is not waited for", dictating, Speaking, SpokenAsk, Idle, []Effect{Drop}},
 
 		{"a written question", clear, Idle, Ask, Thinking, []Effect{Send}},
 		{"a written question needs no microphone", muted, Idle, Ask, Thinking, []Effect{Send}},
@@ -84,13 +125,13 @@ func TestMachine(t *testing.T) {
 	covered := map[when]bool{}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, do := Next(Snapshot{tt.from, tt.flags}, tt.event)
+			got, do := Step(Snapshot{tt.from, tt.flags}, tt.event, tt.flags.Offline)
 			if got.State != tt.to || !slices.Equal(do, tt.do) {
 				t.Errorf("%s with %v, want %s with %v",
 					describe(tt.from, tt.event, got.State), do, describe(tt.from, tt.event, tt.to), tt.do)
 			}
 		})
-		covered[when{tt.from, tt.flags.admit(tt.from, tt.event)}] = true
+		covered[when{tt.from, Snapshot{tt.from, tt.flags}.admit(tt.event, tt.flags.Offline)}] = true
 	}
 	for row := range table {
 		if !covered[row] {
@@ -113,38 +154,64 @@ func TestFlagsFollowTheirEvents(t *testing.T) {
 		{MeetingBegan, Flags{Deaf: true, Meeting: true}},
 		{MeetingEnded, Flags{Deaf: true}},
 		{Hears, Flags{}},
+		{DictationBegan, Flags{Dictating: true}},
+		{DictationBegan, Flags{Dictating: true}}, // refused
+		{DictationEnded, Flags{}},
+		{DictationBegan, Flags{Dictating: true}},
+		{Muted, Flags{Muted: true}}, // mute ends a dictation for good
+		{DictationBegan, Flags{Muted: true}},
+		{Unmuted, Flags{}},
 	} {
-		if s, _ = Next(s, step.event); s.Flags != step.want {
+		if s, _ = Step(s, step.event, false); s.Flags != step.want {
 			t.Errorf("after %v: %+v, want %+v", step.event, s.Flags, step.want)
+		}
+	}
+}
+
+// The platform of one link being away is nothing to the others.
+func TestTriggerIsRefusedForItsOwnLink(t *testing.T) {
+	for _, tt := range []struct {
+		offline, away bool // the flag, and the link of the trigger
+		want          State
+	}{{false, false, Listening}, {false, true, Idle}, {true, true, Idle}} {
+		if got, _ := Step(Snapshot{Flags: Flags{Offline: tt.offline}}, Tap, tt.away); got.State != tt.want {
+			t.Errorf("%+v: %v", tt, got.State)
 		}
 	}
 }
 
 // TestEveryPair holds what must be true of any row, also of one added later.
 func TestEveryPair(t *testing.T) {
-	for flags := range 8 {
-		f := Flags{Muted: flags&1 != 0, Offline: flags&2 != 0, Deaf: flags&4 != 0}
-		for from := Idle; from <= Speaking; from++ {
-			for e := Tap; e < numEvents; e++ {
-				after, do := Next(Snapshot{from, f}, e)
+	for bits := range 16 {
+		f := Flags{Muted: bits&1 != 0, Deaf: bits&2 != 0, Dictating: bits&4 != 0}
+		away := bits&8 != 0
+		for from := Idle; from <= Conversing; from++ {
+			if from.Hears() && (f.Muted || f.Dictating) {
+				continue // it cannot be: that is what the rows below see to
+			}
+			for e := Tap; e < refusedMuted; e++ {
+				after, do := Step(Snapshot{from, f}, e, away)
 				has := func(effects ...Effect) bool {
 					return slices.ContainsFunc(effects, func(x Effect) bool { return slices.Contains(do, x) })
 				}
 				step := describe(from, e, after.State)
 				listens := has(Listen, ListenHeld)
-				if listens && (after.Flags.Muted || after.Flags.Deaf || after.Flags.Offline) {
-					t.Errorf("%s opens the microphone with %+v", step, after.Flags)
+				if listens && (after.Flags.Muted || after.Flags.Deaf || after.Flags.Dictating || away) {
+					t.Errorf("%s opens the microphone with %+v, away %v", step, after.Flags, away)
 				}
-				if listens != (after.State == Listening && (from != Listening || has(Drop))) {
+				if after.State.Hears() && (after.Flags.Muted || after.Flags.Dictating) {
+					t.Errorf("%s: the microphone is open with %+v", step, after.Flags)
+				}
+				if listens != (after.State.Hears() && (!from.Hears() || has(Drop))) {
 					t.Errorf("%s: listening without opening the microphone, or the reverse: %v", step, do)
 				}
-				if from == Listening && after.State != Listening && !has(EndSpeech, Drop) {
+				if from.Hears() && !after.State.Hears() && !has(EndSpeech, Drop) {
 					t.Errorf("%s leaves the microphone open", step)
 				}
 				if from != Idle && after.State == Idle && !has(Drop) {
 					t.Errorf("%s forgets to close the turn", step)
 				}
-				if from == Idle && has(Drop, EndSpeech, Speak) {
+				if from == Idle && has(Drop, EndSpeech, Rest, GoOn, Unhold) {
 					t.Errorf("%s: %v needs a turn", step, do)
 				}
 				if i := slices.Index(do, Drop); i > 0 {
@@ -152,6 +219,10 @@ func TestEveryPair(t *testing.T) {
 				}
 				if (e == Stop || e == TimedOut) && after.State != Idle {
 					t.Errorf("%s does not end in idle", step)
+				}
+				done := e == Spoken || e == SpokenAsk || e == Silent || e == Failed
+				if done && from != Idle && !has(Drop) {
+					t.Errorf("%s: the link is done and the turn goes on", step)
 				}
 			}
 		}

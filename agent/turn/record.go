@@ -19,7 +19,7 @@ type Record struct {
 	Trigger   Trigger   `json:"trigger"`
 	WakeWord  *WakeWord `json:"wake_word,omitempty"`
 	Triggered time.Time `json:"triggered"`
-	Framed    time.Time `json:"first_frame,omitzero"` // the link got the first frame, of the pre-roll where there is one
+	Framed    time.Time `json:"first_frame,omitzero"` // the first frame was heard, of the pre-roll where there is one
 	Heard     time.Time `json:"heard,omitzero"`       // the detector hears a voice
 	Finished  time.Time `json:"finished,omitzero"`    // the user has finished
 	Requested time.Time `json:"requested,omitzero"`   // the request is out; live, its first piece
@@ -64,7 +64,7 @@ func (e Event) result() Result {
 		return ResultTooShort
 	case Failed, TimedOut, WentDeaf:
 		return ResultFailed
-	case Tap, Press, Wake, Ask, refusedMuted, refusedDeaf, refusedOffline:
+	case Tap, Press, Wake, Ask, refusedMuted, refusedDeaf, refusedOffline, refusedDictating:
 		return ResultInterrupted
 	}
 	return ResultStopped
@@ -104,7 +104,7 @@ func (r *record) field(w What) *time.Time {
 	return nil
 }
 
-// frame notes one that the link has got.
+// frame notes one that was heard.
 func (r *record) frame(f *audio.Frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,12 +113,6 @@ func (r *record) frame(f *audio.Frame) {
 		return // what is missing before it was not part of the turn
 	}
 	r.Lost += int(f.Lost)
-}
-
-func (r *record) dropped(frames uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.Dropped = frames
 }
 
 // because notes what went wrong; the first reason counts.
@@ -130,11 +124,11 @@ func (r *record) because(err error) {
 	}
 }
 
-func (r *record) close(e Event, underruns uint64) Record {
+func (r *record) close(e Event, dropped, underruns uint64) Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.Closed, r.Result = time.Now(), e.result()
-	r.Underruns = underruns - r.underruns
+	r.Dropped, r.Underruns = dropped, underruns-r.underruns
 	if r.Cause == "" {
 		r.Cause = e.String()
 	}

@@ -14,11 +14,11 @@ import (
 // nothing of what was said.
 func TestOneLineATurn(t *testing.T) {
 	var log bytes.Buffer
-	play(t, []Answer{{Text: "ten o'clock", Transcript: "what time is it"}}, func(s *stage) {
+	play(t, []answer{{Text: "ten o'clock", Transcript: "what time is it"}}, func(s *stage) {
 		s.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 		s.tap()
 		s.speak(2 * time.Second)
-		s.Tell(RequestOut, "")
+		s.turn.Tell(RequestOut, "")
 		s.mouth.dry.Add(3)
 		s.wait(10 * time.Second)
 		s.expect(Idle)

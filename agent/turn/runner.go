@@ -24,6 +24,10 @@ const (
 // has not forgotten.
 const patience = 4 * time.Second
 
+// lull is how long the loudspeaker may be silent between two sounds of one
+// answer; the device then says that it waits.
+const lull = time.Second
+
 const forever = time.Duration(1<<63 - 1)
 
 // Runner feeds the machine and carries out its effects. Its fields are set
@@ -37,9 +41,14 @@ type Runner struct {
 	Log      *slog.Logger
 	// Initial is what is true before the first event.
 	Initial Flags
+	// Duplex says that the microphone does not hear the loudspeaker, so that both
+	// may go on at once (Nobody).
+	Duplex bool
 
-	truth sync.Mutex // guards flags
-	flags Flags      // what Run should make the machine's
+	truth  sync.Mutex // guards what is true, whatever Run knows of it
+	flags  Flags      // what Run should make the machine's
+	links  map[string]*link
+	holder *hold // nil unless flags.Dictating
 
 	flagged chan struct{} // they may have changed
 	once    sync.Once
@@ -50,11 +59,13 @@ type Runner struct {
 	now      atomic.Pointer[Snapshot]
 	level    atomic.Int64 // millibel, of the last frame heard
 	records  records
-	turn     *exchange                // nil when nothing runs
-	running  atomic.Pointer[exchange] // the same, for others
+	turn     *Exchange       // nil when nothing runs
+	online   map[string]bool // what was published of links
 	turns    int
+	entered  time.Time // when the state was
 	limit    *time.Timer
 	patience *time.Timer // runs while thinking
+	lull     *time.Timer // runs while the loudspeaker is silent between sounds
 	children sync.WaitGroup
 }
 
@@ -64,6 +75,7 @@ func (r *Runner) init() {
 		r.probes = make(chan struct{})
 		r.flagged = make(chan struct{}, 1)
 		r.flags = r.Initial
+		r.links = map[string]*link{}
 		r.now.Store(&Snapshot{Flags: r.Initial})
 	})
 }
@@ -72,54 +84,89 @@ func (r *Runner) init() {
 // loudspeaker and waits for everything it started.
 func (r *Runner) Run(ctx context.Context) error {
 	r.init()
-	r.limit, r.patience = time.NewTimer(forever), time.NewTimer(forever)
+	r.limit, r.patience, r.lull = time.NewTimer(forever), time.NewTimer(forever), time.NewTimer(forever)
 	defer r.limit.Stop()
 	defer r.patience.Stop()
+	defer r.lull.Stop()
 	defer r.children.Wait()
-	defer r.shutDown()
+	defer r.shutDown(ctx)
+	r.online = r.reach()
 	r.settled()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case h := <-r.events:
-			r.catchUp(ctx) // a trigger that follows a flag finds it set
+			r.catchUp(ctx) // so that it meets what was true when it was posted
 			r.handle(ctx, h)
 		case <-r.flagged:
 			r.catchUp(ctx)
 		case <-r.probes:
 		case <-r.patience.C:
 			r.Mouth.Cue(ThinkingCue)
+		case <-r.lull.C:
+			r.handle(ctx, happening{event: Paused, turn: r.turn})
 		case <-r.limit.C:
-			r.problem(fmt.Errorf("%v lasted too long", r.Snapshot().State))
+			if rest := time.Until(r.entered.Add(r.longest())); rest > 0 {
+				r.limit.Reset(rest) // the link has called EndsBy since
+				continue
+			}
+			r.problemFor(r.turn, fmt.Errorf("%v lasted too long", r.Snapshot().State))
 			r.handle(ctx, happening{event: TimedOut, turn: r.turn})
 		}
 	}
 }
 
-// catchUp makes the machine's flags what they should be.
+// reach tells which of the Talkers reach their platforms.
+func (r *Runner) reach() map[string]bool {
+	online := map[string]bool{}
+	for _, t := range r.Talkers {
+		online[t.Name()] = r.Online(t.Name())
+	}
+	return online
+}
+
+// catchUp makes the machine's flags what they should be, and publishes what has
+// changed.
 func (r *Runner) catchUp(ctx context.Context) {
 	for _, e := range r.Flags().changes(r.Snapshot().Flags) {
 		r.handle(ctx, happening{event: e})
 	}
+	for name, yes := range r.reach() {
+		if yes != r.online[name] {
+			r.online[name] = yes
+			r.Tell(name, Reached, map[bool]string{true: "online", false: "offline"}[yes])
+		}
+	}
 }
 
 func (r *Runner) handle(ctx context.Context, h happening) {
+	if h.taken != nil {
+		defer close(h.taken)
+	}
 	if h.turn != nil && h.turn != r.turn {
 		return // a turn that was dropped reports late
 	}
+	if h.event == Answered && r.turn.mic.duplex() {
+		h.event = Interjected
+	}
 	running := r.turn
 	before := r.Snapshot()
-	after, effects := Next(before, h.event)
+	after, effects := Step(before, h.event, h.away(r))
+	if h.verdict != nil {
+		h.verdict <- before.refusal(h.event, h.away(r))
+	}
 	r.now.Store(&after)
 	for _, e := range effects {
 		r.carryOut(ctx, e, h)
 	}
-	if h.verdict != nil {
-		h.verdict <- after.Flags.Refusal(before.State, h.event)
-	}
-	if h.event == Ask && len(effects) == 0 {
-		h.asked.answer <- answered{err: ErrInTurn}
+	switch {
+	case h.hold != nil:
+		r.decide(h.hold, before, after)
+	case h.open.refused != nil && r.turn == running:
+		close(h.open.refused)
+	case before.Flags.Dictating && !after.Flags.Dictating:
+		r.takeAway(ErrMuted)
 	}
 	if after != before {
 		if r.turn != nil {
@@ -133,22 +180,44 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 	}
 }
 
+// away tells whether the link that a happening is for does not reach its
+// platform.
+func (h happening) away(r *Runner) bool {
+	talker := h.open.talker
+	if h.turn != nil {
+		talker = h.turn.talker
+	}
+	return talker != nil && !r.Online(talker.Name())
+}
+
 // settled is called when a state was entered: it sets the state's limit, and
 // keeps the loudspeaker for the turn.
 func (r *Runner) settled() {
 	state := r.Snapshot().State
 	r.Mouth.SetTurn(state != Idle)
-	limit, wait := forever, forever
-	switch state {
-	case Listening:
-		limit = r.Endpoint.MaxUtterance + r.Endpoint.NoSpeech + listenSlack
-	case Thinking:
-		limit, wait = thinkingLimit, patience
-	case Speaking:
-		limit = speakingLimit
+	r.entered = time.Now()
+	r.limit.Reset(r.longest())
+	r.lull.Reset(forever)
+	r.patience.Reset(forever)
+	if state == Thinking {
+		r.patience.Reset(patience)
 	}
-	r.limit.Reset(limit)
-	r.patience.Reset(wait)
+}
+
+// longest is how long the present state may last.
+func (r *Runner) longest() time.Duration {
+	switch r.Snapshot().State {
+	case Listening:
+		if !r.turn.mic.duplex() {
+			return r.Endpoint.MaxUtterance + r.Endpoint.NoSpeech + listenSlack
+		}
+		fallthrough
+	case Speaking, Conversing:
+		return speakingLimit
+	case Thinking:
+		return thinkingLimit
+	}
+	return forever
 }
 
 func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
@@ -156,24 +225,26 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	case Listen, ListenHeld:
 		r.listen(ctx, e == ListenHeld, h)
 	case Unhold:
-		r.turn.utterance.held.Store(false)
+		r.turn.mic.held.Store(false)
 	case EndSpeech:
-		r.turn.utterance.finish(time.Now())
-		r.publish(SpeechEnded, "")
+		r.turn.mic.finish(time.Now())
+		r.publishFor(r.turn, SpeechEnded, "")
 	case Send:
-		r.write(ctx, h)
+		r.send(ctx, h)
 	case Drop:
-		r.drop(h.event)
-	case Speak:
-		r.speak()
+		r.drop(h.event, h.event.cause())
+	case Rest:
+		r.lull.Reset(lull)
+	case GoOn:
+		r.settled()
 	case Hush:
 		r.Mouth.Hush()
 	case CueMuted:
-		r.publish(Refused, "the microphone is muted")
+		r.refuse(h, errMuted)
 		r.Mouth.Cue(MutedCue)
 	case CueError:
 		if h.event == Tap || h.event == Press || h.event == Wake {
-			r.publish(Refused, r.Snapshot().Flags.fault().Error())
+			r.refuse(h, r.Snapshot().refusal(h.event, h.away(r)))
 		}
 		r.Mouth.Cue(ErrorCue)
 	case CueNothing:
@@ -181,48 +252,63 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	}
 }
 
-// Refusal is why an event does not open a turn in a state; nil when it does, or was
+// refuse publishes why a trigger is not served: in the turn that goes on all the
+// same, if there is one.
+func (r *Runner) refuse(h happening, why error) {
+	if r.turn != nil {
+		r.publishFor(r.turn, Refused, why.Error())
+		return
+	}
+	r.Tell(h.open.talker.Name(), Refused, why.Error())
+}
+
+// Why the microphone is not opened.
+var (
+	errMuted     = errors.New("the device is muted; unmute it first, with its button or from the platform")
+	errDeaf      = errors.New("the microphone gives no sound")
+	errAway      = errors.New("the platform cannot be reached")
+	errDictating = errors.New("a dictation has the microphone; `lintod stream -stop` ends it")
+	errListening = errors.New("a turn has the microphone; try again when it is over")
+)
+
+// refusal is why an event does not open the microphone; nil when it does, or was
 // not meant to.
-func (f Flags) Refusal(s State, e Event) error {
-	if f.admit(s, e) == e {
-		return nil
-	}
-	return f.fault()
-}
-
-// fault is the first reason why no turn can be opened.
-func (f Flags) fault() error {
+func (s Snapshot) refusal(e Event, away bool) error {
 	switch {
-	case f.Muted:
-		return errors.New("the device is muted; unmute it first, with its button or from the platform")
-	case f.Deaf && !f.Silent:
-		return errors.New("the microphone gives no sound")
-	case f.Offline:
-		return errors.New("the platform cannot be reached")
+	case s.admit(e, away) == e:
+		return nil
+	case s.Flags.Muted:
+		return errMuted
+	case s.Flags.deaf():
+		return errDeaf
+	case away:
+		return errAway
+	case s.Flags.Dictating:
+		return errDictating
 	}
-	return nil
+	return errListening
 }
 
-func (r *Runner) shutDown() {
-	r.drop(Stop)
-	r.now.Store(&Snapshot{Flags: r.Snapshot().Flags})
+func (r *Runner) shutDown(ctx context.Context) {
+	cause := fmt.Errorf("%w: %w", ErrShutDown, context.Cause(ctx))
+	r.drop(Stop, cause)
+	r.takeAway(cause)
+	flags := r.Snapshot().Flags
+	flags.Dictating = false
+	r.now.Store(&Snapshot{Flags: flags})
 }
 
-func (r *Runner) publish(w What, text string) { r.publishFor(r.turn, w, text) }
-
-func (r *Runner) publishFor(x *exchange, w What, text string) {
+func (r *Runner) publishFor(x *Exchange, w What, text string) {
 	now := r.Snapshot()
 	n := Notice{At: time.Now(), What: w, State: now.State, Flags: now.Flags, Text: text}
 	if x != nil {
-		n.Turn, n.Since = x.number, time.Since(x.record.Triggered)
+		n.Turn, n.Link, n.Since = x.number, x.talker.Name(), time.Since(x.record.Triggered)
 		x.record.mark(w, n.At)
 	}
 	r.Bus.Publish(n)
 }
 
-func (r *Runner) problem(err error) { r.problemFor(r.turn, err) }
-
-func (r *Runner) problemFor(x *exchange, err error) {
+func (r *Runner) problemFor(x *Exchange, err error) {
 	if x != nil {
 		if x.ctx.Err() != nil {
 			return // an exchange that was dropped on purpose has no problems

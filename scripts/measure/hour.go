@@ -83,7 +83,7 @@ func (b *bench) pushed(hub *audio.Hub) (link *linto.Link, online <-chan struct{}
 				once.Do(func() { close(up) })
 			}
 		},
-		Listen: func() turn.Stream { return hub.Listen(false) },
+		Listen: func(context.Context, func()) (turn.Stream, error) { return hub.Listen(false), nil },
 		Log:    slog.New(slog.DiscardHandler),
 	}
 	link.Init()

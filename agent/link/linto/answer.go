@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lintod/agent/turn"
+	"lintod/audio"
 )
 
 // emptyConversation is what a new conversation starts with (protocol 1.4).
@@ -16,7 +16,14 @@ var emptyConversation = json.RawMessage("{}")
 
 // reply is an answer as far as the device acts on it.
 type reply struct {
-	turn.Answer
+	// Transcript is what the platform understood, if it says so.
+	Transcript string
+	// Text is to be spoken.
+	Text string
+	// Sound is played instead of Text when it is set.
+	Sound audio.Sound
+	// Ask says that the platform waits for a reply.
+	Ask bool
 	// Conversation goes back with the next request, byte for byte.
 	Conversation json.RawMessage
 	// Audio is an encoded file to be played instead of the text, in base64.

@@ -44,10 +44,11 @@ type Link struct {
 	Network func() ([]network.Interface, error)
 	// Connected is told when the platform can be reached and when not.
 	Connected func(bool)
-	// Tell, when set, is told what the world may want to know of, in words or JSON.
+	// Tell, when set, publishes what belongs to no exchange, in words or JSON.
 	Tell func(w turn.What, text string)
-	// Listen opens the microphone for a dictation.
-	Listen func() turn.Stream
+	// Listen opens the microphone for a dictation, or says why not. taken is called
+	// when the dictation may not have it any more; Close gives it back.
+	Listen func(ctx context.Context, taken func()) (turn.Stream, error)
 	// StateDir keeps what a login gave.
 	StateDir string
 	Log      *slog.Logger
@@ -104,6 +105,9 @@ func (l *Link) Stats() Stats {
 	}
 	return s
 }
+
+// Line says for people how the link is.
+func (l *Link) Line() string { return l.Stats().Line() }
 
 // Init makes the connection, still closed. It is called once, before Run and
 // any other method.

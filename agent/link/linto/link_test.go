@@ -124,7 +124,7 @@ func start(t *testing.T, options ...func(*Link)) *stage {
 
 func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *stage {
 	t.Helper()
-	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &journaltest.Buffer{}, notices: make(chan string, 100)}
+	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &journaltest.Buffer{}, notices: make(chan string, 1000)}
 	s.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, config.Duration(2*time.Second)
@@ -319,6 +319,19 @@ func (s *stage) talk(outcome chan<- string) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.turns.Run(ctx) }()
 	s.t.Cleanup(func() { cancel(); <-done })
+	notices := s.turns.Bus.Subscribe(1000)
+	go func() {
+		for {
+			select {
+			case n := <-notices.C:
+				if n.What != turn.StateChanged {
+					s.told(n.What, n.Text)
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
 }
 
 // voice is a microphone faster than real time whose samples count up, so that a

@@ -32,12 +32,12 @@ type live struct {
 	// after it has returned nil.
 	publish func(ctx context.Context, step string, payload []byte, qos byte) error
 	uplink  *uplink
-	listen  func() turn.Stream // the microphone, for dictations
-	chunk   int                // bytes
+	listen  func(ctx context.Context, taken func()) (turn.Stream, error) // the microphone, for dictations
+	chunk   int                                                          // bytes
 	// patience is how long a turn waits for a lost connection. A dictation waits
 	// for ever.
 	patience time.Duration
-	tell     func(turn.What, string)
+	tell     notify // for what belongs to no exchange
 	doubt    func() // is called when the platform does not transcribe
 	log      *slog.Logger
 
@@ -100,10 +100,10 @@ func (l *live) stats() LiveStats {
 
 // understood notes what a person said: for the bus and the status, and for the
 // journal at debug only.
-func (l *live) understood(what turn.What, text string) {
-	l.note(text)
-	l.log.Debug("understood", "kind", what, "text", text)
-	l.tell(what, text)
+func (s *transcription) understood(what turn.What, text string) {
+	s.note(text)
+	s.log.Debug("understood", "kind", what, "text", text)
+	s.tell(what, text)
 }
 
 func (l *live) note(text string) {
@@ -142,10 +142,10 @@ func (l *live) vacate() {
 }
 
 // transcribe streams an utterance while it is recorded, and returns what the
-// platform understood. enough is called when the platform has heard enough.
-func (l *Link) transcribe(ctx context.Context, r *recording, enough func()) (string, error) {
+// platform understood.
+func (l *Link) transcribe(ctx context.Context, x *turn.Exchange, r *recording) (string, error) {
 	s := newTranscription(l.live, r)
-	s.enough, s.opened = enough, func() { l.tell(turn.RequestOut, "") }
+	s.tell, s.enough, s.opened = x.Tell, x.Enough, func() { x.Tell(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}
@@ -180,6 +180,7 @@ func (l *Link) handleStream(step string, payload []byte) {
 // dictation is a stream that belongs to no turn.
 type dictation struct {
 	stream  *transcription
+	mic     turn.Stream
 	stop    context.CancelFunc // no more sound; what was said is still understood
 	started chan struct{}
 	done    chan struct{}
@@ -204,7 +205,12 @@ func (l *live) start(ctx context.Context) error {
 	d := &dictation{stream: newTranscription(l, newRecording(l, dictationMemory)), started: make(chan struct{}), done: make(chan struct{})}
 	d.stream.hearing, d.stop = context.WithCancel(context.Background())
 	d.stream.dictated = true
+	var err error
+	if d.mic, err = l.listen(ctx, d.stop); err != nil {
+		return err
+	}
 	if err := l.claim(ctx, d.stream, 0); err != nil {
+		d.mic.Close()
 		return err
 	}
 	l.dictation.Store(d)
@@ -243,12 +249,10 @@ func (l *live) runDictations(ctx context.Context) {
 
 func (l *live) dictate(ctx context.Context, d *dictation) {
 	defer context.AfterFunc(ctx, d.stop)()
-	microphone := l.listen()
-	defer microphone.Close()
 	var recorder sync.WaitGroup
 	recorder.Go(func() {
 		d.stream.recording.record(d.stream.hearing.Done(), func(f *audio.Frame) error {
-			err := microphone.Read(d.stream.hearing, f)
+			err := d.mic.Read(d.stream.hearing, f)
 			if err != nil && d.stream.hearing.Err() != nil {
 				return io.EOF
 			}
@@ -259,6 +263,7 @@ func (l *live) dictate(ctx context.Context, d *dictation) {
 	_, d.err = d.stream.run(ctx)
 	d.stop()
 	recorder.Wait()
+	d.mic.Close()
 	l.dictation.Store(nil)
 	l.vacate()
 	if d.err != nil && ctx.Err() == nil {

@@ -1,6 +1,7 @@
 package linto
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,7 +82,7 @@ func TestEveryTopic(t *testing.T) {
 	s := startAt(m, t, func(l *Link) {
 		l.Config.Username, l.Config.PasswordFile = "sn-1", password
 		l.Config.AnswerTimeout = config.Duration(brokertest.Limit)
-		l.Listen = func() turn.Stream { return &endless{} }
+		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &endless{}, nil }
 		l.Powers = obedient{make(chan behaviors.Answer, 1)}
 		for _, name := range []string{"shellexec", "startreversessh", "stopreversessh", "managemeeting"} {
 			l.Registry.Add(behaviors.Verb{Name: name, Power: behaviors.Privileged})
@@ -286,7 +287,7 @@ func (s *stage) written(outcome <-chan string, where string, withID bool) broker
 	s.t.Helper()
 	s.link.Config.TextRequest = where
 	kind := map[string]string{toNLP: nlpText, toChatbot: chatbot}[where]
-	go func() { _, _ = s.turns.Write(s.t.Context(), "", "hello") }()
+	go func() { _, _ = s.turns.Ask(s.t.Context(), "", "hello") }()
 	m := s.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/"+kind+"/") })
 	topic := kind
 	if withID {

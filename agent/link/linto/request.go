@@ -19,14 +19,14 @@ import (
 )
 
 // request publishes a request and waits for its answer (protocol 1.4).
-func (l *Link) request(ctx context.Context, kind string, payload []byte) (turn.Answer, error) {
+func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, payload []byte) (reply, error) {
 	topic := kind + "/" + uuid.NewString()
 	answers := l.pending.add(topic)
 	defer l.pending.remove(topic)
 	if err := l.conn.Publish(ctx, broker.Message{Topic: l.egress(topic), Payload: payload, QoS: 1}); err != nil {
-		return turn.Answer{}, fmt.Errorf("request not sent: %w", err)
+		return reply{}, fmt.Errorf("request not sent: %w", err)
 	}
-	l.tell(turn.RequestOut, "")
+	x.Tell(turn.RequestOut, "")
 	limit := time.NewTimer(l.Config.AnswerTimeout.Std())
 	defer limit.Stop()
 	select {
@@ -34,57 +34,57 @@ func (l *Link) request(ctx context.Context, kind string, payload []byte) (turn.A
 		if r.Problem != nil {
 			l.doubt()
 		}
-		return l.accept(kind, r)
+		return l.accept(x.Tell, kind, r)
 	case <-limit.C:
 		l.doubt()
-		return turn.Answer{}, fmt.Errorf("the platform gave no answer within %v", l.Config.AnswerTimeout)
+		return reply{}, fmt.Errorf("the platform gave no answer within %v", l.Config.AnswerTimeout)
 	case <-ctx.Done():
-		return turn.Answer{}, context.Cause(ctx)
+		return reply{}, context.Cause(ctx)
 	}
 }
 
 // accept acts on an answer, in the order that protocol 1.4 recommends: error,
 // actions, display, and at last what is to be heard.
-func (l *Link) accept(topic string, r reply) (turn.Answer, error) {
+func (l *Link) accept(tell notify, topic string, r reply) (reply, error) {
 	if r.Problem != nil {
 		if r.Text == "" && r.Audio == "" {
-			return turn.Answer{}, r.Problem
+			return reply{}, r.Problem
 		}
 		l.Log.Warn("answer with an error", "error", r.Problem)
 	}
-	l.act(topic, r)
+	l.act(tell, topic, r)
 	l.mu.Lock()
 	l.conversation = r.Conversation
 	l.mu.Unlock()
 	if r.Audio == "" {
-		return r.Answer, nil
+		return r, nil
 	}
 	sound, err := decodeAudio(r.Audio)
 	if err != nil {
 		l.Log.Warn("the platform's voice cannot be played; speaking its text", "error", err)
-		return r.Answer, nil
+	} else {
+		r.Sound = sound
 	}
-	r.Sound = sound
-	return r.Answer, nil
+	return r, nil
 }
 
-// act hands on what is not to be heard.
-func (l *Link) act(topic string, r reply) {
+// act hands on what is not to be heard. tell publishes notices.
+func (l *Link) act(tell notify, topic string, r reply) {
 	if r.Ignored != nil {
 		l.Log.Warn("a part of the answer is ignored", "error", r.Ignored)
 	}
 	if r.Custom {
-		l.fire(topic, r.Behavior)
+		l.fire(tell, topic, r.Behavior)
 	}
 	if r.Display != nil {
-		l.tell(turn.GotDisplay, r.Display.Type+" "+clip(r.Display.Content, 200))
+		tell(turn.GotDisplay, r.Display.Type+" "+clip(r.Display.Content, 200))
 		l.programs.show(*r.Display)
 	}
 }
 
 // fire tells of a custom action, on the bus and to the owner's program. What it
 // does not tell is the sound, which may be long.
-func (l *Link) fire(topic string, behavior json.RawMessage) {
+func (l *Link) fire(tell notify, topic string, behavior json.RawMessage) {
 	var members map[string]json.RawMessage
 	_ = json.Unmarshal(behavior, &members) // an action may come without any
 	delete(members, "audio")
@@ -93,10 +93,14 @@ func (l *Link) fire(topic string, behavior json.RawMessage) {
 		l.Log.Warn("action ignored: too long", "topic", topic, "bytes", len(event), "limit", maxAction)
 		return
 	}
-	l.tell(turn.GotAction, string(event))
+	tell(turn.GotAction, string(event))
 	l.programs.do(event)
 }
 
+// notify publishes a notice, of an exchange or of none.
+type notify func(w turn.What, text string)
+
+// tell publishes what belongs to no exchange.
 func (l *Link) tell(w turn.What, text string) {
 	if l.Tell != nil {
 		l.Tell(w, text)
@@ -157,7 +161,7 @@ func (l *Link) handleAction(topic string, r reply) {
 		l.Log.Warn("action with an error", "topic", topic, "error", r.Problem)
 	}
 	r.Custom = true
-	l.act(topic, r)
+	l.act(l.tell, topic, r)
 	switch {
 	case len(r.Text) > maxCommand: // commands wait, and many of them would be much
 		l.Log.Warn("text of an action ignored: too long", "topic", topic, "bytes", len(r.Text), "limit", maxCommand)

@@ -227,7 +227,7 @@ func TestWrittenQuestions(t *testing.T) {
 			s.talk(outcome)
 			answer := make(chan string, 1)
 			go func() {
-				a, err := s.turns.Write(t.Context(), "", `what is "1 < 2"?`)
+				a, err := s.turns.Ask(t.Context(), "", `what is "1 < 2"?`)
 				answer <- fmt.Sprintf("%s %v %v", a.Text, a.Ask, err)
 			}()
 			m := s.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, kind+"/") })
@@ -253,10 +253,10 @@ func (s *stage) answer(to brokertest.Message, payload string) {
 func TestQuestionsThatCannotBeWritten(t *testing.T) {
 	l := &Link{Config: Defaults()}
 	l.Config.TextRequest = toNobody
-	if _, err := l.Write(t.Context(), "hello"); err == nil || !strings.Contains(err.Error(), "text_request") {
+	if _, err := l.question(t.Context(), &turn.Exchange{}, "hello"); err == nil || !strings.Contains(err.Error(), "text_request") {
 		t.Errorf("turned off: %v", err)
 	}
-	if _, err := l.Write(t.Context(), strings.Repeat("x", maxText+1)); err == nil {
+	if _, err := l.question(t.Context(), &turn.Exchange{}, strings.Repeat("x", maxText+1)); err == nil {
 		t.Error("a book was sent")
 	}
 }
@@ -327,7 +327,7 @@ func FuzzHandle(f *testing.F) {
 		l.handle(t.Context(), broker.Message{Topic: l.ingress(topic), Payload: payload})
 		select {
 		case r := <-answers:
-			if a, err := l.accept(nlpFile, r); err == nil && a.Sound != nil {
+			if a, err := l.accept(l.tell, nlpFile, r); err == nil && a.Sound != nil {
 				a.Sound.Close()
 			}
 		default:

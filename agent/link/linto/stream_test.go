@@ -55,7 +55,7 @@ func newServer() *server {
 	s := &server{opens: 20 * time.Millisecond, words: "hello world"}
 	s.live = &live{
 		publish: s.published, uplink: newUplink(), chunk: 1920, patience: 15 * time.Second,
-		listen: func() turn.Stream { return s.mic() },
+		listen: func(context.Context, func()) (turn.Stream, error) { return s.mic(), nil },
 		tell: func(w turn.What, text string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -800,7 +800,7 @@ func TestTenMinutesOverTheWire(t *testing.T) {
 	const frames = 30000
 	s := startAt(brokertest.Start(t, "allow_anonymous true", "max_queued_messages 0"), t, func(l *Link) {
 		l.Config.Keepalive = config.Duration(time.Minute) // what comes with a new connection is not this test's
-		l.Listen = func() turn.Stream { return &tape{n: frames} }
+		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &tape{n: frames}, nil }
 	})
 	s.dictate()
 	var sound []byte

@@ -25,71 +25,96 @@ const (
 // maxText is far more than anybody writes, in bytes.
 const maxText = 16 << 10
 
-// Talk carries an utterance, as a file or live, and waits for the answer; it
-// implements turn.Talker.
-func (l *Link) Talk(ctx context.Context, u *turn.Utterance) (turn.Answer, error) {
-	if l.Config.Mode == streamMode {
-		return l.talkLive(ctx, u)
-	}
-	pcm, err := collect(u)
+// Talk asks the platform and has its answer heard; it implements turn.Talker. The
+// device decides when the user has finished, also live: a platform may end a
+// stream, but need not.
+func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
+	x.EndsBy(turn.Device)
+	r, err := l.exchange(ctx, x)
 	if err != nil {
-		return turn.Answer{}, err
+		return turn.Over, err
 	}
-	return l.request(ctx, nlpFile, fileRequest(pcm, l.takeConversation(), u.WakeWord))
+	if r.Transcript != "" {
+		x.Tell(turn.GotTranscript, r.Transcript)
+	}
+	if r.Text == "" && r.Sound == nil {
+		return turn.Over, nil
+	}
+	next := turn.Over
+	if r.Ask {
+		next = turn.Again
+	}
+	x.Answer(r.Text, next)
+	if r.Sound != nil {
+		return next, x.Play(ctx, r.Sound)
+	}
+	return next, x.Say(ctx, r.Text)
+}
+
+// exchange carries a question, in writing or as an utterance, as a file or live,
+// and waits for the answer.
+func (l *Link) exchange(ctx context.Context, x *turn.Exchange) (reply, error) {
+	switch {
+	case x.Trigger == turn.ByText:
+		return l.question(ctx, x, x.Question)
+	case l.Config.Mode == streamMode:
+		return l.talkLive(ctx, x)
+	}
+	pcm, err := collect(x)
+	if err != nil {
+		return reply{}, err
+	}
+	return l.request(ctx, x, nlpFile, fileRequest(pcm, l.takeConversation(), x.WakeWord))
 }
 
 // talkLive has the utterance understood while it is spoken. What was understood
 // is then a question in writing. A platform that does not transcribe is asked with
 // the utterance as a file.
-func (l *Link) talkLive(ctx context.Context, u *turn.Utterance) (turn.Answer, error) {
+func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
 	r := newRecording(l.live, 0)
 	var recorder sync.WaitGroup
-	recorder.Go(func() { r.record(ctx.Done(), u.Read) })
+	recorder.Go(func() { r.record(ctx.Done(), x.Read) })
 	defer recorder.Wait()
-	text, err := l.transcribe(ctx, r, u.Enough)
+	text, err := l.transcribe(ctx, x, r)
 	if errors.Is(err, errPlatform) && l.Config.TextRequest != toNobody {
 		l.Log.Warn("live transcription failed; the utterance goes as a file", "error", err)
-		l.tell(turn.Transcribing, err.Error()+"; the utterance goes as a file")
-		return l.askFile(ctx, r, u.WakeWord)
+		x.Tell(turn.Transcribing, err.Error()+"; the utterance goes as a file")
+		return l.askFile(ctx, x, r)
 	}
 	if err != nil {
-		u.Enough()
+		x.Enough()
 	}
 	if err != nil || text == "" {
-		return turn.Answer{}, err
+		return reply{}, err
 	}
-	answer := turn.Answer{}
+	answer := reply{}
 	if l.Config.TextRequest != toNobody {
-		answer, err = l.question(ctx, text, u.WakeWord)
+		answer, err = l.question(ctx, x, text)
 	}
 	answer.Transcript = text
 	return answer, err
 }
 
 // askFile asks with a recording, when that is over.
-func (l *Link) askFile(ctx context.Context, r *recording, word *turn.WakeWord) (turn.Answer, error) {
+func (l *Link) askFile(ctx context.Context, x *turn.Exchange, r *recording) (reply, error) {
 	pcm, err := r.whole(ctx)
 	if err != nil {
-		return turn.Answer{}, fmt.Errorf("microphone: %w", err)
+		return reply{}, fmt.Errorf("microphone: %w", err)
 	}
-	return l.request(ctx, nlpFile, fileRequest(pcm, l.takeConversation(), word))
+	return l.request(ctx, x, nlpFile, fileRequest(pcm, l.takeConversation(), x.WakeWord))
 }
 
-// Write asks in writing; it implements turn.Writer.
-func (l *Link) Write(ctx context.Context, text string) (turn.Answer, error) {
-	return l.question(ctx, text, nil)
-}
-
-func (l *Link) question(ctx context.Context, text string, word *turn.WakeWord) (turn.Answer, error) {
+// question asks in writing.
+func (l *Link) question(ctx context.Context, x *turn.Exchange, text string) (reply, error) {
 	if len(text) > maxText {
-		return turn.Answer{}, fmt.Errorf("the question has %d bytes; at most %d", len(text), maxText)
+		return reply{}, fmt.Errorf("the question has %d bytes; at most %d", len(text), maxText)
 	}
 	kinds := map[string]string{toNLP: nlpText, toChatbot: chatbot}
 	kind, ok := kinds[l.Config.TextRequest]
 	if !ok {
-		return turn.Answer{}, fmt.Errorf("questions in writing are turned off; set linto.text_request to %q or %q", toNLP, toChatbot)
+		return reply{}, fmt.Errorf("questions in writing are turned off; set linto.text_request to %q or %q", toNLP, toChatbot)
 	}
-	return l.request(ctx, kind, textRequest(text, l.takeConversation(), word))
+	return l.request(ctx, x, kind, textRequest(text, l.takeConversation(), x.WakeWord))
 }
 
 // takeConversation returns what the last ask left, and forgets it: a request
@@ -104,11 +129,11 @@ func (l *Link) takeConversation() json.RawMessage {
 
 // collect reads the utterance to its end. Its length is limited by the turn
 // (max_utterance).
-func collect(u *turn.Utterance) ([]int16, error) {
+func collect(x *turn.Exchange) ([]int16, error) {
 	var pcm []int16
 	var f audio.Frame
 	for {
-		switch err := u.Read(&f); {
+		switch err := x.Read(&f); {
 		case errors.Is(err, io.EOF):
 			return pcm, nil
 		case err != nil:

@@ -53,6 +53,7 @@ type transcription struct {
 	hearing   context.Context // of a dictation: ends when it is stopped
 	opened    func()          // called once, when the platform listens; may be nil
 	enough    func()          // called when the platform ends the stream; may be nil
+	tell      notify          // publishes what is learnt
 
 	answers chan streamEvent
 
@@ -74,7 +75,7 @@ type transcription struct {
 }
 
 func newTranscription(l *live, r *recording) *transcription {
-	return &transcription{live: l, recording: r, answers: make(chan streamEvent, 256), buf: make([]byte, 0, l.chunk)}
+	return &transcription{live: l, recording: r, tell: l.tell, answers: make(chan streamEvent, 256), buf: make([]byte, 0, l.chunk)}
 }
 
 // take is called for each message of the platform, and must not block.

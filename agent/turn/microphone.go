@@ -1,0 +1,254 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"lintod/audio"
+	"lintod/audio/endpoint"
+)
+
+// Stream is the microphone as an exchange reads it; audio.Stream is one.
+type Stream interface {
+	// Read blocks for the next frame. Frames that already wait are returned even
+	// when ctx has ended.
+	Read(ctx context.Context, f *audio.Frame) error
+	// Dropped counts the frames that the reader was too slow for.
+	Dropped() uint64
+	Close() error
+}
+
+const (
+	// shortest is how long after its trigger a turn may be ended without a voice
+	// and still be a question: somebody who holds the button for longer than that
+	// means something, even if it is a whisper.
+	shortest = time.Second
+	// lead is how much sound from before the moment at which a wake word seems to
+	// be over is sent with what follows it: engines report late, and the first sound
+	// of the request must not be lost. What is left of the word there is no speech.
+	lead = 200 * time.Millisecond
+	// maxWaiting bounds what waits for a link, in bytes: 80 s of sound.
+	maxWaiting = 3 << 20
+)
+
+// microphone is what the user says in one exchange, from half a second before
+// the trigger to the end of speech. It reads the device's microphone at once and
+// finds the end of speech by itself: also while the link still connects, or
+// still carries the exchange before.
+type microphone struct {
+	x        *Exchange
+	stream   Stream
+	detector *endpoint.Detector
+	begins   time.Time // what was captured before does not count as speech
+	opened   time.Time
+
+	held  atomic.Bool  // silence does not end it
+	ender atomic.Int32 // an Ender
+	voice atomic.Bool  // one was heard
+	sound bool         // not all of it was zeros; pump's
+	heard frames       // for the link
+
+	listening context.Context // ends when the user has finished
+	once      sync.Once
+	cancel    context.CancelFunc
+	endAt     time.Time // set before listening ends
+}
+
+func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *microphone {
+	m := &microphone{
+		x: x, stream: stream, begins: begins, opened: time.Now(),
+		detector: endpoint.New(x.runner.Endpoint), heard: frames{ready: make(chan struct{}, 1)},
+	}
+	m.listening, m.cancel = context.WithCancel(x.ctx)
+	m.held.Store(held)
+	m.ender.Store(x.runner.link(x.talker.Name()).ender.Load())
+	return m
+}
+
+// pump reads the microphone until the user has finished or the exchange is
+// dropped. Between those it allocates nothing.
+func (m *microphone) pump() {
+	m.heard.end(m.run())
+	m.stream.Close()
+	m.cancel()
+}
+
+// run returns what the link reads after the last frame.
+func (m *microphone) run() error {
+	var f audio.Frame
+	for {
+		err := m.stream.Read(m.listening, &f)
+		finished := m.listening.Err() != nil
+		switch {
+		case m.x.ctx.Err() != nil:
+			return context.Cause(m.x.ctx)
+		case err != nil && !finished:
+			return err
+		case err != nil, finished && !f.At.Before(m.endAt): // captured after the end
+			if !m.voice.Load() && m.endAt.Sub(m.opened) < shortest {
+				m.x.report(TooShort)
+			}
+			return io.EOF
+		}
+		m.take(&f)
+	}
+}
+
+// take judges a frame and hands it on.
+func (m *microphone) take(f *audio.Frame) {
+	m.x.runner.level.Store(int64(100 * endpoint.Level(f)))
+	m.x.record.frame(f)
+	m.sound = m.sound || !f.Silent
+	m.heard.push(f)
+	if f.At.Before(m.begins) {
+		return
+	}
+	ender := Ender(m.ender.Load())
+	m.detector.Hold(m.held.Load() || ender != Device)
+	switch m.detector.Push(f) {
+	case endpoint.SpeechBegan:
+		m.voice.Store(true)
+		m.x.Tell(SpeechBegan, "")
+	case endpoint.EndLimit:
+		if ender == Nobody {
+			m.detector = endpoint.New(m.x.runner.Endpoint) // which begins anew
+			return
+		}
+		m.finish(f.At.Add(audio.FrameTime))
+		m.x.report(Finished)
+	case endpoint.EndSilence:
+		m.finish(f.At.Add(audio.FrameTime))
+		m.x.report(Finished)
+	case endpoint.EndNoSpeech:
+		if !m.sound {
+			m.silent()
+			return
+		}
+		m.x.report(Nothing)
+	}
+}
+
+var errSilent = errors.New(audio.ZerosFault)
+
+// silent reports that nobody spoke because the microphone gave nothing but zeros.
+func (m *microphone) silent() {
+	m.x.runner.problemFor(m.x, errSilent)
+	m.x.report(Failed)
+}
+
+// finish ends the utterance at a moment; the first call counts. What was
+// captured before it and still waits in the stream is part of the utterance.
+func (m *microphone) finish(at time.Time) {
+	m.once.Do(func() {
+		m.endAt = at
+		m.cancel()
+	})
+}
+
+// dropped counts the frames that nobody read in time.
+func (m *microphone) dropped() uint64 {
+	if m == nil {
+		return 0
+	}
+	return m.stream.Dropped() + m.heard.dropped()
+}
+
+// duplex tells whether the microphone stays open while something is heard.
+func (m *microphone) duplex() bool {
+	return m != nil && Ender(m.ender.Load()) == Nobody && m.listening.Err() == nil
+}
+
+// frames is a queue of sound for one reader. It grows as the reader falls
+// behind, to maxWaiting; then the oldest frame goes.
+type frames struct {
+	ready chan struct{} // holds a token when there may be something to read
+
+	mu     sync.Mutex
+	ring   []audio.Frame
+	head   int // the oldest
+	n      int
+	lost   uint32 // samples of frames that went, for Frame.Lost of the oldest
+	gone   uint64 // those frames
+	reason error  // what is read after the last one; nil: more may come
+}
+
+func (q *frames) push(f *audio.Frame) {
+	q.mu.Lock()
+	switch {
+	case q.n < len(q.ring):
+	case (2*len(q.ring))*int(unsafe.Sizeof(*f)) <= maxWaiting:
+		q.grow()
+	default:
+		q.lost += q.ring[q.head].Lost + uint32(audio.FrameSamples)
+		q.gone++
+		q.head = (q.head + 1) % len(q.ring)
+		q.n--
+	}
+	q.ring[(q.head+q.n)%len(q.ring)] = *f
+	q.n++
+	q.mu.Unlock()
+	q.signal()
+}
+
+// grow needs the mutex, and a ring that is full.
+func (q *frames) grow() {
+	ring := make([]audio.Frame, max(64, 2*len(q.ring)))
+	n := copy(ring, q.ring[q.head:])
+	copy(ring[n:], q.ring[:q.head])
+	q.ring, q.head = ring, 0
+}
+
+func (q *frames) end(reason error) {
+	q.mu.Lock()
+	q.reason = reason
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *frames) signal() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (q *frames) read(ctx context.Context, f *audio.Frame) error {
+	for {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if ok, err := q.pop(f); ok || err != nil {
+			return err
+		}
+		select {
+		case <-q.ready:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (q *frames) pop(f *audio.Frame) (ok bool, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.n == 0 {
+		return false, q.reason
+	}
+	*f = q.ring[q.head]
+	f.Lost += q.lost
+	q.lost = 0
+	q.head = (q.head + 1) % len(q.ring)
+	q.n--
+	return true, nil
+}
+
+// dropped counts the frames that went.
+func (q *frames) dropped() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.gone
+}
