@@ -14,16 +14,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/state"
 	"lintod/agent/control"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
-	"lintod/agent/state"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/endpoint"
 	"lintod/audio/mixer"
+	"lintod/audio/native"
 	"lintod/audio/player"
-	"lintod/audio/soundproc"
 	"lintod/audio/tts"
 	"lintod/audio/wake"
 	"lintod/behaviors"
@@ -48,7 +48,7 @@ type Agent struct {
 	start time.Time
 
 	store    *state.Store
-	sound    *soundproc.Process // nil when no part of the configuration needs it
+	sound    *native.Process // nil when no part of the configuration needs it
 	hub      *audio.Hub
 	player   *player.Player
 	mixer    *mixer.Mixer // nil while the volume is set in software
@@ -157,7 +157,7 @@ func (a *Agent) buildSound() {
 	a.player.SetVolume(a.store.Get().Volume)
 	if a.cfg.Audio.Mixer != "" {
 		a.mixer = &mixer.Mixer{
-			Device: a.cfg.Audio.MixerDevice, Control: a.cfg.Audio.Mixer, Env: soundproc.Environ(),
+			Device: a.cfg.Audio.MixerDevice, Control: a.cfg.Audio.Mixer, Env: native.Environ(),
 			Software: a.player.SetVolume, Log: component(a.log, "mixer"),
 		}
 		a.mixer.Set(a.store.Get().Volume)

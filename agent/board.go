@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 	"lintod/gpio"

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 	"lintod/audio"
 	"lintod/audio/chime"

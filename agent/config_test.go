@@ -10,7 +10,7 @@ import (
 
 	toml "github.com/pelletier/go-toml/v2"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio/wake"
 	"lintod/gpio"
 	"lintod/packaging"

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"lintod/agent/state"
+	"lintod/agent/base/state"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"

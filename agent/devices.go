@@ -10,7 +10,7 @@ import (
 
 	"lintod/agent/control"
 	"lintod/audio"
-	"lintod/audio/soundproc"
+	"lintod/audio/native"
 )
 
 // Chosen is what a configuration makes of a device.
@@ -47,7 +47,7 @@ func ReportDevices(ctx context.Context, cfg Config, log *slog.Logger) ([]DeviceR
 // Devices lists what the sound process finds. It starts one for itself, so it
 // works beside a running daemon.
 func Devices(ctx context.Context, log *slog.Logger) ([]audio.Device, error) {
-	p := &soundproc.Process{Log: log}
+	p := &native.Process{Log: log}
 	var list []audio.Device
 	err := p.Use(ctx, func(ctx context.Context) (err error) {
 		list, err = p.Devices(ctx)

@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"lintod/audio"
-	"lintod/audio/soundproc"
+	"lintod/audio/native"
 )
 
 func TestReportDevices(t *testing.T) {
@@ -15,7 +15,7 @@ func TestReportDevices(t *testing.T) {
 			{Name: "default", Inputs: 32, Outputs: 32},
 		}
 	}
-	daemon := Status{Mic: audio.Health{Open: true}, Sound: &soundproc.Status{Input: soundproc.Choice{Device: "default"}}}
+	daemon := Status{Mic: audio.Health{Open: true}, Sound: &native.Status{Input: native.Choice{Device: "default"}}}
 	deaf := Status{Sound: daemon.Sound}
 	for name, tt := range map[string]struct {
 		list          []audio.Device

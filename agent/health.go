@@ -10,9 +10,9 @@ import (
 	"lintod/agent/link/linto"
 	"lintod/agent/turn"
 	"lintod/audio"
+	"lintod/audio/native"
 	"lintod/audio/player"
 	"lintod/audio/recorder"
-	"lintod/audio/soundproc"
 	"lintod/audio/tts"
 	"lintod/audio/wake"
 	"lintod/behaviors/tunnel"
@@ -142,10 +142,10 @@ type Status struct {
 	Speaker player.Stats          `json:"loudspeaker"`
 	Voice   tts.Stats             `json:"voice"`
 	// Sound is nil when both microphone and loudspeaker are virtual.
-	Sound *soundproc.Status `json:"sound,omitempty"`
-	GPIO  []string          `json:"gpio_faults,omitempty"` // one sentence each
-	Linto *linto.Stats      `json:"linto,omitempty"`
-	Wake  *wake.Status      `json:"wake,omitempty"`
+	Sound *native.Status `json:"sound,omitempty"`
+	GPIO  []string       `json:"gpio_faults,omitempty"` // one sentence each
+	Linto *linto.Stats   `json:"linto,omitempty"`
+	Wake  *wake.Status   `json:"wake,omitempty"`
 	// Recording and Tunnels tell what the powers are doing.
 	Recording *recorder.Status `json:"recording,omitempty"`
 	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`

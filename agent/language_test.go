@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"lintod/agent/journal/journaltest"
+	"lintod/agent/base/journal/journaltest"
 )
 
 // The configuration, the platform and the saved state are held to one rule.

@@ -11,8 +11,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/control"
-	"lintod/agent/printable"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"

@@ -5,8 +5,8 @@ import (
 	"os"
 	"path/filepath"
 
-	"lintod/agent/config"
-	"lintod/agent/state"
+	"lintod/agent/base/config"
+	"lintod/agent/base/state"
 	"lintod/audio/media"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 )
 
 // The pause before a failed part is started again grows from backoffFirst to

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"lintod/agent/base/certificate"
+	"lintod/agent/base/textfile"
 	"lintod/agent/broker"
-	"lintod/agent/certificate"
-	"lintod/agent/textfile"
 	"lintod/audio/wake"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // Config is the [audio] table: which microphone and loudspeaker there are, and

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 func TestDefaultsAreValid(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"lintod/agent/state"
+	"lintod/agent/base/state"
 )
 
 // duplicateWindow is how long a redelivery is recognised by its payload alone

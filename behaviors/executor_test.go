@@ -18,8 +18,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"lintod/agent/journal/journaltest"
-	"lintod/agent/state"
+	"lintod/agent/base/journal/journaltest"
+	"lintod/agent/base/state"
 )
 
 // office is an Executor on a folder of its own, and what came out of it.

@@ -6,7 +6,7 @@
 // for all links. Verbs that can do harm go through the Executor, which decides
 // whether they may run, writes that down, and keeps their answers until they
 // are delivered. What must not live here: topics, acknowledgements and other
-// wire facts (agent/link), and the parts that do the work (audio, agent/state,
+// wire facts (agent/link), and the parts that do the work (audio, agent/base/state,
 // the packages below this one): verbs reach those through small interfaces.
 package behaviors
 

@@ -15,8 +15,8 @@ import (
 
 	pgpio "periph.io/x/conn/v3/gpio"
 
-	"lintod/agent/config"
-	"lintod/agent/journal/journaltest"
+	"lintod/agent/base/config"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/gpio"
 	"lintod/gpio/boardtest"
 )

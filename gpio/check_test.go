@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"lintod/agent/journal/journaltest"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/gpio"
 	"lintod/gpio/boardtest"
 )

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/gpio/gesture"
 	"lintod/gpio/led"
 )

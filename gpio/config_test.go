@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/gpio/gesture"
 	"lintod/gpio/led"
 )

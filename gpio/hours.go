@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // Hours is a part of each day in local time, written "22:00-07:00". The zero

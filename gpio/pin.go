@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // Pin is a line of the GPIO chip as people write it: "GPIO17", "17", 17,

@@ -12,7 +12,7 @@ import (
 
 	"lintod/gpio/led"
 	"lintod/gpio/panel"
-	"lintod/gpio/session"
+	"lintod/gpio/script"
 )
 
 // simulation is a board without hardware: a panel in the terminal presses the
@@ -21,8 +21,8 @@ import (
 type simulation struct {
 	panel    *panel.Panel
 	lines    []*simulatedLine
-	player   *session.Player   // nil without a script
-	recorder *session.Recorder // nil without a recording
+	player   *script.Player   // nil without a script
+	recorder *script.Recorder // nil without a recording
 	repaint  func()
 
 	mu    sync.Mutex
@@ -78,7 +78,7 @@ func (b *Board) openSession(ctx context.Context, running *sync.WaitGroup, s *sim
 		if err != nil {
 			return fmt.Errorf("open the recording: %w", err)
 		}
-		s.recorder = session.NewRecorder(f)
+		s.recorder = script.NewRecorder(f)
 		running.Go(func() {
 			err := errors.Join(s.recorder.Run(ctx), f.Close())
 			if err != nil || s.recorder.Dropped() > 0 {
@@ -91,7 +91,7 @@ func (b *Board) openSession(ctx context.Context, running *sync.WaitGroup, s *sim
 		if err != nil {
 			return err
 		}
-		s.player = session.NewPlayer(steps, s.press)
+		s.player = script.NewPlayer(steps, s.press)
 		running.Go(func() {
 			if err := s.player.Run(ctx); err == nil {
 				b.Log.Info("the script has been played", "script", name)
@@ -103,13 +103,13 @@ func (b *Board) openSession(ctx context.Context, running *sync.WaitGroup, s *sim
 	return nil
 }
 
-func readScript(name string) ([]session.Step, error) {
+func readScript(name string) ([]script.Step, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("open the script: %w", err)
 	}
 	defer f.Close()
-	steps, err := session.Parse(f)
+	steps, err := script.Parse(f)
 	if err != nil {
 		return nil, fmt.Errorf("script %s, %w", name, err)
 	}

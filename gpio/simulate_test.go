@@ -11,10 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"lintod/agent/journal/journaltest"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/gpio"
 	"lintod/gpio/panel"
-	"lintod/gpio/session"
+	"lintod/gpio/script"
 )
 
 // device is the least that a board needs behind it: pressing talk makes it
@@ -168,12 +168,12 @@ func TestScriptThatCannotBePlayedSaysWhere(t *testing.T) {
 // A test in the same process needs no files.
 func TestSessionInProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		steps, err := session.Parse(strings.NewReader("press 1\nsee listening\nafter 1s\nrelease 1\nsee thinking\nsee idle"))
+		steps, err := script.Parse(strings.NewReader("press 1\nsee listening\nafter 1s\nrelease 1\nsee thinking\nsee idle"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		simulated(t, gpio.Settings{Preset: "respeaker-2mic"}, func(ctx context.Context, b *gpio.Board, _ *journaltest.Buffer) {
-			p := session.NewPlayer(steps, b.Press)
+			p := script.NewPlayer(steps, b.Press)
 			b.Saw = func(v gpio.View) { p.Saw(v.Words()) }
 			if err := p.Run(ctx); err != nil {
 				t.Error(err)

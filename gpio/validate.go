@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/gpio/gesture"
 	"lintod/gpio/led"
 )

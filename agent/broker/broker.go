@@ -5,7 +5,7 @@
 // It is the only place that imports the MQTT library, whose loggers (globals)
 // stay off: what is worth knowing is told here, once, in words. What must not
 // live here: topics and payloads (links), and anything that must survive a
-// restart (agent/state).
+// restart (agent/base/state).
 package broker
 
 import (

@@ -16,8 +16,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
 )
 
 func TestMessagesGoThroughEachKindOfAddress(t *testing.T) {

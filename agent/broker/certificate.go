@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"time"
 
-	"lintod/agent/certificate"
+	"lintod/agent/base/certificate"
 )
 
 // renewalTime is how long before its end a certificate should be renewed.

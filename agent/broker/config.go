@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/certificate"
-	"lintod/agent/config"
-	"lintod/agent/textfile"
+	"lintod/agent/base/certificate"
+	"lintod/agent/base/config"
+	"lintod/agent/base/textfile"
 )
 
 // Config is what a link's table in the configuration says about its broker.

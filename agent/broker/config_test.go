@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // linkConfig is how a link embeds ours.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
-	"lintod/agent/explain"
+	"lintod/agent/base/neterr"
 )
 
 // A step of connecting; the same failure means different things in each.
@@ -80,7 +80,7 @@ func Refused(err error) bool {
 		errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, errFilter)
 }
 
-var peer = explain.Server{Name: "the broker", Address: "the address", CA: "ca_file"}
+var peer = neterr.Server{Name: "the broker", Address: "the address", CA: "ca_file"}
 
 // unreached tells whether an attempt found nobody at any of its addresses.
 func unreached(err error) bool {

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
 )
 
 // failure is what one attempt really comes back with.

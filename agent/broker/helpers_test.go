@@ -22,9 +22,9 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/config"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
-	"lintod/agent/journal/journaltest"
 )
 
 // limit is how long a test waits for what must happen; it is no measure.

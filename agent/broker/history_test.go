@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
 )
 
 func TestReasonsForDrops(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 )
 
 // maxAnswer bounds one line of an answer.

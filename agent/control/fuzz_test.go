@@ -9,7 +9,7 @@ import (
 	"testing"
 	"unicode"
 
-	"lintod/agent/fuzzcost"
+	"lintod/agent/base/fuzzcost"
 )
 
 // canned is a connection whose peer has said all that it has to say.

@@ -14,8 +14,8 @@ import (
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/control"
 	"lintod/audio"
+	"lintod/audio/cardtest"
 	"lintod/audio/player"
-	"lintod/audio/soundcheck"
 )
 
 // A card that the daemon holds is no fault as long as the daemon hears.
@@ -52,8 +52,8 @@ func TestCardsThatTheDaemonHolds(t *testing.T) {
 			asked.Store(0)
 			x.running(t.Context())
 			*found = nil
-			x.microphone(t.Context(), soundcheck.Result{In: busy})
-			x.loudspeaker(soundcheck.Result{In: busy, Out: busy}, true)
+			x.microphone(t.Context(), cardtest.Result{In: busy})
+			x.loudspeaker(cardtest.Result{In: busy, Out: busy}, true)
 			check(t, (*found)[0], tt.microphone, "")
 			check(t, (*found)[1], tt.loudspeaker, "")
 			if f := (*found)[0]; f.Level == Fail && !strings.Contains(f.Text, "lintod-audio (pid 815)") {

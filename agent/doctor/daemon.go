@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/base/process"
 	"lintod/agent/control"
-	"lintod/agent/process"
 )
 
 const askLimit = 5 * time.Second

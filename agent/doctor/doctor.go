@@ -16,7 +16,7 @@ import (
 	"strings"
 
 	"lintod/agent"
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/gpio"
 )
 

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"lintod/agent/broker/brokertest"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/gpio/boardtest"
 )
 
@@ -278,9 +278,9 @@ func TestVirtualSound(t *testing.T) {
 }
 
 func TestSound(t *testing.T) {
-	rig := soundtest.Start(t)
+	rig := audiotest.Start(t)
 	rig.Setenv()
-	t.Setenv("PATH", filepath.Dir(soundtest.Build(t, "lintod/cmd/lintod-audio"))+":"+os.Getenv("PATH"))
+	t.Setenv("PATH", filepath.Dir(audiotest.Build(t, "lintod/cmd/lintod-audio"))+":"+os.Getenv("PATH"))
 	p := newPatient(t)
 	p.audio = "output_rate = 16000"
 
@@ -291,7 +291,7 @@ func TestSound(t *testing.T) {
 	})
 	t.Run("a room", func(t *testing.T) {
 		p.t = t
-		noise := make([]int16, 8*soundtest.Rate)
+		noise := make([]int16, 8*audiotest.Rate)
 		for i := range noise {
 			noise[i] = int16(i*7919%401 - 200)
 		}
@@ -300,7 +300,7 @@ func TestSound(t *testing.T) {
 		hear := rig.Hear()
 		rig.Overhear().WaitFor("the room", func(pcm []int16) bool { return len(pcm) > 0 && pcm[len(pcm)-1] != 0 })
 		check(t, p.examine("microphone")[0], OK, "the room is at -49 dBFS")
-		hear.WaitFor("the tone", soundtest.Loud)
+		hear.WaitFor("the tone", audiotest.Loud)
 		<-fed
 	})
 	t.Run("server gone", func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lintod/agent"
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 )
 

@@ -13,15 +13,15 @@ import (
 
 	"lintod/audio"
 	"lintod/audio/alsa"
-	"lintod/audio/soundcheck"
-	"lintod/audio/soundproc"
-	"lintod/audio/virtual"
+	"lintod/audio/cardtest"
+	"lintod/audio/filecard"
+	"lintod/audio/native"
 )
 
 // sound records, plays a tone, and measures.
 func (x *exam) sound(ctx context.Context) {
 	c := x.cfg.Audio
-	realIn, realOut := virtual.Card(c.Input...) == nil, virtual.Card(c.Output...) == nil
+	realIn, realOut := filecard.Card(c.Input...) == nil, filecard.Card(c.Output...) == nil
 	if !realIn {
 		x.virtualMicrophone(ctx, c.Input[0])
 	}
@@ -35,7 +35,7 @@ func (x *exam) sound(ctx context.Context) {
 }
 
 func (x *exam) virtualMicrophone(ctx context.Context, name string) {
-	input, err := virtual.Card(name).OpenInput(ctx)
+	input, err := filecard.Card(name).OpenInput(ctx)
 	if err != nil {
 		x.tell("microphone", Fail, err.Error(), "correct [audio] input")
 		return
@@ -57,16 +57,16 @@ func (x *exam) virtualLoudspeaker(name string) {
 
 // cards tries what is real, through a sound process of our own.
 func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
-	p := &soundproc.Process{Input: c.Input, Output: c.Output, Channel: c.InputChannel, Gain: c.InputGain, Log: slog.New(slog.DiscardHandler)}
-	var r soundcheck.Result
+	p := &native.Process{Input: c.Input, Output: c.Output, Channel: c.InputChannel, Gain: c.InputGain, Log: slog.New(slog.DiscardHandler)}
+	var r cardtest.Result
 	died := p.Use(ctx, func(ctx context.Context) error {
 		switch {
 		case in && out:
-			r = soundcheck.Try(ctx, p, p, c.OutputRate)
+			r = cardtest.Try(ctx, p, p, c.OutputRate)
 		case in:
-			r.Room, r.In = soundcheck.Record(ctx, p, time.Second)
+			r.Room, r.In = cardtest.Record(ctx, p, time.Second)
 		default:
-			r.Out = soundcheck.Play(ctx, p, soundcheck.Tone(c.OutputRate), c.OutputRate)
+			r.Out = cardtest.Play(ctx, p, cardtest.Tone(c.OutputRate), c.OutputRate)
 		}
 		return nil
 	})
@@ -86,13 +86,13 @@ func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
 	}
 }
 
-func (x *exam) microphone(ctx context.Context, r soundcheck.Result) {
+func (x *exam) microphone(ctx context.Context, r cardtest.Result) {
 	if r.In != nil {
 		x.microphoneFault(ctx, r.In)
 		return
 	}
 	grade, text, do := r.Room.Judge()
-	x.tell("microphone", map[soundcheck.Grade]Level{soundcheck.Plausible: OK, soundcheck.Doubtful: Warn, soundcheck.Dead: Fail}[grade], text, do)
+	x.tell("microphone", map[cardtest.Grade]Level{cardtest.Plausible: OK, cardtest.Doubtful: Warn, cardtest.Dead: Fail}[grade], text, do)
 }
 
 // microphoneFault: a card that the daemon itself holds is no fault, if the
@@ -109,7 +109,7 @@ func (x *exam) microphoneFault(ctx context.Context, fault error) {
 	x.cardFault("microphone", "input", fault)
 }
 
-func (x *exam) loudspeaker(r soundcheck.Result, in bool) {
+func (x *exam) loudspeaker(r cardtest.Result, in bool) {
 	switch {
 	case r.Out != nil && x.daemon != nil && x.daemon.Speaker.Frames > 0 && x.daemon.Speaker.Failures == 0:
 		x.tell("loudspeaker", OK, fmt.Sprintf("the running daemon uses the loudspeaker, without a failure in %d frames", x.daemon.Speaker.Frames),

@@ -17,7 +17,7 @@ import (
 	"strings"
 
 	"lintod/agent"
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // Answers are what an owner says of a device. Empty ones leave the sample's

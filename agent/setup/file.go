@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lintod/agent/state"
-	"lintod/agent/textfile"
+	"lintod/agent/base/state"
+	"lintod/agent/base/textfile"
 	"lintod/packaging"
 )
 

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 // StartService enables and starts lintod.service; it takes up a changed

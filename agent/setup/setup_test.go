@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lintod/agent"
+	"lintod/agent/base/textfile"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/textfile"
 	"lintod/audio"
-	"lintod/audio/soundcheck"
+	"lintod/audio/cardtest"
 	"lintod/gpio"
 	"lintod/packaging"
 )
@@ -35,7 +35,7 @@ func (c *cards) List(context.Context) ([]audio.Device, error) {
 	return []audio.Device{{Name: "headset", Label: "USB headset", Inputs: 1, Outputs: 2}, {Name: "hdmi", Outputs: 2}}, nil
 }
 
-func (c *cards) Record(_ context.Context, name string, d time.Duration) (soundcheck.Reading, error) {
+func (c *cards) Record(_ context.Context, name string, d time.Duration) (cardtest.Reading, error) {
 	c.did = append(c.did, "record "+name)
 	pcm := make([]int16, int(d.Seconds()*audio.CaptureRate))
 	for i := range pcm {
@@ -43,7 +43,7 @@ func (c *cards) Record(_ context.Context, name string, d time.Duration) (soundch
 			pcm[i] = int16(i % 100)
 		}
 	}
-	return soundcheck.Reading{PCM: pcm}, nil
+	return cardtest.Reading{PCM: pcm}, nil
 }
 
 func (c *cards) Play(_ context.Context, name string, pcm []int16, rate int) error {

@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"lintod/agent"
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio"
-	"lintod/audio/soundcheck"
-	"lintod/audio/soundproc"
+	"lintod/audio/cardtest"
+	"lintod/audio/native"
 )
 
 // Cards are the microphones and loudspeakers of the box.
 type Cards interface {
 	List(ctx context.Context) ([]audio.Device, error)
-	Record(ctx context.Context, name string, d time.Duration) (soundcheck.Reading, error)
+	Record(ctx context.Context, name string, d time.Duration) (cardtest.Reading, error)
 	// Play plays pcm of that many samples a second.
 	Play(ctx context.Context, name string, pcm []int16, rate int) error
 }
@@ -32,10 +32,10 @@ func (Hardware) List(ctx context.Context) ([]audio.Device, error) {
 }
 
 // Record implements Cards.
-func (Hardware) Record(ctx context.Context, name string, d time.Duration) (r soundcheck.Reading, err error) {
-	p := &soundproc.Process{Input: []string{name}, Log: slog.New(slog.DiscardHandler)}
+func (Hardware) Record(ctx context.Context, name string, d time.Duration) (r cardtest.Reading, err error) {
+	p := &native.Process{Input: []string{name}, Log: slog.New(slog.DiscardHandler)}
 	err = p.Use(ctx, func(ctx context.Context) (err error) {
-		r, err = soundcheck.Record(ctx, p, d)
+		r, err = cardtest.Record(ctx, p, d)
 		return err
 	})
 	return r, err
@@ -43,8 +43,8 @@ func (Hardware) Record(ctx context.Context, name string, d time.Duration) (r sou
 
 // Play implements Cards.
 func (Hardware) Play(ctx context.Context, name string, pcm []int16, rate int) error {
-	p := &soundproc.Process{Output: []string{name}, Log: slog.New(slog.DiscardHandler)}
-	return p.Use(ctx, func(ctx context.Context) error { return soundcheck.Play(ctx, p, pcm, rate) })
+	p := &native.Process{Output: []string{name}, Log: slog.New(slog.DiscardHandler)}
+	return p.Use(ctx, func(ctx context.Context) error { return cardtest.Play(ctx, p, pcm, rate) })
 }
 
 const (
@@ -91,7 +91,7 @@ func (s *Setup) loudspeaker(ctx context.Context, devices []audio.Device) error {
 		}
 		s.Terminal.say("A tone is played.")
 		question := "Did you hear it?"
-		if err := s.Cards.Play(ctx, name, soundcheck.Tone(toneRate), toneRate); err != nil {
+		if err := s.Cards.Play(ctx, name, cardtest.Tone(toneRate), toneRate); err != nil {
 			s.Terminal.say("That does not work: %s", sentence(err))
 			question = "Take it all the same?"
 		}

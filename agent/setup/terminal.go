@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/term"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 )
 
 // Terminal asks people, or a script that pretends to be one.

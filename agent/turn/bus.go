@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 )
 
 // Notice is one line of the story that the device tells: to `lintod talk

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/audio"
 )
 

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 	"lintod/audio"
 	"lintod/audio/wav"
 )

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 var config = Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second}
@@ -37,19 +37,19 @@ func listen(c Config, fs []audio.Frame) result {
 // table in the log is the figure to improve; the limits are what must hold.
 func TestSpeechInNoise(t *testing.T) {
 	var said [][]int16
-	for _, s := range soundtest.Sentences(t) {
+	for _, s := range audiotest.Sentences(t) {
 		said = append(said, s.PCM)
 	}
 	noises := []struct {
 		name     string
-		make     soundtest.Noise
+		make     audiotest.Noise
 		mustHold float64 // from this SNR on every sentence is found whole
 	}{
-		{"none", soundtest.Silence, 30},
-		{"white", soundtest.White, 10},
-		{"pink", soundtest.Pink, 5},
-		{"fan", soundtest.Fan, 5},
-		{"babble", soundtest.Babble, 15},
+		{"none", audiotest.Silence, 30},
+		{"white", audiotest.White, 10},
+		{"pink", audiotest.Pink, 5},
+		{"fan", audiotest.Fan, 5},
+		{"babble", audiotest.Babble, 15},
 	}
 	t.Log("noise    SNR  found  not heard  cut  no end  latest begin  latest end")
 	for _, n := range noises {
@@ -84,9 +84,9 @@ func TestSpeechInNoise(t *testing.T) {
 }
 
 func TestSpeechFromTheFirstFrameIsHeard(t *testing.T) {
-	for _, s := range soundtest.Sentences(t) {
+	for _, s := range audiotest.Sentences(t) {
 		for _, lead := range []float64{0, 0.1} {
-			fs, _, to := scene(t, s.PCM, lead, soundtest.Pink, 20)
+			fs, _, to := scene(t, s.PCM, lead, audiotest.Pink, 20)
 			if r := listen(config, fs); r.began < 0 || r.verdict != EndSilence || r.ended < to+0.4 {
 				t.Errorf("%q after %.1f s: %+v, speech ends at %.2f", s.Text, lead, r, to)
 			}
@@ -95,7 +95,7 @@ func TestSpeechFromTheFirstFrameIsHeard(t *testing.T) {
 }
 
 func TestWhatIsNoSpeech(t *testing.T) {
-	for name, pcm := range soundtest.Disturbances(t) {
+	for name, pcm := range audiotest.Disturbances(t) {
 		r := listen(config, cut(pcm))
 		if r.began >= 0 || r.verdict != EndNoSpeech || r.ended < 6 || r.ended > 6.5 {
 			t.Errorf("%s: %+v, want no speech after 6 s", name, r)
@@ -106,8 +106,8 @@ func TestWhatIsNoSpeech(t *testing.T) {
 // A fan that starts while the user speaks becomes the floor after the 3 s that
 // the floor looks back; then the silence is found.
 func TestNoiseThatStartsDuringSpeechIsForgiven(t *testing.T) {
-	fs, _, to := scene(t, soundtest.Speak(t, "en-us", "what time is it"), 0.5, soundtest.Pink, 40)
-	loud := cut(soundtest.AtLevel(soundtest.Pink(t, 12*second), -32))
+	fs, _, to := scene(t, audiotest.Speak(t, "en-us", "what time is it"), 0.5, audiotest.Pink, 40)
+	loud := cut(audiotest.AtLevel(audiotest.Pink(t, 12*second), -32))
 	fs = append(fs[:int(to*50)-10], loud...)
 	if r := listen(config, fs); r.verdict != EndSilence || r.ended > to+5 {
 		t.Errorf("%+v, speech ended at %.2f", r, to)
@@ -116,9 +116,9 @@ func TestNoiseThatStartsDuringSpeechIsForgiven(t *testing.T) {
 
 // A click in the silence after speech must not start the 800 ms again.
 func TestClickDoesNotProlongTheSilence(t *testing.T) {
-	fs, _, to := scene(t, soundtest.Speak(t, "en-us", "what time is it"), 0.5, soundtest.Pink, 30)
+	fs, _, to := scene(t, audiotest.Speak(t, "en-us", "what time is it"), 0.5, audiotest.Pink, 30)
 	at := int((to + 0.4) * 50)
-	copy(fs[at].PCM[:], cut(soundtest.AtLevel(soundtest.White(t, 320), -20))[0].PCM[:])
+	copy(fs[at].PCM[:], cut(audiotest.AtLevel(audiotest.White(t, 320), -20))[0].PCM[:])
 	if r := listen(config, fs); r.verdict != EndSilence || r.ended > to+0.9 {
 		t.Errorf("%+v, speech ended at %.2f", r, to)
 	}
@@ -185,14 +185,14 @@ func TestLevel(t *testing.T) {
 }
 
 func TestPushAllocatesNothing(t *testing.T) {
-	d, f := New(Config{Silence: time.Hour, MaxUtterance: time.Hour}), cut(soundtest.White(t, 320))[0]
+	d, f := New(Config{Silence: time.Hour, MaxUtterance: time.Hour}), cut(audiotest.White(t, 320))[0]
 	if n := testing.AllocsPerRun(1000, func() { d.Push(&f) }); n != 0 {
 		t.Errorf("%v allocations a frame", n)
 	}
 }
 
 func BenchmarkPush(b *testing.B) {
-	d, f := New(Config{Silence: time.Hour, MaxUtterance: 1000 * time.Hour}), cut(soundtest.White(b, 320))[0]
+	d, f := New(Config{Silence: time.Hour, MaxUtterance: 1000 * time.Hour}), cut(audiotest.White(b, 320))[0]
 	b.ReportAllocs()
 	for b.Loop() {
 		d.Push(&f)
@@ -210,7 +210,7 @@ func opined(fs []audio.Frame, f func(second float64) audio.Voice) []audio.Frame 
 // A tone no louder than the room lasts from 2 s to 4 s; the card has its opinion.
 func TestOpinionOfTheCard(t *testing.T) {
 	const from, to = 2, 4
-	room := func() []audio.Frame { return cut(soundtest.AtLevel(soundtest.White(t, 9*second), -40)) }
+	room := func() []audio.Frame { return cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)) }
 	between := func(ts float64) audio.Voice {
 		if ts >= from && ts < to {
 			return audio.VoiceYes
@@ -248,7 +248,7 @@ func TestMinSpeech(t *testing.T) {
 	for least, began := range map[time.Duration]bool{200 * time.Millisecond: true, 400 * time.Millisecond: false} {
 		c := config
 		c.MinSpeech = least
-		r := listen(c, opined(cut(soundtest.AtLevel(soundtest.White(t, 9*second), -40)), voice))
+		r := listen(c, opined(cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)), voice))
 		if r.began >= 0 != began {
 			t.Errorf("300 ms of voice where %v are needed: %+v", least, r)
 		}

@@ -4,12 +4,12 @@ import (
 	"testing"
 
 	"lintod/audio"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 const second = audio.CaptureRate
 
-func cut(pcm []float64) []audio.Frame { return frame(soundtest.Samples(pcm)) }
+func cut(pcm []float64) []audio.Frame { return frame(audiotest.Samples(pcm)) }
 
 func frame(pcm []int16) []audio.Frame {
 	fs := make([]audio.Frame, len(pcm)/audio.FrameSamples)
@@ -19,8 +19,8 @@ func frame(pcm []int16) []audio.Frame {
 	return fs
 }
 
-// scene is a soundtest.Scene in frames, with its limits in seconds.
-func scene(t testing.TB, speech []int16, lead float64, n soundtest.Noise, snr float64) (fs []audio.Frame, begin, end float64) {
-	s := soundtest.Stage(t, speech, int(lead*second), n, snr)
+// scene is a audiotest.Scene in frames, with its limits in seconds.
+func scene(t testing.TB, speech []int16, lead float64, n audiotest.Noise, snr float64) (fs []audio.Frame, begin, end float64) {
+	s := audiotest.Stage(t, speech, int(lead*second), n, snr)
 	return frame(s.PCM), float64(s.From) / second, float64(s.To) / second
 }

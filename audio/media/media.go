@@ -13,7 +13,7 @@ import (
 	"io"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio"
 )
 

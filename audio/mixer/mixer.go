@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 const (

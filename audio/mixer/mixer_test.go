@@ -10,9 +10,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
-	"lintod/agent/broker/brokertest"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 // start runs a mixer and returns the gain that it leaves to software.
@@ -38,7 +38,7 @@ func TestControlFollows(t *testing.T) {
 	if _, err := exec.LookPath("amixer"); err != nil {
 		t.Skip("SKIPPED, nothing was tested: amixer is not installed (apt install alsa-utils)")
 	}
-	rig := soundtest.Start(t)
+	rig := audiotest.Start(t)
 	rig.Setenv()
 	m := &Mixer{Device: "default", Control: "Master", Env: os.Environ(), Log: slog.New(slog.DiscardHandler)}
 	software := start(t, m)
@@ -51,7 +51,7 @@ func TestControlFollows(t *testing.T) {
 		for _, v := range []int{90, 10, int(want[0]-'0')*10 + 5, number(want)} { // only the last counts
 			m.Set(v)
 		}
-		brokertest.Eventually(t, want, func() bool { return shown() == want && software.Load() == 100 })
+		eventually(t, want, func() bool { return shown() == want && software.Load() == 100 })
 	}
 }
 
@@ -75,8 +75,17 @@ func TestSoftwareDoesInstead(t *testing.T) {
 			software := start(t, m)
 			for _, v := range []int{40, 70} {
 				m.Set(v)
-				brokertest.Eventually(t, "software", func() bool { return software.Load() == int32(v) })
+				eventually(t, "software", func() bool { return software.Load() == int32(v) })
 			}
 		})
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never happened: %s", what)
+		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // Formats of a recording, and the endings of its files.

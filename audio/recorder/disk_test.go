@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio"
 )
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 func TestFolder(t *testing.T) {

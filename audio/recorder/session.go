@@ -8,7 +8,7 @@ import (
 	"path"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio"
 )
 

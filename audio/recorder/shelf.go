@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 const (

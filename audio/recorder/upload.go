@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/textfile"
+	"lintod/agent/base/textfile"
 )
 
 const (

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio/wyoming"
 )
 

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 	"lintod/audio/wav"
 )
 

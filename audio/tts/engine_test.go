@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio"
 	"lintod/audio/wyoming"
 	"lintod/audio/wyoming/wyomingtest"

@@ -19,7 +19,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio"
 	"lintod/audio/wav"
 )

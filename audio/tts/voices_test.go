@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 func TestLanguages(t *testing.T) {

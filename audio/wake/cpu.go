@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 // cpuTime is how often the child's use of the processor is looked at.

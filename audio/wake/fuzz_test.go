@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/fuzzcost"
-	"lintod/agent/printable"
+	"lintod/agent/base/fuzzcost"
+	"lintod/agent/base/printable"
 	"lintod/audio/wyoming"
 )
 

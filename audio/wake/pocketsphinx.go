@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 const (

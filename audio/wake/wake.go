@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/audio"
 )
 

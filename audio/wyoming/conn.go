@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 const (

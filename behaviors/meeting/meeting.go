@@ -12,7 +12,7 @@ import (
 	"fmt"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/audio/recorder"
 	"lintod/behaviors"
 )

@@ -15,8 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"lintod/agent/config"
-	"lintod/agent/state"
+	"lintod/agent/base/config"
+	"lintod/agent/base/state"
 	"lintod/audio"
 	"lintod/audio/recorder"
 	"lintod/behaviors"

@@ -19,7 +19,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 // A command of the platform is no child of the daemon where systemd can start

@@ -2,7 +2,7 @@
 // within the limits that the owner has set, and answers with what it printed.
 //
 // What must not live here: how processes are started and ended
-// (agent/process), when the behaviour may be asked for (behaviors), and how its
+// (agent/base/process), when the behaviour may be asked for (behaviors), and how its
 // answer looks on a wire (agent/link).
 package shell
 
@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 	"lintod/behaviors"
 )
 

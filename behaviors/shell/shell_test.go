@@ -23,9 +23,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"lintod/agent/config"
-	"lintod/agent/journal/journaltest"
-	"lintod/agent/state"
+	"lintod/agent/base/config"
+	"lintod/agent/base/journal/journaltest"
+	"lintod/agent/base/state"
 	"lintod/behaviors"
 )
 

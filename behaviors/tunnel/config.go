@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // Config is the [behaviors.startreversessh] table.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"lintod/agent/textfile"
+	"lintod/agent/base/textfile"
 	"lintod/behaviors"
 )
 

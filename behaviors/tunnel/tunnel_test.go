@@ -20,9 +20,9 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"lintod/agent/config"
-	"lintod/agent/journal/journaltest"
-	"lintod/agent/state"
+	"lintod/agent/base/config"
+	"lintod/agent/base/journal/journaltest"
+	"lintod/agent/base/state"
 	"lintod/behaviors"
 )
 

@@ -19,8 +19,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
-	"lintod/agent/printable"
 )
 
 // Exit statuses.

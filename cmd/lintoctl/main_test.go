@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/journal/journaltest"
 )
 
 // lintoctl runs the program to its end.

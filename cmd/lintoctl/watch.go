@@ -9,8 +9,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
-	"lintod/agent/printable"
 )
 
 func watch(ctx context.Context, c *call) error {

@@ -23,7 +23,7 @@ import (
 
 	"lintod/audio"
 	"lintod/audio/alsa"
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 // How much a card buffers. What it holds of playback is heard late, and is lost

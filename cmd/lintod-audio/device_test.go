@@ -14,7 +14,7 @@ import (
 
 	"lintod/audio"
 	"lintod/audio/alsa"
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 func pcm(card, dev int, capture bool) alsa.PCM {

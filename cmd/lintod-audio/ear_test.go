@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundproc/wire"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
+	"lintod/audio/native/wire"
 	"lintod/audio/wav"
 )
 
@@ -35,7 +35,7 @@ func TestStampsAllowForTheDelay(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer e.close()
-		said := soundtest.Chirp(time.Second)
+		said := audiotest.Chirp(time.Second)
 		m := &microphone{opened: opened{layout: layout{audio.CaptureRate, 1}}, gain: newGain(0), ear: e, buf: make([]int16, 0, audio.FrameSamples)}
 		if err := m.prepare(); err != nil {
 			t.Fatal(err)
@@ -95,15 +95,15 @@ func process(t *testing.T, p audio.Processing, pcm []int16) []int16 {
 }
 
 func TestTableOfLevels(t *testing.T) {
-	const rate = soundtest.Rate
-	speech := slices.Concat(soundtest.Recordings(t)[6].PCM, soundtest.Recordings(t)[7].PCM)
+	const rate = audiotest.Rate
+	speech := slices.Concat(audiotest.Recordings(t)[6].PCM, audiotest.Recordings(t)[7].PCM)
 	t.Log("noise_suppression         noise    speech   (how much quieter)")
 	for _, n := range []struct {
 		name string
-		make soundtest.Noise
+		make audiotest.Noise
 		gone float64 // at least, in dB
-	}{{"white", soundtest.White, 8}, {"pink", soundtest.Pink, 8}, {"fan", soundtest.Fan, 8}, {"mains", soundtest.Mains, 8}, {"babble", soundtest.Babble, 0}} {
-		s := soundtest.Stage(t, speech, 4*rate, n.make, 10)
+	}{{"white", audiotest.White, 8}, {"pink", audiotest.Pink, 8}, {"fan", audiotest.Fan, 8}, {"mains", audiotest.Mains, 8}, {"babble", audiotest.Babble, 0}} {
+		s := audiotest.Stage(t, speech, 4*rate, n.make, 10)
 		out := process(t, audio.Processing{NoiseSuppression: true}, s.PCM)
 		noise := dBFS(s.PCM[2*rate:4*rate]) - dBFS(out[2*rate:4*rate])
 		voice := dBFS(s.PCM[s.From:s.To]) - dBFS(out[s.From:s.To])
@@ -115,11 +115,11 @@ func TestTableOfLevels(t *testing.T) {
 	t.Log("auto_gain            before      after   (dBFS)")
 	var loudest, faintest float64
 	for _, level := range []float64{-14, -26, -36, -46} {
-		quiet := soundtest.AtLevel(soundtest.Floats(slices.Concat(speech, speech)), level)
-		for i, noise := range soundtest.AtLevel(soundtest.Pink(t, len(quiet)), -75) {
+		quiet := audiotest.AtLevel(audiotest.Floats(slices.Concat(speech, speech)), level)
+		for i, noise := range audiotest.AtLevel(audiotest.Pink(t, len(quiet)), -75) {
 			quiet[i] += noise
 		}
-		pcm := soundtest.Samples(quiet)
+		pcm := audiotest.Samples(quiet)
 		out := process(t, audio.Processing{AutoGain: true}, pcm)
 		after := dBFS(out[len(speech):])
 		t.Logf("speech           %9.1f %10.1f", dBFS(pcm[len(speech):]), after)
@@ -143,7 +143,7 @@ func sphinx(t *testing.T, sounds [][]int16) []string {
 	for i, pcm := range sounds {
 		name := fmt.Sprintf("%03d", i)
 		fmt.Fprintln(&list, name)
-		b := wav.AppendHeader(nil, soundtest.Rate, 2*len(pcm))
+		b := wav.AppendHeader(nil, audiotest.Rate, 2*len(pcm))
 		for _, s := range pcm {
 			b = append(b, byte(s), byte(uint16(s)>>8))
 		}
@@ -195,10 +195,10 @@ func common(a, b []string) int {
 
 // Of the words that people and machines say, how many does a recogniser get?
 func TestTableOfWords(t *testing.T) {
-	said := soundtest.Recordings(t)[:5]
+	said := audiotest.Recordings(t)[:5]
 	for _, voice := range []string{"en-us", "en-gb", "en-gb-scotland"} {
 		for _, text := range []string{"seven of hearts", "ten of clubs nine of spades", "queen of diamonds"} {
-			said = append(said, soundtest.Utterance{Text: text, PCM: soundtest.Speak(t, voice, text)})
+			said = append(said, audiotest.Utterance{Text: text, PCM: audiotest.Speak(t, voice, text)})
 		}
 	}
 	ways := []struct {
@@ -216,23 +216,23 @@ func TestTableOfWords(t *testing.T) {
 	t.Log("noise          as it is  noise_suppression  auto_gain   both   (words understood)")
 	type noise struct {
 		name string
-		make soundtest.Noise
+		make audiotest.Noise
 		snr  float64
 	}
 	for _, n := range rows([]noise{
-		{"pink", soundtest.Pink, 40},
-		{"pink", soundtest.Pink, 15},
-		{"babble", soundtest.Babble, 10},
-		{"pink", soundtest.Pink, 5},
+		{"pink", audiotest.Pink, 40},
+		{"pink", audiotest.Pink, 15},
+		{"babble", audiotest.Babble, 10},
+		{"pink", audiotest.Pink, 5},
 	}) {
 		line := fmt.Sprintf("%-6s %2.0f dB ", n.name, n.snr)
 		understood := make([]int, len(ways))
 		for k, w := range ways {
 			var sounds [][]int16
 			for _, u := range said {
-				s := soundtest.Stage(t, u.PCM, 4*soundtest.Rate, n.make, n.snr)
+				s := audiotest.Stage(t, u.PCM, 4*audiotest.Rate, n.make, n.snr)
 				out := process(t, w.Processing, s.PCM)
-				sounds = append(sounds, out[s.From-soundtest.Rate/2:s.To+soundtest.Rate/2])
+				sounds = append(sounds, out[s.From-audiotest.Rate/2:s.To+audiotest.Rate/2])
 			}
 			words := 0
 			for i, heard := range sphinx(t, sounds) {

@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 // answer is what the loudspeaker says in these tests.
 func answer(t testing.TB) []float64 {
 	said := slices.Concat(
-		soundtest.Speak(t, "en-us", "The weather will be fine this afternoon, with a light wind from the west and a few clouds over the hills."),
-		soundtest.Speak(t, "en-us", "In the evening there may be some rain near the coast, so take an umbrella if you go out after dinner."),
-		soundtest.Speak(t, "en-us", "Tomorrow begins with fog in the valleys, which will be gone before noon."))
-	return soundtest.AtLevel(soundtest.Floats(said), -20)
+		audiotest.Speak(t, "en-us", "The weather will be fine this afternoon, with a light wind from the west and a few clouds over the hills."),
+		audiotest.Speak(t, "en-us", "In the evening there may be some rain near the coast, so take an umbrella if you go out after dinner."),
+		audiotest.Speak(t, "en-us", "Tomorrow begins with fog in the valleys, which will be gone before noon."))
+	return audiotest.AtLevel(audiotest.Floats(said), -20)
 }
 
 // through runs what a microphone hears through e while the loudspeaker plays
@@ -38,7 +38,7 @@ func through(e *ear, played *reference, far, heard []int16) []int16 {
 }
 
 func dBFS(pcm []int16) float64 {
-	return 20 * math.Log10(max(soundtest.RMS(soundtest.Floats(pcm)), 1e-3)/32768)
+	return 20 * math.Log10(max(audiotest.RMS(audiotest.Floats(pcm)), 1e-3)/32768)
 }
 
 // fidelity is how much stronger what pcm holds of wanted is than all the rest, in dB.
@@ -51,19 +51,19 @@ func fidelity(pcm, wanted []int16) float64 {
 	for i, w := range wanted {
 		rest[i] = float64(pcm[i]) - both/own*float64(w)
 	}
-	return 20 * math.Log10(math.Abs(both/own)*soundtest.RMS(soundtest.Floats(wanted))/soundtest.RMS(rest))
+	return 20 * math.Log10(math.Abs(both/own)*audiotest.RMS(audiotest.Floats(wanted))/audiotest.RMS(rest))
 }
 
 // The loudspeaker is 6 dB louder at the microphone than the user, who begins to
 // speak when it has done so for 8 s, in a room of 200 ms.
 func TestTableOfEchoes(t *testing.T) {
-	const rate = soundtest.Rate
+	const rate = audiotest.Rate
 	far := answer(t)
 	far = far[:12*rate]
 	near := make([]float64, len(far))
-	copy(near[8*rate:], soundtest.AtLevel(soundtest.Floats(soundtest.Speak(t, "en-gb", "please stop, I would like to hear the news instead")), -32))
-	room := soundtest.Room(far, 6, 200*time.Millisecond)
-	floor := soundtest.AtLevel(soundtest.Pink(t, len(far)), -65)
+	copy(near[8*rate:], audiotest.AtLevel(audiotest.Floats(audiotest.Speak(t, "en-gb", "please stop, I would like to hear the news instead")), -32))
+	room := audiotest.Room(far, 6, 200*time.Millisecond)
+	floor := audiotest.AtLevel(audiotest.Pink(t, len(far)), -65)
 	t.Log("                       echo weaker by, after                       user above the rest")
 	t.Log("delay   what           2 s       4 s       8 s      before   after")
 	for _, delay := range rows([]time.Duration{0, 20, 50, 100, 200}) {
@@ -74,7 +74,7 @@ func TestTableOfEchoes(t *testing.T) {
 				mic[i] += room[at]
 			}
 		}
-		heard := soundtest.Samples(mic)
+		heard := audiotest.Samples(mic)
 		for _, bare := range []bool{true, false} {
 			played := newReference()
 			e, err := newEar(audio.Processing{EchoCancelling: true}, played)
@@ -87,12 +87,12 @@ func TestTableOfEchoes(t *testing.T) {
 				e.preprocessor.close()
 				e.preprocessor = nil
 			}
-			out := through(e, played, soundtest.Samples(far), heard)
+			out := through(e, played, audiotest.Samples(far), heard)
 			e.close()
 			gone := func(second int) float64 { // in the two seconds before
 				return dBFS(heard[(second-2)*rate:second*rate]) - dBFS(out[(second-2)*rate:second*rate])
 			}
-			user := soundtest.Samples(near)[8*rate : 10*rate]
+			user := audiotest.Samples(near)[8*rate : 10*rate]
 			before, after := fidelity(heard[8*rate:], user), fidelity(out[8*rate:], user)
 			t.Logf("%3d ms  %-15s %4.1f dB  %5.1f dB  %5.1f dB  %5.1f dB %5.1f dB", delay, what, gone(2), gone(4), gone(8), before, after)
 			if gone(8) < 12 || after < before+5 {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/gordonklaus/portaudio"
 
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 // loudspeaker is a card that takes mono at the rate that was asked for, whatever

@@ -2,7 +2,7 @@
 
 // Command lintod-audio is the sound of lintod in a process of its own: it
 // drives the sound cards through PortAudio, and speaks the protocol of
-// lintod/audio/soundproc/wire on its standard input and output.
+// lintod/audio/native/wire on its standard input and output.
 //
 // With -decode it is the decoder of one file (decode), and touches no card.
 //
@@ -20,7 +20,7 @@ import (
 	"os"
 	"runtime/debug"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/cmd/lintod-audio/decode"
 )
 

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundproc/wire"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
+	"lintod/audio/native/wire"
 )
 
 func TestLayouts(t *testing.T) {
@@ -228,7 +228,7 @@ func TestPlaybackDrainsThenRests(t *testing.T) {
 		if last.at < 100*time.Millisecond || last.at > 200*time.Millisecond {
 			t.Errorf("100 ms of sound were played after %v", last.at)
 		}
-		if !slices.Equal(c.played[:len(said)], said) || soundtest.Loud(c.played[len(said):]) {
+		if !slices.Equal(c.played[:len(said)], said) || audiotest.Loud(c.played[len(said):]) {
 			t.Error("something else was played")
 		}
 		if c.halts != 1 {
@@ -384,8 +384,8 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 }
 
 func TestEndOfInputEndsTheProcess(t *testing.T) {
-	path := soundtest.Build(t, "lintod/cmd/lintod-audio")
-	rig := soundtest.Start(t)
+	path := audiotest.Build(t, "lintod/cmd/lintod-audio")
+	rig := audiotest.Start(t)
 	cmd := exec.Command(path)
 	cmd.Env = rig.Env()
 	stdin, err := cmd.StdinPipe()

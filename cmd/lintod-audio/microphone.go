@@ -9,7 +9,7 @@ import (
 	"github.com/gordonklaus/portaudio"
 
 	"lintod/audio"
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 // microphone is an open card whose sound becomes frames as lintod wants them:

@@ -15,8 +15,8 @@ import (
 	"github.com/gordonklaus/portaudio"
 
 	"lintod/audio"
-	"lintod/audio/soundproc/wire"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
+	"lintod/audio/native/wire"
 )
 
 // insideRig runs the test again in a process of its own, and reports whether
@@ -43,9 +43,9 @@ func insideRig(t *testing.T) bool {
 }
 
 // onRig starts PortAudio on a rig, with a kernel that has no cards.
-func onRig(t *testing.T) (*soundtest.Rig, *cards) {
+func onRig(t *testing.T) (*audiotest.Rig, *cards) {
 	t.Helper()
-	rig := soundtest.Start(t)
+	rig := audiotest.Start(t)
 	rig.Setenv()
 	c := &cards{quiet: true, root: t.TempDir()}
 	if err := c.refresh(); err != nil {

@@ -5,7 +5,7 @@ package main
 import (
 	"time"
 
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 // queueTime is how much sound may wait for the card. lintod keeps far less in

@@ -8,13 +8,13 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundproc/wire"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
+	"lintod/audio/native/wire"
 )
 
 func TestReference(t *testing.T) {
 	r := newReference()
-	said := soundtest.Chirp(100 * time.Millisecond)
+	said := audiotest.Chirp(100 * time.Millisecond)
 	read := func(at int64, n int) []int16 {
 		pcm := make([]int16, n)
 		r.read(at, pcm)
@@ -26,22 +26,22 @@ func TestReference(t *testing.T) {
 	if !slices.Equal(read(from, len(said)), said) {
 		t.Error("what was played is not there")
 	}
-	if got := read(from+1500, 200); !slices.Equal(got[:100], said[1500:]) || soundtest.Loud(got[100:]) {
+	if got := read(from+1500, 200); !slices.Equal(got[:100], said[1500:]) || audiotest.Loud(got[100:]) {
 		t.Error("behind the end there is something")
 	}
-	if soundtest.Loud(read(from-200, 200)) {
+	if audiotest.Loud(read(from-200, 200)) {
 		t.Error("before the beginning there is something")
 	}
 	r.write(from+5000, said[:100])
-	if soundtest.Loud(read(from+1600, 3400)) || !slices.Equal(read(from+5000, 100), said[:100]) {
+	if audiotest.Loud(read(from+1600, 3400)) || !slices.Equal(read(from+5000, 100), said[:100]) {
 		t.Error("a pause is not silent, or what follows is lost")
 	}
 	r.cut(from + 5050)
-	if soundtest.Loud(read(from+5050, 50)) {
+	if audiotest.Loud(read(from+5050, 50)) {
 		t.Error("what was thrown away is still there")
 	}
 	r.write(from+1_000_000, said[:100])
-	if soundtest.Loud(read(from, len(said))) {
+	if audiotest.Loud(read(from, len(said))) {
 		t.Error("what is long over comes again")
 	}
 }

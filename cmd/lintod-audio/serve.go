@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 const (

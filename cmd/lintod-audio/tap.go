@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundproc/wire"
+	"lintod/audio/native/wire"
 )
 
 // tap is a speaker of which a reference gets to know what it plays.

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"lintod/audio"
+	"lintod/audio/audiotest"
 	"lintod/audio/endpoint"
-	"lintod/audio/soundtest"
 )
 
 // frames are pcm as an ear that is asked for p gives them. Where it was not
@@ -42,7 +42,7 @@ type tally struct {
 }
 
 // hear lets a Detector judge a turn that begins at sample at of a scene.
-func (c *tally) hear(s soundtest.Scene, fs []audio.Frame, at int) {
+func (c *tally) hear(s audiotest.Scene, fs []audio.Frame, at int) {
 	d := endpoint.New(turn)
 	began, ended, last := time.Duration(-1), time.Duration(-1), endpoint.None
 	for i := at / audio.FrameSamples; i < len(fs) && !last.End(); i++ {
@@ -54,7 +54,7 @@ func (c *tally) hear(s soundtest.Scene, fs []audio.Frame, at int) {
 			ended = now
 		}
 	}
-	from, to := soundtest.Duration(s.PCM[:s.From]), soundtest.Duration(s.PCM[:s.To])
+	from, to := audiotest.Duration(s.PCM[:s.From]), audiotest.Duration(s.PCM[:s.To])
 	switch {
 	case began < 0:
 		c.missed++
@@ -83,7 +83,7 @@ func of(ds []time.Duration) (median, worst time.Duration) {
 
 // spoken are people, and machines that say what people say to a device.
 func spoken(t *testing.T) (said [][]int16) {
-	for _, u := range slices.Concat(soundtest.Recordings(t), soundtest.Sentences(t)) {
+	for _, u := range slices.Concat(audiotest.Recordings(t), audiotest.Sentences(t)) {
 		said = append(said, u.PCM)
 	}
 	return said
@@ -113,25 +113,25 @@ func TestTableOfEndpoints(t *testing.T) {
 	t.Log("noise   SNR                           found  false start  missed  cut  no end  begins late (worst)  ends late (worst)")
 	for _, n := range []struct {
 		name   string
-		make   soundtest.Noise
+		make   audiotest.Noise
 		steady bool
 	}{
-		{"white", soundtest.White, true},
-		{"pink", soundtest.Pink, true},
-		{"fan", soundtest.Fan, true},
-		{"mains", soundtest.Mains, true},
-		{"babble", soundtest.Babble, false},
+		{"white", audiotest.White, true},
+		{"pink", audiotest.Pink, true},
+		{"fan", audiotest.Fan, true},
+		{"mains", audiotest.Mains, true},
+		{"babble", audiotest.Babble, false},
 	} {
-		bed := n.make(t, 20*soundtest.Rate)
+		bed := n.make(t, 20*audiotest.Rate)
 		piece := func(_ testing.TB, n int) []float64 { return slices.Clone(bed[:n]) }
 		for _, snr := range rows([]float64{40, 20, 10, 5, 0}) {
 			counts := make([]tally, len(ways))
 			for _, speech := range said {
-				s := soundtest.Stage(t, speech, 6*soundtest.Rate, piece, snr)
+				s := audiotest.Stage(t, speech, 6*audiotest.Rate, piece, snr)
 				for i, w := range ways {
 					fs := frames(t, w.Processing, s.PCM)
-					counts[i].hear(s, fs, s.From-soundtest.Rate/2)
-					counts[i].hear(s, fs, s.From-2*soundtest.Rate)
+					counts[i].hear(s, fs, s.From-audiotest.Rate/2)
+					counts[i].hear(s, fs, s.From-2*audiotest.Rate)
 				}
 			}
 			for i, w := range ways {
@@ -153,9 +153,9 @@ func TestTableOfEndpoints(t *testing.T) {
 }
 
 func TestWhatIsNoVoice(t *testing.T) {
-	for name, pcm := range soundtest.Disturbances(t) {
+	for name, pcm := range audiotest.Disturbances(t) {
 		n := len(pcm) / audio.FrameSamples
-		fs := frames(t, audio.Processing{VoiceDetection: true}, soundtest.Samples(slices.Concat(pcm, pcm)))
+		fs := frames(t, audio.Processing{VoiceDetection: true}, audiotest.Samples(slices.Concat(pcm, pcm)))
 		begins(t, name+", the microphone was just opened", fs[:n])
 		if name != "a card that warms up" {
 			begins(t, name+", the microphone was open", fs[n:])
@@ -175,7 +175,7 @@ func begins(t *testing.T, name string, fs []audio.Frame) {
 
 // The cost of each switch for 20 ms of sound; nothing is allocated.
 func BenchmarkEar(b *testing.B) {
-	said := soundtest.Samples(soundtest.AtLevel(soundtest.Pink(b, 2*soundtest.Rate), -40))
+	said := audiotest.Samples(audiotest.AtLevel(audiotest.Pink(b, 2*audiotest.Rate), -40))
 	for _, c := range []struct {
 		name string
 		audio.Processing

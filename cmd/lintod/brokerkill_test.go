@@ -12,7 +12,7 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/audio/wav"
 )
 
@@ -60,7 +60,7 @@ func TestBrokerKilledAgainAndAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d kills: online again after %v at most, %v on average; recorded %v",
-		rounds, k.longest.Round(time.Millisecond), (k.all / time.Duration(rounds)).Round(time.Millisecond), soundtest.Duration(pcm))
+		rounds, k.longest.Round(time.Millisecond), (k.all / time.Duration(rounds)).Round(time.Millisecond), audiotest.Duration(pcm))
 	b.stop()
 }
 

@@ -10,8 +10,8 @@ import (
 	"strings"
 
 	"lintod/agent"
+	"lintod/agent/base/printable"
 	"lintod/agent/control"
-	"lintod/agent/printable"
 	"lintod/agent/turn"
 )
 

@@ -17,9 +17,9 @@ import (
 	"golang.org/x/term"
 
 	"lintod/agent"
-	"lintod/agent/journal"
-	"lintod/agent/printable"
-	"lintod/agent/process"
+	"lintod/agent/base/journal"
+	"lintod/agent/base/printable"
+	"lintod/agent/base/process"
 	"lintod/behaviors"
 	"lintod/behaviors/shell"
 	"lintod/gpio"

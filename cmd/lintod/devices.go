@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"lintod/agent"
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/audio"
 	"lintod/gpio"
 )

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/base/config"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
 	"lintod/agent/turn"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/audio/wav"
 	"lintod/cmd/lintosim/platform"
 )
@@ -31,7 +31,7 @@ func TestManyTurns(t *testing.T) {
 	}
 	m := brokertest.Start(t)
 	answers(t, m)
-	rig := soundtest.Start(t)
+	rig := audiotest.Start(t)
 	babble(t, rig)
 	b := newBox(t, m, settings{
 		device: "volume = 100",
@@ -101,7 +101,7 @@ func answers(t *testing.T, m *brokertest.Mosquitto) {
 }
 
 // babble says a word a second into the microphone, until the test ends.
-func babble(t *testing.T, rig *soundtest.Rig) {
+func babble(t *testing.T, rig *audiotest.Rig) {
 	t.Helper()
 	var words []int16
 	for range 10 {

@@ -18,8 +18,8 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
+	"lintod/audio/audiotest"
 	"lintod/audio/recorder"
-	"lintod/audio/soundtest"
 	"lintod/audio/wav"
 )
 
@@ -53,7 +53,7 @@ var conditions = map[string]func(*patient){
 	"speaking": func(p *patient) {
 		ear := p.rig.Hear()
 		p.tell("say", `{"value":"a long story"}`)
-		ear.WaitFor("the story", soundtest.Loud)
+		ear.WaitFor("the story", audiotest.Loud)
 		ear.Stop()
 	},
 	"recording": func(p *patient) {
@@ -81,7 +81,7 @@ func TestSoundFaults(t *testing.T) {
 			}
 		}
 	}
-	rig, broker := soundtest.Start(t), brokertest.Start(t)
+	rig, broker := audiotest.Start(t), brokertest.Start(t)
 	for _, cell := range matrix {
 		condition, fault := cell[0], cell[1]
 		t.Run(fault+" while "+condition, func(t *testing.T) {
@@ -105,7 +105,7 @@ func TestLongOutage(t *testing.T) {
 	if !full {
 		t.Skip("the long form only: LINTOD_FULL=1")
 	}
-	p := admit(t, soundtest.Start(t), brokertest.Start(t))
+	p := admit(t, audiotest.Start(t), brokertest.Start(t))
 	p.outage = time.Minute
 	took := p.framesAgain(faults["server gone and back"](p))
 	t.Logf("FIGURE server gone for a minute: frames again after %.2f s", took.Seconds())
@@ -115,7 +115,7 @@ func TestLongOutage(t *testing.T) {
 // patient is a box whose sound process can be made to fail.
 type patient struct {
 	*box
-	rig    *soundtest.Rig
+	rig    *audiotest.Rig
 	outage time.Duration // of the sound server, beyond what it takes to notice
 }
 
@@ -129,7 +129,7 @@ child=$!
 while kill -0 $child 2>/dev/null; do wait $child; done
 `
 
-func admit(t *testing.T, rig *soundtest.Rig, m *brokertest.Mosquitto) *patient {
+func admit(t *testing.T, rig *audiotest.Rig, m *brokertest.Mosquitto) *patient {
 	t.Helper()
 	story := filepath.Join(t.TempDir(), "story.wav")
 	if err := os.WriteFile(story, wav.Encode(noise(8*time.Second), 16000), 0o600); err != nil {
@@ -240,13 +240,13 @@ func (p *patient) isWell() {
 		return s.Turn.State == turn.Idle
 	})
 	q := p.question()
-	if pcm, _, err := wav.Read(bytes.NewReader(q.Audio(p.t))); err != nil || soundtest.Duration(pcm) < time.Second {
-		p.t.Errorf("after the fault a question has %v: %v", soundtest.Duration(pcm), err)
+	if pcm, _, err := wav.Read(bytes.NewReader(q.Audio(p.t))); err != nil || audiotest.Duration(pcm) < time.Second {
+		p.t.Errorf("after the fault a question has %v: %v", audiotest.Duration(pcm), err)
 	}
 	ear := p.rig.Hear()
 	defer ear.Stop()
 	p.answer(q, `{"behavior":{"say":"ok"}}`)
-	ear.WaitFor("the answer", soundtest.Loud)
+	ear.WaitFor("the answer", audiotest.Loud)
 }
 
 func (p *patient) recordingHasAGap() {

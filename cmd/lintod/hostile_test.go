@@ -15,9 +15,9 @@ import (
 	"unicode"
 
 	"lintod/agent"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/control"
-	"lintod/agent/journal/journaltest"
 	"lintod/agent/turn"
 	"lintod/audio"
 )

@@ -21,11 +21,11 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/control"
-	"lintod/agent/journal/journaltest"
 	"lintod/agent/turn"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/audio/wav"
 )
 
@@ -232,7 +232,7 @@ func TestBehaviours(t *testing.T) {
 		}
 	}
 	b.tell("say", `{"value":"still spoken while muted"}`)
-	brokertest.Eventually(t, "the loudspeaker speaks", func() bool { return soundtest.Loud(b.heard()) })
+	brokertest.Eventually(t, "the loudspeaker speaks", func() bool { return audiotest.Loud(b.heard()) })
 	b.tell("volume", `{"value":"30"}`)
 	b.wait("volume 30", func(s agent.Status) bool { return s.Volume == 30 && s.Keep == 80 })
 	b.tell("endvolume", `{"value":55}`)
@@ -351,7 +351,7 @@ func TestMeeting(t *testing.T) {
 		if err != nil || rate != 16000 {
 			t.Errorf("%s: %d samples a second, %v", file, rate, err)
 		}
-		length += soundtest.Duration(pcm)
+		length += audiotest.Duration(pcm)
 	}
 	if length < 2*time.Second { // three were recorded; at most one may be missing
 		t.Errorf("only %v of more than three seconds are there", length)
@@ -414,7 +414,7 @@ func TestPlay(t *testing.T) {
 		t.Helper()
 		brokertest.Eventually(t, what, func() bool {
 			pcm := slices.DeleteFunc(b.heard(), isSilent) // a slow machine has gaps
-			i := soundtest.Find(pcm[min(at, len(pcm)):], tune)
+			i := audiotest.Find(pcm[min(at, len(pcm)):], tune)
 			if i >= 0 {
 				at += i + len(tune)
 			}
@@ -472,7 +472,7 @@ func TestExchangeByFiles(t *testing.T) {
 	}
 	first := b.request()
 	pcm, rate, err := wav.Read(bytes.NewReader(first.Audio(t)))
-	if err != nil || rate != 16000 || soundtest.Find(pcm, voice) < 0 {
+	if err != nil || rate != 16000 || audiotest.Find(pcm, voice) < 0 {
 		t.Errorf("%d samples at %d, %v: not what was said", len(pcm), rate, err)
 	}
 	b.answer(first, `{"behavior":{"ask":{"text":"when?"},"conversationData":{"intent":"x",  "n":1.0}},"transcript":"remind me"}`)
@@ -482,7 +482,7 @@ func TestExchangeByFiles(t *testing.T) {
 	}
 	b.answer(second, `{"behavior":{"say":"noted"}}`)
 	b.wait("the turns are over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == 2 })
-	if !soundtest.Loud(b.heard()) {
+	if !audiotest.Loud(b.heard()) {
 		t.Error("nothing was spoken")
 	}
 	for _, r := range b.state().Turns {
@@ -544,7 +544,7 @@ func noise(d time.Duration) []int16 {
 
 // TestRealSound speaks into a real PortAudio device and listens to one.
 func TestRealSound(t *testing.T) {
-	rig := soundtest.Start(t)
+	rig := audiotest.Start(t)
 	voice, reply := noise(2*time.Second), noise(1500 * time.Millisecond)[4000:]
 	dir := t.TempDir()
 	answer := filepath.Join(dir, "answer.wav")
@@ -578,7 +578,7 @@ func TestRealSound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if at := soundtest.Find(pcm, voice); at < 0 {
+	if at := audiotest.Find(pcm, voice); at < 0 {
 		t.Errorf("the request does not hold what was said, from its first sample to its last")
 	} else {
 		t.Logf("the voice begins %d ms into the request", at/16)
@@ -591,10 +591,10 @@ func TestRealSound(t *testing.T) {
 		ear := rig.Hear()
 		b.answer(request, `{"behavior":{"say":"ok"}}`)
 		ear.WaitFor("the end of the answer", func(pcm []int16) bool {
-			return soundtest.Loud(pcm) && !soundtest.Loud(pcm[max(0, len(pcm)-soundtest.Rate/2):])
+			return audiotest.Loud(pcm) && !audiotest.Loud(pcm[max(0, len(pcm)-audiotest.Rate/2):])
 		})
 		b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
-		if soundtest.Find(ear.Stop(), whole) >= 0 {
+		if audiotest.Find(ear.Stop(), whole) >= 0 {
 			break
 		}
 		if try == 5 {

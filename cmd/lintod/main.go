@@ -18,8 +18,8 @@ import (
 	"syscall"
 	"time"
 
-	"lintod/agent/journal"
-	"lintod/agent/printable"
+	"lintod/agent/base/journal"
+	"lintod/agent/base/printable"
 	"lintod/gpio"
 )
 

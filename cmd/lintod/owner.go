@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"os"
 
+	"lintod/agent/base/printable"
+	"lintod/agent/base/textfile"
 	"lintod/agent/doctor"
-	"lintod/agent/printable"
 	"lintod/agent/setup"
-	"lintod/agent/textfile"
 	"lintod/gpio"
 )
 

@@ -14,7 +14,7 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/doctor"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 func (b *box) doctor() (int, map[string]doctor.Finding) {
@@ -33,7 +33,7 @@ func (b *box) doctor() (int, map[string]doctor.Finding) {
 
 // The doctor works beside the daemon, and neither disturbs the other.
 func TestDoctorBesideTheDaemon(t *testing.T) {
-	rig := soundtest.Start(t)
+	rig := audiotest.Start(t)
 	rig.Setenv()
 	dir, err := programs()
 	if err != nil {

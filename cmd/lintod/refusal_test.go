@@ -9,7 +9,7 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 // A command that the device refuses exits with status 1 and one sentence.
@@ -82,7 +82,7 @@ func TestNoConfigurationLeadsToSetup(t *testing.T) {
 // A microphone that is switched off is told of like a deaf one, and may be tried; it
 // hears again with the first sound.
 func TestAMicrophoneOfZeros(t *testing.T) {
-	rig := soundtest.Start(t)
+	rig := audiotest.Start(t)
 	b := newBox(t, brokertest.Start(t), settings{audio: "input = \"default\"\noutput = \"null\"\nno_speech = \"3s\""})
 	b.env = rig.Env()
 	sd := b.underSystemd("400000")

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/base/config"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
 	"lintod/agent/turn"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/audio/wav"
 	"lintod/cmd/lintosim/platform"
 )
@@ -57,7 +57,7 @@ func TestAskInWriting(t *testing.T) {
 	if r := b.ends(c); r.code != 0 || r.out != "It is ten.\n" {
 		t.Errorf("exit %d, printed %q", r.code, r.out)
 	}
-	brokertest.Eventually(t, "the answer is spoken", func() bool { return soundtest.Loud(b.heard()) })
+	brokertest.Eventually(t, "the answer is spoken", func() bool { return audiotest.Loud(b.heard()) })
 	c = b.background("ask", "again")
 	m = b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/text/") })
 	b.answer(m, `{"error":{"message":"no skill","code":404}}`)
@@ -147,7 +147,7 @@ func TestLiveExchange(t *testing.T) {
 		}
 		return strings.HasSuffix(m.Topic, "/streaming/stop")
 	})
-	if soundtest.Find(pcm, voice) < 0 {
+	if audiotest.Find(pcm, voice) < 0 {
 		t.Errorf("%d samples: not what was said", len(pcm))
 	}
 	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
@@ -194,7 +194,7 @@ func TestLiveTurnsAtTheNewestServer(t *testing.T) {
 	b, sim := startLive(t, voice, platform.Options{
 		RecogniserDelay: 1200 * time.Millisecond,
 		Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
-			switch at := soundtest.Find(pcm, voice); {
+			switch at := audiotest.Find(pcm, voice); {
 			case at < 0:
 				return "a part of it", nil
 			case at < 16000/10: // the moment before, of which a slow machine may lack some
@@ -244,7 +244,7 @@ func TestPlatformThatDoesNotTranscribe(t *testing.T) {
 		if code != 0 || !strings.Contains(out, "answer: “Hello.”") {
 			t.Fatalf("exit %d, told\n%s", code, out)
 		}
-		if r := <-asked; r.Kind != "nlp/file" || soundtest.Find(r.PCM, voice) < 0 {
+		if r := <-asked; r.Kind != "nlp/file" || audiotest.Find(r.PCM, voice) < 0 {
 			t.Errorf("asked by %s with %d samples", r.Kind, len(r.PCM))
 		}
 	}

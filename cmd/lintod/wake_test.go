@@ -14,7 +14,7 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/audio/wake"
 	"lintod/audio/wav"
 	"lintod/audio/wyoming"
@@ -126,7 +126,7 @@ func TestWakeWordOfAService(t *testing.T) {
 	}
 	pcm, _, err := wav.Read(bytes.NewReader(second.Audio(t)))
 	// Some of the word, for a service tells late, and all that was said.
-	if at := soundtest.Find(pcm, said); err != nil || at < 0 || at > 16000*4/10 {
+	if at := audiotest.Find(pcm, said); err != nil || at < 0 || at > 16000*4/10 {
 		t.Errorf("what was said begins at sample %d of %d, %v", at, len(pcm), err)
 	}
 	b.answer(second, `{"behavior":{}}`)

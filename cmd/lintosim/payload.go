@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/audio/wav"
 	"lintod/cmd/lintosim/platform"
 )

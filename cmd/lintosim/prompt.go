@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/cmd/lintosim/platform"
 )
 

@@ -13,9 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/config"
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
-	"lintod/agent/config"
-	"lintod/agent/printable"
 	"lintod/cmd/lintosim/platform"
 )
 

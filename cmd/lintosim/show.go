@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 	"lintod/cmd/lintosim/platform"
 )
 

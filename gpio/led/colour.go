@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // Colour is one LED's colour at full brightness.

@@ -4,7 +4,7 @@ import (
 	"math"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 )
 
 // FrameTime is the time between two frames of a smooth animation.

@@ -16,8 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker"
-	"lintod/agent/config"
 )
 
 const patience = 20 * time.Second

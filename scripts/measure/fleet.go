@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
 	"lintod/behaviors"

@@ -11,13 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"lintod/agent/config"
+	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio"
+	"lintod/audio/audiotest"
 	"lintod/audio/recorder"
-	"lintod/audio/soundtest"
 	"lintod/behaviors"
 )
 
@@ -99,7 +99,7 @@ type hurry struct {
 
 func (h *hurry) Read(ctx context.Context, f *audio.Frame) error {
 	if h.hum == nil {
-		h.hum = soundtest.Chirp(time.Second)
+		h.hum = audiotest.Chirp(time.Second)
 	}
 	if err := pause(ctx, time.Until(h.start.Add(h.n*audio.FrameTime/haste))); err != nil {
 		return err

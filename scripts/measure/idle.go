@@ -6,7 +6,7 @@ import (
 	"os/exec"
 	"time"
 
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 // realSound makes a device use the cards of a rig.
@@ -15,7 +15,7 @@ const realSound = "input = \"default\"\noutput = \"default\"\noutput_rate = 1600
 // idle measures a device that listens for its button, with real cards, beside a
 // program that only reads the microphone.
 func (b *bench) idle(ctx context.Context, rounds int) (rows []row, err error) {
-	return rows, withRig(ctx, func(t *tb, rig *soundtest.Rig) error {
+	return rows, withRig(ctx, func(t *tb, rig *audiotest.Rig) error {
 		device, err := b.device(ctx, "hearing", settings{audio: realSound, env: rig.Env()})
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/audio/wav"
 )
 
@@ -21,7 +21,7 @@ const liveGoal = 30 * time.Millisecond
 // live measures from the trigger to the first audio at the platform, and how
 // much of what came before the trigger is there at once.
 func (b *bench) live(ctx context.Context, rounds int) (rows []row, err error) {
-	return rows, withRig(ctx, func(_ *tb, rig *soundtest.Rig) error {
+	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		t, stop, err := b.terminal(ctx, "live", settings{
 			linto: "mode = \"stream\"\nchunk = \"20ms\"\ntext_request = \"none\"\n", audio: realSound, env: rig.Env(),
 		})

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"testing"
 
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 // tb lets the rig of the tests serve a program. What fails panics with a
@@ -52,8 +52,8 @@ func use(ctx context.Context, f func(*tb)) (err error) {
 }
 
 // withRig calls f with a rig.
-func withRig(ctx context.Context, f func(*tb, *soundtest.Rig) error) error {
+func withRig(ctx context.Context, f func(*tb, *audiotest.Rig) error) error {
 	var err error
-	failed := use(ctx, func(t *tb) { err = f(t, soundtest.Start(t)) })
+	failed := use(ctx, func(t *tb) { err = f(t, audiotest.Start(t)) })
 	return errors.Join(failed, err)
 }

@@ -15,14 +15,14 @@ import (
 
 	"lintod/agent/control"
 	"lintod/agent/turn"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 	"lintod/audio/wav"
 )
 
 // say measures from a command of the platform to the first sample at the card,
 // for texts that are new and for the same ones when they are said again.
 func (b *bench) say(ctx context.Context, rounds int) (rows []row, err error) {
-	return rows, withRig(ctx, func(_ *tb, rig *soundtest.Rig) error {
+	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		t, stop, err := b.terminal(ctx, "says", settings{audio: realSound, env: rig.Env()})
 		if err != nil {
 			return err
@@ -135,9 +135,9 @@ func firstByte(ctx context.Context, text string) (time.Duration, error) {
 
 // bargeIn measures from a trigger to silence, at the loudspeaker.
 func (b *bench) bargeIn(ctx context.Context, rounds int) (rows []row, err error) {
-	return rows, withRig(ctx, func(_ *tb, rig *soundtest.Rig) error {
+	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		story := filepath.Join(b.dir, "story.wav")
-		if err := os.WriteFile(story, wav.Encode(soundtest.Chirp(20*time.Second), soundtest.Rate), 0o600); err != nil {
+		if err := os.WriteFile(story, wav.Encode(audiotest.Chirp(20*time.Second), audiotest.Rate), 0o600); err != nil {
 			return err
 		}
 		t, stop, err := b.terminal(ctx, "speaks", settings{
@@ -154,7 +154,7 @@ func (b *bench) bargeIn(ctx context.Context, rounds int) (rows []row, err error)
 			if err := t.tell(ctx, "say", `{"value":"a story"}`); err != nil {
 				return err
 			}
-			ear.WaitFor("the story", func(pcm []int16) bool { return len(pcm) > 8000 && soundtest.Loud(pcm[len(pcm)-8000:]) })
+			ear.WaitFor("the story", func(pcm []int16) bool { return len(pcm) > 8000 && audiotest.Loud(pcm[len(pcm)-8000:]) })
 			began := time.Now()
 			if err := errors.Join(t.talk(ctx, false), pause(ctx, 300*time.Millisecond)); err != nil {
 				return err

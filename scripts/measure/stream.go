@@ -11,7 +11,7 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/control"
-	"lintod/audio/soundtest"
+	"lintod/audio/audiotest"
 )
 
 const started = `{"behavior":{"streaming":{"status":"started"}}}`
@@ -20,7 +20,7 @@ const started = `{"behavior":{"streaming":{"status":"started"}}}`
 // that sends the same sound; both for some seconds, told as an hour.
 func (b *bench) stream(ctx context.Context, rounds int) (rows []row, err error) {
 	span := time.Duration(2*rounds) * time.Second
-	return rows, withRig(ctx, func(_ *tb, rig *soundtest.Rig) error {
+	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		t, stop, err := b.terminal(ctx, "streams", settings{linto: "mode = \"stream\"\n", audio: realSound, env: rig.Env()})
 		if err != nil {
 			return err

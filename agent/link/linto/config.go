@@ -13,9 +13,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker"
-	"lintod/agent/config"
-	"lintod/agent/link/linto/overwatch"
+	"lintod/agent/link/linto/login"
 	"lintod/audio"
 )
 
@@ -24,7 +24,7 @@ type Config struct {
 	Enabled bool `toml:"enabled"`
 	broker.Config
 	// Login, where it has a URL, is instead of static credentials and Scope.
-	Login overwatch.Config `toml:"login"`
+	Login login.Config `toml:"login"`
 	// Scope is the application's level of the topic tree.
 	Scope string `toml:"scope"`
 	// StatusRetain makes the broker keep status and last will (decision C1).

@@ -12,10 +12,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/textfile"
 	"lintod/agent/broker"
-	"lintod/agent/link/linto/overwatch"
+	"lintod/agent/link/linto/login"
 	"lintod/agent/network"
-	"lintod/agent/textfile"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 )
@@ -54,7 +54,7 @@ type Link struct {
 	Log      *slog.Logger
 
 	conn     connection
-	login    *overwatch.Client // nil with static credentials
+	login    *login.Client // nil with static credentials
 	commands chan command
 	asks     chan command
 	mutes    chan command

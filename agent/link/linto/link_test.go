@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/config"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
-	"lintod/agent/journal/journaltest"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio"

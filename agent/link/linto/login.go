@@ -9,9 +9,9 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker"
-	"lintod/agent/config"
-	"lintod/agent/link/linto/overwatch"
+	"lintod/agent/link/linto/login"
 )
 
 // A device has static credentials, or it logs in over HTTP and is told where
@@ -92,8 +92,8 @@ func (l *Link) connect(ctx context.Context) error {
 	return l.login.Run(ctx, l.serve)
 }
 
-func (l *Link) newLogin() *overwatch.Client {
-	client := overwatch.New(l.Config.Login, filepath.Join(l.StateDir, "linto-login.json"), l.Log)
+func (l *Link) newLogin() *login.Client {
+	client := login.New(l.Config.Login, filepath.Join(l.StateDir, "linto-login.json"), l.Log)
 	l.conn.token = client.Token
 	return client
 }
@@ -107,7 +107,7 @@ func (l *Link) doubt() {
 }
 
 // serve is connected as the login tells, until that changes.
-func (l *Link) serve(ctx context.Context, s overwatch.Session) error {
+func (l *Link) serve(ctx context.Context, s login.Session) error {
 	p := l.sessionPlace(s)
 	for _, address := range p.Config.Broker {
 		if broker.Unprotected(address) {
@@ -120,7 +120,7 @@ func (l *Link) serve(ctx context.Context, s overwatch.Session) error {
 	return err
 }
 
-func (l *Link) sessionPlace(s overwatch.Session) *place {
+func (l *Link) sessionPlace(s login.Session) *place {
 	cfg := l.Config.Config
 	if len(cfg.Broker) == 0 {
 		cfg.Broker = config.Strings{s.Broker}

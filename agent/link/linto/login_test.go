@@ -17,11 +17,11 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/config"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
-	"lintod/agent/journal/journaltest"
-	"lintod/agent/link/linto/overwatch"
+	"lintod/agent/link/linto/login"
 	"lintod/agent/network"
 	"lintod/behaviors"
 )
@@ -133,7 +133,7 @@ func (s *stack) device(t *testing.T, serial, dir string) (*stage, func()) {
 	d.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled = true
-	cfg.Login = overwatch.Config{URL: s.login.URL, User: "ann", PasswordFile: file, Scope: "Home"}
+	cfg.Login = login.Config{URL: s.login.URL, User: "ann", PasswordFile: file, Scope: "Home"}
 	cfg.Keepalive = config.Duration(2 * time.Second)
 	if problems := cfg.Validate(); len(problems) > 0 {
 		t.Fatal(problems)

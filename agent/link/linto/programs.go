@@ -20,7 +20,7 @@ import (
 
 	"golang.org/x/net/idna"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 const (

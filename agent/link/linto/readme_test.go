@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 )

@@ -14,9 +14,9 @@ import (
 	"strings"
 	"testing"
 
+	"lintod/agent/base/fuzzcost"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/fuzzcost"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio/wav"

@@ -16,10 +16,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lintod/agent/base/config"
+	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
-	"lintod/agent/config"
-	"lintod/agent/journal/journaltest"
 	"lintod/agent/turn"
 	"lintod/audio"
 )

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"lintod/agent/printable"
+	"lintod/agent/base/printable"
 )
 
 // streamEvent is what the platform says of a live transcription.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 // sentences spells out every sentence of our JSGF grammar, which uses rules,

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"lintod/agent/process"
+	"lintod/agent/base/process"
 )
 
 const (

@@ -1,0 +1,248 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	toml "github.com/pelletier/go-toml/v2"
+
+	"lintod/agent/base/textfile"
+)
+
+// A Validator is a configuration struct that can check itself.
+type Validator interface{ Validate() Problems }
+
+// maxFile is far more than a configuration has, in bytes.
+const maxFile = 1 << 20
+
+// Load reads the TOML file at path over the defaults already in v, a pointer,
+// and checks it. Everything that is wrong with the text comes back at once, as
+// Problems: "file:line: key = value; want …".
+func Load(path string, v Validator) error {
+	src, err := textfile.ReadRaw(path, maxFile)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	return Parse(path, src, v)
+}
+
+// Parse is Load for text that is already in memory; name stands for the file
+// in errors.
+func Parse(name string, src []byte, v Validator) error {
+	r := reader{told: map[string]bool{}}
+	if r.read(src, v) {
+		for _, p := range v.Validate() {
+			if p.Line = r.ix.line(p.Key); !r.told[p.Key] {
+				r.found = append(r.found, p)
+			}
+		}
+	}
+	if len(r.found) == 0 {
+		return nil
+	}
+	for i := range r.found {
+		r.found[i].File = name
+	}
+	slices.SortStableFunc(r.found, func(a, b Problem) int { return a.Line - b.Line })
+	return r.found
+}
+
+// maxProblems bounds what is reported of a file that is no configuration at all.
+const maxProblems = 50
+
+// reader collects all that is wrong with one file, so that a person corrects it
+// in one round.
+type reader struct {
+	ix    index // of the whole text, for lines
+	found Problems
+	told  map[string]bool // keys with a value that could not be read
+}
+
+func (r *reader) add(p Problem) {
+	r.found = append(r.found, p)
+	r.told[p.Key] = true
+}
+
+// read decodes src over what v holds. What cannot be read is a problem, and the
+// rest is read as if it were not there. It is false where something hides what
+// else is wrong.
+func (r *reader) read(src []byte, v Validator) bool {
+	src, ok := r.text(src)
+	if !ok {
+		return false
+	}
+	t := reflect.TypeOf(v).Elem()
+	if src, ok = r.syntax(src, t); !ok {
+		return false
+	}
+	if r.strange(t) {
+		return false
+	}
+	twins, first := r.ix.twins()
+	for _, e := range twins {
+		r.add(repeated(e, first[strings.ToLower(e.key)]))
+		if e.header {
+			return false // where what follows belongs, only its writer knows
+		}
+		src = without(src, e.start, e.end)
+	}
+	for _, e := range r.ix.expressions {
+		for _, p := range e.wrong {
+			r.add(p)
+		}
+		if e.wrong != nil && e.header {
+			return false
+		}
+		if e.wrong != nil {
+			src = without(src, e.start, e.end)
+		}
+	}
+	return r.values(src, v)
+}
+
+// text is what editors and power cuts do to a whole file.
+func (r *reader) text(src []byte) ([]byte, bool) {
+	text, err := textfile.Text(src)
+	switch {
+	case errors.Is(err, textfile.ErrEncoding):
+		r.add(Problem{Line: 1, Fault: "the file is encoded in UTF-16", Want: "plain text in UTF-8; save the file again with that encoding"})
+		return nil, false
+	case len(text) == 0 && bytes.IndexByte(src, 0) >= 0:
+		r.add(Problem{Line: 1, Fault: "the file holds zero bytes only, as a power cut leaves them", Want: "the file of a backup"})
+		return nil, false
+	case bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') >= 0:
+		r.add(Problem{Line: 1, Fault: "the lines end with CR alone", Want: "lines that end with LF or CR LF"})
+		return nil, false
+	}
+	return text, true
+}
+
+// syntax takes out what is not TOML, one slip after the other, and indexes the
+// rest. Lines stay where they are.
+func (r *reader) syntax(src []byte, t reflect.Type) ([]byte, bool) {
+	for range maxProblems {
+		r.ix = newIndex(src, t)
+		if r.ix.failed == nil {
+			return src, true
+		}
+		p, instead, goOn := r.ix.slip(src, t)
+		r.add(p)
+		if !goOn {
+			return nil, false
+		}
+		src = instead
+	}
+	return nil, false
+}
+
+// strange tells of a text that is no configuration at all, of which the library
+// would describe each key at length.
+func (r *reader) strange(t reflect.Type) bool {
+	var unknown Problems
+	for _, e := range r.ix.expressions {
+		if fieldAt(t, e.key) == nil {
+			if unknown = append(unknown, unknownKey(e.line, e.key)); len(unknown) == maxProblems {
+				r.found = append(r.found, unknown...)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func repeated(e, first expression) Problem {
+	p := Problem{Line: e.line, Key: e.key, Want: "one of the two"}
+	if e.header {
+		p.Want = "one [" + e.key + "] with all its keys"
+	}
+	p.Fault = fmt.Sprintf("stands in line %d already", first.line)
+	if first.key != e.key {
+		p.Fault += ", as " + first.key
+	}
+	return p
+}
+
+// values has the library decode what is TOML and of the right types. What it
+// still refuses are numbers out of range and tables in two shapes.
+func (r *reader) values(src []byte, v Validator) bool {
+	target := reflect.ValueOf(v).Elem()
+	kept := reflect.New(target.Type()).Elem()
+	kept.Set(target)
+	for range maxProblems {
+		target.Set(kept)
+		err := decode(src, v, true)
+		var strict *toml.StrictMissingError
+		switch {
+		case err == nil:
+			return true
+		case errors.As(err, &strict):
+			for i := range strict.Errors {
+				line, _ := strict.Errors[i].Position()
+				r.add(unknownKey(line, strings.Join(strict.Errors[i].Key(), ".")))
+			}
+			target.Set(kept)
+			return decode(src, v, false) == nil
+		}
+		e, p := r.refused(src, target.Type(), err)
+		r.add(p)
+		if e.header || e.end == 0 {
+			return false
+		}
+		src = without(src, e.start, e.end)
+	}
+	return false
+}
+
+func unknownKey(line int, key string) Problem {
+	return Problem{Line: line, Key: key, Fault: "is not a key of lintod", Want: "one of those in lintod.toml(5)"}
+}
+
+// refused makes a problem of the library's error, and finds its expression; the
+// zero one when there is none.
+func (r *reader) refused(src []byte, t reflect.Type, err error) (expression, Problem) {
+	var bad *toml.DecodeError
+	if !errors.As(err, &bad) {
+		return expression{}, Problem{Fault: plainText(err), Want: "another value"}
+	}
+	line, _ := bad.Position()
+	e, ok := r.ix.expression(src, line)
+	if !ok {
+		return expression{}, Problem{Line: line, Fault: plainText(err), Want: "another value"}
+	}
+	p := Problem{Line: e.line, Key: e.key, Fault: "cannot be read: " + plainText(err), Want: "another value, or another key"}
+	if f := fieldAt(t, e.key); f != nil && !e.header {
+		p.Got, p.Fault, p.Want = e.value, "", plainType(f)
+	}
+	return e, p
+}
+
+func plainText(err error) string { return strings.TrimPrefix(err.Error(), "toml: ") }
+
+// without is the text with a part blanked out; lines stay where they are.
+func without(src []byte, start, end int) []byte {
+	out := bytes.Clone(src)
+	for i := start; i < end; i++ {
+		if out[i] != '\n' {
+			out[i] = ' '
+		}
+	}
+	return out
+}
+
+func decode(src []byte, v any, strict bool) (err error) {
+	// A panic of the library is a value that it cannot read.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+	}()
+	dec := toml.NewDecoder(bytes.NewReader(src)).EnableUnmarshalerInterface()
+	if strict {
+		dec.DisallowUnknownFields()
+	}
+	return dec.Decode(v)
+}

@@ -1,0 +1,80 @@
+// Package neterr says in one sentence why a server could not be reached or
+// trusted, and what to do about it.
+//
+// What must not live here: what one protocol means by a failure; its own package
+// knows that, and asks here for the rest.
+package neterr
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+)
+
+// Server is how to speak of the other side.
+type Server struct {
+	Name    string // "the broker"
+	Address string // where its address is configured: "the address", "url in [linto.login]"
+	CA      string // where the CA is configured that its certificate is checked against
+}
+
+// Certificate tells why s was not trusted. It returns "" for any other failure.
+func (s Server) Certificate(err error) string {
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var host x509.HostnameError
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Sprintf("%s's certificate is signed by a CA that is not known here; put that CA's certificate into %s", s.Name, s.CA)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return s.validity(invalid.Cert, time.Now())
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return fmt.Sprintf("%s's certificate is made for another purpose than a server's; make one with extendedKeyUsage=serverAuth", s.Name)
+	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
+		return fmt.Sprintf("%s's certificate is signed by one that is not a CA's; put the CA's own certificate into %s", s.Name, s.CA)
+	case errors.As(err, &host) && nameless(host.Certificate):
+		return fmt.Sprintf("%s's certificate has its name in the Common Name only (%q), where it does not count any more; "+
+			"make a new one with subjectAltName for %q", s.Name, host.Certificate.Subject.CommonName, host.Host)
+	case errors.As(err, &host):
+		return fmt.Sprintf("%s's certificate is not for the name %q; use the name that it was made for, or make a new one", s.Name, host.Host)
+	}
+	return ""
+}
+
+// nameless tells whether a certificate names no server (RFC 9525, 6.3).
+func nameless(c *x509.Certificate) bool {
+	return c != nil && len(c.DNSNames)+len(c.IPAddresses)+len(c.URIs)+len(c.EmailAddresses) == 0
+}
+
+// validity tells a clock that was never set from a certificate that was never
+// renewed.
+func (s Server) validity(cert *x509.Certificate, now time.Time) string {
+	const layout = "2006-01-02 15:04 MST"
+	if now.Before(cert.NotBefore) {
+		return fmt.Sprintf("%s's certificate is valid from %s, but this device's clock says %s; "+
+			"most likely the clock is wrong: wait until it is set, or set it",
+			s.Name, cert.NotBefore.UTC().Format(layout), now.UTC().Format(layout))
+	}
+	return fmt.Sprintf("%s's certificate expired at %s (this device's clock says %s); renew it there",
+		s.Name, cert.NotAfter.UTC().Format(layout), now.UTC().Format(layout))
+}
+
+// Network tells why s was not reached. It returns "" for any other failure, and
+// for time-outs, which mean something else in each step of a protocol.
+func (s Server) Network(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Sprintf("the name %s is unknown; correct %s, or the device's DNS", dns.Name, s.Address)
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the name %s cannot be looked up; is the network up and a DNS server set?", dns.Name)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("connection refused: nothing listens there; start %s, or correct %s", s.Name, s.Address)
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return "there is no way to that host; is the network up?"
+	}
+	return ""
+}

@@ -1,0 +1,177 @@
+package login
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"lintod/agent/base/config"
+	"lintod/agent/broker"
+)
+
+// These are the platform's answers. Types differ between its code and its
+// documentation (protocol 1.2.2), so the fields take either.
+
+// method is one way to log in.
+type method struct {
+	Type     string `json:"type"`
+	BasePath string `json:"basePath"`
+}
+
+// loginAnswer is what a login gives.
+type loginAnswer struct {
+	User tokens   `json:"user"`
+	MQTT mqttData `json:"mqtt"`
+}
+
+// tokens are those of a login or a refresh.
+type tokens struct {
+	Auth    Secret  `json:"auth_token"`
+	Refresh Secret  `json:"refresh_token"`
+	Expires seconds `json:"expiration_date"`
+	Session string  `json:"session_id"`
+}
+
+func (t tokens) check() error {
+	switch {
+	case t.Auth == "":
+		return errors.New("the platform's answer has no auth_token")
+	case !printable(string(t.Auth + t.Refresh)):
+		return errors.New("the platform's tokens have characters that no header may have")
+	case !topicLevel(t.Session):
+		return fmt.Errorf("the platform's session_id %q cannot be one level of a topic", clip(t.Session, 60))
+	}
+	return nil
+}
+
+// mqttData says how to reach the broker.
+type mqttData struct {
+	Host     string `json:"mqtt_host"`
+	Port     text   `json:"mqtt_port"`
+	UseLogin *truth `json:"mqtt_use_login"`
+	Login    string `json:"mqtt_login"`
+	Password Secret `json:"mqtt_password"`
+}
+
+// address is the broker's URL. Of the protocol behind a bare host only the port
+// tells something: 8883 is that of MQTT over TLS.
+func (m mqttData) address() (string, error) {
+	whole := m.Host
+	if !strings.Contains(whole, "://") {
+		scheme := "mqtt"
+		if m.Port == "8883" {
+			scheme = "mqtts"
+		}
+		whole = scheme + "://" + net.JoinHostPort(strings.Trim(m.Host, "[]"), string(m.Port))
+	}
+	if _, err := broker.ParseAddress(whole); err != nil {
+		return "", fmt.Errorf("the platform's broker address %q, port %q cannot be used: %w; set broker in [linto]",
+			clip(config.Redact(m.Host), 60), clip(string(m.Port), 10), err)
+	}
+	return whole, nil
+}
+
+// credentials are absent when the broker lets everybody in.
+func (m mqttData) credentials() (user string, password Secret) {
+	if m.UseLogin != nil && !bool(*m.UseLogin) {
+		return "", ""
+	}
+	return m.Login, m.Password
+}
+
+// scope is one application of the account.
+type scope struct {
+	Name  string `json:"name"`
+	Topic string `json:"topic"`
+}
+
+var errScope = errors.New("no scope")
+
+// choose returns the scope that is wanted by name, or the only one.
+func choose(scopes []scope, wanted string) (scope, error) {
+	names := make([]string, 0, len(scopes))
+	for _, s := range scopes {
+		if s.Name == wanted || wanted == "" && len(scopes) == 1 {
+			if !topicLevel(s.Topic) {
+				return scope{}, fmt.Errorf("%w: the topic %q of scope %q cannot be one level of a topic", errScope, clip(s.Topic, 60), clip(s.Name, 60))
+			}
+			return s, nil
+		}
+		names = append(names, strconv.Quote(clip(s.Name, 60)))
+	}
+	switch list := clip(strings.Join(names, ", "), 600); {
+	case len(scopes) == 0:
+		return scope{}, fmt.Errorf("%w: the account has no application; give it one at the platform", errScope)
+	case wanted == "":
+		return scope{}, fmt.Errorf("%w: the account has several; choose one with scope in [linto.login]: %s", errScope, list)
+	default:
+		return scope{}, fmt.Errorf("%w %q in the account; scope in [linto.login] can be: %s", errScope, wanted, list)
+	}
+}
+
+// topicLevel tells whether s can be one level of a topic (protocol 1.1): a session
+// or a scope of the broker's own, such as $SYS or $share, is none.
+func topicLevel(s string) bool {
+	return s != "" && len(s) <= 200 && s[0] != '$' && utf8.ValidString(s) && printable(s) && !strings.ContainsAny(s, "/+# ")
+}
+
+// printable tells whether s is visible ASCII or above.
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' })
+}
+
+// clip makes text from the network fit for one log line.
+func clip(s string, most int) string {
+	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "?")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
+
+// text is a string, or a number that stands for one.
+type text string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *text) UnmarshalJSON(raw []byte) error {
+	*t = text(unquoted(raw))
+	return nil
+}
+
+// truth is a boolean, or its name.
+type truth bool
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *truth) UnmarshalJSON(raw []byte) error {
+	v, err := strconv.ParseBool(unquoted(raw))
+	*t = truth(v)
+	return err
+}
+
+// seconds is a time in Unix seconds, as number or string; 0 when it is not known.
+type seconds int64
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *seconds) UnmarshalJSON(raw []byte) error {
+	v, err := strconv.ParseFloat(unquoted(raw), 64)
+	if err != nil || !(v >= 0 && v < math.MaxInt64/2) {
+		return errors.New("expiration_date is no time")
+	}
+	*s = seconds(v)
+	return nil
+}
+
+// unquoted is the text of a JSON string, number or word.
+func unquoted(raw []byte) string {
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s
+	}
+	return string(bytes.TrimSpace(raw))
+}

@@ -1,0 +1,400 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"lintod/agent/base/textfile"
+)
+
+const (
+	// checkEvery is how often the platform is asked whether the token still counts:
+	// another login with the same account ends it at once.
+	checkEvery = time.Hour
+	// loginEvery is how often a broker that refuses us may cause a new login.
+	loginEvery = 5 * time.Minute
+	// askEvery is how often a request without an answer may cause a question.
+	askEvery = time.Minute
+	// settleTime is what the platform is given after a login to know its own token.
+	settleTime = time.Second
+	// logoutLimit must fit into what the agent gives its parts to stop, behind the
+	// farewell to the broker.
+	logoutLimit = 600 * time.Millisecond
+)
+
+// Client keeps the device logged in. Make one with New, then Run it once; the
+// other methods may be called at any time, by anyone.
+type Client struct {
+	config Config
+	file   string
+	log    *slog.Logger
+	limit  time.Duration // for one request
+
+	refusals chan struct{} // the broker refused us
+	doubts   chan struct{} // the platform did not answer, or with an error
+	retry    retry
+	again    bool      // log in, whatever the tokens
+	ask      bool      // ask whether the token counts
+	entered  time.Time // the last login of this process
+	asked    time.Time // the last question
+
+	mu      sync.Mutex
+	login   login // zero before the first
+	problem string
+}
+
+// New returns a client that keeps its tokens in file, readable by the owner
+// only.
+func New(c Config, file string, log *slog.Logger) *Client {
+	return &Client{config: c, file: file, log: log, limit: answerLimit, refusals: make(chan struct{}, 1), doubts: make(chan struct{}, 1)}
+}
+
+// Run keeps the device logged in until ctx ends. As soon as there is a session
+// it calls serve, in a goroutine of its own, which shall be connected to the
+// broker until its context ends; that happens, and serve is called again, when
+// a later login leads elsewhere. A new token alone is no reason: see Token.
+// When ctx has ended and serve has returned, Run logs out if the configuration
+// says so. An error is one that serve returned before its time.
+func (c *Client) Run(ctx context.Context, serve func(context.Context, Session) error) error {
+	c.restore()
+	var now service
+	defer func() {
+		now.stop()
+		c.leave(ctx)
+	}()
+	for pause := time.Duration(0); ; pause = c.step(ctx) {
+		if s := c.session(); s != now.session {
+			now.stop()
+			now = startService(ctx, s, serve)
+		}
+		if err, ended := c.wait(ctx, pause, now.done); ended {
+			return err
+		}
+	}
+}
+
+// Token is what every message carries as "auth_token"; empty before a login.
+func (c *Client) Token() string {
+	l := c.present()
+	if l.Auth == "" {
+		return ""
+	}
+	return bearer(l.Auth)
+}
+
+// Problem says why the device is not logged in, or not as it should; empty when
+// all is well.
+func (c *Client) Problem() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.problem
+}
+
+// Refused tells that the broker does not accept the session's credentials, so
+// that a new login is worth trying. It does not block, and may be called often.
+func (c *Client) Refused() {
+	signal(c.refusals)
+}
+
+// Doubt tells that the platform did not answer a message, or with an error, as
+// older ones do when the token in it counts no more. It does not block, and may be
+// called often.
+func (c *Client) Doubt() {
+	signal(c.doubts)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Pending says what Run is about while there is no session and no problem yet.
+func (c *Client) Pending() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.problem != "" || c.login.Auth != "" {
+		return ""
+	}
+	return "logging in at " + c.config.URL
+}
+
+func (c *Client) present() login {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.login
+}
+
+func (c *Client) session() Session { return c.present().Session }
+
+// restore goes on with the login of the run before. The first step checks it.
+func (c *Client) restore() {
+	kept, err := load(c.file, c.config)
+	if err != nil {
+		c.log.Warn("logging in anew", "error", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.login = kept
+}
+
+// wait returns when it is time for the next step, or when nothing is left to do.
+func (c *Client) wait(ctx context.Context, pause time.Duration, served <-chan error) (err error, ended bool) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, true
+		case err := <-served:
+			if ctx.Err() != nil {
+				err = nil
+			}
+			return err, true
+		case <-timer.C:
+			return nil, false
+		case <-c.refusals:
+			if c.retry.calm() && time.Since(c.entered) >= loginEvery {
+				c.again = true
+				return nil, false
+			}
+		case <-c.doubts:
+			if c.retry.calm() && time.Since(c.asked) >= askEvery {
+				c.ask, c.asked = true, time.Now()
+				return nil, false
+			}
+		}
+	}
+}
+
+// step does what is due, and tells how long to wait for the next.
+func (c *Client) step(ctx context.Context) time.Duration {
+	err := c.due(ctx)
+	if ctx.Err() != nil {
+		return 0
+	}
+	c.report(err)
+	if err != nil {
+		return c.retry.pause(err)
+	}
+	c.retry = retry{}
+	refresh := time.Until(c.present().refreshAt())
+	return max(time.Second, min(refresh, checkEvery/2+rand.N(checkEvery)))
+}
+
+func (c *Client) due(ctx context.Context) error {
+	s, err := newServer(c.config, c.limit)
+	if err != nil {
+		return err
+	}
+	l := c.present()
+	switch {
+	case c.again || l.Auth == "":
+		return c.enter(ctx, s)
+	case !time.Now().Before(l.refreshAt()):
+		return c.refresh(ctx, s, l)
+	case c.ask:
+		return c.verify(ctx, s, l)
+	}
+	return c.check(ctx, s, l)
+}
+
+// verify asks whether the token counts, because something went wrong that this
+// would explain.
+func (c *Client) verify(ctx context.Context, s *server, l login) error {
+	c.ask = false
+	err := s.isAuth(ctx, l.BasePath, l.Auth)
+	if absent(err) {
+		return c.check(ctx, s, l)
+	}
+	return c.judge(ctx, s, l, err)
+}
+
+// judge acts on the answer to a request that showed the token. After silence, or a
+// connection that was closed instead of an answer, the next attempt is a login: the
+// token may be what the platform does not get over.
+func (c *Client) judge(ctx context.Context, s *server, l login, err error) error {
+	if refused(err) {
+		c.log.Warn("the platform does not accept the token any more, before its time; most likely another device has logged in "+
+			"with the same account: give each its own", "user", l.User)
+		return c.refresh(ctx, s, l)
+	}
+	c.again = c.again || isUnanswered(err)
+	return err
+}
+
+// check asks for the scopes, which tells both whether the token counts and
+// whether the scope is still ours.
+func (c *Client) check(ctx context.Context, s *server, l login) error {
+	scopes, err := s.scopes(ctx, l.BasePath, l.Auth)
+	if err != nil {
+		return c.judge(ctx, s, l, err)
+	}
+	return c.adopt(l, scopes)
+}
+
+func (c *Client) refresh(ctx context.Context, s *server, l login) error {
+	if l.Refresh == "" {
+		return c.enter(ctx, s)
+	}
+	t, err := s.refresh(ctx, l.BasePath, l.Refresh)
+	if err != nil && status(err) == 0 {
+		c.again = isUnanswered(err) // otherwise it was not there, and needs no password
+		return err
+	}
+	if err == nil {
+		err = t.check()
+	}
+	if err != nil {
+		c.log.Info("the token cannot be refreshed; logging in", "error", err)
+		c.again = true
+		return c.enter(ctx, s)
+	}
+	c.keep(l.renewed(t))
+	return nil
+}
+
+// enter is a whole login.
+func (c *Client) enter(ctx context.Context, s *server) error {
+	password, err := c.password()
+	if err != nil {
+		return err
+	}
+	methods, err := s.methods(ctx)
+	if err != nil {
+		return err
+	}
+	how, err := local(methods)
+	if err != nil {
+		return err
+	}
+	a, err := s.login(ctx, how.BasePath, c.config.User, password)
+	if err == nil {
+		err = a.User.check()
+	}
+	if err != nil {
+		return err
+	}
+	l := login{URL: c.config.URL, User: c.config.User, Wanted: c.config.Scope, BasePath: how.BasePath}.renewed(a.User)
+	l.Session.Username, l.Session.Password = a.MQTT.credentials()
+	if l.Session.Broker, err = a.MQTT.address(); err != nil {
+		return err
+	}
+	scopes, err := c.firstScopes(ctx, s, l)
+	if err != nil {
+		return err
+	}
+	if err := c.adopt(l, scopes); err != nil {
+		return err
+	}
+	c.again, c.entered = false, time.Now()
+	c.log.Info("logged in", "user", l.User, "session", c.session())
+	return nil
+}
+
+// firstScopes asks for the scopes right after a login. The platform answers that
+// before it has stored what its tokens are checked with, so the first refusal may be
+// too early.
+func (c *Client) firstScopes(ctx context.Context, s *server, l login) ([]scope, error) {
+	scopes, err := s.scopes(ctx, l.BasePath, l.Auth)
+	if !refused(err) {
+		return scopes, err
+	}
+	select {
+	case <-time.After(settleTime):
+		return s.scopes(ctx, l.BasePath, l.Auth)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// local chooses the platform's own accounts; the other method, LDAP, is
+// unfinished there (protocol 1.2.2).
+func local(methods []method) (method, error) {
+	for _, m := range methods {
+		if m.Type == "local" {
+			return m, nil
+		}
+	}
+	if len(methods) == 0 {
+		return method{}, errors.New("the platform offers no way to log in")
+	}
+	return methods[0], nil
+}
+
+// adopt takes l over when the account has the wanted scope.
+func (c *Client) adopt(l login, scopes []scope) error {
+	chosen, err := choose(scopes, c.config.Scope)
+	if err != nil {
+		return err
+	}
+	l.Session.Scope = chosen.Topic
+	c.keep(l)
+	return nil
+}
+
+// keep makes l the present login, here and on the disk.
+func (c *Client) keep(l login) {
+	c.mu.Lock()
+	same := c.login == l
+	c.login = l
+	c.mu.Unlock()
+	if same {
+		return
+	}
+	if err := l.save(c.file); err != nil {
+		c.log.Error("the next start will have to log in again", "error", err)
+	}
+}
+
+// password is the first line of its file.
+func (c *Client) password() (Secret, error) {
+	line, err := textfile.Secret(c.config.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read password_file of the login: %w", err)
+	}
+	return Secret(line), nil
+}
+
+// report logs what has changed; a failure that repeats is logged once.
+func (c *Client) report(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	c.mu.Lock()
+	before := c.problem
+	c.problem = text
+	c.mu.Unlock()
+	switch {
+	case text == before:
+	case err != nil:
+		c.log.Warn("not logged in", "error", text)
+	default:
+		c.log.Info("the platform accepts this device again")
+	}
+}
+
+// leave logs out, if the configuration says so.
+func (c *Client) leave(ctx context.Context) {
+	l := c.present()
+	if !c.config.LogoutOnStop || l.Auth == "" {
+		return
+	}
+	s, err := newServer(c.config, logoutLimit)
+	if err == nil {
+		err = s.logout(context.WithoutCancel(ctx), l.BasePath, l.Auth)
+	}
+	if err == nil || refused(err) {
+		err = forget(c.file)
+	}
+	if err != nil {
+		c.log.Warn("not logged out", "error", err)
+	}
+}

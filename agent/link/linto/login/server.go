@@ -1,0 +1,257 @@
+package login
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"time"
+
+	"lintod/agent/base/certificate"
+)
+
+const (
+	answerLimit = 20 * time.Second // for one request, from the connection to the last byte
+	maxAnswer   = 1 << 20          // bytes
+)
+
+// server makes the requests of protocol 1.2.2, one method each. It follows no
+// redirect: a password must not go where the owner did not send it.
+type server struct {
+	base    *url.URL
+	client  *http.Client
+	limit   time.Duration
+	secrets []Secret // what no error may repeat
+}
+
+func newServer(c Config, limit time.Duration) (*server, error) {
+	base, err := c.base()
+	if err != nil {
+		return nil, fmt.Errorf("login url: %w", err)
+	}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		if secure.RootCAs, err = certificate.Pool(c.CAFile); err != nil {
+			return nil, fmt.Errorf("ca_file of the login: %w", err)
+		}
+	}
+	return &server{base: base, limit: limit, client: &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig:        secure,
+			DisableKeepAlives:      true, // one request an hour
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}, nil
+}
+
+func (s *server) methods(ctx context.Context) (list []method, err error) {
+	return list, s.call(ctx, http.MethodGet, "auths", "", nil, &list)
+}
+
+// login sends both names of the user: the documentation calls the field
+// username, the code email.
+func (s *server) login(ctx context.Context, basePath, user string, password Secret) (a loginAnswer, err error) {
+	s.secrets = append(s.secrets, password)
+	body := map[string]string{"email": user, "username": user, "password": string(password)}
+	err = s.call(ctx, http.MethodPost, basePath+"/android/login", "", body, &a)
+	if refused(err) {
+		err = fmt.Errorf("the platform refuses the user or password; correct user and password_file in [linto.login]: %w", err)
+	}
+	return a, err
+}
+
+func (s *server) scopes(ctx context.Context, basePath string, token Secret) (list []scope, err error) {
+	return list, s.call(ctx, http.MethodGet, basePath+"/scopes", token, nil, &list)
+}
+
+// isAuth asks whether a token counts.
+func (s *server) isAuth(ctx context.Context, basePath string, token Secret) error {
+	return s.call(ctx, http.MethodGet, basePath+"/isAuth", token, nil, nil)
+}
+
+// refresh tries GET, which the code takes, and then POST, which the
+// documentation wants. The tokens stand in the answer itself, or within "user"
+// as those of a login.
+func (s *server) refresh(ctx context.Context, basePath string, token Secret) (tokens, error) {
+	var a struct {
+		tokens
+		User tokens `json:"user"`
+	}
+	err := s.call(ctx, http.MethodGet, basePath+"/android/refresh", token, nil, &a)
+	if absent(err) {
+		err = s.call(ctx, http.MethodPost, basePath+"/android/refresh", token, nil, &a)
+	}
+	if err == nil && a.Auth == "" {
+		return a.User, nil
+	}
+	return a.tokens, err
+}
+
+func (s *server) logout(ctx context.Context, basePath string, token Secret) error {
+	return s.call(ctx, http.MethodGet, basePath+"/android/logout", token, nil, nil)
+}
+
+// call makes one request. An answer of nil is not looked at.
+func (s *server) call(ctx context.Context, method, path string, token Secret, body, answer any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, errSlow)
+	defer cancel()
+	request, err := s.request(ctx, method, path, token, body)
+	if err != nil {
+		return err
+	}
+	if err := s.exchange(request, answer); err != nil {
+		return fmt.Errorf("%s: %w", request.URL, err)
+	}
+	return nil
+}
+
+func (s *server) request(ctx context.Context, method, path string, token Secret, body any) (*http.Request, error) {
+	var text io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		text = bytes.NewReader(raw)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, s.base.JoinPath(path).String(), text)
+	if err != nil {
+		return nil, fmt.Errorf("login: %w", err)
+	}
+	r.Header.Set("Accept", "application/json")
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		s.secrets = append(s.secrets, token)
+		r.Header.Set("Authorization", bearer(token))
+	}
+	return r, nil
+}
+
+// bearer is how a device presents a token, in headers and in messages.
+func bearer(token Secret) string { return "Android " + string(token) }
+
+func (s *server) exchange(r *http.Request, answer any) error {
+	asked := false // the platform has the whole request
+	trace := httptrace.ClientTrace{WroteRequest: func(w httptrace.WroteRequestInfo) { asked = w.Err == nil }}
+	response, err := s.client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), &trace)))
+	if err != nil {
+		err = sentence(r.Context(), err)
+		if asked && !errors.Is(r.Context().Err(), context.Canceled) {
+			err = &unanswered{err}
+		}
+		return err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return sentence(r.Context(), err)
+	case len(raw) > maxAnswer:
+		return fmt.Errorf("the answer is longer than %d bytes; %w", maxAnswer, errStranger)
+	case response.StatusCode/100 == 3:
+		return s.redirected(response)
+	case response.StatusCode/100 != 2:
+		return &statusError{response.StatusCode, s.message(raw)}
+	case answer == nil:
+		return nil
+	}
+	if err := json.Unmarshal(raw, answer); err != nil {
+		kind := clip(response.Header.Get("Content-Type"), 40)
+		return fmt.Errorf("the answer (%s) is not the JSON that belongs there; %w", kind, errStranger)
+	}
+	return nil
+}
+
+var errStranger = errors.New("what answers is no LinTO platform, or a proxy before it: correct url in [linto.login]")
+
+// redirected refuses to follow, and says where to.
+func (s *server) redirected(response *http.Response) error {
+	to, err := response.Location()
+	if err != nil {
+		return errStranger
+	}
+	target := clip(to.Scheme+"://"+to.Host+to.Path, 200)
+	if s.base.Scheme == "https" && to.Scheme != "https" {
+		return fmt.Errorf("the platform redirects to %s, where the password would travel unprotected; that was not followed: "+
+			"let it answer on https", target)
+	}
+	return fmt.Errorf("the platform redirects to %s; if that is right, write it into url in [linto.login]", target)
+}
+
+// message is what the platform says about a failure. It may repeat what it was
+// sent, and so a secret.
+func (s *server) message(raw []byte) string {
+	var m struct{ Message string }
+	if json.Unmarshal(raw, &m) != nil {
+		return ""
+	}
+	for _, secret := range s.secrets {
+		if secret != "" {
+			m.Message = strings.ReplaceAll(m.Message, string(secret), hidden)
+		}
+	}
+	return clip(m.Message, 200)
+}
+
+// unanswered is the failure of a request that the platform has got. Real ones fall
+// silent, or end, over a token of an account that was deleted.
+type unanswered struct{ err error }
+
+func (e *unanswered) Error() string { return e.err.Error() }
+func (e *unanswered) Unwrap() error { return e.err }
+
+func isUnanswered(err error) bool {
+	var e *unanswered
+	return errors.As(err, &e)
+}
+
+// statusError is an answer that is no success.
+type statusError struct {
+	code    int
+	message string
+}
+
+func (e *statusError) Error() string {
+	text := fmt.Sprintf("the platform answers %d %s", e.code, http.StatusText(e.code))
+	if e.message != "" {
+		text += fmt.Sprintf(" (%q)", e.message)
+	}
+	if e.code == http.StatusNotFound {
+		text += "; is the path in url right?"
+	}
+	return text
+}
+
+func status(err error) int {
+	var e *statusError
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return 0
+}
+
+// refused tells whether the platform does not accept who we are.
+func refused(err error) bool {
+	code := status(err)
+	return code == http.StatusUnauthorized || code == http.StatusForbidden
+}
+
+// absent tells whether the platform does not know the request.
+func absent(err error) bool {
+	code := status(err)
+	return code == http.StatusNotFound || code == http.StatusMethodNotAllowed
+}
+
+// needsPeople tells whether trying again will not help until somebody acts.
+func needsPeople(err error) bool { return errors.Is(err, errScope) || status(err)/100 == 4 }

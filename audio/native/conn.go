@@ -1,0 +1,254 @@
+package native
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/native/wire"
+)
+
+// conn is the conversation with one life of the process. It is over at the
+// first fault: a process that is no longer understood is of no use.
+type conn struct {
+	r        *wire.Reader
+	w        *wire.Writer
+	counters *counters
+	chosen   func(audio.Direction, wire.Choice) // the process has found a device
+	born     time.Time
+
+	done chan struct{} // closed with the cause set
+
+	mu      sync.Mutex
+	cause   error // why it is over; nil until then
+	hello   bool
+	streams map[uint16]stream
+	last    uint16 // number of the newest stream
+}
+
+// stream is one request and what comes of it. Its methods must not block; end
+// and stalled are called under the lock of the conn.
+type stream interface {
+	// handle takes a message for the stream. An error ends the conn.
+	handle(m wire.Message) error
+	// end tells that nothing more comes, and why.
+	end(cause error)
+	// stalled returns an error when the process should have done something for
+	// the stream by now.
+	stalled(now time.Time) error
+}
+
+// stallError is the verdict on a process that does not move.
+type stallError struct {
+	what string
+	wait time.Duration
+}
+
+func (e stallError) Error() string { return fmt.Sprintf("%s for %v", e.what, e.wait) }
+
+// errEnded stands for io.EOF, which Read must not return: it would seem to be
+// the end of a sound.
+var errEnded = errors.New("it has ended")
+
+// saidError is what the process itself told before it gave up.
+type saidError string
+
+func (e saidError) Error() string { return string(e) }
+
+// overdue returns a stallError when since, if set, is longer ago than limit.
+func overdue(now, since time.Time, limit time.Duration, what string) error {
+	if since.IsZero() || now.Sub(since) < limit {
+		return nil
+	}
+	return stallError{what, limit}
+}
+
+func newConn(r io.Reader, w io.Writer, c *counters, chosen func(audio.Direction, wire.Choice)) *conn {
+	return &conn{
+		r:        wire.NewReader(bufio.NewReaderSize(r, 16<<10)),
+		w:        wire.NewWriter(w),
+		counters: c,
+		chosen:   chosen,
+		born:     time.Now(),
+		done:     make(chan struct{}),
+		streams:  map[uint16]stream{},
+	}
+}
+
+// read introduces us, calls up when the other side has answered, and then hands
+// out messages until one cannot be read or understood.
+func (c *conn) read(up func()) error {
+	_ = c.w.SendHello() // to a process that has ended; Read will tell
+	m, err := c.r.Read()
+	if err != nil {
+		return err
+	}
+	if m.Type != wire.Hello {
+		return fmt.Errorf("it begins with %q, not with hello", m.Type)
+	}
+	if err := wire.ParseHello(m.Payload); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.hello = true
+	c.mu.Unlock()
+	up()
+	for err == nil {
+		if m, err = c.r.Read(); err == nil {
+			err = c.handle(m)
+		}
+	}
+	return err
+}
+
+func (c *conn) handle(m wire.Message) error {
+	if m.Type == wire.Failed && m.Stream == 0 {
+		return saidError(wire.ParseText(m.Payload))
+	}
+	c.mu.Lock()
+	s := c.streams[m.Stream]
+	c.mu.Unlock()
+	if s == nil {
+		return nil // it was still on its way when we gave the stream up
+	}
+	return s.handle(m)
+}
+
+// fail ends the conversation; the first cause counts.
+func (c *conn) fail(cause error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return
+	}
+	if errors.Is(cause, io.EOF) {
+		cause = errEnded
+	}
+	c.cause = fmt.Errorf("sound process: %w", cause)
+	close(c.done)
+	for _, s := range c.streams {
+		s.end(c.cause)
+	}
+}
+
+func (c *conn) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
+
+// stalled returns an error when the process owes us something for too long.
+func (c *conn) stalled(now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.hello {
+		return overdue(now, c.born, helloLimit, "it said nothing")
+	}
+	for _, s := range c.streams {
+		if err := s.stalled(now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add registers s under a number of its own, which it returns.
+func (c *conn) add(s stream) (uint16, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return 0, c.cause
+	}
+	for {
+		c.last++
+		if _, taken := c.streams[c.last]; c.last != 0 && !taken {
+			c.streams[c.last] = s
+			return c.last, nil
+		}
+	}
+}
+
+func (c *conn) remove(id uint16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.streams, id)
+}
+
+func (c *conn) openInput(ctx context.Context, o wire.Open) (audio.Input, error) {
+	in := newInput(c)
+	if err := in.open(ctx, wire.OpenInput, in, o); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+func (c *conn) openOutput(ctx context.Context, o wire.Open) (audio.Output, error) {
+	out := newOutput(c, o.Rate)
+	if err := out.open(ctx, wire.OpenOutput, out, o); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// devices asks for the list.
+func (c *conn) devices(ctx context.Context) ([]audio.Device, error) {
+	l := &listing{asked: time.Now(), answer: make(chan []audio.Device, 1), failed: make(chan error, 1)}
+	id, err := c.add(l)
+	if err != nil {
+		return nil, err
+	}
+	defer c.remove(id)
+	if err := c.w.Send(wire.List, id); err != nil {
+		return nil, fmt.Errorf("ask for the devices: %w", err)
+	}
+	select {
+	case ds := <-l.answer:
+		return ds, nil
+	case err := <-l.failed:
+		return nil, err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// listing is the stream of one request for the devices.
+type listing struct {
+	asked  time.Time
+	answer chan []audio.Device
+	failed chan error
+}
+
+func (l *listing) handle(m wire.Message) error {
+	switch m.Type {
+	case wire.Devices:
+		ds, err := wire.ParseDevices(m.Payload)
+		if err != nil {
+			return err
+		}
+		select {
+		case l.answer <- ds:
+		default:
+		}
+	case wire.Failed:
+		l.end(errors.New(wire.ParseText(m.Payload)))
+	default:
+		return fmt.Errorf("it answers a request for the devices with %q", m.Type)
+	}
+	return nil
+}
+
+func (l *listing) end(cause error) {
+	select {
+	case l.failed <- cause:
+	default:
+	}
+}
+
+func (l *listing) stalled(now time.Time) error {
+	return overdue(now, l.asked, openLimit, "no list of devices came")
+}

@@ -1,0 +1,95 @@
+package native
+
+import (
+	"context"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/audiotest"
+)
+
+func dBFS(pcm []int16) float64 {
+	return 20 * math.Log10(max(audiotest.RMS(audiotest.Floats(pcm)), 1)/32768)
+}
+
+// listener reads an input until the test ends.
+type listener struct {
+	in  audio.Input
+	pcm []int16
+}
+
+// hear reads for a second, and returns how loud that was.
+func (l *listener) hear(t *testing.T) float64 {
+	for range time.Second / audio.FrameTime {
+		f := read(t, l.in)
+		l.pcm = append(l.pcm, f.PCM[:]...)
+	}
+	return dBFS(l.pcm[len(l.pcm)-audiotest.Rate:])
+}
+
+// The microphone hears what the loudspeaker plays, as loudly: the one that is
+// processed must lose it, and must not lose somebody who speaks meanwhile.
+func TestEchoIsCancelled(t *testing.T) {
+	rig, p := startReal(t)
+	rig.Echo(40 * time.Millisecond)
+	plain := &listener{in: p.openInput()}
+	p.Processing = audio.Processing{EchoCancelling: true}
+	clear := &listener{in: p.openInput()}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	out, err := p.OpenOutput(ctx, 48000) // so that the reference is converted
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	played := make(chan struct{})
+	go func() {
+		defer close(played)
+		said := atRate48(answer(t))
+		for out.Write(ctx, said) == nil {
+			continue
+		}
+	}()
+	defer func() { cancel(); <-played }()
+
+	// A busy machine makes sound stumble, and the echo comes at another time: the
+	// canceller may have to learn anew.
+	await := func(what string, enough func(echo, left float64) bool) {
+		for ctx.Err() == nil {
+			echo, left := plain.hear(t), clear.hear(t)
+			t.Logf("%s: the microphone hears %.1f dBFS, of which %.1f dBFS are left", what, echo, left)
+			if enough(echo, left) {
+				return
+			}
+		}
+		t.Fatalf("%s: not in time", what)
+	}
+	await("echo", func(echo, left float64) bool { return echo > -30 && echo-left > 12 })
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		user := audiotest.AtLevel(audiotest.Floats(audiotest.Speak(t, "en-gb", "please stop, I would like to hear the news instead")), -20)
+		rig.Feed(audiotest.Samples(slices.Concat(user, user)))
+	}()
+	await("both", func(_, left float64) bool { return left > -27 })
+	<-fed
+	await("echo again", func(echo, left float64) bool { return echo > -30 && echo-left > 12 })
+}
+
+// answer is what the loudspeaker says.
+func answer(t *testing.T) []int16 {
+	said := audiotest.Speak(t, "en-us", "The weather will be fine this afternoon, with a light wind from the west and a few clouds over the hills.")
+	return audiotest.Samples(audiotest.AtLevel(audiotest.Floats(said), -20))
+}
+
+// atRate48 repeats each sample: what that adds lies above what the rig can play.
+func atRate48(pcm []int16) []int16 {
+	out := make([]int16, 0, 3*len(pcm))
+	for _, s := range pcm {
+		out = append(out, s, s, s)
+	}
+	return out
+}

@@ -1,0 +1,587 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/audiotest"
+	"lintod/audio/native/wire"
+)
+
+// These tests drive the real lintod-audio against a real sound server.
+
+// limit bounds what should take a moment.
+const limit = 20 * time.Second
+
+// running is a Process under a supervisor that calls Run again, as the agent's
+// does.
+type running struct {
+	*Process
+	t      *testing.T
+	failed chan error // what Run returned, one after the other
+}
+
+func run(t *testing.T, path string) *running {
+	t.Helper()
+	r := &running{
+		Process: &Process{Path: path, Input: []string{"default"}, Output: []string{"default"}, Log: slog.New(slog.DiscardHandler)},
+		t:       t,
+		failed:  make(chan error, 100),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			err := r.Run(ctx)
+			select {
+			case r.failed <- err:
+			default: // nobody is interested
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(limit):
+			t.Error("Run does not end with its context")
+		}
+	})
+	return r
+}
+
+func (r *running) fails() error {
+	r.t.Helper()
+	select {
+	case err := <-r.failed:
+		return err
+	case <-time.After(limit):
+		r.t.Fatal("Run did not return")
+		return nil
+	}
+}
+
+func (r *running) openInput() audio.Input {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	in, err := r.OpenInput(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { in.Close() })
+	return in
+}
+
+func (r *running) openOutput() audio.Output {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	out, err := r.OpenOutput(ctx, audiotest.Rate)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { out.Close() })
+	return out
+}
+
+// pid is the child's, found as the only one that runs our program's file.
+func (r *running) pid() int {
+	r.t.Helper()
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, link := range links {
+		if exe, err := os.Readlink(link); err == nil && exe == r.Path {
+			pid := 0
+			for _, digit := range strings.Split(link, "/")[2] {
+				pid = 10*pid + int(digit-'0')
+			}
+			return pid
+		}
+	}
+	r.t.Fatal("the sound process is not there")
+	return 0
+}
+
+func read(t *testing.T, in audio.Input) audio.Frame {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var f audio.Frame
+	if err := in.Read(ctx, &f); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// readUntilError returns what ends the input, which must be neither us nor time.
+func readUntilError(t *testing.T, in audio.Input) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for {
+		var f audio.Frame
+		if err := in.Read(ctx, &f); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal("the input went on, or hung")
+			}
+			return err
+		}
+	}
+}
+
+const soundProgram = "lintod/cmd/lintod-audio"
+
+func startReal(t *testing.T) (*audiotest.Rig, *running) {
+	t.Helper()
+	path := audiotest.Build(t, soundProgram)
+	rig := audiotest.Start(t)
+	rig.Setenv()
+	return rig, run(t, path)
+}
+
+func TestCaptureIsExact(t *testing.T) {
+	rig, p := startReal(t)
+	p.Processing = audio.Processing{VoiceDetection: true} // which must not change a sample
+	in := p.openInput()
+	if f := read(t, in); f.Voice == audio.VoiceUnknown {
+		t.Error("the card has no opinion")
+	}
+
+	said := audiotest.Chirp(3 * time.Second)
+	enough, fed := make(chan struct{}), make(chan struct{})
+	defer func() { close(enough); <-fed }()
+	go func() {
+		defer close(fed)
+		// A busy machine may make the one that feeds stumble: it says it again.
+		for range 4 {
+			rig.Feed(said)
+			select {
+			case <-enough:
+				return
+			default:
+			}
+		}
+	}()
+	var heard []int16
+	var last audio.Frame
+	youngest := limit // most frames wait while the chirp is looked for
+	for audiotest.Find(tail(heard, 2*len(said)), said) < 0 {
+		if len(heard) > 20*audiotest.Rate {
+			t.Fatalf("the chirp did not arrive as it was; its later part is at %d", audiotest.Find(heard, said[1600:]))
+		}
+		for range 25 {
+			f := read(t, in)
+			youngest = min(youngest, time.Since(f.At))
+			heard = append(heard, f.PCM[:]...)
+			if step := f.At.Sub(last.At); !last.At.IsZero() && f.Lost == 0 && (step <= 0 || step > 2*audio.FrameTime) {
+				t.Errorf("two frames in a row are stamped %v apart", step)
+			}
+			last = f
+		}
+	}
+	if youngest < 0 || youngest > 2*time.Second {
+		t.Errorf("no frame was younger than %v", youngest)
+	}
+	t.Logf("exact after %.1f s; %d samples lost", float64(len(heard))/audiotest.Rate, p.Status().Lost)
+}
+
+func tail(pcm []int16, n int) []int16 { return pcm[max(0, len(pcm)-n):] }
+
+func TestPlaybackIsExact(t *testing.T) {
+	rig, p := startReal(t)
+	out := p.openOutput()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*limit)
+	defer cancel()
+	said := audiotest.Chirp(2 * time.Second)
+	// A busy machine may make the server stumble, so there are several tries. It
+	// takes two good ones, since the card has been stopped before the second.
+	exact := 0
+	for range 6 {
+		ear := rig.Hear()
+		start := time.Now()
+		if err := out.Write(ctx, said); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < time.Second {
+			t.Errorf("Write of 2 s of sound took %v: it does not wait for the card", took)
+		}
+		if err := out.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		drained := time.Now()
+		ear.WaitFor("the end of the chirp", func(pcm []int16) bool {
+			return len(pcm) > len(said) && !audiotest.Loud(tail(pcm, audiotest.Rate/5))
+		})
+		pcm := ear.Stop()
+		// The server may swallow the first few samples of a stream.
+		const swallowed = audiotest.Rate / 100
+		at := audiotest.Find(pcm, said[swallowed:])
+		if at < 0 {
+			t.Logf("not exact; underruns: %d", p.Status().Underran)
+			continue
+		}
+		exact++
+		t.Logf("all but the first %d samples are exact; first heard %v after Write began, last %v after Drain",
+			differ(pcm, at-swallowed, said), ear.At(at).Sub(start), ear.At(at+len(said)-swallowed).Sub(drained))
+		if exact == 2 {
+			return
+		}
+	}
+	t.Fatal("what is heard is not what was said")
+}
+
+// differ is up to where heard, from at on, is not said.
+func differ(heard []int16, at int, said []int16) int {
+	for i := min(len(said), len(heard)-at) - 1; i >= 0; i-- {
+		if at+i < 0 || heard[at+i] != said[i] {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+func TestFlushIsSilence(t *testing.T) {
+	rig, p := startReal(t)
+	out := p.openOutput()
+	ear := rig.Hear()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for range 3 {
+		speaking, stop := context.WithCancel(ctx)
+		written := make(chan error, 1)
+		go func() { written <- out.Write(speaking, audiotest.Chirp(10*time.Second)) }()
+		from := len(ear.PCM())
+		ear.WaitFor("the chirp", func(pcm []int16) bool { return len(pcm) > from+8000 && audiotest.Loud(tail(pcm, 800)) })
+		flushed := time.Now()
+		stop()
+		if err := out.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-written; !errors.Is(err, context.Canceled) {
+			t.Fatalf("Write: %v", err)
+		}
+		ear.WaitFor("silence", func(pcm []int16) bool { return !audiotest.Loud(tail(pcm, 3200)) })
+		t.Logf("silence is heard %v after the flush", ear.At(lastLoud(ear.PCM())).Sub(flushed))
+		// The stream is still good.
+		if err := out.Write(ctx, audiotest.Chirp(200*time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		ear.WaitFor("the next sound", func(pcm []int16) bool { return audiotest.Loud(tail(pcm, 8000)) })
+		ear.WaitFor("silence", func(pcm []int16) bool { return !audiotest.Loud(tail(pcm, 3200)) })
+	}
+}
+
+func lastLoud(pcm []int16) int {
+	for i := len(pcm) - 1; i > 0; i-- {
+		if audiotest.Loud(pcm[i : i+1]) {
+			return i
+		}
+	}
+	return 0
+}
+
+func TestServerDiesAndComesBack(t *testing.T) {
+	rig, p := startReal(t)
+	in, out, idle := p.openInput(), p.openOutput(), p.openOutput()
+	read(t, in)
+	play := func(o audio.Output) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		if err := o.Write(ctx, audiotest.Chirp(100*time.Millisecond)); err != nil {
+			t.Error(err)
+		}
+		if err := o.Drain(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	play(idle)
+	ear := rig.Hear()
+	ear.WaitFor("the card to come to rest", func(pcm []int16) bool { return len(pcm) > audiotest.Rate/2 })
+	ear.Stop()
+	rig.Kill()
+	start := time.Now()
+	err := readUntilError(t, in)
+	t.Logf("after %v: %v", time.Since(start), err)
+	in.Close()
+	out.Close()
+
+	if in, err := p.OpenInput(t.Context()); err == nil {
+		// Some servers' sockets take a moment to vanish.
+		readUntilError(t, in)
+		in.Close()
+	} else if !strings.Contains(err.Error(), "default") {
+		t.Errorf("the error does not name the device: %v", err)
+	}
+	rig.Restart()
+	start = time.Now()
+	in = reopen(t, p)
+	read(t, in)
+	t.Logf("frames again %v after the server was back", time.Since(start))
+
+	// An output that was at rest has not noticed.
+	ear = rig.Hear()
+	play(idle)
+	ear.WaitFor("the output that was idle", audiotest.Loud)
+}
+
+// reopen opens the input as a supervisor would: again and again.
+func reopen(t *testing.T, p *running) audio.Input {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		in, err := p.OpenInput(t.Context())
+		if err == nil {
+			t.Cleanup(func() { in.Close() })
+			return in
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+func TestProcessKilledOrStopped(t *testing.T) {
+	_, p := startReal(t)
+	for _, c := range []struct {
+		signal syscall.Signal
+		reason string
+	}{{syscall.SIGKILL, "ended"}, {syscall.SIGSTOP, "stalled"}} {
+		in := reopen(t, p)
+		read(t, in)
+		out := p.openOutput()
+		start := time.Now()
+		if err := syscall.Kill(p.pid(), c.signal); err != nil {
+			t.Fatal(err)
+		}
+		err := readUntilError(t, in)
+		t.Logf("%v: after %v: %v", c.signal, time.Since(start), err)
+		t.Logf("Run returned: %v", p.fails())
+		if err := out.Write(t.Context(), make([]int16, 100)); err == nil {
+			t.Errorf("%v: Write succeeds on a dead stream", c.signal)
+		}
+		out.Close()
+		in.Close()
+		in = reopen(t, p)
+		read(t, in)
+		in.Close()
+		t.Logf("frames again %v after %v", time.Since(start), c.signal)
+		if n := p.Status().Restarts[c.reason]; n != 1 {
+			t.Errorf("%v: counted %v", c.signal, p.Status().Restarts)
+		}
+	}
+}
+
+func TestDevices(t *testing.T) {
+	_, p := startReal(t)
+	ds, err := p.Devices(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(ds) != 1 || ds[0].Name != "default" || !ds[0].DefaultInput || !ds[0].DefaultOutput || ds[0].Inputs == 0 || ds[0].Outputs == 0 {
+		t.Errorf("got %+v", ds)
+	}
+}
+
+// Two sound servers are a headset and what to fall back on. The headset goes,
+// and comes back.
+func TestFallsBackAndReturns(t *testing.T) {
+	path := audiotest.Build(t, soundProgram)
+	headset, spare := audiotest.Start(t), audiotest.Start(t)
+	audiotest.SetenvNamed(t, map[string]*audiotest.Rig{"headset": headset, "spare": spare})
+	p := run(t, path)
+	p.Input, p.Output = []string{"usb:1-1.2", "head*", "spare"}, []string{"headset", "spare"}
+	in, out := p.openInput(), p.openOutput()
+	read(t, in)
+	if s := p.Status(); s.Input.Device != "headset" || s.Output.Device != "headset" || s.Output.Fallback {
+		t.Errorf("at first: %+v", s)
+	}
+	p.Input = []string{"headset", "spare"}
+
+	headset.Kill()
+	t.Logf("the microphone ends: %v", readUntilError(t, in))
+	in.Close()
+	in = reopen(t, p)
+	read(t, in)
+	ear := spare.Hear()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	_ = out.Write(ctx, audiotest.Chirp(100*time.Millisecond)) // it may notice only now
+	out.Close()
+	out = p.openOutput()
+	if err := out.Write(ctx, audiotest.Chirp(300*time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	ear.WaitFor("the fall-back", audiotest.Loud)
+	ear.Stop()
+	s := p.Status()
+	if s.Input.Device != "spare" || !s.Input.Fallback || s.Output.Device != "spare" || !s.Output.Fallback || !strings.Contains(s.Input.Why, `"headset"`) {
+		t.Errorf("without the headset: %+v", s)
+	}
+	t.Logf("%+v", s.Input)
+
+	headset.Restart()
+	out.Close()
+	for deadline := time.Now().Add(3 * limit); p.Status().Input.Fallback; {
+		in.Close() // the list of devices is made anew some seconds after the last time
+		time.Sleep(200 * time.Millisecond)
+		if in = reopen(t, p); time.Now().After(deadline) {
+			t.Fatalf("never returned: %+v", p.Status())
+		}
+	}
+	read(t, in)
+	if s := p.Status(); s.Input.Device != "headset" || s.Input.Why != "" {
+		t.Errorf("after its return: %+v", s)
+	}
+}
+
+// playOn plays until that fails, and then tells why.
+func playOn(ctx context.Context, out audio.Output) <-chan error {
+	written := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			err = out.Write(ctx, audiotest.Chirp(time.Second))
+		}
+		written <- err
+	}()
+	return written
+}
+
+// A sound server that stands still is as deaf as one that is gone.
+func TestServerStopped(t *testing.T) {
+	rig, p := startReal(t)
+	in, out := p.openInput(), p.openOutput()
+	read(t, in)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	defer cancel()
+	written := playOn(ctx, out)
+	read(t, in)
+	rig.Stop()
+	start := time.Now()
+	err := readUntilError(t, in)
+	t.Logf("capture ends after %v: %v", time.Since(start), err)
+	if err := <-written; ctx.Err() != nil {
+		t.Fatalf("playback hangs: %v", err)
+	} else {
+		t.Logf("playback ends after %v: %v", time.Since(start), err)
+	}
+	in.Close()
+	out.Close()
+	t.Logf("Run returned: %v", p.fails())
+	if n := p.Status().Restarts["stalled"]; n == 0 {
+		t.Errorf("counted %v", p.Status().Restarts)
+	}
+	rig.Continue()
+	in = reopen(t, p)
+	read(t, in)
+}
+
+// Playback alone notices, too.
+func TestServerStoppedWhilePlaying(t *testing.T) {
+	rig, p := startReal(t)
+	out := p.openOutput()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	defer cancel()
+	ear := rig.Hear()
+	written := playOn(ctx, out)
+	ear.WaitFor("the chirp", audiotest.Loud)
+	rig.Stop()
+	start := time.Now()
+	err := <-written
+	if ctx.Err() != nil {
+		t.Fatalf("playback hangs: %v", err)
+	}
+	t.Logf("playback ends after %v: %v", time.Since(start), err)
+	rig.Continue()
+	out.Close()
+	out = p.openOutput()
+	if err := out.Write(ctx, audiotest.Chirp(100*time.Millisecond)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnknownDevice(t *testing.T) {
+	_, p := startReal(t)
+	p.Input, p.Output = []string{"Jabra"}, []string{"plughw:CARD=Jabra"}
+	_, err := p.OpenInput(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `no device "Jabra"; there are "default"`) {
+		t.Errorf("got %v", err)
+	}
+	if _, err = p.OpenOutput(t.Context(), 16000); err == nil {
+		t.Error("opened a card that is not there")
+	}
+	t.Log(err)
+}
+
+// TestLazyMicrophone: while nobody listens sound waits in the card, and nothing
+// of it is lost; asked for, it comes at once.
+func TestLazyMicrophone(t *testing.T) {
+	rig := audiotest.Start(t)
+	rig.Setenv()
+	in := run(t, audiotest.Build(t, "lintod/cmd/lintod-audio")).openInput()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var f audio.Frame
+	var end time.Time // of the last frame
+	next := func() (age time.Duration) {
+		t.Helper()
+		if err := in.Read(ctx, &f); err != nil {
+			t.Fatal(err)
+		}
+		if gap := f.At.Sub(end); !end.IsZero() && (f.Lost > 0 || gap.Abs() > audio.FrameTime) {
+			t.Errorf("%v are missing; the card lost %d samples", gap, f.Lost)
+		}
+		end = f.At.Add(audio.FrameTime)
+		return time.Since(f.At)
+	}
+	next()
+	in.(audio.Pacer).SetLazy(true)
+	for next() < wire.NapTime*3/4 {
+	}
+	for range 3 { // batches
+		for next() < wire.NapTime*3/4 {
+		}
+		for next() > wire.NapTime/4 {
+		}
+	}
+	in.(audio.Pacer).SetLazy(false)
+	for prompt := 0; prompt < 50; prompt++ {
+		if next() > wire.NapTime/4 {
+			prompt = 0
+		}
+	}
+}
+
+// TestPaceOfAClosedMicrophone: a turn that ends because of a mute asks for
+// another pace of a microphone that is being closed, which must not cost the
+// process.
+func TestPaceOfAClosedMicrophone(t *testing.T) {
+	_, p := startReal(t)
+	in := p.openInput()
+	read(t, in)
+	in.Close()
+	in.(audio.Pacer).SetLazy(true)
+	in = p.openInput()
+	read(t, in)
+	if n := p.Status().Restarts; len(n) > 0 {
+		t.Errorf("restarted: %v", n)
+	}
+}

@@ -1,0 +1,173 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"lintod/audio"
+	"lintod/audio/native/wire"
+)
+
+const (
+	// window is how much sound waits in the process for the card, which itself
+	// holds about as much again.
+	window = 40 * time.Millisecond
+	// piece is how much is sent at a time.
+	piece = 10 * time.Millisecond
+)
+
+type output struct {
+	device
+	window, piece uint64 // in samples
+
+	// The device's mutex guards what follows.
+	sent     uint64 // samples so far
+	done     uint64 // of them, those that the card has taken
+	drained  uint64 // of them, those that had been played when Drained came
+	draining bool   // Drained is to come
+
+	underruns uint32        // as last reported; the conn's reader owns it
+	moved     chan struct{} // holds a token when done or drained has changed
+}
+
+func newOutput(c *conn, rate int) *output {
+	return &output{
+		device: newDevice(c, audio.Playback),
+		window: uint64(time.Duration(rate) * window / time.Second),
+		piece:  uint64(time.Duration(rate) * piece / time.Second),
+		moved:  make(chan struct{}, 1),
+	}
+}
+
+// Write implements audio.Output.
+func (o *output) Write(ctx context.Context, pcm []int16) error {
+	for len(pcm) > 0 {
+		n := min(o.piece, uint64(len(pcm)))
+		if err := o.await(ctx, func() bool { return o.reserve(n) }); err != nil {
+			return err
+		}
+		if err := o.conn.w.SendPlay(o.id, pcm[:n]); err != nil {
+			return o.unsent(err)
+		}
+		pcm = pcm[n:]
+	}
+	return nil
+}
+
+// reserve takes n samples into account, if there is room for them.
+func (o *output) reserve(n uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sent+n > o.done+o.window {
+		return false
+	}
+	if o.sent == o.done {
+		o.since, o.limit = time.Now(), moveLimit
+	}
+	o.sent += n
+	return true
+}
+
+// unsent prefers the reason why nothing can be sent over its symptom.
+func (o *output) unsent(err error) error {
+	select {
+	case <-o.over:
+		return o.err()
+	case <-o.conn.done:
+		return o.conn.err()
+	case <-time.After(time.Second):
+		return fmt.Errorf("speak to the sound process: %w", err)
+	}
+}
+
+// Drain implements audio.Output.
+func (o *output) Drain(ctx context.Context) error {
+	o.mu.Lock()
+	want := o.sent
+	o.draining = true
+	o.since, o.limit = time.Now(), moveLimit
+	o.mu.Unlock()
+	if err := o.conn.w.Send(wire.Drain, o.id); err != nil {
+		return o.unsent(err)
+	}
+	return o.await(ctx, func() bool { return o.hasDrained(want) })
+}
+
+func (o *output) hasDrained(want uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.drained >= want
+}
+
+// Flush implements audio.Output.
+func (o *output) Flush() error {
+	if err := o.err(); err != nil {
+		return err
+	}
+	if err := o.conn.w.Send(wire.Flush, o.id); err != nil {
+		return o.unsent(err)
+	}
+	return nil
+}
+
+// await blocks until ok, which only the process can make true.
+func (o *output) await(ctx context.Context, ok func() bool) error {
+	for {
+		select {
+		case <-o.over:
+			return o.err()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		default:
+		}
+		if ok() {
+			return nil
+		}
+		select {
+		case <-o.moved:
+		case <-o.over:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (o *output) handle(m wire.Message) error {
+	switch m.Type {
+	case wire.Played, wire.Drained:
+		p, err := wire.ParseProgress(m.Payload)
+		if err != nil {
+			return err
+		}
+		return o.progress(p, m.Type == wire.Drained)
+	case wire.Opened:
+		o.expectNothing()
+	}
+	return o.device.handle(m)
+}
+
+func (o *output) progress(p wire.Progress, drained bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if p.Samples < o.done || p.Samples > o.sent || p.Underruns < o.underruns {
+		return errors.New("it has played what nobody sent")
+	}
+	o.conn.counters.underruns.Add(uint64(p.Underruns - o.underruns))
+	o.underruns = p.Underruns
+	o.done = p.Samples
+	if drained {
+		o.drained, o.draining = p.Samples, false
+	}
+	if o.cause == nil { // else the time is that of closing
+		o.since, o.limit = time.Now(), moveLimit
+		if o.sent == o.done && !o.draining {
+			o.since = time.Time{}
+		}
+	}
+	select {
+	case o.moved <- struct{}{}:
+	default:
+	}
+	return nil
+}

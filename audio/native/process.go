@@ -1,0 +1,230 @@
+// Package native is lintod's side of the sound process: it starts
+// lintod-audio, watches it, and makes its streams an audio.Card. Sound stops at
+// worst; whatever the cards, their drivers and PortAudio do, lintod goes on.
+//
+// The protocol is in native/wire. What must not live here: cgo, and anything
+// that files or no sound at all could do as well (audio/filecard).
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"lintod/agent/base/process"
+	"lintod/audio"
+	"lintod/audio/native/wire"
+)
+
+const (
+	program = "lintod-audio"
+	// helloLimit is how long the process may take to speak at all.
+	helloLimit = 5 * time.Second
+	// upLimit is how long a caller waits for a process that is not up.
+	upLimit = 5 * time.Second
+	// watchInterval is how often the streams are looked at.
+	watchInterval = 250 * time.Millisecond
+)
+
+// Process is the sound process: an audio.Card while Run runs. After a failure
+// all streams have failed too, and Run is to be called again.
+type Process struct {
+	// Path is lintod-audio; empty stands for the one beside this executable, or
+	// else in PATH.
+	Path string
+	// Input and Output name the microphone and the loudspeaker, as audio.Choose
+	// has it. The first of each that opens is used, at every opening.
+	Input, Output []string
+	// Channel of the microphone is heard, from 1; 0 is the mean of all.
+	Channel int
+	// Gain of the microphone in decibels.
+	Gain float64
+	// Processing is what is done to what the microphone hears.
+	Processing audio.Processing
+	Log        *slog.Logger
+
+	mu            sync.Mutex
+	conn          *conn         // nil while the process is not up
+	changed       chan struct{} // closed when conn changes
+	input, output Choice        // the last ones
+	counters      counters
+}
+
+var _ audio.Card = (*Process)(nil)
+
+// Run starts the process and returns when it has ended: with ctx's cause, or
+// with what was wrong with it. All streams fail with the same. A caller may
+// call it again, at once or after a while.
+func (p *Process) Run(ctx context.Context) error {
+	reason, err := p.run(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	p.counters.restarted(reason)
+	return err
+}
+
+func (p *Process) run(ctx context.Context) (reason string, err error) {
+	child, err := process.Start(ctx, process.Command{Argv: []string{p.path()}, Env: Environ(), Devices: process.Sound})
+	if err != nil {
+		return "start", fmt.Errorf("sound process: %w", err)
+	}
+	c := newConn(child.Stdout, child.Stdin, &p.counters, p.chosen)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		watch(c)
+		child.Kill() // so that read ends
+	}()
+	err = c.read(func() {
+		p.Log.Info("sound process is up", "pid", child.Pid)
+		p.publish(c)
+	})
+	c.fail(err)
+	<-watched
+	p.publish(nil)
+	return verdict(c.err(), child.Wait())
+}
+
+// watch returns when c is over, and ends it when the process hangs.
+func watch(c *conn) {
+	t := time.NewTicker(watchInterval)
+	defer t.Stop()
+	last := time.Now()
+	for {
+		select {
+		case <-c.done:
+			return
+		case <-t.C:
+		}
+		now := time.Now()
+		late := now.Sub(last) > moveLimit/2
+		last = now
+		if late {
+			continue // it was we who stood still; what came meanwhile is not yet read
+		}
+		if err := c.stalled(now); err != nil {
+			c.fail(err)
+			return
+		}
+	}
+}
+
+// verdict says in one error why the process is gone, and what to count it as.
+func verdict(failure, exit error) (reason string, err error) {
+	var stall stallError
+	var said saidError
+	switch {
+	case errors.As(failure, &stall):
+		return "stalled", fmt.Errorf("%w; it was killed", failure)
+	case errors.As(failure, &said):
+		return "ended", failure
+	case !errors.Is(failure, errEnded) && !errors.Is(failure, io.ErrUnexpectedEOF):
+		return "garbage", fmt.Errorf("%w; it was killed", failure)
+	case exit == nil:
+		return "ended", errors.New("sound process: it ended by itself")
+	}
+	return "ended", fmt.Errorf("sound process: %w; lintod-audio -list -v may tell more", exit)
+}
+
+func (p *Process) path() string {
+	if p.Path != "" {
+		return p.Path
+	}
+	return process.Beside(program)
+}
+
+func (p *Process) publish(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.conn = c
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
+}
+
+// up waits until the process is up.
+func (p *Process) up(ctx context.Context) (*conn, error) {
+	limit := time.NewTimer(upLimit)
+	defer limit.Stop()
+	for {
+		c, changed := p.current()
+		if c != nil && c.err() == nil { // else it is just being buried
+			return c, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-limit.C:
+			return nil, fmt.Errorf("the sound process has not been up for %v", upLimit)
+		}
+	}
+}
+
+func (p *Process) current() (*conn, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.conn, p.changed
+}
+
+// OpenInput implements audio.Card. It waits some seconds for a process that is
+// not up, and for the card.
+func (p *Process) OpenInput(ctx context.Context) (audio.Input, error) {
+	c, err := p.up(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.openInput(ctx, wire.Open{Rate: audio.CaptureRate, Devices: p.Input, Channel: p.Channel, Gain: p.Gain, Processing: p.Processing})
+}
+
+// OpenOutput implements audio.Card, as OpenInput does.
+func (p *Process) OpenOutput(ctx context.Context, rate int) (audio.Output, error) {
+	c, err := p.up(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.openOutput(ctx, wire.Open{Rate: rate, Devices: p.Output})
+}
+
+// Devices lists what is there now. While a stream is open, a device that was
+// plugged in since may be missing: PortAudio can look anew only when all are
+// closed.
+func (p *Process) Devices(ctx context.Context) ([]audio.Device, error) {
+	c, err := p.up(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.devices(ctx)
+}
+
+// passed are the variables of our environment that lead to the sound: the
+// child gets these and no other, least of all the daemon's secrets.
+var passed = []string{
+	"PATH", "HOME", "LANG", "XDG_RUNTIME_DIR",
+	"ALSA_CONFIG_PATH", "ALSA_CONFIG_DIR", "ALSA_CARD",
+	"PULSE_SERVER", "PULSE_COOKIE", "PULSE_RUNTIME_PATH", "PULSE_CLIENTCONFIG", "PULSE_SINK", "PULSE_SOURCE",
+	"PIPEWIRE_RUNTIME_DIR", "PIPEWIRE_REMOTE",
+}
+
+// Environ is the environment of a program that is to find the same sound cards.
+func Environ() []string { return environ(os.LookupEnv) }
+
+func environ(lookup func(string) (string, bool)) []string {
+	env := []string{}
+	for _, key := range passed {
+		if value, ok := lookup(key); ok {
+			env = append(env, key+"="+value)
+		}
+	}
+	return env
+}

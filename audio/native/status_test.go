@@ -1,0 +1,43 @@
+package native
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"lintod/agent/base/journal/journaltest"
+	"lintod/audio"
+	"lintod/audio/native/wire"
+)
+
+func TestOneLineWhenTheDeviceIsAnother(t *testing.T) {
+	var buf journaltest.Buffer
+	p := &Process{Log: slog.New(slog.NewTextHandler(&buf, nil))}
+	lines := 0
+	for _, step := range []struct {
+		way  audio.Direction
+		c    wire.Choice
+		want string // what the one new line says; "" for none
+	}{
+		{audio.Capture, wire.Choice{Device: "hat"}, `msg="microphone chosen" device=hat`},
+		{audio.Capture, wire.Choice{Device: "hat"}, ``},
+		{audio.Playback, wire.Choice{Device: "hat"}, `msg="loudspeaker chosen" device=hat`},
+		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is pulled"}, `level=WARN msg="microphone falls back" device=default why="it is pulled"`},
+		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is pulled still"}, ``},
+		{audio.Capture, wire.Choice{Device: "usb", Rank: 2, Why: "both are"}, `level=WARN msg="microphone falls back" device=usb`},
+		{audio.Capture, wire.Choice{Device: "hat"}, `level=INFO msg="microphone returns to the first choice" device=hat`},
+		{audio.Playback, wire.Choice{Device: "hat"}, ``},
+		{audio.Playback, wire.Choice{Device: "hat-2"}, `msg="loudspeaker chosen" device=hat-2`}, // a pattern's next
+	} {
+		p.chosen(step.way, step.c)
+		all := strings.Split(strings.TrimSpace(buf.String()), "\n")
+		switch added := all[lines:]; {
+		case step.want == "" && len(added) > 0, step.want != "" && (len(added) != 1 || !strings.Contains(added[0], step.want)):
+			t.Errorf("%+v: %q, want %q", step.c, added, step.want)
+		}
+		lines = len(all)
+	}
+	if s := p.Status(); s.Input.Device != "hat" || s.Input.Fallback || s.Output.Device != "hat-2" {
+		t.Errorf("%+v", s)
+	}
+}

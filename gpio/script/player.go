@@ -1,0 +1,121 @@
+package script
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Player plays a script on a board.
+type Player struct {
+	Steps []Step
+	// Press moves a button of the board. It must not block.
+	Press func(button string, down bool) error
+	// Limit is how long a see step waits at most; 0 means 30 s.
+	Limit time.Duration
+
+	seen chan []string // states not yet looked at
+}
+
+const (
+	defaultLimit = 30 * time.Second
+	tapTime      = 100 * time.Millisecond
+	// maxSeen states may come while the script looks elsewhere; more would be a
+	// board gone wild, and the eldest are of no more interest then.
+	maxSeen = 1024
+)
+
+// NewPlayer returns a player that is ready to be told of states.
+func NewPlayer(steps []Step, press func(button string, down bool) error) *Player {
+	return &Player{Steps: steps, Press: press, seen: make(chan []string, maxSeen)}
+}
+
+// Saw tells the player that the board shows a new state. It does not block.
+func (p *Player) Saw(words []string) {
+	for {
+		select {
+		case p.seen <- words:
+			return
+		default:
+		}
+		select {
+		case <-p.seen: // drop the eldest
+		default:
+		}
+	}
+}
+
+// Run plays the script to its end. It fails at the first step that cannot be
+// done, naming its line and what was seen instead.
+func (p *Player) Run(ctx context.Context) error {
+	for _, s := range p.Steps {
+		if err := p.step(ctx, s); err != nil {
+			return fmt.Errorf("script line %d: %w", s.Line, err)
+		}
+	}
+	return nil
+}
+
+func (p *Player) step(ctx context.Context, s Step) error {
+	switch s.Verb {
+	case "see":
+		return p.see(ctx, s)
+	case "after":
+		return pause(ctx, s.Pause)
+	case "press":
+		return p.Press(s.Button, true)
+	case "release":
+		return p.Press(s.Button, false)
+	}
+	if err := p.Press(s.Button, true); err != nil {
+		return err
+	}
+	if err := pause(ctx, tapTime); err != nil {
+		return err
+	}
+	return p.Press(s.Button, false)
+}
+
+// see passes over states until one matches.
+func (p *Player) see(ctx context.Context, s Step) error {
+	limit := p.Limit
+	if limit == 0 {
+		limit = defaultLimit
+	}
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	passed := []string{}
+	for {
+		select {
+		case words := <-p.seen:
+			if s.matches(words) {
+				return nil
+			}
+			passed = append(passed, strings.Join(words, "+"))
+		case <-timeout.C:
+			return fmt.Errorf("%q was not seen within %v; seen: %s",
+				strings.Join(s.Words, " "), limit, orNothing(passed))
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func orNothing(states []string) string {
+	if len(states) == 0 {
+		return "nothing new"
+	}
+	return strings.Join(states, ", ")
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
