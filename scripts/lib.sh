@@ -56,6 +56,7 @@ version=$(sed -n '/^## \[\?[0-9]/{s/^## \[\?\([0-9][^] ]*\).*/\1/p;q}' CHANGELOG
 go_build() {
   local dir=$1 program cgo
   shift
+  say "building $*${GOARCH:+ for $GOARCH}"
   mkdir -p "$dir"
   for program in "$@"; do
     cgo=0
