@@ -69,11 +69,15 @@ var errStopped = errors.New("the daemon hung up")
 
 // Serve runs one command for the daemon at the other end of conn, within the
 // limit that it sets or until it hangs up, and returns when it has said how that
-// ended. It is to be called once in a process that does nothing else.
-func Serve(ctx context.Context, conn net.Conn) error {
+// ended. The daemon is the process whose number is in the file; nobody else is
+// served. It is to be called once in a process that does nothing else.
+func Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
 	// The command has the same user, and is not to reach into its warden.
 	if err := process.HideMemory(); err != nil {
 		return err
+	}
+	if err := process.IsDaemon(ctx, conn, daemonFile); err != nil {
+		return fmt.Errorf("refuse a command: %w", err)
 	}
 	out := &frames{w: conn}
 	who := userName()
