@@ -411,6 +411,45 @@ func TestFreeShellIsRefusedToTheDaemonsUser(t *testing.T) {
 	}
 }
 
+// An answer is due although the unit does not end, or does not start.
+func TestUnitThatDoesNotEnd(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "shell.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for n := 0; ; n++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			out := frames{w: conn}
+			switch n {
+			case 0: // starts, and hangs
+				out.write(frameHello, []byte("nobody"))
+			case 1: // says how it ended, and hangs
+				out.write(frameHello, []byte("nobody"))
+				out.end(0, nil)
+			}
+			context.AfterFunc(t.Context(), func() { conn.Close() })
+		}
+	}()
+	c := anything()
+	c.Timeout = config.Duration(time.Second)
+	d, err := open(c, t.TempDir(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.stop()
+	for _, want := range []behaviors.Code{behaviors.Timeout, behaviors.OK, behaviors.Refused} {
+		if a, _ := d.ask(t, payload("true")); a.Code != want {
+			t.Errorf("%+v, want %s", a, want)
+		}
+	}
+}
+
 // A child of the daemon, which has its user, gets no command past the owner's list.
 func TestNobodyButTheDaemonIsServed(t *testing.T) {
 	socket := listen(t, t.TempDir())
