@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"lintod/agent/base/config"
 )
 
 // Kind is the type of an argument.
@@ -250,11 +252,13 @@ func (v Verb) excerpt(payload []byte) string {
 	return short(payload)
 }
 
-// short makes a value from the network fit for one log line.
+// short makes a value from the network fit for one log line, without the password of an
+// address.
 func short(raw []byte) string {
 	const most = 40
+	raw = []byte(config.Redact(string(raw)))
 	if len(raw) > most {
-		raw = append(bytes.Clone(raw[:most]), "…"...)
+		raw = append(raw[:most], "…"...)
 	}
 	if !utf8.Valid(raw) {
 		raw = bytes.ToValidUTF8(raw, []byte("?"))

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"lintod/agent/base/process"
 )
 
 const (
@@ -67,12 +67,15 @@ func tellKeeper(socket string, line []byte) error {
 	return nil
 }
 
-// AuditKeeper writes the lines that come over a socket into a file of its own user, one JSON
-// object a line, and adds who has sent them. It is root's: who can send lines, and that is
-// the daemon at best, can neither read nor change those that are there. The file is rotated:
-// at most 20 MiB in five files, so a flood of long commands pushes the oldest out.
+// AuditKeeper writes the lines that the daemon sends over a socket into a file of its own
+// user, one JSON object a line, and adds who has sent them. It is root's: the daemon can
+// neither read nor change those that are there. The file is rotated: at most 20 MiB in five
+// files, so a flood of long commands pushes the oldest out.
 type AuditKeeper struct {
 	Path string
+	// Daemon is the file with the number of the process that may send lines; see
+	// process.IsDaemon.
+	Daemon string
 	// Idle is how long no line may come until Run returns; systemd starts the keeper again
 	// when one does.
 	Idle time.Duration
@@ -98,7 +101,7 @@ func (k *AuditKeeper) Run(ctx context.Context, l *net.UnixListener) error {
 		}
 		places <- struct{}{} // each is given back within keeperLimit
 		clients.Go(func() {
-			k.serve(conn)
+			k.serve(ctx, conn)
 			<-places
 		})
 	}
@@ -106,8 +109,12 @@ func (k *AuditKeeper) Run(ctx context.Context, l *net.UnixListener) error {
 }
 
 // serve takes one line.
-func (k *AuditKeeper) serve(conn *net.UnixConn) {
+func (k *AuditKeeper) serve(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
+	if err := process.IsDaemon(ctx, conn, k.Daemon); err != nil {
+		k.Log.Warn("a line for the audit is refused", "error", err)
+		return
+	}
 	_ = conn.SetDeadline(time.Now().Add(keeperLimit))
 	line, err := bufio.NewReaderSize(conn, keeperLine).ReadSlice('\n')
 	if err != nil {
@@ -129,12 +136,8 @@ func (k *AuditKeeper) write(conn *net.UnixConn, line []byte) error {
 		Entry json.RawMessage `json:"entry,omitempty"`
 		Text  string          `json:"text,omitempty"` // what is no JSON
 	}{Kept: time.Now()}
-	if raw, err := conn.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-				kept.UID, kept.PID = &peer.Uid, peer.Pid
-			}
-		})
+	if peer, err := process.Peer(conn); err == nil {
+		kept.UID, kept.PID = &peer.Uid, peer.Pid
 	}
 	if line = bytes.TrimSpace(line); json.Valid(line) {
 		kept.Entry = line

@@ -31,7 +31,11 @@ func keeper(t *testing.T) (socket, file string, stop func()) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	k := &AuditKeeper{Path: file, Idle: time.Hour, Log: slog.New(slog.DiscardHandler)}
+	daemon := filepath.Join(dir, "daemon.pid")
+	if err := os.WriteFile(daemon, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := &AuditKeeper{Path: file, Daemon: daemon, Idle: time.Hour, Log: slog.New(slog.DiscardHandler)}
 	go func() { ended <- k.Run(ctx, l) }()
 	stop = sync.OnceFunc(func() {
 		cancel()

@@ -145,3 +145,12 @@ func FuzzArguments(f *testing.F) {
 		}
 	})
 }
+
+// A value that is refused is in the answer and in the logs.
+func TestPasswordOfARefusedValue(t *testing.T) {
+	for _, raw := range []string{`"http://user:planted@x/"`, `{"url":"mqtts://u:planted@x"}`, `"http://uuuuuuuuuuuuuuuu:planted@xxxxxxx/"`} {
+		if got := short([]byte(raw)); strings.Contains(got, "planted") {
+			t.Errorf("%s is shown as %s", raw, got)
+		}
+	}
+}

@@ -98,15 +98,24 @@ func unreached(err error) bool {
 }
 
 // Explain says in one sentence what an error of this package means and what to
-// do about it. It returns the error's own text where it knows nothing better.
+// do about it. It returns the error's own text where it knows nothing better. Only the
+// beginning is returned of what is long: it quotes the server.
 func Explain(err error) string {
+	text := err.Error()
 	for _, words := range []func(error) string{explainMQTT, peer.Certificate, explainTLS, peer.Network, explainSilence} {
 		if sentence := words(err); sentence != "" {
-			return sentence
+			text = sentence
+			break
 		}
 	}
-	return err.Error()
+	if len(text) > maxText {
+		return strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
 }
+
+// maxText is how long an explanation may be, in bytes.
+const maxText = 2 << 10
 
 // advised is an error with what to do when it is a refusal of user or password.
 type advised struct {

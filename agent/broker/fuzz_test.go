@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -183,6 +184,7 @@ func FuzzUpgrade(f *testing.F) {
 	for _, seed := range []string{
 		"", switching + "\r\n", switching + "Sec-WebSocket-Protocol: mqtt\r\n\r\n\x82\x00", "HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n", "HTTP/1.1 101 x\r\n\r\n", switching + "A: ",
+		"HTTP/1.1 101 x\r\n" + strings.Repeat("a", 60<<10), "HTTP/1.1 200 " + strings.Repeat("b", 60<<10) + "\r\n\r\n",
 		switching + "Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n\xc2\x01\x00",
 	} {
 		f.Add([]byte(seed), uint16(1))
@@ -198,8 +200,8 @@ func FuzzUpgrade(f *testing.F) {
 				conn.Close()
 			case ctx.Err() != nil:
 				t.Error("it waits for a server that has hung up")
-			case Explain(err) == "":
-				t.Errorf("nothing is said of %v", err)
+			case Explain(err) == "" || len(Explain(err)) > 2*maxText:
+				t.Errorf("%d bytes are said of %.100v", len(Explain(err)), err)
 			}
 		})
 	})

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lintod/agent/base/process"
 )
 
 const socketMode = 0o660
@@ -92,17 +94,11 @@ func takenError(path string) error {
 // userOf is the user who has opened the connection; nobody's number where the kernel does
 // not say.
 func userOf(conn *net.UnixConn) uint32 {
-	user := uint32(math.MaxUint32)
-	raw, err := conn.SyscallConn()
+	peer, err := process.Peer(conn)
 	if err != nil {
-		return user
+		return math.MaxUint32
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			user = peer.Uid
-		}
-	})
-	return user
+	return peer.Uid
 }
 
 // errGone is the cause of a context that ended because the client did.

@@ -19,8 +19,9 @@ const (
 	Account = "lintod-shell"
 
 	dialLimit = 5 * time.Second
-	// goneLimit is how long the unit of a command may take to end after it was told to.
-	goneLimit = 10 * time.Second
+	// goneLimit is how long the daemon waits for the unit of a command to end, after
+	// the limit or a hang-up. It ends without the daemon's help, and an answer is due.
+	goneLimit = 800 * time.Millisecond
 )
 
 // runner is the other end of a connection to lintod-shell.socket.
@@ -34,9 +35,9 @@ type runner struct {
 // not start commands here.
 var errNoSocket = errors.New("there is no lintod-shell.socket")
 
-// dial has systemd start a runner. Only where there is no socket at all may the
-// daemon do without; one that is busy or broken must not make a command the
-// daemon's child.
+// dial has systemd start a runner, before ctx ends. Only where there is no socket at
+// all may the daemon do without; one that is busy or broken must not make a command
+// the daemon's child.
 func dial(ctx context.Context, socket string) (*runner, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
@@ -48,7 +49,7 @@ func dial(ctx context.Context, socket string) (*runner, error) {
 		return nil, fmt.Errorf("lintod-shell.socket: %w; systemctl status lintod-shell.socket may tell more", err)
 	}
 	r := &runner{conn: conn.(*net.UnixConn), in: newFrameReader(conn)}
-	_ = conn.SetReadDeadline(time.Now().Add(dialLimit))
+	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	kind, hello, err := r.in.next()
 	if err == nil && kind != frameHello {
 		err = errProtocol
@@ -61,15 +62,17 @@ func dial(ctx context.Context, socket string) (*runner, error) {
 	return r, nil
 }
 
-// run has the command run, and returns when its unit has ended, with all its
-// processes. The error is like that of local.
-func (r *runner) run(ctx context.Context, q request, stdout, stderr io.Writer) (swept int, err error) {
+// run has the command run until ctx ends, which must have a deadline, and returns when
+// its unit has ended, with all its processes, or does not end in time. The error is
+// like that of local.
+func (r *runner) run(ctx context.Context, script, directory string, stdout, stderr io.Writer) (swept int, err error) {
 	defer r.conn.Close()
-	payload, err := json.Marshal(q)
+	deadline, _ := ctx.Deadline()
+	payload, err := json.Marshal(request{Script: script, Directory: directory, Until: monotonic() + time.Until(deadline)})
 	if err != nil {
 		return 0, err
 	}
-	_ = r.conn.SetDeadline(time.Now().Add(time.Duration(q.Millis)*time.Millisecond + goneLimit))
+	_ = r.conn.SetDeadline(deadline.Add(goneLimit))
 	if err := (&frames{w: r.conn}).write(frameRequest, payload); err != nil {
 		return 0, refusal{fmt.Errorf("lintod-shell.socket: %w", err)}
 	}
@@ -84,8 +87,8 @@ func (r *runner) run(ctx context.Context, q request, stdout, stderr io.Writer) (
 	defer hangUp()
 	e, err := r.follow(stdout, stderr)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, fmt.Errorf("the command is still there %v after it should have ended; a driver holds it", goneLimit)
+	case e == nil && errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, fmt.Errorf("%w: %w", context.Cause(ctx), errNotGone)
 	case errors.Is(err, errProtocol):
 		return 0, fmt.Errorf("lintod-shell.socket: %w", err)
 	case e == nil && ctx.Err() != nil:
@@ -105,6 +108,9 @@ func (r *runner) run(ctx context.Context, q request, stdout, stderr io.Writer) (
 	}
 	return e.Swept, nil
 }
+
+// errNotGone: the machine is too busy, or a driver holds a process of the command.
+var errNotGone = errors.New("systemd is still ending its unit; systemctl list-units 'lintod-shell@*' lists it")
 
 // errUnitEnded: the runner did not live to tell. It shares the limits of its
 // unit with the command.
@@ -126,6 +132,7 @@ func (r *runner) follow(stdout, stderr io.Writer) (e *end, why error) {
 		case frameEnd:
 			e = &end{}
 			err = json.Unmarshal(payload, e)
+			_ = r.conn.SetReadDeadline(time.Now().Add(goneLimit))
 		default:
 			err = fmt.Errorf("kind %q", kind)
 		}

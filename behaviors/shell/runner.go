@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
 	"lintod/agent/base/process"
 )
@@ -49,7 +50,9 @@ const requestLimit = 5 * time.Second
 type request struct {
 	Script    string `json:"script"`
 	Directory string `json:"directory,omitempty"` // empty stands for the unit's
-	Millis    int64  `json:"limit_ms"`
+	// Until is when it is to end at the latest, on CLOCK_MONOTONIC: a machine so busy
+	// that the request is read late gives the command no more time.
+	Until time.Duration `json:"until_ns"`
 }
 
 // end is how it ended. The request was refused, or the time was up, or the
@@ -69,11 +72,15 @@ var errStopped = errors.New("the daemon hung up")
 
 // Serve runs one command for the daemon at the other end of conn, within the
 // limit that it sets or until it hangs up, and returns when it has said how that
-// ended. It is to be called once in a process that does nothing else.
-func Serve(ctx context.Context, conn net.Conn) error {
+// ended. The daemon is the process whose number is in the file; nobody else is
+// served. It is to be called once in a process that does nothing else.
+func Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
 	// The command has the same user, and is not to reach into its warden.
 	if err := process.HideMemory(); err != nil {
 		return err
+	}
+	if err := process.IsDaemon(ctx, conn, daemonFile); err != nil {
+		return fmt.Errorf("refuse a command: %w", err)
 	}
 	out := &frames{w: conn}
 	who := userName()
@@ -91,7 +98,7 @@ func Serve(ctx context.Context, conn net.Conn) error {
 	if err := json.Unmarshal(payload, &r); err != nil || kind != frameRequest {
 		return errors.Join(errProtocol, err)
 	}
-	limit := time.Duration(r.Millis) * time.Millisecond
+	limit := max(r.Until-monotonic(), 0)
 	// The command may stop this process, which has its user. systemd may not be
 	// stopped: it ends the unit (RuntimeMaxSec=) when this time is over.
 	if _, err := daemon.SdNotify(true, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyReady, (limit+grace).Microseconds())); err != nil {
@@ -113,6 +120,13 @@ func Serve(ctx context.Context, conn net.Conn) error {
 	}
 	swept, err := local(ctx, r.Script, "", who, directory, out.stream(frameStdout), out.stream(frameStderr))
 	return out.end(swept, err)
+}
+
+// monotonic is CLOCK_MONOTONIC, which all processes of a machine share.
+func monotonic() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // has no reason to fail
+	return time.Duration(now.Nano())
 }
 
 func (f *frames) end(swept int, err error) error {

@@ -119,11 +119,7 @@ func (s *shell) execute(ctx context.Context, script string, stdout, stderr io.Wr
 		return 0, refusal{err}
 	}
 	if p.runner != nil {
-		left := s.Timeout.Std()
-		if deadline, ok := ctx.Deadline(); ok { // the answer is due then, however long the unit took to start
-			left = time.Until(deadline)
-		}
-		return p.runner.run(ctx, request{Script: script, Directory: p.directory, Millis: max(left.Milliseconds(), 1)}, stdout, stderr)
+		return p.runner.run(ctx, script, p.directory, stdout, stderr)
 	}
 	if err := makeDirectory(p.directory, p.user); err != nil {
 		return 0, refusal{fmt.Errorf("make the working directory: %w", err)}
@@ -188,6 +184,8 @@ func (s *shell) judge(result *Result, err error) error {
 	case err == nil:
 		result.ExitCode = new(int)
 		return nil
+	case errors.Is(err, errTimeout) && errors.Is(err, errNotGone):
+		return behaviors.Fail(behaviors.Timeout, "the command was to end after %v: %v", s.Timeout, errNotGone)
 	case errors.Is(err, errTimeout):
 		return behaviors.Fail(behaviors.Timeout, "the command was ended after %v", s.Timeout)
 	case errors.Is(err, errUnitEnded):

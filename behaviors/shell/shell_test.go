@@ -102,6 +102,10 @@ func listen(t *testing.T, directory string) (socket string) {
 		t.Fatal(err)
 	}
 	socket = filepath.Join(t.TempDir(), "shell.sock")
+	daemon := filepath.Join(t.TempDir(), "daemon.pid")
+	if err := os.WriteFile(daemon, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +121,7 @@ func listen(t *testing.T, directory string) (socket string) {
 			units.Go(func() {
 				defer conn.Close()
 				runner := exec.Command(os.Args[0])
-				runner.Env, runner.Dir = append(os.Environ(), runnerEnv+"=1"), directory
+				runner.Env, runner.Dir = append(os.Environ(), runnerEnv+"="+daemon), directory
 				file, err := conn.(*net.UnixConn).File()
 				if err != nil {
 					t.Error(err)
@@ -407,6 +411,64 @@ func TestFreeShellIsRefusedToTheDaemonsUser(t *testing.T) {
 	}
 }
 
+// An answer is due although the unit does not end, or does not start.
+func TestUnitThatDoesNotEnd(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "shell.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for n := 0; ; n++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			out := frames{w: conn}
+			switch n {
+			case 0: // starts, and hangs
+				out.write(frameHello, []byte("nobody"))
+			case 1: // says how it ended, and hangs
+				out.write(frameHello, []byte("nobody"))
+				out.end(0, nil)
+			}
+			context.AfterFunc(t.Context(), func() { conn.Close() })
+		}
+	}()
+	c := anything()
+	c.Timeout = config.Duration(time.Second)
+	d, err := open(c, t.TempDir(), socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.stop()
+	for _, want := range []behaviors.Code{behaviors.Timeout, behaviors.OK, behaviors.Refused} {
+		if a, _ := d.ask(t, payload("true")); a.Code != want {
+			t.Errorf("%+v, want %s", a, want)
+		}
+	}
+}
+
+// A child of the daemon, which has its user, gets no command past the owner's list.
+func TestNobodyButTheDaemonIsServed(t *testing.T) {
+	socket := listen(t, t.TempDir())
+	again := exec.Command(os.Args[0])
+	again.Env = append(os.Environ(), strangerEnv+"="+socket)
+	if out, err := again.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// beStranger is that child: to be refused is its success.
+func beStranger(socket string) {
+	if r, err := dial(context.Background(), socket); err == nil {
+		fmt.Printf("commands run as %s", r.user)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
 // The user that the owner names counts, also before that of the socket.
 func TestUserIsThatOfTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
@@ -587,17 +649,23 @@ func await(t *testing.T, what func() bool) {
 // command until it is killed.
 const daemonEnv = "SHELL_TEST_DIR"
 
-// runnerEnv makes the test binary a runner.
+// runnerEnv makes the test binary a runner, for the daemon with the number in that file.
 const runnerEnv = "SHELL_TEST_RUNNER"
 
 const halfway = "echo $$ >>runs; exec sleep 61"
 
+// strangerEnv makes the test binary connect to that socket.
+const strangerEnv = "SHELL_TEST_STRANGER"
+
 func TestMain(m *testing.M) {
-	if os.Getenv(runnerEnv) != "" {
+	if socket := os.Getenv(strangerEnv); socket != "" {
+		beStranger(socket)
+	}
+	if daemon := os.Getenv(runnerEnv); daemon != "" {
 		conn, err := net.FileConn(os.Stdin)
 		if err == nil {
 			os.Stdin.Close()
-			err = Serve(context.Background(), conn)
+			err = Serve(context.Background(), conn.(*net.UnixConn), daemon)
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

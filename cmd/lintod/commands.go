@@ -119,7 +119,11 @@ func runShell(ctx context.Context, c *call) error {
 	if err != nil {
 		return fmt.Errorf("standard input is not the socket of a daemon: %w", err)
 	}
-	return shell.Serve(ctx, conn)
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("standard input is a socket of %s; want one of unix", conn.LocalAddr().Network())
+	}
+	return shell.Serve(ctx, socket, process.DaemonFile)
 }
 
 func check(_ context.Context, c *call) error {
@@ -171,7 +175,7 @@ func keepAudit(ctx context.Context, c *call) error {
 	}
 	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
 	defer flush(lastLines)
-	keeper := &behaviors.AuditKeeper{Path: auditFile, Idle: auditIdle, Log: log}
+	keeper := &behaviors.AuditKeeper{Path: auditFile, Daemon: process.DaemonFile, Idle: auditIdle, Log: log}
 	return keeper.Run(ctx, socket)
 }
 

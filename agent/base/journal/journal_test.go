@@ -56,3 +56,14 @@ func TestTextWithoutJournal(t *testing.T) {
 		t.Errorf("got %q", b.String())
 	}
 }
+
+// A stranger's answer may be quoted in an error.
+func TestLongValueIsCut(t *testing.T) {
+	t.Setenv("JOURNAL_STREAM", "")
+	var b bytes.Buffer
+	log, _ := NewLogger(&b, slog.LevelInfo)
+	log.With("component", "linto").Warn("no connection", "error", errors.New(strings.Repeat("a", 1<<20)), "try", 3)
+	if n := b.Len(); n > 2*maxValue || !strings.Contains(b.String(), "(1048576 bytes)") || !strings.Contains(b.String(), "try=3") {
+		t.Errorf("a line of %d bytes", n)
+	}
+}

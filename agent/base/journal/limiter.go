@@ -2,7 +2,9 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -20,6 +22,10 @@ const (
 	// interval; those beyond are counted. It stays far below what makes journald drop
 	// lines of the service, among them those of the audit: 10,000 in 30 s.
 	budget = 1000
+
+	// maxValue is how many bytes of one value are written: an error may quote what a
+	// stranger has sent. The journal cuts a line at 48 KiB.
+	maxValue = 4 << 10
 )
 
 // unlimited is the component whose lines are each wanted: what was asked of the
@@ -81,10 +87,33 @@ func (l *limiter) WithGroup(name string) slog.Handler {
 
 // Handle implements slog.Handler.
 func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
+	r = bounded(r)
 	if l.scope == unlimited || (r.Level < slog.LevelInfo || l.admit(r)) && l.afford() {
 		return l.next.Handle(ctx, r)
 	}
 	return nil
+}
+
+// bounded is r without what is too long of its values.
+func bounded(r slog.Record) slog.Record {
+	var attrs []slog.Attr
+	changed := false
+	r.Attrs(func(a slog.Attr) bool {
+		if v := a.Value.Resolve(); v.Kind() == slog.KindString || v.Kind() == slog.KindAny {
+			if text := v.String(); len(text) > maxValue {
+				cut := strings.ToValidUTF8(text[:maxValue], "")
+				a.Value, changed = slog.StringValue(fmt.Sprintf("%s… (%d bytes)", cut, len(text))), true
+			}
+		}
+		attrs = append(attrs, a)
+		return true
+	})
+	if !changed {
+		return r
+	}
+	short := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	short.AddAttrs(attrs...)
+	return short
 }
 
 // afford takes one line from the budget, and tells whether there was one.

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/net/idna"
 
+	"lintod/agent/base/config"
 	"lintod/agent/base/process"
 )
 
@@ -58,7 +59,7 @@ func parseDisplay(raw json.RawMessage) (*display, error) {
 	case "URL":
 		address, err := webAddress(d.Content)
 		if err != nil {
-			return nil, fmt.Errorf("display of %q: %w", clip(d.Content, 60), err)
+			return nil, fmt.Errorf("display of %q: %w", clip(config.Redact(d.Content), 60), err)
 		}
 		d.Content = address
 		return &d, nil

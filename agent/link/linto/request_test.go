@@ -149,6 +149,15 @@ func TestAddressToShow(t *testing.T) {
 	}
 }
 
+func TestPasswordOfARefusedAddress(t *testing.T) {
+	for _, content := range []string{"http://user:planted@x/", "ftp://user:planted@x/", "http://" + strings.Repeat("u", 45) + ":planted@x/"} {
+		raw, _ := json.Marshal(map[string]string{"type": "URL", "content": content})
+		if _, err := parseDisplay(raw); err == nil || strings.Contains(err.Error(), "planted") {
+			t.Errorf("%s: %v", content, err)
+		}
+	}
+}
+
 // What is to be shown is an address that any program reads as such, or HTML that none
 // takes for an address; it costs little time and memory.
 func FuzzDisplay(f *testing.F) {
