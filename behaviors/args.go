@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/textfile"
 )
 
 // Kind is the type of an argument.
@@ -23,7 +24,8 @@ const (
 	// Text is a string of valid UTF-8 without NUL.
 	Text Kind = "string"
 	// Whole is a whole number. Platforms also send it as a string ("50"), with a
-	// fraction of zero (50.0), and as a percentage ("50%") where it is not Exact.
+	// fraction of zero (50.0), and, where it is not Exact, with another fraction or as
+	// a percentage ("50%").
 	Whole Kind = "integer"
 )
 
@@ -135,14 +137,10 @@ func (a Args) attrs(params []Param) (attrs []slog.Attr) {
 	return attrs
 }
 
-// Trim takes from a payload what programs put around a text without meaning it:
-// the NUL that ends a string of C, a byte order mark, white space.
-func Trim(payload []byte) []byte { return bytes.Trim(payload, "\x00\ufeff \t\r\n") }
-
 // parseArgs decodes a JSON object. Members that no Param names are ignored, as
 // every platform adds its own.
 func parseArgs(verb Verb, payload []byte) (Args, error) {
-	payload = Trim(payload)
+	payload = textfile.Message(payload)
 	if len(payload) == 0 {
 		payload = []byte("{}") // an empty ping is a ping (protocol 1.8: be lenient)
 	}
@@ -222,6 +220,9 @@ func (p Param) typed(text string) any {
 func (p Param) number(text string) (int, bool) {
 	// As JSON writes numbers: Go would also read Inf, 0x1p4 and 1_0.
 	f, err := strconv.ParseFloat(text, 64)
+	if !p.Exact && f > 1 { // of a slider; 0.5 may be half of all as well
+		f = math.Round(f)
+	}
 	if err != nil || f != math.Trunc(f) || strings.Trim(text, "+-.0123456789eE") != "" {
 		return 0, false
 	}

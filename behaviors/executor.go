@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"lintod/agent/base/state"
+	"lintod/agent/base/textfile"
 )
 
 // duplicateWindow is how long a redelivery is recognised by its payload alone
@@ -135,7 +136,7 @@ func (x *Executor) recover() error {
 // for the link to send at once; it is not kept. Submit waits for the disk and
 // for nothing else.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
-	q.Payload = Trim(q.Payload)
+	q.Payload = textfile.Message(q.Payload)
 	if q.ID == "" {
 		q.ID = idIn(q.Payload)
 	}

@@ -20,6 +20,14 @@ const (
 
 var errTakeover = errors.New("dropped again and again")
 
+// ageError says that connections end at the same age, whatever is sent.
+type ageError struct{ age time.Duration }
+
+func (e *ageError) Error() string {
+	return fmt.Sprintf("the connection ends %v after it began, each time, also while there is traffic; "+
+		"either a broker or proxy limits its age, or another device uses the same client id and comes back after that time", e.age)
+}
+
 // idleError says that connections end when nothing was sent for a while.
 type idleError struct {
 	after, ping time.Duration
@@ -63,12 +71,14 @@ func (h *history) note(e ending) error {
 	}
 	short := !slices.ContainsFunc(h.drops, func(e ending) bool { return e.lived >= settled })
 	switch {
-	case !h.notIdle && h.shortest() >= shortestIdle && h.equal():
+	case !h.notIdle && h.shortest() >= shortestIdle && equal(h.drops, silence):
 		h.try()
 		return &idleError{h.shortest().Round(100 * time.Millisecond), h.ping}
 	case !h.notIdle && h.shortest() >= shortestIdle && h.ping == 0:
 		h.try()
 		return nil
+	case short && least(h.drops, age) >= shortestIdle && equal(h.drops, age):
+		return &ageError{least(h.drops, age).Round(100 * time.Millisecond)}
 	case short:
 		return errTakeover
 	}
@@ -101,12 +111,18 @@ func (h *history) proved() error {
 }
 
 // shortest is the shortest silence before an end.
-func (h *history) shortest() time.Duration {
-	return slices.MinFunc(h.drops, func(a, b ending) int { return int(a.quiet - b.quiet) }).quiet
+func (h *history) shortest() time.Duration { return least(h.drops, silence) }
+
+func age(e ending) time.Duration     { return e.lived }
+func silence(e ending) time.Duration { return e.quiet }
+
+// least is the shortest of the times.
+func least(drops []ending, of func(ending) time.Duration) time.Duration {
+	return of(slices.MinFunc(drops, func(a, b ending) int { return int(of(a) - of(b)) }))
 }
 
-// equal tells whether the silences were equal, as clocks on busy machines go.
-func (h *history) equal() bool {
-	longest := slices.MaxFunc(h.drops, func(a, b ending) int { return int(a.quiet - b.quiet) }).quiet
-	return longest-h.shortest() <= max(500*time.Millisecond, h.shortest()/10)
+// equal tells whether the times were equal, as clocks on busy machines go.
+func equal(drops []ending, of func(ending) time.Duration) bool {
+	longest := of(slices.MaxFunc(drops, func(a, b ending) int { return int(of(a) - of(b)) }))
+	return longest-least(drops, of) <= max(500*time.Millisecond, least(drops, of)/10)
 }

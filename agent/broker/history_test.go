@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,20 +25,22 @@ func TestReasonsForDrops(t *testing.T) {
 		endings []ending
 		idle    []int // after which of them the silence is named, from 1
 		taken   []int // after which of them the client id is
+		aged    []int // after which of them a limit of the age is, too
 	}{
-		{"two drops", []ending{drop(s, s), drop(s, s)}, nil, nil},
-		{"a place taken at once", []ending{drop(s/2, s/2), drop(3*s, 3*s), drop(s, s), drop(s/3, s/3)}, nil, []int{3, 4}},
-		{"a proxy that closes idle connections", []ending{drop(5*s, 5*s), drop(9*s, 5*s+100*time.Millisecond), drop(5*s, 5*s)}, []int{3}, nil},
-		{"such a proxy, after half a minute", []ending{drop(31*s, 30*s), drop(90*s, 30*s), drop(30*s, 30*s)}, []int{3}, nil},
-		{"a twin that comes after equal pauses", []ending{drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, s/2), drop(5*s, 5*s)}, []int{3}, []int{4, 5}},
-		{"a twin that comes after other pauses", []ending{drop(2*s, 2*s), drop(4*s, 4*s), drop(3*s, 3*s), drop(3*s, s/2), drop(3*s, 3*s)}, nil, []int{4, 5}},
-		{"a broker that restarts between", []ending{drop(s, s), drop(s, s), away, drop(s, s), drop(s, s), away}, nil, nil},
-		{"a message that is not taken", []ending{onMessage, onMessage, onMessage, onMessage}, nil, nil},
-		{"days between", []ending{drop(24*time.Hour, 5*s), drop(48*time.Hour, 5*s), drop(24*time.Hour, 5*s)}, nil, nil},
-		{"minutes between, without a pattern", []ending{drop(60*s, s), drop(120*s, 9*s), drop(240*s, 4*s)}, nil, nil},
+		{"two drops", []ending{drop(s, s), drop(s, s)}, nil, nil, nil},
+		{"a place taken at once", []ending{drop(s/2, s/2), drop(3*s, 3*s), drop(s, s), drop(s/3, s/3)}, nil, []int{3, 4}, nil},
+		{"a proxy that closes idle connections", []ending{drop(5*s, 5*s), drop(9*s, 5*s+100*time.Millisecond), drop(5*s, 5*s)}, []int{3}, nil, nil},
+		{"such a proxy, after half a minute", []ending{drop(31*s, 30*s), drop(90*s, 30*s), drop(30*s, 30*s)}, []int{3}, nil, nil},
+		{"a twin that comes after equal pauses", []ending{drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, s/2), drop(5*s, 5*s)}, []int{3}, nil, []int{4, 5}},
+		{"a proxy that limits the age", []ending{drop(5*s, 2*s), drop(5*s, s/2), drop(5*s+100*time.Millisecond, 3*s), drop(5*s, s)}, nil, nil, []int{3, 4}},
+		{"a twin that comes after other pauses", []ending{drop(2*s, 2*s), drop(4*s, 4*s), drop(3*s, 3*s), drop(3*s, s/2), drop(2*s, 2*s)}, nil, []int{4, 5}, nil},
+		{"a broker that restarts between", []ending{drop(s, s), drop(s, s), away, drop(s, s), drop(s, s), away}, nil, nil, nil},
+		{"a message that is not taken", []ending{onMessage, onMessage, onMessage, onMessage}, nil, nil, nil},
+		{"days between", []ending{drop(24*time.Hour, 5*s), drop(48*time.Hour, 5*s), drop(24*time.Hour, 5*s)}, nil, nil, nil},
+		{"minutes between, without a pattern", []ending{drop(60*s, s), drop(120*s, 9*s), drop(240*s, 4*s)}, nil, nil, nil},
 	} {
 		var h history
-		var idle, taken []int
+		var idle, taken, aged []int
 		for i, e := range row.endings {
 			err := h.note(e)
 			var silence *idleError
@@ -50,23 +53,14 @@ func TestReasonsForDrops(t *testing.T) {
 			if errors.Is(err, errTakeover) {
 				taken = append(taken, i+1)
 			}
+			if limit := (*ageError)(nil); errors.As(err, &limit) {
+				aged = append(aged, i+1)
+			}
 		}
-		if !equal(idle, row.idle) || !equal(taken, row.taken) {
-			t.Errorf("%s: silence named at %v, want %v; client id at %v, want %v", row.name, idle, row.idle, taken, row.taken)
-		}
-	}
-}
-
-func equal(a, b []int) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
+		if !slices.Equal(idle, row.idle) || !slices.Equal(taken, row.taken) || !slices.Equal(aged, row.aged) {
+			t.Errorf("%s: silence named at %v, want %v; client id at %v, want %v; age at %v, want %v", row.name, idle, row.idle, taken, row.taken, aged, row.aged)
 		}
 	}
-	return true
 }
 
 // idler is a proxy that closes connections without traffic.

@@ -73,7 +73,9 @@ func recognise(r *bufio.Reader, tagged bool) (Form, error) {
 		return "aac", nil
 	case len(head) > 2*188 && head[0] == 0x47 && head[188] == 0x47 && head[2*188] == 0x47:
 		return "mpegts", nil
-	case tagged || bytes.IndexByte(head, 0xff) >= 0 && !bytes.HasPrefix(bytes.TrimSpace(head), []byte("<")):
+	case !tagged && bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))), []byte("<")):
+		return "", fmt.Errorf("%w: a web page, or a list in XML", ErrUnknown)
+	case tagged || bytes.IndexByte(head, 0xff) >= 0:
 		return MPEG, nil // mpg123 finds its frames, or says that there are none
 	}
 	return "", ErrUnknown

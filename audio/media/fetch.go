@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"lintod/audio"
@@ -34,7 +36,7 @@ var (
 type body struct {
 	io.Reader
 	io.Closer
-	kind string // the server's Content-Type
+	kind string // the server's Content-Type, or what the name stands for
 }
 
 // fetch begins to receive what is at an address.
@@ -94,7 +96,12 @@ func (f *answer) start(ctx context.Context, o *Opener, u *address) (*body, error
 		}
 		r = &untitled{r: f, every: n, left: n}
 	}
-	return &body{Reader: r, Closer: f, kind: got.Header.Get("Content-Type")}, nil
+	kind := got.Header.Get("Content-Type")
+	switch strings.ToLower(path.Ext(u.Path)) {
+	case ".m3u", ".m3u8", ".pls": // of which many servers know no type
+		kind = listType
+	}
+	return &body{Reader: r, Closer: f, kind: kind}, nil
 }
 
 // Read gives up a server that sends nothing, or drop by drop. Only the time of

@@ -16,9 +16,11 @@ const maxPlaylist = 64 << 10
 
 var errHLS = errors.New("it is a stream in pieces (HLS, m3u8), which lintod does not play; most stations have one in MP3 or Ogg too")
 
+const listType = "audio/x-mpegurl"
+
 // lists are the types that servers give to playlists.
 var lists = map[string]bool{
-	"audio/x-mpegurl": true, "audio/mpegurl": true, "application/x-mpegurl": true, "application/vnd.apple.mpegurl": true,
+	listType: true, "audio/mpegurl": true, "application/x-mpegurl": true, "application/vnd.apple.mpegurl": true,
 	"audio/x-scpls": true, "audio/scpls": true, "application/pls+xml": true,
 }
 

@@ -108,6 +108,7 @@ func listServer(t *testing.T) *httptest.Server {
 		"/crowd.m3u":    "#EXTM3U\n" + strings.Repeat("http://HOST/second\n", 200),
 		"/deep.m3u":     "#EXTM3U\nplain.m3u\n",
 		"/long.m3u":     "#EXTM3U\n#" + strings.Repeat("x", maxPlaylist),
+		"/untyped.m3u8": "\xef\xbb\xbfsecond\r\n",
 		"/dead.m3u":     "#EXTM3U\nnone\nnone2\n",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
@@ -122,6 +123,7 @@ func listServer(t *testing.T) *httptest.Server {
 		w.Header().Set("Content-Type", "audio/x-mpegurl")
 		_, _ = w.Write(second(rate))
 	})
+	mux.HandleFunc("/misnamed.pls", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(second(rate)) })
 	mux.HandleFunc("/second", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(second(rate)) })
 	mux.HandleFunc("/other", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(second(48000)) })
 	return s
@@ -131,7 +133,7 @@ func TestPlaylists(t *testing.T) {
 	s := listServer(t)
 	o := opener(s.URL)
 	for path, seconds := range map[string]int{
-		"/plain.m3u": 1, "/bom.m3u": 1, "/relative.m3u": 2, "/three.pls": 2, "/foreign.m3u": 2, "/deep.m3u": 1, "/typed": 1, "/mistyped": 1,
+		"/plain.m3u": 1, "/bom.m3u": 1, "/relative.m3u": 2, "/three.pls": 2, "/foreign.m3u": 2, "/deep.m3u": 1, "/typed": 1, "/mistyped": 1, "/untyped.m3u8": 1, "/misnamed.pls": 1,
 		"/nothing.m3u": 0, "/empty.pls": 0, "/hls.m3u8": 0, "/self.m3u": 0, "/many.m3u": 0, "/crowd.m3u": 0, "/long.m3u": 0, "/dead.m3u": 0,
 	} {
 		sound, err := o.Open(t.Context(), s.URL+path)

@@ -42,6 +42,10 @@ func ParseAddress(text string, schemes ...Scheme) (*url.URL, error) {
 		return nil, Want("an address without user and password, which have keys of their own")
 	case strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
 		return nil, Want("an address without blanks")
+	case strings.Contains(rest, "://"):
+		return nil, Want("one address; where several are possible, a list: " + fmt.Sprintf(`["%s://host1", "%[1]s://host2"]`, scheme.Name))
+	case authority == "":
+		return nil, Want(fmt.Sprintf("a host behind //: %q", scheme.Name+"://host:"+scheme.port()))
 	case strings.Trim(path, "/") != "" && !scheme.Path:
 		return nil, Want("an address that ends after the port: " + strconv.Quote(scheme.Name+"://"+authority))
 	case strings.Contains(path, "#"), strings.Contains(path, "?") && !scheme.Query:
@@ -117,6 +121,7 @@ func bracketed(host string) string {
 
 // wantOneColon tells an IPv6 address without brackets from a port too many.
 func wantOneColon(authority string, s Scheme) string {
+	authority = strings.NewReplacer("[", "", "]", "").Replace(authority) // one of the two is missing
 	parts := strings.Split(authority, ":")
 	if len(parts) == 3 && !isIP(authority) && parts[0] != "" {
 		if parts[2] == s.Port {
@@ -125,7 +130,7 @@ func wantOneColon(authority string, s Scheme) string {
 		return fmt.Sprintf("one port: %q", s.Name+"://"+parts[0]+":"+parts[1])
 	}
 	last := strings.LastIndexByte(authority, ':')
-	host, port := strings.Trim(authority[:last], "[]"), authority[last+1:]
+	host, port := authority[:last], authority[last+1:]
 	if _, err := strconv.ParseUint(port, 10, 16); err == nil && isIP(host) && len(port) > 2 {
 		return fmt.Sprintf("an IPv6 address in brackets: %q", s.Name+"://["+host+"]:"+port)
 	}

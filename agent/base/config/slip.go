@@ -17,7 +17,9 @@ import (
 var (
 	bareKey    = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 	headerLine = regexp.MustCompile(`^(\[{1,2})\s*([A-Za-z0-9_.-]+)\s*\]{0,2}\s*(#.*)?$`)
-	yamlLine   = regexp.MustCompile(`^([A-Za-z0-9_.-]+)\s*:\s*(.*)$`)
+	// betweenStrings is what people write for the comma between two strings.
+	betweenStrings = regexp.MustCompile(`(["'])[\s;]+["']`)
+	yamlLine       = regexp.MustCompile(`^([A-Za-z0-9_.-]+)\s*:\s*(.*)$`)
 )
 
 // slip explains the syntax error that ends the index, and returns the text
@@ -134,7 +136,7 @@ func withoutComment(value string) string {
 // cure is what value was meant to be, in TOML, or which value type t wants. A
 // nil t is a key that is not known.
 func cure(t reflect.Type, value string) string {
-	value = strings.TrimSpace(withoutComment(strings.TrimLeft(value, "= ")))
+	value = strings.TrimRight(withoutComment(strings.TrimLeft(value, "= ")), ",; \t")
 	plain := strings.TrimSpace(strings.Trim(value, "\"'`“”„‟‘’‚‛«»"))
 	if t == nil {
 		return "a key that lintod knows"
@@ -167,6 +169,7 @@ func cureList(t reflect.Type, plain string) string {
 		return plainType(t)
 	}
 	var list []string
+	plain = betweenStrings.ReplaceAllString(plain, "$1,$1")
 	for one := range strings.SplitSeq(strings.Trim(plain, "[] "), ",") {
 		if one = strings.Trim(one, " \t\"'`“”„‟‘’‚‛«»"); one != "" {
 			list = append(list, inQuotes(one))

@@ -120,6 +120,10 @@ func utf16(raw []byte) bool {
 	return zeros == [4]bool{false, true, false, true} || zeros == [4]bool{true, false, true, false}
 }
 
+// Message is Clean for the payload of a message, around which white space does not
+// count either.
+func Message(text []byte) []byte { return bytes.Trim(text, "\x00\ufeff \t\r\n") }
+
 // Clean returns text without a byte order mark in front and without NULs and
 // line ends behind. It changes nothing within, and shares text's memory.
 func Clean(text []byte) []byte {

@@ -255,14 +255,12 @@ var ignored = map[string]bool{"statusack": true, "demo_mode": true}
 // handle is called by the connection for each message, one at a time; it must
 // not block.
 func (l *Link) handle(ctx context.Context, m broker.Message) {
-	m.Payload = behaviors.Trim(m.Payload)
+	m.Payload = textfile.Message(m.Payload) // some are written by hand
 	if m.Topic == l.egress("status") {
 		l.healStatus(ctx, m)
 		return
 	}
 	topic, ok := strings.CutPrefix(m.Topic, l.ingress(""))
-	empty := len(m.Payload) == 0
-	m.Payload = textfile.Clean(m.Payload) // each is JSON, and some are written by hand
 	switch {
 	case !ok:
 		l.Log.Warn("message on a topic that was not subscribed", "topic", clip(m.Topic, 100))
@@ -272,7 +270,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		if len(l.retained) < maxRetained {
 			l.retained[topic] = true
 		}
-	case empty && l.retained[topic]:
+	case len(m.Payload) == 0 && l.retained[topic]:
 		// That is how a retained message is deleted, and to who is subscribed it
 		// comes without the flag [MQTT-3.3.1-9]. Any other empty payload is {} (1.8).
 		delete(l.retained, topic)

@@ -76,6 +76,7 @@ static int next_opus(OggOpusFile *f, float *mono, int max) {
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -120,6 +121,8 @@ func (d *vorbisDecoder) next() ([]int16, int, error) {
 	switch {
 	case n == 0:
 		return nil, 0, io.EOF
+	case n == C.OV_ENOTVORBIS:
+		return nil, 0, errors.New("the Ogg stream changes from Vorbis to another form on its way, which lintod does not play")
 	case n < 0:
 		return nil, 0, fmt.Errorf("the Vorbis stream is broken (libvorbisfile: error %d)", n)
 	}
@@ -148,6 +151,8 @@ func (d *opusDecoder) next() ([]int16, int, error) {
 	switch {
 	case n == 0:
 		return nil, 0, io.EOF
+	case n == C.OP_ENOTFORMAT:
+		return nil, 0, errors.New("the Ogg stream changes from Opus to another form on its way, which lintod does not play")
 	case n < 0:
 		return nil, 0, fmt.Errorf("the Opus stream is broken (libopusfile: error %d)", n)
 	}
