@@ -85,9 +85,9 @@ func newBox(t *testing.T, c Config) *box {
 	return b
 }
 
-func (b *box) submit(verb string, payload []byte) (behaviors.Answer, bool) {
+func (b *box) submit(verb string, args behaviors.Arguments) (behaviors.Answer, bool) {
 	for {
-		refusal, ok := b.Submit(behaviors.Request{Link: "linto", Topic: "s/tolinto/sn/" + verb, Verb: verb, Payload: payload, Answered: func() {
+		refusal, ok := b.Submit(behaviors.Request{Link: "linto", Verb: verb, Args: args, Answered: func() {
 			b.Deliver("linto", func(a behaviors.Answer) error { b.answers <- a; return nil })
 		}})
 		if ok || !strings.Contains(refusal.Error, "the device is starting") {
@@ -97,16 +97,22 @@ func (b *box) submit(verb string, payload []byte) (behaviors.Answer, bool) {
 	}
 }
 
+func arguments(t *testing.T, members map[string]any) behaviors.Arguments {
+	t.Helper()
+	args := behaviors.Arguments{Values: map[string]json.RawMessage{}}
+	for name, member := range members {
+		raw, err := json.Marshal(member)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args.Values[name] = raw
+	}
+	return args
+}
+
 func (b *box) ask(t *testing.T, verb string, members map[string]any) behaviors.Answer {
 	t.Helper()
-	if members == nil {
-		members = map[string]any{}
-	}
-	payload, err := json.Marshal(members)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, ok := b.submit(verb, payload)
+	answer, ok := b.submit(verb, arguments(t, members))
 	if ok {
 		select {
 		case answer = <-b.answers:
@@ -493,8 +499,7 @@ func TestSilentServerAndStop(t *testing.T) {
 	c := Defaults()
 	c.Enabled, c.AllowHosts = true, config.Strings{silent.Addr().String()}
 	b := newBox(t, c)
-	payload, _ := json.Marshal(request(t, &server{login: newKey(t)}, 2222, 22))
-	if refusal, ok := b.submit("startreversessh", payload); !ok {
+	if refusal, ok := b.submit("startreversessh", arguments(t, request(t, &server{login: newKey(t)}, 2222, 22))); !ok {
 		t.Fatalf("%+v", refusal)
 	}
 	conn, err := silent.Accept()
