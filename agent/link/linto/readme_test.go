@@ -318,7 +318,7 @@ var exercises = map[string]exercise{
 		for topic, text := range map[string]string{"status": `"tts_lang":"fr-FR"`, "tts_lang": "{}"} {
 			brokertest.Eventually(s.t, topic+" with "+text, func() bool {
 				return slices.ContainsFunc(s.watch.All()[before:], func(m brokertest.Message) bool {
-					return brokertest.Topic("/" + topic)(m) && strings.Contains(string(m.Payload), text)
+					return brokertest.Topic("/"+topic)(m) && strings.Contains(string(m.Payload), text)
 				})
 			})
 		}

@@ -45,8 +45,8 @@ var words = []word{
 	{topic: "shellexec", qos: 1, Word: behaviors.Word{Verb: "shellexec", Params: names{"cmd": "cmd"}}},
 	{
 		topic: startTunnel, qos: 1, answer: tunnelAnswer, Word: behaviors.Word{Verb: startTunnel, Params: names{
-			"remoteHost": "remoteHost", "remoteUser": "remoteUser", "remoteSSHPort": "remoteSSHPort",
-			"mySSHPort": "mySSHPort", "privateKey": "privateKey",
+			"remoteHost": "host", "remoteUser": "user", "remoteSSHPort": "remote_port",
+			"mySSHPort": "local_port", "privateKey": "private_key",
 		}},
 	},
 	{topic: "stopreversessh", qos: 1, Word: behaviors.Word{Verb: "stopreversessh"}},
