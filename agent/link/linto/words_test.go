@@ -103,6 +103,31 @@ func TestVerbsWithoutAWordAreNotOffered(t *testing.T) {
 	}
 }
 
+// submitted keeps a request and accepts it.
+type submitted struct {
+	obedient
+	q *behaviors.Request
+}
+
+func (s submitted) Submit(q behaviors.Request) (behaviors.Answer, bool) {
+	*s.q = q
+	return behaviors.Answer{}, true
+}
+
+// The digest of a request is that of its payload, in each version of lintod: by it a
+// command is recognised that comes again after an upgrade, and is not run twice.
+func TestRequestsHaveTheDigestOfTheirPayload(t *testing.T) {
+	var q behaviors.Request
+	l := loose()
+	l.Powers = submitted{q: &q}
+	w, _ := wordOf("shellexec")
+	l.ask(t.Context(), command{word: w, payload: []byte(`{"cmd":"a"}`), duplicate: true})
+	const digest = "c1eec050311ea25e043cd23b1bbbc88ddddd357d91fd4548b9baf6ee96c763ef"
+	if q.Digest != digest || q.Verb != "shellexec" || !q.Duplicate || q.Link != Name || !strings.HasSuffix(q.Source, "/shellexec") {
+		t.Errorf("submitted %+v", q)
+	}
+}
+
 func TestRecordingsInTheProtocolsWords(t *testing.T) {
 	start := func(members ...string) string {
 		return `{"command":"startlocalrecording",` + strings.Join(members, "") + `}`
