@@ -104,13 +104,12 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 	case gpio.Meeting:
 		return b.powers.meetings.toggle(ctx)
 	case gpio.Say:
-		return d.Say(action.Text, nil)
+		return d.Say(action.Text, behaviors.Progress{})
 	case gpio.Behavior:
 		if action.Name == dictation {
 			return b.toggleDictation(ctx)
 		}
-		_, err := b.registry.Do(ctx, behaviors.Call{Link: "button"}, action.Name, action.Args)
-		return err
+		return b.ask(ctx, action.Name, action.Args)
 	case gpio.Shutdown:
 		return powerOff(ctx, "poweroff")
 	case gpio.Reboot:

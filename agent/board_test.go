@@ -10,6 +10,7 @@ import (
 
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
+	"lintod/behaviors"
 	"lintod/gpio"
 )
 
@@ -111,6 +112,64 @@ func TestEveryVerbOfAButton(t *testing.T) {
 				brokertest.Eventually(t, "what the verb is for", func() bool { return tt.becomes(b.turns.Snapshot()) })
 			}
 		})
+	}
+}
+
+// What configuration files have after `behavior` works, in LinTO's words
+// and in those of the verbs.
+func TestWordsOfAButton(t *testing.T) {
+	b, _ := buttoned(t)
+	do := func(name, args string) error {
+		return b.do(t.Context(), gpio.Action{Verb: gpio.Behavior, Name: name, Args: []byte(args)})
+	}
+	volume := func() int { return b.volume() }
+	kept := func() int { return b.store.Get().Volume }
+	for _, tt := range []struct {
+		name, args string
+		got        func() int
+		want       int
+	}{
+		{"volume", `{"value":50}`, volume, 50},
+		{"volume", `{"value":"51%"}`, volume, 51},
+		{"volume", `{"percent":52}`, volume, 52},
+		{"endvolume", `{"value":53}`, kept, 53},
+		{"start_volume", `{"percent":54}`, kept, 54},
+		{"mute", ``, func() int { return map[bool]int{true: 1}[b.store.Get().Muted] }, 1},
+		{"unmute", `{}`, func() int { return map[bool]int{true: 1}[b.store.Get().Muted] }, 0},
+		{"ping", ``, volume, 52},
+		{"say", `{"value":"hello"}`, volume, 52},
+		{"say", `{"text":"hello"}`, volume, 52},
+	} {
+		if err := do(tt.name, tt.args); err != nil || tt.got() != tt.want {
+			t.Errorf("%s %s: %v, and it is %d", tt.name, tt.args, err, tt.got())
+		}
+	}
+	for _, tt := range []struct{ name, args, field string }{
+		{"volume", `{"value":"loud"}`, "value"},
+		{"volume", `{"percent":"loud"}`, "percent"},
+		{"endvolume", `{}`, "value"},
+		{"tts_lang", `{"value":1.5,"value":[]}`, "value"},
+		{"play", `{"address":"http://x"}`, "url"},
+	} {
+		var bad *behaviors.ArgumentError
+		if err := do(tt.name, tt.args); !errors.As(err, &bad) || bad.Field != tt.field {
+			t.Errorf("%s %s: %v, want an error about %q", tt.name, tt.args, err, tt.field)
+		}
+	}
+	for _, name := range []string{"shellexec", "managemeeting", "nonsense"} {
+		if err := do(name, `{"cmd":"true"}`); !errors.Is(err, behaviors.ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, word := range buttonWords {
+		if verb, ok := b.registry.Find(word.Verb); !ok || verb.Power != behaviors.Safe {
+			t.Errorf("%s is %q, which a button cannot ask for", name, word.Verb)
+		}
+	}
+	for _, verb := range b.registry.Verbs() {
+		if _, ok := buttonWords[verb.Name]; !ok && verb.Power == behaviors.Safe {
+			t.Errorf("no button can ask for %s", verb.Name)
+		}
 	}
 }
 

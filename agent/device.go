@@ -9,6 +9,7 @@ import (
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"
+	"lintod/behaviors"
 )
 
 // device is the box as the behaviours see it: each method changes the part
@@ -53,22 +54,18 @@ func (d *device) SetLanguage(tag string) error {
 
 // Say implements behaviors.Device. A new text interrupts the last one, as with
 // LinTO's own client; that one has not failed.
-func (d *device) Say(text string, failed func(error)) error {
-	if err := d.mouth.announce("say", text, failed); err != nil {
-		return err
-	}
-	report(d.mouth.speech.Check(text), failed)
-	return nil
+func (d *device) Say(text string, p behaviors.Progress) error {
+	return d.mouth.announce("say", text, p)
 }
 
 // Play implements behaviors.Device.
-func (d *device) Play(address string, failed func(error)) error {
+func (d *device) Play(address string, p behaviors.Progress) error {
 	opener := &media.Opener{Config: d.cfg.Behaviors.Play}
 	if err := opener.Check(address); err != nil {
 		return err
 	}
 	open := func(ctx context.Context) (audio.Sound, error) { return opener.Open(ctx, address) }
-	return d.mouth.play(open, failed)
+	return d.mouth.play(open, p)
 }
 
 // keep sets a setting and tells the platform what has changed. It fails when the
@@ -79,11 +76,7 @@ func (d *device) keep(change func(*state.Saved)) error {
 		err = fmt.Errorf("the setting holds until the next start only: %w", err)
 	}
 	if d.linto != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := d.linto.PublishStatus(ctx); err != nil {
-			d.log.Debug("status not published", "error", err)
-		}
+		d.linto.StatusChanged()
 	}
 	return err
 }

@@ -72,10 +72,10 @@ func (m *meetings) changed(ctx context.Context, e recorder.Event) {
 		event = turn.MeetingBegan
 	}
 	m.turns.Post(event)
-	if message, tell := meeting.Ended(e); tell && m.linto != nil {
+	if !e.Recording && e.Err != nil && m.linto != nil {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		m.linto.TellMeeting(ctx, message)
+		m.linto.TellMeeting(ctx, e.Session, e.Err)
 	}
 }
 

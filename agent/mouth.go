@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/player"
 	"lintod/audio/tts"
+	"lintod/behaviors"
 )
 
 // mouth is the loudspeaker as turns, and those who announce, see it.
@@ -70,26 +72,41 @@ func (m *mouth) SetTurn(runs bool) { m.player.SetTurn(runs) }
 func (m *mouth) Hush() { m.player.Silence() }
 
 // announce queues a text to be spoken as soon as no turn runs. It takes the
-// place of an older one with the same key. failed, which may be nil, is called
-// when it could not be spoken; not when something else was, or silence.
-func (m *mouth) announce(key, text string, failed func(error)) error {
-	return m.player.Queue(m.announcement(key, text), func(err error) {
+// place of an older one with the same key.
+func (m *mouth) announce(key, text string, p behaviors.Progress) error {
+	it := m.announcement(key, text)
+	started := it.Started
+	it.Started = func() { started(); began(p) }
+	tooLong := m.speech.Check(text)
+	return m.player.Queue(it, func(err error) {
 		m.announced(err)
-		report(err, failed)
+		if tooLong != nil && (err == nil || expected(err)) {
+			err = tooLong
+		}
+		ended(p, err)
 	})
 }
 
-// play queues a medium; failed is as with announce.
-func (m *mouth) play(open func(context.Context) (audio.Sound, error), failed func(error)) error {
-	return m.player.Queue(player.Item{Class: player.Media, Open: open}, func(err error) {
+// play queues a medium.
+func (m *mouth) play(open func(context.Context) (audio.Sound, error), p behaviors.Progress) error {
+	return m.player.Queue(player.Item{Class: player.Media, Open: open, Started: func() { began(p) }}, func(err error) {
 		m.broken("medium", err)
-		report(err, failed)
+		ended(p, err)
 	})
 }
 
-func report(err error, failed func(error)) {
-	if err != nil && !expected(err) && failed != nil {
-		failed(err)
+func began(p behaviors.Progress) {
+	if p.Began != nil {
+		p.Began()
+	}
+}
+
+func ended(p behaviors.Progress, err error) {
+	if err != nil && expected(err) {
+		err = fmt.Errorf("%w: %w", behaviors.ErrCut, err)
+	}
+	if p.Ended != nil {
+		p.Ended(err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/player"
+	"lintod/behaviors"
 )
 
 // talkative is a running device whose every text takes ten seconds.
@@ -56,24 +57,34 @@ func hear(t *testing.T, notices *turn.Subscription, what turn.What, text string)
 func TestAnnouncements(t *testing.T) {
 	a, notices := talkative(t)
 	d := &device{a}
+	began, ended := make(chan string, 10), make(chan error, 10)
 	for _, text := range []string{"first", "second"} {
-		if err := d.Say(text, nil); err != nil {
+		if err := d.Say(text, behaviors.Progress{Began: func() { began <- text }, Ended: func(err error) { ended <- err }}); err != nil {
 			t.Fatal(err)
 		}
 		if text == "second" {
 			hear(t, notices, turn.Announced, player.ErrReplaced.Error())
+			if err := <-ended; !errors.Is(err, behaviors.ErrCut) {
+				t.Errorf("the first ended with %v", err)
+			}
 		}
 		hear(t, notices, turn.Announcing, text)
+		if got := <-began; got != text {
+			t.Errorf("%q began, want %q", got, text)
+		}
 	}
 	if line := a.statusLine(); line != "speaking, offline" {
 		t.Errorf("status %q", line)
 	}
-	if err := a.mouth.announce("", "of a script", nil); err != nil {
+	if err := a.mouth.announce("", "of a script", behaviors.Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	a.turns.Post(turn.Stop)
 	hear(t, notices, turn.Announced, player.ErrSilenced.Error())
 	hear(t, notices, turn.Announced, player.ErrSilenced.Error())
+	if err := <-ended; !errors.Is(err, behaviors.ErrCut) || len(began)+len(ended) > 0 {
+		t.Errorf("the second ended with %v, and %d more", err, len(began)+len(ended))
+	}
 	if line := a.statusLine(); line != "idle, offline" {
 		t.Errorf("status %q", line)
 	}
@@ -119,20 +130,20 @@ func TestMuteIsHeard(t *testing.T) {
 	}
 }
 
-// Who asked for a text that is too long is told, once, and hears its beginning.
+// Who asked for a text that is too long hears its beginning, and is told at its end.
 func TestACutTextIsTold(t *testing.T) {
 	a, notices := talkative(t)
-	for text, want := range map[string]int{"short": 0, strings.Repeat("A sentence. ", 1000): 1} {
+	for text, fails := range map[string]bool{"short": false, strings.Repeat("A sentence. ", 1000): true} {
 		told := make(chan error, 4)
-		if err := (&device{a}).Say(text, func(err error) { told <- err }); err != nil {
+		if err := (&device{a}).Say(text, behaviors.Progress{Ended: func(err error) { told <- err }}); err != nil {
 			t.Fatal(err)
 		}
 		hear(t, notices, turn.Announcing, text)
-		if len(told) != want {
-			t.Errorf("%d bytes: told %d times", len(text), len(told))
-		}
 		a.mouth.Hush()
 		brokertest.Eventually(t, "silence", func() bool { return !a.announcing() })
 		hear(t, notices, turn.Announced, player.ErrSilenced.Error())
+		if err := <-told; err == nil || errors.Is(err, behaviors.ErrCut) == fails {
+			t.Errorf("%d bytes: ended with %v", len(text), err)
+		}
 	}
 }

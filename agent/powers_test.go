@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -29,8 +30,12 @@ func TestPowersWithoutADisk(t *testing.T) {
 	all.Go(func() { _ = a.powers.executor.Run(ctx) })
 	defer all.Wait()
 	defer cancel()
-	ask := func(verb, payload string) (behaviors.Answer, bool) {
-		return a.powers.executor.Submit(behaviors.Request{Link: "linto", Topic: verb, Verb: verb, Payload: []byte(payload)})
+	ask := func(verb, args string) (behaviors.Answer, bool) {
+		q := behaviors.Request{Link: "linto", Verb: verb}
+		if err := json.Unmarshal([]byte(args), &q.Args.Values); err != nil {
+			t.Fatal(err)
+		}
+		return a.powers.executor.Submit(q)
 	}
 	for verb, want := range map[string]behaviors.Code{
 		"shellexec": behaviors.Refused, "startreversessh": behaviors.Disabled, "stopreversessh": behaviors.Disabled, "managemeeting": behaviors.Disabled,

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// CaptureRate is the rate of captured sound in samples a second; LinTO's
-	// nlp/file wants it, and so do all speech recognisers we know of.
+	// CaptureRate is the rate of captured sound in samples a second. All speech
+	// recognisers that we know of want it.
 	CaptureRate = 16000
 	// FrameTime is how much sound a Frame holds.
 	FrameTime = 20 * time.Millisecond

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -14,7 +16,6 @@ import (
 	"unicode/utf8"
 
 	"lintod/agent/base/config"
-	"lintod/agent/base/textfile"
 )
 
 // Kind is the type of an argument.
@@ -27,6 +28,12 @@ const (
 	// fraction of zero (50.0), and, where it is not Exact, with another fraction or as
 	// a percentage ("50%").
 	Whole Kind = "integer"
+	// Number is a number with or without a fraction; otherwise it is like Whole.
+	Number Kind = "number"
+	// YesNo is true or false, also as a string ("true").
+	YesNo Kind = "boolean"
+	// OneOf is one of the texts in Param.Values.
+	OneOf Kind = "enum"
 )
 
 // Param describes one argument of a verb.
@@ -34,10 +41,11 @@ type Param struct {
 	Name     string
 	About    string
 	Kind     Kind
-	Min, Max int  // Whole: the range. Text: longest length in bytes is Max
-	Exact    bool // Whole: values out of range are refused, not clamped
-	Required bool // an absent argument is refused
-	Show     Show // Text: what of it a log may show
+	Min, Max int      // Whole, Number: the range. Text: longest length in bytes is Max
+	Exact    bool     // Whole, Number: values out of range are refused, not clamped
+	Values   []string // OneOf: the texts
+	Required bool     // an absent argument is refused
+	Show     Show     // Text: what of it a log may show
 }
 
 // Show says what of a text may be shown in logs and errors.
@@ -107,11 +115,58 @@ func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("%s is %s; want %s", e.Field, e.Got, e.Want)
 }
 
+// Arguments are what a request asks for, not yet checked.
+type Arguments struct {
+	// Values are JSON, by the name of the verb's parameter. Those that no parameter
+	// names are ignored, and null is as good as absent.
+	Values map[string]json.RawMessage
+	// Names says what the sender calls a parameter, where that is another name. Errors
+	// use it.
+	Names map[string]string
+	// Problem says why what was sent cannot be read as arguments; often nil. The link
+	// hands it on, so that such a request is counted and audited as any other.
+	Problem error
+}
+
+// called puts the sender's name into an error about an argument.
+func (a Arguments) called(err error) error {
+	var bad *ArgumentError
+	if errors.As(err, &bad) {
+		if name, ok := a.Names[bad.Field]; ok {
+			bad.Field = name
+		}
+	}
+	return err
+}
+
+// A Word is what somebody who asks (a link, the owner's buttons) calls a verb.
+type Word struct {
+	Verb   string
+	Params map[string]string          // the verb's parameter, by what the sender calls it
+	Fixed  map[string]json.RawMessage // arguments that the word itself gives
+}
+
+// Arguments puts members of a message into the verb's words. Members that are not in
+// Params are left out; of two for one parameter, the last by name counts.
+func (w Word) Arguments(members map[string]json.RawMessage) Arguments {
+	a := Arguments{Values: map[string]json.RawMessage{}, Names: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(w.Params)) {
+		param := w.Params[name]
+		if value, ok := members[name]; ok {
+			a.Values[param], a.Names[param] = value, name
+		} else if _, ok := a.Names[param]; !ok {
+			a.Names[param] = name
+		}
+	}
+	maps.Copy(a.Values, w.Fixed)
+	return a
+}
+
 // Args are checked arguments by name. Each value is of a type that knows how
-// much of itself may be shown: string, CommandLine, Secret or int.
+// much of itself may be shown: string, CommandLine, Secret, int, float64 or bool.
 type Args map[string]any
 
-// Text returns a Text argument, "" when it is absent.
+// Text returns a Text or OneOf argument, "" when it is absent.
 func (a Args) Text(name string) string {
 	switch v := a[name].(type) {
 	case string:
@@ -127,6 +182,9 @@ func (a Args) Text(name string) string {
 // Whole returns a Whole argument, 0 when it is absent.
 func (a Args) Whole(name string) int { n, _ := a[name].(int); return n }
 
+// Yes returns a YesNo argument, false when it is absent.
+func (a Args) Yes(name string) bool { yes, _ := a[name].(bool); return yes }
+
 // attrs are the arguments for the log, in the order of the parameters.
 func (a Args) attrs(params []Param) (attrs []slog.Attr) {
 	for _, p := range params {
@@ -137,53 +195,27 @@ func (a Args) attrs(params []Param) (attrs []slog.Attr) {
 	return attrs
 }
 
-// parseArgs decodes a JSON object. Members that no Param names are ignored, as
-// every platform adds its own.
-func parseArgs(verb Verb, payload []byte) (Args, error) {
-	payload = textfile.Message(payload)
-	if len(payload) == 0 {
-		payload = []byte("{}") // an empty ping is a ping (protocol 1.8: be lenient)
-	}
-	var members map[string]json.RawMessage
-	if json.Unmarshal(payload, &members) != nil || members == nil {
-		value, ok := verb.bare(payload)
-		if !ok {
-			return nil, &ArgumentError{Field: "payload", Want: "a JSON object", Got: verb.excerpt(payload)}
-		}
-		members = map[string]json.RawMessage{verb.Params[0].Name: value}
+// check gives each argument the type of its parameter, or says which one is wrong.
+func (v Verb) check(a Arguments) (Args, error) {
+	if a.Problem != nil {
+		return nil, a.Problem
 	}
 	args := Args{}
-	for _, p := range verb.Params {
-		raw, ok := members[p.Name]
+	for _, p := range v.Params {
+		raw, ok := a.Values[p.Name]
 		if !ok || string(raw) == "null" {
 			if p.Required {
-				return nil, &ArgumentError{Field: p.Name, Want: p.want()}
+				return nil, a.called(&ArgumentError{Field: p.Name, Want: p.want()})
 			}
 			continue
 		}
-		v, ok := p.parse(raw, verb.Power)
+		value, ok := p.parse(raw, v.Power)
 		if !ok {
-			return nil, &ArgumentError{Field: p.Name, Want: p.want(), Got: p.excerpt(raw)}
+			return nil, a.called(&ArgumentError{Field: p.Name, Want: p.want(), Got: p.excerpt(raw)})
 		}
-		args[p.Name] = v
+		args[p.Name] = value
 	}
 	return args, nil
-}
-
-// bare takes a payload that is no object for the one argument of a Safe verb: 53,
-// 50% or "53" for a volume, or a text as it is. What seems to be JSON and cannot be
-// read is no text. Verbs with power want what they are told spelled out.
-func (v Verb) bare(payload []byte) (value json.RawMessage, ok bool) {
-	switch {
-	case v.Power != Safe || len(v.Params) != 1 || bytes.ContainsAny(payload[:1], "{["):
-		return nil, false
-	case json.Valid(payload):
-		return payload, string(payload) != "null"
-	case payload[0] == '"' || !utf8.Valid(payload):
-		return nil, false
-	}
-	value, err := json.Marshal(string(payload))
-	return value, err == nil
 }
 
 func (p Param) parse(raw json.RawMessage, power Power) (any, bool) {
@@ -191,19 +223,29 @@ func (p Param) parse(raw json.RawMessage, power Power) (any, bool) {
 	isText := json.Unmarshal(raw, &text) == nil
 	if p.Kind == Text {
 		if _, err := strconv.ParseFloat(string(raw), 64); err == nil && power == Safe {
-			text, isText = string(raw), true // a template without quotes: {"value":12}
+			text, isText = string(raw), true // a template without quotes: 12
 		}
 		// The decoder replaces what is no UTF-8: that would be another text.
 		ok := isText && len(text) <= p.Max && utf8.Valid(raw) && !strings.ContainsRune(text, 0)
 		return p.typed(text), ok
 	}
+	if p.Kind == OneOf {
+		return text, isText && slices.Contains(p.Values, text)
+	}
 	if !isText {
 		text = string(raw)
+	}
+	if p.Kind == YesNo {
+		return text == "true", text == "true" || text == "false"
 	}
 	if !p.Exact {
 		text = strings.TrimSuffix(strings.TrimSpace(text), "%")
 	}
-	return p.number(strings.TrimSpace(text))
+	f, ok := p.number(strings.TrimSpace(text))
+	if p.Kind == Number {
+		return f, ok
+	}
+	return int(f), ok
 }
 
 // typed gives a text the type that knows how much of it may be shown.
@@ -217,23 +259,29 @@ func (p Param) typed(text string) any {
 	return text
 }
 
-func (p Param) number(text string) (int, bool) {
+func (p Param) number(text string) (float64, bool) {
 	// As JSON writes numbers: Go would also read Inf, 0x1p4 and 1_0.
 	f, err := strconv.ParseFloat(text, 64)
-	if !p.Exact && f > 1 { // of a slider; 0.5 may be half of all as well
+	if err == nil && p.Kind == Whole && !p.Exact && f > 1 { // of a slider; 0.5 may be half of all as well
 		f = math.Round(f)
 	}
-	if err != nil || f != math.Trunc(f) || strings.Trim(text, "+-.0123456789eE") != "" {
+	if err != nil || p.Kind == Whole && f != math.Trunc(f) || strings.Trim(text, "+-.0123456789eE") != "" {
 		return 0, false
 	}
-	// Out-of-range volumes are clamped, ports are not (decision L6).
 	within := min(max(f, float64(p.Min)), float64(p.Max))
-	return int(within), within == f || !p.Exact
+	return within, within == f || !p.Exact
 }
 
 func (p Param) want() string {
-	if p.Kind == Text {
+	switch p.Kind {
+	case Text:
 		return fmt.Sprintf("a string of at most %d bytes", p.Max)
+	case OneOf:
+		return "one of " + strings.Join(p.Values, ", ")
+	case YesNo:
+		return "true or false"
+	case Number:
+		return fmt.Sprintf("a number from %d to %d", p.Min, p.Max)
 	}
 	return fmt.Sprintf("a whole number from %d to %d", p.Min, p.Max)
 }
@@ -244,13 +292,6 @@ func (p Param) excerpt(raw []byte) string {
 		return fmt.Sprintf("something else (%d bytes, not shown)", len(raw))
 	}
 	return short(raw)
-}
-
-func (v Verb) excerpt(payload []byte) string {
-	if i := slices.IndexFunc(v.Params, func(p Param) bool { return p.Show != Shown }); i >= 0 {
-		return v.Params[i].excerpt(payload)
-	}
-	return short(payload)
 }
 
 // short makes a value from the network fit for one log line, without the password of an

@@ -82,7 +82,7 @@ func TestKeeperHasTheWholeCommand(t *testing.T) {
 	commands := []string{`X="$(reboot)"`, "nmcli d w c home password P", "a\nb", strings.Repeat("\x01", 1000)}
 	for _, cmd := range commands {
 		payload, _ := json.Marshal(map[string]any{"cmd": cmd, "key": "PLANTED"})
-		if a := o.ask(t, Request{Verb: "count", Payload: payload}); a.Code != OK {
+		if a := o.ask(t, asking(t, "count", string(payload))); a.Code != OK {
 			t.Fatalf("%+v", a)
 		}
 	}
@@ -119,7 +119,7 @@ func TestWithoutTheKeeperNothingRuns(t *testing.T) {
 	o.Audit.Keeper = socket
 	o.run(t)
 	stop()
-	if a := o.ask(t, Request{Verb: "count", Payload: []byte(`{"cmd":"x"}`)}); a.Code != Refused || n.Load() != 0 || !strings.Contains(a.Error, "lintod-audit") {
+	if a := o.ask(t, asking(t, "count", `{"cmd":"x"}`)); a.Code != Refused || n.Load() != 0 || !strings.Contains(a.Error, "lintod-audit") {
 		t.Errorf("%+v, performed %d times", a, n.Load())
 	}
 }

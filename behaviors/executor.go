@@ -17,23 +17,23 @@ import (
 	"time"
 
 	"lintod/agent/base/state"
-	"lintod/agent/base/textfile"
 )
 
-// duplicateWindow is how long a redelivery is recognised by its payload alone
-// (decision L16): long enough for a command that runs until its limit while the
+// duplicateWindow is how long a redelivery is recognised by its digest alone: long enough for a command that runs until its limit while the
 // link is down.
 const duplicateWindow = 15 * time.Minute
 
 // A Request is one message that asks for a verb which is not Safe.
 type Request struct {
-	Link    string // the link it came by; its answer goes the same way
-	Topic   string // or method, as the link calls it; for the audit
-	Verb    string
-	Payload []byte // a JSON object; empty stands for {}
-	// ID names the request, where the protocol has a place for it. Where it has
-	// none, a member "id" of the payload counts.
+	Link   string // the link it came by; its answer goes the same way
+	Source string // where on the link it came from, as the link calls that; for the audit
+	Verb   string
+	Args   Arguments // "id" among them names the request, where ID does not
+	// ID names the request, where the protocol has a place for it.
 	ID string
+	// Digest is of the message as it came. By it a redelivery is recognised, also by a
+	// later version of lintod, so a link never changes what it makes it of.
+	Digest string
 	// Duplicate says that the wire may have delivered the message before.
 	Duplicate bool
 	// Answered, when set, is called as soon as an answer for the link waits: the
@@ -136,9 +136,8 @@ func (x *Executor) recover() error {
 // for the link to send at once; it is not kept. Submit waits for the disk and
 // for nothing else.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
-	q.Payload = textfile.Message(q.Payload)
 	if q.ID == "" {
-		q.ID = idIn(q.Payload)
+		q.ID = idIn(q.Args)
 	}
 	if err := x.submit(q); err != nil {
 		return Answer{Verb: q.Verb, ID: q.ID, Code: CodeOf(err), Error: err.Error()}, false
@@ -177,24 +176,21 @@ var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 var idParam = Param{Name: "id", About: "name of the request", Kind: Text, Max: 64}
 
-// idIn is the member "id" of a payload, "" unless it is a proper one.
-func idIn(payload []byte) string {
-	var members struct {
-		ID string `json:"id"`
-	}
-	if json.Unmarshal(payload, &members) != nil || !validID.MatchString(members.ID) {
+// idIn is the argument "id", "" unless it is a proper one.
+func idIn(a Arguments) (id string) {
+	if json.Unmarshal(a.Values[idParam.Name], &id) != nil || !validID.MatchString(id) {
 		return ""
 	}
-	return members.ID
+	return id
 }
 
 func (x *Executor) admit(verb Verb, q Request) error {
 	verb.Params = append(slices.Clip(verb.Params), idParam)
-	args, err := parseArgs(verb, q.Payload)
+	args, err := verb.check(q.Args)
 	if err != nil {
 		return err
 	}
-	for _, id := range []string{q.ID, args.Text("id")} {
+	for _, id := range []string{q.ID, args.Text(idParam.Name)} {
 		if id != "" && !validID.MatchString(id) {
 			return &ArgumentError{Field: "id", Got: short([]byte(id)), Want: "1 to 64 letters, digits, dots, dashes or underscores"}
 		}
@@ -202,7 +198,7 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	if x.ctx == nil || x.ctx.Err() != nil {
 		return Fail(Busy, "the device is starting or stopping")
 	}
-	entry := state.Entry{Link: q.Link, Verb: verb.Name, ID: q.ID, Digest: digest(q.Payload), Asked: time.Now()}
+	entry := state.Entry{Link: q.Link, Verb: verb.Name, ID: q.ID, Digest: q.Digest, Asked: time.Now()}
 	if first, ok := x.before(entry, q.Duplicate); ok {
 		return x.repeat(first, entry, q)
 	}
@@ -215,13 +211,14 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	return x.begin(verb, q, args, entry)
 }
 
-func digest(payload []byte) string {
-	sum := sha256.Sum256(payload)
+// Digest is that of a message, for Request.Digest.
+func Digest(message []byte) string {
+	sum := sha256.Sum256(message)
 	return hex.EncodeToString(sum[:])
 }
 
 // before finds the request that this one repeats: the same id, or, where the
-// platform gives none, the same payload in a message that the broker itself
+// platform gives none, the same digest of a message that the broker itself
 // calls a duplicate, soon after the first.
 func (x *Executor) before(entry state.Entry, duplicate bool) (state.Entry, bool) {
 	if entry.ID == "" && !duplicate {
@@ -284,15 +281,16 @@ func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) err
 	ctx := x.ctx
 	x.policy.begin(verb)
 	x.jobs.Go(func() {
-		x.run(ctx, verb, Call{Link: q.Link, ID: q.ID, Args: args}, entry)
+		x.run(ctx, verb, Call{Link: q.Link, ID: q.ID, Args: args}, q.Args, entry)
 		q.answered()
 	})
 	return nil
 }
 
-func (x *Executor) run(ctx context.Context, verb Verb, call Call, entry state.Entry) {
+func (x *Executor) run(ctx context.Context, verb Verb, call Call, asked Arguments, entry state.Entry) {
 	began := time.Now()
 	result, err := perform(ctx, verb, call)
+	err = asked.called(err)
 	var bug *panicError
 	if errors.As(err, &bug) {
 		x.Log.Error("a behaviour panicked", "verb", verb.Name, "error", bug)
@@ -449,7 +447,7 @@ func (q Request) answered() {
 }
 
 func (q Request) attrs() []slog.Attr {
-	attrs := []slog.Attr{slog.String("verb", q.Verb), slog.String("link", q.Link), slog.String("topic", q.Topic)}
+	attrs := []slog.Attr{slog.String("verb", q.Verb), slog.String("link", q.Link), slog.String("source", q.Source)}
 	if q.ID != "" {
 		attrs = append(attrs, slog.String("id", q.ID))
 	}

@@ -1,12 +1,13 @@
 // Package behaviors holds the verbs that a platform may ask of the device: what
 // they are called, what arguments they take, what they do. Each is written
-// once; every link offers it in its own words (a LinTO topic, an MCP tool).
+// once; every link offers those that its table of words names, in its own words (see
+// Word).
 //
-// The registry is the edge where hostile arguments are checked, in one place
-// for all links. Verbs that can do harm go through the Executor, which decides
+// A link decodes what it receives into Arguments; here is the edge where hostile
+// values are checked, in one place for all links. Verbs that can do harm go through the Executor, which decides
 // whether they may run, writes that down, and keeps their answers until they
-// are delivered. What must not live here: topics, acknowledgements and other
-// wire facts (agent/link), and the parts that do the work (audio, agent/base/state,
+// are delivered. What must not live here: how a message
+// is decoded, named and answered on a wire (agent/link), and the parts that do the work (audio, agent/base/state,
 // the packages below this one): verbs reach those through small interfaces.
 package behaviors
 
@@ -55,9 +56,22 @@ type Call struct {
 	Link string // the link it came by, for the log
 	ID   string // that the platform gave to the request; often none
 	Args Args
-	// Failed, where set, is told what went wrong although Do returned no error.
-	Failed func(error)
+	Progress
 }
+
+// Progress follows what a verb has begun and Do does not wait for: a text that is
+// spoken, a sound that is played. Either may be nil. Neither may block.
+type Progress struct {
+	// Began is called when the first sample has been played; never when there is none.
+	Began func()
+	// Ended is called once, after Do has returned nil, with the reason where not all
+	// was heard. That is ErrCut where nothing has gone wrong.
+	Ended func(error)
+}
+
+// ErrCut is wrapped by the reason that Progress.Ended gets when something more
+// important was played instead, or somebody asked for silence.
+var ErrCut = errors.New("it was cut short")
 
 // ErrUnknown is wrapped by the error for a verb that is not registered.
 var ErrUnknown = errors.New("no such behaviour")
@@ -91,11 +105,11 @@ func (r *Registry) Find(name string) (Verb, bool) {
 	return Verb{}, false
 }
 
-// Do checks the arguments, a JSON object (empty stands for {}) or the value of the
-// only argument, and performs a Safe verb; the others are asked for by Executor.Submit. call says who calls; its
-// Args are filled in here. Bad arguments come back as *ArgumentError. A panic
-// inside the verb is the verb's error: one behaviour must not take the device down.
-func (r *Registry) Do(ctx context.Context, call Call, name string, payload []byte) (any, error) {
+// Do checks the arguments and performs a Safe verb; the others are asked for by
+// Executor.Submit. call says who calls; its Args are filled in here. Bad arguments come
+// back as *ArgumentError. A panic inside the verb is the verb's error: one behaviour
+// must not take the device down.
+func (r *Registry) Do(ctx context.Context, call Call, name string, args Arguments) (any, error) {
 	verb, ok := r.Find(name)
 	if !ok {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
@@ -104,14 +118,11 @@ func (r *Registry) Do(ctx context.Context, call Call, name string, payload []byt
 		return nil, fmt.Errorf("%s: a %s behaviour is not done in passing", name, verb.Power)
 	}
 	var err error
-	if call.Args, err = parseArgs(verb, payload); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if call.Args, err = verb.check(args); err != nil {
+		return nil, err
 	}
 	result, err := perform(ctx, verb, call)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return result, nil
+	return result, args.called(err)
 }
 
 // A panicError is what a verb panicked with.

@@ -76,7 +76,7 @@ func bcp47(tag string) string {
 	return strings.ReplaceAll(strings.TrimSpace(tag), "_", "-")
 }
 
-// voices is the engine's own table, in the order of LinTO's platforms, with
+// voices is the engine's own table, in the order of preference, with
 // what the owner's table changes and adds.
 func (c Config) voices() []voice {
 	table := c.builtin()

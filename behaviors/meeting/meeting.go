@@ -1,13 +1,12 @@
-// Package meeting is the behaviour that records meetings: the arguments of
-// managemeeting, and the words in which a platform hears how it went.
+// Package meeting is the behaviour that records meetings: its arguments, and what
+// becomes of them.
 //
-// What must not live here: how sound becomes a file (audio/recorder), and on
-// which topics the words travel (agent/link).
+// What must not live here: how sound becomes a file (audio/recorder), and how a
+// platform asks and is answered (agent/link).
 package meeting
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -17,20 +16,19 @@ import (
 	"lintod/behaviors"
 )
 
-// Verb is the name of the behaviour.
+// Verb is the name of the behaviour, as the owner's configuration has it.
 const Verb = "managemeeting"
 
-// The commands of the protocol (1.8).
+// The actions.
 const (
-	Start = "startlocalrecording"
-	Stop  = "stoplocalrecording"
+	Start = "start"
+	Stop  = "stop"
 )
 
+// MaxSession is the longest name of a session, in bytes.
+const MaxSession = 1024
+
 const (
-	ok         = "ok"
-	maxSession = 1024 // bytes of a session's name
-	maxCommand = 64
-	maxStatus  = 300
 	// diskLimit is how long a card may take before the platform hears that it
 	// does not answer.
 	diskLimit = 20 * time.Second
@@ -63,23 +61,21 @@ type Recorder interface {
 	Stop(ctx context.Context, session string) (recorder.File, error)
 }
 
-// Message is the payload by which a LinTO platform hears of a recording
-// (protocol 1.9, decision L1). It is the result of the verb, also beside an error.
-type Message struct {
-	Command string `json:"command"`
-	Session string `json:"sessionname"`
-	Status  string `json:"status"` // "ok" or what went wrong
+// Result repeats what was asked. It is the result of the verb, also beside an error.
+type Result struct {
+	Action  string `json:"action"`
+	Session string `json:"session"`
 }
 
 // New returns the behaviour. r is only used when the owner has turned it on.
 func New(c Config, r Recorder) behaviors.Verb {
 	return behaviors.Verb{
 		Name:  Verb,
-		About: "Record the microphone to a file on the device: " + Start + " or " + Stop + ".",
+		About: "Start or stop recording the microphone to a file on the device.",
 		Power: behaviors.Recording,
 		Params: []behaviors.Param{
-			{Name: "command", About: Start + " or " + Stop, Kind: behaviors.Text, Max: maxCommand, Required: true},
-			{Name: "sessionname", About: "name of the session", Kind: behaviors.Text, Max: maxSession},
+			{Name: "action", About: "what to do", Kind: behaviors.OneOf, Values: []string{Start, Stop}, Required: true},
+			{Name: "session", About: "name of the session; without one, stop ends whichever runs", Kind: behaviors.Text, Max: MaxSession},
 		},
 		Limits: behaviors.Limits{
 			Enabled:   c.Enabled,
@@ -91,55 +87,19 @@ func New(c Config, r Recorder) behaviors.Verb {
 	}
 }
 
-func do(ctx context.Context, r Recorder, args behaviors.Args) (Message, error) {
-	m := Message{Command: args.Text("command"), Session: args.Text("sessionname"), Status: ok}
+func do(ctx context.Context, r Recorder, args behaviors.Args) (Result, error) {
+	asked := Result{Action: args.Text("action"), Session: args.Text("session")}
 	ctx, cancel := context.WithTimeout(ctx, diskLimit)
 	defer cancel()
-	err := perform(ctx, r, m)
-	if err != nil {
-		m.Status = clip(err.Error())
-	}
-	return m, err
-}
-
-func perform(ctx context.Context, r Recorder, m Message) error {
 	switch {
-	case m.Command != Start && m.Command != Stop:
-		return &behaviors.ArgumentError{Field: "command", Got: fmt.Sprintf("%q", m.Command), Want: Start + " or " + Stop}
-	case m.Command == Stop: // without a name: whichever runs
-		_, err := r.Stop(ctx, m.Session)
+	case asked.Action == Stop:
+		_, err := r.Stop(ctx, asked.Session)
 		if errors.Is(err, recorder.ErrNotRecording) {
-			return behaviors.Fail(behaviors.NotFound, "%v", err)
+			err = behaviors.Fail(behaviors.NotFound, "%v", err)
 		}
-		return err
-	case m.Session == "":
-		return &behaviors.ArgumentError{Field: "sessionname", Want: fmt.Sprintf("1 to %d bytes", maxSession)}
+		return asked, err
+	case asked.Session == "":
+		return asked, &behaviors.ArgumentError{Field: "session", Want: fmt.Sprintf("1 to %d bytes", MaxSession)}
 	}
-	return r.Start(ctx, m.Session)
-}
-
-// Refused is what a LinTO platform hears of a request that was not even tried.
-// It repeats a hostile payload as far as it is one of this behaviour's.
-func Refused(payload []byte, why string) Message {
-	var raw struct {
-		Command json.RawMessage `json:"command"`
-		Session json.RawMessage `json:"sessionname"`
-	}
-	_ = json.Unmarshal(payload, &raw) // what cannot be read is not repeated
-	text := func(raw json.RawMessage, most int) (s string) {
-		if len(raw) > 6*most || json.Unmarshal(raw, &s) != nil || len(s) > most {
-			return ""
-		}
-		return s
-	}
-	return Message{text(raw.Command, maxCommand), text(raw.Session, maxSession), clip(why)}
-}
-
-// Ended is what a LinTO platform hears of a recording that ended, or was not
-// resumed, without having been asked to; tell is false for any other event.
-func Ended(e recorder.Event) (m Message, tell bool) {
-	if e.Recording || e.Err == nil {
-		return Message{}, false
-	}
-	return Message{Command: Stop, Session: e.Session, Status: clip(e.Err.Error())}, true
+	return asked, r.Start(ctx, asked.Session)
 }

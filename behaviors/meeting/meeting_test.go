@@ -3,14 +3,11 @@ package meeting
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,49 +76,58 @@ func (q *quiet) Read(ctx context.Context, f *audio.Frame) error {
 
 func (q *quiet) Close() error { return nil }
 
-// ask sends a request as a link does, and returns what the platform hears.
-func (d *device) ask(payload string) Message {
+// ask sends a request as a link does, and returns what became of it.
+func (d *device) ask(action, session string) (behaviors.Answer, Result) {
 	d.t.Helper()
-	refusal, accepted := d.executor.Submit(behaviors.Request{Link: "linto", Topic: Verb, Verb: Verb, Payload: []byte(payload)})
+	values := map[string]json.RawMessage{}
+	for name, text := range map[string]string{"action": action, "session": session} {
+		raw, err := json.Marshal(text)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		values[name] = raw
+	}
+	return d.askFor(values)
+}
+
+func (d *device) askFor(values map[string]json.RawMessage) (behaviors.Answer, Result) {
+	d.t.Helper()
+	refusal, accepted := d.executor.Submit(behaviors.Request{Link: "linto", Verb: Verb, Args: behaviors.Arguments{Values: values}})
 	if !accepted {
-		return Refused([]byte(payload), refusal.Error)
+		return refusal, Result{}
 	}
 	synctest.Wait()
-	var m Message
+	var answer behaviors.Answer
+	var r Result
 	heard := 0
 	err := d.executor.Deliver("linto", func(a behaviors.Answer) error {
 		heard++
-		return json.Unmarshal(a.Result, &m)
+		answer = a
+		return json.Unmarshal(a.Result, &r)
 	})
 	if err != nil || heard != 1 {
 		d.t.Fatalf("%d answers, %v", heard, err)
 	}
-	return m
-}
-
-func request(command, session string) string {
-	raw, err := json.Marshal(map[string]string{"command": command, "sessionname": session, "on": "2026-01-01"})
-	if err != nil {
-		panic(err)
-	}
-	return string(raw)
+	return answer, r
 }
 
 func TestAMeetingIsRecorded(t *testing.T) {
 	on(t, func(*Config) {}, func(d *device) {
 		const name = "../équipe;\n"
-		if m := d.ask(request(Start, name)); m != (Message{Start, name, "ok"}) {
-			t.Errorf("start: %+v", m)
-		}
-		time.Sleep(10 * time.Second)
-		if m := d.ask(request(Start, "other")); m.Status == ok || m.Command != Start || m.Session != "other" || !strings.Contains(m.Status, "is being recorded") {
-			t.Errorf("a second start: %+v", m)
-		}
-		if m := d.ask(request(Stop, name)); m != (Message{Stop, name, "ok"}) {
-			t.Errorf("stop: %+v", m)
-		}
-		if m := d.ask(request(Stop, name)); m.Status == ok || !strings.HasPrefix(m.Status, "not_found: ") {
-			t.Errorf("a second stop: %+v", m)
+		for _, step := range []struct {
+			action, session string
+			code            behaviors.Code
+		}{
+			{Start, name, behaviors.OK},
+			{Start, "other", behaviors.Failed}, // one is being recorded
+			{Stop, name, behaviors.OK},
+			{Stop, name, behaviors.NotFound},
+		} {
+			a, r := d.ask(step.action, step.session)
+			if a.Code != step.code || r != (Result{step.action, step.session}) {
+				t.Errorf("%s %q: %+v", step.action, step.session, a)
+			}
+			time.Sleep(10 * time.Second)
 		}
 		files, _ := filepath.Glob(filepath.Join(d.cfg.Directory, "*", "*.flac"))
 		if len(files) != 1 {
@@ -137,11 +143,19 @@ func TestAMeetingIsRecorded(t *testing.T) {
 	})
 }
 
+func TestStopWithoutAName(t *testing.T) {
+	on(t, func(*Config) {}, func(d *device) {
+		d.ask(Start, "weekly")
+		if a, _ := d.askFor(map[string]json.RawMessage{"action": json.RawMessage(`"stop"`)}); a.Code != behaviors.OK {
+			t.Errorf("answer: %+v", a)
+		}
+	})
+}
+
 func TestOffUntilTheOwnerTurnsItOn(t *testing.T) {
 	on(t, func(c *Config) { c.Enabled = false }, func(d *device) {
-		m := d.ask(request(Start, "weekly"))
-		if m.Status == ok || m.Command != Start || m.Session != "weekly" || !strings.Contains(m.Status, "enabled = true in [behaviors.managemeeting]") {
-			t.Errorf("answer: %+v", m)
+		if a, _ := d.ask(Start, "weekly"); a.Code != behaviors.Disabled || !strings.Contains(a.Error, "enabled = true in [behaviors.managemeeting]") {
+			t.Errorf("answer: %+v", a)
 		}
 		if files, _ := filepath.Glob(filepath.Join(d.cfg.Directory, "*", "*")); len(files) != 0 {
 			t.Errorf("files: %v", files)
@@ -151,54 +165,33 @@ func TestOffUntilTheOwnerTurnsItOn(t *testing.T) {
 
 func TestWrongArgumentsNameTheField(t *testing.T) {
 	on(t, func(*Config) {}, func(d *device) {
-		tests := []struct{ payload, field string }{
-			{`{}`, "command"},
-			{`{"command":7,"sessionname":"a"}`, "command"},
-			{`{"command":["x"]}`, "command"},
-			{`{"command":"startlocalrecording"}`, "sessionname"},
-			{`{"command":"startlocalrecording","sessionname":null}`, "sessionname"},
-			{`{"command":"startlocalrecording","sessionname":""}`, "sessionname"},
-			{`{"command":"startlocalrecording","sessionname":{"a":1}}`, "sessionname"},
-			{`{"command":"startlocalrecording","sessionname":5}`, "sessionname"},
-			{`{"command":"startlocalrecording","sessionname":"a\u0000b"}`, "sessionname"},
-			{`{"command":"startlocalrecording","sessionname":"` + strings.Repeat("x", 1<<20) + `"}`, "sessionname"},
-			{`{"command":"deletelocalrecording","sessionname":"a"}`, "command"},
-			{`{"command":"` + strings.Repeat("x", 1<<20) + `"}`, "command"},
-			{`[]`, "payload"},
-			{`{"command":`, "payload"},
-		}
-		for i, tt := range tests {
-			if i%30 == 0 {
-				time.Sleep(time.Minute)
+		const start = `"start"`
+		for _, tt := range []struct{ action, session, field string }{
+			{"", "", "action"},
+			{`7`, `"a"`, "action"},
+			{`["x"]`, "", "action"},
+			{`"delete"`, `"a"`, "action"},
+			{`"` + strings.Repeat("x", 1<<20) + `"`, "", "action"},
+			{start, "", "session"},
+			{start, `null`, "session"},
+			{start, `""`, "session"},
+			{start, `{"a":1}`, "session"},
+			{start, `5`, "session"},
+			{start, `"a\u0000b"`, "session"},
+			{start, `"` + strings.Repeat("x", 1<<20) + `"`, "session"},
+		} {
+			values := map[string]json.RawMessage{}
+			for name, text := range map[string]string{"action": tt.action, "session": tt.session} {
+				if text != "" {
+					values[name] = json.RawMessage(text)
+				}
 			}
-			m := d.ask(tt.payload)
-			if m.Status == ok || !strings.HasPrefix(m.Status, tt.field+" is ") || len(m.Status) > maxStatus+3 {
-				t.Errorf("%.60s: %+v, want a complaint about %q", tt.payload, m, tt.field)
-			}
-			if len(m.Command)+len(m.Session) > maxCommand+maxSession {
-				t.Errorf("%.60s is repeated in %d bytes", tt.payload, len(m.Command)+len(m.Session))
+			a, _ := d.askFor(values)
+			if a.Code != behaviors.BadRequest || !strings.HasPrefix(a.Error, tt.field+" is ") || len(a.Error) > 300 {
+				t.Errorf("%.60s, %.60s: %+v, want a complaint about %q", tt.action, tt.session, a, tt.field)
 			}
 		}
 	})
-}
-
-func TestEnded(t *testing.T) {
-	full := fmt.Errorf("write the recording:\n%w", syscall.ENOSPC)
-	tests := []struct {
-		event recorder.Event
-		want  Message
-		tell  bool
-	}{
-		{recorder.Event{Session: "a", Recording: true}, Message{}, false},
-		{recorder.Event{Session: "a"}, Message{}, false},
-		{recorder.Event{Session: "a", Err: full}, Message{Stop, "a", "write the recording: no space left on device"}, true},
-		{recorder.Event{Session: "a", Err: errors.New(strings.Repeat("é", 999))}, Message{Stop, "a", strings.Repeat("é", maxStatus/2) + "…"}, true},
-	}
-	for _, tt := range tests {
-		if got, tell := Ended(tt.event); got != tt.want || tell != tt.tell {
-			t.Errorf("%+v: %+v, %v", tt.event, got, tell)
-		}
-	}
 }
 
 func TestConfig(t *testing.T) {
@@ -231,15 +224,4 @@ upload_token_file = "/run/token"`
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
-}
-
-func FuzzRefused(f *testing.F) {
-	f.Add([]byte(request(Start, "a")))
-	f.Add([]byte(`{"command":"\ud800","sessionname":[]}`))
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		m := Refused(payload, string(payload))
-		if len(m.Command) > maxCommand || len(m.Session) > maxSession || len(m.Status) > maxStatus+3 {
-			t.Errorf("%d, %d, %d bytes", len(m.Command), len(m.Session), len(m.Status))
-		}
-	})
 }

@@ -30,8 +30,7 @@ const (
 	grace = 300 * time.Millisecond
 )
 
-// Result is the answer of shellexec. The first two members are the protocol's
-// (LinTO 1.8), the others are extras that a server may ignore.
+// Result is the result of shellexec.
 type Result struct {
 	Stdout   string `json:"stdout"`
 	Stderr   string `json:"stderr"`
@@ -41,8 +40,7 @@ type Result struct {
 	Truncated bool  `json:"truncated,omitempty"`
 	Dropped   int64 `json:"dropped_bytes,omitempty"`
 	// Swept is the number of background processes that were ended with it.
-	Swept int    `json:"background_killed,omitempty"`
-	ID    string `json:"id,omitempty"`
+	Swept int `json:"background_killed,omitempty"`
 }
 
 // Verb returns the behaviour. A command that runs as the daemon's own user does
@@ -86,10 +84,9 @@ func (s *shell) do(ctx context.Context, call behaviors.Call) (any, error) {
 		return nil, behaviors.Fail(behaviors.BadRequest, "cmd is empty; want a command")
 	}
 	result, err := s.run(ctx, script)
-	if result == nil {
+	if result == nil { // no interface that holds a nil pointer
 		return nil, err
 	}
-	result.ID = call.ID
 	return result, err
 }
 

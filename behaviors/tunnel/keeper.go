@@ -88,9 +88,9 @@ func (k *Keeper) Verbs() []behaviors.Verb {
 	}
 }
 
-// Opened is the answer of startreversessh when the tunnel stands.
+// Opened is the result of startreversessh when the tunnel is open.
 type Opened struct {
-	RemotePort int       `json:"remoteSSHPort"`
+	RemotePort int       `json:"remote_port"`
 	Until      time.Time `json:"until"`
 }
 
@@ -311,7 +311,7 @@ var (
 	errReplaced = errors.New("it is opened anew")
 )
 
-// Closed is the answer of stopreversessh.
+// Closed is the result of stopreversessh.
 type Closed struct {
 	Closed int `json:"closed"`
 }

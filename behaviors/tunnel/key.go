@@ -16,20 +16,20 @@ import (
 )
 
 // signer is the private key that a request brings, names, or leaves to the
-// configuration (decision L4). No error holds a part of it.
+// configuration. No error holds a part of it.
 func (c Config) signer(argument string) (ssh.Signer, error) {
 	text, err := c.keyText(argument)
 	if err != nil {
 		return nil, err
 	}
 	if text, err = textfile.Text(text); err != nil {
-		return nil, behaviors.Fail(behaviors.Refused, "%s %v", argKey, err)
+		return nil, behaviors.Fail(behaviors.Refused, "the private key %v", err)
 	}
 	signer, err := ssh.ParsePrivateKey(append(text[:len(text):len(text)], '\n'))
 	var locked *ssh.PassphraseMissingError
 	switch {
 	case errors.As(err, &locked):
-		return nil, behaviors.Fail(behaviors.Refused, "%s is protected by a passphrase; want one that is not", argKey)
+		return nil, behaviors.Fail(behaviors.Refused, "the private key is protected by a passphrase; want one that is not")
 	case err != nil:
 		return nil, &behaviors.ArgumentError{Field: argKey, Got: "unreadable", Want: "a private key in PEM or OpenSSH form"}
 	}
@@ -43,11 +43,11 @@ func (c Config) keyText(argument string) ([]byte, error) {
 	case argument != "":
 		text, err := c.namedKey(argument)
 		if err != nil {
-			return nil, behaviors.Fail(behaviors.Refused, "read the file that %s names: %v", argKey, reason(err))
+			return nil, behaviors.Fail(behaviors.Refused, "read the file of the private key: %v", reason(err))
 		}
 		return text, nil
 	case c.Key == "":
-		return nil, behaviors.Fail(behaviors.Refused, "the request has no %s, and key in [behaviors.startreversessh] is not set", argKey)
+		return nil, behaviors.Fail(behaviors.Refused, "the request has no private key, and key in [behaviors.startreversessh] is not set")
 	}
 	f, err := os.OpenFile(c.Key, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err == nil {

@@ -18,11 +18,11 @@ type target struct {
 }
 
 const (
-	argHost   = "remoteHost"
-	argUser   = "remoteUser"
-	argRemote = "remoteSSHPort"
-	argLocal  = "mySSHPort"
-	argKey    = "privateKey"
+	argHost   = "host"
+	argUser   = "user"
+	argRemote = "remote_port"
+	argLocal  = "local_port"
+	argKey    = "private_key"
 
 	sshPort    = "22"
 	maxKey     = 16 << 10 // bytes
@@ -34,7 +34,6 @@ var (
 	userName = regexp.MustCompile(`\A[A-Za-z_][A-Za-z0-9_.-]{0,31}\$?\z`)
 )
 
-// params are those of protocol 1.8.
 func params() []behaviors.Param {
 	return []behaviors.Param{
 		{Name: argHost, About: "the server to connect to", Kind: behaviors.Text, Max: 260, Required: true},
@@ -58,21 +57,21 @@ func (c Config) target(args behaviors.Args) (target, error) {
 	case !userName.MatchString(t.user):
 		return t, &behaviors.ArgumentError{Field: argUser, Got: "no name of a user", Want: "letters, digits, dots, dashes or underscores"}
 	case !slices.Contains(c.AllowUsers, every) && !slices.Contains(c.AllowUsers, t.user):
-		return t, notAllowed(argUser, "allow_users")
+		return t, notAllowed("user", "allow_users")
 	case !portAllowed(c.AllowPorts, t.remotePort):
-		return t, notAllowed(argRemote, "allow_ports")
+		return t, notAllowed("remote port", "allow_ports")
 	case !portAllowed(c.LocalPorts, t.localPort):
-		return t, notAllowed(argLocal, "local_ports")
+		return t, notAllowed("local port", "local_ports")
 	}
 	var ok bool
 	if t.server, ok = c.server(host, port); !ok {
-		return t, notAllowed(argHost, "allow_hosts")
+		return t, notAllowed("host", "allow_hosts")
 	}
 	return t, nil
 }
 
-func notAllowed(argument, key string) error {
-	return behaviors.Fail(behaviors.Refused, "the owner's list %s in [behaviors.startreversessh] does not have this %s", key, argument)
+func notAllowed(what, key string) error {
+	return behaviors.Fail(behaviors.Refused, "the owner's list %s in [behaviors.startreversessh] does not have this %s", key, what)
 }
 
 // server finds the address in the list of allowed ones, which may also know the

@@ -59,7 +59,9 @@ type Link struct {
 	asks     chan command
 	mutes    chan command
 	probes   chan struct{}
-	dropped  atomic.Int64 // commands dropped because the queue was full
+	changed  chan struct{} // holds a token when the status may be another
+	failures chan failure  // to be published
+	dropped  atomic.Int64  // commands dropped because the queue was full
 	pending  pending
 	uplink   *uplink
 	live     *live
@@ -73,10 +75,13 @@ type Link struct {
 }
 
 type command struct {
-	verb      string
+	word      word
 	payload   []byte
 	duplicate bool // the broker may have delivered it before
 }
+
+// failure is why something was not done.
+type failure struct{ topic, text string }
 
 // Name is what the configuration calls the link.
 const Name = "linto"
@@ -116,6 +121,8 @@ func (l *Link) Init() {
 	l.asks = make(chan command, askQueue)
 	l.mutes = make(chan command, commandQueue)
 	l.probes = make(chan struct{})
+	l.changed = make(chan struct{}, 1)
+	l.failures = make(chan failure, commandQueue)
 	l.retained = map[string]bool{}
 	l.conversation = emptyConversation
 	l.uplink = newUplink()
@@ -157,6 +164,7 @@ func (l *Link) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(ctx)
 	worker.Go(func() { l.work(work) })
 	worker.Go(func() { l.serveAsks(work) })
+	worker.Go(func() { l.report(work) })
 	worker.Go(func() { l.programs.run(work) })
 	worker.Go(func() { l.live.runDictations(work) })
 	defer worker.Wait()
@@ -175,10 +183,33 @@ func (l *Link) online(ctx context.Context) {
 	l.published = nil
 	l.mu.Unlock()
 	l.connected(true) // first: who reads "online" may open a turn at once
-	if err := l.PublishStatus(ctx); err != nil && ctx.Err() == nil {
+	if err := l.publishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
 	l.deliver(ctx)
+}
+
+// StatusChanged has the platform told how the device is, if that has changed. It does
+// not block: changes in quick succession are told as one, and none while the platform
+// cannot be reached, as each connect tells the status too.
+func (l *Link) StatusChanged() { signal(l.changed) }
+
+// report publishes what nobody waits for, until ctx ends.
+func (l *Link) report(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-l.failures:
+			l.send(ctx, f.topic, encode(map[string]string{"status": clip(f.text, maxReason)}))
+		case <-l.changed:
+			limited, cancel := context.WithTimeout(ctx, sendLimit)
+			if err := l.publishStatus(limited); err != nil {
+				l.Log.Debug("status not published", "error", err)
+			}
+			cancel()
+		}
+	}
 }
 
 func (l *Link) connected(yes bool) {
@@ -186,10 +217,10 @@ func (l *Link) connected(yes bool) {
 	l.Connected(yes)
 }
 
-// PublishStatus tells the platform how the device is, if that has changed since
+// publishStatus tells the platform how the device is, if that has changed since
 // the last time: servers answer each status with tts_lang, and repeating an
 // unchanged one would go on for ever (protocol 1.3, "loop trap").
-func (l *Link) PublishStatus(ctx context.Context) error {
+func (l *Link) publishStatus(ctx context.Context) error {
 	body := l.status().encode(online, time.Time{})
 	l.mu.Lock()
 	same := string(body) == string(l.published)
@@ -240,15 +271,6 @@ func (l *Link) send(ctx context.Context, topic string, payload []byte) {
 	}
 }
 
-// acks are the topics under which the platform expects to hear that a verb was
-// done (protocol 1.8). Admin pages listen for tts_lang and say, too, of which
-// the originals never speak.
-var acks = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack", "tts_lang": "tts_lang"}
-
-// reasons are the verbs of which the platform is told why they were not done,
-// under their own name.
-var reasons = map[string]bool{"tts_lang": true, "endvolume": true, "say": true, "play": true}
-
 // ignored are messages of the tolinto tree that are not meant for devices (1.8).
 var ignored = map[string]bool{"statusack": true, "demo_mode": true}
 
@@ -261,6 +283,8 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		return
 	}
 	topic, ok := strings.CutPrefix(m.Topic, l.ingress(""))
+	word, known := wordOf(topic)
+	c := command{word, m.Payload, m.Duplicate}
 	switch {
 	case !ok:
 		l.Log.Warn("message on a topic that was not subscribed", "topic", clip(m.Topic, 100))
@@ -279,16 +303,18 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		l.handleAnswer(topic, m.Payload)
 	case strings.HasPrefix(topic, streaming):
 		l.handleStream(strings.TrimPrefix(topic, streaming), m.Payload)
-	case l.powerful(topic) && len(m.Payload) <= maxAsk:
-		l.queueAsk(ctx, command{topic, m.Payload, m.Duplicate})
+	case l.powerful(c.word) && len(m.Payload) <= maxAsk:
+		l.queueAsk(ctx, c)
 	case len(m.Payload) > maxCommand:
 		l.Log.Warn("message ignored: too long", "topic", clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
+	case !known:
+		l.Log.Warn("message ignored: unknown topic", "topic", clip(topic, 100))
 	case topic == "ping":
-		l.do(ctx, command{topic, m.Payload, m.Duplicate}) // answered even while a slow verb runs
+		l.do(ctx, c) // answered even while a slow verb runs
 	case topic == "mute" || topic == "unmute":
-		l.queue(l.mutes, command{topic, m.Payload, m.Duplicate}) // no flood of others may push it out
+		l.queue(l.mutes, c) // no flood of others may push it out
 	default:
-		l.queue(l.commands, command{topic, m.Payload, m.Duplicate})
+		l.queue(l.commands, c)
 	}
 }
 
@@ -335,21 +361,29 @@ func (l *Link) Probe(ctx context.Context) error {
 
 func (l *Link) do(ctx context.Context, c command) {
 	failed := func(err error) {
-		if reasons[c.verb] && ctx.Err() == nil {
-			l.send(ctx, c.verb, encode(map[string]string{"status": clip(err.Error(), maxReason)}))
+		if !c.word.reason {
+			return
+		}
+		select {
+		case l.failures <- failure{c.word.topic, err.Error()}:
+		default: // the platform asks faster than it takes the answers
+			l.dropped.Add(1)
 		}
 	}
-	_, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name(), Failed: failed}, c.verb, c.payload)
-	if errors.Is(err, behaviors.ErrUnknown) {
-		err = fmt.Errorf("%w: %q", behaviors.ErrUnknown, clip(c.verb, 60))
+	ended := func(err error) { // that it has begun, LinTO's platforms do not want to hear
+		if err != nil && !errors.Is(err, behaviors.ErrCut) {
+			failed(err)
+		}
 	}
-	if err != nil {
+	call := behaviors.Call{Link: l.Name(), Progress: behaviors.Progress{Ended: ended}}
+	if _, err := l.Registry.Do(ctx, call, c.word.Verb, c.word.arguments(c.payload)); err != nil {
+		err = fmt.Errorf("%s: %w", c.word.topic, err)
 		l.Log.Warn("message ignored", "error", err)
 		failed(err)
 		return
 	}
-	if ack, ok := acks[c.verb]; ok {
-		l.send(ctx, ack, []byte("{}"))
+	if c.word.ack != "" {
+		l.send(ctx, c.word.ack, []byte("{}"))
 	}
 }
 

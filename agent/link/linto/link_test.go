@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,7 +58,8 @@ func (d *device) change(f func(*Sound)) error {
 	d.mu.Lock()
 	f(&d.sound)
 	d.mu.Unlock()
-	return d.link.PublishStatus(context.Background())
+	d.link.StatusChanged()
+	return nil
 }
 
 func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", m); return nil }
@@ -76,15 +78,20 @@ func (d *device) SetLanguage(l string) error {
 	return d.change(func(s *Sound) { s.Language = l })
 }
 
-func (d *device) Say(text string, failed func(error)) error {
+func (d *device) Say(text string, p behaviors.Progress) error {
 	d.note("say %s", text)
-	if text == "unspeakable" {
-		go failed(errors.New("the engine crashed"))
+	switch text {
+	case "unspeakable":
+		go p.Ended(errors.New("the engine crashed"))
+	case "interrupted":
+		go p.Ended(fmt.Errorf("%w: a turn", behaviors.ErrCut))
+	default:
+		go p.Ended(nil)
 	}
 	return nil
 }
 
-func (d *device) Play(address string, _ func(error)) error {
+func (d *device) Play(address string, _ behaviors.Progress) error {
 	if !strings.HasPrefix(address, "https://media.example/") {
 		return errors.New("not allowed")
 	}
@@ -239,12 +246,67 @@ func TestUnchangedStatusIsNotRepeated(t *testing.T) {
 	s.tell("ping", "{}") // overtakes nothing: it is the last to be sent
 	s.next("pong", "")
 	brokertest.Eventually(t, "both were handled", func() bool { return len(s.did()) == 2 })
-	s.tell("mute", "{}")
-	s.next("muteack", "") // the queue behind them is done, so a status would be here
+	s.tell("endvolume", `{"value":81}`)
+	s.next("status", `"volume":81`)
+	published := 0
 	for _, m := range s.watch.All()[before:] {
 		if strings.HasSuffix(m.Topic, "/status") {
-			t.Errorf("unchanged status was repeated: %s", m.Payload)
+			published++
 		}
+	}
+	if published != 1 {
+		t.Errorf("%d statuses for one change", published)
+	}
+}
+
+// A status that takes long keeps no acknowledgement waiting, and many changes are one.
+func TestAcksDoNotWaitForTheStatus(t *testing.T) {
+	slow, proceed := make(chan bool, 100), make(chan struct{})
+	var began atomic.Bool
+	s := start(t, func(l *Link) {
+		fast := l.Network
+		l.Network = func() ([]network.Interface, error) {
+			if began.Load() {
+				slow <- true
+				<-proceed
+			}
+			return fast()
+		}
+	})
+	before := len(s.watch.All())
+	began.Store(true)
+	for _, lang := range []string{"de-DE", "it-IT", "fr-FR"} {
+		s.tell("tts_lang", `{"value":"`+lang+`"}`)
+		s.next("tts_lang", "{}")
+		if lang == "de-DE" {
+			<-slow // this one is being published
+		}
+	}
+	close(proceed)
+	s.next("status", `"fr-FR"`)
+	for _, m := range s.watch.All()[before:] {
+		if strings.Contains(string(m.Payload), "it-IT") {
+			t.Errorf("told, though it had changed again: %s", m.Payload)
+		}
+	}
+}
+
+// What was cut short has not failed.
+func TestOnlyFailuresAreReported(t *testing.T) {
+	s := start(t)
+	for _, text := range []string{"spoken", "interrupted", "unspeakable"} {
+		s.tell("say", `{"value":"`+text+`"}`)
+	}
+	s.next("say", `"status"`)
+	s.acked("ping", "{}", "pong", "{}")
+	said := 0
+	for _, m := range s.watch.All() {
+		if brokertest.Topic("/say")(m) {
+			said++
+		}
+	}
+	if said != 1 {
+		t.Errorf("%d failures of one", said)
 	}
 }
 
@@ -310,7 +372,7 @@ func TestOldWillIsHealed(t *testing.T) {
 
 // utterance gives a turn to the link: a second of voice, then silence.
 func (s *stage) talk(outcome chan<- string) {
-	mouth := &words{outcome: outcome}
+	mouth := &lips{outcome: outcome}
 	s.turns = &turn.Runner{
 		Ear: voice{}, Mouth: mouth, Talkers: []turn.Talker{s.link}, Bus: &turn.Bus{}, Log: slog.New(slog.DiscardHandler),
 		Endpoint: endpoint.Config{Silence: 100 * time.Millisecond, MaxUtterance: 5 * time.Second, NoSpeech: time.Second},
@@ -365,8 +427,8 @@ func sample(n int) int16 {
 	return int16(n*7919%20001 - 10000) // a crude noise, different at each place
 }
 
-// words is a mouth that hands what it should say to the test.
-type words struct{ outcome chan<- string }
+// lips is a mouth that hands what it should say to the test.
+type lips struct{ outcome chan<- string }
 
 type text string
 
@@ -374,8 +436,8 @@ func (text) Rate() int                                  { return 16000 }
 func (text) Read(context.Context, []int16) (int, error) { return 0, io.EOF }
 func (text) Close() error                               { return nil }
 
-func (w *words) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
-func (w *words) Play(ctx context.Context, s audio.Sound, started func()) error {
+func (w *lips) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
+func (w *lips) Play(ctx context.Context, s audio.Sound, started func()) error {
 	started()
 	if said, ok := s.(text); ok {
 		w.outcome <- string(said)
@@ -386,10 +448,10 @@ func (w *words) Play(ctx context.Context, s audio.Sound, started func()) error {
 	w.outcome <- fmt.Sprintf("sound at %d, %d samples or more, %v", s.Rate(), min(n, 100), err)
 	return nil
 }
-func (*words) Underruns() uint64 { return 0 }
-func (w *words) SetTurn(bool)    {}
-func (w *words) Hush()           {}
-func (w *words) Cue(c turn.Cue) {
+func (*lips) Underruns() uint64 { return 0 }
+func (w *lips) SetTurn(bool)    {}
+func (w *lips) Hush()           {}
+func (w *lips) Cue(c turn.Cue) {
 	if c != turn.ListeningCue { // which says nothing of the link
 		w.outcome <- "cue " + string(c)
 	}
@@ -582,7 +644,10 @@ func TestOffline(t *testing.T) {
 	if got := wait(t, outcome); got != "cue error" {
 		t.Errorf("the user hears %q", got)
 	}
-	if err := s.change(func(now *Sound) { now.Volume++ }); !errors.Is(err, broker.ErrOffline) {
+	s.mu.Lock()
+	s.sound.Volume++
+	s.mu.Unlock()
+	if err := s.link.publishStatus(t.Context()); !errors.Is(err, broker.ErrOffline) {
 		t.Errorf("publishing the status offline returned %v", err)
 	}
 }

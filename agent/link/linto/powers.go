@@ -9,7 +9,6 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/behaviors"
-	"lintod/behaviors/meeting"
 )
 
 // Powers performs the verbs that are not safe; *behaviors.Executor does.
@@ -31,9 +30,9 @@ const (
 	slowest = 8 << 10
 )
 
-// powerful tells whether a topic asks for a verb with power.
-func (l *Link) powerful(topic string) bool {
-	verb, ok := l.Registry.Find(topic)
+// powerful tells whether a word asks for a verb with power.
+func (l *Link) powerful(w word) bool {
+	verb, ok := l.Registry.Find(w.Verb)
 	return ok && verb.Power != behaviors.Safe && l.Powers != nil
 }
 
@@ -43,7 +42,7 @@ func (l *Link) queueAsk(ctx context.Context, c command) {
 	case l.asks <- c:
 	default:
 		l.refuse(ctx, behaviors.Answer{
-			Verb: c.verb, Code: behaviors.Busy, Error: fmt.Sprintf("%s: %d requests wait already", behaviors.Busy, askQueue),
+			Verb: c.word.Verb, Code: behaviors.Busy, Error: fmt.Sprintf("%s: %d requests wait already", behaviors.Busy, askQueue),
 		})
 	}
 }
@@ -62,29 +61,30 @@ func (l *Link) serveAsks(ctx context.Context) {
 
 func (l *Link) ask(ctx context.Context, c command) {
 	refusal, accepted := l.Powers.Submit(behaviors.Request{
-		Link: l.Name(), Topic: l.ingress(c.verb), Verb: c.verb, Payload: c.payload, Duplicate: c.duplicate,
+		Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb, Args: c.word.arguments(c.payload),
+		Digest: behaviors.Digest(c.payload), Duplicate: c.duplicate,
 		Answered: func() { l.deliver(ctx) },
 	})
 	if accepted {
 		return
 	}
-	if c.verb == meeting.Verb { // decision L1: the answer repeats what was asked
-		refusal.Result = encode(meeting.Refused(c.payload, refusal.Error))
+	if c.word.topic == manageMeeting { // decision L1: the answer repeats what was asked
+		refusal.Result = encode(meetingRefused(c.payload, refusal.Error))
 	}
 	l.refuse(ctx, refusal)
 }
 
-// TellMeeting tells the platform of a recording that ended without its asking.
-// While the platform cannot be reached it is only logged.
-func (l *Link) TellMeeting(ctx context.Context, m meeting.Message) {
-	l.send(ctx, meeting.Verb, encode(m))
+// TellMeeting tells the platform why a recording ended, or was not resumed, without
+// its asking. While the platform cannot be reached it is only logged.
+func (l *Link) TellMeeting(ctx context.Context, session string, why error) {
+	l.send(ctx, manageMeeting, encode(meetingMessage{stopRecording, session, clip(why.Error(), maxMeetingStatus)}))
 }
 
 // TellTunnel tells the platform that a tunnel broke or closed without its asking,
-// or stands again, when problem is nil. It fails while the platform cannot be
+// or is open again, when problem is nil. It fails while the platform cannot be
 // reached.
 func (l *Link) TellTunnel(ctx context.Context, problem error) error {
-	a := behaviors.Answer{Verb: "startreversessh", Code: behaviors.CodeOf(problem)}
+	a := behaviors.Answer{Verb: startTunnel, Code: behaviors.CodeOf(problem)}
 	if problem != nil {
 		a.Error = problem.Error()
 	}
@@ -159,28 +159,22 @@ func wireAnswers(a behaviors.Answer, meetingAck bool) []broker.Message {
 	if a.ID != "" {
 		members["id"] = quote(a.ID)
 	}
-	var first []broker.Message
-	switch failed := problem != ""; {
-	case a.Verb == "startreversessh" && failed: // decision L2: both keys
-		members["reversesshstatus"], members["status"] = quote(problem), quote(problem)
-	case a.Verb == "startreversessh": // decisions L2, L3: the tunnel stands, and nothing else is told
-		members = map[string]json.RawMessage{"reversesshstatus": quote("ok")}
-	case a.Verb == "managemeeting":
-		members["status"] = quote("ok")
-		if failed {
-			members["status"] = quote(problem)
-		}
-		if meetingAck && tried(a.Code) { // decision L1
-			first = []broker.Message{{Topic: "muteack", Payload: []byte("{}")}}
-		}
-	case failed: // decision L5: what was printed, and the reason
+	w := wordFor(a.Verb)
+	switch {
+	case w.answer != nil:
+		members = w.answer(members, problem)
+	case problem != "": // decision L5: what was printed, and the reason
 		members["status"] = quote(problem)
 	}
 	payload, err := json.Marshal(members)
 	if err != nil { // a Result that is no JSON
 		payload = []byte(`{"status":"failed: the answer cannot be written"}`)
 	}
-	return append(first, broker.Message{Topic: a.Verb, Payload: payload, QoS: 1})
+	answer := broker.Message{Topic: w.topic, Payload: payload, QoS: w.qos}
+	if w.ack != "" && meetingAck && tried(a.Code) { // decision L1
+		return []broker.Message{{Topic: w.ack, Payload: []byte("{}")}, answer}
+	}
+	return []broker.Message{answer}
 }
 
 // tried tells whether a request went so far as to be attempted.

@@ -31,7 +31,7 @@ func TestWireAnswers(t *testing.T) {
 		},
 		{
 			"the tunnel stands",
-			behaviors.Answer{Verb: "startreversessh", Code: behaviors.OK, Result: []byte(`{"remoteSSHPort":2222}`)},
+			behaviors.Answer{Verb: "startreversessh", Code: behaviors.OK, Result: []byte(`{"remote_port":2222}`)},
 			[]string{`startreversessh {"reversesshstatus":"ok"}`},
 		},
 		{

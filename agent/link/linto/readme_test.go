@@ -3,6 +3,7 @@ package linto
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,9 @@ import (
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
 	"lintod/behaviors"
+	"lintod/behaviors/meeting"
+	"lintod/behaviors/shell"
+	"lintod/behaviors/tunnel"
 )
 
 // row is one line of the table of topics.
@@ -84,8 +88,10 @@ func TestEveryTopic(t *testing.T) {
 		l.Config.AnswerTimeout = config.Duration(brokertest.Limit)
 		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &endless{}, nil }
 		l.Powers = obedient{make(chan behaviors.Answer, 1)}
-		for _, name := range []string{"shellexec", "startreversessh", "stopreversessh", "managemeeting"} {
-			l.Registry.Add(behaviors.Verb{Name: name, Power: behaviors.Privileged})
+		for _, w := range words {
+			if w.powerful() {
+				l.Registry.Add(behaviors.Verb{Name: w.Verb, Power: behaviors.Privileged})
+			}
 		}
 	})
 	outcome := make(chan string, 10)
@@ -124,6 +130,78 @@ func TestEveryTopic(t *testing.T) {
 			if strings.Contains(string(m.Payload), secret) {
 				t.Errorf("a secret is on %s: %s", m.Topic, m.Payload)
 			}
+		}
+	}
+}
+
+// powerful tells whether a verb is none of those that every device offers.
+func (w word) powerful() bool {
+	var everyday behaviors.Registry
+	everyday.Add(behaviors.Everyday(nil)...)
+	_, ok := everyday.Find(w.Verb)
+	return !ok
+}
+
+// TestTheTableOfWords compares it with the README's: each word has its row, with its
+// members, and answers where and how the README says.
+func TestTheTableOfWords(t *testing.T) {
+	rows := table(t, readme, "## The LinTO protocol")
+	find := func(name string) (row, bool) {
+		i := slices.IndexFunc(rows, func(r row) bool { return slices.Contains(r.names(), name) })
+		if i < 0 {
+			return row{}, false
+		}
+		return rows[i], true
+	}
+	for _, w := range words {
+		name, quality := "to "+w.topic, "–"
+		switch {
+		case w.powerful() || w.reason && w.topic != "endvolume": // which the document has answered by a status
+			name, quality = w.topic+" → "+w.topic, fmt.Sprintf("%d, no", w.qos)
+		case w.ack != "":
+			name, quality = w.topic+" → "+w.ack, fmt.Sprintf("%d, no", w.qos)
+		}
+		r, ok := find(name)
+		if !ok || r.quality != quality {
+			t.Errorf("the README has no row %q with QoS %q: %q", name, quality, r.line)
+		}
+		for member := range w.Params {
+			if !strings.Contains(r.line, "`"+member+"`") {
+				t.Errorf("the README's row %q does not have %q", name, member)
+			}
+		}
+		rows = slices.DeleteFunc(rows, func(other row) bool { return other == r })
+	}
+	for _, r := range rows {
+		if strings.Contains(r.topics, "→") {
+			t.Errorf("the README has a word that the table has not: %s", r.topics)
+		}
+	}
+}
+
+// TestWordsFitTheVerbs: what a word says exists, and all that a verb needs is given.
+func TestWordsFitTheVerbs(t *testing.T) {
+	var r behaviors.Registry
+	r.Add(behaviors.Everyday(nil)...)
+	r.Add(shell.Verb(shell.Defaults(), t.TempDir()), meeting.New(meeting.Defaults(), nil))
+	r.Add((&tunnel.Keeper{}).Verbs()...)
+	for _, w := range words {
+		verb, ok := r.Find(w.Verb)
+		if !ok {
+			t.Errorf("%s: no verb %q", w.topic, w.Verb)
+		}
+		params := slices.Concat(slices.Collect(maps.Values(w.Params)), slices.Collect(maps.Keys(w.Fixed)))
+		for _, p := range verb.Params {
+			if !slices.Contains(params, p.Name) {
+				t.Errorf("%s does not give %q", w.topic, p.Name)
+			}
+			params = slices.DeleteFunc(params, func(name string) bool { return name == p.Name })
+		}
+		if len(params) > 0 {
+			t.Errorf("%s gives %q, which %s does not have", w.topic, params, w.Verb)
+		}
+		if _, ok := w.Params[w.bare]; w.bare != "" && (!ok || verb.Power != behaviors.Safe) {
+			t.Errorf("%s: bare is %q", w.topic, w.bare)
 		}
 	}
 }
@@ -235,8 +313,15 @@ var exercises = map[string]exercise{
 		return s.acked("endvolume", `{"value":0}`, "status", `"volume":0`)
 	},
 	"tts_lang → tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
-		s.acked("tts_lang", `{"value":"fr-FR"}`, "status", `"tts_lang":"fr-FR"`)
-		s.next("tts_lang", `{}`)
+		before := len(s.watch.All()) // the new status and the ack come in any order
+		s.tell("tts_lang", `{"value":"fr-FR"}`)
+		for topic, text := range map[string]string{"status": `"tts_lang":"fr-FR"`, "tts_lang": "{}"} {
+			brokertest.Eventually(s.t, topic+" with "+text, func() bool {
+				return slices.ContainsFunc(s.watch.All()[before:], func(m brokertest.Message) bool {
+					return brokertest.Topic("/"+topic)(m) && strings.Contains(string(m.Payload), text)
+				})
+			})
+		}
 		return s.acked("tts_lang", `{"value":"tlh"}`, "tts_lang", `{"status":"tts_lang: not spoken here"}`)
 	},
 	"say → say": func(s *stage, _ <-chan string) brokertest.Message {

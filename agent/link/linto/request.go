@@ -166,7 +166,8 @@ func (l *Link) handleAction(topic string, r reply) {
 	case len(r.Text) > maxCommand: // commands wait, and many of them would be much
 		l.Log.Warn("text of an action ignored: too long", "topic", topic, "bytes", len(r.Text), "limit", maxCommand)
 	case r.Text != "":
-		l.queue(l.commands, command{verb: "say", payload: slices.Concat([]byte(`{"value":`), quote(r.Text), []byte("}"))})
+		say, _ := wordOf("say")
+		l.queue(l.commands, command{word: say, payload: encode(map[string]string{say.bare: r.Text})})
 	}
 }
 

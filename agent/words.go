@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"lintod/behaviors"
+)
+
+// buttonWords are what a button may ask for by `behavior NAME {json}`: the verbs by
+// their own names, and by LinTO's, which configuration files have had first.
+var buttonWords = map[string]behaviors.Word{
+	"ping":         {Verb: "ping"},
+	"mute":         {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("true")}},
+	"unmute":       {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("false")}},
+	"volume":       {Verb: "volume", Params: map[string]string{"percent": "percent", "value": "percent"}},
+	"start_volume": {Verb: "start_volume", Params: map[string]string{"percent": "percent"}},
+	"endvolume":    {Verb: "start_volume", Params: map[string]string{"value": "percent"}},
+	"language":     {Verb: "language", Params: map[string]string{"language": "language"}},
+	"tts_lang":     {Verb: "language", Params: map[string]string{"value": "language"}},
+	"say":          {Verb: "say", Params: map[string]string{"text": "text", "value": "text"}},
+	"play":         {Verb: "play", Params: map[string]string{"url": "url"}},
+}
+
+// ask performs a verb for a button. args is a JSON object or empty.
+func (b *board) ask(ctx context.Context, name string, args json.RawMessage) error {
+	word, ok := buttonWords[name]
+	if !ok {
+		return fmt.Errorf("%w for a button: %q", behaviors.ErrUnknown, name)
+	}
+	var members map[string]json.RawMessage
+	if len(args) > 0 {
+		if err := json.Unmarshal(args, &members); err != nil {
+			return err
+		}
+	}
+	_, err := b.registry.Do(ctx, behaviors.Call{Link: "button"}, word.Verb, word.Arguments(members))
+	return err
+}
