@@ -254,8 +254,11 @@ func complete(ctx context.Context, root *cobra.Command, args []string, stdout io
 		return err
 	}
 	for line := range strings.Lines(out.String()) {
-		if oneDash && strings.HasPrefix(line, "--") {
-			line = line[1:]
+		if strings.HasPrefix(line, "-") {
+			line = strings.ReplaceAll(line, "`", "") // they mark the value in a flag's usage
+			if oneDash && strings.HasPrefix(line, "--") {
+				line = line[1:]
+			}
 		}
 		if _, err := io.WriteString(stdout, line); err != nil {
 			return err

@@ -50,6 +50,9 @@ func mdocCommands(root *cobra.Command) string {
 			usage := strings.TrimPrefix(usageLine(cmd), cmd.CommandPath())
 			fmt.Fprintf(&b, ".It Cm %s%s\n%s", cmd.Name(), mdocUsage(usage), mdocText(description(cmd)))
 			b.WriteString(mdocFlags(cmd.LocalFlags()))
+			if cmd.Example != "" {
+				b.WriteString(".Pp\n")
+			}
 			for line := range strings.Lines(cmd.Example) {
 				fmt.Fprintf(&b, ".Dl %s\n", escape(strings.TrimSpace(line)))
 			}
