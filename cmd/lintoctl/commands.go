@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"lintod/cmd/internal/cli"
 )
 
 // value is the payload of most commands.
@@ -34,7 +36,7 @@ func say(ctx context.Context, c *call) error {
 func volume(ctx context.Context, c *call) error {
 	percent, err := strconv.Atoi(c.args[1])
 	if err != nil || percent < 0 || percent > 100 {
-		return usageError("volume %q; want a whole number from 0 to 100", c.args[1])
+		return cli.Usagef("volume %q; want a whole number from 0 to 100", c.args[1])
 	}
 	verbs := []string{"volume"}
 	if c.keep {
@@ -121,7 +123,7 @@ func (c *call) toDevice(ctx context.Context, answer string, do func(context.Cont
 func checkSerials(serials ...string) error {
 	for _, serial := range serials {
 		if !isLevel(serial) {
-			return usageError("%q is no serial number; it must not be empty nor contain /, + or #", serial)
+			return cli.Usagef("%q is no serial number; it must not be empty nor contain /, + or #", serial)
 		}
 	}
 	return nil

@@ -9,24 +9,24 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
-	"lintod/agent/base/printable"
+	"github.com/spf13/cobra"
+
 	"lintod/agent/broker"
+	"lintod/cmd/internal/cli"
 )
 
 // Exit statuses.
 const (
-	statusFailed = 1
-	statusUsage  = 2
+	statusFailed = cli.StatusFailed
+	statusUsage  = cli.StatusUsage
 )
 
 func main() {
@@ -42,113 +42,121 @@ type call struct {
 	scope          string
 	wait           time.Duration // for an answer
 	json, keep     bool
-	args           []string // without the name of the command
+	args           []string
 	stdout, stderr io.Writer
 }
 
-// command is one word on the command line.
-type command struct {
-	name, args, about string
-	low, high         int // how many arguments
-	run               func(context.Context, *call) error
-}
-
-// commands are in the order of the help text.
-func commands() []command {
-	const many = 1000
-	return []command{
-		{"list", "[SERIAL…]", "show who is there: all that tell their status while we listen, or those named, which are asked", 0, many, list},
-		{"watch", "[-json] [SERIAL]", "tell what devices say, until Ctrl-C", 0, 1, watch},
-		{"ping", "SERIAL", "measure the round trip to a device", 1, 1, ping},
-		{"say", "SERIAL TEXT", "speak a text", 2, many, say},
-		{"volume", "SERIAL 0…100 [-keep]", "set the loudness; -keep also that after a restart", 2, 2, volume},
-		{"mute", "SERIAL", "close the microphone", 1, 1, mute},
-		{"unmute", "SERIAL", "open the microphone", 1, 1, unmute},
-		{"lang", "SERIAL TAG", "set the language of speech, for example fr-FR", 2, 2, language},
-	}
-}
-
-// errUsage is wrong use of the command line, as a sentence.
-type errUsage struct{ error }
-
-func usageError(format string, args ...any) error { return errUsage{fmt.Errorf(format, args...)} }
-
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c := &call{broker: broker.Defaults(), stdout: stdout, stderr: stderr}
-	err := c.run(ctx, args)
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, flag.ErrHelp):
-		c.usage(stdout)
-		return 0
-	}
-	printable.Error(stderr, "lintoctl: ", err)
-	if errors.As(err, new(errUsage)) {
-		fmt.Fprintln(stderr, "lintoctl: -help shows how it is used")
-		return statusUsage
-	}
-	return statusFailed
+	status, _ := cli.Run(ctx, c.commands(), args, stdout, stderr)
+	return status
 }
 
-func (c *call) run(ctx context.Context, args []string) error {
-	words, err := parse(c.flags(), args)
-	if err != nil {
-		return err
+// commands is the whole command line.
+func (c *call) commands() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lintoctl -broker ADDRESS -scope NAME [FLAG...] COMMAND [ARGUMENT...]",
+		Short: "watch and command the devices of a LinTO platform",
+		Long: `lintoctl watches the devices of a LinTO platform and sends them commands, over
+the platform's MQTT broker.
+
+A device is named by its serial number, as its configuration has it, or by the
+session that it logged in with. The broker's account must be allowed to read
+NAME/fromlinto/# and to write NAME/tolinto/#, as a platform's own is.
+
+A command prints nothing when it is done: the device has answered, either to the
+command or, where the protocol has no answer, to a ping sent after it.
+
+A flag may have one dash or two, and come before or after the command.
+
+Exit status: 0 done, 1 failed or no answer, 2 wrong usage.`,
+		Example: `  lintoctl -broker mqtts://linto.example -scope home -username admin -password-file ~/.linto list
+  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen "Dinner is ready"`,
+		RunE: func(*cobra.Command, []string) error { return cli.Usagef("the command is missing") },
 	}
-	if len(words) == 0 {
-		return usageError("which command?")
+	f := root.PersistentFlags()
+	f.StringArrayVar((*[]string)(&c.broker.Broker), "broker", nil, "`ADDRESS` of the platform's broker: mqtt://, mqtts://, ws:// or wss://; may be given more than once")
+	f.StringVar(&c.scope, "scope", "", "`NAME` of the application, the first level of its topics")
+	f.StringVar(&c.broker.Username, "username", "", "`NAME` of the account at the broker")
+	f.StringVar(&c.broker.PasswordFile, "password-file", "", "`FILE` with the password of the account")
+	f.StringVar(&c.broker.CAFile, "ca-file", "", "PEM `FILE` with the authority that signed the broker's certificate")
+	f.StringVar(&c.broker.CertFile, "cert-file", "", "PEM `FILE` with the client certificate")
+	f.StringVar(&c.broker.KeyFile, "key-file", "", "PEM `FILE` with the key of the client certificate")
+	f.DurationVar(&c.wait, "wait", 5*time.Second, "`DURATION` to wait for an answer, and for which list listens")
+	for _, name := range []string{"json", "keep"} { // each command has always taken them; one heeds each
+		f.Bool(name, false, "")
+		f.Lookup(name).Hidden = true
 	}
-	for _, cmd := range commands() {
-		if cmd.name != words[0] {
-			continue
-		}
-		c.args = words[1:]
-		if n := len(c.args); n < cmd.low || n > cmd.high {
-			return usageError("wrong number of arguments; want %s %s", cmd.name, cmd.args)
-		}
+	cli.CompleteFlag(root, "broker", func() []string { return []string{"mqtt://", "mqtts://", "ws://", "wss://"} })
+
+	const many = 1000
+	root.AddCommand(
+		c.command(0, many, list, &cobra.Command{
+			Use:   "list [SERIAL...]",
+			Short: "list the devices: all that report their status, or those named, which are pinged",
+			Long: `List the devices: all that report their status within the time of -wait, or those
+named, which are pinged. The broker keeps the status of devices with
+status_retain; others report it only when they connect, or when it changes.`,
+			Example: `  lintoctl -broker mqtt://127.0.0.1 -scope home list
+  lintoctl -broker mqtt://127.0.0.1 -scope home list kitchen cellar`,
+		}),
+		c.watch(),
+		c.command(1, 1, ping, &cobra.Command{
+			Use: "ping SERIAL", Short: "measure the round trip to a device",
+			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home ping kitchen",
+		}),
+		c.command(2, many, say, &cobra.Command{
+			Use: "say SERIAL TEXT", Short: "speak a text",
+			Example: `  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen "Dinner is ready"
+  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen -- -5 degrees outside`,
+		}),
+		c.volume(),
+		c.command(1, 1, mute, &cobra.Command{
+			Use: "mute SERIAL", Short: "close the microphone",
+			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home mute kitchen",
+		}),
+		c.command(1, 1, unmute, &cobra.Command{
+			Use: "unmute SERIAL", Short: "open the microphone",
+			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home unmute kitchen",
+		}),
+		c.command(2, 2, language, &cobra.Command{
+			Use: "lang SERIAL TAG", Short: "set the language of speech, for example fr-FR",
+			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home lang kitchen fr-FR",
+		}),
+	)
+	return root
+}
+
+// command completes one with what it does with low to high arguments.
+func (c *call) command(low, high int, do func(context.Context, *call) error, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cli.Args(low, high)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c.args = args
 		if err := c.check(); err != nil {
 			return err
 		}
-		return cmd.run(ctx, c)
+		return do(cmd.Context(), c)
 	}
-	return usageError("there is no command %q", words[0])
+	return cmd
 }
 
-func (c *call) flags() *flag.FlagSet {
-	f := flag.NewFlagSet("lintoctl", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // run tells
-	f.Func("broker", "the `address` of the platform's broker: mqtt://, mqtts://, ws:// or wss://", func(s string) error {
-		c.broker.Broker = append(c.broker.Broker, s)
-		return nil
+func (c *call) watch() *cobra.Command {
+	cmd := c.command(0, 1, watch, &cobra.Command{
+		Use: "watch [SERIAL]", Short: "print what devices say, until Ctrl-C",
+		Example: `  lintoctl -broker mqtt://127.0.0.1 -scope home watch
+  lintoctl -broker mqtt://127.0.0.1 -scope home watch -json kitchen`,
 	})
-	f.StringVar(&c.scope, "scope", "", "the `name` of the application, the first level of its topics")
-	f.StringVar(&c.broker.Username, "username", "", "`user` of the broker")
-	f.StringVar(&c.broker.PasswordFile, "password-file", "", "`file` with the user's password")
-	f.StringVar(&c.broker.CAFile, "ca-file", "", "PEM `file` with the authority that signed the broker's certificate")
-	f.StringVar(&c.broker.CertFile, "cert-file", "", "PEM `file` with our own certificate")
-	f.StringVar(&c.broker.KeyFile, "key-file", "", "PEM `file` with its key")
-	f.DurationVar(&c.wait, "wait", 5*time.Second, "how long to wait for an answer, and how long list listens; 5s unless told")
-	f.BoolVar(&c.json, "json", false, "watch: print one JSON object a line")
-	f.BoolVar(&c.keep, "keep", false, "volume: also after a restart")
-	return f
+	cmd.Flags().BoolVar(&c.json, "json", false, "print one JSON object a line")
+	return cmd
 }
 
-// parse reads flags wherever they stand, up to "--", and returns the rest.
-func parse(f *flag.FlagSet, args []string) (words []string, err error) {
-	for {
-		if err := f.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, errUsage{err}
-		}
-		rest := f.Args()
-		if end := len(args) - len(rest); len(rest) == 0 || end > 0 && args[end-1] == "--" {
-			return append(words, rest...), nil
-		}
-		words, args = append(words, rest[0]), rest[1:]
-	}
+func (c *call) volume() *cobra.Command {
+	cmd := c.command(2, 2, volume, &cobra.Command{
+		Use: "volume SERIAL PERCENT", Short: "set the loudness, from 0 to 100",
+		Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home volume kitchen 40 -keep",
+	})
+	cmd.Flags().BoolVar(&c.keep, "keep", false, "also set the loudness after a restart")
+	return cmd
 }
 
 // check tells in the words of the command line what cannot be right.
@@ -165,44 +173,10 @@ func (c *call) check() error {
 		errs = append(errs, fmt.Errorf("-wait is %v; want more than 0s", c.wait))
 	}
 	if len(errs) > 0 {
-		return errUsage{errors.Join(errs...)}
+		return cli.Usagef("%w", errors.Join(errs...))
 	}
 	return nil
 }
 
 // isLevel tells whether s can be one level of a topic [MQTT-4.7.1].
 func isLevel(s string) bool { return s != "" && !strings.ContainsAny(s, "/+#\x00") }
-
-func (c *call) usage(w io.Writer) {
-	fmt.Fprint(w, `lintoctl watches the devices of a LinTO platform and tells them what to do,
-over the platform's MQTT broker.
-
-Usage: lintoctl -broker ADDRESS -scope NAME [more flags] COMMAND
-
-`)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, cmd := range commands() {
-		fmt.Fprintf(t, "  %s %s\t%s\n", cmd.name, cmd.args, cmd.about)
-	}
-	fmt.Fprint(t, "\nFlags, which may stand before or after the command:\n\n")
-	c.flags().VisitAll(func(f *flag.Flag) {
-		kind, about := flag.UnquoteUsage(f)
-		fmt.Fprintf(t, "  %s\t%s\n", strings.TrimSpace("-"+f.Name+" "+strings.ToUpper(kind)), about)
-	})
-	t.Flush()
-	fmt.Fprint(w, `
-A device is named by its serial number, as its configuration has it, or by the
-session that it logged in with. The broker's account must be allowed to read
-NAME/fromlinto/# and to write NAME/tolinto/#, as a platform's own is.
-
-Commands are silent when they are done: the device has answered, either to the
-command or, where the protocol knows no answer, to a ping sent after it.
-
-  lintoctl -broker mqtts://linto.example -scope home -username admin \
-      -password-file ~/.linto say kitchen "Dinner is ready"
-  lintoctl -broker mqtt://127.0.0.1 -scope home volume kitchen 40 -keep
-  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen -- -5 degrees outside
-
-Exit status: 0 done, 1 failed or no answer, 2 wrong usage.
-`)
-}

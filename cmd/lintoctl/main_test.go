@@ -67,14 +67,23 @@ const statusText = `{"connexion":"online","on":"2026-11-22T10:00:00.000Z","sn":"
 	`"network":[{"name":"eth0","type":"eth","ip_address":"10.0.0.5","mac_address":"b8:27:eb:00:00:01","gateway_ip":"10.0.0.1"}],` +
 	`"firmware":"2.0.0","sound":{"volume":60,"tts_lang":"fr-FR"}}}`
 
+// Help is there for the program and for each command, by every name that it has.
 func TestHelp(t *testing.T) {
-	status, out, errs := lintoctl(t.Context(), "-help")
-	if status != 0 || errs != "" {
-		t.Errorf("status %d, %s", status, errs)
+	root := (&call{}).commands()
+	for _, args := range []string{"-help", "--help", "-h", "help"} {
+		status, out, errs := lintoctl(t.Context(), args)
+		if status != 0 || errs != "" {
+			t.Errorf("%s: status %d, %s", args, status, errs)
+		}
+		for _, cmd := range root.Commands() {
+			if !strings.Contains(out, "\n  "+cmd.Use+" ") {
+				t.Errorf("%s: nothing about %s", args, cmd.Name())
+			}
+		}
 	}
-	for _, cmd := range commands() {
-		if !strings.Contains(out, "\n  "+cmd.name+" ") {
-			t.Errorf("nothing about %s", cmd.name)
+	for _, cmd := range root.Commands() {
+		if status, out, errs := lintoctl(t.Context(), cmd.Name(), "-help"); status != 0 || errs != "" || cmd.Example == "" || !strings.Contains(out, cmd.Example) {
+			t.Errorf("%s -help: status %d\n%s%s", cmd.Name(), status, out, errs)
 		}
 	}
 }
@@ -85,19 +94,21 @@ func TestWrongUse(t *testing.T) {
 		args string // after the broker
 		says string
 	}{
-		{"", "which command?"},
+		{"", "command"},
 		{"reboot kitchen", `there is no command "reboot"`},
-		{"ping", "want ping SERIAL"},
-		{"ping a b", "want ping SERIAL"},
+		{"ping", "ping SERIAL"},
+		{"ping a b", "ping SERIAL"},
 		{"ping a/b", "no serial number"},
 		{"ping +", "no serial number"},
 		{"list a #", "no serial number"},
 		{"watch +", "no serial number"},
 		{"volume kitchen loud", "want a whole number from 0 to 100"},
 		{"volume kitchen 101", "want a whole number from 0 to 100"},
-		{"-nope ping kitchen", "not defined: -nope"},
+		{"-nope ping kitchen", "-nope"},
 		{"-scope a/b ping kitchen", "-scope is missing or no single level"},
 		{"-wait 0s ping kitchen", "-wait is 0s"},
+		{"--wait soon ping kitchen", "-wait"},
+		{"ping kitchen -wait", "-wait"},
 		{"-broker nonsense ping kitchen", `-broker = "nonsense"`},
 		{"-password-file /x ping kitchen", "-username is missing"},
 	} {
@@ -122,7 +133,8 @@ func TestCommandsReachTheDevice(t *testing.T) {
 		{[]string{"volume", "kitchen", "0"}, []string{`volume {"value":0}`, "ping {}"}},
 		{[]string{"volume", "kitchen", "40", "-keep"}, []string{`volume {"value":40}`, `endvolume {"value":40}`, "ping {}"}},
 		{[]string{"lang", "kitchen", "fr-FR"}, []string{`tts_lang {"value":"fr-FR"}`, "ping {}"}},
-		{[]string{"mute", "kitchen"}, []string{"mute {}"}},
+		{[]string{"-keep", "volume", "kitchen", "--", "41"}, []string{`volume {"value":41}`, `endvolume {"value":41}`, "ping {}"}},
+		{[]string{"-json", "mute", "--wait=20s", "kitchen", "-keep"}, []string{"mute {}"}},
 		{[]string{"-wait", "20s", "unmute", "kitchen"}, []string{"unmute {}"}},
 	} {
 		status, out, errs := lintoctl(t.Context(), on(m, test.args...)...)
@@ -136,7 +148,7 @@ func TestCommandsReachTheDevice(t *testing.T) {
 			}
 		}
 	}
-	if n := len(slices.DeleteFunc(told.All(), func(m brokertest.Message) bool { return !isCommand(m) })); n != 13 {
+	if n := len(slices.DeleteFunc(told.All(), func(m brokertest.Message) bool { return !isCommand(m) })); n != 16 {
 		t.Errorf("the device was told %d things", n)
 	}
 }

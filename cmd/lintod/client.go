@@ -6,48 +6,77 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"lintod/agent"
 	"lintod/agent/base/printable"
 	"lintod/agent/control"
 	"lintod/agent/turn"
+	"lintod/cmd/internal/cli"
 )
 
-func status(ctx context.Context, c *call) error {
-	asJSON := c.flags.Bool("json", false, "print JSON")
-	cfg, err := c.load(0, 0)
-	if err != nil {
-		return err
+// The commands that talk to the running daemon over its unix socket, which is
+// open to root and to the group lintod.
+
+func (c *call) status() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "print what the running daemon is doing",
+		Example: "  lintod status -json",
+		Args:    cli.Args(0, 0),
 	}
-	var raw json.RawMessage
-	if err := control.Call(ctx, cfg.Device.Socket, "status", nil, &raw); err != nil {
-		return err
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := c.load()
+		if err != nil {
+			return err
+		}
+		var raw json.RawMessage
+		if err := control.Call(cmd.Context(), cfg.Device.Socket, "status", nil, &raw); err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.stdout, raw)
+		}
+		var s agent.Status
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return fmt.Errorf("the daemon's answer is not understood: %w", err)
+		}
+		return s.Print(c.stdout)
 	}
-	if *asJSON {
-		return printJSON(c.stdout, raw)
-	}
-	var s agent.Status
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return fmt.Errorf("the daemon's answer is not understood: %w", err)
-	}
-	return s.Print(c.stdout)
+	return cmd
 }
 
-func talk(ctx context.Context, c *call) error {
+func (c *call) talk() *cobra.Command {
 	var args agent.TalkArgs
-	wait := c.flags.Bool("wait", false, "tell what happens until the device is idle again; fail when the turn did")
-	c.flags.BoolVar(&args.Stop, "stop", false, "that was all: send what was said; while speaking: be quiet")
-	c.flags.StringVar(&args.Link, "link", "", "the link to talk to; empty is the first")
-	cfg, err := c.load(0, 0)
-	if err != nil {
-		return err
+	cmd := &cobra.Command{
+		Use:   "talk",
+		Short: "open a turn, as a tap on the talk button does",
+		Example: `  lintod talk -wait
+  lintod talk -stop`,
+		Args: cli.Args(0, 0),
 	}
-	if !*wait {
-		return control.Call(ctx, cfg.Device.Socket, "talk", args, nil)
+	wait := cmd.Flags().Bool("wait", false, "print what happens until the device is idle again; fail when the turn did")
+	cmd.Flags().BoolVar(&args.Stop, "stop", false, "end what the user says, and send it; while the device speaks: silence it and what waits to be announced")
+	cmd.Flags().StringVar(&args.Link, "link", "", "talk to the platform of this `NAME`, where there are several; else to the first")
+	cli.CompleteFlag(cmd, "link", c.links)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := c.load()
+		if err != nil {
+			return err
+		}
+		if !*wait {
+			return control.Call(cmd.Context(), cfg.Device.Socket, "talk", args, nil)
+		}
+		return follow(cmd.Context(), cfg, args, c.stdout)
 	}
-	return follow(ctx, cfg, args, c.stdout)
+	return cmd
 }
 
 // follow opens a turn and tells its story.
@@ -76,60 +105,132 @@ func follow(ctx context.Context, cfg agent.Config, args agent.TalkArgs, out io.W
 	return problem
 }
 
-func sayText(ctx context.Context, c *call) error {
-	cfg, err := c.load(1, 1000)
-	if err != nil {
-		return err
+func (c *call) say() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "say TEXT",
+		Short: "speak a text",
+		Long:  "Speak a text, and return when it has been spoken. An interruption ends the speech.",
+		Example: `  lintod say "good morning"
+  lintod say -- -5 degrees outside`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			return control.Call(cmd.Context(), cfg.Device.Socket, "say", agent.SayArgs{Text: strings.Join(args, " ")}, nil)
+		},
 	}
-	return control.Call(ctx, cfg.Device.Socket, "say", agent.SayArgs{Text: strings.Join(c.args, " ")}, nil)
+	cli.Text(cmd)
+	return cmd
 }
 
-// play hands a file over opened: the daemon may not be able to.
-func play(ctx context.Context, c *call) error {
-	cfg, err := c.load(1, 1)
+func (c *call) play() *cobra.Command {
+	return &cobra.Command{
+		Use:   "play FILE|URL",
+		Short: "play a sound file, or a stream of http or https",
+		Long: `Play a sound file (WAV, FLAC, MP3, Ogg with Vorbis or Opus; AAC, MP4, WebM and
+others where ffmpeg is installed), or a stream or playlist (M3U, PLS) from an
+address of http or https, and return when it has been played. A turn, an
+announcement, or the next one to play ends it, and so do "lintod talk -stop" and
+an interruption.`,
+		Example: "  lintod play bell.flac",
+		Args:    cli.Args(1, 1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault // files
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return c.playSound(cmd.Context(), args[0]) },
+	}
+}
+
+// playSound hands a file over opened: the daemon may not be able to open it.
+func (c *call) playSound(ctx context.Context, name string) error {
+	cfg, err := c.load()
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(c.args[0], "http://") || strings.HasPrefix(c.args[0], "https://") {
-		return control.Call(ctx, cfg.Device.Socket, "play", agent.PlayArgs{URL: c.args[0]}, nil)
+	if strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://") {
+		return control.Call(ctx, cfg.Device.Socket, "play", agent.PlayArgs{URL: name}, nil)
 	}
-	file, err := os.Open(c.args[0])
+	file, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no file", c.args[0])
+		return fmt.Errorf("%s is not a file", name)
 	}
 	return control.CallWithFile(ctx, cfg.Device.Socket, "play", agent.PlayArgs{}, file)
 }
 
-func ask(ctx context.Context, c *call) error {
-	var args agent.AskArgs
-	c.flags.StringVar(&args.Link, "link", "", "the link to ask; empty is the first")
-	cfg, err := c.load(1, 1000)
-	if err != nil {
-		return err
+func (c *call) ask() *cobra.Command {
+	var link string
+	cmd := &cobra.Command{
+		Use:     "ask TEXT",
+		Short:   "ask the platform in writing; the answer is printed and spoken",
+		Example: `  lintod ask "what time is it"`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			var reply agent.AskReply
+			question := agent.AskArgs{Text: strings.Join(args, " "), Link: link}
+			if err := control.Call(cmd.Context(), cfg.Device.Socket, "ask", question, &reply); err != nil {
+				return err
+			}
+			if reply.Text == "" {
+				fmt.Fprintln(c.stderr, "the answer has no words")
+				return nil
+			}
+			printable.Fprintf(c.stdout, "%s\n", reply.Text)
+			return nil
+		},
 	}
-	args.Text = strings.Join(c.args, " ")
-	var reply agent.AskReply
-	if err := control.Call(ctx, cfg.Device.Socket, "ask", args, &reply); err != nil {
-		return err
-	}
-	if reply.Text == "" {
-		fmt.Fprintln(c.stderr, "the answer has no words")
-		return nil
-	}
-	printable.Fprintf(c.stdout, "%s\n", reply.Text)
-	return nil
+	cmd.Flags().StringVar(&link, "link", "", "ask the platform of this `NAME`, where there are several; else the first")
+	cli.CompleteFlag(cmd, "link", c.links)
+	cli.Text(cmd)
+	return cmd
 }
 
-func stream(ctx context.Context, c *call) error {
+func (c *call) stream() *cobra.Command {
 	var args agent.StreamArgs
-	c.flags.BoolVar(&args.Stop, "stop", false, "that was all")
-	cfg, err := c.load(0, 0)
-	if err != nil {
-		return err
+	cmd := &cobra.Command{
+		Use:   "stream",
+		Short: "have the platform transcribe what the microphone hears",
+		Long:  `Have the platform transcribe what the microphone hears, until "lintod stream -stop".`,
+		Example: `  lintod stream
+  lintod stream -stop`,
+		Args: cli.Args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			return control.Call(cmd.Context(), cfg.Device.Socket, "stream", args, nil)
+		},
 	}
-	return control.Call(ctx, cfg.Device.Socket, "stream", args, nil)
+	cmd.Flags().BoolVar(&args.Stop, "stop", false, "end it")
+	return cmd
+}
+
+// patience is how long a shell waits for the daemon when it completes a word.
+const patience = 500 * time.Millisecond
+
+// links are the names of the links, as the running daemon knows them.
+func (c *call) links() []string {
+	cfg, err := c.load()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var s agent.Status
+	if err := control.Call(ctx, cfg.Device.Socket, "status", nil, &s); err != nil {
+		return nil
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
+		names = append(names, printable.Line(name))
+	}
+	return names
 }

@@ -10,10 +10,12 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"lintod/agent"
@@ -22,6 +24,7 @@ import (
 	"lintod/agent/base/process"
 	"lintod/behaviors"
 	"lintod/behaviors/shell"
+	"lintod/cmd/internal/cli"
 	"lintod/gpio"
 	"lintod/gpio/panel"
 	"lintod/packaging"
@@ -32,11 +35,8 @@ type configError struct{ error }
 
 func (e configError) Unwrap() error { return e.error }
 
-// load reads the flags and the configuration.
-func (c *call) load(low, high int) (agent.Config, error) {
-	if err := c.parse(low, high); err != nil {
-		return agent.Config{}, err
-	}
+// load reads the configuration.
+func (c *call) load() (agent.Config, error) {
 	cfg, err := agent.LoadConfig(c.config)
 	if err != nil {
 		return cfg, configError{c.advise(err)}
@@ -57,14 +57,30 @@ func (c *call) advise(err error) error {
 	return fmt.Errorf("%w\nthis device is not set up yet; run: %s", err, setup)
 }
 
-func runDaemon(ctx context.Context, c *call) error {
-	verbose := c.flags.Bool("v", false, "log what happens in detail")
-	cfg, err := c.load(0, 0)
+func (c *call) run() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "run",
+		Short:   "run the daemon in the foreground, as lintod does without a command",
+		Example: "  lintod run -config lintod.toml -v",
+		Args:    cli.Args(0, 0),
+	}
+	c.daemon(cmd)
+	return cmd
+}
+
+// daemon makes cmd the one that runs the daemon.
+func (c *call) daemon(cmd *cobra.Command) {
+	verbose := cmd.Flags().BoolP("verbose", "v", false, "log what happens in detail")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.runDaemon(cmd.Context(), *verbose) }
+}
+
+func (c *call) runDaemon(ctx context.Context, verbose bool) error {
+	cfg, err := c.load()
 	if err != nil {
 		return err
 	}
 	level := slog.LevelInfo
-	if *verbose {
+	if verbose {
 		level = slog.LevelDebug
 	}
 	screen := &panel.Panel{}
@@ -109,44 +125,67 @@ func runDaemon(ctx context.Context, c *call) error {
 	return service.Run(ctx)
 }
 
-// runShell runs a command of the platform for the daemon at the other end of
+// shellRunner runs a command of the platform for the daemon at the other end of
 // standard input (lintod-shell@.service).
-func runShell(ctx context.Context, c *call) error {
-	if err := c.parse(0, 0); err != nil {
-		return err
+func (c *call) shellRunner() *cobra.Command {
+	return &cobra.Command{
+		Use:    "shell-runner",
+		Short:  "run a command of the platform (lintod-shell@.service starts it)",
+		Hidden: true,
+		Args:   cli.Args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			conn, err := net.FileConn(os.Stdin)
+			if err != nil {
+				return fmt.Errorf("standard input is not the socket of a daemon: %w", err)
+			}
+			socket, ok := conn.(*net.UnixConn)
+			if !ok {
+				return fmt.Errorf("standard input is a socket of %s; want one of unix", conn.LocalAddr().Network())
+			}
+			return shell.Serve(cmd.Context(), socket, process.DaemonFile)
+		},
 	}
-	conn, err := net.FileConn(os.Stdin)
-	if err != nil {
-		return fmt.Errorf("standard input is not the socket of a daemon: %w", err)
-	}
-	socket, ok := conn.(*net.UnixConn)
-	if !ok {
-		return fmt.Errorf("standard input is a socket of %s; want one of unix", conn.LocalAddr().Network())
-	}
-	return shell.Serve(ctx, socket, process.DaemonFile)
 }
 
-func check(_ context.Context, c *call) error {
-	cfg, err := c.load(0, 0)
-	if err != nil {
-		return err
+func (c *call) check() *cobra.Command {
+	return &cobra.Command{
+		Use:     "check",
+		Short:   "check the configuration",
+		Long:    "Check the configuration, and print each mistake with its line.",
+		Example: "  lintod check -config lintod.toml",
+		Args:    cli.Args(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			printable.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
+			for _, w := range cfg.Warnings() {
+				printable.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
+			}
+			return nil
+		},
 	}
-	printable.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
-	for _, w := range cfg.Warnings() {
-		printable.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
-	}
-	return nil
 }
 
-// showLED shows one pattern on the LEDs until it is interrupted.
-func showLED(ctx context.Context, c *call) error {
-	cfg, err := c.load(1, 1)
-	if err != nil {
-		return err
+func (c *call) led() *cobra.Command {
+	return &cobra.Command{
+		Use:       "led PATTERN",
+		Short:     "show one pattern on the LEDs",
+		Long:      "Show one pattern on the LEDs until it is interrupted. The patterns are:\n" + strings.Join(gpio.Patterns(), ", ") + ".",
+		Example:   "  lintod led " + gpio.Patterns()[0],
+		Args:      cli.Args(1, 1),
+		ValidArgs: gpio.Patterns(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
+			defer flush(lastLines)
+			return gpio.Demonstrate(cmd.Context(), cfg.Config, args[0], nil, log)
+		},
 	}
-	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
-	defer flush(lastLines)
-	return gpio.Demonstrate(ctx, cfg.Config, c.args[0], nil, log)
 }
 
 // auditFile is where the audit log of root is, and auditIdle how long its keeper waits for
@@ -156,11 +195,20 @@ const (
 	auditIdle = time.Minute
 )
 
-// keepAudit is started by systemd, with the socket opened.
-func keepAudit(ctx context.Context, c *call) error {
-	if err := c.parse(0, 0); err != nil {
-		return err
+func (c *call) audit() *cobra.Command {
+	return &cobra.Command{
+		Use:   "audit",
+		Short: "write the audit log of root (lintod-audit.socket starts it)",
+		Long: `Write the audit log of root, /var/log/lintod/audit.log. The lines arrive at the
+socket /run/lintod-audit.sock. systemd starts this command when there is one to
+write.`,
+		Args: cli.Args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.keepAudit(cmd.Context()) },
 	}
+}
+
+// keepAudit is started by systemd, with the socket opened.
+func (c *call) keepAudit(ctx context.Context) error {
 	listeners, err := activation.Listeners()
 	if err != nil {
 		return fmt.Errorf("take the socket of systemd: %w", err)
@@ -179,15 +227,17 @@ func keepAudit(ctx context.Context, c *call) error {
 	return keeper.Run(ctx, socket)
 }
 
-func version(_ context.Context, c *call) error {
-	if err := c.parse(0, 0); err != nil {
-		return err
+func (c *call) version() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  cli.Args(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(c.stdout, "lintod %s\n", agent.Version)
+			return err
+		},
 	}
-	fmt.Fprintf(c.stdout, "lintod %s\n", agent.Version)
-	return nil
 }
-
-// The running daemon.
 
 func printJSON(w io.Writer, v any) error {
 	raw, err := printable.JSON(v)

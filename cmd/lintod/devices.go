@@ -9,20 +9,34 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"lintod/agent"
 	"lintod/agent/base/printable"
 	"lintod/audio"
+	"lintod/cmd/internal/cli"
 	"lintod/gpio"
 )
 
-func devices(ctx context.Context, c *call) error {
-	asJSON := c.flags.Bool("json", false, "print JSON")
-	if err := c.parse(0, 0); err != nil {
-		return err
+func (c *call) devices() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "devices",
+		Short: "list microphones and loudspeakers, with the names for the configuration",
+		Long: `List microphones and loudspeakers by the names that lintod.toml(5) takes, who
+uses them, which ones the configuration chooses, and the board that this box
+seems to have. The running daemon is not disturbed.`,
+		Example: "  lintod devices -json",
+		Args:    cli.Args(0, 0),
 	}
+	asJSON := cmd.Flags().Bool("json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.listDevices(cmd.Context(), *asJSON) }
+	return cmd
+}
+
+func (c *call) listDevices(ctx context.Context, asJSON bool) error {
 	cfg, err := agent.LoadConfig(c.config)
 	if err != nil { // the list may be what is needed to mend it
-		fmt.Fprintln(c.stderr, "The configuration is missing or wrong, so none is marked as chosen; lintod check tells why.")
+		fmt.Fprintln(c.stderr, "The configuration is missing or wrong, so none is marked as chosen; lintod check prints why.")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -31,7 +45,7 @@ func devices(ctx context.Context, c *call) error {
 		return err
 	}
 	boards := gpio.Recognise("/")
-	if *asJSON {
+	if asJSON {
 		return printJSON(c.stdout, map[string]any{"sound": list, "boards": boards})
 	}
 	for _, b := range boards {

@@ -641,14 +641,26 @@ func TestUsage(t *testing.T) {
 	}{
 		{[]string{"-help"}, 0, "Usage: lintod"},
 		{[]string{"version"}, 0, agent.Version},
-		{[]string{"dance"}, statusUsage, `no command "dance"`},
-		{[]string{"say"}, statusUsage, "wrong number of arguments"},
-		{[]string{"check", "-x"}, statusUsage, "not defined: -x"},
-		{[]string{"say", "hello", "-config", "f"}, statusUsage, "-config must stand before the text"},
-		{[]string{"ask", "hello", "--link=x"}, statusUsage, "--link=x must stand before the text"},
+		{[]string{"dance"}, statusUsage, `"dance"`},
+		{[]string{"say"}, statusUsage, "lintod say TEXT"},
+		{[]string{"check", "-x"}, statusUsage, "-x"},
+		{[]string{"say", "hello", "-config", "f"}, statusUsage, "-config"},
+		{[]string{"ask", "hello", "--link=x"}, statusUsage, "-link"},
+		{[]string{"-config", "/nonexistent"}, statusConfig, "no such file"},
+		{[]string{"-v", "--config=/nonexistent"}, statusConfig, "no such file"},
+		{[]string{"run", "--v", "-config", "/nonexistent"}, statusConfig, "no such file"},
+		{[]string{"-config", "/nonexistent", "talk", "-stop", "-link", "x"}, statusConfig, "no such file"},
+		{[]string{"talk", "-wait", "-config=/nonexistent"}, statusConfig, "no such file"},
 		{[]string{"say", "-config", "/nonexistent", "--", "hello", "-config"}, statusConfig, "no such file"},
 		{[]string{"say", "-config", "/nonexistent", "minus", "-5"}, statusConfig, "no such file"},
 		{[]string{"check", "-config", "/nonexistent"}, statusConfig, "no such file"},
+	}
+	for _, cmd := range commands(&call{}).Commands() {
+		tests = append(tests, struct {
+			args []string
+			code int
+			text string
+		}{[]string{cmd.Name(), "-help"}, 0, cmd.Example})
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

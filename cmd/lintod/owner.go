@@ -5,32 +5,46 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/spf13/cobra"
+
 	"lintod/agent/base/printable"
 	"lintod/agent/base/textfile"
 	"lintod/agent/doctor"
 	"lintod/agent/setup"
+	"lintod/cmd/internal/cli"
 	"lintod/gpio"
 )
 
 // The owner's and administrator's commands.
 
-// examine fails when a finding is a failure.
-func examine(ctx context.Context, c *call) error {
-	asJSON := c.flags.Bool("json", false, "print JSON: a list of findings")
-	if err := c.parse(0, 0); err != nil {
-		return err
+func (c *call) doctor() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "examine everything, and say what to do",
+		Long: `Examine everything: configuration, service, broker, microphone, loudspeaker,
+buttons and LEDs, voice, and wake word. Each finding says what to do. A test tone
+is heard.`,
+		Example: "  sudo lintod doctor",
+		Args:    cli.Args(0, 0),
 	}
+	asJSON := cmd.Flags().Bool("json", false, "print JSON: a list of findings")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.examine(cmd.Context(), *asJSON) }
+	return cmd
+}
+
+// examine fails when a finding is a failure.
+func (c *call) examine(ctx context.Context, asJSON bool) error {
 	findings, failures := []doctor.Finding{}, 0
 	doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Tell: func(f doctor.Finding) {
 		findings = append(findings, f)
 		if f.Level == doctor.Fail {
 			failures++
 		}
-		if !*asJSON {
+		if !asJSON {
 			f.Print(c.stdout)
 		}
 	}}.Examine(ctx)
-	if *asJSON {
+	if asJSON {
 		if err := printJSON(c.stdout, findings); err != nil {
 			return err
 		}
@@ -44,32 +58,60 @@ func examine(ctx context.Context, c *call) error {
 	return nil
 }
 
+func (c *call) setup() *cobra.Command {
+	s := &setup.Setup{Terminal: &setup.Terminal{In: os.Stdin, Out: c.stdout}, Cards: setup.Hardware{}}
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "set up a new device: ask, try the answers, write the configuration",
+		Long: `Ask the few questions of a new device, try the answers, write the configuration,
+and start the service. A flag answers a question, which is then not asked. A
+broker that does not let the device in is reported by exit status 1, when all
+else is done.
+
+The password is moved out of its file into /etc/lintod/password, which the
+service reads.`,
+		Example: `  sudo lintod setup
+  sudo lintod setup -yes -serial kitchen -broker mqtts://broker.example -password-file FILE`,
+		Args: cli.Args(0, 0),
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.Given.Serial, "serial", "", "`NAME` of the device at the platform")
+	f.StringVar(&s.Given.Broker, "broker", "", "`ADDRESS` of the platform's broker")
+	f.StringVar(&s.Given.Scope, "scope", "", "`NAME` of the application, the first level of its topics")
+	f.StringVar(&s.Given.Username, "username", "", "`NAME` of the account at the broker")
+	f.StringVar(&s.Given.PasswordFile, "password-file", "", "`FILE` with the password of the account")
+	f.StringVar(&s.Given.Input, "input", "", "`DEVICE` to hear with; lintod devices lists them")
+	f.StringVar(&s.Given.Output, "output", "", "`DEVICE` to speak with")
+	f.StringVar(&s.Given.Preset, "preset", "", "`BOARD` with buttons and LEDs")
+	f.BoolVar(&s.Yes, "yes", false, "ask nothing: what is not given keeps its default, and the service is started")
+	f.BoolVar(&s.Force, "force", false, "replace a configuration that somebody has edited; a copy is kept")
+	old := f.String("import", "", "take the answers from linto.json, the `FILE` of the old LinTO client")
+	for name, values := range map[string][]string{"preset": presets(), "input": {"default", "null"}, "output": {"default", "null"}} {
+		cli.CompleteFlag(cmd, name, func() []string { return values })
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s.Boards = gpio.Recognise("/")
+		return c.configure(cmd.Context(), s, *old)
+	}
+	return cmd
+}
+
+func presets() []string {
+	var names []string
+	for _, p := range gpio.Presets() {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
 // configure writes a configuration.
-func configure(ctx context.Context, c *call) error {
-	s := &setup.Setup{
-		Terminal: &setup.Terminal{In: os.Stdin, Out: c.stdout},
-		Cards:    setup.Hardware{},
-		Boards:   gpio.Recognise("/"),
-	}
-	for name, to := range map[string]*string{
-		"serial": &s.Given.Serial, "broker": &s.Given.Broker, "scope": &s.Given.Scope,
-		"username": &s.Given.Username, "password-file": &s.Given.PasswordFile,
-		"input": &s.Given.Input, "output": &s.Given.Output, "preset": &s.Given.Preset,
-	} {
-		c.flags.StringVar(to, name, "", "the answer to that question, which is then not asked")
-	}
-	c.flags.BoolVar(&s.Yes, "yes", false, "ask nothing: what is not given keeps its default, and the service is started")
-	c.flags.BoolVar(&s.Force, "force", false, "replace a configuration that somebody has edited; a copy is kept")
-	old := c.flags.String("import", "", "take over linto.json, the `file` of the old LinTO client")
-	if err := c.parse(0, 0); err != nil {
-		return err
-	}
+func (c *call) configure(ctx context.Context, s *setup.Setup, old string) error {
 	s.Path = c.config
 	if setup.HasService(c.config) {
 		s.Start = setup.StartService
 	}
-	if *old != "" {
-		raw, err := textfile.Read(*old, setup.MaxLegacy)
+	if old != "" {
+		raw, err := textfile.Read(old, setup.MaxLegacy)
 		if err != nil {
 			return err
 		}
@@ -79,7 +121,7 @@ func configure(ctx context.Context, c *call) error {
 		}
 		s.Answers = answers
 		for _, note := range notes {
-			printable.Fprintf(c.stdout, "%s: %s.\n", *old, note)
+			printable.Fprintf(c.stdout, "%s: %s.\n", old, note)
 		}
 	}
 	return s.Run(ctx)

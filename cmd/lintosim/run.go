@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -13,13 +11,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"lintod/agent/base/config"
-	"lintod/agent/base/printable"
 	"lintod/agent/broker"
+	"lintod/cmd/internal/cli"
 	"lintod/cmd/lintosim/platform"
 )
 
-const usage = `lintosim is a LinTO platform in a box: an MQTT broker, and behind it a server
+const about = `lintosim is a LinTO platform in a box: an MQTT broker, and behind it a server
 that listens to what your device says and answers. Start it, start lintod with
 
     [device]
@@ -40,11 +40,6 @@ send behaviours to the device by hand. Sentences are recognised by pocketsphinx;
 without it (apt install pocketsphinx pocketsphinx-en-us) answers go by length
 and loudness only.
 
-Usage: lintosim [flags]
-
-`
-
-const usageEnd = `
 With -broker it answers the devices of a broker that runs already, and sees what
 they publish, but not who comes and goes. That account must be allowed to read
 +/fromlinto/# and to write +/tolinto/#.
@@ -61,11 +56,10 @@ it is stopped; the newest holds it for 3 s more, in which each start is refused.
 
 With -users, an account may read and write +/tolinto/NAME/# and
 +/fromlinto/NAME/# only, as on the official platform; the account "admin" may
-everything. Passwords, tokens and keys are never shown.
+read and write everything. Passwords, tokens and keys are never shown.
 
 Exit status: 0 after an interrupt, 1 when the platform could not start, 2 for a
-wrong command line.
-`
+wrong command line.`
 
 // options is the command line.
 type options struct {
@@ -74,73 +68,92 @@ type options struct {
 	users    string
 	server   string
 	result   string
+	noFinal  bool
+	broker   string
 	join     broker.Config
 	fault    string
 }
 
-func parseFlags(args []string, stderr io.Writer) (options, error) {
-	o, join := options{join: broker.Defaults()}, ""
-	f := flag.NewFlagSet("lintosim", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.StringVar(&o.platform.Listen, "listen", "127.0.0.1:1883", "`address` for MQTT; port 0 takes a free one")
-	f.StringVar(&o.platform.WebSocket, "websocket", "", "`address` for MQTT over WebSocket, path /mqtt (default none)")
-	f.StringVar(&join, "broker", "", "join the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of being one")
-	f.StringVar(&o.join.Username, "username", "", "`name` to join with")
-	f.StringVar(&o.join.PasswordFile, "password-file", "", "`file` with the password to join with")
-	f.StringVar(&o.join.CAFile, "ca-file", "", "`file` with the certificate authority of the broker to join")
-	f.StringVar(&o.platform.HTTP, "http", "", "`address` for devices that log in over HTTP (default none)")
-	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "how long the token of a login counts")
+// commandLine reads the options; do gets them.
+func commandLine(do func(context.Context, options) error) *cobra.Command {
+	o := options{join: broker.Defaults()}
+	cmd := &cobra.Command{
+		Use:   "lintosim [FLAG...]",
+		Short: "a LinTO platform in a box",
+		Long:  about,
+		Example: `  lintosim
+  lintosim -broker mqtt://10.0.0.5 -fault late
+  lintosim completion bash`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("lintosim takes no arguments, only flags; got %q", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.complete(); err != nil {
+				return cli.Usagef("%w", err)
+			}
+			return do(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.platform.Listen, "listen", "127.0.0.1:1883", "`ADDRESS` for MQTT; port 0 takes a free one")
+	f.StringVar(&o.platform.WebSocket, "websocket", "", "`ADDRESS` for MQTT over WebSocket, path /mqtt (default none)")
+	f.StringVar(&o.broker, "broker", "", "join the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of being one")
+	f.StringVar(&o.join.Username, "username", "", "`NAME` to join with")
+	f.StringVar(&o.join.PasswordFile, "password-file", "", "`FILE` with the password to join with")
+	f.StringVar(&o.join.CAFile, "ca-file", "", "`FILE` with the certificate authority of the broker to join")
+	f.StringVar(&o.platform.HTTP, "http", "", "`ADDRESS` for devices that log in over HTTP (default none)")
+	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "`DURATION` for which the token of a login is valid")
 	f.StringVar(&o.server, "server", string(platform.Server2024), "speak as real servers of that time did: `2021|2024`")
 	f.IntVar(&o.platform.ChunkLimit, "chunk-limit", 0, "stop streams unasked after `N` chunks, as real flows may after 150")
 	f.StringVar(&o.result, "result", "", "how recognisers tell the end of a stream: `text|final|none` (default text, with -server 2021 final)")
-	noFinal := f.Bool("no-final", false, "the same as -result none")
-	f.DurationVar(&o.platform.RecogniserOpens, "recogniser-opens", 20*time.Millisecond, "how long after \"started\" a stream's recogniser can be reached; sound before that is dropped")
-	f.DurationVar(&o.platform.RecogniserDelay, "recogniser-delay", 0, "how long a stream's recogniser needs for its last word")
-	f.IntVar(&o.platform.RecogniserDies, "recogniser-dies", 0, "after how many `chunks` a stream's recogniser dies (default never); real servers do not forget such a stream")
+	f.BoolVar(&o.noFinal, "no-final", false, "the same as -result none")
+	f.DurationVar(&o.platform.RecogniserOpens, "recogniser-opens", 20*time.Millisecond, "`DURATION` after \"started\" until a stream's recogniser can be reached; sound before that is dropped")
+	f.DurationVar(&o.platform.RecogniserDelay, "recogniser-delay", 0, "`DURATION` that a stream's recogniser needs for its last word")
+	f.IntVar(&o.platform.RecogniserDies, "recogniser-dies", 0, "number of `CHUNKS` after which a stream's recogniser dies (default never); real servers do not forget such a stream")
 	f.BoolVar(&o.platform.NoChatbot, "no-chatbot", false, "leave chatbot requests unanswered unless the device is logged in, as some new flows do")
 	f.StringVar(&o.platform.StatusLanguage, "status-language", "", "answer each status with this tts_lang, such as `fr-FR`, as real flows do")
-	f.StringVar(&o.users, "users", "", "`file` with accounts, one name:password a line (default: everybody may connect)")
-	f.StringVar(&o.platform.Scope, "scope", "demo", "`scope` of devices that have not been seen yet; those seen keep their own")
-	f.DurationVar(&o.platform.Delay, "delay", 0, "wait this long before each answer")
+	f.StringVar(&o.users, "users", "", "`FILE` with accounts, one name:password a line (default: everybody may connect)")
+	f.StringVar(&o.platform.Scope, "scope", "demo", "`SCOPE` of devices that have not been seen yet; those seen keep their own")
+	f.DurationVar(&o.platform.Delay, "delay", 0, "wait this `DURATION` before each answer")
 	f.StringVar(&o.fault, "fault", "none", "spoil answers: `error|late|noid|duplicate|garbage|silent`")
 	f.BoolVar(&o.json, "json", false, "print one JSON object a line, for scripts")
-	f.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		f.PrintDefaults()
-		fmt.Fprint(stderr, usageEnd)
+	for name, values := range map[string]string{"server": "2021 2024", "result": "text final none", "fault": "none error late noid duplicate garbage silent"} {
+		cli.CompleteFlag(cmd, name, func() []string { return strings.Fields(values) })
 	}
-	if err := f.Parse(args); err != nil {
-		return o, err
-	}
-	if f.NArg() > 0 {
-		return o, fmt.Errorf("lintosim takes no arguments, only flags; got %q", f.Arg(0))
-	}
+	return cmd
+}
+
+// complete makes the options of a platform of the values of flags.
+func (o *options) complete() error {
 	var err error
 	if o.platform.Fault, err = platform.ParseFault(o.fault); err != nil {
-		return o, fmt.Errorf("-fault: %w", err)
+		return fmt.Errorf("-fault: %w", err)
 	}
 	if o.platform.Server, err = platform.ParseGeneration(o.server); err != nil {
-		return o, fmt.Errorf("-server: %w", err)
+		return fmt.Errorf("-server: %w", err)
 	}
-	if *noFinal {
+	if o.noFinal {
 		o.result = string(platform.NoResult)
 	}
 	if o.result != "" {
 		if o.platform.Result, err = platform.ParseResult(o.result); err != nil {
-			return o, fmt.Errorf("-result: %w", err)
+			return fmt.Errorf("-result: %w", err)
 		}
 	}
 	if o.platform.RecogniserOpens == 0 {
 		o.platform.RecogniserOpens = -1 // at once
 	}
-	if join != "" {
-		o.join.Broker = config.Strings{join}
+	if o.broker != "" {
+		o.join.Broker = config.Strings{o.broker}
 		o.platform.Join = &o.join
 	}
 	if o.users != "" {
 		o.platform.Users, err = readUsers(o.users)
 	}
-	return o, err
+	return err
 }
 
 // readUsers reads a file of name:password lines; # starts a comment line.
@@ -170,19 +183,10 @@ func readUsers(path string) (map[string]string, error) {
 
 // run is the whole program. It returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	o, err := parseFlags(args, stderr)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil:
-		printable.Error(stderr, "lintosim: ", err)
-		return 2
-	}
-	if err := serve(ctx, o, stdin, stdout, stderr); err != nil {
-		printable.Error(stderr, "lintosim: ", err)
-		return 1
-	}
-	return 0
+	status, _ := cli.Run(ctx, commandLine(func(ctx context.Context, o options) error {
+		return serve(ctx, o, stdin, stdout, stderr)
+	}), args, stdout, stderr)
+	return status
 }
 
 // serve runs a platform, its screen and its prompt until ctx ends or the user

@@ -225,7 +225,9 @@ func TestCommandLine(t *testing.T) {
 		want        string
 	}{
 		{"help", "", []string{"-help"}, 0, "LinTO platform in a box"},
-		{"unknown flag", "", []string{"-nonsense"}, 2, "not defined"},
+		{"unknown flag", "", []string{"-nonsense"}, 2, "-nonsense"},
+		{"flag with a wrong value", "", []string{"-delay", "soon"}, 2, "-delay"},
+		{"flag with two dashes", "", []string{"--chunk-limit=x"}, 2, "-chunk-limit"},
 		{"argument", "", []string{"x"}, 2, "takes no arguments"},
 		{"unknown generation", "", []string{"-server", "1999"}, 2, "choose one of 2021, 2024"},
 		{"unknown fault", "", []string{"-fault", "fire"}, 2, "choose one of none"},
@@ -239,7 +241,7 @@ func TestCommandLine(t *testing.T) {
 			write(c.users)
 			var stdout, stderr strings.Builder
 			code := run(cancelled, c.args, strings.NewReader(""), &stdout, &stderr)
-			if code != c.code || !strings.Contains(stderr.String(), c.want) {
+			if code != c.code || !strings.Contains(stdout.String()+stderr.String(), c.want) {
 				t.Errorf("exit status %d, said %q; want %d, %q", code, stderr.String(), c.code, c.want)
 			}
 		})
