@@ -16,8 +16,6 @@ import (
 
 	"lintod/agent/base/state"
 	"lintod/agent/control"
-	"lintod/agent/link/linto"
-	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/endpoint"
@@ -57,11 +55,12 @@ type Agent struct {
 	turns    *turn.Runner
 	registry *behaviors.Registry
 	powers   *powers
-	linto    *linto.Link    // nil when not enabled
+	links    []Link         // those that are enabled
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
-	refused  atomic.Bool // the file was changed and is wrong
+	refused  atomic.Bool  // the file was changed and is wrong
+	failed   atomic.Int64 // when something last failed: nanoseconds since start, 0 for never
 }
 
 // New composes the parts; nothing runs yet.
@@ -96,9 +95,11 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	}
 	a.registry.Add(behaviors.Everyday(&device{a})...)
 	a.powers = a.newPowers()
-	if cfg.Linto.Enabled {
-		a.linto = a.buildLinto()
-		a.turns.Talkers = append(a.turns.Talkers, a.linto)
+	a.links = a.newLinks()
+	for _, l := range a.links {
+		if talker, talks := l.(turn.Talker); talks {
+			a.turns.Talkers = append(a.turns.Talkers, talker)
+		}
 	}
 	if cfg.Wake.Enabled() {
 		a.hub.Memory = wakeMemory
@@ -190,28 +191,6 @@ func (a *Agent) chimes() map[string][]int16 {
 	return sounds
 }
 
-func (a *Agent) buildLinto() *linto.Link {
-	l := &linto.Link{
-		Config:   a.cfg.LinkLinto(),
-		Serial:   a.cfg.Device.Serial,
-		StateDir: a.cfg.Device.StateDir,
-		Version:  Version,
-		Registry: a.registry,
-		Sound: func() linto.Sound {
-			s := a.store.Get()
-			return linto.Sound{Volume: s.Volume, Language: s.Language}
-		},
-		Network:   func() ([]network.Interface, error) { return network.List("/") },
-		Connected: func(up bool) { a.turns.SetOnline(linto.Name, up) },
-		Tell:      func(w turn.What, text string) { a.turns.Tell(linto.Name, w, text) },
-		Listen:    a.turns.Hold,
-		Powers:    a.powers.executor,
-		Log:       component(a.log, "linto"),
-	}
-	l.Init()
-	return l
-}
-
 // Run keeps the device alive until ctx ends. It then says goodbye to the
 // platforms, falls silent, and returns within two seconds, naming what hangs.
 func (a *Agent) Run(ctx context.Context) error {
@@ -269,10 +248,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	b := a.newBoard()
 	a.gpio = b.gpio
 	loops := map[string]probe{"turn": a.turns.Probe, "buttons": b.probe}
-	parts["gpio"], parts["buttons"], parts["leds"] = b.gpio.Run, b.act, b.show
-	if a.linto != nil {
-		parts["linto"] = a.linto.Run
-		loops["linto"] = a.linto.Probe
+	parts["gpio"], parts["buttons"] = b.gpio.Run, b.act
+	for _, l := range a.links {
+		parts[l.Name()], loops[l.Name()] = l.Run, l.Probe
 	}
 	if a.wake != nil {
 		parts["wake"] = a.wake.Run

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/link"
+	"lintod/agent/status"
 	"lintod/agent/turn"
 	"lintod/gpio"
 )
@@ -124,12 +126,12 @@ func TestButtonNamesItsLink(t *testing.T) {
 	if links[0].talked() != 0 {
 		t.Error("a link talks that does not reach its platform")
 	}
-	view := b.view(false)
+	view := b.activity().LEDs(0)
 	if view.Offline || !view.Partly {
 		t.Errorf("one of two links is away, and the LEDs show %q", view.Words())
 	}
 	s := b.status()
-	if want := map[string]LinkStatus{"first": {Connected: false}, "second": {Connected: true}}; s.Links["first"] != want["first"] || s.Links["second"] != want["second"] {
+	if want := map[string]link.Status{"first": {Connected: false}, "second": {Connected: true}}; s.Links["first"] != want["first"] || s.Links["second"] != want["second"] {
 		t.Errorf("status: %v", s.Links)
 	}
 }
@@ -144,6 +146,9 @@ func TestDictationAndTurnsExcludeEachOther(t *testing.T) {
 	defer mic.Close()
 	if b.awake() || !b.turns.Snapshot().Flags.Dictating {
 		t.Error("a wake word would be obeyed while a dictation has the microphone")
+	}
+	if look := b.activity().LEDs(0).Look(); look != "dictating" || b.status().Line == (status.Activity{}).Line() {
+		t.Errorf("a dictation has the microphone, LEDs show %q, and the status is %q", look, b.status().Line)
 	}
 	if err := b.trigger(t.Context(), TalkArgs{}); err == nil {
 		t.Error("a turn was opened while a dictation has the microphone")

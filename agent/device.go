@@ -78,11 +78,13 @@ func (d *device) keep(change func(*state.Saved)) error {
 	if err != nil {
 		err = fmt.Errorf("the setting holds until the next start only: %w", err)
 	}
-	if d.linto != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := d.linto.PublishStatus(ctx); err != nil {
-			d.log.Debug("status not published", "error", err)
+	for _, l := range d.links {
+		if f, ok := l.(interface{ PublishStatus(context.Context) error }); ok {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if err := f.PublishStatus(ctx); err != nil {
+				d.log.Debug("status not published", "error", err)
+			}
 		}
 	}
 	return err

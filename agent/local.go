@@ -208,12 +208,12 @@ func (s Status) Print(w io.Writer) error {
 	printable.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
 	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
 		printable.Fprintf(t, "%s\t%s\n", name, s.Links[name].Line)
+		if text := s.Links[name].Transcript; text != "" {
+			printable.Fprintf(t, "understood\t%s\n", text)
+		}
 	}
 	if s.Wake != nil {
 		printable.Fprintf(t, "wake\t%s\n", s.Wake.Line())
-	}
-	if s.Linto != nil && s.Linto.Live.Transcript != "" {
-		printable.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
 	}
 	printable.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
 	printable.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)

@@ -72,10 +72,16 @@ func (m *meetings) changed(ctx context.Context, e recorder.Event) {
 		event = turn.MeetingBegan
 	}
 	m.turns.Post(event)
-	if message, tell := meeting.Ended(e); tell && m.linto != nil {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		m.linto.TellMeeting(ctx, message)
+	message, tell := meeting.Ended(e)
+	if !tell {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, l := range m.links {
+		if teller, ok := l.(meetingTeller); ok {
+			teller.TellMeeting(ctx, message)
+		}
 	}
 }
 

@@ -65,7 +65,7 @@ func TestAnnouncements(t *testing.T) {
 		}
 		hear(t, notices, turn.Announcing, text)
 	}
-	if line := a.statusLine(); line != "speaking, offline" {
+	if line := a.activity().Line(); line != "speaking, offline" {
 		t.Errorf("status %q", line)
 	}
 	if err := a.mouth.announce("", "of a script", nil); err != nil {
@@ -74,7 +74,7 @@ func TestAnnouncements(t *testing.T) {
 	a.turns.Post(turn.Stop)
 	hear(t, notices, turn.Announced, player.ErrSilenced.Error())
 	hear(t, notices, turn.Announced, player.ErrSilenced.Error())
-	if line := a.statusLine(); line != "idle, offline" {
+	if line := a.activity().Line(); line != "idle, offline" {
 		t.Errorf("status %q", line)
 	}
 }

@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+
+	"lintod/agent/link"
+	"lintod/agent/link/linto"
+	"lintod/agent/network"
+	"lintod/agent/turn"
+	"lintod/behaviors/meeting"
+)
+
+// This file alone knows which links there are. It makes those that the
+// configuration enables; all else sees what they can do.
+
+// Link is a live connection to one platform. A link that talks is a turn.Talker,
+// too.
+type Link interface {
+	// Name is what the configuration calls the link.
+	Name() string
+	// Run keeps the connection until ctx ends.
+	Run(ctx context.Context) error
+	// Probe returns nil when the loop that obeys the platform has turned once, or
+	// with ctx's cause.
+	Probe(ctx context.Context) error
+	// Status may be called at any time, and does not block.
+	Status() link.Status
+}
+
+// What some links can do besides.
+type (
+	// dictator sends the microphone to its platform until it is stopped.
+	dictator interface {
+		// StartDictation returns when the platform listens, or with ctx's cause.
+		StartDictation(ctx context.Context) error
+		// StopDictation does not block; done is closed when all has been sent.
+		StopDictation() (done <-chan struct{}, err error)
+		Dictating() bool
+	}
+	// meetingTeller tells its platform of a recording that ended without its asking.
+	meetingTeller interface {
+		TellMeeting(ctx context.Context, m meeting.Message)
+	}
+	// tunnelTeller tells its platform that a tunnel broke, or is back when problem is
+	// nil. It fails while the platform cannot be reached.
+	tunnelTeller interface {
+		TellTunnel(ctx context.Context, problem error) error
+	}
+)
+
+// newLinks makes the links that are enabled, closed.
+func (a *Agent) newLinks() (links []Link) {
+	if a.cfg.Linto.Enabled {
+		links = append(links, a.newLinto())
+	}
+	return links
+}
+
+func (a *Agent) newLinto() *linto.Link {
+	l := &linto.Link{
+		Config:   a.cfg.LinkLinto(),
+		Serial:   a.cfg.Device.Serial,
+		StateDir: a.cfg.Device.StateDir,
+		Version:  Version,
+		Registry: a.registry,
+		Sound: func() linto.Sound {
+			s := a.store.Get()
+			return linto.Sound{Volume: s.Volume, Language: s.Language}
+		},
+		Network:   func() ([]network.Interface, error) { return network.List("/") },
+		Connected: func(up bool) { a.turns.SetOnline(linto.Name, up) },
+		Tell:      func(w turn.What, text string) { a.turns.Tell(linto.Name, w, text) },
+		Listen:    a.turns.Hold,
+		Powers:    a.powers.executor,
+		Log:       component(a.log, "linto"),
+	}
+	l.Init()
+	return l
+}
+
+// LinkDetails are the counters of single links.
+type LinkDetails struct {
+	Linto *linto.Stats `json:"linto,omitempty"`
+}
+
+func (a *Agent) linkDetails() (d LinkDetails) {
+	for _, l := range a.links {
+		if l, ok := l.(*linto.Link); ok {
+			stats := l.Stats()
+			stats.Connected = a.linkStatus(l).Connected
+			d.Linto = &stats
+		}
+	}
+	return d
+}
