@@ -87,18 +87,17 @@ func (b *board) probe(ctx context.Context) error {
 }
 
 func (b *board) do(ctx context.Context, action gpio.Action) error {
-	d := &device{b.Agent}
 	switch action.Verb {
 	case gpio.Mute:
-		return d.SetMuted(ctx, !b.store.Get().Muted)
+		return b.settings.SetMuted(ctx, !b.settings.Get().Muted)
 	case gpio.VolumeUp:
-		return b.changeVolume(volumeStep)
+		return b.settings.ChangeVolume(volumeStep)
 	case gpio.VolumeDown:
-		return b.changeVolume(-volumeStep)
+		return b.settings.ChangeVolume(-volumeStep)
 	case gpio.Meeting:
 		return b.powers.meetings.toggle(ctx)
 	case gpio.Say:
-		return d.Say(action.Text, nil)
+		return b.device().Say(action.Text, nil)
 	case gpio.Behavior:
 		if action.Name == dictation {
 			return b.toggleDictation(ctx)
@@ -111,13 +110,6 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 		return powerOff(ctx, "reboot")
 	}
 	return fmt.Errorf("%s is not offered by this device", action)
-}
-
-// changeVolume is the user's own hand: it holds now and after a restart.
-func (b *board) changeVolume(by int) error {
-	percent := max(0, min(b.volume()+by, 100))
-	b.setVolume(percent)
-	return (&device{b.Agent}).KeepVolume(percent)
 }
 
 // powerOff asks systemd, who may ask polkit.

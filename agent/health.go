@@ -170,16 +170,16 @@ type Status struct {
 }
 
 func (a *Agent) status() Status {
-	saved, now := a.store.Get(), a.activity()
+	set, now := a.settings.Get(), a.activity()
 	s := Status{
 		Serial:   a.cfg.Device.Serial,
 		Version:  Version,
 		Uptime:   time.Since(a.start).Round(time.Second).String(),
 		Line:     now.Line(),
 		Activity: now, Turn: now.Snapshot, Links: map[string]link.Status{},
-		Volume:  a.volume(),
-		Keep:    saved.Volume,
-		Lang:    saved.Language,
+		Volume:  set.Volume,
+		Keep:    set.StartVolume,
+		Lang:    set.Language,
 		Mic:     a.hub.Health(),
 		Speaker: a.player.Stats(),
 		Voice:   a.mouth.speech.Stats(),

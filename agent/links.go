@@ -37,6 +37,9 @@ type (
 		StopDictation() (done <-chan struct{}, err error)
 		Dictating() bool
 	}
+	// settingsFollower is told, without blocking it, that a setting has changed, which
+	// its platform may want to know.
+	settingsFollower interface{ StatusChanged() }
 	// meetingTeller tells its platform of a recording that ended without its asking.
 	meetingTeller interface {
 		TellMeeting(ctx context.Context, m meeting.Message)
@@ -64,8 +67,8 @@ func (a *Agent) newLinto() *linto.Link {
 		Version:  Version,
 		Registry: a.registry,
 		Sound: func() linto.Sound {
-			s := a.store.Get()
-			return linto.Sound{Volume: s.Volume, Language: s.Language}
+			s := a.settings.Get()
+			return linto.Sound{Volume: s.StartVolume, Language: s.Language}
 		},
 		Network:   func() ([]network.Interface, error) { return network.List("/") },
 		Connected: func(up bool) { a.turns.SetOnline(linto.Name, up) },

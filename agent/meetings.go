@@ -27,7 +27,7 @@ func (a *Agent) newMeetings() *meetings {
 	m.recorder = &recorder.Recorder{
 		Config:  a.cfg.meetings().Config,
 		Listen:  func() recorder.Stream { return a.hub.Listen(false) },
-		Muted:   func() bool { return a.store.Get().Muted },
+		Muted:   func() bool { return a.settings.Get().Muted },
 		Changed: m.note,
 		Log:     component(a.log, "recorder"),
 	}

@@ -55,7 +55,7 @@ func hear(t *testing.T, notices *turn.Subscription, what turn.What, text string)
 // for, too.
 func TestAnnouncements(t *testing.T) {
 	a, notices := talkative(t)
-	d := &device{a}
+	d := a.device()
 	for _, text := range []string{"first", "second"} {
 		if err := d.Say(text, nil); err != nil {
 			t.Fatal(err)
@@ -102,7 +102,7 @@ func TestMuteIsHeard(t *testing.T) {
 	hub := make(chan error, 1)
 	go func() { hub <- a.hub.Run(ctx) }()
 	defer func() { cancel(); <-hub }()
-	d := &device{a}
+	d := a.device()
 	for _, step := range []struct{ muted, heard bool }{{false, false}, {true, true}, {true, false}, {false, true}} {
 		before := a.player.Stats().Frames
 		if err := d.SetMuted(ctx, step.muted); err != nil {
@@ -124,7 +124,7 @@ func TestACutTextIsTold(t *testing.T) {
 	a, notices := talkative(t)
 	for text, want := range map[string]int{"short": 0, strings.Repeat("A sentence. ", 1000): 1} {
 		told := make(chan error, 4)
-		if err := (&device{a}).Say(text, func(err error) { told <- err }); err != nil {
+		if err := a.device().Say(text, func(err error) { told <- err }); err != nil {
 			t.Fatal(err)
 		}
 		hear(t, notices, turn.Announcing, text)

@@ -60,8 +60,9 @@ type Link struct {
 	asks     chan command
 	mutes    chan command
 	probes   chan struct{}
-	dropped  atomic.Int64 // commands dropped because the queue was full
-	refused  atomic.Bool  // the broker does not let the device in
+	changed  chan struct{} // holds a token when the status may be another
+	dropped  atomic.Int64  // commands dropped because the queue was full
+	refused  atomic.Bool   // the broker does not let the device in
 	pending  pending
 	uplink   *uplink
 	live     *live
@@ -126,6 +127,7 @@ func (l *Link) Init() {
 	l.asks = make(chan command, askQueue)
 	l.mutes = make(chan command, commandQueue)
 	l.probes = make(chan struct{})
+	l.changed = make(chan struct{}, 1)
 	l.retained = map[string]bool{}
 	l.conversation = emptyConversation
 	l.uplink = newUplink()
@@ -167,6 +169,7 @@ func (l *Link) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(ctx)
 	worker.Go(func() { l.work(work) })
 	worker.Go(func() { l.serveAsks(work) })
+	worker.Go(func() { l.follow(work) })
 	worker.Go(func() { l.programs.run(work) })
 	worker.Go(func() { l.live.runDictations(work) })
 	defer worker.Wait()
@@ -185,7 +188,7 @@ func (l *Link) online(ctx context.Context) {
 	l.published = nil
 	l.mu.Unlock()
 	l.connected(true) // first: who reads "online" may open a turn at once
-	if err := l.PublishStatus(ctx); err != nil && ctx.Err() == nil {
+	if err := l.publishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
 	l.deliver(ctx)
@@ -202,10 +205,10 @@ func (l *Link) connected(yes bool) {
 	l.Connected(yes)
 }
 
-// PublishStatus tells the platform how the device is, if that has changed since
+// publishStatus tells the platform how the device is, if that has changed since
 // the last time: servers answer each status with tts_lang, and repeating an
 // unchanged one would go on for ever (protocol 1.3, "loop trap").
-func (l *Link) PublishStatus(ctx context.Context) error {
+func (l *Link) publishStatus(ctx context.Context) error {
 	body := l.status().encode(online, time.Time{})
 	l.mu.Lock()
 	same := string(body) == string(l.published)

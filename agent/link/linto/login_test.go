@@ -261,7 +261,7 @@ func TestNotLoggedIn(t *testing.T) {
 	brokertest.Eventually(t, "the status says why", func() bool {
 		return strings.Contains(d.link.Stats().Line(), "offline: "+s.login.URL+"/overwatch/auths: connection refused")
 	})
-	if err := d.link.PublishStatus(t.Context()); err == nil || !strings.Contains(err.Error(), "not logged in") {
+	if err := d.link.publishStatus(t.Context()); err == nil || !strings.Contains(err.Error(), "not logged in") {
 		t.Errorf("publishing without a login returned %v", err)
 	}
 }

@@ -235,8 +235,14 @@ var exercises = map[string]exercise{
 		return s.acked("endvolume", `{"value":0}`, "status", `"volume":0`)
 	},
 	"tts_lang → tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
-		s.acked("tts_lang", `{"value":"fr-FR"}`, "status", `"tts_lang":"fr-FR"`)
-		s.next("tts_lang", `{}`)
+		s.tell("tts_lang", `{"value":"fr-FR"}`)
+		for topic, text := range map[string]string{"status": `"tts_lang":"fr-FR"`, "tts_lang": `{}`} { // in any order
+			brokertest.Eventually(s.t, topic, func() bool {
+				return slices.ContainsFunc(s.watch.All(), func(m brokertest.Message) bool {
+					return brokertest.Topic("/"+topic)(m) && strings.Contains(string(m.Payload), text)
+				})
+			})
+		}
 		return s.acked("tts_lang", `{"value":"tlh"}`, "tts_lang", `{"status":"tts_lang: not spoken here"}`)
 	},
 	"say → say": func(s *stage, _ <-chan string) brokertest.Message {
