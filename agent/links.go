@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"strings"
 
+	"lintod/agent/base/config"
 	"lintod/agent/link"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
@@ -50,6 +52,66 @@ type (
 		TellTunnel(ctx context.Context, problem error) error
 	}
 )
+
+// LinksConfig are the tables of the links.
+type LinksConfig struct {
+	Linto linto.Config `toml:"linto"`
+}
+
+func linksDefaults() LinksConfig { return LinksConfig{Linto: linto.Defaults()} }
+
+// validSerial tells whether a name can be the device's at each platform: it is a level
+// of LinTO's topics.
+func validSerial(name string) (ok bool, want string) { return linto.TopicLevel(name), linto.WantLevel }
+
+// linkNames are those of the links that are enabled.
+func (c Config) linkNames() []string {
+	if c.Linto.Enabled {
+		return []string{linto.Name}
+	}
+	return nil
+}
+
+func (c Config) validateLinks() (ps config.Problems) {
+	ps.In("linto", c.LinkLinto().Validate())
+	return ps
+}
+
+// linkWarnings are what is probably not meant in the tables of the links.
+func (c Config) linkWarnings() (list []string) {
+	inCredentials := func(path string) bool { return strings.HasPrefix(path, credentials) }
+	return c.Linto.Warnings(Credential, inCredentials)
+}
+
+// LinkLinto is the [linto] table with what it takes from the device: the stock
+// broker's ACL wants the user name to be the serial (protocol 1.2.1).
+func (c Config) LinkLinto() linto.Config {
+	l := c.Linto
+	if l.Username == "" && l.PasswordFile != "" && !l.Login.Enabled() {
+		l.Username = c.Device.Serial
+	}
+	return l
+}
+
+// ExamineLinks has each link that is enabled look at what it needs. running is what a
+// daemon says of its links, nil when none runs. It takes half a minute for each
+// platform that does not answer.
+func (c Config) ExamineLinks(ctx context.Context, running map[string]link.Status, tell func(link.Finding)) {
+	if !c.Linto.Enabled {
+		return // which the warnings tell
+	}
+	x := linto.Examination{Config: c.LinkLinto(), Serial: c.Device.Serial, Tell: tell}
+	x.Config.PasswordFile = Credential(x.Config.PasswordFile)
+	if s, known := running[linto.Name]; known {
+		x.Running = &s
+	}
+	x.Run(ctx)
+}
+
+// TryLinks connects as the device will, and returns why that fails, in one sentence.
+func (c Config) TryLinks(ctx context.Context) error {
+	return linto.Try(ctx, c.LinkLinto(), c.Device.Serial)
+}
 
 // newLinks makes the links that are enabled, closed.
 func (a *Agent) newLinks() (links []Link) {

@@ -27,7 +27,7 @@ func examine(ctx context.Context, c *call) error {
 			failures++
 		}
 		if !*asJSON {
-			f.Print(c.stdout)
+			doctor.Print(c.stdout, f)
 		}
 	}}.Examine(ctx)
 	if *asJSON {
