@@ -10,12 +10,8 @@ import (
 	"lintod/agent/status"
 	"lintod/agent/turn"
 	"lintod/audio"
-	"lintod/audio/native"
 	"lintod/audio/player"
-	"lintod/audio/recorder"
-	"lintod/audio/tts"
 	"lintod/audio/wake"
-	"lintod/behaviors/tunnel"
 )
 
 // healthBeat is how often the agent looks at itself.
@@ -126,10 +122,12 @@ func (a *Agent) away() []string {
 	return names
 }
 
-// linkStatus is that of a link, which is connected when a turn can be opened.
+// linkStatus is that of a link; one that talks is connected when a turn can be opened.
 func (a *Agent) linkStatus(l Link) link.Status {
 	s := l.Status()
-	s.Connected = s.Connected && a.turns.Online(l.Name())
+	if _, talks := l.(turn.Talker); talks {
+		s.Connected = s.Connected && a.turns.Online(l.Name())
+	}
 	return s
 }
 
@@ -141,37 +139,13 @@ func (a *Agent) announcing() bool {
 
 // Status is what `lintod status -json` prints.
 type Status struct {
-	Serial  string `json:"serial"`
-	Version string `json:"version"`
-	Uptime  string `json:"uptime"`
-	Line    string `json:"line"` // what the device is doing, for people
-	status.Activity
-	Turn turn.Snapshot `json:"turn"` // the same
-	// Links are those that talk, by name.
-	Links   map[string]link.Status `json:"links"`
-	Volume  int                    `json:"volume"`       // percent, now
-	Keep    int                    `json:"start_volume"` // percent, after a restart
-	Lang    string                 `json:"language"`
-	Mic     audio.Health           `json:"microphone"`
-	Speaker player.Stats           `json:"loudspeaker"`
-	Voice   tts.Stats              `json:"voice"`
-	// Sound is nil when both microphone and loudspeaker are virtual.
-	Sound *native.Status `json:"sound,omitempty"`
-	GPIO  []string       `json:"gpio_faults,omitempty"` // one sentence each
-	Wake  *wake.Status   `json:"wake,omitempty"`
+	status.Report
 	LinkDetails
-	// Recording and Tunnels tell what the powers are doing.
-	Recording *recorder.Status `json:"recording,omitempty"`
-	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`
-
-	Parts map[string]PartStatus `json:"parts"`
-	Turns []turn.Record         `json:"turns"` // the last ones, oldest first
-	Self  Self                  `json:"self"`
 }
 
 func (a *Agent) status() Status {
 	set, now := a.settings.Get(), a.activity()
-	s := Status{
+	s := status.Report{
 		Serial:   a.cfg.Device.Serial,
 		Version:  Version,
 		Uptime:   time.Since(a.start).Round(time.Second).String(),
@@ -185,7 +159,7 @@ func (a *Agent) status() Status {
 		Voice:   a.mouth.speech.Stats(),
 		Parts:   a.parts.status(),
 		Turns:   append([]turn.Record{}, a.turns.Records()...), // a list, never null
-		Self:    measureSelf(),
+		Self:    status.MeasureSelf(),
 	}
 	for _, t := range a.turns.Talkers {
 		s.Links[t.Name()] = link.Status{Connected: a.turns.Online(t.Name())}
@@ -204,10 +178,9 @@ func (a *Agent) status() Status {
 	if now := a.powers.meetings.recorder.Status(); now.Recording {
 		s.Recording = &now
 	}
-	s.LinkDetails = a.linkDetails()
 	if a.wake != nil {
-		status := a.wake.Status()
-		s.Wake = &status
+		w := a.wake.Status()
+		s.Wake = &w
 	}
-	return s
+	return Status{s, a.linkDetails()}
 }

@@ -1,8 +1,9 @@
-// Package status is the one description of what the device is doing, and its
-// views: LEDs, and lines for people.
+// Package status is the one description of what the device is doing (Activity),
+// with its views: LEDs, and lines for people; and the report of which it is the
+// head (Report).
 //
 // What must not live here: how anything gets into a state, and how a view is
-// shown. Who composes the device fills in an Activity.
+// shown. Who composes the device fills the values in.
 package status
 
 import (
