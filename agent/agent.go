@@ -16,8 +16,7 @@ import (
 
 	"lintod/agent/base/state"
 	"lintod/agent/control"
-	"lintod/agent/link/linto"
-	"lintod/agent/network"
+	"lintod/agent/settings"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/endpoint"
@@ -48,6 +47,7 @@ type Agent struct {
 	start time.Time
 
 	store    *state.Store
+	settings *settings.Settings
 	sound    *native.Process // nil when no part of the configuration needs it
 	hub      *audio.Hub
 	player   *player.Player
@@ -57,11 +57,12 @@ type Agent struct {
 	turns    *turn.Runner
 	registry *behaviors.Registry
 	powers   *powers
-	linto    *linto.Link    // nil when not enabled
+	links    []Link         // those that are enabled
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
-	refused  atomic.Bool // the file was changed and is wrong
+	refused  atomic.Bool  // the file was changed and is wrong
+	failed   atomic.Int64 // when something last failed: nanoseconds since start, 0 for never
 }
 
 // New composes the parts; nothing runs yet.
@@ -70,10 +71,11 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	a.parts.log = log
 	a.openState()
 	a.buildSound()
+	a.settings = a.newSettings()
 	a.mouth = &mouth{
 		speech:   &tts.Speaker{Config: cfg.TTS, Log: component(log, "tts")},
 		player:   a.player,
-		language: func() string { return a.store.Get().Language },
+		language: func() string { return a.settings.Get().Language },
 		chimes:   a.chimes(),
 		tell:     func(w turn.What, text string) { a.turns.Tell("", w, text) },
 		log:      component(log, "mouth"),
@@ -88,17 +90,22 @@ func New(cfg Config, log *slog.Logger) *Agent {
 			MinSpeech:    cfg.Audio.MinSpeech.Std(),
 		},
 		// Offline until a link says otherwise.
-		Initial: turn.Flags{Offline: true, Muted: a.store.Get().Muted},
+		Initial: turn.Flags{Offline: true, Muted: a.settings.Get().Muted},
 		Duplex:  cfg.Audio.Processing.EchoCancelling,
 
 		Bus: a.bus,
 		Log: component(log, "turn"),
 	}
-	a.registry.Add(behaviors.Everyday(&device{a})...)
+	a.registry.Add(behaviors.Everyday(a.device())...)
 	a.powers = a.newPowers()
-	if cfg.Linto.Enabled {
-		a.linto = a.buildLinto()
-		a.turns.Talkers = append(a.turns.Talkers, a.linto)
+	a.links = a.newLinks()
+	for _, l := range a.links {
+		if talker, talks := l.(turn.Talker); talks {
+			a.turns.Talkers = append(a.turns.Talkers, talker)
+		}
+		if follower, follows := l.(settingsFollower); follows {
+			a.settings.Follow(follower.StatusChanged)
+		}
 	}
 	if cfg.Wake.Enabled() {
 		a.hub.Memory = wakeMemory
@@ -116,24 +123,21 @@ func (a *Agent) openState() {
 		a.log.Error("settings will be forgotten at the next restart", "error", err)
 	}
 	a.store = store
-	a.checkLanguage(language)
 }
 
-// checkLanguage puts the configured language in the place of a saved one that
-// the engine, which may be another by now, does not speak.
-func (a *Agent) checkLanguage(configured string) {
-	saved := a.store.Get().Language
-	speaks, err := a.cfg.TTS.Find(saved)
-	if err != nil {
-		a.log.Warn("the saved language is given up for that of the configuration", "error", err, "language", configured)
-		speaks = configured
+// newSettings are those that were saved, in force.
+func (a *Agent) newSettings() *settings.Settings {
+	s := &settings.Settings{
+		Store: a.store, Loudness: a.player, Find: a.cfg.TTS.Find,
+		Mute: a.mute, Muted: a.muted, Log: component(a.log, "settings"),
 	}
-	if speaks == saved {
-		return
+	if a.mixer != nil {
+		s.Loudness = a.mixer
 	}
-	if err := a.store.Update(func(s *state.Saved) { s.Language = speaks }); err != nil {
-		a.log.Warn("a setting holds until the next start only", "error", err)
-	}
+	language, _ := a.cfg.TTS.Find(a.cfg.TTS.Language) // it was validated
+	s.CheckLanguage(language)
+	s.SetVolume(s.Get().StartVolume)
+	return s
 }
 
 func component(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
@@ -154,31 +158,12 @@ func (a *Agent) buildSound() {
 		Lead: a.cfg.Audio.OutputLead.Std(),
 		Log:  component(a.log, "loudspeaker"),
 	}
-	a.player.SetVolume(a.store.Get().Volume)
 	if a.cfg.Audio.Mixer != "" {
 		a.mixer = &mixer.Mixer{
 			Device: a.cfg.Audio.MixerDevice, Control: a.cfg.Audio.Mixer, Env: native.Environ(),
 			Software: a.player.SetVolume, Log: component(a.log, "mixer"),
 		}
-		a.mixer.Set(a.store.Get().Volume)
 	}
-}
-
-// setVolume is the user's loudness now, in percent.
-func (a *Agent) setVolume(percent int) {
-	if a.mixer != nil {
-		a.mixer.Set(percent)
-	} else {
-		a.player.SetVolume(percent)
-	}
-}
-
-// volume is what setVolume was last told.
-func (a *Agent) volume() int {
-	if a.mixer != nil {
-		return a.mixer.Volume()
-	}
-	return a.player.Volume()
 }
 
 // chimes goes on with the defaults where a file of the owner's cannot be used.
@@ -188,28 +173,6 @@ func (a *Agent) chimes() map[string][]int16 {
 		a.log.Warn("a sound of the configuration is replaced by the default", "error", err)
 	}
 	return sounds
-}
-
-func (a *Agent) buildLinto() *linto.Link {
-	l := &linto.Link{
-		Config:   a.cfg.LinkLinto(),
-		Serial:   a.cfg.Device.Serial,
-		StateDir: a.cfg.Device.StateDir,
-		Version:  Version,
-		Registry: a.registry,
-		Sound: func() linto.Sound {
-			s := a.store.Get()
-			return linto.Sound{Volume: s.Volume, Language: s.Language}
-		},
-		Network:   func() ([]network.Interface, error) { return network.List("/") },
-		Connected: func(up bool) { a.turns.SetOnline(linto.Name, up) },
-		Tell:      func(w turn.What, text string) { a.turns.Tell(linto.Name, w, text) },
-		Listen:    a.turns.Hold,
-		Powers:    a.powers.executor,
-		Log:       component(a.log, "linto"),
-	}
-	l.Init()
-	return l
 }
 
 // Run keeps the device alive until ctx ends. It then says goodbye to the
@@ -241,7 +204,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // prepare closes the microphone before it is opened, if it was muted.
 func (a *Agent) prepare(ctx context.Context) error {
-	if a.store.Get().Muted {
+	if a.settings.Get().Muted {
 		return a.hub.SetMuted(ctx, true)
 	}
 	return nil
@@ -269,10 +232,9 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	b := a.newBoard()
 	a.gpio = b.gpio
 	loops := map[string]probe{"turn": a.turns.Probe, "buttons": b.probe}
-	parts["gpio"], parts["buttons"], parts["leds"] = b.gpio.Run, b.act, b.show
-	if a.linto != nil {
-		parts["linto"] = a.linto.Run
-		loops["linto"] = a.linto.Probe
+	parts["gpio"], parts["buttons"] = b.gpio.Run, b.act
+	for _, l := range a.links {
+		parts[l.Name()], loops[l.Name()] = l.Run, l.Probe
 	}
 	if a.wake != nil {
 		parts["wake"] = a.wake.Run

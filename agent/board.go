@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"lintod/agent/base/process"
 	"lintod/agent/turn"
@@ -15,16 +14,11 @@ const (
 	// actionQueue is how many gestures wait; more are dropped, and the user will
 	// press again.
 	actionQueue = 16
-	// errorShown is how long LEDs tell that something failed.
-	errorShown = 2 * time.Second
-	// levelBeat is how often LEDs follow the voice.
-	levelBeat = 50 * time.Millisecond
 	// volumeStep is what one tap changes, in percent.
 	volumeStep = 10
 )
 
-// board joins buttons and LEDs with the device: gestures go down, the state
-// comes up.
+// board joins buttons with the device.
 type board struct {
 	*Agent
 	gpio    *gpio.Board
@@ -35,7 +29,7 @@ type board struct {
 func (a *Agent) newBoard() *board {
 	b := &board{Agent: a, actions: make(chan gpio.Action, actionQueue), probes: make(chan struct{})}
 	b.gpio = &gpio.Board{Config: a.cfg.Config, Log: component(a.log, "gpio"), Do: b.press, Panel: a.Panel}
-	b.gpio.Show(b.view(false)) // so that it never shows more than is true
+	b.gpio.Show(b.activity().LEDs(0)) // so that it never shows more than is true
 	return b
 }
 
@@ -93,18 +87,17 @@ func (b *board) probe(ctx context.Context) error {
 }
 
 func (b *board) do(ctx context.Context, action gpio.Action) error {
-	d := &device{b.Agent}
 	switch action.Verb {
 	case gpio.Mute:
-		return d.SetMuted(ctx, !b.store.Get().Muted)
+		return b.settings.SetMuted(ctx, !b.settings.Get().Muted)
 	case gpio.VolumeUp:
-		return b.changeVolume(volumeStep)
+		return b.settings.ChangeVolume(volumeStep)
 	case gpio.VolumeDown:
-		return b.changeVolume(-volumeStep)
+		return b.settings.ChangeVolume(-volumeStep)
 	case gpio.Meeting:
 		return b.powers.meetings.toggle(ctx)
 	case gpio.Say:
-		return d.Say(action.Text, behaviors.Progress{})
+		return b.device().Say(action.Text, behaviors.Progress{})
 	case gpio.Behavior:
 		if action.Name == dictation {
 			return b.toggleDictation(ctx)
@@ -118,13 +111,6 @@ func (b *board) do(ctx context.Context, action gpio.Action) error {
 	return fmt.Errorf("%s is not offered by this device", action)
 }
 
-// changeVolume is the user's own hand: it holds now and after a restart.
-func (b *board) changeVolume(by int) error {
-	percent := max(0, min(b.volume()+by, 100))
-	b.setVolume(percent)
-	return (&device{b.Agent}).KeepVolume(percent)
-}
-
 // powerOff asks systemd, who may ask polkit.
 func powerOff(ctx context.Context, verb string) error {
 	child, err := process.Start(ctx, process.Command{Argv: []string{"systemctl", verb}})
@@ -132,50 +118,4 @@ func powerOff(ctx context.Context, verb string) error {
 		return err
 	}
 	return child.Wait()
-}
-
-// show makes the LEDs follow the state, until ctx ends.
-func (b *board) show(ctx context.Context) error {
-	notices := b.bus.Subscribe(noticeQueue)
-	defer notices.Close()
-	level := time.NewTicker(levelBeat)
-	level.Stop()
-	defer level.Stop()
-	failed := time.NewTimer(0)
-	defer failed.Stop()
-	for wrong := false; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-failed.C:
-			wrong = false
-		case n := <-notices.C:
-			if n.What == turn.Problem {
-				wrong = true
-				failed.Reset(errorShown)
-			}
-			level.Stop()
-			if n.State.Hears() {
-				level.Reset(levelBeat) // no need to wake up for it else
-			}
-		case <-level.C:
-		}
-		b.gpio.Show(b.view(wrong))
-	}
-}
-
-func (b *board) view(wrong bool) gpio.View {
-	s := b.turns.Snapshot()
-	if b.announcing() {
-		s.State = turn.Speaking
-	}
-	return gpio.View{
-		State: [...]gpio.State{
-			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
-			turn.Conversing: gpio.Listening, // an open microphone must be seen
-		}[s.State],
-		Muted: s.Flags.Muted, Offline: s.Flags.Offline, Partly: !s.Flags.Offline && len(b.away()) > 0, Deaf: s.Flags.Deaf, Meeting: s.Flags.Meeting,
-		Error: wrong,
-		Level: b.turns.Level(),
-	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/link"
+	"lintod/agent/status"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 	"lintod/gpio"
@@ -122,8 +124,8 @@ func TestWordsOfAButton(t *testing.T) {
 	do := func(name, args string) error {
 		return b.do(t.Context(), gpio.Action{Verb: gpio.Behavior, Name: name, Args: []byte(args)})
 	}
-	volume := func() int { return b.volume() }
-	kept := func() int { return b.store.Get().Volume }
+	volume := func() int { return b.settings.Get().Volume }
+	kept := func() int { return b.settings.Get().StartVolume }
 	for _, tt := range []struct {
 		name, args string
 		got        func() int
@@ -134,8 +136,8 @@ func TestWordsOfAButton(t *testing.T) {
 		{"volume", `{"percent":52}`, volume, 52},
 		{"endvolume", `{"value":53}`, kept, 53},
 		{"start_volume", `{"percent":54}`, kept, 54},
-		{"mute", ``, func() int { return map[bool]int{true: 1}[b.store.Get().Muted] }, 1},
-		{"unmute", `{}`, func() int { return map[bool]int{true: 1}[b.store.Get().Muted] }, 0},
+		{"mute", ``, func() int { return map[bool]int{true: 1}[b.settings.Get().Muted] }, 1},
+		{"unmute", `{}`, func() int { return map[bool]int{true: 1}[b.settings.Get().Muted] }, 0},
 		{"ping", ``, volume, 52},
 		{"say", `{"value":"hello"}`, volume, 52},
 		{"say", `{"text":"hello"}`, volume, 52},
@@ -183,12 +185,12 @@ func TestButtonNamesItsLink(t *testing.T) {
 	if links[0].talked() != 0 {
 		t.Error("a link talks that does not reach its platform")
 	}
-	view := b.view(false)
+	view := b.activity().LEDs(0)
 	if view.Offline || !view.Partly {
 		t.Errorf("one of two links is away, and the LEDs show %q", view.Words())
 	}
 	s := b.status()
-	if want := map[string]LinkStatus{"first": {Connected: false}, "second": {Connected: true}}; s.Links["first"] != want["first"] || s.Links["second"] != want["second"] {
+	if want := map[string]link.Status{"first": {Connected: false}, "second": {Connected: true}}; s.Links["first"] != want["first"] || s.Links["second"] != want["second"] {
 		t.Errorf("status: %v", s.Links)
 	}
 }
@@ -203,6 +205,9 @@ func TestDictationAndTurnsExcludeEachOther(t *testing.T) {
 	defer mic.Close()
 	if b.awake() || !b.turns.Snapshot().Flags.Dictating {
 		t.Error("a wake word would be obeyed while a dictation has the microphone")
+	}
+	if look := b.activity().LEDs(0).Look(); look != "dictating" || b.status().Line == (status.Activity{}).Line() {
+		t.Errorf("a dictation has the microphone, LEDs show %q, and the status is %q", look, b.status().Line)
 	}
 	if err := b.trigger(t.Context(), TalkArgs{}); err == nil {
 		t.Error("a turn was opened while a dictation has the microphone")

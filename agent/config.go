@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"lintod/agent/base/config"
-	"lintod/agent/link/linto"
 	"lintod/audio"
 	"lintod/audio/chime"
 	"lintod/audio/media"
@@ -22,7 +21,7 @@ import (
 // that acts on it.
 type Config struct {
 	Device DeviceConfig `toml:"device"`
-	Linto  linto.Config `toml:"linto"`
+	LinksConfig
 	Audio  audio.Config `toml:"audio"`
 	Sounds chime.Config `toml:"sounds"`
 	TTS    tts.Config   `toml:"tts"`
@@ -52,12 +51,12 @@ func Defaults() Config {
 			Socket:   "/run/lintod/lintod.sock",
 			Volume:   80,
 		},
-		Linto:  linto.Defaults(),
-		Audio:  audio.Defaults(),
-		Sounds: chime.Defaults(),
-		TTS:    tts.Defaults(),
-		Wake:   wake.Defaults(),
-		Config: gpio.Defaults(),
+		LinksConfig: linksDefaults(),
+		Audio:       audio.Defaults(),
+		Sounds:      chime.Defaults(),
+		TTS:         tts.Defaults(),
+		Wake:        wake.Defaults(),
+		Config:      gpio.Defaults(),
 		Behaviors: BehaviorsConfig{
 			Shellexec:       shell.Defaults(),
 			Startreversessh: tunnel.Defaults(),
@@ -81,35 +80,26 @@ func LoadConfig(path string) (Config, error) {
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	ps.In("device", c.Device.Validate())
-	ps.In("linto", c.LinkLinto().Validate())
+	ps = append(ps, c.validateLinks()...)
 	ps.In("audio", c.Audio.Validate())
 	ps.In("tts", c.TTS.Validate())
-	ps.In("wake", c.Wake.Validate(c.links()))
+	ps.In("wake", c.Wake.Validate(c.linkNames()))
 	if c.Wake.Enabled() && c.Audio.Privacy {
 		ps.Add("audio.privacy", true, "false, or wake.engine = \"\": who waits for a wake word keeps the microphone open")
 	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())
-	ps = append(ps, c.ValidateLinks(c.links())...)
+	ps = append(ps, c.ValidateLinks(c.linkNames())...)
 	return append(ps, c.Config.Validate()...)
-}
-
-// links names those that are enabled.
-func (c Config) links() []string {
-	if c.Linto.Enabled {
-		return []string{linto.Name}
-	}
-	return nil
 }
 
 // Validate reports values that cannot be right.
 func (c DeviceConfig) Validate() config.Problems {
 	var ps config.Problems
-	switch {
-	case c.Serial == "":
+	if c.Serial == "" {
 		ps.Add("serial", nil, "the device's name at the platform, for example \"kitchen-01\"")
-	case !linto.TopicLevel(c.Serial):
-		ps.Add("serial", c.Serial, linto.WantLevel)
+	} else if ok, want := validSerial(c.Serial); !ok {
+		ps.Add("serial", c.Serial, want)
 	}
 	if c.StateDir == "" {
 		ps.Add("state_dir", c.StateDir, "a directory")
@@ -122,16 +112,6 @@ func (c DeviceConfig) Validate() config.Problems {
 		ps.Add("volume", c.Volume, "a percentage from 0 to 100")
 	}
 	return ps
-}
-
-// LinkLinto is the [linto] table with what it takes from the device: the stock
-// broker's ACL wants the user name to be the serial (protocol 1.2.1).
-func (c Config) LinkLinto() linto.Config {
-	l := c.Linto
-	if l.Username == "" && l.PasswordFile != "" && !l.Login.Enabled() {
-		l.Username = c.Device.Serial
-	}
-	return l
 }
 
 // credentials is where systemd puts what LoadCredential= of the package's unit

@@ -5,52 +5,20 @@ import (
 	"fmt"
 	"time"
 
-	"lintod/agent/base/state"
+	"lintod/agent/settings"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"
 	"lintod/behaviors"
 )
 
-// device is the box as the behaviours see it: each method changes the part
-// that acts, and what must survive a restart.
-type device struct{ *Agent }
-
-// SetMuted implements behaviors.Device.
-func (d *device) SetMuted(ctx context.Context, muted bool) error {
-	event, cue := turn.Unmuted, turn.UnmutedCue
-	if muted {
-		event, cue = turn.Muted, turn.MutedCue
-	}
-	d.turns.Post(event)
-	if err := d.hub.SetMuted(ctx, muted); err != nil {
-		return fmt.Errorf("close the microphone: %w", err)
-	}
-	if muted != d.store.Get().Muted { // platforms repeat themselves
-		d.mouth.Cue(cue)
-	}
-	if err := d.keep(func(s *state.Saved) { s.Muted = muted }); err != nil {
-		d.log.Warn("mute", "error", err) // it is done all the same
-	}
-	return nil
+// device is the box as the behaviours see it.
+type device struct {
+	*settings.Settings
+	*Agent
 }
 
-// SetVolume implements behaviors.Device.
-func (d *device) SetVolume(percent int) { d.setVolume(percent) }
-
-// KeepVolume implements behaviors.Device.
-func (d *device) KeepVolume(percent int) error {
-	return d.keep(func(s *state.Saved) { s.Volume = percent })
-}
-
-// SetLanguage implements behaviors.Device.
-func (d *device) SetLanguage(tag string) error {
-	tag, err := d.cfg.TTS.Find(tag)
-	if err != nil {
-		return err
-	}
-	return d.keep(func(s *state.Saved) { s.Language = tag })
-}
+func (a *Agent) device() *device { return &device{a.settings, a} }
 
 // Say implements behaviors.Device. A new text interrupts the last one, as with
 // LinTO's own client; that one has not failed.
@@ -68,17 +36,26 @@ func (d *device) Play(address string, p behaviors.Progress) error {
 	return d.mouth.play(open, p)
 }
 
-// keep sets a setting and tells the platform what has changed. It fails when the
-// setting cannot be saved, and holds until the next start only.
-func (d *device) keep(change func(*state.Saved)) error {
-	err := d.store.Update(change)
-	if err != nil {
-		err = fmt.Errorf("the setting holds until the next start only: %w", err)
+// mute closes or opens the microphone for real.
+func (a *Agent) mute(ctx context.Context, muted bool) error {
+	event := turn.Unmuted
+	if muted {
+		event = turn.Muted
 	}
-	if d.linto != nil {
-		d.linto.StatusChanged()
+	a.turns.Post(event)
+	if err := a.hub.SetMuted(ctx, muted); err != nil {
+		return fmt.Errorf("close the microphone: %w", err)
 	}
-	return err
+	return nil
+}
+
+// muted has it heard.
+func (a *Agent) muted(muted bool) {
+	cue := turn.UnmutedCue
+	if muted {
+		cue = turn.MutedCue
+	}
+	a.mouth.Cue(cue)
 }
 
 // ear is the microphone as a turn sees it.

@@ -3,6 +3,7 @@ package agent
 import (
 	"testing"
 
+	"lintod/agent/status"
 	"lintod/audio"
 	"lintod/audio/native"
 )
@@ -15,8 +16,8 @@ func TestReportDevices(t *testing.T) {
 			{Name: "default", Inputs: 32, Outputs: 32},
 		}
 	}
-	daemon := Status{Mic: audio.Health{Open: true}, Sound: &native.Status{Input: native.Choice{Device: "default"}}}
-	deaf := Status{Sound: daemon.Sound}
+	daemon := Status{Report: status.Report{Mic: audio.Health{Open: true}, Sound: &native.Status{Input: native.Choice{Device: "default"}}}}
+	deaf := Status{Report: status.Report{Sound: daemon.Sound}}
 	for name, tt := range map[string]struct {
 		list          []audio.Device
 		input, output []string

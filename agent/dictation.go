@@ -29,10 +29,11 @@ func (a *Agent) stream(ctx context.Context, raw json.RawMessage) (any, error) {
 	if !args.Stop {
 		return nil, a.startDictation(ctx)
 	}
-	if a.linto == nil {
+	d := a.dictator()
+	if d == nil {
 		return nil, errNoTranscriber
 	}
-	done, err := a.linto.StopDictation()
+	done, err := d.StopDictation()
 	if err != nil {
 		return nil, err
 	}
@@ -44,21 +45,32 @@ func (a *Agent) stream(ctx context.Context, raw json.RawMessage) (any, error) {
 	}
 }
 
-var errNoTranscriber = errors.New("no link transcribes; enable one in the configuration, for example [linto]")
+var errNoTranscriber = errors.New("no link transcribes; enable one in the configuration")
 
 func (a *Agent) startDictation(ctx context.Context) error {
-	if a.linto == nil {
+	d := a.dictator()
+	if d == nil {
 		return errNoTranscriber
 	}
 	ctx, cancel := context.WithTimeout(ctx, dictationLimit)
 	defer cancel()
-	return a.linto.StartDictation(ctx)
+	return d.StartDictation(ctx)
+}
+
+// dictator is the first link that takes dictations, or nil.
+func (a *Agent) dictator() dictator {
+	for _, l := range a.links {
+		if d, ok := l.(dictator); ok {
+			return d
+		}
+	}
+	return nil
 }
 
 // toggleDictation is what a button does.
 func (a *Agent) toggleDictation(ctx context.Context) error {
-	if a.linto != nil && a.linto.Dictating() {
-		_, err := a.linto.StopDictation()
+	if d := a.dictator(); d != nil && d.Dictating() {
+		_, err := d.StopDictation()
 		return err
 	}
 	return a.startDictation(ctx)

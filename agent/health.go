@@ -2,47 +2,89 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
-	"lintod/agent/link/linto"
+	"lintod/agent/link"
+	"lintod/agent/status"
 	"lintod/agent/turn"
 	"lintod/audio"
-	"lintod/audio/native"
 	"lintod/audio/player"
-	"lintod/audio/recorder"
-	"lintod/audio/tts"
 	"lintod/audio/wake"
-	"lintod/behaviors/tunnel"
 )
 
 // healthBeat is how often the agent looks at itself.
 const healthBeat = 500 * time.Millisecond
 
-// watch raises the deaf flag when frames should arrive and do not, and tells
-// systemd how the device is. Health means that frames moved, not that a process
-// lives.
+const (
+	// errorShown is how long LEDs show that something failed.
+	errorShown = 2 * time.Second
+	// levelBeat is how often LEDs follow the voice.
+	levelBeat = 50 * time.Millisecond
+)
+
+// watch keeps what shows the device's activity up to date: LEDs, and systemd. It
+// also raises the deaf flag when frames should arrive and do not. Health means
+// that frames moved, not that a process lives.
 func (a *Agent) watch(ctx context.Context) error {
 	notify("READY=1")
 	beat := time.NewTicker(healthBeat)
 	defer beat.Stop()
-	notices := a.bus.Subscribe(16)
+	voice := time.NewTicker(levelBeat)
+	voice.Stop() // no need to wake up for it unless somebody speaks
+	defer voice.Stop()
+	notices := a.bus.Subscribe(noticeQueue)
 	defer notices.Close()
-	for fault, line := "", ""; ; {
-		if now := a.statusLine(); now != line {
-			line = now
+	for fault, line, now := "", "", a.activity(); ; now = a.activity() {
+		a.gpio.Show(now.LEDs(a.turns.Level()))
+		if l := now.Line(); l != line {
+			line = l
 			notify("STATUS=" + line)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-notices.C:
+		case n := <-notices.C:
+			if n.What == turn.Problem {
+				a.failed.Store(int64(time.Since(a.start)))
+			}
+			voice.Stop()
+			if n.State.Hears() {
+				voice.Reset(levelBeat)
+			}
+		case <-voice.C:
 		case <-beat.C:
 			fault = a.listenForDeafness(fault)
 		}
 	}
+}
+
+// activity is what the device is doing now.
+func (a *Agent) activity() status.Activity {
+	now := status.Activity{
+		Snapshot:   a.turns.Snapshot(),
+		Announcing: a.announcing(),
+		Away:       a.away(),
+		Outdated:   a.refused.Load(),
+	}
+	if at := time.Duration(a.failed.Load()); at > 0 {
+		now.Error = time.Since(a.start)-at < errorShown
+	}
+	if now.Flags.Deaf {
+		now.Fault = a.hub.Health().Fault(time.Now())
+	}
+	if a.wake != nil {
+		s := a.wake.Status().State
+		now.Waiting, now.WakeAway = s == wake.Listening, s == wake.Away
+	}
+	now.Connecting = len(a.links) > 0 && now.Flags.Offline
+	for _, l := range a.links {
+		s := l.Status()
+		now.Connecting = now.Connecting && !s.Connected && !s.Failed
+		now.Activating = now.Activating || s.Refused
+	}
+	return now
 }
 
 func (a *Agent) listenForDeafness(was string) string {
@@ -69,39 +111,6 @@ func notify(state string) {
 	_, _ = daemon.SdNotify(false, state)
 }
 
-// statusLine says in one line what the device is doing.
-func (a *Agent) statusLine() string {
-	s := a.turns.Snapshot()
-	line := s.State.String()
-	if a.announcing() {
-		line = turn.Speaking.String()
-	}
-	for _, f := range []struct {
-		set  bool
-		word string
-	}{{s.Flags.Muted, "muted"}, {s.Flags.Meeting, "recording"}, {s.Flags.Offline, "offline"}, {s.Flags.Deaf, "deaf"}} {
-		if f.set {
-			line += ", " + f.word
-		}
-	}
-	if fault := a.hub.Health().Fault(time.Now()); s.Flags.Deaf && fault != "" {
-		line += ": " + fault
-	}
-	if away := a.away(); len(away) > 0 && !s.Flags.Offline {
-		line += ", offline: " + strings.Join(away, ", ")
-	}
-	if s.Flags.Dictating {
-		line += ", transcribing what it hears"
-	}
-	if a.wake != nil && a.wake.Status().State == wake.Away {
-		line += ", no wake word: the engine is away"
-	}
-	if a.refused.Load() {
-		line += "; the changed configuration is wrong and not in force, lintod check tells why"
-	}
-	return line
-}
-
 // away names the links that talk and do not reach their platforms.
 func (a *Agent) away() []string {
 	var names []string
@@ -113,72 +122,50 @@ func (a *Agent) away() []string {
 	return names
 }
 
+// linkStatus is that of a link; one that talks is connected when a turn can be opened.
+func (a *Agent) linkStatus(l Link) link.Status {
+	s := l.Status()
+	if _, talks := l.(turn.Talker); talks {
+		s.Connected = s.Connected && a.turns.Online(l.Name())
+	}
+	return s
+}
+
 // announcing tells whether the device speaks outside a turn.
 func (a *Agent) announcing() bool {
 	class, ok := a.player.Playing()
 	return ok && class == player.Announcement
 }
 
-// LinkStatus is how a link is, whatever its protocol.
-type LinkStatus struct {
-	Connected bool   `json:"connected"`
-	Line      string `json:"line,omitempty"` // the same for people, and why not
-}
-
 // Status is what `lintod status -json` prints.
 type Status struct {
-	Serial  string `json:"serial"`
-	Version string `json:"version"`
-	Uptime  string `json:"uptime"`
-	Line    string `json:"line"` // what the device is doing, for people
-	turn.Snapshot
-	Turn turn.Snapshot `json:"turn"` // the same
-	// Links are those that talk, by name.
-	Links   map[string]LinkStatus `json:"links"`
-	Volume  int                   `json:"volume"`       // percent, now
-	Keep    int                   `json:"start_volume"` // percent, after a restart
-	Lang    string                `json:"language"`
-	Mic     audio.Health          `json:"microphone"`
-	Speaker player.Stats          `json:"loudspeaker"`
-	Voice   tts.Stats             `json:"voice"`
-	// Sound is nil when both microphone and loudspeaker are virtual.
-	Sound *native.Status `json:"sound,omitempty"`
-	GPIO  []string       `json:"gpio_faults,omitempty"` // one sentence each
-	Linto *linto.Stats   `json:"linto,omitempty"`
-	Wake  *wake.Status   `json:"wake,omitempty"`
-	// Recording and Tunnels tell what the powers are doing.
-	Recording *recorder.Status `json:"recording,omitempty"`
-	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`
-
-	Parts map[string]PartStatus `json:"parts"`
-	Turns []turn.Record         `json:"turns"` // the last ones, oldest first
-	Self  Self                  `json:"self"`
+	status.Report
+	LinkDetails
 }
 
 func (a *Agent) status() Status {
-	saved, now := a.store.Get(), a.turns.Snapshot()
-	s := Status{
+	set, now := a.settings.Get(), a.activity()
+	s := status.Report{
 		Serial:   a.cfg.Device.Serial,
 		Version:  Version,
 		Uptime:   time.Since(a.start).Round(time.Second).String(),
-		Line:     a.statusLine(),
-		Snapshot: now, Turn: now, Links: map[string]LinkStatus{},
-		Volume:  a.volume(),
-		Keep:    saved.Volume,
-		Lang:    saved.Language,
+		Line:     now.Line(),
+		Activity: now, Turn: now.Snapshot, Links: map[string]link.Status{},
+		Volume:  set.Volume,
+		Keep:    set.StartVolume,
+		Lang:    set.Language,
 		Mic:     a.hub.Health(),
 		Speaker: a.player.Stats(),
 		Voice:   a.mouth.speech.Stats(),
 		Parts:   a.parts.status(),
 		Turns:   append([]turn.Record{}, a.turns.Records()...), // a list, never null
-		Self:    measureSelf(),
+		Self:    status.MeasureSelf(),
 	}
 	for _, t := range a.turns.Talkers {
-		l := LinkStatus{Connected: a.turns.Online(t.Name())}
-		if teller, ok := t.(interface{ Line() string }); ok {
-			l.Line = teller.Line()
-		}
-		s.Links[t.Name()] = l
+		s.Links[t.Name()] = link.Status{Connected: a.turns.Online(t.Name())}
+	}
+	for _, l := range a.links {
+		s.Links[l.Name()] = a.linkStatus(l)
 	}
 	if a.sound != nil {
 		sound := a.sound.Status()
@@ -191,14 +178,9 @@ func (a *Agent) status() Status {
 	if now := a.powers.meetings.recorder.Status(); now.Recording {
 		s.Recording = &now
 	}
-	if a.linto != nil {
-		stats := a.linto.Stats()
-		stats.Connected = stats.Connected && a.turns.Online(linto.Name) // a turn can be opened
-		s.Linto = &stats
-	}
 	if a.wake != nil {
-		status := a.wake.Status()
-		s.Wake = &status
+		w := a.wake.Status()
+		s.Wake = &w
 	}
-	return s
+	return Status{s, a.linkDetails()}
 }

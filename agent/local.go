@@ -5,11 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"slices"
-	"text/tabwriter"
-	"time"
 
 	"lintod/agent/base/printable"
 	"lintod/agent/control"
@@ -200,39 +195,4 @@ func (a *Agent) reaches(link string) bool {
 		}
 	}
 	return true
-}
-
-// Print tells the status to people.
-func (s Status) Print(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	printable.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)
-	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
-		printable.Fprintf(t, "%s\t%s\n", name, s.Links[name].Line)
-	}
-	if s.Wake != nil {
-		printable.Fprintf(t, "wake\t%s\n", s.Wake.Line())
-	}
-	if s.Linto != nil && s.Linto.Live.Transcript != "" {
-		printable.Fprintf(t, "understood\t%s\n", s.Linto.Live.Transcript)
-	}
-	printable.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
-	printable.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)
-	if v := s.Voice; v.Texts > 0 {
-		printable.Fprintf(t, "voice\t%d texts, %d of them from memory, %d not spoken\n", v.Texts, v.Cached, v.Failures)
-	}
-	if s.Recording != nil {
-		printable.Fprintf(t, "recording\t%s for %v, to %s\n", s.Recording.Session, s.Recording.Duration.Round(time.Second), s.Recording.File)
-	}
-	for _, tunnel := range s.Tunnels {
-		printable.Fprintf(t, "tunnel\t%s\n", tunnel.Line())
-	}
-	for name, p := range s.Parts {
-		if p.Restarts > 0 {
-			printable.Fprintf(t, "%s\trestarted %d times, last: %s\n", name, p.Restarts, p.Last)
-		}
-	}
-	if n := len(s.Turns); n > 0 {
-		printable.Fprintf(t, "last turn\t%s\n", s.Turns[n-1].Line())
-	}
-	return t.Flush()
 }

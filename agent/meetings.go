@@ -27,7 +27,7 @@ func (a *Agent) newMeetings() *meetings {
 	m.recorder = &recorder.Recorder{
 		Config:  a.cfg.meetings().Config,
 		Listen:  func() recorder.Stream { return a.hub.Listen(false) },
-		Muted:   func() bool { return a.store.Get().Muted },
+		Muted:   func() bool { return a.settings.Get().Muted },
 		Changed: m.note,
 		Log:     component(a.log, "recorder"),
 	}
@@ -72,10 +72,15 @@ func (m *meetings) changed(ctx context.Context, e recorder.Event) {
 		event = turn.MeetingBegan
 	}
 	m.turns.Post(event)
-	if !e.Recording && e.Err != nil && m.linto != nil {
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		defer cancel()
-		m.linto.TellMeeting(ctx, e.Session, e.Err)
+	if e.Recording || e.Err == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	for _, l := range m.links {
+		if teller, ok := l.(meetingTeller); ok {
+			teller.TellMeeting(ctx, e.Session, e.Err)
+		}
 	}
 }
 

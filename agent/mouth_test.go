@@ -56,7 +56,7 @@ func hear(t *testing.T, notices *turn.Subscription, what turn.What, text string)
 // for, too.
 func TestAnnouncements(t *testing.T) {
 	a, notices := talkative(t)
-	d := &device{a}
+	d := a.device()
 	began, ended := make(chan string, 10), make(chan error, 10)
 	for _, text := range []string{"first", "second"} {
 		if err := d.Say(text, behaviors.Progress{Began: func() { began <- text }, Ended: func(err error) { ended <- err }}); err != nil {
@@ -73,7 +73,7 @@ func TestAnnouncements(t *testing.T) {
 			t.Errorf("%q began, want %q", got, text)
 		}
 	}
-	if line := a.statusLine(); line != "speaking, offline" {
+	if line := a.activity().Line(); line != "speaking, offline" {
 		t.Errorf("status %q", line)
 	}
 	if err := a.mouth.announce("", "of a script", behaviors.Progress{}); err != nil {
@@ -85,7 +85,7 @@ func TestAnnouncements(t *testing.T) {
 	if err := <-ended; !errors.Is(err, behaviors.ErrCut) || len(began)+len(ended) > 0 {
 		t.Errorf("the second ended with %v, and %d more", err, len(began)+len(ended))
 	}
-	if line := a.statusLine(); line != "idle, offline" {
+	if line := a.activity().Line(); line != "idle, offline" {
 		t.Errorf("status %q", line)
 	}
 }
@@ -113,7 +113,7 @@ func TestMuteIsHeard(t *testing.T) {
 	hub := make(chan error, 1)
 	go func() { hub <- a.hub.Run(ctx) }()
 	defer func() { cancel(); <-hub }()
-	d := &device{a}
+	d := a.device()
 	for _, step := range []struct{ muted, heard bool }{{false, false}, {true, true}, {true, false}, {false, true}} {
 		before := a.player.Stats().Frames
 		if err := d.SetMuted(ctx, step.muted); err != nil {
@@ -135,7 +135,7 @@ func TestACutTextIsTold(t *testing.T) {
 	a, notices := talkative(t)
 	for text, fails := range map[string]bool{"short": false, strings.Repeat("A sentence. ", 1000): true} {
 		told := make(chan error, 4)
-		if err := (&device{a}).Say(text, behaviors.Progress{Ended: func(err error) { told <- err }}); err != nil {
+		if err := a.device().Say(text, behaviors.Progress{Ended: func(err error) { told <- err }}); err != nil {
 			t.Fatal(err)
 		}
 		hear(t, notices, turn.Announcing, text)

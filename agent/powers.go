@@ -60,10 +60,12 @@ func (a *Agent) newPowers() *powers {
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
-		if a.linto == nil || a.linto.Name() != e.Link {
-			return nil
+		for _, l := range a.links {
+			if teller, ok := l.(tunnelTeller); ok && l.Name() == e.Link {
+				return teller.TellTunnel(ctx, e.Err)
+			}
 		}
-		return a.linto.TellTunnel(ctx, e.Err)
+		return nil
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
 	a.registry.Add(p.tunnels.Verbs()...)

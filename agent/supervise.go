@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lintod/agent/base/printable"
+	"lintod/agent/status"
 )
 
 // The pause before a failed part is started again grows from backoffFirst to
@@ -25,16 +26,7 @@ type supervisor struct {
 	log *slog.Logger
 
 	mu    sync.Mutex
-	parts map[string]PartStatus
-}
-
-// PartStatus is how one part of the agent fares.
-type PartStatus struct {
-	Running  bool           `json:"running"`
-	Restarts int            `json:"restarts"`
-	Reasons  map[string]int `json:"reasons,omitempty"` // how often it failed, by reason
-	Last     string         `json:"last,omitempty"`    // the last reason
-	LastAt   time.Time      `json:"last_at,omitzero"`  // when that was
+	parts map[string]status.Part
 }
 
 // What is remembered of a part that always fails differently, and at length.
@@ -50,9 +42,9 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 	pause, last := backoffFirst, ""
 	for ctx.Err() == nil {
 		started := time.Now()
-		s.set(name, func(p *PartStatus) { p.Running = true })
+		s.set(name, func(p *status.Part) { p.Running = true })
 		err := run(ctx)
-		s.set(name, func(p *PartStatus) { p.Running = false })
+		s.set(name, func(p *status.Part) { p.Running = false })
 		if ctx.Err() != nil {
 			return
 		}
@@ -63,7 +55,7 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 		if time.Since(started) >= steadyRun {
 			pause, last = backoffFirst, ""
 		}
-		s.set(name, func(p *PartStatus) { p.failed(reason) })
+		s.set(name, func(p *status.Part) { failed(p, reason) })
 		if reason != last { // a failure that repeats is logged once, and counted
 			log.Warn("part failed and is restarted", "error", reason)
 			last = reason
@@ -73,7 +65,7 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 	}
 }
 
-func (p *PartStatus) failed(reason string) {
+func failed(p *status.Part, reason string) {
 	p.Restarts++
 	p.Last, p.LastAt = reason, time.Now()
 	if p.Reasons == nil {
@@ -85,11 +77,11 @@ func (p *PartStatus) failed(reason string) {
 	p.Reasons[reason]++
 }
 
-func (s *supervisor) set(name string, change func(*PartStatus)) {
+func (s *supervisor) set(name string, change func(*status.Part)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.parts == nil {
-		s.parts = map[string]PartStatus{}
+		s.parts = map[string]status.Part{}
 	}
 	p := s.parts[name]
 	change(&p)
@@ -97,10 +89,10 @@ func (s *supervisor) set(name string, change func(*PartStatus)) {
 }
 
 // status copies what is known of all parts.
-func (s *supervisor) status() map[string]PartStatus {
+func (s *supervisor) status() map[string]status.Part {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[string]PartStatus, len(s.parts))
+	out := make(map[string]status.Part, len(s.parts))
 	for name, p := range s.parts {
 		reasons := make(map[string]int, len(p.Reasons))
 		for k, v := range p.Reasons {

@@ -9,9 +9,10 @@ import (
 )
 
 // looks is the one table that says which pattern a view is shown as: that of
-// the first row whose condition holds. An open microphone is never hidden, then
-// comes the turn that the user is in, then what keeps the next one from
-// working, most urgent first.
+// the first row whose condition holds. A microphone that others hear is never
+// hidden, then comes the turn that the user is in, then what keeps the next one
+// from working, most urgent first. That the device waits for a wake word, which
+// nobody but its engine hears, comes last.
 //
 // A meeting is not in the table: it is a mark on top of whatever else is shown,
 // because a recording must be visible always.
@@ -20,15 +21,17 @@ var looks = []struct {
 	shown func(View) bool
 }{
 	{"listening", func(v View) bool { return v.State == Listening }},
+	{"dictating", func(v View) bool { return v.Dictating }},
 	{"thinking", func(v View) bool { return v.State == Thinking }},
 	{"speaking", func(v View) bool { return v.State == Speaking }},
-	{"connecting", func(v View) bool { return v.State == Connecting }},
 	{"error", func(v View) bool { return v.Error }},
 	{"activating", func(v View) bool { return v.Activating }},
 	{"deaf", func(v View) bool { return v.Deaf }},
 	{"muted", func(v View) bool { return v.Muted }},
+	{"connecting", func(v View) bool { return v.Connecting }},
 	{"offline", func(v View) bool { return v.Offline }},
 	{"partly_offline", func(v View) bool { return v.Partly }},
+	{"waiting", func(v View) bool { return v.Waiting }},
 	{"idle", func(View) bool { return true }},
 }
 
@@ -64,6 +67,7 @@ func ViewOf(pattern string) (View, bool) {
 	}
 	v.State = Idle
 	flag := map[string]*bool{
+		"dictating": &v.Dictating, "waiting": &v.Waiting, "connecting": &v.Connecting,
 		"muted": &v.Muted, "offline": &v.Offline, "partly_offline": &v.Partly, "meeting": &v.Meeting,
 		"deaf": &v.Deaf, "activating": &v.Activating, "error": &v.Error,
 	}[pattern]
@@ -82,6 +86,7 @@ func defaultPatterns() map[string]led.Pattern {
 		"idle":           {Shape: "off"},
 		"connecting":     {Shape: "breathe", Colour: led.Colour{R: 255, G: 255, B: 255}, Period: second(1)},
 		"listening":      {Shape: "meter", Colour: led.Colour{R: 0, G: 90, B: 255}},
+		"dictating":      {Shape: "breathe", Colour: led.Colour{R: 0, G: 90, B: 255}, Period: second(2)},
 		"thinking":       {Shape: "spin", Colour: led.Colour{R: 130, G: 0, B: 255}, Period: second(0.8)},
 		"speaking":       {Shape: "breathe", Colour: led.Colour{R: 0, G: 255, B: 60}, Period: second(1.6)},
 		"error":          {Shape: "blink", Colour: led.Colour{R: 255, G: 0, B: 0}, Period: second(0.4)},
@@ -90,6 +95,7 @@ func defaultPatterns() map[string]led.Pattern {
 		"muted":          {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
 		"offline":        {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(5)},
 		"partly_offline": {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(12)},
+		"waiting":        {Shape: "glint", Colour: led.Colour{R: 0, G: 90, B: 255}, Period: second(10)},
 		"meeting":        {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
 	}
 }
@@ -143,15 +149,15 @@ func mark(row []led.Colour, c led.Colour, t time.Duration) time.Duration {
 }
 
 // brightness is how bright a view is shown. In dark hours the LEDs go down to
-// the night's brightness, though never so far that an open microphone could not
-// be seen.
+// the night's brightness, though never so far that a microphone that others hear
+// could not be seen.
 func (s Settings) brightness(v View, at time.Time) float64 {
 	if !s.DarkHours.Contain(at) {
 		return s.Brightness
 	}
 	const visible = 0.02
 	night := min(s.Brightness, s.DarkBrightness)
-	if v.Meeting || v.State == Listening {
+	if v.Meeting || v.Dictating || v.State == Listening {
 		return max(night, min(visible, s.Brightness))
 	}
 	return night

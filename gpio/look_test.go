@@ -15,11 +15,12 @@ import (
 func allViews() []View {
 	var views []View
 	for _, s := range States() {
-		for bits := range 128 {
+		for bits := range 1 << 10 {
 			on := func(i int) bool { return bits>>i&1 == 1 }
 			views = append(views, View{
 				State: s, Muted: on(0), Offline: on(1), Meeting: on(2),
-				Deaf: on(3), Activating: on(4), Error: on(5), Partly: on(6), Level: -30,
+				Deaf: on(3), Activating: on(4), Error: on(5), Partly: on(6),
+				Dictating: on(7), Waiting: on(8), Connecting: on(9), Level: -30,
 			})
 		}
 	}
@@ -30,7 +31,7 @@ func allViews() []View {
 // having one, and of that the most urgent is shown.
 func TestEveryCombinationHasItsOneLook(t *testing.T) {
 	views := allViews()
-	if len(views) != 640 {
+	if len(views) != 4096 {
 		t.Fatalf("%d combinations", len(views))
 	}
 	seen := map[string]int{}
@@ -40,13 +41,17 @@ func TestEveryCombinationHasItsOneLook(t *testing.T) {
 			holds bool
 			look  string
 		}{ // the last that holds
+			{v.Waiting, "waiting"},
 			{v.Partly, "partly_offline"},
 			{v.Offline, "offline"},
+			{v.Connecting, "connecting"},
 			{v.Muted, "muted"},
 			{v.Deaf, "deaf"},
 			{v.Activating, "activating"},
 			{v.Error, "error"},
 			{v.State != Idle, v.State.String()},
+			{v.Dictating, "dictating"},
+			{v.State == Listening, "listening"},
 		} {
 			if c.holds {
 				want = c.look
@@ -83,6 +88,19 @@ func TestPatternsCanAllBeShownByHand(t *testing.T) {
 	if len(defaultPatterns()) != len(Patterns()) {
 		t.Error("there is a pattern that cannot be shown")
 	}
+}
+
+// everyLook is one view for each look, with a meeting and without: LEDs show
+// nothing else of a view, but for the level.
+func everyLook() []View {
+	var views []View
+	for _, l := range looks {
+		v, _ := ViewOf(l.name)
+		views = append(views, v)
+		v.Meeting = true
+		views = append(views, v)
+	}
+	return views
 }
 
 // rowsOfAllKinds are the LEDs that people own.
@@ -145,7 +163,7 @@ func TestLooksCanBeToldApartOnEveryKindOfLED(t *testing.T) {
 // to be seen.
 func TestMeetingShowsOverEveryView(t *testing.T) {
 	for _, c := range rowsOfAllKinds() {
-		for _, v := range allViews() {
+		for _, v := range everyLook() {
 			if v.Meeting {
 				continue
 			}
@@ -167,9 +185,12 @@ func TestMicrophoneIsNeverHidden(t *testing.T) {
 	for _, c := range rowsOfAllKinds() {
 		for _, level := range []float64{-120, -55, -30, 0} {
 			row := make([]led.Colour, c.count())
-			c.face().render(row, View{State: Listening, Level: level}, 0)
-			if seen := c.appendSeen(nil, row[0]); max(seen[0], seen[1], seen[2]) < 40 {
-				t.Errorf("%s of %d at %v dBFS: the first LED is %v", c.Kind, c.count(), level, seen)
+			for _, v := range []View{{State: Listening}, {Dictating: true}, {State: Speaking, Dictating: true, Error: true, Muted: true}} {
+				v.Level = level
+				c.face().render(row, v, 0)
+				if seen := c.appendSeen(nil, row[0]); max(seen[0], seen[1], seen[2]) < 40 {
+					t.Errorf("%s of %d at %v dBFS: the first LED is %v for %v", c.Kind, c.count(), level, seen, v.Words())
+				}
 			}
 		}
 	}
@@ -180,7 +201,7 @@ func TestMicrophoneIsNeverHidden(t *testing.T) {
 // edges of blinks.
 func TestRenderAsksNoMoreThanItNeeds(t *testing.T) {
 	for _, c := range rowsOfAllKinds() {
-		for _, v := range allViews() {
+		for _, v := range everyLook() {
 			row := make([]led.Colour, c.count())
 			asked := 0
 			for at := time.Duration(0); at < 10*time.Second; asked++ {
@@ -193,7 +214,7 @@ func TestRenderAsksNoMoreThanItNeeds(t *testing.T) {
 			if limit := 10*25 + 40; asked > limit {
 				t.Fatalf("%v asks for %d renderings in 10 s", v.Words(), asked)
 			}
-			if v.still() == (View{}) && asked != 0 {
+			if v.Look() == "idle" && !v.Meeting && asked != 0 {
 				t.Fatalf("idle asks for %d renderings", asked)
 			}
 		}
@@ -223,6 +244,7 @@ func TestBrightness(t *testing.T) {
 		{View{State: Speaking}, "06:59", 0},
 		{View{State: Listening}, "03:00", 0.02},
 		{View{Meeting: true}, "03:00", 0.02},
+		{View{Dictating: true}, "03:00", 0.02},
 		{View{}, "07:00", 0.5},
 	}
 	for _, tt := range tests {

@@ -20,17 +20,16 @@ type State uint8
 // The states of a turn.
 const (
 	Idle State = iota
-	Connecting
 	Listening
 	Thinking
 	Speaking
 )
 
 // States lists them all.
-func States() []State { return []State{Idle, Connecting, Listening, Thinking, Speaking} }
+func States() []State { return []State{Idle, Listening, Thinking, Speaking} }
 
 func (s State) String() string {
-	names := [...]string{"idle", "connecting", "listening", "thinking", "speaking"}
+	names := [...]string{"idle", "listening", "thinking", "speaking"}
 	if int(s) < len(names) {
 		return names[s]
 	}
@@ -41,12 +40,15 @@ func (s State) String() string {
 type View struct {
 	State State
 
+	Dictating  bool // a platform hears all that the microphone hears, outside a turn
+	Waiting    bool // the microphone is open, for a wake word only
 	Muted      bool // the user closed the microphone
+	Connecting bool // no platform has been reached yet, and no attempt has failed
 	Offline    bool // no platform can be reached
 	Partly     bool // some platforms can be reached, and some cannot
 	Meeting    bool // a meeting is being recorded
 	Deaf       bool // the microphone should be open, and no sound comes
-	Activating bool // the user must act on a platform before the device is of use
+	Activating bool // a platform does not let the device in until somebody acts there
 	Error      bool // something failed just now
 
 	Level float64 // of the microphone while listening, in dBFS
@@ -59,12 +61,15 @@ func (v View) flags() []string {
 		name string
 		set  bool
 	}{
+		{"dictating", v.Dictating},
 		{"error", v.Error},
 		{"activating", v.Activating},
 		{"deaf", v.Deaf},
 		{"muted", v.Muted},
+		{"connecting", v.Connecting},
 		{"offline", v.Offline},
 		{"partly_offline", v.Partly},
+		{"waiting", v.Waiting},
 		{"meeting", v.Meeting},
 	} {
 		if f.set {

@@ -13,6 +13,7 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/control"
+	"lintod/agent/status"
 	"lintod/audio"
 	"lintod/audio/cardtest"
 	"lintod/audio/player"
@@ -40,7 +41,7 @@ func TestCardsThatTheDaemonHolds(t *testing.T) {
 			var asked atomic.Int32
 			server := &control.Server{Path: x.cfg.Device.Socket, Log: slog.New(slog.DiscardHandler), Handlers: map[string]control.Handler{
 				"status": func(context.Context, json.RawMessage) (any, error) {
-					s := agent.Status{Version: agent.Version, Mic: audio.Health{Open: true, Frames: tt.frames[min(asked.Add(1)-1, 1)]}, Speaker: tt.speaker}
+					s := status.Report{Version: agent.Version, Mic: audio.Health{Open: true, Frames: tt.frames[min(asked.Add(1)-1, 1)]}, Speaker: tt.speaker}
 					return s, nil
 				},
 			}}

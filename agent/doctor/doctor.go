@@ -17,29 +17,25 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/base/printable"
+	"lintod/agent/link"
 	"lintod/gpio"
 )
 
 // Level is how bad a finding is.
-type Level string
+type Level = link.Level
 
 // What a finding can be. A device with a failure does not do what it is for.
 const (
-	OK   Level = "ok"
-	Warn Level = "warn"
-	Fail Level = "fail"
+	OK   = link.OK
+	Warn = link.Warn
+	Fail = link.Fail
 )
 
-// Finding is one thing that was looked at.
-type Finding struct {
-	Subject string `json:"subject"`
-	Level   Level  `json:"level"`
-	Text    string `json:"text"`         // one sentence
-	Do      string `json:"do,omitempty"` // what to do
-}
+// Finding is one thing that was looked at; links make them, too.
+type Finding = link.Finding
 
-// Print tells the finding to people.
-func (f Finding) Print(w io.Writer) {
+// Print tells a finding to people.
+func Print(w io.Writer, f Finding) {
 	printable.Fprintf(w, "%-4s  %-13s  %s\n", f.Level, f.Subject, f.Text)
 	if f.Do != "" {
 		printable.Fprintf(w, "%21s  → %s\n", "", f.Do)
@@ -79,7 +75,7 @@ func (d Doctor) Examine(ctx context.Context) {
 	x := &exam{Doctor: d, cfg: cfg}
 	x.configuration()
 	for _, look := range []func(context.Context){
-		x.service, x.running, x.clock, x.state, x.platform, x.sound, x.board, x.voice, x.wake,
+		x.service, x.running, x.clock, x.state, x.links, x.sound, x.board, x.voice, x.wake,
 	} {
 		if ctx.Err() != nil {
 			return
@@ -92,14 +88,17 @@ func (d Doctor) tell(subject string, l Level, text, do string) {
 	d.Tell(Finding{Subject: subject, Level: l, Text: text, Do: do})
 }
 
-// report tells an error in the house's form, "what is wrong; what to do"; some
-// leave the second half to otherwise.
 func (d Doctor) report(subject string, l Level, err error, otherwise string) {
-	text, do, _ := strings.Cut(err.Error(), "; ")
-	if do == "" {
-		do = otherwise
+	d.Tell(link.Report(subject, l, err, otherwise))
+}
+
+// links has each link look at what it needs.
+func (x *exam) links(ctx context.Context) {
+	var running map[string]link.Status
+	if x.daemon != nil {
+		running = x.daemon.Links
 	}
-	d.tell(subject, l, text, do)
+	x.cfg.ExamineLinks(ctx, running, x.Tell)
 }
 
 func (x *exam) configuration() {

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"crypto/x509"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,27 +62,6 @@ func TestJudgeSpace(t *testing.T) {
 	check(t, judgeSpace("/s", 100<<20, 1000, 500), Warn, "little")
 	check(t, judgeSpace("/s", 1<<20, 1000, 500), Fail, "full (1 MB")
 	check(t, judgeSpace("/s", 5<<30, 1000, 0), Fail, "0 files are left")
-}
-
-func TestJudgeCertificate(t *testing.T) {
-	now := time.Date(2027, 5, 1, 12, 0, 0, 0, time.UTC)
-	day := 24 * time.Hour
-	for left, want := range map[time.Duration]struct {
-		level Level
-		text  string
-	}{
-		-time.Second:            {Fail, "expired on 2027-05-01"},
-		time.Hour:               {Warn, "within a day"},
-		day + time.Hour:         {Warn, "within a week"},
-		7*day - time.Hour:       {Warn, "within a week"},
-		7*day + time.Hour:       {Warn, "within a month"},
-		30*day + 12*time.Hour:   {OK, "valid until 2027-06-01"},
-		365*day - 1*time.Second: {OK, "valid until"},
-	} {
-		cert := &x509.Certificate{NotBefore: now.Add(-day), NotAfter: now.Add(left)}
-		check(t, judgeCertificate("it", "renew it", cert, now), want.level, want.text)
-	}
-	check(t, judgeCertificate("it", "renew it", &x509.Certificate{NotBefore: now.Add(day), NotAfter: now.Add(9 * day)}, now), Fail, "not valid before 2027-05-02")
 }
 
 // box is a doctor in front of a file system of its own.

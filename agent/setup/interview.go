@@ -6,7 +6,6 @@ import (
 	"os"
 
 	"lintod/agent"
-	"lintod/agent/link/linto"
 )
 
 // interview asks whatever is not given.
@@ -147,7 +146,7 @@ func (s *Setup) tryBroker(ctx context.Context) bool {
 		c.Linto.PasswordFile = file
 	}
 	s.Terminal.say("\nTrying %s …", a.Broker)
-	if err := linto.Try(ctx, c.LinkLinto(), a.Serial); err != nil {
+	if err := c.TryLinks(ctx); err != nil {
 		s.Terminal.say("%s", sentence(err))
 		return false
 	}

@@ -1,7 +1,7 @@
 // Package mixer sets the loudness at a sound card's own control, for those who
 // want it there: with amixer(1), so that no native code is needed.
 //
-// What must not live here: the user's wish (agent), and gain in software (player).
+// What must not live here: the user's wish (agent/settings), and gain in software (player).
 package mixer
 
 import (
@@ -42,9 +42,9 @@ type Mixer struct {
 	changed chan struct{} // holds a token when the control may be behind
 }
 
-// Set tells the volume in percent. It does not block; of several in a row the
+// SetVolume tells the volume in percent. It does not block; of several in a row the
 // last one counts.
-func (m *Mixer) Set(percent int) {
+func (m *Mixer) SetVolume(percent int) {
 	m.init()
 	m.volume.Store(int32(max(0, min(percent, 100))))
 	select {
@@ -53,7 +53,7 @@ func (m *Mixer) Set(percent int) {
 	}
 }
 
-// Volume is what was last Set.
+// Volume is what was last set.
 func (m *Mixer) Volume() int { return int(m.volume.Load()) }
 
 func (m *Mixer) init() {

@@ -49,7 +49,7 @@ func TestControlFollows(t *testing.T) {
 	}
 	for _, want := range []string{"35%", "100%", "0%", "60%"} {
 		for _, v := range []int{90, 10, int(want[0]-'0')*10 + 5, number(want)} { // only the last counts
-			m.Set(v)
+			m.SetVolume(v)
 		}
 		eventually(t, want, func() bool { return shown() == want && software.Load() == 100 })
 	}
@@ -74,7 +74,7 @@ func TestSoftwareDoesInstead(t *testing.T) {
 			m.Log = slog.New(slog.DiscardHandler)
 			software := start(t, m)
 			for _, v := range []int{40, 70} {
-				m.Set(v)
+				m.SetVolume(v)
 				eventually(t, "software", func() bool { return software.Load() == int32(v) })
 			}
 		})

@@ -41,7 +41,7 @@ func (c *call) examine(ctx context.Context, asJSON bool) error {
 			failures++
 		}
 		if !asJSON {
-			f.Print(c.stdout)
+			doctor.Print(c.stdout, f)
 		}
 	}}.Examine(ctx)
 	if asJSON {

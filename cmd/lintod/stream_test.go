@@ -82,7 +82,7 @@ func TestDictation(t *testing.T) {
 	b.next("streaming/chunk")
 	b.tell("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
 	b.wait("the transcript in the status", func(s agent.Status) bool {
-		return s.Linto.Live.Transcript == "good morning" && strings.Contains(s.Line, "transcribing")
+		return s.Linto.Live.Transcript == "good morning" && s.Links["linto"].Transcript == "good morning" && s.Flags.Dictating
 	})
 	if code, out := b.run("talk", "-wait"); code != 1 || !strings.Contains(out, "lintod stream -stop") {
 		t.Errorf("a live turn while dictating: exit %d: %s", code, out)

@@ -214,6 +214,8 @@ func TestPatterns(t *testing.T) {
 		{"meter at full", Pattern{"meter", blue, 0}, 0, 1, []Colour{blue, blue, blue}},
 		{"meter on one LED", Pattern{"meter", blue, 0}, 0, 0, []Colour{dim(blue, 0.6)}},
 		{"wink is dark for a moment", Pattern{"wink", red, second}, 99 * time.Millisecond, 0, []Colour{{}}},
+		{"glint shines for a moment", Pattern{"glint", red, second}, 19 * time.Millisecond, 0, []Colour{red}},
+		{"glint is dark else", Pattern{"glint", red, second}, 20 * time.Millisecond, 0, []Colour{{}}},
 		{"wink is on else", Pattern{"wink", red, second}, 100 * time.Millisecond, 0, []Colour{red}},
 	}
 	for _, tt := range tests {

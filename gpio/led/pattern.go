@@ -11,7 +11,9 @@ import (
 const FrameTime = 40 * time.Millisecond
 
 // Shapes lists what a pattern can do.
-func Shapes() []string { return []string{"off", "solid", "blink", "wink", "breathe", "spin", "meter"} }
+func Shapes() []string {
+	return []string{"off", "solid", "blink", "wink", "glint", "breathe", "spin", "meter"}
+}
 
 // Pattern is what a row of LEDs does over time.
 type Pattern struct {
@@ -37,12 +39,18 @@ func (p Pattern) Next(t time.Duration) time.Duration {
 		return p.until(t, 0.5)
 	case "wink":
 		return p.until(t, winkDark)
+	case "glint":
+		return p.until(t, glintLight)
 	}
 	return 0
 }
 
-// winkDark is the part of its period for which a wink is dark.
-const winkDark = 0.1
+const (
+	// winkDark is the part of its period for which a wink is dark.
+	winkDark = 0.1
+	// glintLight is the part of its period for which a glint shines.
+	glintLight = 0.02
+)
 
 // until is the time from t to the next change of a pattern that changes at the
 // given part of its period and at the end of it.
@@ -66,6 +74,10 @@ func (p Pattern) light(i, n int, t time.Duration, level float64) float64 {
 		}
 	case "wink":
 		if p.phase(t) >= winkDark {
+			return 1
+		}
+	case "glint":
+		if p.phase(t) < glintLight {
 			return 1
 		}
 	case "breathe":

@@ -14,6 +14,7 @@ import (
 
 	"lintod/agent/base/textfile"
 	"lintod/agent/broker"
+	"lintod/agent/link"
 	"lintod/agent/link/linto/login"
 	"lintod/agent/network"
 	"lintod/agent/turn"
@@ -62,6 +63,7 @@ type Link struct {
 	changed  chan struct{} // holds a token when the status may be another
 	failures chan failure  // to be published
 	dropped  atomic.Int64  // commands dropped because the queue was full
+	refused  atomic.Bool   // the broker does not let the device in
 	pending  pending
 	uplink   *uplink
 	live     *live
@@ -111,8 +113,16 @@ func (l *Link) Stats() Stats {
 	return s
 }
 
-// Line says for people how the link is.
-func (l *Link) Line() string { return l.Stats().Line() }
+// Status says how the link is.
+func (l *Link) Status() link.Status {
+	s := l.Stats()
+	return link.Status{
+		Connected: s.Connected, Line: s.Line(),
+		Failed:     !s.Connected && (s.Error != "" || s.Login != ""),
+		Refused:    !s.Connected && l.refused.Load(),
+		Transcript: s.Live.Transcript,
+	}
+}
 
 // Init makes the connection, still closed. It is called once, before Run and
 // any other method.
@@ -150,7 +160,7 @@ func (l *Link) newPlace(cfg broker.Config, scope, serial string) *place {
 		// The device's own status is read back: see healStatus.
 		Subscribe: []string{p.ingress("#"), p.egress("status")},
 		Online:    l.online,
-		Offline:   func(error) { l.connected(false) },
+		Offline:   l.offline,
 		Farewell:  func() broker.Message { return l.statusMessage(offline) },
 		Handle:    l.handle,
 		Log:       l.Log,
@@ -210,6 +220,12 @@ func (l *Link) report(ctx context.Context) {
 			cancel()
 		}
 	}
+}
+
+// offline is told why there is no connection.
+func (l *Link) offline(err error) {
+	l.refused.Store(broker.Refused(err))
+	l.connected(false)
 }
 
 func (l *Link) connected(yes bool) {

@@ -135,7 +135,7 @@ func (l *Link) sessionPlace(s login.Session) *place {
 	p.Password = func() (string, error) { return string(s.Password), nil }
 	p.Refusal = "they are those of the platform's login: correct user and password_file in [linto.login]"
 	p.Offline = func(err error) {
-		l.connected(false)
+		l.offline(err)
 		if broker.Refused(err) {
 			l.login.Refused()
 		}

@@ -1,4 +1,4 @@
-package agent
+package status
 
 import "runtime/metrics"
 
@@ -8,8 +8,8 @@ type Self struct {
 	Heap       uint64 `json:"heap"` // bytes that were alive at the last garbage collection
 }
 
-// measureSelf costs microseconds, and stops nothing.
-func measureSelf() Self {
+// MeasureSelf reads what the daemon takes now. It costs microseconds, and stops nothing.
+func MeasureSelf() Self {
 	samples := []metrics.Sample{{Name: "/sched/goroutines:goroutines"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
 	return Self{Goroutines: samples[0].Value.Uint64(), Heap: samples[1].Value.Uint64()}

@@ -1,0 +1,98 @@
+// Package status is the one description of what the device is doing (Activity),
+// with its views: LEDs, and lines for people; and the report of which it is the
+// head (Report).
+//
+// What must not live here: how anything gets into a state, and how a view is
+// shown. Who composes the device fills the values in.
+package status
+
+import (
+	"strings"
+
+	"lintod/agent/turn"
+	"lintod/gpio"
+)
+
+// Activity is what the device is doing. All that shows it is a view of this one
+// value, so that no two views differ.
+type Activity struct {
+	turn.Snapshot
+
+	Announcing bool     `json:"announcing"`            // something outside a turn is heard
+	Waiting    bool     `json:"waiting"`               // the microphone is open, for a wake word
+	WakeAway   bool     `json:"wake_away"`             // a wake word is wanted, and its engine is away
+	Connecting bool     `json:"connecting"`            // no platform is reached yet, and no attempt has failed
+	Activating bool     `json:"activating"`            // a platform does not let the device in until somebody acts
+	Away       []string `json:"away,omitempty"`        // links that do not reach their platforms
+	Fault      string   `json:"fault,omitempty"`       // why the microphone is deaf
+	Outdated   bool     `json:"refused_configuration"` // the file was changed and is wrong
+	Error      bool     `json:"error"`                 // something failed just now
+}
+
+// state is that of the turn, or what the device does while none goes on.
+func (a Activity) state() turn.State {
+	if a.Announcing && !a.State.Hears() {
+		return turn.Speaking
+	}
+	return a.State
+}
+
+// Line says in one line, for people, what the device is doing.
+func (a Activity) Line() string {
+	words := []string{a.state().String()}
+	if a.Flags.Dictating && a.state() == turn.Idle {
+		words = nil
+	}
+	offline := "offline"
+	if a.Connecting {
+		offline = "connecting"
+	}
+	deaf := "deaf"
+	if a.Fault != "" {
+		deaf += ": " + a.Fault
+	}
+	for _, f := range []struct {
+		set  bool
+		word string
+	}{
+		{a.Flags.Dictating, "dictating: the platform hears the microphone"},
+		{a.Flags.Muted, "muted"},
+		{a.Flags.Meeting, "recording"},
+		{a.Flags.Offline, offline},
+		{a.Flags.Deaf, deaf},
+		{len(a.Away) > 0 && !a.Flags.Offline, "offline: " + strings.Join(a.Away, ", ")},
+		{a.Activating, "a platform refuses the device"},
+		{a.Waiting, "waiting for the wake word"},
+		{a.WakeAway, "no wake word: the engine is away"},
+	} {
+		if f.set {
+			words = append(words, f.word)
+		}
+	}
+	line := strings.Join(words, ", ")
+	if a.Outdated {
+		line += "; the changed configuration is wrong and not in force, lintod check tells why"
+	}
+	return line
+}
+
+// LEDs is what LEDs show. level is the loudness of the voice, in dBFS.
+func (a Activity) LEDs(level float64) gpio.View {
+	return gpio.View{
+		State: [...]gpio.State{
+			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
+			turn.Conversing: gpio.Listening, // an open microphone must be seen
+		}[a.state()],
+		Dictating:  a.Flags.Dictating,
+		Waiting:    a.Waiting,
+		Muted:      a.Flags.Muted,
+		Connecting: a.Flags.Offline && a.Connecting,
+		Offline:    a.Flags.Offline,
+		Partly:     !a.Flags.Offline && len(a.Away) > 0,
+		Deaf:       a.Flags.Deaf,
+		Meeting:    a.Flags.Meeting,
+		Activating: a.Activating,
+		Error:      a.Error,
+		Level:      level,
+	}
+}
