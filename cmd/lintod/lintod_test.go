@@ -240,10 +240,13 @@ func TestBehaviours(t *testing.T) {
 		t.Errorf("the status reports volume %v", v)
 	}
 	b.tell("tts_lang", `{"value":"fr-FR"}`)
-	// The status tells of a setting when it is on the disk.
 	b.watch.Next("French", func(m brokertest.Message) bool { return strings.Contains(string(m.Payload), `"fr-FR"`) })
 	b.tell("tts_lang", `{"value":"tlh"}`)
 
+	brokertest.Eventually(t, "the settings are on the disk, a second later at most", func() bool {
+		text, _ := os.ReadFile(b.path("state/state.json"))
+		return strings.Contains(string(text), "fr-FR") && strings.Contains(string(text), "55")
+	})
 	b.kill() // as a power cut would
 	if on := b.status("offline")["on"]; on == nil {
 		t.Error("the last will has no time")
