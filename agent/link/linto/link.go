@@ -309,11 +309,9 @@ func (l *Link) queue(waiting chan command, c command) {
 }
 
 func (l *Link) work(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			l.finish(context.WithoutCancel(ctx))
-			return
 		case c := <-l.mutes:
 			l.do(ctx, c)
 		case c := <-l.commands:
@@ -321,6 +319,7 @@ func (l *Link) work(ctx context.Context) {
 		case <-l.probes:
 		}
 	}
+	l.finish(context.WithoutCancel(ctx))
 }
 
 // settings are the verbs whose effect is for the next start as well.
