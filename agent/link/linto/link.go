@@ -29,6 +29,7 @@ const (
 	maxAnswer    = 8 << 20  // bytes; answers may carry sound
 	commandQueue = 64       // oldest dropped: the last state wins
 	sendLimit    = 5 * time.Second
+	finishLimit  = time.Second
 )
 
 // Link is one connection to a LinTO platform. Its fields are set before Run.
@@ -350,15 +351,40 @@ func (l *Link) queue(waiting chan command, c command) {
 }
 
 func (l *Link) work(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			return
 		case c := <-l.mutes:
 			l.do(ctx, c)
 		case c := <-l.commands:
 			l.do(ctx, c)
 		case <-l.probes:
+		}
+	}
+	l.finish(context.WithoutCancel(ctx))
+}
+
+// settings are the verbs whose effect is for the next start as well.
+var settings = map[string]bool{"mute": true, "unmute": true, "endvolume": true, "tts_lang": true}
+
+// finish does the settings that wait when the link ends: the broker has delivered
+// them and does not keep them. Nobody is there for an acknowledgement.
+func (l *Link) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, finishLimit)
+	defer cancel()
+	for {
+		var c command
+		select {
+		case c = <-l.mutes:
+		case c = <-l.commands:
+		default:
+			return
+		}
+		if !settings[c.verb] {
+			continue
+		}
+		if _, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name()}, c.verb, c.payload); err != nil {
+			l.Log.Warn("message ignored", "error", err)
 		}
 	}
 }

@@ -30,6 +30,7 @@ import (
 // device is a box without sound: it notes what it is asked to do.
 type device struct {
 	link *Link
+	hold chan struct{} // where it is set, a language waits for it
 
 	mu    sync.Mutex
 	calls []string
@@ -73,6 +74,9 @@ func (d *device) KeepVolume(p int) error {
 func (d *device) SetLanguage(l string) error {
 	if l == "tlh" {
 		return errors.New("not spoken here")
+	}
+	if d.hold != nil {
+		<-d.hold
 	}
 	d.note("lang %s", l)
 	return d.change(func(s *Sound) { s.Language = l })
@@ -333,6 +337,28 @@ func TestHostileMessages(t *testing.T) {
 	s.tell("mute", "{}")
 	s.next("muteack", "")
 	if got, want := s.did(), []string{"muted true"}; !slices.Equal(got, want) {
+		t.Errorf("the device did %q, want %q", got, want)
+	}
+}
+
+// The broker does not keep what it has delivered, so a setting that waits is done
+// also when the link ends. Nothing is said any more.
+func TestSettingsThatWaitAtTheEndAreDone(t *testing.T) {
+	s := start(t)
+	s.hold = make(chan struct{})
+	s.tell("tts_lang", "fr-FR")
+	s.tell("say", "too late")
+	s.tell("endvolume", "33")
+	s.tell("mute", "{}")
+	brokertest.Eventually(t, "all have arrived", func() bool { return len(s.link.commands) == 2 && len(s.link.mutes) == 1 })
+	ended := make(chan string, 1)
+	go func() { s.stop(); ended <- "" }()
+	s.next("status", "offline")
+	close(s.hold)
+	wait(t, ended)
+	got, want := s.did(), []string{"keep 33", "lang fr-FR", "muted true"}
+	slices.Sort(got) // mutes have a queue of their own
+	if !slices.Equal(got, want) {
 		t.Errorf("the device did %q, want %q", got, want)
 	}
 }
