@@ -3,7 +3,6 @@ package native
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"lintod/audio"
@@ -48,7 +47,7 @@ func (o *output) Write(ctx context.Context, pcm []int16) error {
 		if err := o.await(ctx, func() bool { return o.reserve(n) }); err != nil {
 			return err
 		}
-		if err := o.conn.w.SendPlay(o.id, pcm[:n]); err != nil {
+		if err := o.conn.w.SendSamples(wire.Play, o.id, pcm[:n]); err != nil {
 			return o.unsent(err)
 		}
 		pcm = pcm[n:]
@@ -68,18 +67,6 @@ func (o *output) reserve(n uint64) bool {
 	}
 	o.sent += n
 	return true
-}
-
-// unsent prefers the reason why nothing can be sent over its symptom.
-func (o *output) unsent(err error) error {
-	select {
-	case <-o.over:
-		return o.err()
-	case <-o.conn.done:
-		return o.conn.err()
-	case <-time.After(time.Second):
-		return fmt.Errorf("speak to the sound process: %w", err)
-	}
 }
 
 // Drain implements audio.Output.

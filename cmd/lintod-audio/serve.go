@@ -21,8 +21,9 @@ const (
 )
 
 // server has two goroutines of its own: the reader of standard input, which
-// never blocks, and the owner of the streams, which does. Beside them each
-// stream has one.
+// never blocks, and the owner of the cards, which does. Beside them each card and
+// each codec has one. The reader opens and closes codecs by itself: they do not
+// wait for a card.
 type server struct {
 	cards    *cards
 	out      *wire.Writer
@@ -31,6 +32,7 @@ type server struct {
 
 	queues  map[uint16]*queue  // the reader's
 	paces   map[uint16]*pace   // the reader's
+	codecs  map[uint16]*codec  // the reader's
 	streams map[uint16]*stream // the owner's
 }
 
@@ -58,6 +60,7 @@ func serve(c *cards, in io.Reader, out io.Writer) error {
 		played:   newReference(),
 		queues:   map[uint16]*queue{},
 		paces:    map[uint16]*pace{},
+		codecs:   map[uint16]*codec{},
 		streams:  map[uint16]*stream{},
 	}
 	if err := s.out.SendHello(); err != nil {
@@ -95,10 +98,13 @@ func (s *server) read(r *wire.Reader) error {
 func (s *server) accept(m wire.Message) error {
 	req := request{kind: m.Type, stream: m.Stream}
 	q := s.queues[m.Stream]
+	if c := s.codecs[m.Stream]; c != nil || m.Type == wire.OpenCodec {
+		return s.acceptCodec(c, m)
+	}
 	switch m.Type {
 	case wire.Play, wire.Flush, wire.Drain:
 		if q == nil {
-			return fmt.Errorf("%s for an output that is not open", m.Type)
+			return nil // somebody has closed it while another one wrote
 		}
 		return feed(q, m)
 	case wire.Lazy, wire.Prompt:
@@ -121,6 +127,8 @@ func (s *server) accept(m wire.Message) error {
 			req.pace = newPace()
 			s.paces[m.Stream] = req.pace
 		}
+	case wire.Convert: // as for Play
+		return nil
 	case wire.Close:
 		delete(s.queues, m.Stream)
 		delete(s.paces, m.Stream)
@@ -134,6 +142,33 @@ func (s *server) accept(m wire.Message) error {
 	default:
 		return fmt.Errorf("more than %d requests wait", maxRequests)
 	}
+}
+
+// acceptCodec takes a message for c, which is nil when it is to be opened.
+func (s *server) acceptCodec(c *codec, m wire.Message) error {
+	switch {
+	case m.Type == wire.OpenCodec:
+		want, err := wire.ParseCodec(m.Payload)
+		switch {
+		case err != nil:
+			return err
+		case c != nil || s.queues[m.Stream] != nil || s.paces[m.Stream] != nil:
+			return fmt.Errorf("stream %d is open already", m.Stream)
+		case len(s.codecs) >= wire.MaxCodecs:
+			return fmt.Errorf("more than %d codecs", wire.MaxCodecs)
+		}
+		c = newCodec(s.out, m.Stream, want)
+		s.codecs[m.Stream] = c
+		go c.run()
+	case m.Type == wire.Close:
+		close(c.closed)
+		delete(s.codecs, m.Stream)
+	case m.Type == wire.Convert && len(m.Payload) <= wire.MaxPacket:
+		c.push(m.Payload)
+	default:
+		return fmt.Errorf("%s of %d bytes is not for a codec", m.Type, len(m.Payload))
+	}
+	return nil
 }
 
 func feed(q *queue, m wire.Message) error {

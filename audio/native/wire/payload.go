@@ -99,9 +99,16 @@ func ParseHello(b []byte) error {
 		return errors.New("it does not say hello as lintod-audio does")
 	}
 	if v := binary.LittleEndian.Uint16(b[len(magic):]); v != Version {
-		return fmt.Errorf("lintod and lintod-audio are of different builds (protocol %d and %d); install both from one package", Version, v)
+		return VersionError(v)
 	}
 	return nil
+}
+
+// VersionError is the Version of the other side when it is not ours.
+type VersionError uint16
+
+func (e VersionError) Error() string {
+	return fmt.Sprintf("lintod and lintod-audio are of different builds (protocol %d here, %d there); install both from one package", Version, uint16(e))
 }
 
 // ParseOpen decodes the payload of OpenInput and OpenOutput.
