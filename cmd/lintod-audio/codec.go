@@ -100,12 +100,13 @@ func (c *codec) serve() (wire.Type, error) {
 			return wire.Failed, fmt.Errorf("codec %s: more than %d frames or packets wait", c.want.Kind, wire.CodecWindow)
 		case src := <-c.queue:
 			var bad error
-			if answer, bad = conv.convert(answer[:0], src); bad != nil {
+			answer, bad = conv.convert(answer[:0], src)
+			c.free <- src // before lintod, which has the answer, sends the next
+			if bad != nil {
 				err = c.out.SendBytes(wire.Refused, c.stream, []byte(bad.Error()))
 			} else {
 				err = c.out.SendBytes(wire.Converted, c.stream, answer)
 			}
-			c.free <- src
 		}
 	}
 	return wire.Failed, err
