@@ -238,7 +238,7 @@ func (b *Board) turnOff(r *row) {
 		return
 	}
 	if err := r.strip.close(); err != nil {
-		b.Log.Warn("a LED could not be turned off", "part", r.part, "err", err)
+		b.Log.Warn("a LED could not be turned off", "part", r.part, "error", err)
 	}
 	r.strip = nil
 }

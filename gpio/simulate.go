@@ -49,7 +49,7 @@ func (b *Board) simulate(ctx context.Context, buttons []ButtonConfig, leds []LED
 	}
 	running.Go(func() {
 		if err := s.panel.Run(side); err != nil {
-			b.Log.Warn("the panel takes no keys", "err", err)
+			b.Log.Warn("the panel takes no keys", "error", err)
 		}
 	})
 	b.begin(s)
@@ -82,7 +82,7 @@ func (b *Board) openSession(ctx context.Context, running *sync.WaitGroup, s *sim
 		running.Go(func() {
 			err := errors.Join(s.recorder.Run(ctx), f.Close())
 			if err != nil || s.recorder.Dropped() > 0 {
-				b.Log.Warn("the recording is not complete", "err", err, "dropped", s.recorder.Dropped())
+				b.Log.Warn("the recording is not complete", "error", err, "dropped", s.recorder.Dropped())
 			}
 		})
 	}
@@ -96,7 +96,7 @@ func (b *Board) openSession(ctx context.Context, running *sync.WaitGroup, s *sim
 			if err := s.player.Run(ctx); err == nil {
 				b.Log.Info("the script has been played", "script", name)
 			} else if ctx.Err() == nil {
-				b.Log.Error("the script has failed", "script", name, "err", err)
+				b.Log.Error("the script has failed", "script", name, "error", err)
 			}
 		})
 	}

@@ -274,7 +274,7 @@ func (s *Server) do(ctx context.Context, c *client, line []byte) answer {
 	} else {
 		result, err = handle(ctx, req.Args)
 	}
-	s.Log.Debug("command", "command", req.Command, "took", time.Since(began), "err", err)
+	s.Log.Debug("command", "command", req.Command, "took", time.Since(began), "error", err)
 	if err != nil {
 		return refusal(err)
 	}

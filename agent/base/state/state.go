@@ -141,7 +141,7 @@ func (s *Store) flush() error {
 	if err := s.write(now); err != nil {
 		err = fmt.Errorf("save the state: %w", err)
 		if !s.dirty {
-			s.log.Error("the state will be lost at the next restart", "err", err)
+			s.log.Error("the state will be lost at the next restart", "error", err)
 		}
 		s.dirty = true
 		return err
@@ -202,7 +202,7 @@ func (s *Store) putAside(reason error) error {
 	if err := os.Rename(s.path(), aside); err != nil {
 		return err
 	}
-	s.log.Error("the saved state is unreadable; starting muted, with the defaults", "err", reason, "kept", aside)
+	s.log.Error("the saved state is unreadable; starting muted, with the defaults", "error", reason, "kept", aside)
 	kept, err := filepath.Glob(s.path() + ".bad-*")
 	if err != nil {
 		return err
