@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lintod/audio"
-	"lintod/audio/alsa"
+	"lintod/agent/base/alsa"
 	"lintod/audio/native/wire"
 )
 

@@ -10,7 +10,7 @@ import (
 	"github.com/gordonklaus/portaudio"
 
 	"lintod/audio"
-	"lintod/audio/alsa"
+	"lintod/agent/base/alsa"
 )
 
 // device is what PortAudio and the kernel know of one device.

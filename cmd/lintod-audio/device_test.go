@@ -13,7 +13,7 @@ import (
 	"github.com/gordonklaus/portaudio"
 
 	"lintod/audio"
-	"lintod/audio/alsa"
+	"lintod/agent/base/alsa"
 	"lintod/audio/native/wire"
 )
 

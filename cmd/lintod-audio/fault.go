@@ -11,7 +11,7 @@ import (
 	"github.com/gordonklaus/portaudio"
 
 	"lintod/audio"
-	"lintod/audio/alsa"
+	"lintod/agent/base/alsa"
 )
 
 // side is the kernel's half of the device, nil where it has none.

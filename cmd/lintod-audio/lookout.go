@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"lintod/audio"
-	"lintod/audio/alsa"
+	"lintod/agent/base/alsa"
 )
 
 // lookEvery is how many blocks a microphone reads between two looks at what
