@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lintod/audio"
+	"lintod/audio/ring"
 )
 
 // pocketsphinx tells of a phrase only when the speaker pauses, and in a room
@@ -42,9 +43,8 @@ type tape struct {
 	voice   voice
 
 	mu     sync.Mutex
-	length int64 // samples so far
-	marks  []mark
-	next   int // the oldest of marks, when they are full
+	length int64           // samples so far
+	marks  ring.Ring[mark] // the newest
 }
 
 // mark says when a frame on the tape was captured.
@@ -120,13 +120,10 @@ func (t *tape) frame(f *audio.Frame) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	m := mark{t.length, f.At}
-	if len(t.marks) < keptMarks {
-		t.marks = append(t.marks, m)
-	} else {
-		t.marks[t.next] = m
-		t.next = (t.next + 1) % keptMarks
+	if t.marks.Room() == 0 {
+		t.marks.Grow(keptMarks)
 	}
+	t.marks.Push(&mark{t.length, f.At})
 	t.length += int64(audio.FrameSamples)
 }
 
@@ -154,9 +151,8 @@ func (t *tape) when(seconds float64) time.Time {
 	at := int64(seconds * audio.CaptureRate)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i := range t.marks {
-		// From the newest to the oldest.
-		m := t.marks[(t.next+len(t.marks)-1-i)%len(t.marks)]
+	for i := t.marks.Len() - 1; i >= 0; i-- {
+		m := t.marks.At(i)
 		if m.at <= at {
 			offset := time.Duration(at-m.at) * time.Second / audio.CaptureRate
 			return m.capture.Add(min(offset, audio.FrameTime))
