@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
+	"lintod/agent/base/printable"
 	"lintod/audio"
 )
 
@@ -202,11 +201,4 @@ func ParseDevices(b []byte) ([]audio.Device, error) {
 }
 
 // ParseText makes an error text of a payload: one line, printable, bounded.
-func ParseText(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(b[:min(len(b), maxText)]), "?"))
-}
+func ParseText(b []byte) string { return printable.Clip(string(b), maxText) }
