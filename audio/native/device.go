@@ -7,21 +7,21 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// device is what inputs and outputs have in common: a card.
-type device struct {
+// openDevice is what inputs and outputs have in common: a card.
+type openDevice struct {
 	resource
 	way audio.Direction
 }
 
-func newDevice(c *conn, way audio.Direction) device { return device{newResource(c), way} }
+func newOpenDevice(c *conn, way audio.Direction) openDevice { return openDevice{newResource(c), way} }
 
 // open asks for the card and waits until it runs; self is the stream that d is
 // part of.
-func (d *device) open(ctx context.Context, t wire.Type, self stream, o wire.Open) error {
+func (d *openDevice) open(ctx context.Context, t wire.Type, self stream, o wire.Open) error {
 	return d.resource.open(ctx, self, func(id uint16) error { return d.conn.w.SendOpen(t, id, o) })
 }
 
-func (d *device) handle(m wire.Message) error {
+func (d *openDevice) handle(m wire.Message) error {
 	if m.Type != wire.Chosen {
 		return d.resource.handle(m)
 	}

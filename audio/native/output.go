@@ -18,7 +18,7 @@ const (
 )
 
 type output struct {
-	device
+	openDevice
 	window, piece uint64 // in samples
 
 	// The device's mutex guards what follows.
@@ -33,10 +33,10 @@ type output struct {
 
 func newOutput(c *conn, rate int) *output {
 	return &output{
-		device: newDevice(c, audio.Playback),
-		window: uint64(time.Duration(rate) * window / time.Second),
-		piece:  uint64(time.Duration(rate) * piece / time.Second),
-		moved:  make(chan struct{}, 1),
+		openDevice: newOpenDevice(c, audio.Playback),
+		window:     uint64(time.Duration(rate) * window / time.Second),
+		piece:      uint64(time.Duration(rate) * piece / time.Second),
+		moved:      make(chan struct{}, 1),
 	}
 }
 
@@ -131,7 +131,7 @@ func (o *output) handle(m wire.Message) error {
 	case wire.Opened:
 		o.expectNothing()
 	}
-	return o.device.handle(m)
+	return o.openDevice.handle(m)
 }
 
 func (o *output) progress(p wire.Progress, drained bool) error {

@@ -21,8 +21,8 @@ import (
 	"github.com/gordonklaus/portaudio"
 	"golang.org/x/sys/unix"
 
-	"lintod/audio"
 	"lintod/agent/base/alsa"
+	"lintod/audio"
 	"lintod/audio/native/wire"
 )
 

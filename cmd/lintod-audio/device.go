@@ -9,8 +9,8 @@ import (
 
 	"github.com/gordonklaus/portaudio"
 
-	"lintod/audio"
 	"lintod/agent/base/alsa"
+	"lintod/audio"
 )
 
 // device is what PortAudio and the kernel know of one device.

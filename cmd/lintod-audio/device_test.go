@@ -12,8 +12,8 @@ import (
 
 	"github.com/gordonklaus/portaudio"
 
-	"lintod/audio"
 	"lintod/agent/base/alsa"
+	"lintod/audio"
 	"lintod/audio/native/wire"
 )
 

@@ -10,8 +10,8 @@ import (
 
 	"github.com/gordonklaus/portaudio"
 
-	"lintod/audio"
 	"lintod/agent/base/alsa"
+	"lintod/audio"
 )
 
 // side is the kernel's half of the device, nil where it has none.

@@ -7,8 +7,8 @@ import (
 	"reflect"
 	"time"
 
-	"lintod/audio"
 	"lintod/agent/base/alsa"
+	"lintod/audio"
 )
 
 // lookEvery is how many blocks a microphone reads between two looks at what

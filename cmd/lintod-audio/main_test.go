@@ -362,7 +362,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestSteadyPathDoesNotAllocate(t *testing.T) {
-	m := &microphone{opened: opened{layout: layout{48000, 2}}, gain: newGain(6), ear: new(ear), buf: make([]int16, 0, 1920)}
+	m := &microphone{opened: opened{layout: layout{48000, 2}}, gain: newGain(6), pipeline: new(pipeline), buf: make([]int16, 0, 1920)}
 	if err := m.prepare(); err != nil {
 		t.Fatal(err)
 	}
