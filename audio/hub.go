@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"lintod/audio/ring"
 )
 
 // DeafAfter is how long a microphone that should be open may give no frame.
@@ -52,8 +54,7 @@ type Hub struct {
 	cue     bool                    // somebody began to listen before the card was open
 	lazy    bool                    // as input was told
 	gap     bool                    // the card was opened and gave no frame yet
-	past    []Frame                 // ring of past frames; the oldest is at next
-	next    int
+	past    ring.Ring[Frame]        // the newest frames
 	health  Health
 	real    bool // input is a card, of which zeros mean something
 	gates   int  // times that the open card was silent and came back
@@ -149,15 +150,12 @@ func (h *Hub) ListenSince(t time.Time) *Stream {
 
 // add gives s what it wants of the past, and all that comes. It needs mu.
 func (h *Hub) add(s *Stream) {
-	for n := len(h.past); n > 0; n-- {
-		s.offer(h.nth(n))
+	for i := range h.past.Len() {
+		s.offer(h.past.At(i))
 	}
 	h.streams = append(h.streams, s)
 	h.update()
 }
-
-// nth is the n-th frame from the end of those that are remembered. It needs mu.
-func (h *Hub) nth(n int) *Frame { return &h.past[(h.next+len(h.past)-n)%len(h.past)] }
 
 // memory is how many frames are remembered.
 func (h *Hub) memory() int { return int(max(h.Preroll, h.Memory) / FrameTime) }
@@ -229,7 +227,7 @@ func (h *Hub) opened(input Input) {
 func (h *Hub) end() {
 	h.mu.Lock()
 	h.stop, h.input = nil, nil
-	h.past, h.next = h.past[:0], 0
+	h.past.Clear()
 	h.health.Zeros, h.health.Unheard = time.Time{}, false
 	h.update()
 	h.mu.Unlock()
@@ -269,14 +267,13 @@ func (h *Hub) judge(f *Frame) {
 
 func (h *Hub) remember(f *Frame) {
 	size := h.memory()
-	switch {
-	case size == 0:
-	case len(h.past) < size:
-		h.past = append(h.past, *f)
-	default:
-		h.past[h.next] = *f
-		h.next = (h.next + 1) % size
+	if size == 0 {
+		return
 	}
+	if h.past.Room() < size {
+		h.past.Grow(size)
+	}
+	h.past.Push(f)
 }
 
 func (h *Hub) remove(s *Stream) {

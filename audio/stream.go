@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"lintod/audio/ring"
 )
 
 // queueTime bounds what a stream keeps for a reader that does not come; then
@@ -21,9 +23,7 @@ type Stream struct {
 	once   sync.Once
 
 	// The hub's mutex guards what follows.
-	queue   []Frame // ring of waiting frames; the oldest is at head
-	head    int
-	waiting int
+	queue   ring.Ring[Frame] // what waits
 	dropped uint64
 	until   time.Time // end of the newest frame; zero before the first
 	missing uint32    // samples of a gap, told with the next frame
@@ -38,7 +38,7 @@ func newStream(h *Hub, since time.Time) *Stream {
 		since:  since,
 		ready:  make(chan struct{}, 1),
 		closed: make(chan struct{}),
-		queue:  make([]Frame, int(queueTime/FrameTime)+h.memory()),
+		queue:  ring.New[Frame](int(queueTime/FrameTime) + h.memory()),
 	}
 }
 
@@ -84,17 +84,12 @@ func (s *Stream) Dropped() uint64 {
 func (s *Stream) pop(f *Frame) bool {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	if s.waiting == 0 {
+	if s.queue.Len() == 0 {
 		return false
 	}
-	*f = s.queue[s.head]
-	s.advance()
+	*f = *s.queue.At(0)
+	s.queue.Drop()
 	return true
-}
-
-func (s *Stream) advance() {
-	s.head = (s.head + 1) % len(s.queue)
-	s.waiting--
 }
 
 // offer pushes a frame, unless it is older than what is wanted: one that was
@@ -107,14 +102,12 @@ func (s *Stream) offer(f *Frame) {
 
 // push needs the hub's mutex.
 func (s *Stream) push(f *Frame) {
-	if s.waiting == len(s.queue) {
+	if s.queue.Full() {
 		s.dropOldest()
 	}
-	at := &s.queue[(s.head+s.waiting)%len(s.queue)]
-	*at = *f
+	at := s.queue.Push(f)
 	at.Lost = addLost(at.Lost, s.missing)
 	s.missing = 0
-	s.waiting++
 	s.got++
 	s.sound = s.sound || !f.Silent
 	s.until = f.At.Add(FrameTime)
@@ -133,9 +126,9 @@ func (s *Stream) missed(now time.Time) {
 }
 
 func (s *Stream) dropOldest() {
-	lost := s.queue[s.head].Lost
-	s.advance()
-	next := &s.queue[s.head]
+	lost := s.queue.At(0).Lost
+	s.queue.Drop()
+	next := s.queue.At(0)
 	next.Lost = addLost(addLost(next.Lost, lost), uint32(FrameSamples))
 	s.dropped++
 	s.hub.health.Dropped++

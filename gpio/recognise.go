@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"lintod/agent/base/alsa"
 )
 
 // Found is a board that the system shows signs of.
@@ -51,8 +52,10 @@ type signs struct {
 func readSigns(root string) signs {
 	s := signs{
 		product: deviceTree(root, "hat/product"),
-		cards:   soundCards(root),
 		i2c:     claimedI2C(root),
+	}
+	for _, card := range alsa.Cards(root) {
+		s.cards = append(s.cards, card.ID)
 	}
 	id, err := strconv.ParseUint(strings.TrimPrefix(deviceTree(root, "hat/product_id"), "0x"), 16, 16)
 	if err == nil {
@@ -95,22 +98,6 @@ func deviceTree(root, name string) string {
 		}
 	}
 	return ""
-}
-
-// cardLine is the first line of a card in /proc/asound/cards:
-// " 1 [seeed2micvoicec]: seeed-2mic-voic - seeed-2mic-voicecard".
-var cardLine = regexp.MustCompile(`(?m)^ *[0-9]+ \[(\S+) *\]:`)
-
-func soundCards(root string) []string {
-	b, err := os.ReadFile(filepath.Join(root, "proc/asound/cards"))
-	if err != nil {
-		return nil
-	}
-	var ids []string
-	for _, m := range cardLine.FindAllSubmatch(b, -1) {
-		ids = append(ids, string(m[1]))
-	}
-	return ids
 }
 
 // claimedI2C lists the addresses of chips on bus 1, the header's, that the

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"lintod/agent/base/alsa"
 	"lintod/audio"
-	"lintod/audio/alsa"
 	"lintod/audio/cardtest"
 	"lintod/audio/filecard"
 	"lintod/audio/native"

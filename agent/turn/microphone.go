@@ -11,6 +11,7 @@ import (
 
 	"lintod/audio"
 	"lintod/audio/endpoint"
+	"lintod/audio/ring"
 )
 
 // Stream is the microphone as an exchange reads it; audio.Stream is one.
@@ -169,9 +170,7 @@ type frames struct {
 	ready chan struct{} // holds a token when there may be something to read
 
 	mu     sync.Mutex
-	ring   []audio.Frame
-	head   int // the oldest
-	n      int
+	queue  ring.Ring[audio.Frame]
 	lost   uint32 // samples of frames that went, for Frame.Lost of the oldest
 	gone   uint64 // those frames
 	reason error  // what is read after the last one; nil: more may come
@@ -180,27 +179,16 @@ type frames struct {
 func (q *frames) push(f *audio.Frame) {
 	q.mu.Lock()
 	switch {
-	case q.n < len(q.ring):
-	case (2*len(q.ring))*int(unsafe.Sizeof(*f)) <= maxWaiting:
-		q.grow()
+	case !q.queue.Full():
+	case 2*q.queue.Room()*int(unsafe.Sizeof(*f)) <= maxWaiting:
+		q.queue.Grow(max(64, 2*q.queue.Room()))
 	default:
-		q.lost += q.ring[q.head].Lost + uint32(audio.FrameSamples)
+		q.lost += q.queue.At(0).Lost + uint32(audio.FrameSamples)
 		q.gone++
-		q.head = (q.head + 1) % len(q.ring)
-		q.n--
 	}
-	q.ring[(q.head+q.n)%len(q.ring)] = *f
-	q.n++
+	q.queue.Push(f)
 	q.mu.Unlock()
 	q.signal()
-}
-
-// grow needs the mutex, and a ring that is full.
-func (q *frames) grow() {
-	ring := make([]audio.Frame, max(64, 2*len(q.ring)))
-	n := copy(ring, q.ring[q.head:])
-	copy(ring[n:], q.ring[:q.head])
-	q.ring, q.head = ring, 0
 }
 
 func (q *frames) end(reason error) {
@@ -235,14 +223,13 @@ func (q *frames) read(ctx context.Context, f *audio.Frame) error {
 func (q *frames) pop(f *audio.Frame) (ok bool, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.n == 0 {
+	if q.queue.Len() == 0 {
 		return false, q.reason
 	}
-	*f = q.ring[q.head]
+	*f = *q.queue.At(0)
 	f.Lost += q.lost
 	q.lost = 0
-	q.head = (q.head + 1) % len(q.ring)
-	q.n--
+	q.queue.Drop()
 	return true, nil
 }
 

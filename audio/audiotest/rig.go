@@ -3,7 +3,7 @@
 // that one can listen to, reached through ALSA as a real card would be.
 //
 //	Feed → sink "mic_feed" → source "mic" → the program under test
-//	the program under test → sink "speaker" → Ear
+//	the program under test → sink "speaker" → Listener
 //
 // Only tests import it. What must not live here: anything the product needs.
 package audiotest

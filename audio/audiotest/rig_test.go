@@ -8,22 +8,22 @@ import (
 
 func TestFeedReachesTheMicrophone(t *testing.T) {
 	r := Start(t)
-	ear := r.listen(context.Background(), "mic")
-	ear.await(1)
+	listener := r.listen(context.Background(), "mic")
+	listener.await(1)
 	said := Chirp(time.Second)
 	r.Feed(said)
-	ear.WaitFor("the chirp", func(pcm []int16) bool { return Find(pcm, said[800:]) >= 0 })
-	if at := Find(ear.PCM(), said); at < 0 {
+	listener.WaitFor("the chirp", func(pcm []int16) bool { return Find(pcm, said[800:]) >= 0 })
+	if at := Find(listener.PCM(), said); at < 0 {
 		t.Log("the first 50 ms of the chirp differ")
 	}
 }
 
 func TestKillAndRestart(t *testing.T) {
 	r := Start(t)
-	ear := r.Hear()
+	listener := r.Hear()
 	r.Kill()
 	select {
-	case <-ear.done:
+	case <-listener.done:
 	case <-time.After(limit):
 		t.Fatal("the loudspeaker still works without a server")
 	}

@@ -54,9 +54,9 @@ func (nullCard) OpenOutput(_ context.Context, rate int) (audio.Output, error) {
 type fileCard struct {
 	path string
 
-	mu   sync.Mutex
-	tape *tape // what the loudspeaker plays, from the first OpenOutput on
-	busy bool  // an output is open
+	mu     sync.Mutex
+	played *wavFile // what the loudspeaker plays, from the first OpenOutput on
+	busy   bool     // an output is open
 }
 
 // OpenInput implements audio.Card.
@@ -75,16 +75,16 @@ func (c *fileCard) OpenOutput(_ context.Context, rate int) (audio.Output, error)
 	if c.busy {
 		return nil, fmt.Errorf("the loudspeaker \"%s%s\" is in use", prefix, c.path)
 	}
-	if c.tape == nil {
+	if c.played == nil {
 		t, err := create(c.path, rate, time.Now())
 		if err != nil {
 			return nil, fmt.Errorf("the loudspeaker \"%s%s\" does not open: %w", prefix, c.path, err)
 		}
-		c.tape = t
+		c.played = t
 	}
 	c.busy = true
-	c.tape.begin(rate, c.free)
-	return newOutput(rate, c.tape), nil
+	c.played.begin(rate, c.free)
+	return newOutput(rate, c.played), nil
 }
 
 func (c *fileCard) free() {

@@ -273,19 +273,19 @@ func TestLoudspeakerConverts(t *testing.T) {
 
 func TestTapeIsFull(t *testing.T) {
 	born := time.Now()
-	tape, err := create(filepath.Join(t.TempDir(), "out.wav"), 192000, born)
+	file, err := create(filepath.Join(t.TempDir(), "out.wav"), 192000, born)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// All that is silence, and takes no room on the disk.
 	almost := born.Add((maxData/2/192000 - 1) * time.Second)
-	if err := tape.play(nil, true, almost); err != nil {
+	if err := file.play(nil, true, almost); err != nil {
 		t.Fatal(err)
 	}
-	if err := tape.play(nil, true, almost.Add(2*time.Second)); !errors.Is(err, errTapeFull) {
+	if err := file.play(nil, true, almost.Add(2*time.Second)); !errors.Is(err, errFileFull) {
 		t.Errorf("silence: %v", err)
 	}
-	if err := tape.play(tone(192000, 2*time.Second), false, almost); !errors.Is(err, errTapeFull) {
+	if err := file.play(tone(192000, 2*time.Second), false, almost); !errors.Is(err, errFileFull) {
 		t.Errorf("sound: %v", err)
 	}
 }
@@ -337,17 +337,17 @@ func TestErrorsSayWhatIsWrong(t *testing.T) {
 func TestSteadyPathDoesNotAllocate(t *testing.T) {
 	in := newInput(tone(16000, time.Second))
 	path := filepath.Join(t.TempDir(), "out.wav")
-	tape, err := create(path, 16000, time.Now())
+	file, err := create(path, 16000, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tape.begin(48000, func() {})
+	file.begin(48000, func() {})
 	var f audio.Frame
 	pcm := make([]int16, 960)
 	now, ctx := time.Now(), t.Context()
 	allocs := testing.AllocsPerRun(100, func() {
 		in.due = time.Now() // so that nobody waits
-		if in.Read(ctx, &f) != nil || tape.play(pcm, false, now) != nil {
+		if in.Read(ctx, &f) != nil || file.play(pcm, false, now) != nil {
 			t.Fatal("failed")
 		}
 	})

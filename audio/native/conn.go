@@ -164,6 +164,9 @@ func (c *conn) add(s stream) (uint16, error) {
 	if c.cause != nil {
 		return 0, c.cause
 	}
+	if _, is := s.(*codec); is && c.codecs() >= wire.MaxCodecs {
+		return 0, ErrCodecsInUse
+	}
 	for {
 		c.last++
 		if _, taken := c.streams[c.last]; c.last != 0 && !taken {
@@ -171,6 +174,16 @@ func (c *conn) add(s stream) (uint16, error) {
 			return c.last, nil
 		}
 	}
+}
+
+// codecs is how many are open. The caller holds the lock.
+func (c *conn) codecs() (n int) {
+	for _, s := range c.streams {
+		if _, is := s.(*codec); is {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *conn) remove(id uint16) {

@@ -25,7 +25,7 @@ const (
 )
 
 type input struct {
-	device
+	openDevice
 	frames chan audio.Frame
 	frame  audio.Frame // being taken from a message; the conn's reader owns it
 	lost   uint32      // samples dropped since the last frame in the queue; as frame
@@ -35,7 +35,7 @@ type input struct {
 }
 
 func newInput(c *conn) *input {
-	return &input{device: newDevice(c, audio.Capture), frames: make(chan audio.Frame, inputQueue)}
+	return &input{openDevice: newOpenDevice(c, audio.Capture), frames: make(chan audio.Frame, inputQueue)}
 }
 
 // Read implements audio.Input.
@@ -66,7 +66,7 @@ func (in *input) handle(m wire.Message) error {
 	case wire.Opened:
 		in.expect(moveLimit)
 	}
-	return in.device.handle(m)
+	return in.openDevice.handle(m)
 }
 
 func (in *input) capture(payload []byte) error {

@@ -209,7 +209,7 @@ func TestPlaybackIsExact(t *testing.T) {
 	defer cancel()
 	said := audiotest.Chirp(2 * time.Second)
 	for range 2 { // before the second the card has been stopped
-		ear := rig.Hear()
+		listener := rig.Hear()
 		start := time.Now()
 		if err := out.Write(ctx, said); err != nil {
 			t.Fatal(err)
@@ -221,10 +221,10 @@ func TestPlaybackIsExact(t *testing.T) {
 			t.Fatal(err)
 		}
 		played := int(time.Since(start).Seconds() * audiotest.Rate)
-		ear.WaitFor("all until Drain", func(pcm []int16) bool {
+		listener.WaitFor("all until Drain", func(pcm []int16) bool {
 			return len(pcm) > played+audiotest.Rate && !audiotest.Loud(tail(pcm, audiotest.Rate/5))
 		})
-		pieces, other := piecesOf(said, ear.Stop())
+		pieces, other := piecesOf(said, listener.Stop())
 		t.Logf("heard as %v, and %d samples of other sound; underruns: %d", pieces, other, p.Status().Underran)
 		const swallowed = audiotest.Rate / 100
 		end, missing := 0, 0
@@ -274,15 +274,15 @@ func piecesOf(said, heard []int16) (pieces []span, other int) {
 func TestFlushIsSilence(t *testing.T) {
 	rig, p := startReal(t)
 	out := p.openOutput()
-	ear := rig.Hear()
+	listener := rig.Hear()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	for range 3 {
 		speaking, stop := context.WithCancel(ctx)
 		written := make(chan error, 1)
 		go func() { written <- out.Write(speaking, audiotest.Chirp(10*time.Second)) }()
-		from := len(ear.PCM())
-		ear.WaitFor("the chirp", func(pcm []int16) bool { return len(pcm) > from+8000 && audiotest.Loud(tail(pcm, 800)) })
+		from := len(listener.PCM())
+		listener.WaitFor("the chirp", func(pcm []int16) bool { return len(pcm) > from+8000 && audiotest.Loud(tail(pcm, 800)) })
 		flushed := time.Now()
 		stop()
 		if err := out.Flush(); err != nil {
@@ -291,8 +291,8 @@ func TestFlushIsSilence(t *testing.T) {
 		if err := <-written; !errors.Is(err, context.Canceled) {
 			t.Fatalf("Write: %v", err)
 		}
-		ear.WaitFor("silence", func(pcm []int16) bool { return !audiotest.Loud(tail(pcm, 3200)) })
-		t.Logf("silence is heard %v after the flush", ear.At(lastLoud(ear.PCM())).Sub(flushed))
+		listener.WaitFor("silence", func(pcm []int16) bool { return !audiotest.Loud(tail(pcm, 3200)) })
+		t.Logf("silence is heard %v after the flush", listener.At(lastLoud(listener.PCM())).Sub(flushed))
 		// The stream is still good.
 		if err := out.Write(ctx, audiotest.Chirp(200*time.Millisecond)); err != nil {
 			t.Fatal(err)
@@ -300,8 +300,8 @@ func TestFlushIsSilence(t *testing.T) {
 		if err := out.Drain(ctx); err != nil {
 			t.Fatal(err)
 		}
-		ear.WaitFor("the next sound", func(pcm []int16) bool { return audiotest.Loud(tail(pcm, 8000)) })
-		ear.WaitFor("silence", func(pcm []int16) bool { return !audiotest.Loud(tail(pcm, 3200)) })
+		listener.WaitFor("the next sound", func(pcm []int16) bool { return audiotest.Loud(tail(pcm, 8000)) })
+		listener.WaitFor("silence", func(pcm []int16) bool { return !audiotest.Loud(tail(pcm, 3200)) })
 	}
 }
 
@@ -330,9 +330,9 @@ func TestServerDiesAndComesBack(t *testing.T) {
 		}
 	}
 	play(idle)
-	ear := rig.Hear()
-	ear.WaitFor("the card to come to rest", func(pcm []int16) bool { return len(pcm) > audiotest.Rate/2 })
-	ear.Stop()
+	listener := rig.Hear()
+	listener.WaitFor("the card to come to rest", func(pcm []int16) bool { return len(pcm) > audiotest.Rate/2 })
+	listener.Stop()
 	rig.Kill()
 	start := time.Now()
 	err := readUntilError(t, in)
@@ -354,9 +354,9 @@ func TestServerDiesAndComesBack(t *testing.T) {
 	t.Logf("frames again %v after the server was back", time.Since(start))
 
 	// An output that was at rest has not noticed.
-	ear = rig.Hear()
+	listener = rig.Hear()
 	play(idle)
-	ear.WaitFor("the output that was idle", audiotest.Loud)
+	listener.WaitFor("the output that was idle", audiotest.Loud)
 }
 
 // reopen opens the input as a supervisor would: again and again.
@@ -438,7 +438,7 @@ func TestFallsBackAndReturns(t *testing.T) {
 	in.Close()
 	in = reopen(t, p)
 	read(t, in)
-	ear := spare.Hear()
+	listener := spare.Hear()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	_ = out.Write(ctx, audiotest.Chirp(100*time.Millisecond)) // it may notice only now
@@ -447,8 +447,8 @@ func TestFallsBackAndReturns(t *testing.T) {
 	if err := out.Write(ctx, audiotest.Chirp(300*time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	ear.WaitFor("the fall-back", audiotest.Loud)
-	ear.Stop()
+	listener.WaitFor("the fall-back", audiotest.Loud)
+	listener.Stop()
 	s := p.Status()
 	if s.Input.Device != "spare" || !s.Input.Fallback || s.Output.Device != "spare" || !s.Output.Fallback || !strings.Contains(s.Input.Why, `"headset"`) {
 		t.Errorf("without the headset: %+v", s)
@@ -518,9 +518,9 @@ func TestServerStoppedWhilePlaying(t *testing.T) {
 	out := p.openOutput()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
 	defer cancel()
-	ear := rig.Hear()
+	listener := rig.Hear()
 	written := playOn(ctx, out)
-	ear.WaitFor("the chirp", audiotest.Loud)
+	listener.WaitFor("the chirp", audiotest.Loud)
 	rig.Stop()
 	start := time.Now()
 	err := <-written

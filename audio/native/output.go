@@ -3,7 +3,6 @@ package native
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"lintod/audio"
@@ -19,7 +18,7 @@ const (
 )
 
 type output struct {
-	device
+	openDevice
 	window, piece uint64 // in samples
 
 	// The device's mutex guards what follows.
@@ -34,10 +33,10 @@ type output struct {
 
 func newOutput(c *conn, rate int) *output {
 	return &output{
-		device: newDevice(c, audio.Playback),
-		window: uint64(time.Duration(rate) * window / time.Second),
-		piece:  uint64(time.Duration(rate) * piece / time.Second),
-		moved:  make(chan struct{}, 1),
+		openDevice: newOpenDevice(c, audio.Playback),
+		window:     uint64(time.Duration(rate) * window / time.Second),
+		piece:      uint64(time.Duration(rate) * piece / time.Second),
+		moved:      make(chan struct{}, 1),
 	}
 }
 
@@ -48,7 +47,7 @@ func (o *output) Write(ctx context.Context, pcm []int16) error {
 		if err := o.await(ctx, func() bool { return o.reserve(n) }); err != nil {
 			return err
 		}
-		if err := o.conn.w.SendPlay(o.id, pcm[:n]); err != nil {
+		if err := o.conn.w.SendSamples(wire.Play, o.id, pcm[:n]); err != nil {
 			return o.unsent(err)
 		}
 		pcm = pcm[n:]
@@ -68,18 +67,6 @@ func (o *output) reserve(n uint64) bool {
 	}
 	o.sent += n
 	return true
-}
-
-// unsent prefers the reason why nothing can be sent over its symptom.
-func (o *output) unsent(err error) error {
-	select {
-	case <-o.over:
-		return o.err()
-	case <-o.conn.done:
-		return o.conn.err()
-	case <-time.After(time.Second):
-		return fmt.Errorf("speak to the sound process: %w", err)
-	}
 }
 
 // Drain implements audio.Output.
@@ -144,7 +131,7 @@ func (o *output) handle(m wire.Message) error {
 	case wire.Opened:
 		o.expectNothing()
 	}
-	return o.device.handle(m)
+	return o.openDevice.handle(m)
 }
 
 func (o *output) progress(p wire.Progress, drained bool) error {

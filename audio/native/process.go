@@ -46,11 +46,16 @@ type Process struct {
 	Gain float64
 	// Processing is what is done to what the microphone hears.
 	Processing audio.Processing
-	Log        *slog.Logger
+	// OnDemand makes Run start the program only when somebody asks for something
+	// of it: where it has no card to drive, only codecs need it.
+	OnDemand bool
+	Log      *slog.Logger
 
 	mu            sync.Mutex
+	waiting       int           // callers of up that wait
+	failure       error         // why the last Run ended
 	conn          *conn         // nil while the process is not up
-	changed       chan struct{} // closed when conn changes
+	changed       chan struct{} // closed when conn changes, or somebody begins to wait for it
 	input, output Choice        // the last ones
 	counters      counters
 }
@@ -61,12 +66,36 @@ var _ audio.Card = (*Process)(nil)
 // with what was wrong with it. All streams fail with the same. A caller may
 // call it again, at once or after a while.
 func (p *Process) Run(ctx context.Context) error {
+	if err := p.demand(ctx); err != nil {
+		return err
+	}
 	reason, err := p.run(ctx)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	p.counters.restarted(reason)
+	p.mu.Lock()
+	p.failure = err
+	p.mu.Unlock()
 	return err
+}
+
+// demand waits until somebody needs the process.
+func (p *Process) demand(ctx context.Context) error {
+	for p.OnDemand {
+		p.mu.Lock()
+		needed, changed := p.waiting > 0, p.change()
+		p.mu.Unlock()
+		if needed {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 func (p *Process) run(ctx context.Context) (reason string, err error) {
@@ -143,18 +172,35 @@ func (p *Process) publish(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conn = c
+	p.announce()
+}
+
+// announce wakes who waits for a change; change returns what to wait for. The
+// caller holds the lock.
+func (p *Process) announce() {
 	if p.changed != nil {
 		close(p.changed)
 		p.changed = nil
 	}
 }
 
+func (p *Process) change() <-chan struct{} {
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
+}
+
 // up waits until the process is up.
 func (p *Process) up(ctx context.Context) (*conn, error) {
+	p.wait(1)
+	defer p.wait(-1)
 	limit := time.NewTimer(upLimit)
 	defer limit.Stop()
 	for {
-		c, changed := p.current()
+		p.mu.Lock()
+		c, changed, failure := p.conn, p.change(), p.failure
+		p.mu.Unlock()
 		if c != nil && c.err() == nil { // else it is just being buried
 			return c, nil
 		}
@@ -163,18 +209,20 @@ func (p *Process) up(ctx context.Context) (*conn, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-limit.C:
-			return nil, fmt.Errorf("the sound process has not been up for %v", upLimit)
+			if failure == nil {
+				return nil, fmt.Errorf("the sound process has not been up for %v", upLimit)
+			}
+			return nil, fmt.Errorf("the sound process has not been up for %v: %w", upLimit, failure)
 		}
 	}
 }
 
-func (p *Process) current() (*conn, <-chan struct{}) {
+func (p *Process) wait(more int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.changed == nil {
-		p.changed = make(chan struct{})
+	if p.waiting += more; more > 0 {
+		p.announce()
 	}
-	return p.conn, p.changed
 }
 
 // OpenInput implements audio.Card. It waits some seconds for a process that is

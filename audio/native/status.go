@@ -34,6 +34,14 @@ type Counters struct {
 	Lost     uint64            `json:"lost"`      // samples of capture that the card or we dropped
 	Clipped  uint64            `json:"clipped"`   // samples of capture that were too loud
 	Underran uint64            `json:"underruns"` // times that the loudspeaker ran dry in the middle of sound
+	Codecs   Codecs            `json:"codecs,omitzero"`
+}
+
+// Codecs counts the work of encoders and decoders since the start.
+type Codecs struct {
+	Converted uint64 `json:"converted"` // frames and packets
+	Refused   uint64 `json:"refused"`   // frames and packets that made no sense
+	Waits     uint64 `json:"waits"`     // times that a writer waited because nobody had read what came before
 }
 
 // Status is the present one.
@@ -67,7 +75,8 @@ func (p *Process) chosen(way audio.Direction, c wire.Choice) {
 }
 
 type counters struct {
-	lost, clipped, underruns atomic.Uint64
+	lost, clipped, underruns       atomic.Uint64
+	converted, refused, codecWaits atomic.Uint64
 
 	mu       sync.Mutex
 	restarts map[string]uint64
@@ -90,5 +99,6 @@ func (c *counters) snapshot() Counters {
 		Lost:     c.lost.Load(),
 		Clipped:  c.clipped.Load(),
 		Underran: c.underruns.Load(),
+		Codecs:   Codecs{c.converted.Load(), c.refused.Load(), c.codecWaits.Load()},
 	}
 }

@@ -18,8 +18,12 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"lintod/agent/base/printable"
 	"lintod/audio"
 )
+
+// maxLogged is how much of a session's name is logged, in bytes.
+const maxLogged = 60
 
 // Stream is a share of the microphone, as audio.Hub gives it.
 type Stream interface {
@@ -270,11 +274,11 @@ func (o *owner) handle(q request) (File, error) {
 	case q.start && o.session.Session == q.session:
 		return File{}, nil // asked twice
 	case q.start:
-		return File{}, fmt.Errorf("%q is being recorded; stop it first", clip(o.session.Session))
+		return File{}, fmt.Errorf("%q is being recorded; stop it first", printable.Clip(o.session.Session, maxLogged))
 	case o.session == nil:
 		return File{}, ErrNotRecording
 	case q.session != "" && q.session != o.session.Session:
-		return File{}, fmt.Errorf("%w of that name; %q does", ErrNotRecording, clip(o.session.Session))
+		return File{}, fmt.Errorf("%w of that name; %q does", ErrNotRecording, printable.Clip(o.session.Session, maxLogged))
 	}
 	return o.stop()
 }
@@ -291,7 +295,7 @@ func (o *owner) start(run running, gap time.Duration) error {
 		report: func(now Status) {
 			o.setStatus(func(st *Status) { now.Uploads = st.Uploads; *st = now })
 		},
-		log: o.Log.With("session", clip(run.Session)),
+		log: o.Log.With("session", printable.Clip(run.Session, maxLogged)),
 	}
 	all, err := o.shelf.list()
 	if err != nil {
@@ -326,7 +330,7 @@ func (o *owner) resume(r running, last time.Time) {
 	if err == nil {
 		return
 	}
-	o.Log.Warn("a recording is not resumed", "session", clip(r.Session), "error", err)
+	o.Log.Warn("a recording is not resumed", "session", printable.Clip(r.Session, maxLogged), "error", err)
 	if e := o.shelf.clearRunning(); e != nil {
 		o.Log.Error("recording not ended properly", "error", e)
 	}
@@ -381,13 +385,4 @@ func (o *owner) tell(e Event) {
 	if o.Changed != nil {
 		o.Changed(e)
 	}
-}
-
-// clip makes a session's name fit for one log line.
-func clip(name string) string {
-	const most = 60
-	if len(name) > most {
-		return string([]rune(name[:most])) + "…"
-	}
-	return name
 }

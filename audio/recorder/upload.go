@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"lintod/agent/base/retry"
 	"lintod/agent/base/textfile"
 )
 
@@ -74,24 +74,24 @@ func (u *uploader) run(ctx context.Context) {
 		return
 	}
 	defer u.client.CloseIdleConnections()
-	pause, last := uploadBackoff, ""
+	backoff := retry.Backoff{First: uploadBackoff, Most: uploadBackoffMax}
 	for ctx.Err() == nil {
 		err := u.all(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
-		case err == nil:
-			pause, last = uploadBackoff, ""
+		}
+		if err == nil {
+			backoff.Succeeded()
 			u.wait(ctx, nil)
 			continue
-		case err.Error() != last: // one that repeats is logged once, and counted
-			last = err.Error()
+		}
+		pause, isNew := backoff.Failed(err)
+		if isNew { // one that repeats is counted
 			u.Log.Warn("recording not uploaded; trying again", "error", err)
 		}
-		t := time.NewTimer(pause/2 + rand.N(pause))
+		t := time.NewTimer(pause)
 		u.wait(ctx, t.C)
 		t.Stop()
-		pause = min(2*pause, uploadBackoffMax)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 const cpuTime = 10 * time.Second
 
 // watchCPU measures the child until ctx ends.
-func watchCPU(ctx context.Context, child *process.Child, ear *ear) {
+func watchCPU(ctx context.Context, child *process.Child, mic *capture) {
 	beat := time.NewTicker(cpuTime)
 	defer beat.Stop()
 	last, at := child.CPUTime(), time.Now()
@@ -22,7 +22,7 @@ func watchCPU(ctx context.Context, child *process.Child, ear *ear) {
 		case now := <-beat.C:
 			used := child.CPUTime()
 			percent := 100 * float64(used-last) / float64(now.Sub(at))
-			ear.listener.update(func(s *Status) { s.CPU = float64(int(10*percent+0.5)) / 10 })
+			mic.listener.update(func(s *Status) { s.CPU = float64(int(10*percent+0.5)) / 10 })
 			last, at = used, now
 		}
 	}

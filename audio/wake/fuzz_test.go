@@ -57,7 +57,7 @@ func FuzzEvents(f *testing.F) {
 			if err != nil {
 				return
 			}
-			x := &session{Conn: conn, ear: &ear{listener: l}, began: began, asked: make(chan time.Time, 1), again: make(chan struct{}, 1)}
+			x := &connection{Conn: conn, mic: &capture{listener: l}, began: began, asked: make(chan time.Time, 1), again: make(chan struct{}, 1)}
 			if x.words, x.names, err = match(l.Config.Words, models); err != nil {
 				if len(err.Error()) > 8<<10 || strings.Contains(err.Error(), "\n") {
 					t.Errorf("the error has %d bytes: %.200s", len(err.Error()), err)

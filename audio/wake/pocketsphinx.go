@@ -39,7 +39,7 @@ type pocketsphinx struct {
 	startLimit, takeLimit time.Duration
 }
 
-func (p *pocketsphinx) run(ctx context.Context, ear *ear) error {
+func (p *pocketsphinx) run(ctx context.Context, mic *capture) error {
 	dir, err := os.MkdirTemp("", "lintod-wake-")
 	if err != nil {
 		return fmt.Errorf("write the key phrases for pocketsphinx: %w", err)
@@ -64,7 +64,7 @@ func (p *pocketsphinx) run(ctx context.Context, ear *ear) error {
 	if err != nil {
 		return err
 	}
-	err = p.serve(ctx, child, phrases, ear)
+	err = p.serve(ctx, child, phrases, mic)
 	if text := said.text(); text != "" {
 		err = fmt.Errorf("%w: %s", err, text)
 	}
@@ -72,17 +72,17 @@ func (p *pocketsphinx) run(ctx context.Context, ear *ear) error {
 }
 
 // serve gives the child its sound and takes what it finds, until either ends.
-func (p *pocketsphinx) serve(ctx context.Context, child *process.Child, phrases map[string]Word, ear *ear) error {
+func (p *pocketsphinx) serve(ctx context.Context, child *process.Child, phrases map[string]Word, mic *capture) error {
 	feeding, stop := context.WithCancel(ctx)
 	defer stop()
-	tape := &tape{to: child.Stdin, ear: ear, startLimit: p.startLimit, takeLimit: p.takeLimit}
+	input := &sphinxInput{to: child.Stdin, mic: mic, startLimit: p.startLimit, takeLimit: p.takeLimit}
 	var others sync.WaitGroup
 	others.Go(func() {
 		defer stop()
-		p.find(child.Stdout, phrases, tape)
+		p.find(child.Stdout, phrases, input)
 	})
-	others.Go(func() { watchCPU(feeding, child, ear) })
-	err := tape.play(feeding)
+	others.Go(func() { watchCPU(feeding, child, mic) })
+	err := input.play(feeding)
 	hangs := feeding.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded)
 	child.Stdin.Close()
 	stop()
@@ -98,14 +98,14 @@ func (p *pocketsphinx) serve(ctx context.Context, child *process.Child, phrases 
 }
 
 // find reads what was found, until pocketsphinx ends: "hey computer 0.840 1.680
-// 0.891533", the phrase, its begin and its end in seconds of the tape, how sure
+// 0.891533", the phrase, its begin and its end in seconds of the input, how sure
 // it is. Other lines say nothing new.
-func (p *pocketsphinx) find(out io.Reader, phrases map[string]Word, tape *tape) {
+func (p *pocketsphinx) find(out io.Reader, phrases map[string]Word, input *sphinxInput) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		phrase, over, score, ok := parse(lines.Text())
 		if word, known := phrases[phrase]; ok && known {
-			tape.ear.heard(word, score, tape.when(over))
+			input.mic.heard(word, score, input.when(over))
 		}
 	}
 }

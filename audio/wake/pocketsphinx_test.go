@@ -180,10 +180,10 @@ func TestChildrenThatFail(t *testing.T) {
 			p.startLimit, p.takeLimit = cmp.Or(c.start, time.Minute), cmp.Or(c.take, time.Minute)
 			mic := newMicrophone()
 			l := &Listener{Config: sphinx(p.words...), Listen: mic.Listen, Awake: func() bool { return true }, Heard: func(Detection) { t.Error("a word") }}
-			ear := &ear{listener: l}
+			heard := &capture{listener: l}
 			l.Log = discard()
 			mic.tell(fresh(), quiet(20*time.Second))
-			err := p.run(t.Context(), ear)
+			err := p.run(t.Context(), heard)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
@@ -229,18 +229,18 @@ type nowhere struct{ io.Writer }
 
 func (nowhere) Close() error { return nil }
 
-// What stands on the tape twice was captured once.
+// What is in the input twice was captured once.
 func TestTapeKnowsWhen(t *testing.T) {
 	began := time.Now()
-	tape := &tape{to: nowhere{}, rest: chapter, history: make([]audio.Frame, 0, repeat/audio.FrameTime)}
-	tape.pause()
+	input := &sphinxInput{to: nowhere{}, rest: chapter, history: make([]audio.Frame, 0, repeat/audio.FrameTime)}
+	input.pause()
 	for i := range 75 { // a chapter; it is loud, so it is repeated
 		f := audio.Frame{At: began.Add(time.Duration(i) * audio.FrameTime)}
 		for j := range f.PCM {
 			f.PCM[j] = int16(10000 * (i % 2) * (1 - 2*(j%2)))
 		}
-		tape.frame(&f)
-		tape.turnPage(&f)
+		input.frame(&f)
+		input.turnPage(&f)
 	}
 	for at, want := range map[time.Duration]time.Duration{
 		pause:                             0,
@@ -249,8 +249,8 @@ func TestTapeKnowsWhen(t *testing.T) {
 		2*pause + chapter:                 0,
 		2*pause + chapter + time.Second/2: time.Second / 2,
 	} {
-		if got := tape.when(at.Seconds()).Sub(began); got < want-audio.FrameTime || got > want+audio.FrameTime {
-			t.Errorf("what is at %v of the tape was heard at %v, want %v", at, got, want)
+		if got := input.when(at.Seconds()).Sub(began); got < want-audio.FrameTime || got > want+audio.FrameTime {
+			t.Errorf("what is at %v of the input was heard at %v, want %v", at, got, want)
 		}
 	}
 }

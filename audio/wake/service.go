@@ -59,10 +59,10 @@ type (
 	}
 )
 
-// session is one connection to a service.
-type session struct {
+// connection is one to a service.
+type connection struct {
 	*wyoming.Conn
-	ear   *ear
+	mic   *capture
 	words map[string]Word // by the plain name that the service tells
 	names []string        // as it knows them
 	began time.Time       // what timestamps count from
@@ -70,7 +70,7 @@ type session struct {
 	again chan struct{}   // holds a token when the service should listen anew
 }
 
-func (s *service) run(ctx context.Context, ear *ear) error {
+func (s *service) run(ctx context.Context, mic *capture) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	conn, models, err := s.reach(ctx)
@@ -78,14 +78,14 @@ func (s *service) run(ctx context.Context, ear *ear) error {
 		return err
 	}
 	defer conn.Close()
-	x := &session{
-		Conn: conn, ear: ear, began: time.Now(),
+	x := &connection{
+		Conn: conn, mic: mic, began: time.Now(),
 		asked: make(chan time.Time, 1), again: make(chan struct{}, 1),
 	}
 	if x.words, x.names, err = match(s.words, models); err != nil {
 		return err
 	}
-	ear.open()
+	mic.open()
 	var parts sync.WaitGroup
 	for _, part := range []func(context.Context) error{x.receive, x.feed, x.pulse} {
 		parts.Go(func() { cancel(part(ctx)) })
@@ -168,7 +168,7 @@ func list(models []model) string {
 }
 
 // receive takes what the service says.
-func (x *session) receive(context.Context) error {
+func (x *connection) receive(context.Context) error {
 	for {
 		e, err := x.Receive(silenceLimit)
 		if err != nil {
@@ -180,7 +180,7 @@ func (x *session) receive(context.Context) error {
 		case wyoming.Info:
 			select {
 			case at := <-x.asked:
-				x.ear.listener.update(func(s *Status) { s.AnswerMS = time.Since(at).Milliseconds() })
+				x.mic.listener.update(func(s *Status) { s.AnswerMS = time.Since(at).Milliseconds() })
 			default:
 			}
 		case wyoming.Failure:
@@ -189,10 +189,10 @@ func (x *session) receive(context.Context) error {
 	}
 }
 
-func (x *session) detected(e wyoming.Event) {
+func (x *connection) detected(e wyoming.Event) {
 	var d detection
 	if err := e.Decode(&d); err != nil {
-		x.ear.listener.Log.Warn("detection ignored", "error", err)
+		x.mic.listener.Log.Warn("detection ignored", "error", err)
 		return
 	}
 	word, known := x.words[plain(d.Name)]
@@ -202,19 +202,19 @@ func (x *session) detected(e wyoming.Event) {
 		}
 	}
 	if !known {
-		x.ear.listener.Log.Debug("a word that nobody asked for is ignored", "name", fmt.Sprintf("%.40q", d.Name))
+		x.mic.listener.Log.Debug("a word that nobody asked for is ignored", "name", fmt.Sprintf("%.40q", d.Name))
 		return
 	}
 	select {
 	case x.again <- struct{}{}: // before anybody knows of the word, so that what follows it is in the new stream
 	default:
 	}
-	x.ear.heard(word, 0, x.over(d.Timestamp, time.Now()))
+	x.mic.heard(word, 0, x.over(d.Timestamp, time.Now()))
 }
 
 // over is when a word was over. Who tells no time, or one that cannot be, found
 // the word now.
-func (x *session) over(timestamp *int64, now time.Time) time.Time {
+func (x *connection) over(timestamp *int64, now time.Time) time.Time {
 	if timestamp == nil || *timestamp < 0 || *timestamp > now.Sub(x.began).Milliseconds() {
 		return now
 	}
@@ -225,10 +225,10 @@ func (x *session) over(timestamp *int64, now time.Time) time.Time {
 	return over
 }
 
-// feed gives the service what ear hears. Some services find one word only in a
+// feed gives the service what mic hears. Some services find one word only in a
 // stream, and all of them are confused by a jump in the sound: both begin a new
 // stream.
-func (x *session) feed(ctx context.Context) error {
+func (x *connection) feed(ctx context.Context) error {
 	if err := x.start(); err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (x *session) feed(ctx context.Context) error {
 	chunk := make([]byte, 0, chunkFrames*2*audio.FrameSamples)
 	var at time.Time // of the chunk
 	for {
-		gap, err := x.ear.read(ctx, &f)
+		gap, err := x.mic.read(ctx, &f)
 		if err != nil {
 			return err
 		}
@@ -267,7 +267,7 @@ func (x *session) feed(ctx context.Context) error {
 	}
 }
 
-func (x *session) restart() error {
+func (x *connection) restart() error {
 	// The reference implementation stumbles over an end without data.
 	if err := x.Send(wyoming.AudioStop, stop{}); err != nil {
 		return err
@@ -275,7 +275,7 @@ func (x *session) restart() error {
 	return x.start()
 }
 
-func (x *session) start() error {
+func (x *connection) start() error {
 	if err := x.Send("detect", detect{x.names}); err != nil {
 		return err
 	}
@@ -283,7 +283,7 @@ func (x *session) start() error {
 }
 
 // pulse makes the service prove that it lives, also while it gets no sound.
-func (x *session) pulse(ctx context.Context) error {
+func (x *connection) pulse(ctx context.Context) error {
 	beat := time.NewTicker(pulseTime)
 	defer beat.Stop()
 	for {

@@ -254,7 +254,7 @@ func TestTry(t *testing.T) {
 
 func TestWhenAWordWasOver(t *testing.T) {
 	began := time.Now()
-	x := &session{began: began}
+	x := &connection{began: began}
 	now := began.Add(time.Minute)
 	for timestamp, want := range map[int64]time.Time{
 		58000: began.Add(58 * time.Second),
@@ -420,7 +420,7 @@ func TestServiceThatHangs(t *testing.T) {
 		conn := wyoming.NewConn(ctx, here)
 		defer conn.Close()
 		l := &Listener{Config: heyJarvis(""), Awake: func() bool { return true }, Log: discard()}
-		x := &session{Conn: conn, ear: &ear{listener: l}, began: time.Now(), asked: make(chan time.Time, 1)}
+		x := &connection{Conn: conn, mic: &capture{listener: l}, began: time.Now(), asked: make(chan time.Time, 1)}
 		ended := make(chan error, 2)
 		go func() { ended <- x.pulse(ctx) }()
 		go func() { ended <- x.receive(ctx) }()
@@ -445,7 +445,7 @@ func TestSlowServiceLosesTheOldest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mic := newMicrophone()
 		l := &Listener{Config: heyJarvis(""), Listen: mic.Listen, Awake: func() bool { return true }, Log: discard()}
-		e := &ear{listener: l}
+		e := &capture{listener: l}
 		e.open()
 		defer e.close()
 		time.Sleep(10 * time.Second)

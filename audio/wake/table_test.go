@@ -64,18 +64,18 @@ func (*endless) Close() error    { return nil }
 // repetitions included.
 func BenchmarkFrame(b *testing.B) {
 	l := &Listener{Config: sphinx(), Listen: func() Stream { return &endless{at: fresh()} }, Awake: func() bool { return true }, Log: discard()}
-	e := &ear{listener: l}
+	e := &capture{listener: l}
 	e.open()
-	tape := &tape{to: nowhere{io.Discard}, ear: e, rest: chapter, history: make([]audio.Frame, 0, repeat/audio.FrameTime)}
+	input := &sphinxInput{to: nowhere{io.Discard}, mic: e, rest: chapter, history: make([]audio.Frame, 0, repeat/audio.FrameTime)}
 	var f audio.Frame
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := e.read(b.Context(), &f); err != nil {
 			b.Fatal(err)
 		}
-		tape.frame(&f)
-		tape.turnPage(&f)
-		if err := tape.flush(time.Second); err != nil {
+		input.frame(&f)
+		input.turnPage(&f)
+		if err := input.flush(time.Second); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -115,10 +115,10 @@ func (l *Listener) Status() Status {
 
 // engine is a way to find words in sound.
 type engine interface {
-	// run starts or reaches the engine and gives it what ear hears, until it fails
-	// or ctx ends; all that it started is gone when it returns. It tells ear what
+	// run starts or reaches the engine and gives it what mic hears, until it fails
+	// or ctx ends; all that it started is gone when it returns. It reports to mic what
 	// it finds.
-	run(ctx context.Context, ear *ear) error
+	run(ctx context.Context, mic *capture) error
 }
 
 func (l *Listener) engine() engine {
@@ -135,9 +135,9 @@ func (l *Listener) engine() engine {
 // again. Until the engine is back it returns the same reason, that for which it
 // went, so that an absence is one thing to tell; Status has the latest.
 func (l *Listener) Run(ctx context.Context) error {
-	ear := &ear{listener: l}
-	defer ear.close()
-	err := l.engine().run(ctx, ear)
+	mic := &capture{listener: l}
+	defer mic.close()
+	err := l.engine().run(ctx, mic)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -176,8 +176,9 @@ func (l *Listener) heard(d Detection) {
 	}
 }
 
-// ear is what an engine hears of the microphone. One goroutine reads.
-type ear struct {
+// capture is what an engine gets of the microphone, and where it reports words.
+// One goroutine reads.
+type capture struct {
 	listener *Listener
 	stream   Stream // nil until opened
 	dropped  uint64 // told of the stream so far
@@ -186,51 +187,51 @@ type ear struct {
 }
 
 // open begins to listen: the engine is ready.
-func (e *ear) open() {
-	e.stream = e.listener.Listen()
-	e.listener.update(func(s *Status) {
+func (c *capture) open() {
+	c.stream = c.listener.Listen()
+	c.listener.update(func(s *Status) {
 		s.State, s.Reason = Listening, ""
-		e.listener.told = nil
+		c.listener.told = nil
 	})
-	e.listener.Log.Info("listening for a wake word", "engine", e.listener.Config.Engine)
+	c.listener.Log.Info("listening for a wake word", "engine", c.listener.Config.Engine)
 }
 
-func (e *ear) close() {
-	if e.stream != nil {
-		e.stream.Close()
+func (c *capture) close() {
+	if c.stream != nil {
+		c.stream.Close()
 	}
 }
 
 // read blocks for the next frame that the engine should hear. gap tells that
 // the frame does not follow the one before it.
-func (e *ear) read(ctx context.Context, f *audio.Frame) (gap bool, err error) {
-	l := e.listener
+func (c *capture) read(ctx context.Context, f *audio.Frame) (gap bool, err error) {
+	l := c.listener
 	for {
-		if err := e.stream.Read(ctx, f); err != nil {
+		if err := c.stream.Read(ctx, f); err != nil {
 			return false, err
 		}
 		if !l.Awake() {
-			e.deaf = f.At.Add(audio.FrameTime + settle)
+			c.deaf = f.At.Add(audio.FrameTime + settle)
 		}
-		if f.At.Before(e.deaf) {
+		if f.At.Before(c.deaf) {
 			continue
 		}
-		if e.count(time.Since(f.At)) {
+		if c.count(time.Since(f.At)) {
 			break
 		}
 	}
-	gap = f.At.Sub(e.until) > gapLimit && !e.until.IsZero()
-	e.until = f.At.Add(audio.FrameTime)
+	gap = f.At.Sub(c.until) > gapLimit && !c.until.IsZero()
+	c.until = f.At.Add(audio.FrameTime)
 	return gap, nil
 }
 
 // count tells whether a frame of that age is still worth hearing.
-func (e *ear) count(age time.Duration) bool {
-	missed := e.stream.Dropped()
+func (c *capture) count(age time.Duration) bool {
+	missed := c.stream.Dropped()
 	fresh := age <= maxLag
 	lag := age.Milliseconds()
-	e.listener.update(func(s *Status) {
-		s.Dropped += missed - e.dropped
+	c.listener.update(func(s *Status) {
+		s.Dropped += missed - c.dropped
 		s.LagMS, s.MaxLagMS = lag, max(s.MaxLagMS, lag)
 		if fresh {
 			s.Frames++
@@ -238,10 +239,10 @@ func (e *ear) count(age time.Duration) bool {
 			s.Dropped++
 		}
 	})
-	e.dropped = missed
+	c.dropped = missed
 	return fresh
 }
 
-func (e *ear) heard(w Word, score float64, over time.Time) {
-	e.listener.heard(Detection{w, score, over})
+func (c *capture) heard(w Word, score float64, over time.Time) {
+	c.listener.heard(Detection{w, score, over})
 }

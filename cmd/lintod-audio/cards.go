@@ -21,8 +21,8 @@ import (
 	"github.com/gordonklaus/portaudio"
 	"golang.org/x/sys/unix"
 
+	"lintod/agent/base/alsa"
 	"lintod/audio"
-	"lintod/audio/alsa"
 	"lintod/audio/native/wire"
 )
 

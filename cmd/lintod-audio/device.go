@@ -9,8 +9,8 @@ import (
 
 	"github.com/gordonklaus/portaudio"
 
+	"lintod/agent/base/alsa"
 	"lintod/audio"
-	"lintod/audio/alsa"
 )
 
 // device is what PortAudio and the kernel know of one device.

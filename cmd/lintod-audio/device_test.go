@@ -12,8 +12,8 @@ import (
 
 	"github.com/gordonklaus/portaudio"
 
+	"lintod/agent/base/alsa"
 	"lintod/audio"
-	"lintod/audio/alsa"
 	"lintod/audio/native/wire"
 )
 

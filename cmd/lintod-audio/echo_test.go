@@ -23,7 +23,7 @@ func answer(t testing.TB) []float64 {
 
 // through runs what a microphone hears through e while the loudspeaker plays
 // far. What comes out has the times of what was heard.
-func through(e *ear, played *reference, far, heard []int16) []int16 {
+func through(pipe *pipeline, played *reference, far, heard []int16) []int16 {
 	const start = 1e12 // any moment
 	var frame [audio.FrameSamples]int16
 	out := make([]int16, 0, len(heard))
@@ -31,10 +31,10 @@ func through(e *ear, played *reference, far, heard []int16) []int16 {
 		at := start + int64(i)*sampleTime
 		played.write(at/sampleTime, far[i:i+len(frame)])
 		copy(frame[:], heard[i:])
-		e.process(at, &frame)
+		pipe.process(at, &frame)
 		out = append(out, frame[:]...)
 	}
-	return out[e.delay():]
+	return out[pipe.delay():]
 }
 
 func dBFS(pcm []int16) float64 {
@@ -77,18 +77,18 @@ func TestTableOfEchoes(t *testing.T) {
 		heard := audiotest.Samples(mic)
 		for _, bare := range []bool{true, false} {
 			played := newReference()
-			e, err := newEar(audio.Processing{EchoCancelling: true}, played)
+			pipe, err := newPipeline(audio.Processing{EchoCancelling: true}, played)
 			if err != nil {
 				t.Fatal(err)
 			}
 			what := "echo_cancelling"
 			if bare { // the filter alone
 				what = "filter alone"
-				e.preprocessor.close()
-				e.preprocessor = nil
+				pipe.preprocessor.close()
+				pipe.preprocessor = nil
 			}
-			out := through(e, played, audiotest.Samples(far), heard)
-			e.close()
+			out := through(pipe, played, audiotest.Samples(far), heard)
+			pipe.close()
 			gone := func(second int) float64 { // in the two seconds before
 				return dBFS(heard[(second-2)*rate:second*rate]) - dBFS(out[(second-2)*rate:second*rate])
 			}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/gordonklaus/portaudio"
 
+	"lintod/agent/base/alsa"
 	"lintod/audio"
-	"lintod/audio/alsa"
 )
 
 // side is the kernel's half of the device, nil where it has none.

@@ -7,8 +7,8 @@ import (
 	"reflect"
 	"time"
 
+	"lintod/agent/base/alsa"
 	"lintod/audio"
-	"lintod/audio/alsa"
 )
 
 // lookEvery is how many blocks a microphone reads between two looks at what

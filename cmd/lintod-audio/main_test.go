@@ -207,7 +207,7 @@ func playing(t *testing.T, test func(t *testing.T, c *card, q *queue, reports fu
 
 func encode(pcm []int16) []byte {
 	var b bytes.Buffer
-	_ = wire.NewWriter(&b).SendPlay(0, pcm)
+	_ = wire.NewWriter(&b).SendSamples(wire.Play, 0, pcm)
 	return b.Bytes()[8:]
 }
 
@@ -337,7 +337,7 @@ func TestServeRefuses(t *testing.T) {
 	for name, send := range map[string]func(w *wire.Writer){
 		"no hello":        func(w *wire.Writer) { _ = w.Send(wire.List, 1) },
 		"our own message": func(w *wire.Writer) { _ = w.SendHello(); _ = w.Send(wire.Opened, 1) },
-		"closed output":   func(w *wire.Writer) { _ = w.SendHello(); _ = w.SendPlay(5, make([]int16, 10)) },
+		"bad codec":       func(w *wire.Writer) { _ = w.SendHello(); _ = w.Send(wire.OpenCodec, 1) },
 		"bad open":        func(w *wire.Writer) { _ = w.SendHello(); _ = w.Send(wire.OpenInput, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -362,7 +362,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestSteadyPathDoesNotAllocate(t *testing.T) {
-	m := &microphone{opened: opened{layout: layout{48000, 2}}, gain: newGain(6), ear: new(ear), buf: make([]int16, 0, 1920)}
+	m := &microphone{opened: opened{layout: layout{48000, 2}}, gain: newGain(6), pipeline: new(pipeline), buf: make([]int16, 0, 1920)}
 	if err := m.prepare(); err != nil {
 		t.Fatal(err)
 	}

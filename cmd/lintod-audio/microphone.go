@@ -18,19 +18,19 @@ type microphone struct {
 	cards *cards
 	want  wire.Open
 	opened
-	buf     []int16 // what the card gives, channels interleaved
-	gain    gain
-	convert *resampler // nil when the card has the right rate by itself
-	pending []int16    // mono, right rate, not yet a whole frame
-	clock   sampleClock
-	clipped uint32 // samples since the last frame
-	ear     *ear
-	frame   [audio.FrameSamples]int16
+	buf      []int16 // what the card gives, channels interleaved
+	gain     gain
+	convert  *resampler // nil when the card has the right rate by itself
+	pending  []int16    // mono, right rate, not yet a whole frame
+	clock    sampleClock
+	clipped  uint32 // samples since the last frame
+	pipeline *pipeline
+	frame    [audio.FrameSamples]int16
 }
 
 // openMicrophone opens the wanted card; what e makes of its sound is sent.
-func openMicrophone(c *cards, want wire.Open, e *ear) (*microphone, error) {
-	m := &microphone{cards: c, want: want, gain: newGain(want.Gain), ear: e}
+func openMicrophone(c *cards, want wire.Open, pipe *pipeline) (*microphone, error) {
+	m := &microphone{cards: c, want: want, gain: newGain(want.Gain), pipeline: pipe}
 	var err error
 	if m.opened, err = c.open(input, want, &m.buf); err != nil {
 		return nil, err
@@ -113,8 +113,8 @@ func (m *microphone) emit(end int64, overflow bool, send func(wire.Captured, *[a
 		at, lost := m.clock.next(end-int64(len(m.pending))*sampleTime, overflow)
 		overflow = false
 		copy(m.frame[:], m.pending)
-		voice := m.ear.process(at, &m.frame)
-		at -= int64(m.ear.delay()) * sampleTime
+		voice := m.pipeline.process(at, &m.frame)
+		at -= int64(m.pipeline.delay()) * sampleTime
 		if err := send(wire.Captured{At: at, Lost: lost, Clipped: m.clipped, Voice: voice}, &m.frame); err != nil {
 			return err
 		}

@@ -88,7 +88,7 @@ func TestConversionOnACard(t *testing.T) {
 		return len(pcm) > 8000 && level(pcm[len(pcm)-8000:], 16000, 1000) > 0.999
 	})
 
-	m := &microphone{cards: c, opened: opened{layout: way}, gain: 1, ear: new(ear)}
+	m := &microphone{cards: c, opened: opened{layout: way}, gain: 1, pipeline: new(pipeline)}
 	if m.stream, err = input.openAs(dev, way, &m.buf); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestXrunsAreNotFatal(t *testing.T) {
 	}
 	_, c := onRig(t)
 	want := wire.Open{Rate: audio.CaptureRate, Devices: []string{"default"}}
-	m, err := openMicrophone(c, want, new(ear))
+	m, err := openMicrophone(c, want, new(pipeline))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestMicrophoneMakesWay(t *testing.T) {
 		return
 	}
 	_, c := onRig(t)
-	m, err := openMicrophone(c, wire.Open{Rate: audio.CaptureRate, Devices: []string{"usb", "default"}}, new(ear))
+	m, err := openMicrophone(c, wire.Open{Rate: audio.CaptureRate, Devices: []string{"usb", "default"}}, new(pipeline))
 	if err != nil {
 		t.Fatal(err)
 	}

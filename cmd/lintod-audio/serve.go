@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	maxStreams  = 16
+	maxCards    = 16
 	maxRequests = 64
 	// nativeLimit is how long a card may take for one step. One that takes
 	// longer hangs, and only a new process gets rid of it.
@@ -21,17 +21,19 @@ const (
 )
 
 // server has two goroutines of its own: the reader of standard input, which
-// never blocks, and the owner of the streams, which does. Beside them each
-// stream has one.
+// never blocks, and the owner of the cards, which does. Beside them each card and
+// each codec has one. The reader opens and closes codecs by itself: they do not
+// wait for a card.
 type server struct {
 	cards    *cards
 	out      *wire.Writer
 	requests chan request // from the reader to the owner
 	played   *reference   // from the loudspeaker to the microphone
 
-	queues  map[uint16]*queue  // the reader's
-	paces   map[uint16]*pace   // the reader's
-	streams map[uint16]*stream // the owner's
+	queues  map[uint16]*queue   // the reader's
+	paces   map[uint16]*pace    // the reader's
+	codecs  map[uint16]*codec   // the reader's
+	running map[uint16]*running // the owner's
 }
 
 type request struct {
@@ -42,8 +44,8 @@ type request struct {
 	pace   *pace  // of an input
 }
 
-// stream is a card and the goroutine that feeds or empties it.
-type stream struct {
+// running is a card and the goroutine that feeds or empties it.
+type running struct {
 	stop func()        // asks the goroutine to end
 	done chan struct{} // closed when it has, and the card is free
 }
@@ -58,7 +60,8 @@ func serve(c *cards, in io.Reader, out io.Writer) error {
 		played:   newReference(),
 		queues:   map[uint16]*queue{},
 		paces:    map[uint16]*pace{},
-		streams:  map[uint16]*stream{},
+		codecs:   map[uint16]*codec{},
+		running:  map[uint16]*running{},
 	}
 	if err := s.out.SendHello(); err != nil {
 		return err
@@ -95,10 +98,13 @@ func (s *server) read(r *wire.Reader) error {
 func (s *server) accept(m wire.Message) error {
 	req := request{kind: m.Type, stream: m.Stream}
 	q := s.queues[m.Stream]
+	if c := s.codecs[m.Stream]; c != nil || m.Type == wire.OpenCodec {
+		return s.acceptCodec(c, m)
+	}
 	switch m.Type {
 	case wire.Play, wire.Flush, wire.Drain:
 		if q == nil {
-			return fmt.Errorf("%s for an output that is not open", m.Type)
+			return nil // somebody has closed it while another one wrote
 		}
 		return feed(q, m)
 	case wire.Lazy, wire.Prompt:
@@ -107,8 +113,8 @@ func (s *server) accept(m wire.Message) error {
 		}
 		return nil
 	case wire.OpenInput, wire.OpenOutput:
-		if len(s.queues)+len(s.paces) >= maxStreams {
-			return fmt.Errorf("more than %d streams", maxStreams)
+		if len(s.queues)+len(s.paces) >= maxCards {
+			return fmt.Errorf("more than %d cards", maxCards)
 		}
 		var err error
 		if req.open, err = wire.ParseOpen(m.Payload); err != nil {
@@ -121,6 +127,8 @@ func (s *server) accept(m wire.Message) error {
 			req.pace = newPace()
 			s.paces[m.Stream] = req.pace
 		}
+	case wire.Convert: // as for Play
+		return nil
 	case wire.Close:
 		delete(s.queues, m.Stream)
 		delete(s.paces, m.Stream)
@@ -134,6 +142,33 @@ func (s *server) accept(m wire.Message) error {
 	default:
 		return fmt.Errorf("more than %d requests wait", maxRequests)
 	}
+}
+
+// acceptCodec takes a message for c, which is nil when it is to be opened.
+func (s *server) acceptCodec(c *codec, m wire.Message) error {
+	switch {
+	case m.Type == wire.OpenCodec:
+		want, err := wire.ParseCodec(m.Payload)
+		switch {
+		case err != nil:
+			return err
+		case c != nil || s.queues[m.Stream] != nil || s.paces[m.Stream] != nil:
+			return fmt.Errorf("stream %d is open already", m.Stream)
+		case len(s.codecs) >= wire.MaxCodecs:
+			return fmt.Errorf("more than %d codecs", wire.MaxCodecs)
+		}
+		c = newCodec(s.out, m.Stream, want)
+		s.codecs[m.Stream] = c
+		go c.run()
+	case m.Type == wire.Close:
+		close(c.closed)
+		delete(s.codecs, m.Stream)
+	case m.Type == wire.Convert && len(m.Payload) <= wire.MaxPacket:
+		c.push(m.Payload)
+	default:
+		return fmt.Errorf("%s of %d bytes is not for a codec", m.Type, len(m.Payload))
+	}
+	return nil
 }
 
 func feed(q *queue, m wire.Message) error {
@@ -175,11 +210,11 @@ func (s *server) handle(req request) error {
 	case wire.List:
 		return s.list(req.stream)
 	case wire.OpenInput:
-		return s.openStream(req, s.newInput)
+		return s.openCard(req, s.newInput)
 	case wire.OpenOutput:
-		return s.openStream(req, s.newOutput)
+		return s.openCard(req, s.newOutput)
 	case wire.Close:
-		s.closeStream(req.stream)
+		s.closeCard(req.stream)
 		return s.out.Send(wire.Closed, req.stream)
 	}
 	return nil
@@ -197,40 +232,40 @@ func (s *server) fail(stream uint16, err error) error {
 	return s.out.SendBytes(wire.Failed, stream, []byte(err.Error()))
 }
 
-func (s *server) openStream(req request, open func(request) (*stream, error)) error {
-	if s.streams[req.stream] != nil {
+func (s *server) openCard(req request, open func(request) (*running, error)) error {
+	if s.running[req.stream] != nil {
 		return fmt.Errorf("stream %d is open already", req.stream)
 	}
 	st, err := open(req)
 	if err != nil {
 		return s.fail(req.stream, err)
 	}
-	s.streams[req.stream] = st
+	s.running[req.stream] = st
 	return nil
 }
 
-// closeStream frees a card; one that is not open is free already.
-func (s *server) closeStream(id uint16) {
-	st := s.streams[id]
+// closeCard frees a card; one that is not open is free already.
+func (s *server) closeCard(id uint16) {
+	st := s.running[id]
 	if st == nil {
 		return
 	}
 	st.stop()
 	<-st.done // within's limit watches
-	delete(s.streams, id)
+	delete(s.running, id)
 }
 
-func (s *server) newInput(req request) (*stream, error) {
+func (s *server) newInput(req request) (*running, error) {
 	if req.open.Rate != audio.CaptureRate {
 		return nil, fmt.Errorf("capture at %d samples a second is not supported", req.open.Rate)
 	}
-	e, err := newEar(req.open.Processing, s.played)
+	pipe, err := newPipeline(req.open.Processing, s.played)
 	if err != nil {
 		return nil, err
 	}
-	mic, err := openMicrophone(s.cards, req.open, e)
+	mic, err := openMicrophone(s.cards, req.open, pipe)
 	if err != nil {
-		e.close()
+		pipe.close()
 		return nil, err
 	}
 	_ = s.out.SendChoice(req.stream, mic.choice) // else nobody hears us any more
@@ -239,14 +274,14 @@ func (s *server) newInput(req request) (*stream, error) {
 		return s.out.SendCapture(req.stream, c, pcm)
 	}
 	run := func() error {
-		defer e.close()
+		defer pipe.close()
 		defer mic.close()
 		return mic.broken(mic.run(stop, req.pace, send))
 	}
 	return s.start(req, run, func() { close(stop) }), nil
 }
 
-func (s *server) newOutput(req request) (*stream, error) {
+func (s *server) newOutput(req request) (*running, error) {
 	l := &loudspeaker{
 		cards:  s.cards,
 		want:   req.open,
@@ -271,10 +306,10 @@ func (s *server) newOutput(req request) (*stream, error) {
 	return s.start(req, run, req.queue.close), nil
 }
 
-// start runs an opened stream, and tells lintod of its beginning and its end.
-func (s *server) start(req request, run func() error, stop func()) *stream {
+// start runs an opened card, and tells lintod of its beginning and its end.
+func (s *server) start(req request, run func() error, stop func()) *running {
 	_ = s.out.Send(wire.Opened, req.stream) // else nobody hears us any more
-	st := &stream{stop: stop, done: make(chan struct{})}
+	st := &running{stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(st.done)
 		if err := run(); err != nil {

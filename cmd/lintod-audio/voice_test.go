@@ -12,21 +12,21 @@ import (
 	"lintod/audio/endpoint"
 )
 
-// frames are pcm as an ear that is asked for p gives them. Where it was not
+// frames are pcm as a pipeline that is asked for p gives them. Where it was not
 // asked to change the sound, it must not.
 func frames(t testing.TB, p audio.Processing, pcm []int16) []audio.Frame {
 	t.Helper()
-	e, err := newEar(p, newReference())
+	pipe, err := newPipeline(p, newReference())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.close()
+	defer pipe.close()
 	fs := make([]audio.Frame, len(pcm)/audio.FrameSamples)
 	for i := range fs {
 		said := pcm[i*audio.FrameSamples:][:audio.FrameSamples]
 		copy(fs[i].PCM[:], said)
-		fs[i].Voice = e.process(0, &fs[i].PCM)
-		if e.delay() == 0 && !slices.Equal(fs[i].PCM[:], said) {
+		fs[i].Voice = pipe.process(0, &fs[i].PCM)
+		if pipe.delay() == 0 && !slices.Equal(fs[i].PCM[:], said) {
 			t.Fatal("the sound has changed")
 		}
 	}
@@ -189,20 +189,20 @@ func BenchmarkEar(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			played := newReference()
-			e, err := newEar(c.Processing, played)
+			pipe, err := newPipeline(c.Processing, played)
 			if err != nil {
 				b.Fatal(err)
 			}
-			defer e.close()
+			defer pipe.close()
 			var frame [audio.FrameSamples]int16
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				copy(frame[:], said[i*audio.FrameSamples%len(said):])
 				at := int64(i * audio.FrameSamples)
-				if e.canceller != nil {
+				if pipe.canceller != nil {
 					played.write(at, frame[:])
 				}
-				e.process(at*sampleTime, &frame)
+				pipe.process(at*sampleTime, &frame)
 			}
 		})
 	}

@@ -47,6 +47,10 @@ func Short(s string, n int) string {
 	return Line(s)
 }
 
+// Clip is Line with at most n bytes and with single spaces, for text in a log line or an
+// error; an ellipsis stands for the rest.
+func Clip(s string, n int) string { return Cut(Line(strings.Join(strings.Fields(s), " ")), n) }
+
 // Cut returns s with at most n bytes, not counting the ellipsis that stands for the rest.
 // It keeps nothing else of s in memory.
 func Cut(s string, n int) string {

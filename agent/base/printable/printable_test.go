@@ -47,6 +47,18 @@ func TestLine(t *testing.T) {
 
 type word string
 
+func TestClip(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		n    int
+		want string
+	}{{" one\n two\x1b ", 20, "one two·"}, {"été", 2, "é…"}, {"été", 4, "ét…"}, {"été", 5, "été"}, {"\xff", 9, "\ufffd"}, {"x", 0, "…"}} {
+		if got := Clip(c.in, c.n); got != c.want {
+			t.Errorf("%q to %d bytes becomes %q, not %q", c.in, c.n, got, c.want)
+		}
+	}
+}
+
 func TestFprintfTrustsTheFormatOnly(t *testing.T) {
 	var b bytes.Buffer
 	Fprintf(&b, "%s %v %v %q %s %d %v %v %v\n", hostile, errors.New(hostile), []string{hostile}, hostile, word(hostile), 7, time.Second, nil, fmt.Errorf("%w", errors.New("x\ny")))

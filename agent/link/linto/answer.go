@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"lintod/agent/base/printable"
 	"lintod/audio"
 )
 
@@ -277,10 +278,4 @@ func parseTranscript(raw json.RawMessage) string {
 }
 
 // clip makes text from the network fit for one log line.
-func clip(s string, most int) string {
-	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "?")
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
-}
+func clip(s string, most int) string { return printable.Clip(s, most) }

@@ -365,7 +365,7 @@ func (l *Link) work(ctx context.Context) {
 }
 
 // settings are the verbs whose effect is for the next start as well.
-var settings = map[string]bool{"mute": true, "unmute": true, "endvolume": true, "tts_lang": true}
+var settings = map[string]bool{"mute": true, "start_volume": true, "language": true}
 
 // finish does the settings that wait when the link ends: the broker has delivered
 // them and does not keep them. Nobody is there for an acknowledgement.
@@ -380,10 +380,10 @@ func (l *Link) finish(ctx context.Context) {
 		default:
 			return
 		}
-		if !settings[c.verb] {
+		if !settings[c.word.Verb] {
 			continue
 		}
-		if _, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name()}, c.verb, c.payload); err != nil {
+		if _, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name()}, c.word.Verb, c.word.arguments(c.payload)); err != nil {
 			l.Log.Warn("message ignored", "error", err)
 		}
 	}

@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
+	"lintod/agent/base/printable"
 	"lintod/audio"
 )
 
@@ -99,9 +98,16 @@ func ParseHello(b []byte) error {
 		return errors.New("it does not say hello as lintod-audio does")
 	}
 	if v := binary.LittleEndian.Uint16(b[len(magic):]); v != Version {
-		return fmt.Errorf("lintod and lintod-audio are of different builds (protocol %d and %d); install both from one package", Version, v)
+		return VersionError(v)
 	}
 	return nil
+}
+
+// VersionError is the Version of the other side when it is not ours.
+type VersionError uint16
+
+func (e VersionError) Error() string {
+	return fmt.Sprintf("lintod and lintod-audio are of different builds (protocol %d here, %d there); install both from one package", Version, uint16(e))
 }
 
 // ParseOpen decodes the payload of OpenInput and OpenOutput.
@@ -195,11 +201,4 @@ func ParseDevices(b []byte) ([]audio.Device, error) {
 }
 
 // ParseText makes an error text of a payload: one line, printable, bounded.
-func ParseText(b []byte) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(b[:min(len(b), maxText)]), "?"))
-}
+func ParseText(b []byte) string { return printable.Clip(string(b), maxText) }

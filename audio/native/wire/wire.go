@@ -10,6 +10,10 @@
 // lintod chooses the stream numbers; every answer carries the number of its
 // request. Each side says Hello first.
 //
+// A stream is a request and what comes of it: a sound card, a list of devices, or
+// a codec. Cards are opened one after the other, and may take seconds; a codec has
+// nothing to do with them, and waits for none.
+//
 // What must not live here: devices, processes, any decision.
 package wire
 
@@ -25,7 +29,7 @@ import (
 )
 
 // Version must be equal on both sides.
-const Version = 4
+const Version = 5
 
 // NapTime is how long captured sound may wait in the card while nobody listens.
 // It is far below what counts as deaf.
@@ -61,6 +65,11 @@ const (
 	Drained         // lintod-audio: Progress
 	Lazy            // lintod: captured frames may come in batches, up to NapTime late
 	Prompt          // lintod: what waits, and from now on each frame as it comes
+	OpenCodec       // lintod: Codec as JSON
+	Convert         // lintod: a frame of samples for an encoder, a packet for a decoder
+	Converted       // lintod-audio: the packet or the samples, one for each Convert and in its order
+	Refused         // lintod-audio, in place of Converted: text. The codec takes the next
+	Unknown         // lintod-audio, in place of Opened: text. This build has no such codec
 	Failed          // lintod-audio: text. The stream is of no more use; stream 0: the program
 	numTypes
 )
@@ -68,7 +77,8 @@ const (
 func (t Type) String() string {
 	names := [numTypes]string{
 		"0", "hello", "list", "open input", "open output", "close", "play", "flush", "drain",
-		"devices", "chosen", "opened", "closed", "capture", "played", "drained", "lazy", "prompt", "failed",
+		"devices", "chosen", "opened", "closed", "capture", "played", "drained", "lazy", "prompt",
+		"open codec", "convert", "converted", "refused", "unknown", "failed",
 	}
 	if t < numTypes {
 		return names[t]
@@ -152,6 +162,11 @@ func (w *Writer) SendHello() error {
 // SendOpen asks for a device; t is OpenInput or OpenOutput.
 func (w *Writer) SendOpen(t Type, stream uint16, o Open) error { return w.sendJSON(t, stream, o) }
 
+// SendOpenCodec asks for an encoder or a decoder.
+func (w *Writer) SendOpenCodec(stream uint16, c Codec) error {
+	return w.sendJSON(OpenCodec, stream, c)
+}
+
 // SendChoice tells which device a stream has.
 func (w *Writer) SendChoice(stream uint16, c Choice) error {
 	c.Why = c.Why[:min(len(c.Why), maxText)]
@@ -166,11 +181,12 @@ func (w *Writer) sendJSON(t Type, stream uint16, v any) error {
 	return w.SendBytes(t, stream, payload)
 }
 
-// SendPlay sends samples to play, at most MaxPayload/2 of them.
-func (w *Writer) SendPlay(stream uint16, pcm []int16) error {
+// SendSamples sends at most MaxPayload/2 samples, to play or to encode; t is Play
+// or Convert.
+func (w *Writer) SendSamples(t Type, stream uint16, pcm []int16) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.begin(Play, stream)
+	w.begin(t, stream)
 	w.samples(pcm)
 	return w.flush()
 }

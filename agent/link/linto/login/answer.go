@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
 )
 
@@ -42,10 +43,10 @@ func (t tokens) check() error {
 	switch {
 	case t.Auth == "":
 		return errors.New("the platform's answer has no auth_token")
-	case !printable(string(t.Auth + t.Refresh)):
+	case !visible(string(t.Auth + t.Refresh)):
 		return errors.New("the platform's tokens have characters that no header may have")
 	case !topicLevel(t.Session):
-		return fmt.Errorf("the platform's session_id %q cannot be one level of a topic", clip(t.Session, 60))
+		return fmt.Errorf("the platform's session_id %q cannot be one level of a topic", printable.Clip(t.Session, 60))
 	}
 	return nil
 }
@@ -72,7 +73,7 @@ func (m mqttData) address() (string, error) {
 	}
 	if _, err := broker.ParseAddress(whole); err != nil {
 		return "", fmt.Errorf("the platform's broker address %q, port %q cannot be used: %w; set broker in [linto]",
-			clip(config.Redact(m.Host), 60), clip(string(m.Port), 10), err)
+			printable.Clip(config.Redact(m.Host), 60), printable.Clip(string(m.Port), 10), err)
 	}
 	return whole, nil
 }
@@ -99,13 +100,13 @@ func choose(scopes []scope, wanted string) (scope, error) {
 	for _, s := range scopes {
 		if s.Name == wanted || wanted == "" && len(scopes) == 1 {
 			if !topicLevel(s.Topic) {
-				return scope{}, fmt.Errorf("%w: the topic %q of scope %q cannot be one level of a topic", errScope, clip(s.Topic, 60), clip(s.Name, 60))
+				return scope{}, fmt.Errorf("%w: the topic %q of scope %q cannot be one level of a topic", errScope, printable.Clip(s.Topic, 60), printable.Clip(s.Name, 60))
 			}
 			return s, nil
 		}
-		names = append(names, strconv.Quote(clip(s.Name, 60)))
+		names = append(names, strconv.Quote(printable.Clip(s.Name, 60)))
 	}
-	switch list := clip(strings.Join(names, ", "), 600); {
+	switch list := printable.Clip(strings.Join(names, ", "), 600); {
 	case len(scopes) == 0:
 		return scope{}, fmt.Errorf("%w: the account has no application; give it one at the platform", errScope)
 	case wanted == "":
@@ -118,21 +119,12 @@ func choose(scopes []scope, wanted string) (scope, error) {
 // topicLevel tells whether s can be one level of a topic (protocol 1.1): a session
 // or a scope of the broker's own, such as $SYS or $share, is none.
 func topicLevel(s string) bool {
-	return s != "" && len(s) <= 200 && s[0] != '$' && utf8.ValidString(s) && printable(s) && !strings.ContainsAny(s, "/+# ")
+	return s != "" && len(s) <= 200 && s[0] != '$' && utf8.ValidString(s) && visible(s) && !strings.ContainsAny(s, "/+# ")
 }
 
-// printable tells whether s is visible ASCII or above.
-func printable(s string) bool {
+// visible tells whether s is visible ASCII or above.
+func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' })
-}
-
-// clip makes text from the network fit for one log line.
-func clip(s string, most int) string {
-	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "?")
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
-	return s
 }
 
 // text is a string, or a number that stands for one.

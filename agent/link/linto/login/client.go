@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/retry"
 	"lintod/agent/base/textfile"
 )
 
@@ -37,7 +38,7 @@ type Client struct {
 
 	refusals chan struct{} // the broker refused us
 	doubts   chan struct{} // the platform did not answer, or with an error
-	retry    retry
+	backoff  retry.Backoff
 	again    bool      // log in, whatever the tokens
 	ask      bool      // ask whether the token counts
 	entered  time.Time // the last login of this process
@@ -51,7 +52,7 @@ type Client struct {
 // New returns a client that keeps its tokens in file, readable by the owner
 // only.
 func New(c Config, file string, log *slog.Logger) *Client {
-	return &Client{config: c, file: file, log: log, limit: answerLimit, refusals: make(chan struct{}, 1), doubts: make(chan struct{}, 1)}
+	return &Client{config: c, file: file, log: log, limit: answerLimit, refusals: make(chan struct{}, 1), doubts: make(chan struct{}, 1), backoff: retry.Backoff{First: shortest}}
 }
 
 // Run keeps the device logged in until ctx ends. As soon as there is a session
@@ -160,12 +161,12 @@ func (c *Client) wait(ctx context.Context, pause time.Duration, served <-chan er
 		case <-timer.C:
 			return nil, false
 		case <-c.refusals:
-			if c.retry.calm() && time.Since(c.entered) >= loginEvery {
+			if !c.backoff.Failing() && time.Since(c.entered) >= loginEvery {
 				c.again = true
 				return nil, false
 			}
 		case <-c.doubts:
-			if c.retry.calm() && time.Since(c.asked) >= askEvery {
+			if !c.backoff.Failing() && time.Since(c.asked) >= askEvery {
 				c.ask, c.asked = true, time.Now()
 				return nil, false
 			}
@@ -181,9 +182,11 @@ func (c *Client) step(ctx context.Context) time.Duration {
 	}
 	c.report(err)
 	if err != nil {
-		return c.retry.pause(err)
+		c.backoff.Most = patience(err)
+		pause, _ := c.backoff.Failed(err)
+		return pause
 	}
-	c.retry = retry{}
+	c.backoff.Succeeded()
 	refresh := time.Until(c.present().refreshAt())
 	return max(time.Second, min(refresh, checkEvery/2+rand.N(checkEvery)))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -383,28 +384,12 @@ func TestComesBackWhenThePlatformDoes(t *testing.T) {
 	s.eventually("no problem is left", func() bool { return s.Problem() == "" })
 }
 
-func TestPausesDoubleAndDiffer(t *testing.T) {
-	network, people := fmt.Errorf("away"), error(&statusError{code: 401})
-	for _, tt := range []struct {
-		err     error
-		longest time.Duration
-	}{{network, away}, {people, refusal}} {
-		var r retry
-		seen := map[time.Duration]bool{}
-		for i := range 20 {
-			window := min(shortest<<i, tt.longest)
-			if i > 10 {
-				window = tt.longest
-			}
-			p := r.pause(tt.err)
-			if p < window/2 || p > window {
-				t.Errorf("pause %d after %v is %v; want %v to %v", i, tt.err, p, window/2, window)
-			}
-			seen[p] = true
-		}
-		if len(seen) < 15 {
-			t.Errorf("pauses have no jitter: %v", seen)
-		}
+func TestPatience(t *testing.T) {
+	if got := patience(errors.New("away")); got != away {
+		t.Errorf("a platform that is away: %v", got)
+	}
+	if got := patience(&statusError{code: 401}); got != refusal {
+		t.Errorf("a refusal: %v", got)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"lintod/agent/base/certificate"
+	"lintod/agent/base/printable"
 )
 
 const (
@@ -167,7 +168,7 @@ func (s *server) exchange(r *http.Request, answer any) error {
 		return nil
 	}
 	if err := json.Unmarshal(raw, answer); err != nil {
-		kind := clip(response.Header.Get("Content-Type"), 40)
+		kind := printable.Clip(response.Header.Get("Content-Type"), 40)
 		return fmt.Errorf("the answer (%s) is not the JSON that belongs there; %w", kind, errStranger)
 	}
 	return nil
@@ -181,7 +182,7 @@ func (s *server) redirected(response *http.Response) error {
 	if err != nil {
 		return errStranger
 	}
-	target := clip(to.Scheme+"://"+to.Host+to.Path, 200)
+	target := printable.Clip(to.Scheme+"://"+to.Host+to.Path, 200)
 	if s.base.Scheme == "https" && to.Scheme != "https" {
 		return fmt.Errorf("the platform redirects to %s, where the password would travel unprotected; that was not followed: "+
 			"let it answer on https", target)
@@ -201,7 +202,7 @@ func (s *server) message(raw []byte) string {
 			m.Message = strings.ReplaceAll(m.Message, string(secret), hidden)
 		}
 	}
-	return clip(m.Message, 200)
+	return printable.Clip(m.Message, 200)
 }
 
 // unanswered is the failure of a request that the platform has got. Real ones fall

@@ -2,7 +2,6 @@ package login
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 )
 
@@ -40,18 +39,10 @@ const (
 	refusal  = 10 * time.Minute // longest when it says no, which only people can change
 )
 
-// retry decides when to try again: pauses double, up to a limit, and half of
-// each is drawn by lot, so that a fleet does not return in step.
-type retry struct{ window time.Duration }
-
-func (r *retry) pause(err error) time.Duration {
-	longest := away
+// patience is how long pauses may get after err.
+func patience(err error) time.Duration {
 	if needsPeople(err) {
-		longest = refusal
+		return refusal
 	}
-	r.window = min(max(2*r.window, shortest), longest)
-	return r.window/2 + rand.N(r.window/2)
+	return away
 }
-
-// calm tells whether the last attempt was a success.
-func (r *retry) calm() bool { return r.window == 0 }

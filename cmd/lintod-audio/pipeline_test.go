@@ -30,13 +30,13 @@ func TestStampsAllowForTheDelay(t *testing.T) {
 		{audio.Processing{AutoGain: true}, 320},
 		{audio.Processing{EchoCancelling: true}, 320},
 	} {
-		e, err := newEar(c.Processing, newReference())
+		pipe, err := newPipeline(c.Processing, newReference())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer e.close()
+		defer pipe.close()
 		said := audiotest.Chirp(time.Second)
-		m := &microphone{opened: opened{layout: layout{audio.CaptureRate, 1}}, gain: newGain(0), ear: e, buf: make([]int16, 0, audio.FrameSamples)}
+		m := &microphone{opened: opened{layout: layout{audio.CaptureRate, 1}}, gain: newGain(0), pipeline: pipe, buf: make([]int16, 0, audio.FrameSamples)}
 		if err := m.prepare(); err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func lag(pcm, said []int16) (best int) {
 	return best
 }
 
-// process is pcm as an ear that is asked for p gives it, at the same times.
+// process is pcm as a pipeline that is asked for p gives it, at the same times.
 func process(t *testing.T, p audio.Processing, pcm []int16) []int16 {
 	t.Helper()
 	fs := frames(t, p, pcm)

@@ -14,23 +14,23 @@ const (
 	voiceFrames = 10
 )
 
-// voice tells, roughly and at no cost, whether anything is to be heard at all.
-type voice struct {
+// activity tells, roughly and at no cost, whether anything is to be heard at all.
+type activity struct {
 	floor float64 // dBFS; 0 before the first frame, which is the loudest there is
 	loud  int     // frames since the last question
 }
 
-func (v *voice) hear(f *audio.Frame) {
+func (a *activity) hear(f *audio.Frame) {
 	level := endpoint.Level(f)
-	v.floor = min(v.floor+floorRise, level)
-	if level > v.floor+voiceMargin {
-		v.loud++
+	a.floor = min(a.floor+floorRise, level)
+	if level > a.floor+voiceMargin {
+		a.loud++
 	}
 }
 
 // heard tells whether there was a voice since it was last asked.
-func (v *voice) heard() bool {
-	loud := v.loud
-	v.loud = 0
+func (a *activity) heard() bool {
+	loud := a.loud
+	a.loud = 0
 	return loud >= voiceFrames
 }

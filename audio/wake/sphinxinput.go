@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lintod/audio"
+	"lintod/audio/ring"
 )
 
 // pocketsphinx tells of a phrase only when the speaker pauses, and in a room
@@ -28,26 +29,25 @@ const (
 	postspeech = 300 * time.Millisecond
 )
 
-// tape is all the sound that pocketsphinx gets. One goroutine plays it, another
-// asks when something on it was.
-type tape struct {
+// sphinxInput is all the sound that pocketsphinx gets. One goroutine writes it, another
+// asks when something in it was.
+type sphinxInput struct {
 	to  io.WriteCloser
-	ear *ear
+	mic *capture
 
 	startLimit, takeLimit time.Duration
 
 	buf     []byte
 	history []audio.Frame // what would be repeated
 	rest    time.Duration // how much of the chapter is left
-	voice   voice
+	voice   activity
 
 	mu     sync.Mutex
-	length int64 // samples so far
-	marks  []mark
-	next   int // the oldest of marks, when they are full
+	length int64           // samples so far
+	marks  ring.Ring[mark] // the newest
 }
 
-// mark says when a frame on the tape was captured.
+// mark says when a frame of the input was captured.
 type mark struct {
 	at      int64 // samples from the begin
 	capture time.Time
@@ -60,103 +60,99 @@ const keptMarks = 1024
 const pipeSize = 4096
 
 // play feeds the child until ctx ends or the child takes no more.
-func (t *tape) play(ctx context.Context) error {
-	shrink(t.to)
-	defer context.AfterFunc(ctx, func() { t.to.Close() })() // ends a Write that blocks
-	t.history = make([]audio.Frame, 0, repeat/audio.FrameTime)
-	t.rest = chapter
+func (in *sphinxInput) play(ctx context.Context) error {
+	shrink(in.to)
+	defer context.AfterFunc(ctx, func() { in.to.Close() })() // ends a Write that blocks
+	in.history = make([]audio.Frame, 0, repeat/audio.FrameTime)
+	in.rest = chapter
 	// More than the pipe holds: once it is written, the child has begun to read.
-	t.pause()
-	if err := t.flush(t.startLimit); err != nil {
+	in.pause()
+	if err := in.flush(in.startLimit); err != nil {
 		return fmt.Errorf("pocketsphinx does not start: %w", err)
 	}
-	t.ear.open()
+	in.mic.open()
 	var f audio.Frame
 	for n := 1; ; n++ {
-		gap, err := t.ear.read(ctx, &f)
+		gap, err := in.mic.read(ctx, &f)
 		if err != nil {
 			return err
 		}
 		if gap {
-			t.pause()
-			t.history, t.rest = t.history[:0], chapter
+			in.pause()
+			in.history, in.rest = in.history[:0], chapter
 		}
-		t.frame(&f)
-		t.turnPage(&f)
+		in.frame(&f)
+		in.turnPage(&f)
 		if n%chunkFrames != 0 {
 			continue
 		}
-		if err := t.flush(t.takeLimit); err != nil {
+		if err := in.flush(in.takeLimit); err != nil {
 			return fmt.Errorf("pocketsphinx takes no sound any more: %w", err)
 		}
 	}
 }
 
 // turnPage ends the chapter when it is long enough, if there was a voice in it.
-func (t *tape) turnPage(f *audio.Frame) {
-	t.voice.hear(f)
-	if len(t.history) == cap(t.history) {
-		copy(t.history, t.history[1:])
-		t.history = t.history[:len(t.history)-1]
+func (in *sphinxInput) turnPage(f *audio.Frame) {
+	in.voice.hear(f)
+	if len(in.history) == cap(in.history) {
+		copy(in.history, in.history[1:])
+		in.history = in.history[:len(in.history)-1]
 	}
-	t.history = append(t.history, *f)
-	if t.rest -= audio.FrameTime; t.rest > 0 {
+	in.history = append(in.history, *f)
+	if in.rest -= audio.FrameTime; in.rest > 0 {
 		return
 	}
-	t.rest = chapter
-	if !t.voice.heard() {
+	in.rest = chapter
+	if !in.voice.heard() {
 		return
 	}
-	t.pause()
-	for i := range t.history {
-		t.frame(&t.history[i])
+	in.pause()
+	for i := range in.history {
+		in.frame(&in.history[i])
 	}
 }
 
-// frame puts a frame on the tape.
-func (t *tape) frame(f *audio.Frame) {
+// frame appends a frame.
+func (in *sphinxInput) frame(f *audio.Frame) {
 	for _, sample := range f.PCM {
-		t.buf = binary.LittleEndian.AppendUint16(t.buf, uint16(sample))
+		in.buf = binary.LittleEndian.AppendUint16(in.buf, uint16(sample))
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	m := mark{t.length, f.At}
-	if len(t.marks) < keptMarks {
-		t.marks = append(t.marks, m)
-	} else {
-		t.marks[t.next] = m
-		t.next = (t.next + 1) % keptMarks
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.marks.Room() == 0 {
+		in.marks.Grow(keptMarks)
 	}
-	t.length += int64(audio.FrameSamples)
+	in.marks.Push(&mark{in.length, f.At})
+	in.length += int64(audio.FrameSamples)
 }
 
-// pause puts a pause on the tape.
-func (t *tape) pause() {
+// pause appends a pause.
+func (in *sphinxInput) pause() {
 	const samples = int64(pause * audio.CaptureRate / time.Second)
-	t.buf = append(t.buf, make([]byte, 2*samples)...)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.length += samples
+	in.buf = append(in.buf, make([]byte, 2*samples)...)
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.length += samples
 }
 
-func (t *tape) flush(limit time.Duration) error {
-	if w, ok := t.to.(interface{ SetWriteDeadline(time.Time) error }); ok {
+func (in *sphinxInput) flush(limit time.Duration) error {
+	if w, ok := in.to.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		_ = w.SetWriteDeadline(time.Now().Add(limit)) // the next error tells
 	}
-	_, err := t.to.Write(t.buf)
-	t.buf = t.buf[:0]
+	_, err := in.to.Write(in.buf)
+	in.buf = in.buf[:0]
 	return err
 }
 
-// when is the moment that is so many seconds from the begin of the tape; now,
+// when is the moment that is so many seconds from the begin of the input; now,
 // when that is not remembered.
-func (t *tape) when(seconds float64) time.Time {
+func (in *sphinxInput) when(seconds float64) time.Time {
 	at := int64(seconds * audio.CaptureRate)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i := range t.marks {
-		// From the newest to the oldest.
-		m := t.marks[(t.next+len(t.marks)-1-i)%len(t.marks)]
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i := in.marks.Len() - 1; i >= 0; i-- {
+		m := in.marks.At(i)
 		if m.at <= at {
 			offset := time.Duration(at-m.at) * time.Second / audio.CaptureRate
 			return m.capture.Add(min(offset, audio.FrameTime))

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Ear listens to the loudspeaker until it is stopped or the test ends.
-type Ear struct {
+// Listener listens to the loudspeaker until it is stopped or the test ends.
+type Listener struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
@@ -27,23 +27,23 @@ const blockSize = 80 // 5 ms
 
 // Hear starts to listen to what the program under test plays. It returns when
 // the first sound, or silence, has arrived.
-func (r *Rig) Hear() *Ear {
+func (r *Rig) Hear() *Listener {
 	r.t.Helper()
-	e := r.listen(context.Background(), "speaker.monitor")
-	e.await(1)
-	return e
+	l := r.listen(context.Background(), "speaker.monitor")
+	l.await(1)
+	return l
 }
 
 // Overhear listens to what reaches the microphone of the program under test. It
 // returns when the first sound, or silence, has arrived.
-func (r *Rig) Overhear() *Ear {
+func (r *Rig) Overhear() *Listener {
 	r.t.Helper()
-	e := r.listen(context.Background(), "mic")
-	e.await(1)
-	return e
+	l := r.listen(context.Background(), "mic")
+	l.await(1)
+	return l
 }
 
-func (r *Rig) listen(ctx context.Context, device string) *Ear {
+func (r *Rig) listen(ctx context.Context, device string) *Listener {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	cmd := r.command(ctx, "parec", "--device="+device, "--raw", "--format=s16le",
@@ -56,86 +56,86 @@ func (r *Rig) listen(ctx context.Context, device string) *Ear {
 		cancel()
 		r.t.Fatalf("listen to %s: %v", device, err)
 	}
-	e := &Ear{t: r.t, cmd: cmd, cancel: cancel, done: make(chan struct{}), more: make(chan struct{})}
-	go e.read(out)
-	r.t.Cleanup(func() { e.Stop() })
-	return e
+	l := &Listener{t: r.t, cmd: cmd, cancel: cancel, done: make(chan struct{}), more: make(chan struct{})}
+	go l.read(out)
+	r.t.Cleanup(func() { l.Stop() })
+	return l
 }
 
-func (e *Ear) read(from io.Reader) {
-	defer close(e.done)
+func (l *Listener) read(from io.Reader) {
+	defer close(l.done)
 	var b [2 * blockSize]byte
 	for {
 		if _, err := io.ReadFull(from, b[:]); err != nil {
 			return
 		}
-		e.mu.Lock()
+		l.mu.Lock()
 		for i := range blockSize {
-			e.pcm = append(e.pcm, int16(binary.LittleEndian.Uint16(b[2*i:])))
+			l.pcm = append(l.pcm, int16(binary.LittleEndian.Uint16(b[2*i:])))
 		}
-		e.at = append(e.at, time.Now())
-		close(e.more)
-		e.more = make(chan struct{})
-		e.mu.Unlock()
+		l.at = append(l.at, time.Now())
+		close(l.more)
+		l.more = make(chan struct{})
+		l.mu.Unlock()
 	}
 }
 
 // Stop ends the listening and returns all that was heard.
-func (e *Ear) Stop() []int16 {
-	e.cancel()
-	<-e.done
-	_ = e.cmd.Wait() // it was killed
-	return e.PCM()
+func (l *Listener) Stop() []int16 {
+	l.cancel()
+	<-l.done
+	_ = l.cmd.Wait() // it was killed
+	return l.PCM()
 }
 
 // PCM is what was heard so far.
-func (e *Ear) PCM() []int16 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.pcm[:len(e.pcm):len(e.pcm)]
+func (l *Listener) PCM() []int16 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pcm[:len(l.pcm):len(l.pcm)]
 }
 
 // At is when sample i arrived, to 5 ms.
-func (e *Ear) At(i int) time.Time {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.at[i/blockSize]
+func (l *Listener) At(i int) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at[i/blockSize]
 }
 
 // WaitFor blocks until what was heard satisfies ok, and fails the test when it
 // does not within some seconds.
-func (e *Ear) WaitFor(what string, ok func(pcm []int16) bool) {
-	e.t.Helper()
+func (l *Listener) WaitFor(what string, ok func(pcm []int16) bool) {
+	l.t.Helper()
 	limit := time.After(limit)
 	for {
-		e.mu.Lock()
-		pcm, more := e.pcm[:len(e.pcm):len(e.pcm)], e.more
-		e.mu.Unlock()
+		l.mu.Lock()
+		pcm, more := l.pcm[:len(l.pcm):len(l.pcm)], l.more
+		l.mu.Unlock()
 		if ok(pcm) {
 			return
 		}
 		select {
 		case <-more:
-		case <-e.done:
-			e.t.Fatalf("the loudspeaker fell silent before %s", what)
+		case <-l.done:
+			l.t.Fatalf("the loudspeaker fell silent before %s", what)
 		case <-limit:
-			e.t.Fatalf("%s was not heard", what)
+			l.t.Fatalf("%s was not heard", what)
 		}
 	}
 }
 
 // await waits for n samples, of whatever kind, or the end.
-func (e *Ear) await(n int) {
+func (l *Listener) await(n int) {
 	for {
-		e.mu.Lock()
-		have, more := len(e.pcm), e.more
-		e.mu.Unlock()
+		l.mu.Lock()
+		have, more := len(l.pcm), l.more
+		l.mu.Unlock()
 		if have >= n {
 			return
 		}
 		select {
 		case <-more:
-		case <-e.done:
+		case <-l.done:
 			return
 		case <-time.After(limit):
 			return

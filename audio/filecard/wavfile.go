@@ -1,0 +1,117 @@
+package filecard
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"lintod/audio/resample"
+	"lintod/audio/wav"
+)
+
+const (
+	headerSize = 44 // of what wav.AppendHeader writes
+	// maxData is about what the 32-bit sizes of a WAV file can tell.
+	maxData = math.MaxUint32 &^ 0xffff
+)
+
+var errFileFull = errors.New("it has reached the 4 GiB that a WAV file can have; restart lintod to begin a new one")
+
+// wavFile is the loudspeaker's file. It runs from its creation on: what is not
+// sound is silence, also while no output is open. The silence is a hole in the
+// file, and takes no room on the disk.
+type wavFile struct {
+	path string
+	rate int
+	born time.Time
+	file *os.File
+	size int64 // bytes of sound and silence
+
+	buf     []byte
+	pcm     []int16             // converted
+	convert *resample.Resampler // nil unless the present output has another rate
+	freed   func()
+}
+
+func create(path string, rate int, now time.Time) (*wavFile, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file; want the path of a WAV file to write", path)
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	f := &wavFile{path: path, rate: rate, born: now, file: file}
+	if err := f.writeHeader(); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return f, nil
+}
+
+// begin prepares for an output with the given rate, and keeps what is to be
+// called when it is closed.
+func (f *wavFile) begin(rate int, freed func()) {
+	f.convert, f.freed = nil, freed
+	if rate != f.rate {
+		f.convert = resample.New(rate, f.rate)
+	}
+}
+
+// play appends pcm, fills up with silence until now where it has ended, and
+// makes the file readable so.
+func (f *wavFile) play(pcm []int16, ended bool, now time.Time) error {
+	if f.convert != nil {
+		f.pcm = f.convert.Process(f.pcm[:0], pcm)
+		if ended {
+			f.pcm = f.convert.Flush(f.pcm)
+		}
+		pcm = f.pcm
+	}
+	err := f.write(pcm)
+	if err == nil && ended {
+		err = f.silence(now)
+	}
+	if err == nil {
+		err = f.writeHeader()
+	}
+	if err != nil {
+		return fmt.Errorf("record the loudspeaker into %s: %w", f.path, err)
+	}
+	return nil
+}
+
+func (f *wavFile) write(pcm []int16) error {
+	f.buf = f.buf[:0]
+	for _, s := range pcm {
+		f.buf = binary.LittleEndian.AppendUint16(f.buf, uint16(s))
+	}
+	if f.size+int64(len(f.buf)) > maxData {
+		return errFileFull
+	}
+	_, err := f.file.WriteAt(f.buf, headerSize+f.size)
+	f.size += int64(len(f.buf))
+	return err
+}
+
+func (f *wavFile) silence(now time.Time) error {
+	due := 2 * int64(now.Sub(f.born).Seconds()*float64(f.rate))
+	if due <= f.size {
+		return nil
+	}
+	if due > maxData {
+		return errFileFull
+	}
+	f.size = due
+	return f.file.Truncate(headerSize + due)
+}
+
+func (f *wavFile) writeHeader() error {
+	f.buf = wav.AppendHeader(f.buf[:0], f.rate, int(f.size))
+	_, err := f.file.WriteAt(f.buf, 0)
+	return err
+}
+
+func (f *wavFile) close() { f.freed() }
