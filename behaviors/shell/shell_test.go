@@ -506,7 +506,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(seed.Bytes())
 	f.Add([]byte("o\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r := &runner{in: newFrameReader(bytes.NewReader(data))}
+		r := &runner{conn: new(net.UnixConn), in: newFrameReader(bytes.NewReader(data))}
 		if _, err := r.follow(io.Discard, io.Discard); err == nil {
 			t.Error("it ended for no reason")
 		}
