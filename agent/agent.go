@@ -48,7 +48,7 @@ type Agent struct {
 
 	store    *state.Store
 	settings *settings.Settings
-	sound    *native.Process // nil when no part of the configuration needs it
+	sound    *native.Process
 	hub      *audio.Hub
 	player   *player.Player
 	mixer    *mixer.Mixer // nil while the volume is set in software
@@ -218,6 +218,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		"loudspeaker": a.player.Run,
 		"health":      a.watch,
 		"control":     a.control().Run,
+		"sound":       a.sound.Run,
 	}
 	parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
 	if a.cfg.Behaviors.Managemeeting.Enabled {
@@ -225,9 +226,6 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	}
 	if a.mixer != nil {
 		parts["mixer"] = a.mixer.Run
-	}
-	if a.sound != nil {
-		parts["sound"] = a.sound.Run
 	}
 	b := a.newBoard()
 	a.gpio = b.gpio

@@ -167,7 +167,7 @@ func (a *Agent) status() Status {
 	for _, l := range a.links {
 		s.Links[l.Name()] = a.linkStatus(l)
 	}
-	if a.sound != nil {
+	if !a.sound.OnDemand {
 		sound := a.sound.Status()
 		s.Sound = &sound
 	}

@@ -12,15 +12,16 @@ import (
 // each real or virtual on its own.
 type cards struct {
 	input, output audio.Card
-	process       *native.Process // nil when both are virtual
+	process       *native.Process // on demand when both are virtual
 }
 
 func newCards(cfg audio.Config, log *slog.Logger) cards {
-	var c cards
+	c := cards{process: &native.Process{
+		Input: cfg.Input, Output: cfg.Output, Channel: cfg.InputChannel, Gain: cfg.InputGain, Processing: cfg.Processing,
+		OnDemand: true, Log: log,
+	}}
 	hardware := func() audio.Card {
-		if c.process == nil {
-			c.process = &native.Process{Input: cfg.Input, Output: cfg.Output, Channel: cfg.InputChannel, Gain: cfg.InputGain, Processing: cfg.Processing, Log: log}
-		}
+		c.process.OnDemand = false
 		return c.process
 	}
 	if c.input = filecard.Card(cfg.Input...); c.input == nil {

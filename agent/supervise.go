@@ -2,12 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
 	"lintod/agent/base/printable"
+	"lintod/agent/base/retry"
 	"lintod/agent/status"
 )
 
@@ -35,11 +36,13 @@ const (
 	maxReason  = 1 << 10 // bytes
 )
 
+var errNoReason = errors.New("ended without a reason")
+
 // keep runs a part until ctx ends, and again after each failure. A panic is
 // not recovered: it is a bug, and systemd restarts the process.
 func (s *supervisor) keep(ctx context.Context, name string, run func(context.Context) error) {
 	log := s.log.With("part", name)
-	pause, last := backoffFirst, ""
+	backoff := retry.Backoff{First: backoffFirst, Most: backoffMost}
 	for ctx.Err() == nil {
 		started := time.Now()
 		s.set(name, func(p *status.Part) { p.Running = true })
@@ -48,20 +51,19 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 		if ctx.Err() != nil {
 			return
 		}
-		reason := "ended without a reason"
-		if err != nil {
-			reason = printable.Cut(err.Error(), maxReason)
+		if err == nil {
+			err = errNoReason
 		}
+		reason := printable.Cut(err.Error(), maxReason)
 		if time.Since(started) >= steadyRun {
-			pause, last = backoffFirst, ""
+			backoff.Succeeded()
 		}
 		s.set(name, func(p *status.Part) { failed(p, reason) })
-		if reason != last { // a failure that repeats is logged once, and counted
+		pause, isNew := backoff.Failed(err)
+		if isNew { // one that repeats is counted
 			log.Warn("part failed and is restarted", "error", reason)
-			last = reason
 		}
-		sleep(ctx, jitter(pause))
-		pause = min(2*pause, backoffMost)
+		sleep(ctx, pause)
 	}
 }
 
@@ -114,10 +116,6 @@ func (s *supervisor) running() []string {
 	}
 	return names
 }
-
-// jitter spreads a pause over 50 % to 150 %, so that a fleet that lost the same
-// thing does not come back in step.
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)

@@ -180,7 +180,7 @@ func (r *Runner) talker(name string) (Talker, error) {
 		}
 	}
 	if name == "" {
-		return nil, errors.New("no link can talk: enable one in the configuration, for example [linto]")
+		return nil, errors.New("no link that talks is enabled in the configuration")
 	}
 	return nil, fmt.Errorf("no link is called %q", name)
 }

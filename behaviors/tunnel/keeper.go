@@ -11,11 +11,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"lintod/agent/base/retry"
 	"lintod/behaviors"
 )
 
@@ -205,7 +205,7 @@ func (k *Keeper) hold(ctx context.Context, t *tunnel) error {
 		t.setBroken(err)
 		k.note("reverse SSH broken", t, err)
 		t.tell(fmt.Errorf("the tunnel to %s port %d broke and is being reopened: %w", t.server, t.remotePort, err))
-		if t.conn, err = k.reopen(ctx, t); err != nil {
+		if t.conn, err = k.reopen(ctx, t, err); err != nil {
 			return err
 		}
 		t.setBroken(nil)
@@ -221,14 +221,17 @@ const (
 	lastPause  = 30 * time.Second
 )
 
-func (k *Keeper) reopen(ctx context.Context, t *tunnel) (connection, error) {
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+func (k *Keeper) reopen(ctx context.Context, t *tunnel, err error) (connection, error) {
+	backoff := retry.Backoff{First: firstPause, Most: lastPause}
+	for {
+		pause, _ := backoff.Failed(err)
 		select {
-		case <-time.After(pause/2 + rand.N(pause)):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return connection{}, context.Cause(ctx)
 		}
-		c, err := k.connect(ctx, t)
+		var c connection
+		c, err = k.connect(ctx, t)
 		switch {
 		case err == nil:
 			return c, nil
