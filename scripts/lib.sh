@@ -51,6 +51,10 @@ need() {
 # The topmost version of the changelog.
 version=$(sed -n '/^## \[\?[0-9]/{s/^## \[\?\([0-9][^] ]*\).*/\1/p;q}' CHANGELOG.md)
 
+# The Go that go.mod asks for. It may leave the third number out, a release never does.
+go_version=$(awk '$1 == "go" { print $2; exit }' go.mod)
+[[ $go_version == *.*.* ]] || go_version+=.0
+
 # go_build DIR PROGRAM... builds programs of cmd/ into DIR. lintod-audio needs C;
 # the others must do without. Git may be missing, or refuse a clone of another user.
 go_build() {
@@ -89,17 +93,15 @@ find_go() {
 # Debian's own is older; it is enough to fetch the right one as a module,
 # checksum-verified, with no host to trust but the module proxy that Go uses anyway.
 need_go() {
-  local wanted platform module modules
+  local platform module modules
   local -x GOTOOLCHAIN=local # what is fetched is fetched here, and said
-  wanted=$(awk '$1 == "go" { print $2; exit }' go.mod)
-  [[ $wanted == *.*.* ]] || wanted+=.0 # go.mod may leave the third number out, a release never does
-  if ! find_go "$wanted"; then
+  if ! find_go "$go_version"; then
     need golang-go
     platform=$(/usr/bin/go env GOOS GOARCH)
-    module=golang.org/toolchain@v0.0.1-go$wanted.${platform/$'\n'/-}
-    say "fetching Go $wanted"
+    module=golang.org/toolchain@v0.0.1-go$go_version.${platform/$'\n'/-}
+    say "fetching Go $go_version"
     (cd / && GO111MODULE=on GOFLAGS=-mod=mod /usr/bin/go mod download "$module") ||
-      die "cannot fetch $module (Go's errors are above): check the network and GOPROXY and run this again, or install Go $wanted or newer and put it on PATH"
+      die "cannot fetch $module (Go's errors are above): check the network and GOPROXY and run this again, or install Go $go_version or newer and put it on PATH"
     modules=$(/usr/bin/go env GOMODCACHE)
     chmod -R u+w "$modules/$module"
     chmod +x "$modules/$module"/bin/* "$modules/$module"/pkg/tool/*/*
