@@ -36,16 +36,19 @@ have() {
 
 # need PACKAGE[:ARCH]... installs what is missing of Debian's packages, and says so.
 need() {
-  local missing=() p
-  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600)
+  local missing=() p output
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600)
   for p in "$@"; do have "$p" || missing+=("$p"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
   as_root true || die "installing packages needs root: run this as root or as a user who may use sudo, or have this run first: apt-get install ${missing[*]}"
   # One list that cannot be had (a mirror is being synchronised) may not matter.
-  as_root "${apt[@]}" update --error-on=any || say "some of apt's lists could not be fetched; going on with those there are"
-  as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null ||
+  as_root "${apt[@]}" -qq update --error-on=any || say "some of apt's lists could not be fetched; going on with those there are"
+  # Only without -qq does apt-get say which package is in the way.
+  output=$(as_root "${apt[@]}" -q install -y --no-install-recommends "${missing[@]}") || {
+    printf '%s\n' "$output" >&2
     die "apt-get could not install ${missing[*]} (its errors are above); check the network, the free space and /etc/apt/sources.list*, then run this again"
+  }
 }
 
 # The topmost version of the changelog.
