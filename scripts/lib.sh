@@ -36,20 +36,27 @@ have() {
 
 # need PACKAGE[:ARCH]... installs what is missing of Debian's packages, and says so.
 need() {
-  local missing=() p
-  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600)
+  local missing=() p output
+  local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600)
   for p in "$@"; do have "$p" || missing+=("$p"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
   as_root true || die "installing packages needs root: run this as root or as a user who may use sudo, or have this run first: apt-get install ${missing[*]}"
   # One list that cannot be had (a mirror is being synchronised) may not matter.
-  as_root "${apt[@]}" update --error-on=any || say "some of apt's lists could not be fetched; going on with those there are"
-  as_root "${apt[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null ||
+  as_root "${apt[@]}" -qq update --error-on=any || say "some of apt's lists could not be fetched; going on with those there are"
+  # Only without -qq does apt-get say which package is in the way.
+  output=$(as_root "${apt[@]}" -q install -y --no-install-recommends "${missing[@]}") || {
+    printf '%s\n' "$output" >&2
     die "apt-get could not install ${missing[*]} (its errors are above); check the network, the free space and /etc/apt/sources.list*, then run this again"
+  }
 }
 
 # The topmost version of the changelog.
 version=$(sed -n '/^## \[\?[0-9]/{s/^## \[\?\([0-9][^] ]*\).*/\1/p;q}' CHANGELOG.md)
+
+# The Go that go.mod asks for. It may leave the third number out, a release never does.
+go_version=$(awk '$1 == "go" { print $2; exit }' go.mod)
+[[ $go_version == *.*.* ]] || go_version+=.0
 
 # go_build DIR PROGRAM... builds programs of cmd/ into DIR. lintod-audio needs C;
 # the others must do without. Git may be missing, or refuse a clone of another user.
@@ -90,17 +97,15 @@ find_go() {
 # Debian's own is older; it is enough to fetch the right one as a module,
 # checksum-verified, with no host to trust but the module proxy that Go uses anyway.
 need_go() {
-  local wanted platform module modules
+  local platform module modules
   local -x GOTOOLCHAIN=local # what is fetched is fetched here, and said
-  wanted=$(awk '$1 == "go" { print $2; exit }' go.mod)
-  [[ $wanted == *.*.* ]] || wanted+=.0 # go.mod may leave the third number out, a release never does
-  if ! find_go "$wanted"; then
+  if ! find_go "$go_version"; then
     need golang-go
     platform=$(/usr/bin/go env GOOS GOARCH)
-    module=golang.org/toolchain@v0.0.1-go$wanted.${platform/$'\n'/-}
-    say "fetching Go $wanted"
+    module=golang.org/toolchain@v0.0.1-go$go_version.${platform/$'\n'/-}
+    say "fetching Go $go_version"
     (cd / && GO111MODULE=on GOFLAGS=-mod=mod /usr/bin/go mod download "$module") ||
-      die "cannot fetch $module (Go's errors are above): check the network and GOPROXY and run this again, or install Go $wanted or newer and put it on PATH"
+      die "cannot fetch $module (Go's errors are above): check the network and GOPROXY and run this again, or install Go $go_version or newer and put it on PATH"
     modules=$(/usr/bin/go env GOMODCACHE)
     chmod -R u+w "$modules/$module"
     chmod +x "$modules/$module"/bin/* "$modules/$module"/pkg/tool/*/*
