@@ -78,6 +78,21 @@ TEST_PACKAGES=(git alsa-utils mosquitto mosquitto-clients pulseaudio pulseaudio-
   openssh-server openssl tmux flac opus-tools lame vorbis-tools ffmpeg flite pocketsphinx-testdata
   bash-completion zsh fish)
 
+# need_cross ARCH installs the C compiler and the libraries for another architecture.
+need_cross() {
+  local arch=$1 native foreign triplet
+  native=$(dpkg --print-architecture)
+  if [ "$arch" = "$native" ]; then return; fi
+  triplet=$(quietly dpkg-architecture -f -a "$arch" -q DEB_HOST_GNU_TYPE)
+  foreign=$(dpkg --print-foreign-architectures)
+  if [[ " ${foreign//$'\n'/ } " != *" $arch "* ]]; then
+    say "letting apt install packages of $arch"
+    as_root dpkg --add-architecture "$arch"
+  fi
+  need "gcc-${triplet//_/-}" "libc6-dev-$arch-cross" "portaudio19-dev:$arch" "libspeexdsp-dev:$arch" \
+    "libmpg123-dev:$arch" "libvorbis-dev:$arch" "libopusfile-dev:$arch"
+}
+
 # find_go VERSION puts a Go that is at least that new on PATH, if there is one.
 find_go() {
   local go found
