@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lintod/agent/base/process"
 )
 
 // writtenIn is a time that has certainly passed: a clock before it was not set.
@@ -42,6 +44,14 @@ func (x *exam) timesync() *bool {
 	_, err := os.Stat(filepath.Join(dir, "synchronized"))
 	yes := err == nil
 	return &yes
+}
+
+// kernel: without Landlock, children have the devices of their user's groups.
+func (x *exam) kernel(context.Context) {
+	if process.LandlockVersion() == 0 {
+		x.tell("kernel", Warn, "the kernel does not offer Landlock: a speech or wake-word engine could open sound cards, GPIO lines and SPI ports",
+			"use a kernel from 5.13 on that has it; where it is only turned off, add lsm=landlock to the kernel's command line")
+	}
 }
 
 // state: what must survive a restart needs a folder and room.

@@ -33,12 +33,21 @@ func isWithheld(name string, sound bool) bool {
 
 const landlockFiles = unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE
 
+// LandlockVersion is what the running kernel has of Landlock, 0 for none.
+func LandlockVersion() int {
+	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
+	if errno != 0 {
+		return 0
+	}
+	return int(version)
+}
+
 // withholdDevices takes from the calling thread, and from what it starts, the
 // right to open the daemon's devices, those for sound excepted where sound is
 // true, and with Linux 6.12 that to signal the daemon. no_new_privs must be set.
 func withholdDevices(sound bool) {
-	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 {
+	version := LandlockVersion()
+	if version == 0 {
 		return
 	}
 	rules := unix.LandlockRulesetAttr{Handled_access_fs: landlockFiles}
