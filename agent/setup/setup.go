@@ -23,12 +23,12 @@ type Setup struct {
 	// Start starts the service; nil where there is none.
 	Start func(ctx context.Context) error
 
-	refused bool // the broker did not let the device in
+	refused bool // the device could not connect
 }
 
 // ErrRefused is returned when all is done, but without being asked for a better
-// answer, and with a broker that did not let the device in.
-var ErrRefused = errors.New("the configuration is written, but the broker did not let the device in")
+// answer, and where the device could not connect.
+var ErrRefused = errors.New("the configuration is written, but the device cannot connect with it; the reason is above")
 
 // Run asks, tries, writes, and starts the service. Until it writes, nothing has
 // changed.
