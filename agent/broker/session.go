@@ -272,7 +272,9 @@ func (s *session) close(limit time.Duration) {
 		}
 	}
 	s.conn.Close()
-	s.client.Disconnect(uint((5 * time.Second).Milliseconds())) // nothing it does now can wait
+	// Nothing it does now can wait, unless this comes between the token of a failed
+	// Connect and the library's own note of that: then it waits out its time.
+	s.client.Disconnect(uint(enqueueTimeout.Milliseconds()))
 	writer.Wait()
 }
 
