@@ -108,7 +108,7 @@ func idler(t *testing.T, target string, after time.Duration) string {
 // client id is blamed.
 func TestProxyThatClosesIdleConnectionsIsNamedAndCured(t *testing.T) {
 	m := newMosquitto(t)
-	d := start(t, []string{idler(t, m.Addr(), 2*time.Second)}, func(d *device) {
+	d := start(t, []string{idler(t, m.Addr(), 6*time.Second)}, func(d *device) {
 		d.Config.Keepalive = config.Duration(time.Minute)
 		d.Subscribe = []string{"a"}
 	})
@@ -127,7 +127,7 @@ func TestProxyThatClosesIdleConnectionsIsNamedAndCured(t *testing.T) {
 	}
 	brokertest.Eventually(t, "online again", d.Connected)
 	since := d.Stats().Since
-	time.Sleep(5 * time.Second) // what was to be too long
+	time.Sleep(8 * time.Second) // what was to be too long
 	if st := d.Stats(); !st.Connected || !st.Since.Equal(since) {
 		t.Errorf("pings do not keep the connection: %+v\n%s", st, d.log.String())
 	}
