@@ -256,12 +256,12 @@ func (e wireError) String() string {
 	case isObject(e.Message) && json.Unmarshal(e.Message, &nested) == nil:
 		return nested.String()
 	}
-	message = clip(message, 200)
+	message = printable.Clip(message, 200)
 	if message == "" {
 		message = "no reason given"
 	}
 	if len(e.Code) > 0 {
-		return fmt.Sprintf("%s (code %s)", message, clip(string(e.Code), 10))
+		return fmt.Sprintf("%s (code %s)", message, printable.Clip(string(e.Code), 10))
 	}
 	return message
 }
@@ -276,6 +276,3 @@ func parseTranscript(raw json.RawMessage) string {
 	_ = json.Unmarshal(raw, &o) // anything else is no transcript
 	return o.Text
 }
-
-// clip makes text from the network fit for one log line.
-func clip(s string, most int) string { return printable.Clip(s, most) }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/base/textfile"
 	"lintod/agent/broker"
 	"lintod/agent/link"
@@ -212,7 +213,7 @@ func (l *Link) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case f := <-l.failures:
-			l.send(ctx, f.topic, encode(map[string]string{"status": clip(f.text, maxReason)}))
+			l.send(ctx, f.topic, encode(map[string]string{"status": printable.Clip(f.text, maxReason)}))
 		case <-l.changed:
 			limited, cancel := context.WithTimeout(ctx, sendLimit)
 			if err := l.publishStatus(limited); err != nil {
@@ -304,7 +305,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	c := command{word, m.Payload, m.Duplicate}
 	switch {
 	case !ok:
-		l.Log.Warn("message on a topic that was not subscribed", "topic", clip(m.Topic, 100))
+		l.Log.Warn("message on a topic that was not subscribed", "topic", printable.Clip(m.Topic, 100))
 	case m.Retain:
 		// A retained command would run again at every connect (decision L16).
 		l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
@@ -323,9 +324,9 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	case l.powerful(c.word) && len(m.Payload) <= maxAsk:
 		l.queueAsk(ctx, c)
 	case len(m.Payload) > maxCommand:
-		l.Log.Warn("message ignored: too long", "topic", clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
+		l.Log.Warn("message ignored: too long", "topic", printable.Clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
 	case !known:
-		l.Log.Warn("message ignored: unknown topic", "topic", clip(topic, 100))
+		l.Log.Warn("message ignored: unknown topic", "topic", printable.Clip(topic, 100))
 	case topic == "ping":
 		l.do(ctx, c) // answered even while a slow verb runs
 	case topic == "mute" || topic == "unmute":

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -109,7 +110,7 @@ func (s *transcription) understood(what turn.What, text string) {
 func (l *live) note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last = clip(text, 1000)
+	l.last = printable.Clip(text, 1000)
 }
 
 // claim makes s the stream that answers go to; it waits for room at most limit.
@@ -165,7 +166,7 @@ func (l *Link) handleStream(step string, payload []byte) {
 	}
 	e, err := parseStreaming(step, payload)
 	if err != nil {
-		l.Log.Warn("message ignored", "topic", clip("streaming/"+step, 60), "error", err)
+		l.Log.Warn("message ignored", "topic", printable.Clip("streaming/"+step, 60), "error", err)
 		return
 	}
 	s := l.live.stream.Load()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
 	"lintod/behaviors"
 )
@@ -77,7 +78,7 @@ func (l *Link) ask(ctx context.Context, c command) {
 // TellMeeting tells the platform why a recording ended, or was not resumed, without
 // its asking. While the platform cannot be reached it is only logged.
 func (l *Link) TellMeeting(ctx context.Context, session string, why error) {
-	l.send(ctx, manageMeeting, encode(meetingMessage{stopRecording, session, clip(why.Error(), maxMeetingStatus)}))
+	l.send(ctx, manageMeeting, encode(meetingMessage{stopRecording, session, printable.Clip(why.Error(), maxMeetingStatus)}))
 }
 
 // TellTunnel tells the platform that a tunnel broke or closed without its asking,

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/printable"
 	"lintod/agent/base/process"
 )
 
@@ -59,12 +60,12 @@ func parseDisplay(raw json.RawMessage) (*display, error) {
 	case "URL":
 		address, err := webAddress(d.Content)
 		if err != nil {
-			return nil, fmt.Errorf("display of %q: %w", clip(config.Redact(d.Content), 60), err)
+			return nil, fmt.Errorf("display of %q: %w", printable.Clip(config.Redact(d.Content), 60), err)
 		}
 		d.Content = address
 		return &d, nil
 	}
-	return nil, fmt.Errorf("display of the type %q; want URL or DOCSTRING", clip(d.Type, 20))
+	return nil, fmt.Errorf("display of the type %q; want URL or DOCSTRING", printable.Clip(d.Type, 20))
 }
 
 var errAddress = errors.New("want an address of http or https, without a user")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -77,7 +78,7 @@ func (l *Link) act(tell notify, topic string, r reply) {
 		l.fire(tell, topic, r.Behavior)
 	}
 	if r.Display != nil {
-		tell(turn.GotDisplay, r.Display.Type+" "+clip(r.Display.Content, 200))
+		tell(turn.GotDisplay, r.Display.Type+" "+printable.Clip(r.Display.Content, 200))
 		l.programs.show(*r.Display)
 	}
 }
@@ -137,7 +138,7 @@ const customAction = "customAction"
 func (l *Link) handleAnswer(topic string, payload []byte) {
 	asked := !strings.HasPrefix(topic, customAction)
 	if asked && !l.pending.waits(topic) {
-		l.Log.Info("answer ignored: nothing waits for it", "topic", clip(topic, 100))
+		l.Log.Info("answer ignored: nothing waits for it", "topic", printable.Clip(topic, 100))
 		return
 	}
 	r, err := parseAnswer(payload, l.Config.Speak == "phonetic")
@@ -145,11 +146,11 @@ func (l *Link) handleAnswer(topic string, payload []byte) {
 	case err != nil && asked: // a better one will not come: who waits is told now
 		l.pending.resolve(topic, reply{Problem: err})
 	case err != nil:
-		l.Log.Warn("message ignored", "topic", clip(topic, 100), "error", err)
+		l.Log.Warn("message ignored", "topic", printable.Clip(topic, 100), "error", err)
 	case asked:
 		l.pending.resolve(topic, r)
 	default:
-		l.handleAction(clip(topic, 100), r)
+		l.handleAction(printable.Clip(topic, 100), r)
 	}
 }
 

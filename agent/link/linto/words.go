@@ -8,6 +8,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"lintod/agent/base/printable"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"
 )
@@ -163,7 +164,7 @@ func readMeeting(m members) error {
 	}
 	bad := &behaviors.ArgumentError{Field: "command", Want: startRecording + " or " + stopRecording}
 	if len(raw) > 0 {
-		bad.Got = clip(string(raw), 40)
+		bad.Got = printable.Clip(string(raw), 40)
 	}
 	return bad
 }
@@ -189,7 +190,7 @@ func meetingRefused(payload []byte, why string) meetingMessage {
 		}
 		return s
 	}
-	return meetingMessage{text(raw.Command, maxMeetingCommand), text(raw.Session, meeting.MaxSession), clip(why, maxMeetingStatus)}
+	return meetingMessage{text(raw.Command, maxMeetingCommand), text(raw.Session, meeting.MaxSession), printable.Clip(why, maxMeetingStatus)}
 }
 
 // meetingAnswer also takes results that an earlier lintod kept, which had the protocol's words.
@@ -205,7 +206,7 @@ func meetingAnswer(result members, problem string) members {
 	maps.DeleteFunc(result, func(name string, _ json.RawMessage) bool { return name == "action" || name == "session" })
 	result["status"] = quote("ok")
 	if problem != "" {
-		result["status"] = quote(clip(problem, maxMeetingStatus))
+		result["status"] = quote(printable.Clip(problem, maxMeetingStatus))
 	}
 	return result
 }

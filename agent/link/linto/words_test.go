@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"lintod/agent/base/printable"
 	"lintod/agent/base/textfile"
 	"lintod/agent/broker/brokertest"
 	"lintod/behaviors"
@@ -158,7 +159,7 @@ func TestRecordingsThatEnd(t *testing.T) {
 	brokertest.Eventually(t, "the link is up", s.link.uplink.isUp)
 	full := fmt.Errorf("write the recording:\n%w", syscall.ENOSPC)
 	s.link.TellMeeting(t.Context(), "a", full)
-	want := `{"command":"stoplocalrecording","sessionname":"a","status":"` + clip(full.Error(), maxMeetingStatus) + `"}`
+	want := `{"command":"stoplocalrecording","sessionname":"a","status":"` + printable.Clip(full.Error(), maxMeetingStatus) + `"}`
 	if m := s.next(manageMeeting, ""); string(m.Payload) != want {
 		t.Errorf("told %s, want %s", m.Payload, want)
 	}
