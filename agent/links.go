@@ -107,9 +107,18 @@ func (c Config) ExamineLinks(ctx context.Context, running map[string]link.Status
 	x.Run(ctx)
 }
 
-// TryLinks connects as the device will, and returns why that fails, in one sentence.
+// Platforms are what `lintod setup` can set up, the usual one first.
+func Platforms() []link.Setup { return []link.Setup{linto.Setup()} }
+
+// TryLinks connects each link that is enabled as the device will, and returns why that
+// fails, in one sentence.
 func (c Config) TryLinks(ctx context.Context) error {
-	return linto.Try(ctx, c.LinkLinto(), c.Device.Serial)
+	if !c.Linto.Enabled {
+		return nil
+	}
+	l := c.LinkLinto()
+	l.PasswordFile = Credential(l.PasswordFile)
+	return linto.Try(ctx, l, c.Device.Serial)
 }
 
 // newLinks makes the links that are enabled, closed.
