@@ -57,7 +57,7 @@ func (a *Agent) handlers() map[string]control.Handler {
 		"say":    a.say,
 		"play":   a.play,
 		"ask":    a.ask,
-		"stream": a.stream,
+		"stream": a.dictate.command,
 	}
 }
 
@@ -136,10 +136,7 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("say what? text is empty")
 	}
-	if err := a.mouth.say(ctx, args.Text); err != nil {
-		return nil, err
-	}
-	return nil, a.mouth.speech.Check(args.Text)
+	return nil, a.voice.Say(ctx, args.Text)
 }
 
 // play returns when the file or stream has been played. Whoever may ask for it
