@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/process"
 	"lintod/agent/turn"
 	"lintod/behaviors"
@@ -56,11 +57,11 @@ type Buttons struct {
 
 	once    sync.Once
 	actions chan gpio.Action
-	probes  chan struct{}
+	probes  loop.Probe
 }
 
 func (b *Buttons) init() {
-	b.once.Do(func() { b.actions, b.probes = make(chan gpio.Action, actionQueue), make(chan struct{}) })
+	b.once.Do(func() { b.actions, b.probes = make(chan gpio.Action, actionQueue), loop.NewProbe() })
 }
 
 // talking is what the verbs that talk are to the machine of a turn; all others
@@ -111,12 +112,7 @@ func (b *Buttons) Run(ctx context.Context) error {
 // Probe returns nil when Run has taken it up, or with ctx's cause.
 func (b *Buttons) Probe(ctx context.Context) error {
 	b.init()
-	select {
-	case b.probes <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return b.probes.Check(ctx)
 }
 
 func (b *Buttons) do(ctx context.Context, action gpio.Action) error {

@@ -94,10 +94,7 @@ func (r *Runner) Post(e Event) {
 
 // look has Run look at the flags, if it is not about to.
 func (r *Runner) look() {
-	select {
-	case r.flagged <- struct{}{}:
-	default:
-	}
+	r.flagged.Set()
 }
 
 // SetOnline says whether a link reaches its platform. It never blocks and is
@@ -257,10 +254,5 @@ func (r *Runner) Tell(link string, w What, text string) {
 // turns, or with ctx's cause.
 func (r *Runner) Probe(ctx context.Context) error {
 	r.init()
-	select {
-	case r.probes <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return r.probes.Check(ctx)
 }

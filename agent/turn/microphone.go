@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 	"lintod/audio/endpoint"
 	"lintod/audio/ring"
@@ -63,7 +64,7 @@ type microphone struct {
 func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *microphone {
 	m := &microphone{
 		x: x, stream: stream, begins: begins, opened: time.Now(),
-		detector: endpoint.New(x.runner.Endpoint), heard: frames{ready: make(chan struct{}, 1)},
+		detector: endpoint.New(x.runner.Endpoint), heard: frames{ready: loop.NewSignal()},
 	}
 	m.listening, m.cancel = context.WithCancel(x.ctx)
 	m.held.Store(held)
@@ -167,7 +168,7 @@ func (m *microphone) duplex() bool {
 // frames is a queue of sound for one reader. It grows as the reader falls
 // behind, to maxWaiting; then the oldest frame goes.
 type frames struct {
-	ready chan struct{} // holds a token when there may be something to read
+	ready loop.Signal // holds a token when there may be something to read
 
 	mu     sync.Mutex
 	queue  ring.Ring[audio.Frame]
@@ -188,21 +189,14 @@ func (q *frames) push(f *audio.Frame) {
 	}
 	q.queue.Push(f)
 	q.mu.Unlock()
-	q.signal()
+	q.ready.Set()
 }
 
 func (q *frames) end(reason error) {
 	q.mu.Lock()
 	q.reason = reason
 	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *frames) signal() {
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
+	q.ready.Set()
 }
 
 func (q *frames) read(ctx context.Context, f *audio.Frame) error {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio/endpoint"
 )
 
@@ -50,11 +51,11 @@ type Runner struct {
 	links  map[string]*link
 	holder *hold // nil unless flags.Dictating
 
-	flagged chan struct{} // they may have changed
+	flagged loop.Signal // they may have changed
 	once    sync.Once
 	events  chan happening
 	lost    atomic.Int64 // triggers dropped because the queue was full
-	probes  chan struct{}
+	probes  loop.Probe
 
 	now      atomic.Pointer[Snapshot]
 	level    atomic.Int64 // millibel, of the last frame heard
@@ -72,8 +73,8 @@ type Runner struct {
 func (r *Runner) init() {
 	r.once.Do(func() {
 		r.events = make(chan happening, eventQueue)
-		r.probes = make(chan struct{})
-		r.flagged = make(chan struct{}, 1)
+		r.probes = loop.NewProbe()
+		r.flagged = loop.NewSignal()
 		r.flags = r.Initial
 		r.links = map[string]*link{}
 		r.now.Store(&Snapshot{Flags: r.Initial})

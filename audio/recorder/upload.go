@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/retry"
 	"lintod/agent/base/textfile"
 )
@@ -45,12 +46,12 @@ type uploader struct {
 	*Recorder
 	shelf  *shelf
 	client *http.Client
-	woken  chan struct{}
+	woken  loop.Signal
 	faults map[string]int // how often a recording failed by itself, by path
 }
 
 func newUploader(r *Recorder, s *shelf) *uploader {
-	u := &uploader{Recorder: r, shelf: s, client: r.HTTP, woken: make(chan struct{}, 1), faults: map[string]int{}}
+	u := &uploader{Recorder: r, shelf: s, client: r.HTTP, woken: loop.NewSignal(), faults: map[string]int{}}
 	if u.client == nil {
 		u.client = &http.Client{}
 	}
@@ -63,10 +64,7 @@ func newUploader(r *Recorder, s *shelf) *uploader {
 
 // wake tells that a recording was finished.
 func (u *uploader) wake() {
-	select {
-	case u.woken <- struct{}{}:
-	default:
-	}
+	u.woken.Set()
 }
 
 func (u *uploader) run(ctx context.Context) {
