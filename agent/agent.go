@@ -81,8 +81,8 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		log:      component(log, "mouth"),
 	}
 	a.turns = &turn.Runner{
-		Ear:   ear{a.hub},
-		Mouth: a.mouth,
+		Microphone: ear{a.hub},
+		Loudspeaker: a.mouth,
 		Endpoint: endpoint.Config{
 			Silence:      cfg.Audio.EndpointSilence.Std(),
 			MaxUtterance: cfg.Audio.MaxUtterance.Std(),
