@@ -81,7 +81,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		log:      component(log, "mouth"),
 	}
 	a.turns = &turn.Runner{
-		Microphone: ear{a.hub},
+		Microphone:  ear{a.hub},
 		Loudspeaker: a.mouth,
 		Endpoint: endpoint.Config{
 			Silence:      cfg.Audio.EndpointSilence.Std(),

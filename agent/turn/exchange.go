@@ -38,6 +38,8 @@ type Exchange struct {
 	record record
 	reply  chan reply // with ByText; has room for one
 
+	problem error // the link's: what the platform reports beside its answer
+
 	begun   atomic.Bool // something was heard
 	sounded atomic.Bool // and something to its end
 
@@ -229,7 +231,15 @@ func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
 // it.
 func (x *Exchange) Answer(text string, next Next) {
 	x.Tell(GotAnswer, text)
-	x.answer(Reply{Text: text, Ask: next == Again}, nil)
+	x.answer(Reply{Text: text, Ask: next == Again, Problem: x.problem}, nil)
+}
+
+// Problem publishes an error that the platform reports beside an answer which is
+// heard nevertheless. The link calls it before Answer, with which it reaches who
+// asked in writing.
+func (x *Exchange) Problem(err error) {
+	x.problem = err
+	x.runner.problemFor(x, err)
 }
 
 // answer gives a reply to who waits for one; the first counts.

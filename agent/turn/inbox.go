@@ -198,8 +198,9 @@ func (r *Runner) post(h happening) bool {
 
 // Reply is what the platform answers to a question in writing.
 type Reply struct {
-	Text string // may be empty: some answers are sound, or silence
-	Ask  bool   // the platform asks back, and the device listens next
+	Text    string // may be empty: some answers are sound, or silence
+	Ask     bool   // the platform asks back, and the device listens next
+	Problem error  // the platform answered, but reports this error; nil without one
 }
 
 // Ask opens a turn whose question is a text for the named link; an empty name

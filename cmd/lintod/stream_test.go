@@ -66,6 +66,25 @@ func TestAskInWriting(t *testing.T) {
 	}
 }
 
+// An error that comes with an answer fails the command, too: the answer is on
+// standard output, and the error is not.
+func TestAskFailsWithTheError(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{}).start()
+	for _, tt := range []struct{ payload, answer string }{
+		{`{"error":{"message":"no skill","code":404}}`, ""},
+		{`{"behavior":{"say":{"text":"Sorry."},"error":{"message":"no skill","code":404}}}`, "Sorry.\n"},
+		{`{"behavior":{"say":{"text":"The service is away.","code":503}}}`, "The service is away.\n"},
+	} {
+		c := b.background("ask", "again")
+		m := b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/text/") })
+		b.answer(m, tt.payload)
+		if r := b.ends(c); r.code != 1 || !strings.HasPrefix(r.out, tt.answer) || len(r.out) == len(tt.answer) {
+			t.Errorf("%s: exit %d, printed %q", tt.payload, r.code, r.out)
+		}
+		b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
+	}
+}
+
 func TestDictation(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{linto: `mode = "stream"`, device: ``, audio: ``}).start()
 	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 10 })
