@@ -271,7 +271,7 @@ func TestLoudspeakerConverts(t *testing.T) {
 	})
 }
 
-func TestTapeIsFull(t *testing.T) {
+func TestFileIsFull(t *testing.T) {
 	born := time.Now()
 	file, err := create(filepath.Join(t.TempDir(), "out.wav"), 192000, born)
 	if err != nil {
