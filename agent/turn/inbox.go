@@ -182,8 +182,10 @@ func (r *Runner) talker(name string) (Talker, error) {
 	if name == "" {
 		return nil, errors.New("no link that talks is enabled in the configuration")
 	}
-	return nil, fmt.Errorf("no link is called %q", name)
+	return nil, fmt.Errorf("%w %q", errUnknownLink, name)
 }
+
+var errUnknownLink = errors.New("unknown link")
 
 func (r *Runner) post(h happening) bool {
 	r.init()
