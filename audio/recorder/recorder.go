@@ -88,6 +88,8 @@ var (
 	// ErrNotRecording is returned by Stop when there is nothing to stop.
 	ErrNotRecording = errors.New("no recording runs")
 	errStopped      = errors.New("stopped")
+	errOther        = errors.New("another recording is running")
+	errStale        = errors.New("the interruption was too long")
 )
 
 type request struct {
@@ -274,7 +276,7 @@ func (o *owner) handle(q request) (File, error) {
 	case q.start && o.recording.Session == q.session:
 		return File{}, nil // asked twice
 	case q.start:
-		return File{}, fmt.Errorf("%q is being recorded; stop it first", printable.Clip(o.recording.Session, maxLogged))
+		return File{}, fmt.Errorf("%w, of %q; stop it first", errOther, printable.Clip(o.recording.Session, maxLogged))
 	case o.recording == nil:
 		return File{}, ErrNotRecording
 	case q.session != "" && q.session != o.recording.Session:
@@ -323,7 +325,7 @@ func (o *owner) start(run running, gap time.Duration) error {
 // long ago that nobody would expect it any more.
 func (o *owner) resume(r running, last time.Time) {
 	gap := max(time.Since(last), time.Millisecond)
-	err := fmt.Errorf("it was interrupted %v ago, more than resume_within", gap.Round(time.Second))
+	err := fmt.Errorf("%w: %v, more than resume_within", errStale, gap.Round(time.Second))
 	if gap <= o.Config.ResumeWithin.Std() {
 		err = o.start(r, gap)
 	}
