@@ -86,8 +86,8 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Log:      component(log, "voice"),
 	}
 	a.turns = &turn.Runner{
-		Ear:   ear{a.hub},
-		Mouth: a.voice,
+		Microphone:  microphone{a.hub},
+		Loudspeaker: a.voice,
 		Endpoint: endpoint.Config{
 			Silence:      cfg.Audio.EndpointSilence.Std(),
 			MaxUtterance: cfg.Audio.MaxUtterance.Std(),

@@ -60,9 +60,9 @@ func (a *Agent) muted(muted bool) {
 	a.voice.Cue(cue)
 }
 
-// ear is the microphone as a turn sees it.
-type ear struct{ hub *audio.Hub }
+// microphone is the microphone as a turn sees it.
+type microphone struct{ hub *audio.Hub }
 
-func (e ear) Listen(preroll bool) turn.Stream { return e.hub.Listen(preroll) }
+func (m microphone) Listen(preroll bool) turn.Stream { return m.hub.Listen(preroll) }
 
-func (e ear) ListenSince(t time.Time) turn.Stream { return e.hub.ListenSince(t) }
+func (m microphone) ListenSince(t time.Time) turn.Stream { return m.hub.ListenSince(t) }

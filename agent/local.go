@@ -39,8 +39,9 @@ type AskArgs struct {
 
 // AskReply is the answer to ask.
 type AskReply struct {
-	Text string `json:"text"` // may be empty: some answers are sound, or silence
-	Ask  bool   `json:"ask"`  // the platform asks back, and the device listens next
+	Text  string `json:"text"`            // may be empty: some answers are sound, or silence
+	Ask   bool   `json:"ask"`             // the platform asks back, and the device listens next
+	Error string `json:"error,omitempty"` // what the platform reports beside the answer
 }
 
 // maxReply bounds an answer on the socket, in bytes: more than anybody reads or hears.
@@ -180,7 +181,11 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}, nil
+	reply := AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}
+	if answer.Problem != nil {
+		reply.Error = printable.Cut(answer.Problem.Error(), maxReply)
+	}
+	return reply, nil
 }
 
 // reaches tells whether the link of a name, or the first, reaches its platform; of

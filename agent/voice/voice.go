@@ -30,7 +30,7 @@ type Voice struct {
 	Log  *slog.Logger
 }
 
-// Cue implements turn.Mouth.
+// Cue implements turn.Loudspeaker.
 func (v *Voice) Cue(c turn.Cue) {
 	pcm, on := v.Chimes[string(c)]
 	if !on {
@@ -58,24 +58,24 @@ func expected(err error) bool {
 	return false
 }
 
-// Underruns implements turn.Mouth.
+// Underruns implements turn.Loudspeaker.
 func (v *Voice) Underruns() uint64 { return v.Player.Stats().Underruns }
 
-// Speak implements turn.Mouth.
+// Speak implements turn.Loudspeaker.
 func (v *Voice) Speak(ctx context.Context, text string) (audio.Sound, error) {
 	return v.Speech.Speak(ctx, text, v.Language())
 }
 
-// Play implements turn.Mouth.
+// Play implements turn.Loudspeaker.
 func (v *Voice) Play(ctx context.Context, s audio.Sound, started func()) error {
 	open := func(context.Context) (audio.Sound, error) { return s, nil }
 	return v.Player.Play(ctx, player.Item{Class: player.Answer, Open: open, Started: started})
 }
 
-// SetTurn implements turn.Mouth.
+// SetTurn implements turn.Loudspeaker.
 func (v *Voice) SetTurn(runs bool) { v.Player.SetTurn(runs) }
 
-// Hush implements turn.Mouth.
+// Hush implements turn.Loudspeaker.
 func (v *Voice) Hush() { v.Player.Silence() }
 
 // Announce queues a text to be spoken as soon as no turn runs. It takes the
