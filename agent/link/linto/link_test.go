@@ -466,6 +466,7 @@ func (text) Read(context.Context, []int16) (int, error) { return 0, io.EOF }
 func (text) Close() error                               { return nil }
 
 func (w *loudspeaker) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
+
 func (w *loudspeaker) Play(ctx context.Context, s audio.Sound, started func()) error {
 	started()
 	if said, ok := s.(text); ok {
