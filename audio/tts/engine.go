@@ -54,7 +54,7 @@ func (c Config) engine() engine {
 func (c Config) absent(err error) error {
 	get := map[string]string{
 		EngineEspeak: "espeak-ng is not installed (apt install espeak-ng)",
-		EnginePiper:  "Piper is not installed; [tts] command can tell where its program is",
+		EnginePiper:  "Piper is not installed; set [tts] command to its program",
 		EnginePico:   "pico2wave is not installed (apt install libttspico-utils, of Debian's non-free)",
 	}[c.Engine]
 	if get == "" || !errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +85,7 @@ func (c Config) command(ctx context.Context, v voice, text string) (source, erro
 func (c Config) piper(ctx context.Context, v voice, text string) (source, error) {
 	argv := c.program()
 	if file, err := process.Find(argv[0]); err == nil && forMice(file) {
-		return nil, fmt.Errorf("%s is a tool for gaming mice, of Debian's package piper; tell in [tts] command where Piper, the speech engine, is", file)
+		return nil, fmt.Errorf("%s is %w; set [tts] command to the program of Piper, the speech engine", file, errForMice)
 	}
 	rate, err := modelRate(v.name)
 	if err != nil {
@@ -93,6 +93,8 @@ func (c Config) piper(ctx context.Context, v voice, text string) (source, error)
 	}
 	return c.run(ctx, append(argv, "--model", v.name, "--output-raw"), text+"\n", rawFormat{rate, 1})
 }
+
+var errForMice = errors.New("a tool for gaming mice, of Debian's package piper")
 
 // forMice recognises the program of Debian's package piper, a small script that
 // shows windows.

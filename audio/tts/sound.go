@@ -51,7 +51,7 @@ func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept
 		cancel: cancel,
 		limit:  limit,
 		hang: time.AfterFunc(limit, func() {
-			cancel(fmt.Errorf("the engine gave nothing for %v and was stopped", limit))
+			cancel(fmt.Errorf("%w: it gave nothing for %v", errHung, limit))
 		}),
 		ready: make(chan struct{}),
 		full:  make(chan []int16, maxChunks),
@@ -118,7 +118,7 @@ func (s *sound) all(ctx context.Context, pieces []string) error {
 		}
 	}
 	if s.rate == 0 {
-		return errors.New("the engine made no sound")
+		return errNoSound
 	}
 	return io.EOF
 }
@@ -158,7 +158,7 @@ func (s *sound) pump(ctx context.Context, src source) error {
 		s.left = int(maxTime/time.Second) * r.Rate()
 	case r.Rate():
 	default:
-		return fmt.Errorf("the engine changed from %d to %d samples a second", s.rate, r.Rate())
+		return fmt.Errorf("%w: from %d to %d samples a second", errChanged, s.rate, r.Rate())
 	}
 	for s.left > 0 {
 		chunk, err := s.next(ctx)
@@ -184,7 +184,7 @@ func (s *sound) pump(ctx context.Context, src source) error {
 			close(s.ready)
 		}
 	}
-	return fmt.Errorf("the engine speaks for more than %v", maxTime)
+	return fmt.Errorf("%w: for more than %v", errTooLong, maxTime)
 }
 
 // next waits for an empty chunk: there are as many as the text needs, up to

@@ -19,6 +19,15 @@ import (
 // ErrNothing is returned for a text without anything to pronounce.
 var ErrNothing = errors.New("there is nothing to say in the text")
 
+// How an engine fails that has started.
+var (
+	errHung    = errors.New("the engine hung and was stopped")
+	errHungUp  = errors.New("the Wyoming service closed the connection before the sound was over")
+	errNoSound = errors.New("the engine made no sound")
+	errChanged = errors.New("the engine changed the form of its sound")
+	errTooLong = errors.New("the engine speaks for too long")
+)
+
 // Speaker speaks. It may be used by several goroutines.
 type Speaker struct {
 	Config Config

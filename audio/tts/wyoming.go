@@ -49,7 +49,7 @@ type service struct {
 func (s *service) open() (*wav.Reader, error) {
 	if err := s.receive(); err != nil {
 		if errors.Is(err, io.EOF) {
-			err = errors.New("the Wyoming service made no sound")
+			err = errNoSound
 		}
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (s *service) receive() error {
 		e, err := s.conn.Receive(0)
 		switch {
 		case errors.Is(err, io.EOF):
-			return errors.New("the Wyoming service closed the connection before the sound was over")
+			return errHungUp
 		case err != nil:
 			return err
 		}
@@ -101,7 +101,7 @@ func (s *service) check(e wyoming.Event) error {
 		s.format = f
 	}
 	if f != s.format {
-		return fmt.Errorf("the Wyoming service changed from %+v to %+v", s.format, f)
+		return fmt.Errorf("%w: from %+v to %+v", errChanged, s.format, f)
 	}
 	return nil
 }

@@ -24,6 +24,26 @@ const (
 	maxChunks        = 64
 )
 
+var (
+	// ErrNotWAV is returned for what is no WAV sound from its first bytes on.
+	ErrNotWAV = errors.New("it does not begin with RIFF and WAVE")
+	// ErrCut is returned for sound that ends before its first sample could be read.
+	ErrCut = errors.New("it ends inside the header")
+
+	errChunks = errors.New("there is too much in front of the data")
+)
+
+// fieldError is a value of the header that is not supported.
+type fieldError struct {
+	field string
+	value int
+	want  string
+}
+
+func (e *fieldError) Error() string {
+	return fmt.Sprintf("%s %d is not supported; want %s", e.field, e.value, e.want)
+}
+
 type format struct {
 	coding, channels int
 	rate             int
@@ -41,7 +61,7 @@ func readHeader(r io.Reader) (format, error) {
 		return format{}, noEOF(err)
 	}
 	if string(riff[:4]) != "RIFF" || string(riff[8:]) != "WAVE" {
-		return format{}, errors.New("it does not begin with RIFF and WAVE")
+		return format{}, ErrNotWAV
 	}
 	var f format
 	skipped := int64(0)
@@ -62,13 +82,13 @@ func readHeader(r io.Reader) (format, error) {
 		}
 		size += size & 1 // chunks are padded to an even length
 		if skipped += size; skipped > maxSkipped {
-			return format{}, fmt.Errorf("chunk %q is out of place or too large", id)
+			return format{}, fmt.Errorf("%w: chunk %q", errChunks, id)
 		}
 		if _, err := io.CopyN(io.Discard, r, size); err != nil {
 			return format{}, noEOF(err)
 		}
 	}
-	return format{}, errors.New("there are too many chunks and no data")
+	return format{}, fmt.Errorf("%w: more than %d chunks", errChunks, maxChunks)
 }
 
 func readChunk(r io.Reader) (id string, size int64, err error) {
@@ -95,16 +115,16 @@ func readFormat(r io.Reader, size int64) (format, error) {
 	}
 	rate := le.Uint32(b[4:])
 	switch {
-	case f.coding == formatPCM && f.width >= 1 && f.width <= 4:
-	case f.coding == formatFloat && f.width == 4:
-	default:
-		return format{}, fmt.Errorf("coding %d with %d bytes a sample is not supported; want PCM or 32-bit float", f.coding, f.width)
-	}
-	if rate < minRate || rate > maxRate {
-		return format{}, fmt.Errorf("%d samples a second is not between %d and %d", rate, minRate, maxRate)
-	}
-	if f.channels < 1 || f.channels > maxChannels {
-		return format{}, fmt.Errorf("%d channels is not between 1 and %d", f.channels, maxChannels)
+	case f.coding != formatPCM && f.coding != formatFloat:
+		return format{}, &fieldError{"coding", f.coding, "1 (PCM) or 3 (float)"}
+	case f.coding == formatPCM && (f.width < 1 || f.width > 4):
+		return format{}, &fieldError{"bytes a sample", f.width, "1 to 4"}
+	case f.coding == formatFloat && f.width != 4:
+		return format{}, &fieldError{"bytes a sample", f.width, "4 for float"}
+	case rate < minRate || rate > maxRate:
+		return format{}, &fieldError{"samples a second", int(rate), fmt.Sprintf("%d to %d", minRate, maxRate)}
+	case f.channels < 1 || f.channels > maxChannels:
+		return format{}, &fieldError{"channels", f.channels, fmt.Sprintf("1 to %d", maxChannels)}
 	}
 	f.rate = int(rate)
 	return f, nil
@@ -152,7 +172,7 @@ func (f format) sample(b []byte) int32 {
 // for the end of the sound.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("it ends inside the header")
+		return ErrCut
 	}
 	return err
 }

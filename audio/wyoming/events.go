@@ -35,7 +35,7 @@ func (e Event) Format() (Format, error) {
 		return f, err
 	}
 	if f.Rate < 4000 || f.Rate > 192000 || f.Width != 2 || f.Channels < 1 || f.Channels > 2 {
-		return f, fmt.Errorf("sound of %d Hz, %d bytes a sample, %d channels; want 16-bit sound of one or two channels", f.Rate, f.Width, f.Channels)
+		return f, fmt.Errorf("%w: sound of %d Hz, %d bytes a sample, %d channels; want 16 bits and one or two channels", ErrFormat, f.Rate, f.Width, f.Channels)
 	}
 	return f, nil
 }

@@ -25,6 +25,15 @@ const (
 	maxPayload = 1 << 20
 )
 
+var (
+	// ErrProtocol is returned for bytes that are no event.
+	ErrProtocol = errors.New("this is not the Wyoming protocol")
+	// ErrFormat is returned for sound of a form that nobody here plays.
+	ErrFormat = errors.New("the form of the sound is not supported")
+	// ErrTooLong is returned for an event that is larger than any service has need of.
+	ErrTooLong = errors.New("the Wyoming service sends too much at once")
+)
+
 // Event is one message of the protocol.
 type Event struct {
 	Type    string
@@ -64,13 +73,13 @@ func Read(r *bufio.Reader) (Event, error) {
 	var h header
 	switch err := json.Unmarshal(line, &h); {
 	case err != nil:
-		return Event{}, fmt.Errorf("this is not the Wyoming protocol: %w", err)
+		return Event{}, fmt.Errorf("%w: %w", ErrProtocol, err)
 	case h.Type == "":
-		return Event{}, errors.New("this is not the Wyoming protocol: an event without a type")
+		return Event{}, fmt.Errorf("%w: an event without a type", ErrProtocol)
 	case h.DataLength < 0 || h.DataLength > maxData:
-		return Event{}, fmt.Errorf("event %.40q announces %d bytes of data; at most %d", h.Type, h.DataLength, maxData)
+		return Event{}, fmt.Errorf("%w: event %.40q announces %d bytes of data; at most %d", ErrTooLong, h.Type, h.DataLength, maxData)
 	case h.PayloadLength < 0 || h.PayloadLength > maxPayload:
-		return Event{}, fmt.Errorf("event %.40q announces a payload of %d bytes; at most %d", h.Type, h.PayloadLength, maxPayload)
+		return Event{}, fmt.Errorf("%w: event %.40q announces a payload of %d bytes; at most %d", ErrTooLong, h.Type, h.PayloadLength, maxPayload)
 	}
 	data, err := readBytes(r, h.DataLength)
 	if err != nil {
@@ -92,7 +101,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 		line = append(line, part...)
 		switch {
 		case len(line) > maxHeader:
-			return nil, fmt.Errorf("this is not the Wyoming protocol: a header of more than %d bytes", maxHeader)
+			return nil, fmt.Errorf("%w: header: more than %d bytes", ErrTooLong, maxHeader)
 		case err == nil:
 			return bytes.TrimSpace(line), nil
 		case errors.Is(err, bufio.ErrBufferFull):
@@ -129,7 +138,7 @@ func merge(inline, behind []byte) (json.RawMessage, error) {
 			continue
 		}
 		if err := json.Unmarshal(object, &all); err != nil {
-			return nil, fmt.Errorf("no JSON object: %w", err)
+			return nil, fmt.Errorf("%w: no JSON object: %w", ErrProtocol, err)
 		}
 	}
 	switch {
