@@ -98,7 +98,7 @@ func newBox(t *testing.T, m *brokertest.Mosquitto, s settings) *box {
 	if s.audio == "" {
 		s.audio = "input = \"null\"\noutput = \"file:" + b.path("heard.wav") + "\"\noutput_rate = 16000"
 	}
-	text := fmt.Sprintf("[device]\nserial = %q\nstate_dir = %q\nsocket = %q\n%s\n[linto]\nenabled = true\nbroker = %q\nkeepalive = \"2s\"\n%s\n[audio]\n%s\n[tts]\n%s\n",
+	text := fmt.Sprintf("[device]\nserial = %q\nstate_dir = %q\nsocket = %q\n%s\n[linto]\nenabled = true\nbroker = %q\nkeepalive = \"1m\"\n%s\n[audio]\n%s\n[tts]\n%s\n",
 		serial, b.path("state"), b.path("sock"), s.device, m.URL(), s.linto, s.audio, s.tts)
 	if err := os.WriteFile(b.path("lintod.toml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -70,7 +70,7 @@ state_dir = %q
 socket = %q
 [linto]
 enabled = true
-keepalive = "2s"
+keepalive = "1m"
 [linto.login]
 url = %q
 user = %q

@@ -119,12 +119,12 @@ func TestReload(t *testing.T) {
 	sd := b.underSystemd("400000")
 	b.start()
 
-	b.rewrite(`keepalive = "2s"`, `keepalive = "2 seconds"`)
+	b.rewrite(`keepalive = "1m"`, `keepalive = "1 minute"`)
 	_ = b.cmd.Process.Signal(syscall.SIGHUP)
 	brokertest.Eventually(t, "the wrong file is refused", func() bool {
 		return sd.life() == "READY=1 RELOADING=1 READY=1"
 	})
-	b.rewrite(`keepalive = "2 seconds"`, `keepalive = "2s"`) // so that our own commands can read it
+	b.rewrite(`keepalive = "1 minute"`, `keepalive = "1m"`) // so that our own commands can read it
 	if s := b.state(); s.Serial != serial || s.Linto.Connects != 1 || !strings.Contains(s.Line, "wrong and not in force") {
 		t.Errorf("after the wrong file: serial %s, %d connects, %s", s.Serial, s.Linto.Connects, s.Line)
 	}

@@ -130,6 +130,10 @@ func (s *stage) notice() string {
 	return wait(s.t, s.notices)
 }
 
+// keepalive outlasts the stalls of a busy machine: after one and a half of it without
+// a packet the broker hangs up, and what is published meanwhile is lost.
+const keepalive = config.Duration(time.Minute)
+
 func start(t *testing.T, options ...func(*Link)) *stage {
 	t.Helper()
 	return startAt(brokertest.Start(t), t, options...)
@@ -140,7 +144,7 @@ func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *sta
 	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &journaltest.Buffer{}, notices: make(chan string, 1000)}
 	s.device = &device{sound: state.Saved{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
-	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, config.Duration(2*time.Second)
+	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, keepalive
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	reg := &behaviors.Registry{}
 	reg.Add(behaviors.Everyday(s.device)...)

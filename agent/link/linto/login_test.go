@@ -136,7 +136,7 @@ func (s *stack) device(t *testing.T, serial, dir string) (*stage, func()) {
 	cfg := Defaults()
 	cfg.Enabled = true
 	cfg.Login = login.Config{URL: s.login.URL, User: "ann", PasswordFile: file, Scope: "Home"}
-	cfg.Keepalive = config.Duration(2 * time.Second)
+	cfg.Keepalive = keepalive
 	if problems := cfg.Validate(); len(problems) > 0 {
 		t.Fatal(problems)
 	}

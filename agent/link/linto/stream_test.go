@@ -16,7 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"lintod/agent/base/config"
 	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
@@ -799,7 +798,6 @@ func (c *recorded) Read(ctx context.Context, f *audio.Frame) error {
 func TestTenMinutesOverTheWire(t *testing.T) {
 	const frames = 30000
 	s := startAt(brokertest.Start(t, "allow_anonymous true", "max_queued_messages 0"), t, func(l *Link) {
-		l.Config.Keepalive = config.Duration(time.Minute) // what comes with a new connection is not this test's
 		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &recorded{n: frames}, nil }
 	})
 	s.dictate()
