@@ -54,7 +54,7 @@ func TestDemonstrate(t *testing.T) {
 			t.Errorf("disco: %v", err)
 		}
 		err = gpio.Demonstrate(ctx, gpio.Defaults(), "thinking", host, slog.New(slog.DiscardHandler))
-		if err == nil || !strings.Contains(err.Error(), "no LEDs") {
+		if err == nil || !strings.Contains(err.Error(), "[[led]]") {
 			t.Errorf("without LEDs: %v", err)
 		}
 	})

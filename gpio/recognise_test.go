@@ -41,20 +41,20 @@ func TestRecognise(t *testing.T) {
 			"proc/device-tree/hat/product":    "Google AIY Voice HAT\x00",
 			"proc/device-tree/hat/product_id": "0x0001\x00",
 			"proc/asound/cards":               hdmi + " 1 [sndrpigooglevoi]: RPi-simple - snd_rpi_googlevoicehat_soundcar\n",
-		}, []string{"aiy-voice"}, "EEPROM"},
+		}, []string{"aiy-voice"}, "Google AIY Voice HAT"},
 		{"AIY Voice Bonnet, device tree elsewhere", map[string]string{
 			"sys/firmware/devicetree/base/hat/product":    "AIY Voice Bonnet\x00",
 			"sys/firmware/devicetree/base/hat/product_id": "0x0003\x00",
-		}, []string{"aiy-voice-bonnet"}, "EEPROM"},
+		}, []string{"aiy-voice-bonnet"}, "AIY Voice Bonnet"},
 		{"a HAT that nobody knows", map[string]string{
 			"proc/device-tree/hat/product": "Fan HAT\x00", "proc/device-tree/hat/product_id": "0x0001\x00",
 		}, nil, ""},
 		{"the two boards with one card", map[string]string{
 			"proc/asound/cards": hdmi + " 2 [seeed2micvoicec]: seeed-2mic-voic - seeed-2mic-voicecard\n",
-		}, []string{"respeaker-2mic", "voice-bonnet"}, "sound card seeed2micvoicec"},
+		}, []string{"respeaker-2mic", "voice-bonnet"}, "seeed2micvoicec"},
 		{"ReSpeaker 4-Mic", map[string]string{
 			"proc/asound/cards": " 1 [seeed4micvoicec]: seeed-4mic-voic - seeed-4mic-voicecard\n",
-		}, []string{"respeaker-4mic"}, "sound card seeed4micvoicec"},
+		}, []string{"respeaker-4mic"}, "seeed4micvoicec"},
 		{"chip without a card", map[string]string{
 			"proc/asound/cards":                  hdmi,
 			"sys/bus/i2c/devices/1-003b/name":    "ac108_0\n",
@@ -62,7 +62,7 @@ func TestRecognise(t *testing.T) {
 			"sys/bus/i2c/devices/i2c-1/name":     "bcm2835 (i2c@7e804000)\n",
 			"sys/bus/i2c/devices/20-001a/name":   "not on the header\n",
 			"sys/bus/i2c/devices/1-nonsense/uid": "",
-		}, []string{"respeaker-6mic"}, "no sound card"},
+		}, []string{"respeaker-6mic"}, "0x"},
 		{"garbage", map[string]string{
 			"proc/asound/cards": "\x00\xff[[[", "proc/device-tree/hat/product_id": "many",
 		}, nil, ""},

@@ -94,7 +94,7 @@ func (b *Board) openScript(ctx context.Context, running *sync.WaitGroup, s *simu
 		s.player = script.NewPlayer(steps, s.press)
 		running.Go(func() {
 			if err := s.player.Run(ctx); err == nil {
-				b.Log.Info("the script has been played", "script", name)
+				b.Log.Info("the script has been played", "script", name, "steps", len(steps))
 			} else if ctx.Err() == nil {
 				b.Log.Error("the script has failed", "script", name, "error", err)
 			}

@@ -113,7 +113,7 @@ func TestScriptIsPlayedAndStatesComeInOrder(t *testing.T) {
 		}
 		told := simulated(t, gpio.Settings{Script: script, Record: record}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
 			time.Sleep(time.Minute)
-			if !strings.Contains(log.String(), "the script has been played") {
+			if !strings.Contains(log.String(), "steps=11") {
 				t.Errorf("log:\n%s", log.String())
 			}
 		})
@@ -130,7 +130,7 @@ func TestScriptIsPlayedAndStatesComeInOrder(t *testing.T) {
 		}
 		simulated(t, gpio.Settings{Script: record}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
 			time.Sleep(time.Minute)
-			if !strings.Contains(log.String(), "the script has been played") {
+			if !strings.Contains(log.String(), "steps=") {
 				t.Errorf("replay: log:\n%s\nrecording:\n%s", log.String(), recording)
 			}
 		})
@@ -158,7 +158,7 @@ func TestScriptThatCannotBePlayedSaysWhere(t *testing.T) {
 		}
 		simulated(t, gpio.Settings{Script: script}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
 			time.Sleep(time.Minute)
-			if l := log.String(); !strings.Contains(l, "script line 2") || !strings.Contains(l, "seen: idle, listening") {
+			if l := log.String(); !strings.Contains(l, "level=ERROR") || !strings.Contains(l, "script="+script) || !strings.Contains(l, "line 2") || !strings.Contains(l, "idle, listening") {
 				t.Errorf("log:\n%s", l)
 			}
 		})

@@ -520,9 +520,9 @@ func TestBoardScript(t *testing.T) {
 			})
 			b.start()
 			b.answer(b.request(), `{"behavior":{"say":"done"}}`)
-			brokertest.Eventually(t, "the script ends", func() bool { return strings.Contains(b.log.String(), "the script ") })
+			brokertest.Eventually(t, "the script ends", func() bool { return strings.Contains(b.log.String(), "script="+script) })
 			b.stop()
-			if log := b.log.String(); !strings.Contains(log, "the script has been played") {
+			if log := b.log.String(); !strings.Contains(log, "steps=") {
 				t.Error("the board did not show what the script wanted")
 			}
 			recorded, err := os.ReadFile(record)

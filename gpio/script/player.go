@@ -47,11 +47,11 @@ func (p *Player) Saw(words []string) {
 }
 
 // Run plays the script to its end. It fails at the first step that cannot be
-// done, naming its line and what was seen instead.
+// done, with a LineError.
 func (p *Player) Run(ctx context.Context) error {
 	for _, s := range p.Steps {
 		if err := p.step(ctx, s); err != nil {
-			return fmt.Errorf("script line %d: %w", s.Line, err)
+			return &LineError{s.Line, err}
 		}
 	}
 	return nil
@@ -94,19 +94,26 @@ func (p *Player) see(ctx context.Context, s Step) error {
 			}
 			passed = append(passed, strings.Join(words, "+"))
 		case <-timeout.C:
-			return fmt.Errorf("%q was not seen within %v; seen: %s",
-				strings.Join(s.Words, " "), limit, orNothing(passed))
+			return &NotSeenError{strings.Join(s.Words, " "), limit, passed}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-func orNothing(states []string) string {
-	if len(states) == 0 {
-		return "nothing new"
+// NotSeenError is returned when what a step waits for does not come.
+type NotSeenError struct {
+	Words string        // that the step waits for
+	Limit time.Duration // that it has waited
+	Seen  []string      // the states that came meanwhile, in order
+}
+
+func (e *NotSeenError) Error() string {
+	seen := "nothing new"
+	if len(e.Seen) > 0 {
+		seen = strings.Join(e.Seen, ", ")
 	}
-	return strings.Join(states, ", ")
+	return fmt.Sprintf("%q was not seen within %v; seen: %s", e.Words, e.Limit, seen)
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -34,7 +34,17 @@ type Step struct {
 // maxSteps bounds a script; nobody writes so many lines by hand.
 const maxSteps = 10_000
 
-// Parse reads a script. Errors name the line.
+// LineError is why a line of a script cannot be read, or be played.
+type LineError struct {
+	Line int // from 1
+	Err  error
+}
+
+func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
+
+func (e *LineError) Unwrap() error { return e.Err }
+
+// Parse reads a script. The error is a LineError, unless r fails.
 func Parse(r io.Reader) ([]Step, error) {
 	var steps []Step
 	lines := bufio.NewScanner(r)
@@ -45,10 +55,10 @@ func Parse(r io.Reader) ([]Step, error) {
 		}
 		step, err := parseStep(strings.TrimSpace(text))
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return nil, &LineError{n, err}
 		}
 		if len(steps) == maxSteps {
-			return nil, fmt.Errorf("line %d: a script has no more than %d steps", n, maxSteps)
+			return nil, &LineError{n, fmt.Errorf("a script has no more than %d steps", maxSteps)}
 		}
 		step.Line = n
 		steps = append(steps, step)

@@ -3,6 +3,7 @@ package script
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -29,7 +30,8 @@ func TestParse(t *testing.T) {
 func TestParseNamesTheLine(t *testing.T) {
 	for _, script := range []string{"jump", "press", "see", "after", "after soon", "after -1s", "after 2h"} {
 		_, err := Parse(strings.NewReader("see idle\n" + script))
-		if err == nil || !strings.HasPrefix(err.Error(), "line 2: ") {
+		var line *LineError
+		if !errors.As(err, &line) || line.Line != 2 {
 			t.Errorf("%q: %v", script, err)
 		}
 	}
@@ -101,17 +103,25 @@ func TestPlay(t *testing.T) {
 }
 
 func TestPlayFailsWhereStatesComeInAnotherOrder(t *testing.T) {
-	tests := []struct{ script, want string }{
-		{"tap talk\nsee speaking\nsee thinking", `script line 3: "thinking" was not seen within 10s; seen: idle`},
-		{"see muted", `script line 1: "muted" was not seen within 10s; seen: idle`},
-		{"see idle\nsee idle", `script line 2: "idle" was not seen within 10s; seen: nothing new`},
-		{"tap nose", `script line 1: there is no button "nose"`},
+	limit := 10 * time.Second
+	tests := []struct {
+		script string
+		line   int
+		want   *NotSeenError
+	}{
+		{"tap talk\nsee speaking\nsee thinking", 3, &NotSeenError{"thinking", limit, []string{"idle"}}},
+		{"see muted", 1, &NotSeenError{"muted", limit, []string{"idle"}}},
+		{"see idle\nsee idle", 2, &NotSeenError{"idle", limit, []string{}}},
+		{"tap nose", 1, nil},
 	}
 	for _, tt := range tests {
 		synctest.Test(t, func(t *testing.T) {
-			_, err := play(t.Context(), tt.script, 10*time.Second, func([]string) {})
-			if err == nil || err.Error() != tt.want {
-				t.Errorf("%q: %v\nwant %s", tt.script, err, tt.want)
+			_, err := play(t.Context(), tt.script, limit, func([]string) {})
+			var line *LineError
+			var got *NotSeenError
+			errors.As(err, &got)
+			if !errors.As(err, &line) || line.Line != tt.line || !reflect.DeepEqual(got, tt.want) {
+				t.Errorf("%q: %v; want line %d, %v", tt.script, err, tt.line, tt.want)
 			}
 		})
 	}
