@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -59,6 +60,8 @@ type fixture struct {
 	t     *testing.T
 	out   bytes.Buffer
 	cards cards
+
+	refused bool // by the platform, in the end
 }
 
 // prepare is a setup whose owner types lines.
@@ -86,7 +89,8 @@ func prepare(t *testing.T, lines ...string) *fixture {
 // not there, which is told but no obstacle.
 func (f *fixture) run() agent.Config {
 	f.t.Helper()
-	if err := f.Run(f.t.Context()); err != nil && !errors.Is(err, ErrRefused) {
+	err := f.Run(f.t.Context())
+	if f.refused = errors.Is(err, ErrRefused); err != nil && !f.refused {
 		f.t.Fatalf("%v after\n%s", err, f.out.String())
 	}
 	c, err := agent.LoadConfig(f.Path)
@@ -145,7 +149,9 @@ func TestInterview(t *testing.T) {
 	if !slices.Equal(f.cards.did, want) {
 		t.Errorf("the cards: %q", f.cards.did)
 	}
-	f.says("without / + #", "refuses the user or password", "The platform lets the device in.", "the room is at", "is written")
+	if f.refused {
+		t.Error("the platform does not let the device in")
+	}
 	if password, err := os.ReadFile(c.Linto.PasswordFile); err != nil || string(password) != "sesame\n" {
 		t.Errorf("%q, %v", password, err)
 	}
@@ -172,7 +178,7 @@ func TestAnotherLoudspeakerAndAMuteMicrophone(t *testing.T) {
 	if c.Audio.Output[0] != "null" || c.Audio.Input[0] != "headset" || c.Linto.Username != "" || c.Linto.Scope != "x" {
 		t.Errorf("%+v %+v", c.Audio, c.Linto)
 	}
-	f.says("no screen is plugged in", "digital silence", "alsamixer")
+	f.says("no screen is plugged in", "alsamixer") // the card's reason, and the remedy
 }
 
 // Whatever cannot be is asked again at once, and not refused in the end.
@@ -232,7 +238,7 @@ func TestWithoutQuestions(t *testing.T) {
 	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input[0] != "null" || c.GPIO.Preset != "respeaker-2mic" {
 		t.Errorf("%+v", c)
 	}
-	f.says("connection refused") // which is no reason not to write, but to be told
+	f.says(syscall.ECONNREFUSED.Error()) // which is no reason not to write, but to be told
 	f.Force = true
 	if err := f.Run(t.Context()); !errors.Is(err, ErrRefused) {
 		t.Errorf("with a broker that is not there: %v", err)

@@ -73,22 +73,50 @@ const (
 	tooLoud  = -15.0
 )
 
+// fault is what is wrong with a reading.
+type fault int
+
+const (
+	none fault = iota
+	silent
+	overdriven
+	loud
+	quiet
+	lossy
+)
+
+func (r Reading) fault() fault {
+	switch level := r.Level(); {
+	case level == nothing:
+		return silent
+	case r.clipped() > 0.001:
+		return overdriven
+	case level > tooLoud:
+		return loud
+	case level < tooQuiet:
+		return quiet
+	case r.Lost > 0:
+		return lossy
+	}
+	return none
+}
+
 // Judge says whether the level of a room is plausible, in one sentence, and
 // what to do if not.
 func (r Reading) Judge() (grade Grade, sentence, remedy string) {
 	level := r.Level()
 	const raise = "raise its capture level (alsamixer, F4)"
 	const lower = "lower its capture level (alsamixer, F4)"
-	switch {
-	case level == nothing:
+	switch r.fault() {
+	case silent:
 		return Dead, "the microphone gives digital silence only", "unmute it and " + raise + ", or choose another one of those that `lintod devices` lists as [audio] input"
-	case r.clipped() > 0.001:
+	case overdriven:
 		return Doubtful, fmt.Sprintf("the microphone is overdriven (%.0f dBFS, with clipping)", level), lower
-	case level > tooLoud:
+	case loud:
 		return Doubtful, fmt.Sprintf("the microphone is very loud (%.0f dBFS)", level), lower + ", unless the room is that loud"
-	case level < tooQuiet:
+	case quiet:
 		return Doubtful, fmt.Sprintf("the microphone is very quiet (%.0f dBFS)", level), raise
-	case r.Lost > 0:
+	case lossy:
 		return Doubtful, fmt.Sprintf("the microphone works (%.0f dBFS), but the card lost %d samples", level, r.Lost), "look for what else keeps the box busy, and for a weak power supply"
 	}
 	return Plausible, fmt.Sprintf("the microphone works; the room is at %.0f dBFS", level), ""

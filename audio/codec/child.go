@@ -75,7 +75,7 @@ func openChild(f Form, head io.Reader, from io.ReadCloser) (source, error) {
 	c.proc, err = process.Start(c.ctx, process.Command{Argv: argv, Stderr: &c.said})
 	switch {
 	case isForeign && errors.Is(err, fs.ErrNotExist):
-		err = fmt.Errorf("it is %s, which ffmpeg plays (apt install ffmpeg)", name)
+		err = fmt.Errorf("it is %s, %w", name, errNeedsFFmpeg)
 	case err == nil && isForeign:
 		err = c.limit()
 	}

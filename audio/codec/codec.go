@@ -36,6 +36,9 @@ const minRate, maxRate = 4000, 192000
 // ErrUnknown is wrapped by the error for a file of no known form.
 var ErrUnknown = errors.New("it holds no sound of a known form (WAV, FLAC, MP3, Ogg Vorbis, Ogg Opus; with ffmpeg AAC and others)")
 
+// errNeedsFFmpeg continues a sentence.
+var errNeedsFFmpeg = errors.New("which ffmpeg plays (apt install ffmpeg)")
+
 var errNoSound = errors.New("the file holds no sound")
 
 // source is what has been decoded.

@@ -27,6 +27,8 @@ const (
 
 var (
 	errNotAllowed = errors.New("the owner of this device does not allow that address; allow in [behaviors.play] lists those that may be played")
+	errRedirects  = errors.New("the server redirects too often")
+	errInsecure   = errors.New("redirected from https:// to http://")
 	errPrivate    = errors.New("it is inside the network, and the name does not say so; list its number in [behaviors.play]")
 )
 
@@ -172,9 +174,9 @@ func (o *Opener) client() *http.Client {
 func (o *Opener) redirect(next *http.Request, before []*http.Request) error {
 	switch {
 	case len(before) > maxRedirects:
-		return fmt.Errorf("more than %d redirects", maxRedirects)
+		return errRedirects
 	case before[len(before)-1].URL.Scheme == "https" && next.URL.Scheme != "https":
-		return errors.New("redirected from https:// to http://")
+		return errInsecure
 	case next.URL.Scheme != "http" && next.URL.Scheme != "https", !o.allowed(next.URL):
 		return fmt.Errorf("redirected to %s://%s: %w", next.URL.Scheme, next.URL.Host, errNotAllowed)
 	}

@@ -28,9 +28,17 @@ const (
 )
 
 var (
+	errSize = errors.New("it is longer than max_size in [behaviors.play] allows")
 	errIdle = fmt.Errorf("the server has sent nothing for %v", idleLimit)
 	errSlow = fmt.Errorf("the server has sent less than %d bytes a second for %v", minRate, rateWindow)
 )
+
+// statusError is an HTTP status other than 200.
+type statusError int
+
+func (e statusError) Error() string {
+	return fmt.Sprintf("the server answers %d %s", int(e), http.StatusText(int(e)))
+}
 
 // body is what a file or an answer holds.
 type body struct {
@@ -84,9 +92,9 @@ func (f *answer) start(ctx context.Context, o *Opener, u *address) (*body, error
 	f.body = got.Body
 	switch {
 	case got.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("the server answers %d %s", got.StatusCode, http.StatusText(got.StatusCode))
+		return nil, statusError(got.StatusCode)
 	case got.ContentLength > int64(o.Config.MaxSize):
-		return nil, fmt.Errorf("%d bytes are more than max_size in [behaviors.play] allows", got.ContentLength)
+		return nil, fmt.Errorf("%w: %d bytes", errSize, got.ContentLength)
 	}
 	var r io.Reader = f
 	if titles := got.Header.Get("Icy-Metaint"); titles != "" { // nobody has asked for them

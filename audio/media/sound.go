@@ -231,7 +231,7 @@ type limited struct {
 
 func (l *limited) Read(b []byte) (int, error) {
 	if *l.left <= 0 {
-		return 0, errors.New("there is more of it than max_size in [behaviors.play] allows")
+		return 0, errSize
 	}
 	n, err := l.r.Read(b[:min(int64(len(b)), *l.left)])
 	*l.left -= int64(n)

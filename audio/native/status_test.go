@@ -10,24 +10,32 @@ import (
 	"lintod/audio/native/wire"
 )
 
+// withoutWords leaves a log line its level and its attributes.
+func withoutWords(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey || a.Key == slog.MessageKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
 func TestOneLineWhenTheDeviceIsAnother(t *testing.T) {
 	var buf journaltest.Buffer
-	p := &Process{Log: slog.New(slog.NewTextHandler(&buf, nil))}
+	p := &Process{Log: slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{ReplaceAttr: withoutWords}))}
 	lines := 0
 	for _, step := range []struct {
 		way  audio.Direction
 		c    wire.Choice
 		want string // what the one new line says; "" for none
 	}{
-		{audio.Capture, wire.Choice{Device: "hat"}, `msg="microphone chosen" device=hat`},
+		{audio.Capture, wire.Choice{Device: "hat"}, `level=INFO device=hat`},
 		{audio.Capture, wire.Choice{Device: "hat"}, ``},
-		{audio.Playback, wire.Choice{Device: "hat"}, `msg="loudspeaker chosen" device=hat`},
-		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is pulled"}, `level=WARN msg="microphone falls back" device=default why="it is pulled"`},
+		{audio.Playback, wire.Choice{Device: "hat"}, `level=INFO device=hat`},
+		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is pulled"}, `level=WARN device=default why="it is pulled"`},
 		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is pulled still"}, ``},
-		{audio.Capture, wire.Choice{Device: "usb", Rank: 2, Why: "both are"}, `level=WARN msg="microphone falls back" device=usb`},
-		{audio.Capture, wire.Choice{Device: "hat"}, `level=INFO msg="microphone returns to the first choice" device=hat`},
+		{audio.Capture, wire.Choice{Device: "usb", Rank: 2, Why: "both are"}, `level=WARN device=usb`},
+		{audio.Capture, wire.Choice{Device: "hat"}, `level=INFO device=hat`},
 		{audio.Playback, wire.Choice{Device: "hat"}, ``},
-		{audio.Playback, wire.Choice{Device: "hat-2"}, `msg="loudspeaker chosen" device=hat-2`}, // a pattern's next
+		{audio.Playback, wire.Choice{Device: "hat-2"}, `level=INFO device=hat-2`}, // a pattern's next
 	} {
 		p.chosen(step.way, step.c)
 		all := strings.Split(strings.TrimSpace(buf.String()), "\n")

@@ -30,6 +30,11 @@ const (
 	endLimit = time.Second
 )
 
+var (
+	errEnded      = errors.New("pocketsphinx has ended")
+	errDictionary = errors.New("is not in its English dictionary")
+)
+
 // pocketsphinx is the engine that needs nothing but a Debian package.
 type pocketsphinx struct {
 	words   []Word
@@ -94,7 +99,7 @@ func (p *pocketsphinx) serve(ctx context.Context, child *process.Child, phrases 
 	case waited != nil: // which says more than a broken pipe
 		return waited
 	}
-	return errors.New("pocketsphinx has ended")
+	return errEnded
 }
 
 // find reads what was found, until pocketsphinx ends: "hey computer 0.840 1.680

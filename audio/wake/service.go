@@ -127,7 +127,7 @@ func ask(conn *wyoming.Conn) ([]model, error) {
 			return nil, err
 		}
 		if len(i.Wake) == 0 {
-			return nil, errors.New("this Wyoming service listens for no wake words")
+			return nil, errNoWake
 		}
 		var models []model
 		for _, program := range i.Wake {
@@ -136,6 +136,11 @@ func ask(conn *wyoming.Conn) ([]model, error) {
 		return models, nil
 	}
 }
+
+var (
+	errNoWake  = errors.New("this Wyoming service listens for no wake words")
+	errNoModel = errors.New("the service does not know the wake word")
+)
 
 // match finds each word among the models of a service. A service that tells of
 // none may load them when it is asked to.
@@ -148,7 +153,7 @@ func match(words []Word, models []model) (byName map[string]Word, names []string
 				return plain(m.Name) == plain(w.Name) || plain(m.Phrase) == plain(w.Name)
 			})
 			if i < 0 {
-				return nil, nil, fmt.Errorf("the service does not know the wake word %q; it knows %s", w.Name, list(models))
+				return nil, nil, fmt.Errorf("%w %q; it knows %s", errNoModel, w.Name, list(models))
 			}
 			name = models[i].Name
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gordonklaus/portaudio"
@@ -155,15 +156,15 @@ func TestFaults(t *testing.T) {
 		err  error // of PortAudio; nil: it is not asked
 		want string
 	}{
-		"busy":            {busy, portaudio.DeviceUnavailable, "is in use by arecord (pid 815)"},
-		"busy, by nobody": {device{Device: audio.Device{Inputs: 2}}, portaudio.DeviceUnavailable, "is in use by another program"},
-		"busy from start": {unseen, nil, "is in use by pid 815"},
-		"just plugged in": {fresh, nil, "was plugged in while another"},
-		"broken":          {busy, portaudio.InternalError, "Internal PortAudio error"},
-		"absent":          {busy, portaudio.BadIODeviceCombination, "was it pulled"},
-		"no text":         {busy, portaudio.UnanticipatedHostError{Code: -19}, "no such device"},
-		"nothing at all":  {busy, portaudio.UnanticipatedHostError{}, "host error 0"},
-		"an empty error":  {busy, errors.New(""), "gives no reason"},
+		"busy":            {busy, portaudio.DeviceUnavailable, "arecord (pid 815)"},
+		"busy, by nobody": {device{Device: audio.Device{Inputs: 2}}, portaudio.DeviceUnavailable, ""},
+		"busy from start": {unseen, nil, "pid 815"},
+		"just plugged in": {fresh, nil, errNew.Error()},
+		"broken":          {busy, portaudio.InternalError, portaudio.InternalError.Error()},
+		"absent":          {busy, portaudio.BadIODeviceCombination, errAbsent.Error()},
+		"no text":         {busy, portaudio.UnanticipatedHostError{Code: -19}, syscall.ENODEV.Error()},
+		"nothing at all":  {busy, portaudio.UnanticipatedHostError{}, "error 0"},
+		"an empty error":  {busy, errors.New(""), errNoReason.Error()},
 		"with text":       {busy, portaudio.UnanticipatedHostError{Code: -1, Text: "Broken pipe"}, "Broken pipe"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -176,14 +177,14 @@ func TestFaults(t *testing.T) {
 			}
 		})
 	}
-	if err := notStarted(portaudio.UnanticipatedHostError{}); !strings.Contains(err.Error(), "asound.conf") {
+	if err := notStarted(portaudio.UnanticipatedHostError{}); !errors.Is(err, errNoReason) {
 		t.Errorf("PortAudio does not start: %v", err)
 	}
-	if err := notStarted(portaudio.UnanticipatedHostError{Code: -13}); !strings.Contains(err.Error(), "permission denied") {
+	if err := notStarted(portaudio.UnanticipatedHostError{Code: -13}); !errors.Is(err, syscall.EACCES) {
 		t.Errorf("PortAudio does not start: %v", err)
 	}
 	_, _, err := input.openDevice(&busy, wire.Open{Rate: 16000, Channel: 3}, new([]int16))
-	if err == nil || !strings.Contains(err.Error(), "has 2 channels") {
+	if err == nil || !strings.Contains(err.Error(), "input_channel") {
 		t.Errorf("the third of two channels: %v", err)
 	}
 }

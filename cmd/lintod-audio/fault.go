@@ -73,10 +73,15 @@ func (o opened) broken(err error) error {
 func notStarted(err error) error {
 	var host portaudio.UnanticipatedHostError
 	if errors.As(err, &host) && host.Text == "" && host.Code == 0 {
-		return errors.New("start PortAudio: it gives no reason; are /etc/asound.conf and ~/.asoundrc right? lintod-audio -list -v shows what ALSA says of them")
+		return fmt.Errorf("start PortAudio: %w; are /etc/asound.conf and ~/.asoundrc right? lintod-audio -list -v shows what ALSA says of them", errNoReason)
 	}
 	return fmt.Errorf("start PortAudio: %w", explain(err))
 }
+
+var (
+	errNoReason = errors.New("PortAudio gives no reason")
+	errAbsent   = errors.New("cannot be opened; was it pulled, or may this user not use it?")
+)
 
 // explain makes a sentence of an error of PortAudio's, which may be empty, or
 // PortAudio's own word for something else.
@@ -90,9 +95,9 @@ func explain(err error) error {
 	case errors.As(err, &host):
 		return fmt.Errorf("the card or the sound server is gone, or refuses (host error %d)", host.Code)
 	case errors.Is(err, portaudio.BadIODeviceCombination):
-		return errors.New("cannot be opened; was it pulled, or may this user not use it?")
+		return errAbsent
 	case err != nil && err.Error() == "":
-		return errors.New("PortAudio gives no reason")
+		return errNoReason
 	}
 	return err
 }

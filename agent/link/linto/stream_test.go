@@ -286,12 +286,14 @@ func TestNothingBeforeStarted(t *testing.T) {
 
 func TestStreamsThatDoNotBegin(t *testing.T) {
 	tests := []struct {
-		name, step, answer, want string
-		after                    time.Duration
+		name, step, answer string
+		want               error
+		says               string
+		after              time.Duration
 	}{
-		{"silence", "", "", "did not begin within 5s", 5 * time.Second},
-		{"older server's error", "start", `{"status":"error","message":"no STT"}`, "no STT", 0},
-		{"newest server's error", "error", `{"status":"error"}`, "no reason given", 0},
+		{"silence", "", "", errPlatform, "", 5 * time.Second},
+		{"older server's error", "start", `{"status":"error","message":"no STT"}`, errPlatform, "no STT", 0},
+		{"newest server's error", "error", `{"status":"error"}`, errPlatform, "", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -303,8 +305,8 @@ func TestStreamsThatDoNotBegin(t *testing.T) {
 				}
 				began := time.Now()
 				_, err := s.talk(t.Context(), speech(5))
-				if err == nil || !strings.Contains(err.Error(), tt.want) {
-					t.Errorf("error %v, want one with %q", err, tt.want)
+				if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("error %v, want %v with %q", err, tt.want, tt.says)
 				}
 				if took := time.Since(began).Truncate(time.Second); took != tt.after || len(s.sound) > 0 {
 					t.Errorf("after %v, with %d bytes of sound", took, len(s.sound))
