@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"lintod/agent/base/state"
@@ -66,8 +65,7 @@ type Agent struct {
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
-	refused  atomic.Bool  // the file was changed and is wrong
-	failed   atomic.Int64 // when something last failed: nanoseconds since start, 0 for never
+	monitor  *monitor
 }
 
 // New composes the parts; nothing runs yet.
@@ -118,7 +116,10 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	a.gpio = &gpio.Board{Config: cfg.Config, Log: component(log, "gpio"), Do: a.buttons.Press}
 	if cfg.Wake.Enabled() {
 		a.hub.Memory = wakeMemory
-		a.wake = a.buildWake()
+		a.wake = newWake(cfg.Wake, a.hub, a.turns, component(log, "wake"))
+	}
+	a.monitor = &monitor{
+		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, start: a.start, log: log,
 	}
 	return a
 }
@@ -244,7 +245,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		"turn":        a.turns.Run,
 		"microphone":  a.hub.Run,
 		"loudspeaker": a.player.Run,
-		"health":      a.watch,
+		"health":      a.monitor.watch,
 		"control":     a.control().Run,
 		"sound":       a.sound.Run,
 	}
@@ -256,7 +257,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		parts["mixer"] = a.mixer.Run
 	}
 	a.gpio.Panel = a.Panel
-	a.gpio.Show(a.activity().LEDs(0)) // so that it never shows more than is true
+	a.gpio.Show(a.monitor.activity().LEDs(0)) // so that it never shows more than is true
 	loops := map[string]probe{"turn": a.turns.Probe, "buttons": a.buttons.Probe}
 	parts["gpio"], parts["buttons"] = a.gpio.Run, a.buttons.Run
 	for _, l := range a.links {
@@ -271,11 +272,15 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	return parts
 }
 
+func (a *Agent) local() local {
+	return local{a.turns, a.bus, a.voice, a.player, a.cfg.Behaviors.Play, a.dictate, a.status}
+}
+
 func (a *Agent) control() *control.Server {
 	return &control.Server{
 		Path:     a.cfg.Device.Socket,
-		Handlers: a.handlers(),
-		Streams:  a.streams(),
+		Handlers: a.local().handlers(),
+		Streams:  a.local().streams(),
 		Log:      component(a.log, "control"),
 	}
 }

@@ -107,7 +107,7 @@ func TestButtonNamesItsLink(t *testing.T) {
 	if links[0].talked() != 0 {
 		t.Error("a link talks that does not reach its platform")
 	}
-	view := a.activity().LEDs(0)
+	view := a.monitor.activity().LEDs(0)
 	if view.Offline || !view.Partly {
 		t.Errorf("one of two links is away, and the LEDs show %q", view.Words())
 	}
@@ -125,17 +125,17 @@ func TestDictationAndTurnsExcludeEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mic.Close()
-	if a.awake() || !a.turns.Snapshot().Flags.Dictating {
+	if (waker{turns: a.turns}).awake() || !a.turns.Snapshot().Flags.Dictating {
 		t.Error("a wake word would be obeyed while a dictation has the microphone")
 	}
-	if look := a.activity().LEDs(0).Look(); look != "dictating" || a.status().Line == (status.Activity{}).Line() {
+	if look := a.monitor.activity().LEDs(0).Look(); look != "dictating" || a.status().Line == (status.Activity{}).Line() {
 		t.Errorf("a dictation has the microphone, LEDs show %q, and the status is %q", look, a.status().Line)
 	}
-	if err := a.trigger(t.Context(), TalkArgs{}); err == nil {
+	if err := a.local().trigger(t.Context(), TalkArgs{}); err == nil {
 		t.Error("a turn was opened while a dictation has the microphone")
 	}
 	mic.Close()
-	if err := a.trigger(t.Context(), TalkArgs{Link: "second"}); err != nil {
+	if err := a.local().trigger(t.Context(), TalkArgs{Link: "second"}); err != nil {
 		t.Fatal(err)
 	}
 	brokertest.Eventually(t, "the second link talks", func() bool { return links[1].talked() == 1 })

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -9,8 +11,10 @@ import (
 	"lintod/agent/link"
 	"lintod/agent/status"
 	"lintod/agent/turn"
+	"lintod/agent/voice"
 	"lintod/audio"
 	"lintod/audio/wake"
+	"lintod/gpio"
 )
 
 // healthBeat is how often the agent looks at itself.
@@ -23,20 +27,36 @@ const (
 	levelBeat = 50 * time.Millisecond
 )
 
+// monitor knows what the device is doing, from those who do it, and has it shown.
+type monitor struct {
+	turns *turn.Runner
+	bus   *turn.Bus
+	voice *voice.Voice
+	hub   *audio.Hub
+	wake  *wake.Listener // nil when no word is listened for
+	links []Link
+	board *gpio.Board
+	start time.Time // of the agent
+	log   *slog.Logger
+
+	outdated atomic.Bool  // the file was changed and is wrong
+	failed   atomic.Int64 // when something last failed, in nanoseconds since start; 0 for never
+}
+
 // watch keeps what shows the device's activity up to date: LEDs, and systemd. It
 // also raises the deaf flag when frames should arrive and do not. Health means
 // that frames moved, not that a process lives.
-func (a *Agent) watch(ctx context.Context) error {
+func (m *monitor) watch(ctx context.Context) error {
 	notify("READY=1")
 	beat := time.NewTicker(healthBeat)
 	defer beat.Stop()
 	voice := time.NewTicker(levelBeat)
 	voice.Stop() // no need to wake up for it unless somebody speaks
 	defer voice.Stop()
-	notices := a.bus.Subscribe(noticeQueue)
+	notices := m.bus.Subscribe(noticeQueue)
 	defer notices.Close()
-	for fault, line, now := "", "", a.activity(); ; now = a.activity() {
-		a.gpio.Show(now.LEDs(a.turns.Level()))
+	for fault, line, now := "", "", m.activity(); ; now = m.activity() {
+		m.board.Show(now.LEDs(m.turns.Level()))
 		if l := now.Line(); l != line {
 			line = l
 			notify("STATUS=" + line)
@@ -46,7 +66,7 @@ func (a *Agent) watch(ctx context.Context) error {
 			return nil
 		case n := <-notices.C:
 			if n.What == turn.Problem {
-				a.failed.Store(int64(time.Since(a.start)))
+				m.failed.Store(int64(time.Since(m.start)))
 			}
 			voice.Stop()
 			if n.State.Hears() {
@@ -54,31 +74,31 @@ func (a *Agent) watch(ctx context.Context) error {
 			}
 		case <-voice.C:
 		case <-beat.C:
-			fault = a.listenForDeafness(fault)
+			fault = m.listenForDeafness(fault)
 		}
 	}
 }
 
 // activity is what the device is doing now.
-func (a *Agent) activity() status.Activity {
+func (m *monitor) activity() status.Activity {
 	now := status.Activity{
-		Snapshot:   a.turns.Snapshot(),
-		Announcing: a.voice.Announcing(),
-		Away:       a.away(),
-		Outdated:   a.refused.Load(),
+		Snapshot:   m.turns.Snapshot(),
+		Announcing: m.voice.Announcing(),
+		Away:       m.away(),
+		Outdated:   m.outdated.Load(),
 	}
-	if at := time.Duration(a.failed.Load()); at > 0 {
-		now.Error = time.Since(a.start)-at < errorShown
+	if at := time.Duration(m.failed.Load()); at > 0 {
+		now.Error = time.Since(m.start)-at < errorShown
 	}
 	if now.Flags.Deaf {
-		now.Fault = a.hub.Health().Fault(time.Now())
+		now.Fault = m.hub.Health().Fault(time.Now())
 	}
-	if a.wake != nil {
-		s := a.wake.Status().State
+	if m.wake != nil {
+		s := m.wake.Status().State
 		now.Waiting, now.WakeAway = s == wake.Listening, s == wake.Away
 	}
-	now.Connecting = len(a.links) > 0 && now.Flags.Offline
-	for _, l := range a.links {
+	now.Connecting = len(m.links) > 0 && now.Flags.Offline
+	for _, l := range m.links {
 		s := l.Status()
 		now.Connecting = now.Connecting && !s.Connected && !s.Failed
 		now.Activating = now.Activating || s.Refused
@@ -86,19 +106,19 @@ func (a *Agent) activity() status.Activity {
 	return now
 }
 
-func (a *Agent) listenForDeafness(was string) string {
-	fault := a.hub.Health().Fault(time.Now())
+func (m *monitor) listenForDeafness(was string) string {
+	fault := m.hub.Health().Fault(time.Now())
 	switch {
 	case fault == was:
 	case fault == audio.ZerosFault:
-		a.log.Warn("deaf", "error", fault)
-		a.turns.Post(turn.WentSilent)
+		m.log.Warn("deaf", "error", fault)
+		m.turns.Post(turn.WentSilent)
 	case fault != "":
-		a.log.Warn("deaf; the microphone is being reopened", "error", fault)
-		a.turns.Post(turn.WentDeaf)
+		m.log.Warn("deaf; the microphone is being reopened", "error", fault)
+		m.turns.Post(turn.WentDeaf)
 	default:
-		a.log.Info("the microphone gives sound again")
-		a.turns.Post(turn.Hears)
+		m.log.Info("the microphone gives sound again")
+		m.turns.Post(turn.Hears)
 	}
 	return fault
 }
@@ -111,10 +131,10 @@ func notify(state string) {
 }
 
 // away names the links that talk and do not reach their platforms.
-func (a *Agent) away() []string {
+func (m *monitor) away() []string {
 	var names []string
-	for _, t := range a.turns.Talkers {
-		if !a.turns.Online(t.Name()) {
+	for _, t := range m.turns.Talkers {
+		if !m.turns.Online(t.Name()) {
 			names = append(names, t.Name())
 		}
 	}
@@ -122,10 +142,10 @@ func (a *Agent) away() []string {
 }
 
 // linkStatus is that of a link; one that talks is connected when a turn can be opened.
-func (a *Agent) linkStatus(l Link) link.Status {
+func (m *monitor) linkStatus(l Link) link.Status {
 	s := l.Status()
 	if _, talks := l.(turn.Talker); talks {
-		s.Connected = s.Connected && a.turns.Online(l.Name())
+		s.Connected = s.Connected && m.turns.Online(l.Name())
 	}
 	return s
 }
@@ -136,8 +156,9 @@ type Status struct {
 	LinkDetails
 }
 
+// status is a line of each part, which is why it is the whole agent's.
 func (a *Agent) status() Status {
-	set, now := a.settings.Get(), a.activity()
+	set, now := a.settings.Get(), a.monitor.activity()
 	s := status.Report{
 		Serial:   a.cfg.Device.Serial,
 		Version:  Version,
@@ -158,7 +179,7 @@ func (a *Agent) status() Status {
 		s.Links[t.Name()] = link.Status{Connected: a.turns.Online(t.Name())}
 	}
 	for _, l := range a.links {
-		s.Links[l.Name()] = a.linkStatus(l)
+		s.Links[l.Name()] = a.monitor.linkStatus(l)
 	}
 	if !a.sound.OnDemand {
 		sound := a.sound.Status()

@@ -31,7 +31,7 @@ func (a *Agent) linkDetails() (d LinkDetails) {
 	for _, l := range a.links {
 		if l, ok := l.(*linto.Link); ok {
 			stats := l.Stats()
-			stats.Connected = a.linkStatus(l).Connected
+			stats.Connected = a.monitor.linkStatus(l).Connected
 			d.Linto = &stats
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"lintod/agent/base/printable"
 	"lintod/agent/control"
 	"lintod/agent/turn"
+	"lintod/agent/voice"
 	"lintod/audio"
 	"lintod/audio/media"
 	"lintod/audio/player"
@@ -50,43 +51,53 @@ const maxReply = 128 << 10
 // noticeQueue is how many notices wait for a slow listener; then the oldest go.
 const noticeQueue = 256
 
-// handlers are what the unix socket offers.
-func (a *Agent) handlers() map[string]control.Handler {
+// local is what the unix socket offers: the device's own commands.
+type local struct {
+	turns   *turn.Runner
+	bus     *turn.Bus
+	voice   *voice.Voice
+	player  *player.Player
+	media   media.Config
+	dictate *dictation
+	status  func() Status
+}
+
+func (l local) handlers() map[string]control.Handler {
 	return map[string]control.Handler{
-		"status": func(context.Context, json.RawMessage) (any, error) { return a.status(), nil },
-		"talk":   a.talk,
-		"say":    a.say,
-		"play":   a.play,
-		"ask":    a.ask,
-		"stream": a.dictate.command,
+		"status": func(context.Context, json.RawMessage) (any, error) { return l.status(), nil },
+		"talk":   l.talk,
+		"say":    l.say,
+		"play":   l.play,
+		"ask":    l.ask,
+		"stream": l.dictate.command,
 	}
 }
 
 // streams are what the unix socket tells for as long as somebody listens.
-func (a *Agent) streams() map[string]control.StreamHandler {
+func (l local) streams() map[string]control.StreamHandler {
 	return map[string]control.StreamHandler{
-		"events": a.events,
-		"follow": a.follow,
+		"events": l.events,
+		"follow": l.follow,
 	}
 }
 
 // events tells everything that happens, until the listener goes away.
-func (a *Agent) events(ctx context.Context, _ json.RawMessage, send func(any) error) error {
-	return a.tell(ctx, send)
+func (l local) events(ctx context.Context, _ json.RawMessage, send func(any) error) error {
+	return l.tell(ctx, send)
 }
 
 // follow does what talk does, and tells what comes of it.
-func (a *Agent) follow(ctx context.Context, raw json.RawMessage, send func(any) error) error {
+func (l local) follow(ctx context.Context, raw json.RawMessage, send func(any) error) error {
 	var args TalkArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("arguments of follow: %w", err)
 	}
-	return a.tell(ctx, send, func() error { return a.trigger(ctx, args) })
+	return l.tell(ctx, send, func() error { return l.trigger(ctx, args) })
 }
 
 // tell subscribes before it begins, so that nothing is missed.
-func (a *Agent) tell(ctx context.Context, send func(any) error, begin ...func() error) error {
-	notices := a.bus.Subscribe(noticeQueue)
+func (l local) tell(ctx context.Context, send func(any) error, begin ...func() error) error {
+	notices := l.bus.Subscribe(noticeQueue)
 	defer notices.Close()
 	for _, f := range begin {
 		if err := f(); err != nil {
@@ -105,31 +116,31 @@ func (a *Agent) tell(ctx context.Context, send func(any) error, begin ...func() 
 	}
 }
 
-func (a *Agent) talk(ctx context.Context, raw json.RawMessage) (any, error) {
+func (l local) talk(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args TalkArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, fmt.Errorf("arguments of talk: %w", err)
 	}
-	return nil, a.trigger(ctx, args)
+	return nil, l.trigger(ctx, args)
 }
 
 // trigger does what the talk button would. "That was all" means the utterance
 // while the device listens, and the device's own voice else.
-func (a *Agent) trigger(ctx context.Context, args TalkArgs) error {
-	listening := a.turns.Snapshot().State == turn.Listening
+func (l local) trigger(ctx context.Context, args TalkArgs) error {
+	listening := l.turns.Snapshot().State == turn.Listening
 	switch {
 	case args.Stop && listening:
-		a.turns.Post(turn.Release)
+		l.turns.Post(turn.Release)
 	case args.Stop:
-		a.turns.Post(turn.Stop)
+		l.turns.Post(turn.Stop)
 	default:
-		return a.turns.Tap(ctx, args.Link)
+		return l.turns.Tap(ctx, args.Link)
 	}
 	return nil
 }
 
 // say returns when the text has been spoken.
-func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
+func (l local) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args SayArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, fmt.Errorf("arguments of say: %w", err)
@@ -137,17 +148,17 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("say what? text is empty")
 	}
-	return nil, a.voice.Say(ctx, args.Text)
+	return nil, l.voice.Say(ctx, args.Text)
 }
 
 // play returns when the file or stream has been played. Whoever may ask for it
 // may have any address played.
-func (a *Agent) play(ctx context.Context, raw json.RawMessage) (any, error) {
+func (l local) play(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args PlayArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, fmt.Errorf("arguments of play: %w", err)
 	}
-	opener := &media.Opener{Config: a.cfg.Behaviors.Play, Trusted: true}
+	opener := &media.Opener{Config: l.media, Trusted: true}
 	open := func(ctx context.Context) (audio.Sound, error) { return opener.Open(ctx, args.URL) }
 	if args.URL == "" {
 		file := control.File(ctx)
@@ -162,11 +173,11 @@ func (a *Agent) play(ctx context.Context, raw json.RawMessage) (any, error) {
 	} else if err := opener.Check(args.URL); err != nil {
 		return nil, err
 	}
-	return nil, a.player.Play(ctx, player.Item{Class: player.Media, Open: open})
+	return nil, l.player.Play(ctx, player.Item{Class: player.Media, Open: open})
 }
 
 // ask returns the answer as soon as it is there; the device goes on speaking it.
-func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
+func (l local) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args AskArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, fmt.Errorf("arguments of ask: %w", err)
@@ -174,10 +185,10 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("ask what? text is empty")
 	}
-	if !a.reaches(args.Link) {
+	if !l.reaches(args.Link) {
 		return nil, errors.New("the platform cannot be reached")
 	}
-	answer, err := a.turns.Ask(ctx, args.Link, args.Text)
+	answer, err := l.turns.Ask(ctx, args.Link, args.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -190,10 +201,10 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 
 // reaches tells whether the link of a name, or the first, reaches its platform; of
 // one that is not there Ask says so.
-func (a *Agent) reaches(link string) bool {
-	for _, t := range a.turns.Talkers {
+func (l local) reaches(link string) bool {
+	for _, t := range l.turns.Talkers {
 		if link == "" || t.Name() == link {
-			return a.turns.Online(t.Name())
+			return l.turns.Online(t.Name())
 		}
 	}
 	return true

@@ -59,7 +59,7 @@ func (s *Service) runAgent(ctx context.Context, cfg Config) (Config, error) {
 		case <-s.Reload:
 		}
 		next, err := s.read()
-		a.refused.Store(err != nil)
+		a.monitor.outdated.Store(err != nil)
 		if err != nil {
 			notify("READY=1") // as before
 			continue

@@ -73,7 +73,7 @@ func TestAnnouncements(t *testing.T) {
 			t.Errorf("%q began, want %q", got, text)
 		}
 	}
-	if line := a.activity().Line(); line != "speaking, offline" {
+	if line := a.monitor.activity().Line(); line != "speaking, offline" {
 		t.Errorf("status %q", line)
 	}
 	if err := a.voice.Announce("", "of a script", behaviors.Progress{}); err != nil {
@@ -85,7 +85,7 @@ func TestAnnouncements(t *testing.T) {
 	if err := <-ended; !errors.Is(err, behaviors.ErrCut) || len(began)+len(ended) > 0 {
 		t.Errorf("the second ended with %v, and %d more", err, len(began)+len(ended))
 	}
-	if line := a.activity().Line(); line != "idle, offline" {
+	if line := a.monitor.activity().Line(); line != "idle, offline" {
 		t.Errorf("status %q", line)
 	}
 }
