@@ -72,8 +72,8 @@ func Decode(file []byte) (audio.Sound, error) {
 func Open(r io.ReadCloser) (audio.Sound, error) { return start(r) }
 
 // start decodes the first samples.
-func start(r io.ReadCloser) (*sound, error) {
-	s := &sound{left: math.MaxInt}
+func start(r io.ReadCloser) (*reading, error) {
+	s := &reading{left: math.MaxInt}
 	var err error
 	if s.source, err = open(r); err != nil {
 		r.Close()
@@ -108,8 +108,8 @@ func open(r io.ReadCloser) (source, error) {
 	return openChild(f, head, r)
 }
 
-// sound plays a source.
-type sound struct {
+// reading is a source as it is read.
+type reading struct {
 	source
 	left  int // samples that may come
 	first [1024]int16
@@ -117,10 +117,10 @@ type sound struct {
 	at    int
 }
 
-func (s *sound) Rate() int { return s.rate() }
+func (s *reading) Rate() int { return s.rate() }
 
 // Read implements audio.Sound.
-func (s *sound) Read(ctx context.Context, pcm []int16) (n int, err error) {
+func (s *reading) Read(ctx context.Context, pcm []int16) (n int, err error) {
 	switch {
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
@@ -137,7 +137,7 @@ func (s *sound) Read(ctx context.Context, pcm []int16) (n int, err error) {
 }
 
 // Close implements audio.Sound.
-func (s *sound) Close() error { return s.close() }
+func (s *reading) Close() error { return s.close() }
 
 // noEOF makes sure that a file without sound is not taken for one that has ended.
 func noEOF(err error) error {

@@ -450,7 +450,7 @@ func FuzzWAV(f *testing.F) {
 		if err != nil {
 			return
 		}
-		s.(*sound).left = min(s.(*sound).left, 1<<20)
+		s.(*reading).left = min(s.(*reading).left, 1<<20)
 		read := 0
 		buf := make([]int16, 4096)
 		for err == nil {

@@ -71,7 +71,7 @@ func (o *Opener) Open(ctx context.Context, address string) (audio.Sound, error) 
 	if err != nil {
 		return nil, err
 	}
-	s := o.sound(ctx)
+	s := o.program(ctx)
 	s.next = []entry{{address: u}}
 	if err := s.open(); err != nil {
 		s.Close()
@@ -83,7 +83,7 @@ func (o *Opener) Open(ctx context.Context, address string) (audio.Sound, error) 
 // File plays what r holds, also when it is a playlist of addresses, and closes it
 // after the sound.
 func (o *Opener) File(r io.ReadCloser) (audio.Sound, error) {
-	s := o.sound(context.Background())
+	s := o.program(context.Background())
 	err := s.begin(&body{Reader: r, Closer: r}, nil, 0)
 	if err == nil && s.playing() == nil {
 		err = s.open()

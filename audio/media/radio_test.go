@@ -236,7 +236,7 @@ func TestServersThatDrip(t *testing.T) {
 func TestSilentServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := opener()
-		s := o.sound(t.Context())
+		s := o.program(t.Context())
 		defer s.Close()
 		head := bytes.NewReader([]byte("ID3\x04\x00\x00\x7f\x7f\x7f\x7f"))
 		began := time.Now()
@@ -283,7 +283,7 @@ func TestCloseWhileItReads(t *testing.T) {
 	}
 }
 
-var _ audio.Sound = (*sound)(nil)
+var _ audio.Sound = (*program)(nil)
 
 func FuzzAddress(f *testing.F) {
 	for _, a := range []string{"https://media.example/bells/a.mp3", "https://media.example/bells/%252e%252e/x", "https://media.example/bells/..;/x", "http://[::1]:8000/"} {

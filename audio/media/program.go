@@ -26,8 +26,8 @@ const (
 
 var errSilent = fmt.Errorf("there was no sound for %v", soundLimit)
 
-// sound is all that an address leads to, one part after the other.
-type sound struct {
+// program is all that an address leads to, one part after the other.
+type program struct {
 	opener *Opener
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -54,8 +54,8 @@ type entry struct {
 	depth   int
 }
 
-func (o *Opener) sound(ctx context.Context) *sound {
-	s := &sound{opener: o, bytes: int64(o.Config.MaxSize)}
+func (o *Opener) program(ctx context.Context) *program {
+	s := &program{opener: o, bytes: int64(o.Config.MaxSize)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	s.silent = time.AfterFunc(soundLimit, func() { s.cancel(errSilent) })
 	return s
@@ -63,7 +63,7 @@ func (o *Opener) sound(ctx context.Context) *sound {
 
 // open opens the next address that can be played. Where there is none, it fails
 // with what was wrong with the first, or with how the latest part ended.
-func (s *sound) open() error {
+func (s *program) open() error {
 	s.silent.Reset(soundLimit)
 	defer s.silent.Stop()
 	var failed error
@@ -100,7 +100,7 @@ func (s *sound) open() error {
 
 // begin plays a body, or takes the addresses of a playlist; those without a host
 // are in the place that the playlist is from. It closes the body in the end.
-func (s *sound) begin(b *body, from *address, depth int) error {
+func (s *program) begin(b *body, from *address, depth int) error {
 	b.Reader = &limited{b.Reader, &s.bytes}
 	head := bufio.NewReader(b.Reader)
 	list, err := readPlaylist(head, b)
@@ -148,11 +148,11 @@ func (s *sound) begin(b *body, from *address, depth int) error {
 	return nil
 }
 
-func (s *sound) Rate() int { return s.joined.Rate }
+func (s *program) Rate() int { return s.joined.Rate }
 
 // Read implements audio.Sound. It may outlast its ctx, but not the one of Open.
 // It ends in peace when the sound has lasted for long enough.
-func (s *sound) Read(ctx context.Context, pcm []int16) (int, error) {
+func (s *program) Read(ctx context.Context, pcm []int16) (int, error) {
 	for len(s.out) == 0 {
 		if err := s.fill(ctx); err != nil {
 			return 0, err
@@ -168,7 +168,7 @@ func (s *sound) Read(ctx context.Context, pcm []int16) (int, error) {
 }
 
 // fill reads some samples, or opens the next part where one has ended.
-func (s *sound) fill(ctx context.Context) error {
+func (s *program) fill(ctx context.Context) error {
 	if s.left <= 0 {
 		return io.EOF
 	}
@@ -195,14 +195,14 @@ func (s *sound) fill(ctx context.Context) error {
 	return nil
 }
 
-func (s *sound) playing() audio.Sound {
+func (s *program) playing() audio.Sound {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.part
 }
 
 // end closes the part that has ended.
-func (s *sound) end() {
+func (s *program) end() {
 	s.mu.Lock()
 	part := s.part
 	s.part = nil
@@ -213,7 +213,7 @@ func (s *sound) end() {
 }
 
 // Close implements audio.Sound.
-func (s *sound) Close() error {
+func (s *program) Close() error {
 	s.cancel(audio.ErrClosed)
 	s.silent.Stop()
 	s.mu.Lock()

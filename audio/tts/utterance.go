@@ -20,10 +20,10 @@ const (
 	maxTime = 15 * time.Minute
 )
 
-// sound is what an engine makes of the pieces of a text, as it comes. One
+// utterance is what an engine makes of the pieces of a text, as it comes. One
 // goroutine owns the engine and reads ahead; chunks go round between it and the
 // reader.
-type sound struct {
+type utterance struct {
 	begin  func(ctx context.Context, piece string) (source, error)
 	keep   *kept
 	cancel context.CancelCauseFunc
@@ -43,9 +43,9 @@ type sound struct {
 
 // start returns when the engine has made its first samples. Silence of an
 // engine for longer than limit is its end. Sound that was whole goes to keep.
-func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept, begin func(context.Context, string) (source, error)) (*sound, error) {
+func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept, begin func(context.Context, string) (source, error)) (*utterance, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &sound{
+	u := &utterance{
 		begin:  begin,
 		keep:   keep,
 		cancel: cancel,
@@ -57,83 +57,83 @@ func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept
 		full:  make(chan []int16, maxChunks),
 		free:  make(chan []int16, maxChunks),
 	}
-	go s.run(ctx, pieces)
-	<-s.ready // soon: ctx and the timer both end the engine, and so run
-	if s.rate == 0 {
-		return nil, s.err
+	go u.run(ctx, pieces)
+	<-u.ready // soon: ctx and the timer both end the engine, and so run
+	if u.rate == 0 {
+		return nil, u.err
 	}
-	return s, nil
+	return u, nil
 }
 
-func (s *sound) Rate() int { return s.rate }
+func (u *utterance) Rate() int { return u.rate }
 
 // Read implements audio.Sound.
-func (s *sound) Read(ctx context.Context, pcm []int16) (int, error) {
-	for len(s.rest) == 0 {
-		if s.chunk != nil {
-			s.free <- s.chunk[:chunkSamples]
-			s.chunk = nil
+func (u *utterance) Read(ctx context.Context, pcm []int16) (int, error) {
+	for len(u.rest) == 0 {
+		if u.chunk != nil {
+			u.free <- u.chunk[:chunkSamples]
+			u.chunk = nil
 		}
 		select {
-		case c, ok := <-s.full:
+		case c, ok := <-u.full:
 			if !ok {
-				return 0, s.err
+				return 0, u.err
 			}
-			s.chunk, s.rest = c, c
+			u.chunk, u.rest = c, c
 		case <-ctx.Done():
 			return 0, context.Cause(ctx)
 		}
 	}
-	n := copy(pcm, s.rest)
-	s.rest = s.rest[n:]
+	n := copy(pcm, u.rest)
+	u.rest = u.rest[n:]
 	return n, nil
 }
 
 // Close stops the engine if it is still at work, and returns when it is gone.
 // It may be called twice.
-func (s *sound) Close() error {
-	s.cancel(audio.ErrClosed)
-	for range s.full { // until run has ended
+func (u *utterance) Close() error {
+	u.cancel(audio.ErrClosed)
+	for range u.full { // until run has ended
 	}
 	return nil
 }
 
-func (s *sound) run(ctx context.Context, pieces []string) {
-	s.err = s.all(ctx, pieces)
-	s.hang.Stop()
-	s.cancel(nil)
-	if errors.Is(s.err, io.EOF) {
-		s.keep.whole(s.rate)
+func (u *utterance) run(ctx context.Context, pieces []string) {
+	u.err = u.all(ctx, pieces)
+	u.hang.Stop()
+	u.cancel(nil)
+	if errors.Is(u.err, io.EOF) {
+		u.keep.whole(u.rate)
 	}
-	if s.rate == 0 {
-		close(s.ready)
+	if u.rate == 0 {
+		close(u.ready)
 	}
-	close(s.full)
+	close(u.full)
 }
 
-func (s *sound) all(ctx context.Context, pieces []string) error {
+func (u *utterance) all(ctx context.Context, pieces []string) error {
 	for _, piece := range pieces {
-		if err := s.one(ctx, piece); err != nil {
+		if err := u.one(ctx, piece); err != nil {
 			return err
 		}
 	}
-	if s.rate == 0 {
+	if u.rate == 0 {
 		return errNoSound
 	}
 	return io.EOF
 }
 
 // one speaks a piece. How an engine failed says more than what it left.
-func (s *sound) one(ctx context.Context, piece string) error {
-	s.hang.Reset(s.limit)
-	src, err := s.begin(ctx, piece)
+func (u *utterance) one(ctx context.Context, piece string) error {
+	u.hang.Reset(u.limit)
+	src, err := u.begin(ctx, piece)
 	if err != nil {
 		return whyEnded(ctx, err)
 	}
-	failed := s.pump(ctx, src)
-	s.hang.Reset(s.limit)
+	failed := u.pump(ctx, src)
+	u.hang.Reset(u.limit)
 	ended := src.end()
-	s.hang.Stop()
+	u.hang.Stop()
 	if failed != nil && errors.Is(ended, errEndless) || ended == nil {
 		ended = failed
 	}
@@ -148,40 +148,40 @@ func whyEnded(ctx context.Context, err error) error {
 }
 
 // pump reads ahead until the end of a piece, for which it returns nil.
-func (s *sound) pump(ctx context.Context, src source) error {
+func (u *utterance) pump(ctx context.Context, src source) error {
 	r, err := src.open()
 	if err != nil {
 		return err
 	}
-	switch s.rate {
+	switch u.rate {
 	case 0:
-		s.left = int(maxTime/time.Second) * r.Rate()
+		u.left = int(maxTime/time.Second) * r.Rate()
 	case r.Rate():
 	default:
-		return fmt.Errorf("%w: from %d to %d samples a second", errChanged, s.rate, r.Rate())
+		return fmt.Errorf("%w: from %d to %d samples a second", errChanged, u.rate, r.Rate())
 	}
-	for s.left > 0 {
-		chunk, err := s.next(ctx)
+	for u.left > 0 {
+		chunk, err := u.next(ctx)
 		if err != nil {
 			return err
 		}
 		// Only now, for while we do not read, the engine has to wait.
-		s.hang.Reset(s.limit)
+		u.hang.Reset(u.limit)
 		n, err := r.Read(chunk)
-		s.hang.Stop()
+		u.hang.Stop()
 		if errors.Is(err, io.EOF) {
-			s.free <- chunk
+			u.free <- chunk
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		s.keep.add(chunk[:n])
-		s.full <- chunk[:n]
-		s.left -= n
-		if s.rate == 0 {
-			s.rate = r.Rate()
-			close(s.ready)
+		u.keep.add(chunk[:n])
+		u.full <- chunk[:n]
+		u.left -= n
+		if u.rate == 0 {
+			u.rate = r.Rate()
+			close(u.ready)
 		}
 	}
 	return fmt.Errorf("%w: for more than %v", errTooLong, maxTime)
@@ -189,18 +189,18 @@ func (s *sound) pump(ctx context.Context, src source) error {
 
 // next waits for an empty chunk: there are as many as the text needs, up to
 // maxChunks.
-func (s *sound) next(ctx context.Context) ([]int16, error) {
+func (u *utterance) next(ctx context.Context) ([]int16, error) {
 	select {
-	case chunk := <-s.free:
+	case chunk := <-u.free:
 		return chunk, nil
 	default:
 	}
-	if s.made < maxChunks {
-		s.made++
+	if u.made < maxChunks {
+		u.made++
 		return make([]int16, chunkSamples), nil
 	}
 	select {
-	case chunk := <-s.free:
+	case chunk := <-u.free:
 		return chunk, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
