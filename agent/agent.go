@@ -119,7 +119,8 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		a.wake = newWake(cfg.Wake, a.hub, a.turns, component(log, "wake"))
 	}
 	a.monitor = &monitor{
-		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, start: a.start, log: log,
+		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, start: a.start,
+		log: component(log, "health"),
 	}
 	return a
 }

@@ -57,7 +57,7 @@ func (a *Agent) newPowers() *powers {
 	p := &powers{
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
 		tellers:  map[string]tunnelTeller{},
-		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
+		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnels")},
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
 		if teller, ok := p.tellers[e.Link]; ok {

@@ -194,9 +194,9 @@ func TestMemoryIsFlat(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- r.Run(ctx) }()
 			defer func() { cancel(); <-ended }()
-			voice := signals(60 * second)["voice"]
+			speech := signals(60 * second)["speech"]
 			record := func(d time.Duration) uint64 {
-				s := &fast{frames: int(d / audio.FrameTime), at: time.Now(), done: make(chan struct{}), pcm: voice}
+				s := &fast{frames: int(d / audio.FrameTime), at: time.Now(), done: make(chan struct{}), pcm: speech}
 				streams <- s
 				for r.Start(t.Context(), "m") != nil {
 					runtime.Gosched() // until Run is ready

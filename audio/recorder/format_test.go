@@ -24,13 +24,13 @@ import (
 func signals(n int) map[string][]int16 {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	s := map[string][]int16{}
-	for _, name := range []string{"silence", "constant", "voice", "noise", "square", "impulses"} {
+	for _, name := range []string{"silence", "constant", "speech", "noise", "square", "impulses"} {
 		pcm := make([]int16, n)
 		for i := range pcm {
 			switch name {
 			case "constant":
 				pcm[i] = -3
-			case "voice":
+			case "speech":
 				x := float64(i) / audio.CaptureRate
 				pcm[i] = int16(6000*math.Sin(2*math.Pi*140*x)*(1+math.Sin(2*math.Pi*4*x)) + 20*rnd.NormFloat64())
 			case "noise":
@@ -97,8 +97,8 @@ func verify(t testing.TB, file string) {
 	}
 }
 
-func TestSilenceAndVoiceAreCompressed(t *testing.T) {
-	for name, most := range map[string]float64{"silence": 0.01, "voice": 0.6, "noise": 1.1} {
+func TestSilenceAndSpeechAreCompressed(t *testing.T) {
+	for name, most := range map[string]float64{"silence": 0.01, "speech": 0.6, "noise": 1.1} {
 		pcm := signals(60 * second)[name]
 		info := must(os.Stat(write(t, FLAC, pcm, true)))
 		if ratio := float64(info.Size()) / float64(2*len(pcm)); ratio > most {
@@ -137,7 +137,7 @@ func TestLongFLAC(t *testing.T) {
 // Wherever the end of a file is torn off, or overwritten with what a disk may
 // hold, repair keeps every whole block before, and a program of others opens it.
 func TestRepairOfEveryCut(t *testing.T) {
-	pcm := slices.Concat(signals(3 * blockSamples)["voice"], tones(0, 3*blockSamples))
+	pcm := slices.Concat(signals(3 * blockSamples)["speech"], tones(0, 3*blockSamples))
 	for _, format := range []string{FLAC, WAV} {
 		t.Run(format, func(t *testing.T) {
 			whole := must(os.ReadFile(write(t, format, pcm, false)))
@@ -305,7 +305,7 @@ func FuzzRepair(f *testing.F) {
 
 func FuzzLastFrame(f *testing.F) {
 	f.Add(must(os.ReadFile(write(f, FLAC, tones(0, 2*blockSamples), false))), false)
-	f.Add(must(os.ReadFile(write(f, FLAC, signals(9 * blockSamples)["voice"], false)))[1000:], true)
+	f.Add(must(os.ReadFile(write(f, FLAC, signals(9 * blockSamples)["speech"], false)))[1000:], true)
 	f.Fuzz(func(t *testing.T, b []byte, inside bool) {
 		begin := int64(0)
 		if inside {
@@ -340,7 +340,7 @@ func TestAFrameAllocatesNothing(t *testing.T) {
 
 // An hour of speech, encoded and written; compare the two.
 func BenchmarkHour(b *testing.B) {
-	minute := signals(60 * second)["voice"]
+	minute := signals(60 * second)["speech"]
 	for _, format := range []string{FLAC, WAV} {
 		b.Run(format, func(b *testing.B) {
 			b.ReportAllocs()

@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	// voiceMargin above the quietest that was heard lately, something is heard.
-	voiceMargin = 6.0 // dB
+	// activityMargin above the quietest that was heard lately, something is heard.
+	activityMargin = 6.0 // dB
 	// floorRise lets the quietest be forgotten, in dB a frame: 1 dB a second.
 	floorRise = 0.02
-	// voiceFrames of something are worth a look.
-	voiceFrames = 10
+	// activityFrames of something are worth a look.
+	activityFrames = 10
 )
 
-// activity tells, roughly and at no cost, whether anything is to be heard at all.
+// activity finds out, roughly and at no cost, whether anything is to be heard at all.
 type activity struct {
 	floor float64 // dBFS; 0 before the first frame, which is the loudest there is
 	loud  int     // frames since the last question
@@ -23,14 +23,14 @@ type activity struct {
 func (a *activity) hear(f *audio.Frame) {
 	level := endpoint.Level(f)
 	a.floor = min(a.floor+floorRise, level)
-	if level > a.floor+voiceMargin {
+	if level > a.floor+activityMargin {
 		a.loud++
 	}
 }
 
-// heard tells whether there was a voice since it was last asked.
+// heard reports whether anything was heard since it was last asked.
 func (a *activity) heard() bool {
 	loud := a.loud
 	a.loud = 0
-	return loud >= voiceFrames
+	return loud >= activityFrames
 }

@@ -40,7 +40,7 @@ type sphinxInput struct {
 	buf     []byte
 	history []audio.Frame // what would be repeated
 	rest    time.Duration // how much of the chapter is left
-	voice   activity
+	active  activity
 
 	mu     sync.Mutex
 	length int64           // samples so far
@@ -92,9 +92,9 @@ func (in *sphinxInput) play(ctx context.Context) error {
 	}
 }
 
-// turnPage ends the chapter when it is long enough, if there was a voice in it.
+// turnPage ends the chapter when it is long enough, if anything was heard in it.
 func (in *sphinxInput) turnPage(f *audio.Frame) {
-	in.voice.hear(f)
+	in.active.hear(f)
 	if len(in.history) == cap(in.history) {
 		copy(in.history, in.history[1:])
 		in.history = in.history[:len(in.history)-1]
@@ -104,7 +104,7 @@ func (in *sphinxInput) turnPage(f *audio.Frame) {
 		return
 	}
 	in.rest = chapter
-	if !in.voice.heard() {
+	if !in.active.heard() {
 		return
 	}
 	in.pause()
