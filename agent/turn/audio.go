@@ -21,8 +21,8 @@ const (
 
 // Loudspeaker is what a turn needs of the device's loudspeaker.
 type Loudspeaker interface {
-	// Speak turns text into sound. It returns as soon as the engine has started.
-	Speak(ctx context.Context, text string) (audio.Sound, error)
+	// Speak turns text into sound and plays it, as Play does.
+	Speak(ctx context.Context, text string, started func()) error
 	// Play blocks until the last sample has been played; when ctx ends it falls
 	// silent within one frame. started is called when the first sample went to
 	// the loudspeaker.

@@ -58,6 +58,10 @@ type instant struct {
 	began chan struct{}
 }
 
+func (m *instant) Speak(ctx context.Context, _ string, started func()) error {
+	return m.Play(ctx, nil, started)
+}
+
 func (m *instant) Play(ctx context.Context, _ audio.Sound, started func()) error {
 	started()
 	m.began <- struct{}{}

@@ -257,13 +257,13 @@ func (x *Exchange) Say(ctx context.Context, text string) error {
 	x.mu.Lock()
 	x.said = append(x.said, text)
 	x.mu.Unlock()
-	return x.emit(ctx, func(ctx context.Context) (audio.Sound, error) { return x.runner.Loudspeaker.Speak(ctx, text) })
+	return x.emit(ctx, func(ctx context.Context, started func()) error { return x.runner.Loudspeaker.Speak(ctx, text, started) })
 }
 
 // Play is Say for a sound, which it closes.
 func (x *Exchange) Play(ctx context.Context, s audio.Sound) error {
 	defer s.Close()
-	return x.emit(ctx, func(context.Context) (audio.Sound, error) { return s, nil })
+	return x.emit(ctx, func(ctx context.Context, started func()) error { return x.runner.Loudspeaker.Play(ctx, s, started) })
 }
 
 // soundError is why something could not be heard; the link is not to blame.
@@ -271,8 +271,8 @@ type soundError struct{ error }
 
 func (e soundError) Unwrap() error { return e.error }
 
-// emit waits for its place among the sounds of the exchange, and plays what open gives.
-func (x *Exchange) emit(ctx context.Context, open func(context.Context) (audio.Sound, error)) error {
+// emit waits for its place among the sounds of the exchange, and has it played.
+func (x *Exchange) emit(ctx context.Context, play func(ctx context.Context, started func()) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(x.ctx, func() { cancel(context.Cause(x.ctx)) })()
@@ -286,7 +286,14 @@ func (x *Exchange) emit(ctx context.Context, open func(context.Context) (audio.S
 	if x.report(Answered); ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	err := x.hearOut(ctx, open)
+	err := play(ctx, func() {
+		if !x.begun.Swap(true) {
+			x.Tell(FirstSound, "")
+		}
+	})
+	if err == nil {
+		x.sounded.Store(true)
+	}
 	x.report(Quiet)
 	if err != nil && ctx.Err() == nil {
 		return soundError{err}
@@ -313,21 +320,4 @@ func (x *Exchange) queue() (first <-chan struct{}, leave func()) {
 			close(x.sounds[0])
 		}
 	}
-}
-
-func (x *Exchange) hearOut(ctx context.Context, open func(context.Context) (audio.Sound, error)) error {
-	sound, err := open(ctx)
-	if err != nil {
-		return err
-	}
-	defer sound.Close()
-	err = x.runner.Loudspeaker.Play(ctx, sound, func() {
-		if !x.begun.Swap(true) {
-			x.Tell(FirstSound, "")
-		}
-	})
-	if err == nil {
-		x.sounded.Store(true)
-	}
-	return err
 }

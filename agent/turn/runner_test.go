@@ -88,8 +88,11 @@ type speech struct {
 
 func (speech) Close() error { return nil }
 
-func (l *loudspeaker) Speak(_ context.Context, text string) (audio.Sound, error) {
-	return speech{text: text}, l.broken
+func (l *loudspeaker) Speak(ctx context.Context, text string, started func()) error {
+	if l.broken != nil {
+		return l.broken
+	}
+	return l.Play(ctx, speech{text: text}, started)
 }
 
 func (l *loudspeaker) Play(ctx context.Context, s audio.Sound, started func()) error {

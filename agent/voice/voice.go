@@ -61,9 +61,15 @@ func expected(err error) bool {
 // Underruns implements turn.Loudspeaker.
 func (v *Voice) Underruns() uint64 { return v.Player.Stats().Underruns }
 
-// Speak implements turn.Loudspeaker.
-func (v *Voice) Speak(ctx context.Context, text string) (audio.Sound, error) {
-	return v.Speech.Speak(ctx, text, v.Language())
+// Speak implements turn.Loudspeaker. The engine starts at once, while a chime may
+// still be heard.
+func (v *Voice) Speak(ctx context.Context, text string, started func()) error {
+	s, err := v.Speech.Speak(ctx, text, v.Language())
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return v.Play(ctx, s, started)
 }
 
 // Play implements turn.Loudspeaker.
@@ -142,7 +148,7 @@ func (v *Voice) Announcing() bool {
 func (v *Voice) announcement(key, text string) player.Item {
 	return player.Item{
 		Class: player.Announcement, Key: key,
-		Open:    func(ctx context.Context) (audio.Sound, error) { return v.Speak(ctx, text) },
+		Open:    func(ctx context.Context) (audio.Sound, error) { return v.Speech.Speak(ctx, text, v.Language()) },
 		Started: func() { v.Tell(turn.Announcing, text) },
 	}
 }
