@@ -34,6 +34,7 @@ type Rig struct {
 	t      testing.TB
 	dir    string
 	server *exec.Cmd
+	echo   string // the module of Echo, "" without one
 }
 
 // Start brings up a rig. It skips the test, loudly, where PulseAudio or its
@@ -252,14 +253,21 @@ func Build(t testing.TB, pkg string) string {
 }
 
 // Echo lets the microphone hear the loudspeaker too, about so much later and as
-// loud as it plays, until the test ends.
+// loud as it plays, until the test ends. Each call begins anew: a server that has
+// stood still passes sound on so much later from then on, which no room does.
 func (r *Rig) Echo(delay time.Duration) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	if r.echo != "" {
+		if out, err := r.command(ctx, "pactl", "unload-module", r.echo).CombinedOutput(); err != nil {
+			r.t.Fatalf("end the echo: %v: %s", err, out)
+		}
+	}
 	out, err := r.command(ctx, "pactl", "load-module", "module-loopback", "source=speaker.monitor", "sink=mic_feed",
 		fmt.Sprintf("latency_msec=%d", delay.Milliseconds()), "adjust_time=0", "source_dont_move=true", "sink_dont_move=true").CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("let the microphone hear the loudspeaker: %v: %s", err, out)
 	}
+	r.echo = strings.TrimSpace(string(out))
 }
