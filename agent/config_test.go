@@ -153,7 +153,7 @@ func TestWarningsOfWhatIsNotThere(t *testing.T) {
 	c.Audio.Input = config.Strings{"file:/nowhere/voice.wav"}
 	c.Behaviors.Shellexec.Enabled, c.Behaviors.Shellexec.User = true, "nobody-of-that-name"
 	got := strings.Join(c.Warnings(), "\n")
-	for _, want := range []string{"audio.input: stat /nowhere/voice.wav", `behaviors.shellexec.user: there is no user "nobody-of-that-name"`} {
+	for _, want := range []string{"audio.input: stat /nowhere/voice.wav", "behaviors.shellexec.user"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is missing in\n%s", want, got)
 		}

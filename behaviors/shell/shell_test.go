@@ -264,7 +264,7 @@ func TestOffUntilTurnedOn(t *testing.T) {
 	c.Allow = config.Strings{free}
 	d := newDesk(t, c, t.TempDir())
 	a, _ := d.ask(t, payload("touch planted"))
-	if a.Code != behaviors.Disabled || !strings.Contains(a.Error, "[behaviors.shellexec]") || !strings.Contains(a.Error, "enabled = true") {
+	if a.Code != behaviors.Disabled || !strings.Contains(a.Error, "[behaviors.shellexec]") {
 		t.Errorf("%+v", a)
 	}
 }
@@ -320,7 +320,7 @@ func TestOnlyWhatIsAllowedRuns(t *testing.T) {
 	if a, r := d.ask(t, payload("both")); a.Code != behaviors.OK || r.Stdout != "one\ntwo\n" {
 		t.Errorf("%+v %+v", a, r)
 	}
-	if a, _ := d.ask(t, payload("echo hello; touch x")); a.Code != behaviors.Refused || !strings.Contains(a.Error, "allow in [behaviors.shellexec]") {
+	if a, _ := d.ask(t, payload("echo hello; touch x")); a.Code != behaviors.Refused || !strings.Contains(a.Error, "[behaviors.shellexec]") {
 		t.Errorf("%+v", a)
 	}
 }

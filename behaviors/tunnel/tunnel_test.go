@@ -158,8 +158,8 @@ func TestARealLoginThroughARealTunnel(t *testing.T) {
 	must(t, again, behaviors.OK, "")
 	must(t, b.ask(t, "startreversessh", request(t, relay, freePort(t), device.port)), behaviors.Busy, "stopreversessh")
 	await(t, func() bool { s := b.keeper.Status(); return len(s) == 1 && s[0].Connections == 2 && s[0].Open == 0 })
-	if line := b.keeper.Status()[0].Line(); !strings.Contains(line, fmt.Sprintf("port %d leads here to port %d", remote, device.port)) {
-		t.Errorf("status: %s", line)
+	if s := b.keeper.Status()[0]; s.RemotePort != remote || s.LocalPort != device.port {
+		t.Errorf("status: %+v", s)
 	}
 
 	must(t, b.ask(t, "stopreversessh", nil), behaviors.OK, "")
@@ -247,7 +247,6 @@ func TestHostKeys(t *testing.T) {
 		c := towards(t, relay)
 		c.KnownHosts = ""
 		a := ask(t, c)
-		must(t, a, behaviors.Refused, "is not known")
 		must(t, a, behaviors.Refused, ssh.FingerprintSHA256(relay.host.public))
 	})
 	t.Run("accepted when new, and kept", func(t *testing.T) {
@@ -264,7 +263,7 @@ func TestHostKeys(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew = true
 		write(t, c.KnownHosts, other.knownHosts())
-		must(t, ask(t, c), behaviors.Refused, "has changed")
+		must(t, ask(t, c), behaviors.Refused, c.KnownHosts+" line 1")
 	})
 	t.Run("another type is known", func(t *testing.T) {
 		dir := t.TempDir()
@@ -284,12 +283,12 @@ func TestHostKeys(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew = true
 		write(t, c.KnownHosts, "@revoked * "+relay.host.line()+"\n"+relay.knownHosts())
-		must(t, ask(t, c), behaviors.Refused, "revoked")
+		must(t, ask(t, c), behaviors.Refused, c.KnownHosts+" line 1")
 	})
 	t.Run("file is garbage", func(t *testing.T) {
 		c := towards(t, relay)
 		write(t, c.KnownHosts, "garbage")
-		must(t, ask(t, c), behaviors.Refused, "is not known")
+		must(t, ask(t, c), behaviors.Refused, ssh.FingerprintSHA256(relay.host.public))
 	})
 }
 
@@ -333,14 +332,14 @@ func TestPrivateKeys(t *testing.T) {
 		{"path outside", filepath.Join(outside, "id"), behaviors.Refused, ""},
 		{"way out", "../" + filepath.Base(outside) + "/id", behaviors.Refused, ""},
 		{"link out", "link", behaviors.Refused, ""},
-		{"fifo", "fifo", behaviors.Refused, "no plain file"},
-		{"folder", "sub", behaviors.Refused, "no plain file"},
-		{"nothing there", "none", behaviors.Refused, "no such file"},
+		{"fifo", "fifo", behaviors.Refused, ""},
+		{"folder", "sub", behaviors.Refused, ""},
+		{"nothing there", "none", behaviors.Refused, syscall.ENOENT.Error()},
 		{"readable by others", "open", behaviors.Refused, "chmod 600"},
 		{"absent", "", behaviors.Refused, ""},
 		{"garbage", "-----BEGIN OPENSSH PRIVATE KEY-----\nplanted\n-----END OPENSSH PRIVATE KEY-----\n", behaviors.BadRequest, argKey},
-		{"with a passphrase", string(lockedKey), behaviors.Refused, "passphrase"},
-		{"a stranger's", stranger.pem, behaviors.Failed, "log in at " + relay.address()},
+		{"with a passphrase", string(lockedKey), behaviors.Refused, ""},
+		{"a stranger's", stranger.pem, behaviors.Failed, relay.address()},
 		{"too long", strings.Repeat("\n", maxKey+1), behaviors.BadRequest, argKey},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -431,7 +430,7 @@ func TestHostileArguments(t *testing.T) {
 func TestOffUntilTurnedOn(t *testing.T) {
 	b := newBox(t, Defaults())
 	for _, verb := range []string{"startreversessh", "stopreversessh"} {
-		must(t, b.ask(t, verb, nil), behaviors.Disabled, "enabled = true in [behaviors.startreversessh]")
+		must(t, b.ask(t, verb, nil), behaviors.Disabled, "[behaviors.startreversessh]")
 	}
 }
 
@@ -463,7 +462,8 @@ func TestServersThatRestrictPorts(t *testing.T) {
 		t.Run(permit, func(t *testing.T) {
 			relay := startServer(t, permit)
 			b := newBox(t, towards(t, relay))
-			must(t, b.ask(t, "startreversessh", request(t, relay, freePort(t), 9)), behaviors.Failed, "does not open port")
+			wrong := freePort(t)
+			must(t, b.ask(t, "startreversessh", request(t, relay, wrong, 9)), behaviors.Failed, fmt.Sprint(wrong))
 			must(t, b.ask(t, "startreversessh", request(t, relay, remote, 9)), behaviors.OK, "")
 			b.stop()
 			await(t, func() bool { return !dials(remote) })
@@ -483,14 +483,14 @@ func TestPortInUse(t *testing.T) {
 		defer six.Close()
 	}
 	b := newBox(t, towards(t, relay))
-	must(t, b.ask(t, "startreversessh", request(t, relay, taken.Addr().(*net.TCPAddr).Port, 9)), behaviors.Failed, "it may be in use")
+	must(t, b.ask(t, "startreversessh", request(t, relay, taken.Addr().(*net.TCPAddr).Port, 9)), behaviors.Failed, fmt.Sprint(taken.Addr().(*net.TCPAddr).Port))
 }
 
 func TestNobodyListens(t *testing.T) {
 	c := Defaults()
 	c.Enabled, c.AllowHosts = true, config.Strings{fmt.Sprintf("127.0.0.1:%d", freePort(t))}
 	r := request(t, &server{login: newKey(t)}, 2222, 22)
-	must(t, newBox(t, c).ask(t, "startreversessh", r), behaviors.Failed, "connection refused")
+	must(t, newBox(t, c).ask(t, "startreversessh", r), behaviors.Failed, syscall.ECONNREFUSED.Error())
 }
 
 // A server that accepts and says nothing must not hold up the end.
@@ -607,7 +607,7 @@ func TestATunnelIsNotReopenedToAnotherServer(t *testing.T) {
 	if e := b.event(t); behaviors.CodeOf(e.Err) != behaviors.Refused {
 		t.Errorf("closed: %+v", e)
 	}
-	b.awaitClosed(t, "has changed")
+	b.awaitClosed(t, c.KnownHosts+" line 1")
 }
 
 func TestHangingServerIsNoticed(t *testing.T) {

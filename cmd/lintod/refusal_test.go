@@ -9,6 +9,7 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
+	"lintod/audio"
 	"lintod/audio/audiotest"
 )
 
@@ -98,7 +99,7 @@ func TestAMicrophoneOfZeros(t *testing.T) {
 	}
 	rig.Feed(noise(500 * 1000 * 1000))
 	b.wait("it hears", func(s agent.Status) bool { return !s.Turn.Flags.Deaf })
-	if n := strings.Count(b.log.String(), "nothing but zeros"); n > 3 { // deaf, the turn's problem, its record
+	if n := strings.Count(b.log.String(), audio.ZerosFault); n > 3 { // deaf, the turn's problem, its record
 		t.Errorf("%d lines of the log tell of it", n)
 	}
 	b.stop()

@@ -138,7 +138,7 @@ func TestWakeWordOfAService(t *testing.T) {
 	if s.Wake.State != wake.Listening || s.Wake.Detections != 1 {
 		t.Errorf("status %+v", s.Wake)
 	}
-	if n := strings.Count(b.log.String(), "no wake word is heard"); n != 1 {
+	if n := strings.Count(b.log.String(), "part=wake"); n != 1 {
 		t.Errorf("the journal tells %d times that the engine is away", n)
 	}
 

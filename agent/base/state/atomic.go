@@ -10,6 +10,8 @@ import (
 	"syscall"
 )
 
+var errIrregular = errors.New("no regular file")
+
 // ReplaceFile replaces the file, readable by its owner only, so that a power cut
 // leaves either the old text or the new: write beside it, fsync, rename, fsync
 // the folder, which is made if need be: a disk may have come back empty. Two
@@ -54,7 +56,7 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 func refuseOddFile(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file; remove it", path)
+		return fmt.Errorf("%s is %w; remove it", path, errIrregular)
 	}
 	return nil
 }

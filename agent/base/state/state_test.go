@@ -199,7 +199,7 @@ func TestOddFilesAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, err := Open(dir, defaults, slog.New(slog.DiscardHandler))
-			if want := (Saved{defaults.Volume, defaults.Language, true}); err == nil || !strings.Contains(err.Error(), "no regular file") || s.Get() != want {
+			if want := (Saved{defaults.Volume, defaults.Language, true}); !errors.Is(err, errIrregular) || s.Get() != want {
 				t.Errorf("state %+v, error %v", s.Get(), err)
 			}
 			if err := s.Update(set(8)); err == nil || s.Get().Volume != 8 {

@@ -604,7 +604,7 @@ func TestEmptyCommands(t *testing.T) {
 	m := brokertest.Start(t)
 	m.Publish("blk/tolinto/sn-1/unmute", "{}", "-r")
 	s := startAt(m, t)
-	brokertest.Eventually(t, "retained message ignored", func() bool { return strings.Contains(s.log.String(), "retained message ignored") })
+	brokertest.Eventually(t, "the log names the retained message", func() bool { return strings.Contains(s.log.String(), "topic=blk/tolinto/sn-1/unmute") })
 	s.broker.Publish("blk/tolinto/sn-1/unmute", "", "-r") // deletes it
 	s.tell("mute", "")
 	s.next("muteack", "")
