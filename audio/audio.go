@@ -34,27 +34,27 @@ type Frame struct {
 	At time.Time
 	// Lost counts samples that the card dropped just before this frame.
 	Lost uint32
-	// Voice is the card's opinion on what the frame holds.
-	Voice Voice
+	// Speech is the card's opinion on what the frame holds.
+	Speech Speech
 	// Silent says that a card gave nothing but zeros, as no microphone does that is
 	// switched on: even a quiet room has noise. The hub sets it.
 	Silent bool
 }
 
-// Voice tells whether a frame holds something that changes as voices do. Music
+// Speech says whether a frame holds something that changes as speech does. Music
 // and people in the background do too.
-type Voice uint8
+type Speech uint8
 
 // Opinions.
 const (
-	VoiceUnknown Voice = iota // nobody looked
-	VoiceNo
-	VoiceYes
+	SpeechUnknown Speech = iota // nobody looked
+	SpeechNo
+	SpeechYes
 )
 
 // Processing is what is done to captured sound before anybody gets it.
 type Processing struct {
-	// VoiceDetection fills in Frame.Voice.
+	// VoiceDetection fills in Frame.Speech.
 	VoiceDetection bool `toml:"voice_detection" json:"voice_detection,omitempty"`
 	// NoiseSuppression takes away what is steady, such as a fan.
 	NoiseSuppression bool `toml:"noise_suppression" json:"noise_suppression,omitempty"`

@@ -132,7 +132,7 @@ func (d *Detector) Push(f *audio.Frame) Verdict {
 		return d.end
 	}
 	d.frames += 1 + int(f.Lost)/audio.FrameSamples
-	d.count(d.voiced(d.filter.level(f), f.Voice), f.Voice == audio.VoiceYes)
+	d.count(d.voiced(d.filter.level(f), f.Speech), f.Speech == audio.SpeechYes)
 	v := d.judge()
 	if v.End() {
 		d.end = v
@@ -141,11 +141,11 @@ func (d *Detector) Push(f *audio.Frame) Verdict {
 }
 
 // voiced tells whether a frame sounds like the user.
-func (d *Detector) voiced(level float64, opinion audio.Voice) bool {
+func (d *Detector) voiced(level float64, opinion audio.Speech) bool {
 	loud := d.loud(level)
 	voiced := loud
 	if d.believes(loud, opinion) {
-		voiced = opinion == audio.VoiceYes && (d.began || loud || level > faint)
+		voiced = opinion == audio.SpeechYes && (d.began || loud || level > faint)
 	}
 	if !voiced || level <= d.peak-ringing {
 		return false
@@ -167,12 +167,12 @@ func (d *Detector) loud(level float64) bool {
 
 // believes tells whether the card's opinion counts. Once it does, it does to the
 // end: somebody who speaks more quietly than the room is would change it.
-func (d *Detector) believes(loud bool, opinion audio.Voice) bool {
+func (d *Detector) believes(loud bool, opinion audio.Speech) bool {
 	if d.agree < belief && !loud {
 		switch opinion {
-		case audio.VoiceNo:
+		case audio.SpeechNo:
 			d.agree++
-		case audio.VoiceYes:
+		case audio.SpeechYes:
 			d.agree = max(0, d.agree-1)
 		}
 	}

@@ -200,9 +200,9 @@ func BenchmarkPush(b *testing.B) {
 }
 
 // opined gives every frame the opinion that f has of its second.
-func opined(fs []audio.Frame, f func(second float64) audio.Voice) []audio.Frame {
+func opined(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame {
 	for i := range fs {
-		fs[i].Voice = f(float64(i) * audio.FrameTime.Seconds())
+		fs[i].Speech = f(float64(i) * audio.FrameTime.Seconds())
 	}
 	return fs
 }
@@ -211,22 +211,22 @@ func opined(fs []audio.Frame, f func(second float64) audio.Voice) []audio.Frame 
 func TestOpinionOfTheCard(t *testing.T) {
 	const from, to = 2, 4
 	room := func() []audio.Frame { return cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)) }
-	between := func(ts float64) audio.Voice {
+	between := func(ts float64) audio.Speech {
 		if ts >= from && ts < to {
-			return audio.VoiceYes
+			return audio.SpeechYes
 		}
-		return audio.VoiceNo
+		return audio.SpeechNo
 	}
-	always := func(v audio.Voice) func(float64) audio.Voice { return func(float64) audio.Voice { return v } }
+	always := func(v audio.Speech) func(float64) audio.Speech { return func(float64) audio.Speech { return v } }
 	for name, c := range map[string]struct {
-		opinion func(float64) audio.Voice
+		opinion func(float64) audio.Speech
 		began   float64
 		verdict Verdict
 	}{
 		"silence, then voice": {between, from + 0.16, EndSilence},
-		"none":                {always(audio.VoiceUnknown), -1, EndNoSpeech},
-		"silence":             {always(audio.VoiceNo), -1, EndNoSpeech},
-		"voice from the first frame on, as in babble": {always(audio.VoiceYes), -1, EndNoSpeech},
+		"none":                {always(audio.SpeechUnknown), -1, EndNoSpeech},
+		"silence":             {always(audio.SpeechNo), -1, EndNoSpeech},
+		"voice from the first frame on, as in babble": {always(audio.SpeechYes), -1, EndNoSpeech},
 	} {
 		r := listen(config, opined(room(), c.opinion))
 		if r.verdict != c.verdict || math.Abs(r.began-c.began) > 0.03 {
@@ -239,11 +239,11 @@ func TestOpinionOfTheCard(t *testing.T) {
 }
 
 func TestMinSpeech(t *testing.T) {
-	voice := func(ts float64) audio.Voice {
+	voice := func(ts float64) audio.Speech {
 		if ts >= 2 && ts < 2.3 {
-			return audio.VoiceYes
+			return audio.SpeechYes
 		}
-		return audio.VoiceNo
+		return audio.SpeechNo
 	}
 	for least, began := range map[time.Duration]bool{200 * time.Millisecond: true, 400 * time.Millisecond: false} {
 		c := config

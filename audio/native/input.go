@@ -91,7 +91,7 @@ func (in *input) capture(payload []byte) error {
 	in.conn.counters.lost.Add(uint64(c.Lost))
 	in.conn.counters.clipped.Add(uint64(c.Clipped))
 	in.lost += c.Lost
-	in.frame.Lost, in.frame.Voice = in.lost, c.Voice
+	in.frame.Lost, in.frame.Speech = in.lost, c.Speech
 	select {
 	case in.frames <- in.frame:
 		in.lost = 0

@@ -156,7 +156,7 @@ func TestCaptureIsExact(t *testing.T) {
 	rig, p := startReal(t)
 	p.Processing = audio.Processing{VoiceDetection: true} // which must not change a sample
 	in := p.openInput()
-	if f := read(t, in); f.Voice == audio.VoiceUnknown {
+	if f := read(t, in); f.Speech == audio.SpeechUnknown {
 		t.Error("the card has no opinion")
 	}
 

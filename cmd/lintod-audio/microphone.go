@@ -115,7 +115,7 @@ func (m *microphone) emit(end int64, overflow bool, send func(wire.Captured, *[a
 		copy(m.frame[:], m.pending)
 		voice := m.pipeline.process(at, &m.frame)
 		at -= int64(m.pipeline.delay()) * sampleTime
-		if err := send(wire.Captured{At: at, Lost: lost, Clipped: m.clipped, Voice: voice}, &m.frame); err != nil {
+		if err := send(wire.Captured{At: at, Lost: lost, Clipped: m.clipped, Speech: voice}, &m.frame); err != nil {
 			return err
 		}
 		m.clipped = 0

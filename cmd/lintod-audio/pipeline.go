@@ -43,16 +43,16 @@ func (p *pipeline) delay() int {
 }
 
 // process changes a frame that was captured at the moment at.
-func (p *pipeline) process(at int64, frame *[audio.FrameSamples]int16) audio.Voice {
+func (p *pipeline) process(at int64, frame *[audio.FrameSamples]int16) audio.Speech {
 	if p.canceller != nil {
 		p.canceller.process(at, frame)
 	}
 	if p.preprocessor == nil {
-		return audio.VoiceUnknown
+		return audio.SpeechUnknown
 	}
 	voice := p.preprocessor.process(frame)
 	if !p.detect {
-		return audio.VoiceUnknown
+		return audio.SpeechUnknown
 	}
 	return voice
 }

@@ -85,7 +85,7 @@ func (p *preprocessor) delay() int {
 }
 
 // process changes the frame where that is wanted, and says whether it is voice.
-func (p *preprocessor) process(frame *[audio.FrameSamples]int16) audio.Voice {
+func (p *preprocessor) process(frame *[audio.FrameSamples]int16) audio.Speech {
 	p.frame = *frame
 	C.speex_preprocess_run(p.state, (*C.spx_int16_t)(unsafe.Pointer(&p.frame[0])))
 	if p.audible {
@@ -93,9 +93,9 @@ func (p *preprocessor) process(frame *[audio.FrameSamples]int16) audio.Voice {
 	}
 	C.speex_preprocess_ctl(p.state, C.SPEEX_PREPROCESS_GET_PROB, unsafe.Pointer(&p.number))
 	if p.number >= voiceLikely {
-		return audio.VoiceYes
+		return audio.SpeechYes
 	}
-	return audio.VoiceNo
+	return audio.SpeechNo
 }
 
 func (p *preprocessor) close() { C.speex_preprocess_state_destroy(p.state) }

@@ -25,7 +25,7 @@ func frames(t testing.TB, p audio.Processing, pcm []int16) []audio.Frame {
 	for i := range fs {
 		said := pcm[i*audio.FrameSamples:][:audio.FrameSamples]
 		copy(fs[i].PCM[:], said)
-		fs[i].Voice = pipe.process(0, &fs[i].PCM)
+		fs[i].Speech = pipe.process(0, &fs[i].PCM)
 		if pipe.delay() == 0 && !slices.Equal(fs[i].PCM[:], said) {
 			t.Fatal("the sound has changed")
 		}

@@ -75,7 +75,7 @@ type Captured struct {
 	Lost uint32 // samples that the card dropped just before
 	// Clipped samples of this frame are as loud as can be, so they were louder.
 	Clipped uint32
-	Voice   audio.Voice
+	Speech  audio.Speech
 }
 
 // Progress is how far an output has come.
@@ -153,10 +153,10 @@ func ParseCapture(b []byte, pcm *[audio.FrameSamples]int16) (Captured, error) {
 		At:      int64(binary.LittleEndian.Uint64(b)),
 		Lost:    binary.LittleEndian.Uint32(b[8:]),
 		Clipped: binary.LittleEndian.Uint32(b[12:]),
-		Voice:   audio.Voice(b[16]),
+		Speech:  audio.Speech(b[16]),
 	}
-	if c.Voice > audio.VoiceYes {
-		return Captured{}, fmt.Errorf("capture: voice %d", c.Voice)
+	if c.Speech > audio.SpeechYes {
+		return Captured{}, fmt.Errorf("capture: speech %d", c.Speech)
 	}
 	Samples(pcm[:], b[capHead:])
 	return c, nil

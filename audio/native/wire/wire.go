@@ -199,7 +199,7 @@ func (w *Writer) SendCapture(stream uint16, c Captured, pcm *[audio.FrameSamples
 	w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(c.At))
 	w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Lost)
 	w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Clipped)
-	w.buf = append(w.buf, byte(c.Voice))
+	w.buf = append(w.buf, byte(c.Speech))
 	w.samples(pcm[:])
 	return w.flush()
 }

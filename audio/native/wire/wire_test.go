@@ -130,7 +130,7 @@ func FuzzParseOpen(f *testing.F) {
 }
 
 func TestCapture(t *testing.T) {
-	want, pcm := Captured{At: 123456789012, Lost: 17, Clipped: 5, Voice: audio.VoiceYes}, ramp()
+	want, pcm := Captured{At: 123456789012, Lost: 17, Clipped: 5, Speech: audio.SpeechYes}, ramp()
 	m := roundTrip(t, func(w *Writer) error { return w.SendCapture(3, want, &pcm) })
 	var heard [audio.FrameSamples]int16
 	got, err := ParseCapture(m.Payload, &heard)
