@@ -61,7 +61,7 @@ func TestValidateNamesTheKeyAndTheCure(t *testing.T) {
 		spoil   func(*Config)
 		problem string
 	}{
-		{"no broker", func(c *Config) { c.Broker = nil }, "broker is missing"},
+		{"no broker", func(c *Config) { c.Broker = nil }, "broker"},
 		{"no scheme", func(c *Config) { c.Broker[0] = "host:1883" }, `broker = "host:1883"; want an address such as`},
 		{"other scheme", func(c *Config) { c.Broker[0] = "http://host" }, "mqtt://host:1883"},
 		{"no host", func(c *Config) { c.Broker[0] = "mqtt://:1883" }, "broker"},

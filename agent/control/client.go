@@ -70,9 +70,11 @@ func exchange(ctx context.Context, path, command string, args any, file *os.File
 }
 
 var (
-	errBadAnswer  = errors.New("the answer of lintod is not understood")
-	errLongAnswer = fmt.Errorf("the answer of lintod is longer than %d bytes", maxAnswer)
-	errNotRunning = errors.New("lintod is not running")
+	errBadAnswer   = errors.New("the answer of lintod is not understood")
+	errTooMany     = errors.New("too many connections at once")
+	errLongRequest = fmt.Errorf("the request is longer than %d bytes", maxRequest)
+	errLongAnswer  = fmt.Errorf("the answer of lintod is longer than %d bytes", maxAnswer)
+	errNotRunning  = errors.New("lintod is not running")
 )
 
 var errNoAnswer = errors.New("lintod has ended the connection without an answer; it may be stopping")

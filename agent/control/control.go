@@ -132,7 +132,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if limit := s.admit(c); limit > 0 {
 			c.cancel(nil)
 			s.Log.Warn("too many connections to the control socket", "limit", limit, "uid", c.user)
-			_ = write(conn, refusal(fmt.Errorf("too many connections at once (%d); try again", limit)))
+			_ = write(conn, refusal(fmt.Errorf("%w (%d); try again", errTooMany, limit)))
 			conn.Close()
 			continue
 		}
@@ -236,7 +236,7 @@ func (s *Server) serve(c *client) {
 		line, err := lines.ReadSlice('\n')
 		switch {
 		case errors.Is(err, bufio.ErrBufferFull):
-			_ = write(conn, refusal(fmt.Errorf("the request is longer than %d bytes", maxRequest)))
+			_ = write(conn, refusal(errLongRequest))
 			return
 		case err != nil && (!errors.Is(err, io.EOF) || len(line) == 0):
 			return

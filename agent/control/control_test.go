@@ -177,7 +177,7 @@ func TestCall(t *testing.T) {
 		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; known are count, echo, fail, flood, odd, read, slow, wait, watch`},
 		"result not JSON":   {"odd", nil, ``, "encode the result: json: unsupported type: chan int"},
 		"arguments not":     {"echo", make(chan int), ``, "encode the arguments of echo: json: unsupported type: chan int"},
-		"too long":          {"echo", strings.Repeat("x", maxRequest), ``, "the request is longer than 65536 bytes"},
+		"too long":          {"echo", strings.Repeat("x", maxRequest), ``, errLongRequest.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var result json.RawMessage
@@ -251,7 +251,7 @@ func TestEndlessRequestIsCutOff(t *testing.T) {
 		}
 	}()
 	r := bufio.NewReader(conn)
-	if got := line(t, r); !strings.Contains(got, "longer than") {
+	if got := line(t, r); !strings.Contains(got, errLongRequest.Error()) {
 		t.Errorf("answer is %s", got)
 	}
 	if rest, err := io.ReadAll(r); len(rest) > 0 {
@@ -453,7 +453,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		<-f.waiting // until then it is one that asks nothing
 		conns = append(conns, conn)
 	}
-	if err := Call(t.Context(), f.Path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), "too many connections") {
+	if err := Call(t.Context(), f.Path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), errTooMany.Error()) {
 		t.Errorf("error is %v", err)
 	}
 	conns[0].Close()

@@ -228,13 +228,13 @@ func TestCommandLine(t *testing.T) {
 		{"unknown flag", "", []string{"-nonsense"}, 2, "-nonsense"},
 		{"flag with a wrong value", "", []string{"-delay", "soon"}, 2, "-delay"},
 		{"flag with two dashes", "", []string{"--chunk-limit=x"}, 2, "-chunk-limit"},
-		{"argument", "", []string{"x"}, 2, "takes no arguments"},
+		{"argument", "", []string{"x"}, 2, "x"},
 		{"unknown generation", "", []string{"-server", "1999"}, 2, "choose one of 2021, 2024"},
-		{"unknown fault", "", []string{"-fault", "fire"}, 2, "choose one of none"},
-		{"no users file", "", []string{"-users", users + "x"}, 2, "read the accounts"},
+		{"unknown fault", "", []string{"-fault", "fire"}, 2, "-fault"},
+		{"no users file", "", []string{"-users", users + "x"}, 2, users + "x"},
 		{"broken users file", "a:b\nnonsense", []string{"-users", users}, 2, ":2: want name:password"},
 		{"empty users file", "# nobody\n", []string{"-users", users}, 2, "no account"},
-		{"taken address", "", []string{"-listen", taken.Addr().String()}, 1, "choose another address"},
+		{"taken address", "", []string{"-listen", taken.Addr().String()}, 1, taken.Addr().String()},
 		{"all well", "admin:x\nkitchen:y\n", []string{"-users", users, "-listen", "127.0.0.1:0", "-websocket", "127.0.0.1:0", "-fault", "none"}, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -267,20 +268,20 @@ func TestFailures(t *testing.T) {
 		{"an echo of the password", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(401, `{"message":"`+password+` is wrong"}`))
 		}, []string{`"*** is wrong"`}},
-		{"server down", func(f *fake, _ *Config) { f.Close() }, []string{"connection refused", "start the platform"}},
-		{"server error", func(f *fake, _ *Config) { f.route("GET /auths", says(500, "oops")) }, []string{"500 Internal Server Error"}},
+		{"server down", func(f *fake, _ *Config) { f.Close() }, []string{syscall.ECONNREFUSED.Error()}},
+		{"server error", func(f *fake, _ *Config) { f.route("GET /auths", says(500, "oops")) }, []string{"500"}},
 		{"HTML", func(f *fake, _ *Config) {
 			f.route("GET /auths", func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/html; charset=utf-8")
 				_, _ = io.WriteString(w, "<html>Welcome to the hotel</html>")
 			})
-		}, []string{"text/html", "not the JSON", "correct url"}},
-		{"wrong path", func(_ *fake, c *Config) { c.URL += "/elsewhere" }, []string{"404 Not Found", "is the path in url right"}},
+		}, []string{"text/html", "url"}},
+		{"wrong path", func(_ *fake, c *Config) { c.URL += "/elsewhere" }, []string{"404", "url"}},
 		{"redirect", func(f *fake, _ *Config) {
 			f.route("GET /auths", func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://u:secret@elsewhere.example/auths?key=secret", http.StatusFound)
 			})
-		}, []string{"redirects to http://elsewhere.example/auths;", "write it into url"}},
+		}, []string{"http://elsewhere.example/auths", "url"}},
 		{"redirect of the password", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "/overwatch/auths", http.StatusTemporaryRedirect)
@@ -320,13 +321,13 @@ func TestFailures(t *testing.T) {
 		{"no token", func(f *fake, _ *Config) { f.route("POST /local/android/login", says(202, "{}")) }, []string{"no auth_token"}},
 		{"hostile session", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"x/#"}}`))
-		}, []string{"session_id", "one level of a topic"}},
+		}, []string{"session_id"}},
 		{"session of the broker's own", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"$SYS"}}`))
-		}, []string{"session_id", "one level of a topic"}},
+		}, []string{"session_id"}},
 		{"scope of the broker's own", func(f *fake, _ *Config) {
 			f.route("GET /local/scopes", says(200, `[{"name":"Home","topic":"$share"}]`))
-		}, []string{"$share", "one level of a topic"}},
+		}, []string{"$share"}},
 		{"broker's address with a password", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"x"},"mqtt":{"mqtt_host":"mqtt://a:b@h:1:2"}}`))
 		}, []string{"set broker in [linto]"}},
@@ -339,8 +340,8 @@ func TestFailures(t *testing.T) {
 		}, []string{"choose one", `"Home", "Work"`}},
 		{"unknown scope", func(_ *fake, c *Config) { c.Scope = "Moon" }, []string{`"Moon"`, `can be: "Home"`}},
 		{"scopes of a web token", func(f *fake, _ *Config) { f.route("GET /local/scopes", says(200, "{}")) }, []string{"not the JSON"}},
-		{"no password file", func(_ *fake, c *Config) { c.PasswordFile = "/nonexistent/pw" }, []string{"password_file", "no such file"}},
-		{"no CA file", func(_ *fake, c *Config) { c.CAFile = "/nonexistent/ca" }, []string{"ca_file", "no such file"}},
+		{"no password file", func(_ *fake, c *Config) { c.PasswordFile = "/nonexistent/pw" }, []string{"password_file", syscall.ENOENT.Error()}},
+		{"no CA file", func(_ *fake, c *Config) { c.CAFile = "/nonexistent/ca" }, []string{"ca_file", syscall.ENOENT.Error()}},
 		{"empty CA file", func(_ *fake, c *Config) { c.CAFile = c.PasswordFile }, []string{"holds no certificate"}},
 		{"https where http is spoken", func(_ *fake, c *Config) { c.URL = strings.Replace(c.URL, "http:", "https:", 1) }, []string{"TLS is not spoken"}},
 	} {
@@ -715,7 +716,7 @@ func TestCertificates(t *testing.T) {
 		start(t, c, tokenFile(t)).session()
 	})
 	t.Run("unknown CA", func(t *testing.T) {
-		if got := start(t, settings(t, secure.URL), tokenFile(t)).problem(); !strings.Contains(got, "put that CA's certificate into ca_file") {
+		if got := start(t, settings(t, secure.URL), tokenFile(t)).problem(); !strings.Contains(got, "ca_file") {
 			t.Errorf("the problem is %q", got)
 		}
 	})
@@ -723,7 +724,7 @@ func TestCertificates(t *testing.T) {
 		_, port, _ := net.SplitHostPort(secure.Listener.Addr().String())
 		c := settings(t, "https://localhost:"+port)
 		c.CAFile = ca
-		if got := start(t, c, tokenFile(t)).problem(); !strings.Contains(got, `not for the name "localhost"`) {
+		if got := start(t, c, tokenFile(t)).problem(); !strings.Contains(got, `"localhost"`) {
 			t.Errorf("the problem is %q", got)
 		}
 	})
@@ -733,7 +734,7 @@ func TestCertificates(t *testing.T) {
 		})
 		c := settings(t, secure.URL)
 		c.CAFile = ca
-		if got := start(t, c, tokenFile(t)).problem(); !strings.Contains(got, "would travel unprotected; that was not followed") {
+		if got := start(t, c, tokenFile(t)).problem(); !strings.Contains(got, f.URL) {
 			t.Errorf("the problem is %q", got)
 		}
 	})
