@@ -27,7 +27,7 @@ func TestAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 			b.tell("shellexec", `{"cmd":"seq 1 9000","id":"long"}`)
 			brokertest.Eventually(t, "the command ends", func() bool { return strings.Contains(b.log.String(), "result=ok") })
 			if killed {
-				b.wait("the first try", func(s agent.Status) bool { return s.Linto.Refused > 0 })
+				brokertest.Eventually(t, "the first try", func() bool { return strings.Contains(b.log.String(), "component=linto error=") })
 				b.kill()
 				b.start()
 			}
