@@ -73,6 +73,7 @@ type buffer struct {
 	began  bool   // what is before next has been played, or given up
 	stray  uint32 // what would confirm that the sequence has jumped
 	astray bool   // stray means something
+	shift  uint32 // of what comes, so that after a jump it goes on as before
 
 	playing   bool // else silence is heard, until enough is held
 	started   bool // something of this answer has been heard
@@ -107,7 +108,7 @@ func (b *buffer) clear() uint64 {
 // ignore notes a packet that came and is not to be heard.
 func (b *buffer) ignore(sequence uint32) {
 	b.stats.Dropped++
-	if b.place(sequence) {
+	if sequence, ok := b.place(sequence); ok {
 		b.mark(sequence, taken)
 	}
 }
@@ -124,7 +125,8 @@ func (b *buffer) mark(sequence uint32, f fate) {
 func (b *buffer) put(now time.Time, sequence uint32, data []byte) {
 	head, err := opus.Parse(data)
 	valid := err == nil && len(data) <= maxPacket
-	if !b.place(sequence) {
+	sequence, ok := b.place(sequence)
+	if !ok {
 		b.stats.Dropped++
 		return
 	}
@@ -174,30 +176,28 @@ func (b *buffer) put(now time.Time, sequence uint32, data []byte) {
 // before compares sequence numbers, which may wrap round.
 func before(a, b uint32) bool { return int32(a-b) < 0 }
 
-// place makes room for a sequence number. It reports false for one that is far from
-// all others; when the number after it comes too, the sequence has jumped (as RFC
-// 3550, A.1, has it).
-func (b *buffer) place(sequence uint32) bool {
+// place makes room for a sequence number, and returns what it is here. It reports
+// false for one that is far from all others; when the number after it comes too, the
+// sequence has jumped (as RFC 3550, A.1, has it).
+func (b *buffer) place(sequence uint32) (uint32, bool) {
+	sequence += b.shift
 	ahead := int32(sequence - b.newest)
 	switch {
 	case !b.known:
 		b.known, b.newest, b.next = true, sequence, sequence
-		return true
+		return sequence, true
 	case ahead > -window && ahead < window:
 	case b.astray && sequence-b.stray < 3:
-		b.clear()
-		for i := range b.slots {
-			b.slots[i].fate = unseen
-		}
-		b.newest, b.next, b.began = sequence, sequence, false
-		b.lateness.pause(false)
+		ahead = 1
+		b.shift += b.newest + 1 - sequence
+		sequence = b.newest + 1
 	default:
 		b.stray, b.astray = sequence+1, true
-		return false
+		return sequence, false
 	}
 	b.astray = false
-	if ahead := int32(sequence - b.newest); ahead <= 0 {
-		return true
+	if ahead <= 0 {
+		return sequence, true
 	}
 	b.newest = sequence
 	for int32(sequence-b.next) >= window { // nobody plays, or the gap is that long
@@ -209,7 +209,7 @@ func (b *buffer) place(sequence uint32) bool {
 		}
 		b.skip(to)
 	}
-	return true
+	return sequence, true
 }
 
 // lowest is the sequence number of the oldest that is held; there must be one.

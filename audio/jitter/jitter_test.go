@@ -229,7 +229,7 @@ func TestStall(t *testing.T) {
 				t.Errorf("heard %d", len(r.numbers()))
 			}
 			st := r.Stats()
-			if st.Concealed != 0 || st.Lost != 0 || st.Target < 380*time.Millisecond || st.Delay > 600*time.Millisecond {
+			if st.Concealed != 0 || st.Lost != 0 || st.Target < 240*time.Millisecond || st.Delay > 600*time.Millisecond {
 				t.Errorf("%+v", st)
 			}
 		})

@@ -129,7 +129,7 @@ func (r *room) listen() {
 		for {
 			read, err := n.Read(context.Background(), pcm)
 			if now := time.Now(); until.Before(now) {
-				if !until.IsZero() {
+				if !until.IsZero() && read > 0 {
 					r.dry++
 				}
 				until = now

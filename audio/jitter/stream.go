@@ -382,7 +382,7 @@ func (n *sound) decode(ctx context.Context, d Decoder) (made int, err error) {
 		if err = d.Write(ctx, n.packet); err == nil {
 			made, err = d.Read(ctx, n.frame)
 		}
-		if !errors.As(err, new(native.RefusedError)) {
+		if err == nil || !errors.As(err, new(native.RefusedError)) {
 			break
 		}
 		n.stream.count(func(s *Stats) { s.Refused, s.Concealed = s.Refused+1, s.Concealed+1 })
