@@ -66,6 +66,7 @@ func (a *Agent) streams() map[string]control.StreamHandler {
 	return map[string]control.StreamHandler{
 		"events": a.events,
 		"follow": a.follow,
+		"wake":   a.tryWake,
 	}
 }
 

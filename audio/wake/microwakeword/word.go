@@ -126,6 +126,17 @@ func threshold(cutoff, sensitivity float64) float64 {
 	return math.Min(cutoff, surest)
 }
 
+// Sensitivity is the least at which a mean of the scores is enough, and false when
+// none is.
+func (m Manifest) Sensitivity(mean float64) (float64, bool) {
+	for percent := range 101 {
+		if s := float64(percent) / 100; mean > threshold(m.Micro.Cutoff, s) {
+			return s, true
+		}
+	}
+	return 0, false
+}
+
 // Mean is that of the last scores, from 0 to 1.
 func (w *Word) Mean() float64 { return w.mean }
 
