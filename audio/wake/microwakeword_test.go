@@ -38,7 +38,7 @@ func micro(models string, words ...Word) Config {
 // A word is heard once, soon, with its score; and again after a pause in which the
 // device did something else.
 func TestNetworkHears(t *testing.T) {
-	pcm, models := said(t, "okay_nabu-1.wav")
+	pcm, models := said(t, "okay_nabu-2.wav")
 	l := listen(t, micro(models, Word{Name: "alexa"}, Word{Name: "okay_nabu", Link: "linto"}))
 	eventually(t, "listening", func() bool { return l.Status().State == Listening })
 	began := fresh()
@@ -64,7 +64,7 @@ func TestNetworkHears(t *testing.T) {
 // Without a model the engine is away, for a reason with the command; when the model
 // comes it listens, without a restart.
 func TestNetworkWaitsForItsModel(t *testing.T) {
-	_, models := said(t, "okay_nabu-1.wav")
+	_, models := said(t, "okay_nabu-2.wav")
 	dir := t.TempDir()
 	c := micro(dir, Word{Name: "okay_nabu"})
 	if err := Try(t.Context(), c); err == nil || !strings.Contains(err.Error(), "lintod wake get okay_nabu") {

@@ -168,8 +168,8 @@ func (c *call) tryMicrophone(ctx context.Context, cfg agent.Config, name string)
 		c.printScores(time.Now().Format("15:04:05.0"), scores)
 		return nil
 	})
-	if ctx.Err() != nil {
-		return nil // that is how it ends
+	if ctx.Err() != nil { // that is how it ends
+		err = nil
 	}
 	return err
 }

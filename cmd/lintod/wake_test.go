@@ -213,7 +213,7 @@ func TestWakeWordOfMicroWakeWord(t *testing.T) {
 	if models == "" {
 		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
 	}
-	f, err := os.Open(filepath.Join(models, "recordings", "okay_nabu-1.wav"))
+	f, err := os.Open(filepath.Join(models, "recordings", "okay_nabu-2.wav"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,5 +288,41 @@ func TestWordThatStopsNeedsEchoCancelling(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{tts: "[wake]\nengine = \"microwakeword\"\n[[wake.word]]\nname = \"stop\"\naction = \"stop\"\n"})
 	if code, out := b.run("check"); code == 0 || !strings.Contains(out, "audio.echo_cancelling") {
 		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// TestWordThatStops: said while the device speaks, it is the stop button.
+func TestWordThatStops(t *testing.T) {
+	models := os.Getenv("LINTOD_WAKE_MODELS")
+	if models == "" {
+		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
+	}
+	f, err := os.Open(filepath.Join(models, "recordings", "okay_nabu-2.wav"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pcm, _, err := wav.Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := wakeBox(t, brokertest.Start(t), append(make([]int16, 16000), pcm...), "engine = \"microwakeword\"\n"+
+		"[[wake.word]]\nname = \"alexa\"\nmodel = \""+models+"/alexa.json\"\n"+
+		"[[wake.word]]\nname = \"halt\"\naction = \"stop\"\nmodel = \""+models+"/okay_nabu.json\"\n")
+	text, err := os.ReadFile(b.path("lintod.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("[audio]\n"), []byte("[audio]\necho_cancelling = true\n"), 1)
+	if err := os.WriteFile(b.path("lintod.toml"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.startMuted()
+	b.tell("say", `{"value":"`+strings.Repeat("a very long story. ", 200)+`"}`)
+	b.wait("speaking", func(s agent.Status) bool { return s.Announcing })
+	b.tell("unmute", "{}") // the microphone opens, and somebody says the word
+	b.wait("silence", func(s agent.Status) bool { return !s.Announcing && s.Wake.Detections == 1 })
+	if s := b.state(); s.Turn.State != turn.Idle || len(s.Turns) > 0 {
+		t.Errorf("it opened a turn: %+v %+v", s.Turn, s.Turns)
 	}
 }

@@ -83,6 +83,7 @@ func (b *bench) figures() []figure {
 		{"barge-in", b.bargeIn},
 		{"stream", b.stream},
 		{"hour", b.hour},
+		{"wake", b.wake},
 		{"fleet", b.fleet},
 	}
 }

@@ -62,33 +62,51 @@ const (
 )
 
 var offers = []Offer{
-	{"alexa", "Alexa", "en", ahrendt, apache, esphome + "alexa",
+	{
+		"alexa", "Alexa", "en", ahrendt, apache, esphome + "alexa",
 		pin{55856, "9011a8155b04de858c48038529235cbc0e42e9fca05a55bf588cb80a653a723b"},
-		pin{377, "1d999798b35b1fe2606465b75ab840be51c1811d2909d5e620cefb6e96f8abd0"}},
-	{"hey_jarvis", "Hey Jarvis", "en", ahrendt, apache, esphome + "hey_jarvis",
+		pin{377, "1d999798b35b1fe2606465b75ab840be51c1811d2909d5e620cefb6e96f8abd0"},
+	},
+	{
+		"hey_jarvis", "Hey Jarvis", "en", ahrendt, apache, esphome + "hey_jarvis",
 		pin{52272, "21a7976add39ee24ec96c63d96b7aaa18e24d1d9824b963e451da8feb4b78b77"},
-		pin{388, "b153867d818675d8abcc9dace474afe7f83551ae0d5a9b1d71a98681320185af"}},
-	{"hey_mycroft", "Hey Mycroft", "en", ahrendt, apache, esphome + "hey_mycroft",
+		pin{388, "b153867d818675d8abcc9dace474afe7f83551ae0d5a9b1d71a98681320185af"},
+	},
+	{
+		"hey_mycroft", "Hey Mycroft", "en", ahrendt, apache, esphome + "hey_mycroft",
 		pin{57248, "c2a9b6ed51182db72e014781d5a4ece1929dc232a40b5b4be384f0295f0e1571"},
-		pin{390, "57b2b06fe5fdbbe834a242fabc7af31e4194a550fc382b2c88636a6d62d0d57e"}},
-	{"okay_nabu", "Okay Nabu", "en", ahrendt, apache, esphome + "okay_nabu",
+		pin{390, "57b2b06fe5fdbbe834a242fabc7af31e4194a550fc382b2c88636a6d62d0d57e"},
+	},
+	{
+		"okay_nabu", "Okay Nabu", "en", ahrendt, apache, esphome + "okay_nabu",
 		pin{60264, "0689abe1912a95a3318a0d8cb2e67bad0cbcfe3e24dd6e050c75debddfb6f891"},
-		pin{386, "6dd65604f70fe5ea9d1af73a7bf239529d1fbabc363807f45d2b22ce464ddbed"}},
-	{"okay_computer", "Okay Computer", "en", "Michael Hansen", apache, ohf + "okay_computer",
+		pin{386, "6dd65604f70fe5ea9d1af73a7bf239529d1fbabc363807f45d2b22ce464ddbed"},
+	},
+	{
+		"okay_computer", "Okay Computer", "en", "Michael Hansen", apache, ohf + "okay_computer",
 		pin{62112, "eb8db0875910d43c908c19b7c76c83198f9c2e9baa7ac05eceea32b98b3595b8"},
-		pin{447, "d80f47445bc2935c6e1869022b09ac68b6afce0a111bc1abd23fe589d9a5e280"}},
-	{"hey_home_assistant", "Hey Home Assistant", "en", "Michael Hansen", apache, ohf + "hey_home_assistant",
+		pin{447, "d80f47445bc2935c6e1869022b09ac68b6afce0a111bc1abd23fe589d9a5e280"},
+	},
+	{
+		"hey_home_assistant", "Hey Home Assistant", "en", "Michael Hansen", apache, ohf + "hey_home_assistant",
 		pin{62112, "f9a3f5d03f394eef68969460c18cb06cae289268db0dcffde3928ecd87bb64a4"},
-		pin{405, "75102b4661c01fae8a7170c2905745ed1cc2910023fdbdf5198f1d1308873ecb"}},
-	{"hey_luna", "Hey Luna", "en", "adamlonsdale", apache, ohf + "hey_luna",
+		pin{405, "75102b4661c01fae8a7170c2905745ed1cc2910023fdbdf5198f1d1308873ecb"},
+	},
+	{
+		"hey_luna", "Hey Luna", "en", "adamlonsdale", apache, ohf + "hey_luna",
 		pin{75616, "46735df3864af8ee09f408dea95939f0215d0e3dfae254f4338da830ca3548ee"},
-		pin{415, "ffabdd7acf8efc2d7c19d827d26e92f0c00566d6dc277598ce5644f418d2a73e"}},
-	{"hey_morgan", "Hey Morgan", "en", "John Karabudak", apache, ohf + "hey_morgan",
+		pin{415, "ffabdd7acf8efc2d7c19d827d26e92f0c00566d6dc277598ce5644f418d2a73e"},
+	},
+	{
+		"hey_morgan", "Hey Morgan", "en", "John Karabudak", apache, ohf + "hey_morgan",
 		pin{63520, "309c81aafa096f4471cbbb38ce830ec07b25165f930a1c3982d632f33bbe2172"},
-		pin{390, "de58cc3189b58d1bfd6d0b2b412ce7f09e798aa95b83e84243e9377d9f2e48a2"}},
-	{"stop", "Stop", "en", ahrendt, apache, ohf + "stop",
+		pin{390, "de58cc3189b58d1bfd6d0b2b412ce7f09e798aa95b83e84243e9377d9f2e48a2"},
+	},
+	{
+		"stop", "Stop", "en", ahrendt, apache, ohf + "stop",
 		pin{45544, "020ef80d522cb09169a866f3aeeb58f2ad4045461937e78e8c806df29ff61eea"},
-		pin{375, "bd13aeb1b83852649dc4fb6135cb160ff68716d14612b06f6a405342c57447aa"}},
+		pin{375, "bd13aeb1b83852649dc4fb6135cb160ff68716d14612b06f6a405342c57447aa"},
+	},
 }
 
 // Offers are all models that can be downloaded.
