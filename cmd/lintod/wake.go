@@ -190,7 +190,8 @@ func (c *call) printScores(at string, scores []wake.Score) {
 		if s.Heard {
 			heard = "  heard"
 		}
-		printable.Fprintf(c.stdout, "%s  %4.0f dB  %s %.2f of %.2f %s%s\n", at, s.Level, s.Name, s.Score, s.Threshold, strings.Repeat("#", int(20*s.Score)), heard)
+		line := fmt.Sprintf("%s  %4.0f dB  %s %.2f of %.2f %s%s", at, s.Level, s.Name, s.Score, s.Threshold, strings.Repeat("#", int(20*s.Score)), heard)
+		printable.Fprintf(c.stdout, "%s\n", strings.TrimSpace(line))
 	}
 }
 
