@@ -7,6 +7,7 @@ import (
 
 	"lintod/agent/settings"
 	"lintod/agent/turn"
+	"lintod/agent/voice"
 	"lintod/audio"
 	"lintod/audio/media"
 	"lintod/behaviors"
@@ -15,25 +16,26 @@ import (
 // device is the box as the behaviours see it.
 type device struct {
 	*settings.Settings
-	*Agent
+	voice *voice.Voice
+	media media.Config
 }
 
-func (a *Agent) device() *device { return &device{a.settings, a} }
+func (a *Agent) box() device { return device{a.settings, a.voice, a.cfg.Behaviors.Play} }
 
-// Say implements behaviors.Device. A new text interrupts the last one, as with
-// LinTO's own client; that one has not failed.
-func (d *device) Say(text string, p behaviors.Progress) error {
-	return d.mouth.announce("say", text, p)
+// Say implements behaviors.Device. A new text interrupts the last one, which then
+// has not failed.
+func (d device) Say(text string, p behaviors.Progress) error {
+	return d.voice.Announce("say", text, p)
 }
 
 // Play implements behaviors.Device.
-func (d *device) Play(address string, p behaviors.Progress) error {
-	opener := &media.Opener{Config: d.cfg.Behaviors.Play}
+func (d device) Play(address string, p behaviors.Progress) error {
+	opener := &media.Opener{Config: d.media}
 	if err := opener.Check(address); err != nil {
 		return err
 	}
 	open := func(ctx context.Context) (audio.Sound, error) { return opener.Open(ctx, address) }
-	return d.mouth.play(open, p)
+	return d.voice.PlayMedia(open, p)
 }
 
 // mute closes or opens the microphone for real.
@@ -55,12 +57,12 @@ func (a *Agent) muted(muted bool) {
 	if muted {
 		cue = turn.MutedCue
 	}
-	a.mouth.Cue(cue)
+	a.voice.Cue(cue)
 }
 
-// ear is the microphone as a turn sees it.
-type ear struct{ hub *audio.Hub }
+// microphone is the microphone as a turn sees it.
+type microphone struct{ hub *audio.Hub }
 
-func (e ear) Listen(preroll bool) turn.Stream { return e.hub.Listen(preroll) }
+func (m microphone) Listen(preroll bool) turn.Stream { return m.hub.Listen(preroll) }
 
-func (e ear) ListenSince(t time.Time) turn.Stream { return e.hub.ListenSince(t) }
+func (m microphone) ListenSince(t time.Time) turn.Stream { return m.hub.ListenSince(t) }

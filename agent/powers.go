@@ -42,7 +42,7 @@ func (c BehaviorsConfig) Validate() config.Problems {
 type powers struct {
 	executor *behaviors.Executor
 	tunnels  *tunnel.Keeper
-	meetings *meetings
+	tellers  map[string]tunnelTeller // by the name of their link
 }
 
 func (a *Agent) newPowers() *powers {
@@ -56,19 +56,17 @@ func (a *Agent) newPowers() *powers {
 	cfg := a.cfg.Behaviors
 	p := &powers{
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
-		meetings: a.newMeetings(),
+		tellers:  map[string]tunnelTeller{},
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
-		for _, l := range a.links {
-			if teller, ok := l.(tunnelTeller); ok && l.Name() == e.Link {
-				return teller.TellTunnel(ctx, e.Err)
-			}
+		if teller, ok := p.tellers[e.Link]; ok {
+			return teller.TellTunnel(ctx, e.Err)
 		}
 		return nil
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
 	a.registry.Add(p.tunnels.Verbs()...)
-	a.registry.Add(meeting.New(cfg.Managemeeting, p.meetings.recorder))
+	a.registry.Add(meeting.New(cfg.Managemeeting, a.meetings.recorder))
 	return p
 }

@@ -21,7 +21,7 @@ func (a *Agent) buildWake() *wake.Listener {
 		Config:   a.cfg.Wake,
 		Listen:   func() wake.Stream { return a.hub.Listen(false) },
 		Awake:    a.awake,
-		Speaking: func() bool { return a.turns.Snapshot().State == turn.Speaking || a.announcing() },
+		Speaking: func() bool { return a.turns.Snapshot().State == turn.Speaking || a.voice.Announcing() },
 		Heard:    a.woken,
 		Log:      component(a.log, "wake"),
 	}

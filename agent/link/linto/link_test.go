@@ -17,8 +17,10 @@ import (
 
 	"lintod/agent/base/config"
 	"lintod/agent/base/journal/journaltest"
+	"lintod/agent/base/state"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/link"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -34,7 +36,7 @@ type device struct {
 
 	mu    sync.Mutex
 	calls []string
-	sound Sound
+	sound state.Saved
 }
 
 func (d *device) note(format string, args ...any) {
@@ -49,13 +51,13 @@ func (d *device) did() []string {
 	return slices.Clone(d.calls)
 }
 
-func (d *device) settings() Sound {
+func (d *device) settings() state.Saved {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.sound
 }
 
-func (d *device) change(f func(*Sound)) error {
+func (d *device) change(f func(*state.Saved)) error {
 	d.mu.Lock()
 	f(&d.sound)
 	d.mu.Unlock()
@@ -67,7 +69,7 @@ func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", 
 func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
 func (d *device) KeepVolume(p int) error {
 	d.note("keep %d", p)
-	_ = d.change(func(s *Sound) { s.Volume = p })
+	_ = d.change(func(s *state.Saved) { s.Volume = p })
 	return nil
 }
 
@@ -79,7 +81,7 @@ func (d *device) SetLanguage(l string) error {
 		<-d.hold
 	}
 	d.note("lang %s", l)
-	return d.change(func(s *Sound) { s.Language = l })
+	return d.change(func(s *state.Saved) { s.Language = l })
 }
 
 func (d *device) Say(text string, p behaviors.Progress) error {
@@ -136,24 +138,25 @@ func start(t *testing.T, options ...func(*Link)) *stage {
 func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *stage {
 	t.Helper()
 	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &journaltest.Buffer{}, notices: make(chan string, 1000)}
-	s.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
+	s.device = &device{sound: state.Saved{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, config.Duration(2*time.Second)
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	reg := &behaviors.Registry{}
 	reg.Add(behaviors.Everyday(s.device)...)
-	s.link = &Link{
-		Config: cfg, Serial: "sn-1", Version: "9.9", Registry: reg, Sound: s.settings, Log: log,
+	device := link.Device{
+		Serial: "sn-1", Version: "9.9", Registry: reg, Settings: s.settings, Log: log,
 		Network: func() ([]network.Interface, error) {
 			return []network.Interface{{Name: "eth0", Type: "eth", IP: "10.0.0.5", MAC: "b8:27:eb:00:00:01", Gateway: "10.0.0.1"}}, nil
 		},
 		Connected: func(bool) {},
 		Tell:      s.told,
 	}
-	for _, o := range options {
-		o(s.link)
+	o := &Link{Config: cfg, Device: device}
+	for _, option := range options {
+		option(o)
 	}
-	s.link.Init()
+	s.link = New(o.Config, o.Device)
 	s.run()
 	return s
 }
@@ -396,11 +399,11 @@ func TestOldWillIsHealed(t *testing.T) {
 
 // Talking.
 
-// utterance gives a turn to the link: a second of voice, then silence.
+// utterance gives a turn to the link: a second of speech, then silence.
 func (s *stage) talk(outcome chan<- string) {
-	mouth := &lips{outcome: outcome}
+	speaker := &loudspeaker{outcome: outcome}
 	s.turns = &turn.Runner{
-		Ear: voice{}, Mouth: mouth, Talkers: []turn.Talker{s.link}, Bus: &turn.Bus{}, Log: slog.New(slog.DiscardHandler),
+		Microphone: microphone{}, Loudspeaker: speaker, Talkers: []turn.Talker{s.link}, Bus: &turn.Bus{}, Log: slog.New(slog.DiscardHandler),
 		Endpoint: endpoint.Config{Silence: 100 * time.Millisecond, MaxUtterance: 5 * time.Second, NoSpeech: time.Second},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -422,17 +425,17 @@ func (s *stage) talk(outcome chan<- string) {
 	}()
 }
 
-// voice is a microphone faster than real time whose samples count up, so that a
+// microphone is faster than real time whose samples count up, so that a
 // lost one would show.
-type voice struct{}
+type microphone struct{}
 
-type voiceStream struct{ n int }
+type microphoneStream struct{ n int }
 
-func (voice) Listen(bool) turn.Stream           { return &voiceStream{} }
-func (voice) ListenSince(time.Time) turn.Stream { return &voiceStream{} }
-func (*voiceStream) Dropped() uint64            { return 0 }
-func (s *voiceStream) Close() error             { return nil }
-func (s *voiceStream) Read(ctx context.Context, f *audio.Frame) error {
+func (microphone) Listen(bool) turn.Stream           { return &microphoneStream{} }
+func (microphone) ListenSince(time.Time) turn.Stream { return &microphoneStream{} }
+func (*microphoneStream) Dropped() uint64            { return 0 }
+func (s *microphoneStream) Close() error             { return nil }
+func (s *microphoneStream) Read(ctx context.Context, f *audio.Frame) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -453,8 +456,8 @@ func sample(n int) int16 {
 	return int16(n*7919%20001 - 10000) // a crude noise, different at each place
 }
 
-// lips is a mouth that hands what it should say to the test.
-type lips struct{ outcome chan<- string }
+// loudspeaker hands what it should say to the test.
+type loudspeaker struct{ outcome chan<- string }
 
 type text string
 
@@ -462,8 +465,9 @@ func (text) Rate() int                                  { return 16000 }
 func (text) Read(context.Context, []int16) (int, error) { return 0, io.EOF }
 func (text) Close() error                               { return nil }
 
-func (w *lips) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
-func (w *lips) Play(ctx context.Context, s audio.Sound, started func()) error {
+func (w *loudspeaker) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
+
+func (w *loudspeaker) Play(ctx context.Context, s audio.Sound, started func()) error {
 	started()
 	if said, ok := s.(text); ok {
 		w.outcome <- string(said)
@@ -474,10 +478,10 @@ func (w *lips) Play(ctx context.Context, s audio.Sound, started func()) error {
 	w.outcome <- fmt.Sprintf("sound at %d, %d samples or more, %v", s.Rate(), min(n, 100), err)
 	return nil
 }
-func (*lips) Underruns() uint64 { return 0 }
-func (w *lips) SetTurn(bool)    {}
-func (w *lips) Hush()           {}
-func (w *lips) Cue(c turn.Cue) {
+func (*loudspeaker) Underruns() uint64 { return 0 }
+func (w *loudspeaker) SetTurn(bool)    {}
+func (w *loudspeaker) Hush()           {}
+func (w *loudspeaker) Cue(c turn.Cue) {
 	if c != turn.ListeningCue { // which says nothing of the link
 		w.outcome <- "cue " + string(c)
 	}
