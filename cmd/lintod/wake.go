@@ -47,11 +47,7 @@ configuration.`,
 			case len(args) == 0:
 				return []string{"list", "get", "try"}, cobra.ShellCompDirectiveNoFileComp
 			case len(args) == 1 && args[0] != "list":
-				var names []string
-				for _, o := range models.Offers() {
-					names = append(names, o.Name)
-				}
-				return names, cobra.ShellCompDirectiveDefault
+				return offered(), cobra.ShellCompDirectiveDefault
 			}
 			return nil, cobra.ShellCompDirectiveDefault
 		},
@@ -73,6 +69,15 @@ configuration.`,
 		return c.tryWords(cmd.Context(), args[1:])
 	}
 	return cmd
+}
+
+// offered are the words whose models can be downloaded.
+func offered() []string {
+	var names []string
+	for _, o := range models.Offers() {
+		names = append(names, o.Name)
+	}
+	return names
 }
 
 // wakeConfig is the configuration, or the defaults where there is none yet: models
@@ -113,17 +118,31 @@ func (c *call) getModel(ctx context.Context, name string) error {
 	if !ok {
 		return fmt.Errorf("there is no model %q to download; lintod wake list prints those that there are", name)
 	}
-	cfg := c.wakeConfig()
-	dir := cfg.Wake.Models[0]
-	fmt.Fprintf(c.stdout, "%s, said as %q, by %s, licence %s\n", offer.Name, offer.Phrase, offer.Author, offer.License)
-	if err := (models.Getter{Dir: dir}).Get(ctx, offer); err != nil {
-		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-			return fmt.Errorf("%w; run: sudo lintod wake get %s", err, name)
-		}
+	dir := c.wakeConfig().Wake.Models[0]
+	if err := c.download(ctx, dir, offer); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(c.stdout, "It is in %s. To listen for it:\n\n[wake]\nengine = \"microwakeword\"\n[[wake.word]]\nname = %q\n%s", dir, name, action(name))
 	return err
+}
+
+func (c *call) download(ctx context.Context, dir string, o models.Offer) error {
+	fmt.Fprintf(c.stdout, "%s, said as %q, by %s, licence %s\n", o.Name, o.Phrase, o.Author, o.License)
+	err := models.Getter{Dir: dir}.Get(ctx, o)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w; run: sudo lintod wake get %s", err, o.Name)
+	}
+	return err
+}
+
+// provideModel downloads a model unless it is on this device.
+func (c *call) provideModel(ctx context.Context, name string) error {
+	dirs := c.wakeConfig().Wake.Models
+	if _, err := models.Find(dirs, name); err == nil {
+		return nil
+	}
+	offer, _ := models.Offered(name)
+	return c.download(ctx, dirs[0], offer)
 }
 
 // action is what the word that stops has in the configuration beyond its name.

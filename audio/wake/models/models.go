@@ -180,7 +180,7 @@ func List(dirs []string) (list []Installed) {
 
 // Getter downloads models.
 type Getter struct {
-	// Dir is where they go; it is made if need be, below a folder that exists.
+	// Dir is where they go; it is made if need be.
 	Dir string
 	// Client does it; nil is one that goes through the proxy of the environment.
 	Client *http.Client
@@ -192,9 +192,14 @@ func (g Getter) Get(ctx context.Context, o Offer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeLimit, fmt.Errorf("it takes longer than %v", timeLimit))
 	defer cancel()
 	// Root writes into a folder of the daemon's user, who must not lead it elsewhere.
+	// Before its first start systemd has not made that folder; it takes over one that
+	// is there.
+	if err := os.MkdirAll(filepath.Dir(g.Dir), 0o755); err != nil { //nolint:gosec // others read models
+		return err
+	}
 	parent, err := os.OpenRoot(filepath.Dir(g.Dir))
 	if err != nil {
-		return fmt.Errorf("%w (lintod makes this folder when it starts)", err)
+		return err
 	}
 	defer parent.Close()
 	if err := parent.Mkdir(filepath.Base(g.Dir), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
