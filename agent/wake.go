@@ -57,7 +57,7 @@ type WakeArgs struct {
 	Name string `json:"name"` // of a word; empty: those of the configuration
 }
 
-// tryWake tells how sure models are of their words, by what the microphone hears,
+// tryWake sends how sure models are of their words, by what the microphone hears,
 // until the listener goes away. Sound itself does not leave the daemon.
 func (a *Agent) tryWake(ctx context.Context, raw json.RawMessage, send func(any) error) error {
 	var args WakeArgs

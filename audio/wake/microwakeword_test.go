@@ -94,11 +94,11 @@ func TestNetworkWaitsForItsModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Try(t.Context(), own); err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "okay_nabu.tflite")) {
-		t.Errorf("a file that is no model: %v", err)
+		t.Errorf("a file that is not a model: %v", err)
 	}
 }
 
-// What a model is unsure of, a trial tells: by how much, and which sensitivity would do.
+// A trial shows how sure a model is, and which sensitivity would be enough.
 func TestTrial(t *testing.T) {
 	pcm, models := said(t, "alexa-1.wav")
 	trial, err := NewTrial(micro(models, Word{Name: "alexa"}), "")
@@ -138,7 +138,7 @@ func TestWordThatStops(t *testing.T) {
 		Awake:  func() bool { return awake }, Speaking: func() bool { return speaking },
 		Heard: func(d Detection) { obeyed = append(obeyed, d.Word.Name) }, Log: discard(),
 	}
-	mic := &told{at: time.Now().Add(time.Hour)}
+	mic := &instant{at: time.Now().Add(time.Hour)}
 	c := &capture{listener: l, stream: mic}
 	l.status.State = Listening
 	hear := func(w Word) bool {
@@ -182,13 +182,13 @@ func TestWordThatStops(t *testing.T) {
 	}
 }
 
-// told is a microphone whose frames come at once.
-type told struct{ at time.Time }
+// instant is a microphone whose frames come at once.
+type instant struct{ at time.Time }
 
-func (m *told) Read(_ context.Context, f *audio.Frame) error {
+func (m *instant) Read(_ context.Context, f *audio.Frame) error {
 	m.at = m.at.Add(audio.FrameTime)
 	f.At = m.at
 	return nil
 }
-func (*told) Dropped() uint64 { return 0 }
-func (*told) Close() error    { return nil }
+func (*instant) Dropped() uint64 { return 0 }
+func (*instant) Close() error    { return nil }

@@ -153,7 +153,7 @@ func action(name string) string {
 	return ""
 }
 
-// tryWords takes a first argument that is no file for the name of a word.
+// tryWords takes a first argument that is not a WAV file as the name of a word.
 func (c *call) tryWords(ctx context.Context, args []string) error {
 	name := ""
 	if len(args) > 0 && !strings.HasSuffix(strings.ToLower(args[0]), ".wav") {
@@ -193,7 +193,7 @@ func (c *call) tryMicrophone(ctx context.Context, cfg agent.Config, name string)
 	return err
 }
 
-// unsure tells whether no model takes the sound for its word, even a little.
+// unsure reports that no model takes the sound for its word, even a little.
 func unsure(scores []wake.Score) bool {
 	for _, s := range scores {
 		if s.Score >= 0.05 {

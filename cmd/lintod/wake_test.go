@@ -207,23 +207,29 @@ func TestWakeWordNeedsTheMicrophone(t *testing.T) {
 	}
 }
 
-// TestWakeWordOfMicroWakeWord: a person, and the request in the same breath.
-func TestWakeWordOfMicroWakeWord(t *testing.T) {
-	models := os.Getenv("LINTOD_WAKE_MODELS")
+// said is a recording of a person, and the folder of models that has it.
+func said(t *testing.T, recording string) (models string, pcm []int16) {
+	t.Helper()
+	models = os.Getenv("LINTOD_WAKE_MODELS")
 	if models == "" {
 		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
 	}
-	f, err := os.Open(filepath.Join(models, "recordings", "okay_nabu-2.wav"))
+	f, err := os.Open(filepath.Join(models, "recordings", recording))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	word, _, err := wav.Read(f)
-	if err != nil {
+	if pcm, _, err = wav.Read(f); err != nil {
 		t.Fatal(err)
 	}
-	said := noise(1500 * time.Millisecond)
-	b := wakeBox(t, brokertest.Start(t), append(word, said...), "engine = \"microwakeword\"\n[[wake.word]]\nname = \"okay_nabu\"\n")
+	return models, pcm
+}
+
+// TestWakeWordOfMicroWakeWord: a person, and the request in the same breath.
+func TestWakeWordOfMicroWakeWord(t *testing.T) {
+	models, word := said(t, "okay_nabu-2.wav")
+	request := noise(1500 * time.Millisecond)
+	b := wakeBox(t, brokertest.Start(t), append(word, request...), "engine = \"microwakeword\"\n[[wake.word]]\nname = \"okay_nabu\"\n")
 	b.startMuted() // so that the word is not said before there is a platform
 	b.wait("away", func(s agent.Status) bool { return s.Wake != nil && s.Wake.State == wake.Away && s.Wake.Away > 1 })
 	if s := b.state(); !strings.Contains(s.Wake.Reason, "sudo lintod wake get okay_nabu") {
@@ -249,7 +255,7 @@ func TestWakeWordOfMicroWakeWord(t *testing.T) {
 	if code, out := b.run("wake", "list"); code != 0 || !strings.Contains(out, folder) {
 		t.Errorf("exit %d: %s", code, out)
 	}
-	if code, out := b.run("wake", "try", f.Name()); code != 0 || !strings.Contains(out, "heard") {
+	if code, out := b.run("wake", "try", filepath.Join(models, "recordings", "okay_nabu-2.wav")); code != 0 || !strings.Contains(out, "heard") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 	if code, out := b.run("wake", "try"); code == 0 || !strings.Contains(out, "muted") {
@@ -257,15 +263,15 @@ func TestWakeWordOfMicroWakeWord(t *testing.T) {
 	}
 	b.wait("listening", func(s agent.Status) bool { return s.Wake.State != wake.Away })
 	b.tell("unmute", "{}")
-	request := b.request()
-	if w := woken(t, request); w.Name != "okay_nabu" || w.Score < 0.9 {
+	asked := b.request()
+	if w := woken(t, asked); w.Name != "okay_nabu" || w.Score < 0.9 {
 		t.Errorf("the request came by %+v", w)
 	}
-	pcm, _, err := wav.Read(bytes.NewReader(request.Audio(t)))
-	if at := audiotest.Find(pcm, said); err != nil || at < 0 {
+	pcm, _, err := wav.Read(bytes.NewReader(asked.Audio(t)))
+	if at := audiotest.Find(pcm, request); err != nil || at < 0 {
 		t.Errorf("what was said begins at sample %d of %d, %v", at, len(pcm), err)
 	}
-	b.answer(request, `{"behavior":{}}`)
+	b.answer(asked, `{"behavior":{}}`)
 }
 
 func TestWakeUsage(t *testing.T) {
@@ -293,20 +299,8 @@ func TestWordThatStopsNeedsEchoCancelling(t *testing.T) {
 
 // TestWordThatStops: said while the device speaks, it is the stop button.
 func TestWordThatStops(t *testing.T) {
-	models := os.Getenv("LINTOD_WAKE_MODELS")
-	if models == "" {
-		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
-	}
-	f, err := os.Open(filepath.Join(models, "recordings", "okay_nabu-2.wav"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	pcm, _, err := wav.Read(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := wakeBox(t, brokertest.Start(t), append(make([]int16, 16000), pcm...), "engine = \"microwakeword\"\n"+
+	models, word := said(t, "okay_nabu-2.wav")
+	b := wakeBox(t, brokertest.Start(t), append(make([]int16, 16000), word...), "engine = \"microwakeword\"\n"+
 		"[[wake.word]]\nname = \"alexa\"\nmodel = \""+models+"/alexa.json\"\n"+
 		"[[wake.word]]\nname = \"halt\"\naction = \"stop\"\nmodel = \""+models+"/okay_nabu.json\"\n")
 	text, err := os.ReadFile(b.path("lintod.toml"))

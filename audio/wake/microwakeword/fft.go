@@ -2,7 +2,7 @@ package microwakeword
 
 import "math"
 
-// The transform is reckoned in 16 bits, as on the microcontrollers that the models
+// The transform is computed in 16 bits, as on the microcontrollers that the models
 // are made for: each result is the same on every processor.
 const (
 	fftSize = 512

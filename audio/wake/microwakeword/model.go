@@ -98,7 +98,7 @@ func Parse(data []byte) (*Model, error) {
 	case len(data) > maxFile:
 		return nil, fmt.Errorf("it has more than %d bytes", maxFile)
 	case len(data) < 8 || string(data[4:8]) != "TFL3":
-		return nil, errors.New("it is no model of TensorFlow Lite")
+		return nil, errors.New("it is not a TensorFlow Lite model")
 	}
 	p := &parser{flat: &flat{data: data}, model: &Model{variables: map[string]*variable{}}}
 	err := p.parse()
@@ -124,7 +124,7 @@ func (p *parser) parse() error {
 	case counts[0] > maxSteps || counts[1] > 2 || counts[2] > 2*maxTensors:
 		return errors.New("it is larger than any wake word")
 	case counts[1] == 0:
-		return errors.New("it holds no network")
+		return errors.New("it has no network in it")
 	}
 	tensors, err := p.tensors(p.graphs[0])
 	if err != nil {
@@ -141,14 +141,14 @@ func (p *parser) parse() error {
 func (p *parser) ends(tensors []*tensor) error {
 	in, out := p.graphs[0].numbers(1, 1), p.graphs[0].numbers(2, 1)
 	if len(in) != 1 || len(out) != 1 || uint(in[0]) >= uint(len(tensors)) || uint(out[0]) >= uint(len(tensors)) {
-		return errors.New("it is no wake word: a wake word has one input and one output")
+		return errors.New("it is not a wake word, which has one input and one output")
 	}
 	i, o := tensors[in[0]], tensors[out[0]]
 	if i.kind != kindInt8 || len(i.shape) != 3 || i.shape[0] != 1 || i.shape[1] > maxStride || i.shape[2] != channels || len(i.scales) != 1 {
-		return fmt.Errorf("it is no wake word of microWakeWord: its input has the shape %d; want 1 × 1 to %d × %d, in 8 bits", i.shape, maxStride, channels)
+		return fmt.Errorf("it is not a model of microWakeWord: its input has the shape %d; want 1 × 1 to %d × %d, in 8 bits", i.shape, maxStride, channels)
 	}
 	if o.size != 1 || o.kind != kindFloat && len(o.scales) != 1 {
-		return fmt.Errorf("it is no wake word: its output has the shape %d; want one score", o.shape)
+		return fmt.Errorf("it is not a wake word: its output has the shape %d; want one score", o.shape)
 	}
 	p.model.input, p.model.output, p.model.stride = i, o, i.shape[1]
 	return nil

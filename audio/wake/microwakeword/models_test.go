@@ -64,7 +64,7 @@ func scores(m *Model, pcm []int16) (list []byte) {
 
 // The scores of all recordings are those of TensorFlow Lite 2.17 on ARM, of which
 // the sums were made, in every digit and on every processor. Only where the number
-// of channels is no multiple of eight, as in hey_jarvis, TensorFlow rounds the last
+// of channels is not a multiple of eight, as in hey_jarvis, TensorFlow rounds the last
 // ones in another way: 6 of 1019 scores differ, by 11/256 at most. That sum is ours.
 func TestScoresAreThoseOfTensorFlow(t *testing.T) {
 	for name, want := range map[string]string{
@@ -144,7 +144,7 @@ func TestDamagedModels(t *testing.T) {
 		w, err := Open(filepath.Join(dir, "okay_nabu.json"), 0.5)
 		if err != nil {
 			if text := err.Error(); !strings.Contains(text, model) || strings.Contains(text, "\n") {
-				t.Errorf("%s: %q is no sentence that names the file", name, text)
+				t.Errorf("%s: %q is not a sentence that names the file", name, text)
 			}
 			return err
 		}

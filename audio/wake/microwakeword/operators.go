@@ -131,7 +131,7 @@ func (p *parser) operator(t table, tensors []*tensor) (operator, error) {
 	return op, nil
 }
 
-// has tells whether there are so many operands, and none is left out.
+// has reports whether there are so many operands, and none is left out.
 func (op operator) has(in, out int) bool {
 	if len(op.in) != in || len(op.out) != out {
 		return false
@@ -144,13 +144,13 @@ func (op operator) has(in, out int) bool {
 	return true
 }
 
-// holds tells whether a tensor has elements of one of those types.
+// holds reports whether a tensor has elements of one of those types.
 func (t *tensor) holds(kinds ...kind) bool { return slices.Contains(kinds, t.kind) }
 
 // anything can be moved.
 var anything = []kind{kindInt8, kindFloat}
 
-// movable tells whether elements of one may become elements of the other.
+// movable reports whether elements of one may become elements of the other.
 func movable(from, to *tensor) bool {
 	return from.kind == to.kind && from.holds(anything...) && (from.kind == kindFloat || from.unit() == to.unit())
 }
@@ -213,7 +213,7 @@ func copyBlocks[T any](blocks, length int, to []T, toStep int, from []T, fromSte
 	}
 }
 
-// sameBut tells whether two shapes differ in one axis at most.
+// sameBut reports whether two shapes differ in one axis at most.
 func sameBut(a, b []int, axis int) bool {
 	if len(a) != len(b) {
 		return false
@@ -379,7 +379,7 @@ func (p *parser) varHandle(op operator) (func(), error) {
 	return nil, nil
 }
 
-// fits gives a variable the form of the first tensor that meets it, and tells
+// fits gives a variable the form of the first tensor that meets it, and reports
 // whether another one is of that form, too.
 func (p *parser) fits(v *variable, t *tensor) bool {
 	if v == nil || !t.holds(anything...) {
@@ -477,7 +477,7 @@ func (m *products) put(i int, number int32) {
 	m.out[i] = int8(min(max(number+m.zero, m.least), math.MaxInt8))
 }
 
-// timeline tells whether a tensor is a sequence of sets of channels.
+// timeline reports whether a tensor is a sequence of sets of channels.
 func (t *tensor) timeline() bool { return len(t.shape) == 4 && t.shape[0] == 1 && t.shape[2] == 1 }
 
 // windows is how many windows an input has. Its ends are not padded.

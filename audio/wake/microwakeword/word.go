@@ -44,7 +44,7 @@ func ReadManifest(path string) (Manifest, error) {
 	}
 	var m Manifest
 	if err := json.Unmarshal(text, &m); err != nil {
-		return m, fmt.Errorf("%s is no manifest of a wake word: %w", path, err)
+		return m, fmt.Errorf("%s is not a manifest of a wake word: %w", path, err)
 	}
 	if m.Micro.Step == 0 {
 		m.Micro.Step = 10

@@ -1,5 +1,5 @@
-// Package models knows the models of wake words: which there are to be had, which
-// are on this device, and how the former become the latter.
+// Package models knows the models of wake words: which can be downloaded, which are
+// on this device, and how to download one.
 //
 // What must not live here: what is in a model (audio/wake/microwakeword). Nothing
 // here is called by the daemon but Find, which only looks for a file.
@@ -146,7 +146,7 @@ func Find(dirs []string, name string) (string, error) {
 	if _, ok := Offered(name); ok {
 		return "", fmt.Errorf("the model of %q is not on this device; run: sudo lintod wake get %s", name, name)
 	}
-	return "", fmt.Errorf("there is no model %s.json in %s; to be had are %s", name, strings.Join(dirs, " or "), names())
+	return "", fmt.Errorf("there is no model %s.json in %s; these can be downloaded: %s", name, strings.Join(dirs, " or "), names())
 }
 
 // Installed is a model on this device.
@@ -252,7 +252,7 @@ func (g Getter) fetch(ctx context.Context, address string, size int64) ([]byte, 
 	}
 	response, err := client.Do(request)
 	if failed := new(url.Error); errors.As(err, &failed) {
-		return nil, failed.Err // without the address, which is told already
+		return nil, failed.Err // the caller adds the address
 	}
 	if err != nil {
 		return nil, err

@@ -152,15 +152,15 @@ func TestOffers(t *testing.T) {
 	}
 }
 
-// Who lacks a model is told the command; who wants one that nobody has, those that
-// there are.
+// The error for a missing model names the command that downloads it, or the models
+// that can be downloaded.
 func TestFindSaysWhatToDo(t *testing.T) {
 	dirs := []string{t.TempDir(), filepath.Join(t.TempDir(), "absent")}
 	if _, err := Find(dirs, "okay_nabu"); err == nil || !strings.Contains(err.Error(), "lintod wake get okay_nabu") {
-		t.Errorf("a model to be had: %v", err)
+		t.Errorf("a model that can be downloaded: %v", err)
 	}
 	if _, err := Find(dirs, "hey_nobody"); err == nil || !strings.Contains(err.Error(), "okay_nabu") || strings.Contains(err.Error(), "get hey_nobody") {
-		t.Errorf("a model that is not to be had: %v", err)
+		t.Errorf("a model that cannot be downloaded: %v", err)
 	}
 	if os.Geteuid() != 0 {
 		closed := filepath.Join(dirs[0], "closed")
@@ -173,7 +173,7 @@ func TestFindSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// A list tells of the good and the bad.
+// A list has the models that cannot be used, too, with the reason.
 func TestList(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "hey_test.json"), []byte(manifest), 0o600); err != nil {
