@@ -50,7 +50,7 @@ var nearMisses = []string{
 	"My croft is near Microsoft. Hey, my craft is a microphone, hey Mike, crafty.",
 	"Okay, nah, boo. Okay, now blue. Okay, Naboo is a planet. Okay, nobody.",
 	"Hey, Jarred is here. They jar this every year, hey.",
-	"I like the text. The legs are long. Election, a Lexus, elects us.",
+	"I like the text. The legs are long. Election, our Lexus, elects us.",
 	"Hey, Minecraft. Hey, my crop. Aircraft and hovercraft. Hey, my cough.",
 	"Okay, Nab it. Okay, navy blue. Oh, canoe. OK, new boots.",
 	"The carvers and the harvesters of service say hey.",
