@@ -67,6 +67,7 @@ func (a *Agent) streams() map[string]control.StreamHandler {
 	return map[string]control.StreamHandler{
 		"events": a.events,
 		"follow": a.follow,
+		"wake":   a.tryWake,
 	}
 }
 
