@@ -7,8 +7,14 @@ import (
 	"lintod/agent/base/config"
 	"lintod/agent/link"
 	"lintod/agent/link/linto"
+	"lintod/agent/link/xiaozhi"
 	"lintod/agent/network"
 	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/jitter"
+	"lintod/audio/native"
+	"lintod/audio/opus"
+	"lintod/behaviors"
 )
 
 // This file alone knows which links there are. It makes those that the
@@ -54,32 +60,42 @@ type (
 
 // LinksConfig are the tables of the links.
 type LinksConfig struct {
-	Linto linto.Config `toml:"linto"`
+	Linto   linto.Config   `toml:"linto"`
+	Xiaozhi xiaozhi.Config `toml:"xiaozhi"`
 }
 
-func linksDefaults() LinksConfig { return LinksConfig{Linto: linto.Defaults()} }
+func linksDefaults() LinksConfig {
+	return LinksConfig{Linto: linto.Defaults(), Xiaozhi: xiaozhi.Defaults()}
+}
 
 // validSerial tells whether a name can be the device's at each platform: it is a level
 // of LinTO's topics.
 func validSerial(name string) (ok bool, want string) { return linto.TopicLevel(name), linto.WantLevel }
 
 // linkNames are those of the links that are enabled.
-func (c Config) linkNames() []string {
+func (c Config) linkNames() (names []string) {
 	if c.Linto.Enabled {
-		return []string{linto.Name}
+		names = append(names, linto.Name)
 	}
-	return nil
+	if c.Xiaozhi.Enabled {
+		names = append(names, xiaozhi.Name)
+	}
+	return names
 }
+
+// duplex tells whether the owner says that the microphone does not hear the loudspeaker.
+func (c Config) duplex() bool { return c.Xiaozhi.Enabled && c.Xiaozhi.FullDuplex }
 
 func (c Config) validateLinks() (ps config.Problems) {
 	ps.In("linto", c.LinkLinto().Validate())
+	ps.In("xiaozhi", c.Xiaozhi.Validate())
 	return ps
 }
 
 // linkWarnings are what is probably not meant in the tables of the links.
 func (c Config) linkWarnings() (list []string) {
 	inCredentials := func(path string) bool { return strings.HasPrefix(path, credentials) }
-	return c.Linto.Warnings(Credential, inCredentials)
+	return append(c.Linto.Warnings(Credential, inCredentials), c.Xiaozhi.Warnings(Credential, inCredentials)...)
 }
 
 // LinkLinto is the [linto] table with what it takes from the device: the stock
@@ -96,15 +112,22 @@ func (c Config) LinkLinto() linto.Config {
 // daemon says of its links, nil when none runs. It takes half a minute for each
 // platform that does not answer.
 func (c Config) ExamineLinks(ctx context.Context, running map[string]link.Status, tell func(link.Finding)) {
-	if !c.Linto.Enabled {
-		return // which the warnings tell
+	if c.Linto.Enabled { // else the warnings say so
+		x := linto.Examination{Config: c.LinkLinto(), Serial: c.Device.Serial, Tell: tell}
+		x.Config.PasswordFile = Credential(x.Config.PasswordFile)
+		if s, known := running[linto.Name]; known {
+			x.Running = &s
+		}
+		x.Run(ctx)
 	}
-	x := linto.Examination{Config: c.LinkLinto(), Serial: c.Device.Serial, Tell: tell}
-	x.Config.PasswordFile = Credential(x.Config.PasswordFile)
-	if s, known := running[linto.Name]; known {
-		x.Running = &s
+	if c.Xiaozhi.Enabled {
+		x := xiaozhi.Examination{Config: c.Xiaozhi, StateDir: c.Device.StateDir, Version: Version, Tell: tell}
+		x.Config.PasswordFile, x.Config.TokenFile = Credential(x.Config.PasswordFile), Credential(x.Config.TokenFile)
+		if s, known := running[xiaozhi.Name]; known {
+			x.Running = &s
+		}
+		x.Run(ctx)
 	}
-	x.Run(ctx)
 }
 
 // TryLinks connects as the device will, and returns why that fails, in one sentence.
@@ -116,6 +139,9 @@ func (c Config) TryLinks(ctx context.Context) error {
 func (a *Agent) newLinks() (links []Link) {
 	if a.cfg.Linto.Enabled {
 		links = append(links, a.newLinto())
+	}
+	if a.cfg.Xiaozhi.Enabled {
+		links = append(links, a.newXiaozhi())
 	}
 	return links
 }
@@ -142,17 +168,51 @@ func (a *Agent) newLinto() *linto.Link {
 	return l
 }
 
+func (a *Agent) newXiaozhi() *xiaozhi.Link {
+	rate := xiaozhi.DecodeRate(a.cfg.Audio.OutputRate)
+	l := &xiaozhi.Link{
+		Config:    a.cfg.Xiaozhi,
+		StateDir:  a.cfg.Device.StateDir,
+		Version:   Version,
+		Registry:  a.registry,
+		Powers:    a.powers.executor,
+		Volume:    func() int { return a.settings.Get().Volume },
+		Language:  func() string { return a.settings.Get().Language },
+		Connected: func(up bool) { a.turns.SetOnline(xiaozhi.Name, up) },
+		Tell:      func(w turn.What, text string) { a.turns.Tell(xiaozhi.Name, w, text) },
+		Announce:  func(text string) error { return a.mouth.announce(xiaozhi.Name, text, behaviors.Progress{}) },
+		OpenEncoder: func(ctx context.Context) (xiaozhi.Encoder, error) {
+			return a.sound.OpenEncoder(ctx, native.CodecFormat{
+				Kind: opus.Kind, Rate: audio.CaptureRate, Channels: 1, Frame: xiaozhi.PacketTime, Complexity: a.cfg.Xiaozhi.Complexity,
+			})
+		},
+		OpenDecoder: func(ctx context.Context) (jitter.Decoder, error) {
+			return a.sound.OpenDecoder(ctx, native.CodecFormat{Kind: opus.Kind, Rate: rate, Channels: 1, Frame: xiaozhi.PacketTime})
+		},
+		Rate: rate,
+		Log:  component(a.log, xiaozhi.Name),
+	}
+	l.Call = func(ctx context.Context) error { return a.turns.Call(ctx, l) }
+	l.Init()
+	return l
+}
+
 // LinkDetails are the counters of single links.
 type LinkDetails struct {
-	Linto *linto.Stats `json:"linto,omitempty"`
+	Linto   *linto.Stats   `json:"linto,omitempty"`
+	Xiaozhi *xiaozhi.Stats `json:"xiaozhi,omitempty"`
 }
 
 func (a *Agent) linkDetails() (d LinkDetails) {
 	for _, l := range a.links {
-		if l, ok := l.(*linto.Link); ok {
+		switch l := l.(type) {
+		case *linto.Link:
 			stats := l.Stats()
 			stats.Connected = a.linkStatus(l).Connected
 			d.Linto = &stats
+		case *xiaozhi.Link:
+			stats := l.Stats()
+			d.Xiaozhi = &stats
 		}
 	}
 	return d

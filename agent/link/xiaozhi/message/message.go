@@ -90,7 +90,7 @@ const (
 var ErrNotJSON = errors.New("the message is no JSON object")
 
 // Parse reads a message. The payload is not changed, and Payload of the message
-// shares its memory.
+// shares its memory. Of a message that is wrong Type is known, if it was readable.
 func Parse(payload []byte) (Message, error) {
 	if len(payload) > MaxMessage {
 		return Message{}, fmt.Errorf("a message of %d bytes; at most %d", len(payload), MaxMessage)
@@ -111,19 +111,19 @@ func Parse(payload []byte) (Message, error) {
 	}
 	switch m.Type {
 	case "":
-		return Message{}, errors.New("a message without type")
+		return Message{Type: m.Type}, errors.New("a message without type")
 	case Alert, Error:
 		m.Text = o.text("message")
 	case MCP:
 		m.Payload = o["payload"]
 		if len(m.Payload) == 0 || m.Payload[0] != '{' {
-			return Message{}, errors.New("mcp: payload is no JSON object")
+			return Message{Type: m.Type}, errors.New("mcp: payload is no JSON object")
 		}
 	case Hello:
 		if m.Transport == "udp" {
 			udp, err := parseUDP(o["udp"])
 			if err != nil {
-				return Message{}, fmt.Errorf("hello: %w", err)
+				return Message{Type: m.Type}, fmt.Errorf("hello: %w", err)
 			}
 			m.UDP = &udp
 		}
@@ -131,7 +131,7 @@ func Parse(payload []byte) (Message, error) {
 		if udp := o.object("udp"); udp["key"] != nil && udp["nonce"] != nil {
 			parsed, err := parseUDP(o["udp"])
 			if err != nil {
-				return Message{}, fmt.Errorf("mode_update: %w", err)
+				return Message{Type: m.Type}, fmt.Errorf("mode_update: %w", err)
 			}
 			m.UDP = &parsed
 		}
@@ -244,7 +244,9 @@ func ListenStart(session string, mode Listening) []byte {
 }
 
 // ListenStop says that the user has finished.
-func ListenStop(session string) []byte { return encode(listen{device{session, Listen}, "stop", "", ""}) }
+func ListenStop(session string) []byte {
+	return encode(listen{device{session, Listen}, "stop", "", ""})
+}
 
 // ListenDetect says which wake word was heard; a text that is none is a request in
 // writing.
