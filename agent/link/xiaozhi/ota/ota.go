@@ -5,114 +5,232 @@
 //
 // What must not live here: the connections that the settings are for, and what the user sees
 // and hears; the link has those.
+//
+// "Protocol" in comments refers to PROTOCOL.md of the link.
 package ota
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
 	"time"
+
+	"lintod/agent/base/retry"
 )
 
-// Answer is what a server gave at a check, as far as it can be used.
-type Answer struct {
-	MQTT       *MQTT         // nil: not offered
-	WebSocket  *WebSocket    // nil: not offered
-	Activation *Activation   // nil: the device is bound
-	Firmware   *Firmware     // nil: nothing newer is offered
-	ServerTime time.Time     // zero: not said
-	Skew       time.Duration // ServerTime less the device's clock, both at the moment of the answer
-	Problems   []string      // what was offered and cannot be used, and why
-	Stored     time.Time     // of an earlier run, and from when; zero: it is fresh
-}
-
-// MQTT are the settings of the connection over MQTT. They belong together: a password counts for
-// its client id only.
-type MQTT struct {
-	URL            string // mqtt://host:port, or mqtts:// (port 8883)
-	ClientID       string
-	Username       string
-	Password       string
-	PublishTopic   string
-	SubscribeTopic string        // "" where the server names none
-	KeepAlive      time.Duration // 240 s unless the server says otherwise
-}
-
-// WebSocket are the settings of the connection over WebSocket.
-type WebSocket struct {
-	URL     string // ws:// or wss://, as the server wrote it
-	Token   string // "" where none is needed
-	Version int    // of the frames: 1, 2 or 3
-}
-
-// Activation is what binds the device to an account.
-type Activation struct {
-	Code      string    // that the user enters; may be empty
-	Message   string    // for the user, in lines; the code may be in it
-	Address   string    // the web page where the code is entered; "" where the message names none
-	Challenge string    // to be signed
-	Until     time.Time // when the code expires; zero: not said
-}
-
-// Firmware is a version that the server offers: newer than the present one, or to be
-// installed in any case.
-type Firmware struct {
-	Version string
-	URL     string // http:// or https://
-	Force   bool
-}
-
-// State is how far provisioning is.
-type State struct {
-	Activation *Activation // not nil while the user has to enter a code
-	Problem    string      // why the last request failed; "" when it did not
-	Next       time.Time   // when the server is asked again; zero: it is being asked
-}
-
-// Client provisions the device. Set the fields, then Run it once; the other methods may be
-// called at any time.
+// Client provisions the device. Make one with New, set the fields, and Run it once; the other
+// methods may be called at any time.
 type Client struct {
 	Config   Config
 	Identity Identity
 	Device   Device
-	// File keeps the settings of the last check.
+	// File keeps the settings of the last check, readable by its owner only.
 	File string
 	// Language is the device's ("fr-FR"), in which the server writes messages and speaks.
 	Language func() string
 	// Provisioned is called by Run with each answer that lets the device work, and must not
-	// block: after each check of a device that is bound, and once with what was kept when
-	// the server is away.
+	// block: after each check of a device that is bound, and once with what was kept, as
+	// soon as the server turns out to be away. The settings of a check may be new ones for a
+	// connection that works: some servers make them anew each time.
 	Provisioned func(Answer)
 	// Changed is called by Run whenever State has changed, and must not block.
 	Changed func(State)
 	Log     *slog.Logger
+
+	again chan struct{}
+	dial  func(ctx context.Context, network, address string) (net.Conn, error) // of a test; nil: the network
+
+	mu    sync.Mutex
+	state State
 }
 
 // Device describes the device to the server.
 type Device struct {
 	Board   string        // "rpi4": a short name without blanks
 	Version string        // of lintod
-	IP      func() string // the address in the local network, "" where there is none
+	IP      func() string // the address in the local network, "" where there is none; may be nil
 }
+
+// State is how far provisioning is. Where all is zero, the device is bound and has its settings,
+// or the first check is under way.
+type State struct {
+	Activation *Activation // not nil while the user has to enter a code
+	Problem    string      // why the last request failed; "" when it did not
+	Refused    bool        // Problem needs people to act, at the server or in the configuration
+	Next       time.Time   // when the server is asked again after Problem
+}
+
+// New returns a client whose fields are to be set.
+func New(c Config, id Identity, log *slog.Logger) *Client {
+	return &Client{Config: c, Identity: id, Log: log, again: make(chan struct{}, 1)}
+}
+
+const (
+	firstPause = 10 * time.Second // after a check that failed; it doubles (protocol 2.1)
+	mostPause  = time.Hour
+	daily      = 24 * time.Hour // between checks of a device that works: firmware, and whether it is still bound
+
+	rounds    = 10              // questions whether the code was entered, between two checks
+	mostRound = 5 * time.Minute // between rounds, of a device that nobody binds
+
+	tolerance = time.Minute // of clocks that differ
+)
 
 // Run provisions the device until ctx ends: a check at the start, after Again, and once a day;
 // activation while the server asks for it.
 func (c *Client) Run(ctx context.Context) error {
-	<-ctx.Done()
+	kept, err := c.kept()
+	if err != nil {
+		c.Log.Warn("the next check has to bring settings", "error", err)
+	}
+	backoff := retry.Backoff{First: firstPause, Most: mostPause}
+	var waits pending
+	for ctx.Err() == nil {
+		gap := time.After(waiting) // between two checks at least, whoever asks for one
+		answer, err := c.Check(ctx)
+		var pause time.Duration
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			var isNew bool
+			if pause, isNew = backoff.Failed(err); isNew {
+				c.Log.Warn("the server gives no settings", "error", err, "again_in", pause.Round(time.Second))
+			}
+			c.set(State{Activation: c.State().Activation, Problem: err.Error(), Refused: errors.Is(err, ErrRefused), Next: time.Now().Add(pause)})
+			if kept != nil {
+				c.Log.Info("the settings of an earlier check are used", "since", kept.Stored)
+				c.Provisioned(*kept)
+			}
+		case answer.Activation != nil:
+			backoff.Succeeded()
+			pause = waits.round(ctx, c, *answer.Activation)
+		default:
+			backoff.Succeeded()
+			waits = pending{}
+			c.provisioned(answer)
+			pause = daily/2 + rand.N(daily)
+		}
+		kept = nil // given once, or the server has a say that is newer
+		c.wait(ctx, pause)
+		select {
+		case <-gap:
+		case <-ctx.Done():
+		}
+	}
 	return nil
 }
 
-// Again has the server asked anew, soon and once, however often it is called. It does not block.
-func (c *Client) Again() {}
+// provisioned hands on the settings of a device that is bound.
+func (c *Client) provisioned(a Answer) {
+	if c.State().Activation != nil {
+		c.Log.Info("the device is bound")
+	}
+	c.set(State{})
+	for _, problem := range a.Problems {
+		c.Log.Warn("a part of the server's settings cannot be used", "error", problem)
+	}
+	if a.Skew.Abs() > tolerance {
+		c.Log.Warn("this device's clock differs from the server's; connections over TLS may fail", "behind", a.Skew.Round(time.Second))
+	}
+	if f := a.Firmware; f != nil {
+		c.Log.Info("the server offers firmware", "version", f.Version, "force", f.Force)
+	}
+	if err := c.keep(a); err != nil {
+		c.Log.Error("a start without the server will not have its settings", "error", err)
+	}
+	c.Provisioned(a)
+}
+
+// pending is a device that waits to be bound. The zero value is one that does not.
+type pending struct {
+	since time.Time // the first round
+	code  string    // that was logged
+	done  bool      // the last round ended with the server's yes
+}
+
+// round shows the code, asks whether it was entered, and returns how long to wait before the next
+// check, which says whether that counts and otherwise brings the next code.
+func (p *pending) round(ctx context.Context, c *Client, a Activation) time.Duration {
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+	if p.code != a.Code {
+		p.code = a.Code
+		c.Log.Info("the device has to be bound to an account: enter the code at the server's web page", "code", a.Code, "message", a.Message)
+	}
+	c.set(State{Activation: &a})
+	for range rounds {
+		done, wait, err := c.Activate(ctx, a)
+		s := State{Activation: &a}
+		if err != nil && ctx.Err() == nil {
+			s.Problem, s.Refused, s.Next = err.Error(), errors.Is(err, ErrRefused), time.Now().Add(wait)
+		}
+		c.set(s)
+		if again := p.done; done {
+			p.done = true
+			if again { // it says yes, and the check no
+				return unsure
+			}
+			return 0
+		}
+		if !a.Until.IsZero() {
+			wait = min(wait, time.Until(a.Until)) // then it is time for the next code
+		}
+		if c.wait(ctx, wait) || !a.Until.IsZero() && !time.Now().Before(a.Until) {
+			break
+		}
+	}
+	pause := min(time.Since(p.since)/10, mostRound)
+	if !a.Until.IsZero() {
+		pause = min(pause, time.Until(a.Until))
+	}
+	return max(waiting, pause)
+}
+
+// Again has the server asked anew, soon and once, however often it is called: because a
+// connection refuses its settings, or because the user wants the code. It does not block.
+func (c *Client) Again() {
+	select {
+	case c.again <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns after pause, or earlier with true after Again.
+func (c *Client) wait(ctx context.Context, pause time.Duration) (again bool) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-c.again:
+		return true
+	}
+	return false
+}
 
 // State returns how far provisioning is. It does not block.
-func (c *Client) State() State { return State{} }
+func (c *Client) State() State {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state
+}
 
-// Check asks the server once. It takes at most 20 seconds.
-func (c *Client) Check(ctx context.Context) (Answer, error) { return Answer{}, nil }
-
-// Activate asks the server once whether the user has entered the code, with the challenge
-// signed. While done is false, wait says when to ask again, also beside an error. It takes at
-// most 20 seconds.
-func (c *Client) Activate(ctx context.Context, a Activation) (done bool, wait time.Duration, err error) {
-	return false, 0, nil
+// set makes s the state, and says so when it is another one.
+func (c *Client) set(s State) {
+	c.mu.Lock()
+	old := c.state
+	c.state = s
+	c.mu.Unlock()
+	same := old.Problem == s.Problem && old.Next.Equal(s.Next) && (old.Activation == nil) == (s.Activation == nil)
+	if same && s.Activation != nil {
+		same = *old.Activation == *s.Activation
+	}
+	if !same && c.Changed != nil {
+		c.Changed(s)
+	}
 }
