@@ -169,7 +169,7 @@ func (a *Agent) newLinto() *linto.Link {
 }
 
 func (a *Agent) newXiaozhi() *xiaozhi.Link {
-	rate := xiaozhi.DecodeRate(a.cfg.Audio.OutputRate)
+	rate := jitter.Rate(a.cfg.Audio.OutputRate)
 	l := &xiaozhi.Link{
 		Config:    a.cfg.Xiaozhi,
 		StateDir:  a.cfg.Device.StateDir,

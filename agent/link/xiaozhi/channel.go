@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,7 +100,7 @@ func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*ove
 		l.receive(0, payload, c.listing, func(answer []byte) error { return sendMQTT(sender, answer) })
 	}
 	conn, err := mqtt.Dial(ctx, mqtt.Settings{
-		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: m.Password,
+		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
 		PublishTopic: m.PublishTopic, Subscribe: subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
 	}, receive, lost)
 	if err != nil {
@@ -258,7 +257,7 @@ func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket) 
 	first := c.session.firstOpus(session)
 	sequence := uint32(0)
 	dialled, err := websocket.Dial(ctx, websocket.Settings{
-		URL: s.URL, Token: s.Token, DeviceID: c.identity().MAC, ClientID: c.identity().UUID, Version: s.Version, TLS: tls,
+		URL: s.URL, Token: string(s.Token), DeviceID: c.identity().MAC, ClientID: c.identity().UUID, Version: s.Version, TLS: tls,
 	}, websocket.Handler{
 		Text: func(text []byte) {
 			<-known
@@ -360,13 +359,4 @@ func (c *overWebSocket) stats() wireStats {
 		Remote: c.settings().URL, Sent: s.Sent, Unsent: s.Dropped, Received: s.Received,
 		Dropped: s.BadFrames + s.OtherFrames + s.TooLarge,
 	}
-}
-
-// DecodeRate is the rate to decode to for a loudspeaker: its own if Opus has that. A stream
-// has no rate of its own (decision C45).
-func DecodeRate(loudspeaker int) int {
-	if slices.Contains([]int{8000, 12000, 16000, 24000, 48000}, loudspeaker) {
-		return loudspeaker
-	}
-	return 48000
 }

@@ -97,7 +97,7 @@ func (x Examination) mqtt(ctx context.Context, l *Link, m ota.MQTT) {
 	}
 	hellos, lost := make(chan message.Message, 1), make(chan error, 1)
 	c, err := mqtt.Dial(ctx, mqtt.Settings{
-		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: m.Password,
+		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
 		PublishTopic: m.PublishTopic, Subscribe: subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
 	}, func(payload []byte) {
 		if m, err := message.Parse(payload); err == nil && (m.Type == message.Hello || m.Type == message.Error) {
@@ -184,7 +184,7 @@ func (x Examination) webSocket(ctx context.Context, l *Link, w ota.WebSocket) {
 	}
 	answers, closed := make(chan message.Message, 1), make(chan error, 1)
 	c, err := websocket.Dial(ctx, websocket.Settings{
-		URL: w.URL, Token: w.Token, DeviceID: l.id.MAC, ClientID: l.id.UUID, Version: w.Version, TLS: tls,
+		URL: w.URL, Token: string(w.Token), DeviceID: l.id.MAC, ClientID: l.id.UUID, Version: w.Version, TLS: tls,
 	}, websocket.Handler{
 		Text: func(text []byte) {
 			if m, err := message.Parse(text); err == nil && m.Type == message.Hello {

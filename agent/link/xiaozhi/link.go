@@ -26,6 +26,7 @@ import (
 
 	"lintod/agent/base/printable"
 	"lintod/agent/base/retry"
+	"lintod/agent/base/secret"
 	"lintod/agent/base/textfile"
 	"lintod/agent/link/xiaozhi/mcp"
 	"lintod/agent/link/xiaozhi/message"
@@ -153,28 +154,28 @@ func (l *Link) Run(ctx context.Context) error {
 func (l *Link) readPlace() error {
 	c := l.Config
 	var a ota.Answer
-	secret := func(path string) (string, error) {
+	read := func(path string) (string, error) {
 		if path == "" {
 			return "", nil
 		}
 		return textfile.Secret(path)
 	}
 	if c.Broker != "" && c.Transport != useWebSocket {
-		password, err := secret(c.PasswordFile)
+		password, err := read(c.PasswordFile)
 		if err != nil {
 			return fmt.Errorf("xiaozhi.password_file: %w", err)
 		}
 		a.MQTT = &ota.MQTT{
-			URL: c.Broker, ClientID: c.ClientID, Username: c.Username, Password: password,
+			URL: c.Broker, ClientID: c.ClientID, Username: c.Username, Password: secret.Text(password),
 			PublishTopic: c.PublishTopic, SubscribeTopic: c.SubscribeTopic,
 		}
 	}
 	if c.WebSocketURL != "" && c.Transport != useMQTT {
-		token, err := secret(c.TokenFile)
+		token, err := read(c.TokenFile)
 		if err != nil {
 			return fmt.Errorf("xiaozhi.token_file: %w", err)
 		}
-		a.WebSocket = &ota.WebSocket{URL: c.WebSocketURL, Token: token, Version: c.WebSocketVersion}
+		a.WebSocket = &ota.WebSocket{URL: c.WebSocketURL, Token: secret.Text(token), Version: c.WebSocketVersion}
 	}
 	l.settle(a)
 	return nil
