@@ -42,8 +42,8 @@ type event struct {
 	taken   chan struct{}   // closed when it was handled; may be nil
 	talk    *talk           // whose it is
 	sound   int             // with played: which answer
-	message message.Message // from the server; kind is not set yet
-	from    bool            // there is a message
+	message message.Message // from the server
+	from    bool            // there is a message, and kind is not known yet
 	err     error
 	cause   error // with dropped
 }
@@ -68,12 +68,13 @@ type session struct {
 	parted bool      // the session before was ended by us, and not echoed
 	sign   time.Time // the last message of the server
 
-	sounds   int       // answers so far
-	more     bool      // another answer follows the one that is heard
-	spoken   bool      // the server has begun a sentence of this answer
-	started  time.Time // when this answer was announced
-	received uint64    // packets of the session before this answer
-	deaf     int       // how often in this session announced sound did not come
+	sounds    int       // answers so far
+	more      bool      // another answer follows the one that is heard
+	spoken    bool      // the server has begun a sentence of this answer
+	started   time.Time // when this answer was announced
+	received  uint64    // packets of the session before this answer
+	suspected bool      // the sound of this answer does not come
+	deaf      int       // how often in this session announced sound did not come
 
 	arrived atomic.Int64 // when the last packet of sound came: nanoseconds since the link's start
 	pending atomic.Bool  // the first packet of an answer is to be posted
@@ -128,6 +129,10 @@ func (s *session) take(ctx context.Context, e event) {
 	if e.session != 0 && e.session != s.number {
 		return
 	}
+	if e.from {
+		s.receive(ctx, e.message)
+		return
+	}
 	switch e.kind {
 	case up:
 		s.channel = e.channel
@@ -150,17 +155,13 @@ func (s *session) take(ctx context.Context, e event) {
 		}
 		e.kind = s.afterSound()
 	}
-	if e.from {
-		s.receive(ctx, e.message)
-		return
-	}
 	s.handle(ctx, e)
 }
 
 // afterSound is what it means that an answer has been heard.
 func (s *session) afterSound() eventKind {
 	switch {
-	case s.state == draining && s.unheard() && s.deafer():
+	case s.state == draining && s.unheard() && !s.suspected && s.deafer():
 		return dead
 	case s.more:
 		return heardPart
@@ -321,6 +322,9 @@ func (s *session) do(ctx context.Context, do step, was state, e event) error {
 		}
 		s.sendGoodbye()
 	case endSession:
+		if s.talk != nil {
+			s.talk.mic.close()
+		}
 		s.channel.end()
 		if s.state != leaving {
 			s.stream.Close()
@@ -366,7 +370,7 @@ func (s *session) ask() error {
 // startSound begins an answer. The exchange, if there is one, gets it.
 func (s *session) startSound(ctx context.Context) {
 	s.sounds++
-	s.more, s.spoken, s.started = false, false, time.Now()
+	s.more, s.spoken, s.suspected, s.started = false, false, false, time.Now()
 	s.received = s.stream.Stats().Packets
 	s.pending.Store(true)
 	s.stream.Start()
@@ -392,11 +396,12 @@ func (s *session) unheard() bool { return s.stream.Stats().Packets == s.received
 // not begun a sentence may still be making it.
 func (s *session) suspect(ctx context.Context) {
 	switch {
-	case s.channel.stats().Unreachable > 0, (s.deaf == 0 || s.spoken) && s.deafer():
+	case s.channel.stats().Unreachable > 0, (!s.suspected || s.spoken) && s.deafer():
 		s.handle(ctx, event{kind: dead})
 	case time.Since(s.started) > moreLimit:
 		s.handle(ctx, event{kind: ttsStop})
 	}
+	s.suspected = true
 }
 
 // deafer notes that announced sound has not come, and tells whether that is enough to
