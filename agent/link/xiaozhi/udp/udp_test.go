@@ -319,7 +319,7 @@ func TestAnAnswerEndsTheRegistration(t *testing.T) {
 // What is said registers the address as well, and silence would be heard within it.
 func TestSpeechIsNotInterruptedBySilence(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{
-		"0s #1 " + silent, "100ms #2 aa", "1.1s #3 aa", "21.75s #4 " + silent,
+		"0s #1 " + silent, "100ms #2 aa", "1.1s #3 aa", "21.25s #4 " + silent,
 	}, func(c *Conn, m *medium) {
 		time.Sleep(100 * time.Millisecond)
 		for range 2 {
