@@ -247,8 +247,11 @@ func (s MQTT) check() error {
 		return errors.New("publish_topic has + or #, which no topic of a message has")
 	}
 	for _, field := range []struct{ name, text string }{
-		{"client_id", s.ClientID}, {"username", s.Username}, {"password", string(s.Password)},
-		{"publish_topic", s.PublishTopic}, {"subscribe_topic", s.SubscribeTopic},
+		{"client_id", s.ClientID},
+		{"username", s.Username},
+		{"password", string(s.Password)},
+		{"publish_topic", s.PublishTopic},
+		{"subscribe_topic", s.SubscribeTopic},
 	} {
 		if len(field.text) > maxText || !utf8.ValidString(field.text) || strings.ContainsAny(field.text, "\x00\r\n") {
 			return fmt.Errorf("%s is longer than %d bytes, or has characters that MQTT does not take", field.name, maxText)
