@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"lintod/agent/base/config"
 	"lintod/agent/base/printable"
 	"lintod/agent/base/secret"
-	"lintod/audio/tts"
 )
 
 // Answer is what a server gave at a check, as far as it can be used.
@@ -57,24 +55,6 @@ type Activation struct {
 	Address   string    // the web page where the code is entered; "" where Message names none
 	Challenge string    // to be signed
 	Until     time.Time // when the code expires; zero: not said
-}
-
-// Speech is what the user hears: the web page and the code, character by character. It has
-// words of the server only, which writes in the device's language.
-func (a Activation) Speech() string {
-	lines := strings.Split(a.Message, "\n")
-	for i, line := range lines {
-		line = webScheme.ReplaceAllString(line, "")
-		if a.Code != "" {
-			line = strings.ReplaceAll(line, a.Code, tts.Spell(a.Code))
-		}
-		lines[i] = strings.TrimRight(line, "/. ")
-	}
-	if a.Code != "" && !strings.Contains(a.Message, a.Code) {
-		lines = append(lines, tts.Spell(a.Code))
-	}
-	lines = slices.DeleteFunc(lines, func(s string) bool { return s == "" })
-	return strings.Join(lines, ".\n")
 }
 
 const (
@@ -247,8 +227,11 @@ func (s MQTT) check() error {
 		return errors.New("publish_topic has + or #, which no topic of a message has")
 	}
 	for _, field := range []struct{ name, text string }{
-		{"client_id", s.ClientID}, {"username", s.Username}, {"password", string(s.Password)},
-		{"publish_topic", s.PublishTopic}, {"subscribe_topic", s.SubscribeTopic},
+		{"client_id", s.ClientID},
+		{"username", s.Username},
+		{"password", string(s.Password)},
+		{"publish_topic", s.PublishTopic},
+		{"subscribe_topic", s.SubscribeTopic},
 	} {
 		if len(field.text) > maxText || !utf8.ValidString(field.text) || strings.ContainsAny(field.text, "\x00\r\n") {
 			return fmt.Errorf("%s is longer than %d bytes, or has characters that MQTT does not take", field.name, maxText)
@@ -288,10 +271,7 @@ func (s WebSocket) check() error {
 	return nil
 }
 
-var (
-	webScheme  = regexp.MustCompile(`(?i)https?://`)
-	webAddress = regexp.MustCompile(`(?i)(https?://[^\s"'<>]+|[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,}(:\d+)?(/[!-~]*)?)`)
-)
+var webAddress = regexp.MustCompile(`(?i)(https?://[^\s"'<>]+|[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,}(:\d+)?(/[!-~]*)?)`)
 
 // parseActivation returns nil where the device is bound.
 func parseActivation(m members, now time.Time) *Activation {

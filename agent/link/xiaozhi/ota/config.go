@@ -70,7 +70,7 @@ func (c Config) key() ([]byte, error) {
 	if c.KeyFormat == "text" {
 		return []byte(line), nil
 	}
-	key, err := hex.DecodeString(string(line))
+	key, err := hex.DecodeString(line)
 	if err != nil { // whose text would show a part of the key
 		return nil, errors.New("key_file: its first line is not hexadecimal digits, two for each byte; if it is the key itself, set key_format = \"text\"")
 	}

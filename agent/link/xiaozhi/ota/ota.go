@@ -21,8 +21,8 @@ import (
 	"lintod/agent/base/retry"
 )
 
-// Client provisions the device. Make one with New, set the fields, and Run it once; the other
-// methods may be called at any time.
+// Client provisions the device. Set the fields, and Run it once; the other methods may be called
+// at any time.
 type Client struct {
 	Config   Config
 	Identity Identity
@@ -40,7 +40,8 @@ type Client struct {
 	Changed func(State)
 	Log     *slog.Logger
 
-	again chan struct{}
+	once  sync.Once
+	again chan struct{}                                                        // made by asks
 	dial  func(ctx context.Context, network, address string) (net.Conn, error) // of a test; nil: the network
 
 	mu    sync.Mutex
@@ -63,11 +64,6 @@ type State struct {
 	Next       time.Time   // when the server is asked again after Problem
 }
 
-// New returns a client whose fields are to be set.
-func New(c Config, id Identity, log *slog.Logger) *Client {
-	return &Client{Config: c, Identity: id, Log: log, again: make(chan struct{}, 1)}
-}
-
 const (
 	firstPause = 10 * time.Second // after a check that failed; it doubles (protocol 2.1)
 	mostPause  = time.Hour
@@ -75,8 +71,6 @@ const (
 
 	rounds    = 10              // questions whether the code was entered, between two checks
 	mostRound = 5 * time.Minute // between rounds, of a device that nobody binds
-
-	tolerance = time.Minute // of clocks that differ
 )
 
 // Run provisions the device until ctx ends: a check at the start, after Again, and once a day;
@@ -94,7 +88,7 @@ func (c *Client) Run(ctx context.Context) error {
 		var pause time.Duration
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			continue
 		case err != nil:
 			var isNew bool
 			if pause, isNew = backoff.Failed(err); isNew {
@@ -130,15 +124,6 @@ func (c *Client) provisioned(a Answer) {
 		c.Log.Info("the device is bound")
 	}
 	c.set(State{})
-	for _, problem := range a.Problems {
-		c.Log.Warn("a part of the server's settings cannot be used", "error", problem)
-	}
-	if a.Skew.Abs() > tolerance {
-		c.Log.Warn("this device's clock differs from the server's; connections over TLS may fail", "behind", a.Skew.Round(time.Second))
-	}
-	if f := a.Firmware; f != nil {
-		c.Log.Info("the server offers firmware", "version", f.Version, "force", f.Force)
-	}
 	if err := c.keep(a); err != nil {
 		c.Log.Error("a start without the server will not have its settings", "error", err)
 	}
@@ -148,7 +133,6 @@ func (c *Client) provisioned(a Answer) {
 // pending is a device that waits to be bound. The zero value is one that does not.
 type pending struct {
 	since time.Time // the first round
-	code  string    // that was logged
 	done  bool      // the last round ended with the server's yes
 }
 
@@ -157,10 +141,6 @@ type pending struct {
 func (p *pending) round(ctx context.Context, c *Client, a Activation) time.Duration {
 	if p.since.IsZero() {
 		p.since = time.Now()
-	}
-	if p.code != a.Code {
-		p.code = a.Code
-		c.Log.Info("the device has to be bound to an account: enter the code at the server's web page", "code", a.Code, "message", a.Message)
 	}
 	c.set(State{Activation: &a})
 	for range rounds {
@@ -195,9 +175,15 @@ func (p *pending) round(ctx context.Context, c *Client, a Activation) time.Durat
 // connection refuses its settings, or because the user wants the code. It does not block.
 func (c *Client) Again() {
 	select {
-	case c.again <- struct{}{}:
+	case c.asks() <- struct{}{}:
 	default:
 	}
+}
+
+// asks holds one wish for a check.
+func (c *Client) asks() chan struct{} {
+	c.once.Do(func() { c.again = make(chan struct{}, 1) })
+	return c.again
 }
 
 // wait returns after pause, or earlier with true after Again.
@@ -207,7 +193,7 @@ func (c *Client) wait(ctx context.Context, pause time.Duration) (again bool) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-c.again:
+	case <-c.asks():
 		return true
 	}
 	return false
