@@ -21,7 +21,7 @@ import (
 // Server is how to speak of the other side.
 type Server struct {
 	Name    string // "the broker"
-	Address string // where its address is configured: "the address", "url in [linto.login]"
+	Address string // where its address is configured: "the address", "url in [login]"
 	CA      string // where the CA is configured that its certificate is checked against
 }
 

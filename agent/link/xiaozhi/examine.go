@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	saved "lintod/agent/base/state"
 	"lintod/agent/link"
 	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/link/xiaozhi/mqtt"
@@ -24,43 +25,74 @@ const (
 	echoWait = 3 * time.Second
 )
 
-// Examination looks at what the link needs, for the doctor. Like the device it says hello,
+// examination looks at what the link needs, for the doctor. Like the device it says hello,
 // which costs the server a session of some seconds.
-type Examination struct {
-	Config   Config
-	StateDir string
-	Version  string
-	Running  *link.Status // of a daemon's link; nil when none runs
-	// Tell is told each finding as soon as it is known.
-	Tell func(link.Finding)
+type examination struct {
+	Config
+	at      link.Place
+	running *link.Status
+	tell    func(link.Finding)
 }
 
-// Run tries the server's addresses, one after the other.
-func (x Examination) Run(ctx context.Context) {
-	l := &Link{Config: x.Config, StateDir: x.StateDir, Version: x.Version, Log: slog.New(slog.DiscardHandler)}
-	id, err := ota.LoadIdentity(filepath.Join(x.StateDir, identityFile), "/")
-	if err != nil {
-		x.warn("identity", fmt.Sprintf("the identity in %s cannot be kept: %v", x.StateDir, err), "ask the doctor as root: sudo lintod doctor")
-	}
-	l.id = id
+// Examine tries the server's addresses, one after the other. running is how a daemon's link is,
+// nil when none runs. It takes up to 20 s for each address that does not answer, and ends early
+// with ctx.
+func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding)) {
+	c.PasswordFile, c.TokenFile = at.Readable(c.PasswordFile), at.Readable(c.TokenFile)
+	x := examination{c, at, running, tell}
+	l := x.link()
 	place, ok := x.provision(ctx, l)
 	if !ok {
 		return
 	}
-	if x.Running != nil && x.Running.Connected {
+	if x.running != nil && x.running.Connected {
 		// A second connection with the device's client id would end the first one's.
-		x.ok("xiaozhi", "lintod is connected: "+x.Running.Line)
-	} else if place.MQTT != nil && x.Config.Transport != useWebSocket {
+		x.ok("xiaozhi", "lintod is connected: "+x.running.Line)
+	} else if place.MQTT != nil && x.Transport != useWebSocket {
 		x.mqtt(ctx, l, *place.MQTT)
 	}
-	if place.WebSocket != nil && x.Config.Transport != useMQTT {
+	if place.WebSocket != nil && x.Transport != useMQTT {
 		x.webSocket(ctx, l, *place.WebSocket)
 	}
 }
 
+// link is one that does not run.
+func (x examination) link() *Link {
+	l := &Link{Config: x.Config}
+	l.Log, l.StateDir, l.Version = slog.New(slog.DiscardHandler), x.at.StateDir, x.at.Version
+	l.Settings = func() saved.Saved { return saved.Saved{Language: "en-US"} }
+	id, err := ota.LoadIdentity(filepath.Join(l.StateDir, identityFile), "/")
+	if err != nil {
+		x.warn("identity", fmt.Sprintf("the identity in %s cannot be kept: %v", l.StateDir, err), "ask the doctor as root: sudo lintod doctor")
+	}
+	l.id = id
+	return l
+}
+
+// Try connects as the device will, beside a running daemon, and returns why that fails, in one
+// sentence. It opens no session.
+func (c Config) Try(ctx context.Context, at link.Place) (problem error) {
+	c.PasswordFile, c.TokenFile = at.Readable(c.PasswordFile), at.Readable(c.TokenFile)
+	x := examination{c, at, nil, func(f link.Finding) {
+		if f.Level == link.Fail && problem == nil {
+			problem = errors.New(f.Text)
+		}
+	}}
+	l := x.link()
+	place, ok := x.provision(ctx, l)
+	switch {
+	case !ok || place.Activation != nil: // and it asks for the code by itself
+	case place.MQTT == nil && place.WebSocket == nil:
+		return errors.New("the server gives no way to reach it")
+	case place.MQTT == nil || x.Transport == useWebSocket:
+		x.webSocket(ctx, l, *place.WebSocket)
+	}
+	return problem
+}
+
 // provision finds out how to reach the server.
-func (x Examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) {
-	if x.Config.URL == "" {
+func (x examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) {
+	if x.URL == "" {
 		if err := l.readPlace(); err != nil {
 			x.fail("xiaozhi", err, "correct [xiaozhi]")
 			return ota.Answer{}, false
@@ -68,7 +100,6 @@ func (x Examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) 
 		return l.place, true
 	}
 	client := l.newProvision()
-	client.Language = func() string { return "en-US" }
 	a, err := client.Check(ctx)
 	switch {
 	case err != nil:
@@ -78,7 +109,7 @@ func (x Examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) 
 		x.warn("provisioning", fmt.Sprintf("the server does not know whose device this is; its code is %s", a.Activation.Code),
 			"enter it at "+a.Activation.Address)
 	default:
-		x.ok("provisioning", x.Config.URL+" knows the device")
+		x.ok("provisioning", x.URL+" knows the device")
 	}
 	for _, p := range a.Problems {
 		x.warn("provisioning", p, "correct the server's settings")
@@ -87,10 +118,10 @@ func (x Examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) 
 }
 
 // mqtt connects, opens a session, and sends a packet.
-func (x Examination) mqtt(ctx context.Context, l *Link, m ota.MQTT) {
+func (x examination) mqtt(ctx context.Context, l *Link, m ota.MQTT) {
 	ctx, cancel := context.WithTimeout(ctx, examineLimit)
 	defer cancel()
-	tls, err := x.Config.tls()
+	tls, err := x.tls()
 	if err != nil {
 		x.fail("MQTT", err, "correct [xiaozhi] ca_file")
 		return
@@ -136,11 +167,11 @@ func (x Examination) mqtt(ctx context.Context, l *Link, m ota.MQTT) {
 
 // udp sends packets and waits for one. Most servers send nothing unless they speak, so they are
 // asked to.
-func (x Examination) udp(ctx context.Context, u message.UDP, session string, send func([]byte)) {
+func (x examination) udp(ctx context.Context, u message.UDP, session string, send func([]byte)) {
 	came := make(chan struct{})
 	var once sync.Once
 	conn, err := udp.Dial(ctx, udp.Settings{
-		Server: u.Server, Port: u.Port, Key: u.Key, Nonce: u.Nonce, ConnectionID: u.ConnectionID, IV: udp.Mode(x.Config.UDPIV),
+		Server: u.Server, Port: u.Port, Key: u.Key, Nonce: u.Nonce, ConnectionID: u.ConnectionID, IV: udp.Mode(x.UDPIV),
 	}, func(udp.Packet) { once.Do(func() { close(came) }) })
 	if err != nil {
 		x.fail("UDP", err, "correct the address in the server's settings")
@@ -174,10 +205,10 @@ func (x Examination) udp(ctx context.Context, u message.UDP, session string, sen
 	}
 }
 
-func (x Examination) webSocket(ctx context.Context, l *Link, w ota.WebSocket) {
+func (x examination) webSocket(ctx context.Context, l *Link, w ota.WebSocket) {
 	ctx, cancel := context.WithTimeout(ctx, examineLimit)
 	defer cancel()
-	tls, err := x.Config.tls()
+	tls, err := x.tls()
 	if err != nil {
 		x.fail("WebSocket", err, "correct [xiaozhi] ca_file")
 		return
@@ -216,14 +247,14 @@ func (x Examination) webSocket(ctx context.Context, l *Link, w ota.WebSocket) {
 	}
 }
 
-func (x Examination) ok(subject, text string) {
-	x.Tell(link.Finding{Subject: subject, Level: link.OK, Text: text})
+func (x examination) ok(subject, text string) {
+	x.tell(link.Finding{Subject: subject, Level: link.OK, Text: text})
 }
 
-func (x Examination) warn(subject, text, do string) {
-	x.Tell(link.Finding{Subject: subject, Level: link.Warn, Text: text, Do: do})
+func (x examination) warn(subject, text, do string) {
+	x.tell(link.Finding{Subject: subject, Level: link.Warn, Text: text, Do: do})
 }
 
-func (x Examination) fail(subject string, err error, otherwise string) {
-	x.Tell(link.Report(subject, link.Fail, err, otherwise))
+func (x examination) fail(subject string, err error, otherwise string) {
+	x.tell(link.Report(subject, link.Fail, err, otherwise))
 }

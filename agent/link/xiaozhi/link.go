@@ -18,7 +18,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,13 +27,16 @@ import (
 	"lintod/agent/base/retry"
 	"lintod/agent/base/secret"
 	"lintod/agent/base/textfile"
+	"lintod/agent/link"
 	"lintod/agent/link/xiaozhi/mcp"
 	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/link/xiaozhi/mqtt"
 	"lintod/agent/link/xiaozhi/ota"
 	"lintod/agent/turn"
+	"lintod/audio"
 	"lintod/audio/jitter"
-	"lintod/behaviors"
+	"lintod/audio/native"
+	"lintod/audio/opus"
 )
 
 // Name is what the configuration calls the link.
@@ -50,33 +52,14 @@ const (
 	mostPause  = time.Minute
 )
 
-// Link is the device at one server. Its fields are set before Init.
+// Link is the device at one server; New makes one.
 type Link struct {
-	Config   Config
-	Version  string // of lintod
-	StateDir string // keeps the identity and what the server gave
-	Registry *behaviors.Registry
-	// Powers performs the verbs that are not safe; nil when there are none.
-	Powers Powers
-	// Volume returns the loudness in percent, Language that of speech ("fr-FR").
-	Volume   func() int
-	Language func() string
-	// Connected is told when the server can be reached and when not.
-	Connected func(bool)
-	// Tell publishes what belongs to no exchange.
-	Tell func(w turn.What, text string)
-	// Announce has a text spoken as soon as no turn runs.
-	Announce func(text string) error
-	// Call opens an exchange because the server wants one.
-	Call func(ctx context.Context) error
-	// OpenEncoder opens an encoder of 60 ms of captured sound to an Opus packet.
-	OpenEncoder func(ctx context.Context) (Encoder, error)
-	// OpenDecoder opens a decoder of Opus packets to samples at Rate.
-	OpenDecoder func(ctx context.Context) (jitter.Decoder, error)
-	Rate        int
-	Log         *slog.Logger
-
-	Started time.Time
+	Config Config
+	link.Device
+	openEncoder func(ctx context.Context) (Encoder, error)
+	openDecoder func(ctx context.Context) (jitter.Decoder, error)
+	rate        int       // of what is decoded
+	started     time.Time // when the link was made
 
 	provision *ota.Client // nil without ota_url
 	id        ota.Identity
@@ -115,9 +98,18 @@ type Encoder interface {
 // Name is what the configuration calls this link.
 func (l *Link) Name() string { return Name }
 
-// Init is called once, before Run and any other method.
-func (l *Link) Init() {
-	l.Started = time.Now()
+// New makes the link, closed.
+func New(cfg Config, device link.Device) *Link {
+	l := &Link{Config: cfg, Device: device, rate: jitter.Rate(device.OutputRate)}
+	l.openEncoder = func(ctx context.Context) (Encoder, error) {
+		return device.Codecs.OpenEncoder(ctx, native.CodecFormat{
+			Kind: opus.Kind, Rate: audio.CaptureRate, Channels: 1, Frame: PacketTime, Complexity: cfg.Complexity,
+		})
+	}
+	l.openDecoder = func(ctx context.Context) (jitter.Decoder, error) {
+		return device.Codecs.OpenDecoder(ctx, native.CodecFormat{Kind: opus.Kind, Rate: l.rate, Channels: 1, Frame: PacketTime})
+	}
+	l.started = time.Now()
 	l.events = make(chan event, eventQueue)
 	l.stopped = make(chan struct{})
 	l.probes = make(chan chan struct{})
@@ -130,6 +122,7 @@ func (l *Link) Init() {
 	if l.Config.URL != "" {
 		l.provision = l.newProvision()
 	}
+	return l
 }
 
 // Run keeps the connection until ctx ends, and then says goodbye.
@@ -462,7 +455,7 @@ func (s *session) newStream() {
 	if s.stream != nil {
 		s.stream.Close()
 	}
-	s.stream = &jitter.Stream{Open: s.OpenDecoder, Rate: s.Rate}
+	s.stream = &jitter.Stream{Open: s.openDecoder, Rate: s.rate}
 }
 
 func signal(c chan struct{}) {

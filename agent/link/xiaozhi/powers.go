@@ -9,14 +9,6 @@ import (
 	"lintod/behaviors"
 )
 
-// Powers performs the verbs that are not safe; *behaviors.Executor does.
-type Powers interface {
-	// Submit accepts a request, or refuses it with the answer to send at once.
-	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
-	// Deliver hands over the answers that wait, and keeps those that send fails on.
-	Deliver(link string, send func(behaviors.Answer) error) error
-}
-
 // answers are those of verbs with power that a call waits for, by the id of the request.
 type answers struct {
 	mu      sync.Mutex

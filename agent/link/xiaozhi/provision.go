@@ -35,7 +35,7 @@ func (l *Link) newProvision() *ota.Client {
 		Config: l.Config.Config, Identity: l.id,
 		Device:      ota.Device{Board: "linux", Version: l.Version, IP: localAddress},
 		File:        filepath.Join(l.StateDir, settingsFile),
-		Language:    l.Language,
+		Language:    func() string { return l.Settings().Language },
 		Provisioned: l.provisioned,
 		Changed:     l.activation,
 		Log:         l.Log,
@@ -156,10 +156,7 @@ func (l *Link) activationTextLocked() string {
 }
 
 func (l *Link) language() string {
-	if l.Language == nil {
-		return ""
-	}
-	short, _, _ := strings.Cut(l.Language(), "-")
+	short, _, _ := strings.Cut(l.Settings().Language, "-")
 	return short
 }
 

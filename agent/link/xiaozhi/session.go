@@ -71,7 +71,7 @@ type session struct {
 	sounds    int       // answers so far
 	more      bool      // another answer follows the one that is heard
 	spoken    bool      // the server has begun a sentence of this answer
-	started   time.Time // when this answer was announced
+	promised  time.Time // when this answer was announced
 	received  uint64    // packets of the session before this answer
 	suspected bool      // the sound of this answer does not come
 	deaf      int       // how often in this session announced sound did not come
@@ -238,7 +238,7 @@ func (s *session) left() time.Duration {
 	switch s.limit {
 	case forIdle, forAnswer, forVoice:
 	case forMore:
-		if sound := s.Started.Add(time.Duration(s.arrived.Load())); sound.After(last) {
+		if sound := s.started.Add(time.Duration(s.arrived.Load())); sound.After(last) {
 			last = sound
 		}
 	default:
@@ -250,7 +250,7 @@ func (s *session) left() time.Duration {
 // firstOpus returns what the wire calls at each packet of a session.
 func (s *session) firstOpus(session int) func() {
 	return func() {
-		s.arrived.Store(int64(time.Since(s.Started)))
+		s.arrived.Store(int64(time.Since(s.started)))
 		if s.pending.CompareAndSwap(true, false) {
 			s.post(context.Background(), event{kind: firstOpus, session: session})
 		}
@@ -272,7 +272,7 @@ func (s *session) do(ctx context.Context, do step, was state, e event) error {
 		s.timer.Reset(s.channel.prepare(ctx, s.number))
 	case sendHello:
 		s.id, s.opened = "", time.Now()
-		return s.channel.send(s.channel.hello(s.Config.language(s.Language())))
+		return s.channel.send(s.channel.hello(s.Config.language(s.Settings().Language)))
 	case openSound:
 		s.id = e.message.Session
 		return s.channel.open(ctx, s.number, e.message)
@@ -370,11 +370,11 @@ func (s *session) ask() error {
 // startSound begins an answer. The exchange, if there is one, gets it.
 func (s *session) startSound(ctx context.Context) {
 	s.sounds++
-	s.more, s.spoken, s.suspected, s.started = false, false, false, time.Now()
+	s.more, s.spoken, s.suspected, s.promised = false, false, false, time.Now()
 	s.received = s.stream.Stats().Packets
 	s.pending.Store(true)
 	s.stream.Start()
-	if time.Since(s.Started.Add(time.Duration(s.arrived.Load()))) < earlySound && s.arrived.Load() > 0 {
+	if time.Since(s.started.Add(time.Duration(s.arrived.Load()))) < earlySound && s.arrived.Load() > 0 {
 		s.pending.Store(false)
 		s.handle(ctx, event{kind: firstOpus}) // it came before it was announced (G24)
 	}
@@ -398,7 +398,7 @@ func (s *session) suspect(ctx context.Context) {
 	switch {
 	case s.channel.stats().Unreachable > 0, (!s.suspected || s.spoken) && s.deafer():
 		s.handle(ctx, event{kind: dead})
-	case time.Since(s.started) > moreLimit:
+	case time.Since(s.promised) > moreLimit:
 		s.handle(ctx, event{kind: ttsStop})
 	}
 	s.suspected = true
@@ -426,7 +426,7 @@ func (s *session) callDevice(ctx context.Context) {
 	}
 	number := s.number
 	go func() {
-		if err := s.Call(ctx); err != nil {
+		if err := s.Call(ctx, s.Link); err != nil {
 			s.Log.Info("the server's call is not taken", "reason", err)
 			s.post(ctx, event{kind: unwanted, session: number})
 		}

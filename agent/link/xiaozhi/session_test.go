@@ -1,7 +1,6 @@
 package xiaozhi
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -430,7 +429,7 @@ func TestServerSpeaks(t *testing.T) {
 		{"just so", func(*stage) {}, true, nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			play(t, func(s *stage) { s.Link.Config.AllowRemoteListening = true }, func(s *stage) {
+			play(t, func(s *stage) { s.config.AllowRemoteListening = true }, func(s *stage) {
 				if tt.open {
 					s.press()
 					s.talks(time.Second)
@@ -464,7 +463,7 @@ func TestServerSpeaks(t *testing.T) {
 
 // The owner does not allow it, or the device is in use: the server gets no answer and gives up.
 func TestServerMayNotSpeak(t *testing.T) {
-	play(t, func(s *stage) { s.Link.Config.AllowRemoteSpeech = false }, func(s *stage) {
+	play(t, func(s *stage) { s.config.AllowRemoteSpeech = false }, func(s *stage) {
 		s.server.says(`{"type":"speak_request","session_id":"x","text":"tea"}`)
 		s.wait(time.Second)
 		s.expectSent()
@@ -554,7 +553,7 @@ func TestLoudspeakerFails(t *testing.T) {
 // The microphone stays open while the answer is heard, and the conversation goes on in one
 // exchange.
 func TestRealtime(t *testing.T) {
-	play(t, func(s *stage) { s.Link.Config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
+	play(t, func(s *stage) { s.config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
 		s.tap()
 		s.talks(time.Second)
 		s.server.answer(2 * time.Second)
@@ -574,7 +573,7 @@ func TestRealtime(t *testing.T) {
 
 // Without echo cancelling the server hears the device speak, so the microphone closes.
 func TestNoRealtimeWithEcho(t *testing.T) {
-	play(t, func(s *stage) { s.Link.Config.Listening = "realtime" }, func(s *stage) {
+	play(t, func(s *stage) { s.config.Listening = "realtime" }, func(s *stage) {
 		s.tap()
 		s.wait(time.Second)
 		s.expectSent("hello", "listen start auto")
@@ -630,5 +629,3 @@ func TestPressWhileTheServerCalls(t *testing.T) {
 		}
 	})
 }
-
-var _ = context.Background

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	saved "lintod/agent/base/state"
+	"lintod/agent/link"
 	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -27,6 +29,8 @@ import (
 type stage struct {
 	*testing.T
 	*Link
+	config Config
+	device link.Device
 	runner *turn.Runner
 	server *server
 	room   *room
@@ -318,27 +322,29 @@ func play(t *testing.T, change func(*stage), story func(*stage)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		s := &stage{T: t, ctx: ctx, room: &room{}, mouth: &mouth{}}
-		s.Link = &Link{
-			Config: Defaults(), StateDir: t.TempDir(), Registry: &behaviors.Registry{},
-			Volume: func() int { return 50 }, Language: func() string { return "en-GB" },
-			Announce:    func(text string) error { _, err := s.mouth.Speak(ctx, text); return err },
-			OpenEncoder: func(context.Context) (Encoder, error) { return encoder{newCodec()}, nil },
-			OpenDecoder: func(context.Context) (jitter.Decoder, error) { return decoder{newCodec()}, nil },
-			Rate:        16000, Log: slog.New(slog.DiscardHandler),
+		s.config = Defaults()
+		s.device = link.Device{
+			StateDir: t.TempDir(), Registry: &behaviors.Registry{}, Log: slog.New(slog.DiscardHandler),
+			Volume: func() int { return 50 }, Settings: func() saved.Saved { return saved.Saved{Language: "en-GB"} },
+			Announce:   func(text string) error { _, err := s.mouth.Speak(ctx, text); return err },
+			OutputRate: 16000,
 		}
 		s.runner = &turn.Runner{
-			Ear: s.room, Mouth: s.mouth, Talkers: []turn.Talker{s.Link}, Bus: &turn.Bus{}, Log: s.Link.Log,
+			Ear: s.room, Mouth: s.mouth, Bus: &turn.Bus{}, Log: s.device.Log,
 			Endpoint: endpoint.Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second},
 			Initial:  turn.Flags{Offline: true},
 		}
-		s.Link.Connected = func(up bool) { s.runner.SetOnline(Name, up) }
-		s.Link.Tell = func(w turn.What, text string) { s.runner.Tell(Name, w, text) }
-		s.Link.Call = func(ctx context.Context) error { return s.runner.Call(ctx, s.Link) }
+		s.device.Connected = func(up bool) { s.runner.SetOnline(Name, up) }
+		s.device.Tell = func(w turn.What, text string) { s.runner.Tell(Name, w, text) }
+		s.device.Call = s.runner.Call
 		s.server = &server{stage: s, kind: useMQTT, delay: 30 * time.Millisecond}
 		if change != nil {
 			change(s)
 		}
-		s.Init()
+		s.Link = New(s.config, s.device)
+		s.openEncoder = func(context.Context) (Encoder, error) { return encoder{newCodec()}, nil }
+		s.openDecoder = func(context.Context) (jitter.Decoder, error) { return decoder{newCodec()}, nil }
+		s.runner.Talkers = []turn.Talker{s.Link}
 		var all sync.WaitGroup
 		all.Go(func() { _ = s.runner.Run(ctx) })
 		all.Go(func() { defer close(s.stopped); s.Link.session.run(ctx) })

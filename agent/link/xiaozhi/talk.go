@@ -200,7 +200,7 @@ type utterance struct {
 // run returns io.EOF when the user has finished and all of it has been sent.
 func (u *utterance) run(ctx context.Context) error {
 	var err error
-	if u.encoder, err = u.OpenEncoder(ctx); err != nil {
+	if u.encoder, err = u.openEncoder(ctx); err != nil {
 		return err
 	}
 	defer u.encoder.Close()

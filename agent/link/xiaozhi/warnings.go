@@ -9,12 +9,12 @@ import (
 
 	"lintod/agent/base/certificate"
 	"lintod/agent/base/textfile"
+	"lintod/agent/link"
 )
 
 // Warnings are what is allowed in the table, and probably not meant: what goes over the network
-// unprotected, files that cannot be used, and secrets that others can read. credential is where a
-// file can be read now, and protected tells that its directory keeps others out.
-func (c Config) Warnings(credential func(string) string, protected func(string) bool) (list []string) {
+// unprotected, files that cannot be used, and secrets that others can read.
+func (c Config) Warnings(at link.Place) (list []string) {
 	if !c.Enabled {
 		return nil
 	}
@@ -37,7 +37,7 @@ func (c Config) Warnings(credential func(string) string, protected func(string) 
 		if f.path == "" {
 			continue
 		}
-		path := credential(f.path)
+		path := at.Readable(f.path)
 		info, err := os.Stat(path)
 		if err == nil {
 			err = f.read(path)
@@ -46,7 +46,7 @@ func (c Config) Warnings(credential func(string) string, protected func(string) 
 		case errors.Is(err, fs.ErrPermission): // who checks may not be who reads
 		case err != nil:
 			list = append(list, fmt.Sprintf("xiaozhi.%s: %v", f.key, err))
-		case f.key != "ca_file" && info.Mode().Perm()&0o077 != 0 && !protected(path):
+		case f.key != "ca_file" && info.Mode().Perm()&0o077 != 0 && !at.Protected(path):
 			list = append(list, fmt.Sprintf("xiaozhi.%s: %s can be read by others; chmod 600 it", f.key, path))
 		}
 	}
