@@ -76,6 +76,7 @@ func prepare(t *testing.T, lines ...string) *fixture {
 	f := &fixture{t: t}
 	f.Setup = &Setup{
 		Path:     filepath.Join(t.TempDir(), "etc", "lintod.toml"),
+		Platform: "linto",
 		Terminal: &Terminal{In: file, Out: &f.out},
 		Cards:    &f.cards,
 	}
@@ -432,5 +433,16 @@ func TestFlagsOfThePlatform(t *testing.T) {
 		if _, err := os.Stat(s.Path); err == nil {
 			t.Errorf("%s: something was written", name)
 		}
+	}
+}
+
+// A xiaozhi server is set up with one address.
+func TestXiaozhi(t *testing.T) {
+	f := prepare(t)
+	address := "127.0.0.1:1/xiaozhi/ota/"
+	f.Yes, f.Given, f.Platform = true, Answers{Serial: "s"}, "xiaozhi"
+	f.Flags = map[string]*string{"ota-url": &address}
+	if c := f.run(); !c.Xiaozhi.Enabled || c.Linto.Enabled || c.Xiaozhi.URL != "https://"+address || c.Xiaozhi.Profile != "xiaozhi" {
+		t.Errorf("%+v", c.Xiaozhi)
 	}
 }

@@ -76,7 +76,7 @@ const cheekoSilence = 30 * time.Second
 // Defaults are those of the protocol's recommendations.
 func Defaults() Config {
 	return Config{
-		Profile: plain, Transport: auto, PublishTopic: "device-server", UDPIV: string(udp.IVHeader),
+		Profile: plain, Transport: auto, Config: ota.Config{KeyFormat: "hex"}, PublishTopic: "device-server", UDPIV: string(udp.IVHeader),
 		WebSocketVersion: 1, Listening: message.Auto, SilenceTimeout: config.Duration(time.Minute),
 		AllowRemoteSpeech: true,
 	}
