@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"lintod/cmd/lintosim/platform"
+	"lintod/cmd/lintosim/speech"
 )
 
 // What devices say reaches no terminal raw: neither as a story, nor as JSON, nor through
@@ -31,7 +32,7 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 				screen.event(platform.Event{
 					Kind: kind, Client: hostile, Text: hostile,
 					Message: platform.Message{Topic: hostile, Serial: hostile, Command: hostile, Client: hostile, Payload: body},
-					Heard:   platform.Heard{Text: hostile},
+					Heard:   speech.Heard{Text: hostile},
 				})
 			}
 		}

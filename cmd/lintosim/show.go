@@ -9,6 +9,7 @@ import (
 
 	"lintod/agent/base/printable"
 	"lintod/cmd/lintosim/platform"
+	"lintod/cmd/lintosim/speech"
 )
 
 // colours paints text for a terminal, or not.
@@ -155,7 +156,7 @@ func (t *tale) heard(e platform.Event) {
 		text = t.colour.heard("“" + printable.Line(h.Text) + "”")
 	}
 	how := fmt.Sprintf("  (%s, %.2f s of sound in %.2f s)", h.By, h.Length.Seconds(), h.Took.Seconds())
-	if h.By == platform.ByLevel {
+	if h.By == speech.ByLevel {
 		text, how = t.colour.warn("words, perhaps"), "  (pocketsphinx is not installed)"
 	}
 	t.line(e.At, "  heard      "+text+t.colour.dim(how))
