@@ -91,7 +91,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		},
 		// Offline until a link says otherwise.
 		Initial: turn.Flags{Offline: true, Muted: a.settings.Get().Muted},
-		Duplex:  cfg.Audio.Processing.EchoCancelling,
+		Duplex:  cfg.Audio.Processing.EchoCancelling || cfg.duplex(),
 
 		Bus: a.bus,
 		Log: component(log, "turn"),

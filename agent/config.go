@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"lintod/agent/base/config"
+	"lintod/agent/broker"
 	"lintod/audio"
 	"lintod/audio/chime"
 	"lintod/audio/media"
@@ -98,8 +99,8 @@ func (c DeviceConfig) Validate() config.Problems {
 	var ps config.Problems
 	if c.Serial == "" {
 		ps.Add("serial", nil, "the device's name at the platform, for example \"kitchen-01\"")
-	} else if ok, want := validSerial(c.Serial); !ok {
-		ps.Add("serial", c.Serial, want)
+	} else if !broker.TopicLevel(c.Serial) {
+		ps.Add("serial", c.Serial, broker.WantLevel)
 	}
 	if c.StateDir == "" {
 		ps.Add("state_dir", c.StateDir, "a directory")

@@ -127,10 +127,10 @@ func TestCredentialOfAServiceThatDoesNotRun(t *testing.T) {
 func TestLoginTakesNoUserFromTheSerial(t *testing.T) {
 	c := Defaults()
 	c.Device.Serial, c.Linto.Enabled, c.Linto.PasswordFile, c.Linto.Login.URL = "kitchen", true, "p", "https://h"
-	if l := c.LinkLinto(); l.Username != "" {
+	if l := c.Linto.For("kitchen"); l.Username != "" {
 		t.Errorf("the user of a device that logs in is %q", l.Username)
 	}
-	if c.Linto.Login.URL = ""; c.LinkLinto().Username != "kitchen" {
+	if c.Linto.Login.URL = ""; c.Linto.For("kitchen").Username != "kitchen" {
 		t.Error("the user is not the serial")
 	}
 }

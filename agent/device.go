@@ -20,8 +20,8 @@ type device struct {
 
 func (a *Agent) device() *device { return &device{a.settings, a} }
 
-// Say implements behaviors.Device. A new text interrupts the last one, as with
-// LinTO's own client; that one has not failed.
+// Say implements behaviors.Device. A new text interrupts the last one, which then
+// has not failed.
 func (d *device) Say(text string, p behaviors.Progress) error {
 	return d.mouth.announce("say", text, p)
 }

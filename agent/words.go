@@ -9,7 +9,7 @@ import (
 )
 
 // buttonWords are what a button may ask for by `behavior NAME {json}`: the verbs by
-// their own names, and by LinTO's, which configuration files have had first.
+// their own names, and by the words that configuration files have had first.
 var buttonWords = map[string]behaviors.Word{
 	"ping":         {Verb: "ping"},
 	"mute":         {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("true")}},

@@ -1,8 +1,81 @@
-// Package link is what links have in common: how each says how it is. The links
+// Package link is what links have in common: what each gets of the device, how it
+// says how it is, what setup asks for it, and what the doctor finds. The links
 // themselves are the packages below, one for each protocol.
 //
 // What must not live here: anything that one protocol needs.
 package link
+
+import (
+	"context"
+	"log/slog"
+
+	"lintod/agent/base/state"
+	"lintod/agent/network"
+	"lintod/agent/turn"
+	"lintod/audio/native"
+	"lintod/behaviors"
+)
+
+// Device is the device as a link gets it. None of its functions may be called
+// before the link's Run.
+type Device struct {
+	Serial   string // the device's name at the platform
+	Version  string // of lintod
+	StateDir string // for what a link must keep over restarts
+	Registry *behaviors.Registry
+	// Powers performs the verbs that are not safe; nil when there are none.
+	Powers Powers
+	// Settings returns those that a restart keeps.
+	Settings func() state.Saved
+	// Network lists the interfaces.
+	Network func() ([]network.Interface, error)
+	// Connected is called when the platform can be reached and when not.
+	Connected func(bool)
+	// Tell, when set, publishes what belongs to no exchange, in words or JSON.
+	Tell func(w turn.What, text string)
+	// Listen opens the microphone for a dictation, or says why not. taken is called
+	// when the dictation may not have it any more; Close gives it back.
+	Listen func(ctx context.Context, taken func()) (turn.Stream, error)
+	// Call opens an exchange of a link because its platform wants one.
+	Call func(ctx context.Context, t turn.Talker) error
+	// Announce has a text spoken as soon as no turn runs. It does not block.
+	Announce func(text string) error
+	// Volume returns the present loudness, in percent.
+	Volume func() int
+	// Codecs are for links whose sound is compressed; OutputRate is the loudspeaker's, in
+	// samples a second.
+	Codecs     Codecs
+	OutputRate int
+	Log        *slog.Logger
+}
+
+// Codecs opens encoders and decoders; *native.Process does.
+type Codecs interface {
+	OpenEncoder(ctx context.Context, f native.CodecFormat) (*native.Encoder, error)
+	OpenDecoder(ctx context.Context, f native.CodecFormat) (*native.Decoder, error)
+}
+
+// Powers performs the verbs that are not safe; *behaviors.Executor does.
+type Powers interface {
+	// Submit accepts a request, or refuses it with the answer to send at once.
+	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
+	// Deliver hands over the answers that wait, and keeps those that send fails on.
+	Deliver(link string, send func(behaviors.Answer) error) error
+}
+
+// Place is where a table of the configuration is examined or tried: beside a running
+// daemon, and perhaps by another user than the service's.
+type Place struct {
+	Serial   string
+	StateDir string // what links keep over restarts
+	Version  string // of lintod
+	// Readable returns where a file can be read now: a credential of the service is in
+	// another place while that does not run.
+	Readable func(path string) string
+	// Protected says whether the directory of a file keeps other users out, whatever
+	// the mode of the file is.
+	Protected func(path string) bool
+}
 
 // Status is how a link is, whatever its protocol.
 type Status struct {

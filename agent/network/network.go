@@ -16,7 +16,7 @@ import (
 	"path"
 )
 
-// Interface is one entry of config.network in a LinTO status (protocols 1.3).
+// Interface is one of the device's network interfaces, with the JSON that links report.
 type Interface struct {
 	Name    string `json:"name"`
 	Type    string `json:"type"` // "wifi" or "eth"

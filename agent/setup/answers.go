@@ -1,7 +1,7 @@
 // Package setup writes the first configuration of a device: it asks its owner
 // the few questions that nobody else can answer, or takes the answers from flags
-// or from the file of the old LinTO client, tries them, and fills them into the
-// commented sample.
+// or from the file of an older client, tries them, and fills them into the
+// commented sample. What a platform needs, its link says (link.Setup).
 //
 // What must not live here: defaults and rules of the configuration; they are
 // those of the packages that act on it.
@@ -10,102 +10,60 @@ package setup
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 
 	"lintod/agent"
 	"lintod/agent/base/config"
 )
 
-// Answers are what an owner says of a device. Empty ones leave the sample's
-// default.
-type Answers struct {
-	Serial   string
-	Broker   string // one address
-	Scope    string
-	Username string
-	// PasswordFile holds the password. Password itself, where set, is written
-	// into a file of its own, which then is PasswordFile.
-	PasswordFile string
-	Password     string
-	Keepalive    string // a duration
-	Volume       string // percent
-	Language     string
-	Input        string
-	Output       string
-	Preset       string
-}
+// Answers are what an owner says of a device, by the keys of the configuration. A
+// key without an answer keeps the sample's default.
+type Answers map[string]string
+
+// The keys that setup asks for itself; the others are those of the links.
+const (
+	Serial = "device.serial"
+	Input  = "audio.input"
+	Output = "audio.output"
+	Preset = "gpio.preset"
+)
 
 // over returns a with what is set in b.
 func (a Answers) over(b Answers) Answers {
-	for _, f := range []struct{ to, from *string }{
-		{&b.Serial, &a.Serial},
-		{&b.Broker, &a.Broker},
-		{&b.Scope, &a.Scope},
-		{&b.Username, &a.Username},
-		{&b.PasswordFile, &a.PasswordFile},
-		{&b.Password, &a.Password},
-		{&b.Keepalive, &a.Keepalive},
-		{&b.Volume, &a.Volume},
-		{&b.Language, &a.Language},
-		{&b.Input, &a.Input},
-		{&b.Output, &a.Output},
-		{&b.Preset, &a.Preset},
-	} {
-		if *f.from != "" {
-			*f.to = *f.from
+	all := Answers{}
+	for _, from := range []Answers{b, a} {
+		for key, answer := range from {
+			if answer != "" {
+				all[key] = answer
+			}
 		}
 	}
-	return b
-}
-
-// normal completes what people leave out of an address.
-func (a Answers) normal() Answers {
-	if a.Broker != "" && !strings.Contains(a.Broker, "://") {
-		a.Broker = "mqtt://" + a.Broker
-	}
-	return a
+	return all
 }
 
 // Fill writes the answers into the text of a configuration, beside the comments
 // that explain them.
 func (a Answers) Fill(text string) (string, error) {
-	volume := a.Volume
-	if _, err := strconv.Atoi(volume); volume != "" && err != nil {
-		return "", fmt.Errorf("volume %q is no whole number", volume)
-	}
-	for _, v := range []struct{ table, key, value string }{
-		{"device", "serial", quote(a.Serial)},
-		{"device", "volume", volume},
-		{"linto", "broker", quote(a.Broker)},
-		{"linto", "scope", quote(a.Scope)},
-		{"linto", "username", quote(a.Username)},
-		{"linto", "password_file", quote(a.PasswordFile)},
-		{"linto", "keepalive", quote(a.Keepalive)},
-		{"audio", "input", quote(a.Input)},
-		{"audio", "output", quote(a.Output)},
-		{"tts", "language", quote(a.Language)},
-		{"gpio", "preset", quote(a.Preset)},
-	} {
-		if v.value == "" {
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if a[key] == "" {
 			continue
 		}
 		var err error
-		if text, err = set(text, v.table, v.key, v.value); err != nil {
+		if text, err = set(text, key, a[key]); err != nil {
 			return "", err
 		}
 	}
 	return text, nil
 }
 
-// quote writes a string as TOML does, which is as JSON does; nothing for nothing.
+// quote writes a string as TOML does, which is as JSON does.
 func quote(s string) string {
-	if s == "" {
-		return ""
-	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -113,23 +71,33 @@ func quote(s string) string {
 	return strings.TrimSpace(b.String())
 }
 
-var tableLine = regexp.MustCompile(`^\[+([a-z_.]+)\]`)
+var (
+	tableLine = regexp.MustCompile(`^\[+([a-z_.]+)\]`)
+	// bare values need no quotes: numbers, true and false.
+	bare = regexp.MustCompile(`^[a-z0-9.+-]+$`)
+)
 
-// set gives key its value, on the line that shows it, commented or not.
-func set(text, table, key, value string) (string, error) {
+// set gives key its value, on the line that shows it, commented or not. The value is
+// quoted unless the line shows one without quotes.
+func set(text, key, value string) (string, error) {
 	lines := strings.Split(text, "\n")
-	shown := regexp.MustCompile(`^#?` + key + ` = `)
+	dot := strings.LastIndexByte(key, '.')
+	table, name := key[:dot], key[dot+1:]
+	shown := regexp.MustCompile(`^#?` + regexp.QuoteMeta(name) + ` = (.?)`)
 	at := ""
 	for i, line := range lines {
 		if m := tableLine.FindStringSubmatch(line); m != nil {
 			at = m[1]
 		}
-		if at == table && shown.MatchString(line) {
-			lines[i] = key + " = " + value
+		if m := shown.FindStringSubmatch(line); at == table && m != nil {
+			if !bare.MatchString(m[1]) || !bare.MatchString(value) {
+				value = quote(value)
+			}
+			lines[i] = name + " = " + value
 			return strings.Join(lines, "\n"), nil
 		}
 	}
-	return "", fmt.Errorf("the sample does not show %s.%s", table, key)
+	return "", fmt.Errorf("the sample does not show %s", key)
 }
 
 // check reads the text as the daemon will.
@@ -137,4 +105,19 @@ func check(path, text string) (agent.Config, error) {
 	c := agent.Defaults()
 	err := config.Parse(filepath.Base(path), []byte(text), &c)
 	return c, err
+}
+
+// wrong is what the configuration says against the answers to some keys.
+func wrong(answers Answers, keys ...string) (found config.Problems, err error) {
+	_, _, err = Setup{Path: "lintod.toml"}.render(answers)
+	var all config.Problems
+	if !errors.As(err, &all) {
+		return nil, err
+	}
+	for _, p := range all {
+		if slices.ContainsFunc(keys, func(key string) bool { return p.Key == key || strings.HasPrefix(p.Key, key+"[") }) {
+			found = append(found, p)
+		}
+	}
+	return found, nil
 }

@@ -8,14 +8,14 @@ import (
 
 // board offers the buttons and LEDs of what sits on the header.
 func (s *Setup) board(ctx context.Context) error {
-	if s.Given.Preset != "" || len(s.Boards) == 0 {
+	if s.Given[Preset] != "" || len(s.Boards) == 0 {
 		return nil
 	}
 	if len(s.Boards) == 1 {
 		b := s.Boards[0]
 		yes, err := s.Terminal.confirm(ctx, fmt.Sprintf("\nThis looks like a %s (%s). Use its buttons and LEDs?", b.Preset.Title, b.Why))
 		if yes {
-			s.Answers.Preset = b.Preset.Name
+			s.Answers[Preset] = b.Preset.Name
 		}
 		return err
 	}
@@ -30,7 +30,7 @@ func (s *Setup) board(ctx context.Context) error {
 			return err
 		}
 		if slices.Contains(names, name) {
-			s.Answers.Preset = name
+			s.Answers[Preset] = name
 			return nil
 		}
 		s.Terminal.say("That is none of these.")
@@ -39,7 +39,7 @@ func (s *Setup) board(ctx context.Context) error {
 
 // takeBoard takes what there is no doubt about.
 func (s *Setup) takeBoard() {
-	if s.Answers.Preset == "" && len(s.Boards) == 1 {
-		s.Answers.Preset = s.Boards[0].Preset.Name
+	if s.Answers[Preset] == "" && len(s.Boards) == 1 {
+		s.Answers[Preset] = s.Boards[0].Preset.Name
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"lintod/agent"
+	"lintod/agent/link"
 	"lintod/gpio"
 	"lintod/packaging"
 )
@@ -14,16 +16,22 @@ type Setup struct {
 	Path  string // of the configuration
 	Force bool   // replace what somebody wrote
 	Yes   bool   // ask nothing
+	// Platform is the name of the link that is set up; "" asks, or with Yes takes the first.
+	Platform string
 	// Given are answers that are not asked for; Answers are presets, and in the
 	// end all answers.
 	Given, Answers Answers
-	Terminal       *Terminal
-	Cards          Cards
-	Boards         []gpio.Found
+	// Flags are the values of those of Flags; the platform's are among Given then.
+	Flags    map[string]*string
+	Terminal *Terminal
+	Cards    Cards
+	Boards   []gpio.Found
 	// Start starts the service; nil where there is none.
 	Start func(ctx context.Context) error
 
-	refused bool // the device could not connect
+	platform link.Setup
+	secret   string // the answer that goes into a file of its own
+	refused  bool   // the device could not connect
 }
 
 // ErrRefused is returned when all is done, but without being asked for a better
@@ -54,7 +62,10 @@ func (s *Setup) Run(ctx context.Context) error {
 
 // prepare completes the answers, and tries them.
 func (s *Setup) prepare(ctx context.Context) error {
-	if err := s.takePassword(ctx); err != nil {
+	if err := s.choosePlatform(ctx); err != nil {
+		return err
+	}
+	if err := s.takeSecret(ctx); err != nil {
 		return err
 	}
 	if s.Yes {
@@ -62,35 +73,34 @@ func (s *Setup) prepare(ctx context.Context) error {
 	} else if err := s.interview(ctx); err != nil {
 		return err
 	}
-	s.Answers = s.Answers.normal()
-	if _, err := s.render(); err != nil { // before a password is written
+	if _, _, err := s.render(s.Answers); err != nil { // before a password is written
 		return err
 	}
 	if s.Yes {
-		s.refused = !s.tryBroker(ctx)
+		s.refused = !s.connects(ctx)
 	}
 	return nil
 }
 
-// render is the file's text, which the daemon will accept.
-func (s *Setup) render() (string, error) {
-	text, err := s.Answers.Fill(packaging.Sample())
+// render makes the file's text, and what the daemon will understand.
+func (s Setup) render(answers Answers) (string, agent.Config, error) {
+	text, err := answers.Fill(packaging.Sample())
 	if err != nil {
-		return "", err
+		return "", agent.Config{}, err
 	}
-	_, err = check(s.Path, text)
-	return text, err
+	c, err := check(s.Path, text)
+	return text, c, err
 }
 
 func (s *Setup) write() error {
-	if s.Answers.Password != "" {
-		file, err := writePassword(s.Path, s.Answers.Password)
+	if s.secret != "" {
+		file, err := writePassword(s.Path, s.secret)
 		if err != nil {
 			return err
 		}
-		s.Answers.PasswordFile = file
+		s.Answers[s.secretKey()] = file
 	}
-	text, err := s.render()
+	text, _, err := s.render(s.Answers)
 	if err != nil {
 		return err
 	}
@@ -123,12 +133,13 @@ func (s *Setup) start(ctx context.Context) error {
 	return nil
 }
 
-// takePassword reads the password that is given in a file. The service is another
+// takeSecret reads the secret that is given in a file. The service is another
 // user than who runs setup, and has a file of its own.
-func (s *Setup) takePassword(ctx context.Context) (err error) {
-	if s.Start == nil || s.Given.PasswordFile == "" || s.Given.PasswordFile == servicePassword {
+func (s *Setup) takeSecret(ctx context.Context) (err error) {
+	file := s.Given[s.secretKey()]
+	if s.Start == nil || file == "" || file == servicePassword {
 		return nil
 	}
-	s.Answers.Password, err = await(ctx, func() (string, error) { return readPassword(s.Given.PasswordFile) })
+	s.secret, err = await(ctx, func() (string, error) { return readPassword(file) })
 	return err
 }

@@ -145,7 +145,7 @@ func TestInterview(t *testing.T) {
 	if !slices.Equal(f.cards.did, want) {
 		t.Errorf("the cards: %q", f.cards.did)
 	}
-	f.says("without / + #", "refuses the user or password", "The broker lets the device in.", "the room is at", "is written")
+	f.says("without / + #", "refuses the user or password", "The platform lets the device in.", "the room is at", "is written")
 	if password, err := os.ReadFile(c.Linto.PasswordFile); err != nil || string(password) != "sesame\n" {
 		t.Errorf("%q, %v", password, err)
 	}
@@ -167,7 +167,7 @@ func TestAnotherLoudspeakerAndAMuteMicrophone(t *testing.T) {
 	m := brokertest.Start(t)
 	f := prepare(t, "3", "n", "null", "2", "")
 	f.cards.mute = true
-	f.Given = Answers{Serial: "s", Broker: m.URL(), Scope: "x", Username: "-", PasswordFile: ""}
+	f.Given = Answers{Serial: "s", "linto.broker": m.URL(), "linto.scope": "x", "linto.username": "-", "linto.password_file": ""}
 	c := f.run()
 	if c.Audio.Output[0] != "null" || c.Audio.Input[0] != "headset" || c.Linto.Username != "" || c.Linto.Scope != "x" {
 		t.Errorf("%+v %+v", c.Audio, c.Linto)
@@ -209,7 +209,7 @@ func TestPasswordOfTheService(t *testing.T) {
 	}
 	started := false
 	f.Yes, f.Start = true, func(context.Context) error { started = true; return nil }
-	f.Given = Answers{Serial: "s", Broker: "mqtt://127.0.0.1:1", PasswordFile: given}
+	f.Given = Answers{Serial: "s", "linto.broker": "mqtt://127.0.0.1:1", "linto.password_file": given}
 	c := f.run()
 	password, err := os.ReadFile(filepath.Join(filepath.Dir(f.Path), "password"))
 	if err != nil || string(password) != "sesame\n" || c.Linto.PasswordFile == given || !started {
@@ -217,7 +217,7 @@ func TestPasswordOfTheService(t *testing.T) {
 	}
 	f = prepare(t)
 	f.Yes, f.Start = true, func(context.Context) error { return nil }
-	f.Given = Answers{Serial: "s", Broker: "mqtt://127.0.0.1:1", PasswordFile: os.DevNull}
+	f.Given = Answers{Serial: "s", "linto.broker": "mqtt://127.0.0.1:1", "linto.password_file": os.DevNull}
 	if err := f.Run(t.Context()); !errors.Is(err, textfile.ErrEmpty) {
 		t.Error(err)
 	}
@@ -226,7 +226,7 @@ func TestPasswordOfTheService(t *testing.T) {
 func TestWithoutQuestions(t *testing.T) {
 	f := prepare(t)
 	f.Yes = true
-	f.Given = Answers{Serial: "hall", Broker: "wss://127.0.0.1:1/mqtt", Scope: "house", Username: "u", PasswordFile: "/etc/secret", Input: "null", Output: "null"}
+	f.Given = Answers{Serial: "hall", "linto.broker": "wss://127.0.0.1:1/mqtt", "linto.scope": "house", "linto.username": "u", "linto.password_file": "/etc/secret", Input: "null", Output: "null"}
 	f.Boards = []gpio.Found{{Preset: gpio.Presets()[1]}}
 	c := f.run()
 	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input[0] != "null" || c.GPIO.Preset != "respeaker-2mic" {
@@ -250,7 +250,7 @@ func TestWithoutQuestions(t *testing.T) {
 
 func TestSomebodysWorkIsKept(t *testing.T) {
 	f := prepare(t)
-	f.Yes, f.Given = true, Answers{Serial: "s", Broker: "mqtt://127.0.0.1:1"}
+	f.Yes, f.Given = true, Answers{Serial: "s", "linto.broker": "mqtt://127.0.0.1:1"}
 	write := func(text string) {
 		_ = os.MkdirAll(filepath.Dir(f.Path), 0o700)
 		if err := os.WriteFile(f.Path, []byte(text), 0o600); err != nil {
@@ -388,6 +388,49 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 	for line := range strings.Lines(out.String()) {
 		if strings.HasPrefix(line, "FORGED") {
 			t.Errorf("a line of its own in %q", out.String())
+		}
+	}
+}
+
+// What a link asks can be written into the sample, and a flag means one thing.
+func TestEveryPlatformFitsTheSample(t *testing.T) {
+	usage := map[string]string{}
+	for _, p := range agent.Platforms() {
+		answers, secrets := Answers{p.Name + ".enabled": "true"}, 0
+		for _, q := range p.Questions {
+			answers[p.Name+"."+q.Key] = "x"
+			if q.Secret {
+				secrets++
+			}
+			if known := usage[q.Flag]; known != "" && known != q.Usage || q.Flag == "" || q.Text == "" {
+				t.Errorf("%s.%s: -%s is %q and %q", p.Name, q.Key, q.Flag, known, q.Usage)
+			}
+			usage[q.Flag] = q.Usage
+		}
+		if _, err := answers.Fill(packaging.Sample()); err != nil || secrets > 1 {
+			t.Errorf("%s: %v, %d secrets", p.Name, err, secrets)
+		}
+	}
+}
+
+func TestFlagsOfThePlatform(t *testing.T) {
+	f := prepare(t)
+	address := "127.0.0.1:1" // people leave the scheme out
+	f.Yes, f.Given, f.Platform = true, Answers{Serial: "s"}, agent.Platforms()[0].Name
+	f.Flags = map[string]*string{"broker": &address}
+	if c := f.run(); c.Linto.Broker[0] != "mqtt://"+address {
+		t.Errorf("%+v", c.Linto)
+	}
+	for name, s := range map[string]*Setup{
+		"a flag that the platform does not ask": {Yes: true, Flags: map[string]*string{"nonsense": &address}},
+		"a platform that there is none":         {Platform: "nonsense"},
+	} {
+		s.Path, s.Terminal = filepath.Join(t.TempDir(), "lintod.toml"), f.Terminal
+		if err := s.Run(t.Context()); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+		if _, err := os.Stat(s.Path); err == nil {
+			t.Errorf("%s: something was written", name)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -56,19 +57,19 @@ const (
 // sound chooses the loudspeaker by a tone, and the microphone by a recording
 // that is played back.
 func (s *Setup) sound(ctx context.Context) error {
-	if s.Given.Input != "" && s.Given.Output != "" {
+	if s.Given[Input] != "" && s.Given[Output] != "" {
 		return nil
 	}
 	devices, err := s.Cards.List(ctx)
 	if err != nil {
 		s.Terminal.say("Sound cards cannot be listed: %s", sentence(err))
 	}
-	if s.Given.Output == "" {
+	if s.Given[Output] == "" {
 		if err := s.loudspeaker(ctx, devices); err != nil {
 			return err
 		}
 	}
-	if s.Given.Input == "" {
+	if s.Given[Input] == "" {
 		return s.microphone(ctx, devices)
 	}
 	return nil
@@ -78,14 +79,14 @@ func (s *Setup) loudspeaker(ctx context.Context, devices []audio.Device) error {
 	names, labels := list(devices, func(d audio.Device) int { return d.Outputs })
 	for {
 		s.Terminal.say("\nLoudspeakers:")
-		name, err := s.Terminal.choose(ctx, "Loudspeaker", names, labels, orDefault(s.Answers.Output, "default"))
+		name, err := s.Terminal.choose(ctx, "Loudspeaker", names, labels, cmp.Or(s.Answers[Output], "default"))
 		if err != nil {
 			return err
 		}
 		if !s.possible("default", name) {
 			continue
 		}
-		s.Answers.Output = name
+		s.Answers[Output] = name
 		if virtual(name) {
 			return nil
 		}
@@ -105,14 +106,14 @@ func (s *Setup) microphone(ctx context.Context, devices []audio.Device) error {
 	names, labels := list(devices, func(d audio.Device) int { return d.Inputs })
 	for {
 		s.Terminal.say("\nMicrophones:")
-		name, err := s.Terminal.choose(ctx, "Microphone", names, labels, orDefault(s.Answers.Input, "default"))
+		name, err := s.Terminal.choose(ctx, "Microphone", names, labels, cmp.Or(s.Answers[Input], "default"))
 		if err != nil {
 			return err
 		}
-		if !s.possible(name, orDefault(s.Answers.Output, "default")) {
+		if !s.possible(name, cmp.Or(s.Answers[Output], "default")) {
 			continue
 		}
-		s.Answers.Input = name
+		s.Answers[Input] = name
 		if virtual(name) {
 			return nil
 		}
@@ -135,10 +136,10 @@ func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string
 		verdict += "; " + do
 	}
 	s.Terminal.say("%s.", verdict)
-	if virtual(s.Answers.Output) {
+	if virtual(s.Answers[Output]) {
 		return "Take it?"
 	}
-	if err := s.Cards.Play(ctx, orDefault(s.Answers.Output, "default"), r.PCM, audio.CaptureRate); err != nil {
+	if err := s.Cards.Play(ctx, cmp.Or(s.Answers[Output], "default"), r.PCM, audio.CaptureRate); err != nil {
 		s.Terminal.say("The recording cannot be played: %s", sentence(err))
 		return "Take it?"
 	}
@@ -169,11 +170,4 @@ func list(devices []audio.Device, channels func(audio.Device) int) (names, label
 		}
 	}
 	return append(names, none), append(labels, "none")
-}
-
-func orDefault(s, def string) string {
-	if s == "" {
-		return def
-	}
-	return s
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lintod/agent"
 	"lintod/agent/base/printable"
 	"lintod/agent/base/textfile"
 	"lintod/agent/doctor"
@@ -59,13 +60,13 @@ func (c *call) examine(ctx context.Context, asJSON bool) error {
 }
 
 func (c *call) setup() *cobra.Command {
-	s := &setup.Setup{Terminal: &setup.Terminal{In: os.Stdin, Out: c.stdout}, Cards: setup.Hardware{}}
+	s := &setup.Setup{Terminal: &setup.Terminal{In: os.Stdin, Out: c.stdout}, Cards: setup.Hardware{}, Flags: map[string]*string{}}
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "set up a new device: ask, try the answers, write the configuration",
 		Long: `Ask the few questions of a new device, try the answers, write the configuration,
 and start the service. A flag answers a question, which is then not asked. A
-broker that does not let the device in is reported by exit status 1, when all
+platform that does not let the device in is reported by exit status 1, when all
 else is done.
 
 The password is moved out of its file into /etc/lintod/password, which the
@@ -75,22 +76,28 @@ service reads.`,
 		Args: cli.Args(0, 0),
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.Given.Serial, "serial", "", "`NAME` of the device at the platform")
-	f.StringVar(&s.Given.Broker, "broker", "", "`ADDRESS` of the platform's broker")
-	f.StringVar(&s.Given.Scope, "scope", "", "`NAME` of the application, the first level of its topics")
-	f.StringVar(&s.Given.Username, "username", "", "`NAME` of the account at the broker")
-	f.StringVar(&s.Given.PasswordFile, "password-file", "", "`FILE` with the password of the account")
-	f.StringVar(&s.Given.Input, "input", "", "`DEVICE` to hear with; lintod devices lists them")
-	f.StringVar(&s.Given.Output, "output", "", "`DEVICE` to speak with")
-	f.StringVar(&s.Given.Preset, "preset", "", "`BOARD` with buttons and LEDs")
+	for flag, usage := range setup.Flags() {
+		s.Flags[flag] = f.String(flag, "", usage)
+	}
+	f.StringVar(&s.Platform, "platform", "", "`NAME` of the link to the platform")
+	given := map[string]*string{
+		setup.Serial: f.String("serial", "", "`NAME` of the device at the platform"),
+		setup.Input:  f.String("input", "", "`DEVICE` to hear with; lintod devices lists them"),
+		setup.Output: f.String("output", "", "`DEVICE` to speak with"),
+		setup.Preset: f.String("preset", "", "`BOARD` with buttons and LEDs"),
+	}
 	f.BoolVar(&s.Yes, "yes", false, "ask nothing: what is not given keeps its default, and the service is started")
 	f.BoolVar(&s.Force, "force", false, "replace a configuration that somebody has edited; a copy is kept")
-	old := f.String("import", "", "take the answers from linto.json, the `FILE` of the old LinTO client")
-	for name, values := range map[string][]string{"preset": presets(), "input": {"default", "null"}, "output": {"default", "null"}} {
+	old := f.String("import", "", "take the answers from the `FILE` of an older client, such as linto.json of LinTO")
+	for name, values := range map[string][]string{"platform": platforms(), "preset": presets(), "input": {"default", "null"}, "output": {"default", "null"}} {
 		cli.CompleteFlag(cmd, name, func() []string { return values })
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s.Boards = gpio.Recognise("/")
+		s.Given = setup.Answers{}
+		for key, value := range given {
+			s.Given[key] = *value
+		}
 		return c.configure(cmd.Context(), s, *old)
 	}
 	return cmd
@@ -104,6 +111,14 @@ func presets() []string {
 	return names
 }
 
+func platforms() []string {
+	var names []string
+	for _, p := range agent.Platforms() {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
 // configure writes a configuration.
 func (c *call) configure(ctx context.Context, s *setup.Setup, old string) error {
 	s.Path = c.config
@@ -111,15 +126,14 @@ func (c *call) configure(ctx context.Context, s *setup.Setup, old string) error 
 		s.Start = setup.StartService
 	}
 	if old != "" {
-		raw, err := textfile.Read(old, setup.MaxLegacy)
+		raw, err := textfile.Read(old, setup.MaxImport)
 		if err != nil {
 			return err
 		}
-		answers, notes, err := setup.Import(raw)
+		notes, err := s.Import(raw)
 		if err != nil {
 			return err
 		}
-		s.Answers = answers
 		for _, note := range notes {
 			printable.Fprintf(c.stdout, "%s: %s.\n", old, note)
 		}

@@ -99,7 +99,7 @@ func TestSetup(t *testing.T) {
 		return string(out), err
 	}
 	out, err := setup("-yes", "-serial", serial, "-broker", b.broker.URL(), "-username", serial, "-input", "null", "-output", "null")
-	if err != nil || !strings.Contains(out, "The broker lets the device in.") {
+	if err != nil || !strings.Contains(out, "The platform lets the device in.") {
 		t.Fatalf("%v: %s", err, out)
 	}
 	text, _ := os.ReadFile(b.path("new.toml"))

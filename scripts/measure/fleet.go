@@ -14,6 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/state"
+	"lintod/agent/link"
+
 	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
@@ -80,10 +83,10 @@ func (f *fleet) device(b *bench, i int) *linto.Link {
 	conf := linto.Defaults()
 	conf.Broker, conf.Scope = config.Strings{b.url()}, "fleet"
 	was := false
-	l := &linto.Link{
-		Config: conf, Serial: "device-" + strconv.Itoa(i), StateDir: filepath.Join(b.dir, strconv.Itoa(i)),
+	return linto.New(conf, link.Device{
+		Serial: "device-" + strconv.Itoa(i), StateDir: filepath.Join(b.dir, strconv.Itoa(i)),
 		Registry: &behaviors.Registry{},
-		Sound:    func() linto.Sound { return linto.Sound{} },
+		Settings: func() state.Saved { return state.Saved{} },
 		Network:  func() ([]network.Interface, error) { return nil, nil },
 		Log:      slog.New(slog.DiscardHandler),
 		Connected: func(yes bool) { // called by one goroutine
@@ -98,9 +101,7 @@ func (f *fleet) device(b *bench, i int) *linto.Link {
 			}
 			was = yes
 		},
-	}
-	l.Init()
-	return l
+	})
 }
 
 // await waits until so many are online.

@@ -11,6 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/state"
+	"lintod/agent/link"
+
 	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
@@ -69,15 +72,15 @@ func (b *bench) hour(ctx context.Context, _ int) ([]row, error) {
 }
 
 // pushed is a link whose microphone is in a hurry.
-func (b *bench) pushed(hub *audio.Hub) (link *linto.Link, online <-chan struct{}) {
+func (b *bench) pushed(hub *audio.Hub) (l *linto.Link, online <-chan struct{}) {
 	up := make(chan struct{})
 	var once sync.Once
 	cfg := linto.Defaults()
 	cfg.Enabled, cfg.Broker, cfg.Scope = true, config.Strings{b.url()}, "bench"
-	link = &linto.Link{
-		Config: cfg, Serial: "pushed", Registry: &behaviors.Registry{},
-		Sound:   func() linto.Sound { return linto.Sound{} },
-		Network: func() ([]network.Interface, error) { return nil, nil },
+	l = linto.New(cfg, link.Device{
+		Serial: "pushed", Registry: &behaviors.Registry{},
+		Settings: func() state.Saved { return state.Saved{} },
+		Network:  func() ([]network.Interface, error) { return nil, nil },
 		Connected: func(yes bool) {
 			if yes {
 				once.Do(func() { close(up) })
@@ -85,9 +88,8 @@ func (b *bench) pushed(hub *audio.Hub) (link *linto.Link, online <-chan struct{}
 		},
 		Listen: func(context.Context, func()) (turn.Stream, error) { return hub.Listen(false), nil },
 		Log:    slog.New(slog.DiscardHandler),
-	}
-	link.Init()
-	return link, up
+	})
+	return l, up
 }
 
 // hurry is a microphone that runs haste times as fast as the clock. It hums.

@@ -6,10 +6,14 @@
 package neterr
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"syscall"
 	"time"
 )
@@ -17,7 +21,7 @@ import (
 // Server is how to speak of the other side.
 type Server struct {
 	Name    string // "the broker"
-	Address string // where its address is configured: "the address", "url in [linto.login]"
+	Address string // where its address is configured: "the address", "url in [login]"
 	CA      string // where the CA is configured that its certificate is checked against
 }
 
@@ -78,3 +82,40 @@ func (s Server) Network(err error) string {
 	}
 	return ""
 }
+
+// HTTP returns the error of a request as one sentence, which wraps it. Where ctx, the request's,
+// has ended, that is its cause.
+func (s Server) HTTP(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	for _, words := range []func(error) string{s.Certificate, s.Network, s.https} {
+		if text := words(err); text != "" {
+			return &explained{text, err}
+		}
+	}
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		return outer.Err // without the address, which the caller adds
+	}
+	return err
+}
+
+func (s Server) https(err error) string {
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Sprintf("TLS is not spoken at that port; use the https port of %s, or http:// if it has none", s.Name)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return s.Name + " closed the connection instead of answering; does that port speak https?"
+	}
+	return ""
+}
+
+// explained is an error in a sentence for people.
+type explained struct {
+	sentence string
+	err      error
+}
+
+func (e *explained) Error() string { return e.sentence }
+func (e *explained) Unwrap() error { return e.err }

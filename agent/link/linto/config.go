@@ -8,10 +8,7 @@
 package linto
 
 import (
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"lintod/agent/base/config"
 	"lintod/agent/broker"
@@ -74,6 +71,15 @@ func Defaults() Config {
 	}
 }
 
+// For completes the table for the device of that serial: the stock broker's ACL wants
+// the user name to be the serial (protocol 1.2.1).
+func (c Config) For(serial string) Config {
+	if c.Username == "" && c.PasswordFile != "" && !c.Login.Enabled() {
+		c.Username = serial
+	}
+	return c
+}
+
 // Validate reports values that cannot be right. A link that is not enabled is
 // not checked.
 func (c Config) Validate() config.Problems {
@@ -87,8 +93,8 @@ func (c Config) Validate() config.Problems {
 		ps = c.Config.Validate()
 	}
 	ps.In("login", c.Login.Validate())
-	if !TopicLevel(c.Scope) {
-		ps.Add("scope", c.Scope, WantLevel)
+	if !broker.TopicLevel(c.Scope) {
+		ps.Add("scope", c.Scope, broker.WantLevel)
 	}
 	ps.OneOf("speak", c.Speak, "text", "phonetic")
 	ps.Within("answer_timeout", c.AnswerTimeout, time.Second, 5*time.Minute)
@@ -98,15 +104,4 @@ func (c Config) Validate() config.Problems {
 		ps.Add("chunk", c.Chunk, "20ms, 40ms, 60ms, 80ms or 100ms")
 	}
 	return ps
-}
-
-// WantLevel says what TopicLevel accepts.
-const WantLevel = "one level of a topic: 1 to 64 bytes of text, without / + #, control characters, or $ in front"
-
-// TopicLevel tells whether s can be one level of a topic: servers split topics
-// at the slashes and count (protocol 1.1), + and # are wildcards, and who
-// subscribes to # does not get what begins with $ [MQTT-4.7.2-1].
-func TopicLevel(s string) bool {
-	return s != "" && len(s) <= 64 && utf8.ValidString(s) && s[0] != '$' &&
-		!strings.ContainsAny(s, "/+#") && !strings.ContainsFunc(s, unicode.IsControl)
 }

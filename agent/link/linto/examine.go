@@ -16,19 +16,20 @@ import (
 // brokerLimit bounds one address: connecting, subscribing, and one message.
 const brokerLimit = 30 * time.Second
 
-// Examination looks at what a link needs, for the doctor.
-type Examination struct {
-	Config  Config
-	Serial  string
-	Running *link.Status // of a daemon's link; nil when none runs
-	// Tell is told each finding as soon as it is known.
-	Tell func(link.Finding)
+// examination looks at what a link needs, for the doctor.
+type examination struct {
+	Config
+	at      link.Place
+	running *link.Status
+	tell    func(link.Finding)
 }
 
-// Run tries each broker with the device's own credentials. It takes up to half a
-// minute for each, and ends early with ctx.
-func (x Examination) Run(ctx context.Context) {
-	c := x.Config
+// Examine tries each broker with the device's own credentials. running is how a
+// daemon's link is, nil when none runs. It takes up to half a minute for each broker,
+// and ends early with ctx.
+func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding)) {
+	c.PasswordFile = at.Readable(c.PasswordFile)
+	x := examination{c, at, running, tell}
 	switch {
 	case c.Login.Enabled():
 		x.login()
@@ -40,7 +41,7 @@ func (x Examination) Run(ctx context.Context) {
 	const do = "correct [linto], or what it names"
 	faults, reached := map[string]error{}, false
 	for _, address := range c.Broker {
-		err := tryBroker(ctx, c, address, x.Serial)
+		err := tryBroker(ctx, c, address, at)
 		faults[address] = err
 		reached = reached || err == nil
 	}
@@ -63,11 +64,11 @@ func unreadable(path string) bool {
 	return path != "" && errors.Is(unix.Access(path, unix.R_OK), unix.EACCES)
 }
 
-func tryBroker(ctx context.Context, c Config, address, serial string) error {
+func tryBroker(ctx context.Context, c Config, address string, at link.Place) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, brokerLimit, fmt.Errorf("%s: no answer within %v", address, brokerLimit))
 	defer cancel()
 	c.Broker = config.Strings{address}
-	err := Try(ctx, c, serial)
+	err := c.Try(ctx, at)
 	if ctx.Err() != nil && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -78,40 +79,39 @@ func tryBroker(ctx context.Context, c Config, address, serial string) error {
 }
 
 // login relies on the daemon: a second login would end its session.
-func (x Examination) login() {
+func (x examination) login() {
 	switch {
-	case x.Running == nil:
-		x.broker(link.Warn, "the login at "+x.Config.Login.URL+" can be judged only while lintod runs", "sudo systemctl start lintod")
-	case !x.Running.Connected:
-		x.report("broker", link.Fail, errors.New(x.Running.Line), "correct [linto.login]")
+	case x.running == nil:
+		x.broker(link.Warn, "the login at "+x.Login.URL+" can be judged only while lintod runs", "sudo systemctl start lintod")
+	case !x.running.Connected:
+		x.report("broker", link.Fail, errors.New(x.running.Line), "correct [linto.login]")
 	default:
-		x.broker(link.OK, x.Running.Line, "")
+		x.broker(link.OK, x.running.Line, "")
 	}
 }
 
-func (x Examination) serverCertificate(ctx context.Context, address string) {
-	cert, err := x.Config.ServerCertificate(ctx, address)
+func (x examination) serverCertificate(ctx context.Context, address string) {
+	cert, err := x.ServerCertificate(ctx, address)
 	if err != nil || cert == nil {
 		return // no TLS; or gone since it was tried
 	}
-	x.Tell(link.JudgeCertificate("the certificate of "+address, "renew it at the broker", cert, time.Now()))
+	x.tell(link.JudgeCertificate("the certificate of "+address, "renew it at the broker", cert, time.Now()))
 }
 
-func (x Examination) deviceCertificate() {
-	c := x.Config
-	cert, err := c.ClientCertificate()
+func (x examination) deviceCertificate() {
+	cert, err := x.ClientCertificate()
 	switch {
 	case err != nil:
 		x.report("certificate", link.Fail, err, "correct [linto] cert_file and key_file")
 	case cert != nil:
-		x.Tell(link.JudgeCertificate("the device's own certificate "+c.CertFile, "have it renewed", cert, time.Now()))
+		x.tell(link.JudgeCertificate("the device's own certificate "+x.CertFile, "have it renewed", cert, time.Now()))
 	}
 }
 
-func (x Examination) broker(l link.Level, text, do string) {
-	x.Tell(link.Finding{Subject: "broker", Level: l, Text: text, Do: do})
+func (x examination) broker(l link.Level, text, do string) {
+	x.tell(link.Finding{Subject: "broker", Level: l, Text: text, Do: do})
 }
 
-func (x Examination) report(subject string, l link.Level, err error, otherwise string) {
-	x.Tell(link.Report(subject, l, err, otherwise))
+func (x examination) report(subject string, l link.Level, err error, otherwise string) {
+	x.tell(link.Report(subject, l, err, otherwise))
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,6 @@ import (
 	"lintod/agent/link"
 	"lintod/agent/link/linto/login"
 	"lintod/agent/network"
-	"lintod/agent/turn"
 	"lintod/behaviors"
 )
 
@@ -33,28 +31,10 @@ const (
 	finishLimit  = time.Second
 )
 
-// Link is one connection to a LinTO platform. Its fields are set before Run.
+// Link is one connection to a LinTO platform; New makes one.
 type Link struct {
-	Config   Config
-	Serial   string // one level of a topic; a login gives another
-	Version  string // reported as firmware
-	Registry *behaviors.Registry
-	// Powers performs the verbs that are not safe; nil when there are none.
-	Powers Powers
-	// Sound tells the settings that the status reports.
-	Sound func() Sound
-	// Network tells the interfaces that the status reports.
-	Network func() ([]network.Interface, error)
-	// Connected is told when the platform can be reached and when not.
-	Connected func(bool)
-	// Tell, when set, publishes what belongs to no exchange, in words or JSON.
-	Tell func(w turn.What, text string)
-	// Listen opens the microphone for a dictation, or says why not. taken is called
-	// when the dictation may not have it any more; Close gives it back.
-	Listen func(ctx context.Context, taken func()) (turn.Stream, error)
-	// StateDir keeps what a login gave.
-	StateDir string
-	Log      *slog.Logger
+	Config      Config
+	link.Device // its serial is one level of a topic; a login gives another
 
 	conn     connection
 	login    *login.Client // nil with static credentials
@@ -126,9 +106,9 @@ func (l *Link) Status() link.Status {
 	}
 }
 
-// Init makes the connection, still closed. It is called once, before Run and
-// any other method.
-func (l *Link) Init() {
+// New makes the link, closed.
+func New(cfg Config, device link.Device) *Link {
+	l := &Link{Config: cfg, Device: device}
 	l.commands = make(chan command, commandQueue)
 	l.asks = make(chan command, askQueue)
 	l.mutes = make(chan command, commandQueue)
@@ -138,19 +118,20 @@ func (l *Link) Init() {
 	l.retained = map[string]bool{}
 	l.conversation = emptyConversation
 	l.uplink = newUplink()
-	l.programs = newPrograms(l.Config, l.Log)
+	l.programs = newPrograms(cfg, l.Log)
 	l.live = l.newLive()
-	if l.Config.Login.Enabled() {
+	if cfg.Login.Enabled() {
 		l.login = l.newLogin() // and that makes the connection
-		return
+		return l
 	}
-	cfg := l.Config.Config
-	if cfg.ClientID == "" {
+	wire := cfg.Config
+	if wire.ClientID == "" {
 		// Stable, so that a broker that still holds our dead connection sends its
 		// last will before it accepts the new one, not after.
-		cfg.ClientID = "lintod-" + l.Config.Scope + "-" + l.Serial
+		wire.ClientID = "lintod-" + cfg.Scope + "-" + l.Serial
 	}
-	l.conn.now.Store(l.newPlace(cfg, l.Config.Scope, l.Serial))
+	l.conn.now.Store(l.newPlace(wire, cfg.Scope, l.Serial))
+	return l
 }
 
 // newPlace makes a connection, still closed.
@@ -266,7 +247,7 @@ func (l *Link) status() status {
 	}
 	return status{
 		Serial: l.conn.place().serial,
-		Config: statusConfig{Network: interfaces, Firmware: l.Version, Sound: l.Sound()},
+		Config: statusConfig{Network: interfaces, Firmware: l.Version, Sound: settingsSound(l.Settings())},
 	}
 }
 

@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/state"
+	"lintod/agent/link"
+
 	"lintod/agent/base/config"
 	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker"
@@ -34,7 +37,7 @@ type device struct {
 
 	mu    sync.Mutex
 	calls []string
-	sound Sound
+	sound state.Saved
 }
 
 func (d *device) note(format string, args ...any) {
@@ -49,13 +52,13 @@ func (d *device) did() []string {
 	return slices.Clone(d.calls)
 }
 
-func (d *device) settings() Sound {
+func (d *device) settings() state.Saved {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.sound
 }
 
-func (d *device) change(f func(*Sound)) error {
+func (d *device) change(f func(*state.Saved)) error {
 	d.mu.Lock()
 	f(&d.sound)
 	d.mu.Unlock()
@@ -67,7 +70,7 @@ func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", 
 func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
 func (d *device) KeepVolume(p int) error {
 	d.note("keep %d", p)
-	_ = d.change(func(s *Sound) { s.Volume = p })
+	_ = d.change(func(s *state.Saved) { s.Volume = p })
 	return nil
 }
 
@@ -79,7 +82,7 @@ func (d *device) SetLanguage(l string) error {
 		<-d.hold
 	}
 	d.note("lang %s", l)
-	return d.change(func(s *Sound) { s.Language = l })
+	return d.change(func(s *state.Saved) { s.Language = l })
 }
 
 func (d *device) Say(text string, p behaviors.Progress) error {
@@ -136,24 +139,25 @@ func start(t *testing.T, options ...func(*Link)) *stage {
 func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *stage {
 	t.Helper()
 	s := &stage{t: t, broker: m, watch: m.Watch("blk/fromlinto/#"), log: &journaltest.Buffer{}, notices: make(chan string, 1000)}
-	s.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
+	s.device = &device{sound: state.Saved{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled, cfg.Broker, cfg.Keepalive = true, config.Strings{m.URL()}, config.Duration(2*time.Second)
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	reg := &behaviors.Registry{}
 	reg.Add(behaviors.Everyday(s.device)...)
-	s.link = &Link{
-		Config: cfg, Serial: "sn-1", Version: "9.9", Registry: reg, Sound: s.settings, Log: log,
+	device := link.Device{
+		Serial: "sn-1", Version: "9.9", Registry: reg, Settings: s.settings, Log: log,
 		Network: func() ([]network.Interface, error) {
 			return []network.Interface{{Name: "eth0", Type: "eth", IP: "10.0.0.5", MAC: "b8:27:eb:00:00:01", Gateway: "10.0.0.1"}}, nil
 		},
 		Connected: func(bool) {},
 		Tell:      s.told,
 	}
-	for _, o := range options {
-		o(s.link)
+	o := &Link{Config: cfg, Device: device}
+	for _, option := range options {
+		option(o)
 	}
-	s.link.Init()
+	s.link = New(o.Config, o.Device)
 	s.run()
 	return s
 }

@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"lintod/agent/base/state"
+	"lintod/agent/link"
+
 	"lintod/agent/base/config"
 	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker"
@@ -130,7 +133,7 @@ func (s *stack) device(t *testing.T, serial, dir string) (*stage, func()) {
 		t.Fatal(err)
 	}
 	d := &stage{t: t, broker: s.Mosquitto, watch: s.Watch("+/fromlinto/#"), log: &journaltest.Buffer{}}
-	d.device = &device{sound: Sound{Volume: 80, Language: "en-US"}}
+	d.device = &device{sound: state.Saved{Volume: 80, Language: "en-US"}}
 	cfg := Defaults()
 	cfg.Enabled = true
 	cfg.Login = login.Config{URL: s.login.URL, User: "ann", PasswordFile: file, Scope: "Home"}
@@ -140,13 +143,12 @@ func (s *stack) device(t *testing.T, serial, dir string) (*stage, func()) {
 	}
 	reg := &behaviors.Registry{}
 	reg.Add(behaviors.Everyday(d.device)...)
-	d.link = &Link{
-		Config: cfg, Serial: serial, Registry: reg, Sound: d.settings, StateDir: dir,
+	d.link = New(cfg, link.Device{
+		Serial: serial, Registry: reg, Settings: d.settings, StateDir: dir,
 		Log:       slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Network:   func() ([]network.Interface, error) { return nil, nil },
 		Connected: func(bool) {},
-	}
-	d.link.Init()
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- d.link.Run(ctx) }()

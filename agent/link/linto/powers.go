@@ -12,14 +12,6 @@ import (
 	"lintod/behaviors"
 )
 
-// Powers performs the verbs that are not safe; *behaviors.Executor does.
-type Powers interface {
-	// Submit accepts a request, or refuses it with the answer to send at once.
-	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
-	// Deliver hands over the answers that wait, and keeps those that send fails on.
-	Deliver(link string, send func(behaviors.Answer) error) error
-}
-
 const (
 	// askQueue is how many requests for verbs with power wait. They have a queue
 	// of their own, so that a flood of harmless ones cannot push them out.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"lintod/agent/link"
+
 	"lintod/agent/base/fuzzcost"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
@@ -313,12 +315,11 @@ func loose() *Link {
 	d := &device{}
 	reg := &behaviors.Registry{}
 	reg.Add(behaviors.Everyday(d)...)
-	d.link = &Link{
-		Config: Defaults(), Serial: "sn-1", Registry: reg, Sound: d.settings, Log: slog.New(slog.DiscardHandler),
+	d.link = New(Defaults(), link.Device{
+		Serial: "sn-1", Registry: reg, Settings: d.settings, Log: slog.New(slog.DiscardHandler),
 		Network:   func() ([]network.Interface, error) { return nil, nil },
 		Connected: func(bool) {},
-	}
-	d.link.Init()
+	})
 	return d.link
 }
 

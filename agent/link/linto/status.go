@@ -4,14 +4,18 @@ import (
 	"encoding/json"
 	"time"
 
+	"lintod/agent/base/state"
+
 	"lintod/agent/network"
 )
 
-// Sound is the part of the device's settings that LinTO's consumers know.
-type Sound struct {
+// sound is the part of the device's settings that LinTO's consumers know.
+type sound struct {
 	Volume   int    `json:"volume"` // percent, kept over restarts
 	Language string `json:"tts_lang"`
 }
+
+func settingsSound(s state.Saved) sound { return sound{Volume: s.Volume, Language: s.Language} }
 
 // status is what the platform learns of the device (protocol 1.3, decisions
 // C2–C4). The RPi original sent its whole configuration, passwords included;
@@ -26,7 +30,7 @@ type status struct {
 type statusConfig struct {
 	Network  []network.Interface `json:"network"`
 	Firmware string              `json:"firmware"`
-	Sound    Sound               `json:"sound"`
+	Sound    sound               `json:"sound"`
 }
 
 const (

@@ -25,12 +25,12 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 	s.broker.Restart()
 	becomes("connected again", func(now link.Status) bool { return now.Connected && !now.Failed && !now.Refused })
 
-	stranger := &Link{
-		Config: s.link.Config, Serial: "sn-2", Registry: s.link.Registry, Sound: s.settings,
+	cfg := s.link.Config
+	cfg.Broker = config.Strings{brokertest.Start(t, "allow_anonymous false").URL()}
+	stranger := New(cfg, link.Device{
+		Serial: "sn-2", Registry: s.link.Registry, Settings: s.settings,
 		Network: s.link.Network, Connected: func(bool) {}, Log: s.link.Log,
-	}
-	stranger.Config.Broker = config.Strings{brokertest.Start(t, "allow_anonymous false").URL()}
-	stranger.Init()
+	})
 	if now := stranger.Status(); now.Connected || now.Failed || now.Refused {
 		t.Errorf("before the first connection: %+v", now)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lintod/agent/broker"
+	"lintod/agent/link"
 )
 
 var (
@@ -24,11 +25,12 @@ const unheardLimit = 3 * time.Second
 // message that devices ignore (protocol 1.8). It returns nil when that comes
 // back, else one sentence. It is for static credentials: to log in over HTTP
 // would end the daemon's session.
-func Try(ctx context.Context, c Config, serial string) error {
+func (c Config) Try(ctx context.Context, at link.Place) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cfg, p := c.Config, place{scope: c.Scope, serial: serial}
-	cfg.ClientID = fmt.Sprintf("lintod-try-%s-%s", c.Scope, serial)
+	cfg, p := c.Config, place{scope: c.Scope, serial: at.Serial}
+	cfg.ClientID = fmt.Sprintf("lintod-try-%s-%s", c.Scope, at.Serial)
+	cfg.PasswordFile = at.Readable(cfg.PasswordFile)
 	echo := p.ingress("statusack")
 	heard := make(chan struct{}, 1)
 	var verdict error // of Offline or Online: Run calls one at a time

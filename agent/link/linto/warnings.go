@@ -10,13 +10,13 @@ import (
 	"lintod/agent/base/certificate"
 	"lintod/agent/base/textfile"
 	"lintod/agent/broker"
+	"lintod/agent/link"
 )
 
 // Warnings are what is allowed in the table, and probably not meant: what goes over
 // the network unprotected, files that cannot be used, and secrets that others can
-// read. credential is where a file can be read now, and protected tells that its
-// directory keeps others out.
-func (c Config) Warnings(credential func(string) string, protected func(string) bool) (list []string) {
+// read.
+func (c Config) Warnings(at link.Place) (list []string) {
 	if strings.HasPrefix(c.Login.URL, "http://") {
 		list = append(list, "linto.login.url: http:// sends the password unprotected; use https:// where the platform has it")
 	}
@@ -32,7 +32,7 @@ func (c Config) Warnings(credential func(string) string, protected func(string) 
 	pool := func(path string) error { _, err := certificate.Pool(path); return err }
 	secretText := func(path string) error { _, err := textfile.Secret(path); return err }
 	pair := func(string) error {
-		_, err := certificate.Pair(credential(c.CertFile), credential(c.KeyFile))
+		_, err := certificate.Pair(at.Readable(c.CertFile), at.Readable(c.KeyFile))
 		return err
 	}
 	usable := map[string]func(path string) error{
@@ -47,13 +47,13 @@ func (c Config) Warnings(credential func(string) string, protected func(string) 
 		if path == "" {
 			continue
 		}
-		path = credential(path)
+		path = at.Readable(path)
 		info, err := os.Stat(path)
 		secret := strings.HasSuffix(key, "password_file") || key == "linto.key_file"
 		switch {
 		case err != nil:
 			list = append(list, fmt.Sprintf("%s: %v", key, err))
-		case secret && info.Mode().Perm()&0o077 != 0 && !protected(path):
+		case secret && info.Mode().Perm()&0o077 != 0 && !at.Protected(path):
 			list = append(list, fmt.Sprintf("%s: %s can be read by others; chmod 600 it", key, path))
 		}
 		if read := usable[key]; err == nil && read != nil {

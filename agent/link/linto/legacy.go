@@ -1,4 +1,4 @@
-package setup
+package linto
 
 import (
 	"encoding/json"
@@ -8,41 +8,39 @@ import (
 	"strconv"
 	"strings"
 
+	"lintod/agent/link"
 	"lintod/audio/tts"
 )
-
-// MaxLegacy bounds the old client's file; the real one has 2 kB. In bytes.
-const MaxLegacy = 1 << 20
 
 // legacy is what we take of linto.json, the file of the LinTO client that came
 // before (protocol 1.2.1).
 type legacy struct {
-	SN     text `json:"sn"`
+	SN     value `json:"sn"`
 	Config struct {
 		Sound struct {
-			Volume   text `json:"volume"`
-			Language text `json:"tts_lang"`
+			Volume   value `json:"volume"`
+			Language value `json:"tts_lang"`
 		} `json:"sound"`
 		MQTT struct {
-			Scope     text `json:"scope"`
-			Host      text `json:"host"`
-			Port      text `json:"port"`
-			Username  text `json:"username"`
-			Password  text `json:"password"`
-			UseLogin  text `json:"uselogin"`
-			Keepalive text `json:"keepalive"`
-			Protocol  text `json:"protocol"`
-			KeyFile   text `json:"keyfile"`
+			Scope     value `json:"scope"`
+			Host      value `json:"host"`
+			Port      value `json:"port"`
+			Username  value `json:"username"`
+			Password  value `json:"password"`
+			UseLogin  value `json:"uselogin"`
+			Keepalive value `json:"keepalive"`
+			Protocol  value `json:"protocol"`
+			KeyFile   value `json:"keyfile"`
 		} `json:"mqtt"`
 	} `json:"config"`
 }
 
-// text is a value that the old client wrote sometimes as a string and sometimes
+// value is one that the old client wrote sometimes as a string and sometimes
 // as what it is.
-type text string
+type value string
 
 // UnmarshalJSON takes a string, a number, a boolean or null.
-func (t *text) UnmarshalJSON(raw []byte) error {
+func (t *value) UnmarshalJSON(raw []byte) error {
 	var v any
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return err
@@ -50,51 +48,62 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	switch v := v.(type) {
 	case nil:
 	case string:
-		*t = text(strings.TrimSpace(v))
+		*t = value(strings.TrimSpace(v))
 	case float64, bool:
-		*t = text(raw)
+		*t = value(raw)
 	default:
 		return errors.New("a list or an object stands where a plain value should")
 	}
 	return nil
 }
 
-// Import reads the configuration of the old LinTO client. Notes tell, in
-// sentences, what was not taken over. The password is among the answers.
-func Import(raw []byte) (a Answers, notes []string, err error) {
+// importLegacy reads linto.json. Notes tell what was not taken over.
+func importLegacy(raw []byte) (link.Imported, error) {
 	var l legacy
 	if err := json.Unmarshal(raw, &l); err != nil {
-		return a, nil, fmt.Errorf("linto.json is not understood: %w", err)
+		return link.Imported{}, fmt.Errorf("linto.json is not understood: %w", err)
 	}
 	m := l.Config.MQTT
-	if a.Broker, err = address(string(m.Protocol), string(m.Host), string(m.Port)); err != nil {
-		return a, nil, err
+	broker, err := address(string(m.Protocol), string(m.Host), string(m.Port))
+	if err != nil {
+		return link.Imported{}, err
 	}
-	a.Serial, a.Scope = string(l.SN), string(m.Scope)
-	if m.UseLogin == "true" {
-		a.Username, a.Password = string(m.Username), string(m.Password)
-	}
-	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	if volume := string(l.Config.Sound.Volume); volume != "" && !within(volume, 0, 100) {
-		note("volume %q is no percentage and is left out", volume)
-	} else {
-		a.Volume = volume
-	}
-	if language := string(l.Config.Sound.Language); language != "" {
-		if a.Language, err = tts.Defaults().Find(language); err != nil {
-			note("%v; it is left out", err)
+	got := link.Imported{Answers: map[string]string{}}
+	take := func(key string, v value) {
+		if v != "" {
+			got.Answers[key] = string(v)
 		}
 	}
-	if seconds := string(m.Keepalive); seconds != "" && !within(seconds, 1, 600) {
+	note := func(format string, args ...any) { got.Notes = append(got.Notes, fmt.Sprintf(format, args...)) }
+	take("device.serial", l.SN)
+	take("linto.broker", value(broker))
+	take("linto.scope", m.Scope)
+	if m.UseLogin == "true" {
+		take("linto.username", m.Username)
+		got.Secret = string(m.Password)
+	}
+	if volume := l.Config.Sound.Volume; volume != "" && !within(string(volume), 0, 100) {
+		note("volume %q is no percentage and is left out", volume)
+	} else {
+		take("device.volume", volume)
+	}
+	if language := string(l.Config.Sound.Language); language != "" {
+		if known, err := tts.Defaults().Find(language); err != nil {
+			note("%v; it is left out", err)
+		} else {
+			take("tts.language", value(known))
+		}
+	}
+	if seconds := m.Keepalive; seconds != "" && !within(string(seconds), 1, 600) {
 		note("keepalive %q is no number of seconds from 1 to 600 and is left out", seconds)
 	} else if seconds != "" {
-		a.Keepalive = seconds + "s"
+		take("linto.keepalive", seconds+"s")
 	}
 	if m.KeyFile != "" {
 		note("keyfile %q is left out: set [linto] cert_file and key_file", m.KeyFile)
 	}
 	note("the sound cards are left out: their names were those of ALSA; lintod devices lists ours")
-	return a, notes, nil
+	return got, nil
 }
 
 // within tells whether s is a whole number from low to high.
