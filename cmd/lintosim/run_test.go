@@ -335,7 +335,7 @@ func TestLoginIsServedAndShownWithoutSecrets(t *testing.T) {
 }
 
 func TestSlowScreenLosesLinesAndSaysSo(t *testing.T) {
-	f := newFeed()
+	f := newFeed[platform.Event]()
 	for range cap(f.events) + 5 {
 		f.put(platform.Event{Kind: platform.Connected, Client: "c"})
 	}

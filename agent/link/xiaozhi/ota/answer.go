@@ -290,8 +290,12 @@ func parseActivation(m members, now time.Time) *Activation {
 	}
 	a.Message = strings.Join(lines, "\n")
 	a.Address = strings.TrimRight(webAddress.FindString(a.Message), ".,;:!?)")
-	if ms, ok := m.number("timeout_ms"); ok && ms > 0 {
-		a.Until = now.Add(min(time.Duration(min(ms, 1e12))*time.Millisecond, maxTimeout))
+	if n, ok := m.number("timeout_ms"); ok && n > 0 {
+		unit := time.Millisecond
+		if n < 10_000 { // nobody enters a code in 10 s: server E writes 300 and means five minutes
+			unit = time.Second
+		}
+		a.Until = now.Add(min(time.Duration(min(n, 1e9))*unit, maxTimeout))
 	}
 	return &a
 }

@@ -168,7 +168,7 @@ func (p *pending) round(ctx context.Context, c *Client, a Activation) time.Durat
 	if !a.Until.IsZero() {
 		pause = min(pause, time.Until(a.Until))
 	}
-	return max(waiting, pause)
+	return pause
 }
 
 // Again has the server asked anew, soon and once, however often it is called: because a

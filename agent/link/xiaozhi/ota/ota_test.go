@@ -72,6 +72,7 @@ func TestReadsWhatServersGive(t *testing.T) {
 		"unbound": {unbound, Answer{WebSocket: &WebSocket{"ws://h/", "", 1}, Activation: &Activation{
 			"048291", "http://xiaozhi.server.com\n048291", "http://xiaozhi.server.com", "aa:bb:cc:dd:ee:ff", now.Add(30 * time.Second),
 		}}},
+		"timeout of server E":    {`{"activation":{"code":"1","challenge":"c","message":"xiaozhi\n1","timeout_ms":300}}`, Answer{Activation: &Activation{Code: "1", Challenge: "c", Message: "xiaozhi\n1", Until: now.Add(5 * time.Minute)}}},
 		"unbound, no settings":   {`{"activation":{"code":123456,"challenge":"c","timeout_ms":-1}}`, Answer{Activation: &Activation{Code: "123456", Challenge: "c"}}},
 		"unbound, hostile":       {`{"activation":{"code":"` + strings.Repeat("9", 5000) + `","challenge":"` + strings.Repeat("c", 5000) + `","message":"a\u001b[2J\n\n\n\n\n\n\nb","timeout_ms":1e300}}`, Answer{Activation: &Activation{Code: strings.Repeat("9", 32) + "…", Message: "a·[2J\nb", Until: now.Add(24 * time.Hour)}}},
 		"broker and port":        {`{"mqtt":{"broker":"h","port":8883,"client_id":"i","username":"u","password":"p"}}`, Answer{MQTT: mqtt("mqtts://h:8883", "i", "", 240*time.Second)}},
@@ -669,10 +670,10 @@ func TestActivationToItsEnd(t *testing.T) {
 }
 
 func TestCodeIsRenewedWhenItExpires(t *testing.T) {
-	steps := []step{{code: 200, body: strings.Replace(unbound, "30000", "8000", 1)}, {times: 3, code: 202}, {code: 200, body: official}}
+	steps := []step{{code: 200, body: strings.Replace(unbound, "30000", "11000", 1)}, {times: 4, code: 202}, {code: 200, body: official}}
 	play(t, steps, nil, func(_ *Client, s *script, given chan Answer) {
 		<-given
-		want := []string{"0s ota/", "0s ota/activate", "3s ota/activate", "6s ota/activate", "11s ota/"}
+		want := []string{"0s ota/", "0s ota/activate", "3s ota/activate", "6s ota/activate", "9s ota/activate", "11s ota/"}
 		if got := s.asked(); !slices.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}

@@ -264,22 +264,22 @@ func (c *Conn) current() net.Conn {
 func (c *Conn) count(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		c.stats.Last = time.Now()
 		if c.stats.Received == 0 {
 			c.stats.First = c.stats.Last
 		}
 		c.stats.Received++
-	case errShort:
+	case errors.Is(err, errShort):
 		c.stats.Dropped.Short++
-	case errType:
+	case errors.Is(err, errType):
 		c.stats.Dropped.Type++
-	case errLength:
+	case errors.Is(err, errLength):
 		c.stats.Dropped.Length++
-	case errConnection:
+	case errors.Is(err, errConnection):
 		c.stats.Dropped.Connection++
-	case errTooLarge:
+	case errors.Is(err, errTooLarge):
 		c.stats.Dropped.TooLarge++
 	}
 	return err == nil && !c.closed

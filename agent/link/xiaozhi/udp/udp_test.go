@@ -166,7 +166,8 @@ func TestWhatIsNoPacketIsCountedByReason(t *testing.T) {
 	template := sender.Seal(nil, 0, 1, silence)
 	template[0] = 0x10
 	for _, packet := range [][]byte{
-		{}, []byte("ping"), template,
+		{},
+		[]byte("ping"), template,
 		sender.Seal(nil, 0, 1, silence)[:20],
 		foreign.Seal(nil, 0, 1, silence),
 		sender.Seal(nil, 0, 1, make([]byte, 2880)), // PCM of an encoder that failed
