@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/gorilla/websocket"
@@ -32,21 +33,23 @@ type serverError struct {
 func (e *serverError) Unwrap() error { return e.err }
 func (e *serverError) Error() string { return printable.Clip(e.server+": "+explain(e.err), 1000) }
 
-// refusal is an error whose meaning is known.
-type refusal struct {
-	text  string
-	cause error
+// sentence is an error whose meaning is known.
+type sentence struct {
+	text   string
+	causes []error
 }
 
-func (e *refusal) Error() string   { return e.text }
-func (e *refusal) Unwrap() []error { return []error{ErrRefused, e.cause} }
+func (e *sentence) Error() string   { return e.text }
+func (e *sentence) Unwrap() []error { return e.causes }
+
+func refusal(text string, cause error) error { return &sentence{text, []error{ErrRefused, cause}} }
 
 var server = neterr.Server{Name: "the WebSocket server", Address: "its address", CA: "ca_file"}
 
 func explain(err error) string {
-	var refused *refusal
-	if errors.As(err, &refused) {
-		return refused.text
+	var known *sentence
+	if errors.As(err, &known) {
+		return known.text
 	}
 	for _, words := range []func(error) string{server.Certificate, server.Network} {
 		if sentence := words(err); sentence != "" {
@@ -67,7 +70,7 @@ func explain(err error) string {
 		return fmt.Sprintf("the server closed the connection with code %d%s", closed.Code, quoted(closed.Text))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return "no answer in time; check the address and the port, and whether a firewall is in between"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case hungUp(err):
 		return "the server closed the connection unexpectedly"
 	}
 	return err.Error()
@@ -76,7 +79,13 @@ func explain(err error) string {
 // upgradeError explains an answer that is not an upgrade. response is nil where
 // none came.
 func upgradeError(err error, response *http.Response) error {
-	if response == nil || !errors.Is(err, websocket.ErrBadHandshake) {
+	switch {
+	case response != nil && errors.Is(err, websocket.ErrBadHandshake):
+	case strings.HasPrefix(err.Error(), "malformed"): // net/http has no type for it
+		return &sentence{"what answers does not speak HTTP; check the port", []error{err}}
+	case hungUp(err):
+		return &sentence{"the server closed the connection instead of answering; check the port, and whether it is one with TLS (wss://)", []error{err}}
+	default:
 		return err
 	}
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxQuoted))
@@ -85,9 +94,9 @@ func upgradeError(err error, response *http.Response) error {
 	case status == http.StatusSwitchingProtocols:
 		return fmt.Errorf("what answers is not a WebSocket server: %w", err)
 	case status == http.StatusBadRequest:
-		return &refusal{"the server refuses the request (HTTP 400)" + said + "; check the address, and whether the server knows the device", err}
+		return refusal("the server refuses the request (HTTP 400)" + said + "; check the address, and whether the server knows the device", err)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
-		return &refusal{fmt.Sprintf("the server refuses the token or the device (HTTP %d)%s", status, said), err}
+		return refusal(fmt.Sprintf("the server refuses the token or the device (HTTP %d)%s", status, said), err)
 	case status == http.StatusNotFound:
 		return errors.New("the server has no WebSocket at this path (HTTP 404); correct the path of the address")
 	case status >= 300 && status < 400:
@@ -105,14 +114,19 @@ func refusedBy(err error, said string) error {
 	var closed *websocket.CloseError
 	switch {
 	case said != "":
-		return &refusal{"the server refuses the device" + quoted(said), err}
+		return refusal("the server refuses the device" + quoted(said), err)
 	case errors.As(err, &closed) && closed.Code != websocket.CloseNoStatusReceived && closed.Code != websocket.CloseAbnormalClosure:
-		return &refusal{fmt.Sprintf("the server accepted the connection and closed it with code %d%s before its first message; "+
-			"it may not accept the device", closed.Code, quoted(closed.Text)), err}
-	case errors.As(err, &closed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return &refusal{"the server accepted the connection and closed it without a message; some do so when the token or the device is unknown", err}
+		return refusal(fmt.Sprintf("the server accepted the connection and closed it with code %d%s before its first message; "+
+			"it may not accept the device", closed.Code, quoted(closed.Text)), err)
+	case errors.As(err, &closed), hungUp(err):
+		return refusal("the server accepted the connection and closed it without a message; some do so when the token or the device is unknown", err)
 	}
 	return err
+}
+
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // maxQuoted bounds what is quoted of a server, in bytes.
