@@ -94,7 +94,7 @@ func upgradeError(err error, response *http.Response) error {
 	case status == http.StatusSwitchingProtocols:
 		return fmt.Errorf("what answers is not a WebSocket server: %w", err)
 	case status == http.StatusBadRequest:
-		return refusal("the server refuses the request (HTTP 400)" + said + "; check the address, and whether the server knows the device", err)
+		return refusal("the server refuses the request (HTTP 400)"+said+"; check the address, and whether the server knows the device", err)
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		return refusal(fmt.Sprintf("the server refuses the token or the device (HTTP %d)%s", status, said), err)
 	case status == http.StatusNotFound:
@@ -114,7 +114,7 @@ func refusedBy(err error, said string) error {
 	var closed *websocket.CloseError
 	switch {
 	case said != "":
-		return refusal("the server refuses the device" + quoted(said), err)
+		return refusal("the server refuses the device"+quoted(said), err)
 	case errors.As(err, &closed) && closed.Code != websocket.CloseNoStatusReceived && closed.Code != websocket.CloseAbnormalClosure:
 		return refusal(fmt.Sprintf("the server accepted the connection and closed it with code %d%s before its first message; "+
 			"it may not accept the device", closed.Code, quoted(closed.Text)), err)
