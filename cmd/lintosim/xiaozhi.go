@@ -99,6 +99,7 @@ func xiaozhiCommand(do func(context.Context, xiaozhiOptions) error) *cobra.Comma
 	f.StringVar(&o.token, "token-file", "", "`FILE` with the token that a WebSocket must bring (default none)")
 	f.StringVar(&o.activate, "activate", "free", "when a device is let in: `free|manual|post`")
 	f.DurationVar(&o.gateway.CodeLife, "code-life", 0, "`DURATION` for which the code of an activation is valid (default for ever)")
+	f.IntVar(&o.gateway.Answers, "answers", 0, "end a session after `N` answers, as after a farewell (default never)")
 	f.BoolVar(&o.gateway.Echo, "echo", false, "send back what was said, instead of an answer")
 	f.DurationVar(&o.gateway.ChatCloses, "chat-closes", 5*time.Millisecond, "`DURATION` that the chat server's socket takes to close; above 100ms a second hello kills its own session")
 	f.StringVar(&o.fault, "fault", "none", "`FAULTS` such as loss=10,jitter=100ms,tail=100ms")

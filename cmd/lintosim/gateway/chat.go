@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lintod/cmd/lintosim/speech"
@@ -99,6 +100,8 @@ type chat struct {
 	quiet     time.Duration
 	frames    [][]byte // as they came, for the echo
 	stop      context.CancelFunc
+
+	answers atomic.Int32 // given in this session
 }
 
 // newChat prepares a session; the caller fills in its ways to the device.
@@ -393,8 +396,11 @@ func (c *chat) say(ctx context.Context, text string, frames [][]byte) {
 		halt()
 	}
 	c.g.tell(Event{Kind: Answered, Device: c.device, Wire: c.wire, Text: text})
-	if sleep(ctx, frameLength) {
-		c.at(idle)
+	if !sleep(ctx, frameLength) || c.at(idle) {
+		return
+	}
+	if n := c.answers.Add(1); c.g.opts.Answers > 0 && n >= int32(c.g.opts.Answers) {
+		c.end("the last answer was given")
 	}
 }
 

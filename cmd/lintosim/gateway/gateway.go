@@ -83,6 +83,9 @@ type Options struct {
 	// Activation is when a device is let in; CodeLife how long a code lasts, 0 for ever.
 	Activation Activation
 	CodeLife   time.Duration
+	// Answers is after how many a session is ended by the server, as it is after a
+	// farewell; 0 for never.
+	Answers int
 	// Echo sends back what was said, instead of an answer.
 	Echo bool
 	// ChatCloses is how long the chat server's socket takes to close. More than
