@@ -17,12 +17,10 @@ import (
 
 	"lintod/agent/base/neterr"
 	"lintod/agent/base/printable"
+	"lintod/agent/base/wsdial"
 )
 
-var (
-	errSilent = errors.New("two pings were not answered; the network between is broken, or the server hangs")
-	errAnswer = fmt.Errorf("its answer to the upgrade is longer than %d bytes", maxAnswer)
-)
+var errSilent = errors.New("two pings were not answered; the network between is broken, or the server hangs")
 
 // serverError is a failure to get or keep a connection.
 type serverError struct {
@@ -81,6 +79,8 @@ func explain(err error) string {
 func upgradeError(err error, response *http.Response) error {
 	switch {
 	case response != nil && errors.Is(err, websocket.ErrBadHandshake):
+	case errors.Is(err, wsdial.ErrAnswer):
+		return &sentence{"what answers is not a WebSocket server: " + err.Error(), []error{err}}
 	case strings.HasPrefix(err.Error(), "malformed"): // net/http has no type for it
 		return &sentence{"what answers does not speak HTTP; check the port", []error{err}}
 	case hungUp(err):
