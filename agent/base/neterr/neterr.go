@@ -6,10 +6,13 @@
 package neterr
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -77,4 +80,17 @@ func (s Server) Network(err error) string {
 		return "there is no way to that host; is the network up?"
 	}
 	return ""
+}
+
+// TimedOut reports whether a deadline or time limit passed.
+func TimedOut(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.As(err, &t) && t.Timeout()
+}
+
+// HungUp reports whether the other side closed or reset the connection.
+func HungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
