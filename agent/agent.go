@@ -27,6 +27,7 @@ import (
 	"lintod/audio/wake"
 	"lintod/behaviors"
 	"lintod/gpio"
+	"lintod/gpio/led"
 	"lintod/gpio/panel"
 )
 
@@ -61,8 +62,9 @@ type Agent struct {
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
-	refused  atomic.Bool  // the file was changed and is wrong
-	failed   atomic.Int64 // when something last failed: nanoseconds since start, 0 for never
+	refused  atomic.Bool                 // the file was changed and is wrong
+	lamp     atomic.Pointer[led.Pattern] // what a platform has LEDs show; nil: as configured
+	failed   atomic.Int64                // when something last failed: nanoseconds since start, 0 for never
 }
 
 // New composes the parts; nothing runs yet.

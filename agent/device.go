@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/settings"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/media"
 	"lintod/behaviors"
+	"lintod/gpio/led"
 )
 
 // device is the box as the behaviours see it.
@@ -64,3 +66,31 @@ type ear struct{ hub *audio.Hub }
 func (e ear) Listen(preroll bool) turn.Stream { return e.hub.Listen(preroll) }
 
 func (e ear) ListenSince(t time.Time) turn.Stream { return e.hub.ListenSince(t) }
+
+// lampPeriod is that of a lamp that moves, unless somebody says otherwise.
+const lampPeriod = 3 * time.Second
+
+// SetLamp implements behaviors.Device.
+func (d *device) SetLamp(l behaviors.Lamp) error {
+	if _, leds := d.cfg.Effective(); len(leds) == 0 {
+		return behaviors.Fail(behaviors.Unsupported, "this device has no LEDs; [[led]] in its configuration describes them")
+	}
+	if l.Mode == "default" {
+		d.lamp.Store(nil)
+		return nil
+	}
+	p := led.Pattern{Shape: l.Mode, Colour: led.Colour{R: 255, G: 255, B: 255}, Period: config.Duration(lampPeriod)}
+	if before := d.lamp.Load(); before != nil {
+		p.Colour = before.Colour
+	}
+	if l.Colour != "" {
+		if err := p.Colour.UnmarshalText([]byte(l.Colour)); err != nil {
+			return behaviors.Fail(behaviors.BadRequest, "color: %v", err)
+		}
+	}
+	if l.Period > 0 {
+		p.Period = config.Duration(l.Period)
+	}
+	d.lamp.Store(&p)
+	return nil
+}

@@ -68,6 +68,9 @@ func (a *Agent) activity() status.Activity {
 		Away:       a.away(),
 		Outdated:   a.refused.Load(),
 	}
+	if lamp := a.lamp.Load(); lamp != nil {
+		now.Lamp = *lamp
+	}
 	if at := time.Duration(a.failed.Load()); at > 0 {
 		now.Error = time.Since(a.start)-at < errorShown
 	}

@@ -83,6 +83,7 @@ func (b *bench) figures() []figure {
 		{"barge-in", b.bargeIn},
 		{"stream", b.stream},
 		{"hour", b.hour},
+		{"opus", b.opus},
 		{"fleet", b.fleet},
 	}
 }

@@ -43,8 +43,15 @@ var tools = []tool{
 		name: "self.audio_speaker.unmute", about: "Restore the volume from before self.audio_speaker.mute.",
 		Word: behaviors.Word{Verb: "silence", Fixed: members{"on": no}},
 	},
-	{name: "self.led.set_color", Word: behaviors.Word{Verb: "led_color", Params: names{"red": "red", "green": "green", "blue": "blue", "color": "color"}}},
-	{name: "self.led.set_mode", Word: behaviors.Word{Verb: "led_mode", Params: names{"mode": "mode"}}},
+	{
+		name: "self.led.set_color", about: "Set the colour of the LEDs: red, green and blue from 0 to 255, or color as #rrggbb.",
+		Word: behaviors.Word{Verb: "lamp", Fixed: members{"mode": json.RawMessage(`"solid"`)}, Params: names{"red": "red", "green": "green", "blue": "blue", "color": "color"}},
+	},
+	{name: "self.led.set_mode", about: "Set what the LEDs do while the device is idle.", Word: behaviors.Word{Verb: "lamp", Params: names{"mode": "mode"}}},
+	{
+		name: "self.led.set_rainbow_speed", about: "Show a rainbow on the LEDs; each of its steps takes so many milliseconds.",
+		Word: behaviors.Word{Verb: "lamp", Fixed: members{"mode": json.RawMessage(`"rainbow"`)}, Params: names{"speed_ms": "step_ms"}},
+	},
 	{name: "self.reboot", user: true, Word: behaviors.Word{Verb: "reboot"}},
 }
 

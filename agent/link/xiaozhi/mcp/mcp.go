@@ -98,6 +98,12 @@ func New(name, version string, tools []Tool, log *slog.Logger) (*Server, error) 
 	return s, nil
 }
 
+// Check returns why a server cannot offer t; nil where it can.
+func (t Tool) Check() error {
+	_, err := prepare(t)
+	return err
+}
+
 func prepare(t Tool) (tool, error) {
 	switch {
 	case !toolName.MatchString(t.Name):

@@ -65,7 +65,7 @@ func parseSchema(s map[string]any) (raw json.RawMessage, parsed schema, err erro
 			continue
 		}
 		if _, problem := p.value(p.Default); problem != "" {
-			return nil, schema{}, fmt.Errorf("schema: the default of %q %s", name, problem)
+			return nil, schema{}, fmt.Errorf("schema: the default of %q%s", name, problem)
 		}
 	}
 	return encode(s), parsed, nil
@@ -90,7 +90,7 @@ func (s schema) arguments(raw json.RawMessage) (json.RawMessage, error) {
 		}
 		var problem string
 		if allowed[name], problem = p.value(value); problem != "" {
-			return nil, &CallError{codeParams, fmt.Sprintf("%s %s", name, problem)}
+			return nil, &CallError{codeParams, name + problem}
 		}
 	}
 	for _, name := range s.Required {
@@ -129,7 +129,7 @@ func (p property) value(raw json.RawMessage) (value json.RawMessage, problem str
 	text = strings.TrimSpace(text)
 	if p.Type == "boolean" {
 		if text != "true" && text != "false" {
-			return nil, "must be true or false"
+			return nil, " must be true or false"
 		}
 		return json.RawMessage(text), ""
 	}
@@ -137,15 +137,15 @@ func (p property) value(raw json.RawMessage) (value json.RawMessage, problem str
 	plain := strings.Trim(text, "+-.0123456789eE") == "" // Go would also read Inf, 0x1p4 and 1_0
 	switch {
 	case err != nil || !plain:
-		return nil, "must be of the type " + p.Type
+		return nil, " must be of the type " + p.Type
 	case p.Type == "integer" && f != math.Trunc(f):
-		return nil, "must be a whole number"
+		return nil, " must be a whole number"
 	case p.Minimum != nil && f < *p.Minimum:
-		return nil, "is too small: Value is below minimum allowed: " + number(*p.Minimum)
+		return nil, ": Value is below minimum allowed: " + number(*p.Minimum)
 	case p.Maximum != nil && f > *p.Maximum:
-		return nil, "is too large: Value exceeds maximum allowed: " + number(*p.Maximum)
+		return nil, ": Value exceeds maximum allowed: " + number(*p.Maximum)
 	case math.Abs(f) > 1<<53: // without a range of its own: beyond, neighbours are the same number
-		return nil, "is too large"
+		return nil, " is too large"
 	}
 	return json.RawMessage(number(f)), ""
 }
@@ -153,11 +153,11 @@ func (p property) value(raw json.RawMessage) (value json.RawMessage, problem str
 func (p property) text(text string, isText bool) (problem string) {
 	switch {
 	case !isText:
-		return "must be a string"
+		return " must be a string"
 	case p.Enum != nil && !slices.Contains(p.Enum, text):
-		return "must be one of " + strings.Join(p.Enum, ", ")
+		return " must be one of " + strings.Join(p.Enum, ", ")
 	case p.MaxLength != nil && utf8.RuneCountInString(text) > *p.MaxLength:
-		return fmt.Sprintf("must have at most %d characters", *p.MaxLength)
+		return fmt.Sprintf(" must have at most %d characters", *p.MaxLength)
 	}
 	return ""
 }

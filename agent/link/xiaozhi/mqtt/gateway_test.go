@@ -42,6 +42,7 @@ func newGateway(t testing.TB, change func(*gateway)) *gateway {
 	if change != nil {
 		change(g)
 	}
+	l = g.Listener
 	g.all.Go(func() {
 		for {
 			conn, err := l.Accept()

@@ -3,9 +3,12 @@ package mqtt
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -436,6 +439,42 @@ func TestSettingsAreChecked(t *testing.T) {
 		if got, _, err := settings(url).address(); err != nil || got != want {
 			t.Errorf("%s is %s, %v; want %s", url, got, err, want)
 		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	web := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	web.Close()
+	g := newGateway(t, func(g *gateway) {
+		g.push = []string{"{}"}
+		g.Listener = tls.NewListener(g.Listener, &tls.Config{Certificates: web.TLS.Certificates})
+	})
+	s := settings(strings.Replace(g.url(), "mqtt:", "mqtts:", 1))
+	if _, err := try(s); err == nil {
+		t.Error("a certificate of an unknown CA is trusted")
+	} else {
+		t.Log(err)
+	}
+	next(t, "a refused handshake", g.faults)
+	s.TLS = &tls.Config{RootCAs: x509.NewCertPool()}
+	s.TLS.RootCAs.AddCert(web.Certificate())
+	d := connect(t, s)
+	next(t, "a message", d.got)
+	d.send(t, "{}")
+	next(t, "a message at the gateway", g.got)
+
+	plain := newGateway(t, nil)
+	s.URL = strings.Replace(plain.url(), "mqtt:", "mqtts:", 1)
+	if _, err := try(s); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("TLS at a port without it: %v", err)
+	} else {
+		t.Log(err)
+	}
+	s.URL = g.url()
+	if _, err := try(s); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("no TLS at a port with it: %v", err)
+	} else {
+		t.Log(err)
 	}
 }
 

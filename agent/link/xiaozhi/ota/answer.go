@@ -103,8 +103,9 @@ func (m members) number(name string) (f float64, ok bool) {
 // have to act, there or in the configuration.
 var ErrRefused = errors.New("the server refuses")
 
-// parse reads the answer to a check; now is when it came, and present the version that runs.
-func parse(raw []byte, now time.Time, present string) (a Answer, err error) {
+// parse reads the answer of host to a check; now is when it came, and present the version that
+// runs.
+func parse(raw []byte, host string, now time.Time, present string) (a Answer, err error) {
 	var all members
 	if json.Unmarshal(raw, &all) != nil || all == nil {
 		return a, errStranger
@@ -115,8 +116,14 @@ func parse(raw []byte, now time.Time, present string) (a Answer, err error) {
 		}
 	}
 	a.MQTT, err = parseMQTT(all.within("mqtt"))
+	if err == nil && a.MQTT != nil && strays(a.MQTT.URL, host) {
+		a.MQTT, err = nil, errStray
+	}
 	problem("mqtt", err)
 	a.WebSocket, err = parseWebSocket(all.within("websocket"))
+	if err == nil && a.WebSocket != nil && strays(a.WebSocket.URL, host) {
+		a.WebSocket, err = nil, errStray
+	}
 	problem("websocket", err)
 	a.Activation = parseActivation(all.within("activation"), now)
 	f := all.within("firmware")
@@ -138,6 +145,19 @@ func parse(raw []byte, now time.Time, present string) (a Answer, err error) {
 		err = fmt.Errorf("%w: its answer has neither mqtt nor websocket nor activation", ErrRefused)
 	}
 	return a, err
+}
+
+var errStray = errors.New("its address is the server's own name for itself, such as 127.0.0.1, by which this device only finds itself; set the address that devices reach at the server")
+
+// strays tells an address that a server of another machine was left with: that of its own
+// loopback, or of all its interfaces.
+func strays(address, host string) bool {
+	u, err := url.Parse(address)
+	if err != nil || config.Loopback(host) {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return config.Loopback(u.Hostname()) || ip != nil && ip.IsUnspecified()
 }
 
 // reason is what the answer of a failure says, fit for one line.

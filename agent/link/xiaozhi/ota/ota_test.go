@@ -84,12 +84,18 @@ func TestReadsWhatServersGive(t *testing.T) {
 		"frames of version 3":    {`{"websocket":{"url":"ws://h/","token":"t","version":"3"}}`, Answer{WebSocket: &WebSocket{"ws://h/", "t", 3}}},
 		"firmware by force":      {`{"websocket":{"url":"ws://h/"},"firmware":{"version":"0.1","url":"http://h/f","force":1}}`, Answer{WebSocket: &WebSocket{"ws://h/", "", 1}, Firmware: &Firmware{"0.1", "http://h/f", true}}},
 		"time of another planet": {`{"websocket":{"url":"ws://h/"},"server_time":{"timestamp":1e300}}`, Answer{WebSocket: &WebSocket{"ws://h/", "", 1}}},
+		"one of two strays": {`{"websocket":{"url":"ws://0.0.0.0:8000/"},"mqtt":{"endpoint":"h:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
+			MQTT: mqtt("mqtt://h:1883", "i", "", 240*time.Second), Problems: []string{"websocket"},
+		}},
+		"the other strays": {`{"websocket":{"url":"ws://h:8000/"},"mqtt":{"endpoint":"localhost:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
+			WebSocket: &WebSocket{"ws://h:8000/", "", 1}, Problems: []string{"mqtt"},
+		}},
 		"one of two is broken": {`{"websocket":{"url":"ws://你的ip:端口号/xiaozhi/v1/"},"mqtt":{"endpoint":"h:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
 			MQTT: mqtt("mqtt://h:1883", "i", "", 240*time.Second), Problems: []string{"websocket"},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := parse([]byte(test.raw), now, "1.2.0")
+			got, err := parse([]byte(test.raw), "h", now, "1.2.0")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,6 +209,26 @@ func TestUnkindServers(t *testing.T) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return copy(p, strings.Repeat(" ", len(p))), nil }
+
+// A server on this machine may name this machine.
+func TestAddressThatLeadsBackHere(t *testing.T) {
+	for _, test := range []struct {
+		address, host string
+		want          bool
+	}{
+		{"ws://127.0.0.1:8000/", "server.local", true},
+		{"mqtt://[::1]:1883", "10.0.0.9", true},
+		{"ws://[::]/", "10.0.0.9", true},
+		{"ws://127.0.0.1:8000/", "127.0.0.1", false},
+		{"ws://localhost/", "::1", false},
+		{"ws://10.0.0.9/", "server.local", false},
+		{"ws://server.local/", "10.0.0.9", false},
+	} {
+		if got := strays(test.address, test.host); got != test.want {
+			t.Errorf("%s of %s: %v", test.address, test.host, got)
+		}
+	}
+}
 
 func TestSaysWhoItIs(t *testing.T) {
 	var header http.Header
@@ -458,7 +484,7 @@ func TestKeepsSettings(t *testing.T) {
 	if a, err := c.kept(); a != nil || err != nil {
 		t.Errorf("before: %v, %v", a, err)
 	}
-	a, err := parse([]byte(official), time.Now(), "1")
+	a, err := parse([]byte(official), "h", time.Now(), "1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -533,37 +559,46 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // pipes is a network of one server.
-type pipes chan net.Conn
+type pipes struct {
+	conns chan net.Conn
+	ended chan struct{}
+}
 
 func (p pipes) Accept() (net.Conn, error) {
-	if conn, ok := <-p; ok {
+	select {
+	case conn := <-p.conns:
 		return conn, nil
+	case <-p.ended:
+		return nil, net.ErrClosed
 	}
-	return nil, net.ErrClosed
 }
 func (p pipes) Close() error   { return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	here, there := net.Pipe()
+	select {
+	case p.conns <- there:
+		return here, nil
+	case <-p.ended: // a transport may dial still when nobody waits for it any more
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
 
 // play runs a client against a script; watch is called in the bubble while it does.
 func play(t *testing.T, steps []step, prepare func(*Client), watch func(c *Client, s *script, given chan Answer)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{steps: steps, began: time.Now()}
-		network := make(pipes)
+		network := pipes{make(chan net.Conn), make(chan struct{})}
 		web := &http.Server{Handler: s, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ReadHeaderTimeout: time.Hour}
 		served := make(chan error)
 		go func() { served <- web.Serve(network) }()
 		c := newClient(t, "http://h/ota/")
 		c.File = filepath.Join(dir, "settings.json")
-		c.dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			here, there := net.Pipe()
-			select {
-			case network <- there:
-				return here, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
+		c.dial = network.dial
 		given := make(chan Answer, 1000)
 		c.Provisioned = func(a Answer) { given <- a }
 		if prepare != nil {
@@ -577,7 +612,7 @@ func play(t *testing.T, steps []step, prepare func(*Client), watch func(c *Clien
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		close(network)
+		close(network.ended)
 		<-served
 		web.Close()
 	})
@@ -608,7 +643,7 @@ func TestServerThatIsAway(t *testing.T) {
 
 func TestKeptSettingsAreUsedAtOnce(t *testing.T) {
 	prepare := func(c *Client) {
-		a, err := parse([]byte(gatewayA), time.Now(), "1")
+		a, err := parse([]byte(gatewayA), "h", time.Now(), "1")
 		if err == nil {
 			err = c.keep(a)
 		}
@@ -776,7 +811,7 @@ func FuzzParse(f *testing.F) {
 	now := time.UnixMilli(1795816790000)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		fuzzcost.Check(t, func() {
-			a, err := parse(raw, now, "1.2.0")
+			a, err := parse(raw, "h", now, "1.2.0")
 			if err != nil {
 				if len(err.Error()) > 2000 || strings.ContainsAny(err.Error(), "\n\x1b") {
 					t.Errorf("error %q", err)
@@ -799,6 +834,40 @@ func FuzzParse(f *testing.F) {
 			}
 			if f := a.Firmware; f != nil && !plausible(f.URL) {
 				t.Errorf("%+v", f)
+			}
+		})
+	})
+}
+
+// Whatever stands in the file of settings, it is taken only when it can be used as it is, and no
+// error shows a secret.
+func FuzzKept(f *testing.F) {
+	c := newClient(f, "http://h/")
+	a, err := parse([]byte(official), "h", time.Now(), "1")
+	if err == nil {
+		err = c.keep(a)
+	}
+	raw, readErr := os.ReadFile(c.File)
+	if err != nil || readErr != nil {
+		f.Fatal(err, readErr)
+	}
+	f.Add(raw)
+	f.Add([]byte(strings.ReplaceAll(string(raw), "wss://", "PLANTED://")))
+	f.Add([]byte("\x00PLANTED"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(c.File, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fuzzcost.Check(t, func() {
+			a, err := c.kept()
+			if err != nil && (len(err.Error()) > 2000 || strings.Contains(err.Error(), "PLANTED-")) {
+				t.Errorf("error %q", err)
+			}
+			if a == nil {
+				return
+			}
+			if a.MQTT == nil && a.WebSocket == nil || a.MQTT != nil && a.MQTT.check() != nil || a.WebSocket != nil && a.WebSocket.check() != nil {
+				t.Errorf("%q is taken", text)
 			}
 		})
 	})

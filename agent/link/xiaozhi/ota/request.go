@@ -76,7 +76,7 @@ func (c *Client) Check(ctx context.Context) (Answer, error) {
 	}
 	var a Answer
 	if err == nil {
-		a, err = parse(raw, time.Now(), c.Device.Version)
+		a, err = parse(raw, to.Hostname(), time.Now(), c.Device.Version)
 	}
 	if err != nil {
 		return Answer{}, fmt.Errorf("%s: %w", shown(to), err)
