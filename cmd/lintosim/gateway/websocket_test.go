@@ -33,6 +33,21 @@ func headers(edit func(http.Header)) http.Header {
 	return h
 }
 
+// dialWebSocket returns the status of the handshake, too; no connection comes with
+// another than 101.
+func dialWebSocket(t *testing.T, g *Gateway, h http.Header) (*websocket.Conn, int) {
+	t.Helper()
+	conn, response, err := websocket.DefaultDialer.Dial(g.WebSocket(), h)
+	if response == nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if conn != nil {
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	return conn, response.StatusCode
+}
+
 // TestWebSocketRefusals: each way in which a real server turns a device away.
 func TestWebSocketRefusals(t *testing.T) {
 	for _, c := range []struct {
@@ -56,14 +71,13 @@ func TestWebSocketRefusals(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := start(t, c.o)
-			conn, response, err := websocket.DefaultDialer.Dial(g.WebSocket(), headers(c.edit))
-			if response == nil || response.StatusCode != c.status {
-				t.Fatalf("%v, %v", response, err)
+			conn, status := dialWebSocket(t, g, headers(c.edit))
+			if status != c.status {
+				t.Fatalf("status %d, want %d", status, c.status)
 			}
 			if c.status != 101 {
 				return
 			}
-			defer conn.Close()
 			_ = conn.SetReadDeadline(time.Now().Add(patience))
 			if c.text != "" {
 				if _, text, err := conn.ReadMessage(); string(text) != c.text {
@@ -86,11 +100,7 @@ func TestWebSocketStory(t *testing.T) {
 			h.Set("Protocol-Version", string(rune('0'+version)))
 			h.Set("Authorization", "Bearer secret")
 		})
-		conn, _, err := websocket.DefaultDialer.Dial(g.WebSocket(), h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
+		conn, _ := dialWebSocket(t, g, h)
 		say := func(m map[string]any) {
 			if err := conn.WriteJSON(m); err != nil {
 				t.Error(err)
@@ -173,11 +183,7 @@ func TestWebSocketRules(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := start(t, Options{})
-			conn, _, err := websocket.DefaultDialer.Dial(g.WebSocket(), headers(c.edit))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
+			conn, _ := dialWebSocket(t, g, headers(c.edit))
 			if c.send != nil {
 				c.send(conn)
 			}
