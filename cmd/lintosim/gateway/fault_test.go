@@ -66,7 +66,7 @@ func TestFaultsOfAnAnswer(t *testing.T) {
 		{"early", Faults{Early: 60 * time.Millisecond}, "hello, stt, llm, sound, tts start, sound, tts stop"},
 		{"tail", Faults{Tail: 100 * time.Millisecond}, "hello, stt, tts start, llm, tts sentence_start, sound, tts stop, sound"},
 		{"no stop", Faults{NoStop: true}, "hello, stt, tts start, llm, tts sentence_start, sound"},
-		{"no UDP down", Faults{Goodbye: speaking}, "hello, stt, tts start, llm, tts sentence_start, goodbye"},
+		{"goodbye while speaking", Faults{Goodbye: speaking}, "hello, stt, tts start, llm, tts sentence_start, goodbye"},
 		{"goodbye when idle", Faults{Goodbye: idle}, "hello, stt, tts start, llm, tts sentence_start, sound, tts stop, goodbye"},
 		{"goodbye while thinking", Faults{Goodbye: thinking}, "hello, goodbye"},
 	} {
@@ -192,6 +192,18 @@ func TestTooManyTools(t *testing.T) {
 		} else {
 			g.wantRules(t)
 		}
+	}
+}
+
+// NoUDPDown announces an answer of which nothing arrives.
+func TestUDPToTheDeviceIsDead(t *testing.T) {
+	g := start(t, quick(Options{Faults: Faults{NoUDPDown: true}}))
+	p, s := talk(t, g)
+	p.message("tts start", 1)
+	g.await(t, Is(Answered))
+	_ = s.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := s.conn.Read(make([]byte, 100)); err == nil {
+		t.Errorf("%d bytes arrive", n)
 	}
 }
 
