@@ -620,6 +620,9 @@ func (g *Gateway) answerHello(ctx context.Context, a answer) bool {
 		return false
 	}
 	switch {
+	case f.Goodbye == connecting && a.message["udp"] != nil:
+		a.raw([]byte(`{"type":"goodbye"}`))
+		return false
 	case f.Goodbye == connecting || f.Hello == "error":
 		a.refuse()
 		return false
