@@ -49,7 +49,7 @@ func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status
 		// A second connection with the device's client id would end the first one's.
 		x.ok("xiaozhi", "lintod is connected: "+x.running.Line)
 	} else if place.MQTT != nil && x.Transport != useWebSocket {
-		x.mqtt(ctx, l, *place.MQTT)
+		x.mqtt(ctx, *place.MQTT)
 	}
 	if place.WebSocket != nil && x.Transport != useMQTT {
 		x.webSocket(ctx, l, *place.WebSocket)
@@ -118,7 +118,7 @@ func (x examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) 
 }
 
 // mqtt connects, opens a session, and sends a packet.
-func (x examination) mqtt(ctx context.Context, l *Link, m ota.MQTT) {
+func (x examination) mqtt(ctx context.Context, m ota.MQTT) {
 	ctx, cancel := context.WithTimeout(ctx, examineLimit)
 	defer cancel()
 	tls, err := x.tls()

@@ -73,6 +73,7 @@ type session struct {
 	spoken    bool      // the server has begun a sentence of this answer
 	promised  time.Time // when this answer was announced
 	received  uint64    // packets of the session before this answer
+	refused   uint64    // datagrams of the session before it that were no packets of it
 	suspected bool      // the sound of this answer does not come
 	deaf      int       // how often in this session announced sound did not come
 
@@ -149,6 +150,9 @@ func (s *session) take(ctx context.Context, e event) {
 		}
 		s.talk.mic.close()
 		s.talk = nil
+		if errors.Is(e.cause, jitter.ErrNotOpus) {
+			e.kind = garbled
+		}
 	case played:
 		if e.talk != s.talk || e.sound != s.sounds {
 			return
@@ -161,6 +165,9 @@ func (s *session) take(ctx context.Context, e event) {
 // afterSound is what it means that an answer has been heard.
 func (s *session) afterSound() eventKind {
 	switch {
+	case s.unheard() && s.channel != nil && s.channel.stats().Dropped > s.refused:
+		s.why = errNotOpus
+		return garbled
 	case s.state == draining && s.unheard() && !s.suspected && s.deafer():
 		return dead
 	case s.more:
@@ -371,7 +378,7 @@ func (s *session) ask() error {
 func (s *session) startSound(ctx context.Context) {
 	s.sounds++
 	s.more, s.spoken, s.suspected, s.promised = false, false, false, time.Now()
-	s.received = s.stream.Stats().Packets
+	s.received, s.refused = s.stream.Stats().Packets, s.channel.stats().Dropped
 	s.pending.Store(true)
 	s.stream.Start()
 	if time.Since(s.started.Add(time.Duration(s.arrived.Load()))) < earlySound && s.arrived.Load() > 0 {
@@ -470,6 +477,7 @@ var (
 	errNoAnswer = errors.New("the server does not answer")
 	errNoHello  = errors.New("the server did not open a session within 10 s")
 	errAway     = errors.New("the server cannot be reached")
+	errNotOpus  = errors.New("what was received is not Opus: the packets are too long, or of another session")
 	errGoodbye  = errors.New("the server has ended the session")
 )
 

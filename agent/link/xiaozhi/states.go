@@ -78,15 +78,16 @@ const (
 	lapsed  // the same at once, in answer to our first message: it knew of no session
 	request // it wants to speak
 
-	due  // the time of the state is over
-	dead // the sound that was announced does not arrive: UDP does not work
+	due     // the time of the state is over
+	dead    // the sound that was announced does not arrive: UDP does not work
+	garbled // it arrives, and is no Opus: another key may help
 	numEvents
 )
 
 var eventNames = [...]string{
 	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "nothing", "played", "heard-part", "heard-out",
 	"dropped", "unwanted",
-	"hello", "tts-start", "first-opus", "tts-stop", "stop-mic", "goodbye", "lapsed", "request", "due", "dead",
+	"hello", "tts-start", "first-opus", "tts-stop", "stop-mic", "goodbye", "lapsed", "request", "due", "dead", "garbled",
 }
 
 func (e eventKind) String() string { return eventNames[e] }
@@ -178,7 +179,7 @@ var table = map[when]then{
 	{open, join}:       {open, unchanged, []step{over}},
 	{open, request}:    {open, unchanged, []step{call}},
 	{open, ttsStart}:   {announced, forOpus, []step{startSound, call}},
-	{open, refused}:    {idle, unlimited, []step{endSession}},
+	{open, refused}:    {idle, unlimited, []step{endSession, fail}}, // its hello cannot be used
 	{open, goodbye}:    {idle, unlimited, []step{endSession}},
 	{open, lapsed}:     {idle, unlimited, []step{endSession}},
 	{open, due}:        {closing, forEcho, []step{sayGoodbye, endSession}},
@@ -214,6 +215,7 @@ var table = map[when]then{
 	{announced, dropped}:    {open, forIdle, []step{dropSound, abort}},
 	{announced, due}:        {announced, forOpus, []step{suspect}},
 	{announced, dead}:       {closing, forEcho, []step{sayTimeout, endSession, fail}},
+	{announced, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
 	{announced, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
 
 	{speaking, join}:       {speaking, unchanged, []step{giveSound}},
@@ -225,6 +227,7 @@ var table = map[when]then{
 	{speaking, refused}:    {leaving, forTail, []step{stopSound, endSession}},
 	{speaking, unwanted}:   {open, forIdle, []step{dropSound, abort}},
 	{speaking, dropped}:    {open, forIdle, []step{dropSound, abort}},
+	{speaking, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
 	{speaking, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
 
 	{draining, played}:     {open, forIdle, []step{over}},
@@ -240,6 +243,7 @@ var table = map[when]then{
 	{draining, refused}:    {leaving, unchanged, []step{endSession}},
 	{draining, unwanted}:   {open, forIdle, []step{dropSound}},
 	{draining, dropped}:    {open, forIdle, []step{dropSound}},
+	{draining, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
 	{draining, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
 
 	{leaving, played}:     {idle, unlimited, []step{over}},
@@ -251,6 +255,7 @@ var table = map[when]then{
 	{leaving, wantAnswer}: {idle, unlimited, []step{dropSound, proceed}},
 	{leaving, unwanted}:   {idle, unlimited, []step{dropSound}},
 	{leaving, dropped}:    {idle, unlimited, []step{dropSound}},
+	{leaving, garbled}:    {idle, unlimited, []step{dropSound, fail}},
 	{leaving, down}:       {offline, unlimited, []step{tellOffline, fail}},
 
 	{closing, goodbye}: {idle, unlimited, []step{proceed}},

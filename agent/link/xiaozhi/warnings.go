@@ -31,8 +31,10 @@ func (c Config) Warnings(at link.Place) (list []string) {
 		key, path string
 		read      func(string) error
 	}{
-		{"password_file", c.PasswordFile, secret}, {"token_file", c.TokenFile, secret},
-		{"key_file", c.KeyFile, secret}, {"ca_file", c.CAFile, pool},
+		{"password_file", c.PasswordFile, secret},
+		{"token_file", c.TokenFile, secret},
+		{"key_file", c.KeyFile, secret},
+		{"ca_file", c.CAFile, pool},
 	} {
 		if f.path == "" {
 			continue
