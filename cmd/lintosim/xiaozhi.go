@@ -42,13 +42,13 @@ each OTA check. The WebSocket server is there with each of them. A device that
 breaks a rule is shown with "✗", the name of the rule, and why.
 
 -fault spoils things, a comma between two: the network (loss=10, reorder=5,
-duplicate=2 in percent, delay=150ms, jitter=100ms, no-udp), the order of sound
-and messages (early=40ms, tail=100ms, no-stop, mute), the hello (hello=error,
-absent, late, broken, foreign, garbage; hello-takes=2s), the sound (wrong-key,
-pcm), the session (goodbye= or cut= with connecting, listening, thinking,
-speaking, idle; strange), the tools (no-tools), what OTA gives (credentials,
-ota=500, error, empty, garbage, hang, endless) and the WebSocket (refuse=400,
-401, text, silent, 1007). The prompt's "fault" changes them.
+duplicate=2 in percent, delay=150ms, jitter=100ms, no-udp, no-udp-down), the order
+of sound and messages (early=40ms, tail=100ms, no-stop, mute), the hello
+(hello=error, absent, late, broken, foreign, garbage; hello-takes=2s), the sound
+(wrong-key, pcm), the session (goodbye= or cut= with connecting, listening,
+thinking, speaking, idle; strange), the tools (no-tools), what OTA gives
+(credentials, ota=500, error, empty, garbage, hang, endless) and the WebSocket
+(refuse=400, 401, text, silent, 1007). The prompt's "fault" changes them.
 
 -activate manual lets a device in when you type "activate", post at the third time
 that it asks.

@@ -45,7 +45,16 @@ type brokered struct {
 func newBrokered(b *broker, cl *mqtt.Client, mac string) *brokered {
 	d := &brokered{g: b.g, b: b, cl: cl, client: cl.ID, mac: mac, inbox: make(chan []byte, inboxSize)}
 	d.ctx, d.cancel = context.WithCancel(b.g.ctx)
-	d.mcp = newMCP(3, func(payload any) { d.send(message{"type": "mcp", "payload": payload}) }, d.broken)
+	d.mcp = newMCP(3, func(payload any) {
+		m := message{"type": "mcp", "payload": payload}
+		if d.g.opts.Server == Golang {
+			m["session_id"] = d.sessionID()
+		}
+		d.send(m)
+	}, d.broken)
+	if d.g.opts.Server == Golang {
+		d.mcp.vision = message{"url": "http://127.0.0.1:1/xiaozhi/api/vision", "token": "1234567890"}
+	}
 	return d
 }
 
@@ -190,6 +199,7 @@ func (d *brokered) hello(payload []byte) {
 	switch d.g.opts.Server {
 	case Golang:
 		sound.ordered, sound.constant = false, uint32(time.Now().Unix()) // E5, E10
+		answerTo["text"] = "欢迎使用"                                        // E3
 	case Cheeko:
 		answerTo["version"], answerTo["mode"], answerTo["timestamp"] = 3, "conversation", time.Now().UnixMilli()
 		udp["encryption"], udp["connection_id"], udp["cookie"] = "aes-128-ctr", sound.id, sound.id
@@ -323,6 +333,9 @@ func (d *brokered) ready(e envelope) {
 }
 
 func (d *brokered) send(m message) {
+	if d.g.opts.Server == Golang && m["version"] == nil {
+		m["version"] = 0 // in each message, E3
+	}
 	payload, err := json.Marshal(m)
 	if err != nil {
 		panic(err) // messages are made here, of strings and numbers

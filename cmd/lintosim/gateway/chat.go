@@ -98,8 +98,8 @@ type chat struct {
 	pcm       []int16
 	voiced    time.Duration
 	quiet     time.Duration
-	frames    [][]byte // as they came, for the echo
-	stop      context.CancelFunc
+	frames    [][]byte    // as they came, for the echo
+	stop      func() bool // ends the answer that is being given; false when there is none
 
 	answers atomic.Int32 // given in this session
 }
@@ -108,7 +108,7 @@ type chat struct {
 func (g *Gateway) newChat(ctx context.Context, device, id string, wire Wire) *chat {
 	c := &chat{
 		g: g, device: device, id: id, wire: wire,
-		inbox: make(chan func(), inboxSize), ear: newEar(), stop: func() {},
+		inbox: make(chan func(), inboxSize), ear: newEar(), stop: func() bool { return false },
 	}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c
@@ -195,10 +195,7 @@ func (c *chat) listen(e envelope) {
 	case "detect":
 		c.deafUntil = time.Now().Add(deafAfter)
 		c.answer(func(context.Context) (string, speech.Order) {
-			if e.Text == "" {
-				return "Hello.", speech.Order{}
-			}
-			return e.Text, speech.Order{}
+			return speech.Reply(speech.Plain(e.Text), c.g.opts.Now())
 		}, e.Text)
 	default:
 		c.note("listen %q is ignored", e.State)
@@ -287,7 +284,7 @@ func (c *chat) understand(ctx context.Context, pcm []int16) (string, speech.Orde
 // answer says what decide returns; said is shown when it is known before.
 func (c *chat) answer(decide func(context.Context) (string, speech.Order), said string) {
 	c.play(func(ctx context.Context) {
-		if said != "" {
+		if said != "" && c.g.opts.Server != Golang {
 			c.send(message{"type": "stt", "text": said, "session_id": c.id})
 		}
 		text, order := decide(ctx)
@@ -313,10 +310,14 @@ func (c *chat) answer(decide func(context.Context) (string, speech.Order), said 
 // play runs f in place of the answer that is being given.
 func (c *chat) play(f func(context.Context)) {
 	c.stop()
-	ctx, stop := context.WithCancel(c.ctx)
-	c.stop = stop
+	ctx, cancel := context.WithCancel(c.ctx)
+	c.stop = func() bool {
+		playing := ctx.Err() == nil
+		cancel()
+		return playing
+	}
 	c.wg.Go(func() {
-		defer stop()
+		defer cancel()
 		f(ctx)
 	})
 }
@@ -419,9 +420,12 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// abort stops the answer, as the device asked.
+// abort stops the answer, as the device asked. The Go server says nothing when
+// there is none.
 func (c *chat) abort() {
-	c.stop()
+	if !c.stop() && c.g.opts.Server == Golang {
+		return
+	}
 	c.send(message{"type": "tts", "state": "stop", "session_id": c.id})
 }
 

@@ -19,8 +19,9 @@ type Faults struct {
 	// Early is how long the first packets of an answer come before "tts start";
 	// Tail how long the last ones come after "tts stop".
 	Early, Tail time.Duration
-	// NoUDP drops every datagram of both directions.
-	NoUDP bool
+	// NoUDP drops every datagram of both directions, NoUDPDown those to the device:
+	// the server hears, and its answer is announced, but not heard.
+	NoUDP, NoUDPDown bool
 	// NoStop leaves "tts stop" out; Mute leaves everything out that follows
 	// "listen start".
 	NoStop, Mute bool
@@ -119,6 +120,7 @@ var faultWords = map[string]func(f *Faults, value string) error{
 	"early":       func(f *Faults, v string) error { return duration(&f.Early, v) },
 	"tail":        func(f *Faults, v string) error { return duration(&f.Tail, v) },
 	"no-udp":      func(f *Faults, v string) error { return flag(&f.NoUDP, v) },
+	"no-udp-down": func(f *Faults, v string) error { return flag(&f.NoUDPDown, v) },
 	"no-stop":     func(f *Faults, v string) error { return flag(&f.NoStop, v) },
 	"mute":        func(f *Faults, v string) error { return flag(&f.Mute, v) },
 	"hello":       func(f *Faults, v string) error { return choice(&f.Hello, v, HelloFaults) },

@@ -27,6 +27,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -362,7 +363,7 @@ func (g *Gateway) Send(mac string, payload map[string]any) error {
 	if err != nil {
 		return err
 	}
-	l.send(payload)
+	l.send(maps.Clone(payload))
 	return nil
 }
 
@@ -459,7 +460,7 @@ func (g *Gateway) join(client, mac string, l line) {
 		d.line = l
 	}
 	g.mu.Unlock()
-	if old != nil {
+	if old != nil && old != l {
 		g.notef(mac, "client id %s connects again: the older connection is destroyed, G21", client)
 		old.drop()
 	}
@@ -619,6 +620,9 @@ func (g *Gateway) answerHello(ctx context.Context, a answer) bool {
 		return false
 	}
 	switch {
+	case f.Goodbye == connecting && a.message["udp"] != nil:
+		a.raw([]byte(`{"type":"goodbye"}`))
+		return false
 	case f.Goodbye == connecting || f.Hello == "error":
 		a.refuse()
 		return false

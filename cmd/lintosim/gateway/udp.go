@@ -228,7 +228,7 @@ func (u *udpServer) take(packet []byte, from netip.AddrPort) {
 // send sends one Opus frame of a stream, if the device's address is known.
 func (u *udpServer) send(s *stream, opus []byte, timestamp uint32) bool {
 	packet, to, ok := s.seal(opus, timestamp)
-	if ok {
+	if ok && !u.faults().NoUDPDown {
 		u.travel(&u.down, func() { _, _ = u.conn.WriteToUDPAddrPort(packet, to) }) // lost, as datagrams are
 	}
 	return ok

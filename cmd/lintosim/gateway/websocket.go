@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"sync"
@@ -182,6 +183,9 @@ func (s *socket) serve() {
 }
 
 func closeReason(err error) string {
+	if errors.Is(err, net.ErrClosed) {
+		return "closed here"
+	}
 	if closed := new(websocket.CloseError); errors.As(err, &closed) {
 		return fmt.Sprintf("close %d %s", closed.Code, closed.Text)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
@@ -190,6 +191,10 @@ func (d *xinnan) connect(packet []byte) error {
 	c, err := readConnect(body(packet))
 	if err != nil {
 		return err
+	}
+	if d.client != "" {
+		d.raw(connAck(0))
+		return breaks("MQTT 3.1", "a second CONNECT")
 	}
 	if c.level != 3 && c.level != 4 {
 		d.raw(connAck(1))
@@ -393,8 +398,8 @@ func (d *xinnan) hello(hello helloMessage) {
 	if f.WrongKey {
 		sound.encryptAs[0] ^= 0xff
 	}
+	bridge.tools.behind = true
 	if d.answerHello(hello, sound, bridge) {
-		bridge.wg.Go(func() { d.greet(bridge) })
 		return
 	}
 	d.mu.Lock()
@@ -424,6 +429,10 @@ func (d *xinnan) answerHello(hello helloMessage, sound *stream, bridge *chat) bo
 			d.mu.Lock()
 			d.ready = true
 			d.mu.Unlock()
+			bridge.wg.Go(func() { d.greet(bridge) })
+			if rand.IntN(2) == 0 { // its first message may overtake the hello
+				sleep(d.ctx, time.Millisecond)
+			}
 		},
 		raw: d.publish, cut: d.drop,
 		refuse: func() { // G19: twice, without an id in the first session
