@@ -48,6 +48,9 @@ func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status
 	if x.running != nil && x.running.Connected {
 		// A second connection with the device's client id would end the first one's.
 		x.ok("xiaozhi", "lintod is connected: "+x.running.Line)
+		if place.MQTT != nil && x.Transport != useWebSocket {
+			x.ok("UDP", "MQTT and UDP are tried only while lintod is stopped, which this would disturb")
+		}
 	} else if place.MQTT != nil && x.Transport != useWebSocket {
 		x.mqtt(ctx, *place.MQTT)
 	}

@@ -83,7 +83,6 @@ type Link struct {
 	known     bool       // there is one
 	instead   time.Time  // until then the other transport is used
 	insteadOf string
-	told      map[string]bool // types of messages that were said to be unknown
 	problem   string          // why the last connection failed
 	code      *ota.Activation // that the user has to enter
 	now       Stats           // as the session is
@@ -115,7 +114,6 @@ func New(cfg Config, device link.Device) *Link {
 	l.stopped = make(chan struct{})
 	l.probes = loop.NewProbe()
 	l.fresh = loop.NewSignal()
-	l.told = map[string]bool{}
 	l.session = &session{Link: l}
 	l.session.newStream()
 	l.initIdentity()

@@ -30,7 +30,11 @@ const (
 	lateGoodbye = time.Second
 )
 
-const eventQueue = 256
+const (
+	eventQueue = 256
+	// maxSentences is how many of an answer are kept, for who asked in writing.
+	maxSentences = 200
+)
 
 const forever = time.Duration(1<<63 - 1)
 
@@ -611,7 +615,9 @@ func (s *session) modeUpdate(ctx context.Context, m message.Message) {
 func (s *session) sentence(text string) {
 	s.spoken = true
 	if t := s.talk; t != nil && text != "" && (s.state == announced || s.state == speaking) {
-		t.sentences = append(t.sentences, text)
+		if len(t.sentences) < maxSentences {
+			t.sentences = append(t.sentences, text)
+		}
 		t.x.Tell(turn.GotSentence, text)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"lintod/audio/jitter"
 )
 
-// maxNews bounds how many different warnings are remembered.
+// maxNews bounds how many different warnings are logged: a server may make up any number.
 const maxNews = 256
 
 // reports is what is said once, and what is counted.
@@ -29,12 +29,14 @@ type reports struct {
 func (r *reports) isNew(text string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.said == nil || len(r.said) > maxNews {
+	if r.said == nil {
 		r.said = map[string]bool{}
 	}
-	isNew := !r.said[text]
+	if r.said[text] || len(r.said) >= maxNews {
+		return false
+	}
 	r.said[text] = true
-	return isNew
+	return true
 }
 
 func (r *reports) sessionID() string {
