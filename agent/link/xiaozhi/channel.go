@@ -72,7 +72,9 @@ type overMQTT struct {
 	client   *mqtt.Client
 	since    time.Time
 
-	asked     atomic.Bool // the server has begun to ask for the tools
+	greeted   chan struct{} // closed when the server has sent something
+	greeting  sync.Once
+	asked     atomic.Bool // it has begun to ask for the tools
 	inventory chan struct{}
 	listed    sync.Once // it knows them
 
@@ -82,7 +84,7 @@ type overMQTT struct {
 
 // dialMQTT connects. lost is called once, when the connection has ended by itself.
 func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*overMQTT, error) {
-	c := &overMQTT{Link: l, settings: m, inventory: make(chan struct{}), since: time.Now()}
+	c := &overMQTT{Link: l, settings: m, greeted: make(chan struct{}), inventory: make(chan struct{}), since: time.Now()}
 	tls, err := l.Config.tls()
 	if err != nil {
 		return nil, err
@@ -90,6 +92,7 @@ func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*ove
 	client := make(chan *mqtt.Client, 1)
 	var sender *mqtt.Client // receive's
 	receive := func(payload []byte) {
+		c.greeting.Do(func() { close(c.greeted) })
 		if sender == nil {
 			select {
 			case sender = <-client: // what comes before Dial has returned waits for it

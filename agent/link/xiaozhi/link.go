@@ -267,20 +267,34 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 		l.countFailure(err)
 		return err
 	}
-	l.put(ctx, event{kind: up, channel: c})
-	l.Log.Info("connected", "server", m.URL)
 	defer func() {
 		l.put(context.WithoutCancel(ctx), event{kind: down, err: err})
 		c.end()
 		c.client.Close()
 	}()
+	// Some gateways refuse a device after they have accepted the connection (G1). One that has
+	// done so last time is believed when it says something, or lets the device stay.
+	greeted := c.greeted
+	accepted := func() {
+		if greeted = nil; !l.reports.online {
+			l.reports.online = true
+			l.put(ctx, event{kind: up, channel: c})
+			l.Log.Info("connected", "server", m.URL)
+		}
+	}
+	if l.reports.online = false; !l.reports.refused {
+		accepted()
+	}
 	steady := time.NewTimer(lapse + time.Second)
 	defer steady.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-steady.C: // not refused in the way that some gateways do (G1)
+		case <-greeted:
+			accepted()
+		case <-steady.C:
+			accepted()
 			back.Succeeded()
 			l.fail("")
 			l.countFailure(nil)
@@ -298,7 +312,7 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 // countFailure counts failures to connect in a row, and does something about too many. It
 // belongs to keep's goroutine.
 func (l *Link) countFailure(err error) {
-	if err == nil {
+	if l.reports.refused = errors.Is(err, mqtt.ErrRefused); err == nil {
 		l.reports.failures = 0
 		return
 	}

@@ -18,7 +18,9 @@ const maxNews = 256
 
 // reports is what is said once, and what is counted.
 type reports struct {
-	failures  int // to connect, in a row; keep's
+	failures  int  // to connect, in a row; keep's, as the next two
+	refused   bool // the last one was for who we are
+	online    bool // the present connection was reported
 	malformed atomic.Int64
 
 	mu   sync.Mutex
