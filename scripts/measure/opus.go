@@ -99,7 +99,7 @@ func opusenc(ctx context.Context, dir string, pcm []int16) (time.Duration, error
 	if err := os.WriteFile(file, wav.Encode(pcm, audio.CaptureRate), 0o600); err != nil {
 		return 0, err
 	}
-	defer os.Remove(file)
+	defer func() { _ = os.Remove(file) }()
 	cmd := exec.CommandContext(ctx, "opusenc", "--quiet", "--comp", "0", "--framesize", "60", file, os.DevNull)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("opusenc: %w: %s", err, out)

@@ -5,10 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"syscall"
 
 	"lintod/agent/base/neterr"
 	"lintod/agent/base/printable"
@@ -58,17 +54,17 @@ func (e *serverError) explain() string {
 		return "that port does not speak TLS; use the server's TLS port, or mqtt:// if it has none"
 	case errors.Is(e.err, context.Canceled):
 		return "the attempt was given up"
-	case timedOut(e.err) && e.step == stepReach:
+	case neterr.TimedOut(e.err) && e.step == stepReach:
 		return "no answer from that host; check the address, and whether a firewall is in between"
-	case timedOut(e.err) && e.step == stepConnected:
+	case neterr.TimedOut(e.err) && e.step == stepConnected:
 		return "the server takes no more data; the network between is broken, or the server hangs"
-	case timedOut(e.err):
+	case neterr.TimedOut(e.err):
 		return "the host took the connection but did not answer in time; check that the port is the MQTT server's, and whether it wants TLS (mqtts://)"
-	case hungUp(e.err) && e.step == stepTLS:
+	case neterr.HungUp(e.err) && e.step == stepTLS:
 		return "the connection was closed during the TLS handshake; check whether the port is one without TLS (mqtt://)"
-	case hungUp(e.err) && e.step == stepConnect:
+	case neterr.HungUp(e.err) && e.step == stepConnect:
 		return "the server closed the connection instead of answering CONNECT; check whether the port wants TLS (mqtts://)"
-	case hungUp(e.err):
+	case neterr.HungUp(e.err):
 		return "the server closed the connection"
 	}
 	return e.err.Error()
@@ -100,14 +96,4 @@ func connackError(code byte) error {
 		return &hintError{"the server says that it is not available (CONNACK 3); see its log", errRefusal, cause}
 	}
 	return &hintError{fmt.Sprintf("the server refuses the username or password (CONNACK %d)", code), ErrRefused, cause}
-}
-
-func timedOut(err error) bool {
-	var t net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
-}
-
-func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

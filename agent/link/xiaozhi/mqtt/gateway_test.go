@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lintod/agent/base/neterr"
 )
 
 // gateway is a server of raw packets that closes the connection at whatever the
@@ -158,7 +160,7 @@ func (g *gateway) serve(conn net.Conn) string {
 		}
 		raw, body, err := readPacket(in)
 		if err != nil {
-			if timedOut(err) {
+			if neterr.TimedOut(err) {
 				return "keepalive"
 			}
 			return ""

@@ -28,6 +28,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"lintod/agent/base/neterr"
 )
 
 // MaxPacket is how large a packet to a gateway may be, in bytes, header and topic
@@ -309,7 +311,7 @@ func (c *Client) next() (packets.ControlPacket, error) {
 		return nil, fmt.Errorf("%w: a packet of %d bytes; at most %d are taken", errProtocol, size, maxReceived)
 	}
 	packet, err := packets.ReadPacket(c.in)
-	if err != nil && !hungUp(err) && !timedOut(err) && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !neterr.HungUp(err) && !neterr.TimedOut(err) && !errors.Is(err, net.ErrClosed) {
 		err = fmt.Errorf("%w: %w", errProtocol, err)
 	}
 	return packet, err
@@ -425,7 +427,7 @@ func (c *Client) ending(err error) error {
 	case c.cause != nil && errors.Is(err, net.ErrClosed):
 		err = c.cause
 	}
-	if hungUp(err) && c.arrived.Load() == 0 && time.Since(c.accepted) < refusalTime {
+	if neterr.HungUp(err) && c.arrived.Load() == 0 && time.Since(c.accepted) < refusalTime {
 		return &hintError{"the server accepted the connection and closed it at once; " +
 			"gateways do so when client_id, username or password is wrong", ErrRefused, err}
 	}

@@ -181,7 +181,7 @@ func parseMQTT(m members) (*MQTT, error) {
 	}
 	address, err := endpointURL(endpoint, m.text("port"))
 	if err != nil {
-		return nil, fmt.Errorf("endpoint is %q, want %w", printable.Clip(config.Redact(endpoint), 100), err)
+		return nil, fmt.Errorf("endpoint is %q; %s", printable.Clip(config.Redact(endpoint), 100), printable.Clip(err.Error(), 200))
 	}
 	s := MQTT{
 		URL: address, ClientID: m.text("client_id"), Username: m.text("username"), Password: secret.Text(m.text("password")),
@@ -240,7 +240,7 @@ func (s MQTT) check() error {
 	_, err := config.ParseAddress(s.URL, config.Scheme{Name: "mqtt", Port: "1883"}, config.Scheme{Name: "mqtts", Port: "8883"})
 	switch {
 	case err != nil:
-		return fmt.Errorf("the address cannot be used; want %w", err)
+		return fmt.Errorf("the address cannot be used; %w", err)
 	case s.ClientID == "":
 		return errors.New("client_id is missing")
 	case strings.ContainsAny(s.PublishTopic, "+#"):

@@ -165,6 +165,7 @@ func TestUnkindServers(t *testing.T) {
 		"port 0":                 {mqtt(`{"endpoint":"h:0","client_id":"i"}`), "endpoint", true},
 		"port 65536":             {mqtt(`{"endpoint":"h:65536","client_id":"i"}`), "endpoint", true},
 		"two hosts":              {mqtt(`{"endpoint":"h,g:1883","client_id":"i"}`), "endpoint", true},
+		"endpoint without end":   {mqtt(`{"endpoint":"h:188` + strings.Repeat("~é", 1000) + `/x","client_id":"i"}`), "endpoint", true},
 		"endpoint of the web":    {mqtt(`{"endpoint":"https://h","client_id":"i"}`), "endpoint", true},
 		"password in endpoint":   {mqtt(`{"endpoint":"mqtt://u:PLANTED@h","client_id":"i"}`), "endpoint", true},
 		"no client id":           {mqtt(`{"endpoint":"h","username":"u","password":"PLANTED"}`), "client_id", true},

@@ -68,7 +68,7 @@ func (e *statusError) Is(target error) bool {
 func (c *Client) Check(ctx context.Context) (Answer, error) {
 	to, err := c.Config.base()
 	if err != nil {
-		return Answer{}, fmt.Errorf("ota_url in [xiaozhi]: want %w", err)
+		return Answer{}, fmt.Errorf("ota_url in [xiaozhi]: %w", err)
 	}
 	code, raw, err := c.post(ctx, to, c.description())
 	if err == nil && code != http.StatusOK {
@@ -95,7 +95,7 @@ const (
 func (c *Client) Activate(ctx context.Context, a Activation) (done bool, wait time.Duration, err error) {
 	to, err := c.Config.base()
 	if err != nil {
-		return false, unsure, fmt.Errorf("ota_url in [xiaozhi]: want %w", err)
+		return false, unsure, fmt.Errorf("ota_url in [xiaozhi]: %w", err)
 	}
 	to = to.JoinPath("activate")
 	body, err := c.signed(a.Challenge)

@@ -133,8 +133,13 @@ func Dial(ctx context.Context, s Settings, receive func(Packet)) (*Conn, error) 
 	address := net.JoinHostPort(s.Server, strconv.Itoa(s.Port))
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
+	// IPv4 first: the devices that gateways are made for speak nothing else, and a
+	// datagram to an address where nobody listens may be lost without a word.
 	var dialer net.Dialer
-	socket, err := dialer.DialContext(ctx, "udp", address)
+	socket, err := dialer.DialContext(ctx, "udp4", address)
+	if err != nil {
+		socket, err = dialer.DialContext(ctx, "udp", address)
+	}
 	if err != nil {
 		return nil, &dialError{address, err}
 	}

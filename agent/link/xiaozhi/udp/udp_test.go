@@ -534,6 +534,27 @@ func TestASequenceIsNotUsedTwice(t *testing.T) {
 	}
 }
 
+// A name with addresses of both kinds is that of a gateway that knows IPv4 only.
+func TestIPv4ComesFirst(t *testing.T) {
+	g := newGateway(t)
+	s := g.settings(t)
+	s.Server = "localhost"
+	dial(t, s, ignore)
+	next(t, "the first datagram", g.got)
+}
+
+func TestIPv6(t *testing.T) {
+	socket, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		t.Skipf("SKIPPED, nothing was tested: this system has no IPv6 (%v)", err)
+	}
+	g := serve(t, socket)
+	s := g.settings(t)
+	s.Server = "::1"
+	dial(t, s, ignore)
+	next(t, "the first datagram", g.got)
+}
+
 func TestSettingsAreChecked(t *testing.T) {
 	for _, change := range []func(*Settings){
 		func(s *Settings) { s.Server = "" },

@@ -6,23 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/gorilla/websocket"
 
 	"lintod/agent/base/neterr"
 	"lintod/agent/base/printable"
+	"lintod/agent/base/wsdial"
 )
 
-var (
-	errSilent = errors.New("two pings were not answered; the network between is broken, or the server hangs")
-	errAnswer = fmt.Errorf("its answer to the upgrade is longer than %d bytes", maxAnswer)
-)
+var errSilent = errors.New("two pings were not answered; the network between is broken, or the server hangs")
 
 // serverError is a failure to get or keep a connection.
 type serverError struct {
@@ -57,7 +52,6 @@ func explain(err error) string {
 		}
 	}
 	var record tls.RecordHeaderError
-	var timeout net.Error
 	var closed *websocket.CloseError
 	switch {
 	case errors.As(err, &record):
@@ -68,9 +62,9 @@ func explain(err error) string {
 		return fmt.Sprintf("the server sent a message of more than %d bytes", maxReceived)
 	case errors.As(err, &closed):
 		return fmt.Sprintf("the server closed the connection with code %d%s", closed.Code, quoted(closed.Text))
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case neterr.TimedOut(err):
 		return "no answer in time; check the address and the port, and whether a firewall is in between"
-	case hungUp(err):
+	case neterr.HungUp(err):
 		return "the server closed the connection unexpectedly"
 	}
 	return err.Error()
@@ -81,9 +75,11 @@ func explain(err error) string {
 func upgradeError(err error, response *http.Response) error {
 	switch {
 	case response != nil && errors.Is(err, websocket.ErrBadHandshake):
+	case errors.Is(err, wsdial.ErrAnswer):
+		return &sentence{"what answers is not a WebSocket server: " + err.Error(), []error{err}}
 	case strings.HasPrefix(err.Error(), "malformed"): // net/http has no type for it
 		return &sentence{"what answers does not speak HTTP; check the port", []error{err}}
-	case hungUp(err):
+	case neterr.HungUp(err):
 		return &sentence{"the server closed the connection instead of answering; check the port, and whether it is one with TLS (wss://)", []error{err}}
 	default:
 		return err
@@ -118,15 +114,10 @@ func refusedBy(err error, said string) error {
 	case errors.As(err, &closed) && closed.Code != websocket.CloseNoStatusReceived && closed.Code != websocket.CloseAbnormalClosure:
 		return refusal(fmt.Sprintf("the server accepted the connection and closed it with code %d%s before its first message; "+
 			"it may not accept the device", closed.Code, quoted(closed.Text)), err)
-	case errors.As(err, &closed), hungUp(err):
+	case errors.As(err, &closed), neterr.HungUp(err):
 		return refusal("the server accepted the connection and closed it without a message; some do so when the token or the device is unknown", err)
 	}
 	return err
-}
-
-func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // maxQuoted bounds what is quoted of a server, in bytes.

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"lintod/agent/base/wsdial"
 )
 
 var (
@@ -80,10 +82,8 @@ const (
 	maxMissed    = 2
 	// farewellTimeout bounds the close frame, and then once more the server's answer.
 	farewellTimeout = 500 * time.Millisecond
-	// maxReceived bounds a message, and maxAnswer the server's part of TLS and the
-	// upgrade, in bytes.
+	// maxReceived bounds a message, in bytes.
 	maxReceived = 1 << 20
-	maxAnswer   = 64 << 10
 	// queueFrames bounds the uplink queue: 2.4 s of audio.
 	queueFrames = 40
 	// queueBytes bounds the messages that wait in Send.
@@ -140,33 +140,17 @@ func dial(ctx context.Context, s Settings, h Handler, open func(ctx context.Cont
 	address := withoutQuery(s.URL)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	// The library heeds the deadline of a context in the upgrade but not its end,
-	// and reads an answer of any length.
-	unwatch := func() bool { return true }
-	var stream *limitedConn
-	dialer := websocket.Dialer{
-		TLSClientConfig: s.TLS,
-		NetDialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := open(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			unwatch = context.AfterFunc(ctx, func() { conn.Close() })
-			stream = &limitedConn{conn, maxAnswer}
-			return stream, nil
-		},
-	}
-	ws, response, err := dialer.DialContext(ctx, s.URL, s.header()) //nolint:bodyclose // the library has read and closed it
-	if !unwatch() {
-		if ws != nil {
-			ws.Close()
+	stream := func(ctx context.Context, network, host string) (net.Conn, error) {
+		conn, err := open(ctx, network, host)
+		if err != nil || u.Scheme == "ws" {
+			return conn, err
 		}
-		return nil, &serverError{address, context.Cause(ctx)}
+		return encrypt(ctx, conn, s.TLS, u.Hostname())
 	}
+	ws, response, err := wsdial.Dial(ctx, s.URL, s.header(), nil, stream) //nolint:bodyclose // see Dial
 	if err != nil {
 		return nil, &serverError{address, upgradeError(err, response)}
 	}
-	stream.left = unlimited
 	return start(ws, address, s.Version, h), nil
 }
 
@@ -185,24 +169,20 @@ func (s Settings) header() http.Header {
 	return h
 }
 
-const unlimited = -1
-
-// limitedConn ends a connection whose other side sends more than left bytes.
-type limitedConn struct {
-	net.Conn
-	left int // or unlimited
-}
-
-func (c *limitedConn) Read(p []byte) (int, error) {
-	switch c.left {
-	case unlimited:
-		return c.Conn.Read(p)
-	case 0:
-		return 0, errAnswer
+func encrypt(ctx context.Context, conn net.Conn, settings *tls.Config, name string) (net.Conn, error) {
+	secure := &tls.Config{}
+	if settings != nil {
+		secure = settings.Clone()
 	}
-	n, err := c.Conn.Read(p[:min(len(p), c.left)])
-	c.left -= n
-	return n, err
+	if secure.ServerName == "" {
+		secure.ServerName = name
+	}
+	encrypted := tls.Client(conn, secure)
+	if err := encrypted.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return encrypted, nil
 }
 
 func start(ws *websocket.Conn, address string, version int, h Handler) *Conn {
