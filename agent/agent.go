@@ -1,5 +1,5 @@
 // Package agent composes the parts of the device and keeps them alive: which
-// link talks to which ear and mouth, who is restarted when it fails, what the
+// link talks to which part, who is restarted when it fails, what the
 // device says of itself, how it stops.
 //
 // What must not live here: how anything works. A part that grows a rule of its
@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"lintod/agent/base/state"
+	"lintod/agent/buttons"
 	"lintod/agent/control"
 	"lintod/agent/settings"
 	"lintod/agent/turn"
+	"lintod/agent/voice"
 	"lintod/audio"
 	"lintod/audio/endpoint"
 	"lintod/audio/mixer"
@@ -27,7 +29,6 @@ import (
 	"lintod/audio/wake"
 	"lintod/behaviors"
 	"lintod/gpio"
-	"lintod/gpio/led"
 	"lintod/gpio/panel"
 )
 
@@ -53,18 +54,21 @@ type Agent struct {
 	hub      *audio.Hub
 	player   *player.Player
 	mixer    *mixer.Mixer // nil while the volume is set in software
-	mouth    *mouth
+	voice    *voice.Voice
 	bus      *turn.Bus
 	turns    *turn.Runner
 	registry *behaviors.Registry
 	powers   *powers
+	meetings *meetings
+	dictate  *dictation
+	buttons  *buttons.Buttons
 	links    []Link         // those that are enabled
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
-	refused  atomic.Bool                 // the file was changed and is wrong
-	lamp     atomic.Pointer[led.Pattern] // what a platform has LEDs show; nil: as configured
-	failed   atomic.Int64                // when something last failed: nanoseconds since start, 0 for never
+	refused  atomic.Bool // the file was changed and is wrong
+	lamp     lamp
+	failed   atomic.Int64 // when something last failed: nanoseconds since start, 0 for never
 }
 
 // New composes the parts; nothing runs yet.
@@ -74,17 +78,17 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	a.openState()
 	a.buildSound()
 	a.settings = a.newSettings()
-	a.mouth = &mouth{
-		speech:   &tts.Speaker{Config: cfg.TTS, Log: component(log, "tts")},
-		player:   a.player,
-		language: func() string { return a.settings.Get().Language },
-		chimes:   a.chimes(),
-		tell:     func(w turn.What, text string) { a.turns.Tell("", w, text) },
-		log:      component(log, "mouth"),
+	a.voice = &voice.Voice{
+		Speech:   &tts.Speaker{Config: cfg.TTS, Log: component(log, "tts")},
+		Player:   a.player,
+		Language: func() string { return a.settings.Get().Language },
+		Chimes:   a.chimes(),
+		Tell:     func(w turn.What, text string) { a.turns.Tell("", w, text) },
+		Log:      component(log, "voice"),
 	}
 	a.turns = &turn.Runner{
-		Ear:   ear{a.hub},
-		Mouth: a.mouth,
+		Microphone:  microphone{a.hub},
+		Loudspeaker: a.voice,
 		Endpoint: endpoint.Config{
 			Silence:      cfg.Audio.EndpointSilence.Std(),
 			MaxUtterance: cfg.Audio.MaxUtterance.Std(),
@@ -98,22 +102,47 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Bus: a.bus,
 		Log: component(log, "turn"),
 	}
-	a.registry.Add(behaviors.Everyday(a.device())...)
+	_, leds := cfg.Effective()
+	a.lamp.there = len(leds) > 0
+	a.registry.Add(behaviors.Everyday(a.box())...)
+	a.meetings = a.newMeetings()
 	a.powers = a.newPowers()
 	a.links = a.newLinks()
+	a.dictate = &dictation{}
 	for _, l := range a.links {
-		if talker, talks := l.(turn.Talker); talks {
-			a.turns.Talkers = append(a.turns.Talkers, talker)
-		}
-		if follower, follows := l.(settingsFollower); follows {
-			a.settings.Follow(follower.StatusChanged)
-		}
+		a.join(l)
 	}
+	a.buttons = &buttons.Buttons{
+		Turns: a.turns, Settings: a.settings, Registry: a.registry,
+		Say:     func(text string) error { return a.box().Say(text, behaviors.Progress{}) },
+		Meeting: a.meetings.toggle, Dictation: a.dictate.toggle,
+		Log: component(log, "buttons"),
+	}
+	a.gpio = &gpio.Board{Config: cfg.Config, Log: component(log, "gpio"), Do: a.buttons.Press}
 	if cfg.Wake.Enabled() {
 		a.hub.Memory = wakeMemory
 		a.wake = a.buildWake()
 	}
 	return a
+}
+
+// join gives a link the parts of the device that it can do something for.
+func (a *Agent) join(l Link) {
+	if talker, talks := l.(turn.Talker); talks {
+		a.turns.Talkers = append(a.turns.Talkers, talker)
+	}
+	if follower, follows := l.(settingsFollower); follows {
+		a.settings.Follow(follower.StatusChanged)
+	}
+	if d, takes := l.(dictator); takes && a.dictate.link == nil {
+		a.dictate.link = d
+	}
+	if teller, tells := l.(meetingTeller); tells {
+		a.meetings.tellers = append(a.meetings.tellers, teller)
+	}
+	if teller, tells := l.(tunnelTeller); tells {
+		a.powers.tellers[l.Name()] = teller
+	}
 }
 
 // openState goes on without a disk: a device that forgets is better than none.
@@ -224,15 +253,15 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	}
 	parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
 	if a.cfg.Behaviors.Managemeeting.Enabled {
-		parts["recorder"], parts["meetings"] = a.powers.meetings.recorder.Run, a.powers.meetings.tell
+		parts["recorder"], parts["meetings"] = a.meetings.recorder.Run, a.meetings.tell
 	}
 	if a.mixer != nil {
 		parts["mixer"] = a.mixer.Run
 	}
-	b := a.newBoard()
-	a.gpio = b.gpio
-	loops := map[string]probe{"turn": a.turns.Probe, "buttons": b.probe}
-	parts["gpio"], parts["buttons"] = b.gpio.Run, b.act
+	a.gpio.Panel = a.Panel
+	a.gpio.Show(a.activity().LEDs(0)) // so that it never shows more than is true
+	loops := map[string]probe{"turn": a.turns.Probe, "buttons": a.buttons.Probe}
+	parts["gpio"], parts["buttons"] = a.gpio.Run, a.buttons.Run
 	for _, l := range a.links {
 		parts[l.Name()], loops[l.Name()] = l.Run, l.Probe
 	}

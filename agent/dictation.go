@@ -8,11 +8,6 @@ import (
 	"time"
 )
 
-// dictation is what a button calls it: behavior stream. It is no behaviour of
-// the registry, which platforms may ask for: only who stands before the device
-// may turn its microphone on for good.
-const dictation = "stream"
-
 // dictationLimit is how long the platform may take to begin.
 const dictationLimit = 10 * time.Second
 
@@ -21,19 +16,24 @@ type StreamArgs struct {
 	Stop bool `json:"stop,omitempty"`
 }
 
-func (a *Agent) stream(ctx context.Context, raw json.RawMessage) (any, error) {
+var errNoTranscriber = errors.New("no link transcribes; enable one in the configuration")
+
+// dictation sends the microphone to the first link that takes dictations.
+type dictation struct{ link dictator } // nil when there is none
+
+// command is what `lintod stream` asks for.
+func (d *dictation) command(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args StreamArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return nil, fmt.Errorf("arguments of stream: %w", err)
 	}
-	if !args.Stop {
-		return nil, a.startDictation(ctx)
-	}
-	d := a.dictator()
-	if d == nil {
+	switch {
+	case !args.Stop:
+		return nil, d.start(ctx)
+	case d.link == nil:
 		return nil, errNoTranscriber
 	}
-	done, err := d.StopDictation()
+	done, err := d.link.StopDictation()
 	if err != nil {
 		return nil, err
 	}
@@ -45,33 +45,20 @@ func (a *Agent) stream(ctx context.Context, raw json.RawMessage) (any, error) {
 	}
 }
 
-var errNoTranscriber = errors.New("no link transcribes; enable one in the configuration")
-
-func (a *Agent) startDictation(ctx context.Context) error {
-	d := a.dictator()
-	if d == nil {
+func (d *dictation) start(ctx context.Context) error {
+	if d.link == nil {
 		return errNoTranscriber
 	}
 	ctx, cancel := context.WithTimeout(ctx, dictationLimit)
 	defer cancel()
-	return d.StartDictation(ctx)
+	return d.link.StartDictation(ctx)
 }
 
-// dictator is the first link that takes dictations, or nil.
-func (a *Agent) dictator() dictator {
-	for _, l := range a.links {
-		if d, ok := l.(dictator); ok {
-			return d
-		}
-	}
-	return nil
-}
-
-// toggleDictation is what a button does.
-func (a *Agent) toggleDictation(ctx context.Context) error {
-	if d := a.dictator(); d != nil && d.Dictating() {
-		_, err := d.StopDictation()
+// toggle is what a button does.
+func (d *dictation) toggle(ctx context.Context) error {
+	if d.link != nil && d.link.Dictating() {
+		_, err := d.link.StopDictation()
 		return err
 	}
-	return a.startDictation(ctx)
+	return d.start(ctx)
 }

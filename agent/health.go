@@ -10,7 +10,6 @@ import (
 	"lintod/agent/status"
 	"lintod/agent/turn"
 	"lintod/audio"
-	"lintod/audio/player"
 	"lintod/audio/wake"
 )
 
@@ -64,12 +63,10 @@ func (a *Agent) watch(ctx context.Context) error {
 func (a *Agent) activity() status.Activity {
 	now := status.Activity{
 		Snapshot:   a.turns.Snapshot(),
-		Announcing: a.announcing(),
+		Announcing: a.voice.Announcing(),
 		Away:       a.away(),
 		Outdated:   a.refused.Load(),
-	}
-	if lamp := a.lamp.Load(); lamp != nil {
-		now.Lamp = *lamp
+		Lamp:       a.lamp.shown(),
 	}
 	if at := time.Duration(a.failed.Load()); at > 0 {
 		now.Error = time.Since(a.start)-at < errorShown
@@ -134,12 +131,6 @@ func (a *Agent) linkStatus(l Link) link.Status {
 	return s
 }
 
-// announcing tells whether the device speaks outside a turn.
-func (a *Agent) announcing() bool {
-	class, ok := a.player.Playing()
-	return ok && class == player.Announcement
-}
-
 // Status is what `lintod status -json` prints.
 type Status struct {
 	status.Report
@@ -159,7 +150,7 @@ func (a *Agent) status() Status {
 		Lang:    set.Language,
 		Mic:     a.hub.Health(),
 		Speaker: a.player.Stats(),
-		Voice:   a.mouth.speech.Stats(),
+		Voice:   a.voice.Speech.Stats(),
 		Parts:   a.parts.status(),
 		Turns:   append([]turn.Record{}, a.turns.Records()...), // a list, never null
 		Self:    status.MeasureSelf(),
@@ -174,11 +165,9 @@ func (a *Agent) status() Status {
 		sound := a.sound.Status()
 		s.Sound = &sound
 	}
-	if a.gpio != nil {
-		s.GPIO = a.gpio.Faults()
-	}
+	s.GPIO = a.gpio.Faults()
 	s.Tunnels = a.powers.tunnels.Status()
-	if now := a.powers.meetings.recorder.Status(); now.Recording {
+	if now := a.meetings.recorder.Status(); now.Recording {
 		s.Recording = &now
 	}
 	if a.wake != nil {

@@ -33,7 +33,7 @@ func TestLanguageIsOneThatIsSpoken(t *testing.T) {
 		if got := a.store.Get().Language; got != c.want || !strings.Contains(log.String(), c.complaint) || c.complaint == "" && log.String() != "" {
 			t.Errorf("%+v: speaks %s; %s", c, got, log.String())
 		}
-		d := a.device()
+		d := a.box()
 		if err := d.SetLanguage("tlh"); err == nil || !strings.Contains(err.Error(), "fr-FR, en-US") || a.store.Get().Language != c.want {
 			t.Errorf("%v, speaks %s", err, a.store.Get().Language)
 		}

@@ -161,7 +161,7 @@ func (a *Agent) newLinks() (links []Link) {
 			Tell:      func(w turn.What, text string) { a.turns.Tell(name, w, text) },
 			Listen:    a.turns.Hold,
 			Call:      a.turns.Call,
-			Announce:  func(text string) error { return a.mouth.announce(name, text, behaviors.Progress{}) },
+			Announce:  func(text string) error { return a.voice.Announce(name, text, behaviors.Progress{}) },
 			Volume:    func() int { return a.settings.Get().Volume },
 			Codecs:    a.sound, OutputRate: a.cfg.Audio.OutputRate,
 			Log: component(a.log, name),

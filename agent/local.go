@@ -39,8 +39,9 @@ type AskArgs struct {
 
 // AskReply is the answer to ask.
 type AskReply struct {
-	Text string `json:"text"` // may be empty: some answers are sound, or silence
-	Ask  bool   `json:"ask"`  // the platform asks back, and the device listens next
+	Text  string `json:"text"`            // may be empty: some answers are sound, or silence
+	Ask   bool   `json:"ask"`             // the platform asks back, and the device listens next
+	Error string `json:"error,omitempty"` // what the platform reports beside the answer
 }
 
 // maxReply bounds an answer on the socket, in bytes: more than anybody reads or hears.
@@ -57,7 +58,7 @@ func (a *Agent) handlers() map[string]control.Handler {
 		"say":    a.say,
 		"play":   a.play,
 		"ask":    a.ask,
-		"stream": a.stream,
+		"stream": a.dictate.command,
 	}
 }
 
@@ -136,10 +137,7 @@ func (a *Agent) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.Text == "" {
 		return nil, errors.New("say what? text is empty")
 	}
-	if err := a.mouth.say(ctx, args.Text); err != nil {
-		return nil, err
-	}
-	return nil, a.mouth.speech.Check(args.Text)
+	return nil, a.voice.Say(ctx, args.Text)
 }
 
 // play returns when the file or stream has been played. Whoever may ask for it
@@ -183,7 +181,11 @@ func (a *Agent) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}, nil
+	reply := AskReply{Text: printable.Cut(answer.Text, maxReply), Ask: answer.Ask}
+	if answer.Problem != nil {
+		reply.Error = printable.Cut(answer.Problem.Error(), maxReply)
+	}
+	return reply, nil
 }
 
 // reaches tells whether the link of a name, or the first, reaches its platform; of

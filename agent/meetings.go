@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -17,19 +18,25 @@ const eventQueue = 16
 // meetings joins the recorder with the device: LEDs and status follow it, and
 // the platform hears when a recording ends that nobody stopped.
 type meetings struct {
-	*Agent
 	recorder *recorder.Recorder
+	enabled  bool
+	post     func(turn.Event)
+	tellers  []meetingTeller
+	log      *slog.Logger
 	events   chan recorder.Event
 }
 
 func (a *Agent) newMeetings() *meetings {
-	m := &meetings{Agent: a, events: make(chan recorder.Event, eventQueue)}
+	m := &meetings{
+		enabled: a.cfg.Behaviors.Managemeeting.Enabled, post: func(e turn.Event) { a.turns.Post(e) },
+		events: make(chan recorder.Event, eventQueue), log: component(a.log, "recorder"),
+	}
 	m.recorder = &recorder.Recorder{
 		Config:  a.cfg.meetings().Config,
 		Listen:  func() recorder.Stream { return a.hub.Listen(false) },
 		Muted:   func() bool { return a.settings.Get().Muted },
 		Changed: m.note,
-		Log:     component(a.log, "recorder"),
+		Log:     m.log,
 	}
 	return m
 }
@@ -71,22 +78,20 @@ func (m *meetings) changed(ctx context.Context, e recorder.Event) {
 	if e.Recording {
 		event = turn.MeetingBegan
 	}
-	m.turns.Post(event)
+	m.post(event)
 	if e.Recording || e.Err == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	for _, l := range m.links {
-		if teller, ok := l.(meetingTeller); ok {
-			teller.TellMeeting(ctx, e.Session, e.Err)
-		}
+	for _, teller := range m.tellers {
+		teller.TellMeeting(ctx, e.Session, e.Err)
 	}
 }
 
 // toggle is the owner's own hand on the button.
 func (m *meetings) toggle(ctx context.Context) error {
-	if !m.cfg.Behaviors.Managemeeting.Enabled {
+	if !m.enabled {
 		return fmt.Errorf("meetings are not recorded here; set enabled = true in [behaviors.managemeeting]")
 	}
 	if name, _ := m.recorder.Active(); name != "" {

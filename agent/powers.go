@@ -7,6 +7,7 @@ import (
 
 	"lintod/agent/base/config"
 	"lintod/agent/base/state"
+	"lintod/agent/buttons"
 	"lintod/audio/media"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"
@@ -39,7 +40,7 @@ func rebootVerb(c RebootConfig) behaviors.Verb {
 	return behaviors.Verb{
 		Name: "reboot", About: "Restart the device.", Power: behaviors.Privileged,
 		Limits: behaviors.Limits{Enabled: c.Enabled, Key: "enabled = true in [behaviors.reboot]"},
-		Do:     func(ctx context.Context, _ behaviors.Call) (any, error) { return nil, powerOff(ctx, "reboot") },
+		Do:     func(ctx context.Context, _ behaviors.Call) (any, error) { return nil, buttons.PowerOff(ctx, "reboot") },
 	}
 }
 
@@ -58,7 +59,7 @@ func (c BehaviorsConfig) Validate() config.Problems {
 type powers struct {
 	executor *behaviors.Executor
 	tunnels  *tunnel.Keeper
-	meetings *meetings
+	tellers  map[string]tunnelTeller // by the name of their link
 }
 
 func (a *Agent) newPowers() *powers {
@@ -72,20 +73,18 @@ func (a *Agent) newPowers() *powers {
 	cfg := a.cfg.Behaviors
 	p := &powers{
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
-		meetings: a.newMeetings(),
+		tellers:  map[string]tunnelTeller{},
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
-		for _, l := range a.links {
-			if teller, ok := l.(tunnelTeller); ok && l.Name() == e.Link {
-				return teller.TellTunnel(ctx, e.Err)
-			}
+		if teller, ok := p.tellers[e.Link]; ok {
+			return teller.TellTunnel(ctx, e.Err)
 		}
 		return nil
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
 	a.registry.Add(rebootVerb(cfg.Reboot))
 	a.registry.Add(p.tunnels.Verbs()...)
-	a.registry.Add(meeting.New(cfg.Managemeeting, p.meetings.recorder))
+	a.registry.Add(meeting.New(cfg.Managemeeting, a.meetings.recorder))
 	return p
 }

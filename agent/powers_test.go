@@ -46,7 +46,7 @@ func TestPowersWithoutADisk(t *testing.T) {
 			t.Errorf("%s does not say why: %s", verb, answer.Error)
 		}
 	}
-	d := a.device()
+	d := a.box()
 	if d.KeepVolume(11) == nil || d.SetLanguage("fr") == nil || a.store.Get().Volume != 11 {
 		t.Error("a setting that is not saved is not reported, or not in force")
 	}

@@ -106,12 +106,11 @@ func TestDeviceIsFed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := New(quiet(t), slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
-		b := a.newBoard()
-		go func() { _ = b.act(ctx) }()
+		go func() { _ = a.buttons.Run(ctx) }()
 		go func() { _ = a.hub.Run(ctx) }()
 		turned := make(chan error)
 		go func() { turned <- a.turns.Run(ctx) }()
-		w := a.newWatchdog(20*time.Second, map[string]probe{"turn": a.turns.Probe, "buttons": b.probe})
+		w := a.newWatchdog(20*time.Second, map[string]probe{"turn": a.turns.Probe, "buttons": a.buttons.Probe})
 		fed := 0
 		w.notify = func(string) { fed++ }
 		go func() { _ = w.Run(ctx) }()

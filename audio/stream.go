@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio/ring"
 )
 
@@ -17,8 +18,8 @@ const queueTime = 5 * time.Second
 // may Close.
 type Stream struct {
 	hub    *Hub
-	since  time.Time     // what was captured before is not wanted
-	ready  chan struct{} // holds one token when frames may be waiting
+	since  time.Time   // what was captured before is not wanted
+	ready  loop.Signal // holds one token when frames may be waiting
 	closed chan struct{}
 	once   sync.Once
 
@@ -36,7 +37,7 @@ func newStream(h *Hub, since time.Time) *Stream {
 	return &Stream{
 		hub:    h,
 		since:  since,
-		ready:  make(chan struct{}, 1),
+		ready:  loop.NewSignal(),
 		closed: make(chan struct{}),
 		queue:  ring.New[Frame](int(queueTime/FrameTime) + h.memory()),
 	}
@@ -111,10 +112,7 @@ func (s *Stream) push(f *Frame) {
 	s.got++
 	s.sound = s.sound || !f.Silent
 	s.until = f.At.Add(FrameTime)
-	select {
-	case s.ready <- struct{}{}:
-	default:
-	}
+	s.ready.Set()
 }
 
 // missed needs the hub's mutex. It notes that the microphone was closed from

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/gpio/led"
 	"lintod/gpio/panel"
 )
@@ -31,7 +32,7 @@ type Board struct {
 	Saw func(View)
 
 	once sync.Once
-	wake chan struct{} // the view has changed
+	wake loop.Signal // the view has changed
 
 	mu     sync.Mutex
 	view   View
@@ -74,13 +75,10 @@ func (b *Board) Show(v View) {
 // poke wakes the loop that shows the view.
 func (b *Board) poke() {
 	b.once.Do(b.init)
-	select {
-	case b.wake <- struct{}{}:
-	default: // it is about to look anyway
-	}
+	b.wake.Set()
 }
 
-func (b *Board) init() { b.wake = make(chan struct{}, 1) }
+func (b *Board) init() { b.wake = loop.NewSignal() }
 
 func (b *Board) current() View {
 	b.mu.Lock()

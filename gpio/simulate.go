@@ -44,7 +44,7 @@ func (b *Board) simulate(ctx context.Context, buttons []ButtonConfig, leds []LED
 	defer running.Wait()
 	side, stopSide := context.WithCancel(ctx)
 	defer stopSide()
-	if err := b.openSession(side, &running, s); err != nil {
+	if err := b.openScript(side, &running, s); err != nil {
 		return err
 	}
 	running.Go(func() {
@@ -71,8 +71,8 @@ func (b *Board) begin(s *simulation) {
 	b.mu.Unlock()
 }
 
-// openSession starts the script and the recording that the settings name.
-func (b *Board) openSession(ctx context.Context, running *sync.WaitGroup, s *simulation) error {
+// openScript starts the script and the recording that the settings name.
+func (b *Board) openScript(ctx context.Context, running *sync.WaitGroup, s *simulation) error {
 	if name := b.Config.GPIO.Record; name != "" {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {

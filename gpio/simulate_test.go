@@ -166,7 +166,7 @@ func TestScriptThatCannotBePlayedSaysWhere(t *testing.T) {
 }
 
 // A test in the same process needs no files.
-func TestSessionInProcess(t *testing.T) {
+func TestScriptInProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		steps, err := script.Parse(strings.NewReader("press 1\nsee listening\nafter 1s\nrelease 1\nsee thinking\nsee idle"))
 		if err != nil {

@@ -9,7 +9,7 @@
 // What must not live here: what an action does, how the device gets into a
 // state, and anything else that would need to know a turn, a link or sound. The
 // pure parts are packages below this one: gesture (levels to gestures), led
-// (patterns and chips), panel (the terminal), session (scripts of presses).
+// (patterns and chips), panel (the terminal), script (scripts of presses).
 package gpio
 
 import (

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"lintod/agent/base/loop"
 )
 
 // The inbox holds no more than this; beyond it the oldest message is dropped,
@@ -16,7 +18,7 @@ const (
 // inbox is the queue between the library's reader, which must never wait, and
 // the one worker that calls Handle.
 type inbox struct {
-	wake    chan struct{} // has an item while something may be queued
+	wake    loop.Signal // has an item while something may be queued
 	dropped *atomic.Uint64
 
 	mu    sync.Mutex
@@ -25,7 +27,7 @@ type inbox struct {
 }
 
 func newInbox(dropped *atomic.Uint64) *inbox {
-	return &inbox{wake: make(chan struct{}, 1), dropped: dropped}
+	return &inbox{wake: loop.NewSignal(), dropped: dropped}
 }
 
 func (in *inbox) push(m Message) {
@@ -37,10 +39,7 @@ func (in *inbox) push(m Message) {
 		in.dropped.Add(1)
 	}
 	in.mu.Unlock()
-	select {
-	case in.wake <- struct{}{}:
-	default:
-	}
+	in.wake.Set()
 }
 
 // pop waits for the oldest message; false means that ctx ended.

@@ -24,8 +24,8 @@ const enqueueTimeout = time.Second
 // errClosed is the cause of a session that we ended.
 var errClosed = errors.New("closed")
 
-// session is one connection, with a library client of its own: a client that
-// was connected once remembers too much.
+// session is an MQTT session, which lasts as long as its connection. It has a
+// library client of its own: one that was connected once remembers too much.
 type session struct {
 	broker string
 	client mqtt.Client

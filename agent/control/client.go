@@ -31,7 +31,7 @@ func Call(ctx context.Context, path, command string, args, result any) error {
 		return err
 	}
 	if err := json.Unmarshal(last.Result, result); err != nil {
-		return fmt.Errorf("the answer of lintod is not understood: %w", err)
+		return fmt.Errorf("%w: %w", errBadAnswer, err)
 	}
 	return nil
 }
@@ -69,6 +69,12 @@ func exchange(ctx context.Context, path, command string, args any, file *os.File
 	return last, err
 }
 
+var (
+	errBadAnswer  = errors.New("the answer of lintod is not understood")
+	errLongAnswer = fmt.Errorf("the answer of lintod is longer than %d bytes", maxAnswer)
+	errNotRunning = errors.New("lintod is not running")
+)
+
 var errNoAnswer = errors.New("lintod has ended the connection without an answer; it may be stopping")
 
 // read passes events on until the answer proper comes.
@@ -81,7 +87,7 @@ func read(conn net.Conn, tell func(json.RawMessage) error) (answer, error) {
 			event
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
-			return answer{}, fmt.Errorf("the answer of lintod is not understood: %w", err)
+			return answer{}, fmt.Errorf("%w: %w", errBadAnswer, err)
 		}
 		switch {
 		case line.Event != nil && tell != nil:
@@ -96,7 +102,7 @@ func read(conn net.Conn, tell func(json.RawMessage) error) (answer, error) {
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return answer{}, fmt.Errorf("the answer of lintod is longer than %d bytes", maxAnswer)
+		return answer{}, errLongAnswer
 	}
 	return answer{}, errNoAnswer
 }
@@ -110,9 +116,9 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("lintod is not running (no %s); start it with \"systemctl start lintod\"", path)
+		return nil, fmt.Errorf("%w (no %s); start it with \"systemctl start lintod\"", errNotRunning, path)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("lintod is not running (nobody listens on %s); start it with \"systemctl start lintod\"", path)
+		return nil, fmt.Errorf("%w (nobody listens on %s); start it with \"systemctl start lintod\"", errNotRunning, path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("no permission to speak to lintod on %s; %s", path, howToGetIn(path))
 	}

@@ -194,7 +194,7 @@ func TestCall(t *testing.T) {
 		t.Errorf("nobody wants the result: %v", err)
 	}
 	var number int
-	if err := Call(t.Context(), f.Path, "echo", "text", &number); err == nil || !strings.Contains(err.Error(), "not understood") {
+	if err := Call(t.Context(), f.Path, "echo", "text", &number); !errors.Is(err, errBadAnswer) {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -548,7 +548,7 @@ func TestSocketIsForOwnerAndGroup(t *testing.T) {
 func TestSecondServerIsRefused(t *testing.T) {
 	f := serve(t, socket(t))
 	second := &Server{Path: f.Path, Log: f.Log}
-	if err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "another lintod is running") {
+	if err := second.Run(t.Context()); !errors.Is(err, errSecond) {
 		t.Errorf("error is %v", err)
 	}
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
@@ -564,7 +564,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 	stale.SetUnlinkOnClose(false) // as after a kill -9
 	stale.Close()
-	if err := Call(t.Context(), path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), "lintod is not running (nobody listens") {
+	if err := Call(t.Context(), path, "echo", nil, nil); !errors.Is(err, errNotRunning) {
 		t.Errorf("error is %v", err)
 	}
 	f := serve(t, path)
@@ -578,7 +578,7 @@ func TestWhatIsNoSocketStays(t *testing.T) {
 	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Server{Path: path}).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if err := (&Server{Path: path}).Run(t.Context()); !errors.Is(err, errNoSocket) {
 		t.Errorf("error is %v", err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {
@@ -657,12 +657,15 @@ func copyFile(from, to string) error {
 
 // A socket may lie in place of lintod's.
 func TestHostileAnswers(t *testing.T) {
-	for name, test := range map[string]struct{ answer, says string }{
-		"nothing":        {"", "without an answer"},
-		"no JSON":        {"hello\n", "not understood"},
-		"no end":         {strings.Repeat("x", maxAnswer+10), "longer than"},
-		"wrong types":    {`{"ok":"yes"}` + "\n", "not understood"},
-		"events, no end": {`{"event":1}` + "\n", "without an answer"},
+	for name, test := range map[string]struct {
+		answer string
+		want   error
+	}{
+		"nothing":        {"", errNoAnswer},
+		"no JSON":        {"hello\n", errBadAnswer},
+		"no end":         {strings.Repeat("x", maxAnswer+10), errLongAnswer},
+		"wrong types":    {`{"ok":"yes"}` + "\n", errBadAnswer},
+		"events, no end": {`{"event":1}` + "\n", errNoAnswer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "sock")
@@ -679,7 +682,7 @@ func TestHostileAnswers(t *testing.T) {
 				io.WriteString(conn, test.answer)
 				conn.Close()
 			})
-			if err := Call(t.Context(), path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), test.says) {
+			if err := Call(t.Context(), path, "echo", nil, nil); !errors.Is(err, test.want) {
 				t.Errorf("error is %v", err)
 			}
 			l.Close()

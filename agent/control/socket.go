@@ -58,7 +58,7 @@ func removeStale(path string) error {
 		return err
 	}
 	if info.Mode().Type() != os.ModeSocket {
-		return fmt.Errorf("%s is no socket; remove it, or choose another path", path)
+		return fmt.Errorf("%s is %w; remove it, or choose another path", path, errNoSocket)
 	}
 	switch err := knock(path); {
 	case err == nil:
@@ -88,7 +88,7 @@ func knock(path string) error {
 }
 
 func takenError(path string) error {
-	return fmt.Errorf("another lintod is running and listens on %s; stop it first (systemctl stop lintod)", path)
+	return fmt.Errorf("%w and listens on %s; stop it first (systemctl stop lintod)", errSecond, path)
 }
 
 // userOf is the user who has opened the connection; nobody's number where the kernel does
@@ -102,6 +102,11 @@ func userOf(conn *net.UnixConn) uint32 {
 }
 
 // errGone is the cause of a context that ended because the client did.
+var (
+	errNoSocket = errors.New("not a socket")
+	errSecond   = errors.New("another lintod is running")
+)
+
 var errGone = errors.New("the client has gone")
 
 // whileConnected returns a context that ends when the client closes the

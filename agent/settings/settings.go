@@ -96,6 +96,9 @@ func (s *Settings) SetMuted(ctx context.Context, muted bool) error {
 	return nil
 }
 
+// ToggleMuted closes an open microphone, and opens a closed one, as SetMuted does.
+func (s *Settings) ToggleMuted(ctx context.Context) error { return s.SetMuted(ctx, !s.Get().Muted) }
+
 // SetVolume sets the loudness now, in percent, until the next start.
 func (s *Settings) SetVolume(percent int) {
 	s.Loudness.SetVolume(percent)

@@ -13,7 +13,7 @@ import (
 // heardBy is an exchange that listens, without a pump of its own.
 func heardBy(t testing.TB) *Exchange {
 	r := &Runner{
-		Mouth: &speaker{}, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
+		Loudspeaker: &loudspeaker{}, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
 		Endpoint: endpoint.Config{Silence: time.Hour, MaxUtterance: 10000 * time.Hour},
 	}
 	r.init()
@@ -52,9 +52,9 @@ func BenchmarkFrame(b *testing.B) {
 	}
 }
 
-// instant is a mouth that has begun as soon as it is asked to.
+// instant is a loudspeaker that has begun as soon as it is asked to.
 type instant struct {
-	speaker
+	loudspeaker
 	began chan struct{}
 }
 
@@ -78,7 +78,7 @@ func (flat) Talk(ctx context.Context, x *Exchange) (Next, error) {
 func BenchmarkTriggerToSound(b *testing.B) {
 	m := &instant{began: make(chan struct{})}
 	r := &Runner{
-		Ear: &room{}, Mouth: m, Talkers: []Talker{flat{}}, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
+		Microphone: &room{}, Loudspeaker: m, Talkers: []Talker{flat{}}, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
 		Endpoint: endpoint.Config{Silence: time.Second, MaxUtterance: time.Minute},
 	}
 	done := make(chan error, 1)

@@ -35,7 +35,7 @@ type What string
 
 const (
 	StateChanged  What = "state"      // State or Flags have changed
-	SpeechBegan   What = "speech"     // the detector hears a voice
+	SpeechBegan   What = "speech"     // the detector hears speech
 	SpeechEnded   What = "end"        // the user has finished
 	RequestOut    What = "request"    // the platform has the question, or the first piece of it
 	GotAnswer     What = "answer"     // Text: what the platform says

@@ -38,6 +38,8 @@ type Exchange struct {
 	record record
 	reply  chan reply // with ByText; has room for one
 
+	problem error // the link's: what the platform reports beside its answer
+
 	begun   atomic.Bool // something was heard
 	sounded atomic.Bool // and something to its end
 
@@ -58,7 +60,7 @@ func (r *Runner) begin(ctx context.Context, open opening) *Exchange {
 		Trigger: open.trigger, WakeWord: open.word, Question: open.question,
 		runner: r, number: r.turns, talker: open.talker, reply: open.reply,
 	}
-	x.record.underruns = r.Mouth.Underruns()
+	x.record.underruns = r.Loudspeaker.Underruns()
 	x.record.Record = Record{
 		Turn: r.turns, Link: open.talker.Name(),
 		Trigger: open.trigger, WakeWord: open.word, Triggered: time.Now(),
@@ -80,7 +82,7 @@ func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 	x := r.begin(ctx, open)
 	x.mic = newMicrophone(x, r.microphone(open), open.said, held)
 	if open.trigger != ByTap && open.trigger != ByHold {
-		r.Mouth.Cue(ListeningCue)
+		r.Loudspeaker.Cue(ListeningCue)
 	}
 	r.children.Go(x.mic.pump)
 	r.children.Go(x.talk)
@@ -88,9 +90,9 @@ func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 
 func (r *Runner) microphone(o opening) Stream {
 	if o.trigger == ByWake {
-		return r.Ear.ListenSince(o.said.Add(-lead))
+		return r.Microphone.ListenSince(o.said.Add(-lead))
 	}
-	return r.Ear.Listen(o.trigger != ByFollowUp)
+	return r.Microphone.Listen(o.trigger != ByFollowUp)
 }
 
 // send opens a turn without the microphone.
@@ -105,7 +107,7 @@ func (r *Runner) drop(e Event, cause error) {
 		return
 	}
 	r.turn.cancel(cause)
-	record := r.turn.record.close(e, r.turn.mic.dropped(), r.Mouth.Underruns())
+	record := r.turn.record.close(e, r.turn.mic.dropped(), r.Loudspeaker.Underruns())
 	r.records.add(record)
 	level := slog.LevelInfo
 	if record.Result == ResultFailed {
@@ -154,7 +156,7 @@ func (x *Exchange) over(next Next, err error) {
 	text := strings.Join(x.said, " ")
 	x.mu.Unlock()
 	x.answer(Reply{Text: text, Ask: next == Again}, nil)
-	spoke := x.sounded.Load() || x.Trigger == ByPlatform || x.mic != nil && x.mic.voice.Load()
+	spoke := x.sounded.Load() || x.Trigger == ByPlatform || x.mic != nil && x.mic.speech.Load()
 	switch {
 	case next == Again && spoke: // else a broken platform would keep the microphone open for good
 		x.report(SpokenAsk)
@@ -214,14 +216,14 @@ func (x *Exchange) Read(f *audio.Frame) error {
 // returns when the device has taken note.
 func (x *Exchange) Enough() {
 	if x.mic != nil && x.mic.listening.Err() == nil {
-		x.mic.voice.Store(true) // which the platform must have heard
+		x.mic.speech.Store(true) // which the platform must have heard
 		x.mic.finish(time.Now())
 		x.report(Finished)
 	}
 }
 
 // Heard tells whether a voice has been heard in this exchange.
-func (x *Exchange) Heard() bool { return x.mic != nil && x.mic.voice.Load() }
+func (x *Exchange) Heard() bool { return x.mic != nil && x.mic.speech.Load() }
 
 // Tell publishes a notice of this exchange. It does not block.
 func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
@@ -232,7 +234,15 @@ func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
 // it.
 func (x *Exchange) Answer(text string, next Next) {
 	x.Tell(GotAnswer, text)
-	x.answer(Reply{Text: text, Ask: next == Again}, nil)
+	x.answer(Reply{Text: text, Ask: next == Again, Problem: x.problem}, nil)
+}
+
+// Problem publishes an error that the platform reports beside an answer which is
+// heard nevertheless. The link calls it before Answer, with which it reaches who
+// asked in writing.
+func (x *Exchange) Problem(err error) {
+	x.problem = err
+	x.runner.problemFor(x, err)
 }
 
 // answer gives a reply to who waits for one; the first counts.
@@ -250,13 +260,13 @@ func (x *Exchange) Say(ctx context.Context, text string) error {
 	x.mu.Lock()
 	x.said = append(x.said, text)
 	x.mu.Unlock()
-	return x.sound(ctx, func(ctx context.Context) (audio.Sound, error) { return x.runner.Mouth.Speak(ctx, text) })
+	return x.emit(ctx, func(ctx context.Context) (audio.Sound, error) { return x.runner.Loudspeaker.Speak(ctx, text) })
 }
 
 // Play is Say for a sound, which it closes.
 func (x *Exchange) Play(ctx context.Context, s audio.Sound) error {
 	defer s.Close()
-	return x.sound(ctx, func(context.Context) (audio.Sound, error) { return s, nil })
+	return x.emit(ctx, func(context.Context) (audio.Sound, error) { return s, nil })
 }
 
 // soundError is why something could not be heard; the link is not to blame.
@@ -264,7 +274,8 @@ type soundError struct{ error }
 
 func (e soundError) Unwrap() error { return e.error }
 
-func (x *Exchange) sound(ctx context.Context, open func(context.Context) (audio.Sound, error)) error {
+// emit waits for its place among the sounds of the exchange, and plays what open gives.
+func (x *Exchange) emit(ctx context.Context, open func(context.Context) (audio.Sound, error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(x.ctx, func() { cancel(context.Cause(x.ctx)) })()
@@ -313,7 +324,7 @@ func (x *Exchange) hearOut(ctx context.Context, open func(context.Context) (audi
 		return err
 	}
 	defer sound.Close()
-	err = x.runner.Mouth.Play(ctx, sound, func() {
+	err = x.runner.Loudspeaker.Play(ctx, sound, func() {
 		if !x.begun.Swap(true) {
 			x.Tell(FirstSound, "")
 		}

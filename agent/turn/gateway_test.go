@@ -290,8 +290,8 @@ func TestSeveralSounds(t *testing.T) {
 				s.until(SpeechEnded)
 				s.wait(10 * time.Second)
 				s.expect(Idle)
-				if !slices.Equal(s.mouth.said, []string{"one", "two", "three"}) {
-					t.Errorf("said %q", s.mouth.said)
+				if !slices.Equal(s.loudspeaker.said, []string{"one", "two", "three"}) {
+					t.Errorf("said %q", s.loudspeaker.said)
 				}
 				var states []State
 				sounds := 0
@@ -359,8 +359,8 @@ func TestPlatformCallsToListen(t *testing.T) {
 			s.expect(want)
 			s.Post(Unmuted)
 		}
-		if !slices.Equal(s.mouth.cued(), []Cue{ListeningCue}) {
-			t.Errorf("cues %v; who is listened to must hear so", s.mouth.cued())
+		if !slices.Equal(s.loudspeaker.cued(), []Cue{ListeningCue}) {
+			t.Errorf("cues %v; who is listened to must hear so", s.loudspeaker.cued())
 		}
 		// The link goes on to say Again: without a word from anybody that is the end.
 		s.wait(30 * time.Second)
@@ -380,8 +380,8 @@ func TestBargeInOnASlowLink(t *testing.T) {
 		pressed := time.Now()
 		s.tap()
 		s.expect(Listening)
-		if !slices.Equal(s.mouth.cut, []string{"a long story"}) {
-			t.Errorf("interrupted %q", s.mouth.cut)
+		if !slices.Equal(s.loudspeaker.cut, []string{"a long story"}) {
+			t.Errorf("interrupted %q", s.loudspeaker.cut)
 		}
 		s.speak(time.Second)
 		s.wait(900 * time.Millisecond)
@@ -458,8 +458,8 @@ func TestTalkThatNeverReturns(t *testing.T) {
 		s.wait(letGo)
 		s.expect(Idle)
 		r := s.Records()[1]
-		if r.Result != ResultFailed || r.Cause != "gateway: "+errNotReturned.Error() || !slices.Contains(s.mouth.cued(), ErrorCue) {
-			t.Errorf("record %+v, cues %v", r, s.mouth.cued())
+		if r.Result != ResultFailed || r.Cause != "gateway: "+errNotReturned.Error() || !slices.Contains(s.loudspeaker.cued(), ErrorCue) {
+			t.Errorf("record %+v, cues %v", r, s.loudspeaker.cued())
 		}
 		if err := s.Trigger(Tap, "platform"); err != nil { // another link is not to blame
 			t.Fatal(err)
@@ -563,8 +563,8 @@ func TestFullDuplex(t *testing.T) {
 		if h := g.spans()[0]; h.gaps > 0 || h.missing > 0 || h.length < 5900*time.Millisecond {
 			t.Errorf("heard %+v; the microphone was open for 6 s", h)
 		}
-		if !slices.Equal(s.mouth.said, []string{"a short one"}) || !slices.Equal(s.mouth.cut, []string{"a long story"}) {
-			t.Errorf("said %q, cut %q", s.mouth.said, s.mouth.cut)
+		if !slices.Equal(s.loudspeaker.said, []string{"a short one"}) || !slices.Equal(s.loudspeaker.cut, []string{"a long story"}) {
+			t.Errorf("said %q, cut %q", s.loudspeaker.said, s.loudspeaker.cut)
 		}
 	})
 }
@@ -706,7 +706,7 @@ func TestWhoHasTheMicrophone(t *testing.T) {
 		}
 		s.tap()
 		s.expect(Idle)
-		if !slices.Contains(s.mouth.cued(), ErrorCue) {
+		if !slices.Contains(s.loudspeaker.cued(), ErrorCue) {
 			t.Error("the tap was refused in silence")
 		}
 		mic.Close()

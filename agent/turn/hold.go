@@ -42,7 +42,7 @@ func (r *Runner) Hold(ctx context.Context, taken func()) (Stream, error) {
 	if h.err != nil {
 		return nil, h.err
 	}
-	h.stream = r.Ear.Listen(false)
+	h.stream = r.Microphone.Listen(false)
 	context.AfterFunc(h.ctx, func() {
 		if !errors.Is(context.Cause(h.ctx), errGivenBack) {
 			taken()

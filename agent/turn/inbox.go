@@ -94,10 +94,7 @@ func (r *Runner) Post(e Event) {
 
 // look has Run look at the flags, if it is not about to.
 func (r *Runner) look() {
-	select {
-	case r.flagged <- struct{}{}:
-	default:
-	}
+	r.flagged.Set()
 }
 
 // SetOnline says whether a link reaches its platform. It never blocks and is
@@ -182,8 +179,10 @@ func (r *Runner) talker(name string) (Talker, error) {
 	if name == "" {
 		return nil, errors.New("no link that talks is enabled in the configuration")
 	}
-	return nil, fmt.Errorf("no link is called %q", name)
+	return nil, fmt.Errorf("%w %q", errUnknownLink, name)
 }
+
+var errUnknownLink = errors.New("unknown link")
 
 func (r *Runner) post(h happening) bool {
 	r.init()
@@ -198,8 +197,9 @@ func (r *Runner) post(h happening) bool {
 
 // Reply is what the platform answers to a question in writing.
 type Reply struct {
-	Text string // may be empty: some answers are sound, or silence
-	Ask  bool   // the platform asks back, and the device listens next
+	Text    string // may be empty: some answers are sound, or silence
+	Ask     bool   // the platform asks back, and the device listens next
+	Problem error  // the platform answered, but reports this error; nil without one
 }
 
 // Ask opens a turn whose question is a text for the named link; an empty name
@@ -257,10 +257,5 @@ func (r *Runner) Tell(link string, w What, text string) {
 // turns, or with ctx's cause.
 func (r *Runner) Probe(ctx context.Context) error {
 	r.init()
-	select {
-	case r.probes <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return r.probes.Check(ctx)
 }

@@ -82,7 +82,7 @@ const (
 	// From the microphone.
 	Finished // the user has finished: silence after speech, the limit, or the platform has heard enough
 	Nothing  // nobody spoke
-	TooShort // the user ended the turn at once, and no voice was heard
+	TooShort // the user ended the turn at once, and no speech was heard
 
 	// From the link, by way of its exchange.
 	Answered    // there is something to be heard

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 	"lintod/audio/endpoint"
 	"lintod/audio/ring"
@@ -25,7 +26,7 @@ type Stream interface {
 }
 
 const (
-	// shortest is how long after its trigger a turn may be ended without a voice
+	// shortest is how long after its trigger a turn may be ended without speech
 	// and still be a question: somebody who holds the button for longer than that
 	// means something, even if it is a whisper.
 	shortest = time.Second
@@ -48,11 +49,11 @@ type microphone struct {
 	begins   time.Time // what was captured before does not count as speech
 	opened   time.Time
 
-	held  atomic.Bool  // silence does not end it
-	ender atomic.Int32 // an Ender
-	voice atomic.Bool  // one was heard
-	sound bool         // not all of it was zeros; pump's
-	heard frames       // for the link
+	held   atomic.Bool  // silence does not end it
+	ender  atomic.Int32 // an Ender
+	speech atomic.Bool  // some was heard
+	signal bool         // not all of it was zeros; pump's
+	heard  frames       // for the link
 
 	listening context.Context // ends when the user has finished
 	once      sync.Once
@@ -63,7 +64,7 @@ type microphone struct {
 func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *microphone {
 	m := &microphone{
 		x: x, stream: stream, begins: begins, opened: time.Now(),
-		detector: endpoint.New(x.runner.Endpoint), heard: frames{ready: make(chan struct{}, 1)},
+		detector: endpoint.New(x.runner.Endpoint), heard: frames{ready: loop.NewSignal()},
 	}
 	m.listening, m.cancel = context.WithCancel(x.ctx)
 	m.held.Store(held)
@@ -91,7 +92,7 @@ func (m *microphone) run() error {
 		case err != nil && !finished:
 			return err
 		case err != nil, finished && !f.At.Before(m.endAt): // captured after the end
-			if !m.voice.Load() && m.endAt.Sub(m.opened) < shortest {
+			if !m.speech.Load() && m.endAt.Sub(m.opened) < shortest {
 				m.x.report(TooShort)
 			}
 			return io.EOF
@@ -104,7 +105,7 @@ func (m *microphone) run() error {
 func (m *microphone) take(f *audio.Frame) {
 	m.x.runner.level.Store(int64(100 * endpoint.Level(f)))
 	m.x.record.frame(f)
-	m.sound = m.sound || !f.Silent
+	m.signal = m.signal || !f.Silent
 	m.heard.push(f)
 	if f.At.Before(m.begins) {
 		return
@@ -113,7 +114,7 @@ func (m *microphone) take(f *audio.Frame) {
 	m.detector.Hold(m.held.Load() || ender != Device)
 	switch m.detector.Push(f) {
 	case endpoint.SpeechBegan:
-		m.voice.Store(true)
+		m.speech.Store(true)
 		m.x.Tell(SpeechBegan, "")
 	case endpoint.EndLimit:
 		if ender == Nobody {
@@ -126,7 +127,7 @@ func (m *microphone) take(f *audio.Frame) {
 		m.finish(f.At.Add(audio.FrameTime))
 		m.x.report(Finished)
 	case endpoint.EndNoSpeech:
-		if !m.sound {
+		if !m.signal {
 			m.silent()
 			return
 		}
@@ -167,7 +168,7 @@ func (m *microphone) duplex() bool {
 // frames is a queue of sound for one reader. It grows as the reader falls
 // behind, to maxWaiting; then the oldest frame goes.
 type frames struct {
-	ready chan struct{} // holds a token when there may be something to read
+	ready loop.Signal // holds a token when there may be something to read
 
 	mu     sync.Mutex
 	queue  ring.Ring[audio.Frame]
@@ -188,21 +189,14 @@ func (q *frames) push(f *audio.Frame) {
 	}
 	q.queue.Push(f)
 	q.mu.Unlock()
-	q.signal()
+	q.ready.Set()
 }
 
 func (q *frames) end(reason error) {
 	q.mu.Lock()
 	q.reason = reason
 	q.mu.Unlock()
-	q.signal()
-}
-
-func (q *frames) signal() {
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
+	q.ready.Set()
 }
 
 func (q *frames) read(ctx context.Context, f *audio.Frame) error {

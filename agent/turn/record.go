@@ -20,7 +20,7 @@ type Record struct {
 	WakeWord  *WakeWord `json:"wake_word,omitempty"`
 	Triggered time.Time `json:"triggered"`
 	Framed    time.Time `json:"first_frame,omitzero"` // the first frame was heard, of the pre-roll where there is one
-	Heard     time.Time `json:"heard,omitzero"`       // the detector hears a voice
+	Heard     time.Time `json:"heard,omitzero"`       // the detector hears speech
 	Finished  time.Time `json:"finished,omitzero"`    // the user has finished
 	Requested time.Time `json:"requested,omitzero"`   // the request is out; live, its first piece
 	Answered  time.Time `json:"answered,omitzero"`    // the platform's answer is here

@@ -19,7 +19,7 @@ func TestOneLineATurn(t *testing.T) {
 		s.tap()
 		s.speak(2 * time.Second)
 		s.turn.Tell(RequestOut, "")
-		s.mouth.dry.Add(3)
+		s.loudspeaker.dry.Add(3)
 		s.wait(10 * time.Second)
 		s.expect(Idle)
 		s.platform.err = errors.New("no route to platform")

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio/endpoint"
 )
 
@@ -33,12 +34,12 @@ const forever = time.Duration(1<<63 - 1)
 // Runner feeds the machine and carries out its effects. Its fields are set
 // before Run; one goroutine (Run's) owns all that follows them.
 type Runner struct {
-	Ear      Ear
-	Mouth    Mouth
-	Talkers  []Talker        // the first is used when a trigger names none
-	Endpoint endpoint.Config // for turns that end by silence
-	Bus      *Bus
-	Log      *slog.Logger
+	Microphone  Microphone
+	Loudspeaker Loudspeaker
+	Talkers     []Talker        // the first is used when a trigger names none
+	Endpoint    endpoint.Config // for turns that end by silence
+	Bus         *Bus
+	Log         *slog.Logger
 	// Initial is what is true before the first event.
 	Initial Flags
 	// Duplex says that the microphone does not hear the loudspeaker, so that both
@@ -50,11 +51,11 @@ type Runner struct {
 	links  map[string]*link
 	holder *hold // nil unless flags.Dictating
 
-	flagged chan struct{} // they may have changed
+	flagged loop.Signal // they may have changed
 	once    sync.Once
 	events  chan happening
 	lost    atomic.Int64 // triggers dropped because the queue was full
-	probes  chan struct{}
+	probes  loop.Probe
 
 	now      atomic.Pointer[Snapshot]
 	level    atomic.Int64 // millibel, of the last frame heard
@@ -72,8 +73,8 @@ type Runner struct {
 func (r *Runner) init() {
 	r.once.Do(func() {
 		r.events = make(chan happening, eventQueue)
-		r.probes = make(chan struct{})
-		r.flagged = make(chan struct{}, 1)
+		r.probes = loop.NewProbe()
+		r.flagged = loop.NewSignal()
 		r.flags = r.Initial
 		r.links = map[string]*link{}
 		r.now.Store(&Snapshot{Flags: r.Initial})
@@ -103,7 +104,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.catchUp(ctx)
 		case <-r.probes:
 		case <-r.patience.C:
-			r.Mouth.Cue(ThinkingCue)
+			r.Loudspeaker.Cue(ThinkingCue)
 		case <-r.lull.C:
 			r.handle(ctx, happening{event: Paused, turn: r.turn})
 		case <-r.limit.C:
@@ -194,7 +195,7 @@ func (h happening) away(r *Runner) bool {
 // keeps the loudspeaker for the turn.
 func (r *Runner) settled() {
 	state := r.Snapshot().State
-	r.Mouth.SetTurn(state != Idle)
+	r.Loudspeaker.SetTurn(state != Idle)
 	r.entered = time.Now()
 	r.limit.Reset(r.longest())
 	r.lull.Reset(forever)
@@ -238,17 +239,17 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	case GoOn:
 		r.settled()
 	case Hush:
-		r.Mouth.Hush()
+		r.Loudspeaker.Hush()
 	case CueMuted:
 		r.refuse(h, errMuted)
-		r.Mouth.Cue(MutedCue)
+		r.Loudspeaker.Cue(MutedCue)
 	case CueError:
 		if h.event == Tap || h.event == Press || h.event == Wake {
 			r.refuse(h, r.Snapshot().refusal(h.event, h.away(r)))
 		}
-		r.Mouth.Cue(ErrorCue)
+		r.Loudspeaker.Cue(ErrorCue)
 	case CueNothing:
-		r.Mouth.Cue(NothingCue)
+		r.Loudspeaker.Cue(NothingCue)
 	}
 }
 

@@ -67,8 +67,8 @@ func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
 func (s *roomStream) Dropped() uint64 { return s.room.dropped }
 func (s *roomStream) Close() error    { return nil }
 
-// speaker is a mouth whose every text takes one second.
-type speaker struct {
+// loudspeaker is one whose every text takes one second.
+type loudspeaker struct {
 	said   []string   // finished
 	cut    []string   // interrupted
 	mu     sync.Mutex // guards cues
@@ -88,41 +88,41 @@ type speech struct {
 
 func (speech) Close() error { return nil }
 
-func (m *speaker) Speak(_ context.Context, text string) (audio.Sound, error) {
-	return speech{text: text}, m.broken
+func (l *loudspeaker) Speak(_ context.Context, text string) (audio.Sound, error) {
+	return speech{text: text}, l.broken
 }
 
-func (m *speaker) Play(ctx context.Context, s audio.Sound, started func()) error {
-	if m.plays.Add(1) > 1 {
-		m.mixed.Store(true)
+func (l *loudspeaker) Play(ctx context.Context, s audio.Sound, started func()) error {
+	if l.plays.Add(1) > 1 {
+		l.mixed.Store(true)
 	}
-	defer m.plays.Add(-1)
+	defer l.plays.Add(-1)
 	started()
 	select {
 	case <-time.After(time.Second):
-		m.said = append(m.said, s.(speech).text)
+		l.said = append(l.said, s.(speech).text)
 		return nil
 	case <-ctx.Done():
-		m.cut = append(m.cut, s.(speech).text)
+		l.cut = append(l.cut, s.(speech).text)
 		return context.Cause(ctx)
 	}
 }
-func (m *speaker) Underruns() uint64 { return m.dry.Load() }
-func (m *speaker) Cue(c Cue) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.cues = append(m.cues, c)
+func (l *loudspeaker) Underruns() uint64 { return l.dry.Load() }
+func (l *loudspeaker) Cue(c Cue) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cues = append(l.cues, c)
 }
 
 // cued are the cues so far.
-func (m *speaker) cued() []Cue {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.Clone(m.cues)
+func (l *loudspeaker) cued() []Cue {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.cues)
 }
 
-func (m *speaker) SetTurn(b bool) { m.turns = append(m.turns, b) }
-func (m *speaker) Hush()          { m.hushed++ }
+func (l *loudspeaker) SetTurn(b bool) { l.turns = append(l.turns, b) }
+func (l *loudspeaker) Hush()          { l.hushed++ }
 
 // answer is what a platform gives.
 type answer struct {
@@ -186,19 +186,19 @@ func (p *platform) Talk(ctx context.Context, x *Exchange) (Next, error) {
 type stage struct {
 	*Runner
 	*testing.T
-	room     *room
-	mouth    *speaker
-	platform *platform
-	notices  *Subscription
-	cancel   context.CancelFunc
-	done     chan error
+	room        *room
+	loudspeaker *loudspeaker
+	platform    *platform
+	notices     *Subscription
+	cancel      context.CancelFunc
+	done        chan error
 }
 
 func play(t *testing.T, answers []answer, story func(*stage), others ...Talker) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{T: t, room: &room{}, mouth: &speaker{}, platform: &platform{answers: answers}, done: make(chan error, 1)}
+		s := &stage{T: t, room: &room{}, loudspeaker: &loudspeaker{}, platform: &platform{answers: answers}, done: make(chan error, 1)}
 		s.Runner = &Runner{
-			Ear: s.room, Mouth: s.mouth, Talkers: append(others, s.platform), Duplex: true, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
+			Microphone: s.room, Loudspeaker: s.loudspeaker, Talkers: append(others, s.platform), Duplex: true, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
 			Endpoint: endpoint.Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second},
 		}
 		s.notices = s.Bus.Subscribe(100)
@@ -207,7 +207,7 @@ func play(t *testing.T, answers []answer, story func(*stage), others ...Talker) 
 		go func() { s.done <- s.Runner.Run(ctx) }()
 		story(s)
 		s.end()
-		if s.mouth.mixed.Load() {
+		if s.loudspeaker.mixed.Load() {
 			t.Error("two sounds were heard at once")
 		}
 	})
@@ -234,7 +234,7 @@ func (s *stage) tap() {
 	synctest.Wait()
 }
 
-// speak is d of voice after a moment of silence.
+// speak is d of speech after a moment of silence.
 func (s *stage) speak(d time.Duration) {
 	s.wait(400 * time.Millisecond)
 	s.room.loud.Store(8000)
@@ -272,8 +272,8 @@ func TestTapAndSpeak(t *testing.T) {
 		s.wait(time.Second)
 		s.expect(Idle)
 
-		if !slices.Equal(s.mouth.said, []string{"ten o'clock"}) {
-			t.Errorf("said %q", s.mouth.said)
+		if !slices.Equal(s.loudspeaker.said, []string{"ten o'clock"}) {
+			t.Errorf("said %q", s.loudspeaker.said)
 		}
 		if !slices.Equal(s.room.preroll, []bool{true}) {
 			t.Errorf("pre-roll asked: %v", s.room.preroll)
@@ -335,14 +335,14 @@ func TestPressThatWasATap(t *testing.T) {
 }
 
 // A turn that is ended within a second of its trigger, before anybody could
-// speak, is a mistake; with a voice in it, or later, it is a question.
+// speak, is a mistake; with speech in it, or later, it is a question.
 func TestTooShortIsForgiven(t *testing.T) {
 	tests := []struct {
 		name    string
 		open    Event
 		close   Event
 		silent  time.Duration
-		voice   time.Duration
+		speech  time.Duration
 		result  Result
 		cues    []Cue
 		answers int
@@ -359,9 +359,9 @@ func TestTooShortIsForgiven(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.wait(tt.silent)
-				if tt.voice > 0 {
+				if tt.speech > 0 {
 					s.room.loud.Store(8000)
-					s.wait(tt.voice)
+					s.wait(tt.speech)
 				}
 				if tt.close == Release {
 					s.Post(Release)
@@ -371,8 +371,8 @@ func TestTooShortIsForgiven(t *testing.T) {
 				s.wait(3 * time.Second)
 				s.expect(Idle)
 				r := s.Records()[0]
-				if r.Result != tt.result || !slices.Equal(s.mouth.cued(), tt.cues) || len(s.platform.heard) != tt.answers {
-					t.Errorf("record %+v, cues %v; the platform got %v", r, s.mouth.cued(), s.platform.heard)
+				if r.Result != tt.result || !slices.Equal(s.loudspeaker.cued(), tt.cues) || len(s.platform.heard) != tt.answers {
+					t.Errorf("record %+v, cues %v; the platform got %v", r, s.loudspeaker.cued(), s.platform.heard)
 				}
 			})
 		})
@@ -398,8 +398,8 @@ func TestAskListensAgain(t *testing.T) {
 		if !slices.Equal(s.platform.by, []Trigger{ByTap, ByFollowUp}) {
 			t.Errorf("triggers %v", s.platform.by)
 		}
-		if !slices.Equal(s.mouth.cued(), []Cue{ListeningCue}) {
-			t.Errorf("cues %v; a hand needs none, a follow-up one", s.mouth.cued())
+		if !slices.Equal(s.loudspeaker.cued(), []Cue{ListeningCue}) {
+			t.Errorf("cues %v; a hand needs none, a follow-up one", s.loudspeaker.cued())
 		}
 	})
 }
@@ -476,8 +476,8 @@ func TestNobodySpeaks(t *testing.T) {
 		if len(s.platform.heard) != 0 || !errors.Is(s.platform.dropped[0], ErrUnheard) {
 			t.Errorf("the platform got %v, %v", s.platform.heard, s.platform.dropped)
 		}
-		if !slices.Equal(s.mouth.cued(), []Cue{NothingCue}) {
-			t.Errorf("cues %v", s.mouth.cued())
+		if !slices.Equal(s.loudspeaker.cued(), []Cue{NothingCue}) {
+			t.Errorf("cues %v", s.loudspeaker.cued())
 		}
 	})
 }
@@ -514,7 +514,7 @@ func TestASilentMicrophoneIsAFault(t *testing.T) {
 				s.Post(Release)
 				s.wait(3 * time.Second)
 				s.expect(Idle)
-				cues := slices.DeleteFunc(s.mouth.cued(), func(c Cue) bool { return c != tt.cue && c == ThinkingCue })
+				cues := slices.DeleteFunc(s.loudspeaker.cued(), func(c Cue) bool { return c != tt.cue && c == ThinkingCue })
 				if r := s.Records()[0]; r.Result != tt.result || len(s.platform.heard) != tt.answers || tt.cue != "" && !slices.Equal(cues, []Cue{tt.cue}) {
 					t.Errorf("record %+v, cues %v, the platform got %v", r, cues, s.platform.heard)
 				}
@@ -531,8 +531,8 @@ func TestBargeIn(t *testing.T) {
 		s.expect(Speaking)
 		s.tap()
 		s.expect(Listening)
-		if !slices.Equal(s.mouth.cut, []string{"a long story"}) {
-			t.Errorf("interrupted %q", s.mouth.cut)
+		if !slices.Equal(s.loudspeaker.cut, []string{"a long story"}) {
+			t.Errorf("interrupted %q", s.loudspeaker.cut)
 		}
 		if r := s.Records()[0]; r.Result != ResultInterrupted || r.Cause != "tap" {
 			t.Errorf("the first turn was %s by %q", r.Result, r.Cause)
@@ -548,12 +548,12 @@ func TestLoudspeakerBelongsToTheTurn(t *testing.T) {
 		s.speak(time.Second)
 		s.wait(10 * time.Second)
 		s.expect(Idle)
-		if want := []bool{false, true, true, true, false}; !slices.Equal(s.mouth.turns, want) {
-			t.Errorf("the mouth was told %v, want %v", s.mouth.turns, want)
+		if want := []bool{false, true, true, true, false}; !slices.Equal(s.loudspeaker.turns, want) {
+			t.Errorf("the loudspeaker was told %v, want %v", s.loudspeaker.turns, want)
 		}
 		s.Post(Stop)
 		s.expect(Idle)
-		if s.mouth.hushed != 1 {
+		if s.loudspeaker.hushed != 1 {
 			t.Error("stop lets announcements go on")
 		}
 	})
@@ -566,13 +566,13 @@ func TestFailures(t *testing.T) {
 		s.speak(time.Second)
 		s.wait(2 * time.Second)
 		s.expect(Idle)
-		s.platform.err, s.mouth.broken = nil, errors.New("espeak-ng is not installed")
+		s.platform.err, s.loudspeaker.broken = nil, errors.New("espeak-ng is not installed")
 		s.tap()
 		s.speak(time.Second)
 		s.wait(2 * time.Second)
 		s.expect(Idle)
-		if !slices.Equal(s.mouth.cued(), []Cue{ErrorCue, ErrorCue}) {
-			t.Errorf("cues %v", s.mouth.cued())
+		if !slices.Equal(s.loudspeaker.cued(), []Cue{ErrorCue, ErrorCue}) {
+			t.Errorf("cues %v", s.loudspeaker.cued())
 		}
 		var problems []string
 		for len(s.notices.C) > 0 {
@@ -596,8 +596,8 @@ func TestMuteClosesATurn(t *testing.T) {
 		}
 		s.tap()
 		s.expect(Idle)
-		if !slices.Equal(s.mouth.cued(), []Cue{MutedCue}) {
-			t.Errorf("cues %v", s.mouth.cued())
+		if !slices.Equal(s.loudspeaker.cued(), []Cue{MutedCue}) {
+			t.Errorf("cues %v", s.loudspeaker.cued())
 		}
 	})
 }
@@ -610,14 +610,14 @@ func TestALinkThatNeverAnswers(t *testing.T) {
 		s.until(SpeechEnded)
 		s.expect(Thinking)
 		s.wait(patience - time.Millisecond)
-		if len(s.mouth.cued()) != 0 {
-			t.Errorf("cues %v before it takes long", s.mouth.cued())
+		if len(s.loudspeaker.cued()) != 0 {
+			t.Errorf("cues %v before it takes long", s.loudspeaker.cued())
 		}
 		s.wait(thinkingLimit - patience + 2*time.Millisecond)
 		s.expect(Idle)
 		s.wait(time.Minute)
-		if !slices.Equal(s.mouth.cued(), []Cue{ThinkingCue, ErrorCue}) {
-			t.Errorf("cues %v", s.mouth.cued())
+		if !slices.Equal(s.loudspeaker.cued(), []Cue{ThinkingCue, ErrorCue}) {
+			t.Errorf("cues %v", s.loudspeaker.cued())
 		}
 	}, stuck{})
 }
@@ -694,8 +694,8 @@ func (hasty) Talk(ctx context.Context, x *Exchange) (Next, error) {
 
 func TestUnknownLink(t *testing.T) {
 	r := Runner{Talkers: []Talker{stuck{}}}
-	if err := r.Trigger(Tap, "nobody"); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
-		t.Errorf("error %v, want one that names the link", err)
+	if err := r.Trigger(Tap, "nobody"); !errors.Is(err, errUnknownLink) {
+		t.Errorf("error %v", err)
 	}
 	if err := (&Runner{}).Trigger(Tap, ""); err == nil {
 		t.Error("a device without links opened a turn")
@@ -811,7 +811,7 @@ func TestRestOfTheWakeWordIsNoSpeech(t *testing.T) {
 
 func TestWakeWordNamesItsLink(t *testing.T) {
 	play(t, nil, func(s *stage) {
-		if err := s.Wake(WakeWord{Name: "computer"}, "nobody", time.Now()); err == nil || !strings.Contains(err.Error(), "nobody") {
+		if err := s.Wake(WakeWord{Name: "computer"}, "nobody", time.Now()); !errors.Is(err, errUnknownLink) {
 			t.Errorf("error %v", err)
 		}
 		if err := s.Wake(WakeWord{Name: "computer"}, "platform", time.Now()); err != nil {

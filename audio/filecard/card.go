@@ -8,6 +8,7 @@ package filecard
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -68,12 +69,14 @@ func (c *fileCard) OpenInput(context.Context) (audio.Input, error) {
 	return newInput(pcm), nil
 }
 
+var errInUse = errors.New("in use")
+
 // OpenOutput implements audio.Card.
 func (c *fileCard) OpenOutput(_ context.Context, rate int) (audio.Output, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.busy {
-		return nil, fmt.Errorf("the loudspeaker \"%s%s\" is in use", prefix, c.path)
+		return nil, fmt.Errorf("the loudspeaker \"%s%s\" is %w", prefix, c.path, errInUse)
 	}
 	if c.played == nil {
 		t, err := create(c.path, rate, time.Now())

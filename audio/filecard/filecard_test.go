@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -271,7 +272,7 @@ func TestLoudspeakerConverts(t *testing.T) {
 	})
 }
 
-func TestTapeIsFull(t *testing.T) {
+func TestFileIsFull(t *testing.T) {
 	born := time.Now()
 	file, err := create(filepath.Join(t.TempDir(), "out.wav"), 192000, born)
 	if err != nil {
@@ -307,28 +308,28 @@ func TestNullLoudspeaker(t *testing.T) {
 func TestErrorsSayWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	text := writeFile(t, []byte("this is no sound at all, whatever its name may say"))
-	for name, want := range map[string]string{
-		filepath.Join(dir, "none.wav"): "no such file",
-		dir:                            "not a regular file",
-		text:                           "WAV",
-		"/dev/zero":                    "not a regular file",
+	for name, want := range map[string]error{
+		filepath.Join(dir, "none.wav"): fs.ErrNotExist,
+		dir:                            errNotRegular,
+		text:                           nil, // any
+		"/dev/zero":                    errNotRegular,
 	} {
-		if _, err := Card("file:" + name).OpenInput(t.Context()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) {
+		if _, err := Card("file:" + name).OpenInput(t.Context()); err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(err.Error(), name) {
 			t.Errorf("microphone %s: %v", name, err)
 		}
 	}
-	for name, want := range map[string]string{
-		filepath.Join(dir, "none", "out.wav"): "no such file",
-		dir:                                   "no regular file",
-		"/proc/version":                       "",
+	for name, want := range map[string]error{
+		filepath.Join(dir, "none", "out.wav"): fs.ErrNotExist,
+		dir:                                   errNotRegular,
+		"/proc/version":                       nil, // any
 	} {
-		if _, err := Card("file:"+name).OpenOutput(t.Context(), 16000); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), name) {
+		if _, err := Card("file:"+name).OpenOutput(t.Context(), 16000); err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(err.Error(), name) {
 			t.Errorf("loudspeaker %s: %v", name, err)
 		}
 	}
 	card := Card("file:" + filepath.Join(dir, "out.wav"))
 	out := openOutput(t, card, 16000)
-	if _, err := card.OpenOutput(t.Context(), 16000); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := card.OpenOutput(t.Context(), 16000); !errors.Is(err, errInUse) {
 		t.Errorf("opened twice: %v", err)
 	}
 	out.Close()

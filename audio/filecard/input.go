@@ -3,6 +3,7 @@ package filecard
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -35,6 +36,8 @@ func load(path string) ([]int16, error) {
 	return r.Flush(r.Process(nil, pcm)), nil
 }
 
+var errNotRegular = errors.New("not a regular file")
+
 // openRegular refuses what would block or never end.
 func openRegular(path string) (*os.File, error) {
 	info, err := os.Stat(path)
@@ -42,7 +45,7 @@ func openRegular(path string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file; want a WAV file", path)
+		return nil, fmt.Errorf("%s is %w; want a WAV file", path, errNotRegular)
 	}
 	return os.Open(path)
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 )
 
@@ -36,7 +37,7 @@ type output struct {
 	closing sync.Once
 	quit    chan struct{} // closed to end the goroutine
 	done    chan struct{} // closed when it has ended; then cause is set
-	moved   chan struct{} // holds a token when the queue has become shorter
+	moved   loop.Signal   // holds a token when the queue has become shorter
 
 	mu    sync.Mutex
 	queue []int16 // not yet played
@@ -51,7 +52,7 @@ func newOutput(rate int, s sink) *output {
 		sink:  s,
 		quit:  make(chan struct{}),
 		done:  make(chan struct{}),
-		moved: make(chan struct{}, 1),
+		moved: loop.NewSignal(),
 	}
 	o.queue = make([]int16, 0, o.samples(queueTime))
 	go o.run()
@@ -92,7 +93,7 @@ func (o *output) take(dst []int16, n int) []int16 {
 	n = min(n, len(o.queue))
 	dst = append(dst, o.queue[:n]...)
 	o.queue = o.queue[:copy(o.queue, o.queue[n:])]
-	o.signal()
+	o.moved.Set()
 	return dst
 }
 
@@ -100,14 +101,7 @@ func (o *output) stop(cause error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.cause = cause
-	o.signal()
-}
-
-func (o *output) signal() {
-	select {
-	case o.moved <- struct{}{}:
-	default:
-	}
+	o.moved.Set()
 }
 
 // Write implements audio.Output.
@@ -130,7 +124,7 @@ func (o *output) Flush() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.queue = o.queue[:0]
-	o.signal()
+	o.moved.Set()
 	return o.cause
 }
 

@@ -38,7 +38,7 @@ type wavFile struct {
 
 func create(path string, rate int, now time.Time) (*wavFile, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file; want the path of a WAV file to write", path)
+		return nil, fmt.Errorf("%s is %w; want the path of a WAV file to write", path, errNotRegular)
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

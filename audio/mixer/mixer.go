@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/process"
 )
 
@@ -39,7 +40,7 @@ type Mixer struct {
 
 	once    sync.Once
 	volume  atomic.Int32
-	changed chan struct{} // holds a token when the control may be behind
+	changed loop.Signal // holds a token when the control may be behind
 }
 
 // SetVolume tells the volume in percent. It does not block; of several in a row the
@@ -47,17 +48,14 @@ type Mixer struct {
 func (m *Mixer) SetVolume(percent int) {
 	m.init()
 	m.volume.Store(int32(max(0, min(percent, 100))))
-	select {
-	case m.changed <- struct{}{}:
-	default:
-	}
+	m.changed.Set()
 }
 
 // Volume is what was last set.
 func (m *Mixer) Volume() int { return int(m.volume.Load()) }
 
 func (m *Mixer) init() {
-	m.once.Do(func() { m.changed = make(chan struct{}, 1) })
+	m.once.Do(func() { m.changed = loop.NewSignal() })
 }
 
 // Run makes the control follow, until ctx ends.

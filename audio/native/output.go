@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 	"lintod/audio/native/wire"
 )
@@ -27,8 +28,8 @@ type output struct {
 	drained  uint64 // of them, those that had been played when Drained came
 	draining bool   // Drained is to come
 
-	underruns uint32        // as last reported; the conn's reader owns it
-	moved     chan struct{} // holds a token when done or drained has changed
+	underruns uint32      // as last reported; the conn's reader owns it
+	moved     loop.Signal // holds a token when done or drained has changed
 }
 
 func newOutput(c *conn, rate int) *output {
@@ -36,7 +37,7 @@ func newOutput(c *conn, rate int) *output {
 		openDevice: newOpenDevice(c, audio.Playback),
 		window:     uint64(time.Duration(rate) * window / time.Second),
 		piece:      uint64(time.Duration(rate) * piece / time.Second),
-		moved:      make(chan struct{}, 1),
+		moved:      loop.NewSignal(),
 	}
 }
 
@@ -152,9 +153,6 @@ func (o *output) progress(p wire.Progress, drained bool) error {
 			o.since = time.Time{}
 		}
 	}
-	select {
-	case o.moved <- struct{}{}:
-	default:
-	}
+	o.moved.Set()
 	return nil
 }

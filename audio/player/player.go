@@ -29,6 +29,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 	"lintod/audio/resample"
 )
@@ -47,7 +48,7 @@ type Player struct {
 	Log  *slog.Logger
 
 	once  sync.Once
-	wake  chan struct{} // holds a token when something may play
+	wake  loop.Signal // holds a token when something may play
 	gain  gain
 	stats struct{ frames, underruns, failures, dropped atomic.Uint64 }
 
@@ -236,10 +237,7 @@ func (p *Player) current() *entry {
 
 // nudge wakes Run, which looks at everything.
 func (p *Player) nudge() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.wake.Set()
 }
 
 // take gets what plays next; nil when nothing may.
@@ -320,7 +318,7 @@ func (p *Player) SetDuck(factor float64) {
 // prepare makes the zero value usable: full volume, no ducking.
 func (p *Player) prepare() {
 	p.once.Do(func() {
-		p.wake = make(chan struct{}, 1)
+		p.wake = loop.NewSignal()
 		p.gain.volume.Store(100)
 		p.gain.duck.Store(math.Float64bits(1))
 	})

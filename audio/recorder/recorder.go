@@ -88,6 +88,8 @@ var (
 	// ErrNotRecording is returned by Stop when there is nothing to stop.
 	ErrNotRecording = errors.New("no recording runs")
 	errStopped      = errors.New("stopped")
+	errOther        = errors.New("another recording is running")
+	errStale        = errors.New("the interruption was too long")
 )
 
 type request struct {
@@ -176,12 +178,12 @@ func (r *Recorder) ask(ctx context.Context, q request) (File, error) {
 // owner is the goroutine of Run: it decides what is recorded.
 type owner struct {
 	*Recorder
-	shelf   *shelf // nil while the directory cannot be used
-	uploads *uploader
-	putDown func()   // ends the uploads and closes shelf
-	session *session // nil when none runs
-	cancel  context.CancelCauseFunc
-	ended   chan error // the session's goroutine is gone
+	shelf     *shelf // nil while the directory cannot be used
+	uploads   *uploader
+	putDown   func()     // ends the uploads and closes shelf
+	recording *recording // nil when none runs
+	cancel    context.CancelCauseFunc
+	ended     chan error // the recording's goroutine is gone
 }
 
 func (o *owner) serve(ctx context.Context) error {
@@ -231,7 +233,7 @@ func (o *owner) serve(ctx context.Context) error {
 // It does nothing where that is open, and still the one of that name: a disk may
 // have come back, or somebody may have deleted it.
 func (o *owner) takeUp(ctx context.Context) error {
-	if o.shelf != nil && (o.session != nil || o.shelf.standsAt(o.Config.Directory)) {
+	if o.shelf != nil && (o.recording != nil || o.shelf.standsAt(o.Config.Directory)) {
 		return nil
 	}
 	o.putDown()
@@ -269,23 +271,23 @@ func (o *owner) takeUp(ctx context.Context) error {
 
 func (o *owner) handle(q request) (File, error) {
 	switch {
-	case q.start && o.session == nil:
+	case q.start && o.recording == nil:
 		return File{}, o.start(running{q.session, time.Now()}, 0)
-	case q.start && o.session.Session == q.session:
+	case q.start && o.recording.Session == q.session:
 		return File{}, nil // asked twice
 	case q.start:
-		return File{}, fmt.Errorf("%q is being recorded; stop it first", printable.Clip(o.session.Session, maxLogged))
-	case o.session == nil:
+		return File{}, fmt.Errorf("%w, of %q; stop it first", errOther, printable.Clip(o.recording.Session, maxLogged))
+	case o.recording == nil:
 		return File{}, ErrNotRecording
-	case q.session != "" && q.session != o.session.Session:
-		return File{}, fmt.Errorf("%w of that name; %q does", ErrNotRecording, printable.Clip(o.session.Session, maxLogged))
+	case q.session != "" && q.session != o.recording.Session:
+		return File{}, fmt.Errorf("%w of that name; %q does", ErrNotRecording, printable.Clip(o.recording.Session, maxLogged))
 	}
 	return o.stop()
 }
 
 // start begins a recording, and its goroutine.
 func (o *owner) start(run running, gap time.Duration) error {
-	s := &session{
+	r := &recording{
 		running: run,
 		folder:  folder(run.Session),
 		cfg:     o.Config,
@@ -301,20 +303,20 @@ func (o *owner) start(run running, gap time.Duration) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range all {
-		s.others += r.size
+	for _, old := range all {
+		r.others += old.size
 	}
-	s.stream = o.Listen() // first: what is said while the disk is slow waits in it
-	if err := s.open(gap); err != nil {
-		s.stream.Close()
+	r.stream = o.Listen() // first: what is said while the disk is slow waits in it
+	if err := r.open(gap); err != nil {
+		r.stream.Close()
 		o.idle()
 		return err
 	}
-	s.log.Info("recording begins", "file", s.seg.path, "gap_seconds", gap.Seconds())
+	r.log.Info("recording begins", "file", r.seg.path, "gap_seconds", gap.Seconds())
 	ctx, cancel := context.WithCancelCause(context.Background())
 	ended := make(chan error, 1)
-	o.session, o.cancel, o.ended = s, cancel, ended
-	go func() { ended <- s.run(ctx) }()
+	o.recording, o.cancel, o.ended = r, cancel, ended
+	go func() { ended <- r.run(ctx) }()
 	o.tell(Event{Session: run.Session, Recording: true})
 	return nil
 }
@@ -323,7 +325,7 @@ func (o *owner) start(run running, gap time.Duration) error {
 // long ago that nobody would expect it any more.
 func (o *owner) resume(r running, last time.Time) {
 	gap := max(time.Since(last), time.Millisecond)
-	err := fmt.Errorf("it was interrupted %v ago, more than resume_within", gap.Round(time.Second))
+	err := fmt.Errorf("%w: %v, more than resume_within", errStale, gap.Round(time.Second))
 	if gap <= o.Config.ResumeWithin.Std() {
 		err = o.start(r, gap)
 	}
@@ -340,26 +342,26 @@ func (o *owner) resume(r running, last time.Time) {
 func (o *owner) stop() (File, error) {
 	o.cancel(errStopped)
 	err := <-o.ended
-	s := o.session
+	r := o.recording
 	err = errors.Join(err, o.end())
-	o.tell(Event{Session: s.Session, Err: err})
-	return File{s.Session, s.seg.path, s.status.Duration}, err
+	o.tell(Event{Session: r.Session, Err: err})
+	return File{r.Session, r.seg.path, r.status.Duration}, err
 }
 
-// failed is called when the session's goroutine ended by itself.
+// failed is called when the recording's goroutine ended by itself.
 func (o *owner) failed(err error) {
-	s := o.session
-	s.log.Error("recording stopped", "error", err)
+	r := o.recording
+	r.log.Error("recording stopped", "error", err)
 	if e := o.end(); e != nil {
-		s.log.Error("recording not ended properly", "error", e)
+		r.log.Error("recording not ended properly", "error", e)
 	}
-	o.tell(Event{Session: s.Session, Err: err})
+	o.tell(Event{Session: r.Session, Err: err})
 }
 
-// end forgets the session whose goroutine is gone.
+// end forgets the recording whose goroutine is gone.
 func (o *owner) end() error {
-	folder := o.session.folder
-	o.session, o.ended = nil, nil
+	folder := o.recording.folder
+	o.recording, o.ended = nil, nil
 	o.idle()
 	o.uploads.wake()
 	return errors.Join(o.shelf.clearRunning(), o.shelf.prune(folder))
@@ -367,12 +369,12 @@ func (o *owner) end() error {
 
 // suspend finishes the file and leaves the note that a recording runs.
 func (o *owner) suspend(cause error) {
-	if o.session == nil {
+	if o.recording == nil {
 		return
 	}
 	o.cancel(cause)
 	if err := <-o.ended; err != nil {
-		o.session.log.Error("recording stopped", "error", err)
+		o.recording.log.Error("recording stopped", "error", err)
 	}
 	o.idle()
 }

@@ -34,8 +34,8 @@ type shelf struct {
 	open map[string]bool // paths of recordings that are still written
 }
 
-// recording is a file on the shelf.
-type recording struct {
+// shelved is a file on the shelf.
+type shelved struct {
 	path     string // folder/file
 	size     int64
 	changed  time.Time
@@ -158,12 +158,12 @@ func (s *shelf) pruneAll() error {
 
 // list returns all recordings, the oldest first. Files that do not look like
 // ours are left alone.
-func (s *shelf) list() ([]recording, error) {
+func (s *shelf) list() ([]shelved, error) {
 	folders, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
 		return nil, fmt.Errorf("list the recordings: %w", err)
 	}
-	var all []recording
+	var all []shelved
 	for _, d := range folders {
 		if !d.IsDir() {
 			continue
@@ -174,12 +174,12 @@ func (s *shelf) list() ([]recording, error) {
 		}
 		all = append(all, some...)
 	}
-	slices.SortFunc(all, func(a, b recording) int { return cmp.Compare(path.Base(a.path), path.Base(b.path)) })
+	slices.SortFunc(all, func(a, b shelved) int { return cmp.Compare(path.Base(a.path), path.Base(b.path)) })
 	return all, nil
 }
 
 // in lists the recordings of a folder.
-func (s *shelf) in(folder string) ([]recording, error) {
+func (s *shelf) in(folder string) ([]shelved, error) {
 	entries, err := fs.ReadDir(s.root.FS(), folder)
 	if err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (s *shelf) in(folder string) ([]recording, error) {
 	for _, e := range entries {
 		names[e.Name()] = true
 	}
-	var some []recording
+	var some []shelved
 	for _, e := range entries {
 		if !e.Type().IsRegular() || format(e.Name()) == "" {
 			continue
@@ -201,7 +201,7 @@ func (s *shelf) in(folder string) ([]recording, error) {
 			return nil, err
 		}
 		file := path.Join(folder, e.Name())
-		some = append(some, recording{
+		some = append(some, shelved{
 			path: file, size: info.Size(), changed: info.ModTime(), uploaded: names[e.Name()+uploadedMark],
 			refused: names[e.Name()+refusedMark], open: s.isOpen(file),
 		})

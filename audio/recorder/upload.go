@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/retry"
 	"lintod/agent/base/textfile"
 )
@@ -45,12 +46,12 @@ type uploader struct {
 	*Recorder
 	shelf  *shelf
 	client *http.Client
-	woken  chan struct{}
+	woken  loop.Signal
 	faults map[string]int // how often a recording failed by itself, by path
 }
 
 func newUploader(r *Recorder, s *shelf) *uploader {
-	u := &uploader{Recorder: r, shelf: s, client: r.HTTP, woken: make(chan struct{}, 1), faults: map[string]int{}}
+	u := &uploader{Recorder: r, shelf: s, client: r.HTTP, woken: loop.NewSignal(), faults: map[string]int{}}
 	if u.client == nil {
 		u.client = &http.Client{}
 	}
@@ -63,10 +64,7 @@ func newUploader(r *Recorder, s *shelf) *uploader {
 
 // wake tells that a recording was finished.
 func (u *uploader) wake() {
-	select {
-	case u.woken <- struct{}{}:
-	default:
-	}
+	u.woken.Set()
 }
 
 func (u *uploader) run(ctx context.Context) {
@@ -118,9 +116,9 @@ func (u *uploader) all(ctx context.Context) error {
 		return err
 	}
 	u.setStatus(func(s *Status) { s.Uploads.Waiting, s.Uploads.Refused = len(waiting), refused })
-	slices.SortStableFunc(waiting, func(a, b recording) int { return cmp.Compare(u.faults[a.path], u.faults[b.path]) })
+	slices.SortStableFunc(waiting, func(a, b shelved) int { return cmp.Compare(u.faults[a.path], u.faults[b.path]) })
 	var failed error
-	var unclear []recording // failed, perhaps because the server is down
+	var unclear []shelved // failed, perhaps because the server is down
 	taken, inRow := false, 0
 	for _, r := range waiting {
 		err := u.one(ctx, r)
@@ -153,7 +151,7 @@ func (u *uploader) all(ctx context.Context) error {
 }
 
 // fault counts that a recording failed by itself, and gives it up in the end.
-func (u *uploader) fault(r recording, err error) {
+func (u *uploader) fault(r shelved, err error) {
 	u.faults[r.path]++
 	if u.faults[r.path] < maxRefused {
 		return
@@ -166,7 +164,7 @@ func (u *uploader) fault(r recording, err error) {
 }
 
 // waiting lists what is to be uploaded, and counts what was given up.
-func (u *uploader) waiting() (some []recording, refused int, err error) {
+func (u *uploader) waiting() (some []shelved, refused int, err error) {
 	all, err := u.shelf.list()
 	for _, r := range all {
 		switch {
@@ -193,7 +191,7 @@ func (u *uploader) count(err error) {
 	})
 }
 
-func (u *uploader) one(ctx context.Context, r recording) error {
+func (u *uploader) one(ctx context.Context, r shelved) error {
 	f, err := u.shelf.root.Open(r.path)
 	if err != nil {
 		return err
@@ -214,7 +212,7 @@ func (u *uploader) one(ctx context.Context, r recording) error {
 	return u.shelf.markUploaded(r.path, hex.EncodeToString(sum))
 }
 
-func (u *uploader) put(ctx context.Context, r recording, body io.Reader, size int64, sum []byte) error {
+func (u *uploader) put(ctx context.Context, r shelved, body io.Reader, size int64, sum []byte) error {
 	target, err := url.JoinPath(u.Config.UploadURL, r.path)
 	if err != nil {
 		return errors.New("upload_url is no address")

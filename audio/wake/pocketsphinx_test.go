@@ -230,7 +230,7 @@ type nowhere struct{ io.Writer }
 func (nowhere) Close() error { return nil }
 
 // What is in the input twice was captured once.
-func TestTapeKnowsWhen(t *testing.T) {
+func TestRecordingKnowsWhen(t *testing.T) {
 	began := time.Now()
 	input := &sphinxInput{to: nowhere{}, rest: chapter, history: make([]audio.Frame, 0, repeat/audio.FrameTime)}
 	input.pause()

@@ -96,7 +96,7 @@ func (c Config) warnings(socket string, uid int) (warnings []string) {
 		return nil
 	}
 	if c.free() {
-		warnings = append(warnings, `[behaviors.shellexec] allow = ["*"]: whoever may publish on the device's topics may run any command on it`)
+		warnings = append(warnings, `[behaviors.shellexec] allow = ["*"]: whoever may ask this device through a platform may run any command on it`)
 	}
 	if c.User != "" {
 		if _, err := user.Lookup(c.User); err != nil {

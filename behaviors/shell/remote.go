@@ -68,12 +68,12 @@ func dial(ctx context.Context, socket string) (*runner, error) {
 func (r *runner) run(ctx context.Context, script, directory string, stdout, stderr io.Writer) (swept int, err error) {
 	defer r.conn.Close()
 	deadline, _ := ctx.Deadline()
-	payload, err := json.Marshal(request{Script: script, Directory: directory, Until: monotonic() + time.Until(deadline)})
+	body, err := json.Marshal(request{Script: script, Directory: directory, Until: monotonic() + time.Until(deadline)})
 	if err != nil {
 		return 0, err
 	}
 	_ = r.conn.SetDeadline(deadline.Add(goneLimit))
-	if err := (&frames{w: r.conn}).write(frameRequest, payload); err != nil {
+	if err := (&frames{w: r.conn}).write(frameRequest, body); err != nil {
 		return 0, refusal{fmt.Errorf("lintod-shell.socket: %w", err)}
 	}
 	// The runner knows the limit and needs no word of it; an end of the daemon
@@ -120,18 +120,18 @@ var errUnitEnded = errors.New("its unit was ended; it may have used up its memor
 // io.EOF. What the runner has said of the command's end is nil where it has not.
 func (r *runner) follow(stdout, stderr io.Writer) (e *end, why error) {
 	for {
-		kind, payload, err := r.in.next()
+		kind, body, err := r.in.next()
 		if err != nil {
 			return e, err
 		}
 		switch kind {
 		case frameStdout:
-			_, err = stdout.Write(payload)
+			_, err = stdout.Write(body)
 		case frameStderr:
-			_, err = stderr.Write(payload)
+			_, err = stderr.Write(body)
 		case frameEnd:
 			e = &end{}
-			err = json.Unmarshal(payload, e)
+			err = json.Unmarshal(body, e)
 			_ = r.conn.SetReadDeadline(time.Now().Add(goneLimit))
 		default:
 			err = fmt.Errorf("kind %q", kind)

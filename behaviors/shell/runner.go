@@ -90,12 +90,12 @@ func Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
 	if err := conn.SetReadDeadline(time.Now().Add(requestLimit)); err != nil {
 		return err
 	}
-	kind, payload, err := newFrameReader(conn).next()
+	kind, body, err := newFrameReader(conn).next()
 	if err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
 	var r request
-	if err := json.Unmarshal(payload, &r); err != nil || kind != frameRequest {
+	if err := json.Unmarshal(body, &r); err != nil || kind != frameRequest {
 		return errors.Join(errProtocol, err)
 	}
 	limit := max(r.Until-monotonic(), 0)
@@ -148,11 +148,11 @@ func (f *frames) end(swept int, err error) error {
 	default:
 		e.Failed = err.Error()
 	}
-	payload, err := json.Marshal(e)
+	body, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
-	return f.write(frameEnd, payload)
+	return f.write(frameEnd, body)
 }
 
 // userName is the user of this process, or its number.
@@ -170,10 +170,10 @@ type frames struct {
 	w  io.Writer
 }
 
-func (f *frames) write(kind byte, payload []byte) error {
+func (f *frames) write(kind byte, body []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	frame := net.Buffers{binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload}
+	frame := net.Buffers{binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body))), body}
 	_, err := frame.WriteTo(f.w)
 	return err
 }
@@ -200,13 +200,13 @@ func (s stream) Write(p []byte) (int, error) {
 // frameReader reads frames of what may be anything.
 type frameReader struct {
 	r   *bufio.Reader
-	buf []byte // of the last payload
+	buf []byte // of the last body
 }
 
 func newFrameReader(r io.Reader) *frameReader { return &frameReader{r: bufio.NewReader(r)} }
 
-// next returns the next frame; its payload is good until the one after it.
-func (f *frameReader) next() (kind byte, payload []byte, err error) {
+// next returns the next frame; its body is good until the one after it.
+func (f *frameReader) next() (kind byte, body []byte, err error) {
 	var header [5]byte
 	if _, err := io.ReadFull(f.r, header[:]); err != nil {
 		return 0, nil, err

@@ -98,7 +98,7 @@ func (c Config) Validate() config.Problems {
 // Warnings tells what is allowed, but unwise.
 func (c Config) Warnings() (warnings []string) {
 	if c.Enabled && slices.Contains(c.AllowHosts, every) {
-		warnings = append(warnings, `[behaviors.startreversessh] allow_hosts = ["*"]: whoever may publish on the device's topics may have a way in from any server`)
+		warnings = append(warnings, `[behaviors.startreversessh] allow_hosts = ["*"]: whoever may ask this device through a platform may have a way in from any server`)
 	}
 	if c.Enabled && c.AcceptNew {
 		warnings = append(warnings, "[behaviors.startreversessh] accept_new = true: the first server that answers is believed to be the right one")

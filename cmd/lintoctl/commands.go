@@ -16,7 +16,7 @@ type value struct {
 }
 
 func ping(ctx context.Context, c *call) error {
-	return c.toDevice(ctx, "pong", func(ctx context.Context, s *session, serial string) error {
+	return c.toDevice(ctx, "pong", func(ctx context.Context, s *connection, serial string) error {
 		began := time.Now()
 		if err := s.ask(ctx, serial, "ping", "pong"); err != nil {
 			return err
@@ -53,7 +53,7 @@ func language(ctx context.Context, c *call) error {
 		return err
 	}
 	filters := []string{c.said(serial, "tts_lang"), c.said(serial, "status"), c.said(serial, "pong")}
-	return c.session(ctx, filters, func(ctx context.Context, s *session) error {
+	return c.connect(ctx, filters, func(ctx context.Context, s *connection) error {
 		if err := s.send(ctx, 1, serial, "tts_lang", value{tag}); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func language(ctx context.Context, c *call) error {
 
 // acknowledged does a command that the protocol has an answer for.
 func (c *call) acknowledged(ctx context.Context, verb, answer string) error {
-	return c.toDevice(ctx, answer, func(ctx context.Context, s *session, serial string) error {
+	return c.toDevice(ctx, answer, func(ctx context.Context, s *connection, serial string) error {
 		return s.ask(ctx, serial, verb, answer)
 	})
 }
@@ -99,7 +99,7 @@ func (c *call) acknowledged(ctx context.Context, verb, answer string) error {
 // pinged does commands that the protocol has no answer for, and asks after them
 // whether there is somebody to do them.
 func (c *call) pinged(ctx context.Context, payload any, verbs ...string) error {
-	return c.toDevice(ctx, "pong", func(ctx context.Context, s *session, serial string) error {
+	return c.toDevice(ctx, "pong", func(ctx context.Context, s *connection, serial string) error {
 		for _, verb := range verbs {
 			if err := s.send(ctx, 1, serial, verb, payload); err != nil {
 				return err
@@ -110,12 +110,12 @@ func (c *call) pinged(ctx context.Context, payload any, verbs ...string) error {
 }
 
 // toDevice connects for a command to the device that is the first argument.
-func (c *call) toDevice(ctx context.Context, answer string, do func(context.Context, *session, string) error) error {
+func (c *call) toDevice(ctx context.Context, answer string, do func(context.Context, *connection, string) error) error {
 	serial := c.args[0]
 	if err := checkSerials(serial); err != nil {
 		return err
 	}
-	return c.session(ctx, []string{c.said(serial, answer)}, func(ctx context.Context, s *session) error {
+	return c.connect(ctx, []string{c.said(serial, answer)}, func(ctx context.Context, s *connection) error {
 		return do(ctx, s, serial)
 	})
 }

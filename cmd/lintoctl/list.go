@@ -28,7 +28,7 @@ func list(ctx context.Context, c *call) error {
 		devices[serial] = &device{}
 		filters = append(filters, c.said(serial, "pong"))
 	}
-	err := c.session(ctx, filters, func(ctx context.Context, s *session) error {
+	err := c.connect(ctx, filters, func(ctx context.Context, s *connection) error {
 		for serial := range devices {
 			if err := s.send(ctx, 0, serial, "ping", struct{}{}); err != nil {
 				return err

@@ -27,9 +27,9 @@ func usb(index int, id, port string) alsa.Card {
 }
 
 var (
-	hat  = alsa.Card{Index: 1, ID: "seeed2micvoicec", Name: "seeed-2mic-voicecard", PCMs: []alsa.PCM{pcm(1, 0, false), pcm(1, 0, true)}}
-	hdmi = alsa.Card{Index: 0, ID: "vc4hdmi0", Name: "vc4-hdmi-0", PCMs: []alsa.PCM{pcm(0, 0, false)}}
-	loop = alsa.Card{Index: 4, ID: "Loopback", Name: "Loopback", PCMs: []alsa.PCM{pcm(4, 0, true), pcm(4, 1, false)}}
+	hat      = alsa.Card{Index: 1, ID: "seeed2micvoicec", Name: "seeed-2mic-voicecard", PCMs: []alsa.PCM{pcm(1, 0, false), pcm(1, 0, true)}}
+	hdmi     = alsa.Card{Index: 0, ID: "vc4hdmi0", Name: "vc4-hdmi-0", PCMs: []alsa.PCM{pcm(0, 0, false)}}
+	loopback = alsa.Card{Index: 4, ID: "Loopback", Name: "Loopback", PCMs: []alsa.PCM{pcm(4, 0, true), pcm(4, 1, false)}}
 )
 
 func info(name string, in, out int) *portaudio.DeviceInfo {
@@ -68,8 +68,8 @@ func TestNamesOfDevices(t *testing.T) {
 		},
 		"two devices on a card": {
 			[]*portaudio.DeviceInfo{info("Loopback: PCM (hw:4,0)", 2, 0), info("Loopback: PCM (hw:4,1)", 0, 2)},
-			[]alsa.Card{loop},
-			[]alsa.Card{loop},
+			[]alsa.Card{loopback},
+			[]alsa.Card{loopback},
 			nil,
 			"Loopback 2 0; hw:CARD=Loopback,DEV=1 0 2",
 		},

@@ -5,24 +5,23 @@ package main
 import (
 	"sync/atomic"
 	"time"
+
+	"lintod/agent/base/loop"
 )
 
 // pace is how soon captured sound is wanted. Each wake-up costs power, and most
 // of the time nobody listens: then the card is left alone until it holds some.
 type pace struct {
 	lazy atomic.Bool
-	wake chan struct{} // holds a token when lazy has changed
+	wake loop.Signal // holds a token when lazy has changed
 }
 
-func newPace() *pace { return &pace{wake: make(chan struct{}, 1)} }
+func newPace() *pace { return &pace{wake: loop.NewSignal()} }
 
 // set does not block.
 func (p *pace) set(lazy bool) {
 	p.lazy.Store(lazy)
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.wake.Set()
 }
 
 // rest returns after a nap, or earlier when the pace changes or stop is closed.

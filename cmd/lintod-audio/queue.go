@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio/native/wire"
 )
 
@@ -23,8 +24,8 @@ var errQueueFull = errors.New("more sound was sent than was asked for")
 // the goroutine that feeds the card, which does little else.
 type queue struct {
 	rate  int
-	wake  chan struct{} // holds one token when there may be something to do
-	timer *time.Timer   // of await
+	wake  loop.Signal // holds one token when there may be something to do
+	timer *time.Timer // of await
 
 	mu      sync.Mutex
 	ring    []int16
@@ -38,7 +39,7 @@ type queue struct {
 func newQueue(rate int) *queue {
 	return &queue{
 		rate:  rate,
-		wake:  make(chan struct{}, 1),
+		wake:  loop.NewSignal(),
 		timer: time.NewTimer(forever),
 		ring:  make([]int16, samples(rate, queueTime)),
 	}
@@ -58,7 +59,7 @@ func (q *queue) push(payload []byte) error {
 		q.n += n
 		payload = payload[2*n:]
 	}
-	q.signal()
+	q.wake.Set()
 	return nil
 }
 
@@ -67,21 +68,21 @@ func (q *queue) throwAway() {
 	defer q.mu.Unlock()
 	q.flush, q.flushed = true, q.flushed+q.n
 	q.n = 0
-	q.signal()
+	q.wake.Set()
 }
 
 func (q *queue) askDrain() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.drain = true
-	q.signal()
+	q.wake.Set()
 }
 
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.signal()
+	q.wake.Set()
 }
 
 // await returns when there may be something to do, or after limit.
@@ -90,13 +91,6 @@ func (q *queue) await(limit time.Duration) {
 	select {
 	case <-q.wake:
 	case <-q.timer.C:
-	}
-}
-
-func (q *queue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
 	}
 }
 

@@ -165,8 +165,11 @@ func (c *call) playSound(ctx context.Context, name string) error {
 func (c *call) ask() *cobra.Command {
 	var link string
 	cmd := &cobra.Command{
-		Use:     "ask TEXT",
-		Short:   "ask the platform in writing; the answer is printed and spoken",
+		Use:   "ask TEXT",
+		Short: "ask the platform in writing; the answer is printed and spoken",
+		Long: `Ask the platform in writing. The answer is printed and spoken. When the platform
+reports an error, with or without an answer, the error is printed on standard
+error and the exit status is 1.`,
 		Example: `  lintod ask "what time is it"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := c.load()
@@ -180,9 +183,12 @@ func (c *call) ask() *cobra.Command {
 			}
 			if reply.Text == "" {
 				fmt.Fprintln(c.stderr, "the answer has no words")
-				return nil
+			} else {
+				printable.Fprintf(c.stdout, "%s\n", reply.Text)
 			}
-			printable.Fprintf(c.stdout, "%s\n", reply.Text)
+			if reply.Error != "" {
+				return errors.New(reply.Error)
+			}
 			return nil
 		},
 	}

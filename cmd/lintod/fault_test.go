@@ -18,6 +18,7 @@ import (
 	"lintod/agent"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
+	"lintod/audio"
 	"lintod/audio/audiotest"
 	"lintod/audio/recorder"
 	"lintod/audio/wav"
@@ -51,10 +52,10 @@ var conditions = map[string]func(*patient){
 	},
 	"thinking": func(p *patient) { p.question() },
 	"speaking": func(p *patient) {
-		ear := p.rig.Hear()
+		heard := p.rig.Hear()
 		p.tell("say", `{"value":"a long story"}`)
-		ear.WaitFor("the story", audiotest.Loud)
-		ear.Stop()
+		heard.WaitFor("the story", audiotest.Loud)
+		heard.Stop()
 	},
 	"recording": func(p *patient) {
 		p.tell("managemeeting", `{"command":"startlocalrecording","sessionname":"board"}`)
@@ -218,12 +219,22 @@ func (p *patient) talk() {
 	}
 }
 
-// question takes the device from idle to thinking.
+// question takes the device from idle to thinking. A busy machine may starve the
+// microphone for a moment, which refuses the turn or ends it; another is opened then,
+// and a second of frames may take longer than a second.
 func (p *patient) question() brokertest.Message {
 	p.t.Helper()
-	p.talk()
-	opened := time.Now()
-	p.wait("a question of more than a second", func(agent.Status) bool { return time.Since(opened) > 1500*time.Millisecond })
+	var opened uint64 // frames when the turn was seen first; 0: there is no turn
+	p.wait("a question of more than a second", func(s agent.Status) bool {
+		switch {
+		case s.Turn.State != turn.Listening:
+			opened = 0
+			p.run("talk")
+		case opened == 0:
+			opened = s.Mic.Frames
+		}
+		return opened > 0 && time.Duration(s.Mic.Frames-opened)*audio.FrameTime > 1500*time.Millisecond
+	})
 	if code, out := p.run("talk", "-stop"); code != 0 {
 		p.t.Fatal(out)
 	}
@@ -243,10 +254,10 @@ func (p *patient) isWell() {
 	if pcm, _, err := wav.Read(bytes.NewReader(q.Audio(p.t))); err != nil || audiotest.Duration(pcm) < time.Second {
 		p.t.Errorf("after the fault a question has %v: %v", audiotest.Duration(pcm), err)
 	}
-	ear := p.rig.Hear()
-	defer ear.Stop()
+	heard := p.rig.Hear()
+	defer heard.Stop()
 	p.answer(q, `{"behavior":{"say":"ok"}}`)
-	ear.WaitFor("the answer", audiotest.Loud)
+	heard.WaitFor("the answer", audiotest.Loud)
 }
 
 func (p *patient) recordingHasAGap() {

@@ -460,9 +460,9 @@ func TestPlay(t *testing.T) {
 // TestExchangeByFiles: file: cards, so that it runs anywhere.
 func TestExchangeByFiles(t *testing.T) {
 	m := brokertest.Start(t)
-	voice := noise(1500 * time.Millisecond)
+	speech := noise(1500 * time.Millisecond)
 	question := filepath.Join(t.TempDir(), "question.wav")
-	if err := os.WriteFile(question, wav.Encode(voice, 16000), 0o600); err != nil {
+	if err := os.WriteFile(question, wav.Encode(speech, 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b := newBox(t, m, settings{})
@@ -475,7 +475,7 @@ func TestExchangeByFiles(t *testing.T) {
 	}
 	first := b.request()
 	pcm, rate, err := wav.Read(bytes.NewReader(first.Audio(t)))
-	if err != nil || rate != 16000 || audiotest.Find(pcm, voice) < 0 {
+	if err != nil || rate != 16000 || audiotest.Find(pcm, speech) < 0 {
 		t.Errorf("%d samples at %d, %v: not what was said", len(pcm), rate, err)
 	}
 	b.answer(first, `{"behavior":{"ask":{"text":"when?"},"conversationData":{"intent":"x",  "n":1.0}},"transcript":"remind me"}`)
@@ -496,16 +496,16 @@ func TestExchangeByFiles(t *testing.T) {
 	}
 }
 
-// TestBoardSession presses the talk button of a simulated board, and sees its
+// TestBoardScript presses the talk button of a simulated board, and sees its
 // LEDs go through the states in order. What is recorded is a script again, and
 // replays.
-func TestBoardSession(t *testing.T) {
+func TestBoardScript(t *testing.T) {
 	dir := t.TempDir()
 	question, script := filepath.Join(dir, "question.wav"), filepath.Join(dir, "script")
 	if err := os.WriteFile(question, wav.Encode(append(make([]int16, 8000), noise(time.Second)...), 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The voice follows half a second of silence, to stand out against something.
+	// The speech follows half a second of silence, to stand out against something.
 	steps := "see idle !offline\ntap talk\nsee listening\nsee thinking\nsee speaking\nsee idle\ntap mute\nsee muted\ntap talk\ntap mute\nsee !muted\n"
 	for _, round := range []string{"written by hand", "recorded"} {
 		t.Run(round, func(t *testing.T) {
@@ -535,7 +535,7 @@ func TestBoardSession(t *testing.T) {
 	}
 }
 
-// noise is a voice that no sample of repeats.
+// noise stands for speech; no part of it repeats.
 func noise(d time.Duration) []int16 {
 	r := rand.New(rand.NewPCG(1, 2))
 	pcm := make([]int16, int(d.Seconds()*16000))
@@ -548,7 +548,7 @@ func noise(d time.Duration) []int16 {
 // TestRealSound speaks into a real PortAudio device and listens to one.
 func TestRealSound(t *testing.T) {
 	rig := audiotest.Start(t)
-	voice, reply := noise(2*time.Second), noise(1500 * time.Millisecond)[4000:]
+	speech, reply := noise(2*time.Second), noise(1500 * time.Millisecond)[4000:]
 	dir := t.TempDir()
 	answer := filepath.Join(dir, "answer.wav")
 	if err := os.WriteFile(answer, wav.Encode(reply, 16000), 0o600); err != nil {
@@ -565,10 +565,10 @@ func TestRealSound(t *testing.T) {
 
 	microphone := rig.Overhear()
 	var fed sync.WaitGroup
-	fed.Go(func() { rig.Feed(voice) })
+	fed.Go(func() { rig.Feed(speech) })
 	// Speech that begins 400 ms before the trigger is whole. The watcher hears
 	// some 20 ms late, so it triggers a little before that.
-	microphone.WaitFor("350 ms of voice", func(pcm []int16) bool {
+	microphone.WaitFor("350 ms of speech", func(pcm []int16) bool {
 		began := slices.IndexFunc(pcm, func(s int16) bool { return s != 0 })
 		return began >= 0 && len(pcm)-began >= 350*16
 	})
@@ -581,23 +581,23 @@ func TestRealSound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if at := audiotest.Find(pcm, voice); at < 0 {
+	if at := audiotest.Find(pcm, speech); at < 0 {
 		t.Errorf("the request does not hold what was said, from its first sample to its last")
 	} else {
-		t.Logf("the voice begins %d ms into the request", at/16)
+		t.Logf("the speech begins %d ms into the request", at/16)
 	}
 
 	// The first milliseconds of a fresh stream may be lost by the sound server, and
 	// a busy machine may make it stumble, so there are several tries.
 	whole := reply[len(reply)/4 : len(reply)*3/4]
 	for try := 1; ; try++ {
-		ear := rig.Hear()
+		played := rig.Hear()
 		b.answer(request, `{"behavior":{"say":"ok"}}`)
-		ear.WaitFor("the end of the answer", func(pcm []int16) bool {
+		played.WaitFor("the end of the answer", func(pcm []int16) bool {
 			return audiotest.Loud(pcm) && !audiotest.Loud(pcm[max(0, len(pcm)-audiotest.Rate/2):])
 		})
 		b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
-		if audiotest.Find(ear.Stop(), whole) >= 0 {
+		if audiotest.Find(played.Stop(), whole) >= 0 {
 			break
 		}
 		if try == 5 {

@@ -66,6 +66,25 @@ func TestAskInWriting(t *testing.T) {
 	}
 }
 
+// An error that comes with an answer fails the command, too: the answer is on
+// standard output, and the error is not.
+func TestAskFailsWithTheError(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{}).start()
+	for _, tt := range []struct{ payload, answer string }{
+		{`{"error":{"message":"no skill","code":404}}`, ""},
+		{`{"behavior":{"say":{"text":"Sorry."},"error":{"message":"no skill","code":404}}}`, "Sorry.\n"},
+		{`{"behavior":{"say":{"text":"The service is away.","code":503}}}`, "The service is away.\n"},
+	} {
+		c := b.background("ask", "again")
+		m := b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/text/") })
+		b.answer(m, tt.payload)
+		if r := b.ends(c); r.code != 1 || !strings.HasPrefix(r.out, tt.answer) || len(r.out) == len(tt.answer) {
+			t.Errorf("%s: exit %d, printed %q", tt.payload, r.code, r.out)
+		}
+		b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
+	}
+}
+
 func TestDictation(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{linto: `mode = "stream"`, device: ``, audio: ``}).start()
 	b.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 10 })
@@ -123,9 +142,9 @@ func TestDictation(t *testing.T) {
 
 // TestLiveExchange is a turn whose sound travels while it is said.
 func TestLiveExchange(t *testing.T) {
-	voice := noise(1500 * time.Millisecond)
+	speech := noise(1500 * time.Millisecond)
 	question := filepath.Join(t.TempDir(), "question.wav")
-	if err := os.WriteFile(question, wav.Encode(voice, 16000), 0o600); err != nil {
+	if err := os.WriteFile(question, wav.Encode(speech, 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b := newBox(t, brokertest.Start(t), settings{linto: "mode = \"stream\"\nchunk = \"20ms\"\ntext_request = \"chatbot\""})
@@ -147,7 +166,7 @@ func TestLiveExchange(t *testing.T) {
 		}
 		return strings.HasSuffix(m.Topic, "/streaming/stop")
 	})
-	if audiotest.Find(pcm, voice) < 0 {
+	if audiotest.Find(pcm, speech) < 0 {
 		t.Errorf("%d samples: not what was said", len(pcm))
 	}
 	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
@@ -163,12 +182,12 @@ func TestLiveExchange(t *testing.T) {
 	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
 }
 
-// startLive runs a lintod whose microphone gives voice, in stream mode, and a
+// startLive runs a lintod whose microphone gives speech, in stream mode, and a
 // platform at its broker.
-func startLive(t *testing.T, voice []int16, o platform.Options) (*box, *platform.Platform) {
+func startLive(t *testing.T, speech []int16, o platform.Options) (*box, *platform.Platform) {
 	t.Helper()
 	question := filepath.Join(t.TempDir(), "question.wav")
-	if err := os.WriteFile(question, wav.Encode(voice, 16000), 0o600); err != nil {
+	if err := os.WriteFile(question, wav.Encode(speech, 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	m := brokertest.Start(t)
@@ -190,11 +209,11 @@ func startLive(t *testing.T, voice []int16, o platform.Options) (*box, *platform
 // that server does to a stream, the recogniser gets all that was said, with the
 // moment before the trigger, and no words of another turn are asked.
 func TestLiveTurnsAtTheNewestServer(t *testing.T) {
-	voice := noise(1500 * time.Millisecond)
-	b, sim := startLive(t, voice, platform.Options{
+	speech := noise(1500 * time.Millisecond)
+	b, sim := startLive(t, speech, platform.Options{
 		RecogniserDelay: 1200 * time.Millisecond,
 		Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
-			switch at := audiotest.Find(pcm, voice); {
+			switch at := audiotest.Find(pcm, speech); {
 			case at < 0:
 				return "a part of it", nil
 			case at < 16000/10: // the moment before, of which a slow machine may lack some
@@ -229,9 +248,9 @@ func TestLiveTurnsAtTheNewestServer(t *testing.T) {
 
 // TestPlatformThatDoesNotTranscribe is asked with the utterance as a file.
 func TestPlatformThatDoesNotTranscribe(t *testing.T) {
-	voice := noise(1500 * time.Millisecond)
+	speech := noise(1500 * time.Millisecond)
 	asked := make(chan platform.Request, 10)
-	b, _ := startLive(t, voice, platform.Options{
+	b, _ := startLive(t, speech, platform.Options{
 		RecogniserDies: 1,
 		Recognise:      func(context.Context, []int16, int) (string, error) { return "hello", nil },
 		Answer: func(r platform.Request) []platform.Reply {
@@ -244,7 +263,7 @@ func TestPlatformThatDoesNotTranscribe(t *testing.T) {
 		if code != 0 || !strings.Contains(out, "answer: “Hello.”") {
 			t.Fatalf("exit %d, told\n%s", code, out)
 		}
-		if r := <-asked; r.Kind != "nlp/file" || audiotest.Find(r.PCM, voice) < 0 {
+		if r := <-asked; r.Kind != "nlp/file" || audiotest.Find(r.PCM, speech) < 0 {
 			t.Errorf("asked by %s with %d samples", r.Kind, len(r.PCM))
 		}
 	}

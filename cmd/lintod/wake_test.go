@@ -21,12 +21,12 @@ import (
 	"lintod/audio/wyoming/wyomingtest"
 )
 
-// wakeBox has a microphone that plays a tape once somebody listens for a word.
-func wakeBox(t *testing.T, m *brokertest.Mosquitto, tape []int16, table string) *box {
+// wakeBox has a microphone that plays a recording once somebody listens for a word.
+func wakeBox(t *testing.T, m *brokertest.Mosquitto, recording []int16, table string) *box {
 	t.Helper()
 	b := newBox(t, m, settings{tts: "[wake]\n" + table})
-	file := b.path("tape.wav")
-	if err := os.WriteFile(file, wav.Encode(tape, 16000), 0o600); err != nil {
+	file := b.path("recording.wav")
+	if err := os.WriteFile(file, wav.Encode(recording, 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	text, _ := os.ReadFile(b.path("lintod.toml"))
@@ -100,9 +100,9 @@ func TestWakeWordOfAService(t *testing.T) {
 	service := wyomingtest.New(t, spot.serve)
 	service.Stop()
 	said := noise(1500 * time.Millisecond)
-	tape := make([]int16, 8000, 80000)
-	tape = append(append(tape, noise(400*time.Millisecond)...), said...)
-	b := wakeBox(t, brokertest.Start(t), tape, "engine = \"wyoming\"\naddress = \""+service.Address+"\"\n[[wake.word]]\nname = \"hey lintod\"\nlink = \"linto\"\n").start()
+	recording := make([]int16, 8000, 80000)
+	recording = append(append(recording, noise(400*time.Millisecond)...), said...)
+	b := wakeBox(t, brokertest.Start(t), recording, "engine = \"wyoming\"\naddress = \""+service.Address+"\"\n[[wake.word]]\nname = \"hey lintod\"\nlink = \"linto\"\n").start()
 
 	// Without the engine, the button works.
 	b.wait("away", func(s agent.Status) bool { return s.Wake != nil && s.Wake.State == wake.Away && s.Wake.Away > 1 })
@@ -173,12 +173,12 @@ func TestWakeWordOfPocketsphinx(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	voice, rate, err := wav.Read(f)
+	said, rate, err := wav.Read(f)
 	if err != nil || rate != 16000 {
 		t.Fatalf("flite speaks at %d: %v", rate, err)
 	}
-	tape := append(make([]int16, 16000), voice...)
-	b := wakeBox(t, brokertest.Start(t), tape, "engine = \"pocketsphinx\"\n[[wake.word]]\nname = \"computer\"\nphrase = \"Hey computer\"\n")
+	recording := append(make([]int16, 16000), said...)
+	b := wakeBox(t, brokertest.Start(t), recording, "engine = \"pocketsphinx\"\n[[wake.word]]\nname = \"computer\"\nphrase = \"Hey computer\"\n")
 	if err := os.Mkdir(b.path("tmp"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	got, err := Parse(strings.NewReader("# a session\n\nsee idle !offline\nafter 1.5s # a pause\n  press volume up\nrelease 2\ntap talk\n"))
+	got, err := Parse(strings.NewReader("# a script\n\nsee idle !offline\nafter 1.5s # a pause\n  press volume up\nrelease 2\ntap talk\n"))
 	want := []Step{
 		{Line: 3, Verb: "see", Words: []string{"idle", "!offline"}},
 		{Line: 4, Verb: "after", Pause: 1500 * time.Millisecond},

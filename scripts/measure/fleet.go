@@ -14,10 +14,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/base/state"
 	"lintod/agent/link"
-
-	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
 	"lintod/behaviors"

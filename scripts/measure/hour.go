@@ -11,10 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/base/state"
 	"lintod/agent/link"
-
-	"lintod/agent/base/config"
 	"lintod/agent/link/linto"
 	"lintod/agent/network"
 	"lintod/agent/turn"

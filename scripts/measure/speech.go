@@ -150,19 +150,19 @@ func (b *bench) bargeIn(ctx context.Context, rounds int) (rows []row, err error)
 		defer stop()
 		var times []float64
 		for range rounds {
-			ear := rig.Hear()
+			played := rig.Hear()
 			if err := t.tell(ctx, "say", `{"value":"a story"}`); err != nil {
 				return err
 			}
-			ear.WaitFor("the story", func(pcm []int16) bool { return len(pcm) > 8000 && audiotest.Loud(pcm[len(pcm)-8000:]) })
+			played.WaitFor("the story", func(pcm []int16) bool { return len(pcm) > 8000 && audiotest.Loud(pcm[len(pcm)-8000:]) })
 			began := time.Now()
 			if err := errors.Join(t.talk(ctx, false), pause(ctx, 300*time.Millisecond)); err != nil {
 				return err
 			}
-			heard := ear.Stop()
+			heard := played.Stop()
 			for i, s := range slices.Backward(heard) {
 				if s > 300 || s < -300 {
-					times = append(times, ms(ear.At(i).Sub(began)))
+					times = append(times, ms(played.At(i).Sub(began)))
 					break
 				}
 			}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/printable"
 	"lintod/agent/base/textfile"
 	"lintod/agent/broker"
@@ -41,11 +42,11 @@ type Link struct {
 	commands chan command
 	asks     chan command
 	mutes    chan command
-	probes   chan struct{}
-	changed  chan struct{} // holds a token when the status may be another
-	failures chan failure  // to be published
-	dropped  atomic.Int64  // commands dropped because the queue was full
-	refused  atomic.Bool   // the broker does not let the device in
+	probes   loop.Probe
+	changed  loop.Signal  // holds a token when the status may be another
+	failures chan failure // to be published
+	dropped  atomic.Int64 // commands dropped because the queue was full
+	refused  atomic.Bool  // the broker does not let the device in
 	pending  pending
 	uplink   *uplink
 	live     *live
@@ -112,8 +113,8 @@ func New(cfg Config, device link.Device) *Link {
 	l.commands = make(chan command, commandQueue)
 	l.asks = make(chan command, askQueue)
 	l.mutes = make(chan command, commandQueue)
-	l.probes = make(chan struct{})
-	l.changed = make(chan struct{}, 1)
+	l.probes = loop.NewProbe()
+	l.changed = loop.NewSignal()
 	l.failures = make(chan failure, commandQueue)
 	l.retained = map[string]bool{}
 	l.conversation = emptyConversation
@@ -185,7 +186,7 @@ func (l *Link) online(ctx context.Context) {
 // StatusChanged has the platform told how the device is, if that has changed. It does
 // not block: changes in quick succession are told as one, and none while the platform
 // cannot be reached, as each connect tells the status too.
-func (l *Link) StatusChanged() { signal(l.changed) }
+func (l *Link) StatusChanged() { l.changed.Set() }
 
 // report publishes what nobody waits for, until ctx ends.
 func (l *Link) report(ctx context.Context) {
@@ -375,12 +376,7 @@ func (l *Link) finish(ctx context.Context) {
 // which proves that it is not stuck in a command, or with ctx's cause. It does
 // not depend on the connection.
 func (l *Link) Probe(ctx context.Context) error {
-	select {
-	case l.probes <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return l.probes.Check(ctx)
 }
 
 func (l *Link) do(ctx context.Context, c command) {

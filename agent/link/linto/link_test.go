@@ -15,13 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/base/state"
-	"lintod/agent/link"
-
 	"lintod/agent/base/config"
 	"lintod/agent/base/journal/journaltest"
+	"lintod/agent/base/state"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/link"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -402,11 +401,11 @@ func TestOldWillIsHealed(t *testing.T) {
 
 // Talking.
 
-// utterance gives a turn to the link: a second of voice, then silence.
+// utterance gives a turn to the link: a second of speech, then silence.
 func (s *stage) talk(outcome chan<- string) {
-	mouth := &lips{outcome: outcome}
+	speaker := &loudspeaker{outcome: outcome}
 	s.turns = &turn.Runner{
-		Ear: voice{}, Mouth: mouth, Talkers: []turn.Talker{s.link}, Bus: &turn.Bus{}, Log: slog.New(slog.DiscardHandler),
+		Microphone: microphone{}, Loudspeaker: speaker, Talkers: []turn.Talker{s.link}, Bus: &turn.Bus{}, Log: slog.New(slog.DiscardHandler),
 		Endpoint: endpoint.Config{Silence: 100 * time.Millisecond, MaxUtterance: 5 * time.Second, NoSpeech: time.Second},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -428,17 +427,17 @@ func (s *stage) talk(outcome chan<- string) {
 	}()
 }
 
-// voice is a microphone faster than real time whose samples count up, so that a
+// microphone is faster than real time whose samples count up, so that a
 // lost one would show.
-type voice struct{}
+type microphone struct{}
 
-type voiceStream struct{ n int }
+type microphoneStream struct{ n int }
 
-func (voice) Listen(bool) turn.Stream           { return &voiceStream{} }
-func (voice) ListenSince(time.Time) turn.Stream { return &voiceStream{} }
-func (*voiceStream) Dropped() uint64            { return 0 }
-func (s *voiceStream) Close() error             { return nil }
-func (s *voiceStream) Read(ctx context.Context, f *audio.Frame) error {
+func (microphone) Listen(bool) turn.Stream           { return &microphoneStream{} }
+func (microphone) ListenSince(time.Time) turn.Stream { return &microphoneStream{} }
+func (*microphoneStream) Dropped() uint64            { return 0 }
+func (s *microphoneStream) Close() error             { return nil }
+func (s *microphoneStream) Read(ctx context.Context, f *audio.Frame) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -459,8 +458,8 @@ func sample(n int) int16 {
 	return int16(n*7919%20001 - 10000) // a crude noise, different at each place
 }
 
-// lips is a mouth that hands what it should say to the test.
-type lips struct{ outcome chan<- string }
+// loudspeaker hands what it should say to the test.
+type loudspeaker struct{ outcome chan<- string }
 
 type text string
 
@@ -468,8 +467,9 @@ func (text) Rate() int                                  { return 16000 }
 func (text) Read(context.Context, []int16) (int, error) { return 0, io.EOF }
 func (text) Close() error                               { return nil }
 
-func (w *lips) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
-func (w *lips) Play(ctx context.Context, s audio.Sound, started func()) error {
+func (w *loudspeaker) Speak(_ context.Context, s string) (audio.Sound, error) { return text(s), nil }
+
+func (w *loudspeaker) Play(ctx context.Context, s audio.Sound, started func()) error {
 	started()
 	if said, ok := s.(text); ok {
 		w.outcome <- string(said)
@@ -480,10 +480,10 @@ func (w *lips) Play(ctx context.Context, s audio.Sound, started func()) error {
 	w.outcome <- fmt.Sprintf("sound at %d, %d samples or more, %v", s.Rate(), min(n, 100), err)
 	return nil
 }
-func (*lips) Underruns() uint64 { return 0 }
-func (w *lips) SetTurn(bool)    {}
-func (w *lips) Hush()           {}
-func (w *lips) Cue(c turn.Cue) {
+func (*loudspeaker) Underruns() uint64 { return 0 }
+func (w *loudspeaker) SetTurn(bool)    {}
+func (w *loudspeaker) Hush()           {}
+func (w *loudspeaker) Cue(c turn.Cue) {
 	if c != turn.ListeningCue { // which says nothing of the link
 		w.outcome <- "cue " + string(c)
 	}

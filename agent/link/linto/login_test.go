@@ -17,13 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"lintod/agent/base/state"
-	"lintod/agent/link"
-
 	"lintod/agent/base/config"
 	"lintod/agent/base/journal/journaltest"
+	"lintod/agent/base/state"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/link"
 	"lintod/agent/link/linto/login"
 	"lintod/agent/network"
 	"lintod/behaviors"

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 )
 
@@ -22,10 +23,10 @@ const dictationMemory = 30 * audio.CaptureRate
 // records it, while another one sends it and may have to send it again.
 type recording struct {
 	*live
-	limit   int           // samples; 0 for an utterance, which has a limit of its own
-	more    chan struct{} // holds a token when there may be more
-	room    chan struct{} // holds a token when something was sent
-	missing atomic.Int64  // samples
+	limit   int          // samples; 0 for an utterance, which has a limit of its own
+	more    loop.Signal  // holds a token when there may be more
+	room    loop.Signal  // holds a token when something was sent
+	missing atomic.Int64 // samples
 
 	mu   sync.Mutex
 	pcm  []int16
@@ -35,7 +36,7 @@ type recording struct {
 }
 
 func newRecording(l *live, limit int) *recording {
-	return &recording{live: l, limit: limit, more: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	return &recording{live: l, limit: limit, more: loop.NewSignal(), room: loop.NewSignal()}
 }
 
 // record takes what read gives, until that fails or returns io.EOF. When stop is
@@ -58,7 +59,7 @@ func (r *recording) record(stop <-chan struct{}, read func(*audio.Frame) error) 
 			r.over, r.err = true, err
 		}
 		r.mu.Unlock()
-		signal(r.more)
+		r.more.Set()
 		if err != nil {
 			return
 		}
@@ -87,14 +88,6 @@ func (r *recording) add(pcm []int16) {
 	if r.limit > 0 && len(r.pcm) > r.limit {
 		n := min(r.sent, audio.CaptureRate)
 		r.pcm, r.sent = slices.Delete(r.pcm, 0, n), r.sent-n
-	}
-}
-
-// signal puts a token in, where there is none.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }
 
@@ -134,7 +127,7 @@ func (r *recording) chunk(buf []byte) ([]byte, error) {
 		buf = binary.LittleEndian.AppendUint16(buf, uint16(v))
 	}
 	r.sent += len(next)
-	signal(r.room)
+	r.room.Set()
 	return buf, nil
 }
 

@@ -14,11 +14,10 @@ import (
 	"strings"
 	"testing"
 
-	"lintod/agent/link"
-
 	"lintod/agent/base/fuzzcost"
 	"lintod/agent/broker"
 	"lintod/agent/broker/brokertest"
+	"lintod/agent/link"
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/audio/wav"

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"lintod/agent/base/state"
-
 	"lintod/agent/network"
 )
 

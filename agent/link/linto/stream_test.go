@@ -780,12 +780,12 @@ func TestTenMinutes(t *testing.T) {
 	})
 }
 
-// tape is a microphone that gives n frames as fast as they are taken.
-type tape struct{ at, n int }
+// recorded is a microphone stream of n frames, which come as fast as they are taken.
+type recorded struct{ at, n int }
 
-func (*tape) Dropped() uint64 { return 0 }
-func (c *tape) Close() error  { return nil }
-func (c *tape) Read(ctx context.Context, f *audio.Frame) error {
+func (*recorded) Dropped() uint64 { return 0 }
+func (c *recorded) Close() error  { return nil }
+func (c *recorded) Read(ctx context.Context, f *audio.Frame) error {
 	if c.at == c.n {
 		<-ctx.Done()
 		return context.Cause(ctx)
@@ -800,7 +800,7 @@ func TestTenMinutesOverTheWire(t *testing.T) {
 	const frames = 30000
 	s := startAt(brokertest.Start(t, "allow_anonymous true", "max_queued_messages 0"), t, func(l *Link) {
 		l.Config.Keepalive = config.Duration(time.Minute) // what comes with a new connection is not this test's
-		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &tape{n: frames}, nil }
+		l.Listen = func(context.Context, func()) (turn.Stream, error) { return &recorded{n: frames}, nil }
 	})
 	s.dictate()
 	var sound []byte

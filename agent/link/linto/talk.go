@@ -40,6 +40,9 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	if r.Text == "" && r.Sound == nil {
 		return turn.Over, nil
 	}
+	if r.Problem != nil {
+		x.Problem(r.Problem)
+	}
 	next := turn.Over
 	if r.Ask {
 		next = turn.Again

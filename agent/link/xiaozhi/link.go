@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/printable"
 	"lintod/agent/base/retry"
 	"lintod/agent/base/secret"
@@ -69,8 +70,8 @@ type Link struct {
 	session   *session
 	events    chan event
 	stopped   chan struct{} // closed when the session's goroutine has ended
-	probes    chan chan struct{}
-	fresh     chan struct{} // holds a token when how to reach the server may have changed
+	probes    loop.Probe
+	fresh     loop.Signal // holds a token when how to reach the server may have changed
 	reports   reports
 	dropped   atomic.Int64 // messages of the server for which there was no room
 	answers   answers      // of verbs with power, that are waited for
@@ -112,8 +113,8 @@ func New(cfg Config, device link.Device) *Link {
 	l.started = time.Now()
 	l.events = make(chan event, eventQueue)
 	l.stopped = make(chan struct{})
-	l.probes = make(chan chan struct{})
-	l.fresh = make(chan struct{}, 1)
+	l.probes = loop.NewProbe()
+	l.fresh = loop.NewSignal()
 	l.told = map[string]bool{}
 	l.session = &session{Link: l}
 	l.session.newStream()
@@ -180,7 +181,7 @@ func (l *Link) settle(a ota.Answer) {
 	l.place, l.known = a, true
 	l.instead = time.Time{} // a new check is a reason to try the first one again
 	l.mu.Unlock()
-	signal(l.fresh)
+	l.fresh.Set()
 }
 
 // choose returns the transport to use (decision C44), "" where the server gave none, and
@@ -216,7 +217,7 @@ func (l *Link) avoidMQTT(why error) {
 	if fallBack {
 		l.Log.Warn("using WebSocket instead of MQTT and UDP", "reason", why, "for", otherwise)
 		l.Tell(turn.GotDisplay, "the server is reached over WebSocket from now on: "+why.Error())
-		signal(l.fresh)
+		l.fresh.Set()
 	}
 }
 
@@ -440,15 +441,7 @@ func (l *Link) unknown(kind string) {
 }
 
 // Probe returns nil when the session's loop has turned once, or with ctx's cause.
-func (l *Link) Probe(ctx context.Context) error {
-	turned := make(chan struct{})
-	select {
-	case l.probes <- turned:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func (l *Link) Probe(ctx context.Context) error { return l.probes.Check(ctx) }
 
 // newStream is the sound of the next session.
 func (s *session) newStream() {
@@ -456,13 +449,6 @@ func (s *session) newStream() {
 		s.stream.Close()
 	}
 	s.stream = &jitter.Stream{Open: s.openDecoder, Rate: s.rate}
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // refusedMQTT tells that a server does not let the device in.

@@ -98,8 +98,7 @@ func (s *session) run(ctx context.Context) {
 				continue
 			}
 			s.handle(ctx, event{kind: due})
-		case probe := <-s.probes:
-			close(probe)
+		case <-s.probes:
 		}
 		s.show()
 	}
@@ -299,7 +298,7 @@ func (s *session) do(ctx context.Context, do step, was state, e event) error {
 		return s.channel.send(message.ListenStop(s.id))
 	case cutMic:
 		s.talk.mic.close()
-		signal(s.talk.enough)
+		s.talk.enough.Set()
 	case startSound:
 		s.startSound(ctx)
 	case giveSound:

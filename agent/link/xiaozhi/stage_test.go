@@ -330,7 +330,7 @@ func play(t *testing.T, change func(*stage), story func(*stage)) {
 			OutputRate: 16000,
 		}
 		s.runner = &turn.Runner{
-			Ear: s.room, Mouth: s.mouth, Bus: &turn.Bus{}, Log: s.device.Log,
+			Microphone: s.room, Loudspeaker: s.mouth, Bus: &turn.Bus{}, Log: s.device.Log,
 			Endpoint: endpoint.Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second},
 			Initial:  turn.Flags{Offline: true},
 		}

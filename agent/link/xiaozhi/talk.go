@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/link/xiaozhi/udp"
 	"lintod/agent/turn"
@@ -44,8 +45,8 @@ type talk struct {
 
 	mic     gate
 	answers chan answer
-	enough  chan struct{} // holds a token when the server has heard enough
-	done    chan result   // gets one
+	enough  loop.Signal // holds a token when the server has heard enough
+	done    chan result // gets one
 
 	// The session's goroutine owns the rest.
 	number     int // of the session that was there when it began
@@ -110,7 +111,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 // newTalk says what an exchange wants of the session.
 func (l *Link) newTalk(x *turn.Exchange) (*talk, error) {
 	t := &talk{
-		x: x, wants: wantListen, answers: make(chan answer, 4), enough: make(chan struct{}, 1), done: make(chan result, 1),
+		x: x, wants: wantListen, answers: make(chan answer, 4), enough: loop.NewSignal(), done: make(chan result, 1),
 	}
 	switch x.Trigger {
 	case turn.ByText:

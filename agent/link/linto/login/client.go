@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/retry"
 	"lintod/agent/base/textfile"
 )
@@ -36,8 +37,8 @@ type Client struct {
 	log    *slog.Logger
 	limit  time.Duration // for one request
 
-	refusals chan struct{} // the broker refused us
-	doubts   chan struct{} // the platform did not answer, or with an error
+	refusals loop.Signal // the broker refused us
+	doubts   loop.Signal // the platform did not answer, or with an error
 	backoff  retry.Backoff
 	again    bool      // log in, whatever the tokens
 	ask      bool      // ask whether the token counts
@@ -52,7 +53,7 @@ type Client struct {
 // New returns a client that keeps its tokens in file, readable by the owner
 // only.
 func New(c Config, file string, log *slog.Logger) *Client {
-	return &Client{config: c, file: file, log: log, limit: answerLimit, refusals: make(chan struct{}, 1), doubts: make(chan struct{}, 1), backoff: retry.Backoff{First: shortest}}
+	return &Client{config: c, file: file, log: log, limit: answerLimit, refusals: loop.NewSignal(), doubts: loop.NewSignal(), backoff: retry.Backoff{First: shortest}}
 }
 
 // Run keeps the device logged in until ctx ends. As soon as there is a session
@@ -99,21 +100,14 @@ func (c *Client) Problem() string {
 // Refused tells that the broker does not accept the session's credentials, so
 // that a new login is worth trying. It does not block, and may be called often.
 func (c *Client) Refused() {
-	signal(c.refusals)
+	c.refusals.Set()
 }
 
 // Doubt tells that the platform did not answer a message, or with an error, as
 // older ones do when the token in it counts no more. It does not block, and may be
 // called often.
 func (c *Client) Doubt() {
-	signal(c.doubts)
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	c.doubts.Set()
 }
 
 // Pending says what Run is about while there is no session and no problem yet.

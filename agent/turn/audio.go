@@ -19,8 +19,8 @@ const (
 	NothingCue   Cue = "nothing"
 )
 
-// Mouth is what a turn needs of the loudspeaker.
-type Mouth interface {
+// Loudspeaker is what a turn needs of the device's loudspeaker.
+type Loudspeaker interface {
 	// Speak turns text into sound. It returns as soon as the engine has started.
 	Speak(ctx context.Context, text string) (audio.Sound, error)
 	// Play blocks until the last sample has been played; when ctx ends it falls
@@ -38,8 +38,8 @@ type Mouth interface {
 	Hush()
 }
 
-// Ear is what a turn needs of the microphone.
-type Ear interface {
+// Microphone is what a turn needs of the device's microphone.
+type Microphone interface {
 	// Listen opens a stream, beginning with the pre-roll where that is wanted: not
 	// when the device itself has just spoken.
 	Listen(preroll bool) Stream

@@ -38,8 +38,8 @@ func (c *call) conn(filters ...string) *broker.Conn {
 	return conn
 }
 
-// session is an open connection.
-type session struct {
+// connection is one to the broker that is open.
+type connection struct {
 	call *call
 	conn *broker.Conn
 	said chan message
@@ -47,13 +47,13 @@ type session struct {
 
 var errDone = errors.New("done")
 
-// session connects, subscribes and does its work once. No connection, or a
+// connect opens a connection, subscribes and does its work once. No connection, or a
 // lost one, is a failure.
-func (c *call) session(ctx context.Context, filters []string, work func(context.Context, *session) error) error {
+func (c *call) connect(ctx context.Context, filters []string, work func(context.Context, *connection) error) error {
 	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &session{call: c, conn: c.conn(filters...), said: make(chan message)}
+	s := &connection{call: c, conn: c.conn(filters...), said: make(chan message)}
 	s.conn.Handle = func(ctx context.Context, m broker.Message) {
 		if said, ok := c.read(m); ok {
 			select {
@@ -88,7 +88,7 @@ func (c *call) session(ctx context.Context, filters []string, work func(context.
 
 // send tells a device to do something. With QoS 1 it returns when the broker
 // has it, with 0 when it is out.
-func (s *session) send(ctx context.Context, qos byte, serial, verb string, payload any) error {
+func (s *connection) send(ctx context.Context, qos byte, serial, verb string, payload any) error {
 	raw, err := json.Marshal(payload)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (s *session) send(ctx context.Context, qos byte, serial, verb string, paylo
 
 // await passes on what devices say until take has enough, and tells whether it
 // had within the wait.
-func (s *session) await(ctx context.Context, take func(message) bool) bool {
+func (s *connection) await(ctx context.Context, take func(message) bool) bool {
 	limit := time.After(s.call.wait)
 	for {
 		select {
@@ -119,7 +119,7 @@ func (s *session) await(ctx context.Context, take func(message) bool) bool {
 
 // ask sends a command and waits for the device's answer. QoS 0: the broker's own
 // acknowledgement would only delay that answer on the way (Nagle's algorithm).
-func (s *session) ask(ctx context.Context, serial, verb, answer string) error {
+func (s *connection) ask(ctx context.Context, serial, verb, answer string) error {
 	if err := s.send(ctx, 0, serial, verb, struct{}{}); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package agent
+package buttons
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"lintod/behaviors"
 )
 
-// buttonWords are what a button may ask for by `behavior NAME {json}`: the verbs by
+// words are what a button may ask for by `behavior NAME {json}`: the verbs by
 // their own names, and by the words that configuration files have had first.
-var buttonWords = map[string]behaviors.Word{
+var words = map[string]behaviors.Word{
 	"ping":         {Verb: "ping"},
 	"mute":         {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("true")}},
 	"unmute":       {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("false")}},
@@ -26,8 +26,8 @@ var buttonWords = map[string]behaviors.Word{
 }
 
 // ask performs a verb for a button. args is a JSON object or empty.
-func (b *board) ask(ctx context.Context, name string, args json.RawMessage) error {
-	word, ok := buttonWords[name]
+func (b *Buttons) ask(ctx context.Context, name string, args json.RawMessage) error {
+	word, ok := words[name]
 	if !ok {
 		return fmt.Errorf("%w for a button: %q", behaviors.ErrUnknown, name)
 	}
@@ -37,6 +37,6 @@ func (b *board) ask(ctx context.Context, name string, args json.RawMessage) erro
 			return err
 		}
 	}
-	_, err := b.registry.Do(ctx, behaviors.Call{Link: "button"}, word.Verb, word.Arguments(members))
+	_, err := b.Registry.Do(ctx, behaviors.Call{Link: "button"}, word.Verb, word.Arguments(members))
 	return err
 }

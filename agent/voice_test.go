@@ -56,7 +56,7 @@ func hear(t *testing.T, notices *turn.Subscription, what turn.What, text string)
 // for, too.
 func TestAnnouncements(t *testing.T) {
 	a, notices := talkative(t)
-	d := a.device()
+	d := a.box()
 	began, ended := make(chan string, 10), make(chan error, 10)
 	for _, text := range []string{"first", "second"} {
 		if err := d.Say(text, behaviors.Progress{Began: func() { began <- text }, Ended: func(err error) { ended <- err }}); err != nil {
@@ -76,7 +76,7 @@ func TestAnnouncements(t *testing.T) {
 	if line := a.activity().Line(); line != "speaking, offline" {
 		t.Errorf("status %q", line)
 	}
-	if err := a.mouth.announce("", "of a script", behaviors.Progress{}); err != nil {
+	if err := a.voice.Announce("", "of a script", behaviors.Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	a.turns.Post(turn.Stop)
@@ -95,7 +95,7 @@ func TestSayEndsWithItsCaller(t *testing.T) {
 	a, notices := talkative(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	script, gone := make(chan error, 1), errors.New("the client has gone")
-	go func() { script <- a.mouth.say(ctx, "a long story") }()
+	go func() { script <- a.voice.Say(ctx, "a long story") }()
 	hear(t, notices, turn.Announcing, "a long story")
 	cancel(gone)
 	if err := <-script; !errors.Is(err, gone) {
@@ -113,7 +113,7 @@ func TestMuteIsHeard(t *testing.T) {
 	hub := make(chan error, 1)
 	go func() { hub <- a.hub.Run(ctx) }()
 	defer func() { cancel(); <-hub }()
-	d := a.device()
+	d := a.box()
 	for _, step := range []struct{ muted, heard bool }{{false, false}, {true, true}, {true, false}, {false, true}} {
 		before := a.player.Stats().Frames
 		if err := d.SetMuted(ctx, step.muted); err != nil {
@@ -135,12 +135,12 @@ func TestACutTextIsTold(t *testing.T) {
 	a, notices := talkative(t)
 	for text, fails := range map[string]bool{"short": false, strings.Repeat("A sentence. ", 1000): true} {
 		told := make(chan error, 4)
-		if err := a.device().Say(text, behaviors.Progress{Ended: func(err error) { told <- err }}); err != nil {
+		if err := a.box().Say(text, behaviors.Progress{Ended: func(err error) { told <- err }}); err != nil {
 			t.Fatal(err)
 		}
 		hear(t, notices, turn.Announcing, text)
-		a.mouth.Hush()
-		brokertest.Eventually(t, "silence", func() bool { return !a.announcing() })
+		a.voice.Hush()
+		brokertest.Eventually(t, "silence", func() bool { return !a.voice.Announcing() })
 		hear(t, notices, turn.Announced, player.ErrSilenced.Error())
 		if err := <-told; err == nil || errors.Is(err, behaviors.ErrCut) == fails {
 			t.Errorf("%d bytes: ended with %v", len(text), err)

@@ -1,0 +1,150 @@
+// Package buttons does what was pressed: talking is passed on to the turn, all else is
+// done by the device, one thing after the other.
+//
+// What must not live here: which press is which action (gpio), and what LEDs show
+// (agent/status).
+package buttons
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"lintod/agent/base/loop"
+	"lintod/agent/base/process"
+	"lintod/agent/turn"
+	"lintod/behaviors"
+	"lintod/gpio"
+)
+
+// dictation is what a button calls it: behavior stream. It is no behaviour of
+// the registry, which platforms may ask for: only who is in front of the device
+// may turn its microphone on for good.
+const dictation = "stream"
+
+const (
+	// actionQueue is how many gestures wait; more are dropped, and the user will
+	// press again.
+	actionQueue = 16
+	// volumeStep is what one tap changes, in percent.
+	volumeStep = 10
+)
+
+// Turns is the machine of a turn, as buttons use it. Its methods do not block.
+type Turns interface {
+	// Trigger opens a turn with the link, "" for the first, or says why not.
+	Trigger(e turn.Event, link string) error
+	Post(e turn.Event)
+}
+
+// Settings are those that buttons change.
+type Settings interface {
+	ToggleMuted(ctx context.Context) error
+	ChangeVolume(by int) error
+}
+
+// Buttons is ready when its exported fields are set; Run serves what Press takes.
+type Buttons struct {
+	Turns    Turns
+	Settings Settings
+	Registry *behaviors.Registry
+	// Say queues a text to be spoken.
+	Say func(text string) error
+	// Meeting begins or ends a recording, Dictation a dictation.
+	Meeting, Dictation func(ctx context.Context) error
+	Log                *slog.Logger
+
+	once    sync.Once
+	actions chan gpio.Action
+	probes  loop.Probe
+}
+
+func (b *Buttons) init() {
+	b.once.Do(func() { b.actions, b.probes = make(chan gpio.Action, actionQueue), loop.NewProbe() })
+}
+
+// talking is what the verbs that talk are to the machine of a turn; all others
+// are served by Run.
+var talking = map[gpio.Verb]turn.Event{
+	gpio.TalkPress:   turn.Press,
+	gpio.TalkRelease: turn.Release,
+	gpio.TalkLetGo:   turn.LetGo,
+	gpio.TalkTap:     turn.Tap,
+	gpio.Stop:        turn.Stop,
+}
+
+// Press does not block. Talking is passed on at once, all else is queued.
+func (b *Buttons) Press(action gpio.Action) {
+	b.init()
+	switch event, talks := talking[action.Verb]; {
+	case talks && (event == turn.Press || event == turn.Tap):
+		if err := b.Turns.Trigger(event, action.Link); err != nil {
+			b.Log.Warn("talk button", "error", err)
+		}
+	case talks:
+		b.Turns.Post(event)
+	default:
+		select {
+		case b.actions <- action:
+		default:
+			b.Log.Warn("button ignored: the last presses are still being served", "button", action.Button)
+		}
+	}
+}
+
+// Run serves what was pressed, one after the other, until ctx ends.
+func (b *Buttons) Run(ctx context.Context) error {
+	b.init()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case action := <-b.actions:
+			if err := b.do(ctx, action); err != nil {
+				b.Log.Warn("button", "action", action.String(), "error", err)
+			}
+		case <-b.probes:
+		}
+	}
+}
+
+// Probe returns nil when Run has taken it up, or with ctx's cause.
+func (b *Buttons) Probe(ctx context.Context) error {
+	b.init()
+	return b.probes.Check(ctx)
+}
+
+func (b *Buttons) do(ctx context.Context, action gpio.Action) error {
+	switch action.Verb {
+	case gpio.Mute:
+		return b.Settings.ToggleMuted(ctx)
+	case gpio.VolumeUp:
+		return b.Settings.ChangeVolume(volumeStep)
+	case gpio.VolumeDown:
+		return b.Settings.ChangeVolume(-volumeStep)
+	case gpio.Meeting:
+		return b.Meeting(ctx)
+	case gpio.Say:
+		return b.Say(action.Text)
+	case gpio.Behavior:
+		if action.Name == dictation {
+			return b.Dictation(ctx)
+		}
+		return b.ask(ctx, action.Name, action.Args)
+	case gpio.Shutdown:
+		return PowerOff(ctx, "poweroff")
+	case gpio.Reboot:
+		return PowerOff(ctx, "reboot")
+	}
+	return fmt.Errorf("%s is not offered by this device", action)
+}
+
+// PowerOff asks systemd, who may ask polkit, to "poweroff" or "reboot".
+func PowerOff(ctx context.Context, verb string) error {
+	child, err := process.Start(ctx, process.Command{Argv: []string{"systemctl", verb}})
+	if err != nil {
+		return err
+	}
+	return child.Wait()
+}

@@ -1,0 +1,170 @@
+// Package voice is the loudspeaker as turns, and those who announce, see it: what is
+// said, chimed and played, how it has ended, and who hears of that.
+//
+// What must not live here: who goes first (audio/player), how text becomes sound
+// (audio/tts).
+package voice
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"lintod/agent/turn"
+	"lintod/audio"
+	"lintod/audio/player"
+	"lintod/audio/tts"
+	"lintod/behaviors"
+)
+
+// Voice is ready for use when its fields are set. Its methods may be called from any
+// goroutine.
+type Voice struct {
+	Speech   *tts.Speaker
+	Player   *player.Player
+	Language func() string      // of what is said
+	Chimes   map[string][]int16 // by the name of their cue; those that are off are not there
+	// Tell publishes what happens outside a turn.
+	Tell func(turn.What, string)
+	Log  *slog.Logger
+}
+
+// Cue implements turn.Loudspeaker.
+func (v *Voice) Cue(c turn.Cue) {
+	pcm, on := v.Chimes[string(c)]
+	if !on {
+		return
+	}
+	open := func(context.Context) (audio.Sound, error) { return player.PCM(pcm, v.Player.Rate), nil }
+	err := v.Player.Queue(player.Item{Class: player.Chime, Open: open}, func(err error) { v.chimed(c, err) })
+	v.chimed(c, err)
+}
+
+func (v *Voice) chimed(c turn.Cue, err error) {
+	if err != nil && !expected(err) {
+		v.Log.Warn("chime not played", "chime", c, "error", err)
+	}
+}
+
+// expected tells whether a sound ended as the player's rule, the user, or the
+// end of the daemon would have it.
+func expected(err error) bool {
+	for _, target := range []error{player.ErrMissed, player.ErrReplaced, player.ErrOutranked, player.ErrSilenced, context.Canceled} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// Underruns implements turn.Loudspeaker.
+func (v *Voice) Underruns() uint64 { return v.Player.Stats().Underruns }
+
+// Speak implements turn.Loudspeaker.
+func (v *Voice) Speak(ctx context.Context, text string) (audio.Sound, error) {
+	return v.Speech.Speak(ctx, text, v.Language())
+}
+
+// Play implements turn.Loudspeaker.
+func (v *Voice) Play(ctx context.Context, s audio.Sound, started func()) error {
+	open := func(context.Context) (audio.Sound, error) { return s, nil }
+	return v.Player.Play(ctx, player.Item{Class: player.Answer, Open: open, Started: started})
+}
+
+// SetTurn implements turn.Loudspeaker.
+func (v *Voice) SetTurn(runs bool) { v.Player.SetTurn(runs) }
+
+// Hush implements turn.Loudspeaker.
+func (v *Voice) Hush() { v.Player.Silence() }
+
+// Announce queues a text to be spoken as soon as no turn runs. It takes the
+// place of an older one with the same key. It fails when the queue is full; how it
+// ends, p hears.
+func (v *Voice) Announce(key, text string, p behaviors.Progress) error {
+	it := v.announcement(key, text)
+	started := it.Started
+	it.Started = func() { started(); began(p) }
+	tooLong := v.Speech.Check(text)
+	return v.Player.Queue(it, func(err error) {
+		v.announced(err)
+		if tooLong != nil && (err == nil || expected(err)) {
+			err = tooLong
+		}
+		ended(p, err)
+	})
+}
+
+// PlayMedia queues a medium, and reports to p.
+func (v *Voice) PlayMedia(open func(context.Context) (audio.Sound, error), p behaviors.Progress) error {
+	return v.Player.Queue(player.Item{Class: player.Media, Open: open, Started: func() { began(p) }}, func(err error) {
+		v.broken("medium", err)
+		ended(p, err)
+	})
+}
+
+func began(p behaviors.Progress) {
+	if p.Began != nil {
+		p.Began()
+	}
+}
+
+func ended(p behaviors.Progress, err error) {
+	if err != nil && expected(err) {
+		err = fmt.Errorf("%w: %w", behaviors.ErrCut, err)
+	}
+	if p.Ended != nil {
+		p.Ended(err)
+	}
+}
+
+// Say returns when the text has been spoken, which ends with ctx, and says so when
+// the text is too long to be spoken whole.
+func (v *Voice) Say(ctx context.Context, text string) error {
+	err := v.Player.Play(ctx, v.announcement("", text))
+	if err != nil && ctx.Err() != nil { // nobody wants to hear it any more, so it is no fault
+		v.Tell(turn.Announced, err.Error())
+		return err
+	}
+	v.announced(err)
+	if err != nil {
+		return err
+	}
+	return v.Speech.Check(text)
+}
+
+// Announcing says whether the device speaks outside a turn.
+func (v *Voice) Announcing() bool {
+	class, ok := v.Player.Playing()
+	return ok && class == player.Announcement
+}
+
+func (v *Voice) announcement(key, text string) player.Item {
+	return player.Item{
+		Class: player.Announcement, Key: key,
+		Open:    func(ctx context.Context) (audio.Sound, error) { return v.Speak(ctx, text) },
+		Started: func() { v.Tell(turn.Announcing, text) },
+	}
+}
+
+// announced tells how an announcement has ended.
+func (v *Voice) announced(err error) {
+	switch {
+	case err == nil:
+		v.Tell(turn.Announced, "")
+	case expected(err):
+		v.Tell(turn.Announced, err.Error())
+	default:
+		v.broken("announcement", err)
+	}
+}
+
+// broken tells of a sound that should have been heard and was not.
+func (v *Voice) broken(what string, err error) {
+	if err == nil || expected(err) {
+		return
+	}
+	v.Log.Warn(what+" failed", "error", err)
+	v.Tell(turn.Problem, err.Error())
+	v.Cue(turn.ErrorCue)
+}
