@@ -32,7 +32,7 @@ func (p *xiaozhiPrompt) list() []command {
 	}
 	return []command{
 		{"say", "TEXT", "speak to the device, in its session or, with golang, by asking for one", p.say},
-		{"tools", "", "list the tools of the device", p.tools},
+		{"tools", "", "ask the device for its tools, with those for users only", p.tools},
 		{"call", "TOOL [JSON]", "call a tool: call self.audio_speaker.set_volume {\"volume\":40}", p.call},
 		{"alert", "TEXT", "show an alert", func(args string) error {
 			return p.send(map[string]any{"type": "alert", "status": "lintosim", "message": args, "emotion": "happy"})
@@ -98,10 +98,16 @@ func (p *xiaozhiPrompt) say(args string) error {
 }
 
 func (p *xiaozhiPrompt) tools(string) error {
-	for _, d := range p.sim.Devices() {
-		for _, t := range d.Tools {
-			p.printf("%s %-34s %s", d.MAC, t.Name, t.Description)
-		}
+	mac, err := p.device()
+	if err != nil {
+		return err
+	}
+	tools, err := p.sim.AllTools(p.ctx, mac)
+	if err != nil {
+		return err
+	}
+	for _, t := range tools {
+		p.printf("%-34s %s", t.Name, t.Description)
 	}
 	return nil
 }

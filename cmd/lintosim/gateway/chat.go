@@ -350,13 +350,8 @@ func (c *chat) say(ctx context.Context, text string, frames [][]byte) {
 	if c.g.opts.Echo && f.Early == 0 {
 		c.send(message{"type": "tts", "state": "start", "session_id": c.id})
 	}
-	if f.Early > 0 {
-		c.wg.Go(func() {
-			if sleep(ctx, f.Early) {
-				c.send(message{"type": "tts", "state": "start", "session_id": c.id})
-			}
-		})
-	} else {
+	announced := f.Early == 0
+	if announced {
 		c.send(message{"type": "tts", "state": "sentence_start", "text": text, "session_id": c.id})
 	}
 	if f.Strange {
@@ -376,6 +371,10 @@ func (c *chat) say(ctx context.Context, text string, frames [][]byte) {
 	}
 	for i, frame := range frames {
 		at := time.Duration(i-sentAhead) * frameLength
+		if !announced && at >= f.Early {
+			announced = true
+			c.send(message{"type": "tts", "state": "start", "session_id": c.id})
+		}
 		if f.Tail > 0 && !stopped && at >= length-f.Tail {
 			halt()
 		}

@@ -216,7 +216,7 @@ func (g *Gateway) open() error {
 		g.mqtt = l.Listener
 		g.wg.Go(func() { g.serveXinnan(l.Listener) })
 	} else if g.broker, err = openBroker(g, l); err != nil {
-		return err
+		return errors.Join(err, l.Close())
 	} else {
 		g.mqtt = l
 	}
@@ -397,16 +397,44 @@ func (g *Gateway) Call(ctx context.Context, mac, tool string, arguments any) (st
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	client, err := clientOf(l)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
 	defer cancel()
-	if x, ok := l.(*xinnan); ok { // its API needs no session
-		return x.mcp.call(ctx, tool, arguments)
+	return client.call(ctx, tool, arguments)
+}
+
+// commandLimit is how long gateway A's management waits for a device.
+const commandLimit = 5 * time.Second
+
+// clientOf is the way to the tools of a device. Gateway A's needs no session.
+func clientOf(l line) (*mcp, error) {
+	if x, ok := l.(*xinnan); ok {
+		return x.mcp, nil
 	}
 	c := l.current()
 	if c == nil {
-		return "", errors.New("no session is open")
+		return nil, errors.New("no session is open")
 	}
-	return c.tools.call(ctx, tool, arguments)
+	return c.tools, nil
+}
+
+// AllTools asks a device for its tools, with those that are for users only, as
+// the management of xinnan does, G27.
+func (g *Gateway) AllTools(ctx context.Context, mac string) ([]Tool, error) {
+	l, err := g.reach(mac)
+	if err != nil {
+		return nil, err
+	}
+	client, err := clientOf(l)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	defer cancel()
+	return client.list(ctx, 0, true)
 }
 
 // Say lets the server speak to a device: in its session or, at the Go server, by a

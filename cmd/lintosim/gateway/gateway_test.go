@@ -84,6 +84,43 @@ func TestStory(t *testing.T) {
 	}
 }
 
+// What a user of the platform may do with a device from afar.
+func TestHand(t *testing.T) {
+	g := start(t, quick(Options{}))
+	if err := g.Goodbye(aMAC); err == nil {
+		t.Error("a device that is not connected says goodbye")
+	}
+	p := dialPeer(t, g.MQTT(), g.login(aMAC))
+	g.await(t, Is(Listed))
+	tools, err := g.AllTools(t.Context(), aMAC)
+	if err != nil || len(tools) != 2 || tools[0].Name != "self.audio_speaker.set_volume" {
+		t.Errorf("tools %v, %v", tools, err)
+	}
+	if result, err := g.Call(t.Context(), aMAC, "self.audio_speaker.set_volume", map[string]any{"volume": 40}); result != "true" || err != nil {
+		t.Errorf("result %q, %v", result, err)
+	}
+	if err := g.Say(aMAC, "hello", false); err == nil {
+		t.Error("xinnan's server speaks without a session")
+	}
+	p.say(goodHello)
+	p.message("hello", 1)
+	if err := g.Say(aMAC, "Dinner is ready.", false); err != nil {
+		t.Error(err)
+	}
+	p.message("tts start", 1)
+	if d := g.Devices(); len(d) != 1 || !d[0].InSession || !d[0].Online || !d[0].Activated {
+		t.Errorf("devices %+v", d)
+	}
+	if err := g.Goodbye(aMAC); err != nil {
+		t.Error(err)
+	}
+	p.message("goodbye", 1)
+	if err := g.Drop(aMAC); err != nil {
+		t.Error(err)
+	}
+	p.untilClosed()
+}
+
 // Vectors of the protocol document, computed elsewhere.
 func TestPacketVectors(t *testing.T) {
 	key, _ := hex.DecodeString("0102030405060708090a0b0c0d0e0f10")

@@ -228,7 +228,7 @@ func (g *Gateway) activation(mac, host string) message {
 	}
 	a := message{"code": d.code, "challenge": d.challenge, "message": "http://" + host + "\n" + d.code}
 	if g.opts.Server == Golang {
-		a["timeout_ms"] = 300
+		a["timeout_ms"], a["message"] = 300, "xiaozhi\n"+d.code // no address to go to
 	}
 	return a
 }
