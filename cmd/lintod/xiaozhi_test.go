@@ -300,3 +300,18 @@ func TestXiaozhiVolume(t *testing.T) {
 	}
 	p.expectNoRuleBroken()
 }
+
+// Two devices with one identity throw each other out; that is named.
+func TestXiaozhiTwins(t *testing.T) {
+	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
+	mac := p.sim.Devices()[0].MAC
+	for range 3 {
+		p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
+		if err := p.sim.Drop(mac); err != nil {
+			t.Fatal(err)
+		}
+		p.wait("its end", func(s agent.Status) bool { return !s.Links["xiaozhi"].Connected })
+	}
+	p.wait("the reason", func(s agent.Status) bool { return strings.Contains(s.Xiaozhi.Error, "another device") })
+	p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
+}

@@ -50,7 +50,9 @@ const (
 	// otherwise is how long the other transport is used before the first is tried again.
 	otherwise  = time.Hour
 	firstPause = time.Second
-	mostPause  = time.Minute
+	// brief is how long a connection lives that another device ends.
+	brief     = 2 * time.Minute
+	mostPause = time.Minute
 )
 
 // Link is the device at one server; New makes one.
@@ -300,6 +302,7 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 			l.countFailure(nil)
 		case err = <-lost:
 			l.countFailure(err)
+			err = l.suspectTwin(err, m.ClientID, time.Since(c.since))
 			return err
 		case <-l.fresh: // the settings of the present connection are good until it ends
 			if transport, _, _ := l.choose(); transport != useMQTT {
@@ -323,6 +326,21 @@ func (l *Link) countFailure(err error) {
 		l.provision.Again()
 	}
 	l.avoidMQTT(fmt.Errorf("the server cannot be reached over MQTT: %w", err))
+}
+
+// suspectTwin names what may be behind connections that end soon, one after the other: a server
+// ends the connection of a device when another one comes with its name (G21). It belongs to
+// keep's goroutine.
+func (l *Link) suspectTwin(err error, clientID string, lived time.Duration) error {
+	if lived > brief || errors.Is(err, mqtt.ErrRefused) {
+		l.reports.brief = 0
+		return err
+	}
+	if l.reports.brief++; l.reports.brief < asMany {
+		return err
+	}
+	return fmt.Errorf("%w; perhaps another device has the same identity (client_id %s): give each its own state_dir and client_id",
+		err, printable.Clip(clientID, 128))
 }
 
 // stayOverWebSocket lets sessions connect, until another transport is to be used.

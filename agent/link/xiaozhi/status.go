@@ -18,8 +18,9 @@ const maxNews = 256
 
 // reports is what is said once, and what is counted.
 type reports struct {
-	failures  int  // to connect, in a row; keep's, as the next two
+	failures  int  // to connect, in a row; keep's, as the next three
 	refused   bool // the last one was for who we are
+	brief     int  // connections in a row that did not live long
 	online    bool // the present connection was reported
 	malformed atomic.Int64
 
