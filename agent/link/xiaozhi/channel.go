@@ -14,6 +14,7 @@ import (
 	"lintod/agent/link/xiaozhi/ota"
 	"lintod/agent/link/xiaozhi/udp"
 	"lintod/agent/link/xiaozhi/websocket"
+	"lintod/audio/jitter"
 )
 
 const (
@@ -229,8 +230,8 @@ type overWebSocket struct {
 
 	cancel context.CancelFunc // ends the dialling
 	began  time.Time
-	conn   atomic.Pointer[websocket.Conn]
-	last   websocket.Stats
+	conn   atomic.Pointer[websocket.Conn] // nil without a session
+	latest atomic.Pointer[websocket.Conn] // of the session before, too
 }
 
 func (c *overWebSocket) transport() string { return "websocket" }
@@ -238,10 +239,10 @@ func (c *overWebSocket) transport() string { return "websocket" }
 func (c *overWebSocket) prepare(ctx context.Context, session int) time.Duration {
 	c.end()
 	ctx, c.cancel = context.WithTimeout(ctx, dialLimit)
-	s := c.settings()
+	s, stream := c.settings(), c.session.stream
 	go func() {
 		e := event{kind: ready, session: session}
-		if e.err = c.dial(ctx, session, s); e.err != nil {
+		if e.err = c.dial(ctx, session, s, stream); e.err != nil {
 			e.kind = refused
 		}
 		c.post(context.WithoutCancel(ctx), e)
@@ -249,14 +250,13 @@ func (c *overWebSocket) prepare(ctx context.Context, session int) time.Duration 
 	return dialLimit + sendLimit // longer than dial takes: it posts what came of it
 }
 
-func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket) error {
+func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket, stream *jitter.Stream) error {
 	tls, err := c.Config.tls()
 	if err != nil {
 		return err
 	}
 	var conn *websocket.Conn
 	known := make(chan struct{}) // closed when conn is set
-	stream := c.session.stream
 	first := c.session.firstOpus(session)
 	sequence := uint32(0)
 	dialled, err := websocket.Dial(ctx, websocket.Settings{
@@ -289,6 +289,7 @@ func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket) 
 		return context.Cause(ctx)
 	}
 	c.began = time.Now()
+	c.latest.Store(conn)
 	c.conn.Store(conn)
 	close(known)
 	return nil
@@ -349,13 +350,12 @@ func (c *overWebSocket) end() {
 	}
 	if conn := c.conn.Swap(nil); conn != nil {
 		conn.Close()
-		c.last = conn.Stats()
 	}
 }
 
 func (c *overWebSocket) stats() wireStats {
-	s := c.last
-	if conn := c.conn.Load(); conn != nil {
+	var s websocket.Stats
+	if conn := c.latest.Load(); conn != nil {
 		s = conn.Stats()
 	}
 	return wireStats{
