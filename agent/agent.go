@@ -66,7 +66,8 @@ type Agent struct {
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
-	refused  atomic.Bool  // the file was changed and is wrong
+	refused  atomic.Bool // the file was changed and is wrong
+	lamp     lamp
 	failed   atomic.Int64 // when something last failed: nanoseconds since start, 0 for never
 }
 
@@ -96,11 +97,13 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		},
 		// Offline until a link says otherwise.
 		Initial: turn.Flags{Offline: true, Muted: a.settings.Get().Muted},
-		Duplex:  cfg.Audio.Processing.EchoCancelling,
+		Duplex:  cfg.Audio.Processing.EchoCancelling || cfg.duplex(),
 
 		Bus: a.bus,
 		Log: component(log, "turn"),
 	}
+	_, leds := cfg.Effective()
+	a.lamp.there = len(leds) > 0
 	a.registry.Add(behaviors.Everyday(a.box())...)
 	a.meetings = a.newMeetings()
 	a.powers = a.newPowers()

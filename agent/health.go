@@ -66,6 +66,7 @@ func (a *Agent) activity() status.Activity {
 		Announcing: a.voice.Announcing(),
 		Away:       a.away(),
 		Outdated:   a.refused.Load(),
+		Lamp:       a.lamp.shown(),
 	}
 	if at := time.Duration(a.failed.Load()); at > 0 {
 		now.Error = time.Since(a.start)-at < errorShown

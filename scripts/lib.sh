@@ -76,7 +76,7 @@ go_build() {
 }
 
 BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev libmpg123-dev libvorbis-dev libopus-dev libopusfile-dev)
-DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
+DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox opus-tools)
 TEST_PACKAGES=(git alsa-utils mosquitto mosquitto-clients pulseaudio pulseaudio-utils shellcheck procps iproute2
   openssh-server openssl tmux flac opus-tools lame vorbis-tools ffmpeg flite pocketsphinx-testdata
   bash-completion zsh fish)
