@@ -65,6 +65,8 @@ type Agent struct {
 	wake     *wake.Listener // nil when no word is listened for
 	gpio     *gpio.Board
 	parts    supervisor
+	lamp     lamp
+	waker    waker
 	monitor  *monitor
 }
 
@@ -94,11 +96,13 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		},
 		// Offline until a link says otherwise.
 		Initial: turn.Flags{Offline: true, Muted: a.settings.Get().Muted},
-		Duplex:  cfg.Audio.Processing.EchoCancelling,
+		Duplex:  cfg.Audio.Processing.EchoCancelling || cfg.duplex(),
 
 		Bus: a.bus,
 		Log: component(log, "turn"),
 	}
+	_, leds := cfg.Effective()
+	a.lamp.there = len(leds) > 0
 	a.registry.Add(behaviors.Everyday(a.box())...)
 	a.meetings = a.newMeetings()
 	a.powers = a.newPowers()
@@ -114,12 +118,13 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Log: component(log, "buttons"),
 	}
 	a.gpio = &gpio.Board{Config: cfg.Config, Log: component(log, "gpio"), Do: a.buttons.Press}
+	a.waker = waker{cfg.Wake, a.hub, a.turns, a.voice, a.settings, component(log, "wake")}
 	if cfg.Wake.Enabled() {
 		a.hub.Memory = wakeMemory
-		a.wake = newWake(cfg.Wake, a.hub, a.turns, component(log, "wake"))
+		a.wake = a.waker.listener()
 	}
 	a.monitor = &monitor{
-		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, start: a.start,
+		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, lamp: &a.lamp, start: a.start,
 		log: component(log, "health"),
 	}
 	return a
@@ -274,7 +279,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 }
 
 func (a *Agent) local() local {
-	return local{a.turns, a.bus, a.voice, a.player, a.cfg.Behaviors.Play, a.dictate, a.status}
+	return local{a.turns, a.bus, a.voice, a.player, a.cfg.Behaviors.Play, a.dictate, a.waker, a.status}
 }
 
 func (a *Agent) control() *control.Server {

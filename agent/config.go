@@ -12,6 +12,7 @@ import (
 	"lintod/audio/media"
 	"lintod/audio/tts"
 	"lintod/audio/wake"
+	"lintod/audio/wake/models"
 	"lintod/behaviors/meeting"
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
@@ -74,6 +75,7 @@ func LoadConfig(path string) (Config, error) {
 	if err := config.Load(path, &c); err != nil {
 		return Config{}, err
 	}
+	c.Wake.Models = []string{filepath.Join(c.Device.StateDir, "wake"), models.Packaged}
 	return c, nil
 }
 
@@ -87,6 +89,9 @@ func (c Config) Validate() config.Problems {
 	ps.In("wake", c.Wake.Validate(c.linkNames()))
 	if c.Wake.Enabled() && c.Audio.Privacy {
 		ps.Add("audio.privacy", true, "false, or wake.engine = \"\": who waits for a wake word keeps the microphone open")
+	}
+	if c.Wake.Enabled() && c.Wake.Stops() && !c.Audio.EchoCancelling {
+		ps.Add("audio.echo_cancelling", false, "true, or no wake word with action = \"stop\": it is said while the device speaks, which the microphone would hear, too")
 	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())

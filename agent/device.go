@@ -18,9 +18,10 @@ type device struct {
 	*settings.Settings
 	voice *voice.Voice
 	media media.Config
+	*lamp
 }
 
-func (a *Agent) box() device { return device{a.settings, a.voice, a.cfg.Behaviors.Play} }
+func (a *Agent) box() device { return device{a.settings, a.voice, a.cfg.Behaviors.Play, &a.lamp} }
 
 // Say implements behaviors.Device. A new text interrupts the last one, which then
 // has not failed.

@@ -36,6 +36,7 @@ type monitor struct {
 	wake  *wake.Listener // nil when no word is listened for
 	links []Link
 	board *gpio.Board
+	lamp  *lamp
 	start time.Time // of the agent
 	log   *slog.Logger
 
@@ -86,6 +87,7 @@ func (m *monitor) activity() status.Activity {
 		Announcing: m.voice.Announcing(),
 		Away:       m.away(),
 		Outdated:   m.outdated.Load(),
+		Lamp:       m.lamp.shown(),
 	}
 	if at := time.Duration(m.failed.Load()); at > 0 {
 		now.Error = time.Since(m.start)-at < errorShown

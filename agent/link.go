@@ -8,6 +8,7 @@ import (
 	"lintod/agent/link"
 	"lintod/agent/network"
 	"lintod/agent/turn"
+	"lintod/behaviors"
 )
 
 // Link is a live connection to one platform. A link that talks is a turn.Talker,
@@ -106,6 +107,8 @@ func (c Config) linkWarnings() (list []string) {
 func (c Config) place() link.Place {
 	return link.Place{
 		Serial:    c.Device.Serial,
+		StateDir:  c.Device.StateDir,
+		Version:   Version,
 		Readable:  Credential,
 		Protected: func(path string) bool { return strings.HasPrefix(path, credentials) },
 	}
@@ -157,7 +160,11 @@ func (a *Agent) newLinks() (links []Link) {
 			Connected: func(up bool) { a.turns.SetOnline(name, up) },
 			Tell:      func(w turn.What, text string) { a.turns.Tell(name, w, text) },
 			Listen:    a.turns.Hold,
-			Log:       component(a.log, name),
+			Call:      a.turns.Call,
+			Announce:  func(text string) error { return a.voice.Announce(name, text, behaviors.Progress{}) },
+			Volume:    func() int { return a.settings.Get().Volume },
+			Codecs:    a.sound, OutputRate: a.cfg.Audio.OutputRate,
+			Log: component(a.log, name),
 		}))
 	}
 	return links

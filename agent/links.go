@@ -3,36 +3,50 @@ package agent
 import (
 	"lintod/agent/link"
 	"lintod/agent/link/linto"
+	"lintod/agent/link/xiaozhi"
 )
 
 // This file alone knows which links there are.
 
 // LinksConfig are the tables of the links.
 type LinksConfig struct {
-	Linto linto.Config `toml:"linto"`
+	Linto   linto.Config   `toml:"linto"`
+	Xiaozhi xiaozhi.Config `toml:"xiaozhi"`
 }
 
-func linksDefaults() LinksConfig { return LinksConfig{Linto: linto.Defaults()} }
+func linksDefaults() LinksConfig {
+	return LinksConfig{Linto: linto.Defaults(), Xiaozhi: xiaozhi.Defaults()}
+}
 
 // protocols are those that there are, a line for each, the usual one first.
 func (c Config) protocols() []protocol {
-	l := c.Linto.For(c.Device.Serial)
+	l, x := c.Linto.For(c.Device.Serial), c.Xiaozhi
 	return []protocol{
 		{linto.Setup(), l.Enabled, l, func(d link.Device) Link { return linto.New(l, d) }},
+		{xiaozhi.Setup(), x.Enabled, x, func(d link.Device) Link { return xiaozhi.New(x, d) }},
 	}
 }
 
+// duplex tells whether the owner says that the microphone does not hear the loudspeaker.
+func (c Config) duplex() bool { return c.Xiaozhi.Enabled && c.Xiaozhi.FullDuplex }
+
 // LinkDetails are the counters of single links.
 type LinkDetails struct {
-	Linto *linto.Stats `json:"linto,omitempty"`
+	Linto   *linto.Stats   `json:"linto,omitempty"`
+	Xiaozhi *xiaozhi.Stats `json:"xiaozhi,omitempty"`
 }
 
 func (a *Agent) linkDetails() (d LinkDetails) {
 	for _, l := range a.links {
-		if l, ok := l.(*linto.Link); ok {
+		switch l := l.(type) {
+		case *linto.Link:
 			stats := l.Stats()
 			stats.Connected = a.monitor.linkStatus(l).Connected
 			d.Linto = &stats
+		case *xiaozhi.Link:
+			stats := l.Stats()
+			stats.Connected = a.monitor.linkStatus(l).Connected
+			d.Xiaozhi = &stats
 		}
 	}
 	return d

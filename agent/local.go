@@ -59,6 +59,7 @@ type local struct {
 	player  *player.Player
 	media   media.Config
 	dictate *dictation
+	waker   waker
 	status  func() Status
 }
 
@@ -78,6 +79,7 @@ func (l local) streams() map[string]control.StreamHandler {
 	return map[string]control.StreamHandler{
 		"events": l.events,
 		"follow": l.follow,
+		"wake":   l.waker.try,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"lintod/agent/base/config"
 	"lintod/agent/base/state"
+	"lintod/agent/buttons"
 	"lintod/audio/media"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"
@@ -25,6 +26,22 @@ type BehaviorsConfig struct {
 	Startreversessh tunnel.Config  `toml:"startreversessh"`
 	Managemeeting   meeting.Config `toml:"managemeeting"`
 	Play            media.Config   `toml:"play"`
+	Reboot          RebootConfig   `toml:"reboot"`
+}
+
+// RebootConfig is the [behaviors.reboot] table.
+type RebootConfig struct {
+	// Enabled lets platforms restart the device.
+	Enabled bool `toml:"enabled"`
+}
+
+// rebootVerb restarts the device. Its answer is kept, and is on its way before systemd ends lintod.
+func rebootVerb(c RebootConfig) behaviors.Verb {
+	return behaviors.Verb{
+		Name: "reboot", About: "Restart the device.", Power: behaviors.Privileged,
+		Limits: behaviors.Limits{Enabled: c.Enabled, Key: "enabled = true in [behaviors.reboot]"},
+		Do:     func(ctx context.Context, _ behaviors.Call) (any, error) { return nil, buttons.PowerOff(ctx, "reboot") },
+	}
 }
 
 // Validate composes what the packages say of their tables.
@@ -66,6 +83,7 @@ func (a *Agent) newPowers() *powers {
 		return nil
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
+	a.registry.Add(rebootVerb(cfg.Reboot))
 	a.registry.Add(p.tunnels.Verbs()...)
 	a.registry.Add(meeting.New(cfg.Managemeeting, a.meetings.recorder))
 	return p

@@ -1,10 +1,16 @@
 package agent
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
+	"lintod/agent/settings"
 	"lintod/agent/turn"
+	"lintod/agent/voice"
 	"lintod/audio"
 	"lintod/audio/wake"
 )
@@ -15,19 +21,22 @@ const wakeMemory = 10 * time.Second
 
 // waker opens a turn when a wake word is heard.
 type waker struct {
-	turns   *turn.Runner
-	bargeIn bool // while the device speaks, too
-	log     *slog.Logger
+	cfg      wake.Config
+	hub      *audio.Hub
+	turns    *turn.Runner
+	voice    *voice.Voice
+	settings *settings.Settings
+	log      *slog.Logger
 }
 
-func newWake(cfg wake.Config, hub *audio.Hub, turns *turn.Runner, log *slog.Logger) *wake.Listener {
-	w := waker{turns, cfg.BargeIn, log}
+func (w waker) listener() *wake.Listener {
 	return &wake.Listener{
-		Config: cfg,
-		Listen: func() wake.Stream { return hub.Listen(false) },
-		Awake:  w.awake,
-		Heard:  w.heard,
-		Log:    log,
+		Config:   w.cfg,
+		Listen:   func() wake.Stream { return w.hub.Listen(false) },
+		Awake:    w.awake,
+		Speaking: func() bool { return w.turns.Snapshot().State == turn.Speaking || w.voice.Announcing() },
+		Heard:    w.heard,
+		Log:      w.log,
 	}
 }
 
@@ -39,15 +48,52 @@ func (w waker) awake() bool {
 	case s.Flags.Muted, s.Flags.Dictating, s.State.Hears():
 		return false
 	case s.State == turn.Speaking:
-		return w.bargeIn
+		return w.cfg.BargeIn
 	}
 	return true
 }
 
-// heard does what the talk button would.
+// heard does what the talk button would, or the stop button.
 func (w waker) heard(d wake.Detection) {
+	if d.Word.Stops() {
+		w.turns.Post(turn.Stop)
+		return
+	}
 	word := turn.WakeWord{Name: d.Word.Name, Score: d.Score}
 	if err := w.turns.Wake(word, d.Word.Link, d.Over); err != nil {
 		w.log.Warn("wake word", "name", d.Word.Name, "error", err)
+	}
+}
+
+// WakeArgs is what the stream "wake" is asked for.
+type WakeArgs struct {
+	Name string `json:"name"` // of a word; empty: those of the configuration
+}
+
+// try sends how sure models are of their words, by what the microphone hears,
+// until the listener goes away. Sound itself does not leave the daemon.
+func (w waker) try(ctx context.Context, raw json.RawMessage, send func(any) error) error {
+	var args WakeArgs
+	if err := json.Unmarshal(raw, &args); err != nil {
+		return fmt.Errorf("arguments of wake: %w", err)
+	}
+	trial, err := wake.NewTrial(w.cfg, args.Name)
+	if err != nil {
+		return err
+	}
+	if w.settings.Get().Muted {
+		return errors.New("the device is muted: its microphone is closed")
+	}
+	mic := w.hub.Listen(false)
+	defer mic.Close()
+	for f := new(audio.Frame); ; {
+		if err := mic.Read(ctx, f); err != nil {
+			return err
+		}
+		if scores := trial.Hear(f); scores != nil {
+			if err := send(scores); err != nil {
+				return err
+			}
+		}
 	}
 }

@@ -20,6 +20,8 @@ func (r *recorder) note(format string, args ...any) error {
 func (r *recorder) SetMuted(_ context.Context, m bool) error { return r.note("muted %v", m) }
 func (r *recorder) SetVolume(p int)                          { _ = r.note("volume %d", p) }
 func (r *recorder) KeepVolume(p int) error                   { return r.note("keep %d", p) }
+func (r *recorder) SetSilent(on bool)                        { _ = r.note("silent %v", on) }
+func (r *recorder) SetLamp(l Lamp) error                     { return r.note("lamp %v", l) }
 func (r *recorder) SetLanguage(tag string) error             { return r.note("lang %s", tag) }
 func (r *recorder) Say(text string, _ Progress) error        { return r.note("say %s", text) }
 func (r *recorder) Play(url string, _ Progress) error        { return r.note("play %s", url) }

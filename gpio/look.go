@@ -108,6 +108,9 @@ type face map[string]led.Pattern
 // after how long it must be rendered again; 0 means never.
 func (f face) render(row []led.Colour, v View, t time.Duration) time.Duration {
 	p := f[v.Look()]
+	if v.Lamp.Shape != "" && v.Look() == "idle" {
+		p = v.Lamp
+	}
 	p.Render(row, t, led.Loudness(v.Level))
 	next := p.Next(t)
 	if v.Meeting {

@@ -12,7 +12,11 @@
 // (patterns and chips), panel (the terminal), script (scripts of presses).
 package gpio
 
-import "fmt"
+import (
+	"fmt"
+
+	"lintod/gpio/led"
+)
 
 // State is where the device stands in its exchange with the user.
 type State uint8
@@ -50,6 +54,8 @@ type View struct {
 	Deaf       bool // the microphone should be open, and no sound comes
 	Activating bool // a platform does not let the device in until somebody acts there
 	Error      bool // something failed just now
+
+	Lamp led.Pattern // instead of the pattern of idle, where it has a shape
 
 	Level float64 // of the microphone while listening, in dBFS
 }

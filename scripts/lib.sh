@@ -58,6 +58,9 @@ version=$(sed -n '/^## \[\?[0-9]/{s/^## \[\?\([0-9][^] ]*\).*/\1/p;q}' CHANGELOG
 go_version=$(awk '$1 == "go" { print $2; exit }' go.mod)
 [[ $go_version == *.*.* ]] || go_version+=.0
 
+# Of the binding to libopus only packets are used: Ogg files have a decoder of their own.
+export GOFLAGS="${GOFLAGS:+$GOFLAGS }-tags=nolibopusfile"
+
 # go_build DIR PROGRAM... builds programs of cmd/ into DIR. lintod-audio needs C;
 # the others must do without. Git may be missing, or refuse a clone of another user.
 go_build() {
@@ -72,8 +75,8 @@ go_build() {
   done
 }
 
-BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev libmpg123-dev libvorbis-dev libopusfile-dev)
-DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox)
+BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev libmpg123-dev libvorbis-dev libopus-dev libopusfile-dev)
+DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox opus-tools)
 TEST_PACKAGES=(git alsa-utils mosquitto mosquitto-clients pulseaudio pulseaudio-utils shellcheck procps iproute2
   openssh-server openssl tmux flac opus-tools lame vorbis-tools ffmpeg flite pocketsphinx-testdata
   bash-completion zsh fish)
@@ -90,7 +93,7 @@ need_cross() {
     as_root dpkg --add-architecture "$arch"
   fi
   need "gcc-${triplet//_/-}" "libc6-dev-$arch-cross" "portaudio19-dev:$arch" "libspeexdsp-dev:$arch" \
-    "libmpg123-dev:$arch" "libvorbis-dev:$arch" "libopusfile-dev:$arch"
+    "libmpg123-dev:$arch" "libvorbis-dev:$arch" "libopus-dev:$arch" "libopusfile-dev:$arch"
 }
 
 # find_go VERSION puts a Go that is at least that new on PATH, if there is one.

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"lintod/agent/base/neterr"
 )
 
 const (
@@ -162,7 +164,7 @@ func (c *Conn) connection(ctx context.Context, addrs []*url.URL) (ending, error)
 	s.close(farewellTimeout)
 	end.dropped, end.heard = s.lost(), s.heard.Load()
 	var at *stepError
-	end.unexplained = errors.As(err, &at) && at.step == stepConnected && isHangup(err) && s.conn.flight.suspect().size == 0
+	end.unexplained = errors.As(err, &at) && at.step == stepConnected && neterr.HungUp(err) && s.conn.flight.suspect().size == 0
 	return end, err
 }
 

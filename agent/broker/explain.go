@@ -1,15 +1,11 @@
 package broker
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"strings"
-	"syscall"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
@@ -180,23 +176,12 @@ func explainSilence(err error) string {
 		s = at.step
 	}
 	switch {
-	case isTimeout(err):
+	case neterr.TimedOut(err):
 		return explainTimeout(s)
-	case isHangup(err):
+	case neterr.HungUp(err):
 		return explainHangup(s)
 	}
 	return ""
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
-		errors.As(err, &t) && t.Timeout()
-}
-
-func isHangup(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func explainTimeout(s step) string {

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"lintod/agent/base/neterr"
 )
 
 // enqueueTimeout bounds a wait inside the library that no context reaches. It
@@ -119,7 +121,7 @@ func (c *Conn) pingEvery() time.Duration {
 // blame adds to a hang-up which message the broker had not taken.
 func (c *Conn) blame(conn *wire, err error) error {
 	on := conn.flight.suspect()
-	if !isHangup(err) || on.size == 0 {
+	if !neterr.HungUp(err) || on.size == 0 {
 		return err
 	}
 	return &hungUp{on, c.refusals.ended(on), err}

@@ -133,15 +133,15 @@ func (b *Buttons) do(ctx context.Context, action gpio.Action) error {
 		}
 		return b.ask(ctx, action.Name, action.Args)
 	case gpio.Shutdown:
-		return powerOff(ctx, "poweroff")
+		return PowerOff(ctx, "poweroff")
 	case gpio.Reboot:
-		return powerOff(ctx, "reboot")
+		return PowerOff(ctx, "reboot")
 	}
 	return fmt.Errorf("%s is not offered by this device", action)
 }
 
-// powerOff asks systemd, who may ask polkit.
-func powerOff(ctx context.Context, verb string) error {
+// PowerOff asks systemd, who may ask polkit, to "poweroff" or "reboot".
+func PowerOff(ctx context.Context, verb string) error {
 	child, err := process.Start(ctx, process.Command{Argv: []string{"systemctl", verb}})
 	if err != nil {
 		return err

@@ -30,6 +30,8 @@ func (d device) ChangeVolume(by int) error                { return d.note("chang
 func (d device) SetMuted(_ context.Context, m bool) error { return d.note("mute %v", m) }
 func (d device) SetVolume(p int)                          { _ = d.note("volume %d", p) }
 func (d device) KeepVolume(p int) error                   { return d.note("keep %d", p) }
+func (d device) SetSilent(on bool)                        { _ = d.note("silent %v", on) }
+func (d device) SetLamp(l behaviors.Lamp) error           { return d.note("lamp %s", l.Mode) }
 func (d device) SetLanguage(tag string) error             { return d.note("language %s", tag) }
 func (d device) Say(text string, _ behaviors.Progress) error {
 	return d.note("say %s", text)
@@ -134,6 +136,8 @@ func TestWords(t *testing.T) {
 		{"volume", `{"percent":52}`, "volume 52"},
 		{"endvolume", `{"value":53}`, "keep 53"},
 		{"start_volume", `{"percent":54}`, "keep 54"},
+		{"silence", `{"on":true}`, "silent true"},
+		{"lamp", `{"mode":"rainbow"}`, "lamp rainbow"},
 		{"mute", ``, "mute true"},
 		{"unmute", `{}`, "mute false"},
 		{"ping", ``, ""},

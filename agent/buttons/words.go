@@ -15,6 +15,8 @@ var words = map[string]behaviors.Word{
 	"mute":         {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("true")}},
 	"unmute":       {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("false")}},
 	"volume":       {Verb: "volume", Params: map[string]string{"percent": "percent", "value": "percent"}},
+	"silence":      {Verb: "silence", Params: map[string]string{"on": "on"}},
+	"lamp":         {Verb: "lamp", Params: map[string]string{"mode": "mode", "color": "color"}},
 	"start_volume": {Verb: "start_volume", Params: map[string]string{"percent": "percent"}},
 	"endvolume":    {Verb: "start_volume", Params: map[string]string{"value": "percent"}},
 	"language":     {Verb: "language", Params: map[string]string{"language": "language"}},

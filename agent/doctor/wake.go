@@ -19,7 +19,10 @@ func (x *exam) wake(ctx context.Context) {
 	defer cancel()
 	if err := wake.Try(ctx, c); err != nil {
 		do := "sudo apt install pocketsphinx pocketsphinx-en-us, or say the phrase with other words"
-		if c.Engine == wake.EngineWyoming {
+		switch c.Engine {
+		case wake.EngineMicroWakeWord:
+			do = "get the model of each word: sudo lintod wake get NAME; `lintod wake list` lists those that there are"
+		case wake.EngineWyoming:
 			do = "start the Wyoming service, or correct [wake] address and the names of the words"
 		}
 		x.tell("wake word", Fail, err.Error(), do)

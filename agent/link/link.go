@@ -12,6 +12,7 @@ import (
 	"lintod/agent/base/state"
 	"lintod/agent/network"
 	"lintod/agent/turn"
+	"lintod/audio/native"
 	"lintod/behaviors"
 )
 
@@ -35,7 +36,23 @@ type Device struct {
 	// Listen opens the microphone for a dictation, or says why not. taken is called
 	// when the dictation may not have it any more; Close gives it back.
 	Listen func(ctx context.Context, taken func()) (turn.Stream, error)
-	Log    *slog.Logger
+	// Call opens an exchange of a link because its platform wants one.
+	Call func(ctx context.Context, t turn.Talker) error
+	// Announce has a text spoken as soon as no turn runs. It does not block.
+	Announce func(text string) error
+	// Volume returns the present loudness, in percent.
+	Volume func() int
+	// Codecs are for links whose sound is compressed; OutputRate is the loudspeaker's, in
+	// samples a second.
+	Codecs     Codecs
+	OutputRate int
+	Log        *slog.Logger
+}
+
+// Codecs opens encoders and decoders; *native.Process does.
+type Codecs interface {
+	OpenEncoder(ctx context.Context, f native.CodecFormat) (*native.Encoder, error)
+	OpenDecoder(ctx context.Context, f native.CodecFormat) (*native.Decoder, error)
 }
 
 // Powers performs the verbs that are not safe; *behaviors.Executor does.
@@ -49,7 +66,9 @@ type Powers interface {
 // Place is where a table of the configuration is examined or tried: beside a running
 // daemon, and perhaps by another user than the service's.
 type Place struct {
-	Serial string
+	Serial   string
+	StateDir string // what links keep over restarts
+	Version  string // of lintod
 	// Readable returns where a file can be read now: a credential of the service is in
 	// another place while that does not run.
 	Readable func(path string) string

@@ -7,6 +7,7 @@
 package settings
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -38,7 +39,8 @@ type Settings struct {
 
 	one       sync.Once
 	muting    chan struct{} // holds a token while the microphone is being closed or opened
-	volume    sync.Mutex    // held while the volume is changed by a step
+	volume    sync.Mutex    // held while the volume is changed by what it was
+	before    int           // the loudness before the loudspeaker was turned off; volume guards it
 	mu        sync.Mutex
 	followers []func()
 }
@@ -101,6 +103,19 @@ func (s *Settings) ToggleMuted(ctx context.Context) error { return s.SetMuted(ct
 func (s *Settings) SetVolume(percent int) {
 	s.Loudness.SetVolume(percent)
 	s.changed()
+}
+
+// SetSilent turns the loudspeaker off, or restores the loudness from before.
+func (s *Settings) SetSilent(silent bool) {
+	s.volume.Lock()
+	defer s.volume.Unlock()
+	switch now := s.Loudness.Volume(); {
+	case silent && now > 0:
+		s.before = now
+		s.SetVolume(0)
+	case !silent && now == 0:
+		s.SetVolume(cmp.Or(s.before, s.Store.Get().Volume))
+	}
 }
 
 // KeepVolume sets the loudness that the device starts with, in percent.

@@ -55,7 +55,12 @@ func (a Answers) Fill(text string) (string, error) {
 			continue
 		}
 		var err error
-		if text, err = set(text, key, a[key]); err != nil {
+		if key == WakeWord {
+			text, err = setWord(text, a[key])
+		} else {
+			text, err = set(text, key, a[key])
+		}
+		if err != nil {
 			return "", err
 		}
 	}

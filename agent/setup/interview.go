@@ -18,7 +18,7 @@ func (s *Setup) interview(ctx context.Context) error {
 		return problems
 	}
 	s.Terminal.say("An empty answer takes what stands in brackets.\n")
-	for _, ask := range []func(context.Context) error{s.serial, s.link, s.sound, s.board} {
+	for _, ask := range []func(context.Context) error{s.serial, s.link, s.sound, s.board, s.wakeWord} {
 		if err := ask(ctx); err != nil {
 			return err
 		}

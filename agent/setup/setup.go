@@ -26,6 +26,8 @@ type Setup struct {
 	Terminal *Terminal
 	Cards    Cards
 	Boards   []gpio.Found
+	// GetModel downloads the model of a wake word, unless it is here; nil downloads none.
+	GetModel func(ctx context.Context, name string) error
 	// Start starts the service; nil where there is none.
 	Start func(ctx context.Context) error
 
@@ -51,6 +53,9 @@ func (s *Setup) Run(ctx context.Context) error {
 	if err := s.write(); err != nil {
 		return err
 	}
+	if err := s.getModel(ctx); err != nil {
+		return err
+	}
 	if err := s.start(ctx); err != nil {
 		return err
 	}
@@ -71,6 +76,9 @@ func (s *Setup) prepare(ctx context.Context) error {
 	if s.Yes {
 		s.takeBoard()
 	} else if err := s.interview(ctx); err != nil {
+		return err
+	}
+	if err := s.takeWord(); err != nil {
 		return err
 	}
 	if _, _, err := s.render(s.Answers); err != nil { // before a password is written

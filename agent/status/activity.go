@@ -11,6 +11,7 @@ import (
 
 	"lintod/agent/turn"
 	"lintod/gpio"
+	"lintod/gpio/led"
 )
 
 // Activity is what the device is doing. All that shows it is a view of this one
@@ -18,15 +19,16 @@ import (
 type Activity struct {
 	turn.Snapshot
 
-	Announcing bool     `json:"announcing"`            // something outside a turn is heard
-	Waiting    bool     `json:"waiting"`               // the microphone is open, for a wake word
-	WakeAway   bool     `json:"wake_away"`             // a wake word is wanted, and its engine is away
-	Connecting bool     `json:"connecting"`            // no platform is reached yet, and no attempt has failed
-	Activating bool     `json:"activating"`            // a platform does not let the device in until somebody acts
-	Away       []string `json:"away,omitempty"`        // links that do not reach their platforms
-	Fault      string   `json:"fault,omitempty"`       // why the microphone is deaf
-	Outdated   bool     `json:"refused_configuration"` // the file was changed and is wrong
-	Error      bool     `json:"error"`                 // something failed just now
+	Announcing bool        `json:"announcing"`            // something outside a turn is heard
+	Waiting    bool        `json:"waiting"`               // the microphone is open, for a wake word
+	WakeAway   bool        `json:"wake_away"`             // a wake word is wanted, and its engine is away
+	Connecting bool        `json:"connecting"`            // no platform is reached yet, and no attempt has failed
+	Activating bool        `json:"activating"`            // a platform does not let the device in until somebody acts
+	Away       []string    `json:"away,omitempty"`        // links that do not reach their platforms
+	Fault      string      `json:"fault,omitempty"`       // why the microphone is deaf
+	Outdated   bool        `json:"refused_configuration"` // the file was changed and is wrong
+	Lamp       led.Pattern `json:"-"`                     // what LEDs show while nothing else is to be seen; no shape: as configured
+	Error      bool        `json:"error"`                 // something failed just now
 }
 
 // state is that of the turn, or what the device does while none goes on.
@@ -93,6 +95,7 @@ func (a Activity) LEDs(level float64) gpio.View {
 		Meeting:    a.Flags.Meeting,
 		Activating: a.Activating,
 		Error:      a.Error,
+		Lamp:       a.Lamp,
 		Level:      level,
 	}
 }

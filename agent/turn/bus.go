@@ -39,6 +39,8 @@ const (
 	SpeechEnded   What = "end"        // the user has finished
 	RequestOut    What = "request"    // the platform has the question, or the first piece of it
 	GotAnswer     What = "answer"     // Text: what the platform says
+	GotSentence   What = "sentence"   // Text: a part of the answer that begins to be heard
+	GotEmotion    What = "emotion"    // Text: how the platform wants the device to look
 	GotTranscript What = "transcript" // Text: what the platform understood
 	GotPartial    What = "partial"    // Text: what it has understood so far
 	GotAction     What = "action"     // Text: a JSON object with what the platform wants to happen

@@ -222,6 +222,9 @@ func (x *Exchange) Enough() {
 	}
 }
 
+// Heard tells whether a voice has been heard in this exchange.
+func (x *Exchange) Heard() bool { return x.mic != nil && x.mic.speech.Load() }
+
 // Tell publishes a notice of this exchange. It does not block.
 func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
 

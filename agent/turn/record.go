@@ -96,7 +96,7 @@ func (r *record) field(w What) *time.Time {
 		return &r.Finished
 	case RequestOut:
 		return &r.Requested
-	case GotAnswer:
+	case GotAnswer, GotSentence:
 		return &r.Answered
 	case FirstSound:
 		return &r.Sounded

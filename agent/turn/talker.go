@@ -3,6 +3,7 @@ package turn
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // A Talker is a link that talks, as a turn sees it. The link drives: it reads
@@ -68,7 +69,9 @@ type WakeWord struct {
 
 // Why an exchange was dropped: the causes of the context of its Talk.
 var (
-	ErrBargeIn  = errors.New("the user interrupted the turn")
+	ErrBargeIn = errors.New("the user interrupted the turn")
+	// ErrWoken is ErrBargeIn by a wake word.
+	ErrWoken    = fmt.Errorf("%w with a wake word", ErrBargeIn)
 	ErrStopped  = errors.New("the user stopped the turn")
 	ErrMuted    = errors.New("the microphone was muted")
 	ErrDeaf     = errors.New("the microphone gives no sound")
@@ -83,7 +86,9 @@ var (
 // cause is why an event drops an exchange.
 func (e Event) cause() error {
 	switch e {
-	case Tap, Press, Wake, Ask, refusedMuted, refusedDeaf, refusedOffline, refusedDictating:
+	case Wake:
+		return ErrWoken
+	case Tap, Press, Ask, refusedMuted, refusedDeaf, refusedOffline, refusedDictating:
 		return ErrBargeIn
 	case Stop:
 		return ErrStopped

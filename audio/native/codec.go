@@ -28,16 +28,25 @@ type RefusedError string
 func (e RefusedError) Error() string { return string(e) }
 
 // CodecFormat says what a codec makes of what. Kind names it: "identity" makes
-// packets of the samples themselves, 16 bit little endian.
+// packets of the samples themselves, 16 bit little endian; opus.Kind is Opus, at
+// 8000, 12000, 16000, 24000 or 48000 samples a second.
+//
+// An Opus encoder is set as the firmware of xiaozhi devices sets it: application
+// audio, variable bit rate, DTX, no FEC. An Opus decoder takes packets of any
+// duration, so that frames are up to 120 ms long; an empty packet stands for one that
+// was lost, and becomes a frame as long as the latest, or of Frame at the start. What
+// is not an Opus packet is refused.
 type CodecFormat struct {
 	Kind     string
 	Rate     int           // samples a second in each channel
 	Channels int           // interleaved
 	Frame    time.Duration // a whole number of milliseconds
+	// Complexity of an encoder is from 0 (the least work) to 10 (the best sound).
+	Complexity int
 }
 
 func (f CodecFormat) wire(encode bool) (wire.Codec, error) {
-	c := wire.Codec{Kind: f.Kind, Encode: encode, Rate: f.Rate, Channels: f.Channels, FrameMS: int(f.Frame.Milliseconds())}
+	c := wire.Codec{Kind: f.Kind, Encode: encode, Rate: f.Rate, Channels: f.Channels, FrameMS: int(f.Frame.Milliseconds()), Complexity: f.Complexity}
 	if f.Frame%time.Millisecond != 0 {
 		return c, fmt.Errorf("a frame of %v is no whole number of milliseconds", f.Frame)
 	}

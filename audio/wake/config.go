@@ -4,17 +4,27 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"lintod/agent/base/config"
+	"lintod/audio/wake/models"
 	"lintod/audio/wyoming"
 )
 
 // The engines there are.
 const (
-	EnginePocketsphinx = "pocketsphinx"
-	EngineWyoming      = "wyoming"
+	EngineMicroWakeWord = "microwakeword"
+	EnginePocketsphinx  = "pocketsphinx"
+	EngineWyoming       = "wyoming"
+)
+
+// What a word does; without an action it is ActionTalk.
+const (
+	ActionTalk = "talk" // opens a turn
+	ActionStop = "stop" // silences the device while it speaks
 )
 
 // maxWords bounds the words that are listened for.
@@ -22,7 +32,7 @@ const maxWords = 16
 
 // Config is the [wake] table.
 type Config struct {
-	// Engine is "pocketsphinx", "wyoming", or empty: no wake word.
+	// Engine is "microwakeword", "pocketsphinx", "wyoming", or empty: no wake word.
 	Engine string `toml:"engine"`
 	// Address is that of a Wyoming service, "wyoming://host:port".
 	Address string `toml:"address"`
@@ -33,23 +43,38 @@ type Config struct {
 	BargeIn bool `toml:"barge_in"`
 	// Words are what is listened for.
 	Words []Word `toml:"word"`
+	// Models are the folders in which microwakeword looks for the models of words.
+	Models []string `toml:"-"`
 }
 
 // Word is a [[wake.word]] table.
 type Word struct {
-	// Name goes up with the turn. A Wyoming service knows the word by it.
+	// Name goes up with the turn. A Wyoming service knows the word by it, and
+	// microwakeword its model, NAME.json and NAME.tflite.
 	Name string `toml:"name"`
 	// Phrase is what is said, for pocketsphinx: English words. Empty: the name.
 	Phrase string `toml:"phrase"`
+	// Model is the manifest of a model elsewhere, for microwakeword.
+	Model string `toml:"model"`
 	// Sensitivity is from 0, rarely by mistake, to 1, rarely missed; nil is 0.5.
 	// A Wyoming service has a setting of its own.
 	Sensitivity *float64 `toml:"sensitivity"`
 	// Link is who is talked to; empty: the first link that is enabled.
 	Link string `toml:"link"`
+	// Action is "talk", "stop", or empty for "talk".
+	Action string `toml:"action"`
 }
 
+// Stops tells whether the word silences the device.
+func (w Word) Stops() bool { return w.Action == ActionStop }
+
+// Stops tells whether a word of all silences the device.
+func (c Config) Stops() bool { return slices.ContainsFunc(c.Words, Word.Stops) }
+
 // Defaults is the [wake] table of a file that has none.
-func Defaults() Config { return Config{Refractory: config.Duration(2 * time.Second)} }
+func Defaults() Config {
+	return Config{Refractory: config.Duration(2 * time.Second), Models: []string{"/var/lib/lintod/wake", models.Packaged}}
+}
 
 // Enabled tells whether there is a word to listen for.
 func (c Config) Enabled() bool { return c.Engine != "" }
@@ -58,7 +83,7 @@ func (c Config) Enabled() bool { return c.Engine != "" }
 // a word may be for.
 func (c Config) Validate(links []string) config.Problems {
 	var ps config.Problems
-	ps.OneOf("engine", c.Engine, "", EnginePocketsphinx, EngineWyoming)
+	ps.OneOf("engine", c.Engine, "", EngineMicroWakeWord, EnginePocketsphinx, EngineWyoming)
 	ps.Within("refractory", c.Refractory, 500*time.Millisecond, time.Minute)
 	if _, err := wyoming.HostPort(c.Address); c.Engine == EngineWyoming || c.Address != "" {
 		ps.Address("address", c.Address, err)
@@ -90,6 +115,13 @@ func (w Word) validate(engine string, links []string) config.Problems {
 	if engine == EnginePocketsphinx && w.Name != "" && len(w.spoken()) == 0 {
 		ps.Add("phrase", w.Phrase, "English words, letters only")
 	}
+	if engine == EngineMicroWakeWord && w.Model == "" && strings.ContainsRune(w.Name, '/') {
+		ps.Add("name", w.Name, "the name of a model without a folder, or the file in model")
+	}
+	if w.Model != "" && (!filepath.IsAbs(w.Model) || filepath.Ext(w.Model) != ".json") {
+		ps.Add("model", w.Model, `the path of a manifest, for example "/opt/words/hey_linto.json"`)
+	}
+	ps.OneOf("action", w.Action, "", ActionTalk, ActionStop)
 	if s := w.Sensitivity; s != nil && (*s < 0 || *s > 1 || math.IsNaN(*s)) {
 		ps.Add("sensitivity", *s, "a number from 0 to 1")
 	}

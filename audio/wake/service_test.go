@@ -307,7 +307,7 @@ func TestServiceGoesAndComes(t *testing.T) {
 				t.Errorf("an absence was told again, for another reason: %v", err)
 			}
 		}
-		l.update(func(*Status) { l.last = time.Time{} })
+		l.update(func(*Status) { clear(l.last) })
 	}
 	eventually(t, "microphone let go", func() bool { return l.mic.closed.Load() >= 5 })
 }

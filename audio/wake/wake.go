@@ -1,5 +1,6 @@
 // Package wake waits for a spoken word, with an engine of the owner's choice:
-// pocketsphinx as a child process, or any Wyoming service.
+// models of microWakeWord in this process, pocketsphinx as a child process, or any
+// Wyoming service.
 //
 // What must not live here: what a wake word is good for (agent), and the
 // microphone, which the engine is only lent.
@@ -51,14 +52,18 @@ type Listener struct {
 	// Awake tells whether a word would be obeyed now. While it would not, the
 	// engine is given no sound. It must not block.
 	Awake func() bool
+	// Speaking tells whether the device speaks, so that a word that stops it would be
+	// obeyed. It must not block, and is not called where no word stops.
+	Speaking func() bool
 	// Heard is told each word. It must not block.
 	Heard func(Detection)
 	Log   *slog.Logger
 
 	mu     sync.Mutex
 	status Status
-	last   time.Time // when the last word was over
-	told   error     // why the engine went away; nil while it is there
+	last   map[bool]time.Time // when the last word was over, of those that stop and of the others
+	deaf   time.Time          // sound from before it is for words that stop only
+	told   error              // why the engine went away; nil while it is there
 }
 
 // State says what the engine does.
@@ -107,7 +112,7 @@ func (l *Listener) Status() Status {
 	switch {
 	case s.State == "":
 		s.State, s.Reason = Away, "it is being started"
-	case s.State == Listening && !l.Awake():
+	case s.State == Listening && !l.hears():
 		s.State = Paused
 	}
 	return s
@@ -122,7 +127,10 @@ type engine interface {
 }
 
 func (l *Listener) engine() engine {
-	if l.Config.Engine == EnginePocketsphinx {
+	switch l.Config.Engine {
+	case EngineMicroWakeWord:
+		return &network{words: l.Config.Words, dirs: l.Config.Models}
+	case EnginePocketsphinx:
 		return &pocketsphinx{
 			words: l.Config.Words, program: program, model: englishModel,
 			startLimit: startLimit, takeLimit: takeLimit,
@@ -158,13 +166,28 @@ func (l *Listener) update(change func(*Status)) {
 	change(&l.status)
 }
 
+// hears tells whether any word would be obeyed now.
+func (l *Listener) hears() bool { return l.Awake() || l.Config.Stops() && l.Speaking() }
+
+// obeys tells whether that word would be obeyed now, as far as it was not said just
+// before. It needs mu.
+func (l *Listener) obeys(d Detection) bool {
+	if d.Word.Stops() {
+		return l.Speaking()
+	}
+	return l.Awake() && !d.Over.Before(l.deaf)
+}
+
 // heard decides whether a word counts.
 func (l *Listener) heard(d Detection) {
 	l.mu.Lock()
-	since := d.Over.Sub(l.last)
-	counts := l.Awake() && (l.last.IsZero() || since >= l.Config.Refractory.Std())
+	last := l.last[d.Word.Stops()]
+	counts := l.obeys(d) && (last.IsZero() || d.Over.Sub(last) >= l.Config.Refractory.Std())
 	if counts {
-		l.last = d.Over
+		if l.last == nil {
+			l.last = map[bool]time.Time{}
+		}
+		l.last[d.Word.Stops()] = d.Over
 		l.status.Detections++
 	} else {
 		l.status.Ignored++
@@ -205,14 +228,11 @@ func (c *capture) close() {
 // read blocks for the next frame that the engine should hear. gap tells that
 // the frame does not follow the one before it.
 func (c *capture) read(ctx context.Context, f *audio.Frame) (gap bool, err error) {
-	l := c.listener
 	for {
 		if err := c.stream.Read(ctx, f); err != nil {
 			return false, err
 		}
-		if !l.Awake() {
-			c.deaf = f.At.Add(audio.FrameTime + settle)
-		}
+		c.rest(f.At.Add(audio.FrameTime + settle))
 		if f.At.Before(c.deaf) {
 			continue
 		}
@@ -223,6 +243,20 @@ func (c *capture) read(ctx context.Context, f *audio.Frame) (gap bool, err error
 	gap = f.At.Sub(c.until) > gapLimit && !c.until.IsZero()
 	c.until = f.At.Add(audio.FrameTime)
 	return gap, nil
+}
+
+// rest notes that words that are over before then are not obeyed.
+func (c *capture) rest(then time.Time) {
+	l := c.listener
+	switch {
+	case l.Awake():
+	case l.hears():
+		l.mu.Lock()
+		l.deaf = then
+		l.mu.Unlock()
+	default:
+		c.deaf = then
+	}
 }
 
 // count tells whether a frame of that age is still worth hearing.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"lintod/audio/native/wire"
+	"lintod/audio/opus"
 )
 
 // converter is an encoder or a decoder. One goroutine uses it.
@@ -22,6 +23,7 @@ type converter interface {
 
 // converters makes one of each kind that this build has.
 var converters = map[string]func(wire.Codec) (converter, error){
+	opus.Kind:  openOpus,
 	"identity": func(c wire.Codec) (converter, error) { return identity{c.Encode, 2 * c.FrameSamples()}, nil },
 }
 

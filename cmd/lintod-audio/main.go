@@ -20,6 +20,8 @@ import (
 	"os"
 	"runtime/debug"
 
+	"golang.org/x/sys/unix"
+
 	"lintod/agent/base/printable"
 	"lintod/cmd/lintod-audio/decode"
 )
@@ -86,7 +88,18 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) error {
 	if *list {
 		return printDevices(cards, stdout)
 	}
-	return serve(cards, stdin, stdout)
+	return serve(cards, polled(stdin), stdout)
+}
+
+// polled makes reading a pipe wait in the poller of Go's runtime. Otherwise each
+// message that comes has to wake a thread that is blocked in read(2), and then another
+// for the goroutine that the message is for.
+func polled(f *os.File) *os.File {
+	fd := f.Fd()
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 || unix.SetNonblock(int(fd), true) != nil {
+		return f
+	}
+	return os.NewFile(fd, f.Name())
 }
 
 func printDevices(c *cards, to io.Writer) error {

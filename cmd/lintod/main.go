@@ -86,7 +86,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.`,
 		&cobra.Group{ID: groupOwner, Title: "Set up and examine the device"},
 		&cobra.Group{ID: groupDaemon, Title: "Talk to the running daemon"},
 	)
-	for _, command := range []func() *cobra.Command{c.setup, c.check, c.doctor, c.devices, c.led} {
+	for _, command := range []func() *cobra.Command{c.setup, c.check, c.doctor, c.devices, c.led, c.wake} {
 		cmd := command()
 		cmd.GroupID = groupOwner
 		root.AddCommand(cmd)

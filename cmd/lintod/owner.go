@@ -81,19 +81,21 @@ service reads.`,
 	}
 	f.StringVar(&s.Platform, "platform", "", "`NAME` of the link to the platform")
 	given := map[string]*string{
-		setup.Serial: f.String("serial", "", "`NAME` of the device at the platform"),
-		setup.Input:  f.String("input", "", "`DEVICE` to hear with; lintod devices lists them"),
-		setup.Output: f.String("output", "", "`DEVICE` to speak with"),
-		setup.Preset: f.String("preset", "", "`BOARD` with buttons and LEDs"),
+		setup.Serial:   f.String("serial", "", "`NAME` of the device at the platform"),
+		setup.Input:    f.String("input", "", "`DEVICE` to hear with; lintod devices lists them"),
+		setup.Output:   f.String("output", "", "`DEVICE` to speak with"),
+		setup.Preset:   f.String("preset", "", "`BOARD` with buttons and LEDs"),
+		setup.WakeWord: f.String("wake-word", "", "`NAME` of a wake word that lintod wake list prints, or \"none\"; its model is downloaded"),
 	}
 	f.BoolVar(&s.Yes, "yes", false, "ask nothing: what is not given keeps its default, and the service is started")
 	f.BoolVar(&s.Force, "force", false, "replace a configuration that somebody has edited; a copy is kept")
 	old := f.String("import", "", "take the answers from the `FILE` of an older client, such as linto.json of LinTO")
-	for name, values := range map[string][]string{"platform": platforms(), "preset": presets(), "input": {"default", "null"}, "output": {"default", "null"}} {
+	for name, values := range map[string][]string{"platform": platforms(), "preset": presets(), "input": {"default", "null"}, "output": {"default", "null"}, "wake-word": append(offered(), "none")} {
 		cli.CompleteFlag(cmd, name, func() []string { return values })
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s.Boards = gpio.Recognise("/")
+		s.GetModel = c.provideModel
 		s.Given = setup.Answers{}
 		for key, value := range given {
 			s.Given[key] = *value

@@ -206,3 +206,117 @@ func TestWakeWordNeedsTheMicrophone(t *testing.T) {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }
+
+// said is a recording of a person, and the folder of models that has it.
+func said(t *testing.T, recording string) (models string, pcm []int16) {
+	t.Helper()
+	models = os.Getenv("LINTOD_WAKE_MODELS")
+	if models == "" {
+		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
+	}
+	f, err := os.Open(filepath.Join(models, "recordings", recording))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if pcm, _, err = wav.Read(f); err != nil {
+		t.Fatal(err)
+	}
+	return models, pcm
+}
+
+// TestWakeWordOfMicroWakeWord: a person, and the request in the same breath.
+func TestWakeWordOfMicroWakeWord(t *testing.T) {
+	models, word := said(t, "okay_nabu-2.wav")
+	request := noise(1500 * time.Millisecond)
+	b := wakeBox(t, brokertest.Start(t), append(word, request...), "engine = \"microwakeword\"\n[[wake.word]]\nname = \"okay_nabu\"\n")
+	b.startMuted() // so that the word is not said before there is a platform
+	b.wait("away", func(s agent.Status) bool { return s.Wake != nil && s.Wake.State == wake.Away && s.Wake.Away > 1 })
+	if s := b.state(); !strings.Contains(s.Wake.Reason, "sudo lintod wake get okay_nabu") {
+		t.Errorf("away because of %q", s.Wake.Reason)
+	}
+	if n := strings.Count(b.log.String(), "no wake word is heard"); n != 1 {
+		t.Errorf("the journal tells %d times that the model is absent", n)
+	}
+	// The owner gets the model; nothing is restarted.
+	folder := b.path("state/wake")
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"okay_nabu.tflite", "okay_nabu.json"} {
+		content, err := os.ReadFile(filepath.Join(models, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(folder, name), content, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, out := b.run("wake", "list"); code != 0 || !strings.Contains(out, folder) {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if code, out := b.run("wake", "try", filepath.Join(models, "recordings", "okay_nabu-2.wav")); code != 0 || !strings.Contains(out, "heard") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if code, out := b.run("wake", "try"); code == 0 || !strings.Contains(out, "muted") {
+		t.Errorf("muted: exit %d: %s", code, out)
+	}
+	b.wait("listening", func(s agent.Status) bool { return s.Wake.State != wake.Away })
+	b.tell("unmute", "{}")
+	asked := b.request()
+	if w := woken(t, asked); w.Name != "okay_nabu" || w.Score < 0.9 {
+		t.Errorf("the request came by %+v", w)
+	}
+	pcm, _, err := wav.Read(bytes.NewReader(asked.Audio(t)))
+	if at := audiotest.Find(pcm, request); err != nil || at < 0 {
+		t.Errorf("what was said begins at sample %d of %d, %v", at, len(pcm), err)
+	}
+	b.answer(asked, `{"behavior":{}}`)
+}
+
+func TestWakeUsage(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{})
+	for _, args := range [][]string{{"wake"}, {"wake", "get"}, {"wake", "list", "x"}, {"wake", "sing"}} {
+		if code, out := b.run(args...); code != statusUsage {
+			t.Errorf("%q: exit %d: %s", args, code, out)
+		}
+	}
+	if code, out := b.run("wake", "get", "../x"); code != statusFailed || !strings.Contains(out, "lintod wake list") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	if code, out := b.run("wake", "try"); code != statusFailed {
+		t.Errorf("without the daemon: exit %d: %s", code, out)
+	}
+}
+
+// A word that stops the device needs a microphone that does not hear it.
+func TestWordThatStopsNeedsEchoCancelling(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{tts: "[wake]\nengine = \"microwakeword\"\n[[wake.word]]\nname = \"stop\"\naction = \"stop\"\n"})
+	if code, out := b.run("check"); code == 0 || !strings.Contains(out, "audio.echo_cancelling") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// TestWordThatStops: said while the device speaks, it is the stop button.
+func TestWordThatStops(t *testing.T) {
+	models, word := said(t, "okay_nabu-2.wav")
+	b := wakeBox(t, brokertest.Start(t), append(make([]int16, 16000), word...), "engine = \"microwakeword\"\n"+
+		"[[wake.word]]\nname = \"alexa\"\nmodel = \""+models+"/alexa.json\"\n"+
+		"[[wake.word]]\nname = \"halt\"\naction = \"stop\"\nmodel = \""+models+"/okay_nabu.json\"\n")
+	text, err := os.ReadFile(b.path("lintod.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("[audio]\n"), []byte("[audio]\necho_cancelling = true\n"), 1)
+	if err := os.WriteFile(b.path("lintod.toml"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.startMuted()
+	b.tell("say", `{"value":"`+strings.Repeat("a very long story. ", 200)+`"}`)
+	b.wait("speaking", func(s agent.Status) bool { return s.Announcing })
+	b.tell("unmute", "{}") // the microphone opens, and somebody says the word
+	b.wait("silence", func(s agent.Status) bool { return !s.Announcing && s.Wake.Detections == 1 })
+	if s := b.state(); s.Turn.State != turn.Idle || len(s.Turns) > 0 {
+		t.Errorf("it opened a turn: %+v %+v", s.Turn, s.Turns)
+	}
+}

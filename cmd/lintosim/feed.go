@@ -1,32 +1,27 @@
 package main
 
-import (
-	"sync/atomic"
+import "sync/atomic"
 
-	"lintod/cmd/lintosim/platform"
-)
-
-// printer shows what happens.
-type printer interface {
-	ready(url, websocket, login string)
-	event(e platform.Event)
+// printer shows what happens on a platform with events of type E.
+type printer[E any] interface {
+	event(e E)
 	lost(n uint64)
 	flush()
 }
 
 // feed carries events to the screen. The platform must not wait for a terminal
 // that somebody stopped with ^S: what does not fit is counted and dropped.
-type feed struct {
-	events chan platform.Event
+type feed[E any] struct {
+	events chan E
 	closed chan struct{}
 	lost   atomic.Uint64
 }
 
-func newFeed() *feed {
-	return &feed{events: make(chan platform.Event, 4096), closed: make(chan struct{})}
+func newFeed[E any]() *feed[E] {
+	return &feed[E]{events: make(chan E, 4096), closed: make(chan struct{})}
 }
 
-func (f *feed) put(e platform.Event) {
+func (f *feed[E]) put(e E) {
 	select {
 	case f.events <- e:
 	default:
@@ -35,9 +30,9 @@ func (f *feed) put(e platform.Event) {
 }
 
 // end lets show return when it has shown what is there.
-func (f *feed) end() { close(f.closed) }
+func (f *feed[E]) end() { close(f.closed) }
 
-func (f *feed) show(p printer) {
+func (f *feed[E]) show(p printer[E]) {
 	defer p.flush()
 	for {
 		select {

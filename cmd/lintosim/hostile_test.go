@@ -9,7 +9,9 @@ import (
 	"time"
 	"unicode"
 
+	"lintod/cmd/lintosim/gateway"
 	"lintod/cmd/lintosim/platform"
+	"lintod/cmd/lintosim/speech"
 )
 
 // What devices say reaches no terminal raw: neither as a story, nor as JSON, nor through
@@ -31,7 +33,24 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 				screen.event(platform.Event{
 					Kind: kind, Client: hostile, Text: hostile,
 					Message: platform.Message{Topic: hostile, Serial: hostile, Command: hostile, Client: hostile, Payload: body},
-					Heard:   platform.Heard{Text: hostile},
+					Heard:   speech.Heard{Text: hostile},
+				})
+			}
+		}
+		screen.flush()
+	}
+	xiaozhiScreens := []printer[gateway.Event]{
+		&xiaozhiTale{tale: tale{out: &story, begun: time.Now()}}, &xiaozhiLines{jsonLines{out: &lines, begun: time.Now()}},
+	}
+	for _, screen := range xiaozhiScreens {
+		for _, kind := range []gateway.Kind{
+			gateway.Exchanged, gateway.Sounded, gateway.Provisioned, gateway.Connected, gateway.Disconnected, gateway.Refused,
+			gateway.Broken, gateway.Listed, gateway.Opened, gateway.Listening, gateway.Understood, gateway.Answered, gateway.Closed, gateway.Noted,
+		} {
+			for _, body := range [][]byte{payload, []byte(hostile), nil} {
+				screen.event(gateway.Event{
+					Kind: kind, Device: hostile, Wire: gateway.MQTT, Name: hostile, Payload: body, Tools: []string{hostile},
+					Heard: speech.Heard{Text: hostile}, Rule: hostile, Text: hostile,
 				})
 			}
 		}

@@ -1,8 +1,10 @@
-// Command lintosim is a LinTO platform in a box: it shows in a minute what a
-// device does, and lets a developer try one without a server.
+// Command lintosim is a platform in a box, of LinTO or of the xiaozhi family: it
+// shows in a minute what a device does, and lets a developer try one without a
+// server.
 //
 // This package holds the flags, the prompt and what the screen shows. What the
-// platform does is in package platform, which the tests use as well.
+// platforms do is in the packages platform (LinTO) and gateway (xiaozhi), which
+// the tests use as well.
 package main
 
 import (

@@ -58,6 +58,8 @@ With -users, an account may read and write +/tolinto/NAME/# and
 +/fromlinto/NAME/# only, as on the official platform; the account "admin" may
 read and write everything. Passwords, tokens and keys are never shown.
 
+"lintosim xiaozhi" is a platform of the xiaozhi family instead.
+
 Exit status: 0 after an interrupt, 1 when the platform could not start, 2 for a
 wrong command line.`
 
@@ -183,15 +185,47 @@ func readUsers(path string) (map[string]string, error) {
 
 // run is the whole program. It returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	status, _ := cli.Run(ctx, commandLine(func(ctx context.Context, o options) error {
+	root := commandLine(func(ctx context.Context, o options) error {
 		return serve(ctx, o, stdin, stdout, stderr)
-	}), args, stdout, stderr)
+	})
+	root.AddCommand(xiaozhiCommand(func(ctx context.Context, o xiaozhiOptions) error {
+		return serveXiaozhi(ctx, o, stdin, stdout, stderr)
+	}))
+	status, _ := cli.Run(ctx, root, args, stdout, stderr)
 	return status
 }
 
-// serve runs a platform, its screen and its prompt until ctx ends or the user
-// leaves.
+// serve runs a LinTO platform until ctx ends or the user leaves.
 func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Writer) error {
+	events := newFeed[platform.Event]()
+	o.platform.Observe = events.put
+	sim := platform.New(o.platform)
+	return stage[platform.Event]{
+		events: events, start: sim.Start, end: sim.Close, json: o.json,
+		screen: func(out io.Writer, colour colours, begun time.Time) (printer[platform.Event], func()) {
+			if o.json {
+				j := &jsonLines{out: out, begun: begun}
+				return j, func() { j.ready(sim.URL(), sim.WebSocketURL(), sim.LoginURL()) }
+			}
+			t := &tale{out: out, colour: colour, begun: begun}
+			return t, func() { t.ready(sim.URL(), sim.WebSocketURL(), sim.LoginURL()) }
+		},
+		commands: func(p *prompt) []command { return (&lintoPrompt{prompt: p, sim: sim}).list() },
+	}.run(ctx, stdin, stdout, stderr)
+}
+
+// stage is a platform with a screen and a prompt.
+type stage[E any] struct {
+	events     *feed[E]
+	start, end func() error
+	json       bool
+	// screen makes what shows events, and what tells the addresses.
+	screen   func(out io.Writer, colour colours, begun time.Time) (printer[E], func())
+	commands func(*prompt) []command
+}
+
+// run returns when ctx has ended or the user has left, and everything has stopped.
+func (s stage[E]) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	console, err := openConsole(stdin, stdout)
@@ -199,34 +233,29 @@ func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wr
 		return err
 	}
 	defer console.close()
-
-	events := newFeed()
-	o.platform.Observe = events.put
-	sim := platform.New(o.platform)
 	begun := time.Now()
-	if err := sim.Start(); err != nil {
+	if err := s.start(); err != nil {
 		return err
 	}
-	var screen printer = &tale{out: console, colour: console.colour, begun: begun}
-	var talk io.Writer = console
-	if o.json {
-		screen, talk = &jsonLines{out: console, begun: begun}, stderr
-	}
-	screen.ready(sim.URL(), sim.WebSocketURL(), sim.LoginURL())
-
+	screen, ready := s.screen(console, console.colour, begun)
+	ready()
 	var shown sync.WaitGroup
-	shown.Go(func() { events.show(screen) })
+	shown.Go(func() { s.events.show(screen) })
+	p := &prompt{out: console}
+	if s.json {
+		p.out = stderr
+	}
+	p.commands = s.commands(p)
 	// A read of standard input cannot be interrupted: this goroutine may outlive
 	// us when standard input is no terminal and never ends.
 	go func() {
-		p := prompt{sim: sim, out: talk}
 		if p.read(ctx, console) {
 			cancel()
 		}
 	}()
 	<-ctx.Done()
-	err = sim.Close()
-	events.end()
+	err = s.end()
+	s.events.end()
 	shown.Wait()
 	return err
 }

@@ -32,12 +32,23 @@ type session struct {
 
 func startSession(t *testing.T, args ...string) *session {
 	t.Helper()
+	s := runSession(t, append([]string{"-listen", "127.0.0.1:0"}, args...)...)
+	ready := s.wait("mqtt://")
+	_, rest, _ := strings.Cut(ready, "mqtt://127.0.0.1:")
+	s.port = strings.TrimRight(rest, `",}`)
+	s.port, _, _ = strings.Cut(s.port, `"`)
+	return s
+}
+
+// runSession starts lintosim with these arguments.
+func runSession(t *testing.T, args ...string) *session {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	in, stdin := io.Pipe()
 	out, stdout := io.Pipe()
 	s := &session{t: t, stdin: stdin, lines: make(chan string, 1000), code: make(chan int, 1), stop: stop}
 	go func() {
-		s.code <- run(ctx, append([]string{"-listen", "127.0.0.1:0"}, args...), in, stdout, stdout)
+		s.code <- run(ctx, args, in, stdout, stdout)
 		_ = stdout.Close()
 	}()
 	go func() {
@@ -51,10 +62,6 @@ func startSession(t *testing.T, args ...string) *session {
 		stop()
 		_ = stdin.Close()
 	})
-	ready := s.wait("mqtt://")
-	_, rest, _ := strings.Cut(ready, "mqtt://127.0.0.1:")
-	s.port = strings.TrimRight(rest, `",}`)
-	s.port, _, _ = strings.Cut(s.port, `"`)
 	return s
 }
 
@@ -335,7 +342,7 @@ func TestLoginIsServedAndShownWithoutSecrets(t *testing.T) {
 }
 
 func TestSlowScreenLosesLinesAndSaysSo(t *testing.T) {
-	f := newFeed()
+	f := newFeed[platform.Event]()
 	for range cap(f.events) + 5 {
 		f.put(platform.Event{Kind: platform.Connected, Client: "c"})
 	}

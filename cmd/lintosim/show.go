@@ -9,6 +9,7 @@ import (
 
 	"lintod/agent/base/printable"
 	"lintod/cmd/lintosim/platform"
+	"lintod/cmd/lintosim/speech"
 )
 
 // colours paints text for a terminal, or not.
@@ -78,7 +79,7 @@ func (t *tale) event(e platform.Event) {
 	case platform.LoggedIn, platform.Refreshed, platform.LoggedOut:
 		t.line(e.At, t.colour.dim(printable.Line("● "+e.Client+" "+string(e.Kind)+": "+e.Text)))
 	case platform.Understood:
-		t.heard(e)
+		t.heard(e.At, e.Heard)
 	case platform.Noted:
 		t.line(e.At, t.colour.warn("! "+printable.Line(e.Message.Serial+": "+e.Text)))
 	}
@@ -148,17 +149,16 @@ func short(command string) string {
 	return command
 }
 
-func (t *tale) heard(e platform.Event) {
-	h := e.Heard
+func (t *tale) heard(at time.Time, h speech.Heard) {
 	text := t.colour.warn("nothing that I understand")
 	if h.Text != "" {
 		text = t.colour.heard("“" + printable.Line(h.Text) + "”")
 	}
 	how := fmt.Sprintf("  (%s, %.2f s of sound in %.2f s)", h.By, h.Length.Seconds(), h.Took.Seconds())
-	if h.By == platform.ByLevel {
+	if h.By == speech.ByLevel {
 		text, how = t.colour.warn("words, perhaps"), "  (pocketsphinx is not installed)"
 	}
-	t.line(e.At, "  heard      "+text+t.colour.dim(how))
+	t.line(at, "  heard      "+text+t.colour.dim(how))
 }
 
 func (t *tale) line(at time.Time, text string) {
@@ -236,6 +236,10 @@ func direction(m platform.Message) string {
 
 func (j *jsonLines) print(at time.Time, e jsonEvent) {
 	e.T = at.Sub(j.begun).Seconds()
+	j.write(e)
+}
+
+func (j *jsonLines) write(e any) {
 	if line, err := json.Marshal(e); err == nil {
 		_, _ = fmt.Fprintf(j.out, "%s\n", printable.EscapeJSON(line)) // a script that went away hears no more
 	}

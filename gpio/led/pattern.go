@@ -12,7 +12,7 @@ const FrameTime = 40 * time.Millisecond
 
 // Shapes lists what a pattern can do.
 func Shapes() []string {
-	return []string{"off", "solid", "blink", "wink", "glint", "breathe", "spin", "meter"}
+	return []string{"off", "solid", "blink", "wink", "glint", "breathe", "spin", "meter", "rainbow"}
 }
 
 // Pattern is what a row of LEDs does over time.
@@ -26,6 +26,10 @@ type Pattern struct {
 // Level, from 0 to 1, is the loudness that a meter shows.
 func (p Pattern) Render(row []Colour, t time.Duration, level float64) {
 	for i := range row {
+		if p.Shape == "rainbow" {
+			row[i] = hue(p.phase(t) + float64(i)/float64(len(row)))
+			continue
+		}
 		row[i] = p.Colour.Scale(p.light(i, len(row), t, level))
 	}
 }
@@ -33,7 +37,7 @@ func (p Pattern) Render(row []Colour, t time.Duration, level float64) {
 // Next returns how long after t the row looks the same; 0 means for ever.
 func (p Pattern) Next(t time.Duration) time.Duration {
 	switch p.Shape {
-	case "breathe", "spin", "meter":
+	case "breathe", "spin", "meter", "rainbow":
 		return FrameTime
 	case "blink":
 		return p.until(t, 0.5)
@@ -102,6 +106,15 @@ func (p Pattern) phase(t time.Duration) float64 {
 // breath rises and falls like a cosine and never goes quite dark. It begins
 // bright, so that a change of state is seen at once.
 func breath(phase float64) float64 { return 0.55 + 0.45*math.Cos(2*math.Pi*phase) }
+
+// hue is a full colour on the wheel of colours; a turn is 1, and 0 is red.
+func hue(turn float64) Colour {
+	channel := func(at float64) uint8 {
+		distance := math.Abs(math.Mod(turn-at+1.5, 1)-0.5) * 6 // from the channel's own hue, in sixths
+		return uint8(255 * min(1, max(0, 2-distance)))
+	}
+	return Colour{channel(0), channel(1.0 / 3), channel(2.0 / 3)}
+}
 
 // comet is a bright head that runs round the row once a period, with a tail
 // that fades over half the row.

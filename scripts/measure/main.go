@@ -83,6 +83,8 @@ func (b *bench) figures() []figure {
 		{"barge-in", b.bargeIn},
 		{"stream", b.stream},
 		{"hour", b.hour},
+		{"opus", b.opus},
+		{"wake", b.wake},
 		{"fleet", b.fleet},
 	}
 }

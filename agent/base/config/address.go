@@ -22,11 +22,16 @@ type Scheme struct {
 	Query bool
 }
 
+const maxAddress = 4096 // bytes
+
 // ParseAddress reads "scheme://host:port/path" and completes the port. A host is
 // a name, an IPv4 address, or an IPv6 address in brackets, with its zone where it
 // has one. It opens no connection and looks no name up. The error is a Want, and
 // never repeats what may be a password.
 func ParseAddress(text string, schemes ...Scheme) (*url.URL, error) {
+	if len(text) > maxAddress { // of a platform; errors repeat parts of it
+		return nil, Want(fmt.Sprintf("an address of at most %d bytes", maxAddress))
+	}
 	name, rest, ok := strings.Cut(text, "://")
 	i := slices.IndexFunc(schemes, func(s Scheme) bool { return s.Name == strings.ToLower(name) })
 	if !ok || i < 0 {

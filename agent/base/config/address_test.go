@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -134,4 +135,13 @@ func FuzzAddress(f *testing.F) {
 			t.Errorf("%q is %q, and that is %v, %v", text, u, again, err)
 		}
 	})
+}
+
+// Addresses come from platforms, too, and an error repeats parts of them.
+func TestAddressWithoutEndIsRefusedInShort(t *testing.T) {
+	for _, text := range []string{"mqtt://h:" + strings.Repeat("1", 1<<20) + "/path", "mqtt://" + strings.Repeat("h", 1<<20) + ":1:2"} {
+		if _, err := ParseAddress(text, brokerSchemes...); err == nil || len(err.Error()) > 200 {
+			t.Errorf("%.20s…: error of %d bytes", text, len(fmt.Sprint(err)))
+		}
+	}
 }

@@ -6,10 +6,15 @@
 package neterr
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
+	"os"
 	"syscall"
 	"time"
 )
@@ -77,4 +82,54 @@ func (s Server) Network(err error) string {
 		return "there is no way to that host; is the network up?"
 	}
 	return ""
+}
+
+// HTTP returns the error of a request as one sentence, which wraps it. Where ctx, the request's,
+// has ended, that is its cause.
+func (s Server) HTTP(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	for _, words := range []func(error) string{s.Certificate, s.Network, s.https} {
+		if text := words(err); text != "" {
+			return &explained{text, err}
+		}
+	}
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		return outer.Err // without the address, which the caller adds
+	}
+	return err
+}
+
+func (s Server) https(err error) string {
+	switch {
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Sprintf("TLS is not spoken at that port; use the https port of %s, or http:// if it has none", s.Name)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return s.Name + " closed the connection instead of answering; does that port speak https?"
+	}
+	return ""
+}
+
+// explained is an error in a sentence for people.
+type explained struct {
+	sentence string
+	err      error
+}
+
+func (e *explained) Error() string { return e.sentence }
+func (e *explained) Unwrap() error { return e.err }
+
+// TimedOut reports whether a deadline or time limit passed.
+func TimedOut(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) ||
+		errors.As(err, &t) && t.Timeout()
+}
+
+// HungUp reports whether the other side closed or reset the connection.
+func HungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -66,6 +66,8 @@ func (d *device) change(f func(*state.Saved)) error {
 
 func (d *device) SetMuted(_ context.Context, m bool) error { d.note("muted %v", m); return nil }
 func (d *device) SetVolume(p int)                          { d.note("volume %d", p) }
+func (d *device) SetSilent(on bool)                        { d.note("silent %v", on) }
+func (d *device) SetLamp(l behaviors.Lamp) error           { d.note("lamp %v", l); return nil }
 func (d *device) KeepVolume(p int) error {
 	d.note("keep %d", p)
 	_ = d.change(func(s *state.Saved) { s.Volume = p })

@@ -15,15 +15,21 @@ const (
 	minFrameMS, maxFrameMS     = 5, 120
 	maxCodecChannels           = 2
 	maxKind                    = 32
+	maxComplexity              = 10
 )
 
 // Codec is the payload of OpenCodec, as JSON: an encoder or a decoder.
 type Codec struct {
-	Kind     string `json:"kind"`             // "identity": packets are samples, 16 bit little endian
+	// Kind is "opus", or "identity": packets are samples, 16 bit little endian. An
+	// Opus decoder takes packets of any length up to 120 ms, whatever FrameMS is; an
+	// empty one was lost, and becomes a frame as long as the latest, or of FrameMS.
+	Kind     string `json:"kind"`
 	Encode   bool   `json:"encode,omitempty"` // else it decodes
 	Rate     int    `json:"rate"`             // samples a second in each channel
 	Channels int    `json:"channels"`         // interleaved
 	FrameMS  int    `json:"frame_ms"`         // the length of a frame in milliseconds
+	// Complexity of an encoder is from 0 (the least work) to 10 (the best sound).
+	Complexity int `json:"complexity,omitempty"`
 }
 
 // FrameSamples is the length of a frame in samples of all channels together.
@@ -42,6 +48,8 @@ func (c Codec) Check() error {
 		return fmt.Errorf("a frame of %d ms is not between %d and %d", c.FrameMS, minFrameMS, maxFrameMS)
 	case c.Rate*c.FrameMS%1000 != 0:
 		return fmt.Errorf("a frame of %d ms is no whole number of samples at %d a second", c.FrameMS, c.Rate)
+	case c.Complexity < 0 || c.Complexity > maxComplexity:
+		return fmt.Errorf("a complexity of %d is not between 0 and %d", c.Complexity, maxComplexity)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ import (
 )
 
 // Version must be equal on both sides.
-const Version = 5
+const Version = 6
 
 // NapTime is how long captured sound may wait in the card while nobody listens.
 // It is far below what counts as deaf.

@@ -152,7 +152,7 @@ func TestCodec(t *testing.T) {
 	if got, err := ParseCodec(m.Payload); err != nil || got != want || m.Type != OpenCodec || m.Stream != 4 {
 		t.Fatalf("%v %v %v", m, got, err)
 	}
-	longest := Codec{Kind: "identity", Rate: maxCodecRate, Channels: maxCodecChannels, FrameMS: maxFrameMS}
+	longest := Codec{Kind: "identity", Rate: maxCodecRate, Channels: maxCodecChannels, FrameMS: maxFrameMS, Complexity: maxComplexity}
 	if err := longest.Check(); err != nil || 2*longest.FrameSamples() != MaxPacket || MaxPacket > MaxPayload {
 		t.Errorf("%v: %d samples, %v", longest, longest.FrameSamples(), err)
 	}
@@ -167,6 +167,7 @@ func TestCodec(t *testing.T) {
 		"short frame":    `{"kind":"identity","rate":16000,"channels":1,"frame_ms":4}`,
 		"long frame":     `{"kind":"identity","rate":16000,"channels":1,"frame_ms":121}`,
 		"uneven frame":   `{"kind":"identity","rate":11025,"channels":1,"frame_ms":5}`,
+		"complexity":     `{"kind":"opus","rate":16000,"channels":1,"frame_ms":60,"complexity":11}`,
 		"unknown field":  `{"kind":"identity","rate":16000,"channels":1,"frame_ms":60,"bits":24}`,
 	} {
 		if c, err := ParseCodec([]byte(bad)); err == nil || errors.Is(err, io.EOF) {

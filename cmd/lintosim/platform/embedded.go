@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/listeners"
+
+	"lintod/cmd/lintosim/tracked"
 )
 
 // maxPacket holds a minute of base64 WAV twice over; what is longer ends the
@@ -19,7 +20,7 @@ const maxPacket = 8 << 20
 // embedded is a broker of our own.
 type embedded struct {
 	server *mqtt.Server
-	tcp    *tracker
+	tcp    *tracked.Listener
 	ws     string // address, empty when there is no WebSocket listener
 }
 
@@ -62,7 +63,7 @@ func (b *embedded) urls() (mqtt, ws string) {
 }
 
 func (b *embedded) close() error {
-	b.tcp.settle()
+	b.tcp.Settle()
 	return b.server.Close()
 }
 
@@ -73,11 +74,10 @@ func capabilities() *mqtt.Capabilities {
 }
 
 func (b *embedded) listen(o Options) error {
-	l, err := net.Listen("tcp", o.Listen)
-	if err != nil {
+	var err error
+	if b.tcp, err = tracked.Listen(o.Listen); err != nil {
 		return fmt.Errorf("listen for MQTT; choose another address, or stop the broker that has it: %w", err)
 	}
-	b.tcp = &tracker{Listener: l, conns: map[net.Conn]bool{}}
 	if err := b.server.AddListener(listeners.NewNet("tcp", b.tcp)); err != nil {
 		return fmt.Errorf("listen for MQTT: %w", err)
 	}
@@ -118,73 +118,4 @@ func answers(addr string) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-}
-
-// tracker closes its connections with itself; the broker would wait for those
-// that have not yet said who they are.
-type tracker struct {
-	net.Listener
-	fresh  sync.WaitGroup // connections that the broker has not begun to read
-	mu     sync.Mutex
-	conns  map[net.Conn]bool
-	closed bool
-}
-
-// settle accepts nobody any more, and waits until the broker serves those who
-// were: it counts them in a way that races with its own end otherwise.
-func (t *tracker) settle() {
-	t.mu.Lock()
-	t.closed = true
-	t.mu.Unlock()
-	settled := make(chan struct{})
-	go func() { t.fresh.Wait(); close(settled) }()
-	select {
-	case <-settled:
-	case <-time.After(time.Second):
-	}
-}
-
-func (t *tracker) Accept() (net.Conn, error) {
-	c, err := t.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		_ = c.Close()
-		return nil, net.ErrClosed
-	}
-	t.conns[c] = true
-	t.fresh.Add(1)
-	return &trackedConn{Conn: c, t: t}, nil
-}
-
-func (t *tracker) Close() error {
-	t.mu.Lock()
-	t.closed = true
-	for c := range t.conns {
-		_ = c.Close()
-	}
-	t.mu.Unlock()
-	return t.Listener.Close()
-}
-
-type trackedConn struct {
-	net.Conn
-	t     *tracker
-	begun sync.Once
-}
-
-func (c *trackedConn) Read(p []byte) (int, error) {
-	c.begun.Do(c.t.fresh.Done)
-	return c.Conn.Read(p)
-}
-
-func (c *trackedConn) Close() error {
-	c.begun.Do(c.t.fresh.Done)
-	c.t.mu.Lock()
-	delete(c.t.conns, c.Conn)
-	c.t.mu.Unlock()
-	return c.Conn.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lintod/audio/wav"
+	"lintod/cmd/lintosim/speech"
 )
 
 // maxUtterance is longer than anybody speaks to a machine.
@@ -28,7 +29,7 @@ type Request struct {
 	// Transcript is what was understood, or the text of the other kinds; Heard
 	// tells how an nlp/file was understood.
 	Transcript string
-	Heard      Heard
+	Heard      speech.Heard
 	// ConversationData is the JSON object as it came, nil when there was none.
 	ConversationData json.RawMessage
 }
@@ -213,7 +214,7 @@ func (p *Platform) listen(r *Request, audio string) error {
 	if err != nil {
 		return err
 	}
-	h, err := p.speech.hear(p.ctx, pcm, expected(r.ConversationData))
+	h, err := p.ear.Hear(p.ctx, pcm, expected(r.ConversationData))
 	if err != nil {
 		return err
 	}
@@ -232,11 +233,11 @@ func decodeAudio(audio string) (pcm []int16, rate int, err error) {
 	switch {
 	case err != nil:
 		return nil, 0, fmt.Errorf("audio: %w", err)
-	case rate != sampleRate:
-		return nil, 0, fmt.Errorf("audio is at %d Hz; LinTO wants %d Hz", rate, sampleRate)
+	case rate != speech.Rate:
+		return nil, 0, fmt.Errorf("audio is at %d Hz; LinTO wants %d Hz", rate, speech.Rate)
 	case len(pcm) == 0:
 		return nil, 0, errors.New("audio is empty")
-	case durationOf(len(pcm), rate) > maxUtterance:
+	case speech.Duration(len(pcm), rate) > maxUtterance:
 		return nil, 0, fmt.Errorf("audio is longer than %v", maxUtterance)
 	}
 	return pcm, rate, nil

@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"runtime"
 	"sort"
 	"strings"
 	"sync"
@@ -34,6 +33,7 @@ import (
 	"time"
 
 	"lintod/agent/broker"
+	"lintod/cmd/lintosim/speech"
 )
 
 // Options say what a platform is and how it behaves. The zero value listens on
@@ -176,7 +176,7 @@ type Event struct {
 	Kind    Kind
 	Message Message
 	Client  string
-	Heard   Heard
+	Heard   speech.Heard
 	Text    string
 }
 
@@ -210,7 +210,7 @@ type Platform struct {
 	opts    Options
 	access  access
 	history history
-	speech  speech
+	ear     *speech.Recogniser
 	carrier carrier
 	logins  *overwatch // nil without a login server
 
@@ -236,7 +236,7 @@ func New(o Options) *Platform {
 	p := &Platform{
 		opts:    o,
 		access:  o.access(),
-		speech:  speech{recognise: o.Recognise, slots: make(chan struct{}, runtime.NumCPU())},
+		ear:     speech.NewRecogniser(o.Recognise),
 		devices: map[string]Device{},
 		fault:   o.Fault,
 		next:    map[string][][]Reply{},
@@ -261,7 +261,7 @@ func (p *Platform) Start() error {
 	if _, err := ParseResult(string(p.opts.Result)); err != nil {
 		return err
 	}
-	if err := p.speech.open(); err != nil {
+	if err := p.ear.Open(); err != nil {
 		return err
 	}
 	var err error
@@ -271,11 +271,11 @@ func (p *Platform) Start() error {
 		p.carrier, err = openBroker(p.opts, &hook{p: p})
 	}
 	if err != nil {
-		return errors.Join(err, p.speech.close())
+		return errors.Join(err, p.ear.Close())
 	}
 	if p.opts.HTTP != "" {
 		if p.logins, err = openOverwatch(p); err != nil {
-			return errors.Join(err, p.carrier.close(), p.speech.close())
+			return errors.Join(err, p.carrier.close(), p.ear.Close())
 		}
 	}
 	p.wg.Go(p.serve)
@@ -293,7 +293,7 @@ func (p *Platform) Close() error {
 		err = errors.Join(err, p.carrier.close())
 	}
 	p.wg.Wait()
-	return errors.Join(err, p.speech.close())
+	return errors.Join(err, p.ear.Close())
 }
 
 // Run is Start, then Close when ctx ends.

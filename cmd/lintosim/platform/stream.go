@@ -7,13 +7,15 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"lintod/cmd/lintosim/speech"
 )
 
 const (
-	chunkQueue   = 512             // chunks that wait while the recogniser works
-	partialEvery = sampleRate      // samples between partial results: 1 s
-	pauseSamples = sampleRate      // silence that ends an utterance: 1 s
-	maxCollected = 60 * sampleRate // longest utterance of a stream
+	chunkQueue   = 512              // chunks that wait while the recogniser works
+	partialEvery = speech.Rate      // samples between partial results: 1 s
+	pauseSamples = speech.Rate      // silence that ends an utterance: 1 s
+	maxCollected = 60 * speech.Rate // longest utterance of a stream
 	// heldAfterStop is how long the newest server holds a stream after a stop.
 	heldAfterStop = 3 * time.Second
 )
@@ -57,7 +59,7 @@ type stream struct {
 	last  string  // the last partial result
 	past  int     // samples of utterances before this one
 	texts []string
-	words []Word
+	words []speech.Word
 }
 
 // stream handles streaming/<step>.
@@ -273,12 +275,12 @@ func (s *stream) ended() bool {
 		return true
 	}
 	quiet := s.pcm[max(0, len(s.pcm)-pauseSamples):]
-	return voiced(s.pcm) > 0 && LevelOf(quiet) < gateFloor
+	return speech.Voiced(s.pcm) > 0 && speech.Level(quiet) < speech.Floor
 }
 
 func (s *stream) partial() {
 	s.fresh = 0
-	if voiced(s.pcm) == 0 {
+	if speech.Voiced(s.pcm) == 0 {
 		return
 	}
 	h, ok := s.hear()
@@ -301,7 +303,7 @@ func (s *stream) conclude() string {
 	if ok {
 		s.p.tell(Event{Kind: Understood, Message: s.m, Heard: h})
 	}
-	at := durationOf(s.past, sampleRate).Seconds()
+	at := speech.Duration(s.past, speech.Rate).Seconds()
 	s.past += len(s.pcm)
 	s.pcm, s.fresh, s.last = nil, 0, ""
 	text := told(h)
@@ -310,14 +312,14 @@ func (s *stream) conclude() string {
 	}
 	s.texts = append(s.texts, text)
 	for _, w := range h.Words {
-		w.Start, w.End = hundredths(w.Start+at), hundredths(w.End+at)
+		w.Start, w.End = speech.Hundredths(w.Start+at), speech.Hundredths(w.End+at)
 		s.words = append(s.words, w)
 	}
 	return text
 }
 
-func (s *stream) hear() (Heard, bool) {
-	h, err := s.p.speech.hear(s.p.ctx, s.pcm, anything)
+func (s *stream) hear() (speech.Heard, bool) {
+	h, err := s.p.ear.Hear(s.p.ctx, s.pcm, speech.Anything)
 	if err != nil {
 		s.p.notef(s.m, "%v", err)
 	}
@@ -332,7 +334,7 @@ func (s *stream) finish(key string) {
 		return
 	}
 	rest := ""
-	if voiced(s.pcm) > 0 {
+	if speech.Voiced(s.pcm) > 0 {
 		rest = s.conclude()
 	}
 	if s.p.opts.Result == TextResult {
@@ -340,9 +342,9 @@ func (s *stream) finish(key string) {
 		return
 	}
 	result, err := json.MarshalIndent(struct {
-		Text  string `json:"text"`
-		Words []Word `json:"words"`
-	}{strings.Join(s.texts, " "), append([]Word{}, s.words...)}, "", "  ")
+		Text  string        `json:"text"`
+		Words []speech.Word `json:"words"`
+	}{strings.Join(s.texts, " "), append([]speech.Word{}, s.words...)}, "", "  ")
 	if err != nil {
 		s.p.notef(s.m, "%v", err)
 		return
@@ -355,9 +357,9 @@ func (s *stream) finish(key string) {
 
 // told is the text of an utterance, or what can be said of it without a
 // recogniser.
-func told(h Heard) string {
-	if h.By == ByLevel && h.Level > gateFloor {
-		return describe(h)
+func told(h speech.Heard) string {
+	if h.By == speech.ByLevel && h.Level > speech.Floor {
+		return speech.Describe(h)
 	}
 	return h.Text
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/secret"
 )
 
 func TestAddressOfTheBroker(t *testing.T) {
@@ -68,7 +69,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "session", s, "secret", s.Password)
 	fmt.Fprintf(&log, "%v %+v %#v %s %q", s, s, s, s.Password, s.Password)
 	fmt.Fprintf(&log, "%v %+v %#v", login{Session: s, Auth: "hunter2"}, &s, tokens{Auth: "hunter2"})
-	if strings.Contains(log.String(), "hunter2") || strings.Count(log.String(), hidden) < 5 {
+	if strings.Contains(log.String(), "hunter2") || strings.Count(log.String(), secret.Hidden) < 5 {
 		t.Error(log.String())
 	}
 }

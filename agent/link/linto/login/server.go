@@ -15,12 +15,19 @@ import (
 	"time"
 
 	"lintod/agent/base/certificate"
+	"lintod/agent/base/neterr"
 	"lintod/agent/base/printable"
+	"lintod/agent/base/secret"
 )
 
 const (
 	answerLimit = 20 * time.Second // for one request, from the connection to the last byte
 	maxAnswer   = 1 << 20          // bytes
+)
+
+var (
+	platform = neterr.Server{Name: "the platform", Address: "url in [linto.login]", CA: "ca_file in [linto.login]"}
+	errSlow  = errors.New("the platform did not answer in time; is it overloaded, or the address that of something else?")
 )
 
 // server makes the requests of protocol 1.2.2, one method each. It follows no
@@ -147,7 +154,7 @@ func (s *server) exchange(r *http.Request, answer any) error {
 	trace := httptrace.ClientTrace{WroteRequest: func(w httptrace.WroteRequestInfo) { asked = w.Err == nil }}
 	response, err := s.client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), &trace)))
 	if err != nil {
-		err = sentence(r.Context(), err)
+		err = platform.HTTP(r.Context(), err)
 		if asked && !errors.Is(r.Context().Err(), context.Canceled) {
 			err = &unanswered{err}
 		}
@@ -157,7 +164,7 @@ func (s *server) exchange(r *http.Request, answer any) error {
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return sentence(r.Context(), err)
+		return platform.HTTP(r.Context(), err)
 	case len(raw) > maxAnswer:
 		return fmt.Errorf("the answer is longer than %d bytes; %w", maxAnswer, errStranger)
 	case response.StatusCode/100 == 3:
@@ -197,9 +204,9 @@ func (s *server) message(raw []byte) string {
 	if json.Unmarshal(raw, &m) != nil {
 		return ""
 	}
-	for _, secret := range s.secrets {
-		if secret != "" {
-			m.Message = strings.ReplaceAll(m.Message, string(secret), hidden)
+	for _, known := range s.secrets {
+		if known != "" {
+			m.Message = strings.ReplaceAll(m.Message, string(known), secret.Hidden)
 		}
 	}
 	return printable.Clip(m.Message, 200)

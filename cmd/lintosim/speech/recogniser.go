@@ -1,4 +1,9 @@
-package platform
+// Package speech is what the platforms of lintosim understand and say: words are
+// recognised by pocketsphinx, and a few sentences have an answer.
+//
+// What must not live here: a protocol, and the device's own code but its process
+// starter.
+package speech
 
 import (
 	"bytes"
@@ -11,6 +16,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -19,8 +25,8 @@ import (
 )
 
 const (
-	// sampleRate is the only rate that LinTO's nlp/file and our acoustic model know.
-	sampleRate = 16000
+	// Rate is the only rate that our acoustic model knows, in Hz.
+	Rate = 16000
 	// recogniseLimit is far more than pocketsphinx takes for the longest utterance.
 	recogniseLimit = 30 * time.Second
 	// margin of silence around an utterance, for the recogniser's voice detector.
@@ -32,13 +38,16 @@ const (
 
 // Rules of the grammar: what an utterance can be.
 const (
-	opening  = "opening"
-	answer   = "answer" // to a question of the dialogue
-	anything = "anything"
+	Opening  = "opening"
+	Answer   = "answer" // to a question of the dialogue
+	Anything = "anything"
 )
 
 //go:embed speech.jsgf
-var grammar []byte
+var grammar string
+
+// Grammar is all that can be understood, in JSGF.
+func Grammar() string { return grammar }
 
 // By says how an utterance was understood.
 type By string
@@ -50,7 +59,7 @@ const (
 	ByScript       By = "script"
 )
 
-// Heard is what the platform made of an utterance.
+// Heard is what was made of an utterance.
 type Heard struct {
 	Text   string // empty when nothing was understood
 	Words  []Word
@@ -68,24 +77,36 @@ type Word struct {
 	Conf  float64 `json:"conf"`
 }
 
-// speech turns sound into words.
-type speech struct {
-	recognise func(ctx context.Context, pcm []int16, rate int) (string, error)
-	grammar   string        // file name
-	slots     chan struct{} // one for each recogniser at work
+// Recogniser turns sound into words.
+type Recogniser struct {
+	script  Script
+	grammar string        // file name
+	slots   chan struct{} // one for each child at work
 }
 
-func (s *speech) open() error {
+// Script stands in for pocketsphinx in tests. It must be safe for concurrent
+// use; fs.ErrNotExist says that there is no recogniser.
+type Script func(ctx context.Context, pcm []int16, rate int) (string, error)
+
+// NewRecogniser makes a recogniser that asks script or, when that is nil,
+// pocketsphinx. Open and Close must be called.
+func NewRecogniser(script Script) *Recogniser {
+	return &Recogniser{script: script, slots: make(chan struct{}, runtime.NumCPU())}
+}
+
+// Open writes the grammar to a temporary file, which Close removes.
+func (s *Recogniser) Open() error {
 	f, err := os.CreateTemp("", "lintosim-*.jsgf")
 	if err != nil {
 		return fmt.Errorf("write the grammar for pocketsphinx: %w", err)
 	}
 	s.grammar = f.Name()
-	_, err = f.Write(grammar)
+	_, err = f.WriteString(grammar)
 	return errors.Join(err, f.Close())
 }
 
-func (s *speech) close() error {
+// Close removes the grammar.
+func (s *Recogniser) Close() error {
 	if s.grammar == "" {
 		return nil
 	}
@@ -95,10 +116,10 @@ func (s *speech) close() error {
 	return nil
 }
 
-// hear understands pcm, at sampleRate, as a sentence of rule. It blocks for the
+// Hear understands pcm, at Rate, as a sentence of rule. It blocks for the
 // recogniser.
-func (s *speech) hear(ctx context.Context, pcm []int16, rule string) (Heard, error) {
-	h := Heard{By: ByPocketsphinx, Length: durationOf(len(pcm), sampleRate), Level: LevelOf(pcm)}
+func (s *Recogniser) Hear(ctx context.Context, pcm []int16, rule string) (Heard, error) {
+	h := Heard{By: ByPocketsphinx, Length: Duration(len(pcm), Rate), Level: Level(pcm)}
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()
@@ -107,9 +128,9 @@ func (s *speech) hear(ctx context.Context, pcm []int16, rule string) (Heard, err
 	}
 	begun := time.Now()
 	var err error
-	if s.recognise != nil {
+	if s.script != nil {
 		h.By = ByScript
-		h.Text, err = s.recognise(ctx, pcm, sampleRate)
+		h.Text, err = s.script(ctx, pcm, Rate)
 	} else {
 		h.Words, err = s.pocketsphinx(ctx, pcm, rule)
 		h.Text = sentence(h.Words)
@@ -124,7 +145,7 @@ func (s *speech) hear(ctx context.Context, pcm []int16, rule string) (Heard, err
 // pocketsphinx runs Debian's pocketsphinx_continuous (0.8+5prealpha) with its
 // default US English model. It fails with fs.ErrNotExist where that is not
 // installed.
-func (s *speech) pocketsphinx(ctx context.Context, pcm []int16, rule string) ([]Word, error) {
+func (s *Recogniser) pocketsphinx(ctx context.Context, pcm []int16, rule string) ([]Word, error) {
 	ctx, cancel := context.WithTimeout(ctx, recogniseLimit)
 	defer cancel()
 	child, err := process.Start(ctx, process.Command{
@@ -153,7 +174,7 @@ func (s *speech) pocketsphinx(ctx context.Context, pcm []int16, rule string) ([]
 
 // raw is pcm as little-endian bytes between two margins of silence.
 func raw(pcm []int16) []byte {
-	pad := make([]byte, 2*sampleRate*margin/time.Second)
+	pad := make([]byte, 2*Rate*margin/time.Second)
 	b := make([]byte, 0, 2*len(pcm)+2*len(pad))
 	b = append(b, pad...)
 	for _, s := range pcm {
@@ -178,13 +199,13 @@ func parseWords(out string) []Word {
 			continue
 		}
 		word, _, _ := strings.Cut(f[0], "(")
-		words = append(words, Word{word, hundredths(start - margin.Seconds()), hundredths(end - margin.Seconds()), conf})
+		words = append(words, Word{word, Hundredths(start - margin.Seconds()), Hundredths(end - margin.Seconds()), conf})
 	}
 	return words
 }
 
-// hundredths rounds a time to what the recogniser knows, 10 ms.
-func hundredths(t float64) float64 { return math.Round(100*t) / 100 }
+// Hundredths rounds a time to what the recogniser knows, 10 ms.
+func Hundredths(t float64) float64 { return math.Round(100*t) / 100 }
 
 func sentence(words []Word) string {
 	text := make([]string, len(words))
@@ -199,5 +220,5 @@ func believable(words []Word, pcm []int16) bool {
 	for _, w := range words {
 		spoken += w.End - w.Start
 	}
-	return spoken >= minCoverage*voiced(pcm).Seconds()
+	return spoken >= minCoverage*Voiced(pcm).Seconds()
 }

@@ -1,4 +1,4 @@
-package platform
+package speech
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 // silence is the level of no signal at all; 16 bits reach no further down.
 const silence = -96
 
-// LevelOf is the mean power of pcm in dB below full scale, -96 for nothing.
-func LevelOf(pcm []int16) float64 {
+// Level is the mean power of pcm in dB below full scale, -96 for nothing.
+func Level(pcm []int16) float64 {
 	var sum float64
 	for _, s := range pcm {
 		sum += float64(s) * float64(s)
@@ -22,29 +22,29 @@ func LevelOf(pcm []int16) float64 {
 	return max(silence, 20*math.Log10(rms))
 }
 
-// durationOf is how long n samples last.
-func durationOf(n, rate int) time.Duration {
+// Duration is how long n samples last.
+func Duration(n, rate int) time.Duration {
 	return time.Duration(n) * time.Second / time.Duration(rate)
 }
 
 // The gate tells speech from the room behind it: within gateRange of the
-// loudest 20 ms, and above gateFloor.
+// loudest 20 ms, and above Floor, in dB below full scale.
 const (
 	gateRange = 30.0
-	gateFloor = -55.0
+	Floor     = -55.0
 )
 
-// voiced is how much of pcm, at 16 kHz, is not silence.
-func voiced(pcm []int16) time.Duration {
-	const frame = sampleRate / 50
+// Voiced is how much of pcm, at 16 kHz, is not silence.
+func Voiced(pcm []int16) time.Duration {
+	const frame = Rate / 50
 	var levels []float64
 	loudest := float64(silence)
 	for ; len(pcm) >= frame; pcm = pcm[frame:] {
-		l := LevelOf(pcm[:frame])
+		l := Level(pcm[:frame])
 		levels = append(levels, l)
 		loudest = max(loudest, l)
 	}
-	gate := max(gateFloor, loudest-gateRange)
+	gate := max(Floor, loudest-gateRange)
 	n := 0
 	for _, l := range levels {
 		if l > gate {
@@ -54,7 +54,7 @@ func voiced(pcm []int16) time.Duration {
 	return time.Duration(n) * 20 * time.Millisecond
 }
 
-// describe puts length and level into words.
-func describe(h Heard) string {
+// Describe puts length and level into words.
+func Describe(h Heard) string {
 	return fmt.Sprintf("%.1f s of sound at %.0f dBFS", h.Length.Seconds(), h.Level)
 }

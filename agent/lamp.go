@@ -1,0 +1,52 @@
+package agent
+
+import (
+	"sync/atomic"
+	"time"
+
+	"lintod/agent/base/config"
+	"lintod/behaviors"
+	"lintod/gpio/led"
+)
+
+// lampPeriod is that of a lamp that moves, unless somebody says otherwise.
+const lampPeriod = 3 * time.Second
+
+// lamp is what a platform has LEDs show while nothing else is to be seen on them.
+type lamp struct {
+	there   bool // there are LEDs
+	pattern atomic.Pointer[led.Pattern]
+}
+
+// shown has no shape where LEDs show what the owner has configured.
+func (l *lamp) shown() led.Pattern {
+	if p := l.pattern.Load(); p != nil {
+		return *p
+	}
+	return led.Pattern{}
+}
+
+// SetLamp implements behaviors.Device.
+func (l *lamp) SetLamp(now behaviors.Lamp) error {
+	if !l.there {
+		return behaviors.Fail(behaviors.Unsupported, "this device has no LEDs; [[led]] in its configuration describes them")
+	}
+	if now.Mode == "default" {
+		l.pattern.Store(nil)
+		return nil
+	}
+	p := led.Pattern{Shape: now.Mode, Colour: led.Colour{R: 255, G: 255, B: 255}, Period: config.Duration(lampPeriod)}
+	if before := l.pattern.Load(); before != nil {
+		p.Colour = before.Colour
+	}
+	if now.Colour != "" {
+		if err := p.Colour.UnmarshalText([]byte(now.Colour)); err != nil {
+			return behaviors.Fail(behaviors.BadRequest, "color: %v", err)
+		}
+	}
+	if now.Period > 0 {
+		p.Period = config.Duration(now.Period)
+	}
+	l.pattern.Store(&p)
+	return nil
+}

@@ -1,0 +1,365 @@
+package xiaozhi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/agent/base/printable"
+	"lintod/agent/link/xiaozhi/message"
+	"lintod/agent/link/xiaozhi/mqtt"
+	"lintod/agent/link/xiaozhi/ota"
+	"lintod/agent/link/xiaozhi/udp"
+	"lintod/agent/link/xiaozhi/websocket"
+	"lintod/audio/jitter"
+)
+
+const (
+	// sendLimit is how long one message may take.
+	sendLimit = 5 * time.Second
+	// dialLimit is that of a connection.
+	dialLimit = 10 * time.Second
+	// noInventory is after which time from the connection on a gateway that has not
+	// asked for the tools is not going to (protocol 2.3, G14).
+	noInventory = 1500 * time.Millisecond
+	// inventoryLimit is how long a gateway may take that has begun to ask.
+	inventoryLimit = 10 * time.Second
+)
+
+// A channel is a connection to a server, or a way to one, and the sessions on it.
+// The session's goroutine alone calls its methods, but for send and sound.
+type channel interface {
+	// transport is "mqtt" or "websocket".
+	transport() string
+	// prepare makes a hello possible: it posts ready or refused, of that session. After
+	// the time that it returns hello may go out anyway.
+	prepare(ctx context.Context, session int) time.Duration
+	hello(language string) []byte
+	// open connects the sound of a session, as the server's hello says.
+	open(ctx context.Context, session int, m message.Message) error
+	// send sends a message, within sendLimit.
+	send(payload []byte) error
+	// sound sends an Opus packet, and does not block. It is dropped where there is no session.
+	sound(opus []byte)
+	// quiet throws away what has not been sent of the microphone.
+	quiet()
+	// echoes tells whether a goodbye may be answered.
+	echoes() bool
+	// end closes what open and prepare have opened.
+	end()
+	stats() wireStats
+}
+
+// wireStats are the numbers of the present or last session.
+type wireStats struct {
+	Local    string `json:"local,omitempty"`
+	Remote   string `json:"remote,omitempty"` // UDP address, or the server of a WebSocket
+	Sent     uint64 `json:"sent"`
+	Unsent   uint64 `json:"unsent"`
+	Received uint64 `json:"received"`
+	Dropped  uint64 `json:"dropped"`
+	// Unreachable counts what the server's host has sent back: nothing listens at the
+	// UDP port.
+	Unreachable uint64 `json:"unreachable"`
+}
+
+// overMQTT has messages over MQTT and sound over UDP.
+type overMQTT struct {
+	*Link
+	settings ota.MQTT
+	client   *mqtt.Client
+	since    time.Time
+
+	greeted   chan struct{} // closed when the server has sent something
+	greeting  sync.Once
+	asked     atomic.Bool // it has begun to ask for the tools
+	inventory chan struct{}
+	listed    sync.Once // it knows them
+
+	audio atomic.Pointer[udp.Conn]
+	last  udp.Stats // of the session before
+}
+
+// dialMQTT connects. lost is called once, when the connection has ended by itself.
+func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*overMQTT, error) {
+	c := &overMQTT{Link: l, settings: m, greeted: make(chan struct{}), inventory: make(chan struct{}), since: time.Now()}
+	tls, err := l.Config.tls()
+	if err != nil {
+		return nil, err
+	}
+	client := make(chan *mqtt.Client, 1)
+	var sender *mqtt.Client // receive's
+	receive := func(payload []byte) {
+		c.greeting.Do(func() { close(c.greeted) })
+		if sender == nil {
+			select {
+			case sender = <-client: // what comes before Dial has returned waits for it
+			case <-ctx.Done():
+				return
+			}
+		}
+		l.receive(0, payload, c.listing, func(answer []byte) error { return sendMQTT(sender, answer) })
+	}
+	conn, err := mqtt.Dial(ctx, mqtt.Settings{
+		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
+		PublishTopic: m.PublishTopic, Subscribe: subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
+	}, receive, lost)
+	if err != nil {
+		return nil, err
+	}
+	c.client, c.since = conn, time.Now()
+	client <- conn
+	return c, nil
+}
+
+// subscriptions are asked for although some gateways push without any, and some refuse
+// all (protocol 2.2).
+func subscriptions(m ota.MQTT) []string {
+	if m.SubscribeTopic != "" {
+		return []string{m.SubscribeTopic}
+	}
+	return []string{"devices/p2p/" + m.ClientID}
+}
+
+func sendMQTT(c *mqtt.Client, payload []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), sendLimit)
+	defer cancel()
+	return c.Send(ctx, payload)
+}
+
+func (c *overMQTT) transport() string { return "mqtt" }
+
+// prepare waits for the tools to be listed: a server to which hello comes first sees
+// none in that session (G14).
+func (c *overMQTT) prepare(ctx context.Context, session int) time.Duration {
+	select {
+	case <-c.inventory:
+		c.post(ctx, event{kind: ready, session: session})
+		return 0
+	default:
+	}
+	left := time.Until(c.since.Add(noInventory))
+	if c.asked.Load() {
+		left = time.Until(c.since.Add(inventoryLimit))
+	}
+	go func() {
+		select {
+		case <-c.inventory:
+			c.post(ctx, event{kind: ready, session: session})
+		case <-ctx.Done():
+		}
+	}()
+	return max(left, time.Millisecond)
+}
+
+// listing takes note of a request for the tools, and of its answer when that was the last page.
+func (c *overMQTT) listing(last bool) {
+	c.asked.Store(true)
+	if last {
+		c.listed.Do(func() { close(c.inventory) })
+	}
+}
+
+func (c *overMQTT) hello(language string) []byte { return message.NewHello(3, "udp", language) }
+
+func (c *overMQTT) open(ctx context.Context, session int, m message.Message) error {
+	if m.UDP == nil {
+		return fmt.Errorf("the server's hello is for the transport %q; want udp", printable.Clip(m.Transport, 40))
+	}
+	c.end()
+	s := udp.Settings{
+		Server: m.UDP.Server, Port: m.UDP.Port, Key: m.UDP.Key, Nonce: m.UDP.Nonce,
+		ConnectionID: m.UDP.ConnectionID, IV: udp.Mode(c.Config.UDPIV),
+	}
+	if c.Config.pings() {
+		s.Ping = m.Session
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendLimit)
+	defer cancel()
+	stream := c.session.stream
+	first := c.session.firstOpus(session)
+	conn, err := udp.Dial(ctx, s, func(p udp.Packet) {
+		stream.Put(p.Sequence, p.Opus)
+		first()
+	})
+	if err != nil {
+		return fmt.Errorf("open the sound: %w", err)
+	}
+	c.audio.Store(conn)
+	return nil
+}
+
+func (c *overMQTT) send(payload []byte) error { return sendMQTT(c.client, payload) }
+
+func (c *overMQTT) sound(opus []byte) {
+	if conn := c.audio.Load(); conn != nil {
+		_ = conn.Send(opus) // which counts what is not sent
+	}
+}
+
+func (c *overMQTT) quiet() {} // nothing waits
+
+func (c *overMQTT) echoes() bool { return true }
+
+func (c *overMQTT) end() {
+	if conn := c.audio.Swap(nil); conn != nil {
+		_ = conn.Close()
+		c.last = conn.Stats()
+	}
+}
+
+func (c *overMQTT) stats() wireStats {
+	s := c.last
+	if conn := c.audio.Load(); conn != nil {
+		s = conn.Stats()
+	}
+	d := s.Dropped
+	return wireStats{
+		Local: s.Local, Remote: s.Remote, Sent: s.Sent, Unsent: s.Unsent, Received: s.Received,
+		Dropped: d.Short + d.Type + d.Length + d.Connection + d.TooLarge, Unreachable: s.Unreachable,
+	}
+}
+
+// overWebSocket has both over WebSocket. A session is a connection.
+type overWebSocket struct {
+	*Link
+	settings func() ota.WebSocket // a connection is made with the newest
+
+	cancel context.CancelFunc // ends the dialling
+	began  time.Time
+	conn   atomic.Pointer[websocket.Conn] // nil without a session
+	latest atomic.Pointer[websocket.Conn] // of the session before, too
+}
+
+func (c *overWebSocket) transport() string { return "websocket" }
+
+func (c *overWebSocket) prepare(ctx context.Context, session int) time.Duration {
+	c.end()
+	ctx, c.cancel = context.WithTimeout(ctx, dialLimit)
+	s, stream := c.settings(), c.session.stream
+	go func() {
+		e := event{kind: ready, session: session}
+		if e.err = c.dial(ctx, session, s, stream); e.err != nil {
+			e.kind = refused
+		}
+		c.post(context.WithoutCancel(ctx), e)
+	}()
+	return dialLimit + sendLimit // longer than dial takes: it posts what came of it
+}
+
+func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket, stream *jitter.Stream) error {
+	tls, err := c.Config.tls()
+	if err != nil {
+		return err
+	}
+	var conn *websocket.Conn
+	known := make(chan struct{}) // closed when conn is set
+	first := c.session.firstOpus(session)
+	sequence := uint32(0)
+	dialled, err := websocket.Dial(ctx, websocket.Settings{
+		URL: s.URL, Token: string(s.Token), DeviceID: c.identity().MAC, ClientID: c.identity().UUID, Version: s.Version, TLS: tls,
+	}, websocket.Handler{
+		Text: func(text []byte) {
+			<-known
+			c.receive(session, text, nil, func(answer []byte) error { return sendWebSocket(conn, answer) })
+		},
+		Audio: func(opus []byte) {
+			sequence++
+			stream.Put(sequence, opus)
+			first()
+		},
+		Closed: func(err error) {
+			<-known
+			if c.conn.CompareAndSwap(conn, nil) {
+				c.post(context.Background(), event{kind: refused, session: session, err: ended(err)})
+			}
+		},
+	})
+	if err != nil {
+		close(known)
+		return err
+	}
+	conn = dialled
+	if ctx.Err() != nil { // nobody wants it any more
+		close(known)
+		conn.Close()
+		return context.Cause(ctx)
+	}
+	c.began = time.Now()
+	c.latest.Store(conn)
+	c.conn.Store(conn)
+	close(known)
+	return nil
+}
+
+var errEnded = errors.New("the server has closed the connection")
+
+// ended is why a connection that was open is not any more.
+func ended(err error) error {
+	if err == nil {
+		return errEnded
+	}
+	return err
+}
+
+func sendWebSocket(c *websocket.Conn, payload []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), sendLimit)
+	defer cancel()
+	return c.Send(ctx, payload)
+}
+
+func (c *overWebSocket) hello(language string) []byte {
+	return message.NewHello(max(c.settings().Version, 1), "websocket", language)
+}
+
+func (c *overWebSocket) open(_ context.Context, _ int, m message.Message) error {
+	if m.Transport != "websocket" {
+		return fmt.Errorf("the server's hello is for the transport %q; want websocket", printable.Clip(m.Transport, 40))
+	}
+	return nil
+}
+
+func (c *overWebSocket) send(payload []byte) error {
+	conn := c.conn.Load()
+	if conn == nil {
+		return errEnded
+	}
+	return sendWebSocket(conn, payload)
+}
+
+func (c *overWebSocket) sound(opus []byte) {
+	if conn := c.conn.Load(); conn != nil {
+		_ = conn.SendAudio(opus, uint32(time.Since(c.began).Milliseconds())) // which counts what is dropped
+	}
+}
+
+func (c *overWebSocket) quiet() {
+	if conn := c.conn.Load(); conn != nil {
+		conn.DropAudio()
+	}
+}
+
+func (c *overWebSocket) echoes() bool { return false }
+
+func (c *overWebSocket) end() {
+	if c.cancel != nil {
+		c.cancel()
+	}
+	if conn := c.conn.Swap(nil); conn != nil {
+		conn.Close()
+	}
+}
+
+func (c *overWebSocket) stats() wireStats {
+	var s websocket.Stats
+	if conn := c.latest.Load(); conn != nil {
+		s = conn.Stats()
+	}
+	return wireStats{
+		Remote: c.settings().URL, Sent: s.Sent, Unsent: s.Dropped, Received: s.Received,
+		Dropped: s.BadFrames + s.OtherFrames + s.TooLarge,
+	}
+}

@@ -1,0 +1,108 @@
+package xiaozhi
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"lintod/agent/turn"
+)
+
+// Which transport is used, by what the server gives and what has failed (decision C44).
+func TestChoice(t *testing.T) {
+	for _, tt := range []struct {
+		transport       string
+		mqtt, webSocket bool
+		failed          int // attempts over MQTT, in a row
+		want            string
+	}{
+		{"auto", true, true, 0, useMQTT},
+		{"auto", true, false, 0, useMQTT},
+		{"auto", false, true, 0, useWebSocket},
+		{"auto", false, false, 0, ""},
+		{"mqtt", true, true, 0, useMQTT},
+		{"mqtt", false, true, 0, ""},
+		{"websocket", true, true, 0, useWebSocket},
+		{"websocket", true, false, 0, ""},
+		{"auto", true, true, 2, useMQTT},
+		{"auto", true, true, 3, useWebSocket},
+		{"auto", true, false, 3, useMQTT},
+		{"mqtt", true, true, 3, useMQTT},
+	} {
+		play(t, func(s *stage) { s.config.Transport = tt.transport }, func(s *stage) {
+			if got, _, _ := s.choose(); got != "" {
+				s.Errorf("%q before anything is known", got)
+			}
+			s.settle(place(tt.mqtt, tt.webSocket))
+			notices := s.runner.Bus.Subscribe(8)
+			defer notices.Close()
+			for range tt.failed {
+				s.countFailure(errors.New("no route to host"))
+			}
+			if got, _, _ := s.choose(); got != tt.want {
+				s.Errorf("%+v: %q", tt, got)
+			}
+			switched := tt.want == useWebSocket && tt.failed > 0
+			if told := len(notices.C); (told == 1) != switched || switched && (<-notices.C).What != turn.GotDisplay {
+				s.Errorf("%+v: %d notices", tt, told)
+			}
+			if switched { // the first is tried again after a while, and after each check
+				s.wait(otherwise)
+				if got, _, _ := s.choose(); got != useMQTT {
+					s.Errorf("%q an hour later", got)
+				}
+			}
+		})
+	}
+}
+
+// Everything that a configuration can have wrong is reported with its key.
+func TestValidate(t *testing.T) {
+	right := Defaults()
+	right.Enabled, right.URL = true, "https://server.example/xiaozhi/ota/"
+	if ps := right.Validate(); ps != nil {
+		t.Errorf("refused: %v", ps)
+	}
+	gateway := Defaults()
+	gateway.Enabled, gateway.Broker, gateway.ClientID = true, "mqtts://h:8883", "GID@@@aa@@@bb"
+	if ps := gateway.Validate(); ps != nil {
+		t.Errorf("refused: %v", ps)
+	}
+	for key, change := range map[string]func(*Config){
+		"ota_url":           func(c *Config) { *c = Defaults(); c.Enabled = true },
+		"profile":           func(c *Config) { c.Profile = "x" },
+		"transport":         func(c *Config) { c.Transport = "udp" },
+		"listening":         func(c *Config) { c.Listening = "never" },
+		"udp_iv":            func(c *Config) { c.UDPIV = "x" },
+		"complexity":        func(c *Config) { c.Complexity = 11 },
+		"websocket_version": func(c *Config) { c.WebSocketVersion = 4 },
+		"broker":            func(c *Config) { c.Broker = "mqtt://h" },
+		"silence_timeout":   func(c *Config) { c.SilenceTimeout = -1 },
+	} {
+		c := right
+		change(&c)
+		if ps := c.Validate(); len(ps) != 1 || ps[0].Key != key {
+			t.Errorf("%s: %v", key, ps)
+		}
+	}
+	for key, change := range map[string]func(*Config){
+		"client_id":       func(c *Config) { c.ClientID = "" },
+		"publish_topic":   func(c *Config) { c.PublishTopic = "" },
+		"broker":          func(c *Config) { c.Broker = "h:1883" },
+		"websocket_url":   func(c *Config) { c.WebSocketURL = "http://h" },
+		"subscribe_topic": func(c *Config) { c.SubscribeTopic = string(make([]byte, 121)) },
+	} {
+		c := gateway
+		change(&c)
+		if ps := c.Validate(); len(ps) != 1 || ps[0].Key != key {
+			t.Errorf("%s: %v", key, ps)
+		}
+	}
+	if c := right; c.silence() != time.Minute {
+		t.Errorf("silence %v", c.silence())
+	}
+	right.Profile = cheeko
+	if right.silence() != cheekoSilence {
+		t.Errorf("silence of Cheeko %v", right.silence())
+	}
+}

@@ -1,0 +1,14 @@
+package xiaozhi
+
+import "lintod/agent/link/xiaozhi/ota"
+
+// place is what a server gives.
+func place(mqtt, webSocket bool) (a ota.Answer) {
+	if mqtt {
+		a.MQTT = &ota.MQTT{URL: "mqtt://192.0.2.1", ClientID: "GID@@@aa@@@bb", PublishTopic: "device-server"}
+	}
+	if webSocket {
+		a.WebSocket = &ota.WebSocket{URL: "ws://192.0.2.1/", Version: 1}
+	}
+	return a
+}

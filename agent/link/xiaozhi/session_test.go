@@ -1,0 +1,631 @@
+package xiaozhi
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lintod/agent/turn"
+)
+
+// A button that is held: the half second before it, what is said while the session is being
+// opened, and all that follows reach the server; the answer is heard to its end.
+func TestHeldButton(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.server.script = func(m sent) {
+			if m.String() == "listen stop" {
+				s.server.says(`{"type":"stt","text":"what time is it"}`)
+				s.server.answer(1200 * time.Millisecond)
+			}
+		}
+		s.press()
+		s.talks(2 * time.Second)
+		s.release()
+		if n := s.server.heard(); n != 34 { // 2 s, and the last one is filled up
+			s.Errorf("%d packets of two seconds", n)
+		}
+		s.wait(400 * time.Millisecond)
+		s.expect(turn.Speaking)
+		s.wait(3 * time.Second)
+		s.expect(turn.Idle)
+		s.expectSent("hello", "listen start manual", "listen stop")
+		if d := s.mouth.length(); d != 1200*time.Millisecond {
+			s.Errorf("%v of 1.2 s were heard", d)
+		}
+		if r := s.last(); r.Result != turn.ResultSpoken {
+			s.Errorf("record %+v", r)
+		}
+		// The session stays open: the next press needs no hello.
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.wait(3 * time.Second)
+		s.expectSent("hello", "listen start manual", "listen stop", "listen start manual", "listen stop")
+	})
+}
+
+// Nothing of what is said while the server thinks about hello is lost.
+func TestSlowHello(t *testing.T) {
+	play(t, func(s *stage) { s.server.delay = 8 * time.Second }, func(s *stage) {
+		s.press()
+		s.talks(3 * time.Second)
+		s.release()
+		if n := s.server.heard(); n != 0 {
+			s.Errorf("%d packets before the session was open", n)
+		}
+		s.wait(6 * time.Second)
+		if n := s.server.heard(); n != 50 {
+			s.Errorf("%d packets of three seconds", n)
+		}
+		s.expectSent("hello", "listen start manual", "listen stop")
+	})
+}
+
+// With a tap the server says when the user has finished, and the conversation goes on until
+// nobody wants it any more.
+func TestConversation(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(2 * time.Second)
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.expect(turn.Listening)
+		s.talks(time.Second)
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.expect(turn.Listening)
+		s.wait(25 * time.Second) // and nobody says anything
+		s.expect(turn.Idle)
+		s.expectSent("hello", "listen start auto", "listen start auto", "listen start auto", "goodbye")
+		if s.mouth.cued(turn.ErrorCue) {
+			s.Error("that nobody went on is an error")
+		}
+	})
+}
+
+// Sound that comes before its announcement is heard, and so is what comes after its end.
+func TestEarlyAndLateSound(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.speaking.Go(func() { s.server.speaks(1200 * time.Millisecond) })
+		s.wait(50 * time.Millisecond)
+		s.server.says(`{"type":"tts","state":"start"}`)
+		s.wait(950 * time.Millisecond)
+		s.server.says(`{"type":"tts","state":"stop"}`)
+		s.wait(3 * time.Second)
+		s.expect(turn.Idle)
+		if d := s.mouth.length(); d != 1200*time.Millisecond {
+			s.Errorf("%v of 1.2 s were heard", d)
+		}
+	})
+}
+
+// A press while the device speaks: quiet at once, and no second hello.
+func TestInterruption(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		do     func(*stage)
+		reason string
+		then   []string
+	}{
+		{"button", (*stage).press, "button_pressed", []string{"listen start manual"}},
+		{"wake word", func(s *stage) {
+			if err := s.runner.Wake(turn.WakeWord{Name: "hey robot"}, Name, time.Now()); err != nil {
+				s.Fatal(err)
+			}
+		}, "wake_word_detected", []string{"listen detect hey robot", "listen start auto"}},
+		{"stop", func(s *stage) { s.runner.Post(turn.Stop) }, "user_interrupt", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, nil, func(s *stage) {
+				s.press()
+				s.talks(time.Second)
+				s.release()
+				s.server.answer(20 * time.Second)
+				s.wait(3 * time.Second)
+				s.expect(turn.Speaking)
+				now := time.Now()
+				tt.do(s)
+				s.wait(500 * time.Millisecond)
+				if s.mouth.last.Sub(now) > 150*time.Millisecond {
+					s.Errorf("heard %v after the interruption", s.mouth.last.Sub(now))
+				}
+				s.expectSent(append([]string{"hello", "listen start manual", "listen stop", "abort " + tt.reason}, tt.then...)...)
+				s.server.says(`{"type":"tts","state":"stop"}`) // of the old answer: means nothing now
+				s.wait(500 * time.Millisecond)
+				if tt.then != nil {
+					s.expect(turn.Listening)
+				}
+			})
+		})
+	}
+}
+
+// A server that says nothing any more, in each state: the device gives up in time and says so.
+func TestMuteServer(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		story func(*stage)
+		limit time.Duration
+		sent  string // last
+	}{
+		{"no hello", func(s *stage) { s.server.delay = -1; s.press() }, 11 * time.Second, "hello"},
+		{"no answer", func(s *stage) { s.press(); s.talks(time.Second); s.release() }, 22 * time.Second, "goodbye"},
+		{"no end of speech", func(s *stage) { s.tap(); s.talks(time.Second) }, 45 * time.Second, "goodbye"},
+		{"no tts stop", func(s *stage) {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.server.says(`{"type":"tts","state":"start"}`)
+			s.server.speaks(2 * time.Second)
+		}, 40 * time.Second, "listen stop"},
+		{"no sound, no text", func(s *stage) {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.server.says(`{"type":"tts","state":"start"}`)
+		}, 45 * time.Second, "listen stop"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, nil, func(s *stage) {
+				s.server.mute = true
+				tt.story(s)
+				s.wait(tt.limit)
+				s.release()
+				s.expect(turn.Idle)
+				if m := s.server.messages(); m[len(m)-1] != tt.sent {
+					s.Errorf("sent %q", m)
+				}
+				// The next press opens a session, whatever was.
+				s.server.delay = 30 * time.Millisecond
+				s.wait(2 * time.Second)
+				n := s.server.heard()
+				s.press()
+				s.talks(time.Second)
+				if s.server.heard() == n {
+					s.Errorf("the next press is not heard; sent %q", s.server.messages())
+				}
+			})
+		})
+	}
+}
+
+// The server ends the session: in each state the device goes on, and the next press opens a
+// new one within 300 ms.
+func TestGoodbyeInEachState(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		story func(*stage)
+		ends  turn.State // 100 ms later
+	}{
+		{"open", func(s *stage) {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.server.answer(time.Second)
+			s.wait(3 * time.Second)
+		}, turn.Idle},
+		{"listening", func(s *stage) { s.tap(); s.talks(4 * time.Second) }, turn.Idle},
+		{"waiting", func(s *stage) { s.press(); s.talks(4 * time.Second); s.release() }, turn.Idle},
+		{"announced", func(s *stage) {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.server.says(`{"type":"tts","state":"start"}`)
+		}, turn.Idle},
+		{"speaking", func(s *stage) {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.server.answer(time.Second)
+			s.wait(700 * time.Millisecond)
+		}, turn.Speaking},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, nil, func(s *stage) {
+				tt.story(s)
+				s.server.says(`{"type":"goodbye","session_id":"another"}`) // is none of ours
+				synctest.Wait()
+				s.server.says(`{"type":"goodbye","session_id":"s","reason":"error"}`)
+				s.wait(100 * time.Millisecond)
+				s.wait(time.Second)
+				s.expect(turn.Idle)
+				hellos := func() (n int) {
+					for _, m := range s.server.messages() {
+						if m == "hello" {
+							n++
+						}
+					}
+					return n
+				}
+				if slices.Contains(s.server.messages(), "goodbye") {
+					s.Error("a goodbye is answered by another")
+				}
+				s.press()
+				s.wait(300 * time.Millisecond)
+				if m := s.server.messages(); hellos() != 2 || m[len(m)-1] != "listen start manual" {
+					s.Errorf("the next press sent %q", m)
+				}
+			})
+		})
+	}
+}
+
+// A server that has forgotten the session answers the first message with a goodbye. It is asked
+// again, and what was said is not lost.
+func TestForgottenSession(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.expect(turn.Idle)
+		before := s.server.heard()
+		s.server.script = func(m sent) {
+			if m.Type == "listen" && m.Session == "s" {
+				s.server.after(200*time.Millisecond, `{"type":"goodbye","session_id":"s"}`)
+			}
+		}
+		s.press()
+		s.talks(2 * time.Second)
+		s.release()
+		s.wait(time.Second)
+		// All two seconds, and the first 200 ms twice.
+		if n := s.server.heard() - before; n < 34+3 || n > 34+5 {
+			s.Errorf("%d packets of two seconds", n)
+		}
+		s.expectSent("hello", "listen start manual", "listen stop", "listen start manual", "hello", "listen start manual", "listen stop")
+	})
+}
+
+// The goodbye of the session before comes late, with the id of the new one (C51).
+func TestLateGoodbye(t *testing.T) {
+	play(t, func(s *stage) { s.server.id, s.server.mute = "always", true }, func(s *stage) {
+		s.tap()
+		s.talks(time.Second)
+		s.runner.Post(turn.Stop)
+		s.wait(1200 * time.Millisecond) // the echo does not come
+		s.press()
+		s.wait(100 * time.Millisecond)
+		s.server.says(`{"type":"goodbye","session_id":"always"}`)
+		s.wait(time.Second)
+		s.expect(turn.Listening)
+		s.expectSent("hello", "listen start auto", "goodbye", "hello", "listen start manual")
+	})
+}
+
+// A hello is not sent before the old session's goodbye has been echoed, or a second has passed.
+func TestHelloAfterGoodbye(t *testing.T) {
+	for name, mute := range map[string]bool{"echoed": false, "not echoed": true} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *stage) { s.server.mute = mute }, func(s *stage) {
+				s.tap()
+				s.talks(time.Second)
+				s.runner.Post(turn.Stop)
+				synctest.Wait()
+				pressed := time.Now()
+				s.press()
+				s.wait(2 * time.Second)
+				s.server.mu.Lock()
+				defer s.server.mu.Unlock()
+				m := s.server.sent
+				wait := m[3].at.Sub(pressed)
+				if m[3].Type != "hello" || mute != (wait >= time.Second) || wait > echoLimit+10*time.Millisecond {
+					s.Errorf("%v after %v", m[3], wait)
+				}
+			})
+		})
+	}
+}
+
+// UDP is dead: the user learns it within 6 s of the announcement, and MQTT is avoided.
+func TestDeadUDP(t *testing.T) {
+	for name, unreachable := range map[string]uint64{"dropped on the way": 0, "port closed": 1} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *stage) { s.server.bury, s.server.deaf = true, unreachable }, func(s *stage) {
+				s.settle(place(true, true))
+				s.press()
+				s.talks(time.Second)
+				s.release()
+				s.server.answer(10 * time.Second)
+				s.wait(6100 * time.Millisecond)
+				s.expect(turn.Idle)
+				s.expectSent("hello", "listen start manual", "listen stop", "udp_timeout")
+				if r := s.last(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, "UDP") {
+					s.Errorf("record %+v", r)
+				}
+				if transport, _, _ := s.choose(); transport != useWebSocket {
+					s.Errorf("the next session is over %q", transport)
+				}
+			})
+		})
+	}
+}
+
+// Two answers without sound are enough, also where each ends before the limit.
+func TestTwoAnswersWithoutSound(t *testing.T) {
+	play(t, func(s *stage) { s.server.bury = true }, func(s *stage) {
+		for range 2 {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.server.answer(2 * time.Second)
+			s.wait(4 * time.Second)
+			s.expect(turn.Idle)
+		}
+		if m := s.server.messages(); m[len(m)-1] != "udp_timeout" {
+			s.Errorf("sent %q", m)
+		}
+	})
+}
+
+// A server that is slow to make a sentence is not taken for one behind a firewall.
+func TestSlowVoice(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.says(`{"type":"tts","state":"start"}`)
+		s.wait(15 * time.Second)
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultSpoken {
+			s.Errorf("record %+v", r)
+		}
+	})
+}
+
+func TestRefusedHello(t *testing.T) {
+	for name, answer := range map[string]string{
+		"error":   `{"type":"error","message":"chat server unreachable"}`,
+		"broken":  `{"type":"hello","transport":"udp","session_id":"s","udp":{"server":"x","port":0}}`,
+		"goodbye": `{"type":"goodbye"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *stage) { s.server.delay = -1 }, func(s *stage) {
+				s.server.script = func(m sent) {
+					if m.Type == "hello" {
+						s.server.after(20*time.Millisecond, `{"type":"goodbye"}`, answer)
+					}
+				}
+				s.press()
+				s.wait(500 * time.Millisecond)
+				if name == "goodbye" { // means nothing without a session (G19)
+					s.expect(turn.Listening)
+					s.wait(helloLimit)
+				}
+				s.expect(turn.Idle)
+				if r := s.last(); r.Result != turn.ResultFailed {
+					s.Errorf("record %+v", r)
+				}
+			})
+		})
+	}
+}
+
+// The server speaks by itself: with a request (E), by the tool (A), or just so.
+func TestServerSpeaks(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		begin  func(*stage)
+		open   bool // a session is open
+		sent   []string
+		listen bool
+	}{
+		{"request", func(s *stage) {
+			s.server.says(`{"type":"speak_request","session_id":"x","text":"tea","auto_listen":true}`)
+		}, false, []string{"hello", "speak_ready ready"}, true},
+		{"request in a session", func(s *stage) { s.server.says(`{"type":"speak_request","session_id":"x","text":"tea"}`) }, true, []string{"speak_ready ready"}, false},
+		{"wake-up", func(s *stage) {
+			s.server.says(`{"type":"mcp","payload":{"jsonrpc":"2.0","id":9999,"method":"tools/call","params":{"name":"self.remote_wakeup","arguments":{"reason":"[device_call] from aa"}}}}`)
+		}, false, []string{"hello", "listen detect [device_call] from aa"}, true},
+		{"just so", func(*stage) {}, true, nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			play(t, func(s *stage) { s.config.AllowRemoteListening = true }, func(s *stage) {
+				if tt.open {
+					s.press()
+					s.talks(time.Second)
+					s.release()
+					s.server.answer(time.Second)
+					s.wait(3 * time.Second)
+				}
+				before := len(s.server.messages())
+				tt.begin(s)
+				s.wait(500 * time.Millisecond)
+				heard := s.mouth.length()
+				s.server.answer(time.Second)
+				s.wait(500 * time.Millisecond)
+				s.expect(turn.Speaking)
+				s.wait(2 * time.Second)
+				if got := s.server.messages()[before:]; !slices.Equal(got[:len(tt.sent)], tt.sent) {
+					s.Errorf("sent %q", got)
+				}
+				if d := s.mouth.length() - heard; d < 900*time.Millisecond {
+					s.Errorf("%v of a second were heard", d)
+				}
+				if tt.listen {
+					s.expect(turn.Listening)
+				} else {
+					s.expect(turn.Idle)
+				}
+			})
+		})
+	}
+}
+
+// The owner does not allow it, or the device is in use: the server gets no answer and gives up.
+func TestServerMayNotSpeak(t *testing.T) {
+	play(t, func(s *stage) { s.config.AllowRemoteSpeech = false }, func(s *stage) {
+		s.server.says(`{"type":"speak_request","session_id":"x","text":"tea"}`)
+		s.wait(time.Second)
+		s.expectSent()
+	})
+}
+
+// A question in writing opens no microphone.
+func TestQuestionInWriting(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.server.script = func(m sent) {
+			if m.State == "detect" {
+				s.server.answer(time.Second)
+			}
+		}
+		reply, err := s.runner.Ask(s.ctx, Name, "what time is it")
+		if err != nil || reply.Text != "it is four" {
+			s.Errorf("%+v, %v", reply, err)
+		}
+		s.wait(3 * time.Second)
+		s.expectSent("hello", "listen detect what time is it")
+		if s.server.heard() != 0 {
+			s.Error("the microphone was open")
+		}
+	})
+}
+
+// The connection is lost in each state: nobody waits for it.
+func TestConnectionLost(t *testing.T) {
+	for _, story := range []func(*stage){
+		func(*stage) {},
+		func(s *stage) { s.server.delay = -1; s.press() },
+		func(s *stage) { s.press(); s.talks(time.Second) },
+		func(s *stage) { s.press(); s.talks(time.Second); s.release() },
+		func(s *stage) { s.press(); s.talks(time.Second); s.release(); s.server.answer(9 * time.Second) },
+		func(s *stage) {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.server.answer(9 * time.Second)
+			s.wait(time.Second)
+		},
+	} {
+		play(t, nil, func(s *stage) {
+			story(s)
+			s.put(s.ctx, event{kind: down, err: errors.New("cable")})
+			s.wait(time.Second)
+			s.expect(turn.Idle)
+			if s.runner.Online(Name) {
+				s.Error("triggers are not refused")
+			}
+			s.put(s.ctx, event{kind: up, channel: s.server})
+			s.wait(time.Second)
+			s.server.delay = 30 * time.Millisecond
+			n := s.server.heard()
+			s.press()
+			s.talks(time.Second)
+			if s.server.heard() == n {
+				s.Errorf("the next press is not heard; sent %q", s.server.messages())
+			}
+		})
+	}
+}
+
+// A loudspeaker that fails ends the exchange, not the session.
+func TestLoudspeakerFails(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.mouth.broken = errors.New("the card is gone")
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(2 * time.Second)
+		s.wait(time.Second)
+		s.expect(turn.Idle)
+		s.mouth.broken = nil
+		s.wait(2 * time.Second)
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(2 * time.Second)
+		s.wait(4 * time.Second)
+		if r := s.last(); r.Result != turn.ResultSpoken {
+			s.Errorf("record %+v", r)
+		}
+	})
+}
+
+// The microphone stays open while the answer is heard, and the conversation goes on in one
+// exchange.
+func TestRealtime(t *testing.T) {
+	play(t, func(s *stage) { s.config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
+		s.tap()
+		s.talks(time.Second)
+		s.server.answer(2 * time.Second)
+		s.wait(time.Second)
+		s.expect(turn.Conversing)
+		n := s.server.heard()
+		s.wait(3 * time.Second)
+		if more := s.server.heard() - n; more < 45 {
+			s.Errorf("%d packets while the answer was heard", more)
+		}
+		s.expect(turn.Listening)
+		s.expectSent("hello", "listen start realtime", "listen start realtime")
+		s.wait(70 * time.Second) // nobody speaks any more
+		s.expect(turn.Idle)
+	})
+}
+
+// Without echo cancelling the server hears the device speak, so the microphone closes.
+func TestNoRealtimeWithEcho(t *testing.T) {
+	play(t, func(s *stage) { s.config.Listening = "realtime" }, func(s *stage) {
+		s.tap()
+		s.wait(time.Second)
+		s.expectSent("hello", "listen start auto")
+	})
+}
+
+// A change of mode gives the session another id, and says who ends utterances.
+func TestModeUpdate(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(time.Second)
+		s.server.says(`{"type":"mode_update","mode":"music","session_id":"t","listening_mode":"manual"}`)
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.server.says(`{"type":"goodbye","session_id":"s"}`) // is the old one's
+		s.wait(time.Second)
+		s.server.mu.Lock()
+		defer s.server.mu.Unlock()
+		m := s.server.sent
+		if last := m[len(m)-1]; last.String() != "listen start manual" || last.Session != "t" {
+			s.Errorf("sent %+v", last)
+		}
+	})
+}
+
+// What a shut down leaves: a goodbye.
+func TestShutDown(t *testing.T) {
+	var server *server
+	play(t, nil, func(s *stage) {
+		server = s.server
+		s.tap()
+		s.talks(time.Second)
+	})
+	if m := server.messages(); m[len(m)-1] != "goodbye" {
+		t.Errorf("sent %q", m)
+	}
+}
+
+func TestPressWhileTheServerCalls(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.server.says(`{"type":"tts","state":"start"}`)
+		s.press()
+		s.wait(500 * time.Millisecond)
+		s.expect(turn.Listening)
+		m := s.server.messages()
+		if m[len(m)-1] != "listen start manual" || !slices.ContainsFunc(m, func(m string) bool { return strings.HasPrefix(m, "abort") }) {
+			s.Errorf("sent %q", m)
+		}
+	})
+}

@@ -1,0 +1,92 @@
+package xiaozhi
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// nothing happens in these pairs. Each state has a line; what is not in it is in the table.
+var ignored = map[state]string{
+	offline: "down ready refused finished nothing played heard-part heard-out dropped unwanted hello tts-start first-opus tts-stop stop-mic goodbye lapsed request due dead garbled",
+	idle:    "up ready refused finished nothing played heard-part heard-out dropped unwanted hello tts-start first-opus tts-stop stop-mic goodbye lapsed due dead garbled",
+	// Who wants something meanwhile waits; who is dropped leaves a session behind.
+	preparing:  "up want-listen want-answer join finished nothing played heard-part heard-out unwanted hello tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
+	connecting: "up ready want-listen want-answer join finished nothing played heard-part heard-out dropped unwanted tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
+	// What the server still says after an interruption has no effect.
+	open:      "up ready finished nothing played heard-part heard-out dropped unwanted hello first-opus tts-stop stop-mic dead garbled",
+	listening: "up ready want-listen want-answer join played heard-part heard-out unwanted hello first-opus tts-stop request dead garbled",
+	waiting:   "up ready want-listen want-answer join finished nothing played heard-part heard-out unwanted hello first-opus tts-stop stop-mic request dead garbled",
+	announced: "up ready finished nothing played heard-part heard-out hello tts-start stop-mic lapsed request",
+	speaking:  "up ready finished nothing played heard-part heard-out hello tts-start first-opus stop-mic lapsed request dead",
+	draining:  "up ready finished nothing hello first-opus tts-stop stop-mic lapsed request",
+	leaving:   "up ready refused finished nothing hello tts-start first-opus tts-stop stop-mic goodbye lapsed request dead",
+	closing:   "up ready want-listen want-answer join finished nothing played heard-part heard-out dropped unwanted hello tts-start first-opus tts-stop stop-mic lapsed request dead garbled",
+}
+
+func TestEveryPair(t *testing.T) {
+	for s := range numStates {
+		var missing []string
+		for e := range numEvents {
+			if _, ok := table[when{s, e}]; !ok {
+				missing = append(missing, e.String())
+			}
+		}
+		if want := strings.Fields(ignored[s]); !slices.Equal(missing, want) {
+			t.Errorf("%v ignores\n%q, want\n%q", s, missing, want)
+		}
+	}
+}
+
+// No state holds the device, whatever the server does or does not do: but for those in
+// which nothing goes on, each has an end in time, and so has who waits in it.
+func TestNoStateIsForGood(t *testing.T) {
+	for s := preparing; s < numStates; s++ {
+		if _, ok := table[when{s, due}]; !ok {
+			t.Errorf("%v does not end by itself", s)
+		}
+		if _, ok := table[when{s, down}]; !ok {
+			t.Errorf("%v survives the connection", s)
+		}
+	}
+	for w, then := range table {
+		switch {
+		case then.limit == unchanged && then.state != w.state && !(w.state == draining && then.state == leaving):
+			t.Errorf("%s has the limit of another state", describe(w.state, w.event, then.state))
+		case then.limit == unlimited && then.state != offline && then.state != idle:
+			t.Errorf("%s has no limit", describe(w.state, w.event, then.state))
+		}
+	}
+}
+
+// Who had the session must learn that it is over.
+func TestNobodyIsForgotten(t *testing.T) {
+	concluded := []step{over, fail, proceed, prepare, call, again, giveSound, startSound}
+	busy := []state{listening, waiting, announced, speaking, draining, leaving}
+	for w, then := range table {
+		if !slices.Contains(busy, w.state) || slices.Contains(busy, then.state) || w.event == dropped || w.event == unwanted {
+			continue
+		}
+		if !slices.ContainsFunc(then.do, func(s step) bool { return slices.Contains(concluded, s) }) {
+			t.Errorf("%s: the exchange is not told", describe(w.state, w.event, then.state))
+		}
+	}
+}
+
+// A session that ends closes what it has opened.
+func TestSessionsAreClosed(t *testing.T) {
+	for w, then := range table {
+		if !w.state.inSession() || then.state.inSession() {
+			continue
+		}
+		if !slices.Contains(then.do, endSession) {
+			t.Errorf("%s leaves the session open", describe(w.state, w.event, then.state))
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	if len(stateNames) != int(numStates) || len(eventNames) != int(numEvents) {
+		t.Fatalf("%d names of %d states, %d of %d events", len(stateNames), numStates, len(eventNames), numEvents)
+	}
+}

@@ -1,0 +1,161 @@
+package xiaozhi
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/agent/base/config"
+	"lintod/agent/base/printable"
+	"lintod/agent/link"
+	"lintod/audio/jitter"
+)
+
+// maxNews bounds how many different warnings are logged: a server may make up any number.
+const maxNews = 256
+
+// reports is what is said once, and what is counted.
+type reports struct {
+	failures  int  // to connect, in a row; keep's, as the next three
+	refused   bool // the last one was for who we are
+	brief     int  // connections in a row that did not live long
+	online    bool // the present connection was reported
+	malformed atomic.Int64
+
+	mu   sync.Mutex
+	said map[string]bool
+	id   string // of the present session
+}
+
+func (r *reports) isNew(text string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.said == nil {
+		r.said = map[string]bool{}
+	}
+	if r.said[text] || len(r.said) >= maxNews {
+		return false
+	}
+	r.said[text] = true
+	return true
+}
+
+func (r *reports) sessionID() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.id
+}
+
+// Stats are how the link is, and its counters.
+type Stats struct {
+	Connected bool   `json:"connected"`
+	State     string `json:"state"` // "not connected", "activating", "online", "in session" or "offline"
+	// Protocol is the state in the words of the protocol: idle, connecting, listening, speaking …
+	Protocol  string `json:"device_state"`
+	Transport string `json:"transport,omitempty"` // "mqtt" or "websocket"
+	Server    string `json:"server,omitempty"`
+	Instead   string `json:"instead_of_mqtt,omitempty"` // why WebSocket is used although MQTT is offered
+	Error     string `json:"error,omitempty"`
+	Code      string `json:"activation_code,omitempty"`
+	Address   string `json:"activation_address,omitempty"`
+	Sessions  int    `json:"sessions"`  // opened, or tried
+	Malformed int64  `json:"malformed"` // messages that could not be read
+	Dropped   int64  `json:"messages_dropped"`
+	// Wire and Sound are those of the present session, or the last one.
+	Wire  wireStats    `json:"wire"`
+	Sound jitter.Stats `json:"sound"`
+}
+
+// show notes how the session is, for other goroutines.
+func (s *session) show() {
+	now := Stats{Connected: s.state != offline, Protocol: s.state.protocolState(), Sessions: s.number, Sound: s.stream.Stats()}
+	switch {
+	case s.state == offline:
+		now.State = "not connected"
+	case s.state.inSession():
+		now.State = "in session"
+	default:
+		now.State = "online"
+	}
+	if s.channel != nil {
+		now.Transport, now.Wire = s.channel.transport(), s.channel.stats()
+	}
+	s.reports.mu.Lock()
+	s.reports.id = s.id
+	s.reports.mu.Unlock()
+	s.mu.Lock()
+	s.now = now
+	s.mu.Unlock()
+}
+
+// Stats returns the counters. It may be called at any time after Init.
+func (l *Link) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.now
+	if s.State == "" {
+		s.State, s.Protocol = "not connected", offline.protocolState()
+	}
+	s.Malformed, s.Dropped = l.reports.malformed.Load(), l.dropped.Load()
+	switch {
+	case s.Transport == useMQTT && l.place.MQTT != nil:
+		s.Server = config.Redact(l.place.MQTT.URL)
+	case s.Transport == useWebSocket && l.place.WebSocket != nil:
+		s.Server = config.Redact(l.place.WebSocket.URL)
+	}
+	if s.Transport == useWebSocket && time.Now().Before(l.instead) {
+		s.Instead = l.insteadOf
+	}
+	s.Error = l.problem
+	switch {
+	case l.code != nil:
+		s.State, s.Protocol, s.Code, s.Address = "activating", "activating", l.code.Code, l.code.Address
+	case !s.Connected && s.Error != "":
+		s.State = "offline"
+	}
+	return s
+}
+
+// Line reports the counters to people.
+func (s Stats) Line() string {
+	switch s.State {
+	case "activating":
+		line := "to be activated: enter the code " + printable.Clip(s.Code, 32)
+		if s.Address != "" {
+			line += " at " + printable.Clip(s.Address, 200)
+		}
+		return line
+	case "offline":
+		return "offline: " + s.Error
+	case "not connected":
+		return "connecting"
+	}
+	line := fmt.Sprintf("%s over %s, %s", s.State, s.Transport, s.Server)
+	if s.Wire.Remote != "" && s.Transport == useMQTT {
+		line += ", UDP " + s.Wire.Remote
+	}
+	if s.Sound.Packets > 0 || s.Wire.Sent > 0 {
+		line += fmt.Sprintf("; packets: %d out, %d in, %d lost, %d concealed, jitter %v, delay %v",
+			s.Wire.Sent, s.Sound.Packets, s.Sound.Lost, s.Sound.Concealed,
+			s.Sound.Jitter.Round(time.Millisecond), s.Sound.Delay.Round(time.Millisecond))
+	}
+	if s.Instead != "" {
+		line += "; not over MQTT: " + s.Instead
+	}
+	if s.Error != "" {
+		line += "; " + s.Error
+	}
+	return strings.TrimSpace(line)
+}
+
+// Status says how the link is.
+func (l *Link) Status() link.Status {
+	s := l.Stats()
+	return link.Status{
+		Connected: s.Connected, Line: s.Line(),
+		Failed:  !s.Connected && s.Error != "",
+		Refused: s.Code != "" || !s.Connected && refusedMQTT(s.Error),
+	}
+}

@@ -1,0 +1,171 @@
+package xiaozhi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"lintod/agent/link/xiaozhi/mcp"
+	"lintod/behaviors"
+)
+
+// A tool is what the server calls a verb (protocol 2.8).
+type tool struct {
+	name  string
+	about string // "": the verb's own
+	behaviors.Word
+	// also are verbs that get the same arguments after Verb: a volume is kept.
+	also []string
+	// user says that only people's programs see it in the list.
+	user bool
+}
+
+type (
+	names   = map[string]string
+	members = map[string]json.RawMessage
+)
+
+var yes, no = json.RawMessage("true"), json.RawMessage("false")
+
+// tools are those that each device offers, where it has the verb. A verb that is not here and
+// not in the owner's list is not offered.
+var tools = []tool{
+	{
+		name: "self.audio_speaker.set_volume", about: "Set the volume of the speaker, in percent.",
+		Word: behaviors.Word{Verb: "volume", Params: names{"volume": "percent"}}, also: []string{"start_volume"},
+	},
+	{
+		name: "self.audio_speaker.mute", about: "Silence the speaker; self.audio_speaker.unmute restores the volume.",
+		Word: behaviors.Word{Verb: "silence", Fixed: members{"on": yes}},
+	},
+	{
+		name: "self.audio_speaker.unmute", about: "Restore the volume from before self.audio_speaker.mute.",
+		Word: behaviors.Word{Verb: "silence", Fixed: members{"on": no}},
+	},
+	{
+		name: "self.led.set_color", about: "Set the colour of the LEDs: red, green and blue from 0 to 255, or color as #rrggbb.",
+		Word: behaviors.Word{Verb: "lamp", Fixed: members{"mode": json.RawMessage(`"solid"`)}, Params: names{"red": "red", "green": "green", "blue": "blue", "color": "color"}},
+	},
+	{name: "self.led.set_mode", about: "Set what the LEDs do while the device is idle.", Word: behaviors.Word{Verb: "lamp", Params: names{"mode": "mode"}}},
+	{
+		name: "self.led.set_rainbow_speed", about: "Show a rainbow on the LEDs; each of its steps takes so many milliseconds.",
+		Word: behaviors.Word{Verb: "lamp", Fixed: members{"mode": json.RawMessage(`"rainbow"`)}, Params: names{"speed_ms": "step_ms"}},
+	},
+	{name: "self.reboot", user: true, Word: behaviors.Word{Verb: "reboot"}},
+}
+
+// statusTool and volumeTool read; they ask for no verb.
+func (l *Link) statusTool() mcp.Tool {
+	return mcp.Tool{
+		Name:        "self.get_device_status",
+		Description: "The present status of the device: volume of the speaker, network, temperature. Call it before a relative change, and for any question about the device's state.",
+		Call: func(context.Context, json.RawMessage) (string, error) {
+			status, err := json.Marshal(deviceStatus(l.Volume(), "/"))
+			return string(status), err
+		},
+	}
+}
+
+func (l *Link) volumeTool() mcp.Tool {
+	return mcp.Tool{
+		Name: "self.audio_speaker.get_volume", Description: "The volume of the speaker, in percent.",
+		Call: func(context.Context, json.RawMessage) (string, error) { return fmt.Sprint(l.Volume()), nil },
+	}
+}
+
+// wakeupTool is how gateways call the device (protocol 2.3, G26).
+func (l *Link) wakeupTool() mcp.Tool {
+	return mcp.Tool{
+		Name: "self.remote_wakeup", UserOnly: true,
+		Description: "Open a conversation on the device, as its wake word does.",
+		Schema: map[string]any{"type": "object", "properties": map[string]any{
+			"reason": map[string]any{"type": "string", "description": "what is said to the server in place of a wake word"},
+			"action": map[string]any{"type": "string", "default": "listen"},
+		}, "required": []string{"reason"}},
+		Call: func(ctx context.Context, args json.RawMessage) (string, error) {
+			var a struct{ Reason string }
+			if err := json.Unmarshal(args, &a); err != nil || a.Reason == "" || len(a.Reason) > maxText {
+				return "", fmt.Errorf("reason has %d bytes; want 1 to %d", len(a.Reason), maxText)
+			}
+			if !l.Config.AllowRemoteSpeech {
+				return "", fmt.Errorf("the owner of this device does not allow it: allow_remote_speech in [xiaozhi]")
+			}
+			l.calls.wake(a.Reason)
+			l.post(ctx, event{kind: request})
+			return "true", nil
+		},
+	}
+}
+
+// initTools makes the table. What cannot be offered is a mistake in the program or in the owner's
+// list, and costs that tool alone.
+func (l *Link) initTools() {
+	list := []mcp.Tool{l.statusTool(), l.volumeTool()}
+	for _, t := range tools {
+		verb, ok := l.Registry.Find(t.Verb)
+		if !ok {
+			continue
+		}
+		made := mcp.ForVerb(t.name, t.about, verb, t.Word, l.doer(t.also))
+		made.UserOnly = t.user
+		list = append(list, made)
+	}
+	list = append(list, l.wakeupTool())
+	for _, name := range l.Config.Tools {
+		verb, ok := l.Registry.Find(name)
+		if !ok {
+			l.Log.Warn("a tool of the configuration is not offered", "tool", name, "error", behaviors.ErrUnknown)
+			continue
+		}
+		list = append(list, mcp.ForVerb("self."+strings.ToLower(name), "", verb, own(verb), l.doer(nil)))
+	}
+	server, err := mcp.New("lintod", l.Version, list, l.Log)
+	for ; err != nil; server, err = mcp.New("lintod", l.Version, list, l.Log) {
+		l.Log.Error("a tool is not offered", "tool", list[len(list)-1].Name, "error", err)
+		list = list[:len(list)-1]
+	}
+	l.tools = server
+}
+
+// own is the word that calls a verb's parameters by their own names.
+func own(v behaviors.Verb) behaviors.Word {
+	w := behaviors.Word{Verb: v.Name, Params: names{}}
+	for _, p := range v.Params {
+		w.Params[p.Name] = p.Name
+	}
+	return w
+}
+
+// doer performs verbs: those that are safe at once, the others by the owner's policy.
+func (l *Link) doer(also []string) mcp.Do {
+	return func(ctx context.Context, name string, args behaviors.Arguments) (any, error) {
+		verb, ok := l.Registry.Find(name)
+		if ok && verb.Power != behaviors.Safe {
+			return l.submit(ctx, name, args)
+		}
+		call := behaviors.Call{Link: Name}
+		result, err := l.Registry.Do(ctx, call, name, args)
+		for _, other := range also {
+			if err == nil {
+				_, err = l.Registry.Do(ctx, call, other, args)
+			}
+		}
+		return result, err
+	}
+}
+
+// system does what a system message asks for: one thing is known.
+func (s *session) system(command string) {
+	if command != "reboot" {
+		s.Warn("a command of the server is not known", fmt.Errorf("system: %q", command))
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), firmwareLimit)
+		defer cancel()
+		if _, err := s.submit(ctx, "reboot", behaviors.Arguments{}); err != nil {
+			s.Log.Warn("reboot asked for by the server", "error", err)
+		}
+	}()
+}

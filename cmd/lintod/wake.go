@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lintod/agent"
+	"lintod/agent/base/printable"
+	"lintod/agent/control"
+	"lintod/audio"
+	"lintod/audio/resample"
+	"lintod/audio/wake"
+	"lintod/audio/wake/models"
+	"lintod/audio/wav"
+	"lintod/cmd/internal/cli"
+)
+
+func (c *call) wake() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "wake list|get|try [NAME] [FILE...]",
+		Short: "list, download and try the models of wake words",
+		Long: `Models of wake words, for engine = "microwakeword".
+
+"list" prints which models are on this device, and which can be downloaded.
+"get NAME" downloads one, over TLS; it prints its author and licence. A proxy is
+taken from the environment, HTTPS_PROXY. Nothing else of lintod downloads models.
+"try" prints how sure the models are of their words, from 0 to 1, while you speak
+to the running daemon, or for WAV files: of the word NAME, or of those of the
+configuration.`,
+		Example: `  lintod wake list
+  sudo lintod wake get okay_nabu
+  lintod wake try okay_nabu
+  lintod wake try okay_nabu recording.wav`,
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			switch {
+			case len(args) == 0:
+				return []string{"list", "get", "try"}, cobra.ShellCompDirectiveNoFileComp
+			case len(args) == 1 && args[0] != "list":
+				return offered(), cobra.ShellCompDirectiveDefault
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+	}
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 1 && args[0] == "list", len(args) == 2 && args[0] == "get", len(args) > 0 && args[0] == "try":
+			return nil
+		}
+		return cli.Usagef("want: lintod wake list, lintod wake get NAME, or lintod wake try [NAME] [FILE...]")
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch args[0] {
+		case "list":
+			return c.listModels()
+		case "get":
+			return c.getModel(cmd.Context(), args[1])
+		}
+		return c.tryWords(cmd.Context(), args[1:])
+	}
+	return cmd
+}
+
+// offered are the words whose models can be downloaded.
+func offered() []string {
+	var names []string
+	for _, o := range models.Offers() {
+		names = append(names, o.Name)
+	}
+	return names
+}
+
+// wakeConfig is the configuration, or the defaults where there is none yet: models
+// are looked for, and tried, before a device is set up.
+func (c *call) wakeConfig() agent.Config {
+	cfg, err := agent.LoadConfig(c.config)
+	if err != nil {
+		fmt.Fprintln(c.stderr, "The configuration is missing or wrong, so the defaults are used; lintod check prints why.")
+		return agent.Defaults()
+	}
+	return cfg
+}
+
+func (c *call) listModels() error {
+	cfg := c.wakeConfig()
+	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tSAID AS\tLANGUAGES\tAUTHOR\tWHERE")
+	here := map[string]bool{}
+	for _, m := range models.List(cfg.Wake.Models) {
+		here[m.Name] = true
+		where := filepath.Dir(m.Path)
+		if m.Err != nil {
+			where = "cannot be used: " + m.Err.Error()
+		}
+		printable.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", m.Name, orDash(m.Manifest.WakeWord != "", m.Manifest.WakeWord),
+			orDash(len(m.Manifest.Languages) > 0, strings.Join(m.Manifest.Languages, " ")), orDash(m.Manifest.Author != "", m.Manifest.Author), where)
+	}
+	for _, o := range models.Offers() {
+		if !here[o.Name] {
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\tsudo lintod wake get %s\n", o.Name, o.Phrase, o.Languages, o.Author, o.Name)
+		}
+	}
+	return t.Flush()
+}
+
+func (c *call) getModel(ctx context.Context, name string) error {
+	offer, ok := models.Offered(name)
+	if !ok {
+		return fmt.Errorf("there is no model %q to download; lintod wake list prints those that there are", name)
+	}
+	dir := c.wakeConfig().Wake.Models[0]
+	if err := c.download(ctx, dir, offer); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(c.stdout, "It is in %s. To listen for it:\n\n[wake]\nengine = \"microwakeword\"\n[[wake.word]]\nname = %q\n%s", dir, name, action(name))
+	return err
+}
+
+func (c *call) download(ctx context.Context, dir string, o models.Offer) error {
+	fmt.Fprintf(c.stdout, "%s, said as %q, by %s, licence %s\n", o.Name, o.Phrase, o.Author, o.License)
+	err := models.Getter{Dir: dir}.Get(ctx, o)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w; run: sudo lintod wake get %s", err, o.Name)
+	}
+	return err
+}
+
+// provideModel downloads a model unless it is on this device.
+func (c *call) provideModel(ctx context.Context, name string) error {
+	dirs := c.wakeConfig().Wake.Models
+	if _, err := models.Find(dirs, name); err == nil {
+		return nil
+	}
+	offer, _ := models.Offered(name)
+	return c.download(ctx, dirs[0], offer)
+}
+
+// action is what the word that stops has in the configuration beyond its name.
+func action(name string) string {
+	if name == wake.ActionStop {
+		return "action = \"stop\"\n"
+	}
+	return ""
+}
+
+// tryWords takes a first argument that is not a WAV file as the name of a word.
+func (c *call) tryWords(ctx context.Context, args []string) error {
+	name := ""
+	if len(args) > 0 && !strings.HasSuffix(strings.ToLower(args[0]), ".wav") {
+		name, args = args[0], args[1:]
+	}
+	cfg := c.wakeConfig()
+	if len(args) == 0 {
+		return c.tryMicrophone(ctx, cfg, name)
+	}
+	for _, path := range args {
+		if err := c.tryFile(ctx, cfg.Wake, name, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tryMicrophone has the daemon listen, which has the microphone.
+func (c *call) tryMicrophone(ctx context.Context, cfg agent.Config, name string) error {
+	fmt.Fprintln(c.stderr, "Say the word; Ctrl-C ends this. A line is printed for each 0.1 s in which a model is at all sure, else one a second.")
+	quiet := 0
+	err := control.Stream(ctx, cfg.Device.Socket, "wake", agent.WakeArgs{Name: name}, func(raw json.RawMessage) error {
+		var scores []wake.Score
+		if err := json.Unmarshal(raw, &scores); err != nil {
+			return fmt.Errorf("the daemon's answer is not understood: %w", err)
+		}
+		if quiet++; unsure(scores) && quiet < 10 {
+			return nil
+		}
+		quiet = 0
+		c.printScores(time.Now().Format("15:04:05.0"), scores)
+		return nil
+	})
+	if ctx.Err() != nil { // that is how it ends
+		err = nil
+	}
+	return err
+}
+
+// unsure reports that no model takes the sound for its word, even a little.
+func unsure(scores []wake.Score) bool {
+	for _, s := range scores {
+		if s.Score >= 0.05 {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *call) printScores(at string, scores []wake.Score) {
+	for _, s := range scores {
+		heard := ""
+		if s.Heard {
+			heard = "  heard"
+		}
+		line := fmt.Sprintf("%s  %4.0f dB  %s %.2f of %.2f %s%s", at, s.Level, s.Name, s.Score, s.Threshold, strings.Repeat("#", int(20*s.Score)), heard)
+		printable.Fprintf(c.stdout, "%s\n", strings.TrimSpace(line))
+	}
+}
+
+func (c *call) tryFile(ctx context.Context, cfg wake.Config, name, path string) error {
+	trial, err := wake.NewTrial(cfg, name)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sound, err := wav.NewReader(f)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	best := make([]wake.Score, len(trial.Words))
+	at := make([]time.Duration, len(trial.Words))
+	var now time.Duration
+	heard := make([][]string, len(trial.Words))
+	var frame audio.Frame
+	hear := func() {
+		now += audio.FrameTime
+		for i, s := range trial.Hear(&frame) {
+			if s.Heard {
+				heard[i] = append(heard[i], fmt.Sprintf("%.1f s", now.Seconds()))
+			}
+			if s.Score > best[i].Score {
+				at[i] = now
+			}
+			s.Score = max(s.Score, best[i].Score)
+			best[i] = s
+		}
+	}
+	if err := frames(ctx, sound, &frame, hear); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for i, s := range best {
+		switch sensitivity, ok := trial.Sensitivity(i, s.Score); {
+		case len(heard[i]) > 0:
+			printable.Fprintf(c.stdout, "%s: %s is heard at %s (score %.2f, above %.2f)\n", path, s.Name, strings.Join(heard[i], ", "), s.Score, s.Threshold)
+		case ok && s.Score > 0.05:
+			printable.Fprintf(c.stdout, "%s: %s is not heard: its score is %.2f at %.1f s, and has to be above %.2f; sensitivity = %.2f would do\n", path, s.Name, s.Score, at[i].Seconds(), s.Threshold, sensitivity)
+		default:
+			printable.Fprintf(c.stdout, "%s: %s is not heard: its score is %.2f, and has to be above %.2f\n", path, s.Name, s.Score, s.Threshold)
+		}
+	}
+	return nil
+}
+
+// frames gives each frame of a sound, and half a second of silence behind it.
+func frames(ctx context.Context, sound *wav.Reader, frame *audio.Frame, hear func()) error {
+	convert := resample.New(sound.Rate(), audio.CaptureRate)
+	in := make([]int16, 4096)
+	var pcm []int16
+	for {
+		n, err := sound.Read(in)
+		pcm = convert.Process(pcm, in[:n])
+		if errors.Is(err, io.EOF) {
+			pcm = append(convert.Flush(pcm), make([]int16, audio.CaptureRate/2)...)
+		} else if err != nil {
+			return err
+		}
+		for len(pcm) >= audio.FrameSamples {
+			pcm = pcm[copy(frame.PCM[:], pcm):]
+			hear()
+		}
+		if err != nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		pcm = append([]int16(nil), pcm...)
+	}
+}

@@ -1,0 +1,317 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/cmd/lintosim/gateway"
+	"lintod/cmd/lintosim/speech"
+)
+
+// pair is a box with two links, LinTO's and one to a gateway that behaves as real ones do.
+type pair struct {
+	*box
+	sim *gateway.Gateway
+}
+
+// xiaozhiPatience is for steps that take real time: recognition, speech, timeouts of the protocol.
+const xiaozhiPatience = 2 * time.Minute
+
+// newPair starts both. What the user says at each turn is "what time is it", and the gateway
+// sends it back, so that it can be recognised at both ends.
+func newPair(t *testing.T, o gateway.Options, table string) *pair {
+	t.Helper()
+	for _, program := range []string{"espeak-ng", "sox", "pocketsphinx_continuous"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("SKIPPED, nothing was tested: %s is not installed", program)
+		}
+	}
+	o.Echo = true
+	sim := gateway.New(o)
+	if err := sim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sim.Close() })
+	p := &pair{sim: sim}
+	p.box = newBox(t, brokertest.Start(t), settings{
+		audio: "input = \"file:QUESTION\"\noutput = \"file:HEARD\"\noutput_rate = 16000",
+		tts:   fmt.Sprintf("[xiaozhi]\nenabled = true\nota_url = %q\n%s", sim.OTA(), table),
+	})
+	out, err := exec.Command("sh", "-c", "espeak-ng -v en-us -s 140 --stdout 'what time is it' | sox -t wav - -r 16000 -c 1 "+p.path("question.wav")+" pad 0.3 0.3").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	p.replace("QUESTION", p.path("question.wav"))
+	p.replace("HEARD", p.path("heard.wav"))
+	p.start()
+	p.wait("both links", func(s agent.Status) bool {
+		return s.Links["linto"].Connected && (s.Links["xiaozhi"].Connected || s.Xiaozhi.Code != "")
+	})
+	return p
+}
+
+func (p *pair) replace(old, now string) {
+	p.t.Helper()
+	out, err := exec.Command("sed", "-i", "s|"+old+"|"+now+"|", p.path("lintod.toml")).CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// turn is one whole exchange, begun by a command.
+func (p *pair) turn() turn.Record {
+	p.t.Helper()
+	n := len(p.state().Turns)
+	if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+		p.t.Fatalf("talk: exit %d, %s", code, out)
+	}
+	limited, cancel := context.WithTimeout(p.t.Context(), xiaozhiPatience)
+	defer cancel()
+	for {
+		s := p.state()
+		if len(s.Turns) > n && s.Turn.State == turn.Idle {
+			return s.Turns[len(s.Turns)-1]
+		}
+		select {
+		case <-limited.Done():
+			p.t.Fatalf("the turn does not end; the device is %v, the link is %s", s.Turn.State, s.Links["xiaozhi"].Line)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// understood is what is recognised at the loudspeaker.
+func (p *pair) understood() string {
+	p.t.Helper()
+	r := speech.NewRecogniser(nil)
+	if err := r.Open(); err != nil {
+		p.t.Fatal(err)
+	}
+	defer r.Close()
+	h, err := r.Hear(p.t.Context(), p.heard(), speech.Anything)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return h.Text
+}
+
+func (p *pair) expectNoRuleBroken() {
+	p.t.Helper()
+	for _, e := range p.sim.Broken() {
+		p.t.Errorf("rule %s: %s", e.Rule, e.Text)
+	}
+}
+
+const question = "what time is it"
+
+// Each server over each of its transports: the sentence is understood there, what it sends is
+// recognised at the loudspeaker, and it knows the tools before the first session.
+func TestXiaozhiServers(t *testing.T) {
+	for _, server := range gateway.Servers {
+		for _, transport := range []string{"mqtt", "websocket"} {
+			t.Run(string(server)+" over "+transport, func(t *testing.T) {
+				profile := "xiaozhi"
+				if server == gateway.Cheeko {
+					profile = "cheeko"
+				}
+				p := newPair(t, gateway.Options{Server: server}, fmt.Sprintf("profile = %q\ntransport = %q\nlistening = \"manual\"", profile, transport))
+				if r := p.turn(); r.Result != turn.ResultSpoken {
+					t.Errorf("record %+v", r)
+				}
+				if text := p.understood(); text != question {
+					t.Errorf("%q was heard", text)
+				}
+				p.expectNoRuleBroken()
+				x := p.state().Xiaozhi
+				if x.Transport != transport || x.State != "in session" || x.Sound.Packets == 0 || x.Sound.Lost > 0 {
+					t.Errorf("status %+v", x)
+				}
+				if server == gateway.Cheeko || transport == "websocket" {
+					return // which ask for the tools in a session, or not at all
+				}
+				for _, e := range p.sim.Events() {
+					if e.Kind == gateway.Listed && slices.Contains(e.Tools, "self.audio_speaker.set_volume") {
+						break
+					}
+					if e.Kind == gateway.Opened {
+						t.Error("the first session begins before the tools are known")
+						break
+					}
+				}
+			})
+		}
+	}
+}
+
+// What goes wrong on the way and at the server, and what the user notices of it.
+func TestXiaozhiFaults(t *testing.T) {
+	for _, tt := range []struct {
+		faults string
+		result turn.Result
+		heard  string
+		cause  string // part of it
+	}{
+		{"loss=10,jitter=100ms,reorder=5,duplicate=2", turn.ResultSpoken, question, ""},
+		{"delay=300ms,jitter=150ms,loss=3", turn.ResultSpoken, question, ""},
+		{"early=40ms,tail=100ms,hello-takes=1s", turn.ResultSpoken, question, ""},
+		{"no-tools,strange", turn.ResultSpoken, question, ""},
+		{"hello=error", turn.ResultFailed, "", "server"},
+		{"hello=broken", turn.ResultFailed, "", "hello"},
+		{"hello=absent", turn.ResultFailed, "", "session"},
+		{"hello=foreign", turn.ResultFailed, "", ""},
+		{"mute", turn.ResultFailed, "", "does not answer"},
+		{"wrong-key", turn.ResultFailed, "", "Opus"},
+		{"pcm", turn.ResultFailed, "", ""},
+		{"goodbye=listening", turn.ResultFailed, "", ""},
+		{"goodbye=thinking", turn.ResultFailed, "", "ended the session"},
+	} {
+		t.Run(tt.faults, func(t *testing.T) {
+			if tt.heard == "" { // else the recogniser and the codecs need the processor
+				t.Parallel()
+			}
+			faults, err := gateway.ParseFaults(tt.faults)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPair(t, gateway.Options{Faults: faults}, "transport = \"mqtt\"\nlistening = \"manual\"")
+			r := p.turn()
+			if r.Result != tt.result || !strings.Contains(r.Cause, tt.cause) {
+				t.Errorf("record %+v", r)
+			}
+			if tt.heard != "" {
+				if text := p.understood(); text != tt.heard {
+					t.Errorf("%q was heard", text)
+				}
+			} else if slices.ContainsFunc(p.heard(), func(s int16) bool { return s > 16000 }) && tt.faults != "pcm" {
+				t.Error("the loudspeaker is loud")
+			}
+			p.expectNoRuleBroken()
+			// All is well when the fault is over.
+			p.sim.SetFaults(gateway.Faults{})
+			if r := p.turn(); r.Result != turn.ResultSpoken {
+				t.Errorf("after the fault: %+v", r)
+			}
+		})
+	}
+}
+
+// A UDP port that is closed on the way: reported within 6 s of the answer, and the next session
+// is over WebSocket.
+func TestXiaozhiWithoutUDP(t *testing.T) {
+	p := newPair(t, gateway.Options{Faults: gateway.Faults{NoUDP: true}}, "listening = \"manual\"")
+	var last turn.Record
+	for range 2 { // the answer of this gateway is shorter than 6 s
+		last = p.turn()
+	}
+	if last.Result != turn.ResultFailed || !strings.Contains(last.Cause, "UDP") {
+		t.Errorf("record %+v", last)
+	}
+	p.wait("the other transport", func(s agent.Status) bool {
+		return s.Links["xiaozhi"].Connected && s.Xiaozhi.Transport == "websocket"
+	})
+	if r := p.turn(); r.Result != turn.ResultSpoken {
+		t.Errorf("record %+v", r)
+	}
+	if s := p.state(); !strings.Contains(s.Links["xiaozhi"].Line, "UDP") {
+		t.Errorf("status %q does not say why", s.Links["xiaozhi"].Line)
+	}
+}
+
+// A device that has to be bound: the code is in the status, and spoken again at each press.
+func TestXiaozhiActivation(t *testing.T) {
+	p := newPair(t, gateway.Options{Activation: gateway.ByHand}, "listening = \"manual\"")
+	p.wait("the code", func(s agent.Status) bool { return s.Xiaozhi.Code != "" && s.Activity.Activating })
+	s := p.state()
+	if s.Xiaozhi.State != "activating" || s.Links["xiaozhi"].Connected || !strings.Contains(s.Links["xiaozhi"].Line, s.Xiaozhi.Code) {
+		t.Errorf("status %+v", s.Links["xiaozhi"])
+	}
+	if r := p.turn(); r.Result != turn.ResultSpoken {
+		t.Errorf("a press is not answered: %+v", r)
+	}
+	for _, d := range p.sim.Devices() {
+		p.sim.Activate(d.MAC)
+	}
+	p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
+	if r := p.turn(); r.Result != turn.ResultSpoken {
+		t.Errorf("record %+v", r)
+	}
+}
+
+// Two links, each with a trigger of its own: one interrupts the other, and both go on.
+func TestXiaozhiBesideLinto(t *testing.T) {
+	p := newPair(t, gateway.Options{}, "listening = \"manual\"")
+	if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+		t.Fatal(out)
+	}
+	p.wait("the answer", func(s agent.Status) bool { return s.Turn.State == turn.Speaking })
+	if code, out := p.run("talk", "-link", "linto"); code != 0 { // interrupts
+		t.Fatal(out)
+	}
+	m := p.request()
+	p.answer(m, `{"behavior":{"say":{"phonetic":"","text":"It is ten."}}}`)
+	p.wait("two turns", func(s agent.Status) bool { return len(s.Turns) == 2 && s.Turn.State == turn.Idle })
+	turns := p.state().Turns
+	if turns[0].Link != "xiaozhi" || turns[1].Link != "linto" || turns[1].Result != turn.ResultSpoken {
+		t.Errorf("%+v", turns)
+	}
+	if _, err := p.sim.WaitFor(p.limited(), gateway.Got("abort")); err != nil {
+		t.Errorf("the gateway was not told: %v", err)
+	}
+	if r := p.turn(); r.Result != turn.ResultSpoken || r.Link != "xiaozhi" {
+		t.Errorf("record %+v", r)
+	}
+	p.expectNoRuleBroken()
+	p.broker.Kill() // LinTO's; the other link notices nothing
+	p.wait("LinTO is away", func(s agent.Status) bool { return !s.Links["linto"].Connected })
+	if r := p.turn(); r.Result != turn.ResultSpoken {
+		t.Errorf("record %+v", r)
+	}
+}
+
+func (p *pair) limited() context.Context {
+	ctx, cancel := context.WithTimeout(p.t.Context(), xiaozhiPatience)
+	p.t.Cleanup(cancel)
+	return ctx
+}
+
+// A volume that a tool sets holds at once, and after a restart.
+func TestXiaozhiVolume(t *testing.T) {
+	p := newPair(t, gateway.Options{}, "")
+	mac := p.sim.Devices()[0].MAC
+	if text, err := p.sim.Call(p.limited(), mac, "self.audio_speaker.set_volume", map[string]any{"volume": 40}); err != nil || text != "true" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if s := p.state(); s.Volume != 40 || s.Keep != 40 {
+		t.Errorf("volume %d, %d after a restart", s.Volume, s.Keep)
+	}
+	if _, err := p.sim.Call(p.limited(), mac, "self.reboot", nil); err == nil || !strings.Contains(err.Error(), "behaviors.reboot") {
+		t.Errorf("reboot: %v", err)
+	}
+	if text, err := p.sim.Call(p.limited(), mac, "self.get_device_status", nil); err != nil || !strings.Contains(text, `"audio_speaker":{"volume":40}`) {
+		t.Errorf("%q, %v", text, err)
+	}
+	p.expectNoRuleBroken()
+}
+
+// Two devices with one identity throw each other out; that is named.
+func TestXiaozhiTwins(t *testing.T) {
+	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
+	mac := p.sim.Devices()[0].MAC
+	for range 3 {
+		p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
+		if err := p.sim.Drop(mac); err != nil {
+			t.Fatal(err)
+		}
+		p.wait("its end", func(s agent.Status) bool { return !s.Links["xiaozhi"].Connected })
+	}
+	p.wait("the reason", func(s agent.Status) bool { return strings.Contains(s.Xiaozhi.Error, "another device") })
+	p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"lintod/agent/base/printable"
+	"lintod/cmd/lintosim/platform"
+)
+
+// lintoPrompt sends LinTO's behaviours.
+type lintoPrompt struct {
+	*prompt
+	sim   *platform.Platform
+	using string // the device chosen by hand; empty for the last one seen
+}
+
+// list is what can be typed.
+func (p *lintoPrompt) list() []command {
+	simple := func(name, help string) command {
+		return command{name, "", help, func(string) error { return p.send(name, nil) }}
+	}
+	number := func(name, help string) command {
+		return command{name, "0-100", help, func(args string) error { return p.sendNumber(name, args) }}
+	}
+	return []command{
+		{"say", "TEXT", "let the device say something", func(args string) error {
+			return p.send("say", map[string]string{"value": args})
+		}},
+		{"ask", "TEXT", "answer the next request with this question", p.ask},
+		number("volume", "set the volume for now"),
+		number("endvolume", "set the volume for good"),
+		simple("mute", "close the microphone"),
+		simple("unmute", "open it again"),
+		simple("ping", "is the device there?"),
+		{"tts_lang", "LANG", "change the language: fr-FR", func(args string) error {
+			return p.send("tts_lang", map[string]string{"value": args})
+		}},
+		{"shellexec", "COMMAND", "run a command on the device", func(args string) error {
+			return p.send("shellexec", map[string]string{"cmd": args})
+		}},
+		{"meeting", "start|stop NAME", "record a meeting", p.meeting},
+		{"send", "COMMAND JSON", "any other behaviour", p.sendAny},
+		{"raw", "TOPIC JSON", "anything to any topic", p.raw},
+		{"fault", "NAME", "spoil answers: none error late noid duplicate garbage silent", p.fault},
+		{"devices", "", "list the devices seen", p.devices},
+		{"use", "SERIAL", "send to this device from now on, not to the last one seen", p.use},
+	}
+}
+
+// device is the serial number that commands go to.
+func (p *lintoPrompt) device() (string, error) {
+	if p.using != "" {
+		return p.using, nil
+	}
+	seen := p.sim.Devices()
+	if len(seen) == 0 {
+		return "", errors.New("no device has been seen yet; wait for one, or name it: use SERIAL")
+	}
+	return seen[0].Serial, nil
+}
+
+func (p *lintoPrompt) send(command string, payload any) error {
+	serial, err := p.device()
+	if err != nil {
+		return err
+	}
+	_, err = p.sim.Send(serial, command, payload)
+	return err
+}
+
+func (p *lintoPrompt) sendNumber(command, args string) error {
+	n, err := strconv.Atoi(args)
+	if err != nil || n < 0 || n > 100 {
+		return fmt.Errorf("%s wants a number from 0 to 100", command)
+	}
+	return p.send(command, map[string]int{"value": n})
+}
+
+func (p *lintoPrompt) ask(args string) error {
+	serial, err := p.device()
+	if err != nil {
+		return err
+	}
+	p.sim.AnswerNext(serial, platform.Ask(args, `{"intent":"asked"}`))
+	p.printf("the next request of %s is answered with this question", serial)
+	return nil
+}
+
+func (p *lintoPrompt) meeting(args string) error {
+	step, name, _ := strings.Cut(args, " ")
+	if step != "start" && step != "stop" || name == "" {
+		return errors.New("meeting wants: meeting start|stop NAME")
+	}
+	return p.send("managemeeting", map[string]string{"command": step + "localrecording", "sessionname": name})
+}
+
+func (p *lintoPrompt) sendAny(args string) error {
+	command, payload, _ := strings.Cut(args, " ")
+	if err := wantJSON(payload); err != nil {
+		return err
+	}
+	return p.send(command, payload)
+}
+
+func (p *lintoPrompt) raw(args string) error {
+	topic, payload, _ := strings.Cut(args, " ")
+	if strings.ContainsAny(topic, "+#") {
+		return errors.New("a topic to publish to has no + and no #")
+	}
+	_, err := p.sim.Publish(topic, []byte(payload), false)
+	return err
+}
+
+func wantJSON(payload string) error {
+	if !json.Valid([]byte(payload)) {
+		return fmt.Errorf("%q is no JSON; raw would send it all the same", printable.Line(payload))
+	}
+	return nil
+}
+
+func (p *lintoPrompt) fault(args string) error {
+	f, err := platform.ParseFault(args)
+	if err != nil {
+		return err
+	}
+	return p.sim.SetFault(f)
+}
+
+func (p *lintoPrompt) devices(string) error {
+	for _, d := range p.sim.Devices() {
+		state := "offline"
+		if d.Online {
+			state = "online"
+		}
+		p.printf("%-10s %-7s scope %s, last seen %s", d.Serial, state, d.Scope, d.Seen.Format("15:04:05"))
+	}
+	return nil
+}
+
+func (p *lintoPrompt) use(args string) error {
+	if strings.ContainsAny(args, "/+# ") {
+		return errors.New("a serial number has no space, /, + or #")
+	}
+	p.using = args
+	return nil
+}
