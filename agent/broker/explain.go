@@ -126,6 +126,29 @@ type advised struct {
 func (e *advised) Error() string { return e.err.Error() }
 func (e *advised) Unwrap() error { return e.err }
 
+// refusedID is the refusal of a client id.
+type refusedID struct {
+	id  string
+	err error
+}
+
+func (e *refusedID) Error() string { return e.err.Error() }
+func (e *refusedID) Unwrap() error { return e.err }
+
+// anyLength is the length of a client id that every broker takes [MQTT-3.1.3-5].
+const anyLength = 23
+
+// explain names what in the id brokers are known to refuse.
+func (e *refusedID) explain() string {
+	switch {
+	case strings.ContainsFunc(e.id, func(r rune) bool { return !portable(r) }):
+		return fmt.Sprintf("the broker refuses the client id %q, probably because of a character other than A-Z a-z 0-9 _ -; set client_id to one without", e.id)
+	case len(e.id) > anyLength:
+		return fmt.Sprintf("the broker refuses the client id %q, probably because it is longer than %d characters; set client_id to a shorter one", e.id, anyLength)
+	}
+	return fmt.Sprintf("the broker refuses the client id %q, probably by its access rules; allow it there, or set client_id to one that is allowed", e.id)
+}
+
 func explainMQTT(err error) string {
 	var reason interface{ explain() string }
 	if errors.As(err, &reason) {
@@ -139,8 +162,6 @@ func explainMQTT(err error) string {
 			advice = other.advice
 		}
 		return "the broker refuses the user or password; " + advice
-	case errors.Is(err, packets.ErrorRefusedIDRejected):
-		return "the broker refuses the client id; correct client_id"
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
 		return "the broker is there but says that it is not available; look at its log"
 	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // enqueueTimeout bounds a wait inside the library that no context reaches. It
@@ -69,6 +70,9 @@ func (c *Conn) login(ctx context.Context, broker string, conn *wire) (*session, 
 	if err := s.connect(ctx); err != nil {
 		c.session.Store(nil)
 		s.close(time.Millisecond)
+		if errors.Is(err, packets.ErrorRefusedIDRejected) {
+			err = &refusedID{c.Config.ClientID, err}
+		}
 		return nil, &stepError{stepConnect, err}
 	}
 	return s, nil
