@@ -56,16 +56,31 @@ func (e *Error) Error() string { return e.Broker + ": " + Explain(e.Err) }
 func (e *Error) Unwrap() error { return e.Err }
 
 // failures are those of all addresses of one attempt.
-type failures []error
+type failures []*Error
 
-func (f failures) Unwrap() []error { return f }
-
-func (f failures) Error() string {
-	texts := make([]string, len(f))
+func (f failures) Unwrap() []error {
+	list := make([]error, len(f))
 	for i, err := range f {
-		texts[i] = err.Error()
+		list[i] = err
 	}
-	return strings.Join(texts, "; ")
+	return list
+}
+
+// Error says once what several addresses have in common, as those of a cluster have.
+func (f failures) Error() string {
+	var sentences []string
+	at := map[string][]string{}
+	for _, err := range f {
+		sentence := Explain(err.Err)
+		if at[sentence] == nil {
+			sentences = append(sentences, sentence)
+		}
+		at[sentence] = append(at[sentence], err.Broker)
+	}
+	for i, sentence := range sentences {
+		sentences[i] = strings.Join(at[sentence], ", ") + ": " + sentence
+	}
+	return strings.Join(sentences, "; ")
 }
 
 var (
