@@ -142,6 +142,20 @@ need_linter() {
     die "cannot build golangci-lint $version (Go's errors are above): check the network and GOPROXY, then run this again"
 }
 
+# need_nats puts the pinned nats-server on PATH, and names it to the tests that
+# start a cluster. It is built as a program, so that go.mod has none of its modules;
+# Debian 12 has one that is too old for topics with a dot.
+need_nats() {
+  local version=2.15.3 bin=$PWD/.cache/bin
+  if [ "$("$bin/nats-server" --version 2>/dev/null || true)" != "nats-server: v$version" ]; then
+    say "building nats-server $version"
+    GOBIN=$bin go install "github.com/nats-io/nats-server/v2@v$version" ||
+      die "cannot build nats-server $version (Go's errors are above): check the network and GOPROXY, then run this again"
+  fi
+  PATH=$bin:$PATH
+  export LINTOD_NATS_SERVER=$bin/nats-server
+}
+
 # mirror prints where this machine has its Debian from.
 mirror() {
   # shellcheck disable=SC2016 # these are apt's

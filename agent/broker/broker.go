@@ -168,7 +168,7 @@ func (c *Conn) connection(ctx context.Context, addrs []*url.URL) (ending, error)
 	return end, err
 }
 
-// open tries the addresses in turn.
+// open tries the addresses in turn, each time from the first.
 func (c *Conn) open(ctx context.Context, addrs []*url.URL) (*session, error) {
 	var failed failures
 	for _, addr := range addrs {

@@ -1,9 +1,13 @@
 package broker
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
+	"hash/fnv"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +19,10 @@ import (
 // Config is what a link's table in the configuration says about its broker.
 // Link configurations embed it.
 type Config struct {
-	// Broker is one address or a list tried in turn: mqtt://, mqtts://, ws:// or
-	// wss://. Ports default to 1883, 8883, 80 and 443, a websocket's path to /mqtt.
+	// Broker is one address or a list: mqtt://, mqtts://, ws:// or wss://. Ports
+	// default to 1883, 8883, 80 and 443, a websocket's path to /mqtt. Each attempt
+	// tries the list in its order, as a ring that begins where ClientID decides, so
+	// that devices with one list spread over the nodes of a cluster.
 	Broker config.Strings `toml:"broker"`
 	// ClientID must be stable and unique at the broker: the broker then ends (and
 	// fires the will of) the old connection before it accepts the new one, so that
@@ -85,7 +91,8 @@ func Unprotected(address string) bool {
 	return err == nil && u.Scheme != "mqtts" && u.Scheme != "wss" && !config.Loopback(u.Hostname())
 }
 
-// addresses are those of a Config that Validate found right.
+// addresses are those of a Config that Validate found right, in the order in which
+// they are tried. The same client id always begins at the same one.
 func (c Config) addresses() []*url.URL {
 	var list []*url.URL
 	for _, s := range c.Broker {
@@ -93,7 +100,32 @@ func (c Config) addresses() []*url.URL {
 			list = append(list, u)
 		}
 	}
-	return list
+	hash := fnv.New32a()
+	hash.Write([]byte(c.ClientID))
+	first := int(hash.Sum32() % uint32(len(list)))
+	return slices.Concat(list[first:], list[:first])
+}
+
+// ClientID makes a client id of a name. Some brokers refuse characters other than
+// A-Z a-z 0-9 _ -: those become _, and a hash of the name at the end keeps apart
+// names that differ only there. Other names are returned as they are.
+func ClientID(name string) string {
+	id := strings.Map(func(r rune) rune {
+		if portable(r) {
+			return r
+		}
+		return '_'
+	}, name)
+	if id == name {
+		return name
+	}
+	hash := sha256.Sum256([]byte(name))
+	return id + "_" + hex.EncodeToString(hash[:4])
+}
+
+// portable reports whether every broker takes the character in a client id.
+func portable(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-'
 }
 
 // patience is how long the broker may be silent before the link counts as dead:

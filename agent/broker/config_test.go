@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,8 +47,51 @@ password_file = "/etc/lintod/secret"
 	for _, u := range f.Link.addresses() {
 		got = append(got, u.String())
 	}
+	slices.Sort(got) // where the list begins is another test's
 	if want := "mqtts://a.example:8883 ws://b.example:8080/mqtt"; strings.Join(got, " ") != want {
 		t.Errorf("addresses %v, want %s", got, want)
+	}
+}
+
+// Devices that have the same list spread over it, each always begins at the same
+// address, and the order stays.
+func TestAddressesBeginWhereTheClientIDSays(t *testing.T) {
+	conf := Config{Broker: config.Strings{"mqtt://a:1883", "mqtt://b:1883", "mqtt://c:1883"}}
+	begin := map[string]int{}
+	for i := range 3000 {
+		conf.ClientID = fmt.Sprintf("lintod-blk-device-%d", i)
+		var got string
+		for _, u := range conf.addresses() {
+			got += u.Hostname()
+		}
+		begin[got]++
+		if again := conf.addresses()[0].Hostname(); again != got[:1] {
+			t.Fatalf("%s begins at %s, and then at %s", conf.ClientID, got[:1], again)
+		}
+	}
+	for _, order := range []string{"abc", "bca", "cab"} {
+		if n := begin[order]; n < 900 || n > 1100 {
+			t.Errorf("%d of 3000 devices have the order %s", n, order)
+		}
+	}
+}
+
+func TestClientIDHasOnlyWhatEveryBrokerTakes(t *testing.T) {
+	for _, name := range []string{"lintod-blk-kitchen-01", "lintod-blk-Kitchen_01", ""} {
+		if got := ClientID(name); got != name {
+			t.Errorf("%q becomes %q", name, got)
+		}
+	}
+	seen := map[string]string{}
+	for _, name := range []string{"lintod-blk-a.b", "lintod-blk-a b", "lintod-blk-a*b", "lintod-blk-a>b", "lintod-blk-ä", "lintod-blk-ö", "lintod-blk-a\xffb", "lintod-blk-a\xfeb", "lintod-blk-a_b"} {
+		got := ClientID(name)
+		if strings.ContainsFunc(got, func(r rune) bool { return !portable(r) }) {
+			t.Errorf("%q becomes %q", name, got)
+		}
+		if other, twice := seen[got]; twice {
+			t.Errorf("%q and %q both become %q", name, other, got)
+		}
+		seen[got] = name
 	}
 }
 

@@ -52,16 +52,31 @@ func (e *Error) Error() string { return e.Broker + ": " + Explain(e.Err) }
 func (e *Error) Unwrap() error { return e.Err }
 
 // failures are those of all addresses of one attempt.
-type failures []error
+type failures []*Error
 
-func (f failures) Unwrap() []error { return f }
-
-func (f failures) Error() string {
-	texts := make([]string, len(f))
+func (f failures) Unwrap() []error {
+	list := make([]error, len(f))
 	for i, err := range f {
-		texts[i] = err.Error()
+		list[i] = err
 	}
-	return strings.Join(texts, "; ")
+	return list
+}
+
+// Error says once what several addresses have in common, as those of a cluster have.
+func (f failures) Error() string {
+	var sentences []string
+	at := map[string][]string{}
+	for _, err := range f {
+		sentence := Explain(err.Err)
+		if at[sentence] == nil {
+			sentences = append(sentences, sentence)
+		}
+		at[sentence] = append(at[sentence], err.Broker)
+	}
+	for i, sentence := range sentences {
+		sentences[i] = strings.Join(at[sentence], ", ") + ": " + sentence
+	}
+	return strings.Join(sentences, "; ")
 }
 
 var (
@@ -122,6 +137,29 @@ type advised struct {
 func (e *advised) Error() string { return e.err.Error() }
 func (e *advised) Unwrap() error { return e.err }
 
+// refusedID is the refusal of a client id.
+type refusedID struct {
+	id  string
+	err error
+}
+
+func (e *refusedID) Error() string { return e.err.Error() }
+func (e *refusedID) Unwrap() error { return e.err }
+
+// anyLength is the length of a client id that every broker takes [MQTT-3.1.3-5].
+const anyLength = 23
+
+// explain names what in the id brokers are known to refuse.
+func (e *refusedID) explain() string {
+	switch {
+	case strings.ContainsFunc(e.id, func(r rune) bool { return !portable(r) }):
+		return fmt.Sprintf("the broker refuses the client id %q, probably because of a character other than A-Z a-z 0-9 _ -; set client_id to one without", e.id)
+	case len(e.id) > anyLength:
+		return fmt.Sprintf("the broker refuses the client id %q, probably because it is longer than %d characters; set client_id to a shorter one", e.id, anyLength)
+	}
+	return fmt.Sprintf("the broker refuses the client id %q, probably by its access rules; allow it there, or set client_id to one that is allowed", e.id)
+}
+
 func explainMQTT(err error) string {
 	var reason interface{ explain() string }
 	if errors.As(err, &reason) {
@@ -135,8 +173,6 @@ func explainMQTT(err error) string {
 			advice = other.advice
 		}
 		return "the broker refuses the user or password; " + advice
-	case errors.Is(err, packets.ErrorRefusedIDRejected):
-		return "the broker refuses the client id; correct client_id"
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
 		return "the broker is there but says that it is not available; look at its log"
 	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):

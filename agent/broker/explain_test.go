@@ -148,3 +148,44 @@ func TestExplainNamesWhatNeedsANetworkToHappen(t *testing.T) {
 		}
 	}
 }
+
+// A refused client id is one that the administrator has to find the fault of.
+func TestExplainNamesWhyAClientIDIsRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 1024))
+			_, _ = conn.Write([]byte{0x20, 2, 0, 2}) // CONNACK: identifier rejected
+			conn.Close()
+		}
+	}()
+	sentences := map[string]string{}
+	for _, id := range []string{"kitchen.01", "kitchen-with-a-very-long-name", "kitchen-01"} {
+		conf := Defaults()
+		conf.Broker, conf.ClientID = config.Strings{"mqtt://" + l.Addr().String()}, id
+		offline := make(chan error, 1)
+		ctx, stop := context.WithTimeout(t.Context(), limit)
+		c := &Conn{Config: conf, Log: discard(), Offline: func(err error) { offline <- err; stop() }}
+		if err := c.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		sentence := next(t, "refused", offline).Error()
+		t.Log(sentence)
+		if !strings.Contains(sentence, id) || !strings.Contains(sentence, "client_id") {
+			t.Errorf("%q names neither the id nor the key", sentence)
+		}
+		cause := strings.ReplaceAll(sentence, id, "")
+		if other, same := sentences[cause]; same {
+			t.Errorf("%q and %q are refused for the same cause", id, other)
+		}
+		sentences[cause] = id
+	}
+}

@@ -246,7 +246,7 @@ func (r *refusals) check(m Message) error {
 // maxHead is what a packet has beside topic and payload: head, lengths, and id.
 const maxHead = 9
 
-const raiseLimit = "raise the broker's limit (of Mosquitto: max_packet_size)"
+const raiseLimit = "raise the broker's limit (Mosquitto: max_packet_size; NATS: max_payload)"
 
 // hungUp is the loss of a connection whose broker had not taken a message.
 type hungUp struct {

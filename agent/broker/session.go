@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"lintod/agent/base/neterr"
 )
@@ -71,6 +72,9 @@ func (c *Conn) login(ctx context.Context, broker string, conn *wire) (*session, 
 	if err := s.connect(ctx); err != nil {
 		c.session.Store(nil)
 		s.close(time.Millisecond)
+		if errors.Is(err, packets.ErrorRefusedIDRejected) {
+			err = &refusedID{c.Config.ClientID, err}
+		}
 		return nil, &stepError{stepConnect, err}
 	}
 	return s, nil

@@ -1,6 +1,6 @@
-// Package brokertest runs a real Mosquitto for tests, and lets a test play the
-// platform with Mosquitto's own clients: an implementation of MQTT that shares
-// no code with lintod's.
+// Package brokertest runs real brokers for tests, a Mosquitto or a cluster of NATS
+// servers, and lets a test play the platform with Mosquitto's own clients: an
+// implementation of MQTT that shares no code with lintod's.
 package brokertest
 
 import (
@@ -244,7 +244,13 @@ func (m Message) Audio(t testing.TB) []byte {
 // Eventually polls until ok, or fails the test.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(Limit); !ok(); time.Sleep(5 * time.Millisecond) {
+	Within(t, Limit, what, ok)
+}
+
+// Within is Eventually with another limit.
+func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never happened: %s", what)
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -129,7 +130,7 @@ func New(cfg Config, device link.Device) *Link {
 	if wire.ClientID == "" {
 		// Stable, so that a broker that still holds our dead connection sends its
 		// last will before it accepts the new one, not after.
-		wire.ClientID = "lintod-" + cfg.Scope + "-" + l.Serial
+		wire.ClientID = broker.ClientID("lintod-" + cfg.Scope + "-" + l.Serial)
 	}
 	l.conn.now.Store(l.newPlace(wire, cfg.Scope, l.Serial))
 	return l
@@ -173,9 +174,7 @@ func (l *Link) egress(command string) string { return l.conn.place().egress(comm
 // online runs after the subscriptions stand, so that what the platform sends
 // because of the status is not missed (protocol 1.3).
 func (l *Link) online(ctx context.Context) {
-	l.mu.Lock()
-	l.published = nil
-	l.mu.Unlock()
+	l.forgetStatus()
 	l.connected(true) // first: who reads "online" may open a turn at once
 	if err := l.publishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
@@ -190,10 +189,16 @@ func (l *Link) StatusChanged() { l.changed.Set() }
 
 // report publishes what nobody waits for, until ctx ends.
 func (l *Link) report(ctx context.Context) {
+	repeat := time.NewTimer(untilRepeat())
+	defer repeat.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-repeat.C:
+			l.forgetStatus() // so that it is published although nothing has changed
+			l.StatusChanged()
+			repeat.Reset(untilRepeat())
 		case f := <-l.failures:
 			l.send(ctx, f.topic, encode(map[string]string{"status": printable.Clip(f.text, maxReason)}))
 		case <-l.changed:
@@ -204,6 +209,18 @@ func (l *Link) report(ctx context.Context) {
 			cancel()
 		}
 	}
+}
+
+// untilRepeat is the time to the next repetition of the status: about an hour, for
+// the devices of a fleet not at the same moment. A broker that dies sends no last
+// will, so it is the age of an "online" that shows whether the device is there.
+func untilRepeat() time.Duration { return 54*time.Minute + rand.N(12*time.Minute) }
+
+// forgetStatus has the next publishStatus publish.
+func (l *Link) forgetStatus() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.published = nil
 }
 
 // offline is told why there is no connection.
@@ -231,9 +248,7 @@ func (l *Link) publishStatus(ctx context.Context) error {
 	}
 	err := l.conn.Publish(ctx, l.statusMessage(online))
 	if err != nil {
-		l.mu.Lock()
-		l.published = nil
-		l.mu.Unlock()
+		l.forgetStatus()
 	}
 	return err
 }

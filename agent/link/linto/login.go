@@ -129,7 +129,7 @@ func (l *Link) sessionPlace(s login.Session) *place {
 	if cfg.ClientID == "" {
 		// The session is the account's: a second device with it must not throw us
 		// out again and again.
-		cfg.ClientID = "lintod-" + s.Scope + "-" + s.ID + "-" + l.Serial
+		cfg.ClientID = broker.ClientID("lintod-" + s.Scope + "-" + s.ID + "-" + l.Serial)
 	}
 	p := l.newPlace(cfg, s.Scope, s.ID)
 	p.Password = func() (string, error) { return string(s.Password), nil }

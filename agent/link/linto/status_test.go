@@ -2,11 +2,18 @@ package linto
 
 import (
 	"context"
+	"log/slog"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/state"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/link"
+	"lintod/agent/network"
+	"lintod/behaviors"
 )
 
 // LEDs and status tell a first connection, a broker that is away, and one that does
@@ -43,4 +50,49 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 	})
 	cancel()
 	<-ended
+}
+
+// debugs counts what is logged at debug: here, statuses that cannot be published
+// because there is no connection.
+type debugs struct{ n atomic.Int64 }
+
+func (d *debugs) Enabled(context.Context, slog.Level) bool { return true }
+func (d *debugs) Handle(_ context.Context, r slog.Record) error {
+	if r.Level == slog.LevelDebug {
+		d.n.Add(1)
+	}
+	return nil
+}
+func (d *debugs) WithAttrs([]slog.Attr) slog.Handler { return d }
+func (d *debugs) WithGroup(string) slog.Handler      { return d }
+
+// A status that does not change is published again about every hour, and not at
+// the same moment by all.
+func TestStatusIsRepeatedEveryHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tried := &debugs{}
+		l := New(Defaults(), link.Device{
+			Serial: "sn-1", Registry: &behaviors.Registry{}, Log: slog.New(tried),
+			Settings: func() state.Saved { return state.Saved{} },
+			Network:  func() ([]network.Interface, error) { return nil, nil },
+		})
+		l.published = l.status().encode(online, time.Time{})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { l.report(ctx); close(ended) }()
+		time.Sleep(10 * time.Hour)
+		synctest.Wait()
+		if n := tried.n.Load(); n < 9 || n > 11 {
+			t.Errorf("published %d times in ten hours", n)
+		}
+		stop()
+		<-ended
+	})
+	first := untilRepeat()
+	for range 100 {
+		if untilRepeat() != first {
+			return
+		}
+	}
+	t.Error("all devices repeat at the same moment")
 }

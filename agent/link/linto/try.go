@@ -3,7 +3,6 @@ package linto
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -29,7 +28,7 @@ func (c Config) Try(ctx context.Context, at link.Place) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cfg, p := c.Config, place{scope: c.Scope, serial: at.Serial}
-	cfg.ClientID = fmt.Sprintf("lintod-try-%s-%s", c.Scope, at.Serial)
+	cfg.ClientID = broker.ClientID("lintod-try-" + c.Scope + "-" + at.Serial)
 	cfg.PasswordFile = at.Readable(cfg.PasswordFile)
 	echo := p.ingress("statusack")
 	heard := make(chan struct{}, 1)

@@ -1,0 +1,200 @@
+package brokertest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// natsServer is the environment variable with the path of the program.
+const natsServer = "LINTOD_NATS_SERVER"
+
+// clusterLimit is how long a test waits for a cluster, whose elections take seconds
+// on a machine that is not busy.
+const clusterLimit = 2 * time.Minute
+
+// Cluster is three NATS servers on the loopback, which are one MQTT broker.
+type Cluster struct {
+	t     testing.TB
+	nodes []*Node
+}
+
+// Node is one of a cluster.
+type Node struct {
+	Name string
+	Dir  string // of its own, for its files
+	// The ports of the loopback at which it may listen, and those of all routes.
+	Client, Route, MQTT, Websocket int
+	Routes                         []int
+
+	monitor int
+	cmd     *exec.Cmd
+}
+
+// open is the least configuration of a node: everybody may connect.
+func open(n *Node) string {
+	return fmt.Sprintf(`server_name: %s
+listen: 127.0.0.1:%d
+jetstream { store_dir: %q }
+cluster { name: lintod, listen: 127.0.0.1:%d, routes: [nats://127.0.0.1:%d, nats://127.0.0.1:%d, nats://127.0.0.1:%d] }
+mqtt { listen: 127.0.0.1:%d }
+max_payload: 8MB
+`, n.Name, n.Client, n.Dir, n.Route, n.Routes[0], n.Routes[1], n.Routes[2], n.MQTT)
+}
+
+// StartCluster runs a cluster until the end of the test. It takes some seconds, in
+// which the nodes find each other.
+func StartCluster(t testing.TB) *Cluster {
+	t.Helper()
+	return StartClusterAs(t, open)
+}
+
+// StartClusterAs is StartCluster with the configuration that the function writes.
+func StartClusterAs(t testing.TB, configuration func(*Node) string) *Cluster {
+	t.Helper()
+	if os.Getenv(natsServer) == "" {
+		t.Skipf("SKIPPED, nothing was tested: %s does not name a nats-server (scripts/test builds one)", natsServer)
+	}
+	c := &Cluster{t: t}
+	routes := []int{FreePort(t), FreePort(t), FreePort(t)}
+	for i, route := range routes {
+		n := &Node{
+			Name: fmt.Sprintf("n%d", i+1), Dir: t.TempDir(), Routes: routes, Route: route,
+			Client: FreePort(t), MQTT: FreePort(t), Websocket: FreePort(t), monitor: FreePort(t),
+		}
+		text := fmt.Sprintf("%s\nhttp: 127.0.0.1:%d\nlog_file: %q\n", configuration(n), n.monitor, n.log())
+		if err := os.WriteFile(n.conf(), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.nodes = append(c.nodes, n)
+	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			n.kill()
+		}
+	})
+	for _, n := range c.nodes {
+		c.start(n)
+	}
+	for _, n := range c.nodes {
+		c.await(n)
+	}
+	return c
+}
+
+// Node is the n-th, from 0.
+func (c *Cluster) Node(n int) *Node { return c.nodes[n] }
+
+func (n *Node) conf() string { return filepath.Join(n.Dir, "nats-server.conf") }
+func (n *Node) log() string  { return filepath.Join(n.Dir, "log") }
+
+// await waits until a node is ready.
+func (c *Cluster) await(n *Node) {
+	c.t.Helper()
+	deadline := time.Now().Add(clusterLimit)
+	for n.get("healthz", &struct{}{}) != nil {
+		if time.Now().After(deadline) {
+			log, _ := os.ReadFile(n.log())
+			c.t.Fatalf("%s is not ready:\n%s", n.Name, log)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (c *Cluster) start(n *Node) {
+	c.t.Helper()
+	n.cmd = exec.Command(os.Getenv(natsServer), "-c", n.conf()) //nolint:gosec // who runs the test names the program
+	if err := n.cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (n *Node) kill() {
+	if n.cmd != nil {
+		_ = n.cmd.Process.Kill()
+		_ = n.cmd.Wait()
+		n.cmd = nil
+	}
+}
+
+// URLs are the addresses of the nodes, as the configuration wants them.
+func (c *Cluster) URLs() []string {
+	var urls []string
+	for _, n := range c.nodes {
+		urls = append(urls, n.url())
+	}
+	return urls
+}
+
+func (n *Node) url() string { return fmt.Sprintf("mqtt://127.0.0.1:%d", n.MQTT) }
+
+// Sessions is the stream in which the cluster keeps the sessions of its clients:
+// while it has no leader, nobody can connect.
+const Sessions = "$MQTT_sess"
+
+// KillLeader ends the node that leads a stream with SIGKILL, and returns the URL
+// at which it was. There must have been a client: with the first come the streams.
+func (c *Cluster) KillLeader(stream string) string {
+	c.t.Helper()
+	var leader *Node
+	Within(c.t, clusterLimit, stream+" has a leader", func() bool {
+		leader = c.leader(stream)
+		return leader != nil
+	})
+	leader.kill()
+	return leader.url()
+}
+
+// Restart starts the nodes that were killed, and waits until they are ready.
+func (c *Cluster) Restart() {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		if n.cmd == nil {
+			c.start(n)
+			c.await(n)
+		}
+	}
+}
+
+// leader is the node that says of itself that it leads a stream, nil if none does.
+func (c *Cluster) leader(stream string) *Node {
+	for _, n := range c.nodes {
+		var state struct {
+			Accounts []struct {
+				Streams []struct {
+					Name    string
+					Cluster struct{ Leader string }
+				} `json:"stream_detail"`
+			} `json:"account_details"`
+		}
+		if n.get("jsz?streams=1", &state) != nil {
+			continue
+		}
+		for _, a := range state.Accounts {
+			for _, s := range a.Streams {
+				if s.Name == stream && s.Cluster.Leader == n.Name {
+					return n
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (n *Node) get(path string, into any) error {
+	client := http.Client{Timeout: 5 * time.Second}
+	answer, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/%s", n.monitor, path))
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", path, answer.Status)
+	}
+	return json.NewDecoder(answer.Body).Decode(into)
+}

@@ -1,0 +1,180 @@
+package linto
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"lintod/agent/base/config"
+	"lintod/agent/broker"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/link"
+)
+
+const natsExamples = "../../../packaging/examples/nats/"
+
+// TestNATSExampleLetsInWhoMayAndKeepsOutOthers runs the example of a cluster, with
+// nothing replaced but addresses, paths and passwords.
+func TestNATSExampleLetsInWhoMayAndKeepsOutOthers(t *testing.T) {
+	keys := t.TempDir()
+	cert, key := filepath.Join(keys, "node.pem"), filepath.Join(keys, "node.key")
+	out, err := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+		"-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=node", "-addext", "subjectAltName=IP:127.0.0.1").CombinedOutput()
+	if err != nil {
+		t.Fatalf("openssl: %v: %s", err, out)
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := strings.ReplaceAll(example(t, "users.conf"), "HASH", string(hash))
+	// A second device, as an administrator would add it.
+	first := users[strings.Index(users, "    { user: kitchen-01"):strings.LastIndex(users, "  ]")]
+	users = strings.Replace(users, first, first+strings.ReplaceAll(first, "kitchen-01", "hall-02"), 1)
+
+	conf := example(t, "nats-server.conf")
+	c := brokertest.StartClusterAs(t, func(n *brokertest.Node) string {
+		if err := os.WriteFile(filepath.Join(n.Dir, "users.conf"), []byte(users), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace := []string{
+			"server_name: n1", "server_name: " + n.Name, "/var/lib/nats", n.Dir,
+			"/etc/nats/node.pem", cert, "/etc/nats/node.key", key, "/etc/nats/ca.pem", cert,
+			"127.0.0.1:4222", fmt.Sprintf("127.0.0.1:%d", n.Client), "0.0.0.0:6222", fmt.Sprintf("127.0.0.1:%d", n.Route),
+			"0.0.0.0:8883", fmt.Sprintf("127.0.0.1:%d", n.MQTT), "0.0.0.0:443", fmt.Sprintf("127.0.0.1:%d", n.Websocket),
+		}
+		for i, route := range n.Routes {
+			replace = append(replace, fmt.Sprintf("n%d.example:6222", i+1), fmt.Sprintf("127.0.0.1:%d", route))
+		}
+		return strings.NewReplacer(replace...).Replace(conf)
+	})
+	at := func(i int) string { return fmt.Sprintf("mqtts://127.0.0.1:%d", c.Node(i).MQTT) }
+	password := filepath.Join(keys, "password")
+	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	account := func(user, address string) broker.Config {
+		conf := broker.Defaults()
+		conf.Broker, conf.CAFile, conf.Username, conf.PasswordFile = config.Strings{address}, cert, user, password
+		conf.ClientID = "test-" + user
+		return conf
+	}
+
+	// Each is what somebody does with the example.
+	device := Config{Config: account("kitchen-01", at(0)), Scope: "blk"}
+	place := link.Place{Serial: "kitchen-01", Readable: func(path string) string { return path }}
+	brokertest.Within(t, patience, "the doctor is content with kitchen-01", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), brokertest.Limit)
+		defer cancel()
+		err := device.Try(ctx, place)
+		if err != nil {
+			t.Log(err) // the first client makes the cluster's streams, which takes a while
+		}
+		return err == nil
+	})
+	refused := func(what string, account broker.Config) {
+		t.Helper()
+		stranger := Config{Config: account, Scope: "blk"}
+		brokertest.Within(t, patience, what+" is refused", func() bool {
+			err := stranger.Try(t.Context(), place)
+			if !broker.Refused(err) {
+				t.Logf("%s: %v", what, err)
+			}
+			return broker.Refused(err)
+		})
+	}
+	refused("hall-02 as kitchen-01", account("hall-02", at(1)))
+	guess := account("kitchen-01", at(2))
+	guess.PasswordFile = filepath.Join(keys, "guess")
+	if err := os.WriteFile(guess.PasswordFile, []byte("guess\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("kitchen-01 with another password", guess)
+
+	kitchen := newClient(t, account("kitchen-01", at(0)), "blk/tolinto/kitchen-01/#")
+	hall := newClient(t, account("hall-02", at(2)), "blk/tolinto/hall-02/#")
+	admin := newClient(t, account("linto", at(1)), "blk/fromlinto/#")
+	web := newClient(t, account("linto", fmt.Sprintf("wss://127.0.0.1:%d/mqtt", c.Node(2).Websocket)), "blk/fromlinto/#")
+	// The forged come first: what is refused is dropped without an answer.
+	hall.say("blk/fromlinto/kitchen-01/status", "forged")
+	hall.say("blk/tolinto/kitchen-01/say", "forged")
+	kitchen.say("blk/tolinto/hall-02/say", "forged")
+	hall.say("blk/fromlinto/hall-02/pong", "hall")
+	kitchen.say("blk/fromlinto/kitchen-01/pong", "kitchen")
+	for _, reader := range []*client{admin, web} {
+		reader.hears("hall", "kitchen")
+	}
+	admin.say("blk/tolinto/kitchen-01/ping", "admin")
+	web.say("blk/tolinto/hall-02/ping", "web")
+	kitchen.hears("admin")
+	hall.hears("web")
+}
+
+func example(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(natsExamples + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// client is one of an account, which tests write with.
+type client struct {
+	*broker.Conn
+	t     *testing.T
+	heard chan string
+}
+
+func newClient(t *testing.T, conf broker.Config, filter string) *client {
+	t.Helper()
+	c := &client{t: t, heard: make(chan string, 100)}
+	conf.ClientID += fmt.Sprintf("-%d", time.Now().UnixNano())
+	c.Conn = &broker.Conn{
+		Config: conf, Subscribe: []string{filter}, Log: slog.New(slog.DiscardHandler),
+		Handle: func(_ context.Context, m broker.Message) { c.heard <- string(m.Payload) },
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = c.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-ended })
+	brokertest.Within(t, patience, conf.Username+" is online", c.Connected)
+	return c
+}
+
+func (c *client) say(topic, payload string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), brokertest.Limit)
+	defer cancel()
+	if err := c.Publish(ctx, broker.Message{Topic: topic, Payload: []byte(payload), QoS: 1}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// hears waits for these messages, in any order, and for no other.
+func (c *client) hears(want ...string) {
+	c.t.Helper()
+	missing := map[string]bool{}
+	for _, one := range want {
+		missing[one] = true
+	}
+	for len(missing) > 0 {
+		select {
+		case got := <-c.heard:
+			if !missing[got] {
+				c.t.Errorf("%s got %q", c.Config.Username, got)
+			}
+			delete(missing, got)
+		case <-time.After(brokertest.Limit):
+			c.t.Fatalf("%s did not get %v", c.Config.Username, missing)
+		}
+	}
+}
