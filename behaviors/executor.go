@@ -137,7 +137,7 @@ func (x *Executor) recover() error {
 // for nothing else.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
 	if q.ID == "" {
-		q.ID = idIn(q.Args)
+		q.ID = q.Args.ID()
 	}
 	if err := x.submit(q); err != nil {
 		return Answer{Verb: q.Verb, ID: q.ID, Code: CodeOf(err), Error: err.Error()}, false
@@ -176,8 +176,9 @@ var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 var idParam = Param{Name: "id", About: "name of the request", Kind: Text, Max: 64}
 
-// idIn is the argument "id", "" unless it is a proper one.
-func idIn(a Arguments) (id string) {
+// ID is the argument "id", by which a platform names a request; "" unless it is a
+// proper one.
+func (a Arguments) ID() (id string) {
 	if json.Unmarshal(a.Values[idParam.Name], &id) != nil || !validID.MatchString(id) {
 		return ""
 	}

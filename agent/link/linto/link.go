@@ -71,6 +71,8 @@ type Link struct {
 	live     *live
 	programs *programs
 
+	answered answered // requests for verbs without power that had an id
+
 	retained map[string]bool // topics of ignored retained commands; handle owns it
 
 	mu           sync.Mutex
@@ -85,7 +87,7 @@ type command struct {
 }
 
 // failure is why something was not done.
-type failure struct{ topic, text string }
+type failure struct{ topic, id, text string }
 
 // Name is what the configuration calls the link.
 const Name = "linto"
@@ -213,7 +215,7 @@ func (l *Link) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case f := <-l.failures:
-			l.send(ctx, f.topic, encode(map[string]string{"status": printable.Clip(f.text, maxReason)}))
+			l.send(ctx, f.topic, shortAnswer(f.id, errors.New(f.text)))
 		case <-l.changed:
 			limited, cancel := context.WithTimeout(ctx, sendLimit)
 			if err := l.publishStatus(limited); err != nil {
@@ -403,12 +405,21 @@ func (l *Link) Probe(ctx context.Context) error {
 }
 
 func (l *Link) do(ctx context.Context, c command) {
+	args := c.word.arguments(c.payload)
+	id, topic := args.ID(), c.word.topic
+	if id != "" { // who names a request is answered, and once is enough
+		topic = cmp.Or(c.word.ack, c.word.topic)
+		if first, ok := l.answered.find(c.word, id); ok {
+			l.send(ctx, topic, first)
+			return
+		}
+	}
 	failed := func(err error) {
-		if !c.word.reason {
+		if !c.word.reason && id == "" {
 			return
 		}
 		select {
-		case l.failures <- failure{c.word.topic, err.Error()}:
+		case l.failures <- failure{topic, id, err.Error()}:
 		default: // the platform asks faster than it takes the answers
 			l.dropped.Add(1)
 		}
@@ -418,15 +429,21 @@ func (l *Link) do(ctx context.Context, c command) {
 			failed(err)
 		}
 	}
-	call := behaviors.Call{Link: l.Name(), Progress: behaviors.Progress{Ended: ended}}
-	if _, err := l.Registry.Do(ctx, call, c.word.Verb, c.word.arguments(c.payload)); err != nil {
+	call := behaviors.Call{Link: l.Name(), ID: id, Progress: behaviors.Progress{Ended: ended}}
+	_, err := l.Registry.Do(ctx, call, c.word.Verb, args)
+	if err != nil {
 		err = fmt.Errorf("%s: %w", c.word.topic, err)
 		l.Log.Warn("message ignored", "error", err)
-		failed(err)
-		return
 	}
-	if c.word.ack != "" {
-		l.send(ctx, c.word.ack, []byte("{}"))
+	answer := shortAnswer(id, err)
+	l.answered.note(c.word, id, answer)
+	switch {
+	case err != nil:
+		failed(err)
+	case id != "":
+		l.send(ctx, topic, answer)
+	case c.word.ack != "":
+		l.send(ctx, c.word.ack, answer)
 	}
 }
 
