@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"lintod/agent/base/config"
+	"lintod/agent/signed/verifier"
 	"lintod/audio"
 	"lintod/audio/chime"
 	"lintod/audio/media"
@@ -28,6 +29,7 @@ type Config struct {
 	Wake   wake.Config  `toml:"wake"`
 	gpio.Config
 	Behaviors BehaviorsConfig `toml:"behaviors"`
+	Signed    verifier.Config `toml:"signed"`
 }
 
 // DeviceConfig is the [device] table.
@@ -63,6 +65,7 @@ func Defaults() Config {
 			Managemeeting:   meeting.Defaults(),
 			Play:            media.Defaults(),
 		},
+		Signed: verifier.Defaults(),
 	}
 }
 
@@ -89,6 +92,7 @@ func (c Config) Validate() config.Problems {
 	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())
+	ps.In("signed", c.Signed.Validate(linkVerbs()))
 	ps = append(ps, c.ValidateLinks(c.linkNames())...)
 	return append(ps, c.Config.Validate()...)
 }

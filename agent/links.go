@@ -63,6 +63,9 @@ func linksDefaults() LinksConfig { return LinksConfig{Linto: linto.Defaults()} }
 // of LinTO's topics.
 func validSerial(name string) (ok bool, want string) { return linto.TopicLevel(name), linto.WantLevel }
 
+// linkVerbs are what platforms can ask for, in their words and in ours.
+func linkVerbs() []string { return linto.Verbs() }
+
 // linkNames are those of the links that are enabled.
 func (c Config) linkNames() []string {
 	if c.Linto.Enabled {
@@ -136,6 +139,7 @@ func (a *Agent) newLinto() *linto.Link {
 		Tell:      func(w turn.What, text string) { a.turns.Tell(linto.Name, w, text) },
 		Listen:    a.turns.Hold,
 		Powers:    a.powers.executor,
+		Orders:    a.powers.orders,
 		Log:       component(a.log, "linto"),
 	}
 	l.Init()

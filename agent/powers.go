@@ -7,6 +7,7 @@ import (
 
 	"lintod/agent/base/config"
 	"lintod/agent/base/state"
+	"lintod/agent/signed/verifier"
 	"lintod/audio/media"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"
@@ -41,6 +42,7 @@ func (c BehaviorsConfig) Validate() config.Problems {
 // that, and nothing runs.
 type powers struct {
 	executor *behaviors.Executor
+	orders   *verifier.Verifier
 	tunnels  *tunnel.Keeper
 	meetings *meetings
 }
@@ -56,8 +58,12 @@ func (a *Agent) newPowers() *powers {
 	cfg := a.cfg.Behaviors
 	p := &powers{
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
+		orders:   &verifier.Verifier{Config: a.cfg.Signed, StateDir: dir, Log: component(a.log, "signed")},
 		meetings: a.newMeetings(),
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnel")},
+	}
+	if err := p.orders.Open(); err != nil {
+		log.Error("signed requests are refused until the disk can be read and written", "error", err)
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
 		for _, l := range a.links {

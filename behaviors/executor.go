@@ -36,6 +36,11 @@ type Request struct {
 	Digest string
 	// Duplicate says that the wire may have delivered the message before.
 	Duplicate bool
+	// Signer is who signed the request; "" where nobody has.
+	Signer string
+	// Again says that a request with this id was taken before, whatever the ledger
+	// remembers. It may be answered again, and is not carried out.
+	Again bool
 	// Answered, when set, is called as soon as an answer for the link waits: the
 	// link then calls Deliver. It is called from another goroutine.
 	Answered func()
@@ -167,6 +172,21 @@ func (x *Executor) submit(q Request) error {
 	return err
 }
 
+// refusalsPerMinute is how many refusals of one verb that a link makes are written down in a minute;
+// of those that follow, one.
+const refusalsPerMinute = 10
+
+// Refuse writes down that a link has refused a request, for a verb of any power. A flood
+// of them costs one line.
+func (x *Executor) Refuse(q Request, why error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	kind := Verb{Name: "refused " + q.Verb, Limits: Limits{PerMinute: refusalsPerMinute}}
+	if _, tell := x.policy.count(kind, time.Now()); tell {
+		x.note("behaviour refused", append(q.attrs(), outcome(Fail(Refused, "%s", why))...)...)
+	}
+}
+
 // unwritten refuses what cannot be written down before it happens.
 func unwritten(err error) error {
 	return Fail(Refused, "it could not be written down that it is about to run: %v", err)
@@ -205,6 +225,9 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	}
 	if begun, ok := x.Ledger.Begun(q.Link, verb.Name, q.ID); ok && q.ID != "" {
 		return notAgain(begun, entry)
+	}
+	if q.Again {
+		return Fail(Refused, "a request with this id was taken before, and is not carried out again")
 	}
 	if err := x.policy.mayRun(verb); err != nil {
 		return err
@@ -451,6 +474,9 @@ func (q Request) attrs() []slog.Attr {
 	attrs := []slog.Attr{slog.String("verb", q.Verb), slog.String("link", q.Link), slog.String("source", q.Source)}
 	if q.ID != "" {
 		attrs = append(attrs, slog.String("id", q.ID))
+	}
+	if q.Signer != "" {
+		attrs = append(attrs, slog.String("signer", q.Signer))
 	}
 	return attrs
 }

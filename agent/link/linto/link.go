@@ -18,6 +18,7 @@ import (
 	"lintod/agent/link"
 	"lintod/agent/link/linto/login"
 	"lintod/agent/network"
+	"lintod/agent/signed/verifier"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 )
@@ -41,6 +42,8 @@ type Link struct {
 	Registry *behaviors.Registry
 	// Powers performs the verbs that are not safe; nil when there are none.
 	Powers Powers
+	// Orders verifies signed requests; nil where none are taken.
+	Orders *verifier.Verifier
 	// Sound tells the settings that the status reports.
 	Sound func() Sound
 	// Network tells the interfaces that the status reports.
@@ -60,6 +63,7 @@ type Link struct {
 	login    *login.Client // nil with static credentials
 	commands chan command
 	asks     chan command
+	orders   chan command // to be verified
 	mutes    chan command
 	probes   chan struct{}
 	changed  chan struct{} // holds a token when the status may be another
@@ -84,6 +88,10 @@ type command struct {
 	word      word
 	payload   []byte
 	duplicate bool // the broker may have delivered it before
+	// Of a signed request: who signed it, and whether it was taken before. Then it is
+	// not done.
+	signer string
+	again  bool
 }
 
 // failure is why something was not done.
@@ -133,6 +141,7 @@ func (l *Link) Status() link.Status {
 func (l *Link) Init() {
 	l.commands = make(chan command, commandQueue)
 	l.asks = make(chan command, askQueue)
+	l.orders = make(chan command, orderQueue)
 	l.mutes = make(chan command, commandQueue)
 	l.probes = make(chan struct{})
 	l.changed = make(chan struct{}, 1)
@@ -178,6 +187,7 @@ func (l *Link) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(ctx)
 	worker.Go(func() { l.work(work) })
 	worker.Go(func() { l.serveAsks(work) })
+	worker.Go(func() { l.serveOrders(work) })
 	worker.Go(func() { l.report(work) })
 	worker.Go(func() { l.programs.run(work) })
 	worker.Go(func() { l.live.runDictations(work) })
@@ -304,7 +314,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	}
 	topic, ok := strings.CutPrefix(m.Topic, l.ingress(""))
 	word, known := wordOf(topic)
-	c := command{word, m.Payload, m.Duplicate}
+	c := command{word: word, payload: m.Payload, duplicate: m.Duplicate}
 	switch {
 	case !ok:
 		l.Log.Warn("message on a topic that was not subscribed", "topic", printable.Clip(m.Topic, 100))
@@ -323,12 +333,22 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		l.handleAnswer(topic, m.Payload)
 	case strings.HasPrefix(topic, streaming):
 		l.handleStream(strings.TrimPrefix(topic, streaming), m.Payload)
-	case l.powerful(c.word) && len(m.Payload) <= maxAsk:
-		l.queueAsk(ctx, c)
-	case len(m.Payload) > maxCommand:
-		l.Log.Warn("message ignored: too long", "topic", printable.Clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
-	case !known:
+	case known && l.toVerify(c):
+		l.queueOrder(ctx, c)
+	case !known && len(m.Payload) <= maxCommand:
 		l.Log.Warn("message ignored: unknown topic", "topic", printable.Clip(topic, 100))
+	default:
+		l.dispatch(ctx, c)
+	}
+}
+
+// dispatch hands a request to who does it; it must not block.
+func (l *Link) dispatch(ctx context.Context, c command) {
+	switch topic := c.word.topic; {
+	case l.powerful(c.word) && len(c.payload) <= maxAsk:
+		l.queueAsk(ctx, c)
+	case len(c.payload) > maxCommand:
+		l.Log.Warn("message ignored: too long", "topic", printable.Clip(topic, 100), "bytes", len(c.payload), "limit", maxCommand)
 	case topic == "ping":
 		l.do(ctx, c) // answered even while a slow verb runs
 	case topic == "mute" || topic == "unmute":
@@ -383,7 +403,7 @@ func (l *Link) finish(ctx context.Context) {
 		default:
 			return
 		}
-		if !settings[c.word.Verb] {
+		if !settings[c.word.Verb] || c.again {
 			continue
 		}
 		if _, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name()}, c.word.Verb, c.word.arguments(c.payload)); err != nil {
@@ -413,6 +433,10 @@ func (l *Link) do(ctx context.Context, c command) {
 			l.send(ctx, topic, first)
 			return
 		}
+	}
+	if c.again && c.word.Verb != "ping" {
+		l.send(ctx, topic, shortAnswer(id, errTakenBefore))
+		return
 	}
 	failed := func(err error) {
 		if !c.word.reason && id == "" {

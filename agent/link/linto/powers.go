@@ -16,6 +16,8 @@ import (
 type Powers interface {
 	// Submit accepts a request, or refuses it with the answer to send at once.
 	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
+	// Refuse takes note of a request, also for a safe verb, that why keeps from it.
+	Refuse(q behaviors.Request, why error)
 	// Deliver hands over the answers that wait, and keeps those that send fails on.
 	Deliver(link string, send func(behaviors.Answer) error) error
 }
@@ -63,7 +65,7 @@ func (l *Link) serveAsks(ctx context.Context) {
 func (l *Link) ask(ctx context.Context, c command) {
 	refusal, accepted := l.Powers.Submit(behaviors.Request{
 		Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb, Args: c.word.arguments(c.payload),
-		Digest: behaviors.Digest(c.payload), Duplicate: c.duplicate,
+		Digest: behaviors.Digest(c.payload), Duplicate: c.duplicate, Signer: c.signer, Again: c.again,
 		Answered: func() { l.deliver(ctx) },
 	})
 	if accepted {

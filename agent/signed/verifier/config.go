@@ -82,6 +82,8 @@ type Fault struct {
 	Err    error
 }
 
+func (f Fault) Unwrap() error { return f.Err }
+
 func (f Fault) Error() string { return "signed." + f.Key + ": " + f.Err.Error() }
 
 // Examine reads the files as an order would have them read. Who has no signed commands has

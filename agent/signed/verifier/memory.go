@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,10 @@ import (
 	"lintod/agent/base/state"
 	"lintod/agent/signed"
 )
+
+// MemoryFile is the name of the file in the state directory. Without it, the device wants
+// a nonce for each order that was issued before it noticed.
+const MemoryFile = "orders"
 
 const (
 	// maxOrders is how many orders are remembered. One that has not expired is never
@@ -187,4 +192,18 @@ func (m *memory) rewrite() error {
 	}
 	m.lines, m.torn = len(m.orders)+2, false
 	return nil
+}
+
+// Latest is the latest time that the orders kept in dir have shown; ok is false where
+// none has, or the file cannot be read.
+func Latest(dir string) (t time.Time, ok bool) {
+	text, err := state.ReadFile(filepath.Join(dir, MemoryFile), maxMemory)
+	if err != nil {
+		return t, false
+	}
+	m := &memory{orders: map[string]order{}}
+	for line := range bytes.Lines(text) {
+		m.read(strings.Fields(string(line)))
+	}
+	return m.latest, !m.latest.IsZero()
 }

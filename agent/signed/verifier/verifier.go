@@ -172,7 +172,7 @@ type instant struct {
 func (v *Verifier) time() (now instant, trusted bool, err error) {
 	now.wall, now.synchronized = v.clock()
 	if v.memory == nil {
-		m, err := openMemory(filepath.Join(v.StateDir, "orders"), v.Log)
+		m, err := openMemory(filepath.Join(v.StateDir, MemoryFile), v.Log)
 		if err != nil {
 			return now, false, because(ErrDisk, "the orders that were taken cannot be read: %v", err)
 		}
