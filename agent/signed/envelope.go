@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"lintod/agent/signed/sshsig"
 )
@@ -41,6 +42,9 @@ func (e Envelope) Encode() []byte {
 // Enveloped tells whether a payload claims to be an envelope: an object with one of its
 // members. ParseEnvelope says whether it is one.
 func Enveloped(payload []byte) bool {
+	if !bytes.Contains(payload, []byte(`"sign`)) { // as almost all
+		return false
+	}
 	var m map[string]json.RawMessage
 	if json.Unmarshal(payload, &m) != nil {
 		return false
@@ -73,7 +77,7 @@ func ParseEnvelope(payload []byte) (Envelope, error) {
 	if err != nil {
 		return e, err
 	}
-	if e.Signature, err = base64.StdEncoding.Strict().DecodeString(signature); err != nil || len(e.Signature) > sshsig.MaxBlob {
+	if e.Signature, err = base64.StdEncoding.Strict().DecodeString(signature); err != nil || len(e.Signature) > sshsig.MaxBlob || strings.ContainsAny(signature, "\r\n") {
 		return e, errors.New(`"signature" is not an SSHSIG signature in base64 without line breaks`)
 	}
 	return e, nil

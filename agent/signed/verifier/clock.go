@@ -11,8 +11,8 @@ import (
 const timesync = "/run/systemd/timesync/synchronized"
 
 // System is the time of the system, and whether something keeps its clock right, as
-// adjtimex(2) says. Where that may not be asked, as in some containers,
-// systemd-timesyncd is.
+// adjtimex(2) says. Where that may not be asked (ProtectClock= in lintod.service, some
+// containers), systemd-timesyncd is.
 func System() (now time.Time, synchronized bool) {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
