@@ -43,12 +43,12 @@ type memory struct {
 	log    *slog.Logger
 	latest time.Time // zero when nothing is known
 	since  time.Time // zero while no right clock was seen
-	orders map[string]order
+	orders map[string]remembered
 	lines  int
 	torn   bool // the file may end within a line
 }
 
-type order struct {
+type remembered struct {
 	until  time.Time
 	digest string
 }
@@ -56,7 +56,7 @@ type order struct {
 // openMemory reads the file. One that is not there, and one that is damaged, is the
 // memory of a device that does not know what it has done.
 func openMemory(path string, log *slog.Logger) (*memory, error) {
-	m := &memory{path: path, log: log, orders: map[string]order{}}
+	m := &memory{path: path, log: log, orders: map[string]remembered{}}
 	text, err := state.ReadFile(path, maxMemory)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -104,7 +104,7 @@ func (m *memory) read(fields []string) bool {
 			m.since = t
 		}
 	case fields[0] == "order" && len(fields) == 4 && signed.ValidID(fields[2]) && len(fields[3]) == 32:
-		m.orders[fields[2]] = order{t, fields[3]}
+		m.orders[fields[2]] = remembered{t, fields[3]}
 	default:
 		return false
 	}
@@ -135,7 +135,7 @@ func (m *memory) remember(o signed.Order, digest string, until time.Time, now in
 		latest = now.wall
 	}
 	// By this time, and by no clock that nobody has set, orders are forgotten.
-	maps.DeleteFunc(m.orders, func(_ string, o order) bool { return o.until.Before(latest) })
+	maps.DeleteFunc(m.orders, func(_ string, o remembered) bool { return o.until.Before(latest) })
 	if len(m.orders) >= maxOrders {
 		return because(ErrFull, "too many orders at once: %d have not expired", len(m.orders))
 	}
@@ -143,12 +143,12 @@ func (m *memory) remember(o signed.Order, digest string, until time.Time, now in
 	if latest.After(m.latest) {
 		line = fmt.Sprintf("latest %d\n", latest.Unix())
 	}
-	line += orderLine(o.ID, order{until, digest})
+	line += orderLine(o.ID, remembered{until, digest})
 	if err := m.append(line); err != nil {
 		return because(ErrDisk, "the order is not carried out, as it could not be remembered: %v", err)
 	}
 	m.latest = time.Unix(latest.Unix(), 0)
-	m.orders[o.ID] = order{until, digest}
+	m.orders[o.ID] = remembered{until, digest}
 	if m.lines >= maxLines {
 		if err := m.rewrite(); err != nil {
 			m.log.Warn("the memory of signed orders grows", "error", err)
@@ -157,7 +157,7 @@ func (m *memory) remember(o signed.Order, digest string, until time.Time, now in
 	return nil
 }
 
-func orderLine(id string, o order) string {
+func orderLine(id string, o remembered) string {
 	return fmt.Sprintf("order %d %s %s\n", o.until.Unix(), id, o.digest)
 }
 
@@ -201,7 +201,7 @@ func Latest(dir string) (t time.Time, ok bool) {
 	if err != nil {
 		return t, false
 	}
-	m := &memory{orders: map[string]order{}}
+	m := &memory{orders: map[string]remembered{}}
 	for line := range bytes.Lines(text) {
 		m.read(strings.Fields(string(line)))
 	}

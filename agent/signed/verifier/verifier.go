@@ -299,13 +299,18 @@ func (v *Verifier) take(t *Taken, now instant, trusted bool, r *Refusal) error {
 func (v *Verifier) valid(o signed.Order, now instant, trusted bool) error {
 	var err error
 	most := v.Config.MaxAge.Std()
+	// Where the clock is right, who signs with one that is ahead must not push ours.
+	present := now.earliest
+	if now.synchronized {
+		present = now.wall
+	}
 	switch {
 	case o.Expires.Sub(o.Issued) > most:
 		return because(ErrTooLong, "the order is valid for %v; this device takes at most %v ([signed] max_age)", o.Expires.Sub(o.Issued), most)
 	case !trusted:
 		return because(ErrClockNotSet, "clock not set")
-	case o.Issued.After(now.earliest.Add(Skew)):
-		err = because(ErrEarly, "the order was issued at %s, and here it is %s; compare the clocks", stamp(o.Issued), stamp(now.earliest))
+	case o.Issued.After(present.Add(Skew)):
+		err = because(ErrEarly, "the order was issued at %s, and here it is %s; compare the clocks", stamp(o.Issued), stamp(present))
 	case now.earliest.After(o.Expires.Add(Skew)):
 		err = because(ErrExpired, "the order expired at %s, and here it is %s", stamp(o.Expires), stamp(now.earliest))
 	case v.memory.since.IsZero():
