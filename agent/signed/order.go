@@ -78,6 +78,15 @@ func (o Order) Text() (string, error) {
 	return text, nil
 }
 
+// Length is how many bytes of an order a serial in Order.To takes.
+func Length(serial string) int {
+	raw, err := encode(serial)
+	if err != nil {
+		return MaxOrder // it cannot be in one
+	}
+	return len(ascii(string(raw))) + len(",")
+}
+
 // ascii escapes what is not printable ASCII; in JSON that stands within strings only.
 func ascii(text string) string {
 	var b strings.Builder

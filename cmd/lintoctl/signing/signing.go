@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,21 +30,12 @@ type Key struct {
 	// Name is where the key is, for people: "SHA256:… (ann@example.org), from the agent".
 	Name string
 
-	mu    sync.Mutex
-	sign  func(ctx context.Context, message []byte) (blob []byte, err error)
-	close func() error
+	mu   sync.Mutex
+	sign func(ctx context.Context, message []byte) (blob []byte, err error)
 }
 
 // Touch tells whether each signature wants a touch of a security key.
 func (k *Key) Touch() bool { return sshsig.Hardware(k.Public) }
-
-// Close lets go of the agent.
-func (k *Key) Close() error {
-	if k.close == nil {
-		return nil
-	}
-	return k.close()
-}
 
 // Sign returns the payload of an order. With a security key it waits for the touch, or
 // for ctx.
@@ -58,6 +50,9 @@ func (k *Key) Sign(ctx context.Context, o signed.Order) ([]byte, error) {
 		return nil, err
 	}
 	blob, err := k.sign(ctx, []byte(text))
+	if err == nil {
+		err = check(blob, text)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sign with %s: %w", k.Name, err)
 	}
@@ -66,6 +61,16 @@ func (k *Key) Sign(ctx context.Context, o signed.Order) ([]byte, error) {
 		return nil, fmt.Errorf("the signed order has %d bytes; devices take at most %d", len(payload), signed.MaxEnvelope)
 	}
 	return payload, nil
+}
+
+// check makes sure that devices will take a signature: that a security key was touched, for
+// example, which some do not ask for.
+func check(blob []byte, text string) error {
+	s, err := sshsig.Parse(blob)
+	if err != nil {
+		return err
+	}
+	return s.Verify(signed.Namespace, []byte(text))
 }
 
 // ErrExpired is the error for a device whose order has expired before it was answered. To
@@ -172,20 +177,24 @@ func (b *Batch) note(serial string, s sentOrder) {
 
 // next are the devices for one touch: serial, and those that follow and were not asked.
 func (b *Batch) next(serial string) []string {
-	const room = signed.MaxOrder / 2 // the other half is for the arguments
-	list, size := []string{serial}, len(serial)
+	o := b.Order
+	o.To, o.Nonce = []string{serial}, strings.Repeat("0", 32) // as long as the times
+	text, err := o.Text()
+	if err != nil {
+		return o.To // which Sign will say
+	}
+	room := signed.MaxOrder - len(text) - len(`"issued":,"expires":`)
 	from := max(0, slices.Index(b.Serials, serial))
 	for _, s := range slices.Concat(b.Serials[from:], b.Serials[:from]) {
-		// Each character may be written as \uXXXX.
-		size += 6*len(s) + len(`"",`)
-		if len(list) == signed.MaxDevices || size > room {
+		room -= signed.Length(s)
+		if len(o.To) == signed.MaxDevices || room < 0 {
 			break
 		}
 		if _, asked := b.sent[s]; !asked && s != serial {
-			list = append(list, s)
+			o.To = append(o.To, s)
 		}
 	}
-	return list
+	return o.To
 }
 
 func (b *Batch) signFor(ctx context.Context, to []string, now time.Time) (sentOrder, error) {
