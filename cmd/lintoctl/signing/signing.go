@@ -84,7 +84,8 @@ type Batch struct {
 	Key *Key
 	// Order has what is asked: Scope, Do, Args and ID; the rest is filled in.
 	Order signed.Order
-	// Serials are the devices, in the sequence in which they will be asked for.
+	// Serials are the devices, in the sequence in which they will be asked for. Who is
+	// signed for together can be made to do it by whoever has the broker.
 	Serials []string
 	// Validity is how long each order may be carried out; 0 stands for the package's. It
 	// must not be longer than max_age of the devices.
