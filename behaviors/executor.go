@@ -178,7 +178,7 @@ const refusalsPerMinute = 10
 
 // Refuse writes down that a link has refused a request, for a verb of any power. A flood
 // of them costs one line.
-func (x *Executor) Refuse(q Request, why error) {
+func (x *Executor) Refuse(q Request, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	kind := Verb{Name: "refused " + q.Verb, Limits: Limits{PerMinute: refusalsPerMinute}}

@@ -90,7 +90,7 @@ func (l *Link) verify(ctx context.Context, c command) {
 // refuseOrder answers and has it audited. A nonce in the answer asks for the same order
 // with it.
 func (l *Link) refuseOrder(ctx context.Context, c command, err error) {
-	q := behaviors.Request{Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb, Digest: behaviors.Digest(c.payload)}
+	q := behaviors.Request{Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb}
 	answer := map[string]json.RawMessage{}
 	var refusal *verifier.Refusal
 	if errors.As(err, &refusal) {
@@ -103,18 +103,18 @@ func (l *Link) refuseOrder(ctx context.Context, c command, err error) {
 	}
 	text := printable.Clip(err.Error(), maxReason)
 	if l.Powers != nil {
-		l.Powers.Refuse(q, errors.New(text))
+		l.Powers.Refuse(q, text)
 	}
 	if !errors.Is(err, verifier.ErrClockNotSet) {
 		text = string(behaviors.Refused) + ": " + text
+	}
+	if l.powerful(c.word) {
+		l.refuse(ctx, behaviors.Answer{Verb: c.word.Verb, ID: q.ID, Code: behaviors.Refused, Error: text, Result: encode(answer)})
+		return
 	}
 	answer["status"] = quote(text)
 	if q.ID != "" {
 		answer["id"] = quote(q.ID)
 	}
-	topic := c.word.topic
-	if !l.powerful(c.word) {
-		topic = cmp.Or(c.word.ack, topic)
-	}
-	l.send(ctx, topic, encode(answer))
+	l.send(ctx, cmp.Or(c.word.ack, c.word.topic), encode(answer))
 }

@@ -17,7 +17,7 @@ type Powers interface {
 	// Submit accepts a request, or refuses it with the answer to send at once.
 	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
 	// Refuse takes note of a request, also for a safe verb, that why keeps from it.
-	Refuse(q behaviors.Request, why error)
+	Refuse(q behaviors.Request, why string)
 	// Deliver hands over the answers that wait, and keeps those that send fails on.
 	Deliver(link string, send func(behaviors.Answer) error) error
 }

@@ -215,7 +215,7 @@ func (o obedient) Submit(r behaviors.Request) (behaviors.Answer, bool) {
 	return behaviors.Answer{}, true
 }
 
-func (obedient) Refuse(behaviors.Request, error) {}
+func (obedient) Refuse(behaviors.Request, string) {}
 
 func (o obedient) Deliver(_ string, send func(behaviors.Answer) error) error {
 	select {
