@@ -334,7 +334,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	case strings.HasPrefix(topic, streaming):
 		l.handleStream(strings.TrimPrefix(topic, streaming), m.Payload)
 	case known && l.toVerify(c):
-		l.queueOrder(ctx, c)
+		l.queueOrder(c)
 	case !known && len(m.Payload) <= maxCommand:
 		l.Log.Warn("message ignored: unknown topic", "topic", printable.Clip(topic, 100))
 	default:

@@ -38,15 +38,14 @@ func (l *Link) mustSign(w word) bool {
 	return l.Orders.Config.Requires(w.topic, w.Verb, string(power))
 }
 
-// queueOrder must not block; what finds no room is refused.
-func (l *Link) queueOrder(ctx context.Context, c command) {
+// queueOrder must not block; what finds no room is dropped and counted: who signs sends
+// again until there is an answer.
+func (l *Link) queueOrder(c command) {
 	c.payload = bytes.Clone(c.payload[:min(len(c.payload), signed.MaxEnvelope+1)]) // what is longer is none
 	select {
 	case l.orders <- c:
 	default:
-		l.refuse(ctx, behaviors.Answer{
-			Verb: c.word.Verb, Code: behaviors.Busy, Error: fmt.Sprintf("%s: %d signed requests wait already", behaviors.Busy, orderQueue),
-		})
+		l.dropped.Add(1)
 	}
 }
 

@@ -88,11 +88,11 @@ func keyLines(text []byte) func(yield func(int, string) bool) {
 }
 
 func parseSigner(line string) (l SignerLine, err error) {
-	rest := ""
-	if l.Principals, rest, err = field(line); err != nil {
+	principals, rest, err := field(line)
+	if err != nil {
 		return l, err
 	}
-	if l.Principals = strings.Trim(l.Principals, `"`); l.Principals == "" {
+	if l.Principals = strings.Trim(principals, `"`); l.Principals == "" {
 		return l, errors.New("it names nobody in front of the key")
 	}
 	l.Key, err = parseKey(rest)
