@@ -32,7 +32,7 @@ func (x *exam) signed(context.Context) {
 			return
 		}
 	}
-	text := fmt.Sprintf("%d keys may sign", signers)
+	text := fmt.Sprintf("keys that may sign: %d", signers)
 	if len(c.Require) > 0 {
 		text += "; signed must be: " + strings.Join(c.Require, ", ")
 	}

@@ -343,7 +343,7 @@ func TestManyOrders(t *testing.T) {
 	}
 	d.restart()
 	d.takes(envelope(t, order("last"), ann), false)
-	for i := maxOrders; i < 9000; i++ {
+	for i := maxOrders; i < 9000; i += 100 {
 		d.refuses(envelope(t, order(fmt.Sprintf("id-%d", i)), ann), here, ErrFull)
 	}
 	d.takes(first, true)

@@ -57,7 +57,7 @@ func realAgent(t *testing.T) string {
 func keygen(t *testing.T, kind, passphrase string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "id_"+kind)
-	out, err := exec.Command("ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "ann's "+kind, "-f", path).CombinedOutput()
+	out, err := exec.Command("ssh-keygen", "-q", "-t", kind, "-a", "1", "-N", passphrase, "-C", "ann's "+kind, "-f", path).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
