@@ -15,8 +15,9 @@ type Sealer struct {
 	Key *Key
 	// Validity is how long each order may be carried out; see Batch.
 	Validity time.Duration
-	// Group lists the devices of the run that are asked for verb with exactly these
-	// arguments, for one touch of a security key. Who is in the list can be made to do it by
+	// Group lists the devices of the run that are now asked for verb with exactly these
+	// arguments, for one touch of a security key. It is called again for a device that was
+	// not among them, as in the next stage of a run. Who is in the list can be made to do it by
 	// whoever has the broker. nil signs for each device alone.
 	Group func(verb string, args json.RawMessage) []string
 
@@ -27,23 +28,23 @@ type Sealer struct {
 // Seal returns the payload of a signed order for one device: the same each time, until it
 // has expired. nonce is what the device has answered, "" where it has not.
 func (s *Sealer) Seal(ctx context.Context, scope, serial, verb string, args json.RawMessage, id, nonce string) ([]byte, error) {
-	b := s.batch(scope, verb, args, id)
+	b := s.batch(signed.Order{Scope: scope, Do: verb, Args: args, ID: id})
 	if nonce != "" {
 		return b.WithNonce(ctx, serial, nonce)
+	}
+	if s.Group != nil {
+		b.join(serial, func() []string { return s.Group(verb, args) })
 	}
 	return b.Envelope(ctx, serial)
 }
 
-func (s *Sealer) batch(scope, verb string, args json.RawMessage, id string) *Batch {
-	key := scope + "\n" + verb + "\n" + id + "\n" + string(args)
+func (s *Sealer) batch(o signed.Order) *Batch {
+	key := o.Scope + "\n" + o.Do + "\n" + o.ID + "\n" + string(o.Args)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.batches[key]
 	if b == nil {
-		b = &Batch{Key: s.Key, Validity: s.Validity, Order: signed.Order{Scope: scope, Do: verb, Args: args, ID: id}}
-		if s.Group != nil {
-			b.Serials = s.Group(verb, args)
-		}
+		b = &Batch{Key: s.Key, Validity: s.Validity, Order: o}
 		if s.batches == nil {
 			s.batches = map[string]*Batch{}
 		}

@@ -140,6 +140,15 @@ func (b *Batch) Envelope(ctx context.Context, serial string) ([]byte, error) {
 	return b.list.payload, nil
 }
 
+// join makes sure that a device is among Serials, if it is in the present group.
+func (b *Batch) join(serial string, group func() []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !slices.Contains(b.Serials, serial) {
+		b.Serials = group()
+	}
+}
+
 // WithNonce returns the payload for a device that has answered "clock not set", with the
 // nonce of its answer. With a security key it wants a touch for each device.
 func (b *Batch) WithNonce(ctx context.Context, serial, nonce string) ([]byte, error) {

@@ -395,6 +395,34 @@ func TestOneTouchForManyDevices(t *testing.T) {
 	envelope(serials[0])
 }
 
+// Each stage of a run has one touch, and is signed for without those of later ones.
+func TestOneTouchForEachStage(t *testing.T) {
+	sk, socket := newSK(t)
+	k, err := Open(t.Context(), Auto, Options{Agent: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stage []string
+	s := &Sealer{Key: k, Group: func(string, json.RawMessage) []string { return stage }}
+	for i, serials := range [][]string{{"a"}, {"b", "c"}, {"d", "e", "f"}} {
+		stage = serials
+		for range 2 {
+			for _, serial := range stage {
+				payload, err := s.Seal(t.Context(), "blk", serial, "volume", json.RawMessage(`{"value":40}`), "one", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if o := verified(t, k, payload); !slices.Equal(o.To, stage) {
+					t.Errorf("in stage %d %s gets an order for %q", i, serial, o.To)
+				}
+			}
+		}
+	}
+	if n := sk.touches.Load(); n != 3 {
+		t.Errorf("%d touches for 3 stages", n)
+	}
+}
+
 func TestSoftwareKeysSignForEachDevice(t *testing.T) {
 	k, err := Open(t.Context(), keygen(t, "ed25519", ""), Options{})
 	if err != nil {
