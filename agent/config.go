@@ -7,6 +7,7 @@ import (
 
 	"lintod/agent/base/config"
 	"lintod/agent/broker"
+	"lintod/agent/signed/verifier"
 	"lintod/audio"
 	"lintod/audio/chime"
 	"lintod/audio/media"
@@ -30,6 +31,7 @@ type Config struct {
 	Wake   wake.Config  `toml:"wake"`
 	gpio.Config
 	Behaviors BehaviorsConfig `toml:"behaviors"`
+	Signed    verifier.Config `toml:"signed"`
 }
 
 // DeviceConfig is the [device] table.
@@ -65,6 +67,7 @@ func Defaults() Config {
 			Managemeeting:   meeting.Defaults(),
 			Play:            media.Defaults(),
 		},
+		Signed: verifier.Defaults(),
 	}
 }
 
@@ -95,6 +98,7 @@ func (c Config) Validate() config.Problems {
 	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())
+	ps.In("signed", c.Signed.Validate(linkVerbs()))
 	ps = append(ps, c.ValidateLinks(c.linkNames())...)
 	return append(ps, c.Config.Validate()...)
 }

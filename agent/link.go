@@ -155,6 +155,7 @@ func (a *Agent) newLinks() (links []Link) {
 			Version:   Version,
 			Registry:  a.registry,
 			Powers:    a.powers.executor,
+			Orders:    a.powers.orders,
 			Settings:  a.store.Get,
 			Network:   func() ([]network.Interface, error) { return network.List("/") },
 			Connected: func(up bool) { a.turns.SetOnline(name, up) },

@@ -27,6 +27,9 @@ func (c Config) protocols() []protocol {
 	}
 }
 
+// linkVerbs are what a platform can ask for by a signed command, in its words and in ours.
+func linkVerbs() []string { return linto.Verbs() }
+
 // duplex tells whether the owner says that the microphone does not hear the loudspeaker.
 func (c Config) duplex() bool { return c.Xiaozhi.Enabled && c.Xiaozhi.FullDuplex }
 

@@ -8,6 +8,7 @@ import (
 	"lintod/agent/base/config"
 	"lintod/agent/base/state"
 	"lintod/agent/buttons"
+	"lintod/agent/signed/verifier"
 	"lintod/audio/media"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"
@@ -58,6 +59,7 @@ func (c BehaviorsConfig) Validate() config.Problems {
 // that, and nothing runs.
 type powers struct {
 	executor *behaviors.Executor
+	orders   *verifier.Verifier
 	tunnels  *tunnel.Keeper
 	tellers  map[string]tunnelTeller // by the name of their link
 }
@@ -75,6 +77,10 @@ func (a *Agent) newPowers() *powers {
 		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
 		tellers:  map[string]tunnelTeller{},
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnels")},
+		orders:   &verifier.Verifier{Config: a.cfg.Signed, StateDir: dir, Log: component(a.log, "signed")},
+	}
+	if err := p.orders.Open(); err != nil {
+		log.Error("signed requests are refused until the disk can be read and written", "error", err)
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
 		if teller, ok := p.tellers[e.Link]; ok {

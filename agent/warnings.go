@@ -1,10 +1,13 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"lintod/audio/wake"
 )
@@ -12,11 +15,22 @@ import (
 // Warnings are what is allowed, and probably not meant.
 func (c Config) Warnings() []string {
 	list := slices.Concat(c.Behaviors.Shellexec.Warnings(), c.Behaviors.Startreversessh.Warnings(),
-		c.exposures(), c.linkWarnings(), c.soundWarnings())
+		c.exposures(), c.linkWarnings(), c.soundWarnings(), c.signedWarnings())
 	if len(c.linkNames()) == 0 {
 		list = append(list, "no link is enabled: the device has nobody to talk to")
 	}
 	slices.Sort(list)
+	return list
+}
+
+// signedWarnings are what is wrong with the files of keys.
+func (c Config) signedWarnings() (list []string) {
+	_, faults := c.Signed.Examine(time.Now())
+	for _, f := range faults {
+		if !errors.Is(f, fs.ErrPermission) { // who checks may not be who reads
+			list = append(list, f.Error())
+		}
+	}
 	return list
 }
 

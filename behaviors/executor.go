@@ -36,6 +36,11 @@ type Request struct {
 	Digest string
 	// Duplicate says that the wire may have delivered the message before.
 	Duplicate bool
+	// Signer is who signed the request; "" where nobody has.
+	Signer string
+	// Again says that a request with this id was taken before, whatever the ledger
+	// remembers. It may be answered again, and is not carried out.
+	Again bool
 	// Answered, when set, is called as soon as an answer for the link waits: the
 	// link then calls Deliver. It is called from another goroutine.
 	Answered func()
@@ -137,7 +142,7 @@ func (x *Executor) recover() error {
 // for nothing else.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
 	if q.ID == "" {
-		q.ID = idIn(q.Args)
+		q.ID = q.Args.ID()
 	}
 	if err := x.submit(q); err != nil {
 		return Answer{Verb: q.Verb, ID: q.ID, Code: CodeOf(err), Error: err.Error()}, false
@@ -167,6 +172,21 @@ func (x *Executor) submit(q Request) error {
 	return err
 }
 
+// refusalsPerMinute is how many refusals of one verb that a link makes are written down in a minute;
+// of those that follow, one.
+const refusalsPerMinute = 10
+
+// Refuse writes down that a link has refused a request, for a verb of any power. A flood
+// of them costs one line.
+func (x *Executor) Refuse(q Request, why string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	kind := Verb{Name: "refused " + q.Verb, Limits: Limits{PerMinute: refusalsPerMinute}}
+	if _, tell := x.policy.count(kind, time.Now()); tell {
+		x.note("behaviour refused", append(q.attrs(), outcome(Fail(Refused, "%s", why))...)...)
+	}
+}
+
 // unwritten refuses what cannot be written down before it happens.
 func unwritten(err error) error {
 	return Fail(Refused, "it could not be written down that it is about to run: %v", err)
@@ -176,8 +196,9 @@ var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 var idParam = Param{Name: "id", About: "name of the request", Kind: Text, Max: 64}
 
-// idIn is the argument "id", "" unless it is a proper one.
-func idIn(a Arguments) (id string) {
+// ID is the argument "id", by which a platform names a request; "" unless it is a
+// proper one.
+func (a Arguments) ID() (id string) {
 	if json.Unmarshal(a.Values[idParam.Name], &id) != nil || !validID.MatchString(id) {
 		return ""
 	}
@@ -204,6 +225,9 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	}
 	if begun, ok := x.Ledger.Begun(q.Link, verb.Name, q.ID); ok && q.ID != "" {
 		return notAgain(begun, entry)
+	}
+	if q.Again {
+		return Fail(Refused, "a request with this id was taken before, and is not carried out again")
 	}
 	if err := x.policy.mayRun(verb); err != nil {
 		return err
@@ -450,6 +474,9 @@ func (q Request) attrs() []slog.Attr {
 	attrs := []slog.Attr{slog.String("verb", q.Verb), slog.String("link", q.Link), slog.String("source", q.Source)}
 	if q.ID != "" {
 		attrs = append(attrs, slog.String("id", q.ID))
+	}
+	if q.Signer != "" {
+		attrs = append(attrs, slog.String("signer", q.Signer))
 	}
 	return attrs
 }

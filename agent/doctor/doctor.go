@@ -75,7 +75,7 @@ func (d Doctor) Examine(ctx context.Context) {
 	x := &exam{Doctor: d, cfg: cfg}
 	x.configuration()
 	for _, look := range []func(context.Context){
-		x.service, x.running, x.clock, x.kernel, x.state, x.links, x.sound, x.board, x.voice, x.wake,
+		x.service, x.running, x.clock, x.kernel, x.state, x.links, x.signed, x.sound, x.board, x.voice, x.wake,
 	} {
 		if ctx.Err() != nil {
 			return

@@ -11,6 +11,7 @@ import (
 
 	"lintod/agent/base/state"
 	"lintod/agent/network"
+	"lintod/agent/signed/verifier"
 	"lintod/agent/turn"
 	"lintod/audio/native"
 	"lintod/behaviors"
@@ -25,6 +26,8 @@ type Device struct {
 	Registry *behaviors.Registry
 	// Powers performs the verbs that are not safe; nil when there are none.
 	Powers Powers
+	// Orders verifies signed requests; nil where none are taken.
+	Orders *verifier.Verifier
 	// Settings returns those that a restart keeps.
 	Settings func() state.Saved
 	// Network lists the interfaces.
@@ -59,6 +62,8 @@ type Codecs interface {
 type Powers interface {
 	// Submit accepts a request, or refuses it with the answer to send at once.
 	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
+	// Refuse takes note of a request, also for a safe verb, that why keeps from it.
+	Refuse(q behaviors.Request, why string)
 	// Deliver hands over the answers that wait, and keeps those that send fails on.
 	Deliver(link string, send func(behaviors.Answer) error) error
 }

@@ -73,17 +73,29 @@ func writeSynced(path string, text []byte) error {
 	return errors.Join(err, f.Close())
 }
 
-// appendSynced adds a line to the end of a file that only its owner reads.
-func appendSynced(path, line string) error {
+// AppendFile adds text to the end of a file that only its owner reads, and returns when it
+// is on the disk. After an error a part of it may be. A file that is new, and its folder
+// if need be, survive a power cut as well.
+func AppendFile(path, text string) error {
+	_, err := os.Lstat(path)
+	created := errors.Is(err, fs.ErrNotExist)
+	if created {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(line)
+	_, err = f.WriteString(text)
 	if err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err == nil && created {
+		err = syncDir(filepath.Dir(path))
+	}
+	return err
 }
 
 func syncDir(dir string) error {

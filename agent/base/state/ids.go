@@ -88,7 +88,7 @@ func (m *ids) add(e Entry) error {
 	if m.torn {
 		line = "\n" + line
 	}
-	if err := appendSynced(m.path, line); err != nil {
+	if err := AppendFile(m.path, line); err != nil {
 		m.torn = true // perhaps a part of it was written
 		return fmt.Errorf("remember the id: %w", err)
 	}

@@ -42,6 +42,7 @@ type Link struct {
 	login    *login.Client // nil with static credentials
 	commands chan command
 	asks     chan command
+	orders   chan command // to be verified
 	mutes    chan command
 	probes   loop.Probe
 	changed  loop.Signal  // holds a token when the status may be another
@@ -52,6 +53,8 @@ type Link struct {
 	uplink   *uplink
 	live     *live
 	programs *programs
+
+	answered answered // requests for verbs without power that had an id
 
 	retained map[string]bool // topics of ignored retained commands; handle owns it
 
@@ -64,10 +67,14 @@ type command struct {
 	word      word
 	payload   []byte
 	duplicate bool // the broker may have delivered it before
+	// Of a signed request: who signed it, and whether it was taken before. Then it is
+	// not done.
+	signer string
+	again  bool
 }
 
 // failure is why something was not done.
-type failure struct{ topic, text string }
+type failure struct{ topic, id, text string }
 
 // Name is what the configuration calls the link.
 const Name = "linto"
@@ -113,6 +120,7 @@ func New(cfg Config, device link.Device) *Link {
 	l := &Link{Config: cfg, Device: device}
 	l.commands = make(chan command, commandQueue)
 	l.asks = make(chan command, askQueue)
+	l.orders = make(chan command, orderQueue)
 	l.mutes = make(chan command, commandQueue)
 	l.probes = loop.NewProbe()
 	l.changed = loop.NewSignal()
@@ -159,6 +167,7 @@ func (l *Link) Run(ctx context.Context) error {
 	work, stop := context.WithCancel(ctx)
 	worker.Go(func() { l.work(work) })
 	worker.Go(func() { l.serveAsks(work) })
+	worker.Go(func() { l.serveOrders(work) })
 	worker.Go(func() { l.report(work) })
 	worker.Go(func() { l.programs.run(work) })
 	worker.Go(func() { l.live.runDictations(work) })
@@ -200,7 +209,7 @@ func (l *Link) report(ctx context.Context) {
 			l.StatusChanged()
 			repeat.Reset(untilRepeat())
 		case f := <-l.failures:
-			l.send(ctx, f.topic, encode(map[string]string{"status": printable.Clip(f.text, maxReason)}))
+			l.send(ctx, f.topic, shortAnswer(f.id, errors.New(f.text)))
 		case <-l.changed:
 			limited, cancel := context.WithTimeout(ctx, sendLimit)
 			if err := l.publishStatus(limited); err != nil {
@@ -299,7 +308,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	}
 	topic, ok := strings.CutPrefix(m.Topic, l.ingress(""))
 	word, known := wordOf(topic)
-	c := command{word, m.Payload, m.Duplicate}
+	c := command{word: word, payload: m.Payload, duplicate: m.Duplicate}
 	switch {
 	case !ok:
 		l.Log.Warn("message on a topic that was not subscribed", "topic", printable.Clip(m.Topic, 100))
@@ -318,12 +327,22 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 		l.handleAnswer(topic, m.Payload)
 	case strings.HasPrefix(topic, streaming):
 		l.handleStream(strings.TrimPrefix(topic, streaming), m.Payload)
-	case l.powerful(c.word) && len(m.Payload) <= maxAsk:
-		l.queueAsk(ctx, c)
-	case len(m.Payload) > maxCommand:
-		l.Log.Warn("message ignored: too long", "topic", printable.Clip(topic, 100), "bytes", len(m.Payload), "limit", maxCommand)
-	case !known:
+	case known && l.toVerify(c):
+		l.queueOrder(c)
+	case !known && len(m.Payload) <= maxCommand:
 		l.Log.Warn("message ignored: unknown topic", "topic", printable.Clip(topic, 100))
+	default:
+		l.dispatch(ctx, c)
+	}
+}
+
+// dispatch hands a request to who does it; it must not block.
+func (l *Link) dispatch(ctx context.Context, c command) {
+	switch topic := c.word.topic; {
+	case l.powerful(c.word) && len(c.payload) <= maxAsk:
+		l.queueAsk(ctx, c)
+	case len(c.payload) > maxCommand:
+		l.Log.Warn("message ignored: too long", "topic", printable.Clip(topic, 100), "bytes", len(c.payload), "limit", maxCommand)
 	case topic == "ping":
 		l.do(ctx, c) // answered even while a slow verb runs
 	case topic == "mute" || topic == "unmute":
@@ -378,7 +397,7 @@ func (l *Link) finish(ctx context.Context) {
 		default:
 			return
 		}
-		if !settings[c.word.Verb] {
+		if !settings[c.word.Verb] || c.again {
 			continue
 		}
 		if _, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name()}, c.word.Verb, c.word.arguments(c.payload)); err != nil {
@@ -395,12 +414,25 @@ func (l *Link) Probe(ctx context.Context) error {
 }
 
 func (l *Link) do(ctx context.Context, c command) {
+	args := c.word.arguments(c.payload)
+	id, topic := args.ID(), c.word.topic
+	if id != "" { // who names a request is answered, and once is enough
+		topic = cmp.Or(c.word.ack, c.word.topic)
+		if first, ok := l.answered.find(c.word, id); ok {
+			l.send(ctx, topic, first)
+			return
+		}
+	}
+	if c.again && c.word.Verb != "ping" {
+		l.send(ctx, topic, shortAnswer(id, errTakenBefore))
+		return
+	}
 	failed := func(err error) {
-		if !c.word.reason {
+		if !c.word.reason && id == "" {
 			return
 		}
 		select {
-		case l.failures <- failure{c.word.topic, err.Error()}:
+		case l.failures <- failure{topic, id, err.Error()}:
 		default: // the platform asks faster than it takes the answers
 			l.dropped.Add(1)
 		}
@@ -410,15 +442,21 @@ func (l *Link) do(ctx context.Context, c command) {
 			failed(err)
 		}
 	}
-	call := behaviors.Call{Link: l.Name(), Progress: behaviors.Progress{Ended: ended}}
-	if _, err := l.Registry.Do(ctx, call, c.word.Verb, c.word.arguments(c.payload)); err != nil {
+	call := behaviors.Call{Link: l.Name(), ID: id, Progress: behaviors.Progress{Ended: ended}}
+	_, err := l.Registry.Do(ctx, call, c.word.Verb, args)
+	if err != nil {
 		err = fmt.Errorf("%s: %w", c.word.topic, err)
 		l.Log.Warn("message ignored", "error", err)
-		failed(err)
-		return
 	}
-	if c.word.ack != "" {
-		l.send(ctx, c.word.ack, []byte("{}"))
+	answer := shortAnswer(id, err)
+	l.answered.note(c.word, id, answer)
+	switch {
+	case err != nil:
+		failed(err)
+	case id != "":
+		l.send(ctx, topic, answer)
+	case c.word.ack != "":
+		l.send(ctx, c.word.ack, answer)
 	}
 }
 

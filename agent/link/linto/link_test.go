@@ -248,6 +248,49 @@ func TestCommandsAndTheirAcks(t *testing.T) {
 	}
 }
 
+// A request with an id is answered under that id, also where the protocol has no answer,
+// and is done once however often it comes.
+func TestRequestsWithAnID(t *testing.T) {
+	s := start(t)
+	for _, r := range []struct{ verb, payload, answer, want string }{
+		{"ping", `{"id":"1"}`, "pong", `{"id":"1"}`},
+		{"ping", `{"id":"no id of ours"}`, "pong", `{}`},
+		{"say", `{"value":"hello","id":"1"}`, "say", `{"id":"1"}`},
+		{"say", `{"value":"hello","id":"1"}`, "say", `{"id":"1"}`},
+		{"volume", `{"value":20,"id":"1"}`, "volume", `{"id":"1"}`},
+		{"mute", `{"id":"1"}`, "muteack", `{"id":"1"}`},
+		{"mute", `{"id":"1"}`, "muteack", `{"id":"1"}`},
+		{"say", `{"value":"hello","id":"2"}`, "say", `{"id":"2"}`},
+	} {
+		s.acked(r.verb, r.payload, r.answer, r.want)
+	}
+	s.tell("volume", `{"value":"loud","id":"3"}`)
+	failed := s.next("volume", `"id":"3"`).JSON(t)
+	s.tell("volume", `{"value":"loud","id":"3"}`)
+	if again := s.next("volume", `"id":"3"`).JSON(t); failed["status"] == nil || again["status"] != failed["status"] {
+		t.Errorf("%v, then %v", failed, again)
+	}
+	want := []string{"say hello", "volume 20", "muted true", "say hello"}
+	if got := s.did(); !slices.Equal(got, want) {
+		t.Errorf("the device did %q, want %q", got, want)
+	}
+}
+
+// What is remembered has a bound; the newest stay.
+func TestAnsweredRequestsAreForgotten(t *testing.T) {
+	var a answered
+	w, _ := wordOf("say")
+	for i := range 3 * maxAnswered {
+		a.note(w, fmt.Sprint(i), nil)
+	}
+	if _, ok := a.find(w, "0"); ok || len(a.answers) != maxAnswered || len(a.order) != maxAnswered {
+		t.Errorf("%d answers are remembered", len(a.answers))
+	}
+	if _, ok := a.find(w, fmt.Sprint(3*maxAnswered-1)); !ok {
+		t.Error("the newest is forgotten")
+	}
+}
+
 // TestUnchangedStatusIsNotRepeated guards against the loop with servers that
 // answer each status with tts_lang (protocol 1.3).
 func TestUnchangedStatusIsNotRepeated(t *testing.T) {

@@ -55,7 +55,7 @@ func (l *Link) serveAsks(ctx context.Context) {
 func (l *Link) ask(ctx context.Context, c command) {
 	refusal, accepted := l.Powers.Submit(behaviors.Request{
 		Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb, Args: c.word.arguments(c.payload),
-		Digest: behaviors.Digest(c.payload), Duplicate: c.duplicate,
+		Digest: behaviors.Digest(c.payload), Duplicate: c.duplicate, Signer: c.signer, Again: c.again,
 		Answered: func() { l.deliver(ctx) },
 	})
 	if accepted {

@@ -215,6 +215,8 @@ func (o obedient) Submit(r behaviors.Request) (behaviors.Answer, bool) {
 	return behaviors.Answer{}, true
 }
 
+func (obedient) Refuse(behaviors.Request, string) {}
+
 func (o obedient) Deliver(_ string, send func(behaviors.Answer) error) error {
 	select {
 	case a := <-o.answers:

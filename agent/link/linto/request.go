@@ -168,6 +168,10 @@ func (l *Link) handleAction(topic string, r reply) {
 		l.Log.Warn("text of an action ignored: too long", "topic", topic, "bytes", len(r.Text), "limit", maxCommand)
 	case r.Text != "":
 		say, _ := wordOf("say")
+		if l.mustSign(say) { // nobody speaks here without a signature by another way
+			l.Log.Warn("text of an action ignored: the owner wants say to be signed", "topic", topic)
+			return
+		}
 		l.queue(l.commands, command{word: say, payload: encode(map[string]string{say.bare: r.Text})})
 	}
 }

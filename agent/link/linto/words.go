@@ -69,6 +69,19 @@ const (
 	manageMeeting = "managemeeting"
 )
 
+// Verbs are what the platform may ask for: the topics, and the verbs that they stand for.
+func Verbs() []string {
+	var list []string
+	for _, w := range words {
+		for _, name := range []string{w.topic, w.Verb} {
+			if !slices.Contains(list, name) {
+				list = append(list, name)
+			}
+		}
+	}
+	return list
+}
+
 func wordOf(topic string) (word, bool) {
 	i := slices.IndexFunc(words, func(w word) bool { return w.topic == topic })
 	if i < 0 {

@@ -21,6 +21,9 @@ func (l *Link) submit(ctx context.Context, verb string, args behaviors.Arguments
 	if l.Powers == nil {
 		return nil, behaviors.Fail(behaviors.Unsupported, "this device does not offer %s", verb)
 	}
+	if err := l.signable(verb, args); err != nil {
+		return nil, err
+	}
 	id := rand.Text()
 	answer := make(chan behaviors.Answer, 1)
 	l.answers.mu.Lock()
@@ -57,6 +60,20 @@ func (l *Link) submit(ctx context.Context, verb string, args behaviors.Arguments
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// signable refuses a verb that the owner wants to be signed: this protocol carries no
+// signatures.
+func (l *Link) signable(name string, args behaviors.Arguments) error {
+	verb, ok := l.Registry.Find(name)
+	if !ok || l.Orders == nil || !l.Orders.Config.Requires(name, string(verb.Power)) {
+		return nil
+	}
+	err := behaviors.Fail(behaviors.Refused, "the owner of this device wants %s to be signed, which this platform cannot do", name)
+	if l.Powers != nil {
+		l.Powers.Refuse(behaviors.Request{Link: Name, Source: "mcp", Verb: name, Args: args}, err.Error())
+	}
+	return err
 }
 
 // answered gives the answers that are there to the calls that wait for them. Nobody waits for one

@@ -140,9 +140,11 @@ func own(v behaviors.Verb) behaviors.Word {
 // doer performs verbs: those that are safe at once, the others by the owner's policy.
 func (l *Link) doer(also []string) mcp.Do {
 	return func(ctx context.Context, name string, args behaviors.Arguments) (any, error) {
-		verb, ok := l.Registry.Find(name)
-		if ok && verb.Power != behaviors.Safe {
+		if verb, ok := l.Registry.Find(name); ok && verb.Power != behaviors.Safe {
 			return l.submit(ctx, name, args)
+		}
+		if err := l.signable(name, args); err != nil {
+			return nil, err
 		}
 		call := behaviors.Call{Link: Name}
 		result, err := l.Registry.Do(ctx, call, name, args)

@@ -1,0 +1,91 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"lintod/agent/signed/verifier"
+)
+
+// signed: who may sign commands, and whether the times of orders can be judged. What is
+// wrong with single lines of the files is among the warnings of the configuration.
+func (x *exam) signed(context.Context) {
+	c := x.cfg.Signed
+	signers, faults := c.Examine(time.Now())
+	if signers == 0 && len(faults) == 0 {
+		return // nobody signs here
+	}
+	for _, f := range faults {
+		if f.Closed {
+			x.tell("signed", Fail, "no signed command is taken: "+f.Err.Error(), "correct that file; until then, nobody can ask for what must be signed")
+			return
+		}
+	}
+	for _, path := range []string{c.AllowedSigners, c.Revoked} {
+		if !readableBy(path, x.cfg.Device.StateDir) {
+			x.tell("signed", Fail, "lintod may not read "+path, "sudo chmod a+r "+path)
+			return
+		}
+	}
+	text := fmt.Sprintf("keys that may sign: %d", signers)
+	if len(c.Require) > 0 {
+		text += "; signed must be: " + strings.Join(c.Require, ", ")
+	}
+	x.tell("signed", OK, text, "")
+	now, synchronized := verifier.System()
+	latest, known := verifier.Latest(x.cfg.Device.StateDir)
+	f := judgeOrderClock(x.cfg.Device.StateDir, now, synchronized, latest, known)
+	x.tell("signed", f.Level, f.Text, f.Do)
+}
+
+// judgeOrderClock takes the latest time that the orders have shown, if any has.
+func judgeOrderClock(dir string, now time.Time, synchronized bool, latest time.Time, known bool) Finding {
+	switch {
+	case known && latest.After(now.Add(verifier.Skew)):
+		return Finding{
+			Level: Warn, Text: "the clock is behind the last signed command, of " + latest.UTC().Format(time.DateTime) + ": each one needs a nonce, and so a second round",
+			Do: "set the clock; if it was ahead by mistake, and is right now: sudo rm " + filepath.Join(dir, verifier.MemoryFile) + "; sudo systemctl restart lintod",
+		}
+	case !synchronized:
+		return Finding{
+			Level: Warn, Text: "nothing keeps the clock right: a signed command may need a nonce, and so a second round",
+			Do: "let a time service set it: timedatectl set-ntp true",
+		}
+	}
+	return Finding{Level: OK, Text: "the clock is kept right: the times of signed commands can be judged"}
+}
+
+// readableBy tells whether the owner of dir can read a file, if it is there. Root can.
+func readableBy(path, dir string) bool {
+	owner, err := os.Stat(dir)
+	if err != nil {
+		return true // not known
+	}
+	who, ok := owner.Sys().(*syscall.Stat_t)
+	if !ok || who.Uid == 0 {
+		return true
+	}
+	may := func(path string, bit os.FileMode) bool {
+		info, err := os.Stat(path)
+		if err != nil {
+			return true
+		}
+		its, ok := info.Sys().(*syscall.Stat_t)
+		switch mode := info.Mode().Perm(); {
+		case !ok:
+			return true
+		case its.Uid == who.Uid:
+			return mode&(bit<<6) != 0
+		case its.Gid == who.Gid:
+			return mode&(bit<<3) != 0
+		default:
+			return mode&bit != 0
+		}
+	}
+	return may(path, 4) && may(filepath.Dir(path), 1)
+}

@@ -1,0 +1,163 @@
+// Package signed is the text of a signed command, which lintoctl writes and lintod reads:
+// the order, what it asks of which devices and when, and the envelope in which it travels
+// on the topic of its verb, with a signature of OpenSSH's form (sshsig).
+//
+// It decides nothing: who may sign, and whether an order is still valid, is
+// agent/signed/verifier's, what a verb does is in behaviors. It is built for each system
+// that lintoctl runs on.
+package signed
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"lintod/agent/signed/sshsig"
+)
+
+// An Envelope is the payload of a signed command.
+type Envelope struct {
+	Signed    string // the text of the order, as it was signed
+	Signature []byte // SSHSIG, without armour
+}
+
+type envelopeText struct {
+	Signed    string `json:"signed"`
+	Signature []byte `json:"signature"`
+}
+
+// Encode is the payload.
+func (e Envelope) Encode() []byte {
+	raw, err := encode(envelopeText(e))
+	if err != nil {
+		panic(err) // two texts always encode
+	}
+	return raw
+}
+
+// Enveloped tells whether a payload claims to be an envelope: an object with one of its
+// members. ParseEnvelope says whether it is one.
+func Enveloped(payload []byte) bool {
+	if !bytes.Contains(payload, []byte(`"sign`)) { // as almost all
+		return false
+	}
+	var m map[string]json.RawMessage
+	if json.Unmarshal(payload, &m) != nil {
+		return false
+	}
+	_, order := m["signed"]
+	_, signature := m["signature"]
+	return order || signature
+}
+
+// ParseEnvelope reads a payload. The order in it is not read yet.
+func ParseEnvelope(payload []byte) (Envelope, error) {
+	var e Envelope
+	if len(payload) > MaxEnvelope {
+		return e, fmt.Errorf("the envelope has %d bytes; want at most %d", len(payload), MaxEnvelope)
+	}
+	m, err := members(payload)
+	if err != nil {
+		return e, fmt.Errorf("the envelope cannot be read: %w", err)
+	}
+	if len(m) != 2 {
+		return e, fmt.Errorf(`the envelope has %d members; want "signed" and "signature" alone`, len(m))
+	}
+	if e.Signed, err = text1(m, "signed"); err != nil {
+		return e, err
+	}
+	if err := printableASCII(e.Signed); err != nil {
+		return e, err
+	}
+	signature, err := text1(m, "signature")
+	if err != nil {
+		return e, err
+	}
+	if e.Signature, err = base64.StdEncoding.Strict().DecodeString(signature); err != nil || len(e.Signature) > sshsig.MaxBlob || strings.ContainsAny(signature, "\r\n") {
+		return e, errors.New(`"signature" is not an SSHSIG signature in base64 without line breaks`)
+	}
+	return e, nil
+}
+
+// maxDepth is how deep an order may be nested.
+const maxDepth = 32
+
+// members reads one JSON object. No name may occur twice in it, nor in an object within.
+func members(raw []byte) (map[string]json.RawMessage, error) {
+	if err := unique(raw); err != nil {
+		return nil, err
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
+		return nil, errors.New("it is not a JSON object")
+	}
+	return m, nil
+}
+
+// unique refuses names that occur twice in one object: readers differ in which of the two
+// counts.
+func unique(raw []byte) error {
+	type level struct {
+		names map[string]bool // nil in a list
+		value bool            // what comes next is the value of a name
+	}
+	var levels []level
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if err == io.EOF && len(levels) == 0 {
+			return nil
+		}
+		if err != nil {
+			return errors.New("it is not JSON")
+		}
+		top := len(levels) - 1
+		switch t := token.(type) {
+		case json.Delim:
+			if t == '}' || t == ']' {
+				levels = levels[:top]
+				continue
+			}
+			if top+1 >= maxDepth {
+				return fmt.Errorf("it is nested deeper than %d levels", maxDepth)
+			}
+			if top >= 0 {
+				levels[top].value = false
+			}
+			next := level{}
+			if t == '{' {
+				next.names = map[string]bool{}
+			}
+			levels = append(levels, next)
+		default:
+			if top < 0 || levels[top].names == nil {
+				continue
+			}
+			if levels[top].value {
+				levels[top].value = false
+				continue
+			}
+			name, _ := token.(string) // the names of an object are strings
+			if levels[top].names[name] {
+				return fmt.Errorf("%.40q occurs twice", name)
+			}
+			levels[top].names[name], levels[top].value = true, true
+		}
+	}
+}
+
+// encode writes JSON without escapes for HTML and without a line end.
+func encode(v any) ([]byte, error) {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/signed"
+	"lintod/agent/signed/verifier"
+	"lintod/cmd/lintoctl/signing"
+)
+
+// administrator makes a key with ssh-keygen, allows it at the box, and opens it as
+// lintoctl does.
+func (b *box) administrator() *signing.Key {
+	b.t.Helper()
+	path := b.path("id_ed25519")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path).CombinedOutput(); err != nil {
+		b.t.Fatalf("%v %s", err, out)
+	}
+	k, err := signing.Open(b.t.Context(), path, signing.Options{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	line := fmt.Sprintf("# who administers\r\nann@example.org namespaces=%q %s", signed.Namespace, ssh.MarshalAuthorizedKey(k.Public))
+	if err := os.WriteFile(b.path("allowed_signers"), []byte(line), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return k
+}
+
+func (b *box) signedTable(require string) string {
+	return fmt.Sprintf("[signed]\nrequire = [%q]\nallowed_signers = %q\nrevoked = %q\n", require, b.path("allowed_signers"), b.path("revoked_keys"))
+}
+
+// ask sends an order until it is answered, as lintoctl does, and signs it again where the
+// device wants a nonce. The device may be killed meanwhile.
+func (b *box) ask(s *signing.Sealer, args, id string) map[string]any {
+	b.t.Helper()
+	payload := b.seal(s, args, id, "")
+	read := len(b.watch.All())
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
+		b.tell("shellexec", string(payload))
+		for next := time.Now().Add(time.Second); time.Now().Before(next); time.Sleep(10 * time.Millisecond) {
+			all := b.watch.All()
+			for ; read < len(all); read++ {
+				if !brokertest.Topic("/shellexec")(all[read]) {
+					continue
+				}
+				answer := all[read].JSON(b.t)
+				if answer["id"] != id {
+					continue
+				}
+				nonce, ok := answer["nonce"].(string)
+				if !ok {
+					return answer
+				}
+				payload = b.seal(s, args, id, nonce)
+				next = time.Now() // at once
+			}
+		}
+	}
+	b.t.Fatalf("%s is not answered", id)
+	return nil
+}
+
+func (b *box) seal(s *signing.Sealer, args, id, nonce string) []byte {
+	b.t.Helper()
+	payload, err := s.Seal(b.t.Context(), "blk", serial, "shellexec", json.RawMessage(args), id, nonce)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return payload
+}
+
+// Orders over a real broker to a real daemon, that is killed between taking an order and
+// doing it, and anywhere else: each is answered, and none is done twice.
+func TestSignedOrdersAreDoneOnceThoughKilled(t *testing.T) {
+	const orders = 12
+	m := brokertest.Start(t)
+	var table strings.Builder
+	table.WriteString("[behaviors.shellexec]\nenabled = true\nper_minute = 600\n")
+	for i := range orders {
+		fmt.Fprintf(&table, "commands.c%d = 'echo c%d >>\"$HOME/ran\"'\n", i, i)
+	}
+	b := newBox(t, m, settings{tts: table.String()})
+	s := &signing.Sealer{Key: b.administrator()}
+	f, err := os.OpenFile(b.path("lintod.toml"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(b.signedTable("privileged")); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	b.start()
+
+	b.tell("shellexec", `{"cmd":"c0","id":"unsigned"}`)
+	if a := b.next("shellexec").JSON(t); a["id"] != "unsigned" || !strings.HasPrefix(fmt.Sprint(a["status"]), "refused: ") {
+		t.Errorf("unsigned, answered %v", a)
+	}
+	if a := b.ask(s, `{"cmd":"c0"}`, "calm"); a["status"] != nil {
+		t.Errorf("answered %v", a)
+	}
+	memory := filepath.Join(b.path("state"), verifier.MemoryFile)
+	lost := 0
+	for i := 1; i < orders; i++ {
+		id := fmt.Sprintf("order-%d", i)
+		killed := make(chan struct{})
+		go func() {
+			defer close(killed)
+			for range 3000 {
+				if text, _ := os.ReadFile(memory); strings.Contains(string(text), " "+id+" ") {
+					break
+				}
+				time.Sleep(100 * time.Microsecond)
+			}
+			time.Sleep(rand.N(time.Duration(i) * 30 * time.Millisecond)) // any moment will do
+			_ = b.cmd.Process.Kill()
+		}()
+		args := fmt.Sprintf(`{"cmd":"c%d"}`, i)
+		payload := b.seal(s, args, id, "")
+		b.tell("shellexec", string(payload))
+		// Where the clock of this machine is not kept right, the device wants a nonce.
+		if nonce := b.nonce(id, killed); nonce != "" {
+			b.tell("shellexec", string(b.seal(s, args, id, nonce)))
+		}
+		<-killed
+		b.kill()
+		b.start()
+		if a := b.ask(s, args, id); a["status"] != nil {
+			t.Logf("%s: %v", id, a["status"])
+			lost++
+		}
+	}
+	files, _ := filepath.Glob(b.path("state/*/ran"))
+	if len(files) != 1 {
+		t.Fatalf("found %v", files)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range orders {
+		if n := strings.Count(string(text), fmt.Sprintf("c%d\n", i)); n > 1 {
+			t.Errorf("c%d was run %d times", i, n)
+		}
+	}
+	t.Logf("%d of %d orders were not answered with a result, for the daemon was killed", lost, orders-1)
+	code, out := b.run("check")
+	if code != 0 || strings.Contains(out, "signed") {
+		t.Errorf("check: %d, %s", code, out)
+	}
+}
+
+// nonce waits for an answer to id, or until the daemon is killed.
+func (b *box) nonce(id string, killed <-chan struct{}) string {
+	for read := 0; ; time.Sleep(time.Millisecond) {
+		all := b.watch.All()
+		for ; read < len(all); read++ {
+			if !brokertest.Topic("/shellexec")(all[read]) {
+				continue
+			}
+			if answer := all[read].JSON(b.t); answer["id"] == id {
+				nonce, _ := answer["nonce"].(string)
+				return nonce
+			}
+		}
+		select {
+		case <-killed:
+			return ""
+		default:
+		}
+	}
+}
+
+// What is wrong with the files of keys, lintod check names with the line.
+func TestCheckNamesLinesOfKeys(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{})
+	key := b.administrator()
+	text, err := os.ReadFile(b.path("lintod.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := ssh.MarshalAuthorizedKey(key.Public)
+	for name, c := range map[string]struct{ table, allowed, revoked, want string }{
+		"unknown option":  {b.signedTable("all"), "ann@example.org from=\"10.0.0.0/8\" " + string(good) + "bob@example.org " + string(good), "", "line 1"},
+		"nobody may sign": {b.signedTable("all"), "# nobody\n", "", "allowed_signers"},
+		"revoked":         {b.signedTable("all"), "ann@example.org " + string(good), "oops\n", "revoked_keys: line 1"},
+		"unknown verb":    {b.signedTable("shelexec"), "", "", "signed.require"},
+	} {
+		for file, text := range map[string]string{"lintod.toml": string(text) + c.table, "allowed_signers": c.allowed, "revoked_keys": c.revoked} {
+			if err := os.WriteFile(b.path(file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, out := b.run("check"); !strings.Contains(out, c.want) {
+			t.Errorf("%s: check prints %s", name, out)
+		}
+	}
+}
