@@ -239,7 +239,7 @@ func explainHangup(s step) string {
 	case stepSubscribe:
 		return "the broker closed the connection when asked for a subscription; probably its access rules do not allow it"
 	case stepConnect:
-		return "the connection was closed instead of accepted; does that port speak TLS (mqtts://), or want a client certificate (cert_file and key_file)?"
+		return "the connection was closed instead of accepted; does that port speak TLS (mqtts://), or want a client certificate (cert_file and key_file), or has the broker's cluster lost too many nodes?"
 	}
 	return "the broker closed the connection"
 }

@@ -31,6 +31,14 @@ func (*tb) Fatalf(text string, a ...any) {
 func (*tb) Skipf(text string, a ...any) { panic(failure{fmt.Errorf(text, a...)}) }
 func (t *tb) Context() context.Context  { return t.ctx }
 func (t *tb) Cleanup(f func())          { t.cleanups = append(t.cleanups, f) }
+func (t *tb) TempDir() string {
+	dir, err := os.MkdirTemp("", "lintod-bench.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
 
 // use calls f, and returns what it failed of.
 func use(ctx context.Context, f func(*tb)) (err error) {
