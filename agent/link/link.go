@@ -92,6 +92,9 @@ type Status struct {
 	// Refused says that the platform was reached and does not let the device in
 	// until somebody acts, there or in the configuration.
 	Refused bool `json:"refused,omitempty"`
+	// InSession says that a conversation goes on, which a second connection with the
+	// device's identity may end.
+	InSession bool `json:"in_session,omitempty"`
 	// Transcript is what the platform has understood last of a live transcription.
 	Transcript string `json:"transcript,omitempty"`
 }

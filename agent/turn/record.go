@@ -135,7 +135,7 @@ func (r *record) close(e Event, dropped, underruns uint64) Record {
 	return r.Record
 }
 
-// milestone is one of the times of a record, in their order.
+// milestone is one of the times of a record.
 type milestone struct {
 	name string
 	at   time.Time
@@ -201,14 +201,17 @@ func (r *records) list() []Record {
 	return slices.Clone(r.last)
 }
 
-// Line tells a record to people: how long each stage took.
+// Line tells a record to people: how long each stage took, in the order in which they were
+// reached. A gateway gets the request while the user speaks, other platforms after that.
 func (r Record) Line() string {
 	line := fmt.Sprintf("%s, by %s", r.Triggered.Format(time.TimeOnly), r.Trigger)
 	if r.WakeWord != nil {
 		line += fmt.Sprintf(" %q", r.WakeWord.Name)
 	}
 	last := r.Triggered
-	for _, s := range r.milestones() {
+	reached := r.milestones()
+	slices.SortStableFunc(reached, func(a, b milestone) int { return a.at.Compare(b.at) })
+	for _, s := range reached {
 		if s.name == "total" {
 			s.name = string(r.Result)
 		}

@@ -63,3 +63,27 @@ func TestRecordsAreBounded(t *testing.T) {
 		t.Errorf("%d records, from turn %d on", len(list), list[0].Turn)
 	}
 }
+
+// A gateway gets the sound while the user speaks, and its first sound may come before the
+// sentence that it belongs to.
+func TestLineIsInTheOrderOfWhatHappened(t *testing.T) {
+	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	after := func(ms int) time.Time { return at.Add(time.Duration(ms) * time.Millisecond) }
+	r := Record{
+		Triggered: at, Trigger: ByTap, Result: ResultSpoken,
+		Framed: after(10), Requested: after(60), Heard: after(370), Finished: after(2400),
+		Sounded: after(2600), Answered: after(2650), Closed: after(5000),
+	}
+	line := r.Line()
+	if strings.Contains(line, "+-") {
+		t.Errorf("a stage ends before it begins: %s", line)
+	}
+	where := -1
+	for _, name := range []string{"frame", "request", "voice", "end", "sound", "answer", string(ResultSpoken)} {
+		next := strings.Index(line, ", "+name+" ")
+		if next <= where {
+			t.Errorf("%s is not behind what was before it: %s", name, line)
+		}
+		where = next
+	}
+}

@@ -54,7 +54,11 @@ func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status
 	} else if place.MQTT != nil && x.Transport != useWebSocket {
 		x.mqtt(ctx, *place.MQTT)
 	}
-	if place.WebSocket != nil && x.Transport != useMQTT {
+	switch {
+	case place.WebSocket == nil || x.Transport == useMQTT:
+	case x.running != nil && x.running.InSession: // some servers end it when the device comes again
+		x.ok("WebSocket", "it is tried only between sessions, one of which this would disturb")
+	default:
 		x.webSocket(ctx, l, *place.WebSocket)
 	}
 }

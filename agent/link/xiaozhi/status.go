@@ -75,7 +75,7 @@ func (s *session) show() {
 	case s.state == offline:
 		now.State = "not connected"
 	case s.state.inSession():
-		now.State = "in session"
+		now.State = inSession
 	default:
 		now.State = "online"
 	}
@@ -118,6 +118,9 @@ func (l *Link) Stats() Stats {
 	return s
 }
 
+// inSession is Stats.State while the server has a session for the device.
+const inSession = "in session"
+
 // Line reports the counters to people.
 func (s Stats) Line() string {
 	switch s.State {
@@ -155,7 +158,8 @@ func (l *Link) Status() link.Status {
 	s := l.Stats()
 	return link.Status{
 		Connected: s.Connected, Line: s.Line(),
-		Failed:  !s.Connected && s.Error != "",
-		Refused: s.Code != "" || !s.Connected && refusedMQTT(s.Error),
+		Failed:    !s.Connected && s.Error != "",
+		InSession: s.State == inSession,
+		Refused:   s.Code != "" || !s.Connected && refusedMQTT(s.Error),
 	}
 }

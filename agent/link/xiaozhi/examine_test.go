@@ -1,0 +1,54 @@
+package xiaozhi
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gorilla/websocket"
+
+	"lintod/agent/link"
+)
+
+// Some servers end a session when the device connects again: the doctor opens none while the
+// user talks.
+func TestExamineSparesTheSession(t *testing.T) {
+	var sessions atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		sessions.Add(1)
+		if _, _, err := ws.ReadMessage(); err != nil {
+			return
+		}
+		_ = ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"hello","transport":"websocket"}`))
+		_, _, _ = ws.ReadMessage() // until the doctor leaves
+	}))
+	defer server.Close()
+	c := Defaults()
+	c.Enabled, c.WebSocketURL = true, "ws"+strings.TrimPrefix(server.URL, "http")
+	at := link.Place{StateDir: t.TempDir(), Readable: func(path string) string { return path }}
+	for _, tt := range []struct {
+		running *link.Status
+		want    int32
+	}{
+		{nil, 1},
+		{&link.Status{Connected: true}, 1},
+		{&link.Status{Connected: true, InSession: true}, 0},
+	} {
+		sessions.Store(0)
+		found := map[string]link.Level{}
+		c.Examine(t.Context(), at, tt.running, func(f link.Finding) { found[f.Subject] = f.Level })
+		if got := sessions.Load(); got != tt.want {
+			t.Errorf("%+v: %d sessions opened, want %d", tt.running, got, tt.want)
+		}
+		if level, ok := found["WebSocket"]; !ok || level != link.OK {
+			t.Errorf("%+v: findings %v", tt.running, found)
+		}
+	}
+}
