@@ -143,7 +143,7 @@ func (l *Link) doer(also []string) mcp.Do {
 		if verb, ok := l.Registry.Find(name); ok && verb.Power != behaviors.Safe {
 			return l.submit(ctx, name, args)
 		}
-		if err := l.signable(name, args); err != nil {
+		if err := l.signable(args, append([]string{name}, also...)...); err != nil {
 			return nil, err
 		}
 		call := behaviors.Call{Link: Name}

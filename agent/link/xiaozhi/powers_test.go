@@ -1,0 +1,58 @@
+package xiaozhi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"lintod/agent/base/config"
+	"lintod/agent/link"
+	"lintod/agent/signed/verifier"
+	"lintod/behaviors"
+)
+
+// refusals notes what was kept from being done.
+type refusals struct {
+	link.Powers
+	verbs []string
+}
+
+func (r *refusals) Refuse(q behaviors.Request, _ string) { r.verbs = append(r.verbs, q.Verb) }
+
+// This protocol has no signatures, so what must be signed is not done, and audited: also
+// the second verb of a tool, and one with power.
+func TestWhatMustBeSignedIsRefused(t *testing.T) {
+	for require, want := range map[string]string{
+		"": "", "volume": "volume", "start_volume": "start_volume", "all": "volume", "privileged": "",
+	} {
+		done := 0
+		verb := func(name string) behaviors.Verb {
+			return behaviors.Verb{Name: name, Power: behaviors.Safe, Do: func(context.Context, behaviors.Call) (any, error) {
+				done++
+				return nil, nil
+			}}
+		}
+		powers := &refusals{}
+		l := &Link{Device: link.Device{
+			Registry: &behaviors.Registry{}, Powers: powers,
+			Orders: &verifier.Verifier{Config: verifier.Config{Require: config.Strings{require}}},
+		}}
+		l.Registry.Add(verb("volume"), verb("start_volume"), behaviors.Verb{Name: "shellexec", Power: behaviors.Privileged})
+		_, err := l.doer([]string{"start_volume"})(t.Context(), "volume", behaviors.Arguments{Values: map[string]json.RawMessage{}})
+		var failure *behaviors.Failure
+		if refused := errors.As(err, &failure) && failure.Code == behaviors.Refused; refused != (want != "") || refused == (done == 2) {
+			t.Errorf("%q: %v, %d verbs were done", require, err, done)
+		}
+		if got := append(powers.verbs, "")[0]; got != want {
+			t.Errorf("%q: audited as refused: %q, want %q", require, got, want)
+		}
+		if require != "privileged" {
+			continue
+		}
+		_, err = l.doer(nil)(t.Context(), "shellexec", behaviors.Arguments{})
+		if !errors.As(err, &failure) || failure.Code != behaviors.Refused {
+			t.Errorf("a verb with power: %v", err)
+		}
+	}
+}
