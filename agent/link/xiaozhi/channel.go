@@ -173,6 +173,7 @@ func (c *overMQTT) open(ctx context.Context, session int, m message.Message) err
 	s := udp.Settings{
 		Server: m.UDP.Server, Port: m.UDP.Port, Key: m.UDP.Key, Nonce: m.UDP.Nonce,
 		ConnectionID: m.UDP.ConnectionID, IV: udp.Mode(c.Config.UDPIV),
+		Refused: func() { c.deliver(event{kind: dead, session: session}) },
 	}
 	if c.Config.pings() {
 		s.Ping = m.Session

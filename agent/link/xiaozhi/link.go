@@ -221,8 +221,6 @@ func (l *Link) avoidMQTT(why error) {
 	}
 }
 
-func (s *session) soundDead() { s.avoidMQTT(s.why) }
-
 // keep connects, again and again, until ctx ends.
 func (l *Link) keep(ctx context.Context) {
 	back := retry.Backoff{First: firstPause, Most: mostPause}

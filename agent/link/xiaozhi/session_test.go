@@ -156,7 +156,7 @@ func TestMuteServer(t *testing.T) {
 	}{
 		{"no hello", func(s *stage) { s.server.delay = -1; s.press() }, 11 * time.Second, "hello"},
 		{"no answer", func(s *stage) { s.press(); s.talks(time.Second); s.release() }, 22 * time.Second, "goodbye"},
-		{"no end of speech", func(s *stage) { s.tap(); s.talks(time.Second) }, 45 * time.Second, "goodbye"},
+		{"no end of speech", func(s *stage) { s.tap(); s.talks(time.Second) }, 28 * time.Second, "goodbye"},
 		{"no tts stop", func(s *stage) {
 			s.press()
 			s.talks(time.Second)
@@ -348,19 +348,99 @@ func TestDeadUDP(t *testing.T) {
 	}
 }
 
-// Two answers without sound are enough, also where each ends before the limit.
-func TestTwoAnswersWithoutSound(t *testing.T) {
-	play(t, func(s *stage) { s.server.bury = true }, func(s *stage) {
-		for range 2 {
-			s.press()
-			s.talks(time.Second)
-			s.release()
-			s.server.answer(2 * time.Second)
-			s.wait(4 * time.Second)
-			s.expect(turn.Idle)
+// An answer of which no sound comes is an error that the user hears, however short it is. UDP is
+// given up at once where nothing has ever come, else with the second answer, whether or not the
+// session is the same.
+func TestAnswersWithoutSound(t *testing.T) {
+	ask := func(s *stage, length time.Duration) turn.Record {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(length)
+		s.wait(length + 2*time.Second)
+		s.expect(turn.Idle)
+		return s.last()
+	}
+	next := func(s *stage) string { transport, _, _ := s.choose(); return transport }
+	for name, tt := range map[string]struct {
+		kind   string
+		before bool // an answer is heard first
+		spoil  bool // what comes is no sound
+		length time.Duration
+		cause  string // part of it
+		then   string // transport
+	}{
+		"nothing has ever come": {useMQTT, false, false, time.Second, "UDP", useWebSocket},
+		"sound came before":     {useMQTT, true, false, time.Second, "UDP", useMQTT},
+		"over WebSocket":        {useWebSocket, false, false, time.Second, "sent no sound", useMQTT},
+		"no Opus, short":        {useMQTT, false, true, time.Second, "not Opus", useMQTT},
+		"no Opus, long":         {useMQTT, false, true, 10 * time.Second, "not Opus", useMQTT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *stage) { s.server.kind = tt.kind }, func(s *stage) {
+				s.settle(place(true, true))
+				if tt.before {
+					if r := ask(s, time.Second); r.Result != turn.ResultSpoken {
+						s.Errorf("before: %+v", r)
+					}
+				}
+				s.server.bury, s.server.spoil = true, tt.spoil
+				r := ask(s, tt.length)
+				if r.Result != turn.ResultFailed || !strings.Contains(r.Cause, tt.cause) || !s.mouth.cued(turn.ErrorCue) {
+					s.Errorf("record %+v", r)
+				}
+				if got := next(s); got != tt.then {
+					s.Errorf("the next session is over %q", got)
+				}
+				if !tt.before {
+					return
+				}
+				s.server.says(`{"type":"goodbye","session_id":"s"}`)
+				s.wait(time.Second)
+				if r := ask(s, time.Second); r.Result != turn.ResultFailed {
+					s.Errorf("again: %+v", r)
+				}
+				if got := next(s); got != useWebSocket {
+					s.Errorf("after two, the next session is over %q", got)
+				}
+			})
+		})
+	}
+}
+
+// A UDP port that the server's host refuses is noticed while the user still speaks.
+func TestClosedPort(t *testing.T) {
+	play(t, func(s *stage) { s.server.deaf = 3 }, func(s *stage) {
+		s.settle(place(true, true))
+		s.press()
+		s.talks(time.Second)
+		s.deliver(event{kind: dead, session: s.Link.session.number})
+		s.wait(100 * time.Millisecond)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, "refuses UDP") {
+			s.Errorf("record %+v", r)
 		}
-		if m := s.server.messages(); m[len(m)-1] != "udp_timeout" {
-			s.Errorf("sent %q", m)
+		if transport, _, _ := s.choose(); transport != useWebSocket {
+			s.Errorf("the next session is over %q", transport)
+		}
+	})
+}
+
+// A server that does not notice that the user has finished: the device shows that it waits for the
+// answer, and the wait for it begins then.
+func TestServerDoesNotHear(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(2 * time.Second)
+		s.wait(deafTime - time.Second)
+		s.expect(turn.Listening)
+		s.wait(2 * time.Second)
+		s.expect(turn.Thinking)
+		s.expectSent("hello", "listen start auto", "listen stop")
+		s.wait(answerLimit)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultFailed {
+			s.Errorf("record %+v", r)
 		}
 	})
 }

@@ -28,6 +28,10 @@ const (
 	// quietTime is how long nobody must have spoken for the end of an utterance to mean
 	// that nobody will; who presses the button sooner means something.
 	quietTime = 10 * time.Second
+	// deafTime is how long a server that decides when the user has finished may not notice that
+	// they have; it does after one or two seconds. Then it is told so, which is worth nothing where
+	// it hears nothing, but the user sees that the device waits for an answer.
+	deafTime = 5 * time.Second
 	// maxText is far more than anybody writes, in bytes.
 	maxText = 4 << 10
 )
@@ -213,6 +217,9 @@ func (u *utterance) run(ctx context.Context) error {
 		switch {
 		case readErr == nil:
 			u.heard += audio.FrameTime
+			if u.mode == message.Auto && u.x.Quiet() >= deafTime {
+				u.x.Enough()
+			}
 			pcm = append(pcm, frame.PCM[:]...)
 		case errors.Is(readErr, io.EOF) && len(pcm) > 0:
 			clear(pcm[len(pcm):cap(pcm)]) // the last packet is filled up with silence
