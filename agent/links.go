@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"lintod/agent/base/config"
 	"lintod/agent/link"
 	"lintod/agent/link/linto"
 	"lintod/agent/link/xiaozhi"
@@ -25,6 +26,12 @@ func (c Config) protocols() []protocol {
 		{linto.Setup(), l.Enabled, l, func(d link.Device) Link { return linto.New(l, d) }},
 		{xiaozhi.Setup(), x.Enabled, x, func(d link.Device) Link { return xiaozhi.New(x, d) }},
 	}
+}
+
+// validateTools reports verbs that a link cannot offer as tools.
+func (c Config) validateTools() (ps config.Problems) {
+	ps.In(xiaozhi.Name, c.Xiaozhi.ValidateTools(c.verbs()))
+	return ps
 }
 
 // duplex tells whether the owner says that the microphone does not hear the loudspeaker.

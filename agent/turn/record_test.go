@@ -63,3 +63,13 @@ func TestRecordsAreBounded(t *testing.T) {
 		t.Errorf("%d records, from turn %d on", len(list), list[0].Turn)
 	}
 }
+
+// A link that sends while the user speaks has the request out before the end: no stage takes less
+// than no time.
+func TestLineOfALiveRequest(t *testing.T) {
+	at := time.Now()
+	r := Record{Triggered: at, Requested: at.Add(time.Second), Finished: at.Add(3 * time.Second), Closed: at.Add(5 * time.Second)}
+	if line := r.Line(); strings.Contains(line, "-") {
+		t.Errorf("%s", line)
+	}
+}

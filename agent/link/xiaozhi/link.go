@@ -87,7 +87,7 @@ type Link struct {
 	insteadOf string
 	problem   string          // why the last connection failed
 	code      *ota.Activation // that the user has to enter
-	now       Stats           // as the session is
+	now       shown           // how the session is
 }
 
 // Encoder makes packets of frames; *native.Encoder is one.

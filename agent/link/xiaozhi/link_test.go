@@ -2,9 +2,11 @@ package xiaozhi
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"lintod/agent/link/xiaozhi/ota"
 	"lintod/agent/turn"
 )
 
@@ -104,5 +106,26 @@ func TestValidate(t *testing.T) {
 	right.Profile = cheeko
 	if right.silence() != cheekoSilence {
 		t.Errorf("silence of Cheeko %v", right.silence())
+	}
+}
+
+// Which topics are asked for, one at a time.
+func TestSubscriptions(t *testing.T) {
+	const id = "GID@@@aa_bb_cc_dd_ee_ff@@@36c98363"
+	for name, tt := range map[string]struct {
+		profile, topic string
+		want           []string
+	}{
+		"none given":           {plain, "", []string{"devices/p2p/" + id}},
+		"one given":            {plain, "x", []string{"x"}},
+		"Cheeko, none given":   {cheeko, "", []string{"devices/p2p/" + id, "devices/p2p/aa_bb_cc_dd_ee_ff"}},
+		"Cheeko, that one":     {cheeko, "devices/p2p/aa_bb_cc_dd_ee_ff", []string{"devices/p2p/aa_bb_cc_dd_ee_ff"}},
+		"Cheeko, another form": {cheeko, "x", []string{"x", "devices/p2p/aa_bb_cc_dd_ee_ff"}},
+	} {
+		c := Defaults()
+		c.Profile = tt.profile
+		if got := c.subscriptions(ota.MQTT{ClientID: id, SubscribeTopic: tt.topic}); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }

@@ -674,7 +674,7 @@ func (s *session) hear(m message.Message) {
 		if m.Text != "" {
 			tell(turn.GotTranscript, m.Text)
 		}
-	case message.LLM:
+	case message.LLM, message.Emotion:
 		if m.Emotion != "" {
 			tell(turn.GotEmotion, m.Emotion)
 		}
@@ -684,7 +684,9 @@ func (s *session) hear(m message.Message) {
 		tell(turn.GotDisplay, text)
 	case message.System:
 		s.system(m.Command)
-	case message.AgentReady, message.CallAccepted:
+	case message.IoT:
+		s.iot(m)
+	case message.AgentReady, message.CallAccepted, message.Greeting:
 		s.Log.Info("the server reports", "event", m.Type)
 	default:
 		s.unknown(m.Type)

@@ -1,6 +1,7 @@
 package xiaozhi
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"lintod/agent/turn"
+	"lintod/behaviors"
 )
 
 // A button that is held: the half second before it, what is said while the session is being
@@ -706,6 +708,66 @@ func TestPressWhileTheServerCalls(t *testing.T) {
 		m := s.server.messages()
 		if m[len(m)-1] != "listen start manual" || !slices.ContainsFunc(m, func(m string) bool { return strings.HasPrefix(m, "abort") }) {
 			s.Errorf("sent %q", m)
+		}
+	})
+}
+
+// Of messages that other devices act on, these have the effect that they can have here; the rest
+// is ignored, and changes nothing.
+func TestOtherMessages(t *testing.T) {
+	volume := make(chan int, 2)
+	play(t, func(s *stage) {
+		percent := []behaviors.Param{{Name: "percent", Kind: behaviors.Whole, Max: 100, Required: true}}
+		set := func(_ context.Context, c behaviors.Call) (any, error) {
+			volume <- c.Args.Whole("percent")
+			return nil, nil
+		}
+		s.device.Registry.Add(behaviors.Verb{Name: "volume", About: "a", Power: behaviors.Safe, Params: percent, Do: set})
+		s.device.Registry.Add(behaviors.Verb{Name: "start_volume", About: "a", Power: behaviors.Safe, Params: percent, Do: set})
+	}, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.says(
+			`{"type":"iot","commands":[{"name":"Lamp","method":"TurnOn"},{"name":"Speaker","method":"SetVolume","parameters":{"volume":35}}]}`,
+			`{"type":"iot","commands":[{"name":"Speaker","method":"SetVolume","parameters":{"volume":"loud"}},7]}`,
+			`{"type":"iot","commands":{}}`,
+			`{"type":"card_unknown","rfid_uid":"04"}`, `{"type":"card_content","rfid_uid":"04","audio":[]}`, `{"type":"card_ai"}`,
+			`{"type":"image","url":"https://h/x.png"}`, `{"type":"image_status","state":"x"}`, `{"type":"settings_update","version":3}`,
+			`{"type":"settings_ping"}`, `{"type":"custom","payload":{"a":1}}`, `{"type":"custom"}`, `{"type":"llm_thinking"}`,
+			`{"type":"emotion","emotion":"happy"}`, `{"type":"ready_for_greeting"}`, `{"type":"server","status":"x"}`, `{"type":"pong"}`,
+		)
+		s.wait(time.Second)
+		s.expect(turn.Thinking)
+		s.expectSent("hello", "listen start manual", "listen stop")
+		for range 2 { // now, and after a restart
+			select {
+			case v := <-volume:
+				if v != 35 {
+					s.Errorf("volume %d", v)
+				}
+			default:
+				s.Error("the volume is not set")
+			}
+		}
+		select {
+		case v := <-volume:
+			s.Errorf("and set to %d", v)
+		default:
+		}
+	})
+}
+
+// The counters are those of now, not of the last message of the server: with automatic listening
+// none comes while the user speaks.
+func TestCountersAreThoseOfNow(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(time.Second)
+		before := s.Stats().Wire.Sent
+		s.talks(2 * time.Second)
+		if sent := s.Stats().Wire.Sent; before == 0 || sent < before+30 {
+			s.Errorf("%d packets were sent in 2 s, after %d", sent-before, before)
 		}
 	})
 }

@@ -93,7 +93,7 @@ func (s *server) end() {
 func (s *server) stats() wireStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return wireStats{Remote: "192.0.2.1:8884", Unreachable: s.deaf, Received: s.arrived, Dropped: s.spoiled}
+	return wireStats{Remote: "192.0.2.1:8884", Unreachable: s.deaf, Sent: uint64(s.packets), Received: s.arrived, Dropped: s.spoiled}
 }
 
 func (s *server) open(context.Context, int, message.Message) error { return nil }
