@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"lintod/agent/link/xiaozhi/ota"
@@ -128,4 +129,39 @@ func TestSubscriptions(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}
+}
+
+// New settings do not end a session that goes on: the way to the server changes after it.
+func TestNewSettingsInASession(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.settle(place(false, true))
+		left := make(chan struct{})
+		go func() { defer close(left); s.stayOverWebSocket(s.ctx, time.Time{}) }()
+		synctest.Wait()
+		s.put(s.ctx, event{kind: up, channel: s.server}) // in the place of a real one
+		s.press()
+		s.talks(time.Second)
+		s.settle(place(true, true))
+		s.wait(time.Second)
+		s.expect(turn.Listening)
+		s.release()
+		s.server.answer(time.Second)
+		s.wait(2 * time.Second)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultSpoken {
+			s.Errorf("record %+v", r)
+		}
+		select {
+		case <-left:
+			s.Error("the transport changed in a session")
+		default:
+		}
+		s.server.says(`{"type":"goodbye","session_id":"s"}`)
+		s.wait(time.Second)
+		select {
+		case <-left:
+		default:
+			s.Error("the transport did not change after the session")
+		}
+	})
 }

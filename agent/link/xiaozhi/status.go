@@ -68,6 +68,9 @@ type Stats struct {
 	Sound jitter.Stats `json:"sound"`
 }
 
+// inSession is the State in which the server has a session for the device.
+const inSession = "in session"
+
 // shown is how the session is, and who has its counters: they change while it does not.
 type shown struct {
 	Stats
@@ -82,7 +85,7 @@ func (s *session) show() {
 	case s.state == offline:
 		now.State = "not connected"
 	case s.state.inSession():
-		now.State = "in session"
+		now.State = inSession
 	default:
 		now.State = "online"
 	}
@@ -93,6 +96,9 @@ func (s *session) show() {
 	s.reports.id = s.id
 	s.reports.mu.Unlock()
 	s.mu.Lock()
+	if s.now.State == inSession && now.State != inSession {
+		s.rested.Set()
+	}
 	s.now = shown{now, s.channel, s.stream}
 	s.mu.Unlock()
 }
