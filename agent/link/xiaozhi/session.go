@@ -157,6 +157,10 @@ func (s *session) take(ctx context.Context, e event) {
 		if errors.Is(e.cause, jitter.ErrNotOpus) {
 			e.kind = garbled
 		}
+	case unplayed:
+		if e.talk != s.talk || e.sound != s.sounds {
+			return
+		}
 	case played:
 		if e.talk != s.talk || e.sound != s.sounds {
 			return

@@ -617,7 +617,7 @@ func TestLoudspeakerFails(t *testing.T) {
 		s.talks(time.Second)
 		s.release()
 		s.server.answer(2 * time.Second)
-		s.wait(time.Second)
+		s.wait(3 * time.Second)
 		s.expect(turn.Idle)
 		s.mouth.broken = nil
 		s.wait(2 * time.Second)
@@ -628,6 +628,22 @@ func TestLoudspeakerFails(t *testing.T) {
 		s.wait(4 * time.Second)
 		if r := s.last(); r.Result != turn.ResultSpoken {
 			s.Errorf("record %+v", r)
+		}
+	})
+}
+
+// A card that vanishes in an answer, and is replaced: the rest is heard.
+func TestCardIsUnplugged(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.mouth.breaks = 2 * time.Second
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(6 * time.Second)
+		s.wait(9 * time.Second)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultSpoken || s.mouth.length() < 5500*time.Millisecond {
+			s.Errorf("%v of 6 s were heard: %+v", s.mouth.length(), r)
 		}
 	})
 }

@@ -232,6 +232,7 @@ type mouth struct {
 	cues   []turn.Cue
 	said   []string
 	broken error
+	breaks time.Duration // once, after so much of a sound
 }
 
 type said struct{ audio.Sound }
@@ -268,6 +269,10 @@ func (m *mouth) Play(ctx context.Context, s audio.Sound, started func()) error {
 		time.Sleep(time.Duration(n) * time.Second / time.Duration(s.Rate()))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if m.breaks > 0 && m.length() >= m.breaks {
+			m.breaks = 0
+			return errors.New("the card is gone")
 		}
 		if slices.Max(pcm[:n]) > 0 {
 			m.mu.Lock()

@@ -66,6 +66,7 @@ const (
 	heardPart  // the same, and another has begun
 	heardOut   // the same, and the microphone is still open
 	voiceless  // nothing of it came
+	unplayed   // the loudspeaker failed in it, and may be back
 	dropped    // the exchange is over for the device, whatever the server thinks
 	unwanted   // the device does not take the server's call
 
@@ -86,7 +87,7 @@ const (
 )
 
 var eventNames = [...]string{
-	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "nothing", "played", "heard-part", "heard-out", "voiceless",
+	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "nothing", "played", "heard-part", "heard-out", "voiceless", "unplayed",
 	"dropped", "unwanted",
 	"hello", "tts-start", "first-opus", "tts-stop", "stop-mic", "goodbye", "lapsed", "request", "due", "dead", "garbled",
 }
@@ -210,6 +211,7 @@ var table = map[when]then{
 	{waiting, down}:     {offline, unlimited, []step{endSession, tellOffline, fail}},
 
 	{announced, firstOpus}:  {speaking, forMore, []step{trust}},
+	{announced, unplayed}:   {announced, unchanged, []step{giveSound}},
 	{announced, join}:       {announced, unchanged, []step{giveSound}},
 	{announced, wantListen}: {listening, forVoice, []step{dropSound, abort, startMic}}, // before the call was taken
 	{announced, wantAnswer}: {waiting, forAnswer, []step{dropSound, abort, ask}},
@@ -223,6 +225,7 @@ var table = map[when]then{
 	{announced, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
 	{announced, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
 
+	{speaking, unplayed}:   {speaking, unchanged, []step{giveSound}},
 	{speaking, join}:       {speaking, unchanged, []step{giveSound}},
 	{speaking, wantListen}: {listening, forVoice, []step{dropSound, abort, startMic}},
 	{speaking, wantAnswer}: {waiting, forAnswer, []step{dropSound, abort, ask}},
@@ -241,6 +244,7 @@ var table = map[when]then{
 	{draining, voiceless}:  {open, forIdle, []step{fail}},
 	{draining, heardPart}:  {announced, forOpus, []step{startSound}},
 	{draining, heardOut}:   {listening, forVoice, []step{startMic}},
+	{draining, unplayed}:   {draining, unchanged, []step{giveSound}},
 	{draining, join}:       {draining, unchanged, []step{giveSound}},
 	{draining, wantListen}: {listening, forVoice, []step{dropSound, startMic}},
 	{draining, wantAnswer}: {waiting, forAnswer, []step{dropSound, ask}},
@@ -257,6 +261,7 @@ var table = map[when]then{
 	{leaving, voiceless}:  {idle, unlimited, []step{fail}},
 	{leaving, heardPart}:  {idle, unlimited, []step{over}},
 	{leaving, heardOut}:   {idle, unlimited, []step{over}},
+	{leaving, unplayed}:   {leaving, unchanged, []step{giveSound}},
 	{leaving, join}:       {leaving, unchanged, []step{giveSound}},
 	{leaving, wantListen}: {idle, unlimited, []step{dropSound, proceed}},
 	{leaving, wantAnswer}: {idle, unlimited, []step{dropSound, proceed}},

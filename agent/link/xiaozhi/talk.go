@@ -14,6 +14,7 @@ import (
 	"lintod/agent/link/xiaozhi/udp"
 	"lintod/agent/turn"
 	"lintod/audio"
+	"lintod/audio/jitter"
 )
 
 const (
@@ -86,6 +87,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 		l.microphones.Go(func() { l.hear(ctx, t) })
 	}
 	defer t.mic.close()
+	replays := []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second} // a card that is unplugged takes a moment to be replaced
 	for {
 		select {
 		case <-ctx.Done():
@@ -97,6 +99,16 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 			err := x.Play(ctx, a.sound)
 			switch {
 			case ctx.Err() != nil:
+			case err != nil && !errors.Is(err, jitter.ErrNotOpus) && len(replays) > 0:
+				l.Log.Info("the rest of an answer is played again", "reason", err)
+				pause := time.NewTimer(replays[0])
+				select {
+				case <-pause.C:
+				case <-ctx.Done():
+				}
+				pause.Stop()
+				replays = replays[1:]
+				l.post(ctx, event{kind: unplayed, talk: t, sound: a.number})
 			case err != nil:
 				l.post(ctx, event{kind: dropped, talk: t, cause: err})
 				return turn.Over, err
