@@ -87,6 +87,7 @@ func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	ps.In("device", c.Device.Validate())
 	ps = append(ps, c.validateLinks()...)
+	ps = append(ps, c.validateTools()...)
 	ps.In("audio", c.Audio.Validate())
 	ps.In("tts", c.TTS.Validate())
 	ps.In("wake", c.Wake.Validate(c.linkNames()))

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"lintod/agent/base/config"
 	"lintod/agent/link"
 	"lintod/agent/link/linto"
 	"lintod/agent/link/xiaozhi"
@@ -29,6 +30,12 @@ func (c Config) protocols() []protocol {
 
 // linkVerbs are what a platform can ask for by a signed command, in its words and in ours.
 func linkVerbs() []string { return linto.Verbs() }
+
+// validateTools reports verbs that a link cannot offer as tools.
+func (c Config) validateTools() (ps config.Problems) {
+	ps.In(xiaozhi.Name, c.Xiaozhi.ValidateTools(c.verbs()))
+	return ps
+}
 
 // duplex tells whether the owner says that the microphone does not hear the loudspeaker.
 func (c Config) duplex() bool { return c.Xiaozhi.Enabled && c.Xiaozhi.FullDuplex }

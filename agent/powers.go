@@ -54,6 +54,16 @@ func (c BehaviorsConfig) Validate() config.Problems {
 	return ps
 }
 
+// verbs are all that the device can do, to look them up: nothing here performs one.
+func (c Config) verbs() *behaviors.Registry {
+	r := &behaviors.Registry{}
+	r.Add(behaviors.Everyday(nil)...)
+	r.Add(shell.Verb(c.Behaviors.Shellexec, ""), rebootVerb(c.Behaviors.Reboot))
+	r.Add((&tunnel.Keeper{}).Verbs()...)
+	r.Add(meeting.New(c.Behaviors.Managemeeting, nil))
+	return r
+}
+
 // powers are the verbs that can do harm, and what keeps them in check. What runs
 // must be known after a power cut: while the disk cannot keep a ledger, they answer
 // that, and nothing runs.

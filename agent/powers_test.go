@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"lintod/agent/base/config"
 	"lintod/agent/broker/brokertest"
 	"lintod/behaviors"
 )
@@ -70,5 +72,39 @@ func TestPowersWithoutADisk(t *testing.T) {
 	})
 	if err := d.KeepVolume(12); err != nil {
 		t.Error(err)
+	}
+}
+
+// What the configuration is checked against is what the device has.
+func TestVerbsOfTheConfiguration(t *testing.T) {
+	cfg := quiet(t)
+	names := func(r *behaviors.Registry) (list []string) {
+		for _, v := range r.Verbs() {
+			list = append(list, v.Name)
+		}
+		return list
+	}
+	if has, says := names(New(cfg, slog.New(slog.DiscardHandler)).registry), names(cfg.verbs()); !slices.Equal(has, says) {
+		t.Errorf("the device has %q, the configuration says %q", has, says)
+	}
+}
+
+// Tools that cannot be offered are refused with their key, not left out in silence.
+func TestToolsThatCannotBeOffered(t *testing.T) {
+	for _, tt := range []struct {
+		tools []string
+		key   string
+	}{
+		{[]string{"say", "play"}, ""},
+		{[]string{"say", "fly"}, "xiaozhi.tools[2]"},
+		{[]string{"say", "say"}, "xiaozhi.tools"},
+		{slices.Repeat([]string{"say"}, 33), "xiaozhi.tools"},
+	} {
+		cfg := quiet(t)
+		cfg.Xiaozhi.Enabled, cfg.Xiaozhi.URL, cfg.Xiaozhi.Tools = true, "https://h/", tt.tools
+		ps := slices.DeleteFunc(cfg.Validate(), func(p config.Problem) bool { return !strings.HasPrefix(p.Key, "xiaozhi.") })
+		if tt.key == "" && len(ps) > 0 || tt.key != "" && (len(ps) != 1 || ps[0].Key != tt.key) {
+			t.Errorf("%q: %v, want %q", tt.tools, ps, tt.key)
+		}
 	}
 }

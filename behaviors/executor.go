@@ -105,6 +105,7 @@ func (x *Executor) Run(ctx context.Context) error {
 	_ = x.recover() // or when somebody asks
 	x.setContext(ctx)
 	<-ctx.Done()
+	x.setContext(ctx) // a request that is being admitted has begun its job before the wait
 	x.jobs.Wait()
 	return nil
 }

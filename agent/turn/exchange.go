@@ -225,6 +225,14 @@ func (x *Exchange) Enough() {
 // Heard tells whether a voice has been heard in this exchange.
 func (x *Exchange) Heard() bool { return x.mic != nil && x.mic.speech.Load() }
 
+// Quiet is for how long no voice has been heard after one was; 0 before the first.
+func (x *Exchange) Quiet() time.Duration {
+	if x.mic == nil {
+		return 0
+	}
+	return time.Duration(x.mic.quiet.Load())
+}
+
 // Tell publishes a notice of this exchange. It does not block.
 func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
 

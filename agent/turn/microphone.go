@@ -52,6 +52,7 @@ type microphone struct {
 	held   atomic.Bool  // silence does not end it
 	ender  atomic.Int32 // an Ender
 	speech atomic.Bool  // some was heard
+	quiet  atomic.Int64 // what Exchange.Quiet returns, in nanoseconds
 	signal bool         // not all of it was zeros; pump's
 	heard  frames       // for the link
 
@@ -112,7 +113,9 @@ func (m *microphone) take(f *audio.Frame) {
 	}
 	ender := Ender(m.ender.Load())
 	m.detector.Hold(m.held.Load() || ender != Device)
-	switch m.detector.Push(f) {
+	verdict := m.detector.Push(f)
+	m.quiet.Store(int64(m.detector.Quiet()))
+	switch verdict {
 	case endpoint.SpeechBegan:
 		m.speech.Store(true)
 		m.x.Tell(SpeechBegan, "")

@@ -141,6 +141,8 @@ type milestone struct {
 	at   time.Time
 }
 
+// milestones are the times that there are, in their order: a link that sends while the user
+// speaks has the request out before the end.
 func (r Record) milestones() []milestone {
 	all := []milestone{
 		{"frame", r.Framed},
@@ -151,7 +153,9 @@ func (r Record) milestones() []milestone {
 		{"sound", r.Sounded},
 		{"total", r.Closed},
 	}
-	return slices.DeleteFunc(all, func(s milestone) bool { return s.at.IsZero() })
+	all = slices.DeleteFunc(all, func(s milestone) bool { return s.at.IsZero() })
+	slices.SortStableFunc(all, func(a, b milestone) int { return a.at.Compare(b.at) })
+	return all
 }
 
 // attrs are a record in the journal: what came of the turn, and how many

@@ -125,6 +125,14 @@ func (d *Detector) Hold(held bool) { d.held = held }
 
 func frames(d time.Duration) int { return int((d + audio.FrameTime - 1) / audio.FrameTime) }
 
+// Quiet is how much sound has followed the last of the user's; 0 before the first.
+func (d *Detector) Quiet() time.Duration {
+	if !d.began {
+		return 0
+	}
+	return time.Duration(d.quiet) * audio.FrameTime
+}
+
 // Push judges the next frame. After an end it repeats that end. It allocates
 // nothing.
 func (d *Detector) Push(f *audio.Frame) Verdict {

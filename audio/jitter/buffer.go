@@ -329,7 +329,9 @@ func (b *buffer) take(now time.Time) (step, []byte) {
 // target where it does not hurt.
 func (b *buffer) quiet(duration time.Duration) (drop bool, pad time.Duration) {
 	over := b.stats.Delay - b.lateness.target()
-	b.dropped = over >= duration && !b.dropped && !b.ended // every other one: a pause stays one
+	// Every other one, so that a pause stays one, unless the loudspeaker has stood still: then
+	// far more waits than the network explains.
+	b.dropped = over >= duration && (!b.dropped || b.stats.Delay > maxTarget) && !b.ended
 	if over <= -bucket && !b.ended {
 		pad = min(-over, maxTarget)
 	}

@@ -236,6 +236,42 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// A loudspeaker that stands still, as on a machine that is busy: what waits meanwhile is heard, and
+// the delay that is left of it is gone after some pauses between words.
+func TestLoudspeakerStandsStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := newRoom(), network{rnd: seeded(1)}
+		r.stands = 1500 * time.Millisecond
+		start := time.Now()
+		r.Start()
+		r.listen()
+		r.deliver(w.carry(start, 1, 601, 0, sentences))
+		r.Stop()
+		r.finish(t)
+		heard := map[uint32]bool{}
+		var most, soon, end time.Duration
+		for _, h := range r.frames {
+			heard[h.number] = heard[h.number] || h.loud
+			d := h.at.Sub(h.sent)
+			most = max(most, d)
+			if at := h.at.Sub(start); at > 14*time.Second {
+				soon = max(soon, d)
+				if at > 30*time.Second {
+					end = max(end, d)
+				}
+			}
+		}
+		if most < time.Second || soon > maxTarget || end > 200*time.Millisecond {
+			t.Errorf("delay at most %v, after 10 s %v, at the end %v", most, soon, end)
+		}
+		for number := uint32(1); number < 601; number++ {
+			if sentences(number) && !heard[number] {
+				t.Errorf("packet %d was not heard", number)
+			}
+		}
+	})
+}
+
 // An outage that loses much: three frames are made up, then it is silent, and the rest
 // comes in its time.
 func TestOutage(t *testing.T) {

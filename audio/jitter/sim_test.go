@@ -98,7 +98,8 @@ type room struct {
 
 	mu     sync.Mutex
 	frames []heard
-	dry    int // times that the loudspeaker had nothing
+	dry    int           // times that the loudspeaker had nothing
+	stands time.Duration // so long the loudspeaker stands still, two seconds after its first sound
 	fail   func(packet []byte) error
 	opened int
 }
@@ -126,7 +127,12 @@ func (r *room) listen() {
 		defer n.Close()
 		var until time.Time // when the loudspeaker has nothing more
 		pcm := make([]int16, testRate/50)
+		still := time.Now().Add(2 * time.Second)
 		for {
+			if r.stands > 0 && time.Now().After(still) {
+				time.Sleep(r.stands)
+				r.stands = 0
+			}
 			read, err := n.Read(context.Background(), pcm)
 			if now := time.Now(); until.Before(now) {
 				if !until.IsZero() && read > 0 {

@@ -84,6 +84,7 @@ func (b *bench) figures() []figure {
 		{"stream", b.stream},
 		{"hour", b.hour},
 		{"opus", b.opus},
+		{"xiaozhi", b.xiaozhi},
 		{"wake", b.wake},
 		{"fleet", b.fleet},
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ const (
 )
 
 // A channel is a connection to a server, or a way to one, and the sessions on it.
-// The session's goroutine alone calls its methods, but for send and sound.
+// The session's goroutine alone calls its methods, but for send, sound and stats.
 type channel interface {
 	// transport is "mqtt" or "websocket".
 	transport() string
@@ -80,7 +81,7 @@ type overMQTT struct {
 	listed    sync.Once // it knows them
 
 	audio atomic.Pointer[udp.Conn]
-	last  udp.Stats // of the session before
+	last  atomic.Pointer[udp.Stats] // of the session before; nil before the first
 }
 
 // dialMQTT connects. lost is called once, when the connection has ended by itself.
@@ -105,7 +106,7 @@ func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*ove
 	}
 	conn, err := mqtt.Dial(ctx, mqtt.Settings{
 		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
-		PublishTopic: m.PublishTopic, Subscribe: subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
+		PublishTopic: m.PublishTopic, Subscribe: l.Config.subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
 	}, receive, lost)
 	if err != nil {
 		return nil, err
@@ -116,12 +117,19 @@ func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*ove
 }
 
 // subscriptions are asked for although some gateways push without any, and some refuse
-// all (protocol 2.2).
-func subscriptions(m ota.MQTT) []string {
-	if m.SubscribeTopic != "" {
-		return []string{m.SubscribeTopic}
+// all (protocol 2.2). Of Cheeko's gateways the newer ones push to the client id, the older ones to
+// the MAC address that is its second part.
+func (c Config) subscriptions(m ota.MQTT) []string {
+	list := []string{m.SubscribeTopic}
+	if m.SubscribeTopic == "" {
+		list[0] = "devices/p2p/" + m.ClientID
 	}
-	return []string{"devices/p2p/" + m.ClientID}
+	if parts := strings.Split(m.ClientID, "@@@"); c.Profile == cheeko && len(parts) > 1 {
+		if mac := "devices/p2p/" + parts[1]; mac != list[0] {
+			list = append(list, mac)
+		}
+	}
+	return list
 }
 
 func sendMQTT(c *mqtt.Client, payload []byte) error {
@@ -173,6 +181,7 @@ func (c *overMQTT) open(ctx context.Context, session int, m message.Message) err
 	s := udp.Settings{
 		Server: m.UDP.Server, Port: m.UDP.Port, Key: m.UDP.Key, Nonce: m.UDP.Nonce,
 		ConnectionID: m.UDP.ConnectionID, IV: udp.Mode(c.Config.UDPIV),
+		Refused: func() { c.deliver(event{kind: dead, session: session}) },
 	}
 	if c.Config.pings() {
 		s.Ping = m.Session
@@ -207,14 +216,17 @@ func (c *overMQTT) echoes() bool { return true }
 func (c *overMQTT) end() {
 	if conn := c.audio.Swap(nil); conn != nil {
 		_ = conn.Close()
-		c.last = conn.Stats()
+		last := conn.Stats()
+		c.last.Store(&last)
 	}
 }
 
 func (c *overMQTT) stats() wireStats {
-	s := c.last
+	var s udp.Stats
 	if conn := c.audio.Load(); conn != nil {
 		s = conn.Stats()
+	} else if last := c.last.Load(); last != nil {
+		s = *last
 	}
 	d := s.Dropped
 	return wireStats{

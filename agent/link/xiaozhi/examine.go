@@ -136,7 +136,7 @@ func (x examination) mqtt(ctx context.Context, m ota.MQTT) {
 	hellos, lost := make(chan message.Message, 1), make(chan error, 1)
 	c, err := mqtt.Dial(ctx, mqtt.Settings{
 		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
-		PublishTopic: m.PublishTopic, Subscribe: subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
+		PublishTopic: m.PublishTopic, Subscribe: x.subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
 	}, func(payload []byte) {
 		if m, err := message.Parse(payload); err == nil && (m.Type == message.Hello || m.Type == message.Error) {
 			select {

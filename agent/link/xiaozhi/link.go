@@ -74,6 +74,7 @@ type Link struct {
 	stopped   chan struct{} // closed when the session's goroutine has ended
 	probes    loop.Probe
 	fresh     loop.Signal // holds a token when how to reach the server may have changed
+	rested    loop.Signal // holds a token when a session may have ended
 	reports   reports
 	dropped   atomic.Int64 // messages of the server for which there was no room
 	answers   answers      // of verbs with power, that are waited for
@@ -87,7 +88,7 @@ type Link struct {
 	insteadOf string
 	problem   string          // why the last connection failed
 	code      *ota.Activation // that the user has to enter
-	now       Stats           // as the session is
+	now       shown           // how the session is
 }
 
 // Encoder makes packets of frames; *native.Encoder is one.
@@ -115,7 +116,7 @@ func New(cfg Config, device link.Device) *Link {
 	l.events = make(chan event, eventQueue)
 	l.stopped = make(chan struct{})
 	l.probes = loop.NewProbe()
-	l.fresh = loop.NewSignal()
+	l.fresh, l.rested = loop.NewSignal(), loop.NewSignal()
 	l.session = &session{Link: l}
 	l.session.newStream()
 	l.initIdentity()
@@ -221,8 +222,6 @@ func (l *Link) avoidMQTT(why error) {
 	}
 }
 
-func (s *session) soundDead() { s.avoidMQTT(s.why) }
-
 // keep connects, again and again, until ctx ends.
 func (l *Link) keep(ctx context.Context) {
 	back := retry.Backoff{First: firstPause, Most: mostPause}
@@ -305,9 +304,10 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 			err = l.suspectTwin(err, m.ClientID, time.Since(c.since))
 			return err
 		case <-l.fresh: // the settings of the present connection are good until it ends
-			if transport, _, _ := l.choose(); transport != useMQTT {
-				return nil
-			}
+		case <-l.rested:
+		}
+		if transport, _, _ := l.choose(); transport != useMQTT && !l.inSession() {
+			return nil
 		}
 	}
 }
@@ -359,16 +359,31 @@ func (l *Link) stayOverWebSocket(ctx context.Context, until time.Time) {
 	}()
 	l.fail("")
 	l.Log.Info("sessions are opened over WebSocket", "server", c.settings().URL)
-	for ctx.Err() == nil {
-		left := forever
-		if !until.IsZero() {
-			left = time.Until(until)
+	over := time.NewTimer(forever)
+	defer over.Stop()
+	if !until.IsZero() {
+		over.Reset(time.Until(until))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-over.C:
+		case <-l.fresh:
+		case <-l.rested:
 		}
-		l.wait(ctx, left)
-		if transport, _, _ := l.choose(); transport != useWebSocket {
+		if transport, _, _ := l.choose(); transport != useWebSocket && !l.inSession() {
 			return
 		}
 	}
+}
+
+// inSession tells whether changing the connection would end a session; rested says when it would
+// not any more.
+func (l *Link) inSession() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now.State == inSession
 }
 
 // fail notes why there is no connection; "" where there is one.

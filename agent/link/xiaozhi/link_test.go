@@ -2,9 +2,12 @@ package xiaozhi
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"lintod/agent/link/xiaozhi/ota"
 	"lintod/agent/turn"
 )
 
@@ -105,4 +108,60 @@ func TestValidate(t *testing.T) {
 	if right.silence() != cheekoSilence {
 		t.Errorf("silence of Cheeko %v", right.silence())
 	}
+}
+
+// Which topics are asked for, one at a time.
+func TestSubscriptions(t *testing.T) {
+	const id = "GID@@@aa_bb_cc_dd_ee_ff@@@36c98363"
+	for name, tt := range map[string]struct {
+		profile, topic string
+		want           []string
+	}{
+		"none given":           {plain, "", []string{"devices/p2p/" + id}},
+		"one given":            {plain, "x", []string{"x"}},
+		"Cheeko, none given":   {cheeko, "", []string{"devices/p2p/" + id, "devices/p2p/aa_bb_cc_dd_ee_ff"}},
+		"Cheeko, that one":     {cheeko, "devices/p2p/aa_bb_cc_dd_ee_ff", []string{"devices/p2p/aa_bb_cc_dd_ee_ff"}},
+		"Cheeko, another form": {cheeko, "x", []string{"x", "devices/p2p/aa_bb_cc_dd_ee_ff"}},
+	} {
+		c := Defaults()
+		c.Profile = tt.profile
+		if got := c.subscriptions(ota.MQTT{ClientID: id, SubscribeTopic: tt.topic}); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+// New settings do not end a session that goes on: the way to the server changes after it.
+func TestNewSettingsInASession(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.settle(place(false, true))
+		left := make(chan struct{})
+		go func() { defer close(left); s.stayOverWebSocket(s.ctx, time.Time{}) }()
+		synctest.Wait()
+		s.put(s.ctx, event{kind: up, channel: s.server}) // in the place of a real one
+		s.press()
+		s.talks(time.Second)
+		s.settle(place(true, true))
+		s.wait(time.Second)
+		s.expect(turn.Listening)
+		s.release()
+		s.server.answer(time.Second)
+		s.wait(2 * time.Second)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultSpoken {
+			s.Errorf("record %+v", r)
+		}
+		select {
+		case <-left:
+			s.Error("the transport changed in a session")
+		default:
+		}
+		s.server.says(`{"type":"goodbye","session_id":"s"}`)
+		s.wait(time.Second)
+		select {
+		case <-left:
+		default:
+			s.Error("the transport did not change after the session")
+		}
+	})
 }

@@ -23,7 +23,7 @@ const (
 func (l *Link) initIdentity() {
 	id, err := ota.LoadIdentity(filepath.Join(l.StateDir, identityFile), "/")
 	if err != nil {
-		l.Log.Warn("the device's identity is not kept; the server will take it for another device after the next start", "error", err)
+		l.Log.Warn("the device's identity", "error", err) // which says what that means
 	}
 	l.id = id
 }

@@ -79,7 +79,8 @@ type session struct {
 	received  uint64    // packets of the session before this answer
 	refused   uint64    // datagrams of the session before it that were no packets of it
 	suspected bool      // the sound of this answer does not come
-	deaf      int       // how often in this session announced sound did not come
+	deaf      int       // answers without sound, one after the other, of whichever session
+	silent    error     // why no sound comes; nil when some has
 
 	arrived atomic.Int64 // when the last packet of sound came: nanoseconds since the link's start
 	pending atomic.Bool  // the first packet of an answer is to be posted
@@ -156,6 +157,10 @@ func (s *session) take(ctx context.Context, e event) {
 		if errors.Is(e.cause, jitter.ErrNotOpus) {
 			e.kind = garbled
 		}
+	case unplayed:
+		if e.talk != s.talk || e.sound != s.sounds {
+			return
+		}
 	case played:
 		if e.talk != s.talk || e.sound != s.sounds {
 			return
@@ -168,11 +173,18 @@ func (s *session) take(ctx context.Context, e event) {
 // afterSound is what it means that an answer has been heard.
 func (s *session) afterSound() eventKind {
 	switch {
-	case s.unheard() && s.channel != nil && s.channel.stats().Dropped > s.refused:
-		s.why = errNotOpus
+	case !s.unheard():
+		s.audible()
+	case s.garbles():
 		return garbled
-	case s.state == draining && s.unheard() && !s.suspected && s.deafer():
+	case s.state == draining && s.endsUnheard():
 		return dead
+	case s.spoken && s.talk.question == "": // whoever asked in writing has the answer
+		s.why = s.noSound()
+		s.Warn("no sound arrives", s.why)
+		return voiceless
+	}
+	switch {
 	case s.more:
 		return heardPart
 	case s.talk.mode == message.Realtime && s.talk.mic.isOpen():
@@ -277,7 +289,7 @@ func (s *session) do(ctx context.Context, do step, was state, e event) error {
 		s.Connected(false)
 	case prepare:
 		s.number++
-		s.deaf, s.more, s.parted = 0, false, s.parted && was == idle
+		s.more, s.parted = false, s.parted && was == idle
 		s.newStream()
 		s.timer.Reset(s.channel.prepare(ctx, s.number))
 	case sendHello:
@@ -317,14 +329,17 @@ func (s *session) do(ctx context.Context, do step, was state, e event) error {
 		s.callDevice(ctx)
 	case suspect:
 		s.suspect(ctx)
+	case trust:
+		s.audible()
 	case abort:
 		s.channel.quiet()
 		s.stream.Drop()
 		return s.channel.send(message.Abort(s.id, reason(e)))
 	case sayTimeout:
 		s.why = s.noSound()
+		s.silent = s.why
 		s.Warn("no sound arrives", s.why)
-		s.soundDead()
+		s.avoidMQTT(s.why)
 		return s.channel.send(message.UDPTimeout(s.id))
 	case sayGoodbye:
 		if s.why == nil && was == waiting {
@@ -406,6 +421,8 @@ func (s *session) unheard() bool { return s.stream.Stats().Packets == s.received
 // not begun a sentence may still be making it.
 func (s *session) suspect(ctx context.Context) {
 	switch {
+	case s.garbles():
+		s.handle(ctx, event{kind: garbled})
 	case s.channel.stats().Unreachable > 0, (!s.suspected || s.spoken) && s.deafer():
 		s.handle(ctx, event{kind: dead})
 	case time.Since(s.promised) > moreLimit:
@@ -418,10 +435,34 @@ func (s *session) suspect(ctx context.Context) {
 // give up on UDP. Over WebSocket the server has not sent any.
 func (s *session) deafer() bool {
 	s.deaf++
-	return s.deaf >= 2 && s.channel.transport() == "mqtt"
+	return s.deaf >= 2 && s.channel.transport() == useMQTT
+}
+
+// endsUnheard is deafer at the end of an answer. One of which the server has begun a sentence
+// is enough in a session in which not one datagram has come.
+func (s *session) endsUnheard() bool {
+	if s.channel.transport() == useMQTT && s.spoken && s.channel.stats().Received == 0 {
+		return true
+	}
+	return !s.suspected && s.deafer()
+}
+
+// audible notes that sound arrives.
+func (s *session) audible() { s.deaf, s.silent = 0, nil }
+
+// garbles tells that what has come of this answer is no sound, which another key may mend.
+func (s *session) garbles() bool {
+	if !s.unheard() || s.channel == nil || s.channel.stats().Dropped == s.refused {
+		return false
+	}
+	s.why = errNotOpus
+	return true
 }
 
 func (s *session) noSound() error {
+	if s.channel.transport() == useWebSocket {
+		return errNoVoice
+	}
 	stats := s.channel.stats()
 	if stats.Unreachable > 0 {
 		return fmt.Errorf("no sound: the server's host refuses UDP at %s; open that port at the server", stats.Remote)
@@ -480,6 +521,7 @@ var (
 	errNoAnswer = errors.New("the server does not answer")
 	errNoHello  = errors.New("the server did not open a session within 10 s")
 	errAway     = errors.New("the server cannot be reached")
+	errNoVoice  = errors.New("the server has begun an answer, and sent no sound of it")
 	errNotOpus  = errors.New("what was received is not Opus: the packets are too long, or of another session")
 	errGoodbye  = errors.New("the server has ended the session")
 )
@@ -636,7 +678,7 @@ func (s *session) hear(m message.Message) {
 		if m.Text != "" {
 			tell(turn.GotTranscript, m.Text)
 		}
-	case message.LLM:
+	case message.LLM, message.Emotion:
 		if m.Emotion != "" {
 			tell(turn.GotEmotion, m.Emotion)
 		}
@@ -646,7 +688,9 @@ func (s *session) hear(m message.Message) {
 		tell(turn.GotDisplay, text)
 	case message.System:
 		s.system(m.Command)
-	case message.AgentReady, message.CallAccepted:
+	case message.IoT:
+		s.iot(m)
+	case message.AgentReady, message.CallAccepted, message.Greeting:
 		s.Log.Info("the server reports", "event", m.Type)
 	default:
 		s.unknown(m.Type)

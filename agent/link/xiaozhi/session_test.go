@@ -1,6 +1,7 @@
 package xiaozhi
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"lintod/agent/turn"
+	"lintod/behaviors"
 )
 
 // A button that is held: the half second before it, what is said while the session is being
@@ -156,7 +158,7 @@ func TestMuteServer(t *testing.T) {
 	}{
 		{"no hello", func(s *stage) { s.server.delay = -1; s.press() }, 11 * time.Second, "hello"},
 		{"no answer", func(s *stage) { s.press(); s.talks(time.Second); s.release() }, 22 * time.Second, "goodbye"},
-		{"no end of speech", func(s *stage) { s.tap(); s.talks(time.Second) }, 45 * time.Second, "goodbye"},
+		{"no end of speech", func(s *stage) { s.tap(); s.talks(time.Second) }, 28 * time.Second, "goodbye"},
 		{"no tts stop", func(s *stage) {
 			s.press()
 			s.talks(time.Second)
@@ -348,19 +350,99 @@ func TestDeadUDP(t *testing.T) {
 	}
 }
 
-// Two answers without sound are enough, also where each ends before the limit.
-func TestTwoAnswersWithoutSound(t *testing.T) {
-	play(t, func(s *stage) { s.server.bury = true }, func(s *stage) {
-		for range 2 {
-			s.press()
-			s.talks(time.Second)
-			s.release()
-			s.server.answer(2 * time.Second)
-			s.wait(4 * time.Second)
-			s.expect(turn.Idle)
+// An answer of which no sound comes is an error that the user hears, however short it is. UDP is
+// given up at once where nothing has ever come, else with the second answer, whether or not the
+// session is the same.
+func TestAnswersWithoutSound(t *testing.T) {
+	ask := func(s *stage, length time.Duration) turn.Record {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(length)
+		s.wait(length + 2*time.Second)
+		s.expect(turn.Idle)
+		return s.last()
+	}
+	next := func(s *stage) string { transport, _, _ := s.choose(); return transport }
+	for name, tt := range map[string]struct {
+		kind   string
+		before bool // an answer is heard first
+		spoil  bool // what comes is no sound
+		length time.Duration
+		cause  string // part of it
+		then   string // transport
+	}{
+		"nothing has ever come": {useMQTT, false, false, time.Second, "UDP", useWebSocket},
+		"sound came before":     {useMQTT, true, false, time.Second, "UDP", useMQTT},
+		"over WebSocket":        {useWebSocket, false, false, time.Second, "sent no sound", useMQTT},
+		"no Opus, short":        {useMQTT, false, true, time.Second, "not Opus", useMQTT},
+		"no Opus, long":         {useMQTT, false, true, 10 * time.Second, "not Opus", useMQTT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(s *stage) { s.server.kind = tt.kind }, func(s *stage) {
+				s.settle(place(true, true))
+				if tt.before {
+					if r := ask(s, time.Second); r.Result != turn.ResultSpoken {
+						s.Errorf("before: %+v", r)
+					}
+				}
+				s.server.bury, s.server.spoil = true, tt.spoil
+				r := ask(s, tt.length)
+				if r.Result != turn.ResultFailed || !strings.Contains(r.Cause, tt.cause) || !s.mouth.cued(turn.ErrorCue) {
+					s.Errorf("record %+v", r)
+				}
+				if got := next(s); got != tt.then {
+					s.Errorf("the next session is over %q", got)
+				}
+				if !tt.before {
+					return
+				}
+				s.server.says(`{"type":"goodbye","session_id":"s"}`)
+				s.wait(time.Second)
+				if r := ask(s, time.Second); r.Result != turn.ResultFailed {
+					s.Errorf("again: %+v", r)
+				}
+				if got := next(s); got != useWebSocket {
+					s.Errorf("after two, the next session is over %q", got)
+				}
+			})
+		})
+	}
+}
+
+// A UDP port that the server's host refuses is noticed while the user still speaks.
+func TestClosedPort(t *testing.T) {
+	play(t, func(s *stage) { s.server.deaf = 3 }, func(s *stage) {
+		s.settle(place(true, true))
+		s.press()
+		s.talks(time.Second)
+		s.deliver(event{kind: dead, session: s.Link.session.number})
+		s.wait(100 * time.Millisecond)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, "refuses UDP") {
+			s.Errorf("record %+v", r)
 		}
-		if m := s.server.messages(); m[len(m)-1] != "udp_timeout" {
-			s.Errorf("sent %q", m)
+		if transport, _, _ := s.choose(); transport != useWebSocket {
+			s.Errorf("the next session is over %q", transport)
+		}
+	})
+}
+
+// A server that does not notice that the user has finished: the device shows that it waits for the
+// answer, and the wait for it begins then.
+func TestServerDoesNotHear(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(2 * time.Second)
+		s.wait(deafTime - time.Second)
+		s.expect(turn.Listening)
+		s.wait(2 * time.Second)
+		s.expect(turn.Thinking)
+		s.expectSent("hello", "listen start auto", "listen stop")
+		s.wait(answerLimit)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultFailed {
+			s.Errorf("record %+v", r)
 		}
 	})
 }
@@ -535,7 +617,7 @@ func TestLoudspeakerFails(t *testing.T) {
 		s.talks(time.Second)
 		s.release()
 		s.server.answer(2 * time.Second)
-		s.wait(time.Second)
+		s.wait(3 * time.Second)
 		s.expect(turn.Idle)
 		s.mouth.broken = nil
 		s.wait(2 * time.Second)
@@ -546,6 +628,22 @@ func TestLoudspeakerFails(t *testing.T) {
 		s.wait(4 * time.Second)
 		if r := s.last(); r.Result != turn.ResultSpoken {
 			s.Errorf("record %+v", r)
+		}
+	})
+}
+
+// A card that vanishes in an answer, and is replaced: the rest is heard.
+func TestCardIsUnplugged(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.mouth.breaks = 2 * time.Second
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.answer(6 * time.Second)
+		s.wait(9 * time.Second)
+		s.expect(turn.Idle)
+		if r := s.last(); r.Result != turn.ResultSpoken || s.mouth.length() < 5500*time.Millisecond {
+			s.Errorf("%v of 6 s were heard: %+v", s.mouth.length(), r)
 		}
 	})
 }
@@ -626,6 +724,66 @@ func TestPressWhileTheServerCalls(t *testing.T) {
 		m := s.server.messages()
 		if m[len(m)-1] != "listen start manual" || !slices.ContainsFunc(m, func(m string) bool { return strings.HasPrefix(m, "abort") }) {
 			s.Errorf("sent %q", m)
+		}
+	})
+}
+
+// Of messages that other devices act on, these have the effect that they can have here; the rest
+// is ignored, and changes nothing.
+func TestOtherMessages(t *testing.T) {
+	volume := make(chan int, 2)
+	play(t, func(s *stage) {
+		percent := []behaviors.Param{{Name: "percent", Kind: behaviors.Whole, Max: 100, Required: true}}
+		set := func(_ context.Context, c behaviors.Call) (any, error) {
+			volume <- c.Args.Whole("percent")
+			return nil, nil
+		}
+		s.device.Registry.Add(behaviors.Verb{Name: "volume", About: "a", Power: behaviors.Safe, Params: percent, Do: set})
+		s.device.Registry.Add(behaviors.Verb{Name: "start_volume", About: "a", Power: behaviors.Safe, Params: percent, Do: set})
+	}, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		s.server.says(
+			`{"type":"iot","commands":[{"name":"Lamp","method":"TurnOn"},{"name":"Speaker","method":"SetVolume","parameters":{"volume":35}}]}`,
+			`{"type":"iot","commands":[{"name":"Speaker","method":"SetVolume","parameters":{"volume":"loud"}},7]}`,
+			`{"type":"iot","commands":{}}`,
+			`{"type":"card_unknown","rfid_uid":"04"}`, `{"type":"card_content","rfid_uid":"04","audio":[]}`, `{"type":"card_ai"}`,
+			`{"type":"image","url":"https://h/x.png"}`, `{"type":"image_status","state":"x"}`, `{"type":"settings_update","version":3}`,
+			`{"type":"settings_ping"}`, `{"type":"custom","payload":{"a":1}}`, `{"type":"custom"}`, `{"type":"llm_thinking"}`,
+			`{"type":"emotion","emotion":"happy"}`, `{"type":"ready_for_greeting"}`, `{"type":"server","status":"x"}`, `{"type":"pong"}`,
+		)
+		s.wait(time.Second)
+		s.expect(turn.Thinking)
+		s.expectSent("hello", "listen start manual", "listen stop")
+		for range 2 { // now, and after a restart
+			select {
+			case v := <-volume:
+				if v != 35 {
+					s.Errorf("volume %d", v)
+				}
+			default:
+				s.Error("the volume is not set")
+			}
+		}
+		select {
+		case v := <-volume:
+			s.Errorf("and set to %d", v)
+		default:
+		}
+	})
+}
+
+// The counters are those of now, not of the last message of the server: with automatic listening
+// none comes while the user speaks.
+func TestCountersAreThoseOfNow(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(time.Second)
+		before := s.Stats().Wire.Sent
+		s.talks(2 * time.Second)
+		if sent := s.Stats().Wire.Sent; before == 0 || sent < before+30 {
+			s.Errorf("%d packets were sent in 2 s, after %d", sent-before, before)
 		}
 	})
 }

@@ -58,6 +58,9 @@ type server struct {
 	ended    int
 	sequence uint32
 	bury     bool // packets to the device are lost
+	spoil    bool // what arrives in their place is too long
+	arrived  uint64
+	spoiled  uint64
 }
 
 // sent is a message of the device.
@@ -87,7 +90,11 @@ func (s *server) end() {
 	s.ended++
 }
 
-func (s *server) stats() wireStats { return wireStats{Remote: "192.0.2.1:8884", Unreachable: s.deaf} }
+func (s *server) stats() wireStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return wireStats{Remote: "192.0.2.1:8884", Unreachable: s.deaf, Sent: uint64(s.packets), Received: s.arrived, Dropped: s.spoiled}
+}
 
 func (s *server) open(context.Context, int, message.Message) error { return nil }
 
@@ -149,6 +156,12 @@ func (s *server) speaks(d time.Duration) {
 		s.mu.Lock()
 		s.sequence++
 		n, lost := s.sequence, s.bury
+		switch {
+		case !lost:
+			s.arrived++
+		case s.spoil:
+			s.spoiled++
+		}
 		s.mu.Unlock()
 		if !lost {
 			stream.Put(n, []byte{0x58, 1, 2, 3, 4, 5, 6, 7, 8, 9})
@@ -219,6 +232,7 @@ type mouth struct {
 	cues   []turn.Cue
 	said   []string
 	broken error
+	breaks time.Duration // once, after so much of a sound
 }
 
 func (m *mouth) Speak(_ context.Context, text string, started func()) error {
@@ -248,6 +262,10 @@ func (m *mouth) Play(ctx context.Context, s audio.Sound, started func()) error {
 		time.Sleep(time.Duration(n) * time.Second / time.Duration(s.Rate()))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if m.breaks > 0 && m.length() >= m.breaks {
+			m.breaks = 0
+			return errors.New("the card is gone")
 		}
 		if slices.Max(pcm[:n]) > 0 {
 			m.mu.Lock()

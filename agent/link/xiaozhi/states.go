@@ -65,6 +65,8 @@ const (
 	played     // an answer has been heard to its last sample
 	heardPart  // the same, and another has begun
 	heardOut   // the same, and the microphone is still open
+	voiceless  // nothing of it came
+	unplayed   // the loudspeaker failed in it, and may be back
 	dropped    // the exchange is over for the device, whatever the server thinks
 	unwanted   // the device does not take the server's call
 
@@ -79,13 +81,13 @@ const (
 	request // it wants to speak
 
 	due     // the time of the state is over
-	dead    // the sound that was announced does not arrive: UDP does not work
+	dead    // UDP does not work: sound that was announced does not arrive, or the port is closed
 	garbled // it arrives, and is no Opus: another key may help
 	numEvents
 )
 
 var eventNames = [...]string{
-	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "nothing", "played", "heard-part", "heard-out",
+	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "nothing", "played", "heard-part", "heard-out", "voiceless", "unplayed",
 	"dropped", "unwanted",
 	"hello", "tts-start", "first-opus", "tts-stop", "stop-mic", "goodbye", "lapsed", "request", "due", "dead", "garbled",
 }
@@ -113,6 +115,7 @@ const (
 	again                      // another answer follows the one that is heard
 	call                       // open an exchange for what the server says by itself
 	suspect                    // no sound has come in time
+	trust                      // some has
 	abort                      // tell the server that the answer is not wanted
 	sayTimeout                 // tell it that its sound does not arrive
 	sayGoodbye                 //
@@ -176,6 +179,7 @@ var table = map[when]then{
 
 	{open, wantListen}: {listening, forVoice, []step{startMic}},
 	{open, wantAnswer}: {waiting, forAnswer, []step{ask}},
+	{open, dead}:       {closing, forEcho, []step{sayTimeout, endSession, fail}},
 	{open, join}:       {open, unchanged, []step{over}},
 	{open, request}:    {open, unchanged, []step{call}},
 	{open, ttsStart}:   {announced, forOpus, []step{startSound, call}},
@@ -191,6 +195,7 @@ var table = map[when]then{
 	{listening, ttsStart}: {announced, forOpus, []step{startSound}},
 	{listening, goodbye}:  {idle, unlimited, []step{endSession, fail}},
 	{listening, refused}:  {idle, unlimited, []step{endSession, fail}},
+	{listening, dead}:     {closing, forEcho, []step{sayTimeout, endSession, fail}},
 	{listening, lapsed}:   {preparing, forPrepare, []step{endSession, prepare}},
 	{listening, dropped}:  {closing, forEcho, []step{sayGoodbye, endSession}},
 	{listening, due}:      {closing, forEcho, []step{sayGoodbye, endSession, over}},
@@ -199,12 +204,14 @@ var table = map[when]then{
 	{waiting, ttsStart}: {announced, forOpus, []step{startSound}},
 	{waiting, goodbye}:  {idle, unlimited, []step{endSession, fail}},
 	{waiting, refused}:  {idle, unlimited, []step{endSession, fail}},
+	{waiting, dead}:     {closing, forEcho, []step{sayTimeout, endSession, fail}},
 	{waiting, lapsed}:   {preparing, forPrepare, []step{endSession, prepare}},
 	{waiting, dropped}:  {open, forIdle, []step{abort}},
 	{waiting, due}:      {closing, forEcho, []step{sayGoodbye, endSession, fail}},
 	{waiting, down}:     {offline, unlimited, []step{endSession, tellOffline, fail}},
 
-	{announced, firstOpus}:  {speaking, forMore, nil},
+	{announced, firstOpus}:  {speaking, forMore, []step{trust}},
+	{announced, unplayed}:   {announced, unchanged, []step{giveSound}},
 	{announced, join}:       {announced, unchanged, []step{giveSound}},
 	{announced, wantListen}: {listening, forVoice, []step{dropSound, abort, startMic}}, // before the call was taken
 	{announced, wantAnswer}: {waiting, forAnswer, []step{dropSound, abort, ask}},
@@ -218,6 +225,7 @@ var table = map[when]then{
 	{announced, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
 	{announced, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
 
+	{speaking, unplayed}:   {speaking, unchanged, []step{giveSound}},
 	{speaking, join}:       {speaking, unchanged, []step{giveSound}},
 	{speaking, wantListen}: {listening, forVoice, []step{dropSound, abort, startMic}},
 	{speaking, wantAnswer}: {waiting, forAnswer, []step{dropSound, abort, ask}},
@@ -233,8 +241,10 @@ var table = map[when]then{
 	{draining, played}:     {open, forIdle, []step{over}},
 	{draining, due}:        {open, forIdle, []step{dropSound, over}},
 	{draining, dead}:       {closing, forEcho, []step{sayTimeout, endSession, fail}},
+	{draining, voiceless}:  {open, forIdle, []step{fail}},
 	{draining, heardPart}:  {announced, forOpus, []step{startSound}},
 	{draining, heardOut}:   {listening, forVoice, []step{startMic}},
+	{draining, unplayed}:   {draining, unchanged, []step{giveSound}},
 	{draining, join}:       {draining, unchanged, []step{giveSound}},
 	{draining, wantListen}: {listening, forVoice, []step{dropSound, startMic}},
 	{draining, wantAnswer}: {waiting, forAnswer, []step{dropSound, ask}},
@@ -248,8 +258,10 @@ var table = map[when]then{
 
 	{leaving, played}:     {idle, unlimited, []step{over}},
 	{leaving, due}:        {idle, unlimited, []step{dropSound, over}},
+	{leaving, voiceless}:  {idle, unlimited, []step{fail}},
 	{leaving, heardPart}:  {idle, unlimited, []step{over}},
 	{leaving, heardOut}:   {idle, unlimited, []step{over}},
+	{leaving, unplayed}:   {leaving, unchanged, []step{giveSound}},
 	{leaving, join}:       {leaving, unchanged, []step{giveSound}},
 	{leaving, wantListen}: {idle, unlimited, []step{dropSound, proceed}},
 	{leaving, wantAnswer}: {idle, unlimited, []step{dropSound, proceed}},

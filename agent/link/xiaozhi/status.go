@@ -68,9 +68,19 @@ type Stats struct {
 	Sound jitter.Stats `json:"sound"`
 }
 
+// inSession is the State in which the server has a session for the device.
+const inSession = "in session"
+
+// shown is how the session is, and who has its counters: they change while it does not.
+type shown struct {
+	Stats
+	channel channel // nil while offline
+	stream  *jitter.Stream
+}
+
 // show notes how the session is, for other goroutines.
 func (s *session) show() {
-	now := Stats{Connected: s.state != offline, Protocol: s.state.protocolState(), Sessions: s.number, Sound: s.stream.Stats()}
+	now := Stats{Connected: s.state != offline, Protocol: s.state.protocolState(), Sessions: s.number}
 	switch {
 	case s.state == offline:
 		now.State = "not connected"
@@ -80,24 +90,36 @@ func (s *session) show() {
 		now.State = "online"
 	}
 	if s.channel != nil {
-		now.Transport, now.Wire = s.channel.transport(), s.channel.stats()
+		now.Transport = s.channel.transport()
 	}
 	s.reports.mu.Lock()
 	s.reports.id = s.id
 	s.reports.mu.Unlock()
 	s.mu.Lock()
-	s.now = now
+	if s.now.State == inSession && now.State != inSession {
+		s.rested.Set()
+	}
+	s.now = shown{now, s.channel, s.stream}
 	s.mu.Unlock()
 }
 
 // Stats returns the counters. It may be called at any time after Init.
 func (l *Link) Stats() Stats {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.now
+	now := l.now
+	l.mu.Unlock()
+	s := now.Stats
 	if s.State == "" {
 		s.State, s.Protocol = "not connected", offline.protocolState()
 	}
+	if now.channel != nil {
+		s.Wire = now.channel.stats()
+	}
+	if now.stream != nil {
+		s.Sound = now.stream.Stats()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	s.Malformed, s.Dropped = l.reports.malformed.Load(), l.dropped.Load()
 	switch {
 	case s.Transport == useMQTT && l.place.MQTT != nil:
@@ -117,9 +139,6 @@ func (l *Link) Stats() Stats {
 	}
 	return s
 }
-
-// inSession is Stats.State while the server has a session for the device.
-const inSession = "in session"
 
 // Line reports the counters to people.
 func (s Stats) Line() string {

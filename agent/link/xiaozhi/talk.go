@@ -14,6 +14,7 @@ import (
 	"lintod/agent/link/xiaozhi/udp"
 	"lintod/agent/turn"
 	"lintod/audio"
+	"lintod/audio/jitter"
 )
 
 const (
@@ -28,6 +29,10 @@ const (
 	// quietTime is how long nobody must have spoken for the end of an utterance to mean
 	// that nobody will; who presses the button sooner means something.
 	quietTime = 10 * time.Second
+	// deafTime is how long a server that decides when the user has finished may not notice that
+	// they have; it does after one or two seconds. Then it is told so, which is worth nothing where
+	// it hears nothing, but the user sees that the device waits for an answer.
+	deafTime = 5 * time.Second
 	// maxText is far more than anybody writes, in bytes.
 	maxText = 4 << 10
 )
@@ -82,6 +87,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 		l.microphones.Go(func() { l.hear(ctx, t) })
 	}
 	defer t.mic.close()
+	replays := []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second} // a card that is unplugged takes a moment to be replaced
 	for {
 		select {
 		case <-ctx.Done():
@@ -93,6 +99,16 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 			err := x.Play(ctx, a.sound)
 			switch {
 			case ctx.Err() != nil:
+			case err != nil && !errors.Is(err, jitter.ErrNotOpus) && len(replays) > 0:
+				l.Log.Info("the rest of an answer is played again", "reason", err)
+				pause := time.NewTimer(replays[0])
+				select {
+				case <-pause.C:
+				case <-ctx.Done():
+				}
+				pause.Stop()
+				replays = replays[1:]
+				l.post(ctx, event{kind: unplayed, talk: t, sound: a.number})
 			case err != nil:
 				l.post(ctx, event{kind: dropped, talk: t, cause: err})
 				return turn.Over, err
@@ -213,6 +229,9 @@ func (u *utterance) run(ctx context.Context) error {
 		switch {
 		case readErr == nil:
 			u.heard += audio.FrameTime
+			if u.mode == message.Auto && u.x.Quiet() >= deafTime {
+				u.x.Enough()
+			}
 			pcm = append(pcm, frame.PCM[:]...)
 		case errors.Is(readErr, io.EOF) && len(pcm) > 0:
 			clear(pcm[len(pcm):cap(pcm)]) // the last packet is filled up with silence

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 
+	"lintod/agent/base/config"
 	"lintod/agent/link/xiaozhi/mcp"
+	"lintod/agent/link/xiaozhi/message"
 	"lintod/behaviors"
 )
 
@@ -98,9 +101,42 @@ func (l *Link) wakeupTool() mcp.Tool {
 	}
 }
 
-// initTools makes the table. What cannot be offered is a mistake in the program or in the owner's
-// list, and costs that tool alone.
+// ValidateTools reports what of the owner's list cannot be offered. verbs are those of the device.
+func (c Config) ValidateTools(verbs *behaviors.Registry) (ps config.Problems) {
+	if !c.Enabled {
+		return nil
+	}
+	for i, name := range c.Tools {
+		if _, ok := verbs.Find(name); !ok {
+			var known []string
+			for _, v := range verbs.Verbs() {
+				known = append(known, v.Name)
+			}
+			ps.Add(fmt.Sprintf("tools[%d]", i+1), name, "a verb of this device: "+strings.Join(known, ", "))
+		}
+	}
+	l := &Link{Config: c}
+	l.Registry, l.Log = verbs, slog.New(slog.DiscardHandler)
+	if _, err := mcp.New("", "", l.offered(), l.Log); err != nil {
+		ps.Add("tools", fmt.Sprintf("%d names", len(c.Tools)), "a list that can be offered: "+err.Error())
+	}
+	return ps
+}
+
+// initTools makes the table. Lists of the owner that cannot be offered are refused before
+// (ValidateTools); what else cannot be is a mistake in the program, and costs that tool alone.
 func (l *Link) initTools() {
+	list := l.offered()
+	server, err := mcp.New("lintod", l.Version, list, l.Log)
+	for ; err != nil; server, err = mcp.New("lintod", l.Version, list, l.Log) {
+		l.Log.Error("a tool is not offered", "tool", list[len(list)-1].Name, "error", err)
+		list = list[:len(list)-1]
+	}
+	l.tools = server
+}
+
+// offered are the tools of each device that has their verbs, and those of the owner's list.
+func (l *Link) offered() []mcp.Tool {
 	list := []mcp.Tool{l.statusTool(), l.volumeTool()}
 	for _, t := range tools {
 		verb, ok := l.Registry.Find(t.Verb)
@@ -120,12 +156,7 @@ func (l *Link) initTools() {
 		}
 		list = append(list, mcp.ForVerb("self."+strings.ToLower(name), "", verb, own(verb), l.doer(nil)))
 	}
-	server, err := mcp.New("lintod", l.Version, list, l.Log)
-	for ; err != nil; server, err = mcp.New("lintod", l.Version, list, l.Log) {
-		l.Log.Error("a tool is not offered", "tool", list[len(list)-1].Name, "error", err)
-		list = list[:len(list)-1]
-	}
-	l.tools = server
+	return list
 }
 
 // own is the word that calls a verb's parameters by their own names.
@@ -170,4 +201,17 @@ func (s *session) system(command string) {
 			s.Log.Warn("reboot asked for by the server", "error", err)
 		}
 	}()
+}
+
+// iot does what servers ask for that know of no tools: the one command that all of their devices
+// have, as a call of the tool.
+func (s *session) iot(m message.Message) {
+	if m.Volume < 0 {
+		s.unknown(m.Type)
+		return
+	}
+	call := fmt.Sprintf(`{"id":"iot","function":"self.audio_speaker.set_volume","params":{"volume":%d}}`, m.Volume)
+	s.tools.Handle(json.RawMessage(call), func(answer json.RawMessage) {
+		s.Log.Debug("volume asked for by the server", "answer", string(answer)) // which such a server does not await
+	})
 }

@@ -44,6 +44,9 @@ const (
 	Listen       = "listen"
 	SpeechEnd    = "speech_end"
 	CallAccepted = "call_accepted"
+	IoT          = "iot"
+	Emotion      = "emotion"            // as LLM, of some servers
+	Greeting     = "ready_for_greeting" // an event
 )
 
 // Message is what a server sent. Members that its type does not have are empty.
@@ -62,9 +65,12 @@ type Message struct {
 	Reason     string // goodbye
 	Code       string // error
 	AutoListen bool   // speak_request
-	Transport  string // hello
-	UDP        *UDP   // hello, and mode_update with a new key
-	Payload    json.RawMessage
+	// Volume is what the last command of iot that sets the speaker's asks for, in percent; -1
+	// where none does.
+	Volume    int
+	Transport string // hello
+	UDP       *UDP   // hello, and mode_update with a new key
+	Payload   json.RawMessage
 }
 
 // UDP is where sound goes, and how it is encrypted.
@@ -119,6 +125,8 @@ func Parse(payload []byte) (Message, error) {
 		if len(m.Payload) == 0 || m.Payload[0] != '{' {
 			return Message{Type: m.Type}, errors.New("mcp: payload is no JSON object")
 		}
+	case IoT:
+		m.Volume = speakerVolume(o["commands"])
 	case Hello:
 		if m.Transport == "udp" {
 			udp, err := parseUDP(o["udp"])
@@ -137,6 +145,25 @@ func Parse(payload []byte) (Message, error) {
 		}
 	}
 	return m, nil
+}
+
+// speakerVolume reads the commands of servers from before the tools; of these all have Speaker.
+func speakerVolume(commands json.RawMessage) int {
+	volume := -1
+	var list []json.RawMessage
+	if json.Unmarshal(commands, &list) != nil {
+		return volume
+	}
+	for _, raw := range list {
+		var c object
+		if json.Unmarshal(raw, &c) != nil || c.word("name") != "Speaker" || c.word("method") != "SetVolume" {
+			continue
+		}
+		if v, ok := c.object("parameters").whole("volume"); ok && v >= 0 && v <= 100 {
+			volume = int(v)
+		}
+	}
+	return volume
 }
 
 // parseUDP reads where sound goes. A broken hello does not get better by waiting.

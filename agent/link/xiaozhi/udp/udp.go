@@ -43,6 +43,9 @@ type Settings struct {
 	// Ping is a session id: the first datagram is then "ping:" and this id instead
 	// of a frame of silence. Cheeko's gateways expect it.
 	Ping string
+	// Refused is called once when the gateway's host keeps answering that nothing listens at
+	// the port, before anything has come from there. It must not block; nil is allowed.
+	Refused func()
 }
 
 // Packet is what came from the gateway.
@@ -98,6 +101,7 @@ var silence = []byte{0xfb, 0x03, 0xff, 0xfe, 0xff, 0xfe, 0xff, 0xfe}
 // Conn is one session's socket. Its methods may be called by any goroutine.
 type Conn struct {
 	receive func(Packet)
+	refused func()                   // may be nil
 	first   []byte                   // payload of the first datagram
 	open    func() (net.Conn, error) // makes a socket that is connected to the gateway
 	began   time.Time
@@ -167,6 +171,7 @@ func (e *dialError) Error() string {
 func start(s Settings, socket net.Conn, open func() (net.Conn, error), receive func(Packet)) *Conn {
 	c := &Conn{
 		receive: receive,
+		refused: s.Refused,
 		first:   silence,
 		open:    open,
 		began:   time.Now(),
@@ -206,7 +211,7 @@ func (c *Conn) Send(opus []byte) error {
 	c.packet = c.cipher.Seal(c.packet[:0], uint32(c.sent.Sub(c.began).Milliseconds()), c.sequence, opus)
 	err := c.write()
 	if errors.Is(err, syscall.ECONNREFUSED) { // the answer to an earlier packet; this one was not sent
-		c.stats.Unreachable++
+		c.unreachable()
 		err = c.write()
 	}
 	if err != nil {
@@ -219,6 +224,17 @@ func (c *Conn) Send(opus []byte) error {
 	}
 	c.stats.Sent++
 	return nil
+}
+
+// enoughRefusals are not chance: one may be of a gateway that is about to listen.
+const enoughRefusals = 3
+
+// unreachable counts an ICMP error. It needs the mutex.
+func (c *Conn) unreachable() {
+	c.stats.Unreachable++
+	if c.stats.Unreachable == enoughRefusals && c.stats.Received == 0 && c.refused != nil {
+		c.refused()
+	}
 }
 
 func (c *Conn) write() error {
@@ -247,7 +263,7 @@ func (c *Conn) read(cipher *Cipher) {
 		case errors.Is(err, net.ErrClosed): // by Close, or by renew
 		case errors.Is(err, syscall.ECONNREFUSED):
 			c.mu.Lock()
-			c.stats.Unreachable++
+			c.unreachable()
 			c.mu.Unlock()
 		default:
 			c.pause(faultPause)

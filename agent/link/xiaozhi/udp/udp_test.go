@@ -448,7 +448,14 @@ func TestAClosedPort(t *testing.T) {
 	g := newGateway(t)
 	s := g.settings(t)
 	g.Close()
+	refused := make(chan struct{})
+	s.Refused = func() { close(refused) } // once, or it panics
 	c := dial(t, s, ignore)
+	select {
+	case <-refused:
+	case <-time.After(limit):
+		t.Fatalf("nobody is told that the port is closed: %+v", c.Stats())
+	}
 	for deadline := time.Now().Add(limit); c.Stats().Unreachable == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the closed port was not noticed: %+v", c.Stats())
