@@ -134,7 +134,7 @@ func TestSetupIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "lintod.toml")
-	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "lintod"), "setup", "-config", path)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "lintod"), "setup", "-platform", "linto", "-config", path)
 	in, _ := cmd.StdinPipe()
 	defer in.Close()
 	out, _ := cmd.StdoutPipe()
