@@ -20,6 +20,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"lintod/agent/base/pattern"
 	"lintod/behaviors"
 )
 
@@ -137,40 +138,7 @@ func (l hostLine) match(name string) bool {
 		mac.Write([]byte(name))
 		return err == nil && err2 == nil && hmac.Equal(mac.Sum(nil), want)
 	}
-	matched := false
-	for pattern := range strings.SplitSeq(strings.ToLower(l.names), ",") {
-		pattern, negated := strings.CutPrefix(pattern, "!")
-		if !wildcard(pattern, name) {
-			continue
-		}
-		if negated {
-			return false
-		}
-		matched = true
-	}
-	return matched
-}
-
-// wildcard matches * and ?, in time proportional to the product of the lengths.
-func wildcard(pattern, text string) bool {
-	star, mark := -1, 0
-	p, t := 0, 0
-	for t < len(text) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, t
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
-			p++
-			t++
-		case star >= 0:
-			mark++
-			p, t = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
+	return pattern.List(name, strings.ToLower(l.names))
 }
 
 // about are the lines about a name.

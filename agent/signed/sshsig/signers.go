@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"lintod/agent/base/pattern"
 	"lintod/agent/base/textfile"
 )
 
@@ -250,7 +251,7 @@ func (s Signers) Find(key ssh.PublicKey, namespace string, now time.Time, exact 
 
 func (l SignerLine) allows(namespace string, now time.Time, exact bool) error {
 	switch {
-	case l.namespaces != "" && !matchList(namespace, l.namespaces):
+	case l.namespaces != "" && !pattern.List(namespace, l.namespaces):
 		return fmt.Errorf("is not for the namespace %s", namespace)
 	case exact && now.Before(l.validAfter):
 		return fmt.Errorf("is valid from %s on", l.validAfter.UTC().Format(time.RFC3339))
@@ -262,49 +263,11 @@ func (l SignerLine) allows(namespace string, now time.Time, exact bool) error {
 
 // Names tells whether the line allows signatures in namespace at all, at some time.
 func (l SignerLine) Names(namespace string) bool {
-	return l.namespaces == "" || matchList(namespace, l.namespaces)
+	return l.namespaces == "" || pattern.List(namespace, l.namespaces)
 }
 
 // Expires is when the line ends to count; zero for never.
 func (l SignerLine) Expires() time.Time { return l.validBefore }
-
-// matchList tells whether one of the patterns with * and ? matches, and none of those
-// with ! in front (ssh_config(5), PATTERNS).
-func matchList(text, list string) bool {
-	matched := false
-	for pattern := range strings.SplitSeq(list, ",") {
-		pattern, negated := strings.CutPrefix(pattern, "!")
-		if !match(pattern, text) {
-			continue
-		}
-		if negated {
-			return false
-		}
-		matched = true
-	}
-	return matched
-}
-
-// match compares with * and ?, in time proportional to the product of the lengths.
-func match(pattern, text string) bool {
-	star, mark, p, t := -1, 0, 0, 0
-	for t < len(text) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, t
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == text[t]):
-			p++
-			t++
-		case star >= 0:
-			mark++
-			p, t = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
-}
 
 // Revoked are the keys that may not sign, whoever allows them.
 type Revoked struct {
