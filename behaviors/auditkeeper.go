@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/plainjson"
 	"lintod/agent/base/process"
 )
 
@@ -144,7 +145,7 @@ func (k *AuditKeeper) write(conn *net.UnixConn, line []byte) error {
 	} else {
 		kept.Text = string(line)
 	}
-	text, err := encode(kept)
+	text, err := plainjson.Marshal(kept)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package behaviors
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -16,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/plainjson"
 	"lintod/agent/base/state"
 )
 
@@ -327,7 +327,7 @@ func (x *Executor) run(ctx context.Context, verb Verb, call Call, asked Argument
 	answer := Answer{Verb: verb.Name, ID: call.ID}
 	if result != nil {
 		var unencodable error
-		if answer.Result, unencodable = encode(result); unencodable != nil {
+		if answer.Result, unencodable = plainjson.Marshal(result); unencodable != nil {
 			err = unencodable
 		}
 	}
@@ -343,7 +343,7 @@ func (x *Executor) finish(entry state.Entry, answer Answer, err error, took time
 	if err != nil {
 		answer.Error = err.Error()
 	}
-	text, encodeErr := encode(answer)
+	text, encodeErr := plainjson.Marshal(answer)
 	if encodeErr == nil {
 		encodeErr = x.Ledger.Finish(entry.Seq, text)
 	}
@@ -447,7 +447,7 @@ func (a Answer) withoutResult() (cut Answer, ok bool) {
 	_ = json.Unmarshal(a.Result, &members) // what is no object is left out whole
 	maps.DeleteFunc(members, func(_ string, v json.RawMessage) bool { return len(v) > shortMember })
 	a.Result = nil
-	if raw, err := encode(members); err == nil && len(members) > 0 {
+	if raw, err := plainjson.Marshal(members); err == nil && len(members) > 0 {
 		a.Result = raw
 	}
 	if a.Error == "" {
@@ -488,15 +488,4 @@ func outcome(err error) []slog.Attr {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	return attrs
-}
-
-// encode writes JSON for machines: < stays < in what a command printed.
-func encode(v any) ([]byte, error) {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }

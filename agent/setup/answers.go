@@ -8,8 +8,6 @@
 package setup
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +18,7 @@ import (
 
 	"lintod/agent"
 	"lintod/agent/base/config"
+	"lintod/agent/base/plainjson"
 )
 
 // Answers are what an owner says of a device, by the keys of the configuration. A
@@ -69,11 +68,8 @@ func (a Answers) Fill(text string) (string, error) {
 
 // quote writes a string as TOML does, which is as JSON does.
 func quote(s string) string {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(s) // a string always encodes
-	return strings.TrimSpace(b.String())
+	text, _ := plainjson.Marshal(s) // a string always encodes
+	return string(text)
 }
 
 var (

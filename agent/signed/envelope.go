@@ -16,6 +16,7 @@ import (
 	"io"
 	"strings"
 
+	"lintod/agent/base/plainjson"
 	"lintod/agent/signed/sshsig"
 )
 
@@ -32,7 +33,7 @@ type envelopeText struct {
 
 // Encode is the payload.
 func (e Envelope) Encode() []byte {
-	raw, err := encode(envelopeText(e))
+	raw, err := plainjson.Marshal(envelopeText(e))
 	if err != nil {
 		panic(err) // two texts always encode
 	}
@@ -149,15 +150,4 @@ func unique(raw []byte) error {
 			levels[top].names[name], levels[top].value = true, true
 		}
 	}
-}
-
-// encode writes JSON without escapes for HTML and without a line end.
-func encode(v any) ([]byte, error) {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), nil
 }

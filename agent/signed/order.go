@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"lintod/agent/base/plainjson"
 )
 
 const (
@@ -67,7 +69,7 @@ func (o Order) Text() (string, error) {
 	if o.Nonce == "" {
 		t.Issued, t.Expires = o.Issued.Unix(), o.Expires.Unix()
 	}
-	raw, err := encode(t)
+	raw, err := plainjson.Marshal(t)
 	if err != nil {
 		return "", fmt.Errorf("write the order: %w", err)
 	}
@@ -80,7 +82,7 @@ func (o Order) Text() (string, error) {
 
 // Length is how many bytes of an order a serial in Order.To takes.
 func Length(serial string) int {
-	raw, err := encode(serial)
+	raw, err := plainjson.Marshal(serial)
 	if err != nil {
 		return MaxOrder // it cannot be in one
 	}
@@ -253,5 +255,5 @@ func (o Order) Payload() ([]byte, error) {
 	if m["id"], err = json.Marshal(o.ID); err != nil {
 		return nil, err
 	}
-	return encode(m)
+	return plainjson.Marshal(m)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"lintod/agent/base/plainjson"
 	"lintod/agent/base/printable"
 	"lintod/audio/wav"
 	"lintod/cmd/lintosim/speech"
@@ -170,11 +171,8 @@ func (w jsonWriter) text(key, s string) {
 var spoken = map[string]bool{"text": true, "transcript": true, "partial": true, "value": true, "cmd": true, "stdout": true}
 
 func jsonString(s string) string {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a string always encodes
-	return strings.TrimSuffix(b.String(), "\n")
+	text, _ := plainjson.Marshal(s) // a string always encodes
+	return string(text)
 }
 
 // cut shortens s to n runes.

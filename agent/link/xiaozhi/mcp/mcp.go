@@ -20,6 +20,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"lintod/agent/base/plainjson"
 	"lintod/agent/base/printable"
 )
 
@@ -355,18 +356,9 @@ func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
 
 // encode writes what can be written: our own values, and what has been read as JSON.
 func encode(v any) json.RawMessage {
-	raw, err := marshal(v)
+	raw, err := plainjson.Marshal(v)
 	if err != nil {
 		panic(err)
 	}
 	return raw
-}
-
-// marshal writes JSON for machines, as short as it can be: < stays <.
-func marshal(v any) (json.RawMessage, error) {
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return bytes.TrimSuffix(text.Bytes(), []byte("\n")), err
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"lintod/agent/base/plainjson"
 	"lintod/behaviors"
 )
 
@@ -71,7 +72,7 @@ func resultText(result any) (string, error) {
 	if result == nil {
 		return "true", nil
 	}
-	raw, err := marshal(result)
+	raw, err := plainjson.Marshal(result)
 	if err != nil {
 		return "", fmt.Errorf("its result cannot be written: %w", err)
 	}

@@ -7,7 +7,6 @@
 package message
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -15,6 +14,7 @@ import (
 	"fmt"
 	"strings"
 
+	"lintod/agent/base/plainjson"
 	"lintod/agent/base/printable"
 )
 
@@ -326,13 +326,11 @@ func SpeakReady(session string, reuse bool) []byte {
 	}{device{session, "speak_ready"}, "ready", udp{true, reuse}})
 }
 
-// encode writes JSON for machines: < stays < in a text.
+// encode writes a message.
 func encode(v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	raw, err := plainjson.Marshal(v)
+	if err != nil {
 		panic(err) // a payload that is no JSON, which the tools do not make
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	return raw
 }
