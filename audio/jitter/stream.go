@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 	"lintod/audio/native"
 	"lintod/audio/opus"
@@ -205,10 +206,7 @@ func (s *Stream) leave() {
 // wake makes the Sound look again at what there is.
 func (s *Stream) wake() {
 	if s.current != nil {
-		select {
-		case s.current.news <- struct{}{}:
-		default:
-		}
+		s.current.news.Set()
 	}
 }
 
@@ -220,7 +218,7 @@ func (s *Stream) Sound() audio.Sound {
 	longest := s.Rate * int(opus.MaxDuration/time.Millisecond) / 1000
 	n := &sound{
 		stream: s,
-		news:   make(chan struct{}, 1),
+		news:   loop.NewSignal(),
 		frame:  make([]int16, longest, longest+s.Rate*int(maxTarget/time.Millisecond)/1000),
 		packet: make([]byte, 0, maxPacket),
 	}
@@ -301,7 +299,7 @@ func (s *Stream) next(n *sound) (what step, wait time.Duration, err error) {
 // sound is one reading of an answer.
 type sound struct {
 	stream *Stream
-	news   chan struct{} // holds a token when there may be more to play
+	news   loop.Signal // holds a token when there may be more to play
 	open   context.Context
 	close  context.CancelFunc
 

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/retry"
 )
 
@@ -41,7 +42,7 @@ type Client struct {
 	Log     *slog.Logger
 
 	once  sync.Once
-	again chan struct{}                                                        // made by asks
+	again loop.Signal                                                          // made by asks
 	dial  func(ctx context.Context, network, address string) (net.Conn, error) // of a test; nil: the network
 
 	mu    sync.Mutex
@@ -174,15 +175,12 @@ func (p *pending) round(ctx context.Context, c *Client, a Activation) time.Durat
 // Again has the server asked anew, soon and once, however often it is called: because a
 // connection refuses its settings, or because the user wants the code. It does not block.
 func (c *Client) Again() {
-	select {
-	case c.asks() <- struct{}{}:
-	default:
-	}
+	c.asks().Set()
 }
 
 // asks holds one wish for a check.
-func (c *Client) asks() chan struct{} {
-	c.once.Do(func() { c.again = make(chan struct{}, 1) })
+func (c *Client) asks() loop.Signal {
+	c.once.Do(func() { c.again = loop.NewSignal() })
 	return c.again
 }
 

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/neterr"
 )
 
@@ -107,7 +108,7 @@ type Conn struct {
 	began   time.Time
 
 	done    chan struct{} // closed by Close
-	recheck chan struct{} // holds one: look at the device's address now
+	recheck loop.Signal   // holds a token: look at the device's address now
 	running sync.WaitGroup
 
 	mu       sync.Mutex // protects what follows; held while a packet is sent
@@ -176,7 +177,7 @@ func start(s Settings, socket net.Conn, open func() (net.Conn, error), receive f
 		open:    open,
 		began:   time.Now(),
 		done:    make(chan struct{}),
-		recheck: make(chan struct{}, 1),
+		recheck: loop.NewSignal(),
 		socket:  socket,
 		cipher:  NewCipher(s),
 		packet:  make([]byte, 0, headerSize+MaxPayload),
@@ -216,10 +217,7 @@ func (c *Conn) Send(opus []byte) error {
 	}
 	if err != nil {
 		c.stats.Unsent++
-		select {
-		case c.recheck <- struct{}{}:
-		default:
-		}
+		c.recheck.Set()
 		return err
 	}
 	c.stats.Sent++

@@ -24,6 +24,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/wsdial"
 )
 
@@ -98,7 +99,7 @@ type Conn struct {
 	ws      *websocket.Conn
 
 	missed atomic.Int32  // pings since anything came
-	wake   chan struct{} // holds one: there is something to write
+	wake   loop.Signal   // holds a token: there is something to write
 	ended  chan struct{} // closed when nothing comes any more
 	done   chan struct{} // closed when the goroutines are gone, Closed apart
 	writer sync.WaitGroup
@@ -191,7 +192,7 @@ func start(ws *websocket.Conn, address string, version int, h Handler) *Conn {
 		version: version,
 		handler: h,
 		ws:      ws,
-		wake:    make(chan struct{}, 1),
+		wake:    loop.NewSignal(),
 		ended:   make(chan struct{}),
 		done:    make(chan struct{}),
 	}
@@ -319,7 +320,7 @@ func (c *Conn) write() {
 		if text == nil && !audio {
 			continue
 		}
-		c.signal() // there may be more; a ping may come in between
+		c.wake.Set() // there may be more; a ping may come in between
 		kind, message := websocket.BinaryMessage, frame
 		if text != nil {
 			kind, message = websocket.TextMessage, text.message
@@ -389,13 +390,6 @@ func (c *Conn) fail(cause error) {
 	c.ws.Close()
 }
 
-func (c *Conn) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
 // Send sends a JSON message, behind the audio that was sent before it. It returns
 // when the message has been handed to the kernel. When ctx ends before the
 // message's turn has come, nothing is sent; once begun, writing takes 5 s at most.
@@ -414,7 +408,7 @@ func (c *Conn) Send(ctx context.Context, message []byte) error {
 	c.texts = append(c.texts, text)
 	c.textBytes += len(message)
 	c.mu.Unlock()
-	c.signal()
+	c.wake.Set()
 	select {
 	case err := <-text.written:
 		return closed(err)
@@ -459,7 +453,7 @@ func (c *Conn) SendAudio(opus []byte, timestamp uint32) error {
 	*slot = appendFrame((*slot)[:0], c.version, timestamp, opus)
 	c.put++
 	c.mu.Unlock()
-	c.signal()
+	c.wake.Set()
 	return nil
 }
 
@@ -469,7 +463,7 @@ func (c *Conn) DropAudio() {
 	c.stats.Dropped += c.put - c.gone
 	c.gone = c.put
 	c.mu.Unlock()
-	c.signal()
+	c.wake.Set()
 }
 
 // Stats returns the present numbers.

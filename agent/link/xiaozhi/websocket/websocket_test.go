@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"lintod/agent/base/loop"
 )
 
 // limit is how long a test waits for what must happen; it is no measure.
@@ -619,7 +621,7 @@ func (c *Conn) queued() uint64 {
 
 // What SendAudio itself does allocates nothing.
 func TestTheQueueAllocatesNothing(t *testing.T) {
-	c := &Conn{version: 2, wake: make(chan struct{}, 1)} // nobody writes
+	c := &Conn{version: 2, wake: loop.NewSignal()} // nobody writes
 	opus := bytes.Repeat([]byte{0x58}, 120)
 	var frame []byte
 	turn := func() {
