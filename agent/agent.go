@@ -283,10 +283,11 @@ func (a *Agent) local() local {
 }
 
 func (a *Agent) control() *control.Server {
+	l := a.local()
 	return &control.Server{
 		Path:     a.cfg.Device.Socket,
-		Handlers: a.local().handlers(),
-		Streams:  a.local().streams(),
+		Handlers: l.handlers(),
+		Streams:  l.streams(),
 		Log:      component(a.log, "control"),
 	}
 }

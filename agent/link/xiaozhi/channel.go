@@ -87,7 +87,7 @@ type overMQTT struct {
 // dialMQTT connects. lost is called once, when the connection has ended by itself.
 func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*overMQTT, error) {
 	c := &overMQTT{Link: l, settings: m, greeted: make(chan struct{}), inventory: make(chan struct{}), since: time.Now()}
-	tls, err := l.Config.tls()
+	settings, err := l.Config.mqttSettings(m)
 	if err != nil {
 		return nil, err
 	}
@@ -102,12 +102,9 @@ func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*ove
 				return
 			}
 		}
-		l.receive(0, payload, c.listing, func(answer []byte) error { return sendMQTT(sender, answer) })
+		l.receive(0, payload, c.listing, func(answer []byte) error { return sendWithin(sender, answer) })
 	}
-	conn, err := mqtt.Dial(ctx, mqtt.Settings{
-		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
-		PublishTopic: m.PublishTopic, Subscribe: l.Config.subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
-	}, receive, lost)
+	conn, err := mqtt.Dial(ctx, settings, receive, lost)
 	if err != nil {
 		return nil, err
 	}
@@ -132,10 +129,34 @@ func (c Config) subscriptions(m ota.MQTT) []string {
 	return list
 }
 
-func sendMQTT(c *mqtt.Client, payload []byte) error {
+// mqttSettings is how to connect to the server that m names. It fails where the CA of the
+// configuration cannot be used.
+func (c Config) mqttSettings(m ota.MQTT) (mqtt.Settings, error) {
+	tls, err := c.tls()
+	return mqtt.Settings{
+		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
+		PublishTopic: m.PublishTopic, Subscribe: c.subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
+	}, err
+}
+
+// webSocketSettings is mqttSettings for a WebSocket.
+func (c Config) webSocketSettings(w ota.WebSocket, id ota.Identity) (websocket.Settings, error) {
+	tls, err := c.tls()
+	return websocket.Settings{
+		URL: w.URL, Token: string(w.Token), DeviceID: id.MAC, ClientID: id.UUID, Version: w.Version, TLS: tls,
+	}, err
+}
+
+// wire is a connection of either kind.
+type wire interface {
+	Send(ctx context.Context, payload []byte) error
+}
+
+// sendWithin sends a message within sendLimit.
+func sendWithin(w wire, payload []byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), sendLimit)
 	defer cancel()
-	return c.Send(ctx, payload)
+	return w.Send(ctx, payload)
 }
 
 func (c *overMQTT) transport() string { return "mqtt" }
@@ -201,7 +222,7 @@ func (c *overMQTT) open(ctx context.Context, session int, m message.Message) err
 	return nil
 }
 
-func (c *overMQTT) send(payload []byte) error { return sendMQTT(c.client, payload) }
+func (c *overMQTT) send(payload []byte) error { return sendWithin(c.client, payload) }
 
 func (c *overMQTT) sound(opus []byte) {
 	if conn := c.audio.Load(); conn != nil {
@@ -263,7 +284,7 @@ func (c *overWebSocket) prepare(ctx context.Context, session int) time.Duration 
 }
 
 func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket, stream *jitter.Stream) error {
-	tls, err := c.Config.tls()
+	settings, err := c.Config.webSocketSettings(s, c.id)
 	if err != nil {
 		return err
 	}
@@ -271,12 +292,10 @@ func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket, 
 	known := make(chan struct{}) // closed when conn is set
 	first := c.session.firstOpus(session)
 	sequence := uint32(0)
-	dialled, err := websocket.Dial(ctx, websocket.Settings{
-		URL: s.URL, Token: string(s.Token), DeviceID: c.identity().MAC, ClientID: c.identity().UUID, Version: s.Version, TLS: tls,
-	}, websocket.Handler{
+	dialled, err := websocket.Dial(ctx, settings, websocket.Handler{
 		Text: func(text []byte) {
 			<-known
-			c.receive(session, text, nil, func(answer []byte) error { return sendWebSocket(conn, answer) })
+			c.receive(session, text, nil, func(answer []byte) error { return sendWithin(conn, answer) })
 		},
 		Audio: func(opus []byte) {
 			sequence++
@@ -317,12 +336,6 @@ func ended(err error) error {
 	return err
 }
 
-func sendWebSocket(c *websocket.Conn, payload []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), sendLimit)
-	defer cancel()
-	return c.Send(ctx, payload)
-}
-
 func (c *overWebSocket) hello(language string) []byte {
 	return message.NewHello(max(c.settings().Version, 1), "websocket", language)
 }
@@ -339,7 +352,7 @@ func (c *overWebSocket) send(payload []byte) error {
 	if conn == nil {
 		return errEnded
 	}
-	return sendWebSocket(conn, payload)
+	return sendWithin(conn, payload)
 }
 
 func (c *overWebSocket) sound(opus []byte) {

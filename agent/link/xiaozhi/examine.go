@@ -128,16 +128,13 @@ func (x examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) 
 func (x examination) mqtt(ctx context.Context, m ota.MQTT) {
 	ctx, cancel := context.WithTimeout(ctx, examineLimit)
 	defer cancel()
-	tls, err := x.tls()
+	settings, err := x.mqttSettings(m)
 	if err != nil {
 		x.fail("MQTT", err, "correct [xiaozhi] ca_file")
 		return
 	}
 	hellos, lost := make(chan message.Message, 1), make(chan error, 1)
-	c, err := mqtt.Dial(ctx, mqtt.Settings{
-		URL: m.URL, ClientID: m.ClientID, Username: m.Username, Password: string(m.Password),
-		PublishTopic: m.PublishTopic, Subscribe: x.subscriptions(m), KeepAlive: m.KeepAlive, TLS: tls,
-	}, func(payload []byte) {
+	c, err := mqtt.Dial(ctx, settings, func(payload []byte) {
 		if m, err := message.Parse(payload); err == nil && (m.Type == message.Hello || m.Type == message.Error) {
 			select {
 			case hellos <- m:
@@ -215,15 +212,13 @@ func (x examination) udp(ctx context.Context, u message.UDP, session string, sen
 func (x examination) webSocket(ctx context.Context, l *Link, w ota.WebSocket) {
 	ctx, cancel := context.WithTimeout(ctx, examineLimit)
 	defer cancel()
-	tls, err := x.tls()
+	settings, err := x.webSocketSettings(w, l.id)
 	if err != nil {
 		x.fail("WebSocket", err, "correct [xiaozhi] ca_file")
 		return
 	}
 	answers, closed := make(chan message.Message, 1), make(chan error, 1)
-	c, err := websocket.Dial(ctx, websocket.Settings{
-		URL: w.URL, Token: string(w.Token), DeviceID: l.id.MAC, ClientID: l.id.UUID, Version: w.Version, TLS: tls,
-	}, websocket.Handler{
+	c, err := websocket.Dial(ctx, settings, websocket.Handler{
 		Text: func(text []byte) {
 			if m, err := message.Parse(text); err == nil && m.Type == message.Hello {
 				select {

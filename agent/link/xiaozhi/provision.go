@@ -28,8 +28,6 @@ func (l *Link) initIdentity() {
 	l.id = id
 }
 
-func (l *Link) identity() ota.Identity { return l.id }
-
 func (l *Link) newProvision() *ota.Client {
 	return &ota.Client{
 		Config: l.Config.Config, Identity: l.id,

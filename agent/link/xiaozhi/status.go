@@ -103,7 +103,7 @@ func (s *session) show() {
 	s.mu.Unlock()
 }
 
-// Stats returns the counters. It may be called at any time after Init.
+// Stats returns the counters. It may be called at any time.
 func (l *Link) Stats() Stats {
 	l.mu.Lock()
 	now := l.now
