@@ -13,10 +13,14 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/journal"
 	"lintod/agent/base/state"
 	"lintod/agent/buttons"
 	"lintod/agent/control"
+	"lintod/agent/link"
+	"lintod/agent/page"
 	"lintod/agent/settings"
+	"lintod/agent/taps"
 	"lintod/agent/turn"
 	"lintod/agent/voice"
 	"lintod/audio"
@@ -24,11 +28,14 @@ import (
 	"lintod/audio/mixer"
 	"lintod/audio/native"
 	"lintod/audio/player"
+	"lintod/audio/silero"
 	"lintod/audio/tts"
 	"lintod/audio/wake"
 	"lintod/behaviors"
+	"lintod/behaviors/remote"
 	"lintod/gpio"
 	"lintod/gpio/panel"
+	"lintod/gpio/rfid"
 )
 
 // Version is set by the linker; see scripts/build.
@@ -42,37 +49,51 @@ const stopLimit = 1800 * time.Millisecond
 type Agent struct {
 	// Panel shows the simulated board; nil means one on standard input and output.
 	Panel *panel.Panel
+	// Doctor examines the device without a sound, until ctx ends; nil where there is none.
+	Doctor func(ctx context.Context, tell func(link.Finding))
+	// Configuration changes the configuration file; nil where there is none.
+	Configuration *remote.Keeper
 
 	cfg   Config
 	log   *slog.Logger
 	start time.Time
 
-	store    *state.Store
-	settings *settings.Settings
-	sound    *native.Process
-	hub      *audio.Hub
-	player   *player.Player
-	mixer    *mixer.Mixer // nil while the volume is set in software
-	voice    *voice.Voice
-	bus      *turn.Bus
-	turns    *turn.Runner
-	registry *behaviors.Registry
-	powers   *powers
-	meetings *meetings
-	dictate  *dictation
-	buttons  *buttons.Buttons
-	links    []Link         // those that are enabled
-	wake     *wake.Listener // nil when no word is listened for
-	gpio     *gpio.Board
-	parts    supervisor
-	lamp     lamp
-	waker    waker
-	monitor  *monitor
+	store      *state.Store
+	settings   *settings.Settings
+	sound      *native.Process
+	voiceModel func() *silero.Model
+	hub        *audio.Hub
+	player     *player.Player
+	mixer      *mixer.Mixer // nil while the volume is set in software
+	voice      *voice.Voice
+	bus        *turn.Bus
+	turns      *turn.Runner
+	registry   *behaviors.Registry
+	powers     *powers
+	meetings   *meetings
+	taps       *taps.Taps
+	reader     *rfid.Reader // of cards
+	dictate    *dictation
+	buttons    *buttons.Buttons
+	links      []Link         // those that are enabled
+	wake       *wake.Listener // nil when no word is listened for
+	gpio       *gpio.Board
+	parts      supervisor
+	lamp       lamp
+	waker      waker
+	monitor    *monitor
+	page       *page.Page // nil unless it is enabled
+	recent     journal.Recent
+	examining  sync.Mutex
 }
 
 // New composes the parts; nothing runs yet.
 func New(cfg Config, log *slog.Logger) *Agent {
-	a := &Agent{cfg: cfg, log: log, start: time.Now(), bus: &turn.Bus{}, registry: &behaviors.Registry{}}
+	a := &Agent{cfg: cfg, start: time.Now(), bus: &turn.Bus{}, registry: &behaviors.Registry{}}
+	if cfg.Page.Enabled { // which shows the last lines
+		log = a.recent.Keep(log)
+	}
+	a.log = log
 	a.parts.log = log
 	a.openState()
 	a.buildSound()
@@ -94,9 +115,11 @@ func New(cfg Config, log *slog.Logger) *Agent {
 			NoSpeech:     cfg.Audio.NoSpeech.Std(),
 			MinSpeech:    cfg.Audio.MinSpeech.Std(),
 		},
+		VoiceModel: a.voiceModel,
 		// Offline until a link says otherwise.
 		Initial: turn.Flags{Offline: true, Muted: a.settings.Get().Muted},
 		Duplex:  cfg.Audio.Processing.EchoCancelling || cfg.duplex(),
+		Unheard: cfg.unheard(),
 
 		Bus: a.bus,
 		Log: component(log, "turn"),
@@ -104,8 +127,12 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	_, leds := cfg.Effective()
 	a.lamp.there = len(leds) > 0
 	a.registry.Add(behaviors.Everyday(a.box())...)
+	a.registry.Add(behaviors.Turning(conversation{a.turns})...)
+	a.registry.Add(behaviors.SayAs(a.box()))
 	a.meetings = a.newMeetings()
 	a.powers = a.newPowers()
+	a.taps = a.newTaps()
+	a.registry.Add(behaviors.OfStory(a.taps)...)
 	a.links = a.newLinks()
 	a.dictate = &dictation{}
 	for _, l := range a.links {
@@ -117,15 +144,21 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Meeting: a.meetings.toggle, Dictation: a.dictate.toggle,
 		Log: component(log, "buttons"),
 	}
-	a.gpio = &gpio.Board{Config: cfg.Config, Log: component(log, "gpio"), Do: a.buttons.Press}
+	a.taps.Press = a.buttons.Press
+	a.reader = &rfid.Reader{Config: cfg.Cards.Reader, Report: a.taps.Read, Log: component(log, "reader")}
+	a.gpio = &gpio.Board{Config: cfg.Config, Log: component(log, "gpio"), Gestured: a.gestured, Do: a.buttons.Press}
 	a.waker = waker{cfg.Wake, a.hub, a.turns, a.voice, a.settings, component(log, "wake")}
 	if cfg.Wake.Enabled() {
 		a.hub.Memory = wakeMemory
 		a.wake = a.waker.listener()
 	}
 	a.monitor = &monitor{
-		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, lamp: &a.lamp, start: a.start,
+		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, lamp: &a.lamp, cards: a.taps.Store, start: a.start,
 		log: component(log, "health"),
+	}
+	if cfg.Page.Enabled {
+		a.page = a.newPage()
+		a.settings.Follow(a.page.Changed)
 	}
 	return a
 }
@@ -144,6 +177,9 @@ func (a *Agent) join(l Link) {
 	if teller, tells := l.(meetingTeller); tells {
 		a.meetings.tellers = append(a.meetings.tellers, teller)
 	}
+	if p, knows := l.(taps.Platform); knows {
+		a.taps.Platforms = append(a.taps.Platforms, p)
+	}
 	if teller, tells := l.(tunnelTeller); tells {
 		a.powers.tellers[l.Name()] = teller
 	}
@@ -155,7 +191,7 @@ func (a *Agent) openState() {
 	defaults := state.Saved{Volume: a.cfg.Device.Volume, Language: language}
 	store, err := state.Open(a.cfg.Device.StateDir, defaults, component(a.log, "state"))
 	if err != nil {
-		a.log.Error("settings will be forgotten at the next restart", "error", err)
+		a.log.Error("settings cannot be saved and will be lost at the next restart", "error", err)
 	}
 	a.store = store
 }
@@ -177,12 +213,16 @@ func (a *Agent) newSettings() *settings.Settings {
 
 func component(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
 
+// room is how much sound from before a turn tells how loud the room is.
+const room = 5500 * time.Millisecond
+
 func (a *Agent) buildSound() {
 	cards := newCards(a.cfg.Audio, component(a.log, "sound"))
-	a.sound = cards.process
+	a.sound, a.voiceModel = cards.process, cards.voiceModel
 	a.hub = &audio.Hub{
 		Open:    cards.input.OpenInput,
 		Preroll: a.cfg.Audio.Preroll.Std(),
+		Room:    room,
 		Privacy: a.cfg.Audio.Privacy,
 		Gated:   a.cfg.Audio.Processing.NoiseSuppression || a.cfg.Audio.Processing.EchoCancelling,
 		Log:     component(a.log, "microphone"),
@@ -205,7 +245,7 @@ func (a *Agent) buildSound() {
 func (a *Agent) chimes() map[string][]int16 {
 	sounds, faults := a.cfg.Sounds.Load(a.cfg.Audio.OutputRate)
 	for _, err := range faults {
-		a.log.Warn("a sound of the configuration is replaced by the default", "error", err)
+		a.log.Warn("a configured sound cannot be used; using the default", "error", err)
 	}
 	return sounds
 }
@@ -218,7 +258,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	defer func() {
 		if err := a.store.Flush(); err != nil {
-			a.log.Warn("the last settings are lost", "error", err)
+			a.log.Warn("the latest settings could not be saved", "error", err)
 		}
 	}()
 	var all sync.WaitGroup
@@ -233,7 +273,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-gone:
 		return nil
 	case <-time.After(stopLimit):
-		return fmt.Errorf("these parts did not stop within %v: %v", stopLimit, a.parts.running())
+		return fmt.Errorf("parts that did not stop within %v: %v", stopLimit, a.parts.running())
 	}
 }
 
@@ -255,22 +295,32 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		"control":     a.control().Run,
 		"sound":       a.sound.Run,
 	}
+	parts["cards"], parts["downloads"] = a.taps.Run, a.taps.Store.Run
+	if a.cfg.Cards.Reader.Configured() {
+		parts["reader"] = a.reader.Run
+	}
 	parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
 	if a.cfg.Behaviors.Managemeeting.Enabled {
 		parts["recorder"], parts["meetings"] = a.meetings.recorder.Run, a.meetings.tell
+	}
+	if a.Configuration != nil {
+		parts["configuration"] = a.watchConfiguration
 	}
 	if a.mixer != nil {
 		parts["mixer"] = a.mixer.Run
 	}
 	a.gpio.Panel = a.Panel
 	a.gpio.Show(a.monitor.activity().LEDs(0)) // so that it never shows more than is true
-	loops := map[string]probe{"turn": a.turns.Probe, "buttons": a.buttons.Probe}
+	loops := map[string]probe{"turn": a.turns.Probe, "buttons": a.buttons.Probe, "cards": a.taps.Probe}
 	parts["gpio"], parts["buttons"] = a.gpio.Run, a.buttons.Run
 	for _, l := range a.links {
 		parts[l.Name()], loops[l.Name()] = l.Run, l.Probe
 	}
 	if a.wake != nil {
 		parts["wake"] = a.wake.Run
+	}
+	if a.page != nil {
+		parts["page"] = a.page.Run
 	}
 	if interval := watchdogInterval(a.log); interval > 0 {
 		parts["watchdog"] = a.newWatchdog(interval, loops).Run
@@ -279,14 +329,16 @@ func (a *Agent) list() map[string]func(context.Context) error {
 }
 
 func (a *Agent) local() local {
-	return local{a.turns, a.bus, a.voice, a.player, a.cfg.Behaviors.Play, a.dictate, a.waker, a.status}
+	return local{a.turns, a.bus, a.voice, a.player, a.cfg.Behaviors.Play, a.dictate, a.waker, a.taps, a.status}
 }
 
 func (a *Agent) control() *control.Server {
 	l := a.local()
+	handlers := l.handlers()
+	handlers["page"] = a.openPage
 	return &control.Server{
 		Path:     a.cfg.Device.Socket,
-		Handlers: l.handlers(),
+		Handlers: handlers,
 		Streams:  l.streams(),
 		Log:      component(a.log, "control"),
 	}

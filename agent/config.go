@@ -7,7 +7,9 @@ import (
 
 	"lintod/agent/base/config"
 	"lintod/agent/broker"
+	"lintod/agent/page"
 	"lintod/agent/signed/verifier"
+	"lintod/agent/taps"
 	"lintod/audio"
 	"lintod/audio/chime"
 	"lintod/audio/media"
@@ -15,6 +17,7 @@ import (
 	"lintod/audio/wake"
 	"lintod/audio/wake/models"
 	"lintod/behaviors/meeting"
+	"lintod/behaviors/remote"
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
 	"lintod/gpio"
@@ -32,6 +35,8 @@ type Config struct {
 	gpio.Config
 	Behaviors BehaviorsConfig `toml:"behaviors"`
 	Signed    verifier.Config `toml:"signed"`
+	Cards     taps.Config     `toml:"cards"`
+	Page      page.Config     `toml:"page"`
 }
 
 // DeviceConfig is the [device] table.
@@ -66,8 +71,11 @@ func Defaults() Config {
 			Startreversessh: tunnel.Defaults(),
 			Managemeeting:   meeting.Defaults(),
 			Play:            media.Defaults(),
+			Config:          remote.Defaults(),
 		},
 		Signed: verifier.Defaults(),
+		Cards:  taps.Defaults(),
+		Page:   page.Defaults(),
 	}
 }
 
@@ -78,8 +86,22 @@ func LoadConfig(path string) (Config, error) {
 	if err := config.Load(path, &c); err != nil {
 		return Config{}, err
 	}
+	return c.complete(), nil
+}
+
+// parseConfig is LoadConfig for a text that may become the file at path.
+func parseConfig(path string, text []byte) (Config, error) {
+	c := Defaults()
+	if err := config.Parse(path, text, &c); err != nil {
+		return Config{}, err
+	}
+	return c.complete(), nil
+}
+
+// complete adds what follows from the configuration.
+func (c Config) complete() Config {
 	c.Wake.Models = []string{filepath.Join(c.Device.StateDir, "wake"), models.Packaged}
-	return c, nil
+	return c
 }
 
 // Validate composes what the packages say of their tables.
@@ -92,23 +114,39 @@ func (c Config) Validate() config.Problems {
 	ps.In("tts", c.TTS.Validate())
 	ps.In("wake", c.Wake.Validate(c.linkNames()))
 	if c.Wake.Enabled() && c.Audio.Privacy {
-		ps.Add("audio.privacy", true, "false, or wake.engine = \"\": who waits for a wake word keeps the microphone open")
+		ps.Add("audio.privacy", true, "false, or wake.engine = \"\": a wake word requires an open microphone")
 	}
 	if c.Wake.Enabled() && c.Wake.Stops() && !c.Audio.EchoCancelling {
-		ps.Add("audio.echo_cancelling", false, "true, or no wake word with action = \"stop\": it is said while the device speaks, which the microphone would hear, too")
+		ps.Add("audio.echo_cancelling", false, "true, or no wake word with action = \"stop\": it is spoken while the device speaks, and the microphone hears both")
 	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())
+	ps.In("cards", c.Cards.Validate())
+	ps.In("cards.reader", c.validateReader())
 	ps.In("signed", c.Signed.Validate(linkVerbs()))
+	ps.In("page", c.Page.Validate())
 	ps = append(ps, c.ValidateLinks(c.linkNames())...)
 	return append(ps, c.Config.Validate()...)
+}
+
+// validateReader reports what a reader of cards shares with buttons or LEDs.
+func (c Config) validateReader() config.Problems {
+	var ps config.Problems
+	r := c.Cards.Reader
+	if by := c.Taken(r.SPI); r.SPI != "" && by != "" {
+		ps.Add("spi", r.SPI, "a different port; "+by+" uses this one")
+	}
+	if line, err := r.Reset.Canonical(); r.Reset != "" && err == nil && c.Taken(line) != "" {
+		ps.Add("reset", string(r.Reset), "a different pin; "+c.Taken(line)+" uses this line")
+	}
+	return ps
 }
 
 // Validate reports values that cannot be right.
 func (c DeviceConfig) Validate() config.Problems {
 	var ps config.Problems
 	if c.Serial == "" {
-		ps.Add("serial", nil, "the device's name at the platform, for example \"kitchen-01\"")
+		ps.Add("serial", nil, "the device's name on the platform, for example \"kitchen-01\"")
 	} else if !broker.TopicLevel(c.Serial) {
 		ps.Add("serial", c.Serial, broker.WantLevel)
 	}

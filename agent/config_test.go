@@ -164,6 +164,19 @@ func TestWarningsOfWhatIsNotThere(t *testing.T) {
 }
 
 // A button or a wake word talks to a link that is enabled.
+func TestReadersShareNothing(t *testing.T) {
+	for text, want := range map[string]string{
+		"[cards.reader]\nspi = \"SPI0.1\"\nreset = 25": "",
+		"[cards.reader]\nspi = \"SPI0.0\"":             "cards.reader.spi",
+		"[cards.reader]\nspi = \"SPI0.1\"\nreset = 17": "cards.reader.reset",
+	} {
+		_, err := parse("[device]\nserial = \"s\"\n" + text + "\n[[button]]\npin = 17\naction = \"talk\"\n[[led]]\nkind = \"apa102\"\nport = \"SPI0.0\"\ncount = 3\n")
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want a problem of %q", text, err, want)
+		}
+	}
+}
+
 func TestLinksThatAreNamed(t *testing.T) {
 	for _, tt := range []struct {
 		link    string

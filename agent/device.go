@@ -11,6 +11,7 @@ import (
 	"lintod/audio"
 	"lintod/audio/media"
 	"lintod/behaviors"
+	"lintod/gpio/gesture"
 )
 
 // device is the box as the behaviours see it.
@@ -27,6 +28,16 @@ func (a *Agent) box() device { return device{a.settings, a.voice, a.cfg.Behavior
 // has not failed.
 func (d device) Say(text string, p behaviors.Progress) error {
 	return d.voice.Announce("say", text, p)
+}
+
+// SayAs implements behaviors.Voices.
+func (d device) SayAs(text, language, voice string, p behaviors.Progress) error {
+	if language != "" {
+		if _, err := d.Find(language); err != nil {
+			return err
+		}
+	}
+	return d.voice.AnnounceAs("say", text, language, voice, p)
 }
 
 // Play implements behaviors.Device.
@@ -66,4 +77,23 @@ type microphone struct{ hub *audio.Hub }
 
 func (m microphone) Listen(preroll bool) turn.Stream { return m.hub.Listen(preroll) }
 
+func (m microphone) ListenInRoom(preroll bool) turn.Stream { return m.hub.ListenInRoom(preroll) }
+
 func (m microphone) ListenSince(t time.Time) turn.Stream { return m.hub.ListenSince(t) }
+
+// gestured publishes what somebody did with a button.
+func (a *Agent) gestured(button string, e gesture.Event) {
+	a.turns.Publish(turn.Notice{What: turn.Pressed, Gesture: &turn.Gesture{Button: button, Kind: e.Kind.String(), Held: e.Held}})
+}
+
+// conversation is the first link that talks, as the behaviours see it.
+type conversation struct{ turns *turn.Runner }
+
+// Talk implements behaviors.Turns.
+func (c conversation) Talk(ctx context.Context) error { return c.turns.Tap(ctx, "") }
+
+// Stop implements behaviors.Turns.
+func (c conversation) Stop() { c.turns.Post(turn.Stop) }
+
+// Ask implements behaviors.Turns.
+func (c conversation) Ask(ctx context.Context, text string) error { return c.turns.Pose(ctx, "", text) }

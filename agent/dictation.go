@@ -16,7 +16,7 @@ type StreamArgs struct {
 	Stop bool `json:"stop,omitempty"`
 }
 
-var errNoTranscriber = errors.New("no link transcribes; enable one in the configuration")
+var errNoTranscriber = errors.New("no enabled link supports transcription; enable one in the configuration")
 
 // dictation sends the microphone to the first link that takes dictations.
 type dictation struct{ link dictator } // nil when there is none

@@ -8,6 +8,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"lintod/agent/cards"
 	"lintod/agent/link"
 	"lintod/agent/status"
 	"lintod/agent/turn"
@@ -17,10 +18,11 @@ import (
 	"lintod/gpio"
 )
 
-// healthBeat is how often the agent looks at itself.
-const healthBeat = 500 * time.Millisecond
-
 const (
+	// healthBeat is how often the agent looks at itself while no sound arrives, and
+	// soundBeat how long it relies on sound as its beat: lintod is awake then.
+	healthBeat = 500 * time.Millisecond
+	soundBeat  = 2 * audio.DeafAfter
 	// errorShown is how long LEDs show that something failed.
 	errorShown = 2 * time.Second
 	// levelBeat is how often LEDs follow the voice.
@@ -37,6 +39,7 @@ type monitor struct {
 	links []Link
 	board *gpio.Board
 	lamp  *lamp
+	cards *cards.Store
 	start time.Time // of the agent
 	log   *slog.Logger
 
@@ -49,11 +52,12 @@ type monitor struct {
 // that frames moved, not that a process lives.
 func (m *monitor) watch(ctx context.Context) error {
 	notify("READY=1")
-	beat := time.NewTicker(healthBeat)
+	beat := time.NewTimer(healthBeat)
 	defer beat.Stop()
 	voice := time.NewTicker(levelBeat)
 	voice.Stop() // no need to wake up for it unless somebody speaks
 	defer voice.Stop()
+	moved := m.hub.Beat()
 	notices := m.bus.Subscribe(noticeQueue)
 	defer notices.Close()
 	for fault, line, now := "", "", m.activity(); ; now = m.activity() {
@@ -76,6 +80,14 @@ func (m *monitor) watch(ctx context.Context) error {
 		case <-voice.C:
 		case <-beat.C:
 			fault = m.listenForDeafness(fault)
+			beat.Reset(healthBeat)
+		case <-moved:
+			fault = m.listenForDeafness(fault)
+			wait := healthBeat
+			if m.hub.Health().Open {
+				wait = soundBeat
+			}
+			beat.Reset(wait) // once: the runtime wakes up for the earlier of two
 		}
 	}
 }
@@ -88,6 +100,9 @@ func (m *monitor) activity() status.Activity {
 		Away:       m.away(),
 		Outdated:   m.outdated.Load(),
 		Lamp:       m.lamp.shown(),
+	}
+	if d := m.cards.Download(); d != nil && !d.Refresh {
+		now.Download = d
 	}
 	if at := time.Duration(m.failed.Load()); at > 0 {
 		now.Error = time.Since(m.start)-at < errorShown
@@ -102,7 +117,9 @@ func (m *monitor) activity() status.Activity {
 	now.Connecting = len(m.links) > 0 && now.Flags.Offline
 	for _, l := range m.links {
 		s := l.Status()
-		now.Connecting = now.Connecting && !s.Connected && !s.Failed
+		if _, talks := l.(turn.Talker); talks {
+			now.Connecting = now.Connecting && !s.Connected && !s.Failed
+		}
 		now.Activating = now.Activating || s.Refused
 	}
 	return now
@@ -116,10 +133,10 @@ func (m *monitor) listenForDeafness(was string) string {
 		m.log.Warn("deaf", "error", fault)
 		m.turns.Post(turn.WentSilent)
 	case fault != "":
-		m.log.Warn("deaf; the microphone is being reopened", "error", fault)
+		m.log.Warn("the microphone delivers no sound; reopening it", "error", fault)
 		m.turns.Post(turn.WentDeaf)
 	default:
-		m.log.Info("the microphone gives sound again")
+		m.log.Info("the microphone delivers sound again")
 		m.turns.Post(turn.Hears)
 	}
 	return fault
@@ -192,6 +209,7 @@ func (a *Agent) status() Status {
 	if now := a.meetings.recorder.Status(); now.Recording {
 		s.Recording = &now
 	}
+	s.Cards = status.Cards{Stats: a.taps.Store.Stats(), Playing: a.taps.Status(), Readers: a.reader.Status()}
 	if a.wake != nil {
 		w := a.wake.Status()
 		s.Wake = &w

@@ -29,7 +29,7 @@ func (l *lamp) shown() led.Pattern {
 // SetLamp implements behaviors.Device.
 func (l *lamp) SetLamp(now behaviors.Lamp) error {
 	if !l.there {
-		return behaviors.Fail(behaviors.Unsupported, "this device has no LEDs; [[led]] in its configuration describes them")
+		return behaviors.Fail(behaviors.Unsupported, "this device has no LEDs; configure them in [[led]]")
 	}
 	if now.Mode == "default" {
 		l.pattern.Store(nil)

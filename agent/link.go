@@ -9,10 +9,13 @@ import (
 	"lintod/agent/network"
 	"lintod/agent/turn"
 	"lintod/behaviors"
+	"lintod/gpio"
 )
 
 // Link is a live connection to one platform. A link that talks is a turn.Talker,
-// too.
+// too. One that does not talk follows what happens (link.Device.Follow, and
+// settingsFollower), and has done what its table of words names
+// (link.Device.Registry).
 type Link interface {
 	// Name is what the configuration calls the link.
 	Name() string
@@ -42,6 +45,12 @@ type (
 	meetingTeller interface {
 		TellMeeting(ctx context.Context, session string, why error)
 	}
+	// answerWaiter is told, without blocking it, that an answer waits for it whose request
+	// came before the agent began.
+	answerWaiter interface{ AnswersWait() }
+	// withdrawer removes what it has left at its platform, because the owner has turned the
+	// link off. It returns when that is done or cannot be, or when ctx ends.
+	withdrawer interface{ Withdraw(ctx context.Context) }
 	// tunnelTeller tells its platform that a tunnel broke, or is back when problem is
 	// nil. It fails while the platform cannot be reached.
 	tunnelTeller interface {
@@ -126,23 +135,41 @@ func (c Config) ExamineLinks(ctx context.Context, running map[string]link.Status
 	}
 }
 
-// Platforms are what `lintod setup` can set up, the usual one first.
-func Platforms() (list []link.Setup) {
+// Platforms are what `lintod setup` can set up, the usual one first; Beside what it can set up
+// beside one of them.
+func Platforms() []link.Setup { return setups(false) }
+
+// Beside is described with Platforms.
+func Beside() []link.Setup { return setups(true) }
+
+func setups(beside bool) (list []link.Setup) {
 	for _, p := range Defaults().protocols() {
-		list = append(list, p.setup)
+		if p.setup.Beside == beside {
+			list = append(list, p.setup)
+		}
 	}
 	return list
 }
 
-// TryLinks connects each link that is enabled as the device will, and returns why that
-// fails, in one sentence.
-func (c Config) TryLinks(ctx context.Context) error {
+// TryLink connects a link that is enabled as the device will, and returns why that fails, in
+// one sentence.
+func (c Config) TryLink(ctx context.Context, name string) error {
 	for _, p := range c.enabled() {
-		if err := p.table.Try(ctx, c.place()); err != nil {
-			return err
+		if p.setup.Name == name {
+			return p.table.Try(ctx, c.place())
 		}
 	}
 	return nil
+}
+
+// features are what the device has, for links that describe it.
+func (a *Agent) features() link.Features {
+	f := link.Features{Model: gpio.Model("/"), Languages: a.cfg.TTS.Languages(), Wake: a.cfg.Wake.Enabled()}
+	buttons, _ := a.cfg.Effective()
+	for _, b := range buttons {
+		f.Buttons = append(f.Buttons, link.Button{Name: b.Label(), Gestures: b.Gestures()})
+	}
+	return f
 }
 
 // newLinks makes the links that are enabled, closed.
@@ -160,10 +187,16 @@ func (a *Agent) newLinks() (links []Link) {
 			Network:   func() ([]network.Interface, error) { return network.List("/") },
 			Connected: func(up bool) { a.turns.SetOnline(name, up) },
 			Tell:      func(w turn.What, text string) { a.turns.Tell(name, w, text) },
+			Follow:    func() *turn.Subscription { return a.bus.Subscribe(noticeQueue) },
 			Listen:    a.turns.Hold,
 			Call:      a.turns.Call,
+			MakeRoom:  a.turns.MakeRoom,
 			Announce:  func(text string) error { return a.voice.Announce(name, text, behaviors.Progress{}) },
 			Volume:    func() int { return a.settings.Get().Volume },
+			Cards:     a.taps,
+			Shown:     func() turn.Snapshot { return a.monitor.activity().Shown() },
+			Turns:     a.turns.Records,
+			Features:  a.features(),
 			Codecs:    a.sound, OutputRate: a.cfg.Audio.OutputRate,
 			Log: component(a.log, name),
 		}))

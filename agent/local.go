@@ -8,6 +8,7 @@ import (
 
 	"lintod/agent/base/printable"
 	"lintod/agent/control"
+	"lintod/agent/taps"
 	"lintod/agent/turn"
 	"lintod/agent/voice"
 	"lintod/audio"
@@ -60,6 +61,7 @@ type local struct {
 	media   media.Config
 	dictate *dictation
 	waker   waker
+	taps    *taps.Taps
 	status  func() Status
 }
 
@@ -70,6 +72,7 @@ func (l local) handlers() map[string]control.Handler {
 		"say":    l.say,
 		"play":   l.play,
 		"ask":    l.ask,
+		"card":   l.card,
 		"stream": l.dictate.command,
 	}
 }
@@ -109,7 +112,7 @@ func (l local) tell(ctx context.Context, send func(any) error, begin ...func() e
 	for {
 		select {
 		case <-ctx.Done(): // the end of the daemon, or of a client who does not read this
-			return fmt.Errorf("lintod stops: %w", context.Cause(ctx))
+			return fmt.Errorf("lintod is stopping: %w", context.Cause(ctx))
 		case n := <-notices.C:
 			if err := send(n); err != nil {
 				return err
@@ -148,7 +151,7 @@ func (l local) say(ctx context.Context, raw json.RawMessage) (any, error) {
 		return nil, fmt.Errorf("arguments of say: %w", err)
 	}
 	if args.Text == "" {
-		return nil, errors.New("say what? text is empty")
+		return nil, errors.New("text is empty")
 	}
 	return nil, l.voice.Say(ctx, args.Text)
 }
@@ -165,11 +168,11 @@ func (l local) play(ctx context.Context, raw json.RawMessage) (any, error) {
 	if args.URL == "" {
 		file := control.File(ctx)
 		if file == nil {
-			return nil, errors.New("play what? there is neither url nor file")
+			return nil, errors.New("url or file is required")
 		}
 		defer file.Close() // if its turn never comes
 		if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-			return nil, errors.New("play what? that is no file") // reading a pipe could last for ever
+			return nil, errors.New("not a regular file") // reading a pipe could last forever
 		}
 		open = func(context.Context) (audio.Sound, error) { return opener.File(file) }
 	} else if err := opener.Check(args.URL); err != nil {
@@ -185,7 +188,7 @@ func (l local) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 		return nil, fmt.Errorf("arguments of ask: %w", err)
 	}
 	if args.Text == "" {
-		return nil, errors.New("ask what? text is empty")
+		return nil, errors.New("text is empty")
 	}
 	if !l.reaches(args.Link) {
 		return nil, errors.New("the platform cannot be reached")

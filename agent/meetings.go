@@ -12,6 +12,10 @@ import (
 	"lintod/behaviors/meeting"
 )
 
+// meetingDelay is how late the sound of a recording may come: each batch of frames
+// costs power.
+const meetingDelay = 200 * time.Millisecond
+
 // eventQueue is how many beginnings and ends of recordings wait to be told.
 const eventQueue = 16
 
@@ -32,8 +36,12 @@ func (a *Agent) newMeetings() *meetings {
 		events: make(chan recorder.Event, eventQueue), log: component(a.log, "recorder"),
 	}
 	m.recorder = &recorder.Recorder{
-		Config:  a.cfg.meetings().Config,
-		Listen:  func() recorder.Stream { return a.hub.Listen(false) },
+		Config: a.cfg.meetings().Config,
+		Listen: func() recorder.Stream {
+			s := a.hub.Listen(false)
+			s.SetDelay(meetingDelay)
+			return s
+		},
 		Muted:   func() bool { return a.settings.Get().Muted },
 		Changed: m.note,
 		Log:     m.log,
@@ -47,7 +55,7 @@ func (m *meetings) note(e recorder.Event) {
 	select {
 	case m.events <- e:
 	default:
-		m.log.Warn("a beginning or end of a recording was not told", "session", e.Session)
+		m.log.Warn("start or end of a recording not reported", "session", e.Session)
 	}
 }
 
@@ -92,12 +100,12 @@ func (m *meetings) changed(ctx context.Context, e recorder.Event) {
 // toggle is the owner's own hand on the button.
 func (m *meetings) toggle(ctx context.Context) error {
 	if !m.enabled {
-		return fmt.Errorf("meetings are not recorded here; set enabled = true in [behaviors.managemeeting]")
+		return fmt.Errorf("recording is disabled; set enabled = true in [behaviors.managemeeting]")
 	}
 	if name, _ := m.recorder.Active(); name != "" {
 		file, err := m.recorder.Stop(ctx, name)
 		if err == nil {
-			m.log.Info("recording stopped by the button", "file", file.Path)
+			m.log.Info("recording stopped by button", "file", file.Path)
 		}
 		return err
 	}

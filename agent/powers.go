@@ -4,14 +4,18 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"lintod/agent/base/config"
 	"lintod/agent/base/state"
 	"lintod/agent/buttons"
+	"lintod/agent/link"
 	"lintod/agent/signed/verifier"
 	"lintod/audio/media"
 	"lintod/behaviors"
 	"lintod/behaviors/meeting"
+	"lintod/behaviors/remote"
 	"lintod/behaviors/shell"
 	"lintod/behaviors/tunnel"
 )
@@ -27,22 +31,7 @@ type BehaviorsConfig struct {
 	Startreversessh tunnel.Config  `toml:"startreversessh"`
 	Managemeeting   meeting.Config `toml:"managemeeting"`
 	Play            media.Config   `toml:"play"`
-	Reboot          RebootConfig   `toml:"reboot"`
-}
-
-// RebootConfig is the [behaviors.reboot] table.
-type RebootConfig struct {
-	// Enabled lets platforms restart the device.
-	Enabled bool `toml:"enabled"`
-}
-
-// rebootVerb restarts the device. Its answer is kept, and is on its way before systemd ends lintod.
-func rebootVerb(c RebootConfig) behaviors.Verb {
-	return behaviors.Verb{
-		Name: "reboot", About: "Restart the device.", Power: behaviors.Privileged,
-		Limits: behaviors.Limits{Enabled: c.Enabled, Key: "enabled = true in [behaviors.reboot]"},
-		Do:     func(ctx context.Context, _ behaviors.Call) (any, error) { return nil, buttons.PowerOff(ctx, "reboot") },
-	}
+	remote.Config
 }
 
 // Validate composes what the packages say of their tables.
@@ -51,16 +40,20 @@ func (c BehaviorsConfig) Validate() config.Problems {
 	ps.In("shellexec", c.Shellexec.Validate())
 	ps.In("startreversessh", c.Startreversessh.Validate())
 	ps.In("play", c.Play.Validate())
-	return ps
+	return append(ps, c.Config.Validate()...)
 }
 
 // verbs are all that the device can do, to look them up: nothing here performs one.
 func (c Config) verbs() *behaviors.Registry {
 	r := &behaviors.Registry{}
 	r.Add(behaviors.Everyday(nil)...)
-	r.Add(shell.Verb(c.Behaviors.Shellexec, ""), rebootVerb(c.Behaviors.Reboot))
+	r.Add(behaviors.Turning(nil)...)
+	r.Add(behaviors.SayAs(nil))
+	r.Add(shell.Verb(c.Behaviors.Shellexec, ""))
+	r.Add(remote.Verbs(c.Behaviors.Config, nil, "", "")...)
 	r.Add((&tunnel.Keeper{}).Verbs()...)
 	r.Add(meeting.New(c.Behaviors.Managemeeting, nil))
+	r.Add(behaviors.OfStory(nil)...)
 	return r
 }
 
@@ -79,7 +72,7 @@ func (a *Agent) newPowers() *powers {
 	log := component(a.log, "powers")
 	ledger, err := state.OpenLedger(dir, log)
 	if err != nil {
-		log.Error("shell commands, tunnels and recordings are refused until the disk can be written", "error", err)
+		log.Error("shell commands, tunnels, and recordings are refused until the disk is writable", "error", err)
 	}
 	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Keeper: os.Getenv(auditSocket), Log: component(a.log, "audit")}
 	cfg := a.cfg.Behaviors
@@ -89,8 +82,16 @@ func (a *Agent) newPowers() *powers {
 		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnels")},
 		orders:   &verifier.Verifier{Config: a.cfg.Signed, StateDir: dir, Log: component(a.log, "signed")},
 	}
+	a.registry.Signed, a.registry.Refused = a.cfg.Signed.Requires, p.executor.Refuse
+	p.executor.Answered = func(name string) {
+		for _, l := range a.links {
+			if waiter, waits := l.(answerWaiter); waits && l.Name() == name {
+				waiter.AnswersWait()
+			}
+		}
+	}
 	if err := p.orders.Open(); err != nil {
-		log.Error("signed requests are refused until the disk can be read and written", "error", err)
+		log.Error("signed requests are refused until the disk is readable and writable", "error", err)
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
 		if teller, ok := p.tellers[e.Link]; ok {
@@ -99,8 +100,46 @@ func (a *Agent) newPowers() *powers {
 		return nil
 	}
 	a.registry.Add(shell.Verb(cfg.Shellexec, dir))
-	a.registry.Add(rebootVerb(cfg.Reboot))
+	a.registry.Add(remote.Verbs(cfg.Config, administered{a}, dir, Version)...)
 	a.registry.Add(p.tunnels.Verbs()...)
 	a.registry.Add(meeting.New(cfg.Managemeeting, a.meetings.recorder))
 	return p
 }
+
+// administered is the box as an administrator sees it from afar.
+type administered struct{ *Agent }
+
+// Counters implements remote.Device.
+func (a administered) Counters() any { return a.status() }
+
+// Keeper implements remote.Device.
+func (a administered) Keeper() *remote.Keeper { return a.Configuration }
+
+// watchConfiguration decides about a configuration on probation.
+func (a *Agent) watchConfiguration(ctx context.Context) error {
+	return a.Configuration.Watch(ctx, a.cfg.Behaviors.Config.Config.Probation.Std(), func(name string) bool {
+		i := slices.IndexFunc(a.links, func(l Link) bool { return l.Name() == name })
+		return i >= 0 && a.monitor.linkStatus(a.links[i]).Connected
+	})
+}
+
+// Examine implements remote.Device.
+func (a administered) Examine(ctx context.Context) ([]any, error) {
+	if a.Doctor == nil {
+		return nil, behaviors.Fail(behaviors.Unsupported, "this program has no doctor")
+	}
+	ctx, cancel := context.WithTimeout(ctx, examineLimit)
+	defer cancel()
+	list := []any{}
+	a.Doctor(ctx, func(f link.Finding) { list = append(list, f) })
+	if ctx.Err() != nil {
+		return list, behaviors.Fail(behaviors.Timeout, "the doctor did not finish within %v", examineLimit)
+	}
+	return list, nil
+}
+
+// examineLimit is more than the doctor needs where every server is silent.
+const examineLimit = 3 * time.Minute
+
+// Reboot implements remote.Device.
+func (administered) Reboot(ctx context.Context) error { return buttons.PowerOff(ctx, "reboot") }

@@ -2,21 +2,27 @@ package agent
 
 import (
 	"log/slog"
+	"os"
+	"runtime/debug"
+	"sync"
 
 	"lintod/audio"
 	"lintod/audio/filecard"
 	"lintod/audio/native"
+	"lintod/audio/silero"
 )
 
-// cards are the microphone and the loudspeaker that the configuration names,
+// soundCards are the microphone and the loudspeaker that the configuration names,
 // each real or virtual on its own.
-type cards struct {
+type soundCards struct {
 	input, output audio.Card
 	process       *native.Process // on demand when both are virtual
+	// voiceModel loads the network that judges what the microphone hears; nil: none does.
+	voiceModel func() *silero.Model
 }
 
-func newCards(cfg audio.Config, log *slog.Logger) cards {
-	c := cards{process: &native.Process{
+func newCards(cfg audio.Config, log *slog.Logger) soundCards {
+	c := soundCards{process: &native.Process{
 		Input: cfg.Input, Output: cfg.Output, Channel: cfg.InputChannel, Gain: cfg.InputGain, Processing: cfg.Processing,
 		OnDemand: true, Log: log,
 	}}
@@ -26,9 +32,33 @@ func newCards(cfg audio.Config, log *slog.Logger) cards {
 	}
 	if c.input = filecard.Card(cfg.Input...); c.input == nil {
 		c.input = hardware()
+		if cfg.VoiceDetection == audio.NeuralDetection {
+			c.detectVoices(silero.Find(), log)
+		}
 	}
 	if c.output = filecard.Card(cfg.Output...); c.output == nil {
 		c.output = hardware()
 	}
 	return c
+}
+
+// detectVoices leaves it to turns to tell voices from other sound, with the network
+// whose weights are at path: all day long nobody needs to know. Without weights the
+// sound process does, in its simple way.
+func (c *soundCards) detectVoices(path string, log *slog.Logger) {
+	if _, err := os.Stat(path); err != nil {
+		log.Warn("using the simple voice detection", "error", err)
+		c.process.Processing.VoiceDetection = audio.SimpleDetection
+		return
+	}
+	c.process.Processing.VoiceDetection = audio.NoDetection
+	c.voiceModel = sync.OnceValue(func() *silero.Model {
+		model, err := silero.Load(path)
+		if err != nil {
+			log.Warn("detecting speech by loudness only", "error", err)
+			return nil
+		}
+		debug.FreeOSMemory() // the file, 1.3 MB
+		return model
+	})
 }

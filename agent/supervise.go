@@ -36,7 +36,7 @@ const (
 	maxReason  = 1 << 10 // bytes
 )
 
-var errNoReason = errors.New("ended without a reason")
+var errNoReason = errors.New("ended unexpectedly")
 
 // keep runs a part until ctx ends, and again after each failure. A panic is
 // not recovered: it is a bug, and systemd restarts the process.
@@ -61,7 +61,7 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 		s.set(name, func(p *status.Part) { failed(p, reason) })
 		pause, isNew := backoff.Failed(err)
 		if isNew { // one that repeats is counted
-			log.Warn("part failed and is restarted", "error", reason)
+			log.Warn("part failed; restarting it", "error", reason)
 		}
 		sleep(ctx, pause)
 	}

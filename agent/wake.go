@@ -19,6 +19,10 @@ import (
 // one breath: some engines tell of the word only when the speaker pauses.
 const wakeMemory = 10 * time.Second
 
+// wakeDelay is how late an engine may hear a word: it listens all day, and each
+// batch of frames costs power.
+const wakeDelay = 60 * time.Millisecond
+
 // waker opens a turn when a wake word is heard.
 type waker struct {
 	cfg      wake.Config
@@ -31,8 +35,12 @@ type waker struct {
 
 func (w waker) listener() *wake.Listener {
 	return &wake.Listener{
-		Config:   w.cfg,
-		Listen:   func() wake.Stream { return w.hub.Listen(false) },
+		Config: w.cfg,
+		Listen: func() wake.Stream {
+			s := w.hub.Listen(false)
+			s.SetDelay(wakeDelay)
+			return s
+		},
 		Awake:    w.awake,
 		Speaking: func() bool { return w.turns.Snapshot().State == turn.Speaking || w.voice.Announcing() },
 		Heard:    w.heard,

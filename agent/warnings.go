@@ -17,7 +17,7 @@ func (c Config) Warnings() []string {
 	list := slices.Concat(c.Behaviors.Shellexec.Warnings(), c.Behaviors.Startreversessh.Warnings(),
 		c.exposures(), c.linkWarnings(), c.soundWarnings(), c.signedWarnings())
 	if len(c.linkNames()) == 0 {
-		list = append(list, "no link is enabled: the device has nobody to talk to")
+		list = append(list, "no link is enabled, so the device cannot reach any platform")
 	}
 	slices.Sort(list)
 	return list
@@ -37,7 +37,7 @@ func (c Config) signedWarnings() (list []string) {
 // exposures are what goes over the network unprotected.
 func (c Config) exposures() (list []string) {
 	if c.Wake.Engine == wake.EngineWyoming && !c.Wake.Local() {
-		list = append(list, "wake.address: all that the microphone hears goes to "+c.Wake.Address+" unprotected; let the service run on this device, or trust the network")
+		list = append(list, "wake.address: everything that the microphone hears is sent to "+c.Wake.Address+" unencrypted; run the service on this device, or use a trusted network")
 	}
 	return list
 }

@@ -52,7 +52,7 @@ func (v vitals) verdict() error {
 	}
 	sign := latest(v.mic.Since, v.mic.Last, v.tried)
 	if silent := v.at.Sub(sign); v.mic.Wanted && silent > soundLimit {
-		return fmt.Errorf("for %v the microphone has given no sound, and nothing was tried", silent.Round(time.Second))
+		return fmt.Errorf("the microphone has delivered no sound for %v, and was not reopened", silent.Round(time.Second))
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func (w *watchdog) look(ctx context.Context, said string) string {
 		w.notify(daemon.SdNotifyWatchdog)
 		return ""
 	case err.Error() != said:
-		w.log.Error("systemd will restart lintod unless this ends", "error", err)
+		w.log.Error("systemd will restart lintod if this continues", "error", err)
 	}
 	return err.Error()
 }
@@ -117,7 +117,7 @@ func (w *watchdog) stuck(ctx context.Context) []string {
 func watchdogInterval(log *slog.Logger) time.Duration {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		log.Warn("systemd's watchdog is not understood and not fed", "error", err)
+		log.Warn("invalid watchdog setting of systemd; the watchdog is not notified", "error", err)
 	}
 	return interval
 }

@@ -24,6 +24,9 @@ const (
 	FrameTime = 20 * time.Millisecond
 	// FrameSamples is the length of a captured frame.
 	FrameSamples = int(CaptureRate * FrameTime / time.Second)
+	// IdleDelay is how late frames may come while nobody listens. It is far below
+	// DeafAfter.
+	IdleDelay = 700 * time.Millisecond
 )
 
 // Frame is 20 ms of captured sound. It is passed by value, so that frames can
@@ -39,6 +42,9 @@ type Frame struct {
 	// Silent says that a card gave nothing but zeros, as no microphone does that is
 	// switched on: even a quiet room has noise. The hub sets it.
 	Silent bool
+	// Past says that the frame is from before what the listener asked for. It tells
+	// how the room was; see Hub.Room. The hub sets it.
+	Past bool
 }
 
 // Speech says whether a frame holds something that changes as speech does. Music
@@ -52,10 +58,24 @@ const (
 	SpeechYes
 )
 
+// Detection is what has an opinion on voices.
+type Detection string
+
+// Ways to detect voices. In a configuration they are true, "simple" and false.
+const (
+	// NeuralDetection is a small network. Where its weights are missing, it is
+	// SimpleDetection.
+	NeuralDetection Detection = "neural"
+	// SimpleDetection is statistics of the spectrum: music and swelling noise are
+	// voices, too.
+	SimpleDetection Detection = "simple"
+	NoDetection     Detection = ""
+)
+
 // Processing is what is done to captured sound before anybody gets it.
 type Processing struct {
 	// VoiceDetection fills in Frame.Speech.
-	VoiceDetection bool `toml:"voice_detection" json:"voice_detection,omitempty"`
+	VoiceDetection Detection `toml:"voice_detection" json:"voice_detection,omitempty"`
 	// NoiseSuppression takes away what is steady, such as a fan.
 	NoiseSuppression bool `toml:"noise_suppression" json:"noise_suppression,omitempty"`
 	// AutoGain evens out how loud and how far away people speak.
@@ -69,9 +89,10 @@ var ErrClosed = errors.New("sound stream is closed")
 
 // Input is an open microphone. One goroutine reads; any may Close.
 type Input interface {
-	// Read blocks until a frame was captured and stores it in f. It fails with
-	// the cause when ctx ends or the card fails, and is then of no more use.
-	Read(ctx context.Context, f *Frame) error
+	// Read blocks until a frame was captured, stores those that wait, as many as
+	// frames has room for, and returns how many they are. It fails with the cause
+	// when ctx ends or the card fails, and is then of no more use.
+	Read(ctx context.Context, frames []Frame) (int, error)
 	// Close frees the card. It does not block for longer than the card does to
 	// close, and may be called twice.
 	Close() error
@@ -82,11 +103,11 @@ type Input interface {
 // meant, and never Frame.Silent.
 type Cuer interface{ Cue() }
 
-// Pacer is an Input that can save power while nobody listens: its frames then
-// come late, several at a time. It begins prompt. SetLazy does not block; when it
-// ends the laziness, what was captured meanwhile comes at once. After Close it
-// does nothing: who mutes does not wait for who listens.
-type Pacer interface{ SetLazy(lazy bool) }
+// Pacer is an Input that can save power: with a delay its frames come up to that
+// much later, several at a time. It begins without. SetDelay takes at most IdleDelay
+// and does not block; what was captured until then comes at once. After Close it does
+// nothing: who mutes does not wait for who listens.
+type Pacer interface{ SetDelay(d time.Duration) }
 
 // Output is an open loudspeaker. One goroutine writes; any may Close.
 type Output interface {

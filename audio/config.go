@@ -61,8 +61,23 @@ func Defaults() Config {
 		MaxUtterance:    config.Duration(20 * time.Second),
 		NoSpeech:        config.Duration(6 * time.Second),
 		MinSpeech:       config.Duration(160 * time.Millisecond),
-		Processing:      Processing{VoiceDetection: true},
+		Processing:      Processing{VoiceDetection: NeuralDetection},
 	}
+}
+
+// UnmarshalTOML implements the decoder's interface.
+func (d *Detection) UnmarshalTOML(text []byte) error {
+	switch config.Literal(text) {
+	case true:
+		*d = NeuralDetection
+	case false:
+		*d = NoDetection
+	case string(SimpleDetection):
+		*d = SimpleDetection
+	default:
+		return config.Want(`true, false or "simple"`)
+	}
+	return nil
 }
 
 // Validate reports values that cannot work.
@@ -71,7 +86,7 @@ func (c Config) Validate() config.Problems {
 	checkDevices(&ps, "input", c.Input)
 	checkDevices(&ps, "output", c.Output)
 	if len(c.Output) == 1 && strings.HasPrefix(c.Output[0], "file:") && slices.Contains(c.Input, c.Output[0]) {
-		ps.Add("output", c.Output[0], "another file than that of input, which would be overwritten")
+		ps.Add("output", c.Output[0], "a different file than input, which would be overwritten")
 	}
 	if c.InputChannel < 0 || c.InputChannel > MaxChannels {
 		ps.Add("input_channel", c.InputChannel, fmt.Sprintf("0 for all channels, or one from 1 to %d", MaxChannels))
@@ -127,9 +142,9 @@ func checkDevices(ps *config.Problems, key string, names config.Strings) {
 		case name == "" || len(name) > maxName || isFile && path == "" || strings.ContainsRune(name, 0):
 			ps.Add(key, name, `"default", "null", "file:PATH", or a name that "lintod devices" lists`)
 		case (isFile || name == "null") && len(names) > 1:
-			ps.Add(key, name, "it alone, as it always opens, or names of real devices only")
+			ps.Add(key, name, "only that, because it can always be opened, or only names of real devices")
 		case !isFile && byNumber.MatchString(name):
-			ps.Add(key, name, `a name that stays: the number of a card changes with what else is plugged in; "lintod devices" lists the names`)
+			ps.Add(key, name, `a stable name: card numbers change when other cards are plugged in; "lintod devices" lists the names`)
 		}
 	}
 }

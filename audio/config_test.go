@@ -38,6 +38,8 @@ func TestConfigIsReadAndChecked(t *testing.T) {
 		"input = \"file:/a\"\noutput = \"file:/a\"":     "output",
 		"input_channel = 8\ninput_gain_db = -40.0":      "",
 		"input_channel = 0\ninput_gain_db = 12":         "",
+		`voice_detection = "neural"`:                    "voice_detection",
+		`voice_detection = 1`:                           "voice_detection",
 		`input_channel = 9`:                             "input_channel",
 		`input_channel = -1`:                            "input_channel",
 		`input_gain_db = 40.5`:                          "input_gain_db",
@@ -57,6 +59,20 @@ func TestConfigIsReadAndChecked(t *testing.T) {
 		var ps config.Problems
 		if (want == "") != (err == nil) || err != nil && (!errors.As(err, &ps) || ps[0].Key != want) {
 			t.Errorf("%s: %v, want a complaint about %q", text, err, want)
+		}
+	}
+}
+
+func TestVoiceDetection(t *testing.T) {
+	for text, want := range map[string]Detection{
+		``:                           NeuralDetection,
+		`voice_detection = true`:     NeuralDetection,
+		`voice_detection = "simple"`: SimpleDetection,
+		`voice_detection = false`:    NoDetection,
+	} {
+		c := Defaults()
+		if err := config.Parse("test", []byte(text), &c); err != nil || c.VoiceDetection != want {
+			t.Errorf("%s: %q, %v; want %q", text, c.VoiceDetection, err, want)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio/ring"
 )
 
@@ -27,7 +28,11 @@ const (
 	gateRun    = 100 * time.Millisecond // what is shorter is no gate, but a pause of the card
 )
 
-var errNotWanted = errors.New("the microphone is not wanted now")
+// batch is how many frames are taken at a time: what comes in IdleDelay, and some
+// more where the machine was busy.
+const batch = int(IdleDelay/FrameTime) * 5 / 4
+
+var errNotWanted = errors.New("the microphone is not in use")
 
 // Hub owns the microphone: it decides when the card is open, keeps the last
 // moments of sound, and hands every frame to all who listen.
@@ -38,6 +43,9 @@ type Hub struct {
 	Preroll time.Duration
 	// Memory is how far back ListenSince can reach; Preroll where that is more.
 	Memory time.Duration
+	// Room is how much sound from before its beginning ListenInRoom and ListenSince
+	// give as well, as far as it is remembered.
+	Room time.Duration
 	// Privacy keeps the microphone closed while nobody listens.
 	Privacy bool
 	// Gated says that what is heard has gone through processing that may make zeros
@@ -52,16 +60,18 @@ type Hub struct {
 	stop    context.CancelCauseFunc // ends the present capture; nil when there is none
 	input   Input                   // nil unless the card is open
 	cue     bool                    // somebody began to listen before the card was open
-	lazy    bool                    // as input was told
+	delay   time.Duration           // as input was told
 	gap     bool                    // the card was opened and gave no frame yet
 	past    ring.Ring[Frame]        // the newest frames
 	health  Health
 	real    bool // input is a card, of which zeros mean something
 	gates   int  // times that the open card was silent and came back
+	beat    loop.Signal
+	beaten  time.Time // when beat was set
 }
 
 // ZerosFault is what to say of a microphone that gives nothing but zeros.
-const ZerosFault = "the microphone gives nothing but zeros: it is switched off, or on another channel"
+const ZerosFault = "the microphone delivers only zeros: it is switched off, or on another channel"
 
 // Health tells whether sound really arrives.
 type Health struct {
@@ -87,7 +97,7 @@ func (h Health) Fault(now time.Time) string {
 	case !h.Wanted:
 		return ""
 	case now.Sub(h.Since) > DeafAfter && now.Sub(h.Last) > DeafAfter:
-		return "the microphone gives no sound"
+		return "the microphone delivers no sound"
 	case h.Unheard:
 		return ZerosFault
 	}
@@ -123,11 +133,24 @@ func (h *Hub) SetMuted(ctx context.Context, muted bool) error {
 // wanted. It does not wait for the card: frames come once it is open. The
 // caller must Close the stream.
 func (h *Hub) Listen(preroll bool) *Stream {
-	since := time.Now()
+	return h.listen(newStream(h, h.start(preroll), 0))
+}
+
+// ListenInRoom is Listen for who wants to know how loud the room was before: the
+// frames of Room come first, marked as Past. Sound that is a story (Cuer), and a
+// card that was just opened, has no past.
+func (h *Hub) ListenInRoom(preroll bool) *Stream {
+	return h.listen(newStream(h, h.start(preroll), h.Room))
+}
+
+func (h *Hub) start(preroll bool) time.Time {
 	if preroll {
-		since = since.Add(-h.Preroll)
+		return time.Now().Add(-h.Preroll)
 	}
-	s := newStream(h, since)
+	return time.Now()
+}
+
+func (h *Hub) listen(s *Stream) *Stream {
 	h.mu.Lock()
 	h.cue = h.input == nil
 	input := h.input
@@ -138,10 +161,11 @@ func (h *Hub) Listen(preroll bool) *Stream {
 }
 
 // ListenSince subscribes to the microphone, beginning in the past: with the
-// first frame that is remembered and ends after t. Sound that is a story (Cuer)
-// goes on, it does not begin anew. The caller must Close the stream.
+// first frame that is remembered and ends after t, and before it those of Room,
+// marked as Past. Sound that is a story (Cuer) goes on, it does not begin anew. The
+// caller must Close the stream.
 func (h *Hub) ListenSince(t time.Time) *Stream {
-	s := newStream(h, t)
+	s := newStream(h, t, h.Room)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.add(s)
@@ -150,6 +174,9 @@ func (h *Hub) ListenSince(t time.Time) *Stream {
 
 // add gives s what it wants of the past, and all that comes. It needs mu.
 func (h *Hub) add(s *Stream) {
+	if h.input != nil && !h.real {
+		s.room = 0
+	}
 	for i := range h.past.Len() {
 		s.offer(h.past.At(i))
 	}
@@ -158,7 +185,7 @@ func (h *Hub) add(s *Stream) {
 }
 
 // memory is how many frames are remembered.
-func (h *Hub) memory() int { return int(max(h.Preroll, h.Memory) / FrameTime) }
+func (h *Hub) memory() int { return int((max(h.Preroll, h.Memory) + h.Room) / FrameTime) }
 
 // Health is the present state of the microphone.
 func (h *Hub) Health() Health {
@@ -170,6 +197,18 @@ func (h *Hub) Health() Health {
 		h.health.Unheard = true
 	}
 	return h.health
+}
+
+// Beat returns what receives after each IdleDelay while sound arrives, together with
+// it, and when the microphone is closed: who has something to do now and then does not
+// wake the processor for that. There is one, for one receiver.
+func (h *Hub) Beat() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.beat == nil {
+		h.beat = loop.NewSignal()
+	}
+	return h.beat
 }
 
 func (h *Hub) capture(parent context.Context) error {
@@ -191,12 +230,13 @@ func (h *Hub) read(ctx context.Context) error {
 	}
 	defer input.Close()
 	h.opened(input)
-	f := new(Frame)
+	frames := make([]Frame, batch)
 	for {
-		if err := input.Read(ctx, f); err != nil {
+		n, err := input.Read(ctx, frames)
+		if err != nil {
 			return fmt.Errorf("read the microphone: %w", err)
 		}
-		h.publish(f)
+		h.publish(frames[:n])
 	}
 }
 
@@ -209,7 +249,7 @@ func (h *Hub) begin(stop context.CancelCauseFunc) {
 
 func (h *Hub) opened(input Input) {
 	h.mu.Lock()
-	h.input, h.gap, h.lazy = input, true, false
+	h.input, h.gap, h.delay = input, true, 0
 	_, story := input.(Cuer)
 	h.real, h.gates = !story, 0
 	h.pace()
@@ -230,25 +270,39 @@ func (h *Hub) end() {
 	h.past.Clear()
 	h.health.Zeros, h.health.Unheard = time.Time{}, false
 	h.update()
+	if h.beat != nil {
+		h.beat.Set()
+	}
 	h.mu.Unlock()
 	h.Log.Debug("microphone closed")
 }
 
-func (h *Hub) publish(f *Frame) {
+// publish hands frames to all who listen, each of whom wakes up once.
+func (h *Hub) publish(frames []Frame) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.health.Frames++
-	h.health.Lost += uint64(f.Lost)
 	h.health.Last = time.Now()
-	h.judge(f)
-	h.remember(f)
-	for _, s := range h.streams {
-		if h.gap {
-			s.missed(f.At)
-		}
-		s.offer(f)
+	if h.beat != nil && h.health.Last.Sub(h.beaten) > IdleDelay*3/4 {
+		h.beaten = h.health.Last
+		h.beat.Set()
 	}
-	h.gap = false
+	for i := range frames {
+		f := &frames[i]
+		h.health.Frames++
+		h.health.Lost += uint64(f.Lost)
+		h.judge(f)
+		h.remember(f)
+		for _, s := range h.streams {
+			if h.gap {
+				s.missed(f.At)
+			}
+			s.offer(f)
+		}
+		h.gap = false
+	}
+	for _, s := range h.streams {
+		s.ready.Set()
+	}
 }
 
 // judge notes whether the card gives sound. It needs mu.
@@ -308,12 +362,15 @@ func (h *Hub) update() {
 	}
 }
 
-// pace lets the card be lazy while nobody listens. It needs mu.
+// pace lets the card be as late as all who listen allow. It needs mu.
 func (h *Hub) pace() {
-	p, ok := h.input.(Pacer)
-	if lazy := len(h.streams) == 0; ok && lazy != h.lazy {
-		h.lazy = lazy
-		p.SetLazy(lazy)
+	delay := IdleDelay
+	for _, s := range h.streams {
+		delay = min(delay, s.delay)
+	}
+	if p, ok := h.input.(Pacer); ok && delay != h.delay {
+		h.delay = delay
+		p.SetDelay(delay)
 	}
 }
 

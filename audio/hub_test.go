@@ -19,18 +19,18 @@ type fakeMic struct {
 	fail   chan error // what a Read returns instead of a frame
 }
 
-func (m *fakeMic) Read(ctx context.Context, f *Frame) error {
+func (m *fakeMic) Read(ctx context.Context, f []Frame) (int, error) {
 	select {
 	case <-time.After(FrameTime):
 	case err := <-m.fail:
-		return err
+		return 0, err
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
-	*f = Frame{At: time.Now().Add(-FrameTime)}
-	f.PCM[0] = m.next
+	f[0] = Frame{At: time.Now().Add(-FrameTime)}
+	f[0].PCM[0] = m.next
 	m.next++
-	return nil
+	return 1, nil
 }
 
 func (m *fakeMic) Close() error { m.closed.Store(true); return nil }
@@ -143,7 +143,7 @@ func TestMuteClosesTheCardBeforeItReturns(t *testing.T) {
 	})
 }
 
-// A card that takes for ever to close must not hold the caller for ever.
+// A card that takes forever to close must not hold the caller forever.
 func TestMuteIsBoundedByItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -291,13 +291,13 @@ type card struct {
 	sound *atomic.Bool
 }
 
-func (c card) Read(ctx context.Context, f *Frame) error {
-	err := c.Input.Read(ctx, f)
-	f.PCM[0] = 0
+func (c card) Read(ctx context.Context, f []Frame) (int, error) {
+	n, err := c.Input.Read(ctx, f)
+	f[0].PCM[0] = 0
 	if c.sound.Load() {
-		f.PCM[FrameSamples-1] = -1
+		f[0].PCM[FrameSamples-1] = -1
 	}
-	return err
+	return n, err
 }
 
 // A card that gives nothing but zeros is deaf after ZerosAfter, or when somebody has
@@ -392,9 +392,10 @@ func TestFramePathAllocatesNothing(t *testing.T) {
 	h := &Hub{Preroll: 500 * time.Millisecond}
 	a, b := h.Listen(false), h.Listen(false)
 	defer a.Close()
-	f, ctx := &Frame{At: time.Now()}, t.Context()
+	batch, ctx := []Frame{{At: time.Now()}}, t.Context()
+	f := new(Frame)
 	step := func() {
-		h.publish(f)
+		h.publish(batch)
 		if a.Read(ctx, f) != nil || b.Read(ctx, f) != nil {
 			t.Fatal("no frame")
 		}
@@ -410,10 +411,11 @@ func TestFramePathAllocatesNothing(t *testing.T) {
 func BenchmarkFrameToTwoListeners(b *testing.B) {
 	h := &Hub{Preroll: 500 * time.Millisecond}
 	s, o := h.Listen(false), h.Listen(false)
-	f, ctx := &Frame{At: time.Now()}, b.Context()
+	batch, ctx := []Frame{{At: time.Now()}}, b.Context()
+	f := new(Frame)
 	b.ReportAllocs()
 	for b.Loop() {
-		h.publish(f)
+		h.publish(batch)
 		s.Read(ctx, f)
 		o.Read(ctx, f)
 	}
@@ -458,48 +460,57 @@ func TestStreamBeginsInThePast(t *testing.T) {
 	})
 }
 
-// lazyMic hands over what it has captured twice a second while it is lazy.
-type lazyMic struct {
+// lateMic hands over what it has captured as late as it is allowed to, and counts
+// how often it does.
+type lateMic struct {
 	fakeMic
-	lazy    atomic.Bool
-	waiting []Frame
+	delay   atomic.Int64
+	batches atomic.Int32
 }
 
-func (m *lazyMic) SetLazy(lazy bool) { m.lazy.Store(lazy) }
+func (m *lateMic) SetDelay(d time.Duration) { m.delay.Store(int64(d)) }
 
-func (m *lazyMic) Read(ctx context.Context, f *Frame) error {
-	if len(m.waiting) == 0 {
-		for len(m.waiting) == 0 || m.lazy.Load() && len(m.waiting) < 25 {
-			if err := m.fakeMic.Read(ctx, f); err != nil {
-				return err
-			}
-			m.waiting = append(m.waiting, *f)
+func (m *lateMic) Read(ctx context.Context, frames []Frame) (n int, err error) {
+	defer m.batches.Add(1)
+	for n == 0 || n < int(time.Duration(m.delay.Load())/FrameTime) {
+		if _, err := m.fakeMic.Read(ctx, frames[n:]); err != nil {
+			return 0, err
 		}
+		n++
 	}
-	*f, m.waiting = m.waiting[0], m.waiting[1:]
-	return nil
+	return n, nil
 }
 
-// Schedule: 1.1 seconds of nobody listening, of which the hub has got the first,
-// frames 0…49; 50…54 still wait in the card. Who wants the pre-roll of 100 ms
+// startLate runs a hub with a lateMic in the present bubble.
+func startLate(t *testing.T, h *Hub) (mic *lateMic, stop func()) {
+	mic = &lateMic{}
+	h.Log = slog.New(slog.DiscardHandler)
+	h.Open = func(context.Context) (Input, error) { return mic, nil }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- h.Run(ctx) }()
+	synctest.Wait()
+	return mic, func() { cancel(); <-done }
+}
+
+// Schedule: nobody listens for two IdleDelays, whose frames the hub has got, and
+// another 100 ms, whose five frames still wait in the card. Who wants the pre-roll of 100 ms
 // gets those, and who does not begins with the frame that is being captured.
-func TestMicrophoneIsLazyWhileNobodyListens(t *testing.T) {
-	for preroll, first := range map[bool]int16{true: 50, false: 55} {
+func TestMicrophoneIsLateWhileNobodyListens(t *testing.T) {
+	const late = 2 * int16(IdleDelay/FrameTime)
+	for preroll, first := range map[bool]int16{true: late, false: late + 5} {
 		synctest.Test(t, func(t *testing.T) {
-			mic := &lazyMic{}
-			h := &Hub{Preroll: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
-			h.Open = func(context.Context) (Input, error) { return mic, nil }
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan error)
-			go func() { done <- h.Run(ctx) }()
-			time.Sleep(1100*time.Millisecond + time.Microsecond)
+			h := &Hub{Preroll: 100 * time.Millisecond}
+			mic, stop := startLate(t, h)
+			defer stop()
+			time.Sleep(2*IdleDelay + 100*time.Millisecond + time.Microsecond)
 			synctest.Wait()
-			if n := h.Health().Frames; n != 50 || !mic.lazy.Load() {
-				t.Errorf("%d frames came while the microphone should be lazy, want 50", n)
+			if n := h.Health().Frames; n != uint64(late) || mic.batches.Load() != 2 {
+				t.Errorf("%d frames came in %d batches, want %d in 2", n, mic.batches.Load(), late)
 			}
 			s := h.Listen(preroll)
-			if mic.lazy.Load() {
-				t.Error("the microphone is lazy while somebody listens")
+			if mic.delay.Load() != 0 {
+				t.Error("the microphone may be late while somebody listens")
 			}
 			for want := first; want < first+20; want++ {
 				if f := read(t, s); f.PCM[0] != want || f.Lost != 0 {
@@ -507,11 +518,95 @@ func TestMicrophoneIsLazyWhileNobodyListens(t *testing.T) {
 				}
 			}
 			s.Close()
-			if !mic.lazy.Load() {
+			if time.Duration(mic.delay.Load()) != IdleDelay {
 				t.Error("the microphone is prompt although nobody listens any more")
 			}
+		})
+	}
+}
+
+// Schedule: 2 s pass. Who wants to know the room gets the frames of the second before
+// the pre-roll as well, marked, unless the microphone is a story or was just opened.
+func TestRoomIsThePastBeforeThePreroll(t *testing.T) {
+	for name, c := range map[string]struct {
+		story, privacy bool
+		listen         func(h *Hub) *Stream
+		first          int16 // frame
+		past           int   // frames that are marked
+	}{
+		"a card":               {listen: func(h *Hub) *Stream { return h.ListenInRoom(true) }, first: 45, past: 50},
+		"without the pre-roll": {listen: func(h *Hub) *Stream { return h.ListenInRoom(false) }, first: 50, past: 50},
+		"from a moment on": {listen: func(h *Hub) *Stream {
+			return h.ListenSince(time.Now().Add(-200 * time.Millisecond))
+		}, first: 45, past: 45}, // which is all that is remembered
+		"who does not ask":   {listen: func(h *Hub) *Stream { return h.Listen(true) }, first: 95},
+		"a story":            {story: true, listen: func(h *Hub) *Stream { return h.ListenInRoom(true) }, first: 95},
+		"a card just opened": {privacy: true, listen: func(h *Hub) *Stream { return h.ListenInRoom(true) }, first: 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &Hub{Preroll: 100 * time.Millisecond, Room: time.Second, Privacy: c.privacy, Log: slog.New(slog.DiscardHandler)}
+			h.Open = func(context.Context) (Input, error) {
+				if c.story {
+					return &fakeMic{}, nil
+				}
+				return struct{ Input }{&fakeMic{}}, nil
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- h.Run(ctx) }()
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			s := c.listen(h)
+			for i := range 70 {
+				f := read(t, s)
+				if f.PCM[0] != c.first+int16(i) || f.Lost != 0 || f.Past != (i < c.past) {
+					t.Fatalf("%s: frame %d is %d (lost %d, past %t), want %d, %d past", name, i, f.PCM[0], f.Lost, f.Past, c.first, c.past)
+				}
+			}
+			s.Close()
 			cancel()
 			<-done
 		})
 	}
+}
+
+// The most impatient of those who listen counts, and a batch is one wake-up of each.
+func TestMicrophoneIsAsLateAsAllListenersAllow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Hub{}
+		mic, stop := startLate(t, h)
+		defer stop()
+		allows := func(want time.Duration) {
+			t.Helper()
+			if got := time.Duration(mic.delay.Load()); got != want {
+				t.Errorf("frames may come %v late, want %v", got, want)
+			}
+		}
+		patient, hasty := h.Listen(false), h.Listen(false)
+		allows(0)
+		patient.SetDelay(100 * time.Millisecond)
+		allows(0)
+		hasty.SetDelay(60 * time.Millisecond)
+		allows(60 * time.Millisecond)
+		hasty.Close()
+		allows(100 * time.Millisecond)
+
+		time.Sleep(100 * time.Millisecond) // what was read at another pace is over
+		synctest.Wait()
+		var f Frame
+		for patient.pop(&f) {
+		}
+		before, wakes, last := mic.batches.Load(), 0, time.Time{}
+		for range 50 {
+			if read(t, patient); !time.Now().Equal(last) {
+				last = time.Now()
+				wakes++
+			}
+		}
+		if n := mic.batches.Load() - before; wakes != 10 || n != 10 {
+			t.Errorf("a second of sound came in %d batches, and woke its listener %d times, want 10", n, wakes)
+		}
+		patient.Close()
+		allows(IdleDelay)
+	})
 }

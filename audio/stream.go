@@ -18,13 +18,15 @@ const queueTime = 5 * time.Second
 // may Close.
 type Stream struct {
 	hub    *Hub
-	since  time.Time   // what was captured before is not wanted
-	ready  loop.Signal // holds one token when frames may be waiting
+	since  time.Time     // what was captured before is not wanted, but for room
+	room   time.Duration // of the past before
+	ready  loop.Signal   // holds one token when frames may be waiting
 	closed chan struct{}
 	once   sync.Once
 
 	// The hub's mutex guards what follows.
 	queue   ring.Ring[Frame] // what waits
+	delay   time.Duration
 	dropped uint64
 	until   time.Time // end of the newest frame; zero before the first
 	missing uint32    // samples of a gap, told with the next frame
@@ -32,14 +34,16 @@ type Stream struct {
 	sound   bool      // not all of them were zeros
 }
 
-// newStream has room for all that is remembered beside what is to come.
-func newStream(h *Hub, since time.Time) *Stream {
+// newStream has room for what is wanted of the past beside what is to come.
+func newStream(h *Hub, since time.Time, room time.Duration) *Stream {
+	past := max(0, min(int((time.Since(since)+room)/FrameTime)+1, h.memory()))
 	return &Stream{
 		hub:    h,
 		since:  since,
+		room:   room,
 		ready:  loop.NewSignal(),
 		closed: make(chan struct{}),
-		queue:  ring.New[Frame](int(queueTime/FrameTime) + h.memory()),
+		queue:  ring.New[Frame](int(queueTime/FrameTime) + past),
 	}
 }
 
@@ -74,6 +78,16 @@ func (s *Stream) Close() error {
 	return nil
 }
 
+// SetDelay lets frames come up to d late, several at a time: each time that the
+// microphone hands over sound costs power. Without it they come at once. It does not
+// block.
+func (s *Stream) SetDelay(d time.Duration) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.delay = d
+	s.hub.pace()
+}
+
 // Dropped counts the frames that were thrown away because nobody read them in
 // time. They are also in Frame.Lost of the frame that follows them.
 func (s *Stream) Dropped() uint64 {
@@ -96,7 +110,7 @@ func (s *Stream) pop(f *Frame) bool {
 // offer pushes a frame, unless it is older than what is wanted: one that was
 // captured before may come after. It needs the hub's mutex.
 func (s *Stream) offer(f *Frame) {
-	if f.At.Add(FrameTime).After(s.since) {
+	if f.At.Add(FrameTime + s.room).After(s.since) {
 		s.push(f)
 	}
 }
@@ -108,11 +122,13 @@ func (s *Stream) push(f *Frame) {
 	}
 	at := s.queue.Push(f)
 	at.Lost = addLost(at.Lost, s.missing)
+	at.Past = !f.At.Add(FrameTime).After(s.since)
 	s.missing = 0
-	s.got++
-	s.sound = s.sound || !f.Silent
+	if !at.Past {
+		s.got++
+		s.sound = s.sound || !f.Silent
+	}
 	s.until = f.At.Add(FrameTime)
-	s.ready.Set()
 }
 
 // missed needs the hub's mutex. It notes that the microphone was closed from

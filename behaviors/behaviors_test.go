@@ -26,6 +26,13 @@ func (r *recorder) SetLanguage(tag string) error             { return r.note("la
 func (r *recorder) Say(text string, _ Progress) error        { return r.note("say %s", text) }
 func (r *recorder) Play(url string, _ Progress) error        { return r.note("play %s", url) }
 
+func (r *recorder) Talk(context.Context) error { return r.note("talk") }
+func (r *recorder) SayAs(text, language, voice string, _ Progress) error {
+	return r.note("say %s in %s by %s", text, language, voice)
+}
+func (r *recorder) Stop()                                    { _ = r.note("stop") }
+func (r *recorder) Ask(_ context.Context, text string) error { return r.note("ask %s", text) }
+
 // object is the arguments of a JSON object.
 func object(t testing.TB, text string) (a Arguments) {
 	t.Helper()
@@ -53,12 +60,18 @@ func TestEverydayVerbs(t *testing.T) {
 		{"say", `{"text":-1.5e3}`, "say -1.5e3"},
 		{"say", `{"text":"bonjour \"toi\"","transaction_id":"x"}`, `say bonjour "toi"`},
 		{"play", `{"url":"http://x/"}`, "play http://x/"},
+		{"talk", `{}`, "talk"},
+		{"say_as", `{"text":"你好","language":"zh-CN","voice":"cmn"}`, "say 你好 in zh-CN by cmn"},
+		{"stop", `{}`, "stop"},
+		{"ask", `{"text":"what time is it"}`, "ask what time is it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.verb+" "+tt.args, func(t *testing.T) {
 			var d recorder
 			var r Registry
 			r.Add(Everyday(&d)...)
+			r.Add(Turning(&d)...)
+			r.Add(SayAs(&d))
 			if _, err := r.Do(t.Context(), Call{Link: "test"}, tt.verb, object(t, tt.args)); err != nil {
 				t.Fatal(err)
 			}

@@ -28,6 +28,7 @@ type Request struct {
 	Link   string // the link it came by; its answer goes the same way
 	Source string // where on the link it came from, as the link calls that; for the audit
 	Verb   string
+	Word   string    // what the link calls the verb, where the owner may know it by that name
 	Args   Arguments // "id" among them names the request, where ID does not
 	// ID names the request, where the protocol has a place for it.
 	ID string
@@ -38,6 +39,8 @@ type Request struct {
 	Duplicate bool
 	// Signer is who signed the request; "" where nobody has.
 	Signer string
+	// Order is the signed message, as it came; nil where nobody has signed.
+	Order []byte
 	// Again says that a request with this id was taken before, whatever the ledger
 	// remembers. It may be answered again, and is not carried out.
 	Again bool
@@ -84,6 +87,9 @@ type Executor struct {
 	Ledger   *state.Ledger
 	Audit    *Audit
 	Log      *slog.Logger
+	// Answered, when set, is called when an answer waits whose request came before the daemon
+	// ended. The link of that name then calls Deliver.
+	Answered func(link string)
 
 	jobs     sync.WaitGroup
 	delivery sync.Map // a *sync.Mutex for each link
@@ -94,9 +100,10 @@ type Executor struct {
 	failing sync.Mutex
 	fails   map[uint64]int // how often sending the answer of an entry failed
 
-	mu     sync.Mutex
-	ctx    context.Context // of Run; nil while it does not run
-	policy policy
+	mu          sync.Mutex
+	ctx         context.Context // of Run; nil while it does not run
+	policy      policy
+	interrupted []state.Entry // to be resumed as soon as Run runs
 }
 
 // Run lets verbs run until ctx ends, then ends those that do, and returns when
@@ -114,11 +121,32 @@ func (x *Executor) setContext(ctx context.Context) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.ctx = ctx
+	x.resume()
+}
+
+// resume goes on with what outlives an end of the daemon; x.mu is held.
+func (x *Executor) resume() {
+	if x.ctx == nil || x.ctx.Err() != nil {
+		return
+	}
+	for _, entry := range x.interrupted {
+		verb, _ := x.Registry.Find(entry.Verb)
+		verb.Do = verb.Resume
+		x.policy.begin(verb)
+		ctx := x.ctx
+		x.jobs.Go(func() {
+			x.run(ctx, verb, Call{Link: entry.Link, ID: entry.ID, Seq: entry.Seq}, Arguments{}, entry)
+			if x.Answered != nil {
+				x.Answered(entry.Link)
+			}
+		})
+	}
+	x.interrupted = nil
 }
 
 // recover opens the ledger, if that is not done yet, and answers what the last end
-// of the daemon has interrupted. That is never run again: a command that was half
-// done may do harm when done once more.
+// of the daemon has interrupted, unless it can be resumed. That is never run again: a
+// command that was half done may do harm when done once more.
 func (x *Executor) recover() error {
 	x.recovery.Lock()
 	defer x.recovery.Unlock()
@@ -130,6 +158,12 @@ func (x *Executor) recover() error {
 	}
 	x.recovered = true
 	for _, entry := range x.Ledger.Unfinished() {
+		if verb, _ := x.Registry.Find(entry.Verb); verb.Resume != nil {
+			x.mu.Lock()
+			x.interrupted = append(x.interrupted, entry)
+			x.mu.Unlock()
+			continue
+		}
 		err := Fail(Interrupted, "lintod ended while %s was running; it is not run again", entry.Verb)
 		x.finish(entry, Answer{Verb: entry.Verb, ID: entry.ID}, err, 0)
 	}
@@ -156,9 +190,17 @@ func (x *Executor) submit(q Request) error {
 	if !ok || verb.Power == Safe {
 		return fmt.Errorf("%w: %s", ErrUnknown, short([]byte(q.Verb)))
 	}
+	if err := x.Registry.permit(q.Verb, q.Word, q.Signer); err != nil {
+		x.Refuse(q, err.Error())
+		return err
+	}
 	diskErr := x.recover()
+	if x.runs(q) {
+		return nil
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.resume()
 	within, tell := x.policy.count(verb, time.Now())
 	err := x.policy.mayAsk(verb, within)
 	switch {
@@ -171,6 +213,13 @@ func (x *Executor) submit(q Request) error {
 		x.note("behaviour refused", append(q.attrs(), outcome(err)...)...)
 	}
 	return err
+}
+
+// runs reports whether a request was taken before and is not finished: who asks again while it
+// runs is answered at its end, and does not count against the limit of a minute.
+func (x *Executor) runs(q Request) bool {
+	first, found := x.before(state.Entry{Link: q.Link, Verb: q.Verb, ID: q.ID}, false)
+	return found && !first.Done && first.Digest == q.Digest
 }
 
 // refusalsPerMinute is how many refusals of one verb that a link makes are written down in a minute;
@@ -306,7 +355,7 @@ func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) err
 	ctx := x.ctx
 	x.policy.begin(verb)
 	x.jobs.Go(func() {
-		x.run(ctx, verb, Call{Link: q.Link, ID: q.ID, Args: args}, q.Args, entry)
+		x.run(ctx, verb, Call{Link: q.Link, ID: q.ID, Seq: entry.Seq, Signer: q.Signer, Order: q.Order, Args: args}, q.Args, entry)
 		q.answered()
 	})
 	return nil
@@ -315,6 +364,14 @@ func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) err
 func (x *Executor) run(ctx context.Context, verb Verb, call Call, asked Arguments, entry state.Entry) {
 	began := time.Now()
 	result, err := perform(ctx, verb, call)
+	defer func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.policy.end(verb)
+	}()
+	if err != nil && ctx.Err() != nil && verb.Resume != nil {
+		return // the next run of the daemon resumes it
+	}
 	err = asked.called(err)
 	var bug *panicError
 	if errors.As(err, &bug) {
@@ -332,9 +389,6 @@ func (x *Executor) run(ctx context.Context, verb Verb, call Call, asked Argument
 		}
 	}
 	x.finish(entry, answer, err, time.Since(began))
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.policy.end(verb)
 }
 
 // finish stores the answer and writes the last line of the audit.

@@ -22,7 +22,7 @@ type policy struct {
 // rate, and whether it is worth a line in the log: a flood costs only one.
 func (p *policy) count(verb Verb, now time.Time) (within, tell bool) {
 	if p.recent == nil {
-		*p = policy{recent: map[string][]time.Time{}, over: map[string]bool{}, running: map[string]int{}}
+		p.recent, p.over = map[string][]time.Time{}, map[string]bool{}
 	}
 	recent := p.recent[verb.Name]
 	for len(recent) > 0 && now.Sub(recent[0]) >= time.Minute {
@@ -56,5 +56,11 @@ func (p *policy) mayRun(verb Verb) error {
 	return nil
 }
 
-func (p *policy) begin(verb Verb) { p.running[verb.Name]++ }
-func (p *policy) end(verb Verb)   { p.running[verb.Name]-- }
+func (p *policy) begin(verb Verb) {
+	if p.running == nil {
+		p.running = map[string]int{}
+	}
+	p.running[verb.Name]++
+}
+
+func (p *policy) end(verb Verb) { p.running[verb.Name]-- }

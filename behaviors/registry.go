@@ -49,19 +49,36 @@ type Verb struct {
 	// goroutine of its own, and may take as long as it needs until ctx ends. Its
 	// error becomes part of the answer, beside the result: it must hold no secret.
 	Do func(ctx context.Context, call Call) (any, error)
+	// Resume, where set, is called instead of Do for a request that an end of the daemon has
+	// interrupted: it does nothing again, and returns what came of it. It may be interrupted
+	// itself. The Args of its call are empty. Without it, such a request is answered Interrupted.
+	Resume func(ctx context.Context, call Call) (any, error)
 }
 
 // A Call is one request for a verb, its arguments checked.
 type Call struct {
-	Link string // the link it came by, for the log
-	ID   string // that the platform gave to the request; often none
-	Args Args
+	Link   string // the link it came by, for the log
+	Source string // where on the link it came from, as in Request
+	Word   string // what the link calls the verb, as in Request
+	ID     string // that the platform gave to the request; often none
+	Seq    uint64 // of the request in the ledger; 0 of Safe verbs
+	// Signer is who signed the request; "" where nobody has.
+	Signer string
+	// Order is the signed message, as it came; nil where nobody has signed.
+	Order []byte
+	// Local says that somebody asks at the device itself, and nobody has to sign.
+	Local bool
+	Args  Args
 	Progress
 }
 
 // Progress follows what a verb has begun and Do does not wait for: a text that is
-// spoken, a sound that is played. Either may be nil. Neither may block.
+// spoken, a sound that is played. Any of its functions may be nil; Began and Ended must not
+// block.
 type Progress struct {
+	// Room is called when nothing stands against the sound and before it takes its place: what
+	// it is to be heard instead of ends there. Its error is the request's. It returns soon.
+	Room func() error
 	// Began is called when the first sample has been played; never when there is none.
 	Began func()
 	// Ended is called once, after Do has returned nil, with the reason where not all
@@ -79,6 +96,12 @@ var ErrUnknown = errors.New("no such behaviour")
 // Registry is the set of verbs that this device offers. It is filled before
 // the links start, and only read afterwards.
 type Registry struct {
+	// Signed, where set, reports whether the owner wants what has one of these names, its
+	// verb, its word or its power, to be signed.
+	Signed func(names ...string) bool
+	// Refused, where set, has a refusal for want of a signature audited.
+	Refused func(q Request, why string)
+
 	verbs []Verb
 }
 
@@ -106,7 +129,8 @@ func (r *Registry) Find(name string) (Verb, bool) {
 }
 
 // Do checks the arguments and performs a Safe verb; the others are asked for by
-// Executor.Submit. call says who calls; its Args are filled in here. Bad arguments come
+// Executor.Submit. call says who calls; its Args are filled in here. What the owner wants to
+// be signed, and is not, is refused by an error that wraps ErrUnsigned. Bad arguments come
 // back as *ArgumentError. A panic inside the verb is the verb's error: one behaviour
 // must not take the device down.
 func (r *Registry) Do(ctx context.Context, call Call, name string, args Arguments) (any, error) {
@@ -116,6 +140,12 @@ func (r *Registry) Do(ctx context.Context, call Call, name string, args Argument
 	}
 	if verb.Power != Safe {
 		return nil, fmt.Errorf("%s: a %s behaviour is not done in passing", name, verb.Power)
+	}
+	if !call.Local {
+		q := Request{Link: call.Link, Source: call.Source, Verb: name, Word: call.Word, Args: args, ID: call.ID, Signer: call.Signer}
+		if err := r.Permit(q); err != nil {
+			return nil, err
+		}
 	}
 	var err error
 	if call.Args, err = verb.check(args); err != nil {

@@ -68,14 +68,15 @@ const (
 const actionSyntax = `one of "talk", "talk hold", "talk tap", "stop", "mute", "volume_up", "volume_down", "meeting", ` +
 	`"say TEXT", "behavior NAME {json}", "shutdown", "reboot"`
 
-// parseAction reads an action as the configuration writes it.
-func parseAction(s string) (Action, error) {
+// ParseAction reads an action as the configuration writes it, of a button or of another
+// thing that people use.
+func ParseAction(s string) (Action, error) {
 	verb, rest, _ := strings.Cut(strings.TrimSpace(s), " ")
 	rest = strings.TrimSpace(rest)
 	switch v := Verb(verb); v {
 	case Say:
 		if rest == "" {
-			return Action{}, fmt.Errorf(`"say" wants the text after it`)
+			return Action{}, fmt.Errorf(`"say" requires a text`)
 		}
 		return Action{Verb: v, Text: rest}, nil
 	case Behavior:
@@ -94,14 +95,14 @@ func parseAction(s string) (Action, error) {
 			return Action{Verb: v}, nil
 		}
 	}
-	return Action{}, fmt.Errorf("%q is no action; want %s", s, actionSyntax)
+	return Action{}, fmt.Errorf("unknown action %q; want %s", s, actionSyntax)
 }
 
 func parseBehavior(s string) (Action, error) {
 	name, args, _ := strings.Cut(s, " ")
 	args = strings.TrimSpace(args)
 	if name == "" || strings.ContainsAny(name, "{}\"") {
-		return Action{}, fmt.Errorf(`"behavior" wants a name after it, as in: behavior say {"value": "hello"}`)
+		return Action{}, fmt.Errorf(`"behavior" requires a name, as in: behavior say {"value": "hello"}`)
 	}
 	a := Action{Verb: Behavior, Name: name}
 	if args == "" {
@@ -109,7 +110,7 @@ func parseBehavior(s string) (Action, error) {
 	}
 	var object map[string]any
 	if err := json.Unmarshal([]byte(args), &object); err != nil || object == nil {
-		return Action{}, fmt.Errorf("what follows %q is no JSON object: %s", "behavior "+name, args)
+		return Action{}, fmt.Errorf("the text after %q is not a JSON object: %s", "behavior "+name, args)
 	}
 	a.Args = json.RawMessage(args)
 	return a, nil

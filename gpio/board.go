@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lintod/agent/base/loop"
+	"lintod/gpio/gesture"
 	"lintod/gpio/led"
 	"lintod/gpio/panel"
 )
@@ -22,6 +23,9 @@ type Board struct {
 	// Do is told what the buttons ask for. It is called from the goroutines of
 	// the buttons and must not block.
 	Do func(Action)
+	// Gestured, if set, is told each gesture of a button, bound or not, before Do. It is
+	// called from the goroutines of the buttons and must not block.
+	Gestured func(button string, e gesture.Event)
 	// Host is where lines come from; nil means Hardware. The simulated board
 	// needs none.
 	Host Host
@@ -236,7 +240,7 @@ func (b *Board) turnOff(r *row) {
 		return
 	}
 	if err := r.strip.close(); err != nil {
-		b.Log.Warn("a LED could not be turned off", "part", r.part, "error", err)
+		b.Log.Warn("cannot turn off an LED", "part", r.part, "error", err)
 	}
 	r.strip = nil
 }

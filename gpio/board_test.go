@@ -19,6 +19,7 @@ import (
 	"lintod/agent/base/journal/journaltest"
 	"lintod/gpio"
 	"lintod/gpio/boardtest"
+	"lintod/gpio/gesture"
 )
 
 // bench is a board under test, on a fake box.
@@ -30,6 +31,7 @@ type bench struct {
 	mu      sync.Mutex
 	actions []string
 	links   []string // of all actions
+	seen    []string // gestures
 	stop    context.CancelFunc
 	ended   sync.WaitGroup
 }
@@ -42,7 +44,7 @@ func start(t *testing.T, host *boardtest.Host, file string) *bench {
 	if err := config.Parse("lintod.toml", []byte(file), &c); err != nil {
 		t.Fatal(err)
 	}
-	b.Board = &gpio.Board{Config: c, Host: host, Log: slog.New(slog.NewTextHandler(&b.log, nil)), Do: b.do}
+	b.Board = &gpio.Board{Config: c, Host: host, Log: slog.New(slog.NewTextHandler(&b.log, nil)), Gestured: b.gestured, Do: b.do}
 	ctx, stop := context.WithCancel(t.Context())
 	b.stop = stop
 	b.ended.Go(func() {
@@ -59,6 +61,12 @@ func (b *bench) do(a gpio.Action) {
 	defer b.mu.Unlock()
 	b.actions = append(b.actions, a.String())
 	b.links = append(b.links, a.Link)
+}
+
+func (b *bench) gestured(button string, e gesture.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.seen = append(b.seen, fmt.Sprint(button, " ", e.Kind, " ", e.Held > 0))
 }
 
 func (b *bench) end() {
@@ -128,6 +136,23 @@ hold = "behavior lamp {\"on\": true}"
 		b.expect(t, "say", "say hello")
 		b.push("GPIO22", time.Second)
 		b.expect(t, "behavior", `behavior lamp {"on": true}`)
+	})
+}
+
+// Gestures are told whether they are bound or not; a button that is at fault makes none.
+func TestGestures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, boardtest.NewHost("GPIO17"), "[[button]]\npin = 17\nname = \"bell\"\ndouble_tap = \"stop\"\n")
+		defer b.end()
+		b.push("GPIO17", 100*time.Millisecond)
+		b.push("GPIO17", 2*time.Minute)
+		b.expect(t, "neither is bound")
+		want := []string{"bell press false", "bell release true", "bell tap false", "bell press false", "bell hold false", "bell release true"}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !slices.Equal(b.seen, want) {
+			t.Errorf("gestures %q, want %q", b.seen, want)
+		}
 	})
 }
 
@@ -289,8 +314,8 @@ func TestBusyLineIsOneSentenceAndIsHadLater(t *testing.T) {
 		defer b.end()
 		time.Sleep(10 * time.Minute)
 		want := []string{
-			"button talk on GPIO17: GPIO17 is in use by gpio-keys: choose another pin or stop that",
-			"led 1: GPIO5 is in use by leds-gpio: choose another pin or stop that",
+			"button talk on GPIO17: GPIO17 is in use by gpio-keys: choose another pin, or stop that program",
+			"led 1: GPIO5 is in use by leds-gpio: choose another pin, or stop that program",
 		}
 		if got := b.Faults(); !slices.Equal(got, want) {
 			t.Errorf("faults %q", got)
@@ -315,7 +340,7 @@ func TestMissingLineIsOneSentence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO27"), "[[button]]\npin = 45\naction = \"talk\"\n[[button]]\npin = 27\naction = \"stop\"\n[[led]]\nkind = \"ws2812\"\nport = \"SPI0.0\"\ncount = 3")
 		defer b.end()
-		want := []string{"button talk on GPIO45: there is no line GPIO45 on this box", "led 1: SPI0.0 is missing"}
+		want := []string{"button talk on GPIO45: no line GPIO45 on this machine", "led 1: SPI0.0 is missing"}
 		if got := b.Faults(); !slices.Equal(got, want) {
 			t.Errorf("faults %q", got)
 		}

@@ -91,7 +91,7 @@ func patience(c gesture.Config, s gesture.State, now time.Duration) time.Duratio
 func (c ButtonConfig) bindings() map[gesture.Kind]Action {
 	bound := map[gesture.Kind]Action{}
 	for _, b := range c.actions() {
-		a, err := parseAction(b.action)
+		a, err := ParseAction(b.action)
 		if err != nil {
 			continue // empty, or reported by Validate
 		}
@@ -101,7 +101,7 @@ func (c ButtonConfig) bindings() map[gesture.Kind]Action {
 				b.gesture = gesture.Press
 			}
 		}
-		a.Button, a.Link = c.label(), c.Link
+		a.Button, a.Link = c.Label(), c.Link
 		bound[b.gesture] = a
 	}
 	return bound
@@ -112,16 +112,19 @@ func (b *Board) gesture(c ButtonConfig, bound map[gesture.Kind]Action, e gesture
 	part := c.part()
 	switch e.Kind {
 	case gesture.Stuck:
-		b.fault(part, errors.New("it has been down for a minute: it is stuck, or active_high is wrong"))
+		b.fault(part, errors.New("pressed for a minute: it is stuck, or active_high is wrong"))
 		return
 	case gesture.Bouncing:
-		b.fault(part, errors.New("its level does not come to rest: check the wire and the pull resistor"))
+		b.fault(part, errors.New("its level does not settle: check the wire and the pull resistor"))
 		return
 	case gesture.Recovered:
 		b.mend(part)
 		return
 	case gesture.Press, gesture.Release:
-		b.pressed(c.label(), e.Kind == gesture.Press)
+		b.pressed(c.Label(), e.Kind == gesture.Press)
+	}
+	if b.Gestured != nil {
+		b.Gestured(c.Label(), e)
 	}
 	if a, ok := actionFor(bound, e, c.gestures().Hold); ok {
 		b.do(a)
@@ -164,7 +167,7 @@ func openPinLine(h Host, c ButtonConfig) (line, error) {
 		return nil, err
 	}
 	if err := listen(pin, c); err != nil {
-		release(pin)
+		Release(pin)
 		return nil, lineError(c.Pin.name(), pin, err)
 	}
 	return &pinLine{pin: pin, activeHigh: c.ActiveHigh}, nil
@@ -175,7 +178,7 @@ func openPinLine(h Host, c ButtonConfig) (line, error) {
 func listen(pin pgpio.PinIO, c ButtonConfig) error {
 	err := pin.In(c.pull(), pgpio.BothEdges)
 	if err != nil && c.Pull == "" && !strings.Contains(err.Error(), "busy") {
-		release(pin)
+		Release(pin)
 		err = pin.In(pgpio.PullNoChange, pgpio.BothEdges)
 	}
 	return err
@@ -194,7 +197,7 @@ func (c ButtonConfig) pull() pgpio.Pull {
 
 func (l *pinLine) pressed() bool { return bool(l.pin.Read()) == l.activeHigh }
 
-func (l *pinLine) close() { release(l.pin) }
+func (l *pinLine) close() { Release(l.pin) }
 
 // maxFailures is how many broken waits in a row mean that the line is gone.
 const maxFailures = 10
@@ -208,7 +211,7 @@ func (l *pinLine) wait(ctx context.Context, limit time.Duration) error {
 		return nil
 	}
 	if l.failures++; l.failures >= maxFailures {
-		return errors.New("its line has stopped to report edges; is its chip still there?")
+		return errors.New("its line no longer reports edges; is its chip still connected?")
 	}
 	sleep(ctx, limit)
 	return nil

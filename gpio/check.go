@@ -42,13 +42,13 @@ func Check(h Host, c Config) []CheckResult {
 func Demonstrate(ctx context.Context, c Config, pattern string, h Host, log *slog.Logger) error {
 	v, ok := ViewOf(pattern)
 	if !ok {
-		return fmt.Errorf("there is no pattern %q; want one of %s", pattern, strings.Join(Patterns(), ", "))
+		return fmt.Errorf("unknown pattern %q; want one of %s", pattern, strings.Join(Patterns(), ", "))
 	}
 	_, leds := c.Effective()
 	if len(leds) == 0 {
-		return errors.New("the configuration has no LEDs; name the board as gpio.preset, or add an [[led]] table")
+		return errors.New("no LEDs configured; set gpio.preset to the board, or add an [[led]] table")
 	}
-	log.Info("showing a pattern; ^C ends", "pattern", pattern)
+	log.Info("showing the pattern; Ctrl-C exits", "pattern", pattern)
 	c.Buttons, c.LEDs, c.GPIO.Preset, c.GPIO.Script, c.GPIO.Record = nil, leds, "", "", ""
 	b := &Board{Config: c, Host: h, Log: log}
 	b.Show(v)

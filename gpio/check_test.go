@@ -19,7 +19,7 @@ func TestCheckTriesEachLineAndGivesItBack(t *testing.T) {
 	c := gpio.Defaults()
 	c.Buttons = []gpio.ButtonConfig{{Pin: "17", Action: "talk"}, {Pin: "4", Name: "side", Action: "stop"}}
 	c.LEDs = []gpio.LEDConfig{{Kind: "gpio", Pin: "25"}, {Kind: "gpio", Pin: "27"}}
-	want := []string{"button talk on GPIO17: ok", "button side on GPIO4: there is no line GPIO4", "led 1: GPIO25 is in use by spi0 CS1", "led 2: ok"}
+	want := []string{"button talk on GPIO17: ok", "button side on GPIO4: no line GPIO4", "led 1: GPIO25 is in use by spi0 CS1", "led 2: ok"}
 	for i, r := range gpio.Check(host, c) {
 		got := r.Part + ": ok"
 		if r.Err != nil {

@@ -158,8 +158,22 @@ func (b ButtonConfig) gestures() gesture.Config {
 	return c
 }
 
-// label is what people call the button.
-func (b ButtonConfig) label() string {
+// Gestures lists what the button can make, whether it is bound to something or not.
+func (b ButtonConfig) Gestures() (names []string) {
+	c := b.gestures()
+	kinds := []gesture.Kind{gesture.Press, gesture.Release, gesture.Tap, gesture.DoubleTap, gesture.TripleTap}[:2+c.Taps]
+	kinds = append(kinds, gesture.Hold)
+	if c.LongHold > 0 {
+		kinds = append(kinds, gesture.LongHold)
+	}
+	for _, k := range kinds {
+		names = append(names, k.String())
+	}
+	return names
+}
+
+// Label is what people call the button.
+func (b ButtonConfig) Label() string {
 	if b.Name != "" {
 		return b.Name
 	}
@@ -172,7 +186,7 @@ func (b ButtonConfig) label() string {
 }
 
 // part is what faults call the button.
-func (b ButtonConfig) part() string { return "button " + b.label() + " on " + b.Pin.name() }
+func (b ButtonConfig) part() string { return "button " + b.Label() + " on " + b.Pin.name() }
 
 // pins are the lines that a LED uses, by the key that names them.
 func (l LEDConfig) pins() []keyedPin {
@@ -193,6 +207,9 @@ func (l LEDConfig) face() face {
 	f := face(defaultPatterns())
 	if l.Kind == "gpio" { // with one colour, a plain light already means listening
 		f["muted"] = led.Pattern{Shape: "wink", Colour: f["muted"].Colour, Period: config.Duration(3 * time.Second)}
+	}
+	if l.count() == 1 { // which cannot show how much
+		f["downloading"] = led.Pattern{Shape: "wink", Colour: f["downloading"].Colour, Period: config.Duration(time.Second)}
 	}
 	for name, change := range l.Patterns {
 		p := f[name]

@@ -163,7 +163,7 @@ func TestActions(t *testing.T) {
 		{"talk_press", Action{}, true},
 	}
 	for _, tt := range tests {
-		got, err := parseAction(tt.text)
+		got, err := ParseAction(tt.text)
 		if (err != nil) != tt.bad || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%q: %+v, %v", tt.text, got, err)
 		}
@@ -173,7 +173,7 @@ func TestActions(t *testing.T) {
 func FuzzParseAction(f *testing.F) {
 	f.Add(`behavior lamp {"on": true}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		a, err := parseAction(text)
+		a, err := ParseAction(text)
 		if err == nil && a.Verb == "" {
 			t.Errorf("%q became nothing", text)
 		}
@@ -185,12 +185,12 @@ func TestPins(t *testing.T) {
 		"GPIO17": "GPIO17", "gpio17": "GPIO17", "17": "GPIO17", "BCM17": "GPIO17", "P1_11": "GPIO17", "j8-11": "GPIO17",
 		"PA6": "PA6", "SPI_CE1_N": "SPI_CE1_N", "017": "GPIO17", "P1_40": "GPIO21",
 	} {
-		if got, err := text.canonical(); err != nil || got != want {
+		if got, err := text.Canonical(); err != nil || got != want {
 			t.Errorf("%s: %s, %v; want %s", text, got, err, want)
 		}
 	}
 	for _, text := range []Pin{"GPIO54", "99", "", "P1_1", "P1_6", "P1_41", "P1_0", "1000", "-1", "a pin", "../x", "3V3"} {
-		if got, err := text.canonical(); err == nil {
+		if got, err := text.Canonical(); err == nil {
 			t.Errorf("%q was taken for %s", text, got)
 		}
 	}

@@ -48,7 +48,7 @@ func (b *Board) fault(part string, err error) {
 		return
 	}
 	f.last, f.said, f.told = f.sentence, time.Now(), true
-	b.Log.Warn(part+" does not work; everything else does", "error", err)
+	b.Log.Warn(part+" failed; everything else works", "error", err)
 }
 
 // mend notes that a part works, and says so if the log knows otherwise.

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrNoGPIO says that the box has no pins at all, as most PCs have none.
-var ErrNoGPIO = errors.New("this box has no GPIO (there is no /dev/gpiochip*)")
+var ErrNoGPIO = errors.New("this machine has no GPIO (no /dev/gpiochip*)")
 
 // Host is where pins and ports come from. Opening neither configures nor moves
 // a line. Errors are one sentence that says what to do.
@@ -34,7 +34,7 @@ type Hardware struct{}
 // Pin implements Host.
 func (Hardware) Pin(name string) (pgpio.PinIO, error) {
 	if _, err := driverreg.Init(); err != nil {
-		return nil, fmt.Errorf("look for GPIO chips: %w", err)
+		return nil, fmt.Errorf("find GPIO chips: %w", err)
 	}
 	if len(gpioioctl.Chips) == 0 {
 		return nil, noChips()
@@ -45,7 +45,7 @@ func (Hardware) Pin(name string) (pgpio.PinIO, error) {
 	}
 	line := findLine(chips, name)
 	if line == nil {
-		return nil, fmt.Errorf("there is no line %s on this box; see gpioinfo(1) for those it has", name)
+		return nil, fmt.Errorf("no line %s on this machine; gpioinfo(1) lists the lines", name)
 	}
 	return line, nil
 }
@@ -102,7 +102,7 @@ func headerChip(chips []chip) chip {
 
 // Port implements Host.
 func (Hardware) Port(name string) (spi.PortCloser, error) {
-	bus, cs, err := parsePort(name)
+	bus, cs, err := ParsePort(name)
 	if err != nil {
 		return nil, err
 	}
@@ -112,9 +112,9 @@ func (Hardware) Port(name string) (spi.PortCloser, error) {
 	case errors.Is(err, os.ErrNotExist) && errors.Is(noChips(), ErrNoGPIO):
 		return nil, ErrNoGPIO
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("%s is missing: turn SPI on, on a Raspberry Pi with dtparam=spi=on in config.txt", path)
+		return nil, fmt.Errorf("%s is missing: enable SPI, on a Raspberry Pi with dtparam=spi=on in config.txt", path)
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("%s may not be opened: add the user of lintod to the group spi", path)
+		return nil, fmt.Errorf("no permission to open %s: add the user of lintod to the group spi", path)
 	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -122,17 +122,18 @@ func (Hardware) Port(name string) (spi.PortCloser, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	if _, err := driverreg.Init(); err != nil { // learns the size of a transfer
-		return nil, fmt.Errorf("look for SPI: %w", err)
+		return nil, fmt.Errorf("find SPI: %w", err)
 	}
 	return sysfs.NewSPI(bus, cs)
 }
 
 var portName = regexp.MustCompile(`^(?:SPI|/dev/spidev)([0-9]{1,2})\.([0-9])$`)
 
-func parsePort(name string) (bus, cs int, err error) {
+// ParsePort reads the name of an SPI port: its bus and its chip select.
+func ParsePort(name string) (bus, cs int, err error) {
 	m := portName.FindStringSubmatch(name)
 	if m == nil {
-		return 0, 0, fmt.Errorf("%q is no SPI port; write it as \"SPI0.0\"", name)
+		return 0, 0, fmt.Errorf("invalid SPI port %q; want for example \"SPI0.0\"", name)
 	}
 	bus, _ = strconv.Atoi(m[1])
 	cs, _ = strconv.Atoi(m[2])
@@ -154,7 +155,7 @@ func openOutput(h Host, p Pin, invert, on bool) (*output, error) {
 	}
 	o := &output{pin: pin, invert: invert}
 	if err := o.set(on); err != nil {
-		release(pin)
+		Release(pin)
 		return nil, lineError(p.name(), pin, err)
 	}
 	return o, nil
@@ -162,9 +163,9 @@ func openOutput(h Host, p Pin, invert, on bool) (*output, error) {
 
 func (o *output) set(on bool) error { return o.pin.Out(pgpio.Level(on != o.invert)) }
 
-// release gives a line back. Without it periph believes for ever that a failed
+// Release gives a line back. Without it periph believes that a failed
 // claim was a good one.
-func release(pin pgpio.PinIO) {
+func Release(pin pgpio.PinIO) {
 	if c, ok := pin.(interface{ Close() }); ok {
 		c.Close()
 	}
@@ -176,9 +177,9 @@ func lineError(name string, pin pgpio.PinIO, err error) error {
 	if !strings.Contains(err.Error(), "busy") {
 		return fmt.Errorf("set up %s: %w", name, err)
 	}
-	owner := "something else; gpioinfo(1) tells what"
+	owner := "another program; see gpioinfo(1)"
 	if c, ok := pin.(interface{ Consumer() string }); ok && c.Consumer() != "" {
 		owner = c.Consumer()
 	}
-	return fmt.Errorf("%s is in use by %s: choose another pin or stop that", name, owner)
+	return fmt.Errorf("%s is in use by %s: choose another pin, or stop that program", name, owner)
 }

@@ -11,7 +11,7 @@ import (
 // looks is the one table that says which pattern a view is shown as: that of
 // the first row whose condition holds. A microphone that others hear is never
 // hidden, then comes the turn that the user is in, then what keeps the next one
-// from working, most urgent first. That the device waits for a wake word, which
+// from working, most urgent first, then what is on its way. That the device waits for a wake word, which
 // nobody but its engine hears, comes last.
 //
 // A meeting is not in the table: it is a mark on top of whatever else is shown,
@@ -31,6 +31,7 @@ var looks = []struct {
 	{"connecting", func(v View) bool { return v.Connecting }},
 	{"offline", func(v View) bool { return v.Offline }},
 	{"partly_offline", func(v View) bool { return v.Partly }},
+	{"downloading", func(v View) bool { return v.Downloading }},
 	{"waiting", func(v View) bool { return v.Waiting }},
 	{"idle", func(View) bool { return true }},
 }
@@ -58,7 +59,7 @@ func Patterns() []string {
 // ViewOf returns a view that is shown as the named pattern, for showing it by
 // hand; false if there is no such pattern.
 func ViewOf(pattern string) (View, bool) {
-	v := View{Level: -25}
+	v := View{Level: -25, Percent: 60}
 	for _, s := range States() {
 		v.State = s
 		if s.String() == pattern {
@@ -67,7 +68,7 @@ func ViewOf(pattern string) (View, bool) {
 	}
 	v.State = Idle
 	flag := map[string]*bool{
-		"dictating": &v.Dictating, "waiting": &v.Waiting, "connecting": &v.Connecting,
+		"dictating": &v.Dictating, "downloading": &v.Downloading, "waiting": &v.Waiting, "connecting": &v.Connecting,
 		"muted": &v.Muted, "offline": &v.Offline, "partly_offline": &v.Partly, "meeting": &v.Meeting,
 		"deaf": &v.Deaf, "activating": &v.Activating, "error": &v.Error,
 	}[pattern]
@@ -95,6 +96,7 @@ func defaultPatterns() map[string]led.Pattern {
 		"muted":          {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
 		"offline":        {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(5)},
 		"partly_offline": {Shape: "blink", Colour: led.Colour{R: 255, G: 130, B: 0}, Period: second(12)},
+		"downloading":    {Shape: "meter", Colour: led.Colour{R: 0, G: 255, B: 60}},
 		"waiting":        {Shape: "glint", Colour: led.Colour{R: 0, G: 90, B: 255}, Period: second(10)},
 		"meeting":        {Shape: "solid", Colour: led.Colour{R: 255, G: 0, B: 0}},
 	}
@@ -111,7 +113,11 @@ func (f face) render(row []led.Colour, v View, t time.Duration) time.Duration {
 	if v.Lamp.Shape != "" && v.Look() == "idle" {
 		p = v.Lamp
 	}
-	p.Render(row, t, led.Loudness(v.Level))
+	level := led.Loudness(v.Level)
+	if v.Look() == "downloading" {
+		level = max(float64(v.Percent)/100, 1/float64(len(row))) // one LED at least
+	}
+	p.Render(row, t, level)
 	next := p.Next(t)
 	if v.Meeting {
 		n := mark(row, f["meeting"].Colour, t)

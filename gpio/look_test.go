@@ -15,12 +15,12 @@ import (
 func allViews() []View {
 	var views []View
 	for _, s := range States() {
-		for bits := range 1 << 10 {
+		for bits := range 1 << 11 {
 			on := func(i int) bool { return bits>>i&1 == 1 }
 			views = append(views, View{
 				State: s, Muted: on(0), Offline: on(1), Meeting: on(2),
 				Deaf: on(3), Activating: on(4), Error: on(5), Partly: on(6),
-				Dictating: on(7), Waiting: on(8), Connecting: on(9), Level: -30,
+				Dictating: on(7), Waiting: on(8), Connecting: on(9), Downloading: on(10), Level: -30,
 			})
 		}
 	}
@@ -31,7 +31,7 @@ func allViews() []View {
 // having one, and of that the most urgent is shown.
 func TestEveryCombinationHasItsOneLook(t *testing.T) {
 	views := allViews()
-	if len(views) != 4096 {
+	if len(views) != 8192 {
 		t.Fatalf("%d combinations", len(views))
 	}
 	seen := map[string]int{}
@@ -42,6 +42,7 @@ func TestEveryCombinationHasItsOneLook(t *testing.T) {
 			look  string
 		}{ // the last that holds
 			{v.Waiting, "waiting"},
+			{v.Downloading, "downloading"},
 			{v.Partly, "partly_offline"},
 			{v.Offline, "offline"},
 			{v.Connecting, "connecting"},

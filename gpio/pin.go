@@ -46,8 +46,8 @@ var (
 	lineName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:+-]{0,31}$`)
 )
 
-// canonical returns the one name that a line has, however it was written.
-func (p Pin) canonical() (string, error) {
+// Canonical returns the one name that a line has, however it was written.
+func (p Pin) Canonical() (string, error) {
 	s := strings.TrimSpace(string(p))
 	if m := numbered.FindStringSubmatch(s); m != nil {
 		n, err := strconv.Atoi(m[1])
@@ -67,12 +67,12 @@ func (p Pin) canonical() (string, error) {
 	if lineName.MatchString(s) {
 		return s, nil
 	}
-	return "", fmt.Errorf("%q is no pin", s)
+	return "", fmt.Errorf("invalid pin %q", s)
 }
 
 // name is canonical for a pin that has been validated.
 func (p Pin) name() string {
-	s, err := p.canonical()
+	s, err := p.Canonical()
 	if err != nil {
 		return string(p)
 	}

@@ -54,7 +54,7 @@ func Presets() []Preset {
 	ring := LEDConfig{Kind: "apa102", Port: "SPI0.0", Count: 12, PowerPin: "GPIO5"}
 	return []Preset{
 		{
-			Name: "pi", Title: "bare Raspberry Pi: a button from header position 11 to 9, a LED with its resistor from 13 to 14",
+			Name: "pi", Title: "bare Raspberry Pi: a button between header positions 11 and 9, an LED with a resistor between 13 and 14",
 			Config: Config{
 				Buttons: []ButtonConfig{talk("P1_11")},
 				LEDs:    []LEDConfig{{Kind: "gpio", Pin: "P1_13"}},
@@ -100,7 +100,7 @@ func Presets() []Preset {
 			},
 			Cards: []string{"seeed2micvoicec"},
 			I2C:   []uint16{0x1a},
-			Note:  "has the sound card of the ReSpeaker 2-Mic: only you can tell which of the two it is",
+			Note:  "has the sound card of the ReSpeaker 2-Mic: the two cannot be distinguished automatically",
 		},
 		{
 			// google/aiyprojects-raspbian: src/aiy/board.py (button 23 with pull-up,

@@ -41,6 +41,10 @@ func Recognise(root string) []Found {
 	return found
 }
 
+// Model is what the kernel calls the computer, "" where it does not say; root is "/" outside
+// tests.
+func Model(root string) string { return deviceTree(root, "model") }
+
 // signs is what the kernel knows of the boards.
 type signs struct {
 	product   string // of the HAT's EEPROM, "" without one
@@ -74,11 +78,11 @@ func (s signs) of(p Preset) (Found, bool) {
 	}
 	switch {
 	case p.HAT != "" && strings.Contains(s.product, p.HAT) && s.productID == p.HATProduct:
-		f.Why = fmt.Sprintf("its EEPROM says %q, product %#x", s.product, s.productID)
+		f.Why = fmt.Sprintf("EEPROM %q, product %#x", s.product, s.productID)
 	case f.Card != "":
 		f.Why = "sound card " + f.Card
 	case len(p.I2C) > 0 && slices.Equal(p.I2C, among(s.i2c, 0x1a, 0x3b, 0x35)):
-		f.Why = fmt.Sprintf("a driver holds the I²C address %#x, but there is no sound card: its sound driver is missing or too old for this kernel", p.I2C[0])
+		f.Why = fmt.Sprintf("a driver uses the I²C address %#x, but there is no sound card: its sound driver is missing, or too old for this kernel", p.I2C[0])
 	default:
 		return f, false
 	}

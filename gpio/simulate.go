@@ -37,8 +37,8 @@ func (b *Board) simulate(ctx context.Context, buttons []ButtonConfig, leds []LED
 	}
 	s.panel.Press = func(i int, down bool) { _ = s.press(strconv.Itoa(i+1), down) }
 	for _, c := range buttons {
-		s.lines = append(s.lines, &simulatedLine{label: c.label(), moved: make(chan bool, maxMoves)})
-		s.scene.Buttons = append(s.scene.Buttons, panel.Button{Label: c.label()})
+		s.lines = append(s.lines, &simulatedLine{label: c.Label(), moved: make(chan bool, maxMoves)})
+		s.scene.Buttons = append(s.scene.Buttons, panel.Button{Label: c.Label()})
 	}
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -49,7 +49,7 @@ func (b *Board) simulate(ctx context.Context, buttons []ButtonConfig, leds []LED
 	}
 	running.Go(func() {
 		if err := s.panel.Run(side); err != nil {
-			b.Log.Warn("the panel takes no keys", "error", err)
+			b.Log.Warn("the panel accepts no keys", "error", err)
 		}
 	})
 	b.begin(s)
@@ -94,9 +94,9 @@ func (b *Board) openScript(ctx context.Context, running *sync.WaitGroup, s *simu
 		s.player = script.NewPlayer(steps, s.press)
 		running.Go(func() {
 			if err := s.player.Run(ctx); err == nil {
-				b.Log.Info("the script has been played", "script", name, "steps", len(steps))
+				b.Log.Info("script finished", "script", name, "steps", len(steps))
 			} else if ctx.Err() == nil {
-				b.Log.Error("the script has failed", "script", name, "error", err)
+				b.Log.Error("script failed", "script", name, "error", err)
 			}
 		})
 	}
@@ -121,7 +121,7 @@ func readScript(name string) ([]script.Step, error) {
 func (b *Board) Press(button string, down bool) error {
 	s := b.simulated()
 	if s == nil {
-		return errors.New("the board is not a simulated one, or does not run")
+		return errors.New("the board is not simulated, or not running")
 	}
 	return s.press(button, down)
 }
@@ -134,12 +134,12 @@ func (s *simulation) press(button string, down bool) error {
 		select {
 		case l.moved <- down:
 		default:
-			return fmt.Errorf("button %s was moved faster than it can be read", l.label)
+			return fmt.Errorf("button %s changed faster than it can be read", l.label)
 		}
 		s.change(func(scene *panel.Scene) { scene.Buttons[i].Down = down })
 		return nil
 	}
-	return fmt.Errorf("there is no button %q on the board", button)
+	return fmt.Errorf("no button %q on the board", button)
 }
 
 // change alters the scene and has it drawn.

@@ -128,7 +128,7 @@ func (s *strip) output(h Host, p Pin, invert bool) (*output, error) {
 	}
 	s.onRelease(func() {
 		_ = o.set(false) // there is nobody left to tell
-		release(o.pin)
+		Release(o.pin)
 	})
 	return o, nil
 }

@@ -46,7 +46,7 @@ func (c Config) clashes() config.Problems {
 			return
 		}
 		if other, twice := taken[p.name()]; twice {
-			ps.Add(key, string(p), "a pin of its own; "+other+" is the same line")
+			ps.Add(key, string(p), "a different pin; "+other+" is the same line")
 			return
 		}
 		taken[p.name()] = key
@@ -74,7 +74,7 @@ func (c Config) presetLines() map[string]string {
 	}
 	for _, l := range leds {
 		for _, p := range l.pins() {
-			taken[p.pin.name()] = "a LED of the preset"
+			taken[p.pin.name()] = "an LED of the preset"
 		}
 	}
 	return taken
@@ -88,7 +88,7 @@ func (s Settings) validate() config.Problems {
 	unit(&ps, "brightness", s.Brightness)
 	unit(&ps, "dark_brightness", s.DarkBrightness)
 	if !s.Simulate && s.Script != "" {
-		ps.Add("script", s.Script, "simulate = true beside it; presses can be played on the simulated board only")
+		ps.Add("script", s.Script, "simulate = true, because presses can only be played on a simulated board")
 	}
 	return ps
 }
@@ -125,13 +125,13 @@ func (b ButtonConfig) validate(allowPower bool) config.Problems {
 		ps.Add("action", nil, actionSyntax)
 	}
 	if b.Link != "" && !talks {
-		ps.Add("link", b.Link, `an action that talks, such as "talk", beside it`)
+		ps.Add("link", b.Link, `an action that talks, such as "talk"`)
 	}
 	return ps
 }
 
 func (b ButtonConfig) validateAction(ps *config.Problems, bound binding, allowPower bool) {
-	a, err := parseAction(bound.action)
+	a, err := ParseAction(bound.action)
 	isTalk := strings.HasPrefix(string(a.Verb), string(talk))
 	switch {
 	case err != nil:
@@ -143,9 +143,9 @@ func (b ButtonConfig) validateAction(ps *config.Problems, bound binding, allowPo
 	case (a.Verb == talk || a.Verb == talkHold) && bound.key != "action" && bound.key != "press":
 		ps.Add(bound.key, bound.action, `"talk tap" here; "talk" and "talk hold" need the press and the release`)
 	case bound.key == "action" && isTalk && b.Press != "":
-		ps.Add("press", b.Press, "nothing; action = "+bound.action+" is the action of the press already")
+		ps.Add("press", b.Press, "no value; action = "+bound.action+" is already the action of the press")
 	case bound.key == "action" && !isTalk && b.Tap != "":
-		ps.Add("tap", b.Tap, "nothing; action = "+bound.action+" is the action of the tap already")
+		ps.Add("tap", b.Tap, "no value; action = "+bound.action+" is already the action of the tap")
 	}
 }
 
@@ -203,7 +203,7 @@ func (l LEDConfig) validateChain(ps *config.Problems) {
 		requirePin(ps, "clock", l.Clock)
 		return
 	}
-	if _, _, err := parsePort(l.Port); err != nil {
+	if _, _, err := ParsePort(l.Port); err != nil {
 		ps.Add("port", l.Port, `an SPI port such as "SPI0.0"`)
 	}
 }
@@ -220,13 +220,13 @@ func (p PatternConfig) validate(name string) config.Problems {
 	}
 	// Whoever is being heard must be able to see it.
 	if name == "meeting" && p.Shape != "" {
-		ps.Add(name+".shape", p.Shape, "nothing; the mark of a recording has a shape of its own")
+		ps.Add(name+".shape", p.Shape, "no value; the mark of a recording has a fixed shape")
 	}
 	if name == "listening" && p.Shape == "off" {
-		ps.Add(name+".shape", p.Shape, "a shape that shows; an open microphone must be seen")
+		ps.Add(name+".shape", p.Shape, "a visible shape; an open microphone must be visible")
 	}
 	if p.Colour != nil && *p.Colour == (led.Colour{}) && (name == "meeting" || name == "listening") {
-		ps.Add(name+".colour", p.Colour.String(), "a colour that shows; an open microphone must be seen")
+		ps.Add(name+".colour", p.Colour.String(), "a visible colour; an open microphone must be visible")
 	}
 	return ps
 }
@@ -237,7 +237,7 @@ func requirePin(ps *config.Problems, key string, p Pin) {
 		ps.Add(key, nil, want)
 		return
 	}
-	if _, err := p.canonical(); err != nil {
+	if _, err := p.Canonical(); err != nil {
 		ps.Add(key, string(p), want+" ("+err.Error()+")")
 	}
 }
@@ -247,4 +247,32 @@ func within(ps *config.Problems, key string, d config.Duration, low, high time.D
 	if d != 0 {
 		ps.Within(key, d, low, high)
 	}
+}
+
+// Taken names the key that uses a line, by its canonical name, or an SPI port; "" stands
+// for none.
+func (c Config) Taken(name string) string {
+	buttons, leds := c.Effective()
+	for _, b := range buttons {
+		if b.Pin.name() == name {
+			return "button " + b.Label()
+		}
+	}
+	for i, l := range leds {
+		for _, p := range l.pins() {
+			if p.pin.name() == name {
+				return fmt.Sprintf("led %d", i+1)
+			}
+		}
+		if l.Port != "" && samePort(l.Port, name) {
+			return fmt.Sprintf("led %d", i+1)
+		}
+	}
+	return ""
+}
+
+func samePort(a, b string) bool {
+	busA, csA, errA := ParsePort(a)
+	busB, csB, errB := ParsePort(b)
+	return errA == nil && errB == nil && busA == busB && csA == csB
 }

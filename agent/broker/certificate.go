@@ -44,7 +44,7 @@ func (c Config) ServerCertificate(ctx context.Context, address string) (*x509.Ce
 	defer conn.Close()
 	peer, ok := conn.(*tls.Conn)
 	if !ok || len(peer.ConnectionState().PeerCertificates) == 0 {
-		return nil, &Error{address, errors.New("it shows no certificate")}
+		return nil, &Error{address, errors.New("it presents no certificate")}
 	}
 	return peer.ConnectionState().PeerCertificates[0], nil
 }

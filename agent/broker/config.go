@@ -71,7 +71,7 @@ func (c Config) Validate() config.Problems {
 	return ps
 }
 
-const wantAddress = `an address such as "mqtt://host:1883", "mqtts://host:8883", "ws://host/mqtt" or "wss://host/mqtt"`
+const wantAddress = `an address such as "mqtt://host:1883", "mqtts://host:8883", "ws://host/mqtt", or "wss://host/mqtt"`
 
 // ParseAddress reads the address of a broker and completes it with the default
 // port and path. Its error is a config.Want.

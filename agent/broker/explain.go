@@ -80,7 +80,7 @@ func (f failures) Error() string {
 }
 
 var (
-	errUpgrade = errors.New("no websocket there")
+	errUpgrade = errors.New("no websocket at that address")
 	errFilter  = errors.New("subscription refused")
 )
 
@@ -153,11 +153,11 @@ const anyLength = 23
 func (e *refusedID) explain() string {
 	switch {
 	case strings.ContainsFunc(e.id, func(r rune) bool { return !portable(r) }):
-		return fmt.Sprintf("the broker refuses the client id %q, probably because of a character other than A-Z a-z 0-9 _ -; set client_id to one without", e.id)
+		return fmt.Sprintf("the broker rejects the client ID %q, probably because of a character other than A-Z a-z 0-9 _ -; set a client_id without it", e.id)
 	case len(e.id) > anyLength:
-		return fmt.Sprintf("the broker refuses the client id %q, probably because it is longer than %d characters; set client_id to a shorter one", e.id, anyLength)
+		return fmt.Sprintf("the broker rejects the client ID %q, probably because it is longer than %d characters; set a shorter client_id", e.id, anyLength)
 	}
-	return fmt.Sprintf("the broker refuses the client id %q, probably by its access rules; allow it there, or set client_id to one that is allowed", e.id)
+	return fmt.Sprintf("the broker rejects the client ID %q, probably because of its access rules; allow it there, or set an allowed client_id", e.id)
 }
 
 func explainMQTT(err error) string {
@@ -172,18 +172,18 @@ func explainMQTT(err error) string {
 		if errors.As(err, &other) {
 			advice = other.advice
 		}
-		return "the broker refuses the user or password; " + advice
+		return "the broker rejects the user name or password; " + advice
 	case errors.Is(err, packets.ErrorRefusedServerUnavailable):
-		return "the broker is there but says that it is not available; look at its log"
+		return "the broker answers that it is unavailable; see its log"
 	case errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
-		return "the broker does not speak MQTT 3.1.1; allow that version in its configuration"
+		return "the broker does not accept MQTT 3.1.1; enable that version in its configuration"
 	case errors.Is(err, errTakeover):
-		return "the broker accepts the connection and closes it, again and again, also while there is traffic; " +
-			"probably another device uses the same client id: give each its own client_id"
+		return "the broker repeatedly accepts the connection and closes it, even while there is traffic; " +
+			"probably another device uses the same client ID: set a different client_id on each"
 	case errors.Is(err, errFilter):
 		return err.Error() + "; allow it in the broker's access rules for this username"
 	case errors.Is(err, errSilent):
-		return err.Error() + "; the network between is broken, or the broker hangs"
+		return err.Error() + "; the network is interrupted, or the broker hangs"
 	case errors.Is(err, errProtocol):
 		return err.Error() + "; correct the port"
 	case errors.Is(err, errUpgrade):
@@ -198,9 +198,9 @@ func explainTLS(err error) string {
 	var remote *net.OpError
 	switch {
 	case errors.As(err, &record):
-		return "TLS is not spoken at that port; use the broker's TLS port, or mqtt:// or ws:// if the broker has none"
+		return "that port does not use TLS; use the broker's TLS port, or mqtt:// or ws:// if it has none"
 	case errors.As(err, &remote) && remote.Op == "remote error":
-		return fmt.Sprintf("the broker refuses our side of TLS (%v); does it want a (newer) client certificate in cert_file and key_file?", remote.Err)
+		return fmt.Sprintf("the broker rejects the TLS handshake (%v); does it require a (newer) client certificate in cert_file and key_file?", remote.Err)
 	}
 	return ""
 }
@@ -223,23 +223,23 @@ func explainSilence(err error) string {
 func explainTimeout(s step) string {
 	switch s {
 	case stepReach:
-		return "no answer from that host; is it switched on, is the address right, is a firewall between?"
+		return "no answer from that host; is it running, is the address correct, does a firewall block it?"
 	case stepConnected:
-		return "the broker takes nothing any more; the network between is broken, or the broker hangs"
+		return "the broker no longer accepts data; the network is interrupted, or the broker hangs"
 	}
-	return fmt.Sprintf("the host took the connection but did not answer in time (%s); is that port the broker's?", s)
+	return fmt.Sprintf("the host accepted the connection but did not answer in time (%s); is that the broker's port?", s)
 }
 
 func explainHangup(s step) string {
 	switch s {
 	case stepTLS:
-		return "the connection was closed within the TLS handshake; is that a port without TLS (mqtt://, ws://)?"
+		return "the connection was closed during the TLS handshake; is that a port without TLS (mqtt://, ws://)?"
 	case stepUpgrade:
-		return "the connection was closed within the websocket upgrade; is that a port without websockets?"
+		return "the connection was closed during the websocket upgrade; is that a port without websockets?"
 	case stepSubscribe:
-		return "the broker closed the connection when asked for a subscription; probably its access rules do not allow it"
+		return "the broker closed the connection on the subscription; probably its access rules do not allow it"
 	case stepConnect:
-		return "the connection was closed instead of accepted; does that port speak TLS (mqtts://), or want a client certificate (cert_file and key_file), or has the broker's cluster lost too many nodes?"
+		return "the connection was closed before it was accepted; does that port use TLS (mqtts://), or require a client certificate (cert_file and key_file), or has the broker's cluster lost too many nodes?"
 	}
 	return "the broker closed the connection"
 }

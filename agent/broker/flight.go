@@ -151,10 +151,10 @@ var (
 	// ErrNotTaken is in the error of a message that is not sent because one that is
 	// not larger has ended two connections. Trying again does not help within the
 	// next hour.
-	ErrNotTaken = errors.New("the broker does not take this message")
+	ErrNotTaken = errors.New("the broker does not accept this message")
 	// ErrEnded is in the error of a message at which the other side closed the
 	// connection. That may have been chance.
-	ErrEnded = errors.New("the connection was closed at this message")
+	ErrEnded = errors.New("the connection was closed on this message")
 )
 
 // refusals remembers the messages that ended connections: by size, for which
@@ -237,7 +237,7 @@ func (r *refusals) check(m Message) error {
 	defer r.mu.Unlock()
 	for _, one := range r.list {
 		if one.topic == "" && one.times >= endings && time.Since(one.last) < refusedFor && m.size() >= one.size-maxHead {
-			return fmt.Errorf("%w: it has %d bytes, and one of %d has ended %d connections; %s", ErrNotTaken, m.size(), one.size, one.times, raiseLimit)
+			return fmt.Errorf("%w: it has %d bytes, and one of %d bytes has closed %d connections; %s", ErrNotTaken, m.size(), one.size, one.times, raiseLimit)
 		}
 	}
 	return nil
@@ -256,7 +256,7 @@ type hungUp struct {
 }
 
 func (e *hungUp) Error() string {
-	return fmt.Sprintf("a message of %d bytes on %q was not taken: %v", e.on.size, e.on.topic, e.err)
+	return fmt.Sprintf("a message of %d bytes on %q was not accepted: %v", e.on.size, e.on.topic, e.err)
 }
 
 func (e *hungUp) Unwrap() error { return e.err }
@@ -280,9 +280,9 @@ func (e *offlineError) Is(target error) bool {
 func (e *hungUp) explain() string {
 	switch {
 	case e.on.size >= large && e.times > 0:
-		return fmt.Sprintf("the broker closed the connection at a message of %d bytes, which is probably more than it takes; %s", e.on.size, raiseLimit)
+		return fmt.Sprintf("the broker closed the connection on a message of %d bytes, which probably exceeds its limit; %s", e.on.size, raiseLimit)
 	case e.times >= endings:
-		return fmt.Sprintf("the broker closed the connection at a message on %q, which probably is not allowed; allow it in the broker's access rules", e.on.topic)
+		return fmt.Sprintf("the broker closed the connection on a message to %q, which is probably not allowed; allow it in the broker's access rules", e.on.topic)
 	}
 	return ""
 }

@@ -94,7 +94,7 @@ func FuzzBroker(f *testing.F) {
 			}()
 			c := &Conn{Config: Defaults(), Log: discard()}
 			c.Config.ClientID = "fuzz"
-			c.inbox = newInbox(&c.dropped)
+			c.inbox = newInbox(0, &c.dropped)
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			s, err := c.login(ctx, "pipe", newWire(ours, time.Minute))
@@ -133,7 +133,7 @@ func FuzzGreeting(f *testing.F) {
 				theirs.Close()
 			}()
 			c := &Conn{Config: Defaults(), Log: discard()}
-			c.inbox = newInbox(&c.dropped)
+			c.inbox = newInbox(0, &c.dropped)
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			s, err := c.login(ctx, "pipe", newWire(ours, time.Minute))
@@ -227,7 +227,7 @@ func FuzzFrames(f *testing.F) {
 				t.Fatalf("an honest upgrade fails: %v", err)
 			}
 			c := &Conn{Config: Defaults(), Log: discard()}
-			c.inbox = newInbox(&c.dropped)
+			c.inbox = newInbox(0, &c.dropped)
 			s, err := c.login(ctx, "pipe", newWire(conn, time.Minute))
 			if err == nil {
 				<-s.ctx.Done()

@@ -18,14 +18,14 @@ const (
 	longestIdle = 15 * time.Minute
 )
 
-var errTakeover = errors.New("dropped again and again")
+var errTakeover = errors.New("dropped repeatedly")
 
 // ageError says that connections end at the same age, whatever is sent.
 type ageError struct{ age time.Duration }
 
 func (e *ageError) Error() string {
-	return fmt.Sprintf("the connection ends %v after it began, each time, also while there is traffic; "+
-		"either a broker or proxy limits its age, or another device uses the same client id and comes back after that time", e.age)
+	return fmt.Sprintf("the connection always ends after %v, even while there is traffic; "+
+		"either a broker or proxy limits its lifetime, or another device uses the same client ID and reconnects after that time", e.age)
 }
 
 // idleError says that connections end when nothing was sent for a while.
@@ -38,7 +38,7 @@ func (e *idleError) Error() string {
 }
 
 func (e *idleError) explain() string {
-	return fmt.Sprintf("the connection ends after %v without traffic; probably a proxy, firewall or NAT between closes idle connections: "+
+	return fmt.Sprintf("the connection ends after %v without traffic; probably a proxy, firewall, or NAT closes idle connections: "+
 		"set keepalive to %v or less (used until the next start)", e.after, e.ping)
 }
 

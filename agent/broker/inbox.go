@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -8,7 +9,7 @@ import (
 	"lintod/agent/base/loop"
 )
 
-// The inbox holds no more than this; beyond it the oldest message is dropped,
+// The inbox holds no more than this, or Conn.Backlog; beyond it the oldest message is dropped,
 // because the newest says what is wanted now.
 const (
 	inboxMessages = 256
@@ -18,6 +19,7 @@ const (
 // inbox is the queue between the library's reader, which must never wait, and
 // the one worker that calls Handle.
 type inbox struct {
+	most    int         // messages
 	wake    loop.Signal // has an item while something may be queued
 	dropped *atomic.Uint64
 
@@ -26,15 +28,15 @@ type inbox struct {
 	bytes int
 }
 
-func newInbox(dropped *atomic.Uint64) *inbox {
-	return &inbox{wake: loop.NewSignal(), dropped: dropped}
+func newInbox(most int, dropped *atomic.Uint64) *inbox {
+	return &inbox{most: cmp.Or(most, inboxMessages), wake: loop.NewSignal(), dropped: dropped}
 }
 
 func (in *inbox) push(m Message) {
 	in.mu.Lock()
 	in.queue = append(in.queue, m)
 	in.bytes += m.size()
-	for len(in.queue) > inboxMessages || in.bytes > inboxBytes && len(in.queue) > 1 {
+	for len(in.queue) > in.most || in.bytes > inboxBytes && len(in.queue) > 1 {
 		in.shift()
 		in.dropped.Add(1)
 	}

@@ -93,7 +93,7 @@ func TestReporterSumsUpWhatRepeats(t *testing.T) {
 
 func TestInboxIsBoundedInMessagesAndBytes(t *testing.T) {
 	var dropped atomic.Uint64
-	in := newInbox(&dropped)
+	in := newInbox(0, &dropped)
 	for i := range 10 * inboxMessages {
 		in.push(Message{Topic: fmt.Sprint(i)})
 	}

@@ -179,7 +179,7 @@ func (s *session) subscribe(ctx context.Context, filters []string) error {
 			return &stepError{stepSubscribe, fmt.Errorf("%s: %w", filter, err)}
 		}
 		if granted, ok := token.(*mqtt.SubscribeToken).Result()[filter]; !ok || granted > 2 { // [MQTT-3.9.3-2]
-			return &stepError{stepSubscribe, fmt.Errorf("%w: the broker does not let us read %q", errFilter, filter)}
+			return &stepError{stepSubscribe, fmt.Errorf("%w: the broker does not allow reading %q", errFilter, filter)}
 		}
 	}
 	return nil
@@ -294,11 +294,11 @@ func (s *session) goodbye() { _, _ = s.conn.Write([]byte{0xe0, 0}) }
 func (m Message) check() error {
 	switch {
 	case m.Topic == "" || len(m.Topic) > 0xffff || strings.ContainsAny(m.Topic, "+#\x00") || !utf8.ValidString(m.Topic):
-		return fmt.Errorf("publish: %.100q is no topic name", m.Topic)
+		return fmt.Errorf("publish: invalid topic %.100q", m.Topic)
 	case m.QoS > 1:
 		return fmt.Errorf("publish %s: QoS %d is not supported; want 0 or 1", m.Topic, m.QoS)
 	case m.size() > maxPacket:
-		return fmt.Errorf("publish %s: %d bytes are too many; at most %d", m.Topic, m.size(), maxPacket)
+		return fmt.Errorf("publish %s: %d bytes exceed the limit of %d", m.Topic, m.size(), maxPacket)
 	}
 	return nil
 }

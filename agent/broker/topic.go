@@ -7,7 +7,7 @@ import (
 )
 
 // WantLevel says what TopicLevel accepts.
-const WantLevel = "one level of a topic: 1 to 64 bytes of text, without / + #, control characters, or $ in front"
+const WantLevel = "one level of a topic: 1 to 64 bytes, without / + #, control characters, or a leading $"
 
 // TopicLevel tells whether s can be one level of a topic: servers split topics
 // at the slashes and count, + and # are wildcards, and who

@@ -17,9 +17,9 @@ const maxPacket = 12 << 20
 
 var (
 	// errSilent says that a link that still looks open has died.
-	errSilent = errors.New("no sign of life from the broker")
+	errSilent = errors.New("no response from the broker")
 	// errProtocol says that the other side does not speak MQTT as it should.
-	errProtocol = errors.New("what answers is no MQTT broker, or a broken one")
+	errProtocol = errors.New("the answer is not valid MQTT")
 )
 
 // wire is the connection as the library sees it: it reads through a buffer (the
@@ -125,14 +125,14 @@ func (w *wire) admit() error {
 // one whose code is beyond MQTT's [MQTT-3.2.2-6] for a success.
 func (w *wire) greeting(kind byte, body, head int) error {
 	if kind != connack || body != 2 {
-		return fmt.Errorf("%w: it does not begin with a CONNACK", errProtocol)
+		return fmt.Errorf("%w: no CONNACK", errProtocol)
 	}
 	whole, err := w.in.Peek(head + body)
 	if err != nil {
 		return err
 	}
 	if code := whole[head+1]; code > 5 {
-		return fmt.Errorf("%w: its CONNACK has code %d", errProtocol, code)
+		return fmt.Errorf("%w: CONNACK with code %d", errProtocol, code)
 	}
 	return nil
 }
@@ -154,7 +154,7 @@ func (w *wire) acknowledged(size int) (bool, error) {
 // was asked for. It has one code, as each SUBSCRIBE has one filter [MQTT-3.8.4-5].
 func (w *wire) subscribed(body, head int) (bool, error) {
 	if body != 3 {
-		return false, fmt.Errorf("%w: it sends a SUBACK of %d bytes", errProtocol, body)
+		return false, fmt.Errorf("%w: SUBACK of %d bytes", errProtocol, body)
 	}
 	whole, err := w.in.Peek(head + body)
 	if err != nil {
@@ -189,7 +189,7 @@ func (w *wire) header() (body, head int, err error) {
 			return body, head, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("%w: a packet length of more than four bytes", errProtocol)
+	return 0, 0, fmt.Errorf("%w: packet length of more than four bytes", errProtocol)
 }
 
 func (w *wire) receive(p []byte) (int, error) {

@@ -50,7 +50,7 @@ func accepted(t *testing.T, conn, broker net.Conn) *session {
 		_, _ = broker.Write([]byte{connack << 4, 2, 0, 0})
 	}()
 	c := &Conn{Config: Defaults(), Log: discard()}
-	c.inbox = newInbox(&c.dropped)
+	c.inbox = newInbox(0, &c.dropped)
 	s, err := c.login(t.Context(), "pipe", newWire(conn, limit))
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestBrokerKilledUnderAcknowledgedMessages(t *testing.T) {
 	m := newMosquitto(t)
 	c := &Conn{Config: Defaults(), Log: discard()}
 	c.Config.ClientID, c.Config.Broker = "stress", []string{m.URL()}
-	c.inbox = newInbox(&c.dropped)
+	c.inbox = newInbox(0, &c.dropped)
 	var sent atomic.Uint64
 	for range 50 {
 		s, err := c.openOne(t.Context(), c.Config.addresses()[0])

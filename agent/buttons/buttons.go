@@ -88,7 +88,7 @@ func (b *Buttons) Press(action gpio.Action) {
 		select {
 		case b.actions <- action:
 		default:
-			b.Log.Warn("button ignored: the last presses are still being served", "button", action.Button)
+			b.Log.Warn("button ignored: earlier presses are still being processed", "button", action.Button)
 		}
 	}
 }
@@ -137,7 +137,7 @@ func (b *Buttons) do(ctx context.Context, action gpio.Action) error {
 	case gpio.Reboot:
 		return PowerOff(ctx, "reboot")
 	}
-	return fmt.Errorf("%s is not offered by this device", action)
+	return fmt.Errorf("%s is not available on this device", action)
 }
 
 // PowerOff asks systemd, who may ask polkit, to "poweroff" or "reboot".

@@ -37,6 +37,9 @@ func (d device) Say(text string, _ behaviors.Progress) error {
 	return d.note("say %s", text)
 }
 
+func (d device) Skip(tracks int) error { return d.note("skip %d", tracks) }
+func (d device) Pause() error          { return d.note("pause") }
+
 func (d device) Play(address string, _ behaviors.Progress) error {
 	return d.note("play %s", address)
 }
@@ -52,6 +55,7 @@ func buttons(t *testing.T) (*Buttons, device) {
 		Log:       slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	b.Registry.Add(behaviors.Everyday(d)...)
+	b.Registry.Add(behaviors.OfStory(d)...)
 	b.Registry.Add(behaviors.Verb{Name: "shellexec", Power: behaviors.Privileged})
 	return b, d
 }
@@ -146,6 +150,9 @@ func TestWords(t *testing.T) {
 		{"play", `{"url":"http://h"}`, "play http://h"},
 		{"language", `{"language":"fr"}`, "language fr"},
 		{"tts_lang", `{"value":"fr"}`, "language fr"},
+		{"next", ``, "skip 1"},
+		{"previous", ``, "skip -1"},
+		{"pause", ``, "pause"},
 	} {
 		if err := do(tt.name, tt.args); err != nil {
 			t.Errorf("%s %s: %v", tt.name, tt.args, err)

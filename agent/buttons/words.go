@@ -23,6 +23,9 @@ var words = map[string]behaviors.Word{
 	"tts_lang":     {Verb: "language", Params: map[string]string{"value": "language"}},
 	"say":          {Verb: "say", Params: map[string]string{"text": "text", "value": "text"}},
 	"play":         {Verb: "play", Params: map[string]string{"url": "url"}},
+	"next":         {Verb: "next"},
+	"previous":     {Verb: "previous"},
+	"pause":        {Verb: "pause"},
 }
 
 // ask performs a verb for a button. args is a JSON object or empty.
@@ -37,6 +40,6 @@ func (b *Buttons) ask(ctx context.Context, name string, args json.RawMessage) er
 			return err
 		}
 	}
-	_, err := b.Registry.Do(ctx, behaviors.Call{Link: "button"}, word.Verb, word.Arguments(members))
+	_, err := b.Registry.Do(ctx, behaviors.Call{Link: "button", Local: true}, word.Verb, word.Arguments(members))
 	return err
 }

@@ -70,14 +70,14 @@ func exchange(ctx context.Context, path, command string, args any, file *os.File
 }
 
 var (
-	errBadAnswer   = errors.New("the answer of lintod is not understood")
+	errBadAnswer   = errors.New("invalid answer of lintod")
 	errTooMany     = errors.New("too many connections at once")
 	errLongRequest = fmt.Errorf("the request is longer than %d bytes", maxRequest)
 	errLongAnswer  = fmt.Errorf("the answer of lintod is longer than %d bytes", maxAnswer)
 	errNotRunning  = errors.New("lintod is not running")
 )
 
-var errNoAnswer = errors.New("lintod has ended the connection without an answer; it may be stopping")
+var errNoAnswer = errors.New("lintod closed the connection without an answer; it may be stopping")
 
 // read passes events on until the answer proper comes.
 func read(conn net.Conn, tell func(json.RawMessage) error) (answer, error) {
@@ -120,11 +120,11 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w (no %s); start it with \"systemctl start lintod\"", errNotRunning, path)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fmt.Errorf("%w (nobody listens on %s); start it with \"systemctl start lintod\"", errNotRunning, path)
+		return nil, fmt.Errorf("%w (nothing listens on %s); start it with \"systemctl start lintod\"", errNotRunning, path)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("no permission to speak to lintod on %s; %s", path, howToGetIn(path))
+		return nil, fmt.Errorf("no permission to connect to lintod on %s; %s", path, howToGetIn(path))
 	}
-	return nil, fmt.Errorf("speak to lintod: %w", err)
+	return nil, fmt.Errorf("connect to lintod: %w", err)
 }
 
 func howToGetIn(path string) string {

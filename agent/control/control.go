@@ -87,7 +87,7 @@ const (
 	works                   // waits for the answer of a command
 )
 
-var errMadeRoom = errors.New("the connection was ended in favour of a newer one")
+var errMadeRoom = errors.New("the connection was replaced by a newer one")
 
 type request struct {
 	Command string          `json:"command"`
@@ -254,11 +254,11 @@ func (s *Server) serve(c *client) {
 func (s *Server) do(ctx context.Context, c *client, line []byte) answer {
 	req := request{Args: json.RawMessage("{}")}
 	if err := json.Unmarshal(line, &req); err != nil {
-		return refusal(fmt.Errorf(`the request is not understood (%w); want {"command":"…","args":{…}}`, err))
+		return refusal(fmt.Errorf(`invalid request (%w); want {"command":"…","args":{…}}`, err))
 	}
 	handle, stream := s.Handlers[req.Command], s.Streams[req.Command]
 	if handle == nil && stream == nil {
-		return refusal(fmt.Errorf("unknown command %.40q; known are %s", req.Command, s.commands()))
+		return refusal(fmt.Errorf("unknown command %.40q; want one of %s", req.Command, s.commands()))
 	}
 	s.note(c, works)
 	if stream != nil {

@@ -174,7 +174,7 @@ func TestCall(t *testing.T) {
 		"with arguments":    {"echo", map[string]string{"text": "it's \"quoted\"\n"}, `{"text":"it's \"quoted\"\n"}`, ""},
 		"without arguments": {"echo", nil, `{}`, ""},
 		"failure":           {"fail", nil, ``, "the loudspeaker is gone"},
-		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; known are count, echo, fail, flood, odd, read, slow, wait, watch`},
+		"unknown":           {"reboot", nil, ``, `unknown command "reboot"; want one of count, echo, fail, flood, odd, read, slow, wait, watch`},
 		"result not JSON":   {"odd", nil, ``, "encode the result: json: unsupported type: chan int"},
 		"arguments not":     {"echo", make(chan int), ``, "encode the arguments of echo: json: unsupported type: chan int"},
 		"too long":          {"echo", strings.Repeat("x", maxRequest), ``, errLongRequest.Error()},
@@ -638,12 +638,11 @@ func TestCallWithoutPermission(t *testing.T) {
 		text, _, _ := strings.Cut(string(out), "\n")
 		return text
 	}
-	want := "no permission to speak to lintod on " + f.Path + `; use sudo, or join group audio ("sudo adduser $USER audio", then log in again)`
-	if got := call(65534); got != want {
-		t.Errorf("nobody is told  %s", got)
+	if got := call(65534); !strings.Contains(got, f.Path) || !strings.Contains(got, "sudo adduser $USER audio") {
+		t.Errorf("a stranger's error is %s", got)
 	}
 	if got := call(uint32(gid)); got != "<nil>" {
-		t.Errorf("the group is told %s", got)
+		t.Errorf("a member's error is %s", got)
 	}
 }
 

@@ -46,7 +46,7 @@ func (p *peer) Read(b []byte) (int, error) {
 		fds, _ := syscall.ParseUnixRights(&messages[i])
 		for _, fd := range fds {
 			p.close()
-			p.file = os.NewFile(uintptr(fd), "file of the client")
+			p.file = os.NewFile(uintptr(fd), "file from the client")
 		}
 	}
 	if n <= 0 && err == nil {
@@ -79,14 +79,14 @@ func send(conn net.Conn, req request, file *os.File) error {
 	}
 	socket, ok := conn.(*net.UnixConn)
 	if !ok {
-		return errors.New("a file goes through a unix socket only")
+		return errors.New("files require a Unix socket")
 	}
 	n, _, err := socket.WriteMsgUnix(line, unix.UnixRights(int(file.Fd())), nil)
 	if err == nil && n < len(line) {
 		_, err = conn.Write(line[n:])
 	}
 	if err != nil {
-		return fmt.Errorf("hand the file over: %w", err)
+		return fmt.Errorf("pass the file: %w", err)
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ var (
 	errSecond   = errors.New("another lintod is running")
 )
 
-var errGone = errors.New("the client has gone")
+var errGone = errors.New("the client disconnected")
 
 // whileConnected returns a context that ends when the client closes the
 // connection. A client that has only finished writing, as "nc -N" and socat

@@ -25,14 +25,14 @@ func (x *exam) clock(context.Context) {
 
 // judgeClock takes what systemd-timesyncd says; nil when it does not run.
 func judgeClock(now time.Time, synchronized *bool) Finding {
-	const network = "wait until the network has set it (timedatectl shows that), or set it: sudo timedatectl set-time"
+	const network = "wait until it is synchronised (see timedatectl), or set it: sudo timedatectl set-time"
 	switch {
 	case now.Before(writtenIn):
-		return Finding{Level: Fail, Text: "the clock is not set: it says " + now.UTC().Format(time.DateTime) + ", and no certificate is valid then", Do: network}
+		return Finding{Level: Fail, Text: "the clock is not set: it shows " + now.UTC().Format(time.DateTime) + ", when no certificate is valid", Do: network}
 	case synchronized != nil && !*synchronized:
-		return Finding{Level: Warn, Text: "the clock has not been set by the network since the box was started: it says " + now.UTC().Format(time.DateTime) + " UTC", Do: network}
+		return Finding{Level: Warn, Text: "the clock has not been synchronised since boot: it shows " + now.UTC().Format(time.DateTime) + " UTC", Do: network}
 	}
-	return Finding{Level: OK, Text: "the clock says " + now.UTC().Format(time.DateTime) + " UTC"}
+	return Finding{Level: OK, Text: "the clock shows " + now.UTC().Format(time.DateTime) + " UTC"}
 }
 
 // timesync reads what systemd-timesyncd.service(8) leaves behind.
@@ -49,8 +49,8 @@ func (x *exam) timesync() *bool {
 // kernel: without Landlock, children have the devices of their user's groups.
 func (x *exam) kernel(context.Context) {
 	if process.LandlockVersion() == 0 {
-		x.tell("kernel", Warn, "the kernel does not offer Landlock: a speech or wake-word engine could open sound cards, GPIO lines and SPI ports",
-			"use a kernel from 5.13 on that has it; where it is only turned off, add lsm=landlock to the kernel's command line")
+		x.tell("kernel", Warn, "the kernel does not support Landlock: a speech or wake word engine could open sound cards, GPIO lines, and SPI ports",
+			"use kernel 5.13 or later with Landlock; if it is only disabled, add lsm=landlock to the kernel command line")
 	}
 }
 
@@ -59,7 +59,7 @@ func (x *exam) state(context.Context) {
 	dir := x.cfg.Device.StateDir
 	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		x.tell("state", Warn, dir+" does not exist yet", "lintod makes it at its first start; if it stays so, correct [device] state_dir")
+		x.tell("state", Warn, dir+" does not exist yet", "lintod creates it at its first start; if it does not, correct [device] state_dir")
 		return
 	}
 	if err := tryToWrite(dir); err != nil {
@@ -68,7 +68,7 @@ func (x *exam) state(context.Context) {
 	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		x.tell("state", Warn, fmt.Sprintf("free space below %s is not known: %v", dir, err), "")
+		x.tell("state", Warn, fmt.Sprintf("free space below %s is unknown: %v", dir, err), "")
 		return
 	}
 	f := judgeSpace(dir, s.Bavail*uint64(s.Bsize), s.Files, s.Ffree)
@@ -77,10 +77,10 @@ func (x *exam) state(context.Context) {
 
 func (x *exam) stateFault(dir string, err error) {
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		x.tell("state", Warn, dir+" is not ours to look into", "ask the doctor as root: sudo lintod doctor")
+		x.tell("state", Warn, dir+" is not accessible", "run as root: sudo lintod doctor")
 		return
 	}
-	x.tell("state", Fail, fmt.Sprintf("nothing can be saved: %v", err), "correct [device] state_dir, or what keeps that folder from being written")
+	x.tell("state", Fail, fmt.Sprintf("nothing can be saved: %v", err), "correct [device] state_dir, or make that directory writable")
 }
 
 // tryToWrite makes a file and removes it.
@@ -90,7 +90,7 @@ func tryToWrite(dir string) error {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.WriteString("can be written\n")
+	_, err = f.WriteString("is writable\n")
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
@@ -100,13 +100,13 @@ const (
 )
 
 func judgeSpace(dir string, free, files, filesFree uint64) Finding {
-	const do = "make room: sudo apt clean; sudo journalctl --vacuum-size=50M"
-	text := fmt.Sprintf("%s can be written; %d MB are free", dir, free>>20)
+	const do = "free some space: sudo apt clean; sudo journalctl --vacuum-size=50M"
+	text := fmt.Sprintf("%s is writable; %d MB free", dir, free>>20)
 	switch {
 	case free < noSpace || files > 0 && filesFree == 0:
-		return Finding{Level: Fail, Text: fmt.Sprintf("the disk of %s is full (%d MB and %d files are left)", dir, free>>20, filesFree), Do: do}
+		return Finding{Level: Fail, Text: fmt.Sprintf("the disk of %s is full (%d MB and %d files left)", dir, free>>20, filesFree), Do: do}
 	case free < littleSpace:
-		return Finding{Level: Warn, Text: text + ", which is little", Do: do}
+		return Finding{Level: Warn, Text: text + ", which is low", Do: do}
 	}
 	return Finding{Level: OK, Text: text}
 }

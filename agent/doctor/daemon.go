@@ -22,29 +22,29 @@ const askLimit = 5 * time.Second
 func (x *exam) running(ctx context.Context) {
 	s, err := x.ask(ctx)
 	if err != nil {
-		x.report("daemon", Warn, err, "journalctl -u lintod -e tells more")
+		x.report("daemon", Warn, err, "see journalctl -u lintod -e")
 		return
 	}
 	x.daemon = &s
 	if fault := s.Mic.Fault(time.Now()); fault != "" {
-		x.tell("daemon", Fail, fault, "look at the microphone's own switch and plug, and at [audio] input and input_channel; `lintod devices` lists what there is")
+		x.tell("daemon", Fail, fault, "check the microphone's switch and plug, and [audio] input and input_channel; `lintod devices` lists the devices")
 	}
 	x.tell("daemon", OK, fmt.Sprintf("lintod %s has been running for %s: %s", s.Version, s.Uptime, s.Line), "")
 	if s.Version != agent.Version {
-		x.tell("daemon", Warn, fmt.Sprintf("version %s runs, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")
+		x.tell("daemon", Warn, fmt.Sprintf("version %s is running, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")
 	}
 	if s.Serial != x.cfg.Device.Serial {
-		x.tell("daemon", Warn, fmt.Sprintf("it runs as %s, the configuration says %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
+		x.tell("daemon", Warn, fmt.Sprintf("it runs as %s, but the configuration has %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Parts)) {
 		if p := s.Parts[name]; p.Restarts > 0 {
-			x.tell("daemon", Warn, fmt.Sprintf("its part %q was restarted %d times, the last time because of: %s", name, p.Restarts, p.Last), "journalctl -u lintod tells when")
+			x.tell("daemon", Warn, fmt.Sprintf("part %q was restarted %d times, most recently because of: %s", name, p.Restarts, p.Last), "see journalctl -u lintod")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
 		if l := s.Links[name]; !l.Connected {
-			x.tell("daemon", Warn, "its link "+name+" is not connected to the platform: "+l.Line,
-				"see what is said of the broker; what ["+name+"] names must be readable by the user lintod")
+			x.tell("daemon", Warn, "link "+name+" is not connected to the platform: "+l.Line,
+				"see the findings about the broker; the files named in ["+name+"] must be readable by the user lintod")
 		}
 	}
 }
@@ -64,7 +64,7 @@ func (x *exam) service(ctx context.Context) {
 	}
 	unit, err := showUnit(ctx)
 	if err != nil {
-		x.tell("service", Warn, "systemd does not tell how lintod is: "+err.Error(), "systemctl status lintod")
+		x.tell("service", Warn, "the state of the service is unknown: "+err.Error(), "systemctl status lintod")
 		return
 	}
 	f := judgeUnit(unit)
@@ -77,15 +77,15 @@ func judgeUnit(unit map[string]string) Finding {
 	case unit["LoadState"] == "not-found":
 		return Finding{Level: OK, Text: "lintod is not installed as a service"}
 	case unit["ActiveState"] == "failed":
-		return Finding{Level: Fail, Text: "the service has failed (" + unit["Result"] + ")", Do: "journalctl -u lintod -e tells why; then sudo systemctl restart lintod"}
+		return Finding{Level: Fail, Text: "the service has failed (" + unit["Result"] + ")", Do: "see journalctl -u lintod -e; then sudo systemctl restart lintod"}
 	case unit["UnitFileState"] == "disabled":
-		return Finding{Level: Warn, Text: "the service does not start with the box", Do: "sudo systemctl enable --now lintod"}
+		return Finding{Level: Warn, Text: "the service does not start at boot", Do: "sudo systemctl enable --now lintod"}
 	case unit["ActiveState"] != "active" && unit["ActiveState"] != "reloading":
 		return Finding{Level: Warn, Text: "the service is " + unit["ActiveState"] + " (" + unit["SubState"] + ")", Do: "sudo systemctl start lintod"}
 	case unit["NRestarts"] != "0" && unit["NRestarts"] != "":
-		return Finding{Level: Warn, Text: "the service runs, but was restarted " + unit["NRestarts"] + " times", Do: "journalctl -u lintod tells why"}
+		return Finding{Level: Warn, Text: "the service is running, but was restarted " + unit["NRestarts"] + " times", Do: "see journalctl -u lintod"}
 	}
-	return Finding{Level: OK, Text: "the service runs, and starts with the box"}
+	return Finding{Level: OK, Text: "the service is running, and starts at boot"}
 }
 
 func showUnit(ctx context.Context) (map[string]string, error) {

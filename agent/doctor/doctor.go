@@ -47,6 +47,8 @@ type Doctor struct {
 	Path string    // of the configuration file
 	Root string    // of the file system that the kernel shows itself in: "/" outside tests
 	Host gpio.Host // where lines come from
+	// Quiet leaves the loudspeaker out: nothing is heard.
+	Quiet bool
 	// Tell is told each finding as soon as it is known.
 	Tell func(Finding)
 }
@@ -59,13 +61,13 @@ type exam struct {
 }
 
 // Examine looks at everything; it takes about ten seconds, and a minute where
-// much is wrong. The test tone is heard. It ends early with ctx.
+// much is wrong. Unless it is Quiet, the test tone is heard. It ends early with ctx.
 func (d Doctor) Examine(ctx context.Context) {
 	cfg, err := agent.LoadConfig(d.Path)
 	if err != nil {
-		do := "correct it, then ask the doctor again; everything else depends on it"
+		do := "correct it, then run lintod doctor again; everything else depends on it"
 		if errors.Is(err, fs.ErrNotExist) {
-			do = "`sudo lintod setup` writes one; for another file, use -config"
+			do = "run `sudo lintod setup` to create it, or use -config for another file"
 		}
 		for line := range strings.Lines(err.Error()) {
 			d.tell("configuration", Fail, strings.TrimSuffix(line, "\n"), do)
@@ -75,7 +77,7 @@ func (d Doctor) Examine(ctx context.Context) {
 	x := &exam{Doctor: d, cfg: cfg}
 	x.configuration()
 	for _, look := range []func(context.Context){
-		x.service, x.running, x.clock, x.kernel, x.state, x.links, x.signed, x.sound, x.board, x.voice, x.wake,
+		x.service, x.running, x.clock, x.kernel, x.state, x.links, x.signed, x.sound, x.board, x.readers, x.voice, x.wake,
 	} {
 		if ctx.Err() != nil {
 			return
@@ -102,7 +104,7 @@ func (x *exam) links(ctx context.Context) {
 }
 
 func (x *exam) configuration() {
-	x.tell("configuration", OK, fmt.Sprintf("%s is right (device %s)", x.Path, x.cfg.Device.Serial), "")
+	x.tell("configuration", OK, fmt.Sprintf("%s is valid (device %s)", x.Path, x.cfg.Device.Serial), "")
 	for _, w := range x.cfg.Warnings() {
 		x.report("configuration", Warn, errors.New(w), "correct that key, or remove it")
 	}

@@ -22,19 +22,19 @@ func (x *exam) signed(context.Context) {
 	}
 	for _, f := range faults {
 		if f.Closed {
-			x.tell("signed", Fail, "no signed command is taken: "+f.Err.Error(), "correct that file; until then, nobody can ask for what must be signed")
+			x.tell("signed", Fail, "all signed commands are rejected: "+f.Err.Error(), "correct that file; until then, commands that require a signature cannot be used")
 			return
 		}
 	}
 	for _, path := range []string{c.AllowedSigners, c.Revoked} {
 		if !readableBy(path, x.cfg.Device.StateDir) {
-			x.tell("signed", Fail, "lintod may not read "+path, "sudo chmod a+r "+path)
+			x.tell("signed", Fail, "lintod cannot read "+path, "sudo chmod a+r "+path)
 			return
 		}
 	}
-	text := fmt.Sprintf("keys that may sign: %d", signers)
+	text := fmt.Sprintf("valid keys: %d", signers)
 	if len(c.Require) > 0 {
-		text += "; signed must be: " + strings.Join(c.Require, ", ")
+		text += "; signature required for: " + strings.Join(c.Require, ", ")
 	}
 	x.tell("signed", OK, text, "")
 	now, synchronized := verifier.System()
@@ -48,16 +48,16 @@ func judgeOrderClock(dir string, now time.Time, synchronized bool, latest time.T
 	switch {
 	case known && latest.After(now.Add(verifier.Skew)):
 		return Finding{
-			Level: Warn, Text: "the clock is behind the last signed command, of " + latest.UTC().Format(time.DateTime) + ": each one needs a nonce, and so a second round",
-			Do: "set the clock; if it was ahead by mistake, and is right now: sudo rm " + filepath.Join(dir, verifier.MemoryFile) + "; sudo systemctl restart lintod",
+			Level: Warn, Text: "the clock is behind the latest signed command, of " + latest.UTC().Format(time.DateTime) + ": each command requires a nonce, and therefore a second round trip",
+			Do: "set the clock; if it was ahead by mistake, and is correct now: sudo rm " + filepath.Join(dir, verifier.MemoryFile) + "; sudo systemctl restart lintod",
 		}
 	case !synchronized:
 		return Finding{
-			Level: Warn, Text: "nothing keeps the clock right: a signed command may need a nonce, and so a second round",
-			Do: "let a time service set it: timedatectl set-ntp true",
+			Level: Warn, Text: "the clock is not synchronised: a signed command may require a nonce, and therefore a second round trip",
+			Do: "enable a time service: timedatectl set-ntp true",
 		}
 	}
-	return Finding{Level: OK, Text: "the clock is kept right: the times of signed commands can be judged"}
+	return Finding{Level: OK, Text: "the clock is synchronised, so the times of signed commands can be checked"}
 }
 
 // readableBy tells whether the owner of dir can read a file, if it is there. Root can.

@@ -16,6 +16,7 @@ import (
 	"lintod/audio/cardtest"
 	"lintod/audio/filecard"
 	"lintod/audio/native"
+	"lintod/audio/silero"
 )
 
 // sound records, plays a tone, and measures.
@@ -28,10 +29,25 @@ func (x *exam) sound(ctx context.Context) {
 	if !realOut {
 		x.virtualLoudspeaker(c.Output[0])
 	}
+	if realOut && x.Quiet {
+		x.tell("loudspeaker", OK, "not tested, because the test is audible", "")
+		realOut = false
+	}
 	if !realIn && !realOut {
 		return
 	}
 	x.cards(ctx, c, realIn, realOut)
+	if realIn && c.VoiceDetection == audio.NeuralDetection {
+		x.voiceDetection()
+	}
+}
+
+// voiceDetection looks for what turns will look for.
+func (x *exam) voiceDetection() {
+	if _, err := silero.Load(silero.Find()); err != nil {
+		x.tell("voice detection", Warn, "the simple voice detection is used, which mistakes music for speech: "+err.Error(),
+			`reinstall the lintod package, or set voice_detection = "simple" in [audio]`)
+	}
 }
 
 func (x *exam) virtualMicrophone(ctx context.Context, name string) {
@@ -41,18 +57,18 @@ func (x *exam) virtualMicrophone(ctx context.Context, name string) {
 		return
 	}
 	input.Close()
-	x.tell("microphone", OK, fmt.Sprintf("the microphone is %q: nothing to measure", name), "")
+	x.tell("microphone", OK, fmt.Sprintf("the microphone is %q: nothing to test", name), "")
 }
 
 // virtualLoudspeaker does not open the file: the running daemon writes it.
 func (x *exam) virtualLoudspeaker(name string) {
 	if path, isFile := strings.CutPrefix(name, "file:"); isFile {
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
-			x.tell("loudspeaker", Fail, fmt.Sprintf("%s cannot be written: %v", path, err), "correct [audio] output")
+			x.tell("loudspeaker", Fail, fmt.Sprintf("%s is not writable: %v", path, err), "correct [audio] output")
 			return
 		}
 	}
-	x.tell("loudspeaker", OK, fmt.Sprintf("the loudspeaker is %q: nothing to measure", name), "")
+	x.tell("loudspeaker", OK, fmt.Sprintf("the speaker is %q: nothing to test", name), "")
 }
 
 // cards tries what is real, through a sound process of our own.
@@ -72,10 +88,10 @@ func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
 	})
 	switch {
 	case errors.Is(died, fs.ErrNotExist):
-		x.tell("sound", Fail, died.Error(), "install lintod-audio beside lintod")
+		x.tell("sound", Fail, died.Error(), "install lintod-audio in the directory of lintod")
 		return
 	case died != nil:
-		x.tell("sound", Fail, died.Error(), "look at the card's plug and power; lintod-audio -list must work")
+		x.tell("sound", Fail, died.Error(), "check the card's plug and power; lintod-audio -list must work")
 		return
 	}
 	if in {
@@ -101,8 +117,8 @@ func (x *exam) microphoneFault(ctx context.Context, fault error) {
 	if x.daemon != nil && x.daemon.Mic.Open {
 		before := x.daemon.Mic.Frames
 		if now, err := x.ask(context.WithoutCancel(ctx)); err == nil && now.Mic.Frames > before && now.Mic.Fault(time.Now()) == "" {
-			x.tell("microphone", OK, fmt.Sprintf("the running daemon uses the microphone and hears: %d frames since the examination began, %d samples lost since its start",
-				now.Mic.Frames-before, now.Mic.Lost), "to have the level measured: sudo systemctl stop lintod, and ask again")
+			x.tell("microphone", OK, fmt.Sprintf("the running daemon uses the microphone: %d frames since the check began, %d samples lost since it started",
+				now.Mic.Frames-before, now.Mic.Lost), "to measure the level, run sudo systemctl stop lintod, and then this command again")
 			return
 		}
 	}
@@ -112,22 +128,22 @@ func (x *exam) microphoneFault(ctx context.Context, fault error) {
 func (x *exam) loudspeaker(r cardtest.Result, in bool) {
 	switch {
 	case r.Out != nil && x.daemon != nil && x.daemon.Speaker.Frames > 0 && x.daemon.Speaker.Failures == 0:
-		x.tell("loudspeaker", OK, fmt.Sprintf("the running daemon uses the loudspeaker, without a failure in %d frames", x.daemon.Speaker.Frames),
-			"to have it tried: sudo systemctl stop lintod, and ask again")
+		x.tell("loudspeaker", OK, fmt.Sprintf("the running daemon uses the speaker: %d frames without errors", x.daemon.Speaker.Frames),
+			"to test it, run sudo systemctl stop lintod, and then this command again")
 	case r.Out != nil:
 		x.cardFault("loudspeaker", "output", r.Out)
 	case !in || r.In != nil:
-		x.tell("loudspeaker", OK, "a tone was played", "if you did not hear it, raise the volume (alsamixer), or choose another [audio] output")
+		x.tell("loudspeaker", OK, "a tone was played", "if you did not hear it, increase the volume (alsamixer), or select another [audio] output")
 	case r.Hears():
 		x.tell("loudspeaker", OK, "a tone was played, and the microphone heard it", "")
 	default:
-		x.tell("loudspeaker", Warn, "a tone was played, but the microphone did not hear it", "if you did not hear it either, raise the volume (alsamixer), or choose another [audio] output")
+		x.tell("loudspeaker", Warn, "a tone was played, but the microphone did not hear it", "if you did not hear it either, increase the volume (alsamixer), or select another [audio] output")
 	}
 }
 
 func (x *exam) cardFault(subject, key string, fault error) {
 	text, do, _ := strings.Cut(fault.Error(), "; ")
-	x.tell(subject, Fail, text+x.holders(), strings.TrimSpace(do+" `lintod devices` lists what there is, for [audio] "+key))
+	x.tell(subject, Fail, text+x.holders(), strings.TrimSpace(do+" `lintod devices` lists the values for [audio] "+key))
 }
 
 // holders says who has sound cards open, as the kernel tells it.

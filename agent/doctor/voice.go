@@ -37,7 +37,7 @@ func (x *exam) voice(ctx context.Context) {
 }
 
 func (x *exam) speaks(ctx context.Context, speaker *tts.Speaker, language string) {
-	const engine = "sudo apt install espeak-ng, or correct engine, command, voices or address in [tts]"
+	const engine = "sudo apt install espeak-ng, or correct engine, command, voices, or address in [tts]"
 	began := time.Now()
 	sound, err := speaker.Speak(ctx, "1 2 3", language)
 	if err != nil {
@@ -48,11 +48,11 @@ func (x *exam) speaks(ctx context.Context, speaker *tts.Speaker, language string
 	length, loudest, err := measure(ctx, sound)
 	switch {
 	case err != nil:
-		x.tell("voice", Fail, "the voice breaks off: "+err.Error(), engine)
+		x.tell("voice", Fail, "speech output stopped early: "+err.Error(), engine)
 	case loudest < 500:
-		x.tell("voice", Fail, fmt.Sprintf("the voice is silent in %v of sound", length), engine)
+		x.tell("voice", Fail, fmt.Sprintf("the engine produced %v of silence", length), engine)
 	default:
-		x.tell("voice", OK, fmt.Sprintf("%s speaks %s; it begins after %d ms", x.cfg.TTS.Engine, language, first.Milliseconds()), "")
+		x.tell("voice", OK, fmt.Sprintf("%s speaks %s; first sound after %d ms", x.cfg.TTS.Engine, language, first.Milliseconds()), "")
 	}
 }
 

@@ -18,18 +18,18 @@ func (x *exam) wake(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, wakeLimit)
 	defer cancel()
 	if err := wake.Try(ctx, c); err != nil {
-		do := "sudo apt install pocketsphinx pocketsphinx-en-us, or say the phrase with other words"
+		do := "sudo apt install pocketsphinx pocketsphinx-en-us, or choose a phrase with other words"
 		switch c.Engine {
 		case wake.EngineMicroWakeWord:
-			do = "get the model of each word: sudo lintod wake get NAME; `lintod wake list` lists those that there are"
+			do = "download the model of each word: sudo lintod wake get NAME; `lintod wake list` lists the available models"
 		case wake.EngineWyoming:
-			do = "start the Wyoming service, or correct [wake] address and the names of the words"
+			do = "start the Wyoming service, or correct [wake] address and the word names"
 		}
 		x.tell("wake word", Fail, err.Error(), do)
 		return
 	}
-	x.tell("wake word", OK, c.Engine+" can listen", "")
+	x.tell("wake word", OK, c.Engine+" is ready", "")
 	if x.daemon != nil && x.daemon.Wake != nil && x.daemon.Wake.Dropped > 0 {
-		x.tell("wake word", Warn, x.daemon.Wake.Line(), "the box is too slow for the engine: fewer words, a lighter engine, or one on another box")
+		x.tell("wake word", Warn, x.daemon.Wake.Line(), "this machine is too slow for the engine: use fewer words, a lighter engine, or one on another machine")
 	}
 }

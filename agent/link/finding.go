@@ -44,7 +44,7 @@ func JudgeCertificate(whose, do string, cert *x509.Certificate, now time.Time) F
 	case left <= 0:
 		return Finding{Subject: "certificate", Level: Fail, Text: fmt.Sprintf("%s expired on %s", whose, until), Do: do}
 	case now.Before(cert.NotBefore):
-		return Finding{Subject: "certificate", Level: Fail, Text: fmt.Sprintf("%s is not valid before %s", whose, cert.NotBefore.UTC().Format(time.DateOnly)), Do: "is the clock right?"}
+		return Finding{Subject: "certificate", Level: Fail, Text: fmt.Sprintf("%s is not valid before %s", whose, cert.NotBefore.UTC().Format(time.DateOnly)), Do: "is the clock correct?"}
 	case left <= day:
 		return Finding{Subject: "certificate", Level: Warn, Text: fmt.Sprintf("%s expires within a day, on %s", whose, until), Do: do + " today"}
 	case left <= 7*day:

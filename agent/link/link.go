@@ -10,6 +10,7 @@ import (
 	"log/slog"
 
 	"lintod/agent/base/state"
+	"lintod/agent/cards"
 	"lintod/agent/network"
 	"lintod/agent/signed/verifier"
 	"lintod/agent/turn"
@@ -36,20 +37,69 @@ type Device struct {
 	Connected func(bool)
 	// Tell, when set, publishes what belongs to no exchange, in words or JSON.
 	Tell func(w turn.What, text string)
+	// Follow has a link hear what happens on the device, on any link: from now on, until
+	// it closes the subscription. A link that is slow never delays a turn: it loses the
+	// oldest notices, which are counted (turn.Bus).
+	Follow func() *turn.Subscription
 	// Listen opens the microphone for a dictation, or says why not. taken is called
 	// when the dictation may not have it any more; Close gives it back.
 	Listen func(ctx context.Context, taken func()) (turn.Stream, error)
 	// Call opens an exchange of a link because its platform wants one.
 	Call func(ctx context.Context, t turn.Talker) error
+	// MakeRoom ends what is heard, also the answer of a turn, so that what the link asks for
+	// next is heard at once; after a turn that does not speak yet.
+	MakeRoom func(ctx context.Context) error
 	// Announce has a text spoken as soon as no turn runs. It does not block.
 	Announce func(text string) error
 	// Volume returns the present loudness, in percent.
 	Volume func() int
+	// Shown is what the device is doing, as all its views show it.
+	Shown func() turn.Snapshot
+	// Turns returns the last turns with all links, oldest first.
+	Turns func() []turn.Record
+	// Features are what the device has.
+	Features Features
 	// Codecs are for links whose sound is compressed; OutputRate is the loudspeaker's, in
 	// samples a second.
 	Codecs     Codecs
 	OutputRate int
-	Log        *slog.Logger
+	// Cards takes what the platform answers about cards; nil where nobody asks.
+	Cards Cards
+	Log   *slog.Logger
+}
+
+// Card is one that a platform is asked about, with what the device has for it, if
+// anything.
+type Card struct {
+	UID            string // upper-case hexadecimal digits
+	Skill, Version string
+}
+
+// Cards takes what a platform answers about a card. Its methods do not block; *taps.Taps
+// has them.
+type Cards interface {
+	// Content is to be downloaded, and played if the card waits for it.
+	Content(uid string, c cards.Content)
+	// Current says that what the device has of a skill is the newest.
+	Current(uid, skill string)
+	// Unknown says that the platform does not know the card, and why.
+	Unknown(uid, why string)
+	// Assistant says that the card begins a conversation.
+	Assistant(uid string)
+}
+
+// Features are what a device has, for links that describe it.
+type Features struct {
+	Model     string   // of the board; "" where it is not known
+	Languages []string // that have a voice
+	Wake      bool     // a wake word is listened for
+	Buttons   []Button
+}
+
+// Button is one that somebody may press.
+type Button struct {
+	Name     string
+	Gestures []string // that it can make, as notices call them: "tap"
 }
 
 // Codecs opens encoders and decoders; *native.Process does.
@@ -92,9 +142,18 @@ type Status struct {
 	// Refused says that the platform was reached and does not let the device in
 	// until somebody acts, there or in the configuration.
 	Refused bool `json:"refused,omitempty"`
+	// Activation is what the user has to do before the platform lets the device in.
+	Activation Activation `json:"activation,omitzero"`
 	// InSession says that a conversation goes on, which a second connection with the
 	// device's identity may end.
 	InSession bool `json:"in_session,omitempty"`
 	// Transcript is what the platform has understood last of a live transcription.
 	Transcript string `json:"transcript,omitempty"`
+}
+
+// Activation binds a device to an account: the user enters the code at the address.
+type Activation struct {
+	Code    string `json:"code,omitempty"`
+	Address string `json:"address,omitempty"`
+	Message string `json:"message,omitempty"` // of the platform, in lines; the code may be in it
 }

@@ -1,5 +1,7 @@
 package link
 
+import "strings"
+
 // Setup is what `lintod setup` asks the owner of a device for a link. It is data:
 // setup asks, writes the answers into the link's table of the sample configuration,
 // has them validated as the daemon does, and connects with them.
@@ -7,6 +9,9 @@ type Setup struct {
 	Name      string // of the link, and of its table
 	Title     string // what people call the platform
 	Questions []Question
+	// Beside says that the link is used beside that of a platform: setup offers it where it finds
+	// a broker, or takes it from flags.
+	Beside bool
 	// Import reads the configuration of an older client of the platform; nil where
 	// there is none.
 	Import func(raw []byte) (Imported, error)
@@ -33,6 +38,37 @@ type Question struct {
 	Flag string
 	// Usage describes the flag, with the name of its value in back quotes.
 	Usage string
+}
+
+// BrokerQuestion asks for the broker of a platform.
+func BrokerQuestion() Question {
+	return Question{
+		Key: "broker", Text: "Broker, such as mqtt://192.168.1.2 or mqtts://broker.example", Complete: withScheme,
+		Flag: "broker", Usage: "`ADDRESS` of the platform's broker",
+	}
+}
+
+// AccountQuestions ask for the account at the broker. The user is the serial unless the owner
+// says otherwise, as the usual access rules of a broker want it.
+func AccountQuestions() []Question {
+	return []Question{
+		{
+			Key: "username", Text: "User name at the broker (- for none)", Preset: func(serial string) string { return serial }, Optional: true,
+			Flag: "username", Usage: "`NAME` of the account at the broker",
+		},
+		{
+			Key: "password_file", Text: "Password (not shown)", Needs: "username", Secret: true,
+			Flag: "password-file", Usage: "`FILE` with the password of the account",
+		},
+	}
+}
+
+// withScheme completes what people leave out of an address.
+func withScheme(address string) string {
+	if address != "" && !strings.Contains(address, "://") {
+		return "mqtt://" + address
+	}
+	return address
 }
 
 // Imported is what the configuration of an older client says.

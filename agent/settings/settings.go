@@ -148,7 +148,7 @@ func (s *Settings) CheckLanguage(configured string) {
 	saved := s.Store.Get().Language
 	speaks, err := s.Find(saved)
 	if err != nil {
-		s.Log.Warn("the saved language is given up for that of the configuration", "error", err, "language", configured)
+		s.Log.Warn("the saved language is not available; using the configured one", "error", err, "language", configured)
 		speaks = configured
 	}
 	if speaks == saved {
@@ -165,7 +165,7 @@ func (s *Settings) keep(change func(*state.Saved)) error {
 	err := s.Store.Update(change)
 	s.changed()
 	if err != nil {
-		return fmt.Errorf("the setting holds until the next start only: %w", err)
+		return fmt.Errorf("the setting is not saved and is lost at the next start: %w", err)
 	}
 	return nil
 }

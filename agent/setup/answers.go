@@ -98,7 +98,7 @@ func set(text, key, value string) (string, error) {
 			return strings.Join(lines, "\n"), nil
 		}
 	}
-	return "", fmt.Errorf("the sample does not show %s", key)
+	return "", fmt.Errorf("the sample does not contain %s", key)
 }
 
 // check reads the text as the daemon will.

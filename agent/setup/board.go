@@ -23,7 +23,7 @@ func (s *Setup) board(ctx context.Context) error {
 	for _, b := range s.Boards {
 		names, labels = append(names, b.Preset.Name), append(labels, b.Preset.Title)
 	}
-	s.Terminal.say("\nThese boards look alike to the system:")
+	s.Terminal.say("\nThe system cannot distinguish these boards:")
 	for {
 		name, err := s.Terminal.choose(ctx, "Which one is it", names, labels, names[1])
 		if err != nil || name == names[0] {
@@ -33,7 +33,7 @@ func (s *Setup) board(ctx context.Context) error {
 			s.Answers[Preset] = name
 			return nil
 		}
-		s.Terminal.say("That is none of these.")
+		s.Terminal.say("Not in the list.")
 	}
 }
 

@@ -19,31 +19,31 @@ import (
 // maxConfig bounds a configuration file that is to be replaced.
 const maxConfig = 4 << 20
 
-// The configuration of the package's unit, the place where that looks for the
-// password, and where it gives it to the service (LoadCredential= of
-// systemd.exec(5)): the file can then be root's alone.
+// The configuration of the package's unit, the directory where that looks for
+// passwords, and where it gives them to the service (LoadCredential= of
+// systemd.exec(5)): the files can then be root's alone.
 const (
-	unitConfig      = "/etc/lintod/lintod.toml"
-	unitPassword    = "/etc/lintod/password" //nolint:gosec // a place, no password
-	servicePassword = "/run/credentials/lintod.service/password"
-	unitFile        = "/usr/lib/systemd/system/lintod.service"
+	unitConfig         = "/etc/lintod/lintod.toml"
+	unitSecrets        = "/etc/lintod" //nolint:gosec // a place, no password
+	serviceCredentials = "/run/credentials/lintod.service/"
+	unitFile           = "/usr/lib/systemd/system/lintod.service"
 )
 
 // errExists protects what somebody wrote.
-var errExists = errors.New("is somebody's work already; -force replaces it and keeps a copy")
+var errExists = errors.New("has been edited; -force replaces it and keeps a copy")
 
 // mayWrite refuses to replace a file that somebody has edited. The sample that
 // the package installed is nobody's.
 func mayWrite(path string, force bool) error {
 	if dir := filepath.Dir(path); errors.Is(unix.Access(dir, unix.W_OK), unix.EACCES) {
-		return fmt.Errorf("%s cannot be written by this user; use sudo", dir)
+		return fmt.Errorf("%s is not writable by this user; use sudo", dir)
 	}
 	old, err := state.ReadFile(path, maxConfig)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("look at the present configuration: %w", err)
+		return fmt.Errorf("read the current configuration: %w", err)
 	case force, string(old) == packaging.Sample():
 		return nil
 	}
@@ -60,7 +60,7 @@ func write(path, text string) (backup string, err error) {
 	if err == nil && string(old) != packaging.Sample() {
 		backup = path + ".bak-" + time.Now().UTC().Format("20060102T150405Z")
 		if err := state.ReplaceFile(backup, old); err != nil {
-			return "", fmt.Errorf("keep a copy of the present configuration: %w", err)
+			return "", fmt.Errorf("copy the current configuration: %w", err)
 		}
 	}
 	if err := state.ReplaceFile(path, []byte(text)); err != nil {
@@ -90,16 +90,17 @@ func readPassword(path string) (string, error) {
 // writePassword puts the password into a file of its own beside the
 // configuration, readable by its owner only, and returns what password_file has
 // to be.
-func writePassword(config, password string) (string, error) {
-	path := filepath.Join(filepath.Dir(config), "password")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // see write
+func writePassword(config, name, password string) (string, error) {
+	dir := filepath.Dir(config)
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // see write
 		return "", err
 	}
+	path := filepath.Join(dir, name)
 	if err := state.ReplaceFile(path, []byte(password+"\n")); err != nil {
 		return "", fmt.Errorf("write the password: %w", err)
 	}
-	if _, err := os.Stat(unitFile); path == unitPassword && err == nil {
-		return servicePassword, nil
+	if _, err := os.Stat(unitFile); dir == unitSecrets && err == nil {
+		return serviceCredentials + name, nil
 	}
 	return path, nil
 }

@@ -17,8 +17,8 @@ func (s *Setup) interview(ctx context.Context) error {
 	if len(problems) > 0 {
 		return problems
 	}
-	s.Terminal.say("An empty answer takes what stands in brackets.\n")
-	for _, ask := range []func(context.Context) error{s.serial, s.link, s.sound, s.board, s.wakeWord} {
+	s.Terminal.say("Press Enter to accept the value in brackets.\n")
+	for _, ask := range []func(context.Context) error{s.serial, s.askPlatform, s.offer, s.sound, s.board, s.wakeWord} {
 		if err := ask(ctx); err != nil {
 			return err
 		}
@@ -34,5 +34,7 @@ func (s *Setup) serial(ctx context.Context) error {
 	if preset == "" {
 		preset, _ = os.Hostname()
 	}
-	return s.answer(ctx, "Serial, the device's name at the platform", preset, Serial)
+	return s.answer(ctx, "Serial, the device's name on the platform", preset, Serial)
 }
+
+func (s *Setup) askPlatform(ctx context.Context) error { return s.link(ctx, &s.platform) }

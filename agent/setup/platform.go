@@ -21,7 +21,7 @@ const MaxImport = 1 << 20
 // what each is for.
 func Flags() map[string]string {
 	flags := map[string]string{}
-	for _, p := range agent.Platforms() {
+	for _, p := range append(agent.Platforms(), agent.Beside()...) {
 		for _, q := range p.Questions {
 			flags[q.Flag] = q.Usage
 		}
@@ -38,10 +38,10 @@ func (s *Setup) Import(raw []byte) (notes []string, err error) {
 			continue
 		}
 		got, err := p.Import(raw)
-		s.Platform, s.Answers, s.secret = p.Name, got.Answers, got.Secret
+		s.Platform, s.Answers, s.platform.secret = p.Name, got.Answers, got.Secret
 		return got.Notes, err
 	}
-	return nil, errors.New("no client came before on this platform")
+	return nil, errors.New("this platform has no older client to import from")
 }
 
 // choosePlatform asks for it where there are several.
@@ -69,49 +69,95 @@ func (s *Setup) choosePlatform(ctx context.Context) error {
 			}
 		}
 		if s.Platform != "" || s.Yes {
-			return fmt.Errorf("platform %q is not one of %s", name, strings.Join(names, ", "))
+			return fmt.Errorf("unknown platform %q; want one of %s", name, strings.Join(names, ", "))
 		}
-		s.Terminal.say("That is none of these.")
+		s.Terminal.say("Not in the list.")
 	}
 }
 
-// setPlatform enables the link of a platform, and no other, and takes its flags.
+// setPlatform enables the link of a platform, and no other, and takes its flags and those of the
+// links beside it.
 func (s *Setup) setPlatform(chosen link.Setup) error {
-	s.platform = chosen
+	secret := s.platform.secret // of an older client
+	s.platform = chosenLink{Setup: chosen, secret: secret}
 	s.Given = s.Given.over(nil)
 	for _, p := range agent.Platforms() {
 		s.Answers[p.Name+".enabled"] = fmt.Sprint(p.Name == chosen.Name)
+	}
+	keys := map[string]string{} // by their flags
+	for _, p := range append(agent.Beside(), chosen) {
+		for _, q := range p.Questions {
+			keys[q.Flag] = p.Name + "." + q.Key
+		}
 	}
 	for flag, value := range s.Flags {
 		if *value == "" {
 			continue
 		}
-		known := false
-		for _, q := range chosen.Questions {
-			if q.Flag == flag {
-				s.Given[s.key(q)], known = *value, true
-			}
-		}
+		key, known := keys[flag]
 		if !known {
-			return fmt.Errorf("-%s is not asked for %s", flag, chosen.Title)
+			return fmt.Errorf("-%s does not apply to %s", flag, chosen.Title)
 		}
+		s.Given[key] = *value
 	}
 	s.Answers = s.Given.over(s.Answers)
-	s.normalise()
+	s.normalise(&s.platform)
+	for _, p := range agent.Beside() {
+		l := chosenLink{Setup: p}
+		for _, q := range p.Questions {
+			if s.Given[l.key(q)] != "" {
+				s.enable(&l)
+				break
+			}
+		}
+	}
 	return nil
 }
 
-// key is that of the answer to q.
-func (s *Setup) key(q link.Question) string { return s.platform.Name + "." + q.Key }
+// enable adds a link that is used beside the platform's.
+func (s *Setup) enable(l *chosenLink) {
+	s.Answers[l.Name+".enabled"] = "true"
+	s.normalise(l)
+	s.beside = append(s.beside, l)
+}
 
-// normalise completes the answers for the platform, and leaves out what "-" is the
-// answer to.
-func (s *Setup) normalise() {
-	for _, q := range s.platform.Questions {
-		key := s.key(q)
+// chosenLink is a link that is being set up.
+type chosenLink struct {
+	link.Setup
+	secret string // the answer that goes into a file of its own
+}
+
+// key is that of the answer to q.
+func (l *chosenLink) key(q link.Question) string { return l.Name + "." + q.Key }
+
+// secretKey is the key that names the file of the secret; "" where there is none.
+func (l *chosenLink) secretKey() string {
+	for _, q := range l.Questions {
+		if q.Secret {
+			return l.key(q)
+		}
+	}
+	return ""
+}
+
+// secretFile is the name of that file, which lintod.service hands over.
+func (l *chosenLink) secretFile() string {
+	if l.Beside {
+		return l.Name + "-password"
+	}
+	return "password"
+}
+
+// chosen are all links that are being set up, that of the platform first.
+func (s *Setup) chosen() []*chosenLink { return append([]*chosenLink{&s.platform}, s.beside...) }
+
+// normalise completes the answers for a link, and leaves out what "-" is the answer to.
+func (s *Setup) normalise(l *chosenLink) {
+	for _, q := range l.Questions {
+		key := l.key(q)
 		if q.Optional && s.Answers[key] == nobody {
 			delete(s.Answers, key)
-			s.leaveOut(q.Key)
+			s.leaveOut(l, q.Key)
 		}
 		if answer := s.Answers[key]; q.Complete != nil && answer != "" {
 			s.Answers[key] = q.Complete(answer)
@@ -120,44 +166,95 @@ func (s *Setup) normalise() {
 }
 
 // leaveOut removes the answers that need another.
-func (s *Setup) leaveOut(needed string) {
-	for _, q := range s.platform.Questions {
+func (s *Setup) leaveOut(l *chosenLink, needed string) {
+	for _, q := range l.Questions {
 		if q.Needs != needed {
 			continue
 		}
-		delete(s.Answers, s.key(q))
+		delete(s.Answers, l.key(q))
 		if q.Secret {
-			s.secret = ""
+			l.secret = ""
 		}
 	}
 }
 
-// link asks for the platform until it lets the device in, or the owner insists.
-func (s *Setup) link(ctx context.Context) error {
+// offer sets up the links beside the platform's that flags ask for, and offers the others where a
+// broker answers.
+func (s *Setup) offer(ctx context.Context) error {
+	for _, l := range s.beside {
+		if err := s.link(ctx, l); err != nil {
+			return err
+		}
+	}
+	for _, p := range agent.Beside() {
+		l := &chosenLink{Setup: p}
+		if s.Answers[p.Name+".enabled"] != "" {
+			continue
+		}
+		address, open := s.findBroker(ctx)
+		if address == "" {
+			continue
+		}
+		yes, err := s.Terminal.consent(ctx, fmt.Sprintf("\nA broker answers at %s. Show the device to %s there?", address, p.Title))
+		if err != nil {
+			return err
+		}
+		if !yes {
+			continue
+		}
+		s.Given[p.Name+".broker"] = address
+		if open {
+			s.Given[p.Name+".username"] = nobody
+		}
+		s.Answers = s.Given.over(s.Answers)
+		s.enable(l)
+		if err := s.link(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findBroker returns the first of s.Brokers that answers, "" where none does, and whether it lets
+// everybody in.
+func (s *Setup) findBroker(ctx context.Context) (address string, open bool) {
+	for _, address := range s.Brokers {
+		if answers, open := link.Look(ctx, address); answers {
+			return address, open
+		}
+	}
+	return "", false
+}
+
+// link asks for a link until its platform lets the device in, or the owner insists.
+func (s *Setup) link(ctx context.Context, l *chosenLink) error {
 	for {
-		for _, q := range s.platform.Questions {
-			if err := s.question(ctx, q); err != nil {
+		for _, q := range l.Questions {
+			if err := s.question(ctx, l, q); err != nil {
 				return err
 			}
 		}
-		if s.connects(ctx) || s.allGiven() {
+		if s.connects(ctx, l) || s.allGiven(l) {
 			return nil
 		}
 		again, err := s.Terminal.confirm(ctx, "Change the answers?")
 		if err != nil || !again {
 			return err
 		}
-		s.forget()
+		s.forget(l)
+		if l.Beside {
+			continue
+		}
 		if err := s.serial(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// allGiven tells that there is nothing to be asked about the platform.
-func (s *Setup) allGiven() bool {
-	for _, q := range s.platform.Questions {
-		if s.Given[s.key(q)] == "" {
+// allGiven reports whether flags answer every question about a link.
+func (s *Setup) allGiven(l *chosenLink) bool {
+	for _, q := range l.Questions {
+		if s.Given[l.key(q)] == "" {
 			return false
 		}
 	}
@@ -165,32 +262,32 @@ func (s *Setup) allGiven() bool {
 }
 
 // forget drops the answers that are wrong most likely, or follow the serial.
-func (s *Setup) forget() {
-	for _, q := range s.platform.Questions {
-		key := s.key(q)
+func (s *Setup) forget(l *chosenLink) {
+	for _, q := range l.Questions {
+		key := l.key(q)
 		switch {
 		case s.Given[key] != "":
 		case q.Secret:
-			s.secret = ""
+			l.secret = ""
 		case q.Preset != nil && s.Answers[key] == q.Preset(s.Answers[Serial]):
 			delete(s.Answers, key)
 		}
 	}
 }
 
-func (s *Setup) question(ctx context.Context, q link.Question) error {
-	key := s.key(q)
-	if s.Given[key] != "" || q.Needs != "" && s.Answers[s.platform.Name+"."+q.Needs] == "" {
+func (s *Setup) question(ctx context.Context, l *chosenLink, q link.Question) error {
+	key := l.key(q)
+	if s.Given[key] != "" || q.Needs != "" && s.Answers[l.Name+"."+q.Needs] == "" {
 		return nil
 	}
 	if q.Secret {
 		text := q.Text
-		if s.secret != "" {
-			text += " [that of the old client]"
+		if l.secret != "" {
+			text += " [from the old client]"
 		}
 		secret, err := s.Terminal.secret(ctx, text)
 		if secret != "" {
-			s.secret = secret
+			l.secret = secret
 		}
 		return err
 	}
@@ -210,48 +307,44 @@ func (s *Setup) answer(ctx context.Context, text, preset, key string) (err error
 		if s.Answers[key] == preset {
 			preset = "" // that was wrong, if we come back
 		}
-		s.normalise()
+		for _, l := range s.chosen() {
+			s.normalise(l)
+		}
 		problems, err := wrong(s.Answers, key)
 		if err != nil || len(problems) == 0 {
 			return err
 		}
-		s.Terminal.say("Not possible; want %s.", problems[0].Want)
+		s.Terminal.say("Invalid; want %s.", problems[0].Want)
 	}
 }
 
-// connects tries the answers as the device will use them, and says how that went.
-func (s *Setup) connects(ctx context.Context) bool {
+// connects tries the answers for a link as the device will use them, and says how that went.
+func (s *Setup) connects(ctx context.Context, l *chosenLink) bool {
 	answers := s.Answers
-	if s.secret != "" {
-		file, err := temporary(s.secret)
+	if l.secret != "" {
+		file, err := temporary(l.secret)
 		if err != nil {
-			s.Terminal.say("The answers cannot be tried: %s", sentence(err))
+			s.Terminal.say("The answers cannot be tested: %s", sentence(err))
 			return false
 		}
 		defer func() { _ = os.Remove(file) }()
-		answers = Answers{s.secretKey(): file}.over(answers)
+		answers = Answers{l.secretKey(): file}.over(answers)
 	}
 	_, c, err := s.render(answers)
 	if err == nil {
-		s.Terminal.say("\nConnecting to %s …", s.platform.Title)
-		err = c.TryLinks(ctx)
+		s.Terminal.say("\nConnecting to %s …", l.Title)
+		err = c.TryLink(ctx, l.Name)
 	}
 	if err != nil {
 		s.Terminal.say("%s", sentence(err))
 		return false
 	}
-	s.Terminal.say("The platform lets the device in.")
-	return true
-}
-
-// secretKey is the key that names the file of the secret; "" where there is none.
-func (s *Setup) secretKey() string {
-	for _, q := range s.platform.Questions {
-		if q.Secret {
-			return s.key(q)
-		}
+	if l.Beside {
+		s.Terminal.say("The broker lets the device in.")
+	} else {
+		s.Terminal.say("The platform accepts the device.")
 	}
-	return ""
+	return true
 }
 
 // temporary is a file of mode 0600, because a connection reads its password

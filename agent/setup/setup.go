@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"lintod/agent"
-	"lintod/agent/link"
 	"lintod/gpio"
 	"lintod/packaging"
 )
@@ -28,17 +27,19 @@ type Setup struct {
 	Boards   []gpio.Found
 	// GetModel downloads the model of a wake word, unless it is here; nil downloads none.
 	GetModel func(ctx context.Context, name string) error
+	// Brokers are the addresses where a broker of home automation may be, the likeliest first.
+	Brokers []string
 	// Start starts the service; nil where there is none.
 	Start func(ctx context.Context) error
 
-	platform link.Setup
-	secret   string // the answer that goes into a file of its own
-	refused  bool   // the device could not connect
+	platform chosenLink
+	beside   []*chosenLink
+	refused  bool // the device could not connect
 }
 
 // ErrRefused is returned when all is done, but without being asked for a better
 // answer, and where the device could not connect.
-var ErrRefused = errors.New("the configuration is written, but the device cannot connect with it; the reason is above")
+var ErrRefused = errors.New("the configuration was written, but the device cannot connect; the reason is above")
 
 // Run asks, tries, writes, and starts the service. Until it writes, nothing has
 // changed.
@@ -70,8 +71,10 @@ func (s *Setup) prepare(ctx context.Context) error {
 	if err := s.choosePlatform(ctx); err != nil {
 		return err
 	}
-	if err := s.takeSecret(ctx); err != nil {
-		return err
+	for _, l := range s.chosen() {
+		if err := s.takeSecret(ctx, l); err != nil {
+			return err
+		}
 	}
 	if s.Yes {
 		s.takeBoard()
@@ -85,7 +88,9 @@ func (s *Setup) prepare(ctx context.Context) error {
 		return err
 	}
 	if s.Yes {
-		s.refused = !s.connects(ctx)
+		for _, l := range s.chosen() {
+			s.refused = !s.connects(ctx, l) || s.refused
+		}
 	}
 	return nil
 }
@@ -101,12 +106,15 @@ func (s Setup) render(answers Answers) (string, agent.Config, error) {
 }
 
 func (s *Setup) write() error {
-	if s.secret != "" {
-		file, err := writePassword(s.Path, s.secret)
+	for _, l := range s.chosen() {
+		if l.secret == "" {
+			continue
+		}
+		file, err := writePassword(s.Path, l.secretFile(), l.secret)
 		if err != nil {
 			return err
 		}
-		s.Answers[s.secretKey()] = file
+		s.Answers[l.secretKey()] = file
 	}
 	text, _, err := s.render(s.Answers)
 	if err != nil {
@@ -117,19 +125,19 @@ func (s *Setup) write() error {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
 	if backup != "" {
-		s.Terminal.say("The old configuration is kept as %s.", backup)
+		s.Terminal.say("The old configuration was saved as %s.", backup)
 	}
-	s.Terminal.say("%s is written. Every other key is explained there.", s.Path)
+	s.Terminal.say("Wrote %s. It explains all other keys.", s.Path)
 	return nil
 }
 
 func (s *Setup) start(ctx context.Context) error {
 	if s.Start == nil {
-		s.Terminal.say("lintod -config %s runs it.", s.Path)
+		s.Terminal.say("Run it with: lintod -config %s", s.Path)
 		return nil
 	}
 	if !s.Yes {
-		yes, err := s.Terminal.confirm(ctx, "Start the service now, and with the box?")
+		yes, err := s.Terminal.confirm(ctx, "Start the service now and at boot?")
 		if err != nil || !yes {
 			return err
 		}
@@ -137,17 +145,17 @@ func (s *Setup) start(ctx context.Context) error {
 	if err := s.Start(ctx); err != nil {
 		return fmt.Errorf("start the service: %w", err)
 	}
-	s.Terminal.say("The service runs. `lintod doctor` examines everything; `lintod talk -wait` is a first word.")
+	s.Terminal.say("The service is running. `lintod doctor` checks everything; `lintod talk -wait` starts a first turn.")
 	return nil
 }
 
 // takeSecret reads the secret that is given in a file. The service is another
 // user than who runs setup, and has a file of its own.
-func (s *Setup) takeSecret(ctx context.Context) (err error) {
-	file := s.Given[s.secretKey()]
-	if s.Start == nil || file == "" || file == servicePassword {
+func (s *Setup) takeSecret(ctx context.Context, l *chosenLink) (err error) {
+	file := s.Given[l.secretKey()]
+	if s.Start == nil || file == "" || file == serviceCredentials+l.secretFile() {
 		return nil
 	}
-	s.secret, err = await(ctx, func() (string, error) { return readPassword(file) })
+	l.secret, err = await(ctx, func() (string, error) { return readPassword(file) })
 	return err
 }

@@ -111,16 +111,17 @@ func (f *fixture) says(texts ...string) {
 	}
 }
 
-// guarded is a broker with the rules of a LinTO platform, for the user kitchen
+// guarded is a broker with the rules of a LinTO platform and more, for the user kitchen
 // and the password sesame.
-func guarded(t *testing.T) *brokertest.Mosquitto {
+func guarded(t *testing.T, more ...string) *brokertest.Mosquitto {
 	t.Helper()
 	dir := t.TempDir()
 	passwords, acl := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl")
 	if out, err := exec.Command("mosquitto_passwd", "-c", "-b", passwords, "kitchen", "sesame").CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
 	}
-	if err := os.WriteFile(acl, []byte("pattern readwrite +/tolinto/%u/#\npattern readwrite +/fromlinto/%u/#\n"), 0o600); err != nil {
+	rules := append([]string{"pattern readwrite +/tolinto/%u/#", "pattern readwrite +/fromlinto/%u/#"}, more...)
+	if err := os.WriteFile(acl, []byte(strings.Join(rules, "\n")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return brokertest.Start(t, "allow_anonymous false", "password_file "+passwords, "acl_file "+acl)
@@ -208,7 +209,7 @@ func TestAnswersThatCannotBe(t *testing.T) {
 		c.Audio.Input[0] != "file:/tmp/said.wav" || c.GPIO.Preset != gpio.Presets()[0].Name || len(f.cards.did) > 0 {
 		t.Errorf("%+v %+v %+v, the cards: %q", c.Device, c.Audio, c.GPIO, f.cards.did)
 	}
-	f.says("the user name must be the serial", "The list ends with 4.", "a name that stays", "another file than that of input", "none of these")
+	f.says("the user name must be the serial", "up to 4", "Not in the list")
 
 	f = prepare(t)
 	f.Given = Answers{Input: "hw:0"}
@@ -412,7 +413,7 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 // What a link asks can be written into the sample, and a flag means one thing.
 func TestEveryPlatformFitsTheSample(t *testing.T) {
 	usage := map[string]string{}
-	for _, p := range agent.Platforms() {
+	for _, p := range append(agent.Platforms(), agent.Beside()...) {
 		answers, secrets := Answers{p.Name + ".enabled": "true"}, 0
 		for _, q := range p.Questions {
 			answers[p.Name+"."+q.Key] = "x"
@@ -482,5 +483,58 @@ func TestXiaozhi(t *testing.T) {
 	f.Flags = map[string]*string{"ota-url": &address}
 	if c := f.run(); !c.Xiaozhi.Enabled || c.Linto.Enabled || c.Xiaozhi.URL != "https://"+address || c.Xiaozhi.Profile != "xiaozhi" {
 		t.Errorf("%+v", c.Xiaozhi)
+	}
+}
+
+// Home automation is offered where a broker answers, and taken from flags.
+func TestHomeAutomation(t *testing.T) {
+	platform, home := brokertest.Start(t), guarded(t, "pattern readwrite lintod/%u/#")
+	given := Answers{Serial: "kitchen", "linto.broker": platform.URL(), "linto.scope": "x", "linto.username": "-", "linto.password_file": "", Input: "null", Output: "null"}
+	nobody := fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))
+	for name, c := range map[string]struct {
+		brokers []string
+		lines   []string
+		flags   map[string]string
+		broker  string // "" for none
+		user    string
+	}{
+		"none answers":    {brokers: []string{nobody}},
+		"not wanted":      {brokers: []string{home.URL()}, lines: []string{""}},
+		"with an account": {brokers: []string{nobody, home.URL()}, lines: []string{"y", "", "wrong", "", "", "sesame"}, broker: home.URL(), user: "kitchen"},
+		"open to all":     {brokers: []string{platform.URL(), home.URL()}, lines: []string{"yes"}, broker: platform.URL()},
+		"by flags":        {brokers: []string{nobody}, lines: []string{"sesame"}, flags: map[string]string{"automation-broker": strings.TrimPrefix(home.URL(), "mqtt://"), "automation-username": "kitchen"}, broker: home.URL(), user: "kitchen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := prepare(t, c.lines...)
+			f.Given, f.Brokers, f.Flags = given, c.brokers, map[string]*string{}
+			for flag, value := range c.flags {
+				f.Flags[flag] = &value
+			}
+			cfg := f.run()
+			a := cfg.Automation
+			switch {
+			case a.Enabled != (c.broker != ""):
+				t.Errorf("enabled: %t\n%s", a.Enabled, f.out.String())
+			case a.Enabled && (a.Broker[0] != c.broker || a.Username != c.user):
+				t.Errorf("%+v", a)
+			}
+			if c.user != "" {
+				file := filepath.Join(filepath.Dir(f.Path), "automation-password")
+				if password, err := os.ReadFile(file); err != nil || string(password) != "sesame\n" || a.PasswordFile != file {
+					t.Errorf("%q, %v, password_file %s", password, err, a.PasswordFile)
+				}
+				f.says("The broker lets the device in.")
+			}
+		})
+	}
+	f := prepare(t) // without a question
+	wrong := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(wrong, []byte("wrong"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := home.URL()
+	f.Yes, f.Given, f.Flags = true, given, map[string]*string{"automation-broker": &address, "automation-password-file": &wrong}
+	if c := f.run(); !f.refused || !c.Automation.Enabled || c.Automation.PasswordFile != wrong {
+		t.Errorf("refused: %t, %+v", f.refused, c.Automation)
 	}
 }

@@ -62,7 +62,7 @@ func (s *Setup) sound(ctx context.Context) error {
 	}
 	devices, err := s.Cards.List(ctx)
 	if err != nil {
-		s.Terminal.say("Sound cards cannot be listed: %s", sentence(err))
+		s.Terminal.say("Cannot list sound cards: %s", sentence(err))
 	}
 	if s.Given[Output] == "" {
 		if err := s.loudspeaker(ctx, devices); err != nil {
@@ -90,11 +90,11 @@ func (s *Setup) loudspeaker(ctx context.Context, devices []audio.Device) error {
 		if virtual(name) {
 			return nil
 		}
-		s.Terminal.say("A tone is played.")
+		s.Terminal.say("Playing a tone.")
 		question := "Did you hear it?"
 		if err := s.Cards.Play(ctx, name, cardtest.Tone(toneRate), toneRate); err != nil {
-			s.Terminal.say("That does not work: %s", sentence(err))
-			question = "Take it all the same?"
+			s.Terminal.say("Failed: %s", sentence(err))
+			question = "Use it anyway?"
 		}
 		if yes, err := s.Terminal.confirm(ctx, question); err != nil || yes {
 			return err
@@ -125,11 +125,11 @@ func (s *Setup) microphone(ctx context.Context, devices []audio.Device) error {
 
 // tryMicrophone records, judges and plays back; it returns what to ask then.
 func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string) {
-	s.Terminal.say("Say something: %v are recorded.", recordTime)
+	s.Terminal.say("Say something: recording %v.", recordTime)
 	r, err := s.Cards.Record(ctx, name, recordTime)
 	if err != nil {
-		s.Terminal.say("That does not work: %s", sentence(err))
-		return "Take it all the same?"
+		s.Terminal.say("Failed: %s", sentence(err))
+		return "Use it anyway?"
 	}
 	_, verdict, do := r.Judge()
 	if do != "" {
@@ -137,11 +137,11 @@ func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string
 	}
 	s.Terminal.say("%s.", verdict)
 	if virtual(s.Answers[Output]) {
-		return "Take it?"
+		return "Use it?"
 	}
 	if err := s.Cards.Play(ctx, cmp.Or(s.Answers[Output], "default"), r.PCM, audio.CaptureRate); err != nil {
-		s.Terminal.say("The recording cannot be played: %s", sentence(err))
-		return "Take it?"
+		s.Terminal.say("Cannot play the recording: %s", sentence(err))
+		return "Use it?"
 	}
 	return "Did you hear yourself?"
 }
@@ -153,7 +153,7 @@ func (s *Setup) possible(input, output string) bool {
 	c.Input, c.Output = config.Strings{input}, config.Strings{output}
 	problems := c.Validate()
 	if len(problems) > 0 {
-		s.Terminal.say("Not possible; want %s.", problems[0].Want)
+		s.Terminal.say("Invalid; want %s.", problems[0].Want)
 	}
 	return len(problems) == 0
 }
@@ -163,7 +163,7 @@ func virtual(name string) bool { return name == none || strings.HasPrefix(name, 
 
 // list is "default", what can do at all what is wanted, and nothing.
 func list(devices []audio.Device, channels func(audio.Device) int) (names, labels []string) {
-	names, labels = []string{"default"}, []string{"what the system prefers"}
+	names, labels = []string{"default"}, []string{"the system default"}
 	for _, d := range devices {
 		if channels(d) > 0 && !slices.Contains(names, d.Name) {
 			names, labels = append(names, d.Name), append(labels, fmt.Sprintf("%s (%d channels)", d.Label, channels(d)))

@@ -54,6 +54,12 @@ func (t *Terminal) confirm(ctx context.Context, question string) (bool, error) {
 	return !strings.HasPrefix(strings.ToLower(answer), "n"), err
 }
 
+// consent asks a question whose answer is no unless it begins with a y.
+func (t *Terminal) consent(ctx context.Context, question string) (bool, error) {
+	answer, err := t.ask(ctx, question+" [y/N]", "")
+	return strings.HasPrefix(strings.ToLower(answer), "y"), err
+}
+
 // sentence ends an error as a sentence ends.
 func sentence(err error) string {
 	text := err.Error()
@@ -78,7 +84,7 @@ func (t *Terminal) choose(ctx context.Context, question string, names, labels []
 		if n >= 1 && n <= len(names) {
 			return names[n-1], nil
 		}
-		t.say("The list ends with %d.", len(names))
+		t.say("Enter a number up to %d.", len(names))
 	}
 }
 

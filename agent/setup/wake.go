@@ -30,7 +30,7 @@ func (s *Setup) wakeWord(ctx context.Context) error {
 			names, labels = append(names, o.Name), append(labels, fmt.Sprintf("%q, by %s, %s", o.Phrase, o.Author, o.License))
 		}
 	}
-	s.Terminal.say("\nA word can open a turn in place of a button; its model (60 KB) is downloaded. Words:")
+	s.Terminal.say("\nA wake word can start a turn without a button; its model (60 KB) is downloaded. Words:")
 	for {
 		name, err := s.Terminal.choose(ctx, "Word", names, labels, noWord)
 		if err != nil || name == noWord {
@@ -40,7 +40,7 @@ func (s *Setup) wakeWord(ctx context.Context) error {
 			s.Answers[WakeWord] = name
 			return nil
 		}
-		s.Terminal.say("That is none of these.")
+		s.Terminal.say("Not in the list.")
 	}
 }
 
@@ -54,7 +54,7 @@ func (s *Setup) takeWord() error {
 		return nil
 	}
 	if _, ok := models.Offered(name); !ok {
-		return fmt.Errorf("there is no model for the wake word %q; lintod wake list prints those that there are", name)
+		return fmt.Errorf("unknown wake word %q; lintod wake list prints the available models", name)
 	}
 	s.Answers[wakeEngine] = wake.EngineMicroWakeWord
 	return nil
@@ -72,7 +72,7 @@ func (s *Setup) getModel(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:
-		s.Terminal.say("The model of %s could not be had: %v.\nLater: sudo lintod wake get %s", name, err, name)
+		s.Terminal.say("Cannot download the model of %s: %v.\nTry again later: sudo lintod wake get %s", name, err, name)
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ var exampleWord = regexp.MustCompile(`(?m)^# \[\[wake\.word\]\]\n# name = .*$`)
 // setWord gives the text a wake word, in the place of the example.
 func setWord(text, name string) (string, error) {
 	if !exampleWord.MatchString(text) {
-		return "", fmt.Errorf("the sample does not show %s", WakeWord)
+		return "", fmt.Errorf("the sample does not contain %s", WakeWord)
 	}
 	return exampleWord.ReplaceAllLiteralString(text, "[[wake.word]]\nname = "+quote(name)), nil
 }

@@ -63,10 +63,10 @@ func ParseEnvelope(payload []byte) (Envelope, error) {
 	}
 	m, err := members(payload)
 	if err != nil {
-		return e, fmt.Errorf("the envelope cannot be read: %w", err)
+		return e, fmt.Errorf("invalid envelope: %w", err)
 	}
 	if len(m) != 2 {
-		return e, fmt.Errorf(`the envelope has %d members; want "signed" and "signature" alone`, len(m))
+		return e, fmt.Errorf(`the envelope has %d members; want only "signed" and "signature"`, len(m))
 	}
 	if e.Signed, err = text1(m, "signed"); err != nil {
 		return e, err

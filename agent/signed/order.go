@@ -75,7 +75,7 @@ func (o Order) Text() (string, error) {
 	}
 	text := ascii(string(raw))
 	if _, err := ParseOrder(text); err != nil {
-		return "", fmt.Errorf("the order is wrong: %w", err)
+		return "", fmt.Errorf("invalid order: %w", err)
 	}
 	return text, nil
 }
@@ -155,7 +155,7 @@ func ParseOrder(text string) (Order, error) {
 	}
 	for key := range m {
 		if !slices.Contains(known, key) {
-			return o, fmt.Errorf("%.40q has no place in this order", key)
+			return o, fmt.Errorf("unexpected member %.40q", key)
 		}
 	}
 	return o, nil
@@ -184,7 +184,7 @@ func printableASCII(text string) error {
 func text1(m map[string]json.RawMessage, key string) (s string, err error) {
 	raw := m[key]
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
-		return "", fmt.Errorf("%q is not a text", key)
+		return "", fmt.Errorf("%q is not a string", key)
 	}
 	return s, nil
 }
@@ -192,7 +192,7 @@ func text1(m map[string]json.RawMessage, key string) (s string, err error) {
 func name(m map[string]json.RawMessage, key string) (string, error) {
 	s, err := text1(m, key)
 	if err == nil && !validName(s) {
-		err = fmt.Errorf("%q is not a level of a topic", key)
+		err = fmt.Errorf("%q is not one level of a topic", key)
 	}
 	return s, err
 }
@@ -210,7 +210,7 @@ func devices(raw json.RawMessage) ([]string, error) {
 	}
 	for _, serial := range to {
 		if !validName(serial) || serial == Everybody && len(to) > 1 {
-			return nil, fmt.Errorf(`"to" has an element that is no serial; %q may be its only one`, Everybody)
+			return nil, fmt.Errorf(`"to" has an element that is not a serial; %q must be the only one`, Everybody)
 		}
 	}
 	return to, nil
@@ -225,7 +225,7 @@ func arguments(raw json.RawMessage) (json.RawMessage, error) {
 		return nil, err
 	}
 	if _, ok := args["id"]; ok {
-		return nil, errors.New(`"args" has an "id"; the order's own names the request`)
+		return nil, errors.New(`"args" has an "id"; use the order's own`)
 	}
 	return raw, nil
 }

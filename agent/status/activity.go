@@ -7,8 +7,10 @@
 package status
 
 import (
+	"fmt"
 	"strings"
 
+	"lintod/agent/cards"
 	"lintod/agent/turn"
 	"lintod/gpio"
 	"lintod/gpio/led"
@@ -29,7 +31,13 @@ type Activity struct {
 	Outdated   bool        `json:"refused_configuration"` // the file was changed and is wrong
 	Lamp       led.Pattern `json:"-"`                     // what LEDs show while nothing else is to be seen; no shape: as configured
 	Error      bool        `json:"error"`                 // something failed just now
+
+	// Download is what a card plays that is not there yet; nil for nothing.
+	Download *cards.Downloader `json:"download,omitempty"`
 }
+
+// Shown is the snapshot as all views show it.
+func (a Activity) Shown() turn.Snapshot { return turn.Snapshot{State: a.state(), Flags: a.Flags} }
 
 // state is that of the turn, or what the device does while none goes on.
 func (a Activity) state() turn.State {
@@ -57,30 +65,33 @@ func (a Activity) Line() string {
 		set  bool
 		word string
 	}{
-		{a.Flags.Dictating, "dictating: the platform hears the microphone"},
+		{a.Flags.Dictating, "dictating: the platform transcribes the microphone"},
 		{a.Flags.Muted, "muted"},
 		{a.Flags.Meeting, "recording"},
 		{a.Flags.Offline, offline},
 		{a.Flags.Deaf, deaf},
 		{len(a.Away) > 0 && !a.Flags.Offline, "offline: " + strings.Join(a.Away, ", ")},
-		{a.Activating, "a platform refuses the device"},
+		{a.Activating, "a platform rejects the device"},
 		{a.Waiting, "waiting for the wake word"},
-		{a.WakeAway, "no wake word: the engine is away"},
+		{a.WakeAway, "no wake word: the engine is unavailable"},
 	} {
 		if f.set {
 			words = append(words, f.word)
 		}
 	}
+	if a.Download != nil {
+		words = append(words, fmt.Sprintf("downloading, %d %%", a.Download.Percent))
+	}
 	line := strings.Join(words, ", ")
 	if a.Outdated {
-		line += "; the changed configuration is wrong and not in force, lintod check tells why"
+		line += "; the changed configuration is invalid and not applied, see lintod check"
 	}
 	return line
 }
 
 // LEDs is what LEDs show. level is the loudness of the voice, in dBFS.
 func (a Activity) LEDs(level float64) gpio.View {
-	return gpio.View{
+	v := gpio.View{
 		State: [...]gpio.State{
 			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
 			turn.Conversing: gpio.Listening, // an open microphone must be seen
@@ -98,4 +109,8 @@ func (a Activity) LEDs(level float64) gpio.View {
 		Lamp:       a.Lamp,
 		Level:      level,
 	}
+	if a.Download != nil {
+		v.Downloading, v.Percent = true, a.Download.Percent
+	}
+	return v
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"lintod/agent/cards"
 	"lintod/agent/turn"
 	"lintod/gpio"
 )
@@ -68,7 +69,7 @@ func TestEveryLookIsReached(t *testing.T) {
 		see(Activity{Snapshot: turn.Snapshot{Flags: f}})
 	}
 	see(Activity{Snapshot: turn.Snapshot{Flags: turn.Flags{Offline: true}}, Connecting: true})
-	for _, a := range []Activity{{Away: []string{"x"}}, {Waiting: true}, {Activating: true}, {Error: true}} {
+	for _, a := range []Activity{{Away: []string{"x"}}, {Waiting: true}, {Activating: true}, {Error: true}, {Download: &cards.Downloader{}}} {
 		see(a)
 	}
 	for _, name := range gpio.Patterns() {

@@ -1,14 +1,18 @@
 package status
 
 import (
+	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"text/tabwriter"
 	"time"
 
+	"lintod/agent/base/config"
 	"lintod/agent/base/printable"
+	"lintod/agent/cards"
 	"lintod/agent/link"
+	"lintod/agent/taps"
 	"lintod/agent/turn"
 	"lintod/audio"
 	"lintod/audio/native"
@@ -17,6 +21,7 @@ import (
 	"lintod/audio/tts"
 	"lintod/audio/wake"
 	"lintod/behaviors/tunnel"
+	"lintod/gpio/rfid"
 )
 
 // Report is what `lintod status -json` prints, but for the counters of single links.
@@ -39,6 +44,7 @@ type Report struct {
 	Sound *native.Status `json:"sound,omitempty"`
 	GPIO  []string       `json:"gpio_faults,omitempty"` // one sentence each
 	Wake  *wake.Status   `json:"wake,omitempty"`
+	Cards Cards          `json:"cards"`
 	// Recording and Tunnels tell what the powers are doing.
 	Recording *recorder.Status `json:"recording,omitempty"`
 	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`
@@ -46,6 +52,33 @@ type Report struct {
 	Parts map[string]Part `json:"parts"`
 	Turns []turn.Record   `json:"turns"` // the last ones, oldest first
 	Self  Self            `json:"self"`
+}
+
+// Cards are what cards play, and what the device has for them.
+type Cards struct {
+	cards.Stats
+	Playing *taps.Playing `json:"playing,omitempty"`
+	Readers []rfid.Status `json:"readers,omitempty"`
+}
+
+// Line reports that to people.
+func (c Cards) Line() string {
+	line := fmt.Sprintf("%d known, content %v", c.Known, config.Size(c.Bytes))
+	if p := c.Playing; p != nil {
+		line += fmt.Sprintf("; %s, track %d of %d", p.Story, p.Track, p.Of)
+		if p.Paused {
+			line += ", paused"
+		}
+	}
+	if d := c.Download; d != nil {
+		line += fmt.Sprintf("; downloading %s, %d of %d files, %d %%", d.Skill, d.Files, d.Of, d.Percent)
+	}
+	for _, r := range c.Readers {
+		if r.Fault != "" {
+			line += fmt.Sprintf("; %s: %s", r.Reader, r.Fault)
+		}
+	}
+	return line
 }
 
 // Part is how one part of the agent fares.
@@ -69,6 +102,9 @@ func (s Report) Print(w io.Writer) error {
 	}
 	if s.Wake != nil {
 		printable.Fprintf(t, "wake\t%s\n", s.Wake.Line())
+	}
+	if s.Cards.Known > 0 || s.Cards.Playing != nil || s.Cards.Download != nil || len(s.Cards.Readers) > 0 {
+		printable.Fprintf(t, "cards\t%s\n", s.Cards.Line())
 	}
 	printable.Fprintf(t, "volume\t%d %% (%d %% after a restart), language %s\n", s.Volume, s.Keep, s.Lang)
 	printable.Fprintf(t, "microphone\t%d frames, %d samples lost\n", s.Mic.Frames, s.Mic.Lost)

@@ -31,6 +31,9 @@ type Loudspeaker interface {
 	Cue(Cue)
 	// Underruns counts the times that the loudspeaker ran dry, since the start.
 	Underruns() uint64
+	// Sounded tells whether the microphone may have heard the loudspeaker at that
+	// moment of the last seconds. It does not block.
+	Sounded(at time.Time) bool
 	// SetTurn tells that a turn has begun, so that nothing else may be heard, or
 	// is over. It does not block.
 	SetTurn(runs bool)
@@ -43,7 +46,10 @@ type Microphone interface {
 	// Listen opens a stream, beginning with the pre-roll where that is wanted: not
 	// when the device itself has just spoken.
 	Listen(preroll bool) Stream
+	// ListenInRoom is Listen, but what is remembered of the seconds before comes
+	// first, as frames that are Past.
+	ListenInRoom(preroll bool) Stream
 	// ListenSince opens a stream that begins in the past, as far as that is
-	// remembered.
+	// remembered, and before it with frames that are Past.
 	ListenSince(t time.Time) Stream
 }

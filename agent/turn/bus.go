@@ -21,6 +21,18 @@ type Notice struct {
 	Text  string        `json:"text,omitempty"`
 	// Cut is how many bytes Text lacks at its end, where it was too long.
 	Cut int `json:"text_cut_bytes,omitempty"`
+	// Order is the place of a GotSentence in its turn, from 1.
+	Order    int       `json:"order,omitempty"`
+	WakeWord *WakeWord `json:"wake_word,omitempty"` // of Woken
+	Gesture  *Gesture  `json:"gesture,omitempty"`   // of Pressed
+	Record   *Record   `json:"record,omitempty"`    // of TurnOver: trigger, times and result
+}
+
+// Gesture is what somebody did with a button.
+type Gesture struct {
+	Button string        `json:"button"`            // its name
+	Kind   string        `json:"kind"`              // as the configuration writes it: "double_tap"
+	Held   time.Duration `json:"held_ns,omitempty"` // of a release: how long it was down
 }
 
 // What platforms say has no bound of its own. So many bytes of a text are kept, and so
@@ -29,6 +41,10 @@ const (
 	maxNoticeText  = 64 << 10
 	maxNoticeQueue = 512 << 10
 )
+
+// maxShown is how much of what a screen should show is told in a sentence, in bytes: it
+// may be a page of HTML.
+const maxShown = 200
 
 // What says what a Notice is about.
 type What string
@@ -44,11 +60,14 @@ const (
 	GotTranscript What = "transcript" // Text: what the platform understood
 	GotPartial    What = "partial"    // Text: what it has understood so far
 	GotAction     What = "action"     // Text: a JSON object with what the platform wants to happen
-	GotDisplay    What = "display"    // Text: what it wants to be shown
+	GotDisplay    What = "display"    // Text: what it wants to be shown: words, or "URL" or "DOCSTRING" (HTML), a space, and which
 	Transcribing  What = "streaming"  // Text: how the live transcription stands
 	FirstSound    What = "sound"      // the first sample of the answer went to the loudspeaker
 	Announcing    What = "announcing" // something outside a turn is heard
 	Announced     What = "announced"  // it is over; Text: why, if it was not heard to its end
+	Woken         What = "wake"       // WakeWord was heard, for Link; the turn that it opens comes next, or Refused
+	Pressed       What = "button"     // Gesture was completed
+	TurnOver      What = "over"       // Record of the turn; the state that follows it is the next notice
 	Reached       What = "link"       // Text: whether Link is "online" or "offline" now
 	Problem       What = "problem"    // Text: what went wrong
 	Refused       What = "refused"    // Text: why a trigger was not served
@@ -60,27 +79,43 @@ func (n Notice) Sentence() string {
 	case StateChanged:
 		return n.State.String()
 	case SpeechBegan:
-		return "a voice is heard"
+		return "speech detected"
 	case SpeechEnded:
-		return "the user has finished"
+		return "end of speech"
 	case RequestOut:
-		return "the question is on its way"
+		return "request sent"
 	case GotTranscript:
 		return "understood: “" + n.Text + "”"
 	case GotPartial:
-		return "so far: “" + n.Text + "”"
+		return "partial: “" + n.Text + "”"
 	case GotAnswer:
 		return "answer: “" + n.Text + "”"
+	case GotSentence:
+		return "says: “" + n.Text + "”"
 	case FirstSound:
-		return "first sound at the loudspeaker"
+		return "first sound at the speaker"
+	case Woken:
+		if n.WakeWord != nil {
+			return "wake word " + n.WakeWord.Name
+		}
+	case Pressed:
+		if n.Gesture != nil {
+			return "button " + n.Gesture.Button + ": " + n.Gesture.Kind
+		}
+	case TurnOver:
+		if n.Record != nil {
+			return "turn ended: " + string(n.Record.Result)
+		}
 	case Reached:
 		return n.Link + " is " + n.Text
 	case Announcing:
-		return "an announcement begins"
+		return "announcement started"
 	case Announced:
 		if n.Text == "" {
-			return "the announcement is over"
+			return "announcement ended"
 		}
+	case GotDisplay:
+		return "display: " + printable.Clip(n.Text, maxShown)
 	case Refused:
 		return "refused: " + n.Text
 	}

@@ -19,7 +19,7 @@ import (
 // dropped. The user speaks meanwhile, and nothing of it is lost.
 const letGo = 10 * time.Second
 
-var errNotReturned = errors.New("the turn before does not end; the link does not answer")
+var errNotReturned = errors.New("the previous turn does not end; the link does not respond")
 
 // Exchange is one turn in progress between the device and one link. All of its
 // methods are for the link that carries it, from any goroutine unless they say
@@ -40,8 +40,10 @@ type Exchange struct {
 
 	problem error // the link's: what the platform reports beside its answer
 
-	begun   atomic.Bool // something was heard
-	sounded atomic.Bool // and something to its end
+	understood atomic.Bool  // the platform has said what it has understood
+	begun      atomic.Bool  // something was heard
+	sentences  atomic.Int32 // of the answer, that were told
+	sounded    atomic.Bool  // and something to its end
 
 	mu     sync.Mutex
 	said   []string        // by Say, in order
@@ -92,7 +94,7 @@ func (r *Runner) microphone(o opening) Stream {
 	if o.trigger == ByWake {
 		return r.Microphone.ListenSince(o.said.Add(-lead))
 	}
-	return r.Microphone.Listen(o.trigger != ByFollowUp)
+	return r.Microphone.ListenInRoom(o.trigger != ByFollowUp)
 }
 
 // send opens a turn without the microphone.
@@ -109,11 +111,12 @@ func (r *Runner) drop(e Event, cause error) {
 	r.turn.cancel(cause)
 	record := r.turn.record.close(e, r.turn.mic.dropped(), r.Loudspeaker.Underruns())
 	r.records.add(record)
+	r.Publish(Notice{What: TurnOver, Turn: record.Turn, Link: record.Link, Since: record.Closed.Sub(record.Triggered), Record: &record})
 	level := slog.LevelInfo
 	if record.Result == ResultFailed {
 		level = slog.LevelWarn
 	}
-	r.Log.LogAttrs(context.Background(), level, "turn is over", record.attrs()...)
+	r.Log.LogAttrs(context.Background(), level, "turn ended", record.attrs()...)
 	r.turn = nil
 }
 
@@ -158,7 +161,7 @@ func (x *Exchange) over(next Next, err error) {
 	x.answer(Reply{Text: text, Ask: next == Again}, nil)
 	spoke := x.sounded.Load() || x.Trigger == ByPlatform || x.mic != nil && x.mic.speech.Load()
 	switch {
-	case next == Again && spoke: // else a broken platform would keep the microphone open for good
+	case next == Again && spoke && !x.runner.Unheard: // else a broken platform would keep the microphone open for good
 		x.report(SpokenAsk)
 	case x.sounded.Load():
 		x.report(Spoken)
@@ -263,18 +266,52 @@ func (x *Exchange) answer(r Reply, err error) {
 
 // Say has a text spoken and returns when its last sample has been played; when
 // ctx ends the device falls silent within one frame. It may be called several
-// times: what is asked for while something else is heard waits for its end.
+// times: what is asked for while something else is heard waits for its end. When it
+// begins to be heard it is published as GotSentence.
 func (x *Exchange) Say(ctx context.Context, text string) error {
 	x.mu.Lock()
 	x.said = append(x.said, text)
 	x.mu.Unlock()
-	return x.emit(ctx, func(ctx context.Context, started func()) error { return x.runner.Loudspeaker.Speak(ctx, text, started) })
+	return x.emit(ctx, func(ctx context.Context, started func()) error {
+		if x.runner.Unheard {
+			return nil
+		}
+		return x.runner.Loudspeaker.Speak(ctx, text, func() {
+			started()
+			x.Tell(GotSentence, text)
+		})
+	})
 }
 
-// Play is Say for a sound, which it closes.
+// Play is Say for a sound, which it closes. What is said in it, only the link knows:
+// it publishes that itself.
 func (x *Exchange) Play(ctx context.Context, s audio.Sound) error {
 	defer s.Close()
-	return x.emit(ctx, func(ctx context.Context, started func()) error { return x.runner.Loudspeaker.Play(ctx, s, started) })
+	return x.emit(ctx, func(ctx context.Context, started func()) error {
+		if x.runner.Unheard {
+			return pass(ctx, s)
+		}
+		return x.runner.Loudspeaker.Play(ctx, s, started)
+	})
+}
+
+// pass reads a sound to its end in the time that it takes to be heard.
+func pass(ctx context.Context, s audio.Sound) error {
+	pcm := make([]int16, s.Rate()/50)
+	for {
+		n, err := s.Read(ctx, pcm)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(n) * time.Second / time.Duration(s.Rate())):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // soundError is why something could not be heard; the link is not to blame.

@@ -3,11 +3,12 @@ package turn
 import (
 	"context"
 	"errors"
+	"time"
 
 	"lintod/audio"
 )
 
-var errGivenBack = errors.New("the microphone was given back")
+var errGivenBack = errors.New("the microphone was released")
 
 // hold is the microphone in the hands of a dictation.
 type hold struct {
@@ -96,6 +97,8 @@ func (h *hold) Read(ctx context.Context, f *audio.Frame) error {
 	}
 	return err
 }
+
+func (h *hold) SetDelay(d time.Duration) { h.stream.SetDelay(d) }
 
 func (h *hold) Dropped() uint64 { return h.stream.Dropped() }
 

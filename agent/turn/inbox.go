@@ -10,7 +10,9 @@ import (
 )
 
 // ErrInTurn is returned by Ask and Call while a turn goes on.
-var ErrInTurn = errors.New("a turn is going on; ask again when it is over")
+var ErrInTurn = errors.New("a turn is in progress; try again when it has ended")
+
+var errBusy = errors.New("the device is busy: too many pending triggers")
 
 // eventQueue is how many events wait; more triggers are dropped.
 const eventQueue = 64
@@ -139,11 +141,28 @@ func (r *Runner) Tap(ctx context.Context, link string) error {
 	}
 	h := happening{event: Tap, open: opening{trigger: ByTap, talker: t}, verdict: make(chan error, 1)}
 	if !r.post(h) {
-		return errors.New("the device is busy: too many triggers wait")
+		return errBusy
 	}
 	select {
 	case err := <-h.verdict:
 		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// MakeRoom ends what is heard, an answer, too, so that something else is heard in its
+// place. A turn that does not speak yet goes on, unless its answer would not be heard
+// (Unheard) and all that it was for is known: what was understood. It returns when that is done, or with
+// ctx's cause.
+func (r *Runner) MakeRoom(ctx context.Context) error {
+	taken := make(chan struct{})
+	if !r.post(happening{event: MakeRoom, taken: taken}) {
+		return errBusy
+	}
+	select {
+	case <-taken:
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -166,6 +185,7 @@ func (r *Runner) Wake(w WakeWord, link string, over time.Time) error {
 	if err != nil {
 		return err
 	}
+	r.Publish(Notice{What: Woken, Link: t.Name(), WakeWord: &w})
 	r.post(happening{event: Wake, open: opening{trigger: ByWake, talker: t, word: &w, said: over}})
 	return nil
 }
@@ -177,7 +197,7 @@ func (r *Runner) talker(name string) (Talker, error) {
 		}
 	}
 	if name == "" {
-		return nil, errors.New("no link that talks is enabled in the configuration")
+		return nil, errors.New("no link that supports turns is enabled")
 	}
 	return nil, fmt.Errorf("%w %q", errUnknownLink, name)
 }
@@ -228,9 +248,24 @@ func (r *Runner) Ask(ctx context.Context, link, text string) (Reply, error) {
 // closed: the platform speaks first, or has its link return Again at once. Call
 // returns when the turn is open, and fails with ErrInTurn while another goes on.
 func (r *Runner) Call(ctx context.Context, t Talker) error {
+	return r.open(ctx, Call, opening{trigger: ByPlatform, talker: t})
+}
+
+// Pose is Ask for who does not wait for the answer, which is heard.
+func (r *Runner) Pose(ctx context.Context, link, text string) error {
+	t, err := r.talker(link)
+	if err != nil {
+		return err
+	}
+	return r.open(ctx, Ask, opening{trigger: ByText, talker: t, question: text})
+}
+
+// open posts a trigger and returns when the machine has taken it, with ErrInTurn when
+// it has refused.
+func (r *Runner) open(ctx context.Context, e Event, o opening) error {
 	taken := make(chan struct{})
-	o := opening{trigger: ByPlatform, talker: t, refused: make(chan struct{})}
-	if !r.post(happening{event: Call, open: o, taken: taken}) {
+	o.refused = make(chan struct{})
+	if !r.post(happening{event: e, open: o, taken: taken}) {
 		return ErrInTurn
 	}
 	select {
@@ -249,8 +284,14 @@ func (r *Runner) Call(ctx context.Context, t Talker) error {
 // Tell publishes a notice that belongs to no turn; link is "" where no link
 // says so. It does not block.
 func (r *Runner) Tell(link string, w What, text string) {
+	r.Publish(Notice{What: w, Link: link, Text: text})
+}
+
+// Publish publishes a notice, of this moment and the present state. It does not block.
+func (r *Runner) Publish(n Notice) {
 	now := r.Snapshot()
-	r.Bus.Publish(Notice{At: time.Now(), What: w, Link: link, State: now.State, Flags: now.Flags, Text: text})
+	n.At, n.State, n.Flags = time.Now(), now.State, now.Flags
+	r.Bus.Publish(n)
 }
 
 // Probe returns nil when Run's loop has taken it up, which proves that the loop

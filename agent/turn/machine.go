@@ -70,14 +70,15 @@ type Event uint8
 
 const (
 	// Triggers, from the user.
-	Tap     Event = iota // open a turn; while listening: that was all
-	Press                // the talk button went down: listen until Release
-	Release              // the talk button came up after it was held
-	LetGo                // the talk button came up soon: it was a tap, so silence ends the turn
-	Stop                 // be quiet and forget it
-	Ask                  // the user asks in writing
-	Wake                 // the user said a wake word
-	Call                 // a platform opens a turn
+	Tap      Event = iota // open a turn; while listening: that was all
+	Press                 // the talk button went down: listen until Release
+	Release               // the talk button came up after it was held
+	LetGo                 // the talk button came up soon: it was a tap, so silence ends the turn
+	Stop                  // be quiet and forget it
+	MakeRoom              // something else is to be heard now: what is heard ends, and nobody is cut off
+	Ask                   // the user asks in writing
+	Wake                  // the user said a wake word
+	Call                  // a platform opens a turn
 
 	// From the microphone.
 	Finished // the user has finished: silence after speech, the limit, or the platform has heard enough
@@ -120,7 +121,7 @@ const (
 )
 
 var eventNames = [...]string{
-	"tap", "press", "release", "let-go", "stop", "ask", "wake", "call", "finished", "nothing", "too-short",
+	"tap", "press", "release", "let-go", "stop", "make-room", "ask", "wake", "call", "finished", "nothing", "too-short",
 	"answered", "interjected", "quiet", "paused", "silent", "spoken", "spoken-ask", "failed", "timed-out",
 	"muted", "unmuted", "went-offline", "came-online", "went-deaf", "went-silent", "hears", "meeting-began", "meeting-ended",
 	"dictation-began", "dictation-ended",
@@ -172,6 +173,7 @@ var table = map[when]then{
 	{Idle, Ask}:              {Thinking, []Effect{Send}},
 	{Idle, Call}:             {Thinking, []Effect{Send}},
 	{Idle, Stop}:             {Idle, []Effect{Hush}},
+	{Idle, MakeRoom}:         {Idle, []Effect{Hush}},
 	{Idle, refusedMuted}:     {Idle, []Effect{Hush, CueMuted}},
 	{Idle, refusedDeaf}:      {Idle, []Effect{Hush, CueError}},
 	{Idle, refusedOffline}:   {Idle, []Effect{Hush, CueError}},
@@ -191,6 +193,7 @@ var table = map[when]then{
 	{Listening, Nothing}:     {Idle, []Effect{Drop, CueNothing}},
 	{Listening, Failed}:      {Idle, []Effect{Drop, CueError}},
 	{Listening, Stop}:        {Idle, []Effect{Drop, Hush}},
+	{Listening, MakeRoom}:    {Listening, []Effect{Hush}},
 	{Listening, Muted}:       {Idle, []Effect{Drop}},
 	{Listening, WentDeaf}:    {Idle, []Effect{Drop, CueError}},
 	{Listening, TimedOut}:    {Idle, []Effect{Drop, CueError}},
@@ -204,6 +207,7 @@ var table = map[when]then{
 	{Thinking, Failed}:    {Idle, []Effect{Drop, CueError}},
 	{Thinking, TimedOut}:  {Idle, []Effect{Drop, CueError}},
 	{Thinking, Stop}:      {Idle, []Effect{Drop, Hush}},
+	{Thinking, MakeRoom}:  {Thinking, []Effect{Hush}},
 	// The user has thought of something better to ask.
 	{Thinking, Tap}:              {Listening, []Effect{Drop, Listen}},
 	{Thinking, Press}:            {Listening, []Effect{Drop, ListenHeld}},
@@ -222,6 +226,7 @@ var table = map[when]then{
 	{Speaking, Failed}:    {Idle, []Effect{Drop, CueError}},
 	{Speaking, TimedOut}:  {Idle, []Effect{Drop, CueError}},
 	{Speaking, Stop}:      {Idle, []Effect{Drop, Hush}},
+	{Speaking, MakeRoom}:  {Idle, []Effect{Drop, Hush}},
 	// Barge-in.
 	{Speaking, Tap}:   {Listening, []Effect{Drop, Listen}},
 	{Speaking, Press}: {Listening, []Effect{Drop, ListenHeld}},
@@ -245,6 +250,7 @@ var table = map[when]then{
 	{Conversing, Failed}:         {Idle, []Effect{Drop, CueError}},
 	{Conversing, TimedOut}:       {Idle, []Effect{Drop, CueError}},
 	{Conversing, Stop}:           {Idle, []Effect{Drop, Hush}},
+	{Conversing, MakeRoom}:       {Idle, []Effect{Drop, Hush}},
 	{Conversing, Muted}:          {Idle, []Effect{Drop}},
 	{Conversing, WentDeaf}:       {Idle, []Effect{Drop, CueError}},
 	{Conversing, Tap}:            {Listening, []Effect{Drop, Listen}},

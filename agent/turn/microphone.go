@@ -13,6 +13,7 @@ import (
 	"lintod/audio"
 	"lintod/audio/endpoint"
 	"lintod/audio/ring"
+	"lintod/audio/silero"
 )
 
 // Stream is the microphone as an exchange reads it; audio.Stream is one.
@@ -20,6 +21,8 @@ type Stream interface {
 	// Read blocks for the next frame. Frames that already wait are returned even
 	// when ctx has ended.
 	Read(ctx context.Context, f *audio.Frame) error
+	// SetDelay lets frames come that much later, several at a time.
+	SetDelay(d time.Duration)
 	// Dropped counts the frames that the reader was too slow for.
 	Dropped() uint64
 	Close() error
@@ -34,6 +37,8 @@ const (
 	// be over is sent with what follows it: engines report late, and the first sound
 	// of the request must not be lost. What is left of the word there is no speech.
 	lead = 200 * time.Millisecond
+	// word is how long before its end a wake word may have begun; no engine tells.
+	word = 1200 * time.Millisecond
 	// maxWaiting bounds what waits for a link, in bytes: 80 s of sound.
 	maxWaiting = 3 << 20
 )
@@ -46,7 +51,11 @@ type microphone struct {
 	x        *Exchange
 	stream   Stream
 	detector *endpoint.Detector
-	begins   time.Time // what was captured before does not count as speech
+	voices   *silero.Detector // nil: frames have the opinion of the card
+	begins   time.Time        // what was captured before does not count as speech
+	before   []audio.Frame    // that, until something counts
+	judging  bool             // something does
+	room     [2]time.Time     // between these, what is past tells how loud the room is
 	opened   time.Time
 
 	held   atomic.Bool  // silence does not end it
@@ -67,6 +76,14 @@ func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *mic
 		x: x, stream: stream, begins: begins, opened: time.Now(),
 		detector: endpoint.New(x.runner.Endpoint), heard: frames{ready: loop.NewSignal()},
 	}
+	if said := x.runner.heard.Load(); said != nil {
+		m.room[0] = *said
+	}
+	m.room[1] = m.opened
+	if x.Trigger == ByWake {
+		m.room[1] = begins.Add(-word)
+		x.runner.heard.Store(&begins) // the word is no room either, for who interrupts this turn
+	}
 	m.listening, m.cancel = context.WithCancel(x.ctx)
 	m.held.Store(held)
 	m.ender.Store(x.runner.link(x.talker.Name()).ender.Load())
@@ -74,10 +91,14 @@ func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *mic
 }
 
 // pump reads the microphone until the user has finished or the exchange is
-// dropped. Between those it allocates nothing.
+// dropped. Once it judges, it allocates nothing.
 func (m *microphone) pump() {
 	m.heard.end(m.run())
 	m.stream.Close()
+	if m.speech.Load() {
+		now := time.Now()
+		m.x.runner.heard.Store(&now)
+	}
 	m.cancel()
 }
 
@@ -102,15 +123,55 @@ func (m *microphone) run() error {
 	}
 }
 
-// take judges a frame and hands it on.
-func (m *microphone) take(f *audio.Frame) {
-	m.x.runner.level.Store(int64(100 * endpoint.Level(f)))
-	m.x.record.frame(f)
-	m.signal = m.signal || !f.Silent
-	m.heard.push(f)
-	if f.At.Before(m.begins) {
-		return
+// remember learns from a frame of the past how loud the room is. What somebody has
+// said to the device, and the device itself, is not the room.
+func (m *microphone) remember(f *audio.Frame) {
+	if f.At.After(m.room[0]) && f.At.Add(audio.FrameTime).Before(m.room[1]) && !f.Silent && !m.x.runner.Loudspeaker.Sounded(f.At) {
+		m.detector.Remember(f)
 	}
+}
+
+// recall learns from what was heard before. The network needs a while for the
+// seconds of it; the link has the first sound of the utterance by then.
+func (m *microphone) recall() {
+	m.judging = true
+	if model := m.x.runner.voiceModel(); model != nil {
+		m.voices = silero.New(model)
+	}
+	for i := range m.before {
+		f := &m.before[i]
+		m.opine(f)
+		if f.Past {
+			m.remember(f)
+		}
+	}
+	m.before = nil
+}
+
+// opine notes whether a frame is a voice, where the card has left that to us.
+func (m *microphone) opine(f *audio.Frame) {
+	if m.voices != nil {
+		f.Speech = m.voices.Push(&f.PCM)
+	}
+}
+
+// take hands a frame on and judges it.
+func (m *microphone) take(f *audio.Frame) {
+	if !f.Past {
+		m.x.runner.level.Store(int64(100 * endpoint.Level(f)))
+		m.x.record.frame(f)
+		m.signal = m.signal || !f.Silent
+		m.heard.push(f)
+	}
+	switch {
+	case m.judging:
+	case f.Past, f.At.Before(m.begins):
+		m.before = append(m.before, *f)
+		return
+	default:
+		m.recall()
+	}
+	m.opine(f)
 	ender := Ender(m.ender.Load())
 	m.detector.Hold(m.held.Load() || ender != Device)
 	verdict := m.detector.Push(f)
@@ -121,7 +182,7 @@ func (m *microphone) take(f *audio.Frame) {
 		m.x.Tell(SpeechBegan, "")
 	case endpoint.EndLimit:
 		if ender == Nobody {
-			m.detector = endpoint.New(m.x.runner.Endpoint) // which begins anew
+			m.detector.Restart()
 			return
 		}
 		m.finish(f.At.Add(audio.FrameTime))

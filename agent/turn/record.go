@@ -47,7 +47,7 @@ const (
 	ResultNothing     Result = "nothing"     // nobody spoke
 	ResultTooShort    Result = "too_short"   // ended before anybody could speak
 	ResultFailed      Result = "failed"      // Cause tells
-	ResultInterrupted Result = "interrupted" // by the next trigger
+	ResultInterrupted Result = "interrupted" // by the next trigger, or by what else is to be heard
 	ResultStopped     Result = "stopped"     // by the user, by mute, or by the end of lintod
 )
 
@@ -64,7 +64,7 @@ func (e Event) result() Result {
 		return ResultTooShort
 	case Failed, TimedOut, WentDeaf:
 		return ResultFailed
-	case Tap, Press, Wake, Ask, refusedMuted, refusedDeaf, refusedOffline, refusedDictating:
+	case Tap, Press, Wake, Ask, MakeRoom, refusedMuted, refusedDeaf, refusedOffline, refusedDictating:
 		return ResultInterrupted
 	}
 	return ResultStopped

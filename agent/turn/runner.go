@@ -11,6 +11,7 @@ import (
 
 	"lintod/agent/base/loop"
 	"lintod/audio/endpoint"
+	"lintod/audio/silero"
 )
 
 // Limits after which a state is ended by force, whatever went wrong. Each is
@@ -42,9 +43,15 @@ type Runner struct {
 	Log         *slog.Logger
 	// Initial is what is true before the first event.
 	Initial Flags
+	// VoiceModel loads the network that tells voices from other sound, when a turn
+	// first needs it; nil, or nil of it: the opinion of the card counts, if it has one.
+	VoiceModel func() *silero.Model
 	// Duplex says that the microphone does not hear the loudspeaker, so that both
 	// may go on at once (Nobody).
 	Duplex bool
+	// Unheard says that what platforms answer is not heard: who follows the turn
+	// answers instead, and has MakeRoom called.
+	Unheard bool
 
 	truth  sync.Mutex // guards what is true, whatever Run knows of it
 	flags  Flags      // what Run should make the machine's
@@ -58,7 +65,8 @@ type Runner struct {
 	probes  loop.Probe
 
 	now      atomic.Pointer[Snapshot]
-	level    atomic.Int64 // millibel, of the last frame heard
+	level    atomic.Int64              // millibel, of the last frame heard
+	heard    atomic.Pointer[time.Time] // when somebody has last spoken to the device, a wake word included; nil: never
 	records  records
 	turn     *Exchange       // nil when nothing runs
 	online   map[string]bool // what was published of links
@@ -79,6 +87,13 @@ func (r *Runner) init() {
 		r.links = map[string]*link{}
 		r.now.Store(&Snapshot{Flags: r.Initial})
 	})
+}
+
+func (r *Runner) voiceModel() *silero.Model {
+	if r.VoiceModel == nil {
+		return nil
+	}
+	return r.VoiceModel()
 }
 
 // Run owns the machine until ctx ends; then it drops the turn, silences the
@@ -112,7 +127,7 @@ func (r *Runner) Run(ctx context.Context) error {
 				r.limit.Reset(rest) // the link has called EndsBy since
 				continue
 			}
-			r.problemFor(r.turn, fmt.Errorf("%v lasted too long", r.Snapshot().State))
+			r.problemFor(r.turn, fmt.Errorf("%v took too long", r.Snapshot().State))
 			r.handle(ctx, happening{event: TimedOut, turn: r.turn})
 		}
 	}
@@ -148,8 +163,11 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 	if h.turn != nil && h.turn != r.turn {
 		return // a turn that was dropped reports late
 	}
-	if h.event == Answered && r.turn.mic.duplex() {
+	switch {
+	case h.event == Answered && r.turn.mic.duplex():
 		h.event = Interjected
+	case h.event == MakeRoom && r.Unheard && r.Snapshot().State == Thinking && r.turn.understood.Load():
+		h.event = Stop // who follows the turn answers, and nobody waits for the platform's answer
 	}
 	running := r.turn
 	before := r.Snapshot()
@@ -266,10 +284,10 @@ func (r *Runner) refuse(h happening, why error) {
 // Why the microphone is not opened.
 var (
 	errMuted     = errors.New("the device is muted; unmute it first, with its button or from the platform")
-	errDeaf      = errors.New("the microphone gives no sound")
+	errDeaf      = errors.New("the microphone delivers no sound")
 	errAway      = errors.New("the platform cannot be reached")
-	errDictating = errors.New("a dictation has the microphone; `lintod stream -stop` ends it")
-	errListening = errors.New("a turn has the microphone; try again when it is over")
+	errDictating = errors.New("a dictation is using the microphone; stop it with `lintod stream -stop`")
+	errListening = errors.New("a turn is using the microphone; try again when it has ended")
 )
 
 // refusal is why an event does not open the microphone; nil when it does, or was
@@ -300,13 +318,18 @@ func (r *Runner) shutDown(ctx context.Context) {
 }
 
 func (r *Runner) publishFor(x *Exchange, w What, text string) {
-	now := r.Snapshot()
-	n := Notice{At: time.Now(), What: w, State: now.State, Flags: now.Flags, Text: text}
+	n := Notice{What: w, Text: text}
 	if x != nil {
 		n.Turn, n.Link, n.Since = x.number, x.talker.Name(), time.Since(x.record.Triggered)
-		x.record.mark(w, n.At)
+		x.record.mark(w, time.Now())
+		switch w {
+		case GotTranscript:
+			x.understood.Store(true)
+		case GotSentence:
+			n.Order = int(x.sentences.Add(1))
+		}
 	}
-	r.Bus.Publish(n)
+	r.Publish(n)
 }
 
 func (r *Runner) problemFor(x *Exchange, err error) {

@@ -26,6 +26,7 @@ type room struct {
 	preroll []bool
 	since   time.Time // of the last ListenSince
 	dropped uint64
+	before  func(at time.Time) int32 // how loud it was; nil: nobody remembers
 }
 
 func (r *room) Listen(preroll bool) Stream {
@@ -33,39 +34,66 @@ func (r *room) Listen(preroll bool) Stream {
 	return &roomStream{room: r}
 }
 
+func (r *room) ListenInRoom(preroll bool) Stream {
+	r.preroll = append(r.preroll, preroll)
+	return &roomStream{room: r, early: r.early(time.Now())}
+}
+
+// early are the frames of the 5 s before a moment.
+func (r *room) early(end time.Time) (list []early) {
+	if r.before == nil {
+		return nil
+	}
+	for at := end.Add(-5 * time.Second); at.Before(end); at = at.Add(audio.FrameTime) {
+		list = append(list, early{at, r.before(at)})
+	}
+	return list
+}
+
+type early struct {
+	at   time.Time
+	loud int32
+}
+
 // ListenSince gives the frames of the past at once, all of them loud: they hold
 // the wake word.
 func (r *room) ListenSince(t time.Time) Stream {
 	r.since = t
-	return &roomStream{room: r, past: t}
+	return &roomStream{room: r, past: t, early: r.early(t)}
 }
 
 type roomStream struct {
-	room *room
-	past time.Time // zero: nothing of it is left
+	room  *room
+	early []early   // frames that are Past
+	past  time.Time // zero: nothing of it is left
 }
 
 func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
-	at, loud := time.Now(), s.room.loud.Load()
+	at, loud, past := time.Now(), s.room.loud.Load(), len(s.early) > 0
 	switch {
+	case past:
+		at, loud = s.early[0].at, s.early[0].loud
+		s.early = s.early[1:]
 	case s.past.Before(at) && !s.past.IsZero():
 		at, loud = s.past, 8000
 		s.past = s.past.Add(audio.FrameTime)
 	default:
+		s.past = time.Time{}
 		select {
 		case <-time.After(audio.FrameTime):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	*f = audio.Frame{At: at, Silent: s.room.off.Load()}
+	*f = audio.Frame{At: at, Silent: s.room.off.Load(), Past: past}
 	for i := range f.PCM { // a square wave is loud at every frequency
 		f.PCM[i] = int16(loud) * int16(1-2*(i/8%2))
 	}
 	return nil
 }
-func (s *roomStream) Dropped() uint64 { return s.room.dropped }
-func (s *roomStream) Close() error    { return nil }
+func (s *roomStream) SetDelay(time.Duration) {}
+func (s *roomStream) Dropped() uint64        { return s.room.dropped }
+func (s *roomStream) Close() error           { return nil }
 
 // loudspeaker is one whose every text takes one second.
 type loudspeaker struct {
@@ -76,9 +104,10 @@ type loudspeaker struct {
 	turns  []bool // that it was told of
 	hushed int
 	broken error
-	dry    atomic.Uint64 // underruns
-	plays  atomic.Int32  // at once
-	mixed  atomic.Bool   // there were two
+	dry    atomic.Uint64           // underruns
+	played func(at time.Time) bool // nil: it was never loud
+	plays  atomic.Int32            // at once
+	mixed  atomic.Bool             // there were two
 }
 
 type speech struct {
@@ -123,6 +152,8 @@ func (l *loudspeaker) cued() []Cue {
 	defer l.mu.Unlock()
 	return slices.Clone(l.cues)
 }
+
+func (l *loudspeaker) Sounded(at time.Time) bool { return l.played != nil && l.played(at) }
 
 func (l *loudspeaker) SetTurn(b bool) { l.turns = append(l.turns, b) }
 func (l *loudspeaker) Hush()          { l.hushed++ }
@@ -286,7 +317,7 @@ func TestTapAndSpeak(t *testing.T) {
 			n := <-s.notices.C
 			story = append(story, n.What)
 		}
-		want := []What{StateChanged, SpeechBegan, SpeechEnded, StateChanged, GotTranscript, GotAnswer, StateChanged, FirstSound, StateChanged}
+		want := []What{StateChanged, SpeechBegan, SpeechEnded, StateChanged, GotTranscript, GotAnswer, StateChanged, FirstSound, GotSentence, TurnOver, StateChanged}
 		if !slices.Equal(story, want) {
 			t.Errorf("the bus told %v, want %v", story, want)
 		}
@@ -791,6 +822,77 @@ func TestWakeWord(t *testing.T) {
 	})
 }
 
+// twice is a link that answers with two sentences.
+type twice struct{}
+
+func (twice) Name() string { return "twice" }
+
+func (twice) Talk(ctx context.Context, x *Exchange) (Next, error) {
+	return Over, errors.Join(x.Say(ctx, "first"), x.Say(ctx, "second"))
+}
+
+// Who follows the bus learns of each wake word, each sentence in its order, and what came
+// of the turn.
+func TestFollower(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		for range 2 {
+			if err := s.Wake(WakeWord{"computer", 0.8}, "twice", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			s.wait(5 * time.Second)
+			s.expect(Idle)
+		}
+		var story []Notice
+		for len(s.notices.C) > 0 {
+			switch n := <-s.notices.C; n.What {
+			case Woken, GotSentence, TurnOver:
+				story = append(story, n)
+			}
+		}
+		if len(story) != 8 {
+			t.Fatalf("%d notices: %+v", len(story), story)
+		}
+		for i, n := range story {
+			number := 1 + i/4
+			switch i % 4 {
+			case 0:
+				if n.What != Woken || n.Link != "twice" || n.Turn != 0 || *n.WakeWord != (WakeWord{"computer", 0.8}) {
+					t.Errorf("%+v", n)
+				}
+			case 1, 2:
+				if n.What != GotSentence || n.Turn != number || n.Order != i%4 || n.Text != []string{"first", "second"}[i%4-1] {
+					t.Errorf("%+v", n)
+				}
+			case 3:
+				r := n.Record
+				if n.What != TurnOver || n.Turn != number || n.Link != "twice" || r.Trigger != ByWake || r.Result != ResultSpoken || n.Since != r.Closed.Sub(r.Triggered) {
+					t.Errorf("%+v, record %+v", n, r)
+				}
+			}
+		}
+	}, twice{})
+}
+
+// A question is posed to a link, and refused while a turn goes on.
+func TestPose(t *testing.T) {
+	play(t, []answer{{Text: "ten o'clock"}}, func(s *stage) {
+		if err := s.Pose(s.Context(), "", "what time is it"); err != nil {
+			t.Fatal(err)
+		}
+		s.expect(Thinking)
+		if err := s.Pose(s.Context(), "", "and now"); !errors.Is(err, ErrInTurn) {
+			t.Errorf("error %v", err)
+		}
+		s.wait(3 * time.Second)
+		if !slices.Equal(s.platform.written, []string{"what time is it"}) || !slices.Equal(s.loudspeaker.said, []string{"ten o'clock"}) {
+			t.Errorf("asked %q, said %q", s.platform.written, s.loudspeaker.said)
+		}
+		if err := s.Pose(s.Context(), "nobody", "x"); !errors.Is(err, errUnknownLink) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 func TestRestOfTheWakeWordIsNoSpeech(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.wait(10 * time.Second)
@@ -821,5 +923,94 @@ func TestWakeWordNamesItsLink(t *testing.T) {
 			t.Error(err)
 		}
 		s.expect(Listening)
+	})
+}
+
+// What else is to be heard ends an answer, and no other part of a turn.
+func TestMakeRoom(t *testing.T) {
+	play(t, []answer{{Text: "a long story"}}, func(s *stage) {
+		room := func(want State) {
+			t.Helper()
+			if err := s.MakeRoom(s.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.expect(want)
+		}
+		room(Idle)
+		s.tap()
+		room(Listening)
+		s.speak(time.Second)
+		s.wait(900 * time.Millisecond)
+		room(Thinking)
+		s.wait(1500 * time.Millisecond)
+		s.expect(Speaking)
+		room(Idle)
+		if !slices.Equal(s.loudspeaker.cut, []string{"a long story"}) || s.loudspeaker.hushed != 4 {
+			t.Errorf("cut %q, hushed %d times", s.loudspeaker.cut, s.loudspeaker.hushed)
+		}
+		if r := s.Records()[0]; r.Result != ResultInterrupted {
+			t.Errorf("record %+v", r)
+		}
+		if cues := s.loudspeaker.cued(); len(cues) > 0 {
+			t.Errorf("cues %v", cues)
+		}
+	})
+}
+
+// understands says what it has understood, and then thinks for long.
+type understands struct{}
+
+func (understands) Name() string { return "slow" }
+
+func (understands) Talk(ctx context.Context, x *Exchange) (Next, error) {
+	var f audio.Frame
+	for x.Read(&f) == nil {
+	}
+	time.Sleep(time.Second)
+	x.Tell(GotTranscript, "what time is it")
+	<-ctx.Done()
+	return Over, context.Cause(ctx)
+}
+
+// Who answers in the platform's place is heard as soon as it is known what was said, and not
+// when the platform has thought to its end.
+func TestMakeRoomWhereAnotherAnswers(t *testing.T) {
+	for _, unheard := range []bool{false, true} {
+		play(t, nil, func(s *stage) {
+			s.Unheard = unheard
+			s.tap()
+			s.speak(time.Second)
+			s.wait(900 * time.Millisecond)
+			for _, want := range []State{Thinking, map[bool]State{false: Thinking, true: Idle}[unheard]} {
+				if err := s.MakeRoom(s.Context()); err != nil {
+					t.Fatal(err)
+				}
+				s.expect(want)
+				s.wait(time.Second) // then it is understood
+			}
+		}, understands{})
+	}
+}
+
+// Where somebody else answers, the platform's answer is not heard and its question does not
+// open the microphone; what it has understood and answered is published all the same.
+func TestUnheard(t *testing.T) {
+	play(t, []answer{{Text: "which one?", Transcript: "play a song", Ask: true}}, func(s *stage) {
+		s.Unheard = true
+		s.tap()
+		s.speak(time.Second)
+		s.wait(900*time.Millisecond + 3*time.Second)
+		s.expect(Idle)
+		if len(s.loudspeaker.said)+len(s.loudspeaker.cut) > 0 || len(s.platform.by) != 1 {
+			t.Errorf("said %q, cut %q, %d utterances", s.loudspeaker.said, s.loudspeaker.cut, len(s.platform.by))
+		}
+		texts := map[What]string{}
+		for len(s.notices.C) > 0 {
+			n := <-s.notices.C
+			texts[n.What] = n.Text
+		}
+		if _, told := texts[GotSentence]; told || texts[GotTranscript] != "play a song" || texts[GotAnswer] != "which one?" {
+			t.Errorf("published %v", texts)
+		}
 	})
 }

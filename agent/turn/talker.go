@@ -71,16 +71,18 @@ type WakeWord struct {
 var (
 	ErrBargeIn = errors.New("the user interrupted the turn")
 	// ErrWoken is ErrBargeIn by a wake word.
-	ErrWoken    = fmt.Errorf("%w with a wake word", ErrBargeIn)
-	ErrStopped  = errors.New("the user stopped the turn")
+	ErrWoken   = fmt.Errorf("%w with a wake word", ErrBargeIn)
+	ErrStopped = errors.New("the user stopped the turn")
+	// ErrReplaced is why an answer ends that something else is heard instead of.
+	ErrReplaced = errors.New("another sound replaced the answer")
 	ErrMuted    = errors.New("the microphone was muted")
-	ErrDeaf     = errors.New("the microphone gives no sound")
+	ErrDeaf     = errors.New("the microphone delivers no sound")
 	ErrUnheard  = errors.New("nobody spoke")
 	ErrTimedOut = errors.New("the turn lasted too long")
-	ErrShutDown = errors.New("lintod stops")
+	ErrShutDown = errors.New("lintod is stopping")
 	// ErrOver ends the context of a Talk that has returned, for what it started and
 	// did not wait for.
-	ErrOver = errors.New("the turn is over")
+	ErrOver = errors.New("the turn has ended")
 )
 
 // cause is why an event drops an exchange.
@@ -92,6 +94,8 @@ func (e Event) cause() error {
 		return ErrBargeIn
 	case Stop:
 		return ErrStopped
+	case MakeRoom:
+		return ErrReplaced
 	case Muted:
 		return ErrMuted
 	case WentDeaf:

@@ -6,10 +6,12 @@
 package voice
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"lintod/agent/turn"
 	"lintod/audio"
@@ -78,6 +80,9 @@ func (v *Voice) Play(ctx context.Context, s audio.Sound, started func()) error {
 	return v.Player.Play(ctx, player.Item{Class: player.Answer, Open: open, Started: started})
 }
 
+// Sounded implements turn.Loudspeaker.
+func (v *Voice) Sounded(at time.Time) bool { return v.Player.Sounded(at) }
+
 // SetTurn implements turn.Loudspeaker.
 func (v *Voice) SetTurn(runs bool) { v.Player.SetTurn(runs) }
 
@@ -88,10 +93,18 @@ func (v *Voice) Hush() { v.Player.Silence() }
 // place of an older one with the same key. It fails when the queue is full; how it
 // ends, p hears.
 func (v *Voice) Announce(key, text string, p behaviors.Progress) error {
-	it := v.announcement(key, text)
+	return v.AnnounceAs(key, text, "", "", p)
+}
+
+// AnnounceAs is Announce in another language, and another voice, than the usual ones.
+func (v *Voice) AnnounceAs(key, text, language, name string, p behaviors.Progress) error {
+	it := v.announcement(key, text, language, name)
 	started := it.Started
 	it.Started = func() { started(); began(p) }
 	tooLong := v.Speech.Check(text)
+	if err := makeRoom(p); err != nil {
+		return err
+	}
 	return v.Player.Queue(it, func(err error) {
 		v.announced(err)
 		if tooLong != nil && (err == nil || expected(err)) {
@@ -103,10 +116,20 @@ func (v *Voice) Announce(key, text string, p behaviors.Progress) error {
 
 // PlayMedia queues a medium, and reports to p.
 func (v *Voice) PlayMedia(open func(context.Context) (audio.Sound, error), p behaviors.Progress) error {
+	if err := makeRoom(p); err != nil {
+		return err
+	}
 	return v.Player.Queue(player.Item{Class: player.Media, Open: open, Started: func() { began(p) }}, func(err error) {
 		v.broken("medium", err)
 		ended(p, err)
 	})
+}
+
+func makeRoom(p behaviors.Progress) error {
+	if p.Room == nil {
+		return nil
+	}
+	return p.Room()
 }
 
 func began(p behaviors.Progress) {
@@ -127,7 +150,7 @@ func ended(p behaviors.Progress, err error) {
 // Say returns when the text has been spoken, which ends with ctx, and says so when
 // the text is too long to be spoken whole.
 func (v *Voice) Say(ctx context.Context, text string) error {
-	err := v.Player.Play(ctx, v.announcement("", text))
+	err := v.Player.Play(ctx, v.announcement("", text, "", ""))
 	if err != nil && ctx.Err() != nil { // nobody wants to hear it any more, so it is no fault
 		v.Tell(turn.Announced, err.Error())
 		return err
@@ -145,10 +168,12 @@ func (v *Voice) Announcing() bool {
 	return ok && class == player.Announcement
 }
 
-func (v *Voice) announcement(key, text string) player.Item {
+func (v *Voice) announcement(key, text, language, name string) player.Item {
 	return player.Item{
 		Class: player.Announcement, Key: key,
-		Open:    func(ctx context.Context) (audio.Sound, error) { return v.Speech.Speak(ctx, text, v.Language()) },
+		Open: func(ctx context.Context) (audio.Sound, error) {
+			return v.Speech.SpeakAs(ctx, text, cmp.Or(language, v.Language()), name)
+		},
 		Started: func() { v.Tell(turn.Announcing, text) },
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -155,4 +156,16 @@ func Stage(t testing.TB, speech []int16, lead int, noise Noise, snr float64) Sce
 		total[lead+i] += s
 	}
 	return Scene{Samples(total), lead, lead + len(speech)}
+}
+
+// SileroWeights is the file of the neural voice detector, as scripts/test and
+// scripts/package fetch it. It skips the test, loudly, where they have not.
+func SileroWeights(t testing.TB) string {
+	t.Helper()
+	_, self, _, _ := runtime.Caller(0)
+	path := filepath.Join(filepath.Dir(self), "..", "..", ".cache", "silero", "silero_vad_16k.onnx")
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("SKIPPED, NOT PASSED: %v (scripts/build fetches it)", err)
+	}
+	return path
 }

@@ -66,7 +66,8 @@ func (c *airCard) OpenOutput(_ context.Context, rate int) (audio.Output, error) 
 
 type airInput struct{ *airCard }
 
-func (c airInput) Read(ctx context.Context, f *audio.Frame) error {
+func (c airInput) Read(ctx context.Context, frames []audio.Frame) (int, error) {
+	f := &frames[0]
 	time.Sleep(audio.FrameTime)
 	for i := range f.PCM {
 		f.PCM[i] = int16(rand.IntN(200) - 100)
@@ -76,7 +77,7 @@ func (c airInput) Read(ctx context.Context, f *audio.Frame) error {
 		default:
 		}
 	}
-	return context.Cause(ctx)
+	return 1, context.Cause(ctx)
 }
 func (airInput) Close() error { return nil }
 

@@ -16,9 +16,10 @@ type Reading struct {
 }
 
 func (r *Reading) add(ctx context.Context, input audio.Input, d time.Duration) error {
-	var f audio.Frame
+	frames := make([]audio.Frame, 1)
+	f := &frames[0]
 	for range d / audio.FrameTime {
-		if err := input.Read(ctx, &f); err != nil {
+		if _, err := input.Read(ctx, frames); err != nil {
 			return fmt.Errorf("read the microphone: %w", err)
 		}
 		r.PCM = append(r.PCM, f.PCM[:]...)

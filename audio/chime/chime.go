@@ -88,7 +88,7 @@ func (c Config) Load(rate int) (map[string][]int16, []error) {
 
 func load(path string, rate int) ([]int16, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: no file", path) // to open a pipe would wait for who writes
+		return nil, fmt.Errorf("%s: not a file", path) // to open a pipe would wait for who writes
 	}
 	file, err := os.Open(path)
 	if err != nil {

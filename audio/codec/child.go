@@ -34,7 +34,7 @@ const (
 	maxSaid = 1 << 10
 )
 
-var errHangs = fmt.Errorf("the decoder gave nothing for %v and was stopped", hangLimit)
+var errHangs = fmt.Errorf("the decoder produced nothing for %v and was stopped", hangLimit)
 
 // child is a process that decodes. One goroutine feeds it.
 type child struct {
@@ -206,11 +206,11 @@ func (c *child) verdict(exit error) error {
 	case exit == nil:
 		return io.EOF
 	case strings.Contains(said, "moov atom not found"):
-		return errors.New("this MP4 has its index at its end, and cannot be played as it comes; ffmpeg -movflags faststart moves it to the front")
+		return errors.New("this MP4 has its index at the end and cannot be streamed; ffmpeg -movflags faststart moves it to the front")
 	case errors.As(exit, &status) && status.ExitCode() > 0 && status.ExitCode() != crashed && said != "":
 		return errors.New(said)
 	}
-	return fmt.Errorf("the decoder failed; the file is broken, or made to break decoders (%w)", exit)
+	return fmt.Errorf("the decoder failed; the file is damaged or malicious (%w)", exit)
 }
 
 // said keeps the beginning of what a program prints about a file, which may be

@@ -34,12 +34,12 @@ const (
 const minRate, maxRate = 4000, 192000
 
 // ErrUnknown is wrapped by the error for a file of no known form.
-var ErrUnknown = errors.New("it holds no sound of a known form (WAV, FLAC, MP3, Ogg Vorbis, Ogg Opus; with ffmpeg AAC and others)")
+var ErrUnknown = errors.New("no supported sound format (WAV, FLAC, MP3, Ogg Vorbis, Ogg Opus; with ffmpeg AAC and others)")
 
 // errNeedsFFmpeg continues a sentence.
-var errNeedsFFmpeg = errors.New("which ffmpeg plays (apt install ffmpeg)")
+var errNeedsFFmpeg = errors.New("which requires ffmpeg (apt install ffmpeg)")
 
-var errNoSound = errors.New("the file holds no sound")
+var errNoSound = errors.New("the file contains no sound")
 
 // source is what has been decoded.
 type source interface {
@@ -56,7 +56,7 @@ type source interface {
 // read; where that fails, or goes on for too long, the sound ends with an error.
 func Decode(file []byte) (audio.Sound, error) {
 	if len(file) > MaxFile {
-		return nil, fmt.Errorf("sound of %d bytes is too long; at most %d", len(file), MaxFile)
+		return nil, fmt.Errorf("sound of %d bytes exceeds the limit of %d", len(file), MaxFile)
 	}
 	s, err := start(io.NopCloser(bytes.NewReader(file)))
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *reading) Read(ctx context.Context, pcm []int16) (n int, err error) {
 	case ctx.Err() != nil:
 		return 0, context.Cause(ctx)
 	case s.left <= 0:
-		return 0, fmt.Errorf("sound goes on for more than %v", MaxLength)
+		return 0, fmt.Errorf("sound is longer than %v", MaxLength)
 	case s.at < s.have:
 		n = copy(pcm[:min(len(pcm), s.left)], s.first[s.at:s.have])
 		s.at += n

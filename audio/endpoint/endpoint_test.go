@@ -18,8 +18,10 @@ type result struct {
 	verdict      Verdict
 }
 
-func listen(c Config, fs []audio.Frame) result {
-	d, r := New(c), result{-1, -1, None}
+func listen(c Config, fs []audio.Frame) result { return New(c).listen(fs) }
+
+func (d *Detector) listen(fs []audio.Frame) result {
+	r := result{-1, -1, None}
 	for i := range fs {
 		now := float64(i+1) * audio.FrameTime.Seconds()
 		switch v := d.Push(&fs[i]); {
@@ -184,10 +186,12 @@ func TestLevel(t *testing.T) {
 	}
 }
 
-func TestPushAllocatesNothing(t *testing.T) {
+func TestNothingIsAllocated(t *testing.T) {
 	d, f := New(Config{Silence: time.Hour, MaxUtterance: time.Hour}), cut(audiotest.White(t, 320))[0]
-	if n := testing.AllocsPerRun(1000, func() { d.Push(&f) }); n != 0 {
-		t.Errorf("%v allocations a frame", n)
+	for name, take := range map[string]func(){"Remember": func() { d.Remember(&f) }, "Push": func() { d.Push(&f) }} {
+		if n := testing.AllocsPerRun(1000, take); n != 0 {
+			t.Errorf("%s: %v allocations a frame", name, n)
+		}
 	}
 }
 
@@ -252,5 +256,93 @@ func TestMinSpeech(t *testing.T) {
 		if r.began >= 0 != began {
 			t.Errorf("300 ms of voice where %v are needed: %+v", least, r)
 		}
+	}
+}
+
+// past lets a detector remember frames, and listen to others.
+func past(c Config, before, fs []audio.Frame) result {
+	d := New(c)
+	for i := range before {
+		d.Remember(&before[i])
+	}
+	return d.listen(fs)
+}
+
+// Whoever talks elsewhere, in words of half a second, is no user; somebody who is 8 dB
+// louder is, and when he has finished, the talker goes on.
+func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
+	words := func(seconds int, dbfs float64) []float64 {
+		pcm := audiotest.AtLevel(audiotest.White(t, seconds*second), dbfs)
+		for i := range pcm {
+			if i%(second*7/10) > second/2 {
+				pcm[i] /= 30
+			}
+		}
+		return pcm
+	}
+	yes := func(fs []audio.Frame) []audio.Frame {
+		return opined(fs, func(float64) audio.Speech { return audio.SpeechYes })
+	}
+	talker := cut(words(14, -36))
+	talk := func(louder float64) []audio.Frame {
+		pcm := words(9, -36)
+		for i, s := range words(2, -36+louder) {
+			pcm[2*second+i] = s
+		}
+		return cut(pcm)
+	}
+	for name, c := range map[string]struct {
+		opinion func([]audio.Frame) []audio.Frame
+		before  int // frames
+		louder  float64
+		began   bool
+		verdict Verdict
+	}{
+		"a talker":                        {yes, 250, 0, false, EndNoSpeech},
+		"a talker, without opinions":      {slices.Clone[[]audio.Frame], 250, 0, false, EndNoSpeech},
+		"the user":                        {yes, 250, 8, true, EndSilence},
+		"the user, without opinions":      {slices.Clone[[]audio.Frame], 250, 8, true, EndSilence},
+		"a talker after 0.5 s of room":    {yes, 25, 0, true, None},
+		"a talker, in a card just opened": {yes, 0, 0, true, None},
+	} {
+		r := past(config, c.opinion(talker)[:c.before], c.opinion(talk(c.louder)))
+		if r.began >= 0 != c.began || r.verdict != c.verdict || c.verdict == EndSilence && (r.began < 2 || r.ended > 5.2) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// In a room that was silent, an opinion counts from the first frame on; the same
+// opinion is ignored in steady noise that is not louder than before.
+func TestOpinionInAKnownRoom(t *testing.T) {
+	noise := func(dbfs float64) []audio.Frame {
+		return cut(audiotest.AtLevel(audiotest.White(t, 9*second), dbfs))
+	}
+	is := func(v audio.Speech) func(float64) audio.Speech { return func(float64) audio.Speech { return v } }
+	before := opined(noise(-40), is(audio.SpeechNo))[:250]
+	for level, began := range map[float64]bool{-40: false, -37: true} {
+		r := past(config, before, opined(noise(level), is(audio.SpeechYes)))
+		if r.began >= 0 != began || began && r.began > 0.6 {
+			t.Errorf("noise of -40 dBFS, then %v that is called voice: %+v", level, r)
+		}
+	}
+	if r := past(config, before, opined(noise(-30), is(audio.SpeechNo))); r.began >= 0 {
+		t.Errorf("noise that becomes louder and is called silence: %+v", r)
+	}
+}
+
+func TestRestartKeepsTheRoom(t *testing.T) {
+	noise := cut(audiotest.AtLevel(audiotest.Babble(t, 16*second), -36))
+	c := Config{Silence: time.Second, MaxUtterance: 3 * time.Second}
+	d := New(c)
+	for i := range noise[:250] {
+		d.Remember(&noise[i])
+	}
+	for part := range 3 {
+		r := d.listen(noise[250+150*part:][:150])
+		if r.began >= 0 || r.verdict != EndLimit {
+			t.Errorf("part %d: %+v", part, r)
+		}
+		d.Restart()
 	}
 }

@@ -64,7 +64,7 @@ type fileCard struct {
 func (c *fileCard) OpenInput(context.Context) (audio.Input, error) {
 	pcm, err := load(c.path)
 	if err != nil {
-		return nil, fmt.Errorf("the microphone \"%s%s\" does not open: %w", prefix, c.path, err)
+		return nil, fmt.Errorf("cannot open the microphone \"%s%s\": %w", prefix, c.path, err)
 	}
 	return newInput(pcm), nil
 }
@@ -76,12 +76,12 @@ func (c *fileCard) OpenOutput(_ context.Context, rate int) (audio.Output, error)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.busy {
-		return nil, fmt.Errorf("the loudspeaker \"%s%s\" is %w", prefix, c.path, errInUse)
+		return nil, fmt.Errorf("the speaker \"%s%s\" is %w", prefix, c.path, errInUse)
 	}
 	if c.played == nil {
 		t, err := create(c.path, rate, time.Now())
 		if err != nil {
-			return nil, fmt.Errorf("the loudspeaker \"%s%s\" does not open: %w", prefix, c.path, err)
+			return nil, fmt.Errorf("cannot open the speaker \"%s%s\": %w", prefix, c.path, err)
 		}
 		c.played = t
 	}

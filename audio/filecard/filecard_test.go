@@ -73,10 +73,11 @@ func openOutput(t *testing.T, c audio.Card, rate int) audio.Output {
 func hear(t *testing.T, in audio.Input, d time.Duration) (pcm []int16) {
 	t.Helper()
 	for range d / audio.FrameTime {
-		var f audio.Frame
-		if err := in.Read(t.Context(), &f); err != nil {
+		var frames [1]audio.Frame
+		if _, err := in.Read(t.Context(), frames[:]); err != nil {
 			t.Fatal(err)
 		}
+		f := &frames[0]
 		if age := time.Since(f.At); age != audio.FrameTime || f.Lost != 0 {
 			t.Fatalf("a frame is stamped %v ago, with %d lost", age, f.Lost)
 		}
@@ -140,14 +141,14 @@ func TestMicrophoneConverts(t *testing.T) {
 func TestLateReaderIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := openInput(t, "null")
-		var f audio.Frame
+		f := make([]audio.Frame, 1)
 		time.Sleep(900 * time.Millisecond) // within what a card keeps
-		if err := in.Read(t.Context(), &f); err != nil || f.Lost != 0 {
-			t.Errorf("lost %d, %v", f.Lost, err)
+		if _, err := in.Read(t.Context(), f); err != nil || f[0].Lost != 0 {
+			t.Errorf("lost %d, %v", f[0].Lost, err)
 		}
 		time.Sleep(10 * time.Second)
-		if err := in.Read(t.Context(), &f); err != nil || f.Lost < 10*16000 || f.Lost > 11*16000 {
-			t.Errorf("after 10.9 s: lost %d, %v", f.Lost, err)
+		if _, err := in.Read(t.Context(), f); err != nil || f[0].Lost < 10*16000 || f[0].Lost > 11*16000 {
+			t.Errorf("after 10.9 s: lost %d, %v", f[0].Lost, err)
 		}
 		hear(t, in, time.Second)
 	})
@@ -159,12 +160,12 @@ func TestReadEnds(t *testing.T) {
 		cause := errors.New("enough")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(cause)
-		var f audio.Frame
-		if err := in.Read(ctx, &f); err != cause {
+		f := make([]audio.Frame, 1)
+		if _, err := in.Read(ctx, f); err != cause {
 			t.Errorf("cancelled: %v", err)
 		}
 		time.AfterFunc(5*time.Millisecond, func() { in.Close() })
-		if err := in.Read(t.Context(), &f); !errors.Is(err, audio.ErrClosed) {
+		if _, err := in.Read(t.Context(), f); !errors.Is(err, audio.ErrClosed) {
 			t.Errorf("closed: %v", err)
 		}
 		in.Close()
@@ -343,12 +344,12 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.begin(48000, func() {})
-	var f audio.Frame
+	f := make([]audio.Frame, 1)
 	pcm := make([]int16, 960)
 	now, ctx := time.Now(), t.Context()
 	allocs := testing.AllocsPerRun(100, func() {
 		in.due = time.Now() // so that nobody waits
-		if in.Read(ctx, &f) != nil || file.play(pcm, false, now) != nil {
+		if _, err := in.Read(ctx, f); err != nil || file.play(pcm, false, now) != nil {
 			t.Fatal("failed")
 		}
 	})

@@ -86,19 +86,20 @@ func (in *input) Cue() {
 }
 
 // Read implements audio.Input.
-func (in *input) Read(ctx context.Context, f *audio.Frame) error {
+func (in *input) Read(ctx context.Context, frames []audio.Frame) (int, error) {
 	in.timer.Reset(time.Until(in.due))
 	select {
 	case <-in.timer.C:
 	case <-in.closed:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.over {
-		return audio.ErrClosed
+		return 0, audio.ErrClosed
 	}
+	f := &frames[0]
 	f.Lost = 0
 	if late := time.Since(in.due); late > maxLate {
 		frames := late / audio.FrameTime
@@ -110,7 +111,7 @@ func (in *input) Read(ctx context.Context, f *audio.Frame) error {
 	n := copy(f.PCM[:], in.pcm[in.at:])
 	in.at += n
 	clear(f.PCM[n:])
-	return nil
+	return 1, nil
 }
 
 // Close implements audio.Input.

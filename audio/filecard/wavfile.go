@@ -18,7 +18,7 @@ const (
 	maxData = math.MaxUint32 &^ 0xffff
 )
 
-var errFileFull = errors.New("it has reached the 4 GiB that a WAV file can have; restart lintod to begin a new one")
+var errFileFull = errors.New("it has reached the maximum size of a WAV file, 4 GiB; restart lintod to start a new one")
 
 // wavFile is the loudspeaker's file. It runs from its creation on: what is not
 // sound is silence, also while no output is open. The silence is a hole in the
@@ -78,7 +78,7 @@ func (f *wavFile) play(pcm []int16, ended bool, now time.Time) error {
 		err = f.writeHeader()
 	}
 	if err != nil {
-		return fmt.Errorf("record the loudspeaker into %s: %w", f.path, err)
+		return fmt.Errorf("record the speaker to %s: %w", f.path, err)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ const (
 
 // ErrNotOpus is how an answer ends of which packets came and none could be
 // trusted to be Opus.
-var ErrNotOpus = errors.New("what was received is not Opus: the key, the protocol version or the format is not that of the server")
+var ErrNotOpus = errors.New("the received data is not Opus: key, protocol version, or format differ from the server's")
 
 // Decoder makes sound of Opus packets, at the rate of the Stream, mono;
 // *native.Decoder is one. An empty packet conceals one that was lost. Each packet

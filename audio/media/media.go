@@ -38,7 +38,7 @@ func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	for _, entry := range c.Allow {
 		if _, err := parseEntry(entry); err != nil {
-			ps.Add("allow", entry, "the beginning of an address, such as \"https://media.example/\"")
+			ps.Add("allow", entry, "the prefix of an address, such as \"https://media.example/\"")
 		}
 	}
 	ps.Within("max_time", c.MaxTime, time.Second, 24*time.Hour)

@@ -7,12 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"lintod/agent/base/fetch"
 	"lintod/audio"
 	"lintod/audio/codec"
 	"lintod/audio/wav"
@@ -72,7 +71,7 @@ func station(t *testing.T) *httptest.Server {
 		http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 	})
 	mux.HandleFunc("/header", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("X", strings.Repeat("x", 2*maxHeader))
+		w.Header().Set("X", strings.Repeat("x", 128<<10))
 	})
 	mux.HandleFunc("/status", func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -99,14 +98,14 @@ func TestOpen(t *testing.T) {
 		{"/second", nil},
 		{"/moved", nil},
 		{"/page", codec.ErrUnknown},
-		{"/none", statusError(404)},
+		{"/none", fetch.StatusError(404)},
 		{"/large", errSize},
-		{"/around", errRedirects},
+		{"/around", fetch.ErrRedirects},
 		{"/inside", errNotAllowed},
-		{"/file", errNotAllowed},
+		{"/file", fetch.ErrAddress},
 		{"/header", errAny},
-		{"/status", statusError(500)},
-		{"/none%1b%5b31m%0a", statusError(404)},
+		{"/status", fetch.StatusError(500)},
+		{"/none%1b%5b31m%0a", fetch.StatusError(404)},
 	} {
 		sound, err := o.Open(t.Context(), s.URL+tt.path+"?token=secret")
 		switch {
@@ -166,44 +165,44 @@ func TestStallEndsWithItsContext(t *testing.T) {
 func TestAllow(t *testing.T) {
 	o := opener("https://media.example/bells/", "http://10.0.0.5:8000")
 	for address, want := range map[string]bool{
-		"https://media.example/bells/a.mp3":                              true,
-		"https://MEDIA.example:443/bells/a.mp3?x=1":                      true,
-		"https://media.example/bells":                                    true,
-		"https://media.example/bellsandmore/a.mp3":                       false,
-		"https://media.example/bells/../secret":                          false,
-		"https://media.example/bells/%2e%2e/secret":                      false,
-		"https://media.example/bells/..%5csecret":                        false,
-		"https://media.example/bells/..;/secret":                         false,
-		"https://media.example/bells/..;a=b/secret":                      false,
-		"https://media.example/bells/%2e%2e;/secret":                     false,
-		"https://media.example/bells/..%3b/secret":                       false,
-		"https://media.example/bells/%252e%252e/secret":                  false,
-		"https://media.example/bells/%25252e%25252e/secret":              false,
-		"https://media.example/bells/..%2fsecret":                        false,
-		"https://media.example/bells/..%252fsecret":                      false,
-		"https://media.example/bells/..%255csecret":                      false,
-		"https://media.example/bells/%c0%ae%c0%ae/secret":                false,
-		"https://media.example/bells/%ef%bc%8e%ef%bc%8e/secret":          false,
-		"https://media.example/bells/..%20/secret":                       false,
-		"https://media.example/bells/.../secret":                         false,
-		"https://media.example/bells/a%00/../secret":                     false,
-		"https://media.example/bells%2fsecret":                           false,
-		"https://media.example/bells/sub%2Fa%20b%25.mp3?x=../y":          true,
-		"https://media.example/bells/a;b/c..mp3":                         true,
-		"https://media.example/bells/caf%c3%a9.mp3":                      true,
-		"https://media.example/":                                         false,
-		"http://media.example/bells/a.mp3":                               false,
-		"https://media.example:8443/bells/a.mp3":                         false,
-		"https://media.example.evil/bells/a.mp3":                         false,
-		"https://media.example@evil.example/bells/a":                     false,
-		"http://10.0.0.5:8000/radio":                                     true,
-		"http://10.0.0.5:8000":                                           true,
-		"http://10.0.0.5/radio":                                          false,
-		"file:///etc/passwd":                                             false,
-		"ftp://media.example/bells/a":                                    false,
-		"https://":                                                       false,
-		"":                                                               false,
-		"https://media.example/bells/" + strings.Repeat("a", maxAddress): false,
+		"https://media.example/bells/a.mp3":                        true,
+		"https://MEDIA.example:443/bells/a.mp3?x=1":                true,
+		"https://media.example/bells":                              true,
+		"https://media.example/bellsandmore/a.mp3":                 false,
+		"https://media.example/bells/../secret":                    false,
+		"https://media.example/bells/%2e%2e/secret":                false,
+		"https://media.example/bells/..%5csecret":                  false,
+		"https://media.example/bells/..;/secret":                   false,
+		"https://media.example/bells/..;a=b/secret":                false,
+		"https://media.example/bells/%2e%2e;/secret":               false,
+		"https://media.example/bells/..%3b/secret":                 false,
+		"https://media.example/bells/%252e%252e/secret":            false,
+		"https://media.example/bells/%25252e%25252e/secret":        false,
+		"https://media.example/bells/..%2fsecret":                  false,
+		"https://media.example/bells/..%252fsecret":                false,
+		"https://media.example/bells/..%255csecret":                false,
+		"https://media.example/bells/%c0%ae%c0%ae/secret":          false,
+		"https://media.example/bells/%ef%bc%8e%ef%bc%8e/secret":    false,
+		"https://media.example/bells/..%20/secret":                 false,
+		"https://media.example/bells/.../secret":                   false,
+		"https://media.example/bells/a%00/../secret":               false,
+		"https://media.example/bells%2fsecret":                     false,
+		"https://media.example/bells/sub%2Fa%20b%25.mp3?x=../y":    true,
+		"https://media.example/bells/a;b/c..mp3":                   true,
+		"https://media.example/bells/caf%c3%a9.mp3":                true,
+		"https://media.example/":                                   false,
+		"http://media.example/bells/a.mp3":                         false,
+		"https://media.example:8443/bells/a.mp3":                   false,
+		"https://media.example.evil/bells/a.mp3":                   false,
+		"https://media.example@evil.example/bells/a":               false,
+		"http://10.0.0.5:8000/radio":                               true,
+		"http://10.0.0.5:8000":                                     true,
+		"http://10.0.0.5/radio":                                    false,
+		"file:///etc/passwd":                                       false,
+		"ftp://media.example/bells/a":                              false,
+		"https://":                                                 false,
+		"":                                                         false,
+		"https://media.example/bells/" + strings.Repeat("a", 2048): false,
 	} {
 		if err := o.Check(address); (err == nil) != want {
 			t.Errorf("%.80s: %v, want allowed %v", address, err, want)
@@ -215,70 +214,6 @@ func TestAllow(t *testing.T) {
 	hand := &Opener{Config: Defaults(), Trusted: true}
 	if err := hand.Check("http://localhost/a.wav"); err != nil {
 		t.Errorf("the owner's own hand: %v", err)
-	}
-}
-
-// A name of the internet that leads into this network is not followed, whatever
-// the list says of the name.
-func TestNamesThatLeadInside(t *testing.T) {
-	for ip, want := range map[string]bool{
-		"93.184.216.34": true, "2606:2800:220:1::1": true,
-		"127.0.0.1": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false,
-		"100.64.0.1": false, "0.0.0.0": false, "224.0.0.1": false, "::1": false, "fe80::1": false, "fd00::1": false,
-		"::ffff:127.0.0.1": false, "::ffff:10.0.0.1": false,
-		"0.1.2.3": false, "192.0.0.8": false, "198.18.0.1": false, "203.0.113.1": false, "240.0.0.1": false, "255.255.255.255": false,
-		"64:ff9b::a00:1": false, "64:ff9b::7f00:1": false, "64:ff9b::5db8:d822": true, "64:ff9b:1::5db8:d822": false,
-		"2002:a00:1::1": false, "2002:5db8:d822::1": true, "2001:0:5db8:d822::1": false, "2001:db8::1": false, "3fff::1": false,
-		"fec0::1": false, "::7f00:1": false, "::a00:1": false, "ff02::1": false, "100::1": false, "5f00::1": false, "2a00:1450:4001:80b::200e": true,
-	} {
-		if got := public(netip.MustParseAddr(ip)); got != want {
-			t.Errorf("%s is public: %v", ip, got)
-		}
-	}
-	for host, want := range map[string]bool{
-		"64:ff9b::a00:1": true, "10.0.0.5": true, "::1": true, "localhost": true, "nas": true, "radio.local": true, "a.b.lan.": true, "x.home.arpa": true,
-		"media.example": false, "local.example": false, "localx.com": false,
-	} {
-		if got := isLocal(host); got != want {
-			t.Errorf("%s is local: %v", host, got)
-		}
-	}
-	s := station(t)
-	u, err := url.Parse(s.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// No resolver is needed to see that what was found is looked at.
-	conn, err := opener().dial(t.Context(), "tcp", u.Host)
-	if err != nil {
-		t.Errorf("a number that was listed: %v", err)
-	} else {
-		conn.Close()
-	}
-}
-
-func TestRedirects(t *testing.T) {
-	request := func(address string) *http.Request {
-		u, err := url.Parse(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return &http.Request{URL: u}
-	}
-	for _, tt := range []struct {
-		from, to string
-		ok       bool
-	}{
-		{"https://a.example/", "https://b.example/", true},
-		{"http://a.example/", "https://b.example/", true},
-		{"http://a.example/", "http://b.example/", true},
-		{"https://a.example/", "http://b.example/", false},
-		{"https://a.example/", "https://c.example/", false},
-	} {
-		o := opener("https://a.example", "http://a.example", "https://b.example", "http://b.example")
-		if err := o.redirect(request(tt.to), []*http.Request{request(tt.from)}); (err == nil) != tt.ok {
-			t.Errorf("from %s to %s: %v", tt.from, tt.to, err)
-		}
 	}
 }
 

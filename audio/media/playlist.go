@@ -14,7 +14,7 @@ import (
 // maxPlaylist bounds a playlist, in bytes.
 const maxPlaylist = 64 << 10
 
-var errHLS = errors.New("it is a stream in pieces (HLS, m3u8), which lintod does not play; most stations have one in MP3 or Ogg too")
+var errHLS = errors.New("HLS streams (m3u8) are not supported; most stations also have one in MP3 or Ogg")
 
 const listType = "audio/x-mpegurl"
 
@@ -42,7 +42,7 @@ func readPlaylist(r *bufio.Reader, b *body) ([]string, error) {
 	case len(text) > maxPlaylist:
 		return nil, fmt.Errorf("the playlist is longer than %d bytes", maxPlaylist)
 	case !utf8.Valid(text) && lists[kind] && !bytes.HasPrefix(text, []byte("#")) && !bytes.HasPrefix(text, []byte("[")):
-		return nil, errors.New("the server calls it a playlist, and it is none")
+		return nil, errors.New("the server declares it as a playlist, but it is not")
 	}
 	return parsePlaylist(text)
 }
@@ -80,7 +80,7 @@ func parsePlaylist(text []byte) ([]string, error) {
 			list = append(list, strings.TrimSpace(value))
 		}
 		if len(list) > maxAddresses {
-			return nil, fmt.Errorf("the playlist names more than %d", maxAddresses)
+			return nil, fmt.Errorf("the playlist has more than %d entries", maxAddresses)
 		}
 	}
 	return list, nil

@@ -71,7 +71,7 @@ func (s *program) open() error {
 		e := s.next[0]
 		s.next = s.next[1:]
 		if s.opened++; s.opened > maxAddresses {
-			return fmt.Errorf("play %s: %d addresses of playlists were tried before", e.address, maxAddresses)
+			return fmt.Errorf("play %s: %d other addresses of playlists failed", e.address, maxAddresses)
 		}
 		b, err := s.opener.fetch(s.ctx, e.address)
 		if err == nil {
@@ -142,7 +142,7 @@ func (s *program) begin(b *body, from *address, depth int) error {
 		found = append(found, entry{u, depth + 1})
 	}
 	if len(found) == 0 {
-		return fmt.Errorf("of the playlist nothing can be played: %w", cmp.Or(refused, errors.New("it names nothing")))
+		return fmt.Errorf("no entry of the playlist can be played: %w", cmp.Or(refused, errors.New("it is empty")))
 	}
 	s.next = append(found, s.next...)
 	return nil

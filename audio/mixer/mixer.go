@@ -80,7 +80,7 @@ func (m *Mixer) Run(ctx context.Context) error {
 			said = ""
 			continue
 		case err.Error() != said:
-			m.Log.Warn("volume is set in software: the card's control does not follow", "control", m.Control, "device", m.Device, "error", err)
+			m.Log.Warn("setting the volume in software: the card's control cannot be set", "control", m.Control, "device", m.Device, "error", err)
 			said = err.Error()
 		}
 		m.Software(m.Volume())
@@ -90,7 +90,7 @@ func (m *Mixer) Run(ctx context.Context) error {
 
 // apply sets the control, on the scale that sounds even (-M, as alsamixer has it).
 func (m *Mixer) apply(ctx context.Context, percent int) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, stepLimit, fmt.Errorf("amixer takes more than %v", stepLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, stepLimit, fmt.Errorf("amixer took more than %v", stepLimit))
 	defer cancel()
 	sound := "unmute"
 	if percent == 0 {

@@ -48,7 +48,7 @@ type CodecFormat struct {
 func (f CodecFormat) wire(encode bool) (wire.Codec, error) {
 	c := wire.Codec{Kind: f.Kind, Encode: encode, Rate: f.Rate, Channels: f.Channels, FrameMS: int(f.Frame.Milliseconds()), Complexity: f.Complexity}
 	if f.Frame%time.Millisecond != 0 {
-		return c, fmt.Errorf("a frame of %v is no whole number of milliseconds", f.Frame)
+		return c, fmt.Errorf("a frame of %v is not a whole number of milliseconds", f.Frame)
 	}
 	return c, c.Check()
 }
@@ -241,7 +241,7 @@ func (k *codec) converted(m wire.Message) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.asked) == 0 || len(m.Payload) > wire.MaxPacket {
-		return fmt.Errorf("a codec answers what nobody asked, or with more than it may: %d bytes", len(m.Payload))
+		return fmt.Errorf("unexpected or oversized answer of a codec: %d bytes", len(m.Payload))
 	}
 	a := <-k.asked
 	a.payload, a.refused = append(a.payload[:0], m.Payload...), nil

@@ -28,19 +28,20 @@ type conn struct {
 	cause   error // why it is over; nil until then
 	hello   bool
 	streams map[uint16]stream
-	last    uint16 // number of the newest stream
+	last    uint16      // number of the newest stream
+	alarm   *time.Timer // for watch, at until
+	until   time.Time
 }
 
 // stream is one request and what comes of it. Its methods must not block; end
-// and stalled are called under the lock of the conn.
+// and owed are called under the lock of the conn.
 type stream interface {
 	// handle takes a message for the stream. An error ends the conn.
 	handle(m wire.Message) error
 	// end tells that nothing more comes, and why.
 	end(cause error)
-	// stalled returns an error when the process should have done something for
-	// the stream by now.
-	stalled(now time.Time) error
+	// owed is what the process has to do for the stream.
+	owed() debt
 }
 
 // stallError is the verdict on a process that does not move.
@@ -53,30 +54,44 @@ func (e stallError) Error() string { return fmt.Sprintf("%s for %v", e.what, e.w
 
 // errEnded stands for io.EOF, which Read must not return: it would seem to be
 // the end of a sound.
-var errEnded = errors.New("it has ended")
+var errEnded = errors.New("it has exited")
 
 // saidError is what the process itself told before it gave up.
 type saidError string
 
 func (e saidError) Error() string { return string(e) }
 
-// overdue returns a stallError when since, if set, is longer ago than limit.
-func overdue(now, since time.Time, limit time.Duration, what string) error {
-	if since.IsZero() || now.Sub(since) < limit {
-		return nil
+// debt is what the process has to do within limit since a moment; there is none
+// where that is zero.
+type debt struct {
+	since time.Time
+	limit time.Duration
+	fault string // what is wrong with a process that has not done it
+}
+
+func (d debt) due() time.Time { return d.since.Add(d.limit) }
+
+// next is when to look again at what is owed: when it is due, but within moveLimit,
+// for what is asked for meanwhile is not due before.
+func (d debt) next(now time.Time) time.Time {
+	next := now.Add(moveLimit)
+	if !d.since.IsZero() && d.due().Before(next) {
+		return d.due()
 	}
-	return stallError{what, limit}
+	return next
 }
 
 func newConn(r io.Reader, w io.Writer, c *counters, chosen func(audio.Direction, wire.Choice)) *conn {
 	return &conn{
-		r:        wire.NewReader(bufio.NewReaderSize(r, 16<<10)),
+		r:        wire.NewReader(bufio.NewReaderSize(r, 24<<10)),
 		w:        wire.NewWriter(w),
 		counters: c,
 		chosen:   chosen,
 		born:     time.Now(),
 		done:     make(chan struct{}),
 		streams:  map[uint16]stream{},
+		alarm:    time.NewTimer(0),
+		until:    time.Now(),
 	}
 }
 
@@ -89,7 +104,7 @@ func (c *conn) read(up func()) error {
 		return err
 	}
 	if m.Type != wire.Hello {
-		return fmt.Errorf("it begins with %q, not with hello", m.Type)
+		return fmt.Errorf("first message %q instead of hello", m.Type)
 	}
 	if err := wire.ParseHello(m.Payload); err != nil {
 		return err
@@ -101,9 +116,27 @@ func (c *conn) read(up func()) error {
 	for err == nil {
 		if m, err = c.r.Read(); err == nil {
 			err = c.handle(m)
+			c.moved()
 		}
 	}
 	return err
+}
+
+// moved puts the next look off, since what was owed may have come: while sound flows
+// watch need not wake up. Where the look is late, watch finds out why.
+func (c *conn) moved() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if next := c.owed().next(now); now.Before(c.until) && next.After(c.until) {
+		c.look(next)
+	}
+}
+
+// look sets when watch looks next. The caller holds the lock.
+func (c *conn) look(at time.Time) {
+	c.until = at
+	c.alarm.Reset(time.Until(at))
 }
 
 func (c *conn) handle(m wire.Message) error {
@@ -142,19 +175,17 @@ func (c *conn) err() error {
 	return c.cause
 }
 
-// stalled returns an error when the process owes us something for too long.
-func (c *conn) stalled(now time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// owed is what the process has to do next. The caller holds the lock.
+func (c *conn) owed() (first debt) {
 	if !c.hello {
-		return overdue(now, c.born, helloLimit, "it said nothing")
+		return debt{c.born, helloLimit, "no message"}
 	}
 	for _, s := range c.streams {
-		if err := s.stalled(now); err != nil {
-			return err
+		if d := s.owed(); !d.since.IsZero() && (first.since.IsZero() || d.due().Before(first.due())) {
+			first = d
 		}
 	}
-	return nil
+	return first
 }
 
 // add registers s under a number of its own, which it returns.
@@ -250,7 +281,7 @@ func (l *listing) handle(m wire.Message) error {
 	case wire.Failed:
 		l.end(errors.New(wire.ParseText(m.Payload)))
 	default:
-		return fmt.Errorf("it answers a request for the devices with %q", m.Type)
+		return fmt.Errorf("unexpected answer %q to a request for devices", m.Type)
 	}
 	return nil
 }
@@ -262,6 +293,4 @@ func (l *listing) end(cause error) {
 	}
 }
 
-func (l *listing) stalled(now time.Time) error {
-	return overdue(now, l.asked, openLimit, "no list of devices came")
-}
+func (l *listing) owed() debt { return debt{l.asked, openLimit, "no list of devices"} }

@@ -129,7 +129,7 @@ func TestInputDeliversAndCloses(t *testing.T) {
 			}
 			_ = f.Send(wire.Opened, m.Stream)
 			pcm := [audio.FrameSamples]int16{1, 2, 3}
-			_ = f.SendCapture(m.Stream, wire.Captured{At: wire.Monotonic(), Lost: 7}, &pcm)
+			_ = f.SendCapture(m.Stream, []wire.Captured{{At: wire.Monotonic(), Lost: 7, PCM: pcm}})
 			f.closes(t, m.Stream)
 		}()
 		in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"USB"}})
@@ -137,14 +137,14 @@ func TestInputDeliversAndCloses(t *testing.T) {
 			t.Fatal(err)
 		}
 		var frame audio.Frame
-		if err := in.Read(t.Context(), &frame); err != nil || frame.PCM[2] != 3 || frame.Lost != 7 {
+		if err := readFrame(t.Context(), in, &frame); err != nil || frame.PCM[2] != 3 || frame.Lost != 7 {
 			t.Errorf("got %v, lost %d, %v", frame.PCM[:3], frame.Lost, err)
 		}
 		if c.counters.snapshot().Lost != 7 {
 			t.Error("the loss was not counted")
 		}
 		in.Close()
-		if err := in.Read(t.Context(), &frame); !errors.Is(err, audio.ErrClosed) {
+		if err := readFrame(t.Context(), in, &frame); !errors.Is(err, audio.ErrClosed) {
 			t.Errorf("Read after Close: %v", err)
 		}
 		in.Close()
@@ -155,7 +155,7 @@ func TestInputDeliversAndCloses(t *testing.T) {
 func captured(t *testing.T) wire.Message {
 	t.Helper()
 	var b bytes.Buffer
-	_ = wire.NewWriter(&b).SendCapture(1, wire.Captured{}, new([audio.FrameSamples]int16))
+	_ = wire.NewWriter(&b).SendCapture(1, make([]wire.Captured, 1))
 	m, err := wire.NewReader(&b).Read()
 	if err != nil {
 		t.Fatal(err)
@@ -163,12 +163,49 @@ func captured(t *testing.T) wire.Message {
 	return m
 }
 
+// What comes in one message is one hand-over.
+func TestBatchIsReadAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, c *conn, f *fake) {
+		const size = int(audio.IdleDelay / audio.FrameTime)
+		begin := make(chan struct{})
+		go func() {
+			id := f.opens(t, wire.OpenInput)
+			<-begin
+			batch := make([]wire.Captured, size)
+			for i := range batch {
+				batch[i].PCM[0] = int16(i)
+			}
+			_ = f.SendCapture(id, batch)
+			f.closes(t, id)
+		}()
+		in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		frames := make([]audio.Frame, inputQueue)
+		go func() {
+			synctest.Wait() // Read waits
+			close(begin)
+		}()
+		n, err := in.Read(t.Context(), frames)
+		if n != size || err != nil {
+			t.Fatalf("%d frames, %v; want %d", n, err, size)
+		}
+		for i := range size {
+			if frames[i].PCM[0] != int16(i) {
+				t.Fatalf("frame %d is %d", i, frames[i].PCM[0])
+			}
+		}
+	})
+}
+
 func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		go func() {
 			id := f.opens(t, wire.OpenInput)
 			for i := range inputQueue + 3 {
-				_ = f.SendCapture(id, wire.Captured{}, &[audio.FrameSamples]int16{int16(i)})
+				_ = f.SendCapture(id, []wire.Captured{{PCM: [audio.FrameSamples]int16{int16(i)}}})
 			}
 			f.closes(t, id)
 		}()
@@ -179,12 +216,12 @@ func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 		synctest.Wait()
 		var frame audio.Frame
 		for i := range inputQueue {
-			if err := in.Read(t.Context(), &frame); err != nil || frame.PCM[0] != int16(i) || frame.Lost != 0 {
+			if err := readFrame(t.Context(), in, &frame); err != nil || frame.PCM[0] != int16(i) || frame.Lost != 0 {
 				t.Fatalf("frame %d is %d, lost %d, %v", i, frame.PCM[0], frame.Lost, err)
 			}
 		}
 		_ = c.handle(captured(t))
-		if err := in.Read(t.Context(), &frame); err != nil || frame.Lost != 3*uint32(audio.FrameSamples) {
+		if err := readFrame(t.Context(), in, &frame); err != nil || frame.Lost != 3*uint32(audio.FrameSamples) {
 			t.Errorf("the next frame tells of %d lost samples, %v", frame.Lost, err)
 		}
 		in.Close()
@@ -200,7 +237,7 @@ func TestInputFasterThanTimeEndsTheProcess(t *testing.T) {
 				defer close(sent)
 				id := f.opens(t, wire.OpenInput)
 				for began, n := time.Now(), 0; time.Since(began) < time.Minute && c.err() == nil; n++ {
-					_ = f.SendCapture(id, wire.Captured{}, new([audio.FrameSamples]int16))
+					_ = f.SendCapture(id, make([]wire.Captured, 1))
 					time.Sleep(time.Duration(float64(audio.FrameTime) / pace))
 				}
 				f.hang()
@@ -211,7 +248,7 @@ func TestInputFasterThanTimeEndsTheProcess(t *testing.T) {
 			}
 			began := time.Now()
 			var frame audio.Frame
-			for in.Read(t.Context(), &frame) == nil {
+			for readFrame(t.Context(), in, &frame) == nil {
 				continue
 			}
 			if ended := time.Since(began) < 3*time.Second; ended != ends {
@@ -229,7 +266,7 @@ func TestSilentInputEndsTheProcess(t *testing.T) {
 			id := f.opens(t, wire.OpenInput)
 			for range 100 {
 				time.Sleep(audio.FrameTime)
-				_ = f.SendCapture(id, wire.Captured{}, new([audio.FrameSamples]int16))
+				_ = f.SendCapture(id, make([]wire.Captured, 1))
 			}
 			_, _ = f.Reader.Read()
 		}()
@@ -241,12 +278,12 @@ func TestSilentInputEndsTheProcess(t *testing.T) {
 		start := time.Now()
 		var frame audio.Frame
 		for err == nil {
-			err = in.Read(t.Context(), &frame)
+			err = readFrame(t.Context(), in, &frame)
 		}
 		if !errors.As(err, new(stallError)) {
 			t.Errorf("got %v", err)
 		}
-		if took := time.Since(start) - 100*audio.FrameTime; took < moveLimit || took > moveLimit+2*watchInterval {
+		if took := time.Since(start) - 100*audio.FrameTime; took < moveLimit || took > moveLimit+2*catchUp {
 			t.Errorf("silence was noticed after %v", took)
 		}
 		if reason, _ := verdict(c.err(), nil); reason != "stalled" {
@@ -375,7 +412,7 @@ func TestContextEndsWhatWaits(t *testing.T) {
 				if m.Type == wire.Drain {
 					_ = f.SendProgress(wire.Played, out, wire.Progress{})
 				}
-				_ = f.SendCapture(in, wire.Captured{}, new([audio.FrameSamples]int16))
+				_ = f.SendCapture(in, make([]wire.Captured, 1))
 			}
 		}()
 		in, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}})
@@ -395,7 +432,7 @@ func TestContextEndsWhatWaits(t *testing.T) {
 		if err := out.Drain(ctx); err != cause {
 			t.Errorf("Drain: %v", err)
 		}
-		if err := in.Read(ctx, new(audio.Frame)); err != cause && err != nil {
+		if err := readFrame(ctx, in, new(audio.Frame)); err != cause && err != nil {
 			t.Errorf("Read: %v", err)
 		}
 		if _, err := c.openInput(ctx, wire.Open{Rate: 16000, Devices: []string{"default"}}); err != cause {
@@ -428,7 +465,7 @@ func TestNonsense(t *testing.T) {
 	for name, say := range map[string]func(f *fake, in, out uint16){
 		"played what nobody sent": func(f *fake, _, out uint16) { _ = f.SendProgress(wire.Played, out, wire.Progress{Samples: 1}) },
 		"half a frame":            func(f *fake, in, _ uint16) { _ = f.SendBytes(wire.Capture, in, make([]byte, 100)) },
-		"capture of a speaker":    func(f *fake, _, out uint16) { _ = f.SendCapture(out, wire.Captured{}, new([audio.FrameSamples]int16)) },
+		"capture of a speaker":    func(f *fake, _, out uint16) { _ = f.SendCapture(out, make([]wire.Captured, 1)) },
 		"opened twice":            func(f *fake, in, _ uint16) { _ = f.Send(wire.Opened, in) },
 		"closed twice":            func(f *fake, in, _ uint16) { _ = f.Send(wire.Closed, in); _ = f.Send(wire.Closed, in) },
 		"its own last words":      func(f *fake, _, _ uint16) { _ = f.SendBytes(wire.Failed, 0, []byte("it is too late")) },
@@ -454,7 +491,7 @@ func TestNonsense(t *testing.T) {
 					t.Fatal(err)
 				}
 				close(opened)
-				err = in.Read(t.Context(), new(audio.Frame))
+				err = readFrame(t.Context(), in, new(audio.Frame))
 				if err == nil || errors.As(err, new(stallError)) {
 					t.Errorf("Read: %v", err)
 				}
@@ -489,10 +526,13 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 	pcm := make([]int16, 320)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var frame audio.Frame
+	frames := make([]audio.Frame, 1)
 	allocs := testing.AllocsPerRun(200, func() {
-		if c.handle(capture) != nil || in.Read(ctx, &frame) != nil {
+		if c.handle(capture) != nil {
 			t.Fatal("capture failed")
+		}
+		if _, err := in.Read(ctx, frames); err != nil {
+			t.Fatal(err)
 		}
 		if out.Write(ctx, pcm) != nil || out.progress(wire.Progress{Samples: out.sent}, false) != nil {
 			t.Fatal("playback failed")
@@ -501,4 +541,12 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 	if allocs != 0 {
 		t.Errorf("%v allocations a frame", allocs)
 	}
+}
+
+// readFrame reads one frame.
+func readFrame(ctx context.Context, in audio.Input, f *audio.Frame) error {
+	var frames [1]audio.Frame
+	_, err := in.Read(ctx, frames[:])
+	*f = frames[0]
+	return err
 }

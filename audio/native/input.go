@@ -3,15 +3,18 @@ package native
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	"lintod/agent/base/loop"
 	"lintod/audio"
 	"lintod/audio/native/wire"
+	"lintod/audio/ring"
 )
 
-// inputQueue is how many frames may wait for a reader that is late: a second.
+// inputQueue is how many frames may wait for a reader that is late: 1.5 s.
 // Then the newest are dropped, and counted as lost in the next one kept.
-const inputQueue = int(time.Second / audio.FrameTime)
+const inputQueue = int(1500 * time.Millisecond / audio.FrameTime)
 
 // maxAge is how old a frame can be when it arrives; it bounds a stamp that
 // makes no sense.
@@ -26,38 +29,51 @@ const (
 
 type input struct {
 	openDevice
-	frames chan audio.Frame
-	frame  audio.Frame // being taken from a message; the conn's reader owns it
-	lost   uint32      // samples dropped since the last frame in the queue; as frame
+	ready loop.Signal // holds a token when frames may be waiting
 
-	begun time.Time     // when the first sound came; as frame
-	got   time.Duration // how much sound has come; as frame
+	// What follows is of the conn's reader.
+	captured wire.Captured // being taken from a message
+	lost     uint32        // samples dropped since the last frame in the queue
+	begun    time.Time     // when the first sound came
+	got      time.Duration // how much sound has come
+
+	waiting sync.Mutex
+	queue   ring.Ring[audio.Frame] // waiting guards it
 }
 
 func newInput(c *conn) *input {
-	return &input{openDevice: newOpenDevice(c, audio.Capture), frames: make(chan audio.Frame, inputQueue)}
+	return &input{openDevice: newOpenDevice(c, audio.Capture), ready: loop.NewSignal(), queue: ring.New[audio.Frame](inputQueue)}
 }
 
 // Read implements audio.Input.
-func (in *input) Read(ctx context.Context, f *audio.Frame) error {
-	select {
-	case *f = <-in.frames:
-		return nil
-	case <-in.over:
-		return in.err()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+func (in *input) Read(ctx context.Context, frames []audio.Frame) (int, error) {
+	for {
+		if n := in.pop(frames); n > 0 {
+			return n, nil
+		}
+		select {
+		case <-in.ready:
+		case <-in.over:
+			return 0, in.err()
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
 	}
 }
 
-// SetLazy implements audio.Pacer. An error shows in Read.
-func (in *input) SetLazy(lazy bool) {
-	t := wire.Prompt
-	if lazy {
-		t = wire.Lazy
+func (in *input) pop(frames []audio.Frame) int {
+	in.waiting.Lock()
+	defer in.waiting.Unlock()
+	n := min(len(frames), in.queue.Len())
+	for i := range n {
+		frames[i] = *in.queue.At(0)
+		in.queue.Drop()
 	}
-	_ = in.conn.w.Send(t, in.id)
+	return n
 }
+
+// SetDelay implements audio.Pacer. An error shows in Read.
+func (in *input) SetDelay(d time.Duration) { _ = in.conn.w.SendDelay(in.id, d) }
 
 func (in *input) handle(m wire.Message) error {
 	switch m.Type {
@@ -71,33 +87,37 @@ func (in *input) handle(m wire.Message) error {
 
 func (in *input) capture(payload []byte) error {
 	if in.err() != nil {
-		return nil //nolint:nilerr // it was on its way when the stream was closed
-	}
-	c, err := wire.ParseCapture(payload, &in.frame.PCM)
-	if err != nil {
-		return err
+		return nil // it was on its way when the stream was closed
 	}
 	in.expect(moveLimit)
+	now, clock := time.Now(), wire.Monotonic()
 	if in.begun.IsZero() {
-		in.begun = time.Now()
+		in.begun = now
 	}
-	in.got += audio.FrameTime
-	allowed := time.Duration(maxPace*float64(time.Since(in.begun))) + maxAhead
-	if in.got > allowed {
-		return fmt.Errorf("it captured %v of sound in %v", in.got, time.Since(in.begun).Round(time.Millisecond))
-	}
-	age := time.Duration(wire.Monotonic() - c.At)
-	in.frame.At = time.Now().Add(-min(max(age, 0), maxAge))
-	in.conn.counters.lost.Add(uint64(c.Lost))
-	in.conn.counters.clipped.Add(uint64(c.Clipped))
-	in.lost += c.Lost
-	in.frame.Lost, in.frame.Speech = in.lost, c.Speech
-	select {
-	case in.frames <- in.frame:
+	in.waiting.Lock()
+	defer in.waiting.Unlock()
+	for more := true; more; more = len(payload) > 0 {
+		var err error
+		c := &in.captured
+		if payload, err = wire.ParseCapture(payload, c); err != nil {
+			return err
+		}
+		in.got += audio.FrameTime
+		in.conn.counters.lost.Add(uint64(c.Lost))
+		in.conn.counters.clipped.Add(uint64(c.Clipped))
+		in.lost += c.Lost
+		if in.queue.Full() {
+			in.lost += uint32(audio.FrameSamples)
+			in.conn.counters.lost.Add(uint64(audio.FrameSamples))
+			continue
+		}
+		age := min(max(time.Duration(clock-c.At), 0), maxAge)
+		in.queue.Push(&audio.Frame{PCM: c.PCM, At: now.Add(-age), Lost: in.lost, Speech: c.Speech})
 		in.lost = 0
-	default:
-		in.lost += uint32(audio.FrameSamples)
-		in.conn.counters.lost.Add(uint64(audio.FrameSamples))
+	}
+	in.ready.Set()
+	if since := now.Sub(in.begun); in.got > time.Duration(maxPace*float64(since))+maxAhead {
+		return fmt.Errorf("it captured %v of sound in %v", in.got, since.Round(time.Millisecond))
 	}
 	return nil
 }

@@ -13,7 +13,6 @@ import (
 
 	"lintod/audio"
 	"lintod/audio/audiotest"
-	"lintod/audio/native/wire"
 )
 
 // These tests drive the real lintod-audio against a real sound server.
@@ -120,7 +119,7 @@ func read(t *testing.T, in audio.Input) audio.Frame {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var f audio.Frame
-	if err := in.Read(ctx, &f); err != nil {
+	if err := readFrame(ctx, in, &f); err != nil {
 		t.Fatal(err)
 	}
 	return f
@@ -133,7 +132,7 @@ func readUntilError(t *testing.T, in audio.Input) error {
 	defer cancel()
 	for {
 		var f audio.Frame
-		if err := in.Read(ctx, &f); err != nil {
+		if err := readFrame(ctx, in, &f); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
 				t.Fatal("the input went on, or hung")
 			}
@@ -154,7 +153,7 @@ func startReal(t *testing.T) (*audiotest.Rig, *running) {
 
 func TestCaptureIsExact(t *testing.T) {
 	rig, p := startReal(t)
-	p.Processing = audio.Processing{VoiceDetection: true} // which must not change a sample
+	p.Processing = audio.Processing{VoiceDetection: audio.SimpleDetection} // which must not change a sample
 	in := p.openInput()
 	if f := read(t, in); f.Speech == audio.SpeechUnknown {
 		t.Error("the card has no opinion")
@@ -549,9 +548,9 @@ func TestUnknownDevice(t *testing.T) {
 	t.Log(err)
 }
 
-// TestLazyMicrophone: while nobody listens sound waits in the card, and nothing
+// TestLateMicrophone: while nobody listens sound waits in the card, and nothing
 // of it is lost; asked for, it comes at once.
-func TestLazyMicrophone(t *testing.T) {
+func TestLateMicrophone(t *testing.T) {
 	rig := audiotest.Start(t)
 	rig.Setenv()
 	in := run(t, audiotest.Build(t, "lintod/cmd/lintod-audio")).openInput()
@@ -561,7 +560,7 @@ func TestLazyMicrophone(t *testing.T) {
 	var end time.Time // of the last frame
 	next := func() (age time.Duration) {
 		t.Helper()
-		if err := in.Read(ctx, &f); err != nil {
+		if err := readFrame(ctx, in, &f); err != nil {
 			t.Fatal(err)
 		}
 		if gap := f.At.Sub(end); !end.IsZero() && (f.Lost > 0 || gap.Abs() > audio.FrameTime) {
@@ -571,21 +570,69 @@ func TestLazyMicrophone(t *testing.T) {
 		return time.Since(f.At)
 	}
 	next()
-	in.(audio.Pacer).SetLazy(true)
-	for next() < wire.NapTime*3/4 {
+	in.(audio.Pacer).SetDelay(audio.IdleDelay)
+	for next() < audio.IdleDelay*3/4 {
 	}
 	for range 3 { // batches
-		for next() < wire.NapTime*3/4 {
+		for next() < audio.IdleDelay*3/4 {
 		}
-		for next() > wire.NapTime/4 {
+		for next() > audio.IdleDelay/4 {
 		}
 	}
-	in.(audio.Pacer).SetLazy(false)
+	in.(audio.Pacer).SetDelay(0)
 	for prompt := 0; prompt < 50; prompt++ {
-		if next() > wire.NapTime/4 {
+		if next() > audio.IdleDelay/4 {
 			prompt = 0
 		}
 	}
+}
+
+// TestPrerollOfALateMicrophone: what was said before a trigger is there although most of
+// it still waited in the card, and nothing is missing between it and what follows.
+func TestPrerollOfALateMicrophone(t *testing.T) {
+	rig := audiotest.Start(t)
+	rig.Setenv()
+	p := run(t, audiotest.Build(t, "lintod/cmd/lintod-audio"))
+	const preroll = 500 * time.Millisecond
+	hub := &audio.Hub{Open: p.OpenInput, Preroll: preroll, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- hub.Run(ctx) }()
+	for beats := hub.Beat(); hub.Health().Frames < 100; {
+		select {
+		case <-beats:
+		case err := <-ended:
+			t.Fatal(err)
+		}
+	}
+	for range 5 {
+		trigger := time.Now()
+		s := hub.Listen(true)
+		var f audio.Frame
+		var first, end time.Time
+		for end.Before(trigger) {
+			if err := s.Read(ctx, &f); err != nil {
+				t.Fatal(err)
+			}
+			if first.IsZero() {
+				first = f.At
+			} else if gap := f.At.Sub(end); f.Lost > 0 || gap > audio.FrameTime { // a clock that was late is put right
+				t.Errorf("%v are missing, %d samples lost", gap, f.Lost)
+			}
+			end = f.At.Add(audio.FrameTime)
+		}
+		t.Logf("%v before the trigger were there %v after it", trigger.Sub(first), time.Since(trigger))
+		if early := trigger.Sub(first); early < preroll-audio.FrameTime {
+			t.Errorf("the sound begins %v before the trigger, want %v", early, preroll)
+		}
+		s.Close()
+		for n := hub.Health().Frames; hub.Health().Frames < n+50; { // nobody listens
+			<-hub.Beat()
+		}
+	}
+	cancel()
+	<-ended
 }
 
 // TestPaceOfAClosedMicrophone: a turn that ends because of a mute asks for
@@ -596,7 +643,7 @@ func TestPaceOfAClosedMicrophone(t *testing.T) {
 	in := p.openInput()
 	read(t, in)
 	in.Close()
-	in.(audio.Pacer).SetLazy(true)
+	in.(audio.Pacer).SetDelay(audio.IdleDelay)
 	in = p.openInput()
 	read(t, in)
 	if n := p.Status().Restarts; len(n) > 0 {

@@ -139,7 +139,7 @@ func (o *output) progress(p wire.Progress, drained bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if p.Samples < o.done || p.Samples > o.sent || p.Underruns < o.underruns {
-		return errors.New("it has played what nobody sent")
+		return errors.New("it reports more played sound than was sent")
 	}
 	o.conn.counters.underruns.Add(uint64(p.Underruns - o.underruns))
 	o.underruns = p.Underruns

@@ -27,8 +27,8 @@ const (
 	helloLimit = 5 * time.Second
 	// upLimit is how long a caller waits for a process that is not up.
 	upLimit = 5 * time.Second
-	// watchInterval is how often the streams are looked at.
-	watchInterval = 250 * time.Millisecond
+	// catchUp is how long what came while we stood still may take to be read.
+	catchUp = 250 * time.Millisecond
 )
 
 // Process is the sound process: an audio.Card while Run runs. After a failure
@@ -111,7 +111,7 @@ func (p *Process) run(ctx context.Context) (reason string, err error) {
 		child.Kill() // so that read ends
 	}()
 	err = c.read(func() {
-		p.Log.Info("sound process is up", "pid", child.Pid)
+		p.Log.Info("sound process started", "pid", child.Pid)
 		p.publish(c)
 	})
 	c.fail(err)
@@ -122,25 +122,26 @@ func (p *Process) run(ctx context.Context) (reason string, err error) {
 
 // watch returns when c is over, and ends it when the process hangs.
 func watch(c *conn) {
-	t := time.NewTicker(watchInterval)
-	defer t.Stop()
-	last := time.Now()
+	defer c.alarm.Stop()
 	for {
 		select {
 		case <-c.done:
 			return
-		case <-t.C:
+		case <-c.alarm.C:
 		}
-		now := time.Now()
-		late := now.Sub(last) > moveLimit/2
-		last = now
-		if late {
-			continue // it was we who stood still; what came meanwhile is not yet read
-		}
-		if err := c.stalled(now); err != nil {
-			c.fail(err)
+		c.mu.Lock()
+		now, owed := time.Now(), c.owed()
+		switch {
+		case now.Sub(c.until) > moveLimit/2:
+			c.look(now.Add(catchUp)) // it was we who stood still
+		case !owed.since.IsZero() && !now.Before(owed.due()):
+			c.mu.Unlock()
+			c.fail(stallError{owed.fault, owed.limit})
 			return
+		default:
+			c.look(owed.next(now))
 		}
+		c.mu.Unlock()
 	}
 }
 
@@ -156,9 +157,9 @@ func verdict(failure, exit error) (reason string, err error) {
 	case !errors.Is(failure, errEnded) && !errors.Is(failure, io.ErrUnexpectedEOF):
 		return "garbage", fmt.Errorf("%w; it was killed", failure)
 	case exit == nil:
-		return "ended", errors.New("sound process: it ended by itself")
+		return "ended", errors.New("sound process: exited unexpectedly")
 	}
-	return "ended", fmt.Errorf("sound process: %w; lintod-audio -list -v may tell more", exit)
+	return "ended", fmt.Errorf("sound process: %w; lintod-audio -list -v may show the reason", exit)
 }
 
 func (p *Process) path() string {
@@ -210,9 +211,9 @@ func (p *Process) up(ctx context.Context) (*conn, error) {
 			return nil, context.Cause(ctx)
 		case <-limit.C:
 			if failure == nil {
-				return nil, fmt.Errorf("the sound process has not been up for %v", upLimit)
+				return nil, fmt.Errorf("the sound process has not been running for %v", upLimit)
 			}
-			return nil, fmt.Errorf("the sound process has not been up for %v: %w", upLimit, failure)
+			return nil, fmt.Errorf("the sound process has not been running for %v: %w", upLimit, failure)
 		}
 	}
 }

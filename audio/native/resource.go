@@ -58,7 +58,7 @@ func (r *resource) open(ctx context.Context, self stream, send func(id uint16) e
 	}
 	if err := send(r.id); err != nil {
 		r.conn.remove(r.id)
-		return fmt.Errorf("speak to the sound process: %w", err)
+		return fmt.Errorf("write to the sound process: %w", err)
 	}
 	select {
 	case <-r.opened:
@@ -87,10 +87,10 @@ func (r *resource) expectNothing() {
 	r.since = time.Time{}
 }
 
-func (r *resource) stalled(now time.Time) error {
+func (r *resource) owed() debt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return overdue(now, r.since, r.limit, "no sound moved and no answer came")
+	return debt{r.since, r.limit, "no sound and no answer"}
 }
 
 // handle takes the messages that all kinds get.
@@ -98,19 +98,19 @@ func (r *resource) handle(m wire.Message) error {
 	switch m.Type {
 	case wire.Opened:
 		if isClosed(r.opened) {
-			return errors.New("it opens a stream twice")
+			return errors.New("stream opened twice")
 		}
 		close(r.opened)
 	case wire.Closed:
 		if isClosed(r.freed) {
-			return errors.New("it closes a stream twice")
+			return errors.New("stream closed twice")
 		}
 		close(r.freed)
 	case wire.Failed:
 		r.expectNothing()
 		r.end(errors.New(wire.ParseText(m.Payload)))
 	default:
-		return fmt.Errorf("it says %q of a stream that is not of that kind", m.Type)
+		return fmt.Errorf("%q for a stream of another kind", m.Type)
 	}
 	return nil
 }
@@ -168,6 +168,6 @@ func (r *resource) unsent(err error) error {
 	case <-r.conn.done:
 		return r.conn.err()
 	case <-time.After(time.Second):
-		return fmt.Errorf("speak to the sound process: %w", err)
+		return fmt.Errorf("write to the sound process: %w", err)
 	}
 }

@@ -32,9 +32,11 @@ func (p *Player) serve(run context.Context, e *entry) error {
 
 func (p *Player) play(ctx context.Context, s audio.Sound, started func()) error {
 	if rate := s.Rate(); rate <= 0 {
-		return fmt.Errorf("cannot play sound of %d samples a second", rate)
+		return fmt.Errorf("cannot play sound with %d samples per second", rate)
 	}
 	p.convertFrom(s.Rate())
+	p.mark(true)
+	defer p.mark(false)
 	wrote, err := p.pump(ctx, s, started)
 	if wrote && p.output != nil && ctx.Err() == nil {
 		// Also when the sound broke off: what there was of it is heard.
@@ -96,7 +98,7 @@ func (p *Player) emit(ctx context.Context, first bool) error {
 	err := p.start(ctx)
 	if err != nil && reused && ctx.Err() == nil {
 		// The card was pulled or its server restarted since the last sound.
-		p.Log.Warn("loudspeaker failed, opening it again", "error", err)
+		p.Log.Warn("speaker failed; reopening it", "error", err)
 		err = p.start(ctx)
 	}
 	return err
@@ -108,7 +110,7 @@ func (p *Player) start(ctx context.Context) error {
 		output, err := p.Open(ctx, p.Rate)
 		if err != nil {
 			p.stats.failures.Add(1)
-			return fmt.Errorf("open the loudspeaker: %w", err)
+			return fmt.Errorf("open the speaker: %w", err)
 		}
 		p.output, p.until = output, time.Time{}
 	}
@@ -125,7 +127,7 @@ func (p *Player) start(ctx context.Context) error {
 func (p *Player) write(ctx context.Context, pcm []int16) error {
 	late := time.Since(p.until) > audio.FrameTime
 	if err := p.output.Write(ctx, pcm); err != nil {
-		return p.fail(ctx, "write to the loudspeaker", err)
+		return p.fail(ctx, "write to the speaker", err)
 	}
 	if late {
 		p.stats.underruns.Add(1)
@@ -141,7 +143,7 @@ func (p *Player) write(ctx context.Context, pcm []int16) error {
 
 func (p *Player) drain(ctx context.Context) error {
 	if err := p.output.Drain(ctx); err != nil {
-		return p.fail(ctx, "drain the loudspeaker", err)
+		return p.fail(ctx, "drain the speaker", err)
 	}
 	p.until = time.Now()
 	return nil
@@ -153,7 +155,7 @@ func (p *Player) flush() {
 	}
 	p.until = time.Now()
 	if err := p.output.Flush(); err != nil {
-		p.Log.Warn("loudspeaker does not fall silent, closing it", "error", err)
+		p.Log.Warn("the speaker does not stop; closing it", "error", err)
 		p.stats.failures.Add(1)
 		p.close()
 	}

@@ -32,6 +32,7 @@ import (
 	"lintod/agent/base/loop"
 	"lintod/audio"
 	"lintod/audio/resample"
+	"lintod/audio/ring"
 )
 
 // Player plays sounds one at a time. The card is opened for the first one and
@@ -56,6 +57,7 @@ type Player struct {
 	waiting []*entry   // bounded by the rule
 	playing *entry
 	turn    bool
+	played  ring.Ring[span] // the newest sounds
 
 	// Run's goroutine owns the rest (card.go).
 	output    audio.Output // nil while the card is closed
@@ -177,6 +179,43 @@ func (p *Player) Playing() (Class, bool) {
 		return e.Class, true
 	}
 	return 0, false
+}
+
+// span is when a sound was played; to is zero until it is over.
+type span struct{ from, to time.Time }
+
+const (
+	// maxSpans is more sounds than there can be in the seconds that Sounded is asked
+	// for.
+	maxSpans = 16
+	// linger is how long after it was played a sound may still be heard, in a room
+	// and behind the queue of a sound server.
+	linger = 300 * time.Millisecond
+)
+
+// Sounded tells whether some sound of the last seconds may have been heard at that
+// moment.
+func (p *Player) Sounded(at time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.played.Len() {
+		s := p.played.At(i)
+		if at.After(s.from) && (s.to.IsZero() || at.Before(s.to.Add(linger))) {
+			return true
+		}
+	}
+	return false
+}
+
+// mark notes that a sound begins, or ends.
+func (p *Player) mark(begins bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); begins {
+		p.played.Push(&span{from: now})
+	} else {
+		p.played.At(p.played.Len() - 1).to = now
+	}
 }
 
 // admit lets a newcomer into the queue, as the rule says.
@@ -319,6 +358,7 @@ func (p *Player) SetDuck(factor float64) {
 func (p *Player) prepare() {
 	p.once.Do(func() {
 		p.wake = loop.NewSignal()
+		p.played = ring.New[span](maxSpans)
 		p.gain.volume.Store(100)
 		p.gain.duck.Store(math.Float64bits(1))
 	})

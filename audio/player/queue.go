@@ -23,11 +23,11 @@ const maxWaiting = 16
 // Why a sound was not played to its end, or not at all.
 var (
 	// ErrBusy refuses an announcement while maxWaiting others wait.
-	ErrBusy = fmt.Errorf("%d announcements already wait to be spoken", maxWaiting)
+	ErrBusy = fmt.Errorf("%d announcements are already waiting", maxWaiting)
 	// ErrMissed refuses a chime while something else is heard.
-	ErrMissed = errors.New("something else is heard")
+	ErrMissed = errors.New("another sound is playing")
 	// ErrReplaced ends a sound in favour of a newer one of its kind.
-	ErrReplaced = errors.New("a newer one took its place")
+	ErrReplaced = errors.New("replaced by a newer one")
 	// ErrOutranked ends a sound in favour of one that goes first, or of a turn.
 	ErrOutranked = errors.New("interrupted")
 	// ErrSilenced ends what Silence ends.

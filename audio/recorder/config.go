@@ -74,8 +74,8 @@ func (c Config) checkURL(ps *config.Problems) {
 		config.Scheme{Name: "http", Port: "80", Path: true, Query: true})
 	switch {
 	case errors.As(err, &want):
-		ps.Add("upload_url", "…", string(want)+"; a token has its place in upload_token_file") // it may hold a secret: not repeated
+		ps.Add("upload_url", "…", string(want)+"; a token belongs in upload_token_file") // it may hold a secret: not repeated
 	case u.Scheme != "https" && !config.Loopback(u.Hostname()):
-		ps.Add("upload_url", u.Scheme+"://"+u.Host, "https://, since meetings are nobody else's business")
+		ps.Add("upload_url", u.Scheme+"://"+u.Host, "https://, because meetings are confidential")
 	}
 }

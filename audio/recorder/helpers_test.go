@@ -71,14 +71,15 @@ type micInput struct {
 	gone chan struct{}
 }
 
-func (i *micInput) Read(ctx context.Context, f *audio.Frame) error {
+func (i *micInput) Read(ctx context.Context, frames []audio.Frame) (int, error) {
 	select {
 	case <-time.After(time.Until(i.at.Add(audio.FrameTime))): // a frame is there when its end is
 	case <-i.gone:
-		return io.ErrUnexpectedEOF
+		return 0, io.ErrUnexpectedEOF
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
+	f := &frames[0]
 	i.mic.mu.Lock()
 	defer i.mic.mu.Unlock()
 	f.Lost, i.mic.lose = i.mic.lose, 0
@@ -89,7 +90,7 @@ func (i *micInput) Read(ctx context.Context, f *audio.Frame) error {
 	}
 	i.mic.next += int64(audio.FrameSamples)
 	i.at = i.at.Add(audio.FrameTime)
-	return nil
+	return 1, nil
 }
 
 func (i *micInput) Close() error { return nil }

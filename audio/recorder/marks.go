@@ -50,7 +50,7 @@ func openMarks(s *shelf, folder string) (*marks, error) {
 	}
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		f.Close()
-		return nil, errors.Join(err, fmt.Errorf("%s is no regular file; remove it", path.Join(folder, MarksFile)))
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file; remove it", path.Join(folder, MarksFile)))
 	}
 	m := &marks{file: f}
 	m.endLine()

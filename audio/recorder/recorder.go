@@ -86,7 +86,7 @@ type Status struct {
 
 var (
 	// ErrNotRecording is returned by Stop when there is nothing to stop.
-	ErrNotRecording = errors.New("no recording runs")
+	ErrNotRecording = errors.New("no recording is running")
 	errStopped      = errors.New("stopped")
 	errOther        = errors.New("another recording is running")
 	errStale        = errors.New("the interruption was too long")
@@ -119,7 +119,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 // the one that runs is no error. It blocks for the disk, or until ctx ends.
 func (r *Recorder) Start(ctx context.Context, session string) error {
 	if session == "" || len(session) > maxSession || !utf8.ValidString(session) {
-		return fmt.Errorf("a session's name has 1 to %d bytes of UTF-8", maxSession)
+		return fmt.Errorf("a session name must have 1 to %d bytes of UTF-8", maxSession)
 	}
 	_, err := r.ask(ctx, request{session: session, start: true})
 	return err
@@ -158,20 +158,20 @@ func (r *Recorder) ask(ctx context.Context, q request) (File, error) {
 	inbox, gone := r.inbox, r.gone
 	r.mu.Unlock()
 	if inbox == nil {
-		return File{}, errors.New("the recorder does not run; the log says why")
+		return File{}, errors.New("the recorder is not running; see the log")
 	}
 	select {
 	case inbox <- q:
 	case <-gone:
-		return File{}, errors.New("the recorder stops")
+		return File{}, errors.New("the recorder is stopping")
 	case <-ctx.Done():
-		return File{}, fmt.Errorf("the recorder waits for the disk: %w", context.Cause(ctx))
+		return File{}, fmt.Errorf("the recorder is waiting for the disk: %w", context.Cause(ctx))
 	}
 	select {
 	case a := <-q.answer:
 		return a.file, a.err
 	case <-ctx.Done():
-		return File{}, fmt.Errorf("the recorder waits for the disk: %w", context.Cause(ctx))
+		return File{}, fmt.Errorf("the recorder is waiting for the disk: %w", context.Cause(ctx))
 	}
 }
 
@@ -199,7 +199,7 @@ func (o *owner) serve(ctx context.Context) error {
 	}()
 	defer func() { o.putDown() }()
 	if err := o.takeUp(ctx); err != nil {
-		o.Log.Error("nothing can be recorded until the directory of recordings can be used", "error", err)
+		o.Log.Error("recording is not possible until the directory of recordings is usable", "error", err)
 	}
 	var again <-chan time.Time // a nil channel never comes
 	if o.shelf == nil {
@@ -244,17 +244,17 @@ func (o *owner) takeUp(ctx context.Context) error {
 	o.shelf = s
 	interrupted, found, err := s.wasRunning()
 	if err != nil {
-		o.Log.Error("it is not known whether a recording ran", "error", err)
+		o.Log.Error("cannot determine whether a recording was running", "error", err)
 	}
 	last := s.lastHeard(interrupted) // before repair
 	if err := s.repairAll(); err != nil {
-		o.Log.Error("a recording could not be repaired", "error", err)
+		o.Log.Error("cannot repair a recording", "error", err)
 	}
 	if found {
 		o.resume(interrupted, last)
 	}
 	if err := s.pruneAll(); err != nil {
-		o.Log.Warn("an empty folder stays", "error", err)
+		o.Log.Warn("cannot remove an empty directory", "error", err)
 	}
 	o.uploads = newUploader(o.Recorder, s)
 	uploading, stop := context.WithCancel(ctx)
@@ -312,7 +312,7 @@ func (o *owner) start(run running, gap time.Duration) error {
 		o.idle()
 		return err
 	}
-	r.log.Info("recording begins", "file", r.seg.path, "gap_seconds", gap.Seconds())
+	r.log.Info("recording started", "file", r.seg.path, "gap_seconds", gap.Seconds())
 	ctx, cancel := context.WithCancelCause(context.Background())
 	ended := make(chan error, 1)
 	o.recording, o.cancel, o.ended = r, cancel, ended
@@ -332,7 +332,7 @@ func (o *owner) resume(r running, last time.Time) {
 	if err == nil {
 		return
 	}
-	o.Log.Warn("a recording is not resumed", "session", printable.Clip(r.Session, maxLogged), "error", err)
+	o.Log.Warn("recording not resumed", "session", printable.Clip(r.Session, maxLogged), "error", err)
 	if e := o.shelf.clearRunning(); e != nil {
 		o.Log.Error("recording not ended properly", "error", e)
 	}

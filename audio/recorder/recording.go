@@ -88,14 +88,14 @@ func (r *recording) nextSegment(now time.Time) (err error) {
 func (r *recording) run(ctx context.Context) error {
 	err := r.record(ctx)
 	r.stream.Close()
-	why := "asked to"
+	why := "requested"
 	if err != nil {
 		why = err.Error()
 	} else if !errors.Is(context.Cause(ctx), errStopped) {
-		why = "lintod stops"
+		why = "lintod is stopping"
 	}
 	r.status.Duration = r.duration()
-	r.log.Info("recording ends", "file", r.seg.path, "seconds", r.status.Duration.Seconds(), "lost_seconds", r.status.Lost.Seconds(), "reason", why)
+	r.log.Info("recording ended", "file", r.seg.path, "seconds", r.status.Duration.Seconds(), "lost_seconds", r.status.Lost.Seconds(), "reason", why)
 	r.note(Mark{What: MarkStop, Seconds: seconds(r.seg.samples()), Text: why})
 	return errors.Join(err, r.closeFiles(err != nil && !errors.Is(err, errFull)))
 }
@@ -212,12 +212,12 @@ func (r *recording) beginHole() {
 	if r.muted() {
 		why = "muted"
 	}
-	r.log.Info("silence is recorded", "reason", why)
+	r.log.Info("recording silence", "reason", why)
 	r.note(Mark{What: MarkSilence, From: r.place(), Text: why})
 }
 
 func (r *recording) endHole() {
-	r.log.Info("sound is recorded again", "silence_seconds", seconds(r.quiet))
+	r.log.Info("recording sound again", "silence_seconds", seconds(r.quiet))
 	r.note(Mark{What: MarkSound, From: r.place(), Seconds: seconds(r.quiet)})
 	r.status.Silent += duration(r.quiet)
 	r.hole, r.quiet = false, 0

@@ -13,7 +13,7 @@ const maxShare = 4
 const overhead = 200
 
 // spoken is what makes two sounds the same.
-type spoken struct{ voice, text string }
+type spoken struct{ language, voice, text string }
 
 // cache keeps the sound of what was said last, in memory only: what people are
 // told is nobody's business, and a card wears out.

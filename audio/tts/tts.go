@@ -6,10 +6,12 @@
 package tts
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	"lintod/audio"
@@ -22,10 +24,10 @@ var ErrNothing = errors.New("there is nothing to say in the text")
 // How an engine fails that has started.
 var (
 	errHung    = errors.New("the engine hung and was stopped")
-	errHungUp  = errors.New("the Wyoming service closed the connection before the sound was over")
-	errNoSound = errors.New("the engine made no sound")
-	errChanged = errors.New("the engine changed the form of its sound")
-	errTooLong = errors.New("the engine speaks for too long")
+	errHungUp  = errors.New("the Wyoming service closed the connection before the end of the sound")
+	errNoSound = errors.New("the engine produced no sound")
+	errChanged = errors.New("the engine changed its sound format")
+	errTooLong = errors.New("the engine produced too much sound")
 )
 
 // Speaker speaks. It may be used by several goroutines.
@@ -72,15 +74,21 @@ func (s *Speaker) Check(text string) error {
 // fails with the cause. So it does when the engine hangs or crashes. The
 // caller must Close the sound.
 func (s *Speaker) Speak(ctx context.Context, text, lang string) (audio.Sound, error) {
+	return s.SpeakAs(ctx, text, lang, "")
+}
+
+// SpeakAs is Speak in another voice than that of the language: name is what the engine
+// calls it, "" for the usual one. It must not begin with a dash.
+func (s *Speaker) SpeakAs(ctx context.Context, text, lang, name string) (audio.Sound, error) {
 	s.spoken.Add(1)
-	snd, err := s.speak(ctx, text, lang)
+	snd, err := s.speak(ctx, text, lang, name)
 	if err != nil && ctx.Err() == nil {
 		s.failures.Add(1)
 	}
 	return snd, err
 }
 
-func (s *Speaker) speak(ctx context.Context, text, lang string) (audio.Sound, error) {
+func (s *Speaker) speak(ctx context.Context, text, lang, name string) (audio.Sound, error) {
 	if lang == "" {
 		lang = s.Config.Language
 	}
@@ -88,15 +96,19 @@ func (s *Speaker) speak(ctx context.Context, text, lang string) (audio.Sound, er
 	if err != nil {
 		return nil, err
 	}
+	if strings.HasPrefix(name, "-") {
+		return nil, fmt.Errorf("voice %.40q looks like an option of %s", name, s.Config.Engine)
+	}
+	v.name = cmp.Or(name, v.name)
 	e := s.Config.engine()
 	text, cut := prepare(text, s.Config.Markdown, e.notation)
 	if !speakable(text) {
 		return nil, ErrNothing
 	}
 	if cut {
-		s.Log.Warn("text is too long to be said, cutting it", "limit", maxText)
+		s.Log.Warn("text too long; truncating it", "limit", maxText)
 	}
-	key := spoken{v.language, text}
+	key := spoken{v.language, v.name, text}
 	if pcm, rate, ok := s.cache.get(key); ok {
 		return player.PCM(pcm, rate), nil
 	}

@@ -256,7 +256,7 @@ func TestEngineThatFailsAtOnce(t *testing.T) {
 		"crashes":                 {`echo ` + planted + ` >&2; exit 3`, errPlanted},
 		"is killed":               {`echo ` + planted + ` >&2; kill -SEGV $$`, errPlanted},
 		"prints text":             {`echo usage: engine -t text, and then a good deal more of it`, wav.ErrNotWAV},
-		"prints garbage for ever": {`exec cat /dev/urandom`, wav.ErrNotWAV},
+		"prints garbage forever":  {`exec cat /dev/urandom`, wav.ErrNotWAV},
 		"prints nothing":          {`exit 0`, wav.ErrCut},
 		"prints a header only":    {header(t), errNoSound},
 	}

@@ -51,7 +51,7 @@ func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept
 		cancel: cancel,
 		limit:  limit,
 		hang: time.AfterFunc(limit, func() {
-			cancel(fmt.Errorf("%w: it gave nothing for %v", errHung, limit))
+			cancel(fmt.Errorf("%w: no output for %v", errHung, limit))
 		}),
 		ready: make(chan struct{}),
 		full:  make(chan []int16, maxChunks),
@@ -158,7 +158,7 @@ func (u *utterance) pump(ctx context.Context, src source) error {
 		u.left = int(maxTime/time.Second) * r.Rate()
 	case r.Rate():
 	default:
-		return fmt.Errorf("%w: from %d to %d samples a second", errChanged, u.rate, r.Rate())
+		return fmt.Errorf("%w: from %d to %d samples per second", errChanged, u.rate, r.Rate())
 	}
 	for u.left > 0 {
 		chunk, err := u.next(ctx)

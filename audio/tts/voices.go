@@ -22,7 +22,7 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("language %q is not spoken here; want one of %s", e.Language, strings.Join(e.Known, ", "))
+	return fmt.Sprintf("no voice for language %q; want one of %s", e.Language, strings.Join(e.Known, ", "))
 }
 
 // Languages lists what Speak takes.

@@ -95,7 +95,7 @@ func (c Config) Validate(links []string) config.Problems {
 	for i, w := range c.Words {
 		sub := w.validate(c.Engine, links)
 		if key := plain(w.Name); names[key] {
-			sub.Add("name", w.Name, "a name that no other word has")
+			sub.Add("name", w.Name, "a unique name")
 		} else {
 			names[key] = true
 		}
@@ -116,7 +116,7 @@ func (w Word) validate(engine string, links []string) config.Problems {
 		ps.Add("phrase", w.Phrase, "English words, letters only")
 	}
 	if engine == EngineMicroWakeWord && w.Model == "" && strings.ContainsRune(w.Name, '/') {
-		ps.Add("name", w.Name, "the name of a model without a folder, or the file in model")
+		ps.Add("name", w.Name, "the name of a model without a directory, or its file in model")
 	}
 	if w.Model != "" && (!filepath.IsAbs(w.Model) || filepath.Ext(w.Model) != ".json") {
 		ps.Add("model", w.Model, `the path of a manifest, for example "/opt/words/hey_linto.json"`)

@@ -80,7 +80,7 @@ func (p *pocketsphinx) pronounce() (dictionary, error) {
 	for _, w := range p.words {
 		for _, word := range w.spoken() {
 			if d.sounds[word] == 0 {
-				return d, fmt.Errorf("pocketsphinx cannot listen for %q: the word %q %w (%s); say it with other words in wake.word.phrase", w.Name, word, errDictionary, file.Name())
+				return d, fmt.Errorf("pocketsphinx cannot detect %q: the word %q %w (%s); use other words in wake.word.phrase", w.Name, word, errDictionary, file.Name())
 			}
 		}
 	}

@@ -31,7 +31,7 @@ const (
 )
 
 var (
-	errEnded      = errors.New("pocketsphinx has ended")
+	errEnded      = errors.New("pocketsphinx exited")
 	errDictionary = errors.New("is not in its English dictionary")
 )
 

@@ -138,7 +138,7 @@ func ask(conn *wyoming.Conn) ([]model, error) {
 }
 
 var (
-	errNoWake  = errors.New("this Wyoming service listens for no wake words")
+	errNoWake  = errors.New("this Wyoming service does not detect wake words")
 	errNoModel = errors.New("the service does not know the wake word")
 )
 
@@ -207,7 +207,7 @@ func (x *connection) detected(e wyoming.Event) {
 		}
 	}
 	if !known {
-		x.mic.listener.Log.Debug("a word that nobody asked for is ignored", "name", fmt.Sprintf("%.40q", d.Name))
+		x.mic.listener.Log.Debug("ignoring an unrequested word", "name", fmt.Sprintf("%.40q", d.Name))
 		return
 	}
 	select {

@@ -87,7 +87,7 @@ func (in *sphinxInput) play(ctx context.Context) error {
 			continue
 		}
 		if err := in.flush(in.takeLimit); err != nil {
-			return fmt.Errorf("pocketsphinx takes no sound any more: %w", err)
+			return fmt.Errorf("pocketsphinx no longer accepts sound: %w", err)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func NewTrial(c Config, name string) (*Trial, error) {
 		}
 	}
 	if len(words) == 0 {
-		return nil, errors.New("the configuration has no wake word; name one, for example okay_nabu")
+		return nil, errors.New("no wake word configured; name one, for example okay_nabu")
 	}
 	spotter, err := (&network{words: words, dirs: c.Models}).load()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"lintod/audio"
 )
 
-var errHears = errors.New("the engine hears")
+var errHears = errors.New("the engine works")
 
 // Try starts or reaches the engine, lets it listen to nothing, and leaves it
 // again. It returns why no wake word could be heard.

@@ -98,9 +98,9 @@ type Status struct {
 // Line tells the status to people.
 func (s Status) Line() string {
 	if s.State == Away {
-		return fmt.Sprintf("%s is away: %s", s.Engine, s.Reason)
+		return fmt.Sprintf("%s is unavailable: %s", s.Engine, s.Reason)
 	}
-	return fmt.Sprintf("%s, %s; words heard: %d, frames dropped: %d", s.Engine, s.State, s.Detections, s.Dropped)
+	return fmt.Sprintf("%s, %s; words detected: %d, frames dropped: %d", s.Engine, s.State, s.Detections, s.Dropped)
 }
 
 // Status is how the engine fares now.
@@ -111,7 +111,7 @@ func (l *Listener) Status() Status {
 	s.Engine = l.Config.Engine
 	switch {
 	case s.State == "":
-		s.State, s.Reason = Away, "it is being started"
+		s.State, s.Reason = Away, "starting"
 	case s.State == Listening && !l.hears():
 		s.State = Paused
 	}
@@ -153,7 +153,7 @@ func (l *Listener) Run(ctx context.Context) error {
 		s.State, s.Reason = Away, printable.Cut(err.Error(), maxReason)
 		s.Away++
 		if l.told == nil {
-			l.told = fmt.Errorf("no wake word is heard, buttons go on working: %w", err)
+			l.told = fmt.Errorf("no wake word detection, buttons continue to work: %w", err)
 		}
 		err = l.told
 	})
@@ -216,7 +216,7 @@ func (c *capture) open() {
 		s.State, s.Reason = Listening, ""
 		c.listener.told = nil
 	})
-	c.listener.Log.Info("listening for a wake word", "engine", c.listener.Config.Engine)
+	c.listener.Log.Info("waiting for a wake word", "engine", c.listener.Config.Engine)
 }
 
 func (c *capture) close() {

@@ -26,11 +26,11 @@ const (
 
 var (
 	// ErrNotWAV is returned for what is no WAV sound from its first bytes on.
-	ErrNotWAV = errors.New("it does not begin with RIFF and WAVE")
+	ErrNotWAV = errors.New("no RIFF/WAVE header")
 	// ErrCut is returned for sound that ends before its first sample could be read.
-	ErrCut = errors.New("it ends inside the header")
+	ErrCut = errors.New("truncated header")
 
-	errChunks = errors.New("there is too much in front of the data")
+	errChunks = errors.New("too much before the data")
 )
 
 // fieldError is a value of the header that is not supported.

@@ -20,7 +20,7 @@ const (
 
 // ErrTooLong is returned by Read for sound that does not belong in memory; a
 // Reader takes it in pieces.
-var ErrTooLong = errors.New("WAV sound is too long to be held in memory")
+var ErrTooLong = errors.New("WAV sound too long for memory")
 
 // Read returns the whole sound at r as mono, and its rate in samples a second.
 // Where the data ends early it returns what is there.

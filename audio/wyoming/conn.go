@@ -134,7 +134,7 @@ func (c *Conn) explain(step string, err error) error {
 	case c.ctx.Err() != nil:
 		return context.Cause(c.ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded) && step == "send":
-		return fmt.Errorf("the Wyoming service takes nothing any more: %w", os.ErrDeadlineExceeded)
+		return fmt.Errorf("the Wyoming service no longer accepts data: %w", os.ErrDeadlineExceeded)
 	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the Wyoming service has closed the connection: %w", err)
 	case errors.Is(err, os.ErrDeadlineExceeded):

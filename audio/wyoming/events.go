@@ -35,7 +35,7 @@ func (e Event) Format() (Format, error) {
 		return f, err
 	}
 	if f.Rate < 4000 || f.Rate > 192000 || f.Width != 2 || f.Channels < 1 || f.Channels > 2 {
-		return f, fmt.Errorf("%w: sound of %d Hz, %d bytes a sample, %d channels; want 16 bits and one or two channels", ErrFormat, f.Rate, f.Width, f.Channels)
+		return f, fmt.Errorf("%w: sound of %d Hz, %d bytes per sample, %d channels; want 16 bits and one or two channels", ErrFormat, f.Rate, f.Width, f.Channels)
 	}
 	return f, nil
 }
@@ -51,7 +51,7 @@ func (e Event) Failed() error {
 		told.Text = told.Code
 	}
 	if told.Text == "" {
-		return errors.New("the Wyoming service failed and does not say why")
+		return errors.New("the Wyoming service failed without a reason")
 	}
 	return fmt.Errorf("the Wyoming service failed: %.200s", told.Text)
 }

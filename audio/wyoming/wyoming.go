@@ -1,6 +1,6 @@
 // Package wyoming speaks the Wyoming protocol, by which voice services (wake
 // words, speech, recognition) are reached over TCP: the framing of an event, a
-// connection on which nothing blocks for ever, and the few events that carry
+// connection on which nothing blocks forever, and the few events that carry
 // sound.
 //
 // What must not live here: what a kind of service is asked for. That stands
@@ -27,9 +27,9 @@ const (
 
 var (
 	// ErrProtocol is returned for bytes that are no event.
-	ErrProtocol = errors.New("this is not the Wyoming protocol")
+	ErrProtocol = errors.New("not the Wyoming protocol")
 	// ErrFormat is returned for sound of a form that nobody here plays.
-	ErrFormat = errors.New("the form of the sound is not supported")
+	ErrFormat = errors.New("unsupported sound format")
 	// ErrTooLong is returned for an event that is larger than any service has need of.
 	ErrTooLong = errors.New("the Wyoming service sends too much at once")
 )
@@ -138,7 +138,7 @@ func merge(inline, behind []byte) (json.RawMessage, error) {
 			continue
 		}
 		if err := json.Unmarshal(object, &all); err != nil {
-			return nil, fmt.Errorf("%w: no JSON object: %w", ErrProtocol, err)
+			return nil, fmt.Errorf("%w: not a JSON object: %w", ErrProtocol, err)
 		}
 	}
 	switch {

@@ -63,15 +63,15 @@ func on(t *testing.T, change func(*Config), test func(*device)) {
 // quiet is a microphone in a quiet room.
 type quiet struct{ at time.Time }
 
-func (q *quiet) Read(ctx context.Context, f *audio.Frame) error {
+func (q *quiet) Read(ctx context.Context, f []audio.Frame) (int, error) {
 	select {
 	case <-time.After(time.Until(q.at.Add(audio.FrameTime))):
-		*f = audio.Frame{At: q.at}
-		f.PCM[0] = 1
+		f[0] = audio.Frame{At: q.at}
+		f[0].PCM[0] = 1
 		q.at = q.at.Add(audio.FrameTime)
-		return nil
+		return 1, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 }
 

@@ -18,7 +18,9 @@ const (
 	// Account is the user that the package makes for commands.
 	Account = "lintod-shell"
 
-	dialLimit = 5 * time.Second
+	// dialLimit is how long systemd may take to start a sandboxed unit; on a busy
+	// machine with a slow disk that can be more than 5 s.
+	dialLimit = 15 * time.Second
 	// goneLimit is how long the daemon waits for the unit of a command to end, after
 	// the limit or a hang-up. It ends without the daemon's help, and an answer is due.
 	goneLimit = 800 * time.Millisecond

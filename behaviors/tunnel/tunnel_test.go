@@ -90,7 +90,7 @@ func (b *box) submit(verb string, args behaviors.Arguments) (behaviors.Answer, b
 		refusal, ok := b.Submit(behaviors.Request{Link: "linto", Verb: verb, Args: args, Answered: func() {
 			b.Deliver("linto", func(a behaviors.Answer) error { b.answers <- a; return nil })
 		}})
-		if ok || !strings.Contains(refusal.Error, "the device is starting") {
+		if ok || refusal.Code != behaviors.Busy {
 			return refusal, ok
 		}
 		time.Sleep(time.Millisecond)

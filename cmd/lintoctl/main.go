@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,12 +22,15 @@ import (
 
 	"lintod/agent/broker"
 	"lintod/cmd/internal/cli"
+	"lintod/cmd/lintoctl/fleet"
 )
 
 // Exit statuses.
 const (
 	statusFailed = cli.StatusFailed
 	statusUsage  = cli.StatusUsage
+	// statusUnreached: no device has answered, or the broker cannot be reached.
+	statusUnreached = 3
 )
 
 func main() {
@@ -38,145 +42,158 @@ func main() {
 
 // call is what a command gets.
 type call struct {
-	broker         broker.Config
-	scope          string
-	wait           time.Duration // for an answer
-	json, keep     bool
-	args           []string
-	stdout, stderr io.Writer
+	broker          broker.Config
+	scope           string
+	profile         string // "" where none was named
+	passwordCommand string
+	askPassword     func() (string, error) // made at the first connection
+	timeout         time.Duration          // for an answer
+	json            bool
+	state           string // directory
+	stdin           io.Reader
+	stdout, stderr  io.Writer
+	printing        sync.Mutex // held while an answer is printed
+	status          int        // the exit status, where it is not that of the error
+	explained       bool       // a verb has set status, and printed how it ended with one device
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	c := &call{broker: broker.Defaults(), stdout: stdout, stderr: stderr}
+	c := &call{broker: broker.Defaults(), stdin: os.Stdin, stdout: stdout, stderr: stderr}
+	var err error
+	if c.state, err = stateDir(); err != nil {
+		fmt.Fprintf(stderr, "lintoctl: %v\n", err)
+		return statusFailed
+	}
 	status, _ := cli.Run(ctx, c.commands(), args, stdout, stderr)
+	if status != statusUsage && c.status != 0 {
+		return c.status
+	}
 	return status
 }
+
+// The groups of commands in the help.
+const (
+	groupConnect  = "connect"
+	groupSee      = "see"
+	groupUse      = "use"
+	groupMaintain = "maintain"
+	groupRuns     = "runs"
+)
 
 // commands is the whole command line.
 func (c *call) commands() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "lintoctl -broker ADDRESS -scope NAME [FLAG...] COMMAND [ARGUMENT...]",
-		Short: "watch and command the devices of a LinTO platform",
-		Long: `lintoctl watches the devices of a LinTO platform and sends them commands, over
-the platform's MQTT broker.
+		Use:   "lintoctl [FLAG...] COMMAND [ARGUMENT...]",
+		Short: "administer the devices of a LinTO platform",
+		Long: `lintoctl administers the devices of a LinTO platform, one or many, over the
+platform's MQTT broker.
 
-A device is named by its serial number, as its configuration has it, or by the
-session that it logged in with. The broker's account must be allowed to read
-NAME/fromlinto/# and to write NAME/tolinto/#, as a platform's own is.
+To begin, "lintoctl login" saves the broker, the account and the scope, and
+"lintoctl ls" lists the devices. The scope is the first level of the platform's
+topics; the account must be allowed to read SCOPE/fromlinto/# and to write
+SCOPE/tolinto/#.
 
-A command prints nothing when it is done: the device has answered, either to the
-command or, where the protocol has no answer, to a ping sent after it.
+SERIAL is a device's serial number from its configuration, or the session that it
+logged in with, or a pattern such as 'hall-*'. Every command also selects devices
+by -all, -where, -from and -failed-of; -dry-run prints which ones, and sends nothing.
+
+A command is sent again until the device answers, and executed once. Each run, with
+its result for each device, is saved: "lintoctl run" shows it and retries. A device
+that requires signatures wants -sign auto, which signs with your SSH key.
 
 A flag may have one dash or two, and come before or after the command.
 
-Exit status: 0 done, 1 failed or no answer, 2 wrong usage.`,
-		Example: `  lintoctl -broker mqtts://linto.example -scope home -username admin -password-file ~/.linto list
-  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen "Dinner is ready"`,
+Exit status: 0 success, 1 failure of some devices, 2 invalid usage or no device
+selected, 3 no device reached.`,
+		Example: `  lintoctl login -broker mqtts://linto.example -scope home -username admin -password-file ~/.linto
+  lintoctl ls
+  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen "Dinner is ready"
+  lintoctl volume -all 40 -dry-run
+  lintoctl log kitchen -f`,
 		RunE: func(*cobra.Command, []string) error { return cli.Usagef("the command is missing") },
 	}
 	f := root.PersistentFlags()
 	f.StringArrayVar((*[]string)(&c.broker.Broker), "broker", nil, "`ADDRESS` of the platform's broker: mqtt://, mqtts://, ws:// or wss://; may be given more than once")
-	f.StringVar(&c.scope, "scope", "", "`NAME` of the application, the first level of its topics")
+	f.StringVar(&c.scope, "scope", "", "`SCOPE`, the first level of the platform's topics")
 	f.StringVar(&c.broker.Username, "username", "", "`NAME` of the account at the broker")
 	f.StringVar(&c.broker.PasswordFile, "password-file", "", "`FILE` with the password of the account")
+	f.StringVar(&c.passwordCommand, "password-command", "", "`COMMAND`, with arguments and without a shell, that prints the password")
+	f.StringVar(&c.profile, "profile", "", "use the `PROFILE` saved by login instead of the default one")
 	f.StringVar(&c.broker.CAFile, "ca-file", "", "PEM `FILE` with the authority that signed the broker's certificate")
 	f.StringVar(&c.broker.CertFile, "cert-file", "", "PEM `FILE` with the client certificate")
 	f.StringVar(&c.broker.KeyFile, "key-file", "", "PEM `FILE` with the key of the client certificate")
-	f.DurationVar(&c.wait, "wait", 5*time.Second, "`DURATION` to wait for an answer, and for which list listens")
-	for _, name := range []string{"json", "keep"} { // each command has always taken them; one heeds each
-		f.Bool(name, false, "")
-		f.Lookup(name).Hidden = true
-	}
+	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "`DURATION` to wait for each answer, such as 30s or 2m")
+	f.BoolVar(&c.json, "json", false, "print JSON Lines, one object per line, each with \"v\":1")
 	cli.CompleteFlag(root, "broker", func() []string { return []string{"mqtt://", "mqtts://", "ws://", "wss://"} })
-
-	const many = 1000
-	root.AddCommand(
-		c.command(0, many, list, &cobra.Command{
-			Use:   "list [SERIAL...]",
-			Short: "list the devices: all that report their status, or those named, which are pinged",
-			Long: `List the devices: all that report their status within the time of -wait, or those
-named, which are pinged. The broker keeps the status of devices with
-status_retain; others report it only when they connect, or when it changes.`,
-			Example: `  lintoctl -broker mqtt://127.0.0.1 -scope home list
-  lintoctl -broker mqtt://127.0.0.1 -scope home list kitchen cellar`,
-		}),
-		c.watch(),
-		c.command(1, 1, ping, &cobra.Command{
-			Use: "ping SERIAL", Short: "measure the round trip to a device",
-			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home ping kitchen",
-		}),
-		c.command(2, many, say, &cobra.Command{
-			Use: "say SERIAL TEXT", Short: "speak a text",
-			Example: `  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen "Dinner is ready"
-  lintoctl -broker mqtt://127.0.0.1 -scope home say kitchen -- -5 degrees outside`,
-		}),
-		c.volume(),
-		c.command(1, 1, mute, &cobra.Command{
-			Use: "mute SERIAL", Short: "close the microphone",
-			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home mute kitchen",
-		}),
-		c.command(1, 1, unmute, &cobra.Command{
-			Use: "unmute SERIAL", Short: "open the microphone",
-			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home unmute kitchen",
-		}),
-		c.command(2, 2, language, &cobra.Command{
-			Use: "lang SERIAL TAG", Short: "set the language of speech, for example fr-FR",
-			Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home lang kitchen fr-FR",
-		}),
+	root.AddGroup(
+		&cobra.Group{ID: groupConnect, Title: "Connection"},
+		&cobra.Group{ID: groupSee, Title: "Monitoring"},
+		&cobra.Group{ID: groupUse, Title: "Everyday commands"},
+		&cobra.Group{ID: groupMaintain, Title: "Maintenance, if the owner of the device has enabled it"},
+		&cobra.Group{ID: groupRuns, Title: "Saved runs"},
 	)
+	for _, g := range []struct {
+		id       string
+		commands []*cobra.Command
+	}{
+		{groupConnect, []*cobra.Command{c.login()}},
+		{groupSee, []*cobra.Command{c.ls(), c.ping(), c.watch(), c.stream()}},
+		{groupMaintain, []*cobra.Command{c.ssh()}},
+		{groupRuns, []*cobra.Command{c.runCommand()}},
+	} {
+		for _, cmd := range g.commands {
+			cmd.GroupID = g.id
+			root.AddCommand(cmd)
+		}
+	}
+	config := &cobra.Command{
+		Use: "config get|diff|set|undo", Short: "read the configuration of devices, or change it",
+		Example: "  lintoctl config set kitchen device.volume=40",
+		RunE:    func(*cobra.Command, []string) error { return cli.Usagef("config what? want get, diff, set or undo") },
+	}
+	config.GroupID = groupMaintain
+	root.AddCommand(config)
+	for _, v := range verbs() {
+		cmd := c.run(v)
+		if v.parent == config.Name() {
+			config.AddCommand(cmd)
+			continue
+		}
+		cmd.GroupID = v.group
+		root.AddCommand(cmd)
+	}
 	return root
 }
 
-// command completes one with what it does with low to high arguments.
-func (c *call) command(low, high int, do func(context.Context, *call) error, cmd *cobra.Command) *cobra.Command {
-	cmd.Args = cli.Args(low, high)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c.args = args
-		if err := c.check(); err != nil {
-			return err
-		}
-		return do(cmd.Context(), c)
-	}
-	return cmd
-}
-
-func (c *call) watch() *cobra.Command {
-	cmd := c.command(0, 1, watch, &cobra.Command{
-		Use: "watch [SERIAL]", Short: "print what devices say, until Ctrl-C",
-		Example: `  lintoctl -broker mqtt://127.0.0.1 -scope home watch
-  lintoctl -broker mqtt://127.0.0.1 -scope home watch -json kitchen`,
-	})
-	cmd.Flags().BoolVar(&c.json, "json", false, "print one JSON object a line")
-	return cmd
-}
-
-func (c *call) volume() *cobra.Command {
-	cmd := c.command(2, 2, volume, &cobra.Command{
-		Use: "volume SERIAL PERCENT", Short: "set the loudness, from 0 to 100",
-		Example: "  lintoctl -broker mqtt://127.0.0.1 -scope home volume kitchen 40 -keep",
-	})
-	cmd.Flags().BoolVar(&c.keep, "keep", false, "also set the loudness after a restart")
-	return cmd
-}
-
-// check tells in the words of the command line what cannot be right.
+// check completes the flags with the profile.
 func (c *call) check() error {
+	if err := c.useProfile(); err != nil {
+		return err
+	}
+	return c.validate()
+}
+
+// validate says in the words of the command line what cannot be right.
+func (c *call) validate() error {
 	var errs []error
 	for _, p := range c.broker.Validate() {
 		p.Key = "-" + strings.ReplaceAll(p.Key, "_", "-")
 		errs = append(errs, p)
 	}
-	if !isLevel(c.scope) {
-		errs = append(errs, errors.New("-scope is missing or no single level of a topic (it must not contain /, + or #)"))
+	if !fleet.IsSerial(c.scope) {
+		errs = append(errs, errors.New("-scope is missing or not a single level of a topic (it must not contain /, +, or #)"))
 	}
-	if c.wait <= 0 {
-		errs = append(errs, fmt.Errorf("-wait is %v; want more than 0s", c.wait))
+	if len(c.broker.Broker) == 0 {
+		errs = append(errs, errors.New("\"lintoctl login\" saves both, so that other commands do not need them"))
+	}
+	if c.passwordCommand != "" && (c.broker.Username == "" || c.broker.PasswordFile != "" || strings.TrimSpace(c.passwordCommand) == "") {
+		errs = append(errs, errors.New("-password-command wants a command and -username, and no -password-file"))
+	}
+	if c.timeout <= 0 {
+		errs = append(errs, fmt.Errorf("-timeout is %v; want more than 0s", c.timeout))
 	}
 	if len(errs) > 0 {
 		return cli.Usagef("%w", errors.Join(errs...))
 	}
 	return nil
 }
-
-// isLevel tells whether s can be one level of a topic [MQTT-4.7.1].
-func isLevel(s string) bool { return s != "" && !strings.ContainsAny(s, "/+#\x00") }

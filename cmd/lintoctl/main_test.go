@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +23,15 @@ func lintoctl(ctx context.Context, args ...string) (status int, stdout, stderr s
 	var out, errs journaltest.Buffer
 	status = run(ctx, args, &out, &errs)
 	return status, out.String(), errs.String()
+}
+
+// fresh gives a test a directory of its own for what lintoctl keeps.
+func fresh(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("XDG_STATE_HOME", dir)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(dir, "config"))
+	return dir
 }
 
 // on puts the flags for a broker before the rest.
@@ -82,6 +89,9 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	for _, cmd := range root.Commands() {
+		if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
+			continue
+		}
 		if status, out, errs := lintoctl(t.Context(), cmd.Name(), "-help"); status != 0 || errs != "" || cmd.Example == "" || !strings.Contains(out, cmd.Example) {
 			t.Errorf("%s -help: status %d\n%s%s", cmd.Name(), status, out, errs)
 		}
@@ -89,164 +99,68 @@ func TestHelp(t *testing.T) {
 }
 
 func TestWrongUse(t *testing.T) {
+	fresh(t)
 	broker := []string{"-broker", "mqtt://127.0.0.1:1", "-scope", "home"}
-	for _, test := range []struct {
-		args string // after the broker
-		says string
-	}{
-		{"", "command"},
-		{"reboot kitchen", `there is no command "reboot"`},
-		{"ping", "ping SERIAL"},
-		{"ping a b", "ping SERIAL"},
-		{"ping a/b", "no serial number"},
-		{"ping +", "no serial number"},
-		{"list a #", "no serial number"},
-		{"watch +", "no serial number"},
-		{"volume kitchen loud", "want a whole number from 0 to 100"},
-		{"volume kitchen 101", "want a whole number from 0 to 100"},
-		{"-nope ping kitchen", "-nope"},
-		{"-scope a/b ping kitchen", "-scope is missing or no single level"},
-		{"-wait 0s ping kitchen", "-wait is 0s"},
-		{"--wait soon ping kitchen", "-wait"},
-		{"ping kitchen -wait", "-wait"},
-		{"-broker nonsense ping kitchen", `-broker = "nonsense"`},
-		{"-password-file /x ping kitchen", "-username is missing"},
+	for _, args := range []string{
+		"", "reboots kitchen", "ping", "mute", "ping a/b", "ping +", "ls a #", "watch +", "volume kitchen loud", "volume kitchen 101", "volume", "volume 40",
+		"say kitchen", "say", "-nope ping kitchen", "-scope a/b ping kitchen", "-timeout 0s ping kitchen", "--timeout soon ping kitchen", "ping kitchen -timeout",
+		"-broker nonsense ping kitchen", "-password-file /x ping kitchen", "ping -where red=1", "ping kitchen -limit -1", "mute -from /dev/null", "mute -from /nonexistent",
+		"mute -failed-of nothing", "mute kitchen -canary -1", "mute kitchen -then 0%", "ping kitchen -c 0", "run forget last", "-scope a/b run retry",
 	} {
-		t.Run(test.args, func(t *testing.T) {
-			status, out, errs := lintoctl(t.Context(), append(broker, strings.Fields(test.args)...)...)
-			if status != statusUsage || out != "" || !strings.Contains(errs, test.says) {
+		t.Run(args, func(t *testing.T) {
+			status, out, errs := lintoctl(t.Context(), append(broker, strings.Fields(args)...)...)
+			if args == "-scope a/b run retry" {
+				status++ // there is no run, which is no usage error
+			}
+			if status != statusUsage || out != "" || errs == "" {
 				t.Errorf("status %d\n%s%s", status, out, errs)
 			}
 		})
 	}
 }
 
-func TestCommandsReachTheDevice(t *testing.T) {
+// Clients of LinTO do not know ids: what must not be done twice is sent once, and a ping
+// shows that the device is there.
+func TestCommandsReachOldClients(t *testing.T) {
+	fresh(t)
 	m := brokertest.Start(t)
 	told := playDevice(t, m, "kitchen")
 	for _, test := range []struct {
 		args []string
-		want []string // "command payload", in order
+		want string // topic and payload, without the id
 	}{
-		{[]string{"say", "kitchen", "it's", `"ready"`}, []string{`say {"value":"it's \"ready\""}`, "ping {}"}},
-		{[]string{"say", "kitchen", "--", "-5", "-wait"}, []string{`say {"value":"-5 -wait"}`, "ping {}"}},
-		{[]string{"volume", "kitchen", "0"}, []string{`volume {"value":0}`, "ping {}"}},
-		{[]string{"volume", "kitchen", "40", "-keep"}, []string{`volume {"value":40}`, `endvolume {"value":40}`, "ping {}"}},
-		{[]string{"lang", "kitchen", "fr-FR"}, []string{`tts_lang {"value":"fr-FR"}`, "ping {}"}},
-		{[]string{"-keep", "volume", "kitchen", "--", "41"}, []string{`volume {"value":41}`, `endvolume {"value":41}`, "ping {}"}},
-		{[]string{"-json", "mute", "--wait=20s", "kitchen", "-keep"}, []string{"mute {}"}},
-		{[]string{"-wait", "20s", "unmute", "kitchen"}, []string{"unmute {}"}},
+		{[]string{"say", "kitchen", "it's", `"ready"`}, `say {"value":"it's \"ready\""}`},
+		{[]string{"say", "kitchen", "--", "-5", "-wait"}, `say {"value":"-5 -wait"}`},
+		{[]string{"volume", "kitchen", "0"}, `volume {"value":0}`},
+		{[]string{"volume", "kitchen", "40", "-keep"}, `endvolume {"value":40}`},
+		{[]string{"lang", "kitchen", "fr-FR"}, `tts_lang {"value":"fr-FR"}`},
+		{[]string{"-keep", "volume", "kitchen", "--", "41"}, `endvolume {"value":41}`},
+		{[]string{"mute", "--timeout=20s", "kitchen"}, "mute {}"},
+		{[]string{"-timeout", "20s", "unmute", "--", "kitchen"}, "unmute {}"},
 	} {
 		status, out, errs := lintoctl(t.Context(), on(m, test.args...)...)
 		if status != 0 || out != "" || errs != "" {
 			t.Errorf("%v: status %d\n%s%s", test.args, status, out, errs)
 		}
-		for _, want := range test.want {
-			got := told.Next("the next command", isCommand)
-			if s := filepath.Base(got.Topic) + " " + string(got.Payload); s != want || got.Retain {
-				t.Errorf("%v: the device was told %s (retained %v), not %s", test.args, s, got.Retain, want)
-			}
+		topic, want, _ := strings.Cut(test.want, " ")
+		got := told.Next(test.want, brokertest.Topic("/"+topic)).JSON(t)
+		delete(got, "id")
+		text, _ := json.Marshal(got)
+		if string(text) != want {
+			t.Errorf("%v: the device was told %s, not %s", test.args, text, want)
 		}
 	}
-	if n := len(slices.DeleteFunc(told.All(), func(m brokertest.Message) bool { return !isCommand(m) })); n != 16 {
-		t.Errorf("the device was told %d things", n)
-	}
-}
-
-// A refusal is a failure, whoever tells it; a device that does not answer
-// tts_lang, as older ones do not, tells by its status.
-func TestLanguageThatIsRefused(t *testing.T) {
-	m := brokertest.Start(t)
-	playDevice(t, m, "kitchen")
-	status, _, errs := lintoctl(t.Context(), on(m, "lang", "kitchen", "tlh")...)
-	if status != statusFailed || !strings.Contains(errs, `kitchen refuses: language "tlh" is not spoken here`) {
-		t.Errorf("status %d\n%s", status, errs)
-	}
-	status, _, errs = lintoctl(t.Context(), on(m, "-wait", "300ms", "lang", "kitchen", "older")...)
-	if status != statusFailed || !strings.Contains(errs, "within 300ms") {
-		t.Errorf("status %d\n%s", status, errs)
-	}
-	stop := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
-		for {
-			m.Publish("home/fromlinto/kitchen/status", strings.Replace(statusText, "fr-FR", "older", 1))
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
+	said := 0
+	for _, m := range told.All() {
+		if filepath.Base(m.Topic) == "say" {
+			said++
 		}
-	})
-	defer telling.Wait()
-	defer close(stop)
-	if status, _, errs := lintoctl(t.Context(), on(m, "-wait", "20s", "lang", "kitchen", "older")...); status != 0 {
-		t.Errorf("status %d\n%s", status, errs)
 	}
-}
-
-// isCommand is false for the probes of a Watch.
-func isCommand(m brokertest.Message) bool { return strings.HasPrefix(m.Topic, "home/tolinto/") }
-
-func TestPing(t *testing.T) {
-	m := brokertest.Start(t)
-	playDevice(t, m, "kitchen")
-	status, out, errs := lintoctl(t.Context(), on(m, "ping", "kitchen")...)
-	if status != 0 || !regexp.MustCompile(`^kitchen: answer after \d+\.\d ms\n$`).MatchString(out) || errs != "" {
-		t.Errorf("status %d\n%s%s", status, out, errs)
+	if said != 2 {
+		t.Errorf("2 texts were sent %d times", said)
 	}
-	// An old answer is none.
-	m.Publish("home/fromlinto/cellar/pong", "{}", "-r")
-	status, out, errs = lintoctl(t.Context(), on(m, "-wait", "300ms", "ping", "cellar")...)
-	if status != statusFailed || out != "" || !strings.Contains(errs, "cellar has not answered within 300ms") {
-		t.Errorf("status %d\n%s%s", status, out, errs)
-	}
-}
-
-func TestList(t *testing.T) {
-	m := brokertest.Start(t)
-	m.Publish("home/fromlinto/kitchen/status", statusText, "-r")
-	m.Publish("home/fromlinto/old/status", `{"connexion":"offline"}`, "-r")
-	m.Publish("home/fromlinto/rpi/status", `{"connexion":"online","config":{"sound":{"volume":"80"}}}`, "-r")
-	m.Publish("home/fromlinto/evil/status", "{\"connexion\":\"\\u001b[31monline\\n\"}", "-r")
-	m.Publish("home/fromlinto/wrong/status", `[1]`, "-r")
-	m.Publish("elsewhere/fromlinto/other/status", statusText, "-r")
-	status, out, errs := lintoctl(t.Context(), on(m, "-wait", "2s", "list")...)
-	want := []string{
-		"SERIAL      STATE          PING  ADDRESS          FIRMWARE  VOLUME  LANGUAGE",
-		"evil        ·[31monline   -     -                -         -       -",
-		"kitchen     online         -     10.0.0.5 (eth0)  2.0.0     60      fr-FR",
-		"old         offline        -     -                -         -       -",
-		"rpi         online         -     -                -         80      -",
-	}
-	if status != 0 || errs != "" || !equalTables(out, want) {
-		t.Errorf("status %d\n%s%s", status, out, errs)
-	}
-
-	playDevice(t, m, "kitchen")
-	status, out, errs = lintoctl(t.Context(), on(m, "-wait", "20s", "list", "kitchen")...)
-	want = []string{want[0], "kitchen online answers 10.0.0.5 (eth0) 2.0.0 60 fr-FR"}
-	if status != 0 || errs != "" || !equalTables(out, want) {
-		t.Errorf("status %d\n%s%s", status, out, errs)
-	}
-
-	status, out, errs = lintoctl(t.Context(), on(m, "-wait", "2s", "list", "kitchen", "cellar")...)
-	want = []string{want[0], "cellar - silent - - - -", want[1]}
-	if status != statusFailed || !strings.Contains(errs, "not all have answered") || !equalTables(out, want) {
-		t.Errorf("status %d\n%s%s", status, out, errs)
-	}
-}
-
-// equalTables compares words, not columns.
-func equalTables(got string, want []string) bool {
-	return strings.Join(strings.Fields(got), " ") == strings.Join(strings.Fields(strings.Join(want, " ")), " ")
-}
-
-func TestListOfNobody(t *testing.T) {
-	m := brokertest.Start(t)
-	status, out, errs := lintoctl(t.Context(), on(m, "-wait", "100ms", "list")...)
-	if status != 0 || out != "" || !strings.Contains(errs, "no device has told its status") {
-		t.Errorf("status %d\n%s%s", status, out, errs)
+	if status, _, _ := lintoctl(t.Context(), on(m, "lang", "kitchen", "tlh")...); status != statusFailed {
+		t.Errorf("a refusal is status %d", status)
 	}
 }
 
@@ -345,7 +259,7 @@ func TestWatchOneInJSON(t *testing.T) {
 }
 
 func TestLoginIsNeeded(t *testing.T) {
-	dir := t.TempDir()
+	dir := fresh(t)
 	passwords := filepath.Join(dir, "passwords")
 	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", passwords, "admin", "secret").CombinedOutput(); err != nil {
 		t.Skipf("SKIPPED: mosquitto_passwd: %v %s", err, out)
@@ -353,7 +267,7 @@ func TestLoginIsNeeded(t *testing.T) {
 	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords)
 	m.As("admin", "secret")
 	playDevice(t, m, "kitchen")
-	for content, want := range map[string]int{"secret\n": 0, "wrong-secret\n": statusFailed} {
+	for content, want := range map[string]int{"secret\n": 0, "wrong-secret\n": statusUnreached} {
 		file := filepath.Join(dir, "password")
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -365,6 +279,55 @@ func TestLoginIsNeeded(t *testing.T) {
 	}
 }
 
+// A profile holds no password, is refused where others can change it, and is not for
+// another broker.
+func TestProfiles(t *testing.T) {
+	dir := fresh(t)
+	passwords, secret := filepath.Join(dir, "passwords"), filepath.Join(dir, "secret")
+	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", passwords, "admin", "hush-hush").CombinedOutput(); err != nil {
+		t.Skipf("SKIPPED: mosquitto_passwd: %v %s", err, out)
+	}
+	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords)
+	m.As("admin", "hush-hush")
+	playDevice(t, m, "kitchen")
+	if err := os.WriteFile(secret, []byte("hush-hush\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, _ := lintoctl(t.Context(), on(m, "-username", "admin", "-password-command", "echo wrong", "login")...); status != statusUnreached {
+		t.Errorf("a wrong password is status %d", status)
+	}
+	if status, _, _ := lintoctl(t.Context(), "ping", "kitchen"); status != statusUsage {
+		t.Errorf("what did not work was kept: status %d", status)
+	}
+	for name, password := range map[string][]string{"default": {"-password-command", "cat " + secret}, "work": {"-password-file", secret}} {
+		if status, out, errs := lintoctl(t.Context(), append(on(m, "-username", "admin", "login", name), password...)...); status != 0 || out+errs != "" {
+			t.Fatalf("status %d\n%s%s", status, out, errs)
+		}
+		if status, _, errs := lintoctl(t.Context(), "-profile", name, "ping", "kitchen"); status != 0 {
+			t.Errorf("%s: status %d\n%s", name, status, errs)
+		}
+	}
+	if status, _, errs := lintoctl(t.Context(), "ping", "kitchen"); status != 0 {
+		t.Errorf("status %d\n%s", status, errs)
+	}
+	if status, _, _ := lintoctl(t.Context(), on(m, "ping", "kitchen")...); status != statusUnreached {
+		t.Errorf("the password of a profile went to a broker that was named: status %d", status)
+	}
+	path := filepath.Join(dir, "config", "lintoctl", "work.toml")
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Contains(string(text), "hush") {
+		t.Errorf("the profile is %s, %v", text, err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"work", "none", "../work"} {
+		if status, _, _ := lintoctl(t.Context(), "-profile", name, "ping", "kitchen"); status == 0 {
+			t.Errorf("the profile %s is used", name)
+		}
+	}
+}
+
 func TestNoBroker(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -372,13 +335,15 @@ func TestNoBroker(t *testing.T) {
 	}
 	address := l.Addr().String()
 	l.Close()
+	fresh(t)
 	status, out, errs := lintoctl(t.Context(), "-broker", "mqtt://"+address, "-scope", "home", "ping", "kitchen")
-	if status != statusFailed || out != "" || !strings.Contains(errs, address) || strings.Count(errs, "\n") != 1 {
+	if status != statusUnreached || out != "" || !strings.Contains(errs, address) || strings.Count(errs, "\n") != 1 {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
 }
 
 func TestInterrupted(t *testing.T) {
+	fresh(t)
 	m := brokertest.Start(t)
 	told := m.Watch("home/tolinto/#")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -386,7 +351,7 @@ func TestInterrupted(t *testing.T) {
 		defer cancel(errSignal)
 		told.Next("the ping", brokertest.Topic("/ping"))
 	}()
-	status, _, errs := lintoctl(ctx, on(m, "-wait", "1h", "ping", "kitchen")...)
+	status, _, errs := lintoctl(ctx, on(m, "-timeout", "1h", "ping", "kitchen")...)
 	if status != statusFailed || errs != "lintoctl: interrupted: interrupt signal received\n" {
 		t.Errorf("status %d\n%s", status, errs)
 	}
@@ -421,7 +386,5 @@ func FuzzTell(f *testing.F) {
 		if strings.ContainsAny(text, "\x1b\r\x07\u009b") || strings.Count(text, "\n") > 1 || len(text) > 20*summaryLength {
 			t.Errorf("told %q", text)
 		}
-		devices := map[string]*device{}
-		learn(devices, message{serial: serial, name: "status", payload: payload}, false)
 	})
 }

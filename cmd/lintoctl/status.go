@@ -41,17 +41,6 @@ func readStatus(payload []byte) (st status, ok bool) {
 	return st, true
 }
 
-// readRefusal is why a device did not do what it was told; empty when it did.
-func readRefusal(payload []byte) string {
-	var answer struct {
-		Status string `json:"status"`
-	}
-	if json.Unmarshal(payload, &answer) != nil {
-		return ""
-	}
-	return clean(answer.Status)
-}
-
 func (s status) addresses() string {
 	var list []string
 	for _, n := range s.Config.Network {

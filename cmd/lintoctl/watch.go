@@ -5,45 +5,93 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
+
 	"lintod/agent/base/printable"
 	"lintod/agent/broker"
+	"lintod/cmd/internal/cli"
+	"lintod/cmd/lintoctl/fleet"
 )
 
-func watch(ctx context.Context, c *call) error {
-	serial := "+"
-	if len(c.args) > 0 {
-		serial = c.args[0]
-		if err := checkSerials(serial); err != nil {
+func (c *call) watch() *cobra.Command {
+	var s selectFlags
+	var interval time.Duration
+	cmd := &cobra.Command{
+		Use: "watch [SERIAL...]", Short: "show a live table, or print the messages of devices, until Ctrl-C",
+		Long: `On a terminal, show a live table of the selected devices, or of all known and new ones:
+whether they answer, what they are doing, the round trip of the last ping, lost pings, the last
+turn with its result and the time until the platform's answer (ANSWER), and the messages that
+the device has dropped. Old LinTO clients report only whether they answer.
+
+Otherwise, and with -json or -lines, print one line for each message of a device: a status when
+it has changed, and sound as its size.`,
+		Example: `  lintoctl watch
+  lintoctl watch 'hall-*' -interval 2s
+  lintoctl watch -json kitchen`,
+	}
+	lines := cmd.Flags().Bool("lines", false, "print lines on a terminal, too")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.check(); err != nil {
 			return err
 		}
+		if interval < 100*time.Millisecond {
+			return cli.Usagef("-interval is %v; want at least 100ms", interval)
+		}
+		s.all = s.all || !s.given() && len(args) == 0
+		sel, err := s.selection(c, args)
+		if err != nil {
+			return err
+		}
+		if isTerminal(c.stdout) && !c.json && !*lines {
+			return c.watchTable(cmd.Context(), sel, interval)
+		}
+		return c.follow(cmd.Context(), sel)
 	}
-	conn := c.conn(c.said(serial, "#"))
-	conn.Offline = func(err error) { fmt.Fprintf(c.stderr, "lintoctl: %v; trying again\n", err) }
+	s.register(cmd.Flags())
+	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "`DURATION` between the pings of a device in the table")
+	cmd.ValidArgsFunction = c.completeSerials
+	return cmd
+}
+
+// follow prints what the selected devices say, until ctx ends.
+func (c *call) follow(ctx context.Context, sel fleet.Selection) error {
+	everything := sel.All && sel.Where == nil && sel.Limit == 0
+	var chosen []string
+	switch {
+	case everything:
+	case sel.Known():
+		h, list, _, err := c.choose(ctx, sel)
+		if err != nil {
+			return err
+		}
+		h.close()
+		chosen = list
+	default:
+		chosen, _ = sel.Choose(nil, time.Now())
+	}
+	filters := []string{c.said("+", "#")}
+	if !everything && len(chosen) <= few {
+		filters = nil
+		for _, serial := range chosen {
+			filters = append(filters, c.said(serial, "#"))
+		}
+	}
 	show := (&teller{w: c.stdout, last: map[string]string{}, chunks: map[string]chunks{}}).tell
 	if c.json {
 		show = jsonTeller(c.stdout)
 	}
-	outer := ctx
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	conn.Handle = func(_ context.Context, m broker.Message) {
-		if said, ok := c.read(m); ok {
-			if err := show(said); err != nil {
-				cancel(fmt.Errorf("print: %w", err)) // as when piped into head
-			}
+	return c.listen(ctx, filters, func(m broker.Message) error {
+		said, ok := c.read(m)
+		if !ok || !everything && !slices.Contains(chosen, said.serial) {
+			return nil
 		}
-	}
-	if err := conn.Run(ctx); err != nil {
-		return err
-	}
-	if outer.Err() != nil {
-		return nil // Ctrl-C is how it ends
-	}
-	return context.Cause(ctx)
+		return show(said)
+	})
 }
 
 // jsonTeller prints a message as one line of JSON, whole. A payload that is no
@@ -51,13 +99,14 @@ func watch(ctx context.Context, c *call) error {
 func jsonTeller(w io.Writer) func(message) error {
 	return func(m message) error {
 		line := struct {
+			Version  int             `json:"v"`
 			Time     time.Time       `json:"time"`
 			Serial   string          `json:"serial"`
 			Name     string          `json:"name"`
 			Retained bool            `json:"retained,omitempty"`
 			Payload  json.RawMessage `json:"payload,omitempty"`
 			Base64   []byte          `json:"base64,omitempty"`
-		}{Time: time.Now(), Serial: m.serial, Name: m.name, Retained: m.retained}
+		}{Version: 1, Time: time.Now(), Serial: m.serial, Name: m.name, Retained: m.retained}
 		if json.Valid(m.payload) {
 			line.Payload = m.payload
 		} else {
@@ -112,7 +161,7 @@ func (t *teller) tell(m message) error {
 
 // remember bounds what a broker can make us keep.
 func remember[V any](in map[string]V, serial string, v V) {
-	if len(in) >= maxDevices {
+	if len(in) >= fleet.MaxDevices {
 		clear(in)
 	}
 	in[serial] = v

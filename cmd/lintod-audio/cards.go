@@ -31,7 +31,7 @@ import (
 // PortAudio gives a stream one period more than the latency asked for.
 const (
 	period        = 10 * time.Millisecond
-	inputPeriods  = 128 // more than twice wire.NapTime
+	inputPeriods  = 160 // more than twice audio.IdleDelay
 	outputPeriods = 8
 	inputLatency  = (inputPeriods - 1) * period
 	outputLatency = (outputPeriods - 1) * period
@@ -151,6 +151,7 @@ func plain(devices []device) []audio.Device {
 type direction struct {
 	noun       string
 	way        audio.Direction
+	frames     int // that are moved at once, at most
 	periods    int
 	latency    time.Duration
 	parameters func(portaudio.StreamDeviceParameters) portaudio.StreamParameters
@@ -160,6 +161,7 @@ var (
 	input = direction{
 		noun:    "microphone",
 		way:     audio.Capture,
+		frames:  wire.MaxBatch,
 		periods: inputPeriods,
 		latency: inputLatency,
 		parameters: func(p portaudio.StreamDeviceParameters) portaudio.StreamParameters {
@@ -169,6 +171,7 @@ var (
 	output = direction{
 		noun:    "loudspeaker",
 		way:     audio.Playback,
+		frames:  1,
 		periods: outputPeriods,
 		latency: outputLatency,
 		parameters: func(p portaudio.StreamDeviceParameters) portaudio.StreamParameters {
@@ -290,7 +293,7 @@ func (c *cards) close(s *portaudio.Stream) {
 }
 
 // errNew is of a card that PortAudio can only see when no stream is open.
-var errNew = errors.New("was plugged in while another sound device was in use; that takes some seconds")
+var errNew = errors.New("was plugged in while another sound device was in use; available in a few seconds")
 
 // openDevice tries the ways in which dev may open.
 func (d direction) openDevice(dev *device, want wire.Open, buf *[]int16) (*portaudio.Stream, layout, error) {
@@ -328,7 +331,7 @@ func (d direction) openAs(dev *portaudio.DeviceInfo, way layout, buf *[]int16) (
 	p := d.parameters(portaudio.StreamDeviceParameters{Device: dev, Channels: way.channels, Latency: d.latency})
 	p.SampleRate = float64(way.rate)
 	p.FramesPerBuffer = samples(way.rate, period)
-	*buf = make([]int16, 0, samples(way.rate, audio.FrameTime)*way.channels)
+	*buf = make([]int16, 0, d.frames*samples(way.rate, audio.FrameTime)*way.channels)
 	s, err := portaudio.OpenStream(p, buf)
 	if err != nil {
 		return nil, err

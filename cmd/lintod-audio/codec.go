@@ -99,7 +99,7 @@ func (c *codec) serve() (wire.Type, error) {
 		case <-c.closed:
 			return 0, nil
 		case <-c.overflow:
-			return wire.Failed, fmt.Errorf("codec %s: more than %d frames or packets wait", c.want.Kind, wire.CodecWindow)
+			return wire.Failed, fmt.Errorf("codec %s: more than %d frames or packets are waiting", c.want.Kind, wire.CodecWindow)
 		case src := <-c.queue:
 			var bad error
 			answer, bad = conv.convert(answer[:0], src)
@@ -122,8 +122,8 @@ type identity struct {
 }
 
 var (
-	errNoFrame  = errors.New("it is not one frame long")
-	errNoPacket = errors.New("it is not a packet of whole samples, at most one frame")
+	errNoFrame  = errors.New("not one frame long")
+	errNoPacket = errors.New("not a packet of whole samples of at most one frame")
 )
 
 func (i identity) convert(dst, src []byte) ([]byte, error) {

@@ -77,18 +77,14 @@ func TestTableOfEchoes(t *testing.T) {
 		heard := audiotest.Samples(mic)
 		for _, bare := range []bool{true, false} {
 			played := newReference()
-			pipe, err := newPipeline(audio.Processing{EchoCancelling: true}, played)
-			if err != nil {
-				t.Fatal(err)
-			}
+			pipe := open(t, audio.Processing{EchoCancelling: true}, played)
 			what := "echo_cancelling"
 			if bare { // the filter alone
 				what = "filter alone"
-				pipe.preprocessor.close()
+				pipe.close()
 				pipe.preprocessor = nil
 			}
 			out := through(pipe, played, audiotest.Samples(far), heard)
-			pipe.close()
 			gone := func(second int) float64 { // in the two seconds before
 				return dBFS(heard[(second-2)*rate:second*rate]) - dBFS(out[(second-2)*rate:second*rate])
 			}
@@ -98,6 +94,56 @@ func TestTableOfEchoes(t *testing.T) {
 			if gone(8) < 12 || after < before+5 {
 				t.Errorf("an echo after %d ms is only %.1f dB weaker, the user %.1f dB clearer", delay, gone(8), after-before)
 			}
+		}
+	}
+}
+
+// A microphone is closed after 8 s of sound, and opened again: the echo of the first
+// second is weak at once, unless something is another than before.
+func TestFilterIsKept(t *testing.T) {
+	const rate = audiotest.Rate
+	far := answer(t)[:9*rate]
+	room := audiotest.Room(far, 6, 200*time.Millisecond)
+	before := path{input: "USB", layout: layout{48000, 1}, gain: 3}
+	gone := map[string]float64{}
+	for name, change := range map[string]func(f *filters, p *path){
+		"nothing":         func(*filters, *path) {},
+		"the microphone":  func(_ *filters, p *path) { p.input = "HAT" },
+		"its rate":        func(_ *filters, p *path) { p.layout.rate = 44100 },
+		"its channel":     func(_ *filters, p *path) { p.channel = 2 },
+		"its gain":        func(_ *filters, p *path) { p.gain = 6 },
+		"the loudspeaker": func(f *filters, _ *path) { f.plays("HDMI") },
+	} {
+		f := &filters{played: newReference()}
+		f.plays("Headphones")
+		run := func(p path, from, to int) float64 {
+			c, err := f.take(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.put(p, c)
+			heard := audiotest.Samples(room[from:to])
+			out := through(&pipeline{canceller: c}, f.played, audiotest.Samples(far[from:to]), heard)
+			return dBFS(heard) - dBFS(out)
+		}
+		run(before, 0, 8*rate)
+		after := before
+		change(f, &after)
+		gone[name] = run(after, 8*rate, 9*rate)
+		if f.played.wanted() {
+			t.Errorf("%s: the sound is wanted though no microphone is open", name)
+		}
+		f.kept.close()
+	}
+	for name, db := range gone {
+		t.Logf("echo weaker by %.1f dB in the first second after a change of: %s", db, name)
+	}
+	if gone["nothing"] < 15 {
+		t.Errorf("the echo is only %.1f dB weaker", gone["nothing"])
+	}
+	for name, db := range gone {
+		if name != "nothing" && db > gone["nothing"]-10 {
+			t.Errorf("with another of %s the echo is %.1f dB weaker at once", name, db)
 		}
 	}
 }

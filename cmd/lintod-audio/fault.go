@@ -47,16 +47,16 @@ func absent(list []audio.Device, name string, d direction) string {
 		}
 	}
 	if len(names) == 0 {
-		return fmt.Sprintf("there is no device %q, and no %s at all; is a card plugged in, or the sound server running?", name, d.noun)
+		return fmt.Sprintf("device %q not found, and no %s at all; is a card plugged in, or the sound server running?", name, d.noun)
 	}
-	return fmt.Sprintf("there is no device %q; there are %s", name, strings.Join(names, ", "))
+	return fmt.Sprintf("device %q not found; available: %s", name, strings.Join(names, ", "))
 }
 
 func failure(d direction, names, faults []string) error {
 	if len(names) == 1 && len(faults) == 1 {
-		return fmt.Errorf("the %s %q does not open: %s", d.noun, names[0], faults[0])
+		return fmt.Errorf("cannot open the %s %q: %s", d.noun, names[0], faults[0])
 	}
-	return fmt.Errorf("no %s opens: %s", d.noun, strings.Join(faults, ", "))
+	return fmt.Errorf("cannot open any %s: %s", d.noun, strings.Join(faults, ", "))
 }
 
 // broken says of an open device that it failed; nil and errChanged are no
@@ -73,14 +73,14 @@ func (o opened) broken(err error) error {
 func notStarted(err error) error {
 	var host portaudio.UnanticipatedHostError
 	if errors.As(err, &host) && host.Text == "" && host.Code == 0 {
-		return fmt.Errorf("start PortAudio: %w; are /etc/asound.conf and ~/.asoundrc right? lintod-audio -list -v shows what ALSA says of them", errNoReason)
+		return fmt.Errorf("start PortAudio: %w; are /etc/asound.conf and ~/.asoundrc valid? lintod-audio -list -v shows the messages of ALSA", errNoReason)
 	}
 	return fmt.Errorf("start PortAudio: %w", explain(err))
 }
 
 var (
 	errNoReason = errors.New("PortAudio gives no reason")
-	errAbsent   = errors.New("cannot be opened; was it pulled, or may this user not use it?")
+	errAbsent   = errors.New("cannot be opened; was it unplugged, or has this user no access?")
 )
 
 // explain makes a sentence of an error of PortAudio's, which may be empty, or
@@ -91,9 +91,9 @@ func explain(err error) error {
 	case errors.As(err, &host) && host.Text != "":
 		return err
 	case errors.As(err, &host) && host.Code < 0: // ALSA's codes are negative errnos
-		return fmt.Errorf("the card or the sound server is gone, or refuses (%w)", syscall.Errno(-host.Code))
+		return fmt.Errorf("the card or the sound server is unavailable (%w)", syscall.Errno(-host.Code))
 	case errors.As(err, &host):
-		return fmt.Errorf("the card or the sound server is gone, or refuses (host error %d)", host.Code)
+		return fmt.Errorf("the card or the sound server is unavailable (host error %d)", host.Code)
 	case errors.Is(err, portaudio.BadIODeviceCombination):
 		return errAbsent
 	case err != nil && err.Error() == "":

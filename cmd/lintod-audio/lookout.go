@@ -11,12 +11,12 @@ import (
 	"lintod/audio"
 )
 
-// lookEvery is how many blocks a microphone reads between two looks at what
-// cards there are: 5 s.
+// lookEvery is how many frames a microphone reads between two looks at what cards
+// there are: 5 s.
 const lookEvery = int(5 * time.Second / audio.FrameTime)
 
 // errChanged ends a microphone that stands in the way of a new list.
-var errChanged = errors.New("the sound cards have changed, and are looked at anew")
+var errChanged = errors.New("the sound cards have changed; listing them again")
 
 // lookout tells a microphone that runs when to make way. PortAudio makes its
 // list only while no stream is open, and a microphone usually is, so that a

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -26,26 +27,29 @@ import (
 	"lintod/cmd/lintod-audio/decode"
 )
 
-const usage = `lintod-audio drives the microphone and the loudspeaker for lintod.
+const usage = `lintod-audio drives the microphone and the speaker for lintod.
 
-lintod starts it by itself and talks to it in binary over standard input and
-output; it ends as soon as its standard input does. There is nothing to
-configure here: see [audio] in lintod.toml(5).
+lintod starts it and communicates with it over standard input and output in a
+binary protocol; it exits when its standard input is closed. It is configured in
+[audio] of lintod.toml(5).
 
-For people who look for a fault:
+For troubleshooting:
 
-  lintod-audio -list     print what PortAudio finds, as JSON, and end. A device's
-                         "name" is what goes into [audio] input and output
-  lintod-audio -list -v  the same, with what ALSA and JACK have to say about it
+  lintod-audio -list     print the devices that PortAudio finds as JSON, and exit. The
+                         "name" of a device is the value for [audio] input and output
+  lintod-audio -list -v  the same, with the messages of ALSA and JACK
 
-It finds sound where ALSA does: the cards of "arecord -l", and a sound server
-(PulseAudio, PipeWire) as the device "default" when libasound2-plugins is there.
-It heeds their variables: ALSA_CONFIG_PATH, PULSE_SERVER, XDG_RUNTIME_DIR, …
+It finds the devices that ALSA finds: the cards of "arecord -l", and, with
+libasound2-plugins, a sound server (PulseAudio, PipeWire) as the device "default".
+It uses their environment variables: ALSA_CONFIG_PATH, PULSE_SERVER,
+XDG_RUNTIME_DIR, and so on.
 
 Flags:
 `
 
 func main() {
+	// As in lintod: a hand-over need not wake a thread. What is done in C runs beside it.
+	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(20) // there is next to no garbage; it need not pile up to Go's 4 MB
 	err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	switch {
@@ -64,9 +68,9 @@ func fatal(err error) {
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("lintod-audio", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	list := flags.Bool("list", false, "print the devices as JSON and end")
-	form := flags.String("decode", "", "turn a file of that form (mpeg, vorbis, opus, flac) into WAV and end")
-	verbose := flags.Bool("v", false, "let ALSA and JACK print what they find odd")
+	list := flags.Bool("list", false, "print the devices as JSON and exit")
+	form := flags.String("decode", "", "convert a file of that form (mpeg, vorbis, opus, flac) to WAV and exit")
+	verbose := flags.Bool("v", false, "show the messages of ALSA and JACK")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
@@ -75,7 +79,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) error {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("%q is not understood; try -help", flags.Arg(0))
+		return fmt.Errorf("unexpected argument %q; try -help", flags.Arg(0))
 	}
 	if *form != "" {
 		return decode.Main(*form, stdin, stdout)

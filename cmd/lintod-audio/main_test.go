@@ -367,7 +367,7 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := wire.NewWriter(io.Discard)
-	send := func(c wire.Captured, pcm *[audio.FrameSamples]int16) error { return out.SendCapture(1, c, pcm) }
+	send := func(batch []wire.Captured) error { return out.SendCapture(1, batch) }
 	q, payload, chunk := newQueue(16000), encode(make([]int16, 320)), make([]int16, 160)
 	allocs := testing.AllocsPerRun(200, func() {
 		m.buf = m.buf[:1920]

@@ -22,15 +22,16 @@ type microphone struct {
 	gain     gain
 	convert  *resampler // nil when the card has the right rate by itself
 	pending  []int16    // mono, right rate, not yet a whole frame
+	batch    []wire.Captured
 	clock    sampleClock
 	clipped  uint32 // samples since the last frame
 	pipeline *pipeline
-	frame    [audio.FrameSamples]int16
 }
 
-// openMicrophone opens the wanted card; what e makes of its sound is sent.
-func openMicrophone(c *cards, want wire.Open, pipe *pipeline) (*microphone, error) {
-	m := &microphone{cards: c, want: want, gain: newGain(want.Gain), pipeline: pipe}
+// openMicrophone opens the wanted card. Its pipeline does nothing until the caller
+// sets another.
+func openMicrophone(c *cards, want wire.Open) (*microphone, error) {
+	m := &microphone{cards: c, want: want, gain: newGain(want.Gain), pipeline: new(pipeline)}
 	var err error
 	if m.opened, err = c.open(input, want, &m.buf); err != nil {
 		return nil, err
@@ -43,85 +44,101 @@ func openMicrophone(c *cards, want wire.Open, pipe *pipeline) (*microphone, erro
 }
 
 func (m *microphone) prepare() (err error) {
-	n := samples(m.layout.rate, audio.FrameTime)
-	m.buf = m.buf[:n*m.layout.channels]
-	m.pending = make([]int16, 0, 3*audio.FrameSamples)
+	m.pending = make([]int16, 0, (wire.MaxBatch+2)*audio.FrameSamples)
+	m.batch = make([]wire.Captured, 0, wire.MaxBatch)
 	if m.layout.rate != audio.CaptureRate {
-		m.convert, err = newResampler(m.layout.rate, audio.CaptureRate, n)
+		m.convert, err = newResampler(m.layout.rate, audio.CaptureRate, wire.MaxBatch*samples(m.layout.rate, audio.FrameTime))
 	}
 	return err
 }
 
 // run sends frames until stop is closed or the card fails.
-func (m *microphone) run(stop <-chan struct{}, p *pace, send func(wire.Captured, *[audio.FrameSamples]int16) error) error {
+func (m *microphone) run(stop <-chan struct{}, p *pace, send func([]wire.Captured) error) error {
 	if err := m.stream.Start(); err != nil {
 		return err
 	}
 	defer func() { _ = m.stream.Abort() }() // on the goroutine that reads: beside a read it may crash
 	look := lookout{cards: m.cards, better: m.better}
-	nap := m.nap()
-	for blocks := 1; ; blocks++ {
-		if p.lazy.Load() && m.empty() {
-			p.rest(stop, nap)
+	nap := time.NewTimer(0)
+	defer nap.Stop()
+	halfFull := m.stream.Info().InputLatency / 2
+	for read, frames := 0, 0; ; read += frames {
+		if frames < wire.MaxBatch { // else more may wait
+			p.rest(stop, nap, halfFull)
 		}
 		select {
 		case <-stop:
 			return nil
 		default:
 		}
-		if blocks%lookEvery == 0 && look.changed() {
-			return errChanged
+		if read >= lookEvery {
+			read = 0
+			if look.changed() {
+				return errChanged
+			}
 		}
-		// Overflow means that something is missing before this block, which is
-		// good in itself.
-		err := m.stream.Read()
-		overflow := errors.Is(err, portaudio.InputOverflowed)
-		if err != nil && !overflow {
-			return err
-		}
-		now := wire.Monotonic()
-		if behind, err := m.stream.AvailableToRead(); err == nil {
-			now -= int64(behind) * int64(time.Second) / int64(m.layout.rate)
-		}
-		if err := m.emit(now, overflow, send); err != nil {
+		var err error
+		if frames, err = m.take(send); err != nil {
 			return err
 		}
 	}
 }
 
-// empty tells whether Read would block. An error shows in Read.
-func (m *microphone) empty() bool {
-	n, err := m.stream.AvailableToRead()
-	return err == nil && n < len(m.buf)/m.layout.channels
-}
-
-// nap is how long the card can be left alone: it shall be half full then.
-func (m *microphone) nap() time.Duration {
-	return min(wire.NapTime, m.stream.Info().InputLatency/2)
+// take reads what whole frames the card holds, or else waits for the next, and sends
+// them. It returns how many they were.
+func (m *microphone) take(send func([]wire.Captured) error) (frames int, err error) {
+	held, err := m.stream.AvailableToRead()
+	if err != nil {
+		held = 0 // Read has the same error
+	}
+	now := wire.Monotonic()
+	block := samples(m.layout.rate, audio.FrameTime)
+	frames = min(max(1, held/block), wire.MaxBatch)
+	m.buf = m.buf[:frames*block*m.layout.channels]
+	// Overflow means that something is missing before this block, which is good in
+	// itself.
+	err = m.stream.Read()
+	overflow := errors.Is(err, portaudio.InputOverflowed)
+	if err != nil && !overflow {
+		return frames, err
+	}
+	behind := held - frames*block
+	if behind < 0 || overflow { // it was waited for, or what was held is gone
+		now = wire.Monotonic()
+		if behind, err = m.stream.AvailableToRead(); err != nil {
+			behind = 0
+		}
+	}
+	return frames, m.emit(now-int64(behind)*int64(time.Second)/int64(m.layout.rate), overflow, send)
 }
 
 // emit turns the block in buf, whose last sample was captured at end, into
 // frames.
-func (m *microphone) emit(end int64, overflow bool, send func(wire.Captured, *[audio.FrameSamples]int16) error) error {
+func (m *microphone) emit(end int64, overflow bool, send func([]wire.Captured) error) error {
 	mono := pick(m.buf, m.layout.channels, m.want.Channel)
 	m.clipped += m.gain.apply(mono)
 	if m.convert != nil {
 		mono = m.convert.process(mono)
 	}
 	m.pending = append(m.pending, mono...)
-	for len(m.pending) >= audio.FrameSamples {
-		at, lost := m.clock.next(end-int64(len(m.pending))*sampleTime, overflow)
+	m.batch = m.batch[:0]
+	rest := m.pending
+	for len(rest) >= audio.FrameSamples && len(m.batch) < cap(m.batch) {
+		at, lost := m.clock.next(end-int64(len(rest))*sampleTime, overflow)
 		overflow = false
-		copy(m.frame[:], m.pending)
-		voice := m.pipeline.process(at, &m.frame)
-		at -= int64(m.pipeline.delay()) * sampleTime
-		if err := send(wire.Captured{At: at, Lost: lost, Clipped: m.clipped, Speech: voice}, &m.frame); err != nil {
-			return err
-		}
+		m.batch = append(m.batch, wire.Captured{Lost: lost, Clipped: m.clipped})
+		c := &m.batch[len(m.batch)-1]
+		copy(c.PCM[:], rest)
+		c.Speech = m.pipeline.process(at, &c.PCM)
+		c.At = at - int64(m.pipeline.delay())*sampleTime
 		m.clipped = 0
-		m.pending = m.pending[:copy(m.pending, m.pending[audio.FrameSamples:])]
+		rest = rest[audio.FrameSamples:]
 	}
-	return nil
+	m.pending = m.pending[:copy(m.pending, rest)]
+	if len(m.batch) == 0 {
+		return nil
+	}
+	return send(m.batch)
 }
 
 func (m *microphone) close() {

@@ -2,34 +2,27 @@
 
 package main
 
-import (
-	"lintod/audio"
-)
+import "lintod/audio"
 
 // pipeline is what becomes of a captured frame, one stage after the other: the echo
-// goes first, since the others would change it.
+// goes first, since the other would change it.
 type pipeline struct {
-	detect       bool          // the opinion on voice is wanted
-	canceller    *canceller    // nil: not wanted
+	canceller    *canceller    // nil: not wanted; it is not the pipeline's
 	preprocessor *preprocessor // nil: not wanted
+	opinion      bool          // of the preprocessor on voices: wanted
 }
 
-func newPipeline(want audio.Processing, played *reference) (*pipeline, error) {
-	p := &pipeline{detect: want.VoiceDetection}
-	var err error
-	if want.EchoCancelling {
-		if p.canceller, err = newCanceller(played); err != nil {
-			return nil, err
-		}
-	}
-	if want != (audio.Processing{}) {
+// newPipeline makes the stages that are wanted. c is there when echo cancelling is.
+func newPipeline(want audio.Processing, c *canceller) (*pipeline, error) {
+	p := &pipeline{canceller: c, opinion: want.VoiceDetection == audio.SimpleDetection}
+	if p.opinion || want.NoiseSuppression || want.AutoGain || want.EchoCancelling {
+		var err error
 		if p.preprocessor, err = newPreprocessor(want); err != nil {
-			p.close()
 			return nil, err
 		}
 	}
-	if want.EchoCancelling {
-		p.preprocessor.suppressEcho(p.canceller)
+	if c != nil {
+		p.preprocessor.suppressEcho(c)
 	}
 	return p, nil
 }
@@ -47,21 +40,16 @@ func (p *pipeline) process(at int64, frame *[audio.FrameSamples]int16) audio.Spe
 	if p.canceller != nil {
 		p.canceller.process(at, frame)
 	}
-	if p.preprocessor == nil {
-		return audio.SpeechUnknown
+	if p.preprocessor != nil {
+		if speech := p.preprocessor.process(frame); p.opinion {
+			return speech
+		}
 	}
-	voice := p.preprocessor.process(frame)
-	if !p.detect {
-		return audio.SpeechUnknown
-	}
-	return voice
+	return audio.SpeechUnknown
 }
 
 func (p *pipeline) close() {
 	if p.preprocessor != nil {
 		p.preprocessor.close()
-	}
-	if p.canceller != nil {
-		p.canceller.close()
 	}
 }

@@ -25,18 +25,14 @@ func TestStampsAllowForTheDelay(t *testing.T) {
 		late int
 	}{
 		{audio.Processing{}, 0},
-		{audio.Processing{VoiceDetection: true}, 0},
+		{audio.Processing{VoiceDetection: audio.SimpleDetection}, 0},
 		{audio.Processing{NoiseSuppression: true}, 320},
 		{audio.Processing{AutoGain: true}, 320},
 		{audio.Processing{EchoCancelling: true}, 320},
 	} {
-		pipe, err := newPipeline(c.Processing, newReference())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer pipe.close()
+		pipe := open(t, c.Processing, newReference())
 		said := audiotest.Chirp(time.Second)
-		m := &microphone{opened: opened{layout: layout{audio.CaptureRate, 1}}, gain: newGain(0), pipeline: pipe, buf: make([]int16, 0, audio.FrameSamples)}
+		m := &microphone{opened: opened{layout: layout{audio.CaptureRate, 1}}, gain: newGain(0), pipeline: pipe, buf: make([]int16, audio.FrameSamples)}
 		if err := m.prepare(); err != nil {
 			t.Fatal(err)
 		}
@@ -45,11 +41,13 @@ func TestStampsAllowForTheDelay(t *testing.T) {
 		for i := 0; i < len(said); i += audio.FrameSamples {
 			copy(m.buf, said[i:])
 			end := int64(1e12) + int64(i+audio.FrameSamples)*sampleTime
-			err := m.emit(end, false, func(c wire.Captured, pcm *[audio.FrameSamples]int16) error {
+			err := m.emit(end, false, func(batch []wire.Captured) error {
 				if len(out) == 0 {
-					first = c.At
+					first = batch[0].At
 				}
-				out = append(out, pcm[:]...)
+				for _, c := range batch {
+					out = append(out, c.PCM[:]...)
+				}
 				return nil
 			})
 			if err != nil {

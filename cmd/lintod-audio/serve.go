@@ -29,6 +29,7 @@ type server struct {
 	out      *wire.Writer
 	requests chan request // from the reader to the owner
 	played   *reference   // from the loudspeaker to the microphone
+	filters  *filters     // of its echo
 
 	queues  map[uint16]*queue   // the reader's
 	paces   map[uint16]*pace    // the reader's
@@ -53,11 +54,13 @@ type running struct {
 // serve answers requests until in ends, or something is wrong that only a new
 // process can cure.
 func serve(c *cards, in io.Reader, out io.Writer) error {
+	played := newReference()
 	s := &server{
 		cards:    c,
 		out:      wire.NewWriter(out),
 		requests: make(chan request, maxRequests),
-		played:   newReference(),
+		played:   played,
+		filters:  &filters{played: played},
 		queues:   map[uint16]*queue{},
 		paces:    map[uint16]*pace{},
 		codecs:   map[uint16]*codec{},
@@ -107,11 +110,12 @@ func (s *server) accept(m wire.Message) error {
 			return nil // somebody has closed it while another one wrote
 		}
 		return feed(q, m)
-	case wire.Lazy, wire.Prompt:
+	case wire.Delay:
+		delay, err := wire.ParseDelay(m.Payload)
 		if p := s.paces[m.Stream]; p != nil { // else somebody has closed it meanwhile
-			p.set(m.Type == wire.Lazy)
+			p.set(delay)
 		}
-		return nil
+		return err
 	case wire.OpenInput, wire.OpenOutput:
 		if len(s.queues)+len(s.paces) >= maxCards {
 			return fmt.Errorf("more than %d cards", maxCards)
@@ -140,7 +144,7 @@ func (s *server) accept(m wire.Message) error {
 	case s.requests <- req:
 		return nil
 	default:
-		return fmt.Errorf("more than %d requests wait", maxRequests)
+		return fmt.Errorf("more than %d requests are waiting", maxRequests)
 	}
 }
 
@@ -153,7 +157,7 @@ func (s *server) acceptCodec(c *codec, m wire.Message) error {
 		case err != nil:
 			return err
 		case c != nil || s.queues[m.Stream] != nil || s.paces[m.Stream] != nil:
-			return fmt.Errorf("stream %d is open already", m.Stream)
+			return fmt.Errorf("stream %d is already open", m.Stream)
 		case len(s.codecs) >= wire.MaxCodecs:
 			return fmt.Errorf("more than %d codecs", wire.MaxCodecs)
 		}
@@ -197,7 +201,7 @@ func (s *server) own() error {
 // the thread is lost, and PortAudio with it.
 func (s *server) within(what string, step func() error) error {
 	t := time.AfterFunc(nativeLimit, func() {
-		err := fmt.Errorf("%s: the sound driver hangs for %v", what, nativeLimit)
+		err := fmt.Errorf("%s: the sound driver has been hanging for %v", what, nativeLimit)
 		_ = s.out.SendBytes(wire.Failed, 0, []byte(err.Error()))
 		fatal(err)
 	})
@@ -234,7 +238,7 @@ func (s *server) fail(stream uint16, err error) error {
 
 func (s *server) openCard(req request, open func(request) (*running, error)) error {
 	if s.running[req.stream] != nil {
-		return fmt.Errorf("stream %d is open already", req.stream)
+		return fmt.Errorf("stream %d is already open", req.stream)
 	}
 	st, err := open(req)
 	if err != nil {
@@ -259,33 +263,52 @@ func (s *server) newInput(req request) (*running, error) {
 	if req.open.Rate != audio.CaptureRate {
 		return nil, fmt.Errorf("capture at %d samples a second is not supported", req.open.Rate)
 	}
-	pipe, err := newPipeline(req.open.Processing, s.played)
+	mic, err := openMicrophone(s.cards, req.open)
 	if err != nil {
 		return nil, err
 	}
-	mic, err := openMicrophone(s.cards, req.open, pipe)
+	release, err := s.process(mic)
 	if err != nil {
-		pipe.close()
+		mic.close()
 		return nil, err
 	}
 	_ = s.out.SendChoice(req.stream, mic.choice) // else nobody hears us any more
 	stop := make(chan struct{})
-	send := func(c wire.Captured, pcm *[audio.FrameSamples]int16) error {
-		return s.out.SendCapture(req.stream, c, pcm)
-	}
+	send := func(batch []wire.Captured) error { return s.out.SendCapture(req.stream, batch) }
 	run := func() error {
-		defer pipe.close()
+		defer release()
 		defer mic.close()
 		return mic.broken(mic.run(stop, req.pace, send))
 	}
 	return s.start(req, run, func() { close(stop) }), nil
 }
 
+// process gives the microphone its pipeline; release ends that.
+func (s *server) process(mic *microphone) (release func(), err error) {
+	want, way := mic.want.Processing, path{input: mic.choice.Device, layout: mic.layout, channel: mic.want.Channel, gain: mic.want.Gain}
+	free := func() {}
+	var c *canceller
+	if want.EchoCancelling {
+		if c, err = s.filters.take(way); err != nil {
+			return nil, err
+		}
+		free = func() { s.filters.put(way, c) }
+	}
+	if mic.pipeline, err = newPipeline(want, c); err != nil {
+		free()
+		return nil, err
+	}
+	return func() { mic.pipeline.close(); free() }, nil
+}
+
 func (s *server) newOutput(req request) (*running, error) {
 	l := &loudspeaker{
-		cards:  s.cards,
-		want:   req.open,
-		chosen: func(c wire.Choice) { _ = s.out.SendChoice(req.stream, c) }, // else nobody hears us any more
+		cards: s.cards,
+		want:  req.open,
+		chosen: func(c wire.Choice) {
+			s.filters.plays(c.Device)
+			_ = s.out.SendChoice(req.stream, c) // else nobody hears us any more
+		},
 	}
 	if err := l.open(); err != nil {
 		l.close()

@@ -46,7 +46,7 @@ func (c *call) status() *cobra.Command {
 		}
 		var s agent.Status
 		if err := json.Unmarshal(raw, &s); err != nil {
-			return fmt.Errorf("the daemon's answer is not understood: %w", err)
+			return fmt.Errorf("invalid answer of the daemon: %w", err)
 		}
 		return s.Print(c.stdout)
 	}
@@ -57,14 +57,14 @@ func (c *call) talk() *cobra.Command {
 	var args agent.TalkArgs
 	cmd := &cobra.Command{
 		Use:   "talk",
-		Short: "open a turn, as a tap on the talk button does",
+		Short: "start a turn, as a tap on the talk button does",
 		Example: `  lintod talk -wait
   lintod talk -stop`,
 		Args: cli.Args(0, 0),
 	}
-	wait := cmd.Flags().Bool("wait", false, "print what happens until the device is idle again; fail when the turn did")
-	cmd.Flags().BoolVar(&args.Stop, "stop", false, "end what the user says, and send it; while the device speaks: silence it and what waits to be announced")
-	cmd.Flags().StringVar(&args.Link, "link", "", "talk to the platform of this `NAME`, where there are several; else to the first")
+	wait := cmd.Flags().Bool("wait", false, "print what happens until the device is idle again; exit with status 1 if the turn failed")
+	cmd.Flags().BoolVar(&args.Stop, "stop", false, "end the recording and send it; while the device speaks, silence it and discard queued announcements")
+	cmd.Flags().StringVar(&args.Link, "link", "", "talk to the platform with this `NAME`; default: the first")
 	cli.CompleteFlag(cmd, "link", c.links)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := c.load()
@@ -79,7 +79,7 @@ func (c *call) talk() *cobra.Command {
 	return cmd
 }
 
-// follow opens a turn and tells its story.
+// follow starts a turn and prints what happens.
 func follow(ctx context.Context, cfg agent.Config, args agent.TalkArgs, out io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -87,7 +87,7 @@ func follow(ctx context.Context, cfg agent.Config, args agent.TalkArgs, out io.W
 	tell := func(raw json.RawMessage) error {
 		var n turn.Notice
 		if err := json.Unmarshal(raw, &n); err != nil {
-			return fmt.Errorf("the daemon's answer is not understood: %w", err)
+			return fmt.Errorf("invalid answer of the daemon: %w", err)
 		}
 		printable.Fprintf(out, "%7.2f s  %s\n", n.Since.Seconds(), n.Sentence())
 		if n.What == turn.Problem || n.What == turn.Refused {
@@ -109,7 +109,7 @@ func (c *call) say() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "say TEXT",
 		Short: "speak a text",
-		Long:  "Speak a text, and return when it has been spoken. An interruption ends the speech.",
+		Long:  "Speak a text, and exit when it has been spoken. An interrupt stops the speech.",
 		Example: `  lintod say "good morning"
   lintod say -- -5 degrees outside`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -127,12 +127,11 @@ func (c *call) say() *cobra.Command {
 func (c *call) play() *cobra.Command {
 	return &cobra.Command{
 		Use:   "play FILE|URL",
-		Short: "play a sound file, or a stream of http or https",
-		Long: `Play a sound file (WAV, FLAC, MP3, Ogg with Vorbis or Opus; AAC, MP4, WebM and
-others where ffmpeg is installed), or a stream or playlist (M3U, PLS) from an
-address of http or https, and return when it has been played. A turn, an
-announcement, or the next one to play ends it, and so do "lintod talk -stop" and
-an interruption.`,
+		Short: "play a sound file or an HTTP stream",
+		Long: `Play a sound file (WAV, FLAC, MP3, Ogg with Vorbis or Opus; AAC, MP4, WebM, and
+others if ffmpeg is installed), or a stream or playlist (M3U, PLS) from an HTTP or
+HTTPS address, and exit when it has been played. A turn, an announcement, another
+sound, "lintod talk -stop", or an interrupt stops it.`,
 		Example: "  lintod play bell.flac",
 		Args:    cli.Args(1, 1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -142,7 +141,7 @@ an interruption.`,
 	}
 }
 
-// playSound hands a file over opened: the daemon may not be able to open it.
+// playSound passes an open file: the daemon may not be allowed to open it.
 func (c *call) playSound(ctx context.Context, name string) error {
 	cfg, err := c.load()
 	if err != nil {
@@ -157,19 +156,50 @@ func (c *call) playSound(ctx context.Context, name string) error {
 	}
 	defer file.Close()
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a file", name)
+		return fmt.Errorf("%s is not a regular file", name)
 	}
 	return control.CallWithFile(ctx, cfg.Device.Socket, "play", agent.PlayArgs{}, file)
+}
+
+func (c *call) card() *cobra.Command {
+	var args agent.CardArgs
+	cmd := &cobra.Command{
+		Use:   "card UID",
+		Short: "do what holding a card to the reader does",
+		Long: `Do what holding a card to the reader does, and print the result: it plays, it is
+paused because it was playing, its content is downloaded and then played, an action
+of [cards] map was run, or the platform's assistant talks. UID is hexadecimal, with
+or without ":". Exits with status 1 if the card is unknown.`,
+		Example: "  lintod card 04:A1:B2:C3",
+		Args:    cli.Args(1, 1),
+		RunE: func(cmd *cobra.Command, words []string) error {
+			cfg, err := c.load()
+			if err != nil {
+				return err
+			}
+			args.UID = words[0]
+			var reply agent.CardReply
+			if err := control.Call(cmd.Context(), cfg.Device.Socket, "card", args, &reply); err != nil {
+				return err
+			}
+			if reply.Result != "" {
+				printable.Fprintf(c.stdout, "%s\n", reply.Result)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&args.Removed, "removed", false, "do what removing the card does")
+	return cmd
 }
 
 func (c *call) ask() *cobra.Command {
 	var link string
 	cmd := &cobra.Command{
 		Use:   "ask TEXT",
-		Short: "ask the platform in writing; the answer is printed and spoken",
-		Long: `Ask the platform in writing. The answer is printed and spoken. When the platform
-reports an error, with or without an answer, the error is printed on standard
-error and the exit status is 1.`,
+		Short: "send a written question; the answer is printed and spoken",
+		Long: `Send a written question to the platform. The answer is printed and spoken. If the
+platform reports an error, with or without an answer, the error is printed to
+standard error and the exit status is 1.`,
 		Example: `  lintod ask "what time is it"`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := c.load()
@@ -182,7 +212,7 @@ error and the exit status is 1.`,
 				return err
 			}
 			if reply.Text == "" {
-				fmt.Fprintln(c.stderr, "the answer has no words")
+				fmt.Fprintln(c.stderr, "the answer contains no text")
 			} else {
 				printable.Fprintf(c.stdout, "%s\n", reply.Text)
 			}
@@ -192,7 +222,7 @@ error and the exit status is 1.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&link, "link", "", "ask the platform of this `NAME`, where there are several; else the first")
+	cmd.Flags().StringVar(&link, "link", "", "ask the platform with this `NAME`; default: the first")
 	cli.CompleteFlag(cmd, "link", c.links)
 	cli.Text(cmd)
 	return cmd
@@ -202,8 +232,9 @@ func (c *call) stream() *cobra.Command {
 	var args agent.StreamArgs
 	cmd := &cobra.Command{
 		Use:   "stream",
-		Short: "have the platform transcribe what the microphone hears",
-		Long:  `Have the platform transcribe what the microphone hears, until "lintod stream -stop".`,
+		Short: "transcribe continuously what the microphone hears",
+		Long: `Send what the microphone hears to the platform for transcription, until
+"lintod stream -stop".`,
 		Example: `  lintod stream
   lintod stream -stop`,
 		Args: cli.Args(0, 0),
@@ -215,7 +246,7 @@ func (c *call) stream() *cobra.Command {
 			return control.Call(cmd.Context(), cfg.Device.Socket, "stream", args, nil)
 		},
 	}
-	cmd.Flags().BoolVar(&args.Stop, "stop", false, "end it")
+	cmd.Flags().BoolVar(&args.Stop, "stop", false, "stop the transcription")
 	return cmd
 }
 

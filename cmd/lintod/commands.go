@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"lintod/agent/base/journal"
 	"lintod/agent/base/printable"
 	"lintod/agent/base/process"
+	"lintod/agent/doctor"
 	"lintod/behaviors"
 	"lintod/behaviors/shell"
 	"lintod/cmd/internal/cli"
@@ -70,7 +72,7 @@ func (c *call) run() *cobra.Command {
 
 // daemon makes cmd the one that runs the daemon.
 func (c *call) daemon(cmd *cobra.Command) {
-	verbose := cmd.Flags().BoolP("verbose", "v", false, "log what happens in detail")
+	verbose := cmd.Flags().BoolP("verbose", "v", false, "log in detail")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.runDaemon(cmd.Context(), *verbose) }
 }
 
@@ -106,10 +108,13 @@ func (c *call) runDaemon(ctx context.Context, verbose bool) error {
 	defer flush(lastLines)
 	if kept != nil {
 		if err := journal.Divert(log.With("component", "stderr")); err != nil {
-			log.Warn("what libraries print is not limited", "error", err)
+			log.Warn("the output of libraries is not limited", "error", err)
 		}
 	}
 	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: log}
+	service.Doctor = func(ctx context.Context, tell func(doctor.Finding)) {
+		doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Quiet: true, Tell: tell}.Examine(ctx)
+	}
 	// In a terminal SIGHUP says that the terminal is gone, else that the
 	// configuration has changed.
 	if term.IsTerminal(int(os.Stdin.Fd())) {
@@ -134,24 +139,54 @@ func (c *call) shellRunner() *cobra.Command {
 		Hidden: true,
 		Args:   cli.Args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			conn, err := net.FileConn(os.Stdin)
+			socket, err := daemonSocket()
 			if err != nil {
-				return fmt.Errorf("standard input is not the socket of a daemon: %w", err)
-			}
-			socket, ok := conn.(*net.UnixConn)
-			if !ok {
-				return fmt.Errorf("standard input is a socket of %s; want one of unix", conn.LocalAddr().Network())
+				return err
 			}
 			return shell.Serve(cmd.Context(), socket, process.DaemonFile)
 		},
 	}
 }
 
+// adminRunner does as root what the daemon at the other end of standard input may not
+// (lintod-admin@.service).
+func (c *call) adminRunner() *cobra.Command {
+	return &cobra.Command{
+		Use:    "admin-runner",
+		Short:  "run an administrative task (lintod-admin@.service starts it)",
+		Hidden: true,
+		Args:   cli.Args(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			socket, err := daemonSocket()
+			if err != nil {
+				return err
+			}
+			return agent.Owner(c.config, adminState()).Serve(cmd.Context(), socket, process.DaemonFile)
+		},
+	}
+}
+
+// adminState is root's state directory.
+func adminState() string { return cmp.Or(os.Getenv("STATE_DIRECTORY"), "/var/lib/lintod-admin") }
+
+// daemonSocket is the connection to the daemon that systemd has accepted.
+func daemonSocket() (*net.UnixConn, error) {
+	conn, err := net.FileConn(os.Stdin)
+	if err != nil {
+		return nil, fmt.Errorf("standard input is not a socket of the daemon: %w", err)
+	}
+	socket, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, fmt.Errorf("standard input is a %s socket; want a Unix socket", conn.LocalAddr().Network())
+	}
+	return socket, nil
+}
+
 func (c *call) check() *cobra.Command {
 	return &cobra.Command{
 		Use:     "check",
 		Short:   "check the configuration",
-		Long:    "Check the configuration, and print each mistake with its line.",
+		Long:    "Check the configuration, and print each error with its line. Exits with status 78 if there are any.",
 		Example: "  lintod check -config lintod.toml",
 		Args:    cli.Args(0, 0),
 		RunE: func(*cobra.Command, []string) error {
@@ -159,9 +194,9 @@ func (c *call) check() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			printable.Fprintf(c.stdout, "%s: right (device %s)\n", c.config, cfg.Device.Serial)
+			printable.Fprintf(c.stdout, "%s: OK (device %s)\n", c.config, cfg.Device.Serial)
 			for _, w := range cfg.Warnings() {
-				printable.Fprintf(c.stdout, "%s: but %s\n", c.config, w)
+				printable.Fprintf(c.stdout, "%s: warning: %s\n", c.config, w)
 			}
 			return nil
 		},
@@ -171,8 +206,8 @@ func (c *call) check() *cobra.Command {
 func (c *call) led() *cobra.Command {
 	return &cobra.Command{
 		Use:       "led PATTERN",
-		Short:     "show one pattern on the LEDs",
-		Long:      "Show one pattern on the LEDs until it is interrupted. The patterns are:\n" + strings.Join(gpio.Patterns(), ", ") + ".",
+		Short:     "show a pattern on the LEDs",
+		Long:      "Show a pattern on the LEDs until interrupted. The patterns are:\n" + strings.Join(gpio.Patterns(), ", ") + ".",
 		Example:   "  lintod led " + gpio.Patterns()[0],
 		Args:      cli.Args(1, 1),
 		ValidArgs: gpio.Patterns(),
@@ -198,10 +233,9 @@ const (
 func (c *call) audit() *cobra.Command {
 	return &cobra.Command{
 		Use:   "audit",
-		Short: "write the audit log of root (lintod-audit.socket starts it)",
-		Long: `Write the audit log of root, /var/log/lintod/audit.log. The lines arrive at the
-socket /run/lintod-audit.sock. systemd starts this command when there is one to
-write.`,
+		Short: "write root's audit log (lintod-audit.socket starts it)",
+		Long: `Write root's audit log, /var/log/lintod/audit.log. It receives lines on the socket
+/run/lintod-audit.sock. systemd starts this command when the first line arrives.`,
 		Args: cli.Args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.keepAudit(cmd.Context()) },
 	}
@@ -211,15 +245,15 @@ write.`,
 func (c *call) keepAudit(ctx context.Context) error {
 	listeners, err := activation.Listeners()
 	if err != nil {
-		return fmt.Errorf("take the socket of systemd: %w", err)
+		return fmt.Errorf("get the socket from systemd: %w", err)
 	}
 	if len(listeners) != 1 {
-		return errors.New("no socket of systemd; lintod-audit.socket starts this command when there is something to write")
+		return errors.New("no socket from systemd; this command is started by lintod-audit.socket")
 	}
 	defer listeners[0].Close()
 	socket, ok := listeners[0].(*net.UnixListener)
 	if !ok {
-		return fmt.Errorf("the socket of systemd is one of %s; want one of unix", listeners[0].Addr().Network())
+		return fmt.Errorf("systemd passed a %s socket; want a Unix socket", listeners[0].Addr().Network())
 	}
 	log, flush := journal.NewLogger(c.stderr, slog.LevelInfo)
 	defer flush(lastLines)

@@ -21,10 +21,10 @@ import (
 func (c *call) devices() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "devices",
-		Short: "list microphones and loudspeakers, with the names for the configuration",
-		Long: `List microphones and loudspeakers by the names that lintod.toml(5) takes, who
-uses them, which ones the configuration chooses, and the board that this box
-seems to have. The running daemon is not disturbed.`,
+		Short: "list microphones and speakers, with their names for the configuration",
+		Long: `List microphones and speakers by their names for lintod.toml(5), the programs that
+use them, and those selected by the configuration; and the sound board that was
+recognised. The running daemon is not affected.`,
 		Example: "  lintod devices -json",
 		Args:    cli.Args(0, 0),
 	}
@@ -35,8 +35,8 @@ seems to have. The running daemon is not disturbed.`,
 
 func (c *call) listDevices(ctx context.Context, asJSON bool) error {
 	cfg, err := agent.LoadConfig(c.config)
-	if err != nil { // the list may be what is needed to mend it
-		fmt.Fprintln(c.stderr, "The configuration is missing or wrong, so none is marked as chosen; lintod check prints why.")
+	if err != nil { // the list may be needed to fix it
+		fmt.Fprintln(c.stderr, "The configuration is missing or invalid, so no device is marked as selected; run lintod check for details.")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -53,7 +53,7 @@ func (c *call) listDevices(ctx context.Context, asJSON bool) error {
 		fmt.Fprintln(c.stdout, b.TOML())
 	}
 	if len(list) == 0 {
-		fmt.Fprintln(c.stdout, `No sound device was found. input = "null" and output = "null" do without one.`)
+		fmt.Fprintln(c.stdout, `No sound device was found. To run without one, set input = "null" and output = "null".`)
 		return nil
 	}
 	return printDevices(c.stdout, list)
@@ -61,7 +61,7 @@ func (c *call) listDevices(ctx context.Context, asJSON bool) error {
 
 func printDevices(w io.Writer, list []agent.DeviceReport) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tRECORDS\tPLAYS\tRATE\tCHOSEN AS\tIN USE\t")
+	fmt.Fprintln(t, "NAME\tRECORDS\tPLAYS\tRATE\tSELECTED AS\tIN USE BY\t")
 	for _, d := range list {
 		printable.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Name, channels(d.Device, d.Inputs), channels(d.Device, d.Outputs),
 			orDash(d.Rate > 0, strconv.Itoa(d.Rate)), orDash(d.Role() != "", d.Role()), orDash(d.Use() != "", d.Use()), d.Label)

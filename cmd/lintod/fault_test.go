@@ -35,7 +35,7 @@ var faults = map[string]func(*patient) time.Time{
 	"garbage": func(p *patient) time.Time { return p.signal(syscall.SIGUSR1) },
 	"server gone and back": func(p *patient) time.Time {
 		p.rig.Kill()
-		p.wait("deaf is told", func(s agent.Status) bool { return s.Turn.Flags.Deaf && strings.Contains(s.Line, "deaf") })
+		p.wait("deaf", func(s agent.Status) bool { return s.Turn.Flags.Deaf })
 		time.Sleep(p.outage) // an outage is long or short, whatever the machine does
 		began := time.Now()
 		p.rig.Restart()

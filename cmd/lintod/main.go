@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 )
 
 // Exit statuses, beside those of cli. The unit file knows statusConfig: systemd
-// must not restart a daemon whose configuration is wrong.
+// must not restart a daemon with an invalid configuration.
 const (
 	statusFailed = cli.StatusFailed
 	statusUsage  = cli.StatusUsage
@@ -34,6 +35,9 @@ const lastLines = 100 * time.Millisecond
 const defaultConfig = "/etc/lintod/lintod.toml"
 
 func main() {
+	// There is little to do, and much of it is one goroutine that hands something to the
+	// next. With several processors each hand-over wakes a thread, which finds nothing.
+	runtime.GOMAXPROCS(1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
@@ -69,13 +73,13 @@ func commands(c *call) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lintod [COMMAND] [-config FILE] [FLAG...]",
 		Short: "the daemon of a voice terminal",
-		Long: `lintod is the daemon of a voice terminal: it hears its user, asks a platform
-over MQTT, and speaks the answer. Without a command it runs the daemon in the
-foreground, as "lintod run" does.
+		Long: `lintod is the daemon of a voice terminal: it hears its user, sends requests to a
+platform over MQTT, and speaks the answers. Without a command it runs the daemon
+in the foreground, like "lintod run".
 
-A flag may have one dash or two. lintod.toml(5) describes the configuration.
+Flags may start with one dash or two. lintod.toml(5) describes the configuration.
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.`,
+Exit status: 0 success, 1 failure, 2 invalid usage, 78 invalid configuration.`,
 		Example: `  sudo lintod setup
   lintod -config lintod.toml
   lintod talk -wait`,
@@ -83,7 +87,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.`,
 	root.PersistentFlags().StringVar(&c.config, "config", defaultConfig, "read the configuration from this `FILE`")
 	c.daemon(root)
 	root.AddGroup(
-		&cobra.Group{ID: groupOwner, Title: "Set up and examine the device"},
+		&cobra.Group{ID: groupOwner, Title: "Set up and check the device"},
 		&cobra.Group{ID: groupDaemon, Title: "Talk to the running daemon"},
 	)
 	for _, command := range []func() *cobra.Command{c.setup, c.check, c.doctor, c.devices, c.led, c.wake} {
@@ -91,11 +95,11 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.`,
 		cmd.GroupID = groupOwner
 		root.AddCommand(cmd)
 	}
-	for _, command := range []func() *cobra.Command{c.status, c.talk, c.say, c.play, c.ask, c.stream} {
+	for _, command := range []func() *cobra.Command{c.status, c.talk, c.say, c.play, c.card, c.ask, c.stream, c.page} {
 		cmd := command()
 		cmd.GroupID = groupDaemon
 		root.AddCommand(cmd)
 	}
-	root.AddCommand(c.run(), c.audit(), c.shellRunner(), c.version())
+	root.AddCommand(c.run(), c.audit(), c.shellRunner(), c.adminRunner(), c.version())
 	return root
 }

@@ -21,14 +21,14 @@ import (
 func (c *call) doctor() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "examine everything, and say what to do",
-		Long: `Examine everything: configuration, service, broker, microphone, loudspeaker,
-buttons and LEDs, voice, and wake word. Each finding says what to do. A test tone
-is heard.`,
+		Short: "check everything, and explain what to fix",
+		Long: `Check everything: configuration, service, broker, microphone, speaker, buttons and
+LEDs, voice, and wake word. Each problem comes with advice. A test tone is played.
+Exits with status 1 if there are failures.`,
 		Example: "  sudo lintod doctor",
 		Args:    cli.Args(0, 0),
 	}
-	asJSON := cmd.Flags().Bool("json", false, "print JSON: a list of findings")
+	asJSON := cmd.Flags().Bool("json", false, "print the findings as JSON")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.examine(cmd.Context(), *asJSON) }
 	return cmd
 }
@@ -54,7 +54,7 @@ func (c *call) examine(ctx context.Context, asJSON bool) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case failures > 0:
-		return fmt.Errorf("failures found: %d", failures)
+		return fmt.Errorf("failures: %d", failures)
 	}
 	return nil
 }
@@ -63,14 +63,15 @@ func (c *call) setup() *cobra.Command {
 	s := &setup.Setup{Terminal: &setup.Terminal{In: os.Stdin, Out: c.stdout}, Cards: setup.Hardware{}, Flags: map[string]*string{}}
 	cmd := &cobra.Command{
 		Use:   "setup",
-		Short: "set up a new device: ask, try the answers, write the configuration",
-		Long: `Ask the few questions of a new device, try the answers, write the configuration,
-and start the service. A flag answers a question, which is then not asked. A
-platform that does not let the device in is reported by exit status 1, when all
-else is done.
+		Short: "set up a new device: ask questions, test the answers, write the configuration",
+		Long: `Ask a few questions about a new device, test the answers, write the configuration,
+and start the service. Questions answered by a flag are not asked. Setup completes
+even if the platform rejects the device, and then exits with status 1.
 
-The password is moved out of its file into /etc/lintod/password, which the
-service reads.`,
+The password is moved from its file to /etc/lintod/password, which the service
+reads, and that of home automation to /etc/lintod/automation-password. Home
+automation is offered if a broker answers on this machine or at
+homeassistant.local, or set up by -automation-broker.`,
 		Example: `  sudo lintod setup
   sudo lintod setup -yes -serial kitchen -broker mqtts://broker.example -password-file FILE`,
 		Args: cli.Args(0, 0),
@@ -81,20 +82,21 @@ service reads.`,
 	}
 	f.StringVar(&s.Platform, "platform", "", "`NAME` of the link to the platform")
 	given := map[string]*string{
-		setup.Serial:   f.String("serial", "", "`NAME` of the device at the platform"),
-		setup.Input:    f.String("input", "", "`DEVICE` to hear with; lintod devices lists them"),
-		setup.Output:   f.String("output", "", "`DEVICE` to speak with"),
+		setup.Serial:   f.String("serial", "", "`NAME` of the device on the platform"),
+		setup.Input:    f.String("input", "", "microphone `DEVICE`; lintod devices lists them"),
+		setup.Output:   f.String("output", "", "speaker `DEVICE`"),
 		setup.Preset:   f.String("preset", "", "`BOARD` with buttons and LEDs"),
-		setup.WakeWord: f.String("wake-word", "", "`NAME` of a wake word that lintod wake list prints, or \"none\"; its model is downloaded"),
+		setup.WakeWord: f.String("wake-word", "", "`NAME` of a wake word from lintod wake list, or \"none\"; its model is downloaded"),
 	}
-	f.BoolVar(&s.Yes, "yes", false, "ask nothing: what is not given keeps its default, and the service is started")
-	f.BoolVar(&s.Force, "force", false, "replace a configuration that somebody has edited; a copy is kept")
-	old := f.String("import", "", "take the answers from the `FILE` of an older client, such as linto.json of LinTO")
+	f.BoolVar(&s.Yes, "yes", false, "ask nothing: use defaults for everything else, and start the service")
+	f.BoolVar(&s.Force, "force", false, "replace a configuration that has been edited; a copy is kept")
+	old := f.String("import", "", "import the configuration `FILE` of an older client, such as LinTO's linto.json")
 	for name, values := range map[string][]string{"platform": platforms(), "preset": presets(), "input": {"default", "null"}, "output": {"default", "null"}, "wake-word": append(offered(), "none")} {
 		cli.CompleteFlag(cmd, name, func() []string { return values })
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s.Boards = gpio.Recognise("/")
+		s.Brokers = []string{"mqtt://127.0.0.1", "mqtt://homeassistant.local"}
 		s.GetModel = c.provideModel
 		s.Given = setup.Answers{}
 		for key, value := range given {

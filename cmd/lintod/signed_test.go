@@ -42,18 +42,24 @@ func (b *box) signedTable(require string) string {
 	return fmt.Sprintf("[signed]\nrequire = [%q]\nallowed_signers = %q\nrevoked = %q\n", require, b.path("allowed_signers"), b.path("revoked_keys"))
 }
 
-// ask sends an order until it is answered, as lintoctl does, and signs it again where the
-// device wants a nonce. The device may be killed meanwhile.
+// ask is order for a command of the shell.
 func (b *box) ask(s *signing.Sealer, args, id string) map[string]any {
 	b.t.Helper()
-	payload := b.seal(s, args, id, "")
+	return b.order(s, "shellexec", args, id)
+}
+
+// order sends an order until it is answered, as lintoctl does, and signs it again where the
+// device wants a nonce. The device may be killed meanwhile.
+func (b *box) order(s *signing.Sealer, verb, args, id string) map[string]any {
+	b.t.Helper()
+	payload := b.sealFor(s, verb, args, id, "")
 	read := len(b.watch.All())
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
-		b.tell("shellexec", string(payload))
+		b.tell(verb, string(payload))
 		for next := time.Now().Add(time.Second); time.Now().Before(next); time.Sleep(10 * time.Millisecond) {
 			all := b.watch.All()
 			for ; read < len(all); read++ {
-				if !brokertest.Topic("/shellexec")(all[read]) {
+				if !brokertest.Topic("/" + verb)(all[read]) {
 					continue
 				}
 				answer := all[read].JSON(b.t)
@@ -64,7 +70,7 @@ func (b *box) ask(s *signing.Sealer, args, id string) map[string]any {
 				if !ok {
 					return answer
 				}
-				payload = b.seal(s, args, id, nonce)
+				payload = b.sealFor(s, verb, args, id, nonce)
 				next = time.Now() // at once
 			}
 		}
@@ -75,7 +81,12 @@ func (b *box) ask(s *signing.Sealer, args, id string) map[string]any {
 
 func (b *box) seal(s *signing.Sealer, args, id, nonce string) []byte {
 	b.t.Helper()
-	payload, err := s.Seal(b.t.Context(), "blk", serial, "shellexec", json.RawMessage(args), id, nonce)
+	return b.sealFor(s, "shellexec", args, id, nonce)
+}
+
+func (b *box) sealFor(s *signing.Sealer, verb, args, id, nonce string) []byte {
+	b.t.Helper()
+	payload, err := s.Seal(b.t.Context(), "blk", serial, verb, json.RawMessage(args), id, nonce)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -205,6 +216,39 @@ func TestCheckNamesLinesOfKeys(t *testing.T) {
 		}
 		if _, out := b.run("check"); !strings.Contains(out, c.want) {
 			t.Errorf("%s: check prints %s", name, out)
+		}
+	}
+}
+
+// A configuration that must be signed is changed by who may sign, and also the table [signed];
+// never so that nobody could sign afterwards.
+func TestSignedConfigurationIsChanged(t *testing.T) {
+	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "30s")})
+	s := &signing.Sealer{Key: b.administrator()}
+	if err := os.WriteFile(b.path("lintod.toml"), []byte(b.file()+b.signedTable("config")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	set := func(change string) string {
+		args, err := json.Marshal(map[string]string{"action": "set", "change": change})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(args)
+	}
+	if a := b.config("unsigned", "set", map[string]any{"change": "[device]\nvolume = 11\n"}); !strings.HasPrefix(fmt.Sprint(a["status"]), "refused: ") {
+		t.Errorf("unsigned: %v", a)
+	}
+	if a := b.order(s, "config", set("[device]\nvolume = 41\n"), "volume"); a["status"] != nil || !strings.Contains(b.file(), "volume = 41\n") {
+		t.Errorf("signed: %v, and the file has\n%s", a, b.file())
+	}
+	if a := b.order(s, "config", set("[signed]\nmax_age = \"2h\"\n"), "age"); a["status"] != nil || !strings.Contains(b.file(), `max_age = "2h"`) {
+		t.Errorf("who must sign: %v, and the file has\n%s", a, b.file())
+	}
+	text := b.file()
+	for i, change := range []string{"[signed]\nallowed_signers = \"/nonexistent\"\n", "[device]\nvolume = 900\n"} {
+		if a := b.order(s, "config", set(change), fmt.Sprint("wrong-", i)); a["status"] == nil || b.file() != text {
+			t.Errorf("%s: %v", change, a)
 		}
 	}
 }

@@ -176,7 +176,7 @@ func TestLiveExchange(t *testing.T) {
 		t.Errorf("asked %s", m.Payload)
 	}
 	b.answer(m, `{"behavior":{"chatbot":{"ask":"hello","answer":{"text":"Hi! ","data":[]}}}}`)
-	if r := b.ends(c); r.code != 0 || !strings.Contains(r.out, "understood: “hello”") || !strings.Contains(r.out, "answer: “Hi!”") {
+	if r := b.ends(c); r.code != 0 || !strings.Contains(r.out, "“hello”") || !strings.Contains(r.out, "“Hi!”") {
 		t.Errorf("exit %d, told\n%s", r.code, r.out)
 	}
 	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
@@ -225,7 +225,7 @@ func TestLiveTurnsAtTheNewestServer(t *testing.T) {
 	turns := func(n int) {
 		t.Helper()
 		for range n {
-			if code, out := b.run("talk", "-wait"); code != 0 || !strings.Contains(out, "understood: “the whole”") {
+			if code, out := b.run("talk", "-wait"); code != 0 || !strings.Contains(out, "“the whole”") {
 				t.Errorf("exit %d, told\n%s", code, out)
 			}
 		}

@@ -29,15 +29,14 @@ import (
 func (c *call) wake() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wake list|get|try [NAME] [FILE...]",
-		Short: "list, download and try the models of wake words",
-		Long: `Models of wake words, for engine = "microwakeword".
+		Short: "list, download, and test wake word models",
+		Long: `Wake word models for engine = "microwakeword".
 
-"list" prints which models are on this device, and which can be downloaded.
-"get NAME" downloads one, over TLS; it prints its author and licence. A proxy is
-taken from the environment, HTTPS_PROXY. Nothing else of lintod downloads models.
-"try" prints how sure the models are of their words, from 0 to 1, while you speak
-to the running daemon, or for WAV files: of the word NAME, or of those of the
-configuration.`,
+"list" prints the models on this device, and those that can be downloaded.
+"get NAME" downloads one over TLS, and prints its author and licence. HTTPS_PROXY
+sets a proxy. No other part of lintod downloads models.
+"try" prints the models' scores, from 0 to 1, while you speak to the running
+daemon, or for WAV files: for the word NAME, or for the configured words.`,
 		Example: `  lintod wake list
   sudo lintod wake get okay_nabu
   lintod wake try okay_nabu
@@ -57,7 +56,7 @@ configuration.`,
 		case len(args) == 1 && args[0] == "list", len(args) == 2 && args[0] == "get", len(args) > 0 && args[0] == "try":
 			return nil
 		}
-		return cli.Usagef("want: lintod wake list, lintod wake get NAME, or lintod wake try [NAME] [FILE...]")
+		return cli.Usagef("usage: lintod wake list, lintod wake get NAME, or lintod wake try [NAME] [FILE...]")
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch args[0] {
@@ -85,7 +84,7 @@ func offered() []string {
 func (c *call) wakeConfig() agent.Config {
 	cfg, err := agent.LoadConfig(c.config)
 	if err != nil {
-		fmt.Fprintln(c.stderr, "The configuration is missing or wrong, so the defaults are used; lintod check prints why.")
+		fmt.Fprintln(c.stderr, "The configuration is missing or invalid, so the defaults are used; run lintod check for details.")
 		return agent.Defaults()
 	}
 	return cfg
@@ -94,7 +93,7 @@ func (c *call) wakeConfig() agent.Config {
 func (c *call) listModels() error {
 	cfg := c.wakeConfig()
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tSAID AS\tLANGUAGES\tAUTHOR\tWHERE")
+	fmt.Fprintln(t, "NAME\tPHRASE\tLANGUAGES\tAUTHOR\tLOCATION")
 	here := map[string]bool{}
 	for _, m := range models.List(cfg.Wake.Models) {
 		here[m.Name] = true
@@ -116,18 +115,18 @@ func (c *call) listModels() error {
 func (c *call) getModel(ctx context.Context, name string) error {
 	offer, ok := models.Offered(name)
 	if !ok {
-		return fmt.Errorf("there is no model %q to download; lintod wake list prints those that there are", name)
+		return fmt.Errorf("unknown model %q; lintod wake list prints the available models", name)
 	}
 	dir := c.wakeConfig().Wake.Models[0]
 	if err := c.download(ctx, dir, offer); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(c.stdout, "It is in %s. To listen for it:\n\n[wake]\nengine = \"microwakeword\"\n[[wake.word]]\nname = %q\n%s", dir, name, action(name))
+	_, err := fmt.Fprintf(c.stdout, "Saved to %s. To use it:\n\n[wake]\nengine = \"microwakeword\"\n[[wake.word]]\nname = %q\n%s", dir, name, action(name))
 	return err
 }
 
 func (c *call) download(ctx context.Context, dir string, o models.Offer) error {
-	fmt.Fprintf(c.stdout, "%s, said as %q, by %s, licence %s\n", o.Name, o.Phrase, o.Author, o.License)
+	fmt.Fprintf(c.stdout, "%s, phrase %q, by %s, licence %s\n", o.Name, o.Phrase, o.Author, o.License)
 	err := models.Getter{Dir: dir}.Get(ctx, o)
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		return fmt.Errorf("%w; run: sudo lintod wake get %s", err, o.Name)
@@ -173,12 +172,12 @@ func (c *call) tryWords(ctx context.Context, args []string) error {
 
 // tryMicrophone has the daemon listen, which has the microphone.
 func (c *call) tryMicrophone(ctx context.Context, cfg agent.Config, name string) error {
-	fmt.Fprintln(c.stderr, "Say the word; Ctrl-C ends this. A line is printed for each 0.1 s in which a model is at all sure, else one a second.")
+	fmt.Fprintln(c.stderr, "Say the word; Ctrl-C stops. A line is printed every 0.1 s while a score is above 0, otherwise every second.")
 	quiet := 0
 	err := control.Stream(ctx, cfg.Device.Socket, "wake", agent.WakeArgs{Name: name}, func(raw json.RawMessage) error {
 		var scores []wake.Score
 		if err := json.Unmarshal(raw, &scores); err != nil {
-			return fmt.Errorf("the daemon's answer is not understood: %w", err)
+			return fmt.Errorf("invalid answer of the daemon: %w", err)
 		}
 		if quiet++; unsure(scores) && quiet < 10 {
 			return nil
@@ -207,7 +206,7 @@ func (c *call) printScores(at string, scores []wake.Score) {
 	for _, s := range scores {
 		heard := ""
 		if s.Heard {
-			heard = "  heard"
+			heard = "  detected"
 		}
 		line := fmt.Sprintf("%s  %4.0f dB  %s %.2f of %.2f %s%s", at, s.Level, s.Name, s.Score, s.Threshold, strings.Repeat("#", int(20*s.Score)), heard)
 		printable.Fprintf(c.stdout, "%s\n", strings.TrimSpace(line))
@@ -252,11 +251,11 @@ func (c *call) tryFile(ctx context.Context, cfg wake.Config, name, path string) 
 	for i, s := range best {
 		switch sensitivity, ok := trial.Sensitivity(i, s.Score); {
 		case len(heard[i]) > 0:
-			printable.Fprintf(c.stdout, "%s: %s is heard at %s (score %.2f, above %.2f)\n", path, s.Name, strings.Join(heard[i], ", "), s.Score, s.Threshold)
+			printable.Fprintf(c.stdout, "%s: %s detected at %s (score %.2f, threshold %.2f)\n", path, s.Name, strings.Join(heard[i], ", "), s.Score, s.Threshold)
 		case ok && s.Score > 0.05:
-			printable.Fprintf(c.stdout, "%s: %s is not heard: its score is %.2f at %.1f s, and has to be above %.2f; sensitivity = %.2f would do\n", path, s.Name, s.Score, at[i].Seconds(), s.Threshold, sensitivity)
+			printable.Fprintf(c.stdout, "%s: %s not detected: score %.2f at %.1f s, threshold %.2f; use sensitivity = %.2f\n", path, s.Name, s.Score, at[i].Seconds(), s.Threshold, sensitivity)
 		default:
-			printable.Fprintf(c.stdout, "%s: %s is not heard: its score is %.2f, and has to be above %.2f\n", path, s.Name, s.Score, s.Threshold)
+			printable.Fprintf(c.stdout, "%s: %s not detected: score %.2f, threshold %.2f\n", path, s.Name, s.Score, s.Threshold)
 		}
 	}
 	return nil

@@ -106,7 +106,7 @@ func TestWakeWordOfAService(t *testing.T) {
 
 	// Without the engine, the button works.
 	b.wait("away", func(s agent.Status) bool { return s.Wake != nil && s.Wake.State == wake.Away && s.Wake.Away > 1 })
-	if line := b.state().Line; !strings.Contains(line, "no wake word") {
+	if line := b.state().Line; !strings.Contains(line, "wake") {
 		t.Errorf("told as %q", line)
 	}
 	if code, out := b.run("talk"); code != 0 {
@@ -235,7 +235,7 @@ func TestWakeWordOfMicroWakeWord(t *testing.T) {
 	if s := b.state(); !strings.Contains(s.Wake.Reason, "sudo lintod wake get okay_nabu") {
 		t.Errorf("away because of %q", s.Wake.Reason)
 	}
-	if n := strings.Count(b.log.String(), "no wake word is heard"); n != 1 {
+	if n := strings.Count(b.log.String(), "part=wake"); n != 1 {
 		t.Errorf("the journal tells %d times that the model is absent", n)
 	}
 	// The owner gets the model; nothing is restarted.

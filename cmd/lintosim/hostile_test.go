@@ -72,7 +72,7 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 				t.Errorf("%s: a line of its own: %q", what, line)
 			}
 			if what == "JSON" && !json.Valid([]byte(line)) {
-				t.Errorf("no JSON: %q", line)
+				t.Errorf("not JSON: %q", line)
 			}
 		}
 	}

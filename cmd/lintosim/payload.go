@@ -92,12 +92,12 @@ func pretty(payload []byte, c colours) string {
 // quoted shows what is no JSON, unless it seems to hold a secret.
 func quoted(payload []byte) string {
 	if secret(string(payload)) {
-		return fmt.Sprintf("%d bytes, no JSON; not shown, as it may hold a secret", len(payload))
+		return fmt.Sprintf("%d bytes, not JSON; not shown, because it may contain a secret", len(payload))
 	}
 	if !utf8.Valid(payload) {
 		return fmt.Sprintf("%d bytes, binary", len(payload))
 	}
-	return "no JSON: " + printable.Line(cut(string(payload), longestString))
+	return "not JSON: " + printable.Line(cut(string(payload), longestString))
 }
 
 // jsonWriter copies one JSON value token by token.

@@ -59,7 +59,7 @@ func (p *prompt) do(line string) error {
 		}
 		return c.do(args)
 	}
-	return fmt.Errorf("%q is no command; help lists them", printable.Line(name))
+	return fmt.Errorf("unknown command %q; help lists the commands", printable.Line(name))
 }
 
 func (p *prompt) printf(format string, args ...any) {

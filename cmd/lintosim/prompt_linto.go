@@ -27,15 +27,15 @@ func (p *lintoPrompt) list() []command {
 		return command{name, "0-100", help, func(args string) error { return p.sendNumber(name, args) }}
 	}
 	return []command{
-		{"say", "TEXT", "let the device say something", func(args string) error {
+		{"say", "TEXT", "speak a text on the device", func(args string) error {
 			return p.send("say", map[string]string{"value": args})
 		}},
 		{"ask", "TEXT", "answer the next request with this question", p.ask},
 		number("volume", "set the volume for now"),
-		number("endvolume", "set the volume for good"),
+		number("endvolume", "set the volume permanently"),
 		simple("mute", "close the microphone"),
 		simple("unmute", "open it again"),
-		simple("ping", "is the device there?"),
+		simple("ping", "check whether the device answers"),
 		{"tts_lang", "LANG", "change the language: fr-FR", func(args string) error {
 			return p.send("tts_lang", map[string]string{"value": args})
 		}},
@@ -43,11 +43,11 @@ func (p *lintoPrompt) list() []command {
 			return p.send("shellexec", map[string]string{"cmd": args})
 		}},
 		{"meeting", "start|stop NAME", "record a meeting", p.meeting},
-		{"send", "COMMAND JSON", "any other behaviour", p.sendAny},
-		{"raw", "TOPIC JSON", "anything to any topic", p.raw},
-		{"fault", "NAME", "spoil answers: none error late noid duplicate garbage silent", p.fault},
-		{"devices", "", "list the devices seen", p.devices},
-		{"use", "SERIAL", "send to this device from now on, not to the last one seen", p.use},
+		{"send", "COMMAND JSON", "send any other behaviour", p.sendAny},
+		{"raw", "TOPIC JSON", "publish to any topic", p.raw},
+		{"fault", "NAME", "inject a fault: none error late noid duplicate garbage silent", p.fault},
+		{"devices", "", "list known devices", p.devices},
+		{"use", "SERIAL", "send to this device instead of the most recent one", p.use},
 	}
 }
 
@@ -58,7 +58,7 @@ func (p *lintoPrompt) device() (string, error) {
 	}
 	seen := p.sim.Devices()
 	if len(seen) == 0 {
-		return "", errors.New("no device has been seen yet; wait for one, or name it: use SERIAL")
+		return "", errors.New("no device has connected yet; wait for one, or name it: use SERIAL")
 	}
 	return seen[0].Serial, nil
 }
@@ -75,7 +75,7 @@ func (p *lintoPrompt) send(command string, payload any) error {
 func (p *lintoPrompt) sendNumber(command, args string) error {
 	n, err := strconv.Atoi(args)
 	if err != nil || n < 0 || n > 100 {
-		return fmt.Errorf("%s wants a number from 0 to 100", command)
+		return fmt.Errorf("%s requires a number from 0 to 100", command)
 	}
 	return p.send(command, map[string]int{"value": n})
 }
@@ -93,7 +93,7 @@ func (p *lintoPrompt) ask(args string) error {
 func (p *lintoPrompt) meeting(args string) error {
 	step, name, _ := strings.Cut(args, " ")
 	if step != "start" && step != "stop" || name == "" {
-		return errors.New("meeting wants: meeting start|stop NAME")
+		return errors.New("usage: meeting start|stop NAME")
 	}
 	return p.send("managemeeting", map[string]string{"command": step + "localrecording", "sessionname": name})
 }
@@ -109,7 +109,7 @@ func (p *lintoPrompt) sendAny(args string) error {
 func (p *lintoPrompt) raw(args string) error {
 	topic, payload, _ := strings.Cut(args, " ")
 	if strings.ContainsAny(topic, "+#") {
-		return errors.New("a topic to publish to has no + and no #")
+		return errors.New("a topic must not contain + or #")
 	}
 	_, err := p.sim.Publish(topic, []byte(payload), false)
 	return err
@@ -117,7 +117,7 @@ func (p *lintoPrompt) raw(args string) error {
 
 func wantJSON(payload string) error {
 	if !json.Valid([]byte(payload)) {
-		return fmt.Errorf("%q is no JSON; raw would send it all the same", printable.Line(payload))
+		return fmt.Errorf("%q is not JSON; raw sends it anyway", printable.Line(payload))
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func (p *lintoPrompt) devices(string) error {
 
 func (p *lintoPrompt) use(args string) error {
 	if strings.ContainsAny(args, "/+# ") {
-		return errors.New("a serial number has no space, /, + or #")
+		return errors.New("a serial must not contain spaces, /, +, or #")
 	}
 	p.using = args
 	return nil

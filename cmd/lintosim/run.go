@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,14 +14,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lintod/agent"
 	"lintod/agent/base/config"
+	"lintod/agent/base/printable"
 	"lintod/agent/broker"
+	"lintod/agent/control"
 	"lintod/cmd/internal/cli"
 	"lintod/cmd/lintosim/platform"
 )
 
-const about = `lintosim is a LinTO platform in a box: an MQTT broker, and behind it a server
-that listens to what your device says and answers. Start it, start lintod with
+const about = `lintosim simulates a LinTO platform: an MQTT broker, and a server that recognises
+what your device sends and answers it. Start it, start lintod with
 
     [device]
     serial = "kitchen"
@@ -29,43 +33,44 @@ that listens to what your device says and answers. Start it, start lintod with
     broker = "mqtt://127.0.0.1:1883"
     scope = "demo"
 
-press the talk button (or run "lintod talk"), and say one of
+press the talk button (or run "lintod talk"), and say one of:
 
     hello                     what time is it            tell me a joke
     good morning              what can you do            remind me
     turn the volume to forty  what is your name          mute
 
-Every message is shown as it passes: ← from the device, → to it. Type "help" to
-send behaviours to the device by hand. Sentences are recognised by pocketsphinx;
-without it (apt install pocketsphinx pocketsphinx-en-us) answers go by length
-and loudness only.
+Messages are printed as they pass: ← from the device, → to the device. Type "help"
+for the commands that send behaviours by hand. Sentences are recognised by
+pocketsphinx (apt install pocketsphinx pocketsphinx-en-us); without it, answers
+depend on length and loudness only.
 
-With -broker it answers the devices of a broker that runs already, and sees what
-they publish, but not who comes and goes. That account must be allowed to read
-+/fromlinto/# and to write +/tolinto/#.
+With -broker it uses an existing broker: it answers the devices there and sees what
+they publish, but not when they connect or disconnect. The account must be allowed
+to read +/fromlinto/# and to write +/tolinto/#.
 
-With -http, devices can also log in: give them [linto.login] url, user and
-password_file. Each account of -users is then one of the login; without -users
-everybody may log in. The broker's name of a device that is logged in is its
-session, which is shown.
+With -http, devices can also log in, with [linto.login] url, user, and
+password_file. The accounts are those of -users; without -users every login is
+accepted. The name of a device that has logged in is its session, which is printed.
 
--server 2021 speaks as older servers do: errors beside "say", those of a stream
-on its own topics, the transcript as an object, no nlp/text and no skills, and
-the token of a login is wanted in every message. It forgets a stream as soon as
-it is stopped; the newest holds it for 3 s more, in which each start is refused.
+-server 2021 behaves like older servers: errors next to "say", stream errors on
+their own topics, the transcript as an object, no nlp/text, no skills, and the login
+token required in every message. It releases a stream as soon as it is stopped;
+2024 holds it for another 3 s, during which every start is rejected.
 
-With -users, an account may read and write +/tolinto/NAME/# and
-+/fromlinto/NAME/# only, as on the official platform; the account "admin" may
-read and write everything. Passwords, tokens and keys are never shown.
+With -users, an account may read and write +/tolinto/NAME/# and +/fromlinto/NAME/#
+only, as on the official platform; the account "admin" may read and write
+everything. Passwords, tokens, and keys are never printed.
 
-"lintosim xiaozhi" is a platform of the xiaozhi family instead.
+"lintosim xiaozhi" simulates a platform of the xiaozhi family instead, and
+"lintosim folotoy" a FoloToy integration next to a platform.
 
-Exit status: 0 after an interrupt, 1 when the platform could not start, 2 for a
-wrong command line.`
+Exit status: 0 after an interrupt, 1 if the platform could not start, 2 for invalid
+usage.`
 
 // options is the command line.
 type options struct {
 	platform platform.Options
+	device   string
 	json     bool
 	users    string
 	server   string
@@ -81,14 +86,14 @@ func commandLine(do func(context.Context, options) error) *cobra.Command {
 	o := options{join: broker.Defaults()}
 	cmd := &cobra.Command{
 		Use:   "lintosim [FLAG...]",
-		Short: "a LinTO platform in a box",
+		Short: "simulate a LinTO platform",
 		Long:  about,
 		Example: `  lintosim
   lintosim -broker mqtt://10.0.0.5 -fault late
   lintosim completion bash`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return cli.Usagef("lintosim takes no arguments, only flags; got %q", args[0])
+				return cli.Usagef("unexpected argument %q; lintosim has only flags", args[0])
 			}
 			return nil
 		},
@@ -100,28 +105,29 @@ func commandLine(do func(context.Context, options) error) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.platform.Listen, "listen", "127.0.0.1:1883", "`ADDRESS` for MQTT; port 0 takes a free one")
+	f.StringVar(&o.platform.Listen, "listen", "127.0.0.1:1883", "`ADDRESS` for MQTT; port 0 selects a free port")
 	f.StringVar(&o.platform.WebSocket, "websocket", "", "`ADDRESS` for MQTT over WebSocket, path /mqtt (default none)")
-	f.StringVar(&o.broker, "broker", "", "join the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of being one")
-	f.StringVar(&o.join.Username, "username", "", "`NAME` to join with")
-	f.StringVar(&o.join.PasswordFile, "password-file", "", "`FILE` with the password to join with")
-	f.StringVar(&o.join.CAFile, "ca-file", "", "`FILE` with the certificate authority of the broker to join")
+	f.StringVar(&o.broker, "broker", "", "use the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of its own")
+	f.StringVar(&o.join.Username, "username", "", "user `NAME` at that broker")
+	f.StringVar(&o.join.PasswordFile, "password-file", "", "`FILE` with the password for that broker")
+	f.StringVar(&o.join.CAFile, "ca-file", "", "`FILE` with the certificate authority of that broker")
 	f.StringVar(&o.platform.HTTP, "http", "", "`ADDRESS` for devices that log in over HTTP (default none)")
-	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "`DURATION` for which the token of a login is valid")
-	f.StringVar(&o.server, "server", string(platform.Server2024), "speak as real servers of that time did: `2021|2024`")
-	f.IntVar(&o.platform.ChunkLimit, "chunk-limit", 0, "stop streams unasked after `N` chunks, as real flows may after 150")
-	f.StringVar(&o.result, "result", "", "how recognisers tell the end of a stream: `text|final|none` (default text, with -server 2021 final)")
+	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "`DURATION` of validity of a login token")
+	f.StringVar(&o.server, "server", string(platform.Server2024), "behave like real servers of that year: `2021|2024`")
+	f.IntVar(&o.platform.ChunkLimit, "chunk-limit", 0, "stop streams after `N` chunks, as real flows may after 150")
+	f.StringVar(&o.result, "result", "", "how recognisers report the end of a stream: `text|final|none` (default text; with -server 2021 final)")
 	f.BoolVar(&o.noFinal, "no-final", false, "the same as -result none")
-	f.DurationVar(&o.platform.RecogniserOpens, "recogniser-opens", 20*time.Millisecond, "`DURATION` after \"started\" until a stream's recogniser can be reached; sound before that is dropped")
-	f.DurationVar(&o.platform.RecogniserDelay, "recogniser-delay", 0, "`DURATION` that a stream's recogniser needs for its last word")
-	f.IntVar(&o.platform.RecogniserDies, "recogniser-dies", 0, "number of `CHUNKS` after which a stream's recogniser dies (default never); real servers do not forget such a stream")
+	f.DurationVar(&o.platform.RecogniserOpens, "recogniser-opens", 20*time.Millisecond, "`DURATION` after \"started\" until a stream's recogniser is reachable; earlier sound is dropped")
+	f.DurationVar(&o.platform.RecogniserDelay, "recogniser-delay", 0, "`DURATION` that a stream's recogniser takes for its last word")
+	f.IntVar(&o.platform.RecogniserDies, "recogniser-dies", 0, "number of `CHUNKS` after which a stream's recogniser fails (default never); real servers do not release such a stream")
 	f.BoolVar(&o.platform.NoChatbot, "no-chatbot", false, "leave chatbot requests unanswered unless the device is logged in, as some new flows do")
 	f.StringVar(&o.platform.StatusLanguage, "status-language", "", "answer each status with this tts_lang, such as `fr-FR`, as real flows do")
-	f.StringVar(&o.users, "users", "", "`FILE` with accounts, one name:password a line (default: everybody may connect)")
-	f.StringVar(&o.platform.Scope, "scope", "demo", "`SCOPE` of devices that have not been seen yet; those seen keep their own")
+	f.StringVar(&o.users, "users", "", "`FILE` with accounts, one name:password per line (default: all connections are accepted)")
+	f.StringVar(&o.platform.Scope, "scope", "demo", "`SCOPE` of devices that have not connected yet; others keep their own")
 	f.DurationVar(&o.platform.Delay, "delay", 0, "wait this `DURATION` before each answer")
-	f.StringVar(&o.fault, "fault", "none", "spoil answers: `error|late|noid|duplicate|garbage|silent`")
-	f.BoolVar(&o.json, "json", false, "print one JSON object a line, for scripts")
+	f.StringVar(&o.fault, "fault", "none", "inject a fault into answers: `error|late|noid|duplicate|garbage|silent`")
+	f.StringVar(&o.device, "device", "", deviceFlag)
+	f.BoolVar(&o.json, "json", false, "print JSON Lines, for scripts")
 	for name, values := range map[string]string{"server": "2021 2024", "result": "text final none", "fault": "none error late noid duplicate garbage silent"} {
 		cli.CompleteFlag(cmd, name, func() []string { return strings.Fields(values) })
 	}
@@ -178,7 +184,7 @@ func readUsers(path string) (map[string]string, error) {
 		users[name] = password
 	}
 	if len(users) == 0 {
-		return nil, fmt.Errorf("%s: no account in it; write name:password", path)
+		return nil, fmt.Errorf("%s: no accounts; want name:password", path)
 	}
 	return users, lines.Err()
 }
@@ -191,6 +197,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.AddCommand(xiaozhiCommand(func(ctx context.Context, o xiaozhiOptions) error {
 		return serveXiaozhi(ctx, o, stdin, stdout, stderr)
 	}))
+	root.AddCommand(folotoyCommand(func(ctx context.Context, o folotoyOptions) error {
+		return serveFolotoy(ctx, o, stdin, stdout, stderr)
+	}))
 	status, _ := cli.Run(ctx, root, args, stdout, stderr)
 	return status
 }
@@ -201,7 +210,7 @@ func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wr
 	o.platform.Observe = events.put
 	sim := platform.New(o.platform)
 	return stage[platform.Event]{
-		events: events, start: sim.Start, end: sim.Close, json: o.json,
+		device: o.device, events: events, start: sim.Start, end: sim.Close, json: o.json,
 		screen: func(out io.Writer, colour colours, begun time.Time) (printer[platform.Event], func()) {
 			if o.json {
 				j := &jsonLines{out: out, begun: begun}
@@ -216,6 +225,7 @@ func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wr
 
 // stage is a platform with a screen and a prompt.
 type stage[E any] struct {
+	device     string // the control socket of one whose web page is announced; "" for none
 	events     *feed[E]
 	start, end func() error
 	json       bool
@@ -246,6 +256,9 @@ func (s stage[E]) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 		p.out = stderr
 	}
 	p.commands = s.commands(p)
+	if s.device != "" {
+		shown.Go(func() { announcePage(ctx, s.device, p.out) })
+	}
 	// A read of standard input cannot be interrupted: this goroutine may outlive
 	// us when standard input is no terminal and never ends.
 	go func() {
@@ -258,4 +271,29 @@ func (s stage[E]) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	s.events.end()
 	shown.Wait()
 	return err
+}
+
+const deviceFlag = "print the address of the web page of the device whose control `SOCKET` this is"
+
+// announcePage prints the address of a device's web page as soon as there is one, and why not
+// where there is none for half a minute.
+func announcePage(ctx context.Context, socket string, out io.Writer) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		var page agent.PageReply
+		err := control.Call(ctx, socket, "page", nil, &page)
+		if err == nil {
+			fmt.Fprintf(out, "see the device in a browser: %s (valid once, for ten minutes)\n", page.URL)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				fmt.Fprintf(out, "the device has no web page: %s\n", printable.Line(err.Error()))
+			}
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }

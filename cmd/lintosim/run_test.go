@@ -125,7 +125,7 @@ func (s *session) exit() int {
 func TestPromptSendsBehavioursToTheDeviceSeenLast(t *testing.T) {
 	s := startSession(t)
 	s.enter("say hello")
-	s.wait("no device has been seen yet")
+	s.wait("no device has connected yet")
 	s.publish("home/fromlinto/kitchen/status", `{"connexion":"online"}`)
 	s.wait("← kitchen", "status", "online")
 	for _, c := range []struct{ typed, command, payload string }{
@@ -146,8 +146,8 @@ func TestPromptSendsBehavioursToTheDeviceSeenLast(t *testing.T) {
 	}
 	for typed, want := range map[string]string{
 		"volume loud": "a number from 0 to 100", "volume 101": "a number from 0 to 100", "say": "say TEXT",
-		"dance": "no command", "send x y": "no JSON", "raw + {}": "no +", "meeting record x": "start|stop",
-		"fault fire": "choose one of none", "use a b": "no space", "help": "shellexec", "devices": "scope home",
+		"dance": "unknown command", "send x y": "not JSON", "raw + {}": "+ or #", "meeting record x": "start|stop",
+		"fault fire": "unknown fault", "use a b": "spaces", "help": "shellexec", "devices": "scope home",
 	} {
 		s.enter(typed)
 		s.wait(want)
@@ -231,12 +231,12 @@ func TestCommandLine(t *testing.T) {
 		code        int
 		want        string
 	}{
-		{"help", "", []string{"-help"}, 0, "LinTO platform in a box"},
+		{"help", "", []string{"-help"}, 0, "LinTO platform"},
 		{"unknown flag", "", []string{"-nonsense"}, 2, "-nonsense"},
 		{"flag with a wrong value", "", []string{"-delay", "soon"}, 2, "-delay"},
 		{"flag with two dashes", "", []string{"--chunk-limit=x"}, 2, "-chunk-limit"},
 		{"argument", "", []string{"x"}, 2, "x"},
-		{"unknown generation", "", []string{"-server", "1999"}, 2, "choose one of 2021, 2024"},
+		{"unknown generation", "", []string{"-server", "1999"}, 2, "2021 or 2024"},
 		{"unknown fault", "", []string{"-fault", "fire"}, 2, "-fault"},
 		{"no users file", "", []string{"-users", users + "x"}, 2, users + "x"},
 		{"broken users file", "a:b\nnonsense", []string{"-users", users}, 2, ":2: want name:password"},
@@ -263,11 +263,11 @@ func TestPretty(t *testing.T) {
 		{"long string", `{"x":"` + long + `"}`, `{"x": "` + long[:160] + `… (1000 characters)"}`},
 		{"secret", `{"password":"p","token":{"a":1},"list":[{"auth_token":"t"}]}`, `{"password": •••, "token": •••, "list": [{"auth_token": •••}]}`},
 		{"JSON in a string", `{"result":"{\n \"text\": \"hi\"\n}"}`, `{"result": '{"text": "hi"}'}`},
-		{"no JSON", `hello`, `no JSON: hello`},
-		{"no JSON with a secret", `{"password":"x`, `14 bytes, no JSON; not shown, as it may hold a secret`},
+		{"no JSON", `hello`, `not JSON: hello`},
+		{"no JSON with a secret", `{"password":"x`, `14 bytes, not JSON; not shown, because it may contain a secret`},
 		{"binary", "\xff\xfe\x00", `3 bytes, binary`},
 		{"terminal tricks", "{\"a\":\"\\u001b[2J\u009b2J\"}", "{\"a\": \"\\u001b[2J·2J\"}"},
-		{"terminal tricks outside JSON", "\x1b[2Jx", "no JSON: ·[2Jx"},
+		{"terminal tricks outside JSON", "\x1b[2Jx", "not JSON: ·[2Jx"},
 		{"no HTML escapes", `{"a":"<&>"}`, `{"a": "<&>"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -48,18 +48,18 @@ type chunks struct {
 const chunksShown = 50 // a line each second with 20 ms chunks
 
 func (t *tale) ready(url, websocket, login string) {
-	t.line(t.begun, t.colour.bold("a LinTO platform is ready at "+url))
+	t.line(t.begun, t.colour.bold("LinTO platform ready at "+url))
 	if websocket != "" {
 		t.line(t.begun, t.colour.bold("and over WebSocket at "+websocket))
 	}
 	if login != "" {
 		t.line(t.begun, t.colour.bold("devices log in at "+login))
 	}
-	t.line(t.begun, t.colour.dim("waiting for devices; ^C ends, help tells what you can send"))
+	t.line(t.begun, t.colour.dim("waiting for devices; help lists commands, Ctrl-C exits"))
 }
 
 func (t *tale) lost(n uint64) {
-	t.line(time.Now(), t.colour.warn(fmt.Sprintf("… %d lines not shown: this screen was too slow", n)))
+	t.line(time.Now(), t.colour.warn(fmt.Sprintf("… %d lines not shown: the terminal was too slow", n)))
 }
 
 func (t *tale) event(e platform.Event) {
@@ -150,7 +150,7 @@ func short(command string) string {
 }
 
 func (t *tale) heard(at time.Time, h speech.Heard) {
-	text := t.colour.warn("nothing that I understand")
+	text := t.colour.warn("not understood")
 	if h.Text != "" {
 		text = t.colour.heard("“" + printable.Line(h.Text) + "”")
 	}

@@ -42,7 +42,7 @@ each OTA check. The WebSocket server is there with each of them. A device that
 breaks a rule is shown with "✗", the name of the rule, and why.
 
 -fault spoils things, a comma between two: the network (loss=10, reorder=5,
-duplicate=2 in percent, delay=150ms, jitter=100ms, no-udp, no-udp-down), the order
+duplicate=2 in percent, delay=150ms, jitter=100ms, no-udp, no-udp-down, flood), the order
 of sound and messages (early=40ms, tail=100ms, no-stop, mute), the hello
 (hello=error, absent, late, broken, foreign, garbage; hello-takes=2s), the sound
 (wrong-key, pcm), the session (goodbye= or cut= with connecting, listening,
@@ -60,6 +60,7 @@ Exit status: 0 after an interrupt, 1 when the platform could not start or, with
 
 // xiaozhiOptions is the command line of lintosim xiaozhi.
 type xiaozhiOptions struct {
+	device    string
 	gateway   gateway.Options
 	server    string
 	activate  string
@@ -98,12 +99,13 @@ func xiaozhiCommand(do func(context.Context, xiaozhiOptions) error) *cobra.Comma
 	f.IntVar(&o.gateway.FrameVersion, "frame-version", 0, "`VERSION` of WebSocket frames, 1 to 3 (default none: 1)")
 	f.StringVar(&o.token, "token-file", "", "`FILE` with the token that a WebSocket must bring (default none)")
 	f.StringVar(&o.activate, "activate", "free", "when a device is let in: `free|manual|post`")
-	f.DurationVar(&o.gateway.CodeLife, "code-life", 0, "`DURATION` for which the code of an activation is valid (default for ever)")
+	f.DurationVar(&o.gateway.CodeLife, "code-life", 0, "`DURATION` for which the code of an activation is valid (default forever)")
 	f.IntVar(&o.gateway.Answers, "answers", 0, "end a session after `N` answers, as after a farewell (default never)")
 	f.BoolVar(&o.gateway.Echo, "echo", false, "send back what was said, instead of an answer")
 	f.DurationVar(&o.gateway.ChatCloses, "chat-closes", 5*time.Millisecond, "`DURATION` that the chat server's socket takes to close; above 100ms a second hello kills its own session")
 	f.StringVar(&o.fault, "fault", "none", "`FAULTS` such as loss=10,jitter=100ms,tail=100ms")
 	f.BoolVar(&o.strict, "strict", false, "end with status 1 if a device broke a rule")
+	f.StringVar(&o.device, "device", "", deviceFlag)
 	f.BoolVar(&o.json, "json", false, "print one JSON object a line, for scripts")
 	for name, values := range map[string]string{
 		"server": "xinnan golang cheeko", "transport": "both mqtt websocket", "activate": "free manual post", "frame-version": "1 2 3",
@@ -159,7 +161,7 @@ func serveXiaozhi(ctx context.Context, o xiaozhiOptions, stdin io.Reader, stdout
 	o.gateway.Observe = events.put
 	sim := gateway.New(o.gateway)
 	err := stage[gateway.Event]{
-		events: events, start: sim.Start, end: sim.Close, json: o.json,
+		device: o.device, events: events, start: sim.Start, end: sim.Close, json: o.json,
 		screen: func(out io.Writer, colour colours, begun time.Time) (printer[gateway.Event], func()) {
 			if o.json {
 				j := &xiaozhiLines{jsonLines{out: out, begun: begun}}

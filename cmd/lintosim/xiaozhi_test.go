@@ -64,7 +64,7 @@ func TestXiaozhiIsShownAndTakesOrders(t *testing.T) {
 		s.wait("offline")
 		for typed, want := range map[string]string{
 			"fault fire": "is not a fault", "fault loss=10,mute": "", "call": "call TOOL", "send x": "not a JSON object",
-			"goodbye": "no device is connected", "help": "activate", "dance": "no command",
+			"goodbye": "no device is connected", "help": "activate", "dance": "unknown command",
 		} {
 			s.enter(typed)
 			if want != "" {

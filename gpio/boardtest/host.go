@@ -27,11 +27,12 @@ type Host struct {
 	mu    sync.Mutex
 	pins  map[string]*Pin
 	ports map[string]*Port
+	chips map[string]spi.PortCloser
 }
 
 // NewHost returns a box with these pins, by canonical name, and no port.
 func NewHost(pins ...string) *Host {
-	h := &Host{pins: map[string]*Pin{}, ports: map[string]*Port{}}
+	h := &Host{pins: map[string]*Pin{}, ports: map[string]*Port{}, chips: map[string]spi.PortCloser{}}
 	for i, name := range pins {
 		h.pins[name] = &Pin{Pin: gpiotest.Pin{N: name, Num: i, EdgesChan: make(chan pgpio.Level)}}
 	}
@@ -53,7 +54,14 @@ func (h *Host) Pin(name string) (pgpio.PinIO, error) {
 	if p := h.pins[name]; p != nil {
 		return p, nil
 	}
-	return nil, fmt.Errorf("there is no line %s on this box", name)
+	return nil, fmt.Errorf("no line %s on this machine", name)
+}
+
+// AddChip puts a chip on an SPI port.
+func (h *Host) AddChip(name string, chip spi.PortCloser) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.chips[name] = chip
 }
 
 // P returns a pin of the box to play with.
@@ -66,6 +74,9 @@ func (h *Host) Port(name string) (spi.PortCloser, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if chip := h.chips[name]; chip != nil {
+		return chip, nil
+	}
 	p := h.ports[name]
 	if p == nil {
 		return nil, fmt.Errorf("%s is missing", name)

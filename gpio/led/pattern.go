@@ -34,7 +34,7 @@ func (p Pattern) Render(row []Colour, t time.Duration, level float64) {
 	}
 }
 
-// Next returns how long after t the row looks the same; 0 means for ever.
+// Next returns how long after t the row looks the same; 0 means forever.
 func (p Pattern) Next(t time.Duration) time.Duration {
 	switch p.Shape {
 	case "breathe", "spin", "meter", "rainbow":

@@ -81,15 +81,15 @@ func parseStep(text string) (Step, error) {
 	case "after":
 		d, err := time.ParseDuration(rest)
 		if err != nil || d < 0 || d > time.Hour {
-			return s, fmt.Errorf("%q is no pause; write \"after 500ms\"", rest)
+			return s, fmt.Errorf("invalid pause %q; want for example \"after 500ms\"", rest)
 		}
 		s.Pause = d
 		return s, nil
 	default:
-		return s, fmt.Errorf("%q is no step; want see, after, press, release or tap", verb)
+		return s, fmt.Errorf("unknown step %q; want see, after, press, release, or tap", verb)
 	}
 	if rest == "" {
-		return s, fmt.Errorf("%q wants something after it", verb)
+		return s, fmt.Errorf("%q requires an argument", verb)
 	}
 	return s, nil
 }

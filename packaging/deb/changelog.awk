@@ -1,10 +1,10 @@
-# Turns CHANGELOG.md into a Debian changelog. A version without a date gets now.
+# Turns CHANGELOG.md into the Debian changelog of a package (-v package=NAME). A version without a date gets now.
 
 /^## / {
   release()
   version = $2; gsub(/[][]/, "", version)
   date = $NF ~ /^[0-9-]+$/ ? $NF " 00:00:00" : now
-  printf "lintod (%s) stable; urgency=medium\n\n", version
+  printf "%s (%s) stable; urgency=medium\n\n", package, version
 }
 /^- /     { entry(); text = substr($0, 3) }
 /^  [^ ]/ { text = text " " substr($0, 3) }

@@ -98,17 +98,18 @@ type hurry struct {
 	hum   []int16
 }
 
-func (h *hurry) Read(ctx context.Context, f *audio.Frame) error {
+func (h *hurry) Read(ctx context.Context, frames []audio.Frame) (int, error) {
 	if h.hum == nil {
 		h.hum = audiotest.Chirp(time.Second)
 	}
 	if err := pause(ctx, time.Until(h.start.Add(h.n*audio.FrameTime/haste))); err != nil {
-		return err
+		return 0, err
 	}
+	f := &frames[0]
 	*f = audio.Frame{At: h.start.Add(h.n * audio.FrameTime)}
 	copy(f.PCM[:], h.hum[int(h.n)%50*audio.FrameSamples:])
 	h.n++
-	return nil
+	return 1, nil
 }
 
 func (h *hurry) Close() error { return nil }

@@ -86,6 +86,8 @@ func (b *bench) figures() []figure {
 		{"opus", b.opus},
 		{"xiaozhi", b.xiaozhi},
 		{"wake", b.wake},
+		{"card", b.card},
+		{"page", b.page},
 		{"fleet", b.fleet},
 	}
 }

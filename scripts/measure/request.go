@@ -18,8 +18,9 @@ import (
 // 10 ms.
 const liveGoal = 30 * time.Millisecond
 
-// live measures from the trigger to the first audio at the platform, and how
-// much of what came before the trigger is there at once.
+// live measures from the trigger to the first audio at the platform, with the
+// platform's answer to the request in between, and how much sound is there when
+// liveGoal is over, most of it from before the trigger.
 func (b *bench) live(ctx context.Context, rounds int) (rows []row, err error) {
 	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		t, stop, err := b.terminal(ctx, "live", settings{

@@ -54,7 +54,7 @@ func (b *bench) stream(ctx context.Context, rounds int) (rows []row, err error) 
 		reference := hour(used(theirs...).since(r))
 		const by = "arecord | base64 | mosquitto_pub -l"
 		rows = []row{
-			{"CPU of an hour streamed live", "s", hour(u) + hour(a), &reference, by, ""},
+			{"CPU of an hour streamed live", "s", hour(u) + hour(a), &reference, by, "≤ 2 ×"},
 			{"  of it lintod", "s", hour(u), &reference, by, ""},
 			{"  of it lintod-audio", "s", hour(a), &reference, by, ""},
 		}

@@ -125,6 +125,16 @@ func (b *bench) wake(ctx context.Context, _ int) (rows []row, err error) {
 			}
 			rows = append(rows, r)
 		}
+		day := func(alarms float64) float64 { return alarms * 24 * 60 / minutes(s.others) }
+		accepts := row{
+			What: fmt.Sprintf("%s: false accepts in 24 h, by the %.0f min of other sound", w.name, minutes(s.others)),
+			Ours: day(float64(len(alarms(model, s.others)))),
+		}
+		if n, ok := sphinx["other sound"]; ok {
+			n = day(n)
+			accepts.Reference, accepts.By = &n, "pocketsphinx, sensitivity 0.5"
+		}
+		rows = append(rows, accepts)
 		for _, pcm := range s.quiet[w.name] {
 			if found := alarms(model, pcm); len(found) > 0 {
 				delays = append(delays, ms(found[0]-wordEnd(pcm)))

@@ -31,7 +31,7 @@ func Pool(path string) (*x509.CertPool, error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s holds a certificate that cannot be read: %w", path, err)
+			return nil, fmt.Errorf("%s contains an invalid certificate: %w", path, err)
 		}
 		pool.AddCert(cert)
 		found = true
@@ -62,7 +62,7 @@ func Pair(certFile, keyFile string) (tls.Certificate, error) {
 	pair, err := tls.X509KeyPair(cert, key)
 	switch {
 	case err != nil && strings.Contains(err.Error(), "does not match"):
-		return pair, fmt.Errorf("the key in %s is not that of the certificate in %s", keyFile, certFile)
+		return pair, fmt.Errorf("the key in %s does not belong to the certificate in %s", keyFile, certFile)
 	case err != nil:
 		return pair, fmt.Errorf("%s and %s cannot be used: %w", certFile, keyFile, err)
 	}
@@ -110,9 +110,9 @@ func usable(key []byte, path string) error {
 	for _, block := range blocks(key) {
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY", strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return fmt.Errorf("is protected by a passphrase, which a device cannot enter; write it without: openssl pkey -in %s -out NEW", path)
+			return fmt.Errorf("is protected by a passphrase; remove it: openssl pkey -in %s -out NEW", path)
 		case block.Type == "OPENSSH PRIVATE KEY":
-			return errors.New("is a key of SSH; TLS has keys of its own")
+			return errors.New("is an SSH key; want a TLS key")
 		}
 	}
 	return nil
@@ -125,22 +125,22 @@ func foreign(text []byte, wanted, path string) error {
 	tool := map[string]string{"certificate": "x509", "key": "pkey"}[wanted]
 	switch {
 	case holds(text, "PRIVATE KEY") && wanted == "certificate":
-		return errors.New("holds a private key; want the certificate")
+		return errors.New("contains a private key; want the certificate")
 	case holds(text, "CERTIFICATE REQUEST"):
-		return errors.New("holds a request for a certificate; want the certificate that the CA made of it")
+		return errors.New("contains a certificate request; want the certificate that the CA issued for it")
 	case holds(text, "CERTIFICATE") && wanted == "key":
-		return errors.New("holds a certificate; want its private key")
+		return errors.New("contains a certificate; want its private key")
 	case pkcs12(text):
 		export := map[string]string{"certificate": "-nokeys", "key": "-nocerts -nodes"}[wanted]
 		return fmt.Errorf("is a PKCS#12 file (.p12, .pfx); want PEM: openssl pkcs12 -in %s %s -out NEW", path, export)
 	case len(text) > 0 && text[0] == derSequence:
-		return fmt.Errorf("is in DER, the binary form; want PEM: openssl %s -inform der -in %s -out NEW", tool, path)
+		return fmt.Errorf("is in DER (binary) format; want PEM: openssl %s -inform der -in %s -out NEW", tool, path)
 	case bytes.HasPrefix(text, []byte("ssh-")), bytes.Contains(text, []byte("OPENSSH")):
-		return errors.New("is a key of SSH; TLS has keys of its own")
+		return errors.New("is an SSH key; want a TLS key")
 	case bytes.Contains(text, []byte("-----BEGIN")):
-		return fmt.Errorf("holds no %s that can be read; it is cut off or damaged", wanted)
+		return fmt.Errorf("contains no valid %s; it is truncated or damaged", wanted)
 	}
-	return fmt.Errorf("holds no %s; want PEM, which begins with -----BEGIN", wanted)
+	return fmt.Errorf("contains no %s; want PEM, which begins with -----BEGIN", wanted)
 }
 
 // pkcs12 tells by the version, which is 3 and stands first (RFC 7292); a

@@ -76,7 +76,7 @@ func TestFilesAsTheirOwnersHaveThem(t *testing.T) {
 		}
 	}
 	for name, said := range map[string]string{
-		"cert.der": "DER", "both.p12": "PKCS#12", "key.pem": "private key", "request.pem": "request", "cert-cut.pem": "cut off",
+		"cert.der": "DER", "both.p12": "PKCS#12", "key.pem": "private key", "request.pem": "request", "cert-cut.pem": "truncated",
 		"empty.pem": "PEM", "prose.pem": "PEM", "id_rsa.pub": "SSH", "nowhere.pem": "no such file",
 	} {
 		_, errPool := Pool(at(name))
@@ -88,8 +88,8 @@ func TestFilesAsTheirOwnersHaveThem(t *testing.T) {
 		}
 	}
 	for name, said := range map[string]string{
-		"locked.pem": "passphrase", "locked-old.pem": "passphrase", "key.der": "DER", "both.p12": "PKCS#12", "cert.pem": "holds a certificate",
-		"other.pem": "is not that of", "id_rsa": "SSH", "empty.pem": "PEM", "nowhere.pem": "no such file",
+		"locked.pem": "passphrase", "locked-old.pem": "passphrase", "key.der": "DER", "both.p12": "PKCS#12", "cert.pem": "private key",
+		"other.pem": "other.pem", "id_rsa": "SSH", "empty.pem": "PEM", "nowhere.pem": "no such file",
 	} {
 		_, err := Pair(at("cert.pem"), at(name))
 		if err == nil || !strings.Contains(err.Error(), said) || !strings.Contains(err.Error(), at(name)) {

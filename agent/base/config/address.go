@@ -44,13 +44,13 @@ func ParseAddress(text string, schemes ...Scheme) (*url.URL, error) {
 	}
 	switch {
 	case strings.Contains(rest, "@") && (strings.Contains(authority, "@") || !scheme.Path):
-		return nil, Want("an address without user and password, which have keys of their own")
+		return nil, Want("an address without user and password, which have their own keys")
 	case strings.ContainsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
-		return nil, Want("an address without blanks")
+		return nil, Want("an address without spaces")
 	case strings.Contains(rest, "://"):
-		return nil, Want("one address; where several are possible, a list: " + fmt.Sprintf(`["%s://host1", "%[1]s://host2"]`, scheme.Name))
+		return nil, Want("one address, or if several are possible, a list: " + fmt.Sprintf(`["%s://host1", "%[1]s://host2"]`, scheme.Name))
 	case authority == "":
-		return nil, Want(fmt.Sprintf("a host behind //: %q", scheme.Name+"://host:"+scheme.port()))
+		return nil, Want(fmt.Sprintf("a host after //: %q", scheme.Name+"://host:"+scheme.port()))
 	case strings.Trim(path, "/") != "" && !scheme.Path:
 		return nil, Want("an address that ends after the port: " + strconv.Quote(scheme.Name+"://"+authority))
 	case strings.Contains(path, "#"), strings.Contains(path, "?") && !scheme.Query:
@@ -66,7 +66,7 @@ func ParseAddress(text string, schemes ...Scheme) (*url.URL, error) {
 	u := &url.URL{Scheme: scheme.Name, Host: net.JoinHostPort(host, port)}
 	path, u.RawQuery, _ = strings.Cut(path, "?")
 	if u.Path, err = url.PathUnescape(path); err != nil {
-		return nil, Want("an address whose path has no % but before two hexadecimal digits")
+		return nil, Want("an address whose path has % only before two hexadecimal digits")
 	}
 	return u, nil
 }
@@ -79,13 +79,13 @@ func hostPort(authority string, s Scheme) (host, port string, err error) {
 		host, port = authority[1:bracket], authority[bracket+1:]
 		ip, err := netip.ParseAddr(strings.Replace(host, "%25", "%", 1)) // a URL writes the zone's % so
 		if err != nil || !ip.Is6() || port != "" && port[0] != ':' {
-			return "", "", Want(`an IPv6 address in brackets, and the port behind it: "` + s.Name + "://[fd00::5]:" + s.port() + `"`)
+			return "", "", Want(`an IPv6 address in brackets, followed by the port: "` + s.Name + "://[fd00::5]:" + s.port() + `"`)
 		}
 		if ip.IsLinkLocalUnicast() && ip.Zone() == "" {
 			return "", "", Want(fmt.Sprintf("the network interface of a link-local address: %q", s.Name+"://["+host+"%eth0]:"+s.port()))
 		}
 		if port == ":" {
-			return "", "", Want("a port behind the last colon, or no colon")
+			return "", "", Want("a port after the last colon, or no colon")
 		}
 		host, port = ip.String(), strings.TrimPrefix(port, ":")
 	case strings.Count(authority, ":") > 1:
@@ -93,7 +93,7 @@ func hostPort(authority string, s Scheme) (host, port string, err error) {
 	default:
 		var colon bool
 		if host, port, colon = strings.Cut(authority, ":"); colon && port == "" {
-			return "", "", Want("a port behind the colon, or no colon")
+			return "", "", Want("a port after the colon, or no colon")
 		}
 		if host, err = checkHost(host, example); err != nil {
 			return "", "", err
@@ -159,7 +159,7 @@ func checkHost(host, example string) (string, error) {
 	ascii, err := idna.Punycode.ToASCII(strings.ToLower(host))
 	switch {
 	case err != nil, len(ascii) > 253, strings.ContainsAny(ascii, `"<>\^{|}%[]()!$&'*+,;=`+"`"), strings.Contains(ascii, ".."), ascii[0] == '.', ascii[0] == '-':
-		return "", Want("a host that is a name or an IP address: " + strconv.Quote(example))
+		return "", Want("a host with a name or an IP address: " + strconv.Quote(example))
 	case strings.Trim(host, "0123456789.") == "" && !isIP(host):
 		return "", Want("an IPv4 address of four numbers from 0 to 255")
 	}

@@ -30,7 +30,7 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return Want(`a duration: a number with its unit in quotes, for example "500ms", "20s" or "1h"`)
+		return Want(`a duration: a number with a unit, in quotes, for example "500ms", "20s", or "1h"`)
 	}
 	*d = Duration(v)
 	return nil
@@ -160,7 +160,7 @@ func (ps *Problems) OneOf(key, got string, allowed ...string) {
 		}
 	}
 	if len(allowed) == 0 {
-		ps.Add(key, got, "nothing; there is none to choose from")
+		ps.Add(key, got, "no value; there are none to choose from")
 		return
 	}
 	ps.Add(key, got, "one of \""+strings.Join(allowed, `", "`)+`"`)

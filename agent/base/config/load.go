@@ -75,7 +75,7 @@ func (r *reader) read(src []byte, v Validator) bool {
 	if !ok {
 		return false
 	}
-	t := reflect.TypeOf(v).Elem()
+	t := typeOf(v)
 	if src, ok = r.syntax(src, t); !ok {
 		return false
 	}
@@ -104,18 +104,21 @@ func (r *reader) read(src []byte, v Validator) bool {
 	return r.values(src, v)
 }
 
+// typeOf is that of the struct that v points to.
+func typeOf(v Validator) reflect.Type { return reflect.TypeOf(v).Elem() }
+
 // text is what editors and power cuts do to a whole file.
 func (r *reader) text(src []byte) ([]byte, bool) {
 	text, err := textfile.Text(src)
 	switch {
 	case errors.Is(err, textfile.ErrEncoding):
-		r.add(Problem{Line: 1, Fault: "the file is encoded in UTF-16", Want: "plain text in UTF-8; save the file again with that encoding"})
+		r.add(Problem{Line: 1, Fault: "the file is UTF-16", Want: "UTF-8; save the file with that encoding"})
 		return nil, false
 	case len(text) == 0 && bytes.IndexByte(src, 0) >= 0:
-		r.add(Problem{Line: 1, Fault: "the file holds zero bytes only, as a power cut leaves them", Want: "the file of a backup"})
+		r.add(Problem{Line: 1, Fault: "the file contains only zero bytes, as after a power cut", Want: "the file from a backup"})
 		return nil, false
 	case bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') >= 0:
-		r.add(Problem{Line: 1, Fault: "the lines end with CR alone", Want: "lines that end with LF or CR LF"})
+		r.add(Problem{Line: 1, Fault: "lines end with CR only", Want: "lines ending with LF or CR LF"})
 		return nil, false
 	}
 	return text, true
@@ -159,7 +162,7 @@ func repeated(e, first expression) Problem {
 	if e.header {
 		p.Want = "one [" + e.key + "] with all its keys"
 	}
-	p.Fault = fmt.Sprintf("stands in line %d already", first.line)
+	p.Fault = fmt.Sprintf("is already in line %d", first.line)
 	if first.key != e.key {
 		p.Fault += ", as " + first.key
 	}
@@ -198,7 +201,7 @@ func (r *reader) values(src []byte, v Validator) bool {
 }
 
 func unknownKey(line int, key string) Problem {
-	return Problem{Line: line, Key: key, Fault: "is not a key of lintod", Want: "one of those in lintod.toml(5)"}
+	return Problem{Line: line, Key: key, Fault: "is not a known key", Want: "a key from lintod.toml(5)"}
 }
 
 // refused makes a problem of the library's error, and finds its expression; the
@@ -213,7 +216,7 @@ func (r *reader) refused(src []byte, t reflect.Type, err error) (expression, Pro
 	if !ok {
 		return expression{}, Problem{Line: line, Fault: plainText(err), Want: "another value"}
 	}
-	p := Problem{Line: e.line, Key: e.key, Fault: "cannot be read: " + plainText(err), Want: "another value, or another key"}
+	p := Problem{Line: e.line, Key: e.key, Fault: "is invalid: " + plainText(err), Want: "another value, or another key"}
 	if f := fieldAt(t, e.key); f != nil && !e.header {
 		p.Got, p.Fault, p.Want = e.value, "", plainType(f)
 	}

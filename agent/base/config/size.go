@@ -39,7 +39,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 	}
 	v, err := strconv.ParseFloat(number, 64)
 	if err != nil || !(v >= 0) || v*float64(max(unit, 1)) >= math.MaxInt64 || (unit == 0 && v != 0) {
-		return Want(`a size: a number with its unit in quotes, for example "200MB" or "1.5GB"`)
+		return Want(`a size: a number with a unit, in quotes, for example "200MB" or "1.5GB"`)
 	}
 	*s = Size(math.Round(v * float64(unit)))
 	return nil

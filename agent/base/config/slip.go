@@ -36,14 +36,14 @@ func (ix index) slip(src []byte, t reflect.Type) (p Problem, instead []byte, goO
 		p.Key = join(ix.table, key)
 	}
 	if bad := control(src[min(at.at, len(src)):]); bad != "" {
-		p.Line, p.Fault, p.Want = lineNumber(src, at.at), "has the control character "+bad, "plain text in UTF-8"
+		p.Line, p.Fault, p.Want = lineNumber(src, at.at), "contains the control character "+bad, "plain text in UTF-8"
 		if !assigned {
 			p.Fault = "the line " + p.Fault
 		}
 		return p, instead, false
 	}
 	if !utf8.Valid(src[at.start:end]) {
-		p.Line, p.Fault, p.Want = lineNumber(src, at.at), "has bytes that are not UTF-8", "plain text in UTF-8"
+		p.Line, p.Fault, p.Want = lineNumber(src, at.at), "contains bytes that are not UTF-8", "plain text in UTF-8"
 		if !assigned {
 			p.Fault = "the line " + p.Fault
 		}
@@ -59,11 +59,11 @@ func (ix index) slip(src []byte, t reflect.Type) (p Problem, instead []byte, goO
 		p.Key, p.Fault, p.Want = header[2], "is not a table's header", right
 		return p, replaceLine(src, at.start, end, right), true
 	case strings.HasPrefix(line, "//"), strings.HasPrefix(line, ";"):
-		p.Fault, p.Want = "the line is not TOML", "# in front of a comment"
+		p.Fault, p.Want = "the line is not valid TOML", "# in front of a comment"
 		return p, instead, true
 	case !assigned && yaml != nil:
 		p.Key = join(ix.table, yaml[1])
-		p.Fault = "has a colon behind it"
+		p.Fault = "is followed by a colon"
 		p.Want = yaml[1] + " = " + cure(fieldAt(t, p.Key), yaml[2])
 		return p, instead, true
 	}
@@ -139,7 +139,7 @@ func cure(t reflect.Type, value string) string {
 	value = strings.TrimRight(withoutComment(strings.TrimLeft(value, "= ")), ",; \t")
 	plain := strings.TrimSpace(strings.Trim(value, "\"'`“”„‟‘’‚‛«»"))
 	if t == nil {
-		return "a key that lintod knows"
+		return "a known key"
 	}
 	if plain == "" {
 		return plainType(t)
@@ -181,9 +181,9 @@ func cureList(t reflect.Type, plain string) string {
 func cureBool(plain string) string {
 	switch strings.ToLower(plain) {
 	case "true", "yes", "on", "y", "1", "enabled":
-		return "true, in small letters"
+		return "true, in lower case"
 	case "false", "no", "off", "n", "0", "disabled":
-		return "false, in small letters"
+		return "false, in lower case"
 	}
 	return "true or false"
 }

@@ -34,7 +34,7 @@ type sender func(message string, p journal.Priority, fields map[string]string) e
 // lines fills.
 func queued(send sender) (_ sender, flush func(time.Duration)) {
 	dropped := func(n int64) error {
-		return send(fmt.Sprintf("%d lines of the log were dropped: the journal did not take them in time", n), journal.PriWarning, nil)
+		return send(fmt.Sprintf("%d log lines were dropped: the journal did not accept them in time", n), journal.PriWarning, nil)
 	}
 	audit, others := newQueue(dropped), newQueue(dropped)
 	later := func(message string, p journal.Priority, fields map[string]string) error {

@@ -143,7 +143,7 @@ func (l *limiter) renew() {
 	over := ks.over
 	ks.since, ks.lines, ks.over = time.Now(), 0, 0
 	ks.mu.Unlock()
-	r := slog.NewRecord(time.Now(), slog.LevelWarn, "the log was too fast; lines were dropped", 0)
+	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log rate limit exceeded; lines were dropped", 0)
 	r.AddAttrs(slog.Int("lines", over))
 	_ = l.next.Handle(context.Background(), r)
 }

@@ -72,7 +72,7 @@ type Writer struct {
 // as long as the process.
 func NewWriter(to io.Writer) *Writer {
 	return &Writer{to, newQueue(func(n int64) error {
-		_, err := fmt.Fprintf(to, "lintod: %d lines of the log were dropped: nobody read them in time\n", n)
+		_, err := fmt.Fprintf(to, "lintod: %d log lines were dropped: they were not read in time\n", n)
 		return err
 	})}
 }

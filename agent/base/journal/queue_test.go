@@ -14,7 +14,7 @@ func TestReaderThatStopsBlocksNobody(t *testing.T) {
 	out, in := io.Pipe()
 	w := NewWriter(in)
 	for i := range 3 * queueLines {
-		fmt.Fprintf(w, "line %d\n", i) // would wait for ever without the queue
+		fmt.Fprintf(w, "line %d\n", i) // would wait forever without the queue
 	}
 	w.Flush(time.Millisecond) // there is no room for its mark
 	var heard strings.Builder
@@ -33,7 +33,7 @@ func TestReaderThatStopsBlocksNobody(t *testing.T) {
 	var dropped int
 	for _, line := range lines {
 		var n int
-		if _, err := fmt.Sscanf(line, "lintod: %d lines", &n); err == nil {
+		if _, err := fmt.Sscanf(line, "lintod: %d log lines", &n); err == nil {
 			dropped += n
 		}
 	}

@@ -39,7 +39,7 @@ func logStrays(read *os.File, log *slog.Logger) {
 			return
 		}
 		if len(line) > 0 {
-			log.Warn("a library printed on standard error", "line", string(line))
+			log.Warn("a library wrote to standard error", "line", string(line))
 		}
 		for more && err == nil {
 			_, more, err = lines.ReadLine()

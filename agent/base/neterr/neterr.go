@@ -33,18 +33,18 @@ func (s Server) Certificate(err error) string {
 	var host x509.HostnameError
 	switch {
 	case errors.As(err, &unknown):
-		return fmt.Sprintf("%s's certificate is signed by a CA that is not known here; put that CA's certificate into %s", s.Name, s.CA)
+		return fmt.Sprintf("%s's certificate is signed by an unknown CA; add that CA's certificate to %s", s.Name, s.CA)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return s.validity(invalid.Cert, time.Now())
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return fmt.Sprintf("%s's certificate is made for another purpose than a server's; make one with extendedKeyUsage=serverAuth", s.Name)
+		return fmt.Sprintf("%s's certificate is not a server certificate; create one with extendedKeyUsage=serverAuth", s.Name)
 	case errors.As(err, &invalid) && invalid.Reason == x509.NotAuthorizedToSign:
-		return fmt.Sprintf("%s's certificate is signed by one that is not a CA's; put the CA's own certificate into %s", s.Name, s.CA)
+		return fmt.Sprintf("%s's certificate is signed by a certificate that is not a CA's; add the CA's own certificate to %s", s.Name, s.CA)
 	case errors.As(err, &host) && nameless(host.Certificate):
-		return fmt.Sprintf("%s's certificate has its name in the Common Name only (%q), where it does not count any more; "+
-			"make a new one with subjectAltName for %q", s.Name, host.Certificate.Subject.CommonName, host.Host)
+		return fmt.Sprintf("%s's certificate has its name only in the Common Name (%q), which is ignored; "+
+			"create a new one with subjectAltName for %q", s.Name, host.Certificate.Subject.CommonName, host.Host)
 	case errors.As(err, &host):
-		return fmt.Sprintf("%s's certificate is not for the name %q; use the name that it was made for, or make a new one", s.Name, host.Host)
+		return fmt.Sprintf("%s's certificate is not for the name %q; use the name that it was issued for, or create a new one", s.Name, host.Host)
 	}
 	return ""
 }
@@ -60,10 +60,10 @@ func (s Server) validity(cert *x509.Certificate, now time.Time) string {
 	const layout = "2006-01-02 15:04 MST"
 	if now.Before(cert.NotBefore) {
 		return fmt.Sprintf("%s's certificate is valid from %s, but this device's clock says %s; "+
-			"most likely the clock is wrong: wait until it is set, or set it",
+			"probably the clock is wrong: wait until it is synchronised, or set it",
 			s.Name, cert.NotBefore.UTC().Format(layout), now.UTC().Format(layout))
 	}
-	return fmt.Sprintf("%s's certificate expired at %s (this device's clock says %s); renew it there",
+	return fmt.Sprintf("%s's certificate expired at %s (this device's clock: %s); renew it there",
 		s.Name, cert.NotAfter.UTC().Format(layout), now.UTC().Format(layout))
 }
 
@@ -79,7 +79,7 @@ func (s Server) Network(err error) string {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("connection refused: nothing listens there; start %s, or correct %s", s.Name, s.Address)
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
-		return "there is no way to that host; is the network up?"
+		return "no route to that host; is the network up?"
 	}
 	return ""
 }
@@ -105,9 +105,9 @@ func (s Server) HTTP(ctx context.Context, err error) error {
 func (s Server) https(err error) string {
 	switch {
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return fmt.Sprintf("TLS is not spoken at that port; use the https port of %s, or http:// if it has none", s.Name)
+		return fmt.Sprintf("that port does not use TLS; use the https port of %s, or http:// if it has none", s.Name)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return s.Name + " closed the connection instead of answering; does that port speak https?"
+		return s.Name + " closed the connection without an answer; does that port use https?"
 	}
 	return ""
 }

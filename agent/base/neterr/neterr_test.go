@@ -39,7 +39,7 @@ func TestCertificate(t *testing.T) {
 		err  error
 		want string
 	}{
-		"unknown CA":   {x509.UnknownAuthorityError{}, "put that CA's certificate into shop_ca"},
+		"unknown CA":   {x509.UnknownAuthorityError{}, "shop_ca"},
 		"old":          {x509.CertificateInvalidError{Cert: at(-2*time.Hour, -time.Hour), Reason: x509.Expired}, "the shop's certificate expired at"},
 		"clock wrong":  {x509.CertificateInvalidError{Cert: at(time.Hour, 2*time.Hour), Reason: x509.Expired}, "the clock is wrong"},
 		"another name": {x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a.test"}}, Host: "b.test"}, `not for the name "b.test"`},

@@ -16,7 +16,7 @@ import (
 
 // withheld are the devices of the daemon, below /dev, and those of which there
 // are so many that allowing each would take longer than starting the child.
-var withheld = []string{"snd", "gpiochip", "gpiomem", "spidev", "tty", "vcs", "loop", "ram"}
+var withheld = []string{"snd", "gpiochip", "gpiomem", "spidev", "input", "uinput", "hidraw", "tty", "vcs", "loop", "ram"}
 
 // isWithheld tells whether a file of /dev is one of them; sound may be excepted.
 func isWithheld(name string, sound bool) bool {

@@ -230,7 +230,7 @@ func relatives() (all []relative) {
 	return all
 }
 
-var errStat = errors.New("no line of /proc/PID/stat")
+var errStat = errors.New("not a line of /proc/PID/stat")
 
 // splitStat returns the first field and those from the third, the state, to at
 // least the nineteenth. The name between them, in parentheses, may hold anything.

@@ -41,7 +41,7 @@ func IsDaemon(ctx context.Context, conn *net.UnixConn, file string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("no number of the daemon in %s: lintod.service writes it when the daemon is ready", file), err)
+			return errors.Join(fmt.Errorf("no process ID of the daemon in %s: lintod.service writes it when the daemon is ready", file), err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -51,7 +51,7 @@ func IsDaemon(ctx context.Context, conn *net.UnixConn, file string) error {
 func Peer(conn *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return nil, fmt.Errorf("find out who connects: %w", err)
+		return nil, fmt.Errorf("identify the client: %w", err)
 	}
 	var peer *unix.Ucred
 	if controlErr := raw.Control(func(fd uintptr) {
@@ -60,7 +60,7 @@ func Peer(conn *net.UnixConn) (*unix.Ucred, error) {
 		err = controlErr
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find out who connects: %w", err)
+		return nil, fmt.Errorf("identify the client: %w", err)
 	}
 	return peer, nil
 }

@@ -125,7 +125,7 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 	if err := <-started; err != nil {
 		child.pipes.close()
 		if c.User != "" && errors.Is(err, fs.ErrPermission) {
-			return nil, fmt.Errorf("start %s as user %q: %w; the daemon needs the right to change to that user, and that user to the program and the working directory %s", child.name, c.User, err, cmd.Dir)
+			return nil, fmt.Errorf("start %s as user %q: %w; the daemon needs permission to change to that user, and that user needs access to the program and the working directory %s", child.name, c.User, err, cmd.Dir)
 		}
 		return nil, fmt.Errorf("start %s: %w", child.name, err)
 	}
@@ -144,7 +144,7 @@ func command(c Command) (*exec.Cmd, error) {
 	}
 	path, err := exec.LookPath(c.Argv[0])
 	if errors.Is(err, exec.ErrNotFound) {
-		err = fmt.Errorf("no such program in PATH; install it or give its full path: %w", fs.ErrNotExist)
+		err = fmt.Errorf("not found in PATH; install it or use its full path: %w", fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Argv[0], err)
@@ -358,7 +358,7 @@ func (c *Child) Wait() error {
 		select {
 		case <-c.ended:
 		case <-time.After(killLimit):
-			return fmt.Errorf("%s (pid %d) is still there %v after SIGKILL; a driver holds it", c.name, c.Pid, killLimit)
+			return fmt.Errorf("%s (pid %d) is still running %v after SIGKILL, blocked in a driver", c.name, c.Pid, killLimit)
 		}
 	}
 	c.awaitCopies()

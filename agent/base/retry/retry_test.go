@@ -2,6 +2,7 @@ package retry
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -17,7 +18,7 @@ func TestBackoff(t *testing.T) {
 			err   error
 			pause time.Duration
 			isNew bool
-		}{{one, 1, true}, {one, 2, false}, {other, 4, true}, {one, 5, true}, {one, 5, false}} {
+		}{{one, 1, true}, {one, 2, false}, {other, 4, true}, {one, 5, false}, {other, 5, false}} {
 			pause, isNew := b.Failed(step.err)
 			middle := step.pause * time.Second
 			if pause < middle/2 || pause >= 3*middle/2 || isNew != step.isNew || !b.Failing() {
@@ -25,6 +26,21 @@ func TestBackoff(t *testing.T) {
 			}
 		}
 		b.Succeeded()
+	}
+}
+
+// Failures that all differ, because a server or the network writes what it likes, do not fill
+// the log.
+func TestBackoffBoundsNews(t *testing.T) {
+	b := Backoff{First: time.Second, Most: time.Second}
+	news := 0
+	for i := range 1000 {
+		if _, isNew := b.Failed(errors.New(strconv.Itoa(i))); isNew {
+			news++
+		}
+	}
+	if news != maxWordings {
+		t.Errorf("%d of 1000 failures are news", news)
 	}
 }
 

@@ -10,13 +10,38 @@ import (
 	"syscall"
 )
 
-var errIrregular = errors.New("no regular file")
+var errIrregular = errors.New("not a regular file")
 
 // ReplaceFile replaces the file, readable by its owner only, so that a power cut
 // leaves either the old text or the new: write beside it, fsync, rename, fsync
 // the folder, which is made if need be: a disk may have come back empty. Two
 // callers must not write the same file at once.
 func ReplaceFile(path string, text []byte) error {
+	return replace(path, text, func(*os.File) error { return nil })
+}
+
+// ReplaceText is ReplaceFile for a file that is there, whose mode and owner stay.
+func ReplaceText(path string, text []byte) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%s: unknown owner", path)
+	}
+	return replace(path, text, func(f *os.File) error {
+		if int(owner.Uid) != os.Geteuid() || int(owner.Gid) != os.Getegid() {
+			if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+				return err
+			}
+		}
+		return f.Chmod(info.Mode().Perm())
+	})
+}
+
+// replace has the new file prepared before it is in its place.
+func replace(path string, text []byte, prepare func(*os.File) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -28,7 +53,7 @@ func ReplaceFile(path string, text []byte) error {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := writeSynced(temp, text); err != nil {
+	if err := writeSynced(temp, text, prepare); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
@@ -61,12 +86,14 @@ func refuseOddFile(path string) error {
 	return nil
 }
 
-func writeSynced(path string, text []byte) error {
+func writeSynced(path string, text []byte, prepare func(*os.File) error) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(text)
+	if err = prepare(f); err == nil {
+		_, err = f.Write(text)
+	}
 	if err == nil {
 		err = f.Sync()
 	}

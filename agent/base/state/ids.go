@@ -42,9 +42,9 @@ func openIDs(path string, log *slog.Logger) *ids {
 	m := &ids{path: path, log: log, known: map[string]Begun{}}
 	text, err := ReadFile(path, maxIDFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Error("the memory of ids is unreadable; begun anew", "file", path, "error", err)
+		log.Error("the record of ids is unreadable; starting a new one", "file", path, "error", err)
 		if err := os.Rename(path, path+".unreadable"); err != nil {
-			log.Error("not put aside", "error", err)
+			log.Error("cannot move it aside", "error", err)
 		}
 		return m
 	}
@@ -90,7 +90,7 @@ func (m *ids) add(e Entry) error {
 	}
 	if err := AppendFile(m.path, line); err != nil {
 		m.torn = true // perhaps a part of it was written
-		return fmt.Errorf("remember the id: %w", err)
+		return fmt.Errorf("record the id: %w", err)
 	}
 	m.torn = false
 	m.lines++
@@ -106,7 +106,7 @@ func (m *ids) rewrite(key string, b Begun) error {
 		text.WriteString(idLine(key, m.known[key]))
 	}
 	if err := ReplaceFile(m.path, []byte(text.String())); err != nil {
-		return fmt.Errorf("remember the id: %w", err)
+		return fmt.Errorf("record the id: %w", err)
 	}
 	m.lines, m.torn = len(m.order), false
 	return nil

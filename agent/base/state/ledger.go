@@ -118,18 +118,18 @@ func (l *Ledger) load(name string) {
 		err = json.Unmarshal(text, &e)
 	}
 	if err == nil && e.Seq > maxSeq { // the next ones would begin at 0 again
-		err = fmt.Errorf("its number %d is none of ours", e.Seq)
+		err = fmt.Errorf("unexpected number %d", e.Seq)
 	}
 	if err == nil && l.path(e.Seq) != path {
-		err = fmt.Errorf("it says that its number is %d", e.Seq)
+		err = fmt.Errorf("its number is %d", e.Seq)
 	}
 	if err == nil {
 		l.entries = append(l.entries, e)
 		return
 	}
-	l.log.Error("an entry of the ledger is unreadable; put aside", "file", path, "error", err)
+	l.log.Error("an entry of the ledger is unreadable; moved aside", "file", path, "error", err)
 	if err := os.Rename(path, filepath.Join(l.dir, "unreadable")); err != nil {
-		l.log.Error("not put aside", "error", err)
+		l.log.Error("cannot move it aside", "error", err)
 	}
 }
 
@@ -180,7 +180,7 @@ func (l *Ledger) Again(seq uint64) error {
 
 var errNotOpen = errors.New("the ledger is not open")
 
-var errForgotten = errors.New("the ledger does not know that entry any more")
+var errForgotten = errors.New("the ledger no longer has that entry")
 
 func (l *Ledger) change(seq uint64, change func(*Entry)) error {
 	l.mu.Lock()
@@ -257,7 +257,7 @@ func (l *Ledger) forget() {
 		gone := l.entries[i]
 		if !gone.Sent {
 			l.lost++
-			l.log.Warn("an answer that could not be delivered is forgotten", "verb", gone.Verb, "link", gone.Link, "id", gone.ID)
+			l.log.Warn("an undelivered answer was discarded", "verb", gone.Verb, "link", gone.Link, "id", gone.ID)
 		}
 		if err := os.Remove(l.path(gone.Seq)); err != nil {
 			l.log.Warn("ledger: old entry not removed", "error", err)

@@ -186,7 +186,7 @@ func read(path string, defaults Saved) (Saved, error) {
 // which lacks a value, is as good as another.
 func decode(text []byte, defaults Saved) (Saved, error) {
 	if !bytes.HasPrefix(text, []byte("{")) {
-		return Saved{}, errors.New("it is no JSON object")
+		return Saved{}, errors.New("not a JSON object")
 	}
 	saved := defaults
 	if err := json.Unmarshal(text, &saved); err != nil {

@@ -21,7 +21,7 @@ import (
 const Limit = 1 << 20
 
 // ErrEncoding is in the error for text in another encoding than UTF-8.
-var ErrEncoding = errors.New("want plain text in UTF-8")
+var ErrEncoding = errors.New("want UTF-8 text")
 
 // ErrEmpty is in the error for a text whose first line is empty.
 var ErrEmpty = errors.New("has no text in its first line")
@@ -93,7 +93,7 @@ func FirstLine(raw []byte) (string, error) {
 	case line == "":
 		return "", ErrEmpty
 	case !utf8.ValidString(line) || strings.ContainsRune(line, 0):
-		return "", fmt.Errorf("has bytes in its first line that are not text; %w", ErrEncoding)
+		return "", fmt.Errorf("has invalid bytes in its first line; %w", ErrEncoding)
 	}
 	return line, nil
 }

@@ -257,17 +257,23 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	}
 }
 
-// FreePort is a port of the loopback on which nobody listens, and which no
-// outgoing connection gets meanwhile: those begin at 32768 (ip_local_port_range
-// in ip(7)).
+// FreePort returns a port of the loopback interface on which nobody listens. Until the
+// end of the test it is given to no other test, whose process may be another, and to no
+// outgoing connection: those begin at 32768 (ip_local_port_range in ip(7)).
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		port := 10000 + rand.IntN(22000)
+		reserved, err := net.Listen("unix", fmt.Sprintf("@lintod-test-port-%d", port))
+		if err != nil {
+			continue
+		}
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			l.Close()
+			t.Cleanup(func() { reserved.Close() })
 			return port
 		}
+		reserved.Close()
 	}
 	t.Fatal("no port of the loopback is free")
 	return 0

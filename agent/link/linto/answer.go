@@ -115,16 +115,16 @@ func (s *spelling) UnmarshalJSON(raw []byte) error {
 // spelling for speaking.
 func parseAnswer(payload []byte, phonetic bool) (reply, error) {
 	if len(payload) > maxAnswer {
-		return reply{}, fmt.Errorf("answer is too long: %d bytes, at most %d are taken", len(payload), maxAnswer)
+		return reply{}, fmt.Errorf("answer too long: %d bytes; the limit is %d", len(payload), maxAnswer)
 	}
 	w, b, err := decodeAnswer(payload)
 	if err != nil {
-		return reply{}, fmt.Errorf("answer is not understood: %w", err)
+		return reply{}, fmt.Errorf("invalid answer: %w", err)
 	}
 	say, sayErr := parseSpeech(b.Say)
 	ask, askErr := parseSpeech(b.Ask)
 	if err := errors.Join(sayErr, askErr); err != nil {
-		return reply{}, fmt.Errorf("answer is not understood: %w", err)
+		return reply{}, fmt.Errorf("invalid answer: %w", err)
 	}
 	r := reply{Conversation: emptyConversation, Problem: findProblem(w, b, say)}
 	r.Transcript = parseTranscript(w.Transcript)
@@ -202,7 +202,7 @@ func parseSpeech(raw json.RawMessage) (wireSpeech, error) {
 	case raw[0] == '{':
 		return s, json.Unmarshal(raw, &s)
 	case s.Text.UnmarshalJSON(raw) != nil:
-		return s, errors.New("say or ask is neither a string nor an object")
+		return s, errors.New("say or ask must be a string or an object")
 	}
 	return s, nil
 }

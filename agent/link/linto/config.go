@@ -4,7 +4,7 @@
 // lives in agent/broker.
 //
 // "Protocol 1.x" and "decision Lx, Cx" in comments refer to the tables in
-// PROTOCOL.md beside this file.
+// docs/linto.md.
 package linto
 
 import (
@@ -101,7 +101,7 @@ func (c Config) Validate() config.Problems {
 	ps.OneOf("mode", c.Mode, fileMode, streamMode)
 	ps.OneOf("text_request", c.TextRequest, toNLP, toChatbot, toNobody)
 	if d := c.Chunk.Std(); d < audio.FrameTime || d > 5*audio.FrameTime || d%audio.FrameTime != 0 {
-		ps.Add("chunk", c.Chunk, "20ms, 40ms, 60ms, 80ms or 100ms")
+		ps.Add("chunk", c.Chunk, "20ms, 40ms, 60ms, 80ms, or 100ms")
 	}
 	return ps
 }

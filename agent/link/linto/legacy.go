@@ -52,7 +52,7 @@ func (t *value) UnmarshalJSON(raw []byte) error {
 	case float64, bool:
 		*t = value(raw)
 	default:
-		return errors.New("a list or an object stands where a plain value should")
+		return errors.New("a list or an object where a plain value is expected")
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func (t *value) UnmarshalJSON(raw []byte) error {
 func importLegacy(raw []byte) (link.Imported, error) {
 	var l legacy
 	if err := json.Unmarshal(raw, &l); err != nil {
-		return link.Imported{}, fmt.Errorf("linto.json is not understood: %w", err)
+		return link.Imported{}, fmt.Errorf("invalid linto.json: %w", err)
 	}
 	m := l.Config.MQTT
 	broker, err := address(string(m.Protocol), string(m.Host), string(m.Port))
@@ -83,26 +83,26 @@ func importLegacy(raw []byte) (link.Imported, error) {
 		got.Secret = string(m.Password)
 	}
 	if volume := l.Config.Sound.Volume; volume != "" && !within(string(volume), 0, 100) {
-		note("volume %q is no percentage and is left out", volume)
+		note("volume %q is not a percentage; ignored", volume)
 	} else {
 		take("device.volume", volume)
 	}
 	if language := string(l.Config.Sound.Language); language != "" {
 		if known, err := tts.Defaults().Find(language); err != nil {
-			note("%v; it is left out", err)
+			note("%v; ignored", err)
 		} else {
 			take("tts.language", value(known))
 		}
 	}
 	if seconds := m.Keepalive; seconds != "" && !within(string(seconds), 1, 600) {
-		note("keepalive %q is no number of seconds from 1 to 600 and is left out", seconds)
+		note("keepalive %q is not a number of seconds from 1 to 600; ignored", seconds)
 	} else if seconds != "" {
 		take("linto.keepalive", seconds+"s")
 	}
 	if m.KeyFile != "" {
-		note("keyfile %q is left out: set [linto] cert_file and key_file", m.KeyFile)
+		note("keyfile %q ignored: set [linto] cert_file and key_file", m.KeyFile)
 	}
-	note("the sound cards are left out: their names were those of ALSA; lintod devices lists ours")
+	note("sound cards ignored: lintod uses other names than ALSA; lintod devices lists them")
 	return got, nil
 }
 
@@ -127,7 +127,7 @@ func address(protocol, host, port string) (string, error) {
 	case "ssl", "tls":
 		scheme = "mqtts"
 	default:
-		return "", fmt.Errorf("linto.json: config.mqtt.protocol %q is not known; want mqtt, mqtts, ws or wss", protocol)
+		return "", fmt.Errorf("linto.json: unknown config.mqtt.protocol %q; want mqtt, mqtts, ws, or wss", protocol)
 	}
 	if port != "" {
 		host = net.JoinHostPort(strings.Trim(host, "[]"), port)

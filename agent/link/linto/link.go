@@ -46,6 +46,7 @@ type Link struct {
 	mutes    chan command
 	probes   loop.Probe
 	changed  loop.Signal  // holds a token when the status may be another
+	waits    loop.Signal  // holds a token when an answer waits that no request here has asked for
 	failures chan failure // to be published
 	dropped  atomic.Int64 // commands dropped because the queue was full
 	refused  atomic.Bool  // the broker does not let the device in
@@ -71,6 +72,7 @@ type command struct {
 	// not done.
 	signer string
 	again  bool
+	order  []byte // as it came
 }
 
 // failure is why something was not done.
@@ -124,6 +126,7 @@ func New(cfg Config, device link.Device) *Link {
 	l.mutes = make(chan command, commandQueue)
 	l.probes = loop.NewProbe()
 	l.changed = loop.NewSignal()
+	l.waits = loop.NewSignal()
 	l.failures = make(chan failure, commandQueue)
 	l.retained = map[string]bool{}
 	l.conversation = emptyConversation
@@ -196,6 +199,10 @@ func (l *Link) online(ctx context.Context) {
 // cannot be reached, as each connect tells the status too.
 func (l *Link) StatusChanged() { l.changed.Set() }
 
+// AnswersWait has an answer delivered whose request came before an end of the daemon. It
+// does not block.
+func (l *Link) AnswersWait() { l.waits.Set() }
+
 // report publishes what nobody waits for, until ctx ends.
 func (l *Link) report(ctx context.Context) {
 	repeat := time.NewTimer(untilRepeat())
@@ -208,6 +215,8 @@ func (l *Link) report(ctx context.Context) {
 			l.forgetStatus() // so that it is published although nothing has changed
 			l.StatusChanged()
 			repeat.Reset(untilRepeat())
+		case <-l.waits:
+			l.deliver(ctx)
 		case f := <-l.failures:
 			l.send(ctx, f.topic, shortAnswer(f.id, errors.New(f.text)))
 		case <-l.changed:
@@ -245,7 +254,7 @@ func (l *Link) connected(yes bool) {
 
 // publishStatus tells the platform how the device is, if that has changed since
 // the last time: servers answer each status with tts_lang, and repeating an
-// unchanged one would go on for ever (protocol 1.3, "loop trap").
+// unchanged one would go on forever (protocol 1.3, "loop trap").
 func (l *Link) publishStatus(ctx context.Context) error {
 	body := l.status().encode(online, time.Time{})
 	l.mu.Lock()
@@ -311,7 +320,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	c := command{word: word, payload: m.Payload, duplicate: m.Duplicate}
 	switch {
 	case !ok:
-		l.Log.Warn("message on a topic that was not subscribed", "topic", printable.Clip(m.Topic, 100))
+		l.Log.Warn("message on a topic that is not subscribed", "topic", printable.Clip(m.Topic, 100))
 	case m.Retain:
 		// A retained command would run again at every connect (decision L16).
 		l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
@@ -400,7 +409,7 @@ func (l *Link) finish(ctx context.Context) {
 		if !settings[c.word.Verb] || c.again {
 			continue
 		}
-		if _, err := l.Registry.Do(ctx, behaviors.Call{Link: l.Name()}, c.word.Verb, c.word.arguments(c.payload)); err != nil {
+		if _, err := l.Registry.Do(ctx, l.call(c), c.word.Verb, c.word.arguments(c.payload)); err != nil {
 			l.Log.Warn("message ignored", "error", err)
 		}
 	}
@@ -428,7 +437,7 @@ func (l *Link) do(ctx context.Context, c command) {
 		return
 	}
 	failed := func(err error) {
-		if !c.word.reason && id == "" {
+		if !c.word.reason && id == "" && !errors.Is(err, behaviors.ErrUnsigned) {
 			return
 		}
 		select {
@@ -442,13 +451,21 @@ func (l *Link) do(ctx context.Context, c command) {
 			failed(err)
 		}
 	}
-	call := behaviors.Call{Link: l.Name(), ID: id, Progress: behaviors.Progress{Ended: ended}}
+	call := l.call(c)
+	call.ID, call.Ended = id, ended
 	_, err := l.Registry.Do(ctx, call, c.word.Verb, args)
+	if errors.Is(err, behaviors.ErrUnsigned) { // the same id may come again, signed
+		failed(err)
+		return
+	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w", c.word.topic, err)
 		l.Log.Warn("message ignored", "error", err)
 	}
 	answer := shortAnswer(id, err)
+	if err == nil && id != "" && c.word.Verb == "ping" {
+		answer = l.pong(id)
+	}
 	l.answered.note(c.word, id, answer)
 	switch {
 	case err != nil:
@@ -460,6 +477,11 @@ func (l *Link) do(ctx context.Context, c command) {
 	}
 }
 
+// call is a command for a verb without power.
+func (l *Link) call(c command) behaviors.Call {
+	return behaviors.Call{Link: l.Name(), Source: l.ingress(c.word.topic), Word: c.word.topic, Signer: c.signer}
+}
+
 // healStatus cures a race of MQTT: after a fast reconnect the broker may send
 // the last will of the old connection when the new one has already said
 // "online". The device reads its own status, and corrects what is not true.
@@ -468,7 +490,7 @@ func (l *Link) healStatus(ctx context.Context, m broker.Message) {
 	if m.Retain || json.Unmarshal(m.Payload, &s) != nil || s.Connexion != offline {
 		return
 	}
-	l.Log.Warn("an old last will said offline; saying online again")
+	l.Log.Warn("a stale last will reported offline; publishing online again")
 	limited, cancel := context.WithTimeout(ctx, sendLimit)
 	defer cancel()
 	if err := l.conn.Publish(limited, l.statusMessage(online)); err != nil && ctx.Err() == nil {
@@ -483,9 +505,6 @@ func (s Stats) Line() string {
 		return "offline: " + s.Login
 	case !s.Connected && s.Pending != "":
 		return s.Pending
-	case !s.Connected:
-		return "offline: " + cmp.Or(s.Error, "connecting")
 	}
-	return fmt.Sprintf("connected to %s since %s; messages: %d in, %d out, %d dropped",
-		s.Broker, s.Since.Format(time.DateTime), s.Received, s.Published, s.Dropped+uint64(s.CommandsDropped))
+	return link.BrokerLine(s.Stats, s.CommandsDropped)
 }

@@ -106,6 +106,16 @@ func (d *device) Play(address string, _ behaviors.Progress) error {
 	return nil
 }
 
+func (d *device) Talk(context.Context) error { return nil }
+func (d *device) Stop()                      {}
+func (d *device) Ask(_ context.Context, text string) error {
+	if text == "too early" {
+		return turn.ErrInTurn
+	}
+	d.note("ask %s", text)
+	return nil
+}
+
 // stage is a link and its device at a real broker.
 type stage struct {
 	*device
@@ -149,6 +159,7 @@ func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *sta
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	reg := &behaviors.Registry{}
 	reg.Add(behaviors.Everyday(s.device)...)
+	reg.Add(behaviors.Turning(s.device)...)
 	device := link.Device{
 		Serial: "sn-1", Version: "9.9", Registry: reg, Settings: s.settings, Log: log,
 		Network: func() ([]network.Interface, error) {
@@ -480,8 +491,10 @@ type microphone struct{}
 type microphoneStream struct{ n int }
 
 func (microphone) Listen(bool) turn.Stream           { return &microphoneStream{} }
+func (microphone) ListenInRoom(bool) turn.Stream     { return &microphoneStream{} }
 func (microphone) ListenSince(time.Time) turn.Stream { return &microphoneStream{} }
 func (*microphoneStream) Dropped() uint64            { return 0 }
+func (*microphoneStream) SetDelay(time.Duration)     {}
 func (s *microphoneStream) Close() error             { return nil }
 func (s *microphoneStream) Read(ctx context.Context, f *audio.Frame) error {
 	if ctx.Err() != nil {
@@ -520,9 +533,10 @@ func (w *loudspeaker) Play(ctx context.Context, s audio.Sound, started func()) e
 	w.outcome <- fmt.Sprintf("sound at %d, %d samples or more, %v", s.Rate(), min(n, 100), err)
 	return nil
 }
-func (*loudspeaker) Underruns() uint64 { return 0 }
-func (w *loudspeaker) SetTurn(bool)    {}
-func (w *loudspeaker) Hush()           {}
+func (*loudspeaker) Underruns() uint64      { return 0 }
+func (*loudspeaker) Sounded(time.Time) bool { return false }
+func (w *loudspeaker) SetTurn(bool)         {}
+func (w *loudspeaker) Hush()                {}
 func (w *loudspeaker) Cue(c turn.Cue) {
 	if c != turn.ListeningCue { // which says nothing of the link
 		w.outcome <- "cue " + string(c)

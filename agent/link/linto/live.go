@@ -20,9 +20,9 @@ import (
 const claimLimit = 2 * time.Second
 
 var (
-	errDictating = errors.New("a dictation is going on, and the platform transcribes one stream of a device at a time; `lintod stream -stop` ends it")
-	errLiveTurn  = errors.New("the platform transcribes a turn; try again when it is over")
-	errNoMore    = errors.New("no dictation is going on")
+	errDictating = errors.New("a dictation is running, and the platform transcribes one stream per device; stop it with `lintod stream -stop`")
+	errLiveTurn  = errors.New("the platform is transcribing a turn; try again when it has ended")
+	errNoMore    = errors.New("no dictation is running")
 	errAway      = errors.New("the platform cannot be reached")
 )
 
@@ -36,7 +36,7 @@ type live struct {
 	listen  func(ctx context.Context, taken func()) (turn.Stream, error) // the microphone, for dictations
 	chunk   int                                                          // bytes
 	// patience is how long a turn waits for a lost connection. A dictation waits
-	// for ever.
+	// forever.
 	patience time.Duration
 	tell     notify // for what belongs to no exchange
 	doubt    func() // is called when the platform does not transcribe
@@ -210,6 +210,7 @@ func (l *live) start(ctx context.Context) error {
 	if d.mic, err = l.listen(ctx, d.stop); err != nil {
 		return err
 	}
+	d.mic.SetDelay(time.Duration(l.chunk) * time.Second / (2 * audio.CaptureRate)) // what comes sooner waits for the rest of its chunk
 	if err := l.claim(ctx, d.stream, 0); err != nil {
 		d.mic.Close()
 		return err
@@ -271,6 +272,6 @@ func (l *live) dictate(ctx context.Context, d *dictation) {
 		l.log.Warn("dictation failed", "error", d.err)
 		l.tell(turn.Problem, fmt.Sprintf("dictation: %v", d.err))
 	}
-	l.tell(turn.Transcribing, "the dictation is over")
+	l.tell(turn.Transcribing, "dictation ended")
 	close(d.done)
 }

@@ -111,7 +111,7 @@ func (l *Link) serve(ctx context.Context, s login.Session) error {
 	p := l.sessionPlace(s)
 	for _, address := range p.Config.Broker {
 		if broker.Unprotected(address) {
-			l.Log.Warn("the password and the token of the login travel unprotected; use mqtts:// or wss:// where the broker has it", "broker", address)
+			l.Log.Warn("password and token of the login are sent unencrypted; use mqtts:// or wss:// if the broker supports it", "broker", address)
 		}
 	}
 	l.conn.now.Store(p)
@@ -133,7 +133,7 @@ func (l *Link) sessionPlace(s login.Session) *place {
 	}
 	p := l.newPlace(cfg, s.Scope, s.ID)
 	p.Password = func() (string, error) { return string(s.Password), nil }
-	p.Refusal = "they are those of the platform's login: correct user and password_file in [linto.login]"
+	p.Refusal = "they come from the platform's login: correct user and password_file in [linto.login]"
 	p.Offline = func(err error) {
 		l.offline(err)
 		if broker.Refused(err) {
@@ -146,7 +146,7 @@ func (l *Link) sessionPlace(s login.Session) *place {
 // validateLogin checks what login and static credentials have in common.
 func (c Config) validateLogin() config.Problems {
 	var ps config.Problems
-	const want = "nothing where [linto.login] has a url: the platform tells the broker's user and password"
+	const want = "no value, because [linto.login] has a url: the platform provides the broker's user and password"
 	if c.Username != "" {
 		ps.Add("username", c.Username, want)
 	}

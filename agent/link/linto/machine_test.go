@@ -35,7 +35,7 @@ func TestStreamTable(t *testing.T) {
 		{"a dictation is stopped before it began", dictation, starting, streamQuit, over, unlimited, []streamStep{askStop, conclude}},
 
 		{"trying again to start", aTurn, held, streamDue, starting, forStart, []streamStep{askStart}},
-		{"held for ever", aTurn, held, streamExpired, over, unlimited, []streamStep{fail}},
+		{"held forever", aTurn, held, streamExpired, over, unlimited, []streamStep{fail}},
 		{"a dictation that is held goes on trying", goingOn, held, streamExpired, pausing, forPause, nil},
 		{"a late answer while held", aTurn, held, streamStarted, opening, forOpening, []streamStep{rewind}},
 		{"the answer to an earlier start while held", aTurn, held, streamAlready, held, unchanged, nil},
@@ -145,7 +145,7 @@ func TestEveryPairOfTheStream(t *testing.T) {
 				case then.state != from && then.limit == unchanged:
 					t.Errorf("%s: nothing limits the new state", step)
 				case then.limit == unlimited && then.state != over && then.state != sending:
-					t.Errorf("%s may last for ever", step)
+					t.Errorf("%s may last forever", step)
 				case has(askStart) != (then.state == starting && from != starting):
 					t.Errorf("%s: a start without waiting for its answer, or the reverse", step)
 				case k == streamLost && known && from != connecting && then.state != pausing && then.state != over:
@@ -156,7 +156,7 @@ func TestEveryPairOfTheStream(t *testing.T) {
 				// A platform that says nothing more must not hold anybody up.
 				if from != over && from != sending && !(from == connecting && n.dictated) {
 					if _, ok := n.next(from, streamDue); !ok {
-						t.Errorf("%v waits for ever", from)
+						t.Errorf("%v waits forever", from)
 					}
 				}
 			}

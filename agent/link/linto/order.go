@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"lintod/agent/base/printable"
 	"lintod/agent/signed"
@@ -18,25 +17,11 @@ import (
 const orderQueue = 64
 
 // errTakenBefore answers a signed request whose first answer is not known any more.
-var errTakenBefore = behaviors.Fail(behaviors.Refused, "a request with this id was taken before, and is not done again")
+var errTakenBefore = behaviors.Fail(behaviors.Refused, "a request with this id was accepted before, and is not executed again")
 
-// toVerify tells whether a request must be verified before it is done: it is signed, or
-// ought to be.
-func (l *Link) toVerify(c command) bool {
-	return l.Orders != nil && (signed.Enveloped(c.payload) || l.mustSign(c.word))
-}
-
-// mustSign tells whether the owner wants a word to be signed.
-func (l *Link) mustSign(w word) bool {
-	if l.Orders == nil {
-		return false
-	}
-	power := behaviors.Safe
-	if verb, ok := l.Registry.Find(w.Verb); ok {
-		power = verb.Power
-	}
-	return l.Orders.Config.Requires(w.topic, w.Verb, string(power))
-}
+// toVerify reports whether a request claims to be signed, and is to be verified before it is
+// done. What ought to be signed, and is not, the verbs refuse.
+func (l *Link) toVerify(c command) bool { return l.Orders != nil && signed.Enveloped(c.payload) }
 
 // queueOrder must not block; what finds no room is dropped and counted: who signs sends
 // again until there is an answer.
@@ -64,13 +49,7 @@ func (l *Link) serveOrders(ctx context.Context) {
 // verify has a signed request done as if it had come without a signature, or refuses it.
 func (l *Link) verify(ctx context.Context, c command) {
 	place := l.conn.place()
-	var taken verifier.Taken
-	var err error
-	if signed.Enveloped(c.payload) {
-		taken, err = l.Orders.Check(c.payload, verifier.Place{Scope: place.scope, Serial: place.serial, Do: c.word.topic})
-	} else {
-		err = fmt.Errorf("the owner of this device wants %s to be signed (lintoctl --sign)", c.word.topic)
-	}
+	taken, err := l.Orders.Check(c.payload, verifier.Place{Scope: place.scope, Serial: place.serial, Do: c.word.topic})
 	var payload []byte
 	if err == nil {
 		payload, err = taken.Order.Payload()
@@ -79,7 +58,7 @@ func (l *Link) verify(ctx context.Context, c command) {
 		l.refuseOrder(ctx, c, err)
 		return
 	}
-	c.payload, c.signer, c.again = payload, taken.Signer, taken.Again
+	c.order, c.payload, c.signer, c.again = c.payload, payload, taken.Signer, taken.Again
 	if !l.powerful(c.word) { // else the audit says so
 		l.Log.Info("signed request", "topic", c.word.topic, "id", taken.Order.ID, "signer", taken.Signer, "again", taken.Again)
 	}
@@ -97,8 +76,6 @@ func (l *Link) refuseOrder(ctx context.Context, c command, err error) {
 		if refusal.Nonce != "" {
 			answer["nonce"] = quote(refusal.Nonce)
 		}
-	} else {
-		q.ID = c.word.arguments(c.payload).ID()
 	}
 	text := printable.Clip(err.Error(), maxReason)
 	if l.Powers != nil {

@@ -89,6 +89,7 @@ func startGuarded(t *testing.T, require ...string) *guarded {
 		go func() { done <- x.Run(ctx) }()
 		t.Cleanup(func() { stop(); <-done })
 		l.Powers = x
+		l.Registry.Signed, l.Registry.Refused = c.Requires, x.Refuse
 		l.Orders = &verifier.Verifier{Config: c, StateDir: g.dir, Log: log, Clock: func() (time.Time, bool) {
 			if g.clock != nil {
 				return *g.clock, false

@@ -35,7 +35,7 @@ func (l *Link) queueAsk(ctx context.Context, c command) {
 	case l.asks <- c:
 	default:
 		l.refuse(ctx, behaviors.Answer{
-			Verb: c.word.Verb, Code: behaviors.Busy, Error: fmt.Sprintf("%s: %d requests wait already", behaviors.Busy, askQueue),
+			Verb: c.word.Verb, Code: behaviors.Busy, Error: fmt.Sprintf("%s: %d requests are already waiting", behaviors.Busy, askQueue),
 		})
 	}
 }
@@ -54,8 +54,8 @@ func (l *Link) serveAsks(ctx context.Context) {
 
 func (l *Link) ask(ctx context.Context, c command) {
 	refusal, accepted := l.Powers.Submit(behaviors.Request{
-		Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb, Args: c.word.arguments(c.payload),
-		Digest: behaviors.Digest(c.payload), Duplicate: c.duplicate, Signer: c.signer, Again: c.again,
+		Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb, Word: c.word.topic, Args: c.word.arguments(c.payload),
+		Digest: behaviors.Digest(c.payload), Duplicate: c.duplicate, Signer: c.signer, Order: c.order, Again: c.again,
 		Answered: func() { l.deliver(ctx) },
 	})
 	if accepted {

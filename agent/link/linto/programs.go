@@ -65,10 +65,10 @@ func parseDisplay(raw json.RawMessage) (*display, error) {
 		d.Content = address
 		return &d, nil
 	}
-	return nil, fmt.Errorf("display of the type %q; want URL or DOCSTRING", printable.Clip(d.Type, 20))
+	return nil, fmt.Errorf("unknown display type %q; want URL or DOCSTRING", printable.Clip(d.Type, 20))
 }
 
-var errAddress = errors.New("want an address of http or https, without a user")
+var errAddress = errors.New("want an http or https address without a user")
 
 // webAddress reads an address of http or https and writes it anew from its parts, so that
 // whoever gets it reads what was checked: ASCII without blanks or quotes, that begins with
@@ -98,10 +98,10 @@ func webHost(u *url.URL) (string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
 		host = ip.String()
 	} else if host, err = idna.Lookup.ToASCII(host); err != nil || host == "" {
-		return "", fmt.Errorf("%w, and with the name of a host", errAddress)
+		return "", fmt.Errorf("%w and with a host name", errAddress)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "" {
-		return "", fmt.Errorf("%w, and with a port below 65536", errAddress)
+		return "", fmt.Errorf("%w and with a port below 65536", errAddress)
 	}
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
@@ -242,12 +242,12 @@ func runDisplay(ctx context.Context, argv []string, d display) error {
 	if isFile {
 		dir, err := os.MkdirTemp("", "lintod-display-")
 		if err != nil {
-			return fmt.Errorf("write what is to be shown: %w", err)
+			return fmt.Errorf("write the page to show: %w", err)
 		}
 		defer func() { _ = os.RemoveAll(dir) }() // a temporary directory
 		content = filepath.Join(dir, "page.html")
 		if err := os.WriteFile(content, []byte(d.Content), 0o600); err != nil {
-			return fmt.Errorf("write what is to be shown: %w", err)
+			return fmt.Errorf("write the page to show: %w", err)
 		}
 	}
 	for i, arg := range argv {

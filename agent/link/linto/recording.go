@@ -95,14 +95,14 @@ func (r *recording) add(pcm []int16) {
 func (r *recording) miss(samples int) {
 	r.lost.Add(int64(samples))
 	if r.missing.Add(int64(samples)) == int64(samples) {
-		r.log.Warn("sound is missing from the live transcription: the link is too slow, or the microphone paused")
+		r.log.Warn("the live transcription is missing sound: the link is too slow, or the microphone paused")
 	}
 }
 
 func (r *recording) tellMissing() {
 	if n := r.missing.Load(); n > 0 {
 		gap := time.Duration(n) * time.Second / audio.CaptureRate
-		r.log.Warn("the live transcription is over; sound was missing", "duration", gap.Round(time.Millisecond))
+		r.log.Warn("the live transcription ended with missing sound", "duration", gap.Round(time.Millisecond))
 	}
 }
 

@@ -38,7 +38,7 @@ func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, paylo
 		return l.accept(x.Tell, kind, r)
 	case <-limit.C:
 		l.doubt()
-		return reply{}, fmt.Errorf("the platform gave no answer within %v", l.Config.AnswerTimeout)
+		return reply{}, fmt.Errorf("no answer of the platform within %v", l.Config.AnswerTimeout)
 	case <-ctx.Done():
 		return reply{}, context.Cause(ctx)
 	}
@@ -62,7 +62,7 @@ func (l *Link) accept(tell notify, topic string, r reply) (reply, error) {
 	}
 	sound, err := decodeAudio(r.Audio)
 	if err != nil {
-		l.Log.Warn("the platform's voice cannot be played; speaking its text", "error", err)
+		l.Log.Warn("cannot play the sound of the answer; speaking its text", "error", err)
 	} else {
 		r.Sound = sound
 	}
@@ -72,13 +72,13 @@ func (l *Link) accept(tell notify, topic string, r reply) (reply, error) {
 // act hands on what is not to be heard. tell publishes notices.
 func (l *Link) act(tell notify, topic string, r reply) {
 	if r.Ignored != nil {
-		l.Log.Warn("a part of the answer is ignored", "error", r.Ignored)
+		l.Log.Warn("part of the answer ignored", "error", r.Ignored)
 	}
 	if r.Custom {
 		l.fire(tell, topic, r.Behavior)
 	}
 	if r.Display != nil {
-		tell(turn.GotDisplay, r.Display.Type+" "+printable.Clip(r.Display.Content, 200))
+		tell(turn.GotDisplay, r.Display.Type+" "+r.Display.Content)
 		l.programs.show(*r.Display)
 	}
 }
@@ -138,7 +138,7 @@ const customAction = "customAction"
 func (l *Link) handleAnswer(topic string, payload []byte) {
 	asked := !strings.HasPrefix(topic, customAction)
 	if asked && !l.pending.waits(topic) {
-		l.Log.Info("answer ignored: nothing waits for it", "topic", printable.Clip(topic, 100))
+		l.Log.Info("answer ignored: no request is waiting for it", "topic", printable.Clip(topic, 100))
 		return
 	}
 	r, err := parseAnswer(payload, l.Config.Speak == "phonetic")
@@ -168,8 +168,8 @@ func (l *Link) handleAction(topic string, r reply) {
 		l.Log.Warn("text of an action ignored: too long", "topic", topic, "bytes", len(r.Text), "limit", maxCommand)
 	case r.Text != "":
 		say, _ := wordOf("say")
-		if l.mustSign(say) { // nobody speaks here without a signature by another way
-			l.Log.Warn("text of an action ignored: the owner wants say to be signed", "topic", topic)
+		if l.Registry.MustSign(say.Verb, say.topic) { // nobody speaks here without a signature by another way
+			l.Log.Warn("text of an action ignored: say requires a signature", "topic", topic)
 			return
 		}
 		l.queue(l.commands, command{word: say, payload: encode(map[string]string{say.bare: r.Text})})

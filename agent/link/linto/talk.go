@@ -49,6 +49,9 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	}
 	x.Answer(r.Text, next)
 	if r.Sound != nil {
+		if r.Text != "" {
+			x.Tell(turn.GotSentence, r.Text) // of which the sound is
+		}
 		return next, x.Play(ctx, r.Sound)
 	}
 	return next, x.Say(ctx, r.Text)
@@ -80,8 +83,8 @@ func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
 	defer recorder.Wait()
 	text, err := l.transcribe(ctx, x, r)
 	if errors.Is(err, errPlatform) && l.Config.TextRequest != toNobody {
-		l.Log.Warn("live transcription failed; the utterance goes as a file", "error", err)
-		x.Tell(turn.Transcribing, err.Error()+"; the utterance goes as a file")
+		l.Log.Warn("live transcription failed; sending the utterance as a file", "error", err)
+		x.Tell(turn.Transcribing, err.Error()+"; sending the utterance as a file")
 		return l.askFile(ctx, x, r)
 	}
 	if err != nil {
@@ -110,12 +113,12 @@ func (l *Link) askFile(ctx context.Context, x *turn.Exchange, r *recording) (rep
 // question asks in writing.
 func (l *Link) question(ctx context.Context, x *turn.Exchange, text string) (reply, error) {
 	if len(text) > maxText {
-		return reply{}, fmt.Errorf("the question has %d bytes; at most %d", len(text), maxText)
+		return reply{}, fmt.Errorf("the question has %d bytes; the limit is %d", len(text), maxText)
 	}
 	kinds := map[string]string{toNLP: nlpText, toChatbot: chatbot}
 	kind, ok := kinds[l.Config.TextRequest]
 	if !ok {
-		return reply{}, fmt.Errorf("questions in writing are turned off; set linto.text_request to %q or %q", toNLP, toChatbot)
+		return reply{}, fmt.Errorf("written questions are disabled; set linto.text_request to %q or %q", toNLP, toChatbot)
 	}
 	return l.request(ctx, x, kind, textRequest(text, l.takeConversation(), x.WakeWord))
 }

@@ -36,7 +36,7 @@ func parseStreaming(step string, payload []byte) (streamEvent, error) {
 		wireStreaming
 	}
 	if err := json.Unmarshal(payload, &w); err != nil {
-		return streamEvent{}, fmt.Errorf("answer is not understood: %w", err)
+		return streamEvent{}, fmt.Errorf("invalid answer: %w", err)
 	}
 	s := w.wireStreaming
 	switch {
@@ -93,7 +93,7 @@ func (s wireStreaming) progress() (streamEvent, error) {
 	case s.Text != nil:
 		return streamEvent{streamText, text}, nil
 	}
-	return streamEvent{}, errors.New("answer is not understood: no status, partial or text")
+	return streamEvent{}, errors.New("invalid answer: no status, partial, or text")
 }
 
 // parseResult reads a final result: JSON once more, inside a string.

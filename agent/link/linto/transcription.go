@@ -106,7 +106,7 @@ func (s *transcription) run(ctx context.Context) (string, error) {
 		// Not even that it understood nothing: its recogniser is not there, or was
 		// not reached in time.
 		s.stopped = time.Time{}
-		return "", fmt.Errorf("%w: it said nothing to what it was sent", errPlatform)
+		return "", fmt.Errorf("%w: it did not respond to the stream", errPlatform)
 	}
 	return s.heard.soFar(), s.err
 }
@@ -290,7 +290,7 @@ func (s *transcription) do(ctx context.Context, step streamStep, was streamState
 		if !s.listened && s.opened != nil {
 			s.opened()
 		} else if s.listened {
-			s.tell(turn.Transcribing, "goes on")
+			s.tell(turn.Transcribing, "resumed")
 		}
 		s.listened, s.resumed, s.out = true, true, true
 	case enough:
@@ -351,9 +351,9 @@ func (s *transcription) interrupt(e streamEvent) {
 		s.forgotten, why = true, errForgotten.Error()
 	case streamFailed:
 		s.doubt()
-		why = "the platform transcribes no more: " + e.text
+		why = "the platform stopped transcribing: " + e.text
 	case streamAlready:
-		why = "the platform has refused the stream"
+		why = "the platform rejected the stream"
 	}
 	s.restarts.Add(1)
 	s.log.Warn("live transcription interrupted", "error", why)
@@ -406,8 +406,8 @@ func (s *transcription) problem(was streamState, e streamEvent) error {
 	case e.kind == streamBroken:
 		return fmt.Errorf("microphone: %s", e.text)
 	case e.kind == streamExpired:
-		return fmt.Errorf("%w: it holds an earlier stream of this device and does not let it go; "+
-			"if that remains so, the recogniser behind it has died, and the platform must be restarted", errPlatform)
+		return fmt.Errorf("%w: it does not release an earlier stream of this device; "+
+			"if this continues, its recogniser has failed, and the platform must be restarted", errPlatform)
 	case e.kind == streamDue:
 		return fmt.Errorf("%w: it did not begin within %v", errPlatform, startLimit)
 	case e.kind == streamMissing:

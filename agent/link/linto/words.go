@@ -42,6 +42,7 @@ var words = []word{
 	{topic: "endvolume", bare: "value", reason: true, Word: behaviors.Word{Verb: "start_volume", Params: names{"value": "percent"}}},
 	{topic: "tts_lang", bare: "value", ack: "tts_lang", reason: true, Word: behaviors.Word{Verb: "language", Params: names{"value": "language"}}},
 	{topic: "say", bare: "value", reason: true, Word: behaviors.Word{Verb: "say", Params: names{"value": "text"}}},
+	{topic: "ask", bare: "value", reason: true, Word: behaviors.Word{Verb: "ask", Params: names{"value": "text"}}},
 	{topic: "play", bare: "url", reason: true, Word: behaviors.Word{Verb: "play", Params: names{"url": "url"}}},
 	{topic: "shellexec", qos: 1, Word: behaviors.Word{Verb: "shellexec", Params: names{"cmd": "cmd"}}},
 	{
@@ -55,6 +56,21 @@ var words = []word{
 		topic: manageMeeting, qos: 1, ack: "muteack", read: readMeeting, answer: meetingAnswer,
 		Word: behaviors.Word{Verb: meeting.Verb, Params: names{"command": "action", "sessionname": "session"}},
 	},
+	verbatim("config", "action", "text", "change", "digest"),
+	verbatim("counters"),
+	verbatim("doctor"),
+	verbatim("log", "lines", "after", "wait"),
+	verbatim("reboot"),
+	verbatim("upgrade", "version", "sha256"),
+}
+
+// verbatim is a word with power that has the verb's name, parameters and result.
+func verbatim(verb string, params ...string) word {
+	w := word{topic: verb, qos: 1, Word: behaviors.Word{Verb: verb, Params: names{}}}
+	for _, p := range params {
+		w.Params[p] = p
+	}
+	return w
 }
 
 type (
@@ -144,10 +160,12 @@ func notShown(raw []byte) string {
 }
 
 // tunnelAnswer has the reason under both keys (decision L2). Of a tunnel that is open
-// nothing else is reported (decision L3).
+// nothing else is reported (decision L3), but the id of the request.
 func tunnelAnswer(result members, problem string) members {
 	if problem == "" {
-		return members{"reversesshstatus": quote("ok")}
+		maps.DeleteFunc(result, func(name string, _ json.RawMessage) bool { return name != "id" })
+		result["reversesshstatus"] = quote("ok")
+		return result
 	}
 	result["reversesshstatus"], result["status"] = quote(problem), quote(problem)
 	return result

@@ -239,6 +239,9 @@ func (c *overMQTT) end() {
 		_ = conn.Close()
 		last := conn.Stats()
 		c.last.Store(&last)
+		if n := last.Dropped.Total(); n > 0 && c.reports.isNew("foreign datagrams", "") {
+			c.Log.Warn("datagrams that do not belong to the session were dropped; more are only counted", "from", last.Remote, "dropped", n)
+		}
 	}
 }
 
@@ -249,10 +252,9 @@ func (c *overMQTT) stats() wireStats {
 	} else if last := c.last.Load(); last != nil {
 		s = *last
 	}
-	d := s.Dropped
 	return wireStats{
 		Local: s.Local, Remote: s.Remote, Sent: s.Sent, Unsent: s.Unsent, Received: s.Received,
-		Dropped: d.Short + d.Type + d.Length + d.Connection + d.TooLarge, Unreachable: s.Unreachable,
+		Dropped: s.Dropped.Total(), Unreachable: s.Unreachable,
 	}
 }
 

@@ -10,7 +10,7 @@
 // udp, websocket), how the device is provisioned (ota), JSON-RPC (mcp), and what becomes of
 // packets that are late or lost (audio/jitter).
 //
-// "Protocol" and "Gx, Ex, Cx" in comments refer to the tables in PROTOCOL.md beside this file.
+// "Protocol" and "Gx, Ex, Cx" in comments refer to the tables in docs/xiaozhi.md.
 package xiaozhi
 
 import (
@@ -113,6 +113,7 @@ func New(cfg Config, device link.Device) *Link {
 		return device.Codecs.OpenDecoder(ctx, native.CodecFormat{Kind: opus.Kind, Rate: l.rate, Channels: 1, Frame: PacketTime})
 	}
 	l.started = time.Now()
+	l.reports.away = true
 	l.events = make(chan event, eventQueue)
 	l.stopped = make(chan struct{})
 	l.probes = loop.NewProbe()
@@ -179,8 +180,12 @@ func (l *Link) readPlace() error {
 // settle takes in how to reach the server.
 func (l *Link) settle(a ota.Answer) {
 	l.mu.Lock()
+	// Other settings are a reason to try MQTT again. The same ones are not: failures over MQTT
+	// ask for a check themselves, which would undo the fallback at once.
+	if l.place.MQTT == nil || a.MQTT == nil || *l.place.MQTT != *a.MQTT {
+		l.instead = time.Time{}
+	}
 	l.place, l.known = a, true
-	l.instead = time.Time{} // a new check is a reason to try the first one again
 	l.mu.Unlock()
 	l.fresh.Set()
 }
@@ -239,12 +244,27 @@ func (l *Link) keep(ctx context.Context) {
 		if ctx.Err() != nil || err == nil {
 			continue
 		}
-		l.fail(err.Error())
-		pause, isNew := back.Failed(err)
-		if isNew {
-			l.Log.Warn("not connected", "error", err)
-		}
-		l.wait(ctx, pause)
+		l.wait(ctx, l.failed(err, &back))
+	}
+}
+
+// failed records that the connection is lost, and returns the pause before the next attempt.
+func (l *Link) failed(err error, back *retry.Backoff) time.Duration {
+	l.fail(err.Error())
+	pause, isNew := back.Failed(err)
+	if isNew {
+		l.reports.away = true
+		l.Log.Warn("not connected", "error", err)
+	}
+	return pause
+}
+
+// connected reports a connection, once for each absence that was reported: a server that soon ends
+// each connection would fill the log.
+func (l *Link) connected(server string) {
+	if l.reports.away {
+		l.reports.away = false
+		l.Log.Info("connected", "server", server, "failures_before", l.reports.failures)
 	}
 }
 
@@ -280,7 +300,7 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 		if greeted = nil; !l.reports.online {
 			l.reports.online = true
 			l.put(ctx, event{kind: up, channel: c})
-			l.Log.Info("connected", "server", m.URL)
+			l.connected(m.URL)
 		}
 	}
 	if l.reports.online = false; !l.reports.refused {
@@ -296,10 +316,12 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 			accepted()
 		case <-steady.C:
 			accepted()
-			back.Succeeded()
 			l.fail("")
 			l.countFailure(nil)
 		case err = <-lost:
+			if time.Since(c.since) > brief { // else a server that soon ends each connection is not spared
+				back.Succeeded()
+			}
 			l.countFailure(err)
 			err = l.suspectTwin(err, m.ClientID, time.Since(c.since))
 			return err
@@ -319,13 +341,20 @@ func (l *Link) countFailure(err error) {
 		l.reports.failures = 0
 		return
 	}
-	if l.reports.failures++; l.reports.failures%asMany != 0 {
-		return
-	}
-	if l.provision != nil {
+	l.reports.failures++
+	if asksAnew(l.reports.failures) && l.provision != nil {
 		l.provision.Again()
 	}
-	l.avoidMQTT(fmt.Errorf("the server cannot be reached over MQTT: %w", err))
+	if l.reports.failures%asMany == 0 {
+		l.avoidMQTT(fmt.Errorf("the server cannot be reached over MQTT: %w", err))
+	}
+}
+
+// asksAnew tells whether so many failures in a row are a reason to ask for new settings: 3, 6,
+// 12, 24… A server that stays away for hours is asked ever more seldom.
+func asksAnew(failures int) bool {
+	n := failures / asMany
+	return n > 0 && n&(n-1) == 0 && failures%asMany == 0
 }
 
 // suspectTwin names what may be behind connections that end soon, one after the other: a server
@@ -418,14 +447,22 @@ func (l *Link) put(ctx context.Context, e event) {
 func (l *Link) receive(session int, payload []byte, listing func(last bool), send func([]byte) error) {
 	m, err := message.Parse(payload)
 	if err != nil {
-		l.Warn("a message of the server is ignored", err)
 		l.reports.malformed.Add(1)
-		switch {
-		case errors.Is(err, message.ErrNotJSON): // so refuses one server a device
-			l.Tell(turn.GotDisplay, printable.Clip(string(payload), 500))
-		case m.Type == message.Hello: // which does not get better by waiting
-			l.deliver(event{session: session, from: true, message: message.Message{Type: message.Error, Text: err.Error()}})
+		if l.reports.isNew("a malformed message", m.Type) { // whatever is in it
+			l.Log.Warn("a message of the server is ignored; more of this type are only counted", "type", m.Type, "error", err)
 		}
+		// A broken hello does not get better by waiting, and by a text over a new WebSocket one
+		// server refuses a device.
+		var text string
+		switch {
+		case m.Type == message.Hello:
+			text = err.Error()
+		case session != 0 && errors.Is(err, message.ErrNotJSON):
+			text = string(payload)
+		default:
+			return
+		}
+		l.deliver(event{session: session, from: true, message: message.Message{Type: message.Error, Text: text}})
 		return
 	}
 	if m.Type == message.MCP {
@@ -456,7 +493,7 @@ func (l *Link) handleMCP(payload json.RawMessage, listing func(last bool), send 
 	}
 	l.tools.Handle(payload, func(answer json.RawMessage) {
 		if err := send(message.NewMCP(l.reports.sessionID(), answer)); err != nil {
-			l.Log.Info("an answer of the tools is not sent", "error", err)
+			l.Warn("an answer of the tools is not sent", err)
 		}
 		if listing != nil && q.Method == "tools/list" {
 			var a struct {
@@ -470,9 +507,9 @@ func (l *Link) handleMCP(payload json.RawMessage, listing func(last bool), send 
 	})
 }
 
-// Warn logs a warning, once for each wording.
+// Warn logs a warning, once for each of the first wordings.
 func (l *Link) Warn(what string, err error) {
-	if l.reports.isNew(what + ": " + err.Error()) {
+	if l.reports.isNew(what, err.Error()) {
 		l.Log.Warn(what, "error", err)
 	}
 }
@@ -480,7 +517,7 @@ func (l *Link) Warn(what string, err error) {
 // unknown is said once for each type.
 func (l *Link) unknown(kind string) {
 	kind = printable.Clip(kind, 40)
-	if l.reports.isNew("unknown " + kind) {
+	if l.reports.isNew("a message of an unknown type", kind) {
 		l.Log.Info("messages of a type that has no effect here", "type", kind)
 	}
 }

@@ -2,11 +2,16 @@ package xiaozhi
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"lintod/agent/base/retry"
+	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/link/xiaozhi/ota"
 	"lintod/agent/turn"
 )
@@ -49,13 +54,123 @@ func TestChoice(t *testing.T) {
 			if told := len(notices.C); (told == 1) != switched || switched && (<-notices.C).What != turn.GotDisplay {
 				s.Errorf("%+v: %d notices", tt, told)
 			}
-			if switched { // the first is tried again after a while, and after each check
+			if switched { // the first is tried again after a while, and with other settings
+				s.settle(place(tt.mqtt, tt.webSocket)) // the check that the failures asked for
+				if got, _, _ := s.choose(); got != useWebSocket {
+					s.Errorf("%q after a check that brought the same settings", got)
+				}
 				s.wait(otherwise)
 				if got, _, _ := s.choose(); got != useMQTT {
 					s.Errorf("%q an hour later", got)
 				}
+				s.avoidMQTT(errors.New("no sound arrives"))
+				moved := place(true, true)
+				moved.MQTT.URL = "mqtt://192.0.2.9:1883"
+				if s.settle(moved); s.Config.Transport == auto {
+					if got, _, _ := s.choose(); got != useMQTT {
+						s.Errorf("%q after the broker has moved", got)
+					}
+				}
 			}
 		})
+	}
+}
+
+// An invalid or unknown message from a server leaves the session as it is,
+// and a few lines in the log, however much comes.
+func TestGarbage(t *testing.T) {
+	var log strings.Builder
+	play(t, func(s *stage) { s.device.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		whole := map[string]string{
+			"nothing": "", "text": "认证失败", "bytes": "\xff\xfe\x00\x01", "null": "null", "list": "[1]", "number": "7",
+			"controls": "{\"type\":\"alert\",\"message\":\"\\u001b[2J\\u0000\\n\\u202e\"}", "nested": strings.Repeat(`{"type":`, 50_000),
+			"deep": `{"type":"mcp","payload":{"params":` + strings.Repeat("[", 9_000) + strings.Repeat("]", 9_000) + `}}`,
+			"huge": `{"type":"tts","state":"` + strings.Repeat("x", message.MaxMessage) + `"}`, "no type": `{"state":"start"}`,
+			"half": `{"type":"tts","state":`, "bad rune": "{\"type\":\"\xff\xfe\"}", "two": `{"type":"tts"}{"type":"goodbye"}`,
+		}
+		for _, m := range whole {
+			s.server.says(m)
+			synctest.Wait()
+		}
+		kinds := []string{
+			message.Hello, message.TTS, message.STT, message.LLM, message.MCP, message.System, message.Alert, message.Error, message.ModeUpdate,
+			message.AgentReady, message.Listen, message.CallAccepted, message.IoT, message.Emotion, message.Greeting, "of no server",
+		}
+		members := []string{
+			"state", "text", "emotion", "mode", "listening_mode", "status", "command", "reason", "code", "auto_listen", "transport", "udp", "payload", "message", "commands",
+		}
+		for _, kind := range kinds {
+			for _, member := range members {
+				for i, value := range []string{`null`, `-1e999`, `1e400`, `true`, `[]`, `{"key":1,"nonce":{},"jsonrpc":7}`, `"` + strings.Repeat("y", 20_000) + `"`} {
+					s.server.says(fmt.Sprintf(`{"type":%q,%q:%s,"n":%d}`, kind, member, value, i))
+					synctest.Wait()
+				}
+			}
+		}
+		for i := range 1000 {
+			s.server.says(fmt.Sprintf(`{"type":"t%d"}`, i), fmt.Sprintf(`{"type":"alert","message":"%d"}`, i), fmt.Sprintf(`{"type":"error","message":"%d"}`, i), fmt.Sprint(i))
+			synctest.Wait()
+		}
+		s.expect(turn.Listening)
+		s.release()
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		if r := s.last(); r.Result != turn.ResultSpoken {
+			s.Errorf("record %+v", r)
+		}
+		s.expectSent("hello", "listen start manual", "listen stop")
+		if n := s.Stats().Malformed; n < 1000 {
+			s.Errorf("%d malformed messages are counted", n)
+		}
+	})
+	if n := strings.Count(log.String(), "\n"); n > 150 {
+		t.Errorf("%d lines in the log", n)
+	}
+	if strings.ContainsAny(log.String(), "\x1b\x00") || len(log.String()) > 100_000 {
+		t.Errorf("%d bytes in the log, or control characters", len(log.String()))
+	}
+}
+
+// A server that soon ends each connection costs a few lines in the log, however often it does; an
+// absence after a good connection is reported, and so is its end.
+func TestShortConnections(t *testing.T) {
+	var log strings.Builder
+	play(t, func(s *stage) { s.device.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *stage) {
+		lines := func() int { defer log.Reset(); return strings.Count(log.String(), "\n") }
+		back := retry.Backoff{First: firstPause, Most: mostPause}
+		lines()
+		for range 1000 {
+			s.connected("mqtt://192.0.2.1")
+			s.failed(errors.New("closed"), &back)
+		}
+		if n := lines(); n != 3 { // connected, not connected, connected
+			s.Errorf("%d lines", n)
+		}
+		s.connected("mqtt://192.0.2.1")
+		back.Succeeded()
+		for range 5 {
+			s.failed(errors.New("closed"), &back)
+		}
+		s.connected("mqtt://192.0.2.1")
+		if n := lines(); n != 2 {
+			s.Errorf("%d lines of an absence", n)
+		}
+	})
+}
+
+// A server that is away for hours, or soon ends each connection, is asked for new settings ever
+// more seldom.
+func TestPatience(t *testing.T) {
+	var asked []int
+	for n := range 100 {
+		if asksAnew(n) {
+			asked = append(asked, n)
+		}
+	}
+	if want := []int{3, 6, 12, 24, 48, 96}; !slices.Equal(asked, want) {
+		t.Errorf("asked after %v failures, want %v", asked, want)
 	}
 }
 

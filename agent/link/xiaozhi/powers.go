@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"sync"
 
 	"lintod/behaviors"
@@ -21,9 +20,6 @@ type answers struct {
 func (l *Link) submit(ctx context.Context, verb string, args behaviors.Arguments) (any, error) {
 	if l.Powers == nil {
 		return nil, behaviors.Fail(behaviors.Unsupported, "this device does not offer %s", verb)
-	}
-	if err := l.signable(args, verb); err != nil {
-		return nil, err
 	}
 	id := rand.Text()
 	answer := make(chan behaviors.Answer, 1)
@@ -61,23 +57,6 @@ func (l *Link) submit(ctx context.Context, verb string, args behaviors.Arguments
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-}
-
-// signable refuses verbs of which the owner wants one to be signed: this protocol carries
-// no signatures.
-func (l *Link) signable(args behaviors.Arguments, verbs ...string) error {
-	for _, name := range verbs {
-		verb, ok := l.Registry.Find(name)
-		if !ok || l.Orders == nil || !l.Orders.Config.Requires(name, string(verb.Power)) {
-			continue
-		}
-		why := fmt.Sprintf("the owner of this device wants %s to be signed, which this platform cannot do", name)
-		if l.Powers != nil {
-			l.Powers.Refuse(behaviors.Request{Link: Name, Source: "mcp", Verb: name, Args: args}, why)
-		}
-		return behaviors.Fail(behaviors.Refused, "%s", why)
-	}
-	return nil
 }
 
 // answered gives the answers that are there to the calls that wait for them. Nobody waits for one

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"path/filepath"
 	"testing"
 
 	"lintod/agent/base/config"
@@ -14,7 +16,6 @@ import (
 
 // refusals notes what was kept from being done.
 type refusals struct {
-	link.Powers
 	verbs []string
 }
 
@@ -33,18 +34,19 @@ func TestWhatMustBeSignedIsRefused(t *testing.T) {
 				return nil, nil
 			}}
 		}
-		powers := &refusals{}
-		l := &Link{Device: link.Device{
-			Registry: &behaviors.Registry{}, Powers: powers,
-			Orders: &verifier.Verifier{Config: verifier.Config{Require: config.Strings{require}}},
-		}}
+		audit := &refusals{}
+		registry := &behaviors.Registry{Signed: verifier.Config{Require: config.Strings{require}}.Requires, Refused: audit.Refuse}
+		log := slog.New(slog.DiscardHandler)
+		l := &Link{Device: link.Device{Registry: registry, Powers: &behaviors.Executor{
+			Registry: registry, Audit: &behaviors.Audit{Path: filepath.Join(t.TempDir(), "audit.log"), Log: log}, Log: log,
+		}}}
 		l.Registry.Add(verb("volume"), verb("start_volume"), behaviors.Verb{Name: "shellexec", Power: behaviors.Privileged})
 		_, err := l.doer([]string{"start_volume"})(t.Context(), "volume", behaviors.Arguments{Values: map[string]json.RawMessage{}})
 		var failure *behaviors.Failure
 		if refused := errors.As(err, &failure) && failure.Code == behaviors.Refused; refused != (want != "") || refused == (done == 2) {
 			t.Errorf("%q: %v, %d verbs were done", require, err, done)
 		}
-		if got := append(powers.verbs, "")[0]; got != want {
+		if got := append(audit.verbs, "")[0]; got != want {
 			t.Errorf("%q: audited as refused: %q, want %q", require, got, want)
 		}
 		if require != "privileged" {

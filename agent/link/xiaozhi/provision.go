@@ -67,7 +67,7 @@ func (l *Link) provisioned(a ota.Answer) {
 
 // offer reports firmware, once, and runs the owner's command for it.
 func (l *Link) offer(f ota.Firmware) {
-	if !l.reports.isNew("firmware " + f.Version) {
+	if !l.reports.isNew("firmware", f.Version) {
 		return
 	}
 	l.Log.Info("the server offers firmware", "version", printable.Clip(f.Version, 60), "force", f.Force)

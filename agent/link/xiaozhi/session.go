@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"lintod/agent/base/printable"
+	"lintod/agent/link"
 	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/turn"
 	"lintod/audio/jitter"
@@ -48,6 +50,8 @@ type event struct {
 	sound   int             // with played: which answer
 	message message.Message // from the server
 	from    bool            // there is a message, and kind is not known yet
+	card    *link.Card      // that the server is asked about, and kind does not count
+	uid     string          // of the card, with cool
 	err     error
 	cause   error // with dropped
 }
@@ -62,6 +66,8 @@ type session struct {
 	timer   *time.Timer
 	channel channel // nil while offline
 	talk    *talk   // the exchange that has the session, or waits for it; may be nil
+
+	warmed string // the card that the session was opened for, and nobody has talked in
 
 	number int    // counts sessions: their ids prove nothing (C51)
 	id     string // that the server gave to the present or last one
@@ -138,11 +144,20 @@ func (s *session) take(ctx context.Context, e event) {
 		s.receive(ctx, e.message)
 		return
 	}
+	if e.card != nil {
+		s.lookUp(*e.card)
+		return
+	}
 	switch e.kind {
 	case up:
 		s.channel = e.channel
+	case cool:
+		if e.uid != s.warmed || s.warmed == "" {
+			return
+		}
+		s.warmed = ""
 	case wantListen, wantAnswer, join:
-		s.talk = e.talk
+		s.talk, s.warmed = e.talk, ""
 		s.talk.number, s.talk.sounds = s.number, s.sounds
 	case finished:
 		if e.talk != s.talk {
@@ -591,7 +606,9 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 		}
 	case message.SpeakRequest:
 		if !s.Config.AllowRemoteSpeech || s.talk != nil {
-			s.Log.Info("the server may not speak now; its request is not answered", "allowed", s.Config.AllowRemoteSpeech)
+			if s.reports.isNew("speak_request", strconv.FormatBool(s.Config.AllowRemoteSpeech)) {
+				s.Log.Info("the server may not speak now; its request is not answered", "allowed", s.Config.AllowRemoteSpeech)
+			}
 			return
 		}
 		s.calls.speak(m)
@@ -607,7 +624,7 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 		s.modeUpdate(ctx, m)
 		return
 	default:
-		s.hear(m)
+		s.hear(ctx, m)
 		return
 	}
 	s.handle(ctx, e)
@@ -665,7 +682,7 @@ func (s *session) sentence(text string) {
 }
 
 // hear takes in what changes nothing.
-func (s *session) hear(m message.Message) {
+func (s *session) hear(ctx context.Context, m message.Message) {
 	tell := s.Tell
 	if s.talk != nil {
 		tell = s.talk.x.Tell
@@ -684,14 +701,18 @@ func (s *session) hear(m message.Message) {
 		}
 	case message.Alert:
 		text := strings.Trim(m.Status+": "+m.Text, ": ")
-		s.Log.Warn("alert of the server", "text", printable.Clip(text, 500))
+		s.Warn("alert of the server", errors.New(printable.Clip(text, 500)))
 		tell(turn.GotDisplay, text)
 	case message.System:
 		s.system(m.Command)
 	case message.IoT:
 		s.iot(m)
 	case message.AgentReady, message.CallAccepted, message.Greeting:
-		s.Log.Info("the server reports", "event", m.Type)
+		if s.reports.isNew("an event", m.Type) {
+			s.Log.Info("the server reports", "event", m.Type)
+		}
+	case message.CardContent, message.CardCurrent, message.CardUnknown, message.CardAI, message.DownloadResponse:
+		s.hearCard(ctx, m)
 	default:
 		s.unknown(m.Type)
 	}

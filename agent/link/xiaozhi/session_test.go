@@ -34,7 +34,7 @@ func TestHeldButton(t *testing.T) {
 		s.wait(3 * time.Second)
 		s.expect(turn.Idle)
 		s.expectSent("hello", "listen start manual", "listen stop")
-		if d := s.mouth.length(); d != 1200*time.Millisecond {
+		if d := s.loudspeaker.length(); d != 1200*time.Millisecond {
 			s.Errorf("%v of 1.2 s were heard", d)
 		}
 		if r := s.last(); r.Result != turn.ResultSpoken {
@@ -82,7 +82,7 @@ func TestConversation(t *testing.T) {
 		s.wait(25 * time.Second) // and nobody says anything
 		s.expect(turn.Idle)
 		s.expectSent("hello", "listen start auto", "listen start auto", "listen start auto", "goodbye")
-		if s.mouth.cued(turn.ErrorCue) {
+		if s.loudspeaker.cued(turn.ErrorCue) {
 			s.Error("that nobody went on is an error")
 		}
 	})
@@ -101,7 +101,7 @@ func TestEarlyAndLateSound(t *testing.T) {
 		s.server.says(`{"type":"tts","state":"stop"}`)
 		s.wait(3 * time.Second)
 		s.expect(turn.Idle)
-		if d := s.mouth.length(); d != 1200*time.Millisecond {
+		if d := s.loudspeaker.length(); d != 1200*time.Millisecond {
 			s.Errorf("%v of 1.2 s were heard", d)
 		}
 	})
@@ -134,8 +134,8 @@ func TestInterruption(t *testing.T) {
 				now := time.Now()
 				tt.do(s)
 				s.wait(500 * time.Millisecond)
-				if s.mouth.last.Sub(now) > 150*time.Millisecond {
-					s.Errorf("heard %v after the interruption", s.mouth.last.Sub(now))
+				if s.loudspeaker.last.Sub(now) > 150*time.Millisecond {
+					s.Errorf("heard %v after the interruption", s.loudspeaker.last.Sub(now))
 				}
 				s.expectSent(append([]string{"hello", "listen start manual", "listen stop", "abort " + tt.reason}, tt.then...)...)
 				s.server.says(`{"type":"tts","state":"stop"}`) // of the old answer: means nothing now
@@ -339,7 +339,7 @@ func TestDeadUDP(t *testing.T) {
 				s.wait(6100 * time.Millisecond)
 				s.expect(turn.Idle)
 				s.expectSent("hello", "listen start manual", "listen stop", "udp_timeout")
-				if r := s.last(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, "UDP") {
+				if r := s.last(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, udpAddress) {
 					s.Errorf("record %+v", r)
 				}
 				if transport, _, _ := s.choose(); transport != useWebSocket {
@@ -372,11 +372,11 @@ func TestAnswersWithoutSound(t *testing.T) {
 		cause  string // part of it
 		then   string // transport
 	}{
-		"nothing has ever come": {useMQTT, false, false, time.Second, "UDP", useWebSocket},
-		"sound came before":     {useMQTT, true, false, time.Second, "UDP", useMQTT},
-		"over WebSocket":        {useWebSocket, false, false, time.Second, "sent no sound", useMQTT},
-		"no Opus, short":        {useMQTT, false, true, time.Second, "not Opus", useMQTT},
-		"no Opus, long":         {useMQTT, false, true, 10 * time.Second, "not Opus", useMQTT},
+		"nothing has ever come": {useMQTT, false, false, time.Second, udpAddress, useWebSocket},
+		"sound came before":     {useMQTT, true, false, time.Second, udpAddress, useMQTT},
+		"over WebSocket":        {useWebSocket, false, false, time.Second, errNoVoice.Error(), useMQTT},
+		"no Opus, short":        {useMQTT, false, true, time.Second, errNotOpus.Error(), useMQTT},
+		"no Opus, long":         {useMQTT, false, true, 10 * time.Second, errNotOpus.Error(), useMQTT},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(s *stage) { s.server.kind = tt.kind }, func(s *stage) {
@@ -388,7 +388,7 @@ func TestAnswersWithoutSound(t *testing.T) {
 				}
 				s.server.bury, s.server.spoil = true, tt.spoil
 				r := ask(s, tt.length)
-				if r.Result != turn.ResultFailed || !strings.Contains(r.Cause, tt.cause) || !s.mouth.cued(turn.ErrorCue) {
+				if r.Result != turn.ResultFailed || !strings.Contains(r.Cause, tt.cause) || !s.loudspeaker.cued(turn.ErrorCue) {
 					s.Errorf("record %+v", r)
 				}
 				if got := next(s); got != tt.then {
@@ -419,7 +419,7 @@ func TestClosedPort(t *testing.T) {
 		s.deliver(event{kind: dead, session: s.Link.session.number})
 		s.wait(100 * time.Millisecond)
 		s.expect(turn.Idle)
-		if r := s.last(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, "refuses UDP") {
+		if r := s.last(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, udpAddress) {
 			s.Errorf("record %+v", r)
 		}
 		if transport, _, _ := s.choose(); transport != useWebSocket {
@@ -522,7 +522,7 @@ func TestServerSpeaks(t *testing.T) {
 				before := len(s.server.messages())
 				tt.begin(s)
 				s.wait(500 * time.Millisecond)
-				heard := s.mouth.length()
+				heard := s.loudspeaker.length()
 				s.server.answer(time.Second)
 				s.wait(500 * time.Millisecond)
 				s.expect(turn.Speaking)
@@ -530,7 +530,7 @@ func TestServerSpeaks(t *testing.T) {
 				if got := s.server.messages()[before:]; !slices.Equal(got[:len(tt.sent)], tt.sent) {
 					s.Errorf("sent %q", got)
 				}
-				if d := s.mouth.length() - heard; d < 900*time.Millisecond {
+				if d := s.loudspeaker.length() - heard; d < 900*time.Millisecond {
 					s.Errorf("%v of a second were heard", d)
 				}
 				if tt.listen {
@@ -612,14 +612,14 @@ func TestConnectionLost(t *testing.T) {
 // A loudspeaker that fails ends the exchange, not the session.
 func TestLoudspeakerFails(t *testing.T) {
 	play(t, nil, func(s *stage) {
-		s.mouth.broken = errors.New("the card is gone")
+		s.loudspeaker.broken = errors.New("the card is gone")
 		s.press()
 		s.talks(time.Second)
 		s.release()
 		s.server.answer(2 * time.Second)
 		s.wait(3 * time.Second)
 		s.expect(turn.Idle)
-		s.mouth.broken = nil
+		s.loudspeaker.broken = nil
 		s.wait(2 * time.Second)
 		s.press()
 		s.talks(time.Second)
@@ -635,15 +635,15 @@ func TestLoudspeakerFails(t *testing.T) {
 // A card that vanishes in an answer, and is replaced: the rest is heard.
 func TestCardIsUnplugged(t *testing.T) {
 	play(t, nil, func(s *stage) {
-		s.mouth.breaks = 2 * time.Second
+		s.loudspeaker.breaks = 2 * time.Second
 		s.press()
 		s.talks(time.Second)
 		s.release()
 		s.server.answer(6 * time.Second)
 		s.wait(9 * time.Second)
 		s.expect(turn.Idle)
-		if r := s.last(); r.Result != turn.ResultSpoken || s.mouth.length() < 5500*time.Millisecond {
-			s.Errorf("%v of 6 s were heard: %+v", s.mouth.length(), r)
+		if r := s.last(); r.Result != turn.ResultSpoken || s.loudspeaker.length() < 5500*time.Millisecond {
+			s.Errorf("%v of 6 s were heard: %+v", s.loudspeaker.length(), r)
 		}
 	})
 }

@@ -29,13 +29,13 @@ import (
 type stage struct {
 	*testing.T
 	*Link
-	config Config
-	device link.Device
-	runner *turn.Runner
-	server *server
-	room   *room
-	mouth  *mouth
-	ctx    context.Context
+	config      Config
+	device      link.Device
+	runner      *turn.Runner
+	server      *server
+	room        *room
+	loudspeaker *loudspeaker
+	ctx         context.Context
 }
 
 // server is the far end: a channel whose other side is a script. By itself it opens a session
@@ -63,15 +63,19 @@ type server struct {
 	spoiled  uint64
 }
 
+// udpAddress is where the sound of the sessions is.
+const udpAddress = "192.0.2.1:8884"
+
 // sent is a message of the device.
 type sent struct {
 	Type, State, Mode, Text, Reason string
 	Session                         string `json:"session_id"`
+	UID                             string `json:"rfid_uid"`
 	at                              time.Time
 }
 
 func (m sent) String() string {
-	return strings.Join(slices.DeleteFunc([]string{m.Type, m.State, m.Mode, m.Text, m.Reason}, func(s string) bool { return s == "" }), " ")
+	return strings.Join(slices.DeleteFunc([]string{m.Type, m.State, m.Mode, m.Text, m.Reason, m.UID}, func(s string) bool { return s == "" }), " ")
 }
 
 func (s *server) transport() string { return s.kind }
@@ -93,7 +97,7 @@ func (s *server) end() {
 func (s *server) stats() wireStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return wireStats{Remote: "192.0.2.1:8884", Unreachable: s.deaf, Sent: uint64(s.packets), Received: s.arrived, Dropped: s.spoiled}
+	return wireStats{Remote: udpAddress, Unreachable: s.deaf, Sent: uint64(s.packets), Received: s.arrived, Dropped: s.spoiled}
 }
 
 func (s *server) open(context.Context, int, message.Message) error { return nil }
@@ -204,6 +208,7 @@ func (s *server) heard() int {
 type room struct{ loud atomic.Int32 }
 
 func (r *room) Listen(bool) turn.Stream           { return &roomStream{r} }
+func (r *room) ListenInRoom(bool) turn.Stream     { return &roomStream{r} }
 func (r *room) ListenSince(time.Time) turn.Stream { return &roomStream{r} }
 
 type roomStream struct{ *room }
@@ -221,11 +226,12 @@ func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
 	}
 	return nil
 }
-func (*roomStream) Dropped() uint64 { return 0 }
-func (*roomStream) Close() error    { return nil }
+func (*roomStream) SetDelay(time.Duration) {}
+func (*roomStream) Dropped() uint64        { return 0 }
+func (*roomStream) Close() error           { return nil }
 
-// mouth plays at the pace of a card.
-type mouth struct {
+// loudspeaker plays at the pace of a card.
+type loudspeaker struct {
 	mu     sync.Mutex
 	heard  time.Duration // of sound that is no silence
 	last   time.Time     // when
@@ -235,7 +241,7 @@ type mouth struct {
 	breaks time.Duration // once, after so much of a sound
 }
 
-func (m *mouth) Speak(_ context.Context, text string, started func()) error {
+func (m *loudspeaker) Speak(_ context.Context, text string, started func()) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.said = append(m.said, text)
@@ -243,7 +249,7 @@ func (m *mouth) Speak(_ context.Context, text string, started func()) error {
 	return nil
 }
 
-func (m *mouth) Play(ctx context.Context, s audio.Sound, started func()) error {
+func (m *loudspeaker) Play(ctx context.Context, s audio.Sound, started func()) error {
 	if m.broken != nil {
 		return m.broken
 	}
@@ -276,22 +282,23 @@ func (m *mouth) Play(ctx context.Context, s audio.Sound, started func()) error {
 	}
 }
 
-func (m *mouth) Cue(c turn.Cue) {
+func (m *loudspeaker) Cue(c turn.Cue) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.cues = append(m.cues, c)
 }
-func (*mouth) Underruns() uint64 { return 0 }
-func (*mouth) SetTurn(bool)      {}
-func (*mouth) Hush()             {}
+func (*loudspeaker) Underruns() uint64      { return 0 }
+func (*loudspeaker) Sounded(time.Time) bool { return false }
+func (*loudspeaker) SetTurn(bool)           {}
+func (*loudspeaker) Hush()                  {}
 
-func (m *mouth) length() time.Duration {
+func (m *loudspeaker) length() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.heard
 }
 
-func (m *mouth) cued(c turn.Cue) bool {
+func (m *loudspeaker) cued(c turn.Cue) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Contains(m.cues, c)
@@ -332,16 +339,16 @@ func (c decoder) Read(ctx context.Context, frame []int16) (int, error) {
 func play(t *testing.T, change func(*stage), story func(*stage)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		s := &stage{T: t, ctx: ctx, room: &room{}, mouth: &mouth{}}
+		s := &stage{T: t, ctx: ctx, room: &room{}, loudspeaker: &loudspeaker{}}
 		s.config = Defaults()
 		s.device = link.Device{
 			StateDir: t.TempDir(), Registry: &behaviors.Registry{}, Log: slog.New(slog.DiscardHandler),
 			Volume: func() int { return 50 }, Settings: func() saved.Saved { return saved.Saved{Language: "en-GB"} },
-			Announce:   func(text string) error { return s.mouth.Speak(ctx, text, func() {}) },
+			Announce:   func(text string) error { return s.loudspeaker.Speak(ctx, text, func() {}) },
 			OutputRate: 16000,
 		}
 		s.runner = &turn.Runner{
-			Microphone: s.room, Loudspeaker: s.mouth, Bus: &turn.Bus{}, Log: s.device.Log,
+			Microphone: s.room, Loudspeaker: s.loudspeaker, Bus: &turn.Bus{}, Log: s.device.Log,
 			Endpoint: endpoint.Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second},
 			Initial:  turn.Flags{Offline: true},
 		}

@@ -69,6 +69,8 @@ const (
 	unplayed   // the loudspeaker failed in it, and may be back
 	dropped    // the exchange is over for the device, whatever the server thinks
 	unwanted   // the device does not take the server's call
+	warm       // a card begins a conversation: a session is opened ahead of the button
+	cool       // that card was taken away before
 
 	// The server.
 	hello    // the session is open
@@ -88,7 +90,7 @@ const (
 
 var eventNames = [...]string{
 	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "nothing", "played", "heard-part", "heard-out", "voiceless", "unplayed",
-	"dropped", "unwanted",
+	"dropped", "unwanted", "warm", "cool",
 	"hello", "tts-start", "first-opus", "tts-stop", "stop-mic", "goodbye", "lapsed", "request", "due", "dead", "garbled",
 }
 
@@ -163,17 +165,20 @@ var table = map[when]then{
 	{idle, down}:       {offline, unlimited, []step{tellOffline}},
 	{idle, wantListen}: {preparing, forPrepare, []step{prepare}},
 	{idle, wantAnswer}: {preparing, forPrepare, []step{prepare}},
+	{idle, warm}:       {preparing, forPrepare, []step{prepare}},
 	{idle, request}:    {idle, unlimited, []step{call}},
 	{idle, join}:       {idle, unlimited, []step{over}},
 
 	{preparing, ready}:   {connecting, forHello, []step{sendHello}},
 	{preparing, due}:     {connecting, forHello, []step{sendHello}},
 	{preparing, refused}: {idle, unlimited, []step{endSession, fail}},
+	{preparing, cool}:    {idle, unlimited, []step{endSession}},
 	{preparing, dropped}: {idle, unlimited, []step{endSession}},
 	{preparing, down}:    {offline, unlimited, []step{endSession, tellOffline, fail}},
 
 	{connecting, hello}:   {open, forIdle, []step{openSound, proceed}},
 	{connecting, refused}: {idle, unlimited, []step{endSession, fail}},
+	{connecting, cool}:    {idle, unlimited, []step{endSession}},
 	{connecting, due}:     {idle, unlimited, []step{endSession, fail}},
 	{connecting, down}:    {offline, unlimited, []step{endSession, tellOffline, fail}},
 
@@ -186,6 +191,7 @@ var table = map[when]then{
 	{open, refused}:    {idle, unlimited, []step{endSession, fail}}, // its hello cannot be used
 	{open, goodbye}:    {idle, unlimited, []step{endSession}},
 	{open, lapsed}:     {idle, unlimited, []step{endSession}},
+	{open, cool}:       {closing, forEcho, []step{sayGoodbye, endSession}},
 	{open, due}:        {closing, forEcho, []step{sayGoodbye, endSession}},
 	{open, down}:       {offline, unlimited, []step{endSession, tellOffline}},
 

@@ -2,6 +2,7 @@ package xiaozhi
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,32 +14,34 @@ import (
 	"lintod/audio/jitter"
 )
 
-// maxNews bounds how many different warnings are logged: a server may make up any number.
-const maxNews = 256
+// maxWordings is how many different texts of one kind are logged: a server may make up any number.
+const maxWordings = 16
 
 // reports is what is said once, and what is counted.
 type reports struct {
-	failures  int  // to connect, in a row; keep's, as the next three
+	failures  int  // to connect, in a row; keep's, as the next four
+	away      bool // that there is no connection was reported, or there has been none yet
 	refused   bool // the last one was for who we are
 	brief     int  // connections in a row that did not live long
 	online    bool // the present connection was reported
 	malformed atomic.Int64
 
 	mu   sync.Mutex
-	said map[string]bool
-	id   string // of the present session
+	said map[string][]string // wordings, by what they are about
+	id   string              // of the present session
 }
 
-func (r *reports) isNew(text string) bool {
+// isNew tells whether this wording of something is to be logged: once, and not one of too many.
+func (r *reports) isNew(what, wording string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.said == nil {
-		r.said = map[string]bool{}
+		r.said = map[string][]string{}
 	}
-	if r.said[text] || len(r.said) >= maxNews {
+	if slices.Contains(r.said[what], wording) || len(r.said[what]) >= maxWordings {
 		return false
 	}
-	r.said[text] = true
+	r.said[what] = append(r.said[what], wording)
 	return true
 }
 
@@ -175,10 +178,16 @@ func (s Stats) Line() string {
 // Status says how the link is.
 func (l *Link) Status() link.Status {
 	s := l.Stats()
-	return link.Status{
+	status := link.Status{
 		Connected: s.Connected, Line: s.Line(),
 		Failed:    !s.Connected && s.Error != "",
 		InSession: s.State == inSession,
 		Refused:   s.Code != "" || !s.Connected && refusedMQTT(s.Error),
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.code; a != nil {
+		status.Activation = link.Activation{Code: a.Code, Address: a.Address, Message: a.Message}
+	}
+	return status
 }

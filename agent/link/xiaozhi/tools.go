@@ -174,10 +174,12 @@ func (l *Link) doer(also []string) mcp.Do {
 		if verb, ok := l.Registry.Find(name); ok && verb.Power != behaviors.Safe {
 			return l.submit(ctx, name, args)
 		}
-		if err := l.signable(args, append([]string{name}, also...)...); err != nil {
-			return nil, err
+		call := behaviors.Call{Link: Name, Source: "mcp"}
+		for _, verb := range append([]string{name}, also...) { // all or nothing
+			if err := l.Registry.Permit(behaviors.Request{Link: Name, Source: call.Source, Verb: verb, Args: args}); err != nil {
+				return nil, err
+			}
 		}
-		call := behaviors.Call{Link: Name}
 		result, err := l.Registry.Do(ctx, call, name, args)
 		for _, other := range also {
 			if err == nil {

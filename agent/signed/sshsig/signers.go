@@ -48,7 +48,7 @@ func (e LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Number, 
 func (e LineError) Unwrap() error { return e.Err }
 
 // ErrNotAllowed is in the error for a key that may not sign.
-var ErrNotAllowed = errors.New("the key may not sign")
+var ErrNotAllowed = errors.New("the key is not allowed to sign")
 
 // ReadSigners reads a file of allowed signers. Its errors name the path.
 func ReadSigners(path string) (Signers, error) {
@@ -94,7 +94,7 @@ func parseSigner(line string) (l SignerLine, err error) {
 		return l, err
 	}
 	if l.Principals = strings.Trim(principals, `"`); l.Principals == "" {
-		return l, errors.New("it names nobody in front of the key")
+		return l, errors.New("no name before the key")
 	}
 	l.Key, err = parseKey(rest)
 	var options string
@@ -127,12 +127,12 @@ func field(line string) (first, rest string, err error) {
 		}
 	}
 	if quoted {
-		return "", "", errors.New("a quote is not closed")
+		return "", "", errors.New("unclosed quote")
 	}
 	return line, "", nil
 }
 
-var errNoKey = errors.New("it has no public key")
+var errNoKey = errors.New("no public key")
 
 // parseKey reads "type base64 [comment]". It returns errNoKey where no key begins.
 func parseKey(text string) (ssh.PublicKey, error) {
@@ -142,14 +142,14 @@ func parseKey(text string) (ssh.PublicKey, error) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(fields[1])
 	if err != nil {
-		return nil, errors.New("the key is not in base64")
+		return nil, errors.New("the key is not base64")
 	}
 	key, err := ssh.ParsePublicKey(raw)
 	if err != nil {
-		return nil, fmt.Errorf("the key cannot be read: %w", err)
+		return nil, fmt.Errorf("invalid key: %w", err)
 	}
 	if key.Type() != fields[0] {
-		return nil, fmt.Errorf("the key is of type %s, and the line says %.40q", key.Type(), fields[0])
+		return nil, fmt.Errorf("the key is of type %s, but the line has %.40q", key.Type(), fields[0])
 	}
 	return key, nil
 }
@@ -166,7 +166,7 @@ func (l *SignerLine) readOptions(list string) error {
 		}
 		name = strings.ToLower(name)
 		if seen[name] {
-			return fmt.Errorf("the option %q is there twice", name)
+			return fmt.Errorf("duplicate option %q", name)
 		}
 		seen[name] = true
 		switch name {
@@ -179,9 +179,9 @@ func (l *SignerLine) readOptions(list string) error {
 		case "valid-before":
 			l.validBefore, err = parseTime(name, value)
 		case "cert-authority":
-			return errors.New("cert-authority has no use here: certificates are not taken")
+			return errors.New("cert-authority is not supported: certificates are not accepted")
 		default:
-			return fmt.Errorf("the option %.40q is not known; want namespaces, valid-after or valid-before", name)
+			return fmt.Errorf("unknown option %.40q; want namespaces, valid-after, or valid-before", name)
 		}
 		if err != nil {
 			return err
@@ -204,14 +204,14 @@ func option(list string) (name, value, rest string, err error) {
 		return name, "", rest, nil
 	}
 	if !strings.HasPrefix(rest, `"`) {
-		return name, "", "", fmt.Errorf("the value of %.40q is not in double quotes", name)
+		return name, "", "", fmt.Errorf("the value of %.40q is not quoted", name)
 	}
 	value, rest, ok := strings.Cut(rest[1:], `"`)
 	switch {
 	case !ok:
 		return name, "", "", fmt.Errorf("the value of %.40q has no closing quote", name)
 	case rest != "" && rest[0] != ',':
-		return name, "", "", fmt.Errorf("want a comma behind the value of %.40q", name)
+		return name, "", "", fmt.Errorf("missing comma after the value of %.40q", name)
 	}
 	return name, value, strings.TrimPrefix(rest, ","), nil
 }
@@ -254,7 +254,7 @@ func (l SignerLine) allows(namespace string, now time.Time, exact bool) error {
 	case l.namespaces != "" && !pattern.List(namespace, l.namespaces):
 		return fmt.Errorf("is not for the namespace %s", namespace)
 	case exact && now.Before(l.validAfter):
-		return fmt.Errorf("is valid from %s on", l.validAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("is not valid before %s", l.validAfter.UTC().Format(time.RFC3339))
 	case !l.validBefore.IsZero() && now.After(l.validBefore):
 		return fmt.Errorf("was valid until %s", l.validBefore.UTC().Format(time.RFC3339))
 	}
@@ -297,7 +297,7 @@ func ReadRevoked(path string) (Revoked, error) {
 func ParseRevoked(raw []byte) (Revoked, error) {
 	r := Revoked{keys: map[string]bool{}, fingerprints: map[string]bool{}}
 	if bytes.HasPrefix(raw, []byte("SSHKRL\n\x00")) {
-		return r, errors.New("it is a binary key revocation list; want one public key a line")
+		return r, errors.New("binary key revocation lists are not supported; want one public key per line")
 	}
 	text, err := textfile.Text(raw)
 	if err != nil {

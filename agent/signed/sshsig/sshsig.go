@@ -62,7 +62,7 @@ type Signature struct {
 }
 
 // ErrSignature is in the error for a signature that is not by its key over the message.
-var ErrSignature = errors.New("the signature is not by that key over this text")
+var ErrSignature = errors.New("the signature does not match key and text")
 
 // wire is the form of the blob, after the magic.
 type wire struct {
@@ -94,10 +94,10 @@ func Parse(blob []byte) (*Signature, error) {
 	}
 	key, err := ssh.ParsePublicKey(w.Key)
 	if err != nil {
-		return nil, fmt.Errorf("its key cannot be read: %w", err)
+		return nil, fmt.Errorf("invalid key: %w", err)
 	}
 	if err := CheckKey(key); err != nil {
-		return nil, fmt.Errorf("its key may not sign: %w", err)
+		return nil, fmt.Errorf("its key is not allowed to sign: %w", err)
 	}
 	if newHash(w.Hash) == nil {
 		return nil, fmt.Errorf("its hash is %.20q; want sha512 or sha256", w.Hash)
@@ -107,7 +107,7 @@ func Parse(blob []byte) (*Signature, error) {
 		return nil, errors.New("it is not an SSHSIG signature")
 	}
 	if !bytes.Equal(s.Marshal(), blob) {
-		return nil, errors.New("it is written in an unusual way")
+		return nil, errors.New("non-canonical encoding")
 	}
 	return s, nil
 }
@@ -151,7 +151,7 @@ func (s *Signature) Verify(namespace string, message []byte) error {
 // user.
 func Sign(signer ssh.Signer, namespace string, message []byte) (*Signature, error) {
 	if err := CheckKey(signer.PublicKey()); err != nil {
-		return nil, fmt.Errorf("the key %s may not sign: %w", ssh.FingerprintSHA256(signer.PublicKey()), err)
+		return nil, fmt.Errorf("the key %s is not allowed to sign: %w", ssh.FingerprintSHA256(signer.PublicKey()), err)
 	}
 	s := &Signature{Key: signer.PublicKey(), Namespace: namespace, Hash: "sha512"}
 	var err error
@@ -177,7 +177,7 @@ func Armor(blob []byte) []byte {
 func Dearmor(text []byte) ([]byte, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != armour {
-		return nil, errors.New("it is not a signature of ssh-keygen")
+		return nil, errors.New("not a signature of ssh-keygen")
 	}
 	return block.Bytes, nil
 }

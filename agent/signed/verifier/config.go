@@ -54,7 +54,7 @@ func (c Config) Validate(verbs []string) config.Problems {
 		}
 	}
 	if c.AllowedSigners == "" {
-		ps.Add("allowed_signers", c.AllowedSigners, "a file with the keys that may sign")
+		ps.Add("allowed_signers", c.AllowedSigners, "a file with the allowed keys")
 	}
 	ps.Within("max_age", c.MaxAge, time.Minute, 24*time.Hour)
 	return ps
@@ -100,11 +100,11 @@ func (c Config) Examine(now time.Time) (signers int, faults []Fault) {
 		fault("allowed_signers", true, "%w", err)
 	}
 	for _, wrong := range list.Wrong {
-		fault("allowed_signers", false, "%s %w; it is left out", c.AllowedSigners, wrong)
+		fault("allowed_signers", false, "%s %w; ignored", c.AllowedSigners, wrong)
 	}
 	revoked, unread := c.revoked()
 	if unread != nil {
-		fault("revoked", true, "%w; no signed order is taken until that is right", unread)
+		fault("revoked", true, "%w; all signed orders are rejected until it is corrected", unread)
 	}
 	for _, l := range list.Lines {
 		switch _, why := list.Find(l.Key, signed.Namespace, now, true); {
@@ -118,11 +118,11 @@ func (c Config) Examine(now time.Time) (signers int, faults []Fault) {
 		}
 	}
 	if signers == 0 && err == nil {
-		fault("allowed_signers", true, "%s allows no key to sign for %s; what must be signed cannot be asked for", c.AllowedSigners, signed.Namespace)
+		fault("allowed_signers", true, "%s allows no key to sign for %s; commands that require a signature cannot be used", c.AllowedSigners, signed.Namespace)
 	}
 	for key, path := range map[string]string{"allowed_signers": c.AllowedSigners, "revoked": c.Revoked} {
 		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o022 != 0 {
-			fault(key, false, "%s can be changed by others than its owner; sudo chmod go-w %s", path, path)
+			fault(key, false, "%s is writable by other users; sudo chmod go-w %s", path, path)
 		}
 	}
 	return signers, faults

@@ -74,7 +74,7 @@ func openMemory(path string, log *slog.Logger) (*memory, error) {
 		}
 	}
 	if damaged > 0 {
-		log.Error("the memory of signed orders is damaged; orders need a nonce now", "file", path, "lines", damaged)
+		log.Error("the record of signed orders is damaged; orders now require a nonce", "file", path, "lines", damaged)
 		if err := os.Rename(path, path+".damaged"); err != nil {
 			return nil, err
 		}
@@ -137,7 +137,7 @@ func (m *memory) remember(o signed.Order, digest string, until time.Time, now in
 	// By this time, and by no clock that nobody has set, orders are forgotten.
 	maps.DeleteFunc(m.orders, func(_ string, o remembered) bool { return o.until.Before(latest) })
 	if len(m.orders) >= maxOrders {
-		return because(ErrFull, "too many orders at once: %d have not expired", len(m.orders))
+		return because(ErrFull, "too many orders: %d have not expired", len(m.orders))
 	}
 	line := ""
 	if latest.After(m.latest) {
@@ -145,13 +145,13 @@ func (m *memory) remember(o signed.Order, digest string, until time.Time, now in
 	}
 	line += orderLine(o.ID, remembered{until, digest})
 	if err := m.append(line); err != nil {
-		return because(ErrDisk, "the order is not carried out, as it could not be remembered: %v", err)
+		return because(ErrDisk, "the order is not executed, because it could not be recorded: %v", err)
 	}
 	m.latest = time.Unix(latest.Unix(), 0)
 	m.orders[o.ID] = remembered{until, digest}
 	if m.lines >= maxLines {
 		if err := m.rewrite(); err != nil {
-			m.log.Warn("the memory of signed orders grows", "error", err)
+			m.log.Warn("the record of signed orders is growing", "error", err)
 		}
 	}
 	return nil

@@ -138,7 +138,7 @@ func (v *Verifier) check(payload []byte, at Place, t *Taken, r *Refusal) error {
 	}
 	signature, err := sshsig.Parse(e.Signature)
 	if err != nil {
-		return because(ErrMalformed, "the signature cannot be read: %v", err)
+		return because(ErrMalformed, "invalid signature: %v", err)
 	}
 	// It is read before it is trusted, so that the answer can name it.
 	var unread error
@@ -153,12 +153,32 @@ func (v *Verifier) check(payload []byte, at Place, t *Taken, r *Refusal) error {
 		return err
 	}
 	if unread != nil {
-		return because(ErrMalformed, "the order cannot be read: %v", unread)
+		return because(ErrMalformed, "invalid order: %v", unread)
 	}
 	if err := v.here(t.Order, at); err != nil {
 		return err
 	}
 	return v.take(t, now, trusted, r)
+}
+
+// Authentic reads an order and checks who has signed it, and nothing else: it asks neither when
+// the order is valid nor whether it was taken before, as Check does.
+func (v *Verifier) Authentic(payload []byte) (signed.Order, error) {
+	e, err := signed.ParseEnvelope(payload)
+	if err != nil {
+		return signed.Order{}, because(ErrMalformed, "%v", err)
+	}
+	signature, err := sshsig.Parse(e.Signature)
+	if err != nil {
+		return signed.Order{}, because(ErrMalformed, "the signature cannot be read: %v", err)
+	}
+	var now instant
+	now.wall, now.synchronized = v.clock()
+	now.earliest = now.wall
+	if _, err := v.signer(signature, e.Signed, now); err != nil {
+		return signed.Order{}, err
+	}
+	return signed.ParseOrder(e.Signed)
 }
 
 // instant is what is known about the time.
@@ -174,7 +194,7 @@ func (v *Verifier) time() (now instant, trusted bool, err error) {
 	if v.memory == nil {
 		m, err := openMemory(filepath.Join(v.StateDir, MemoryFile), v.Log)
 		if err != nil {
-			return now, false, because(ErrDisk, "the orders that were taken cannot be read: %v", err)
+			return now, false, because(ErrDisk, "the record of accepted orders cannot be read: %v", err)
 		}
 		v.memory = m
 	}
@@ -220,7 +240,7 @@ func (v *Verifier) signer(s *sshsig.Signature, text string, now instant) (string
 	}
 	revoked, err := v.Config.revoked()
 	if err != nil {
-		return "", because(ErrSignature, "no order is taken while the revoked keys cannot be read: %v", err)
+		return "", because(ErrSignature, "all orders are rejected while the revoked keys cannot be read: %v", err)
 	}
 	if revoked.Has(s.Key) {
 		return "", because(ErrSignature, "the key %s is revoked", ssh.FingerprintSHA256(s.Key))
@@ -228,7 +248,7 @@ func (v *Verifier) signer(s *sshsig.Signature, text string, now instant) (string
 	signers, err := sshsig.ReadSigners(v.Config.AllowedSigners)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", because(ErrSignature, "nobody may sign orders for this device: %v", err)
+		return "", because(ErrSignature, "no key may sign orders for this device: %v", err)
 	case err != nil:
 		return "", because(ErrSignature, "the allowed signers cannot be read: %v", err)
 	}
@@ -247,13 +267,13 @@ func (v *Verifier) signer(s *sshsig.Signature, text string, now instant) (string
 func (v *Verifier) here(o signed.Order, at Place) error {
 	switch {
 	case o.Scope != at.Scope:
-		return because(ErrElsewhere, "the order is for the scope %q, and this is %q", o.Scope, at.Scope)
+		return because(ErrElsewhere, "the order is for the scope %q; this device is in %q", o.Scope, at.Scope)
 	case o.Broadcast() && !v.Config.Broadcast:
-		return because(ErrElsewhere, "the order is for every device, which the owner of this one does not allow; set broadcast = true in [signed]")
+		return because(ErrElsewhere, "the order is for all devices, which this device does not accept; set broadcast = true in [signed]")
 	case !o.Broadcast() && !o.For(at.Serial):
 		return because(ErrElsewhere, "the order is not for %q", at.Serial)
 	case o.Do != at.Do:
-		return because(ErrElsewhere, "the order is for %q, and came on the topic of %q", o.Do, at.Do)
+		return because(ErrElsewhere, "the order is for %q, but came on the topic of %q", o.Do, at.Do)
 	}
 	return nil
 }
@@ -272,7 +292,7 @@ func (v *Verifier) take(t *Taken, now instant, trusted bool, r *Refusal) error {
 	}
 	if known, ok := m.orders[o.ID]; ok && (o.Nonce != "" || !now.earliest.After(o.Expires.Add(Skew))) {
 		if known.digest != digest {
-			return because(ErrID, "another order has this id; want a new id for a new order")
+			return because(ErrID, "another order has this ID; use a new one")
 		}
 		t.Again = true
 		return nil
@@ -281,7 +301,7 @@ func (v *Verifier) take(t *Taken, now instant, trusted bool, r *Refusal) error {
 	if o.Nonce != "" {
 		if !v.useNonce(o.Nonce) {
 			r.Nonce = v.newNonce()
-			return because(ErrNonceWanted, "the nonce is not known, was used, or is older than %v", nonceLife)
+			return because(ErrNonceWanted, "the nonce is unknown, used, or older than %v", nonceLife)
 		}
 	} else {
 		if err := v.valid(o, now, trusted); err != nil {
@@ -306,17 +326,17 @@ func (v *Verifier) valid(o signed.Order, now instant, trusted bool) error {
 	}
 	switch {
 	case o.Expires.Sub(o.Issued) > most:
-		return because(ErrTooLong, "the order is valid for %v; this device takes at most %v ([signed] max_age)", o.Expires.Sub(o.Issued), most)
+		return because(ErrTooLong, "the order is valid for %v; this device accepts at most %v ([signed] max_age)", o.Expires.Sub(o.Issued), most)
 	case !trusted:
 		return because(ErrClockNotSet, "clock not set")
 	case o.Issued.After(present.Add(Skew)):
-		err = because(ErrEarly, "the order was issued at %s, and here it is %s; compare the clocks", stamp(o.Issued), stamp(present))
+		err = because(ErrEarly, "the order was issued at %s, but the device's time is %s; compare the clocks", stamp(o.Issued), stamp(present))
 	case now.earliest.After(o.Expires.Add(Skew)):
-		err = because(ErrExpired, "the order expired at %s, and here it is %s", stamp(o.Expires), stamp(now.earliest))
+		err = because(ErrExpired, "the order expired at %s; the device's time is %s", stamp(o.Expires), stamp(now.earliest))
 	case v.memory.since.IsZero():
-		return because(ErrNonceWanted, "this device does not remember which orders it has taken; it wants a nonce")
+		return because(ErrNonceWanted, "this device has lost the record of accepted orders; a nonce is required")
 	case !o.Issued.After(v.memory.since):
-		return because(ErrNonceWanted, "this device does not remember which orders it took before %s; it wants a nonce", stamp(v.memory.since))
+		return because(ErrNonceWanted, "this device has no record of orders before %s; a nonce is required", stamp(v.memory.since))
 	}
 	if err != nil && !now.synchronized { // perhaps it is the clock that is wrong
 		return because(ErrClockNotSet, "clock not set")

@@ -197,6 +197,29 @@ func TestWhoMaySign(t *testing.T) {
 	d.refuses(envelope(t, order("d"), ann), here, ErrSignature)
 }
 
+// Who signed an order can be asked without taking it, and of one that has expired.
+func TestAuthenticOrders(t *testing.T) {
+	d := newDevice(t)
+	late := envelope(t, order("one", func(o *signed.Order) {
+		o.Issued, o.Expires = o.Issued.Add(-24*time.Hour), o.Expires.Add(-24*time.Hour)
+	}), ann)
+	if o, err := d.Authentic(late); err != nil || o.ID != "one" || o.Do != here.Do {
+		t.Errorf("%+v, %v", o, err)
+	}
+	d.takes(envelope(t, order("one"), ann), false) // it was not taken
+	for name, payload := range map[string][]byte{
+		"by somebody else": envelope(t, order("two"), mallory),
+		"altered":          bytes.Replace(envelope(t, order("two"), ann), []byte("two"), []byte("tow"), 1),
+	} {
+		if o, err := d.Authentic(payload); !errors.Is(err, ErrSignature) {
+			t.Errorf("%s: %+v, %v", name, o, err)
+		}
+	}
+	if _, err := d.Authentic([]byte("{}")); !errors.Is(err, ErrMalformed) {
+		t.Errorf("no order: %v", err)
+	}
+}
+
 func TestTimesOfOrders(t *testing.T) {
 	d := newDevice(t)
 	d.Config.MaxAge = config.Duration(10 * time.Minute)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ const (
 	minRate  = 4000
 	maxRate  = 384000
 	capHead  = 17
+	capSize  = capHead + 2*audio.FrameSamples
 	progSize = 12
 )
 
@@ -58,7 +60,12 @@ func (o Open) check() error {
 	if math.Abs(o.Gain) > audio.MaxGain {
 		return fmt.Errorf("a gain of %v dB", o.Gain)
 	}
-	return nil
+	switch d := o.Processing.VoiceDetection; d {
+	case audio.SimpleDetection, audio.NoDetection:
+		return nil
+	default:
+		return fmt.Errorf("a voice detection of %d bytes that is not lintod-audio's", len(d))
+	}
 }
 
 // Choice is the payload of Chosen: the device that a stream has found.
@@ -69,8 +76,9 @@ type Choice struct {
 	Why string `json:"why,omitempty"`
 }
 
-// Captured is what comes with a captured frame.
+// Captured is a captured frame.
 type Captured struct {
+	PCM  [audio.FrameSamples]int16
 	At   int64  // when its first sample was captured, as Monotonic counts
 	Lost uint32 // samples that the card dropped just before
 	// Clipped samples of this frame are as loud as can be, so they were louder.
@@ -95,7 +103,7 @@ func Monotonic() int64 {
 // ParseHello checks that the other side speaks this version.
 func ParseHello(b []byte) error {
 	if len(b) != len(magic)+2 || string(b[:len(magic)]) != magic {
-		return errors.New("it does not say hello as lintod-audio does")
+		return errors.New("invalid hello")
 	}
 	if v := binary.LittleEndian.Uint16(b[len(magic):]); v != Version {
 		return VersionError(v)
@@ -137,29 +145,39 @@ func ParseChoice(b []byte) (c Choice, err error) {
 // build.
 func parseJSON(b []byte, v any) error {
 	if len(b) > maxJSON || !json.Valid(b) {
-		return fmt.Errorf("%d bytes are no JSON, or too many", len(b))
+		return fmt.Errorf("%d bytes are not JSON, or too many", len(b))
 	}
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	return d.Decode(v)
 }
 
-// ParseCapture decodes a captured frame into pcm.
-func ParseCapture(b []byte, pcm *[audio.FrameSamples]int16) (Captured, error) {
-	if len(b) != capHead+2*audio.FrameSamples {
-		return Captured{}, fmt.Errorf("capture: %d bytes", len(b))
+// ParseCapture decodes the first frame of the payload of Capture into c, and
+// returns those after it.
+func ParseCapture(b []byte, c *Captured) (rest []byte, err error) {
+	if len(b) < capSize {
+		return nil, fmt.Errorf("capture: %d bytes", len(b))
 	}
-	c := Captured{
-		At:      int64(binary.LittleEndian.Uint64(b)),
-		Lost:    binary.LittleEndian.Uint32(b[8:]),
-		Clipped: binary.LittleEndian.Uint32(b[12:]),
-		Speech:  audio.Speech(b[16]),
+	c.At = int64(binary.LittleEndian.Uint64(b))
+	c.Lost = binary.LittleEndian.Uint32(b[8:])
+	c.Clipped = binary.LittleEndian.Uint32(b[12:])
+	if c.Speech = audio.Speech(b[16]); c.Speech > audio.SpeechYes {
+		return nil, fmt.Errorf("capture: speech %d", c.Speech)
 	}
-	if c.Speech > audio.SpeechYes {
-		return Captured{}, fmt.Errorf("capture: speech %d", c.Speech)
+	Samples(c.PCM[:], b[capHead:])
+	return b[capSize:], nil
+}
+
+// ParseDelay decodes the payload of Delay.
+func ParseDelay(b []byte) (time.Duration, error) {
+	if len(b) != 2 {
+		return 0, fmt.Errorf("delay: %d bytes", len(b))
 	}
-	Samples(pcm[:], b[capHead:])
-	return c, nil
+	d := time.Duration(binary.LittleEndian.Uint16(b)) * time.Millisecond
+	if d > audio.IdleDelay {
+		return 0, fmt.Errorf("delay: %v", d)
+	}
+	return d, nil
 }
 
 // Samples decodes as many samples as both sides hold, and returns how many.

@@ -24,16 +24,14 @@ import (
 	"io"
 	"sync"
 	"time"
-
-	"lintod/audio"
 )
 
 // Version must be equal on both sides.
-const Version = 6
+const Version = 10
 
-// NapTime is how long captured sound may wait in the card while nobody listens.
-// It is far below what counts as deaf.
-const NapTime = 500 * time.Millisecond
+// MaxBatch is how many captured frames fit into a message: more than the card
+// captures within audio.IdleDelay.
+const MaxBatch = 40
 
 const (
 	headerSize = 8
@@ -60,11 +58,10 @@ const (
 	Chosen          // lintod-audio, before Opened and at each change: Choice as JSON
 	Opened          // lintod-audio: the device runs
 	Closed          // lintod-audio: the device is free
-	Capture         // lintod-audio: Captured and one frame of samples
+	Capture         // lintod-audio: Captured, one after the other
 	Played          // lintod-audio: Progress
 	Drained         // lintod-audio: Progress
-	Lazy            // lintod: captured frames may come in batches, up to NapTime late
-	Prompt          // lintod: what waits, and from now on each frame as it comes
+	Delay           // lintod: captured frames may come in batches, so many ms late; 0: at once
 	OpenCodec       // lintod: Codec as JSON
 	Convert         // lintod: a frame of samples for an encoder, a packet for a decoder
 	Converted       // lintod-audio: the packet or the samples, one for each Convert and in its order
@@ -77,7 +74,7 @@ const (
 func (t Type) String() string {
 	names := [numTypes]string{
 		"0", "hello", "list", "open input", "open output", "close", "play", "flush", "drain",
-		"devices", "chosen", "opened", "closed", "capture", "played", "drained", "lazy", "prompt",
+		"devices", "chosen", "opened", "closed", "capture", "played", "drained", "delay",
 		"open codec", "convert", "converted", "refused", "unknown", "failed",
 	}
 	if t < numTypes {
@@ -113,14 +110,14 @@ func (r *Reader) Read() (Message, error) {
 	m := Message{Type: Type(r.header[0]), Stream: binary.LittleEndian.Uint16(r.header[2:])}
 	size := binary.LittleEndian.Uint32(r.header[4:])
 	if m.Type == 0 || m.Type >= numTypes || r.header[1] != 0 || size > MaxPayload {
-		return Message{}, fmt.Errorf("no message begins with % x", r.header)
+		return Message{}, fmt.Errorf("no message starts with % x", r.header)
 	}
 	if int(size) > cap(r.buf) {
 		r.buf = make([]byte, size)
 	}
 	m.Payload = r.buf[:size]
 	if _, err := io.ReadFull(r.r, m.Payload); err != nil {
-		return Message{}, fmt.Errorf("message %q is cut off: %w", m.Type, io.ErrUnexpectedEOF)
+		return Message{}, fmt.Errorf("message %q is truncated: %w", m.Type, io.ErrUnexpectedEOF)
 	}
 	return m, nil
 }
@@ -191,17 +188,25 @@ func (w *Writer) SendSamples(t Type, stream uint16, pcm []int16) error {
 	return w.flush()
 }
 
-// SendCapture sends one captured frame.
-func (w *Writer) SendCapture(stream uint16, c Captured, pcm *[audio.FrameSamples]int16) error {
+// SendCapture sends captured frames, at most MaxBatch.
+func (w *Writer) SendCapture(stream uint16, batch []Captured) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.begin(Capture, stream)
-	w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(c.At))
-	w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Lost)
-	w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Clipped)
-	w.buf = append(w.buf, byte(c.Speech))
-	w.samples(pcm[:])
+	for i := range batch {
+		c := &batch[i]
+		w.buf = binary.LittleEndian.AppendUint64(w.buf, uint64(c.At))
+		w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Lost)
+		w.buf = binary.LittleEndian.AppendUint32(w.buf, c.Clipped)
+		w.buf = append(w.buf, byte(c.Speech))
+		w.samples(c.PCM[:])
+	}
 	return w.flush()
+}
+
+// SendDelay says how late captured frames may come.
+func (w *Writer) SendDelay(stream uint16, d time.Duration) error {
+	return w.SendBytes(Delay, stream, binary.LittleEndian.AppendUint16(nil, uint16(d.Milliseconds())))
 }
 
 // SendProgress reports playback; t is Played or Drained.

@@ -130,19 +130,42 @@ func FuzzParseOpen(f *testing.F) {
 }
 
 func TestCapture(t *testing.T) {
-	want, pcm := Captured{At: 123456789012, Lost: 17, Clipped: 5, Speech: audio.SpeechYes}, ramp()
-	m := roundTrip(t, func(w *Writer) error { return w.SendCapture(3, want, &pcm) })
-	var heard [audio.FrameSamples]int16
-	got, err := ParseCapture(m.Payload, &heard)
-	if err != nil || got != want || heard != pcm {
-		t.Fatalf("%v %v", got, err)
+	want := make([]Captured, MaxBatch)
+	for i := range want {
+		want[i] = Captured{PCM: ramp(), At: 123456789012 + int64(i), Lost: uint32(17 * i), Clipped: 5, Speech: audio.SpeechYes}
 	}
-	if _, err := ParseCapture(m.Payload[1:], &heard); err == nil {
+	m := roundTrip(t, func(w *Writer) error { return w.SendCapture(3, want) })
+	rest, got := m.Payload, Captured{}
+	for i := range want {
+		var err error
+		if rest, err = ParseCapture(rest, &got); err != nil || got != want[i] {
+			t.Fatalf("frame %d: %v %v", i, got, err)
+		}
+	}
+	if len(rest) > 0 {
+		t.Fatalf("%d bytes follow", len(rest))
+	}
+	if _, err := ParseCapture(rest, &got); err == nil {
+		t.Fatal("took a batch without a frame")
+	}
+	if _, err := ParseCapture(m.Payload[len(m.Payload)-capSize+1:], &got); err == nil {
 		t.Fatal("took half a frame")
 	}
 	m.Payload[capHead-1]++
-	if _, err := ParseCapture(m.Payload, &heard); err == nil {
+	if _, err := ParseCapture(m.Payload, &got); err == nil {
 		t.Fatal("took an opinion that there is not")
+	}
+}
+
+func TestDelay(t *testing.T) {
+	m := roundTrip(t, func(w *Writer) error { return w.SendDelay(3, audio.IdleDelay) })
+	if d, err := ParseDelay(m.Payload); err != nil || d != audio.IdleDelay {
+		t.Fatalf("%v %v", d, err)
+	}
+	for _, b := range [][]byte{nil, {0}, {0, 0, 0}, {255, 255}} {
+		if _, err := ParseDelay(b); err == nil {
+			t.Errorf("took % x", b)
+		}
 	}
 }
 
@@ -249,11 +272,12 @@ func TestSendTooLong(t *testing.T) {
 // is what a Writer would have sent.
 func FuzzRead(f *testing.F) {
 	var b bytes.Buffer
-	w, pcm := NewWriter(&b), ramp()
+	w := NewWriter(&b)
 	for _, send := range []func() error{
 		w.SendHello,
 		func() error { return w.SendOpen(OpenInput, 1, Open{Rate: 16000, Devices: []string{"default"}}) },
-		func() error { return w.SendCapture(1, Captured{}, &pcm) },
+		func() error { return w.SendCapture(1, make([]Captured, 2)) },
+		func() error { return w.SendDelay(1, audio.IdleDelay) },
 		func() error { return w.SendProgress(Played, 2, Progress{Samples: 5}) },
 		func() error { return w.SendBytes(Devices, 3, FormatDevices([]audio.Device{{Name: "x"}})) },
 	} {
@@ -284,12 +308,12 @@ func FuzzRead(f *testing.F) {
 }
 
 func parseAll(b []byte) {
-	var pcm [audio.FrameSamples]int16
 	_ = ParseHello(b)
 	_, _ = ParseOpen(b)
 	_, _ = ParseCodec(b)
 	_, _ = ParseChoice(b)
-	_, _ = ParseCapture(b, &pcm)
+	_, _ = ParseCapture(b, new(Captured))
+	_, _ = ParseDelay(b)
 	_, _ = ParseProgress(b)
 	_, _ = ParseDevices(b)
 	_ = ParseText(b)
@@ -309,27 +333,27 @@ func (r *repeat) Read(p []byte) (int, error) {
 
 func BenchmarkCapture(b *testing.B) {
 	var buf bytes.Buffer
-	pcm := ramp()
-	_ = NewWriter(&buf).SendCapture(1, Captured{}, &pcm)
+	batch := []Captured{{PCM: ramp()}}
+	_ = NewWriter(&buf).SendCapture(1, batch)
 	r, w := NewReader(&repeat{b: buf.Bytes()}), NewWriter(io.Discard)
 	b.ReportAllocs()
 	for b.Loop() {
 		m, _ := r.Read()
-		c, _ := ParseCapture(m.Payload, &pcm)
-		_ = w.SendCapture(1, c, &pcm)
+		_, _ = ParseCapture(m.Payload, &batch[0])
+		_ = w.SendCapture(1, batch)
 	}
 }
 
 func TestSteadyPathDoesNotAllocate(t *testing.T) {
 	var buf bytes.Buffer
-	pcm := ramp()
-	_ = NewWriter(&buf).SendCapture(1, Captured{}, &pcm)
+	pcm, batch := ramp(), []Captured{{PCM: ramp()}}
+	_ = NewWriter(&buf).SendCapture(1, batch)
 	r, w := NewReader(&repeat{b: buf.Bytes()}), NewWriter(io.Discard)
 	allocs := testing.AllocsPerRun(100, func() {
 		m, _ := r.Read()
-		c, _ := ParseCapture(m.Payload, &pcm)
-		c.At = Monotonic()
-		_ = w.SendCapture(1, c, &pcm)
+		_, _ = ParseCapture(m.Payload, &batch[0])
+		batch[0].At = Monotonic()
+		_ = w.SendCapture(1, batch)
 		_ = w.SendSamples(Play, 1, pcm[:])
 		_ = w.SendProgress(Played, 1, Progress{})
 	})

@@ -140,13 +140,13 @@ func Find(dirs []string, name string) (string, error) {
 		case err == nil:
 			return path, nil
 		case !errors.Is(err, fs.ErrNotExist):
-			return "", fmt.Errorf("look for the model of %q: %w", name, err)
+			return "", fmt.Errorf("find the model of %q: %w", name, err)
 		}
 	}
 	if _, ok := Offered(name); ok {
 		return "", fmt.Errorf("the model of %q is not on this device; run: sudo lintod wake get %s", name, name)
 	}
-	return "", fmt.Errorf("there is no model %s.json in %s; these can be downloaded: %s", name, strings.Join(dirs, " or "), names())
+	return "", fmt.Errorf("no model %s.json in %s; available for download: %s", name, strings.Join(dirs, " or "), names())
 }
 
 // Installed is a model on this device.
@@ -189,7 +189,7 @@ type Getter struct {
 // Get downloads the two files of an offer. It returns when both are whole and on the
 // disk, or with the reason, and has then changed nothing that could be used before.
 func (g Getter) Get(ctx context.Context, o Offer) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeLimit, fmt.Errorf("it takes longer than %v", timeLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeLimit, fmt.Errorf("took longer than %v", timeLimit))
 	defer cancel()
 	// Root writes into a folder of the daemon's user, who must not lead it elsewhere.
 	// Before its first start systemd has not made that folder; it takes over one that
@@ -236,7 +236,7 @@ func (g Getter) download(ctx context.Context, address string, want pin) ([]byte,
 	}
 	sum := sha256.Sum256(content)
 	if int64(len(content)) != want.size || hex.EncodeToString(sum[:]) != want.sha256 {
-		return nil, fmt.Errorf("%s is not the file that this version of lintod knows: its size or checksum is another; nothing was installed", address)
+		return nil, fmt.Errorf("%s has an unexpected size or checksum; nothing was installed", address)
 	}
 	return content, nil
 }
@@ -267,7 +267,7 @@ func (g Getter) fetch(ctx context.Context, address string, size int64) ([]byte, 
 // secure follows a redirection only over TLS.
 func secure(to *http.Request, via []*http.Request) error {
 	if to.URL.Scheme != "https" || len(via) > 5 {
-		return fmt.Errorf("it leads to %s", config.Redact(to.URL.String()))
+		return fmt.Errorf("redirected to %s", config.Redact(to.URL.String()))
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	if !errors.As(err, new(UsageError)) {
 		return StatusFailed, err
 	}
-	fmt.Fprintf(stderr, "Run \"%s -help\" to see how it is used.\n", cmd.CommandPath())
+	fmt.Fprintf(stderr, "Run \"%s -help\" for usage.\n", cmd.CommandPath())
 	return StatusUsage, err
 }
 
@@ -121,14 +121,14 @@ func Text(cmd *cobra.Command) {
 	cmd.Flags().SetInterspersed(false)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return Usagef("the text is missing; want %s", usageLine(cmd))
+			return Usagef("missing text; want %s", usageLine(cmd))
 		}
 		if cmd.ArgsLenAtDash() >= 0 || slices.Contains(args, "--") {
 			return nil
 		}
 		for _, arg := range args {
 			if name := flagName(arg); findFlag(cmd, name) != nil {
-				return Usagef("-%s must come before the text; put -- in front of a text that contains it", name)
+				return Usagef("-%s must come before the text; if it is part of the text, put -- before the text", name)
 			}
 		}
 		return nil
@@ -214,9 +214,9 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	}
 	cmd.SuggestionsMinimumDistance = 2
 	if close := cmd.SuggestionsFor(args[0]); len(close) > 0 {
-		return Usagef("there is no command %q; did you mean %s?", args[0], strings.Join(close, " or "))
+		return Usagef("unknown command %q; did you mean %s?", args[0], strings.Join(close, " or "))
 	}
-	return Usagef("there is no command %q", args[0])
+	return Usagef("unknown command %q", args[0])
 }
 
 func flagError(_ *cobra.Command, err error) error {
@@ -225,15 +225,15 @@ func flagError(_ *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
-		return Usagef("there is no flag -%s", unknown.GetSpecifiedShortnames())
+		return Usagef("unknown flag -%s", unknown.GetSpecifiedShortnames())
 	case errors.As(err, &unknown):
-		return Usagef("there is no flag -%s", unknown.GetSpecifiedName())
+		return Usagef("unknown flag -%s", unknown.GetSpecifiedName())
 	case errors.As(err, &missing):
-		return Usagef("the flag -%s needs a value", missing.GetSpecifiedName())
+		return Usagef("flag -%s requires a value", missing.GetSpecifiedName())
 	case errors.As(err, &invalid):
 		want := map[string]string{"bool": "true or false", "int": "a whole number", "duration": "a duration such as 5s"}
 		kind := invalid.GetFlag().Value.Type()
-		return Usagef("the flag -%s does not take %q; want %s", invalid.GetFlag().Name, invalid.GetValue(), cmp.Or(want[kind], kind))
+		return Usagef("invalid value %[2]q for flag -%[1]s; want %[3]s", invalid.GetFlag().Name, invalid.GetValue(), cmp.Or(want[kind], kind))
 	}
 	return UsageError{err}
 }
@@ -269,11 +269,11 @@ func complete(ctx context.Context, root *cobra.Command, args []string, stdout io
 
 func completionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:       "completion bash|zsh|fish",
+		Use:       "completion bash|zsh|fish|powershell",
 		Short:     "print the completion script of a shell",
-		Long:      "Print the script that lets a shell complete commands, flags and values.\nThe Debian package installs it for bash, zsh and fish.",
+		Long:      "Print the script with which a shell completes commands, flags, and values.\nThe Debian package installs it for bash, zsh, and fish.",
 		Args:      Args(1, 1),
-		ValidArgs: []string{"bash", "zsh", "fish"},
+		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
 			switch args[0] {
@@ -283,8 +283,10 @@ func completionCommand() *cobra.Command {
 				return root.GenZshCompletion(cmd.OutOrStdout())
 			case "fish":
 				return root.GenFishCompletion(cmd.OutOrStdout(), true)
+			case "powershell":
+				return root.GenPowerShellCompletionWithDesc(cmd.OutOrStdout())
 			}
-			return Usagef("there is no completion for %q; choose bash, zsh or fish", args[0])
+			return Usagef("no completion for %q; want bash, zsh, fish, or powershell", args[0])
 		},
 	}
 }

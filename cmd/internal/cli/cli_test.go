@@ -127,7 +127,7 @@ func TestCompletion(t *testing.T) {
 		"say hello -l": "",
 		"run -":        "-config -h -help -v -verbose",
 		"run ":         "",
-		"completion ":  "bash zsh fish",
+		"completion ":  "bash zsh fish powershell",
 		"help sa":      "completion play run say",
 		"-config ":     "files",
 		"play ":        "",

@@ -37,8 +37,8 @@ func help(cmd *cobra.Command, _ []string) {
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "describe a command, with its flags and examples",
-		Args:  Args(0, 1),
+		Short: "describe a command, its flags, and examples",
+		Args:  Args(0, 2),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			var names []string
 			for _, sub := range cmd.Root().Commands() {
@@ -50,10 +50,12 @@ func helpCommand() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about := cmd.Root()
-			if len(args) > 0 {
-				if about = child(about, args[0]); about == nil {
-					return noSuchCommand(cmd.Root(), args)
+			for i, name := range args {
+				sub := child(about, name)
+				if sub == nil {
+					return noSuchCommand(about, args[i:])
 				}
+				about = sub
 			}
 			help(about, nil)
 			return nil

@@ -46,9 +46,9 @@ func mdocCommands(root *cobra.Command) string {
 	var b strings.Builder
 	for _, g := range groups(root) {
 		fmt.Fprintf(&b, ".Ss %s\n.Bl -tag -width Ds\n", g.title)
-		for _, cmd := range g.commands {
+		for _, cmd := range withSubcommands(g.commands) {
 			usage := strings.TrimPrefix(usageLine(cmd), cmd.CommandPath())
-			fmt.Fprintf(&b, ".It Cm %s%s\n%s", cmd.Name(), mdocUsage(usage), mdocText(description(cmd)))
+			fmt.Fprintf(&b, ".It Cm %s%s\n%s", strings.TrimPrefix(cmd.CommandPath(), root.Name()+" "), mdocUsage(usage), mdocText(description(cmd)))
 			b.WriteString(mdocFlags(cmd.LocalFlags()))
 			if cmd.Example != "" {
 				b.WriteString(".Pp\n")
@@ -60,6 +60,17 @@ func mdocCommands(root *cobra.Command) string {
 		b.WriteString(".El\n")
 	}
 	return b.String()
+}
+
+// withSubcommands puts the commands below each one behind it.
+func withSubcommands(commands []*cobra.Command) (list []*cobra.Command) {
+	for _, cmd := range commands {
+		list = append(list, cmd)
+		for _, g := range groups(cmd) {
+			list = append(list, withSubcommands(g.commands)...)
+		}
+	}
+	return list
 }
 
 func mdocFlags(set *pflag.FlagSet) string {

@@ -64,7 +64,7 @@ func Main(form string, in *os.File, out io.Writer) error {
 func run(form codec.Form, in *os.File, out io.Writer, made *atomic.Int64) error {
 	open := decoders[form]
 	if open == nil {
-		return fmt.Errorf("%q is not a form that can be decoded", form)
+		return fmt.Errorf("unknown form %q", form)
 	}
 	d, err := open(in)
 	if err != nil {
@@ -118,7 +118,7 @@ func sample(v float32) int16 {
 // noEOF makes sure that a file without sound is not taken for one that has ended.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("the file holds no sound")
+		return errors.New("the file contains no sound")
 	}
 	return err
 }

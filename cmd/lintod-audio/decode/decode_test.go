@@ -100,7 +100,8 @@ func (o outcome) check(t testing.TB, base outcome) {
 	if exit != nil && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
 		t.Error("it did not end by itself")
 	}
-	if grown := o.memory - base.memory; grown > maxMemory+1<<20 {
+	// The kernel limits data alone; pages of the program, and the race detector's own, vary.
+	if grown := o.memory - base.memory; grown > maxMemory+4<<20 {
 		t.Errorf("%d kB more than before the file", grown>>10)
 	}
 	// A watch that ticks comes late by a tick, and by more on a busy machine.
@@ -298,7 +299,7 @@ func greedySetup(books, dimensions, entries uint64) []byte {
 	return w.data
 }
 
-// What has once been allocated, or looped over, for ever.
+// What has once been allocated, or looped over, forever.
 func TestHostileFiles(t *testing.T) {
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	comment := []byte("\x03vorbis\x00\x00\x00\x00\x00\x00\x00\x00\x01")

@@ -122,7 +122,7 @@ func (d *vorbisDecoder) next() ([]int16, int, error) {
 	case n == 0:
 		return nil, 0, io.EOF
 	case n == C.OV_ENOTVORBIS:
-		return nil, 0, errors.New("the Ogg stream changes from Vorbis to another form on its way, which lintod does not play")
+		return nil, 0, errors.New("the Ogg stream changes from Vorbis to another format, which lintod does not support")
 	case n < 0:
 		return nil, 0, fmt.Errorf("the Vorbis stream is broken (libvorbisfile: error %d)", n)
 	}
@@ -152,7 +152,7 @@ func (d *opusDecoder) next() ([]int16, int, error) {
 	case n == 0:
 		return nil, 0, io.EOF
 	case n == C.OP_ENOTFORMAT:
-		return nil, 0, errors.New("the Ogg stream changes from Opus to another form on its way, which lintod does not play")
+		return nil, 0, errors.New("the Ogg stream changes from Opus to another format, which lintod does not support")
 	case n < 0:
 		return nil, 0, fmt.Errorf("the Opus stream is broken (libopusfile: error %d)", n)
 	}

@@ -56,8 +56,7 @@ func openBroker(g *Gateway, l *tracked.Listener) (*broker, error) {
 }
 
 func (b *broker) close() error {
-	b.tcp.Settle()
-	err := b.server.Close()
+	err := b.tcp.CloseBroker(b.server)
 	b.mu.Lock()
 	clients := b.clients
 	b.clients = nil

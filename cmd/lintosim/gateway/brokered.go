@@ -145,6 +145,8 @@ func (d *brokered) message(payload []byte) {
 		d.broken("G12", "mcp without payload; other gateways close the connection")
 	case e.Type == "goodbye":
 		d.endSession("the device sent goodbye") // not echoed, E7
+	case e.Type == "card_lookup": // also without a session
+		d.send(d.g.card(d.mac, e.UID))
 	case e.Type == "speak_ready":
 		d.ready(e)
 	case open == nil && d.g.opts.Server == Cheeko:

@@ -22,6 +22,7 @@ type envelope struct {
 	Mode      string          `json:"mode"`
 	Text      string          `json:"text"`
 	Reason    string          `json:"reason"`
+	UID       string          `json:"rfid_uid"`
 	SessionID *string         `json:"session_id"`
 	Payload   json.RawMessage `json:"payload"`
 }
@@ -32,7 +33,7 @@ func readEnvelope(raw []byte) (e envelope, ok bool) {
 	if json.Unmarshal(raw, &members) != nil || members == nil {
 		return e, false
 	}
-	for name, to := range map[string]*string{"type": &e.Type, "state": &e.State, "mode": &e.Mode, "text": &e.Text, "reason": &e.Reason} {
+	for name, to := range map[string]*string{"type": &e.Type, "state": &e.State, "mode": &e.Mode, "text": &e.Text, "reason": &e.Reason, "rfid_uid": &e.UID} {
 		_ = json.Unmarshal(members[name], to) // what is no string is empty
 	}
 	_ = json.Unmarshal(members["session_id"], &e.SessionID)
@@ -64,7 +65,7 @@ const (
 	deafAfter    = 2 * time.Second
 	stopAfter    = 7 * frameLength
 	pauseLength  = 700 * time.Millisecond // silence that ends a sentence in auto mode
-	leastVoice   = 150 * time.Millisecond
+	leastVoice   = 250 * time.Millisecond // a device's chime is shorter, and no voice to real servers
 	longestInput = 60 * speech.Rate
 	inboxSize    = 512
 	silenceLimit = 120 * time.Second
@@ -91,7 +92,7 @@ type chat struct {
 	wg     sync.WaitGroup
 
 	// Owned by run.
-	ear       *ear
+	decoder   *decoder
 	listening bool
 	mode      string
 	deafUntil time.Time
@@ -108,7 +109,7 @@ type chat struct {
 func (g *Gateway) newChat(ctx context.Context, device, id string, wire Wire) *chat {
 	c := &chat{
 		g: g, device: device, id: id, wire: wire,
-		inbox: make(chan func(), inboxSize), ear: newEar(), stop: func() bool { return false },
+		inbox: make(chan func(), inboxSize), decoder: newDecoder(), stop: func() bool { return false },
 	}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c
@@ -170,6 +171,8 @@ func (c *chat) message(e envelope) {
 		c.finish()
 	case "abort":
 		c.abort()
+	case "card_lookup":
+		c.send(c.g.card(c.device, e.UID))
 	case "mcp":
 		if !c.tools.take(e.Payload) {
 			c.note("mcp %s that nobody waits for", e.name())
@@ -225,7 +228,7 @@ func (c *chat) hear(packet []byte) {
 		c.note("ping of session %q", packet[len("ping:"):])
 		return
 	}
-	pcm, err := c.ear.hear(packet)
+	pcm, err := c.decoder.decode(packet)
 	if err != nil {
 		c.g.broken(c.device, "2.5 Opus", fmt.Sprintf("a packet of %d bytes is not Opus: %v", len(packet), err))
 		return
@@ -268,7 +271,7 @@ func (c *chat) finish() {
 
 // understand decides what to say to pcm.
 func (c *chat) understand(ctx context.Context, pcm []int16) (string, speech.Order) {
-	h, err := c.g.ear.Hear(ctx, pcm, speech.Opening)
+	h, err := c.g.recogniser.Hear(ctx, pcm, speech.Opening)
 	if err != nil {
 		c.note("%v", err)
 		return "", speech.Order{}

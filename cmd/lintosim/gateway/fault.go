@@ -22,6 +22,8 @@ type Faults struct {
 	// NoUDP drops every datagram of both directions, NoUDPDown those to the device:
 	// the server hears, and its answer is announced, but not heard.
 	NoUDP, NoUDPDown bool
+	// Flood sends datagrams of another session along with those to the device.
+	Flood bool
 	// NoStop leaves "tts stop" out; Mute leaves everything out that follows
 	// "listen start".
 	NoStop, Mute bool
@@ -121,6 +123,7 @@ var faultWords = map[string]func(f *Faults, value string) error{
 	"tail":        func(f *Faults, v string) error { return duration(&f.Tail, v) },
 	"no-udp":      func(f *Faults, v string) error { return flag(&f.NoUDP, v) },
 	"no-udp-down": func(f *Faults, v string) error { return flag(&f.NoUDPDown, v) },
+	"flood":       func(f *Faults, v string) error { return flag(&f.Flood, v) },
 	"no-stop":     func(f *Faults, v string) error { return flag(&f.NoStop, v) },
 	"mute":        func(f *Faults, v string) error { return flag(&f.Mute, v) },
 	"hello":       func(f *Faults, v string) error { return choice(&f.Hello, v, HelloFaults) },

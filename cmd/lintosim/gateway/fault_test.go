@@ -307,3 +307,20 @@ func TestSpeakRequest(t *testing.T) {
 	}
 	g.wantRules(t)
 }
+
+// A card is looked up without a session.
+func TestCardLookup(t *testing.T) {
+	content := map[string]any{"type": "card_content", "rfid_uid": "04A1B2C3", "skill_id": "fox1"}
+	g := start(t, quick(Options{Cards: map[string]map[string]any{"04A1B2C3": content}}))
+	p := dialPeer(t, g.MQTT(), g.login(aMAC))
+	g.await(t, Is(Listed))
+	p.say(map[string]any{"session_id": "", "type": "card_lookup", "rfid_uid": "04A1B2C3"})
+	if m := p.message("card_content", 1); m["skill_id"] != "fox1" {
+		t.Errorf("content %v", m)
+	}
+	p.say(map[string]any{"session_id": "", "type": "card_lookup", "rfid_uid": "04A1B2C4"})
+	if m := p.message("card_unknown", 1); m["rfid_uid"] != "04A1B2C4" {
+		t.Errorf("unknown %v", m)
+	}
+	g.wantRules(t)
+}

@@ -23,6 +23,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -77,16 +78,22 @@ type Options struct {
 	NoMQTT, NoWebSocket bool
 	// FrameVersion of the WebSocket, 1 to 3; 0 leaves it out of what OTA gives.
 	FrameVersion int
+	// TLS secures OTA, WebSocket and MQTT; nil leaves them unprotected. Devices know MQTT over
+	// TLS by its port, 8883.
+	TLS *tls.Config
 	// Key signs credentials; empty stands for a random one.
 	Key string
 	// Token is what a WebSocket must bring; empty for none.
 	Token string
-	// Activation is when a device is let in; CodeLife how long a code lasts, 0 for ever.
+	// Activation is when a device is let in; CodeLife how long a code lasts, 0 forever.
 	Activation Activation
 	CodeLife   time.Duration
 	// Answers is after how many a session is ended by the server, as it is after a
 	// farewell; 0 for never.
 	Answers int
+	// Cards are what card_lookup is answered with, by UID: a whole message. Other cards
+	// are unknown.
+	Cards map[string]map[string]any
 	// Echo sends back what was said, instead of an answer.
 	Echo bool
 	// ChatCloses is how long the chat server's socket takes to close. More than
@@ -120,7 +127,7 @@ func (o Options) withDefaults() Options {
 		o.ChatCloses = 5 * time.Millisecond
 	}
 	if o.Speak == nil {
-		o.Speak = voice
+		o.Speak = Voice
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -155,14 +162,14 @@ const (
 
 // Gateway is a running gateway. Its methods may be called from any goroutine.
 type Gateway struct {
-	opts    Options
-	history history
-	ear     *speech.Recogniser
-	udp     *udpServer
-	mqtt    net.Listener
-	broker  *broker // of E and Cheeko
-	http    *http.Server
-	listen  net.Listener
+	opts       Options
+	history    history
+	recogniser *speech.Recogniser
+	udp        *udpServer
+	mqtt       net.Listener
+	broker     *broker // of E and Cheeko
+	http       *http.Server
+	listen     net.Listener
 
 	mu      sync.Mutex
 	faults  Faults
@@ -180,7 +187,7 @@ type Gateway struct {
 func New(o Options) *Gateway {
 	o = o.withDefaults()
 	g := &Gateway{
-		opts: o, faults: o.Faults, ear: speech.NewRecogniser(o.Recognise),
+		opts: o, faults: o.Faults, recogniser: speech.NewRecogniser(o.Recognise),
 		devices: map[string]*device{}, lines: map[string]line{}, voices: map[string][][]byte{},
 	}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
@@ -193,7 +200,7 @@ func (g *Gateway) Start() error {
 	if !slices.Contains(Servers, g.opts.Server) {
 		return fmt.Errorf("%q is not a server; choose one of %q", g.opts.Server, Servers)
 	}
-	if err := g.ear.Open(); err != nil {
+	if err := g.recogniser.Open(); err != nil {
 		return err
 	}
 	if err := g.open(); err != nil {
@@ -212,6 +219,7 @@ func (g *Gateway) open() error {
 	if err != nil {
 		return fmt.Errorf("listen for MQTT; choose another address: %w", err)
 	}
+	l.Listener = g.secure(l.Listener)
 	if g.opts.Server == Xinnan {
 		g.mqtt = l.Listener
 		g.wg.Go(func() { g.serveXinnan(l.Listener) })
@@ -223,9 +231,26 @@ func (g *Gateway) open() error {
 	if g.listen, err = net.Listen("tcp", g.opts.HTTP); err != nil {
 		return fmt.Errorf("listen for HTTP; choose another address: %w", err)
 	}
+	g.listen = g.secure(g.listen)
 	g.http = &http.Server{Handler: g.routes(), ReadHeaderTimeout: 10 * time.Second}
 	g.wg.Go(func() { _ = g.http.Serve(g.listen) }) // until Close
 	return nil
+}
+
+// secure is l with TLS where that is wanted.
+func (g *Gateway) secure(l net.Listener) net.Listener {
+	if g.opts.TLS == nil {
+		return l
+	}
+	return tls.NewListener(l, g.opts.TLS)
+}
+
+// scheme is "http" or "ws", or that of the same with TLS.
+func (g *Gateway) scheme(plain string) string {
+	if g.opts.TLS == nil {
+		return plain
+	}
+	return plain + "s"
 }
 
 // Close ends all connections and returns when everything has stopped.
@@ -244,7 +269,7 @@ func (g *Gateway) Close() error {
 		g.udp.close()
 	}
 	g.wg.Wait()
-	return errors.Join(err, g.ear.Close())
+	return errors.Join(err, g.recogniser.Close())
 }
 
 // OTA is what devices are configured with, "http://127.0.0.1:41833/xiaozhi/ota/".
@@ -253,14 +278,16 @@ func (g *Gateway) OTA() string {
 	if g.opts.Server == Cheeko {
 		path = "/toy/ota/"
 	}
-	return "http://" + g.listen.Addr().String() + path
+	return g.scheme("http") + "://" + g.listen.Addr().String() + path
 }
 
 // MQTT is the address of the gateway, "127.0.0.1:41834".
 func (g *Gateway) MQTT() string { return g.mqtt.Addr().String() }
 
 // WebSocket is the chat server, "ws://127.0.0.1:41833/xiaozhi/v1/".
-func (g *Gateway) WebSocket() string { return "ws://" + g.listen.Addr().String() + "/xiaozhi/v1/" }
+func (g *Gateway) WebSocket() string {
+	return g.scheme("ws") + "://" + g.listen.Addr().String() + "/xiaozhi/v1/"
+}
 
 // UDP is the address of the sound, "127.0.0.1:41835".
 func (g *Gateway) UDP() string { return g.udp.conn.LocalAddr().String() }
@@ -365,6 +392,17 @@ func (g *Gateway) Send(mac string, payload map[string]any) error {
 	}
 	l.send(maps.Clone(payload))
 	return nil
+}
+
+// card is the answer to a card_lookup.
+func (g *Gateway) card(mac, uid string) message {
+	if uid == "" || strings.Trim(uid, "0123456789ABCDEF") != "" {
+		g.broken(mac, "2.6 rfid_uid", fmt.Sprintf("card_lookup of %q, want upper-case hexadecimal digits", uid))
+	}
+	if known, ok := g.opts.Cards[uid]; ok {
+		return maps.Clone(known)
+	}
+	return message{"type": "card_unknown", "rfid_uid": uid}
 }
 
 // Goodbye ends the session of a device as the server; Drop cuts its connection.

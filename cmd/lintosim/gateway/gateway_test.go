@@ -58,10 +58,10 @@ func TestStory(t *testing.T) {
 				}
 			}
 			packets, headers := s.receive(func(n int) bool { return n == sent })
-			ear := newEar()
+			d := newDecoder()
 			samples := 0
 			for _, packet := range packets {
-				pcm, err := ear.hear(packet)
+				pcm, err := d.decode(packet)
 				if err != nil {
 					t.Fatal(err)
 				}

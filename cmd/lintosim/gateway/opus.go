@@ -25,8 +25,9 @@ const (
 	maxSentence = 1 << 20 // bytes of encoded speech
 )
 
-// voice speaks text, and returns it as Opus packets of 60 ms.
-func voice(ctx context.Context, text string) ([][]byte, error) {
+// Voice speaks text, and returns it as Opus packets of 60 ms. It is what Options.Speak stands for
+// where it is nil, and needs espeak-ng and opusenc.
+func Voice(ctx context.Context, text string) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, speakLimit)
 	defer cancel()
 	wav, err := filter(ctx, []byte(text), "espeak-ng", "-v", "en-us", "-s", "150", "--stdin", "--stdout")
@@ -88,30 +89,30 @@ func oggPackets(file []byte) ([][]byte, error) {
 	return packets, nil
 }
 
-// ear decodes what one device says.
-type ear struct {
-	decoder opus.Decoder
-	out     []int16
+// decoder decodes what one device says.
+type decoder struct {
+	opus opus.Decoder
+	out  []int16
 }
 
-func newEar() *ear {
+func newDecoder() *decoder {
 	d, err := opus.NewDecoderWithOutput(speech.Rate, 1)
 	if err != nil {
 		panic(err) // 16 kHz mono is a rate of Opus
 	}
-	return &ear{decoder: d, out: make([]int16, longestPCM)}
+	return &decoder{opus: d, out: make([]int16, longestPCM)}
 }
 
-// hear returns the sound of one packet at speech.Rate, valid until the next call.
-func (e *ear) hear(packet []byte) ([]int16, error) {
+// decode returns the sound of one packet at speech.Rate, valid until the next call.
+func (d *decoder) decode(packet []byte) ([]int16, error) {
 	if len(packet) == 0 {
 		return nil, errors.New("an empty packet is not Opus")
 	}
-	n, err := e.decoder.DecodeToInt16(packet, e.out)
+	n, err := d.opus.DecodeToInt16(packet, d.out)
 	if err != nil {
 		return nil, err
 	}
-	return e.out[:n], nil
+	return d.out[:n], nil
 }
 
 // rawPCM is 60 ms of a tone at 24 kHz, as a server sends whose encoder failed.

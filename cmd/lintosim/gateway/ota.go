@@ -165,7 +165,7 @@ func (g *Gateway) settings(q otaRequest, r *http.Request, f Faults) message {
 	answer := message{
 		"server_time": message{"timestamp": time.Now().UnixMilli(), "timezone_offset": 480},
 		// Every server sends this, with an address that must not be fetched.
-		"firmware": message{"version": version, "url": "http://" + r.Host + "/xiaozhi/otaMag/download/NOT_ACTIVATED_FIRMWARE_THIS_IS_A_INVALID_URL"},
+		"firmware": message{"version": version, "url": g.scheme("http") + "://" + r.Host + "/xiaozhi/otaMag/download/NOT_ACTIVATED_FIRMWARE_THIS_IS_A_INVALID_URL"},
 	}
 	if g.opts.Server == Golang {
 		answer["firmware"] = message{"version": "0.9.9", "url": ""}
@@ -174,7 +174,7 @@ func (g *Gateway) settings(q otaRequest, r *http.Request, f Faults) message {
 		answer["mqtt"] = g.mqttSettings(q, r, f)
 	}
 	if !g.opts.NoWebSocket {
-		ws := message{"url": "ws://" + r.Host + "/xiaozhi/v1/", "token": g.opts.Token}
+		ws := message{"url": g.scheme("ws") + "://" + r.Host + "/xiaozhi/v1/", "token": g.opts.Token}
 		if g.opts.FrameVersion != 0 {
 			ws["version"] = g.opts.FrameVersion
 		}
@@ -226,7 +226,7 @@ func (g *Gateway) activation(mac, host string) message {
 			d.challenge = mac
 		}
 	}
-	a := message{"code": d.code, "challenge": d.challenge, "message": "http://" + host + "\n" + d.code}
+	a := message{"code": d.code, "challenge": d.challenge, "message": g.scheme("http") + "://" + host + "\n" + d.code}
 	if g.opts.Server == Golang {
 		a["timeout_ms"], a["message"] = 300, "xiaozhi\n"+d.code // no address to go to
 	}

@@ -121,7 +121,7 @@ func TestWebSocketStory(t *testing.T) {
 			}
 			if kind == websocket.BinaryMessage {
 				opus, _, err := unwrap(version, data)
-				if _, err2 := newEar().hear(opus); err != nil || err2 != nil {
+				if _, err2 := newDecoder().decode(opus); err != nil || err2 != nil {
 					t.Errorf("version %d: %v, %v", version, err, err2)
 				}
 				frames++

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -56,7 +57,11 @@ func (g *Gateway) serveXinnan(l net.Listener) {
 		if err != nil {
 			return
 		}
-		if tcp, ok := conn.(*net.TCPConn); ok {
+		raw := conn
+		if secure, ok := conn.(*tls.Conn); ok {
+			raw = secure.NetConn()
+		}
+		if tcp, ok := raw.(*net.TCPConn); ok {
 			_ = tcp.SetNoDelay(false) // as node: a small message waits for the ACK of the one before, G24
 		}
 		g.wg.Go(func() { g.xinnan(conn) })
@@ -306,6 +311,8 @@ func (d *xinnan) other(e envelope) {
 	bridge, ready, session := d.bridge, d.ready, d.session
 	d.mu.Unlock()
 	switch {
+	case e.Type == "card_lookup": // also without a session
+		d.send(d.g.card(d.mac, e.UID))
 	case bridge == nil && e.Type != "goodbye":
 		goodbye := message{"type": "goodbye"} // G16
 		if e.SessionID != nil {

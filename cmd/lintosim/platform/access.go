@@ -50,7 +50,7 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 }
 
 func (h *hook) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
-	text := "said goodbye"
+	text := "disconnected cleanly"
 	if err != nil {
 		text = err.Error()
 	}

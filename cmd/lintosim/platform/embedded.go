@@ -63,8 +63,7 @@ func (b *embedded) urls() (mqtt, ws string) {
 }
 
 func (b *embedded) close() error {
-	b.tcp.Settle()
-	return b.server.Close()
+	return b.tcp.CloseBroker(b.server)
 }
 
 func capabilities() *mqtt.Capabilities {
@@ -76,7 +75,7 @@ func capabilities() *mqtt.Capabilities {
 func (b *embedded) listen(o Options) error {
 	var err error
 	if b.tcp, err = tracked.Listen(o.Listen); err != nil {
-		return fmt.Errorf("listen for MQTT; choose another address, or stop the broker that has it: %w", err)
+		return fmt.Errorf("listen for MQTT; choose another address, or stop the broker that uses it: %w", err)
 	}
 	if err := b.server.AddListener(listeners.NewNet("tcp", b.tcp)); err != nil {
 		return fmt.Errorf("listen for MQTT: %w", err)

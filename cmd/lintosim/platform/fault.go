@@ -40,7 +40,7 @@ func (f Fault) valid() error {
 	for i, known := range Faults {
 		names[i] = string(known)
 	}
-	return fmt.Errorf("%q is no fault; choose one of none, %s", string(f), strings.Join(names, ", "))
+	return fmt.Errorf("unknown fault %q; want one of none, %s", string(f), strings.Join(names, ", "))
 }
 
 // apply spoils replies. late is how long Late takes.

@@ -25,7 +25,7 @@ const (
 func ParseGeneration(name string) (Generation, error) {
 	g := Generation(name)
 	if g != Server2021 && g != Server2024 {
-		return g, fmt.Errorf("%q is no generation of the server; choose one of %s, %s", name, Server2021, Server2024)
+		return g, fmt.Errorf("unknown server generation %q; want %s or %s", name, Server2021, Server2024)
 	}
 	return g, nil
 }

@@ -92,5 +92,5 @@ func (h *history) last(n int) string {
 	for _, m := range msgs[max(0, len(msgs)-n):] {
 		topics = append(topics, m.Topic)
 	}
-	return fmt.Sprintf("%d messages, lastly %s", len(msgs), strings.Join(topics, ", "))
+	return fmt.Sprintf("%d messages, last %s", len(msgs), strings.Join(topics, ", "))
 }

@@ -24,7 +24,7 @@ type joined struct {
 }
 
 // join connects, and fails when the first attempt does. Later the connection
-// is renewed for ever.
+// is renewed forever.
 func join(ctx context.Context, config broker.Config, p *Platform) (*joined, error) {
 	if config.ClientID == "" {
 		config.ClientID = "lintosim-" + strings.ToLower(rand.Text()[:8])

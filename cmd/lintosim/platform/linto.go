@@ -78,7 +78,7 @@ func (p *Platform) greet(m Message) {
 func (p *Platform) request(r Request, levels int) {
 	switch {
 	case r.ID == "" || strings.Count(r.ID, "/") != levels-1:
-		p.notef(r.Message, "%s wants %d more level(s) behind it; not answered", r.Kind, levels)
+		p.notef(r.Message, "%s requires %d more level(s); not answered", r.Kind, levels)
 	case !p.opts.Server.knows(r.Kind):
 		p.notef(r.Message, "a server of %s does not know %s; not answered", p.opts.Server, r.Kind)
 	case r.Kind == "chatbot" && p.opts.NoChatbot && !isSession(r.Message.Serial):
@@ -105,7 +105,7 @@ func (p *Platform) start(r Request) {
 	select {
 	case p.work <- struct{}{}:
 	default:
-		p.reply(r, NoFault, Fail(503, "too many requests at a time", "I am too busy."))
+		p.reply(r, NoFault, Fail(503, "too many requests at once", "I am too busy."))
 		return
 	}
 	p.wg.Go(func() {
@@ -161,7 +161,7 @@ func (p *Platform) reply(r Request, fault Fault, reply Reply) {
 	}
 	payload, err := p.opts.Server.spell(reply)
 	if err != nil {
-		p.notef(r.Message, "this answer cannot be written as JSON: %v", err)
+		p.notef(r.Message, "this answer cannot be encoded as JSON: %v", err)
 		return
 	}
 	p.respond(r.Message, command, payload)
@@ -185,11 +185,11 @@ func (p *Platform) understand(r *Request) error {
 		ConversationData json.RawMessage `json:"conversationData"`
 	}
 	if err := json.Unmarshal(r.Message.Payload, &body); err != nil {
-		return fmt.Errorf("the request is no JSON object as the protocol wants it: %w", err)
+		return fmt.Errorf("the request is not a JSON object of the protocol: %w", err)
 	}
 	if d := body.ConversationData; len(d) > 0 && !bytes.Equal(d, []byte("null")) {
 		if d[0] != '{' {
-			return errors.New("conversationData is no JSON object")
+			return errors.New("conversationData is not a JSON object")
 		}
 		r.ConversationData = d
 	}
@@ -227,14 +227,14 @@ func (p *Platform) listen(r *Request, audio string) error {
 func decodeAudio(audio string) (pcm []int16, rate int, err error) {
 	file, err := base64.StdEncoding.DecodeString(audio)
 	if err != nil {
-		return nil, 0, fmt.Errorf("audio is no base64: %w", err)
+		return nil, 0, fmt.Errorf("audio is not base64: %w", err)
 	}
 	pcm, rate, err = wav.Read(bytes.NewReader(file))
 	switch {
 	case err != nil:
 		return nil, 0, fmt.Errorf("audio: %w", err)
 	case rate != speech.Rate:
-		return nil, 0, fmt.Errorf("audio is at %d Hz; LinTO wants %d Hz", rate, speech.Rate)
+		return nil, 0, fmt.Errorf("audio has %d Hz; LinTO requires %d Hz", rate, speech.Rate)
 	case len(pcm) == 0:
 		return nil, 0, errors.New("audio is empty")
 	case speech.Duration(len(pcm), rate) > maxUtterance:

@@ -36,7 +36,7 @@ func ParseResult(name string) (Result, error) {
 	case TextResult, FinalResult, NoResult:
 		return r, nil
 	}
-	return "", fmt.Errorf("%q is not a result; choose one of %s, %s, %s", name, TextResult, FinalResult, NoResult)
+	return "", fmt.Errorf("unknown result %q; want one of %s, %s, %s", name, TextResult, FinalResult, NoResult)
 }
 
 // stream is one live transcription: the server's entry for a device, and the
@@ -196,7 +196,7 @@ func (p *Platform) chunk(key string, s *stream, m Message) {
 	case s.chunks <- m.Payload:
 	default:
 		p.dropped.Add(1)
-		p.notef(m, "the recogniser cannot follow; a chunk was dropped")
+		p.notef(m, "the recogniser is too slow; a chunk was dropped")
 	}
 }
 
@@ -242,7 +242,7 @@ func (s *stream) run(key string) {
 			s.take(chunk)
 			if n+1 == s.p.opts.RecogniserDies {
 				s.open.Store(false)
-				s.p.notef(s.m, "the recogniser died")
+				s.p.notef(s.m, "the recogniser failed")
 				return
 			}
 		case <-s.p.ctx.Done():

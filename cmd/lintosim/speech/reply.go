@@ -61,7 +61,7 @@ var smallTalk = map[string]string{
 	"good evening":      "Good evening.",
 	"thank you":         "You are welcome.",
 	"how are you":       "Simulated, but fine.",
-	"what is your name": "I am a platform in a box.",
+	"what is your name": "I am a simulated platform.",
 	"tell me a joke":    "Why do microphones make bad friends? They always want the last word.",
 	"yes":               "Yes to what? Ask me something first.",
 	"no":                "No to what? Ask me something first.",

@@ -56,10 +56,10 @@ func TestWithoutARecogniserAnswersGoBySound(t *testing.T) {
 	if got := Describe(h); got != "2.0 s of sound at -12 dBFS" {
 		t.Errorf("described as %q", got)
 	}
-	if got := ReplyToSound(loud); !strings.HasPrefix(got, "I heard 2.0 seconds") || !strings.Contains(got, "Install pocketsphinx") {
+	if got := ReplyToSound(loud); !strings.Contains(got, "2.0 seconds") || !strings.Contains(got, "pocketsphinx") {
 		t.Errorf("answer %q", got)
 	}
-	if got := ReplyToSound(make([]int16, 16000)); got != "I heard nothing." {
+	if got := ReplyToSound(make([]int16, 16000)); got == "" || strings.Contains(got, "seconds") {
 		t.Errorf("answer to silence %q", got)
 	}
 }

@@ -1,12 +1,20 @@
-// Package tracked is a TCP listener for an embedded MQTT broker, which ends its
-// connections with itself.
+// Package tracked is a TCP listener for an embedded MQTT broker, and an end for
+// the broker that neither hangs nor waits for silent clients.
 package tracked
 
 import (
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
 )
+
+// closeTimeout bounds how long CloseBroker waits for connections to end. Only a
+// WebSocket client that has not sent its CONNECT takes so long.
+const closeTimeout = 2 * time.Second
 
 // Listener closes its connections with itself; the broker would wait for those
 // that have not yet said who they are.
@@ -27,9 +35,34 @@ func Listen(address string) (*Listener, error) {
 	return &Listener{Listener: l, conns: map[net.Conn]bool{}}, nil
 }
 
-// Settle accepts nobody any more, and waits until the broker serves those who
-// were: it counts them in a way that races with its own end otherwise.
-func (t *Listener) Settle() {
+// CloseBroker ends the connections of a broker that listens on t, and then the
+// broker. The broker's own Close can wait forever: it takes the read lock of its
+// clients twice, and a client that leaves in between asks for the write lock. So
+// it is called once nobody is left who could leave.
+func (t *Listener) CloseBroker(broker *mqtt.Server) error {
+	t.settle()
+	_ = t.Close()
+	for _, client := range broker.Clients.GetAll() {
+		if !client.Net.Inline {
+			client.Stop(packets.ErrServerShuttingDown) // those of a WebSocket listener
+		}
+	}
+	for end := time.Now().Add(closeTimeout); atomic.LoadInt64(&broker.Info.ClientsConnected) > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- broker.Close() }()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(closeTimeout):
+		return nil // all listeners are closed; what is left waits for a silent WebSocket client
+	}
+}
+
+// settle stops accepting, and waits until the broker serves those who were
+// accepted: it counts them in a way that races with its own end otherwise.
+func (t *Listener) settle() {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()

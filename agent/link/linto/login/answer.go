@@ -44,9 +44,9 @@ func (t tokens) check() error {
 	case t.Auth == "":
 		return errors.New("the platform's answer has no auth_token")
 	case !visible(string(t.Auth + t.Refresh)):
-		return errors.New("the platform's tokens have characters that no header may have")
+		return errors.New("the platform's tokens contain characters that are invalid in a header")
 	case !topicLevel(t.Session):
-		return fmt.Errorf("the platform's session_id %q cannot be one level of a topic", printable.Clip(t.Session, 60))
+		return fmt.Errorf("the platform's session_id %q is not one level of a topic", printable.Clip(t.Session, 60))
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func choose(scopes []scope, wanted string) (scope, error) {
 	for _, s := range scopes {
 		if s.Name == wanted || wanted == "" && len(scopes) == 1 {
 			if !topicLevel(s.Topic) {
-				return scope{}, fmt.Errorf("%w: the topic %q of scope %q cannot be one level of a topic", errScope, printable.Clip(s.Topic, 60), printable.Clip(s.Name, 60))
+				return scope{}, fmt.Errorf("%w: the topic %q of scope %q is not one level of a topic", errScope, printable.Clip(s.Topic, 60), printable.Clip(s.Name, 60))
 			}
 			return s, nil
 		}
@@ -108,9 +108,9 @@ func choose(scopes []scope, wanted string) (scope, error) {
 	}
 	switch list := printable.Clip(strings.Join(names, ", "), 600); {
 	case len(scopes) == 0:
-		return scope{}, fmt.Errorf("%w: the account has no application; give it one at the platform", errScope)
+		return scope{}, fmt.Errorf("%w: the account has no application; assign one on the platform", errScope)
 	case wanted == "":
-		return scope{}, fmt.Errorf("%w: the account has several; choose one with scope in [linto.login]: %s", errScope, list)
+		return scope{}, fmt.Errorf("%w: the account has several; select one with scope in [linto.login]: %s", errScope, list)
 	default:
 		return scope{}, fmt.Errorf("%w %q in the account; scope in [linto.login] can be: %s", errScope, wanted, list)
 	}
@@ -153,7 +153,7 @@ type seconds int64
 func (s *seconds) UnmarshalJSON(raw []byte) error {
 	v, err := strconv.ParseFloat(unquoted(raw), 64)
 	if err != nil || !(v >= 0 && v < math.MaxInt64/2) {
-		return errors.New("expiration_date is no time")
+		return errors.New("invalid expiration_date")
 	}
 	*s = seconds(v)
 	return nil

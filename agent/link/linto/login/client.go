@@ -132,7 +132,7 @@ func (c *Client) session() Session { return c.present().Session }
 func (c *Client) restore() {
 	kept, err := load(c.file, c.config)
 	if err != nil {
-		c.log.Warn("logging in anew", "error", err)
+		c.log.Warn("logging in again", "error", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -218,8 +218,8 @@ func (c *Client) verify(ctx context.Context, s *server, l login) error {
 // token may be what the platform does not get over.
 func (c *Client) judge(ctx context.Context, s *server, l login, err error) error {
 	if refused(err) {
-		c.log.Warn("the platform does not accept the token any more, before its time; most likely another device has logged in "+
-			"with the same account: give each its own", "user", l.User)
+		c.log.Warn("the platform rejects the token before it expires; probably another device has logged in "+
+			"with the same account: use a separate account for each", "user", l.User)
 		return c.refresh(ctx, s, l)
 	}
 	c.again = c.again || isUnanswered(err)
@@ -249,7 +249,7 @@ func (c *Client) refresh(ctx context.Context, s *server, l login) error {
 		err = t.check()
 	}
 	if err != nil {
-		c.log.Info("the token cannot be refreshed; logging in", "error", err)
+		c.log.Info("cannot refresh the token; logging in", "error", err)
 		c.again = true
 		return c.enter(ctx, s)
 	}
@@ -320,7 +320,7 @@ func local(methods []method) (method, error) {
 		}
 	}
 	if len(methods) == 0 {
-		return method{}, errors.New("the platform offers no way to log in")
+		return method{}, errors.New("the platform offers no login method")
 	}
 	return methods[0], nil
 }
@@ -346,7 +346,7 @@ func (c *Client) keep(l login) {
 		return
 	}
 	if err := l.save(c.file); err != nil {
-		c.log.Error("the next start will have to log in again", "error", err)
+		c.log.Error("the login is not saved; the next start must log in again", "error", err)
 	}
 }
 

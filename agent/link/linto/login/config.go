@@ -5,7 +5,7 @@
 //
 // What must not live here: MQTT, topics and payloads; they are the link's.
 //
-// "Protocol 1.2.2" in comments refers to PROTOCOL.md of the link.
+// "Protocol 1.2.2" in comments refers to docs/linto.md.
 package login
 
 import (
@@ -47,7 +47,7 @@ func (c Config) Validate() config.Problems {
 	_, err := c.base()
 	ps.Address("url", c.URL, err)
 	if c.User == "" {
-		ps.Add("user", nil, "the account of this device at the platform")
+		ps.Add("user", nil, "the account of this device on the platform")
 	}
 	if c.PasswordFile == "" {
 		ps.Add("password_file", nil, "a file with the account's password in its first line")

@@ -27,7 +27,7 @@ const (
 
 var (
 	platform = neterr.Server{Name: "the platform", Address: "url in [linto.login]", CA: "ca_file in [linto.login]"}
-	errSlow  = errors.New("the platform did not answer in time; is it overloaded, or the address that of something else?")
+	errSlow  = errors.New("the platform did not answer in time; is it overloaded, or the address wrong?")
 )
 
 // server makes the requests of protocol 1.2.2, one method each. It follows no
@@ -72,7 +72,7 @@ func (s *server) login(ctx context.Context, basePath, user string, password Secr
 	body := map[string]string{"email": user, "username": user, "password": string(password)}
 	err = s.call(ctx, http.MethodPost, basePath+"/android/login", "", body, &a)
 	if refused(err) {
-		err = fmt.Errorf("the platform refuses the user or password; correct user and password_file in [linto.login]: %w", err)
+		err = fmt.Errorf("the platform rejects the user or password; correct user and password_file in [linto.login]: %w", err)
 	}
 	return a, err
 }
@@ -176,12 +176,12 @@ func (s *server) exchange(r *http.Request, answer any) error {
 	}
 	if err := json.Unmarshal(raw, answer); err != nil {
 		kind := printable.Clip(response.Header.Get("Content-Type"), 40)
-		return fmt.Errorf("the answer (%s) is not the JSON that belongs there; %w", kind, errStranger)
+		return fmt.Errorf("the answer (%s) is not the expected JSON; %w", kind, errStranger)
 	}
 	return nil
 }
 
-var errStranger = errors.New("what answers is no LinTO platform, or a proxy before it: correct url in [linto.login]")
+var errStranger = errors.New("it is not from a LinTO platform, or from a proxy: correct url in [linto.login]")
 
 // redirected refuses to follow, and says where to.
 func (s *server) redirected(response *http.Response) error {
@@ -191,10 +191,10 @@ func (s *server) redirected(response *http.Response) error {
 	}
 	target := printable.Clip(to.Scheme+"://"+to.Host+to.Path, 200)
 	if s.base.Scheme == "https" && to.Scheme != "https" {
-		return fmt.Errorf("the platform redirects to %s, where the password would travel unprotected; that was not followed: "+
-			"let it answer on https", target)
+		return fmt.Errorf("the platform redirects to %s, where the password would be sent unencrypted; not followed: "+
+			"make it answer on https", target)
 	}
-	return fmt.Errorf("the platform redirects to %s; if that is right, write it into url in [linto.login]", target)
+	return fmt.Errorf("the platform redirects to %s; if that is correct, set it as url in [linto.login]", target)
 }
 
 // message is what the platform says about a failure. It may repeat what it was
@@ -236,7 +236,7 @@ func (e *statusError) Error() string {
 		text += fmt.Sprintf(" (%q)", e.message)
 	}
 	if e.code == http.StatusNotFound {
-		text += "; is the path in url right?"
+		text += "; is the path in url correct?"
 	}
 	return text
 }

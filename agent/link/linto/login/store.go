@@ -69,7 +69,7 @@ func (l login) save(path string) error {
 		return err
 	}
 	if err := state.ReplaceFile(path, raw); err != nil {
-		return fmt.Errorf("keep the login: %w", err)
+		return fmt.Errorf("save the login: %w", err)
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func load(path string, c Config) (login, error) {
 		err = tokens{Auth: l.Auth, Refresh: l.Refresh, Session: l.Session.ID}.check()
 	}
 	if err != nil {
-		return login{}, fmt.Errorf("read the kept login %s: %w", path, err)
+		return login{}, fmt.Errorf("read the saved login %s: %w", path, err)
 	}
 	if l.URL != c.URL || l.User != c.User || l.Wanted != c.Scope || !topicLevel(l.Session.Scope) {
 		return login{}, nil

@@ -20,7 +20,7 @@ const (
 	// patience is how long a call may take before its caller is told that it goes on; a
 	// server waits 3 s (protocol 2.7.4).
 	patience = 2500 * time.Millisecond
-	// callLimit ends a call that would otherwise take one of the places for ever.
+	// callLimit ends a call that would otherwise take one of the places forever.
 	callLimit = 10 * time.Minute
 
 	maxWaiting = 16 // calls that have not begun

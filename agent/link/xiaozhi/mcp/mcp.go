@@ -5,7 +5,7 @@
 // What must not live here: which tools there are (the link's table), what they do
 // (behaviors), and the envelope of a message (agent/link/xiaozhi/message).
 //
-// "Protocol" in comments refers to PROTOCOL.md of the link.
+// "Protocol" in comments refers to docs/xiaozhi.md.
 package mcp
 
 import (

@@ -70,6 +70,7 @@ type Message struct {
 	Volume    int
 	Transport string // hello
 	UDP       *UDP   // hello, and mode_update with a new key
+	Card      *Card  // card_content, card_up_to_date, card_unknown, card_ai, download_response
 	Payload   json.RawMessage
 }
 
@@ -125,6 +126,8 @@ func Parse(payload []byte) (Message, error) {
 		if len(m.Payload) == 0 || m.Payload[0] != '{' {
 			return Message{Type: m.Type}, errors.New("mcp: payload is no JSON object")
 		}
+	case CardContent, CardCurrent, CardUnknown, CardAI, DownloadResponse:
+		m.Card = parseCard(o)
 	case IoT:
 		m.Volume = speakerVolume(o["commands"])
 	case Hello:

@@ -31,7 +31,7 @@ func TestParse(t *testing.T) {
 		"alert":                    {`{"type":"alert","status":"Error","message":"late","emotion":"sad"}`, Message{Type: Alert, Status: "Error", Text: "late", Emotion: "sad"}},
 		"error":                    {`{"type":"error","message":"no","code":"NO_SESSION"}`, Message{Type: Error, Text: "no", Code: "NO_SESSION"}},
 		"request to speak":         {`{"type":"speak_request","text":"tea","session_id":"s","auto_listen":true}`, Message{Type: SpeakRequest, Text: "tea", Session: "s", AutoListen: true}},
-		"a type that nobody knows": {`{"type":"card_content","audio":[{}]}`, Message{Type: "card_content"}},
+		"a type that nobody knows": {`{"type":"card_dance","audio":[{}]}`, Message{Type: "card_dance"}},
 		"tools":                    {`{"type":"mcp","payload":{"id":1}}`, Message{Type: MCP, Payload: json.RawMessage(`{"id":1}`)}},
 	} {
 		if got, err := Parse([]byte(tt.in)); err != nil || !reflect.DeepEqual(got, tt.want) {

@@ -63,11 +63,12 @@ const (
 	minKeepAlive     = 10 * time.Second
 	maxKeepAlive     = 65535 * time.Second // of the protocol, MQTT-3.1.2-24
 
-	maxText    = 4 << 10        // bytes of a setting
-	maxCode    = 32             // bytes of a code
-	maxLines   = 5              // of a message for the user
-	maxLine    = 200            // bytes of one
-	maxTimeout = 24 * time.Hour // of a code
+	maxText    = 4 << 10          // bytes of a setting
+	maxCode    = 32               // bytes of a code
+	maxLines   = 5                // of a message for the user
+	maxLine    = 200              // bytes of one
+	minTimeout = 30 * time.Second // of a code: nobody enters one sooner, and each new one is spoken
+	maxTimeout = 24 * time.Hour
 )
 
 // members of a JSON object, by the name as it is written.
@@ -315,7 +316,7 @@ func parseActivation(m members, now time.Time) *Activation {
 		if n < 10_000 { // nobody enters a code in 10 s: server E writes 300 and means five minutes
 			unit = time.Second
 		}
-		a.Until = now.Add(min(time.Duration(min(n, 1e9))*unit, maxTimeout))
+		a.Until = now.Add(min(max(time.Duration(min(n, 1e9))*unit, minTimeout), maxTimeout))
 	}
 	return &a
 }

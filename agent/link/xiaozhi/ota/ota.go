@@ -6,7 +6,7 @@
 // What must not live here: the connections that the settings are for, and what the user sees
 // and hears; the link has those.
 //
-// "Protocol" in comments refers to PROTOCOL.md of the link.
+// "Protocol" in comments refers to docs/xiaozhi.md.
 package ota
 
 import (

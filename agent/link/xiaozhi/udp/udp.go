@@ -77,6 +77,9 @@ type Dropped struct {
 	TooLarge   uint64 // more than MaxPayload
 }
 
+// Total is their number.
+func (d Dropped) Total() uint64 { return d.Short + d.Type + d.Length + d.Connection + d.TooLarge }
+
 const (
 	// lookupTimeout bounds looking up the gateway's name.
 	lookupTimeout = 5 * time.Second

@@ -1,0 +1,350 @@
+package automation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lintod/agent/base/loop"
+	"lintod/agent/base/printable"
+	"lintod/agent/base/textfile"
+	"lintod/agent/broker"
+	"lintod/agent/link"
+	"lintod/behaviors"
+)
+
+const (
+	// commandQueue is how many commands wait; the oldest are dropped: the last value wins.
+	commandQueue = 64
+	sendLimit    = 5 * time.Second
+	// A description is not published within describeGap of the last one: consumers that are
+	// still taking that in lose a part of the next (decision H6).
+	describeGap = 1100 * time.Millisecond
+	// birthDelay is the longest time after the birth of Home Assistant until the device is
+	// described, so that the devices of a house do not all come at once (decision H7).
+	birthDelay = 5 * time.Second
+	// stateGap is the time between two values on a topic (decision H19).
+	stateGap  = 200 * time.Millisecond
+	maxReason = 300 // bytes of an error
+)
+
+// Link is one connection to a broker of home automation; New makes one.
+type Link struct {
+	Config Config
+	link.Device
+
+	conn     *broker.Conn
+	commands chan command
+	probes   loop.Probe
+	greeted  loop.Signal // connected anew
+	born     loop.Signal // Home Assistant has started
+	changed  loop.Signal // a setting may be another
+	wronged  loop.Signal // the broker was told that the device is offline
+	failures chan failure
+	leaving  chan chan struct{}
+	dropped  atomic.Int64
+	refused  atomic.Bool // the broker does not let the device in
+
+	retained map[string]bool // topics of ignored retained commands; handle owns it
+
+	// All that follows is of report's goroutine.
+	sent      map[string]value // what was last published of the state, by topic
+	described time.Time
+	last      description
+	turn      exchange
+}
+
+type command struct {
+	word    word
+	payload string
+}
+
+type failure struct {
+	word word
+	text string
+}
+
+// value is what a topic of the state holds at the broker.
+type value struct {
+	text string // "" when it is not known
+	at   time.Time
+}
+
+// Stats are the link's counters.
+type Stats struct {
+	broker.Stats
+	CommandsDropped int64 `json:"commands_dropped"`
+}
+
+// Stats returns the counters; it may be called at any time.
+func (l *Link) Stats() Stats { return Stats{l.conn.Stats(), l.dropped.Load()} }
+
+// New makes the link, closed.
+func New(cfg Config, d link.Device) *Link {
+	l := &Link{
+		Config: cfg.For(d.Serial), Device: d,
+		commands: make(chan command, commandQueue), failures: make(chan failure, commandQueue),
+		probes: loop.NewProbe(), greeted: loop.NewSignal(), born: loop.NewSignal(), changed: loop.NewSignal(), wronged: loop.NewSignal(),
+		leaving: make(chan chan struct{}), retained: map[string]bool{}, sent: map[string]value{},
+	}
+	l.conn = &broker.Conn{
+		Config:    l.Config.Config,
+		Will:      func() broker.Message { return l.status(offline) },
+		Farewell:  func() broker.Message { return l.status(offline) },
+		Subscribe: l.filters(),
+		Online:    l.online,
+		Offline:   l.offline,
+		Handle:    l.handle,
+		Log:       d.Log,
+	}
+	return l
+}
+
+const (
+	online  = "online"
+	offline = "offline"
+)
+
+// Name is what the configuration calls this link.
+func (l *Link) Name() string { return Name }
+
+// Status says how the link is.
+func (l *Link) Status() link.Status {
+	s := l.Stats()
+	return link.BrokerStatus(s.Stats, s.CommandsDropped, l.refused.Load())
+}
+
+// Run keeps the connection until ctx ends, and then says goodbye.
+func (l *Link) Run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	work, stop := context.WithCancel(ctx)
+	workers.Go(func() { l.obey(work) })
+	workers.Go(func() { l.report(work) })
+	defer workers.Wait()
+	defer stop()
+	return l.conn.Run(ctx)
+}
+
+// Probe returns nil when the goroutine that obeys has taken it up, or with ctx's cause.
+func (l *Link) Probe(ctx context.Context) error { return l.probes.Check(ctx) }
+
+// StatusChanged has the settings published, if they have changed. It does not block.
+func (l *Link) StatusChanged() { l.changed.Set() }
+
+// topic is one of the device's own.
+func (l *Link) topic(below string) string { return l.Config.Topic + "/" + l.Serial + "/" + below }
+
+// birthTopic is where Home Assistant says that it is there.
+func (l *Link) birthTopic() string { return l.Config.Discovery + "/status" }
+
+func (l *Link) filters() []string {
+	// The device's own status is read back: see handle.
+	list := []string{l.topic("status")}
+	for _, w := range words {
+		list = append(list, l.topic(w.topic))
+	}
+	if l.Config.Discovery != "" {
+		list = append(list, l.birthTopic())
+	}
+	return list
+}
+
+func (l *Link) status(text string) broker.Message { return l.state("status", text) }
+
+// state is a message that the broker keeps (decision H3).
+func (l *Link) state(topic, text string) broker.Message {
+	return broker.Message{Topic: l.topic(topic), Payload: []byte(text), QoS: 1, Retain: true}
+}
+
+func (l *Link) online(ctx context.Context) {
+	l.refused.Store(false)
+	l.publish(ctx, l.status(online))
+	l.greeted.Set()
+}
+
+// offline is told why there is no connection.
+func (l *Link) offline(err error) { l.refused.Store(broker.Refused(err)) }
+
+// publish tells whether the broker has the message. What it has not is said at the next
+// connect, if it still counts then.
+func (l *Link) publish(ctx context.Context, m broker.Message) bool {
+	limited, cancel := context.WithTimeout(ctx, sendLimit)
+	defer cancel()
+	err := l.conn.Publish(limited, m)
+	if err != nil && ctx.Err() == nil && !errors.Is(err, broker.ErrOffline) {
+		l.Log.Warn("not published", "topic", m.Topic, "error", err)
+	}
+	return err == nil
+}
+
+// handle is called by the connection for each message, one at a time; it must not block.
+func (l *Link) handle(_ context.Context, m broker.Message) {
+	payload := string(textfile.Message(m.Payload))
+	switch m.Topic {
+	case l.birthTopic():
+		if !m.Retain && payload == online { // a retained one is as old as the connection
+			l.born.Set()
+		}
+		return
+	case l.topic("status"):
+		// After a fast reconnect the broker may send the last will of the old connection when
+		// the new one has already said "online".
+		if !m.Retain && payload != online {
+			l.wronged.Set()
+		}
+		return
+	}
+	for _, w := range words {
+		if m.Topic != l.topic(w.topic) {
+			continue
+		}
+		switch {
+		case m.Retain:
+			// It would be done again at every connect (decision H13).
+			l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
+			l.retained[m.Topic] = true
+		case payload == "" && l.retained[m.Topic]:
+			// That is how a retained message is deleted, and to who is subscribed it comes
+			// without the flag [MQTT-3.3.1-9].
+			delete(l.retained, m.Topic)
+		case len(payload) > maxCommand: // before it waits with others
+			l.fail(w, wanted(fmt.Sprintf("at most %d bytes", maxCommand), strconv.Itoa(len(payload))))
+		default:
+			l.queue(command{w, payload})
+		}
+		return
+	}
+	l.Log.Warn("message on a topic that was not subscribed", "topic", printable.Clip(m.Topic, 100))
+}
+
+func (l *Link) queue(c command) {
+	for {
+		select {
+		case l.commands <- c:
+			return
+		default:
+		}
+		select {
+		case <-l.commands:
+			l.dropped.Add(1)
+		default:
+		}
+	}
+}
+
+// obey does what is asked for, one after the other, until ctx ends.
+func (l *Link) obey(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-l.commands:
+			l.fail(c.word, l.do(ctx, c.word, c.payload))
+		case <-l.probes:
+		}
+	}
+}
+
+// fail has it published that a command was refused, or not done to its end, and does
+// nothing where err is none. It does not block.
+func (l *Link) fail(w word, err error) {
+	if err == nil || errors.Is(err, behaviors.ErrCut) {
+		return
+	}
+	l.Log.Warn("command refused", "topic", w.topic, "error", err)
+	select {
+	case l.failures <- failure{w, printable.Clip(err.Error(), maxReason)}:
+	default: // home automation asks faster than it takes the answers
+		l.dropped.Add(1)
+	}
+}
+
+// report publishes what the device does, until ctx ends.
+func (l *Link) report(ctx context.Context) {
+	l.last = l.loadDescription()
+	notices := l.Follow()
+	defer notices.Close()
+	var describe, later <-chan time.Time
+	var steps [][]broker.Message // of the description, which are not out yet
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.greeted: // the broker may have forgotten everything
+			l.forgetStates()
+			steps, describe = nil, time.After(time.Until(l.described.Add(describeGap)))
+		case <-l.born:
+			if describe == nil { // what comes meanwhile is one birth
+				describe = time.After(max(rand.N(birthDelay), time.Until(l.described.Add(describeGap))))
+			}
+		case <-describe:
+			describe = nil
+			if len(steps) == 0 {
+				steps = l.steps(l.last)
+			}
+			l.forgetStates()
+			if steps = l.announce(ctx, steps); len(steps) > 0 {
+				describe = time.After(describeGap)
+			}
+		case <-l.wronged:
+			l.Log.Warn("the status said offline; it says online again")
+			l.publish(ctx, l.status(online))
+		case n := <-notices.C:
+			l.tell(ctx, n)
+		case f := <-l.failures:
+			l.event(ctx, "error", map[string]string{"command": f.word.topic, "error": f.text})
+			delete(l.sent, f.word.state) // so that a slider jumps back
+		case done := <-l.leaving:
+			l.clear(ctx)
+			close(done)
+			return
+		case <-l.changed:
+		case <-later:
+		}
+		later = l.showStates(ctx)
+	}
+}
+
+func (l *Link) forgetStates() {
+	for topic, v := range l.sent {
+		l.sent[topic] = value{at: v.at}
+	}
+}
+
+// showStates publishes the values that have changed, and returns when to look again; nil
+// when nothing waits.
+func (l *Link) showStates(ctx context.Context) <-chan time.Time {
+	if !l.conn.Connected() {
+		return nil // all is published after the next connect
+	}
+	var wait time.Duration
+	states := l.states()
+	for _, topic := range stateTopics {
+		text, was := states[topic], l.sent[topic]
+		if was.text == text {
+			continue
+		}
+		left := time.Until(was.at.Add(stateGap))
+		if left <= 0 {
+			was = value{at: time.Now()}
+			if l.publish(ctx, l.state(topic, text)) {
+				was.text = text
+				l.sent[topic] = was
+				continue
+			}
+			l.sent[topic], left = was, sendLimit
+		}
+		if wait == 0 || left < wait {
+			wait = left
+		}
+	}
+	if wait == 0 {
+		return nil
+	}
+	return time.After(wait)
+}

@@ -1,0 +1,15 @@
+package automation
+
+import "lintod/agent/link"
+
+// Setup is what the owner of a device is asked for this link.
+func Setup() link.Setup {
+	account := link.AccountQuestions()
+	for i := range account {
+		account[i].Flag = "automation-" + account[i].Flag
+	}
+	account[0].Usage, account[1].Usage = "`NAME` of the account there", "`FILE` with the password of that account"
+	broker := link.BrokerQuestion()
+	broker.Flag, broker.Usage = "automation-broker", "`ADDRESS` of a broker where the device is shown to home automation"
+	return link.Setup{Name: Name, Title: "home automation", Beside: true, Questions: append([]link.Question{broker}, account...)}
+}

@@ -1,0 +1,79 @@
+package automation
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"lintod/agent/broker"
+	"lintod/agent/link"
+)
+
+// trial connects as the device does, and sends itself a message on a topic of its own that
+// nobody obeys.
+func (c Config) trial(at link.Place) link.Trial {
+	l := New(c, link.Device{Serial: at.Serial, Log: slog.New(slog.DiscardHandler)})
+	cfg := l.Config.Config
+	cfg.ClientID = broker.ClientID("lintod-try-automation-" + at.Serial)
+	cfg.PasswordFile = at.Readable(cfg.PasswordFile)
+	echo := l.topic("check")
+	unheard := fmt.Errorf("the broker lets this device in, but does not pass on its topics; allow its user to read and write %s", l.topic("#"))
+	return link.Trial{Table: Name, Config: cfg, Subscribe: append(l.filters(), echo), Echo: echo, Unheard: unheard}
+}
+
+// Try connects as the device will, and returns nil when its own message comes back, else one
+// sentence.
+func (c Config) Try(ctx context.Context, at link.Place) error { return c.trial(at).Run(ctx) }
+
+// Warnings are what is allowed in the table, and probably not meant.
+func (c Config) Warnings(at link.Place) []string {
+	if !c.Enabled {
+		return nil
+	}
+	return link.BrokerWarnings(Name, c.Config, at)
+}
+
+// Examine tries each broker with the device's own credentials, and whether it keeps the
+// description that the daemon has published. It takes up to half a minute for each broker,
+// and ends early with ctx.
+func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding)) {
+	t := c.trial(at)
+	if !t.Examine(ctx, tell) || c.Discovery == "" {
+		return
+	}
+	topic := description{Prefix: c.Discovery, ID: deviceID(at.Serial)}.deviceTopic()
+	if c.Form == entityForm {
+		topic = description{Prefix: c.Discovery, ID: deviceID(at.Serial)}.entityTopic("sensor", "state")
+	}
+	switch {
+	case running == nil || !running.Connected:
+		tell(link.Finding{Subject: "discovery", Level: link.Warn, Text: "the description can be examined only while lintod is connected", Do: "sudo systemctl start lintod"})
+	case !kept(ctx, t.Config, topic):
+		tell(link.Finding{
+			Subject: "discovery", Level: link.Fail, Text: fmt.Sprintf("the broker does not return the description at %s; home automation may not find the device", topic),
+			Do: "allow the device's user to read and write that topic",
+		})
+	default:
+		tell(link.Finding{Subject: "discovery", Level: link.OK, Text: "the broker keeps the description at " + topic})
+	}
+}
+
+// keptLimit is how long a broker may take for a message that it keeps.
+const keptLimit = 5 * time.Second
+
+// kept tells whether the broker has a retained message for the device.
+func kept(ctx context.Context, cfg broker.Config, topic string) (found bool) {
+	ctx, cancel := context.WithTimeout(ctx, keptLimit)
+	defer cancel()
+	conn := &broker.Conn{
+		Config: cfg, Subscribe: []string{topic}, Log: slog.New(slog.DiscardHandler),
+		Handle: func(_ context.Context, m broker.Message) {
+			if m.Topic == topic && m.Retain && len(m.Payload) > 0 {
+				found = true
+				cancel()
+			}
+		},
+	}
+	return conn.Run(ctx) == nil && found
+}

@@ -1,0 +1,72 @@
+package folotoy
+
+import (
+	"context"
+
+	"lintod/agent/turn"
+)
+
+// follow publishes what the device hears and says, and what commands lead to, until ctx
+// ends. What it is too slow for is dropped; a turn never waits.
+func (l *Link) follow(ctx context.Context) {
+	notices := l.Follow()
+	defer notices.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case publish := <-l.out:
+			publish(ctx)
+		case n := <-notices.C:
+			l.missed.Store(notices.Dropped())
+			l.tell(ctx, n)
+		}
+	}
+}
+
+// tell posts what a notice of a turn means to integrations, whatever link the turn is with.
+func (l *Link) tell(ctx context.Context, n turn.Notice) {
+	if n.Turn == 0 {
+		return
+	}
+	if n.Turn > l.turn.number {
+		l.turn = spoke{number: n.Turn}
+	}
+	silent := n.Turn == l.turn.number && l.turn.sentences == 0
+	switch {
+	case n.What == turn.GotTranscript:
+		l.event(ctx, "recording_transcribed", transcribed{l.memory.recording(n.Turn), n.Text, l.currentRole()})
+	case l.Config.Answers == integrator: // what the platform says is not heard
+	case n.What == turn.GotSentence:
+		l.event(ctx, "voice_generated", l.sentence(n.Turn, n.Text))
+	case n.What == turn.TurnOver && silent && !n.Record.Sounded.IsZero(): // sound without words
+		l.event(ctx, "voice_generated", l.sentence(n.Turn, ""))
+	}
+}
+
+// sentence counts one that is heard, in the answer to a turn.
+func (l *Link) sentence(number int, text string) generated {
+	order := 1
+	if number == l.turn.number { // else a turn that is over reports late
+		l.turn.sentences++
+		order = l.turn.sentences
+	}
+	return generated{l.memory.recording(number), order, text, l.currentRole()}
+}
+
+// currentRole is the last that an integrator has named, at first 1.
+func (l *Link) currentRole() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.role
+}
+
+// say posts a text that an integrator has spoken, as a part of the answer to the latest
+// turn.
+func (l *Link) say(ctx context.Context, text string) {
+	l.event(ctx, "voice_generated", l.sentence(l.turn.number, text))
+}
+
+func (l *Link) event(ctx context.Context, identifier string, params any) {
+	l.send(ctx, l.Config.topic("event/post"), encode(event{l.memory.nextMessage(), identifier, params}))
+}

@@ -1,0 +1,11 @@
+package folotoy
+
+import "lintod/agent/link"
+
+// Setup is what the owner of a device is asked for this link.
+func Setup() link.Setup {
+	return link.Setup{
+		Name: Name, Title: "FoloToy (an integration that answers and plays)",
+		Questions: append([]link.Question{link.BrokerQuestion()}, link.AccountQuestions()...),
+	}
+}

@@ -1,0 +1,36 @@
+package linto
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"lintod/agent/turn"
+)
+
+// Who pings with an id sees how the device is; of turns with other links, nothing.
+func TestPongSaysHowTheDeviceIs(t *testing.T) {
+	asked := time.Date(2026, 11, 28, 10, 0, 3, 0, time.UTC)
+	s := start(t, func(l *Link) {
+		l.Shown = func() turn.Snapshot { return turn.Snapshot{State: turn.Speaking} }
+		l.Turns = func() []turn.Record {
+			return []turn.Record{
+				{Turn: 1, Link: Name},
+				{
+					Turn: 2, Link: Name, Triggered: asked.Add(-3 * time.Second), Finished: asked, Requested: asked.Add(time.Millisecond),
+					Answered: asked.Add(840 * time.Millisecond), Result: turn.ResultSpoken,
+				},
+				{Turn: 3, Link: "xiaozhi"},
+			}
+		}
+	})
+	s.tell("ping", `{"id":"one"}`)
+	var got pong
+	if m := s.next("pong", "last_turn"); json.Unmarshal(m.Payload, &got) != nil || got.Turn == nil {
+		t.Fatalf("%s", m.Payload)
+	}
+	want := pongTurn{Turn: 2, At: asked.Add(-3 * time.Second), Result: turn.ResultSpoken, Answer: 840}
+	if got.ID != "one" || got.State != turn.Speaking.String() || *got.Turn != want {
+		t.Errorf("%+v, %+v", got, got.Turn)
+	}
+}

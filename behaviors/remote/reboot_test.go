@@ -1,0 +1,45 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"lintod/behaviors"
+)
+
+// A restart is done when the device has booted again, and not when lintod alone was restarted.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	boot := func(id string) {
+		if err := os.WriteFile(filepath.Join(dir, "boot_id"), []byte(id+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	boot("one")
+	r := restart{stateDir: dir, bootID: filepath.Join(dir, "boot_id")}
+	call := behaviors.Call{Seq: 7}
+	ctx, shutDown := context.WithCancelCause(t.Context())
+	ending := errors.New("lintod ends")
+	r.reboot = func(context.Context) error { shutDown(ending); return nil }
+	if _, err := r.do(ctx, call); !errors.Is(err, ending) {
+		t.Errorf("answered before the end: %v", err)
+	}
+	if _, err := r.resume(t.Context(), call); behaviors.CodeOf(err) != behaviors.Interrupted {
+		t.Errorf("in the same boot: %v", err)
+	}
+	boot("two")
+	if result, err := r.resume(t.Context(), call); err != nil || result == nil {
+		t.Errorf("in the next boot: %v, %v", result, err)
+	}
+	if _, err := r.resume(t.Context(), behaviors.Call{Seq: 8}); behaviors.CodeOf(err) != behaviors.Interrupted {
+		t.Errorf("another request: %v", err)
+	}
+	refused := errors.New("interactive authentication required")
+	r.reboot = func(context.Context) error { return refused }
+	if _, err := r.do(t.Context(), call); !errors.Is(err, refused) {
+		t.Errorf("systemd refuses: %v", err)
+	}
+}

@@ -1,0 +1,45 @@
+package behaviors
+
+import "errors"
+
+// ErrUnsigned is wrapped by the refusal of a request that the owner wants to be signed, and
+// that nobody has signed.
+var ErrUnsigned = errors.New("a signature is missing")
+
+type unsignedError struct{ error }
+
+func (e unsignedError) Unwrap() []error { return []error{e.error, ErrUnsigned} }
+
+// MustSign reports whether the owner wants requests for a verb to be signed. word is what a link
+// calls it, which the owner may have named instead; "" where it has no name of its own.
+func (r *Registry) MustSign(verb, word string) bool {
+	if r.Signed == nil {
+		return false
+	}
+	power := Safe
+	if v, ok := r.Find(verb); ok {
+		power = v.Power
+	}
+	return r.Signed(verb, string(power)) || word != "" && r.Signed(word)
+}
+
+// Permit refuses a request that must be signed and is not, and has the refusal audited. Do and
+// Executor.Submit refuse the same, so no link has to remember it; one calls Permit where a
+// request has another effect before.
+func (r *Registry) Permit(q Request) error {
+	err := r.permit(q.Verb, q.Word, q.Signer)
+	if err != nil && r.Refused != nil {
+		r.Refused(q, err.Error())
+	}
+	return err
+}
+
+func (r *Registry) permit(verb, word, signer string) error {
+	if signer != "" || !r.MustSign(verb, word) {
+		return nil
+	}
+	if word == "" {
+		word = verb
+	}
+	return unsignedError{Fail(Refused, "the owner of this device requires a signature for %s", word)}
+}

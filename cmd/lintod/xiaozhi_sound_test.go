@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lintod/agent"
+	"lintod/agent/broker/brokertest"
+	"lintod/agent/turn"
+	"lintod/audio/audiotest"
+	"lintod/audio/wake"
+	"lintod/audio/wav"
+	"lintod/cmd/lintosim/gateway"
+)
+
+// These tests talk to a gateway through a real sound server.
+
+const cards = "input = \"default\"\noutput = \"default\"\noutput_rate = 16000\n"
+
+// spoken is what a person says, made by a shell command that writes 16 kHz mono to $0.
+func spoken(t *testing.T, command string) []int16 {
+	t.Helper()
+	needed(t, "flite", "sox", "espeak-ng")
+	file := filepath.Join(t.TempDir(), "spoken.wav")
+	made(t, command, file)
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	pcm, rate, err := wav.Read(f)
+	if err != nil || rate != audiotest.Rate {
+		t.Fatalf("%d samples a second, %v", rate, err)
+	}
+	room := rand.New(rand.NewPCG(1, 2)) // which is never silent: a voice stands out against it
+	for i := range pcm {
+		pcm[i] += int16(room.IntN(61) - 30)
+	}
+	return pcm
+}
+
+// count is how often something has happened at the gateway.
+func (p *pair) count(match func(gateway.Event) bool) (n int) {
+	for _, e := range p.sim.Events() {
+		if match(e) {
+			n++
+		}
+	}
+	return n
+}
+
+// The microphone hears the loudspeaker as loudly as it plays, and what the device says is its own
+// wake word. It neither wakes nor interrupts itself, and nobody answers what it said.
+func TestXiaozhiHearsItself(t *testing.T) {
+	needed(t, "pocketsphinx_continuous")
+	said := spoken(t, `flite -voice rms -t "hey computer, hey computer what time is it" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 0.3 2`)
+	rig := audiotest.Start(t)
+	p := prepare(t, gateway.Options{Echo: true}, cards, `listening = "auto"
+[wake]
+engine = "pocketsphinx"
+[[wake.word]]
+name = "computer"
+phrase = "Hey computer"
+link = "xiaozhi"
+`)
+	p.env = rig.Env()
+	p.begin()
+	p.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
+	rig.Echo(60 * time.Millisecond)
+	if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+		t.Fatal(out)
+	}
+	if _, err := p.sim.WaitFor(p.limited(), gateway.Is(gateway.Listening)); err != nil {
+		t.Fatal(err)
+	}
+	rig.Feed(said)
+	if _, err := p.sim.WaitFor(p.limited(), gateway.Is(gateway.Answered)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(6 * time.Second) // in which nothing must happen
+	if p.state().Wake.Detections > 0 {
+		t.Error("it woke itself")
+	}
+	if p.count(gateway.Got("abort")) > 0 {
+		t.Error("it interrupted itself")
+	}
+	if n := p.count(gateway.Sent("tts start")); n != 1 {
+		t.Errorf("%d answers to one question", n)
+	}
+	p.expectNoRuleBroken()
+}
+
+// A card that is unplugged in an answer, and plugged in again; a sound process that dies in one.
+func TestXiaozhiLosesTheCard(t *testing.T) {
+	said := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three four five six seven eight nine ten' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
+	for name, fault := range map[string]func(*pair, *audiotest.Rig){
+		"the sound server goes and comes back": func(p *pair, rig *audiotest.Rig) {
+			rig.Kill()
+			p.wait("deaf", func(s agent.Status) bool { return s.Turn.Flags.Deaf })
+			rig.Restart()
+		},
+		"the sound process dies": func(p *pair, _ *audiotest.Rig) {
+			if err := syscall.Kill(child(p.t, p.cmd.Process.Pid, "lintod-audio"), syscall.SIGKILL); err != nil {
+				p.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rig := audiotest.Start(t)
+			p := prepare(t, gateway.Options{Echo: true}, cards, "listening = \"manual\"")
+			p.env = rig.Env()
+			p.begin()
+			p.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
+			ask := func() {
+				t.Helper()
+				if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+					t.Fatal(out)
+				}
+				rig.Feed(said)
+				heard := rig.Hear()
+				heard.WaitFor("the answer", audiotest.Loud)
+				heard.Stop()
+			}
+			ask()
+			fault(p, rig)
+			p.wait("the end of the turn", func(s agent.Status) bool { return len(s.Turns) == 1 && s.Turn.State == turn.Idle })
+			t.Logf("record %+v", p.state().Turns[0])
+			p.wait("frames again", func(s agent.Status) bool { return !s.Turn.Flags.Deaf && s.Mic.Open })
+			ask()
+			p.wait("the end of the next turn", func(s agent.Status) bool { return len(s.Turns) == 2 && s.Turn.State == turn.Idle })
+			if r := p.state().Turns[1]; r.Result != turn.ResultSpoken {
+				t.Errorf("record %+v", r)
+			}
+			p.expectNoRuleBroken()
+		})
+	}
+}
+
+// A button for each link: each interrupts the answer of the other.
+func TestXiaozhiAndLintoInterruptEachOther(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script")
+	steps := strings.Repeat("tap left\nsee listening\nsee speaking\ntap right\nsee listening\nsee speaking\n", 2)
+	if err := os.WriteFile(script, []byte("see idle !offline\n"+steps+"see idle\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newPair(t, gateway.Options{}, fmt.Sprintf(`listening = "manual"
+[gpio]
+simulate = true
+script = %q
+[[button]]
+pin = 17
+name = "left"
+action = "talk tap"
+link = "xiaozhi"
+[[button]]
+pin = 22
+name = "right"
+action = "talk tap"
+link = "linto"
+[[led]]
+kind = "gpio"
+pin = 5
+`, script))
+	for range 2 {
+		p.answer(p.request(), `{"behavior":{"say":"`+strings.Repeat("It is ten. ", 20)+`"}}`)
+	}
+	p.wait("all turns", func(s agent.Status) bool { return len(s.Turns) == 4 && s.Turn.State == turn.Idle })
+	brokertest.Eventually(t, "the script ends", func() bool { return strings.Contains(p.log.String(), "steps=") })
+	for i, r := range p.state().Turns {
+		link, result := []string{"xiaozhi", "linto"}[i%2], turn.ResultInterrupted
+		if i == 3 {
+			result = turn.ResultSpoken
+		}
+		if r.Link != link || r.Result != result {
+			t.Errorf("turn %d: %+v", i+1, r)
+		}
+	}
+	p.expectNoRuleBroken()
+}
+
+// A wake word for each link: said while the device speaks, it interrupts the answer of the other.
+func TestXiaozhiAndLintoInterruptedByWakeWords(t *testing.T) {
+	needed(t, "pocketsphinx_continuous")
+	computer := spoken(t, `flite -voice rms -t "hey computer" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 1 2`)
+	morning := spoken(t, `flite -voice rms -t "good morning" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 1 2`)
+	request := spoken(t, `flite -voice rms -t "what day is it today, and what is the weather" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 0.2 2`)
+	rig := audiotest.Start(t)
+	story := func(ctx context.Context, _ string) ([][]byte, error) {
+		return gateway.Voice(ctx, strings.Repeat("It is a long story. ", 10))
+	}
+	p := prepare(t, gateway.Options{Speak: story}, cards, `listening = "auto"
+[wake]
+engine = "pocketsphinx"
+barge_in = true
+[[wake.word]]
+name = "computer"
+phrase = "Hey computer"
+link = "xiaozhi"
+[[wake.word]]
+name = "morning"
+phrase = "Good morning"
+link = "linto"
+`)
+	p.env = rig.Env()
+	p.begin()
+	p.wait("the engine", func(s agent.Status) bool { return s.Wake.State == wake.Listening && s.Mic.Frames > 50 })
+	speaks := func(turns int) {
+		t.Helper()
+		p.wait("an answer is heard", func(s agent.Status) bool { return s.Turn.State == turn.Speaking && len(s.Turns) == turns })
+	}
+	rig.Feed(computer) // which the gateway greets
+	speaks(0)
+	rig.Feed(morning)
+	p.wait("LinTO listens", func(s agent.Status) bool { return s.Turn.State == turn.Listening && len(s.Turns) == 1 })
+	rig.Feed(request)
+	p.answer(p.request(), `{"behavior":{"say":"`+strings.Repeat("It is ten. ", 30)+`"}}`)
+	speaks(1)
+	rig.Feed(computer)
+	speaks(2)
+	turns := p.state().Turns
+	if len(turns) != 2 || turns[0].Link != "xiaozhi" || turns[1].Link != "linto" {
+		t.Errorf("turns %+v", turns)
+	}
+	for _, r := range turns {
+		if r.Result != turn.ResultInterrupted {
+			t.Errorf("record %+v", r)
+		}
+	}
+	p.expectNoRuleBroken()
+}
