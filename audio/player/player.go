@@ -224,6 +224,12 @@ func (p *Player) admit(ctx context.Context, it Item, done func(error)) (*entry, 
 	e := &entry{Item: it, done: done}
 	e.ctx, e.cancel = context.WithCancelCause(ctx)
 	p.mu.Lock()
+	// A turn that was dropped may still say something: that must not end what has taken its place.
+	if err := context.Cause(ctx); err != nil {
+		p.mu.Unlock()
+		e.cancel(nil)
+		return nil, err
+	}
 	playing := p.current()
 	f := admit(e.kind(), playing.where(), kinds(p.waiting))
 	var replaced *entry

@@ -239,6 +239,28 @@ func TestPlayGivesUpItsPlaceInTheQueue(t *testing.T) {
 	})
 }
 
+// A turn that was dropped says one thing more: what has taken its place is heard to the end.
+func TestEndedContextInterruptsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, stop := start(t)
+		defer stop()
+		dropped, drop := context.WithCancelCause(t.Context())
+		drop(errors.New("dropped"))
+		done := make(chan error, 1)
+		if err := p.Queue(Item{Class: Announcement, Open: ready(PCM(ramp(rate), rate))}, func(err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		err := p.Play(dropped, Item{Class: Answer, Open: ready(PCM(ramp(rate), rate))})
+		if !errors.Is(err, context.Cause(dropped)) {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("the announcement: %v", err)
+		}
+	})
+}
+
 func TestEndOfRunEndsTheSound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
