@@ -61,7 +61,7 @@ const (
 	wantAnswer // the server is asked without the microphone
 	join       // the device takes the server's call
 	finished   // the user has finished
-	nothing    // nobody spoke
+	nothing    // no speech was detected
 	played     // an answer has been heard to its last sample
 	heardPart  // the same, and another has begun
 	heardOut   // the same, and the microphone is still open

@@ -13,7 +13,7 @@ const words = {
     turns: 'Last turns', noTurns: 'No turns yet.', listenStage: 'user speaks', waitStage: 'platform', voiceStage: 'until first sound', speakStage: 'answer',
     frame: 'first frame', voice: 'voice', end: 'end of speech', request: 'request', answer: 'answer', sound: 'first sound', total: 'end',
     tap: 'tap', hold: 'hold', followup: 'follow-up', text: 'in writing', wake: 'wake word', platform: 'platform',
-    spoken: 'answered', silent: 'no answer to say', nothing: 'nobody spoke', too_short: 'too short', failed: 'failed', interrupted: 'interrupted', stopped: 'stopped',
+    spoken: 'answered', silent: 'no answer to say', nothing: 'no speech', too_short: 'too short', failed: 'failed', interrupted: 'interrupted', stopped: 'stopped',
     links: 'Links', connected: 'connected', notConnected: 'not connected', parts: 'Parts', part: 'Part', running: 'Running', restarts: 'Restarts', reason: 'Last reason', yes: 'yes', no: 'no',
     doctor: 'Examination', doctorSay: 'Checks everything in about ten seconds.', doctorDo: 'Examine now', examining: 'Examining …', ok: 'OK', warn: 'Warning', fail: 'Failure',
     log: 'Log of the last minutes', noLog: 'No lines yet.', locked: 'This page needs a session', lockedSay: 'Run this command on the device as root or as a member of the group lintod, and open the address that it prints:', auto: 'Automatic',
