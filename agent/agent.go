@@ -104,7 +104,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Player:   a.player,
 		Language: func() string { return a.settings.Get().Language },
 		Chimes:   a.chimes(),
-		Tell:     func(w turn.What, text string) { a.turns.Tell("", w, text) },
+		Notify:   func(w turn.What, text string) { a.turns.Notify("", w, text) },
 		Log:      component(log, "voice"),
 	}
 	a.turns = &turn.Runner{

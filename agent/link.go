@@ -186,7 +186,7 @@ func (a *Agent) newLinks() (links []Link) {
 			Settings:  a.store.Get,
 			Network:   func() ([]network.Interface, error) { return network.List("/") },
 			Connected: func(up bool) { a.turns.SetOnline(name, up) },
-			Tell:      func(w turn.What, text string) { a.turns.Tell(name, w, text) },
+			Notify:    func(w turn.What, text string) { a.turns.Notify(name, w, text) },
 			Follow:    func() *turn.Subscription { return a.bus.Subscribe(noticeQueue) },
 			Listen:    a.turns.Hold,
 			Call:      a.turns.Call,

@@ -49,8 +49,8 @@ type Doctor struct {
 	Host gpio.Host // where lines come from
 	// Quiet leaves the loudspeaker out: nothing is heard.
 	Quiet bool
-	// Tell is told each finding as soon as it is known.
-	Tell func(Finding)
+	// Report receives each finding as soon as it is known.
+	Report func(Finding)
 }
 
 // exam is one examination.
@@ -87,11 +87,11 @@ func (d Doctor) Examine(ctx context.Context) {
 }
 
 func (d Doctor) tell(subject string, l Level, text, do string) {
-	d.Tell(Finding{Subject: subject, Level: l, Text: text, Do: do})
+	d.Report(Finding{Subject: subject, Level: l, Text: text, Do: do})
 }
 
 func (d Doctor) report(subject string, l Level, err error, otherwise string) {
-	d.Tell(link.Report(subject, l, err, otherwise))
+	d.Report(link.Report(subject, l, err, otherwise))
 }
 
 // links has each link look at what it needs.
@@ -100,7 +100,7 @@ func (x *exam) links(ctx context.Context) {
 	if x.daemon != nil {
 		running = x.daemon.Links
 	}
-	x.cfg.ExamineLinks(ctx, running, x.Tell)
+	x.cfg.ExamineLinks(ctx, running, x.Report)
 }
 
 func (x *exam) configuration() {

@@ -53,7 +53,7 @@ func (p *patient) examine(subject string) []Finding {
 	p.t.Helper()
 	path := p.write("lintod.toml", fmt.Sprintf("[device]\nserial = \"kitchen\"\n%s\n[linto]\n%s\n[audio]\n%s\n[tts]\n%s\n%s\n", p.device, p.linto, p.audio, p.tts, p.further))
 	var found []Finding
-	Doctor{Path: path, Root: p.t.TempDir(), Host: p.host, Tell: func(f Finding) {
+	Doctor{Path: path, Root: p.t.TempDir(), Host: p.host, Report: func(f Finding) {
 		p.t.Logf("%+v", f)
 		if f.Subject == subject {
 			found = append(found, f)
@@ -86,7 +86,7 @@ func TestConfiguration(t *testing.T) {
 
 func TestNoConfiguration(t *testing.T) {
 	var found []Finding
-	Doctor{Path: filepath.Join(t.TempDir(), "lintod.toml"), Tell: func(f Finding) { found = append(found, f) }}.Examine(t.Context())
+	Doctor{Path: filepath.Join(t.TempDir(), "lintod.toml"), Report: func(f Finding) { found = append(found, f) }}.Examine(t.Context())
 	if len(found) != 1 || found[0].Level != Fail || !strings.Contains(found[0].Do, "lintod setup") {
 		t.Errorf("found %+v", found)
 	}

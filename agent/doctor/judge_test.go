@@ -79,7 +79,7 @@ func box(t *testing.T, files map[string]string) (*exam, *[]Finding) {
 		}
 	}
 	return &exam{
-		Doctor: Doctor{Root: root, Host: gpio.Hardware{}, Tell: func(f Finding) { found = append(found, f) }},
+		Doctor: Doctor{Root: root, Host: gpio.Hardware{}, Report: func(f Finding) { found = append(found, f) }},
 		cfg:    agent.Defaults(),
 	}, &found
 }

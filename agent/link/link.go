@@ -35,8 +35,8 @@ type Device struct {
 	Network func() ([]network.Interface, error)
 	// Connected is called when the platform can be reached and when not.
 	Connected func(bool)
-	// Tell, when set, publishes what belongs to no exchange, in words or JSON.
-	Tell func(w turn.What, text string)
+	// Notify, when set, publishes what belongs to no exchange, in words or JSON.
+	Notify func(w turn.What, text string)
 	// Follow has a link hear what happens on the device, on any link: from now on, until
 	// it closes the subscription. A link that is slow never delays a turn: it loses the
 	// oldest notices, which are counted (turn.Bus).

@@ -239,15 +239,15 @@ func (x *Exchange) Quiet() time.Duration {
 	return time.Duration(x.mic.quiet.Load())
 }
 
-// Tell publishes a notice of this exchange. It does not block.
-func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
+// Notify publishes a notice of this exchange. It does not block.
+func (x *Exchange) Notify(w What, text string) { x.runner.publishFor(x, w, text) }
 
 // Answer publishes the platform's answer and what follows, as soon as both are
 // known, so that the caller of Ask gets it while it is still playing. It does
 // not block, and only the first call counts. A link that does not know both
 // early need not call it.
 func (x *Exchange) Answer(text string, next Next) {
-	x.Tell(GotAnswer, text)
+	x.Notify(GotAnswer, text)
 	x.answer(Reply{Text: text, Ask: next == Again, Problem: x.problem}, nil)
 }
 
@@ -281,7 +281,7 @@ func (x *Exchange) Say(ctx context.Context, text string) error {
 		}
 		return x.runner.Loudspeaker.Speak(ctx, text, func() {
 			started()
-			x.Tell(GotSentence, text)
+			x.Notify(GotSentence, text)
 		})
 	})
 }
@@ -339,7 +339,7 @@ func (x *Exchange) emit(ctx context.Context, play func(ctx context.Context, star
 	}
 	err := play(ctx, func() {
 		if !x.begun.Swap(true) {
-			x.Tell(FirstSound, "")
+			x.Notify(FirstSound, "")
 		}
 	})
 	if err == nil {

@@ -154,7 +154,7 @@ func connect(t *testing.T, g *gateway, story func(*stage)) {
 func says(next Next, sentences ...string) func(*Exchange, context.Context) (Next, error) {
 	return func(x *Exchange, ctx context.Context) (Next, error) {
 		for _, text := range sentences {
-			x.Tell(GotAnswer, text)
+			x.Notify(GotAnswer, text)
 			if err := x.Say(ctx, text); err != nil {
 				return Over, err
 			}

@@ -282,9 +282,9 @@ func (r *Runner) open(ctx context.Context, e Event, o opening) error {
 	}
 }
 
-// Tell publishes a notice that belongs to no turn; link is "" if it comes
+// Notify publishes a notice that belongs to no turn; link is "" if it comes
 // from no link. It does not block.
-func (r *Runner) Tell(link string, w What, text string) {
+func (r *Runner) Notify(link string, w What, text string) {
 	r.Publish(Notice{What: w, Link: link, Text: text})
 }
 

@@ -179,7 +179,7 @@ func (m *microphone) take(f *audio.Frame) {
 	switch verdict {
 	case endpoint.SpeechBegan:
 		m.speech.Store(true)
-		m.x.Tell(SpeechBegan, "")
+		m.x.Notify(SpeechBegan, "")
 	case endpoint.EndLimit:
 		if ender == Nobody {
 			m.detector.Restart()

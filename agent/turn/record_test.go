@@ -18,7 +18,7 @@ func TestOneLinePerTurn(t *testing.T) {
 		s.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 		s.tap()
 		s.speak(2 * time.Second)
-		s.turn.Tell(RequestOut, "")
+		s.turn.Notify(RequestOut, "")
 		s.loudspeaker.dry.Add(3)
 		s.wait(10 * time.Second)
 		s.expect(Idle)

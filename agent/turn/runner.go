@@ -152,7 +152,7 @@ func (r *Runner) catchUp(ctx context.Context) {
 	for name, yes := range r.reach() {
 		if yes != r.online[name] {
 			r.online[name] = yes
-			r.Tell(name, Reached, map[bool]string{true: "online", false: "offline"}[yes])
+			r.Notify(name, Reached, map[bool]string{true: "online", false: "offline"}[yes])
 		}
 	}
 }
@@ -278,7 +278,7 @@ func (r *Runner) refuse(h happening, why error) {
 		r.publishFor(r.turn, Refused, why.Error())
 		return
 	}
-	r.Tell(h.open.talker.Name(), Refused, why.Error())
+	r.Notify(h.open.talker.Name(), Refused, why.Error())
 }
 
 // Why the microphone is not opened.

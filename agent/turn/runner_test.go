@@ -210,7 +210,7 @@ func (p *platform) Talk(ctx context.Context, x *Exchange) (Next, error) {
 		next = Again
 	}
 	if a.Transcript != "" {
-		x.Tell(GotTranscript, a.Transcript)
+		x.Notify(GotTranscript, a.Transcript)
 	}
 	x.Answer(a.Text, next)
 	return next, x.Say(ctx, a.Text)
@@ -691,7 +691,7 @@ func TestStopInEveryState(t *testing.T) {
 // speaks.
 func TestPlatformHasHeardEnough(t *testing.T) {
 	play(t, nil, func(s *stage) {
-		s.Tell("hasty", Transcribing, "outside of a turn")
+		s.Notify("hasty", Transcribing, "outside of a turn")
 		s.tap()
 		s.expect(Listening)
 		s.speak(700 * time.Millisecond)
@@ -718,7 +718,7 @@ func (hasty) Talk(ctx context.Context, x *Exchange) (Next, error) {
 			return Over, err
 		}
 	}
-	x.Tell(GotPartial, "in a turn")
+	x.Notify(GotPartial, "in a turn")
 	x.Enough()
 	time.Sleep(time.Second) // in the bubble
 	if err := x.Read(&f); !errors.Is(err, io.EOF) {
@@ -969,7 +969,7 @@ func (understands) Talk(ctx context.Context, x *Exchange) (Next, error) {
 	for x.Read(&f) == nil {
 	}
 	time.Sleep(time.Second)
-	x.Tell(GotTranscript, "what time is it")
+	x.Notify(GotTranscript, "what time is it")
 	<-ctx.Done()
 	return Over, context.Cause(ctx)
 }

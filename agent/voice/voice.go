@@ -27,9 +27,9 @@ type Voice struct {
 	Player   *player.Player
 	Language func() string      // of what is said
 	Chimes   map[string][]int16 // by the name of their cue; those that are off are not there
-	// Tell publishes what happens outside a turn.
-	Tell func(turn.What, string)
-	Log  *slog.Logger
+	// Notify publishes what happens outside a turn.
+	Notify func(turn.What, string)
+	Log    *slog.Logger
 }
 
 // Cue implements turn.Loudspeaker.
@@ -152,7 +152,7 @@ func ended(p behaviors.Progress, err error) {
 func (v *Voice) Say(ctx context.Context, text string) error {
 	err := v.Player.Play(ctx, v.announcement("", text, "", ""))
 	if err != nil && ctx.Err() != nil { // nobody wants to hear it any more, so it is no fault
-		v.Tell(turn.Announced, err.Error())
+		v.Notify(turn.Announced, err.Error())
 		return err
 	}
 	v.announced(err)
@@ -174,7 +174,7 @@ func (v *Voice) announcement(key, text, language, name string) player.Item {
 		Open: func(ctx context.Context) (audio.Sound, error) {
 			return v.Speech.SpeakAs(ctx, text, cmp.Or(language, v.Language()), name)
 		},
-		Started: func() { v.Tell(turn.Announcing, text) },
+		Started: func() { v.Notify(turn.Announcing, text) },
 	}
 }
 
@@ -182,9 +182,9 @@ func (v *Voice) announcement(key, text, language, name string) player.Item {
 func (v *Voice) announced(err error) {
 	switch {
 	case err == nil:
-		v.Tell(turn.Announced, "")
+		v.Notify(turn.Announced, "")
 	case expected(err):
-		v.Tell(turn.Announced, err.Error())
+		v.Notify(turn.Announced, err.Error())
 	default:
 		v.broken("announcement", err)
 	}
@@ -196,6 +196,6 @@ func (v *Voice) broken(what string, err error) {
 		return
 	}
 	v.Log.Warn(what+" failed", "error", err)
-	v.Tell(turn.Problem, err.Error())
+	v.Notify(turn.Problem, err.Error())
 	v.Cue(turn.ErrorCue)
 }

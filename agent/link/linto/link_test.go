@@ -166,7 +166,7 @@ func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *sta
 			return []network.Interface{{Name: "eth0", Type: "eth", IP: "10.0.0.5", MAC: "b8:27:eb:00:00:01", Gateway: "10.0.0.1"}}, nil
 		},
 		Connected: func(bool) {},
-		Tell:      s.told,
+		Notify:    s.told,
 	}
 	o := &Link{Config: cfg, Device: device}
 	for _, option := range options {

@@ -146,7 +146,7 @@ func (l *live) vacate() {
 // platform understood.
 func (l *Link) transcribe(ctx context.Context, x *turn.Exchange, r *recording) (string, error) {
 	s := newTranscription(l.live, r)
-	s.tell, s.enough, s.opened = x.Tell, x.Enough, func() { x.Tell(turn.RequestOut, "") }
+	s.tell, s.enough, s.opened = x.Notify, x.Enough, func() { x.Notify(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}

@@ -27,7 +27,7 @@ func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, paylo
 	if err := l.conn.Publish(ctx, broker.Message{Topic: l.egress(topic), Payload: payload, QoS: 1}); err != nil {
 		return reply{}, fmt.Errorf("request not sent: %w", err)
 	}
-	x.Tell(turn.RequestOut, "")
+	x.Notify(turn.RequestOut, "")
 	limit := time.NewTimer(l.Config.AnswerTimeout.Std())
 	defer limit.Stop()
 	select {
@@ -35,7 +35,7 @@ func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, paylo
 		if r.Problem != nil {
 			l.doubt()
 		}
-		return l.accept(x.Tell, kind, r)
+		return l.accept(x.Notify, kind, r)
 	case <-limit.C:
 		l.doubt()
 		return reply{}, fmt.Errorf("no answer of the platform within %v", l.Config.AnswerTimeout)
@@ -103,8 +103,8 @@ type notify func(w turn.What, text string)
 
 // tell publishes what belongs to no exchange.
 func (l *Link) tell(w turn.What, text string) {
-	if l.Tell != nil {
-		l.Tell(w, text)
+	if l.Notify != nil {
+		l.Notify(w, text)
 	}
 }
 

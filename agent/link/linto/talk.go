@@ -35,7 +35,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 		return turn.Over, err
 	}
 	if r.Transcript != "" {
-		x.Tell(turn.GotTranscript, r.Transcript)
+		x.Notify(turn.GotTranscript, r.Transcript)
 	}
 	if r.Text == "" && r.Sound == nil {
 		return turn.Over, nil
@@ -50,7 +50,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	x.Answer(r.Text, next)
 	if r.Sound != nil {
 		if r.Text != "" {
-			x.Tell(turn.GotSentence, r.Text) // of which the sound is
+			x.Notify(turn.GotSentence, r.Text) // of which the sound is
 		}
 		return next, x.Play(ctx, r.Sound)
 	}
@@ -84,7 +84,7 @@ func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
 	text, err := l.transcribe(ctx, x, r)
 	if errors.Is(err, errPlatform) && l.Config.TextRequest != toNobody {
 		l.Log.Warn("live transcription failed; sending the utterance as a file", "error", err)
-		x.Tell(turn.Transcribing, err.Error()+"; sending the utterance as a file")
+		x.Notify(turn.Transcribing, err.Error()+"; sending the utterance as a file")
 		return l.askFile(ctx, x, r)
 	}
 	if err != nil {

@@ -222,7 +222,7 @@ func (l *Link) avoidMQTT(why error) {
 	l.mu.Unlock()
 	if fallBack {
 		l.Log.Warn("using WebSocket instead of MQTT and UDP", "reason", why, "for", otherwise)
-		l.Tell(turn.GotDisplay, "the server is reached over WebSocket from now on: "+why.Error())
+		l.Notify(turn.GotDisplay, "the server is reached over WebSocket from now on: "+why.Error())
 		l.fresh.Set()
 	}
 }

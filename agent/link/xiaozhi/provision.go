@@ -114,7 +114,7 @@ func (l *Link) activation(s ota.State) {
 	case isNew:
 		l.Connected(true)
 		l.Log.Warn("the device has to be bound to an account", "code", s.Activation.Code, "address", s.Activation.Address)
-		l.Tell(turn.GotDisplay, text)
+		l.Notify(turn.GotDisplay, text)
 		if err := l.Announce(text); err != nil {
 			l.Log.Warn("the activation code is not spoken", "error", err)
 		}

@@ -402,7 +402,7 @@ func (s *session) ask() error {
 	case t.request != nil:
 		return s.channel.send(message.SpeakReady(t.request.Session, t.number == s.number))
 	default:
-		t.x.Tell(turn.RequestOut, "")
+		t.x.Notify(turn.RequestOut, "")
 		return s.channel.send(message.ListenDetect(s.id, t.question))
 	}
 }
@@ -677,15 +677,15 @@ func (s *session) sentence(text string) {
 		if len(t.sentences) < maxSentences {
 			t.sentences = append(t.sentences, text)
 		}
-		t.x.Tell(turn.GotSentence, text)
+		t.x.Notify(turn.GotSentence, text)
 	}
 }
 
 // hear takes in what changes nothing.
 func (s *session) hear(ctx context.Context, m message.Message) {
-	tell := s.Tell
+	tell := s.Notify
 	if s.talk != nil {
-		tell = s.talk.x.Tell
+		tell = s.talk.x.Notify
 	}
 	switch m.Type {
 	case message.STT:

@@ -353,7 +353,7 @@ func play(t *testing.T, change func(*stage), story func(*stage)) {
 			Initial:  turn.Flags{Offline: true},
 		}
 		s.device.Connected = func(up bool) { s.runner.SetOnline(Name, up) }
-		s.device.Tell = func(w turn.What, text string) { s.runner.Tell(Name, w, text) }
+		s.device.Notify = func(w turn.What, text string) { s.runner.Notify(Name, w, text) }
 		s.device.Call = s.runner.Call
 		s.server = &server{stage: s, kind: useMQTT, delay: 30 * time.Millisecond}
 		if change != nil {

@@ -290,7 +290,7 @@ func (u *utterance) send(ctx context.Context, packet []byte) error {
 // pace waits before the next packet where many have waited.
 func (u *utterance) pace(ctx context.Context) error {
 	if u.sent == 0 && u.opening == 1 {
-		u.x.Tell(turn.RequestOut, "")
+		u.x.Notify(turn.RequestOut, "")
 	}
 	u.sent++
 	early := time.Duration(u.sent-unpaced)*paceTime - time.Since(u.began)
