@@ -136,15 +136,15 @@ func (c Config) ExamineLinks(ctx context.Context, running map[string]link.Status
 }
 
 // Platforms returns what `lintod setup` can set up, the most common one first;
-// Beside returns what it can set up in addition to one of them.
+// Additional returns what it can set up in addition to one of them.
 func Platforms() []link.Setup { return setups(false) }
 
-// Beside is described at Platforms.
-func Beside() []link.Setup { return setups(true) }
+// Additional is described at Platforms.
+func Additional() []link.Setup { return setups(true) }
 
 func setups(beside bool) (list []link.Setup) {
 	for _, p := range Defaults().protocols() {
-		if p.setup.Beside == beside {
+		if p.setup.Additional == beside {
 			list = append(list, p.setup)
 		}
 	}

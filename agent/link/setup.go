@@ -9,9 +9,9 @@ type Setup struct {
 	Name      string // of the link and its table
 	Title     string // name of the platform for people
 	Questions []Question
-	// Beside means that the link is used in addition to a platform's: setup offers it
+	// Additional means that the link is used in addition to a platform's: setup offers it
 	// if it finds a broker, or if flags ask for it.
-	Beside bool
+	Additional bool
 	// Import reads the configuration of an older client of the platform; nil if
 	// there is none.
 	Import func(raw []byte) (Imported, error)

@@ -21,7 +21,7 @@ const MaxImport = 1 << 20
 // what each is for.
 func Flags() map[string]string {
 	flags := map[string]string{}
-	for _, p := range append(agent.Platforms(), agent.Beside()...) {
+	for _, p := range append(agent.Platforms(), agent.Additional()...) {
 		for _, q := range p.Questions {
 			flags[q.Flag] = q.Usage
 		}
@@ -85,7 +85,7 @@ func (s *Setup) setPlatform(chosen link.Setup) error {
 		s.Answers[p.Name+".enabled"] = fmt.Sprint(p.Name == chosen.Name)
 	}
 	keys := map[string]string{} // by their flags
-	for _, p := range append(agent.Beside(), chosen) {
+	for _, p := range append(agent.Additional(), chosen) {
 		for _, q := range p.Questions {
 			keys[q.Flag] = p.Name + "." + q.Key
 		}
@@ -102,7 +102,7 @@ func (s *Setup) setPlatform(chosen link.Setup) error {
 	}
 	s.Answers = s.Given.over(s.Answers)
 	s.normalise(&s.platform)
-	for _, p := range agent.Beside() {
+	for _, p := range agent.Additional() {
 		l := chosenLink{Setup: p}
 		for _, q := range p.Questions {
 			if s.Given[l.key(q)] != "" {
@@ -142,7 +142,7 @@ func (l *chosenLink) secretKey() string {
 
 // secretFile is the name of that file, which lintod.service hands over.
 func (l *chosenLink) secretFile() string {
-	if l.Beside {
+	if l.Additional {
 		return l.Name + "-password"
 	}
 	return "password"
@@ -186,7 +186,7 @@ func (s *Setup) offer(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, p := range agent.Beside() {
+	for _, p := range agent.Additional() {
 		l := &chosenLink{Setup: p}
 		if s.Answers[p.Name+".enabled"] != "" {
 			continue
@@ -242,7 +242,7 @@ func (s *Setup) link(ctx context.Context, l *chosenLink) error {
 			return err
 		}
 		s.forget(l)
-		if l.Beside {
+		if l.Additional {
 			continue
 		}
 		if err := s.serial(ctx); err != nil {
@@ -339,7 +339,7 @@ func (s *Setup) connects(ctx context.Context, l *chosenLink) bool {
 		s.Terminal.say("%s", sentence(err))
 		return false
 	}
-	if l.Beside {
+	if l.Additional {
 		s.Terminal.say("The broker lets the device in.")
 	} else {
 		s.Terminal.say("The platform accepts the device.")

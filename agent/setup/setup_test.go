@@ -413,7 +413,7 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 // What a link asks can be written into the sample, and a flag means one thing.
 func TestEveryPlatformFitsTheSample(t *testing.T) {
 	usage := map[string]string{}
-	for _, p := range append(agent.Platforms(), agent.Beside()...) {
+	for _, p := range append(agent.Platforms(), agent.Additional()...) {
 		answers, secrets := Answers{p.Name + ".enabled": "true"}, 0
 		for _, q := range p.Questions {
 			answers[p.Name+"."+q.Key] = "x"

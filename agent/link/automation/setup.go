@@ -11,5 +11,5 @@ func Setup() link.Setup {
 	account[0].Usage, account[1].Usage = "`NAME` of the account there", "`FILE` with the password of that account"
 	broker := link.BrokerQuestion()
 	broker.Flag, broker.Usage = "automation-broker", "`ADDRESS` of a broker where the device is shown to home automation"
-	return link.Setup{Name: Name, Title: "home automation", Beside: true, Questions: append([]link.Question{broker}, account...)}
+	return link.Setup{Name: Name, Title: "home automation", Additional: true, Questions: append([]link.Question{broker}, account...)}
 }
