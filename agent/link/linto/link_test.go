@@ -28,10 +28,10 @@ import (
 	"lintod/behaviors"
 )
 
-// device is a box without sound: it notes what it is asked to do.
+// device is a device without sound that records what it is asked to do.
 type device struct {
 	link *Link
-	hold chan struct{} // where it is set, a language waits for it
+	hold chan struct{} // if set, setting the language blocks on it
 
 	mu    sync.Mutex
 	calls []string
@@ -116,7 +116,7 @@ func (d *device) Ask(_ context.Context, text string) error {
 	return nil
 }
 
-// stage is a link and its device at a real broker.
+// stage is a link and its device, connected to a real broker.
 type stage struct {
 	*device
 	t      *testing.T
@@ -126,7 +126,7 @@ type stage struct {
 	turns  *turn.Runner
 	stop   func()
 
-	notices chan string // what the world was told: "action: {…}"
+	notices chan string // published notices: "action: {…}"
 }
 
 func (s *stage) told(w turn.What, text string) {
@@ -141,8 +141,9 @@ func (s *stage) notice() string {
 	return wait(s.t, s.notices)
 }
 
-// keepalive outlasts the stalls of a busy machine: after one and a half of it without
-// a packet the broker hangs up, and what is published meanwhile is lost.
+// keepalive outlasts the stalls of a busy machine: a broker disconnects a client
+// that sends nothing for one and a half times the keepalive, and what is published
+// meanwhile is lost.
 const keepalive = config.Duration(time.Minute)
 
 func start(t *testing.T, options ...func(*Link)) *stage {
@@ -227,7 +228,7 @@ func TestStatus(t *testing.T) {
 	s.stop()
 	last := s.next("status", "offline").JSON(t)
 	if last["config"] == nil || last["sn"] != "sn-1" {
-		t.Errorf("the farewell is no whole status: %v", last)
+		t.Errorf("the final status is incomplete: %v", last)
 	}
 }
 
@@ -259,8 +260,8 @@ func TestCommandsAndTheirAcks(t *testing.T) {
 	}
 }
 
-// A request with an id is answered under that id, also where the protocol has no answer,
-// and is done once however often it comes.
+// A request with an id is answered with that id, even if the protocol has no
+// answer, and is executed once even if it is repeated.
 func TestRequestsWithAnID(t *testing.T) {
 	s := start(t)
 	for _, r := range []struct{ verb, payload, answer, want string }{
@@ -287,7 +288,7 @@ func TestRequestsWithAnID(t *testing.T) {
 	}
 }
 
-// What is remembered has a bound; the newest stay.
+// The number of remembered answers is bounded; the newest are kept.
 func TestAnsweredRequestsAreForgotten(t *testing.T) {
 	var a answered
 	w, _ := wordOf("say")
@@ -298,18 +299,18 @@ func TestAnsweredRequestsAreForgotten(t *testing.T) {
 		t.Errorf("%d answers are remembered", len(a.answers))
 	}
 	if _, ok := a.find(w, fmt.Sprint(3*maxAnswered-1)); !ok {
-		t.Error("the newest is forgotten")
+		t.Error("the newest answer was dropped")
 	}
 }
 
-// TestUnchangedStatusIsNotRepeated guards against the loop with servers that
+// TestUnchangedStatusIsNotRepeated guards against a loop with servers that
 // answer each status with tts_lang (protocol 1.3).
 func TestUnchangedStatusIsNotRepeated(t *testing.T) {
 	s := start(t)
 	before := len(s.watch.All())
 	s.tell("tts_lang", `{"value":"en-US"}`)
 	s.tell("endvolume", `{"value":80}`)
-	s.tell("ping", "{}") // overtakes nothing: it is the last to be sent
+	s.tell("ping", "{}") // cannot overtake, because it is sent last
 	s.next("pong", "")
 	brokertest.Eventually(t, "both were handled", func() bool { return len(s.did()) == 2 })
 	s.tell("endvolume", `{"value":81}`)
@@ -325,7 +326,8 @@ func TestUnchangedStatusIsNotRepeated(t *testing.T) {
 	}
 }
 
-// A status that takes long keeps no acknowledgement waiting, and many changes are one.
+// A slow status delays no acknowledgement, and several changes are published as
+// one.
 func TestAcksDoNotWaitForTheStatus(t *testing.T) {
 	slow, proceed := make(chan bool, 100), make(chan struct{})
 	var began atomic.Bool
@@ -352,12 +354,12 @@ func TestAcksDoNotWaitForTheStatus(t *testing.T) {
 	s.next("status", `"fr-FR"`)
 	for _, m := range s.watch.All()[before:] {
 		if strings.Contains(string(m.Payload), "it-IT") {
-			t.Errorf("told, though it had changed again: %s", m.Payload)
+			t.Errorf("published an outdated status: %s", m.Payload)
 		}
 	}
 }
 
-// What was cut short has not failed.
+// What was interrupted has not failed.
 func TestOnlyFailuresAreReported(t *testing.T) {
 	s := start(t)
 	for _, text := range []string{"spoken", "interrupted", "unspeakable"} {
@@ -372,7 +374,7 @@ func TestOnlyFailuresAreReported(t *testing.T) {
 		}
 	}
 	if said != 1 {
-		t.Errorf("%d failures of one", said)
+		t.Errorf("%d failures reported, want 1", said)
 	}
 }
 
@@ -403,16 +405,16 @@ func TestHostileMessages(t *testing.T) {
 	}
 }
 
-// The broker does not keep what it has delivered, so a setting that waits is done
-// also when the link ends. Nothing is said any more.
-func TestSettingsThatWaitAtTheEndAreDone(t *testing.T) {
+// The broker does not keep what it has delivered, so queued settings are applied
+// even when the link ends. No text is spoken then.
+func TestQueuedSettingsAreAppliedAtTheEnd(t *testing.T) {
 	s := start(t)
 	s.hold = make(chan struct{})
 	s.tell("tts_lang", "fr-FR")
 	s.tell("say", "too late")
 	s.tell("endvolume", "33")
 	s.tell("mute", "{}")
-	brokertest.Eventually(t, "all have arrived", func() bool { return len(s.link.commands) == 2 && len(s.link.mutes) == 1 })
+	brokertest.Eventually(t, "all messages have arrived", func() bool { return len(s.link.commands) == 2 && len(s.link.mutes) == 1 })
 	ended := make(chan string, 1)
 	go func() { s.stop(); ended <- "" }()
 	s.next("status", "offline")
@@ -440,17 +442,17 @@ func TestRetainedCommandIsIgnored(t *testing.T) {
 func TestReconnect(t *testing.T) {
 	s := start(t)
 	s.broker.Restart()
-	// The watcher lost the broker too, so a new one looks.
+	// The watcher has lost the broker too, so start a new one.
 	s.watch = s.broker.Watch("blk/fromlinto/#")
-	brokertest.Eventually(t, "the link comes back with its subscriptions", func() bool {
+	brokertest.Eventually(t, "the link reconnects with its subscriptions", func() bool {
 		s.tell("ping", "{}")
 		return slices.ContainsFunc(s.watch.All(), brokertest.Topic("/pong"))
 	})
 }
 
-func TestOldWillIsHealed(t *testing.T) {
+func TestStaleLastWillIsCorrected(t *testing.T) {
 	s := start(t)
-	// A will that fires late looks just like this.
+	// A late last will looks like this.
 	s.broker.Publish("blk/fromlinto/sn-1/status", `{"connexion":"offline"}`)
 	s.next("status", `"offline"`)
 	s.next("status", `"online"`)
@@ -458,7 +460,7 @@ func TestOldWillIsHealed(t *testing.T) {
 
 // Talking.
 
-// utterance gives a turn to the link: a second of speech, then silence.
+// utterance runs a turn on the link: a second of speech, then silence.
 func (s *stage) talk(outcome chan<- string) {
 	speaker := &loudspeaker{outcome: outcome}
 	s.turns = &turn.Runner{
@@ -484,8 +486,8 @@ func (s *stage) talk(outcome chan<- string) {
 	}()
 }
 
-// microphone is faster than real time whose samples count up, so that a
-// lost one would show.
+// microphone is faster than real time. Its samples count up, so that a
+// lost one would be detected.
 type microphone struct{}
 
 type microphoneStream struct{ n int }
@@ -508,16 +510,16 @@ func (s *microphoneStream) Read(ctx context.Context, f *audio.Frame) error {
 	return nil
 }
 
-const voiced = 25 * audio.FrameSamples // then it is silent
+const voiced = 25 * audio.FrameSamples // followed by silence
 
 func sample(n int) int16 {
 	if n < 5*audio.FrameSamples || n >= 5*audio.FrameSamples+voiced {
 		return 0
 	}
-	return int16(n*7919%20001 - 10000) // a crude noise, different at each place
+	return int16(n*7919%20001 - 10000) // noise that differs at each position
 }
 
-// loudspeaker hands what it should say to the test.
+// loudspeaker passes what it is asked to play to the test.
 type loudspeaker struct{ outcome chan<- string }
 
 func (w *loudspeaker) Speak(_ context.Context, text string, started func()) error {
@@ -538,7 +540,7 @@ func (*loudspeaker) Sounded(time.Time) bool { return false }
 func (w *loudspeaker) SetTurn(bool)         {}
 func (w *loudspeaker) Hush()                {}
 func (w *loudspeaker) Cue(c turn.Cue) {
-	if c != turn.ListeningCue { // which says nothing of the link
+	if c != turn.ListeningCue { // which is independent of the link
 		w.outcome <- "cue " + string(c)
 	}
 }
@@ -549,7 +551,7 @@ func wait(t *testing.T, outcome <-chan string) string {
 	case s := <-outcome:
 		return s
 	case <-time.After(brokertest.Limit):
-		t.Fatal("nothing came")
+		t.Fatal("no outcome")
 		return ""
 	}
 }
@@ -579,7 +581,7 @@ func TestRequestIsAWholeFile(t *testing.T) {
 		t.Errorf("id %q", id)
 	}
 	if got := string(m.Payload[bytes.LastIndex(m.Payload, []byte(`"conversationData"`)):]); got != `"conversationData":{}}` {
-		t.Errorf("a new conversation begins with %s", got)
+		t.Errorf("a new conversation starts with %s", got)
 	}
 	file := m.Audio(t)
 	if header := fmt.Sprintf("%q", file[:4]) + fmt.Sprintf("%q", file[8:16]); header != `"RIFF""WAVEfmt "` {
@@ -590,7 +592,7 @@ func TestRequestIsAWholeFile(t *testing.T) {
 		t.Fatalf("rate %d, %v", rate, err)
 	}
 	if len(pcm) < 5*audio.FrameSamples+voiced {
-		t.Fatalf("%d samples are fewer than were spoken", len(pcm))
+		t.Fatalf("only %d samples, fewer than were spoken", len(pcm))
 	}
 	for i, got := range pcm {
 		if got != sample(i) {
@@ -603,7 +605,7 @@ func TestRequestIsAWholeFile(t *testing.T) {
 	}
 }
 
-func TestRequestTellsTheWakeWord(t *testing.T) {
+func TestRequestContainsTheWakeWord(t *testing.T) {
 	s := start(t)
 	s.talk(make(chan string, 10))
 	if err := s.turns.Wake(turn.WakeWord{Name: "hey \"you\"", Score: 0.5}, "linto", time.Now()); err != nil {
@@ -644,7 +646,7 @@ func TestAskKeepsTheConversation(t *testing.T) {
 	}
 }
 
-func TestBrokenAnswerEndsTheTurnAtOnce(t *testing.T) {
+func TestBrokenAnswerEndsTheTurnImmediately(t *testing.T) {
 	s := start(t, func(l *Link) { l.Config.AnswerTimeout = config.Duration(time.Hour) })
 	outcome := make(chan string, 10)
 	s.talk(outcome)
@@ -668,14 +670,14 @@ func TestEmptyCommands(t *testing.T) {
 	s.tell("mute", "")
 	s.next("muteack", "")
 	if said := s.watch.All(); slices.ContainsFunc(said, func(m brokertest.Message) bool { return strings.HasSuffix(m.Topic, "/unmuteack") }) {
-		t.Errorf("the deletion of a command was obeyed: %v", said)
+		t.Errorf("the deletion of a retained command was executed: %v", said)
 	}
 	s.tell("unmute", "")
 	s.next("unmuteack", "")
 }
 
-// What editors, shells and C programs add to a message does not spoil it.
-func TestPayloadsWithWhatEditorsAdd(t *testing.T) {
+// Bytes that editors, shells and C programs add to a message are tolerated.
+func TestPayloadsWithStrayBytes(t *testing.T) {
 	s := start(t)
 	outcome := make(chan string, 10)
 	s.talk(outcome)

@@ -22,13 +22,13 @@ import (
 	"lintod/behaviors/tunnel"
 )
 
-// row is one line of the table of topics.
+// row is one row of the table of topics.
 type row struct{ topics, direction, quality, line string }
 
 var ticked = regexp.MustCompile("`([^`]+)`")
 
-// names are the topics of a row, by which exercises are found: "to say",
-// "ping → pong".
+// names are the topics of a row, by which the exercises are found: "to
+// say", "ping → pong".
 func (r row) names() (list []string) {
 	if strings.Contains(r.topics, "→") {
 		return []string{strings.ReplaceAll(r.topics, "`", "")}
@@ -64,8 +64,8 @@ func table(t *testing.T, path, heading string) (rows []row) {
 
 const protocol = "../../../docs/linto.md"
 
-// TestEveryTopic does with each topic of the table what the table says, at a broker with
-// the official access rules.
+// TestEveryTopic performs each topic of the table as documented, with a broker that
+// has the official access rules.
 func TestEveryTopic(t *testing.T) {
 	m := officialBroker(t, "sn-1")
 	password := filepath.Join(t.TempDir(), "password")
@@ -123,7 +123,7 @@ func TestEveryTopic(t *testing.T) {
 	}
 }
 
-// powerful tells whether a verb is none of those that every device offers.
+// powerful reports whether a verb is not one of those that every device offers.
 func (w word) powerful() bool {
 	var everyday behaviors.Registry
 	everyday.Add(behaviors.Everyday(nil)...)
@@ -132,8 +132,8 @@ func (w word) powerful() bool {
 	return !ok
 }
 
-// TestTheTableOfWords compares it with the documentation: each word has its row, with its
-// members, and its answer has the documented topic and QoS.
+// TestTheTableOfWords compares the words with the documentation: each word has its
+// row, with its members, and its answer has the documented topic and QoS.
 func TestTheTableOfWords(t *testing.T) {
 	rows := table(t, protocol, "## 1.1 Topics")
 	find := func(name string) (row, bool) {
@@ -146,7 +146,7 @@ func TestTheTableOfWords(t *testing.T) {
 	for _, w := range words {
 		name, quality := "to "+w.topic, "–"
 		switch {
-		case w.powerful() || w.reason && w.topic != "endvolume": // which the document has answered by a status
+		case w.powerful() || w.reason && w.topic != "endvolume": // documented as answered by a status
 			name, quality = w.topic+" → "+w.topic, fmt.Sprintf("%d, no", w.qos)
 		case w.ack != "":
 			name, quality = w.topic+" → "+w.ack, fmt.Sprintf("%d, no", w.qos)
@@ -164,12 +164,13 @@ func TestTheTableOfWords(t *testing.T) {
 	}
 	for _, r := range rows {
 		if strings.Contains(r.topics, "→") {
-			t.Errorf("the documentation has a word that the code does not: %s", r.topics)
+			t.Errorf("the documentation has an unknown word: %s", r.topics)
 		}
 	}
 }
 
-// TestWordsFitTheVerbs: what a word says exists, and all that a verb needs is given.
+// TestWordsFitTheVerbs: every verb and parameter of a word exists, and all
+// required parameters are given.
 func TestWordsFitTheVerbs(t *testing.T) {
 	var r behaviors.Registry
 	r.Add(behaviors.Everyday(nil)...)
@@ -198,7 +199,7 @@ func TestWordsFitTheVerbs(t *testing.T) {
 	}
 }
 
-// obedient does whatever is asked, and says so.
+// obedient accepts every request and reports success.
 type obedient struct{ answers chan behaviors.Answer }
 
 func (o obedient) Submit(r behaviors.Request) (behaviors.Answer, bool) {
@@ -218,7 +219,7 @@ func (o obedient) Deliver(_ string, send func(behaviors.Answer) error) error {
 	}
 }
 
-// An exercise plays the platform with one topic. It returns the last message of
+// An exercise plays the platform for one topic. It returns the last message of
 // the device that the row describes.
 type exercise func(s *stage, outcome <-chan string) brokertest.Message
 
@@ -307,7 +308,7 @@ var exercises = map[string]exercise{
 		return s.acked("endvolume", `{"value":0}`, "status", `"volume":0`)
 	},
 	"tts_lang → tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
-		before := len(s.watch.All()) // the new status and the ack come in any order
+		before := len(s.watch.All()) // the new status and the ack arrive in any order
 		s.tell("tts_lang", `{"value":"fr-FR"}`)
 		for topic, text := range map[string]string{"status": `"tts_lang":"fr-FR"`, "tts_lang": "{}"} {
 			brokertest.Eventually(s.t, topic+" with "+text, func() bool {
@@ -356,7 +357,7 @@ var exercises = map[string]exercise{
 	"to demo_mode": func(s *stage, _ <-chan string) brokertest.Message { return s.ignores("demo_mode") },
 }
 
-// spoken is a turn with an answer, on a topic with or without the id.
+// spoken is a turn with an answer on a topic with or without the id.
 func (s *stage) spoken(outcome <-chan string, withID bool) brokertest.Message {
 	s.t.Helper()
 	s.tap()
@@ -372,7 +373,7 @@ func (s *stage) spoken(outcome <-chan string, withID bool) brokertest.Message {
 	return m
 }
 
-// written is the same for a question in writing.
+// written is a written question with an answer on a topic with or without the id.
 func (s *stage) written(outcome <-chan string, where string, withID bool) brokertest.Message {
 	s.t.Helper()
 	s.link.Config.TextRequest = where
@@ -390,7 +391,7 @@ func (s *stage) written(outcome <-chan string, where string, withID bool) broker
 	return m
 }
 
-// acked is a command and what the device publishes because of it.
+// acked sends a command and returns what the device publishes in reply.
 func (s *stage) acked(topic, payload, ack, text string) brokertest.Message {
 	s.t.Helper()
 	s.tell(topic, payload)
@@ -406,7 +407,7 @@ func (s *stage) does(what string) brokertest.Message {
 	return brokertest.Message{}
 }
 
-// ignores: nothing done, and nothing said.
+// ignores sends a command that must have no effect and no answer.
 func (s *stage) ignores(topic string) brokertest.Message {
 	s.t.Helper()
 	did, said := len(s.did()), len(s.watch.All())
@@ -418,10 +419,10 @@ func (s *stage) ignores(topic string) brokertest.Message {
 	return brokertest.Message{}
 }
 
-// dictate begins a dictation, and returns the request.
+// dictate starts a dictation, and returns the request.
 func (s *stage) dictate() brokertest.Message {
 	s.t.Helper()
-	brokertest.Eventually(s.t, "the link is up", s.link.uplink.isUp) // a moment after the status
+	brokertest.Eventually(s.t, "the link is up", s.link.uplink.isUp) // shortly after the status
 	began := make(chan error, 1)
 	go func() { began <- s.link.StartDictation(s.t.Context()) }()
 	m := s.next("streaming/start", `{"config":{"sample_rate":16000,"metadata":1}}`)
@@ -432,7 +433,7 @@ func (s *stage) dictate() brokertest.Message {
 			s.t.Fatal(err)
 		}
 	case <-time.After(brokertest.Limit):
-		s.t.Fatal("the dictation does not begin")
+		s.t.Fatal("the dictation does not start")
 	}
 	return m
 }
@@ -450,7 +451,7 @@ func (s *stage) finishDictation() brokertest.Message {
 	return m
 }
 
-// noticed waits until the world is told something.
+// noticed waits for a notice.
 func (s *stage) noticed(want string) {
 	s.t.Helper()
 	for got := ""; got != want; {
@@ -458,7 +459,7 @@ func (s *stage) noticed(want string) {
 	}
 }
 
-// verbatimly asks for a verb that has no words of LinTO's.
+// verbatimly requests a verb for which LinTO has no words of its own.
 func verbatimly(verb string) func(*stage, <-chan string) brokertest.Message {
 	return func(s *stage, _ <-chan string) brokertest.Message { return s.acked(verb, `{}`, verb, ``) }
 }
