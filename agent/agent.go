@@ -175,14 +175,14 @@ func (a *Agent) join(l Link) {
 	if d, takes := l.(dictator); takes && a.dictate.link == nil {
 		a.dictate.link = d
 	}
-	if teller, tells := l.(meetingTeller); tells {
-		a.meetings.tellers = append(a.meetings.tellers, teller)
+	if reporter, reports := l.(meetingReporter); reports {
+		a.meetings.reporters = append(a.meetings.reporters, reporter)
 	}
 	if p, knows := l.(taps.Platform); knows {
 		a.taps.Platforms = append(a.taps.Platforms, p)
 	}
-	if teller, tells := l.(tunnelTeller); tells {
-		a.powers.tellers[l.Name()] = teller
+	if reporter, reports := l.(tunnelReporter); reports {
+		a.powers.reporters[l.Name()] = reporter
 	}
 }
 
@@ -305,7 +305,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	}
 	parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
 	if a.cfg.Behaviors.Managemeeting.Enabled {
-		parts["recorder"], parts["meetings"] = a.meetings.recorder.Run, a.meetings.tell
+		parts["recorder"], parts["meetings"] = a.meetings.recorder.Run, a.meetings.report
 	}
 	if a.Configuration != nil {
 		parts["configuration"] = a.watchConfiguration

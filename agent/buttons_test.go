@@ -50,7 +50,7 @@ func buttoned(t *testing.T) (*Agent, [2]*listener) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
-	for _, run := range []func(context.Context) error{a.turns.Run, a.hub.Run, a.player.Run, a.meetings.recorder.Run, a.meetings.tell, a.buttons.Run} {
+	for _, run := range []func(context.Context) error{a.turns.Run, a.hub.Run, a.player.Run, a.meetings.recorder.Run, a.meetings.report, a.buttons.Run} {
 		all.Go(func() { _ = run(ctx) })
 	}
 	t.Cleanup(func() { cancel(); all.Wait() })

@@ -41,9 +41,9 @@ type (
 	// settingsFollower is notified when a setting has changed. StatusChanged must not
 	// block.
 	settingsFollower interface{ StatusChanged() }
-	// meetingTeller reports to its platform a recording that ended without a request.
-	meetingTeller interface {
-		TellMeeting(ctx context.Context, session string, why error)
+	// meetingReporter reports to its platform a recording that ended without a request.
+	meetingReporter interface {
+		ReportMeeting(ctx context.Context, session string, why error)
 	}
 	// answerWaiter is notified when an answer is waiting whose request was made before
 	// the agent started. AnswersWait must not block.
@@ -51,10 +51,10 @@ type (
 	// withdrawer removes what it has left on its platform, because the owner has
 	// disabled the link. It returns when that is done or impossible, or when ctx ends.
 	withdrawer interface{ Withdraw(ctx context.Context) }
-	// tunnelTeller reports to its platform that a tunnel broke, or works again if
+	// tunnelReporter reports to its platform that a tunnel broke, or works again if
 	// problem is nil. It fails while the platform cannot be reached.
-	tunnelTeller interface {
-		TellTunnel(ctx context.Context, problem error) error
+	tunnelReporter interface {
+		ReportTunnel(ctx context.Context, problem error) error
 	}
 )
 

@@ -91,7 +91,7 @@ func (l local) streams() map[string]control.StreamHandler {
 
 // events sends all events until the client disconnects.
 func (l local) events(ctx context.Context, _ json.RawMessage, send func(any) error) error {
-	return l.tell(ctx, send)
+	return l.sendNotices(ctx, send)
 }
 
 // follow does what talk does, and sends the events that result.
@@ -100,11 +100,11 @@ func (l local) follow(ctx context.Context, raw json.RawMessage, send func(any) e
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("arguments of follow: %w", err)
 	}
-	return l.tell(ctx, send, func() error { return l.trigger(ctx, args) })
+	return l.sendNotices(ctx, send, func() error { return l.trigger(ctx, args) })
 }
 
-// tell subscribes before it begins, so that no event is missed.
-func (l local) tell(ctx context.Context, send func(any) error, begin ...func() error) error {
+// sendNotices subscribes before it begins, so that no event is missed.
+func (l local) sendNotices(ctx context.Context, send func(any) error, begin ...func() error) error {
 	notices := l.bus.Subscribe(noticeQueue)
 	defer notices.Close()
 	for _, f := range begin {

@@ -22,12 +22,12 @@ const eventQueue = 16
 // meetings connects the recorder to the device: LEDs and status follow it,
 // and a recording that ends by itself is reported to the platform.
 type meetings struct {
-	recorder *recorder.Recorder
-	enabled  bool
-	post     func(turn.Event)
-	tellers  []meetingTeller
-	log      *slog.Logger
-	events   chan recorder.Event
+	recorder  *recorder.Recorder
+	enabled   bool
+	post      func(turn.Event)
+	reporters []meetingReporter
+	log       *slog.Logger
+	events    chan recorder.Event
 }
 
 func (a *Agent) newMeetings() *meetings {
@@ -69,8 +69,8 @@ func (c Config) meetings() meeting.Config {
 	return m
 }
 
-// tell reports what the recorder does, until ctx ends.
-func (m *meetings) tell(ctx context.Context) error {
+// report reports what the recorder does, until ctx ends.
+func (m *meetings) report(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,8 +92,8 @@ func (m *meetings) changed(ctx context.Context, e recorder.Event) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	for _, teller := range m.tellers {
-		teller.TellMeeting(ctx, e.Session, e.Err)
+	for _, reporter := range m.reporters {
+		reporter.ReportMeeting(ctx, e.Session, e.Err)
 	}
 }
 

@@ -63,10 +63,10 @@ func (c Config) verbs() *behaviors.Registry {
 // known after a power cut: while the disk cannot store a ledger, the verbs return
 // that error and nothing runs.
 type powers struct {
-	executor *behaviors.Executor
-	orders   *verifier.Verifier
-	tunnels  *tunnel.Keeper
-	tellers  map[string]tunnelTeller // by link name
+	executor  *behaviors.Executor
+	orders    *verifier.Verifier
+	tunnels   *tunnel.Keeper
+	reporters map[string]tunnelReporter // by link name
 }
 
 func (a *Agent) newPowers() *powers {
@@ -79,10 +79,10 @@ func (a *Agent) newPowers() *powers {
 	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Keeper: os.Getenv(auditSocket), Log: component(a.log, "audit")}
 	cfg := a.cfg.Behaviors
 	p := &powers{
-		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
-		tellers:  map[string]tunnelTeller{},
-		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnels")},
-		orders:   &verifier.Verifier{Config: a.cfg.Signed, StateDir: dir, Log: component(a.log, "signed")},
+		executor:  &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
+		reporters: map[string]tunnelReporter{},
+		tunnels:   &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnels")},
+		orders:    &verifier.Verifier{Config: a.cfg.Signed, StateDir: dir, Log: component(a.log, "signed")},
 	}
 	a.registry.Signed, a.registry.Refused = a.cfg.Signed.Requires, p.executor.Refuse
 	p.executor.Answered = func(name string) {
@@ -96,8 +96,8 @@ func (a *Agent) newPowers() *powers {
 		log.Error("signed requests are refused until the disk is readable and writable", "error", err)
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
-		if teller, ok := p.tellers[e.Link]; ok {
-			return teller.TellTunnel(ctx, e.Err)
+		if reporter, ok := p.reporters[e.Link]; ok {
+			return reporter.ReportTunnel(ctx, e.Err)
 		}
 		return nil
 	}

@@ -27,23 +27,23 @@ func (x *exam) running(ctx context.Context) {
 	}
 	x.daemon = &s
 	if fault := s.Mic.Fault(time.Now()); fault != "" {
-		x.tell("daemon", Fail, fault, "check the microphone's switch and plug, and [audio] input and input_channel; `lintod devices` lists the devices")
+		x.add("daemon", Fail, fault, "check the microphone's switch and plug, and [audio] input and input_channel; `lintod devices` lists the devices")
 	}
-	x.tell("daemon", OK, fmt.Sprintf("lintod %s has been running for %s: %s", s.Version, s.Uptime, s.Line), "")
+	x.add("daemon", OK, fmt.Sprintf("lintod %s has been running for %s: %s", s.Version, s.Uptime, s.Line), "")
 	if s.Version != agent.Version {
-		x.tell("daemon", Warn, fmt.Sprintf("version %s is running, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")
+		x.add("daemon", Warn, fmt.Sprintf("version %s is running, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")
 	}
 	if s.Serial != x.cfg.Device.Serial {
-		x.tell("daemon", Warn, fmt.Sprintf("it runs as %s, but the configuration has %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
+		x.add("daemon", Warn, fmt.Sprintf("it runs as %s, but the configuration has %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Parts)) {
 		if p := s.Parts[name]; p.Restarts > 0 {
-			x.tell("daemon", Warn, fmt.Sprintf("part %q was restarted %d times, most recently because of: %s", name, p.Restarts, p.Last), "see journalctl -u lintod")
+			x.add("daemon", Warn, fmt.Sprintf("part %q was restarted %d times, most recently because of: %s", name, p.Restarts, p.Last), "see journalctl -u lintod")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
 		if l := s.Links[name]; !l.Connected {
-			x.tell("daemon", Warn, "link "+name+" is not connected to the platform: "+l.Line,
+			x.add("daemon", Warn, "link "+name+" is not connected to the platform: "+l.Line,
 				"see the findings about the broker; the files named in ["+name+"] must be readable by the user lintod")
 		}
 	}
@@ -64,11 +64,11 @@ func (x *exam) service(ctx context.Context) {
 	}
 	unit, err := showUnit(ctx)
 	if err != nil {
-		x.tell("service", Warn, "the state of the service is unknown: "+err.Error(), "systemctl status lintod")
+		x.add("service", Warn, "the state of the service is unknown: "+err.Error(), "systemctl status lintod")
 		return
 	}
 	f := judgeUnit(unit)
-	x.tell("service", f.Level, f.Text, f.Do)
+	x.add("service", f.Level, f.Text, f.Do)
 }
 
 // judgeUnit takes properties of systemctl show.

@@ -70,7 +70,7 @@ func (d Doctor) Examine(ctx context.Context) {
 			do = "run `sudo lintod setup` to create it, or use -config for another file"
 		}
 		for line := range strings.Lines(err.Error()) {
-			d.tell("configuration", Fail, strings.TrimSuffix(line, "\n"), do)
+			d.add("configuration", Fail, strings.TrimSuffix(line, "\n"), do)
 		}
 		return
 	}
@@ -86,7 +86,7 @@ func (d Doctor) Examine(ctx context.Context) {
 	}
 }
 
-func (d Doctor) tell(subject string, l Level, text, do string) {
+func (d Doctor) add(subject string, l Level, text, do string) {
 	d.Report(Finding{Subject: subject, Level: l, Text: text, Do: do})
 }
 
@@ -104,11 +104,11 @@ func (x *exam) links(ctx context.Context) {
 }
 
 func (x *exam) configuration() {
-	x.tell("configuration", OK, fmt.Sprintf("%s is valid (device %s)", x.Path, x.cfg.Device.Serial), "")
+	x.add("configuration", OK, fmt.Sprintf("%s is valid (device %s)", x.Path, x.cfg.Device.Serial), "")
 	for _, w := range x.cfg.Warnings() {
 		x.report("configuration", Warn, errors.New(w), "correct that key, or remove it")
 	}
 	if reach := x.cfg.Behaviors.Shellexec.Reach(); reach != "" {
-		x.tell("commands", OK, reach, "")
+		x.add("commands", OK, reach, "")
 	}
 }

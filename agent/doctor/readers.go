@@ -15,7 +15,7 @@ func (x *exam) readers(ctx context.Context) {
 			if r.Fault != "" {
 				x.report("cards", Fail, errors.New(r.Reader+": "+r.Fault), do)
 			} else {
-				x.tell("cards", OK, r.Reader+": the running daemon reads from it", "")
+				x.add("cards", OK, r.Reader+": the running daemon reads from it", "")
 			}
 		}
 		return
@@ -24,7 +24,7 @@ func (x *exam) readers(ctx context.Context) {
 		if r.Err != nil {
 			x.report("cards", Fail, errors.New(r.Reader+": "+r.Err.Error()), do)
 		} else {
-			x.tell("cards", OK, r.Reader+": "+r.Text, "")
+			x.add("cards", OK, r.Reader+": "+r.Text, "")
 		}
 	}
 }

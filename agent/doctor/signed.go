@@ -22,13 +22,13 @@ func (x *exam) signed(context.Context) {
 	}
 	for _, f := range faults {
 		if f.Closed {
-			x.tell("signed", Fail, "all signed commands are rejected: "+f.Err.Error(), "correct that file; until then, commands that require a signature cannot be used")
+			x.add("signed", Fail, "all signed commands are rejected: "+f.Err.Error(), "correct that file; until then, commands that require a signature cannot be used")
 			return
 		}
 	}
 	for _, path := range []string{c.AllowedSigners, c.Revoked} {
 		if !readableBy(path, x.cfg.Device.StateDir) {
-			x.tell("signed", Fail, "lintod cannot read "+path, "sudo chmod a+r "+path)
+			x.add("signed", Fail, "lintod cannot read "+path, "sudo chmod a+r "+path)
 			return
 		}
 	}
@@ -36,11 +36,11 @@ func (x *exam) signed(context.Context) {
 	if len(c.Require) > 0 {
 		text += "; signature required for: " + strings.Join(c.Require, ", ")
 	}
-	x.tell("signed", OK, text, "")
+	x.add("signed", OK, text, "")
 	now, synchronized := verifier.System()
 	latest, known := verifier.Latest(x.cfg.Device.StateDir)
 	f := judgeOrderClock(x.cfg.Device.StateDir, now, synchronized, latest, known)
-	x.tell("signed", f.Level, f.Text, f.Do)
+	x.add("signed", f.Level, f.Text, f.Do)
 }
 
 // judgeOrderClock takes the latest time that the orders have shown, if any has.

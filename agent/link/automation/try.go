@@ -37,9 +37,9 @@ func (c Config) Warnings(at link.Place) []string {
 // Examine tries each broker with the device's own credentials, and whether it keeps the
 // description that the daemon has published. It takes up to half a minute for each broker,
 // and ends early with ctx.
-func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding)) {
+func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, report func(link.Finding)) {
 	t := c.trial(at)
-	if !t.Examine(ctx, tell) || c.Discovery == "" {
+	if !t.Examine(ctx, report) || c.Discovery == "" {
 		return
 	}
 	topic := description{Prefix: c.Discovery, ID: deviceID(at.Serial)}.deviceTopic()
@@ -48,14 +48,14 @@ func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status
 	}
 	switch {
 	case running == nil || !running.Connected:
-		tell(link.Finding{Subject: "discovery", Level: link.Warn, Text: "the description can be examined only while lintod is connected", Do: "sudo systemctl start lintod"})
+		report(link.Finding{Subject: "discovery", Level: link.Warn, Text: "the description can be examined only while lintod is connected", Do: "sudo systemctl start lintod"})
 	case !kept(ctx, t.Config, topic):
-		tell(link.Finding{
+		report(link.Finding{
 			Subject: "discovery", Level: link.Fail, Text: fmt.Sprintf("the broker does not return the description at %s; home automation may not find the device", topic),
 			Do: "allow the device's user to read and write that topic",
 		})
 	default:
-		tell(link.Finding{Subject: "discovery", Level: link.OK, Text: "the broker keeps the description at " + topic})
+		report(link.Finding{Subject: "discovery", Level: link.OK, Text: "the broker keeps the description at " + topic})
 	}
 }
 

@@ -28,12 +28,12 @@ func (c Config) Try(ctx context.Context, at link.Place) error { return c.trial(a
 
 // Examine tries each broker with the device's own credentials, and reads the file of the
 // roles. It takes up to half a minute for each broker, and ends early with ctx.
-func (c Config) Examine(ctx context.Context, at link.Place, _ *link.Status, tell func(link.Finding)) {
-	c.trial(at).Examine(ctx, tell)
+func (c Config) Examine(ctx context.Context, at link.Place, _ *link.Status, report func(link.Finding)) {
+	c.trial(at).Examine(ctx, report)
 	if roles, err := loadRoles(at.Readable(c.RolesFile)); err != nil {
-		tell(link.Report("roles", link.Fail, err, "correct roles_file in [folotoy]"))
+		report(link.Report("roles", link.Fail, err, "correct roles_file in [folotoy]"))
 	} else if c.RolesFile != "" {
-		tell(link.Finding{Subject: "roles", Level: link.OK, Text: fmt.Sprintf("%s has %d roles", c.RolesFile, len(roles))})
+		report(link.Finding{Subject: "roles", Level: link.OK, Text: fmt.Sprintf("%s has %d roles", c.RolesFile, len(roles))})
 	}
 }
 

@@ -10,12 +10,12 @@ import (
 // Examine tries each broker with the device's own credentials. running is the
 // status of the daemon's link, nil if none runs. It takes up to half a minute for
 // each broker, and stops early when ctx ends.
-func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding)) {
+func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, report func(link.Finding)) {
 	if c.Login.Enabled() {
-		tell(c.examineLogin(running))
+		report(c.examineLogin(running))
 		return
 	}
-	c.trial(at).Examine(ctx, tell)
+	c.trial(at).Examine(ctx, report)
 }
 
 // examineLogin relies on the daemon: a second login would end the daemon's

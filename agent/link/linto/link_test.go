@@ -129,7 +129,7 @@ type stage struct {
 	notices chan string // published notices: "action: {…}"
 }
 
-func (s *stage) told(w turn.What, text string) {
+func (s *stage) note(w turn.What, text string) {
 	select {
 	case s.notices <- string(w) + ": " + text:
 	default:
@@ -167,7 +167,7 @@ func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *sta
 			return []network.Interface{{Name: "eth0", Type: "eth", IP: "10.0.0.5", MAC: "b8:27:eb:00:00:01", Gateway: "10.0.0.1"}}, nil
 		},
 		Connected: func(bool) {},
-		Notify:    s.told,
+		Notify:    s.note,
 	}
 	o := &Link{Config: cfg, Device: device}
 	for _, option := range options {
@@ -201,8 +201,8 @@ func (s *stage) next(topic, text string) brokertest.Message {
 	})
 }
 
-// tell publishes as the platform.
-func (s *stage) tell(command, payload string) {
+// publish publishes as the platform.
+func (s *stage) publish(command, payload string) {
 	s.t.Helper()
 	s.broker.Publish("blk/tolinto/sn-1/"+command, payload)
 }
@@ -240,19 +240,19 @@ func TestRetainedStatus(t *testing.T) {
 
 func TestCommandsAndTheirAcks(t *testing.T) {
 	s := start(t)
-	s.tell("ping", "")
+	s.publish("ping", "")
 	if m := s.next("pong", ""); string(m.Payload) != "{}" || m.Retain {
 		t.Errorf("pong is %+v", m)
 	}
-	s.tell("mute", "{}")
+	s.publish("mute", "{}")
 	s.next("muteack", "{}")
-	s.tell("unmute", "{}")
+	s.publish("unmute", "{}")
 	s.next("unmuteack", "{}")
-	s.tell("volume", `{"value":"35"}`)
-	s.tell("say", `{"value":"bonjour","transaction_id":"7"}`)
-	s.tell("endvolume", `{"value":0}`)
+	s.publish("volume", `{"value":"35"}`)
+	s.publish("say", `{"value":"bonjour","transaction_id":"7"}`)
+	s.publish("endvolume", `{"value":0}`)
 	s.next("status", `"volume":0`)
-	s.tell("tts_lang", `{"value":"fr-FR"}`)
+	s.publish("tts_lang", `{"value":"fr-FR"}`)
 	s.next("status", `"tts_lang":"fr-FR"`)
 	want := []string{"muted true", "muted false", "volume 35", "say bonjour", "keep 0", "lang fr-FR"}
 	if got := s.did(); !slices.Equal(got, want) {
@@ -276,9 +276,9 @@ func TestRequestsWithAnID(t *testing.T) {
 	} {
 		s.acked(r.verb, r.payload, r.answer, r.want)
 	}
-	s.tell("volume", `{"value":"loud","id":"3"}`)
+	s.publish("volume", `{"value":"loud","id":"3"}`)
 	failed := s.next("volume", `"id":"3"`).JSON(t)
-	s.tell("volume", `{"value":"loud","id":"3"}`)
+	s.publish("volume", `{"value":"loud","id":"3"}`)
 	if again := s.next("volume", `"id":"3"`).JSON(t); failed["status"] == nil || again["status"] != failed["status"] {
 		t.Errorf("%v, then %v", failed, again)
 	}
@@ -308,12 +308,12 @@ func TestAnsweredRequestsAreForgotten(t *testing.T) {
 func TestUnchangedStatusIsNotRepeated(t *testing.T) {
 	s := start(t)
 	before := len(s.watch.All())
-	s.tell("tts_lang", `{"value":"en-US"}`)
-	s.tell("endvolume", `{"value":80}`)
-	s.tell("ping", "{}") // cannot overtake, because it is sent last
+	s.publish("tts_lang", `{"value":"en-US"}`)
+	s.publish("endvolume", `{"value":80}`)
+	s.publish("ping", "{}") // cannot overtake, because it is sent last
 	s.next("pong", "")
 	brokertest.Eventually(t, "both were handled", func() bool { return len(s.did()) == 2 })
-	s.tell("endvolume", `{"value":81}`)
+	s.publish("endvolume", `{"value":81}`)
 	s.next("status", `"volume":81`)
 	published := 0
 	for _, m := range s.watch.All()[before:] {
@@ -344,7 +344,7 @@ func TestAcksDoNotWaitForTheStatus(t *testing.T) {
 	before := len(s.watch.All())
 	began.Store(true)
 	for _, lang := range []string{"de-DE", "it-IT", "fr-FR"} {
-		s.tell("tts_lang", `{"value":"`+lang+`"}`)
+		s.publish("tts_lang", `{"value":"`+lang+`"}`)
 		s.next("tts_lang", "{}")
 		if lang == "de-DE" {
 			<-slow // this one is being published
@@ -363,7 +363,7 @@ func TestAcksDoNotWaitForTheStatus(t *testing.T) {
 func TestOnlyFailuresAreReported(t *testing.T) {
 	s := start(t)
 	for _, text := range []string{"spoken", "interrupted", "unspeakable"} {
-		s.tell("say", `{"value":"`+text+`"}`)
+		s.publish("say", `{"value":"`+text+`"}`)
 	}
 	s.next("say", `"status"`)
 	s.acked("ping", "{}", "pong", "{}")
@@ -396,9 +396,9 @@ func TestHostileMessages(t *testing.T) {
 		{"demo_mode", `{"value":"start"}`},
 		{"shellexec/../mute", `{}`},
 	} {
-		s.tell(m[0], m[1])
+		s.publish(m[0], m[1])
 	}
-	s.tell("mute", "{}")
+	s.publish("mute", "{}")
 	s.next("muteack", "")
 	if got, want := s.did(), []string{"muted true"}; !slices.Equal(got, want) {
 		t.Errorf("the device did %q, want %q", got, want)
@@ -410,10 +410,10 @@ func TestHostileMessages(t *testing.T) {
 func TestQueuedSettingsAreAppliedAtTheEnd(t *testing.T) {
 	s := start(t)
 	s.hold = make(chan struct{})
-	s.tell("tts_lang", "fr-FR")
-	s.tell("say", "too late")
-	s.tell("endvolume", "33")
-	s.tell("mute", "{}")
+	s.publish("tts_lang", "fr-FR")
+	s.publish("say", "too late")
+	s.publish("endvolume", "33")
+	s.publish("mute", "{}")
 	brokertest.Eventually(t, "all messages have arrived", func() bool { return len(s.link.commands) == 2 && len(s.link.mutes) == 1 })
 	ended := make(chan string, 1)
 	go func() { s.stop(); ended <- "" }()
@@ -431,8 +431,8 @@ func TestRetainedCommandIsIgnored(t *testing.T) {
 	m := brokertest.Start(t)
 	m.Publish("blk/tolinto/sn-1/say", `{"value":"again and again"}`, "-r")
 	s := startAt(m, t)
-	s.tell("say", `{"value":"once"}`)
-	s.tell("mute", "{}")
+	s.publish("say", `{"value":"once"}`)
+	s.publish("mute", "{}")
 	s.next("muteack", "")
 	if got, want := s.did(), []string{"say once", "muted true"}; !slices.Equal(got, want) {
 		t.Errorf("the device did %q, want %q", got, want)
@@ -445,7 +445,7 @@ func TestReconnect(t *testing.T) {
 	// The watcher has lost the broker too, so start a new one.
 	s.watch = s.broker.Watch("blk/fromlinto/#")
 	brokertest.Eventually(t, "the link reconnects with its subscriptions", func() bool {
-		s.tell("ping", "{}")
+		s.publish("ping", "{}")
 		return slices.ContainsFunc(s.watch.All(), brokertest.Topic("/pong"))
 	})
 }
@@ -477,7 +477,7 @@ func (s *stage) talk(outcome chan<- string) {
 			select {
 			case n := <-notices.C:
 				if n.What != turn.StateChanged {
-					s.told(n.What, n.Text)
+					s.note(n.What, n.Text)
 				}
 			case <-done:
 				return
@@ -599,7 +599,7 @@ func TestRequestIsAWholeFile(t *testing.T) {
 			t.Fatalf("sample %d is %d, want %d", i, got, sample(i))
 		}
 	}
-	s.tell("nlp/file/"+id, `{"behavior":{"say":{"phonetic":"f","text":"ten o'clock"}},"transcript":"what time"}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"say":{"phonetic":"f","text":"ten o'clock"}},"transcript":"what time"}`)
 	if got := wait(t, outcome); got != "ten o'clock" {
 		t.Errorf("spoken: %q", got)
 	}
@@ -630,13 +630,13 @@ func TestAskKeepsTheConversation(t *testing.T) {
 			t.Errorf("request %d does not return the data byte for byte: %s", i, m.Payload[bytes.LastIndexByte(m.Payload, ','):])
 		}
 		topic := strings.Replace(form, "%s", id, 1)
-		s.tell(topic, `{"behavior":{"ask":{"text":"when?"},"conversationData":`+data+`}}`)
+		s.publish(topic, `{"behavior":{"ask":{"text":"when?"},"conversationData":`+data+`}}`)
 		if got := wait(t, outcome); got != "when?" {
 			t.Fatalf("spoken: %q", got)
 		}
 	}
 	id, _ := s.request()
-	s.tell("nlp/file/"+id, `{"behavior":{"say":"noted"}}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"say":"noted"}}`)
 	if got := wait(t, outcome); got != "noted" {
 		t.Fatalf("spoken: %q", got)
 	}
@@ -654,7 +654,7 @@ func TestBrokenAnswerEndsTheTurnImmediately(t *testing.T) {
 		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
 		s.tap()
 		id, _ := s.request()
-		s.tell("nlp/file/"+id, answer)
+		s.publish("nlp/file/"+id, answer)
 		if got := wait(t, outcome); got != "cue error" {
 			t.Errorf("%.20s: the user hears %q", answer, got)
 		}
@@ -667,12 +667,12 @@ func TestEmptyCommands(t *testing.T) {
 	s := startAt(m, t)
 	brokertest.Eventually(t, "the log names the retained message", func() bool { return strings.Contains(s.log.String(), "topic=blk/tolinto/sn-1/unmute") })
 	s.broker.Publish("blk/tolinto/sn-1/unmute", "", "-r") // deletes it
-	s.tell("mute", "")
+	s.publish("mute", "")
 	s.next("muteack", "")
 	if said := s.watch.All(); slices.ContainsFunc(said, func(m brokertest.Message) bool { return strings.HasSuffix(m.Topic, "/unmuteack") }) {
 		t.Errorf("the deletion of a retained command was executed: %v", said)
 	}
-	s.tell("unmute", "")
+	s.publish("unmute", "")
 	s.next("unmuteack", "")
 }
 
@@ -683,13 +683,13 @@ func TestPayloadsWithStrayBytes(t *testing.T) {
 	s.talk(outcome)
 	for _, row := range []struct{ before, after string }{{"\xef\xbb\xbf", ""}, {"", "\x00"}, {"", "\r\n\x00"}, {"\xef\xbb\xbf", "\n"}} {
 		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
-		s.tell("mute", row.before+"{}"+row.after)
+		s.publish("mute", row.before+"{}"+row.after)
 		s.next("muteack", "")
-		s.tell("unmute", row.before+row.after)
+		s.publish("unmute", row.before+row.after)
 		s.next("unmuteack", "")
 		s.tap()
 		id, _ := s.request()
-		s.tell("nlp/file/"+id, row.before+`{"behavior":{"say":"heard"}}`+row.after)
+		s.publish("nlp/file/"+id, row.before+`{"behavior":{"say":"heard"}}`+row.after)
 		if got := wait(t, outcome); got != "heard" {
 			t.Errorf("%q…%q: the user hears %q", row.before, row.after, got)
 		}
@@ -712,9 +712,9 @@ func TestAnswersThatFail(t *testing.T) {
 			s.tap()
 			id, _ := s.request()
 			if tt.answer != "" {
-				s.tell("nlp/file/other", `{"behavior":{"say":"for somebody else"}}`)
-				s.tell("nlp/file/"+id, tt.answer)
-				s.tell("nlp/file/"+id, tt.answer) // a duplicate
+				s.publish("nlp/file/other", `{"behavior":{"say":"for somebody else"}}`)
+				s.publish("nlp/file/"+id, tt.answer)
+				s.publish("nlp/file/"+id, tt.answer) // a duplicate
 			}
 			if got := wait(t, outcome); got != tt.outcome {
 				t.Errorf("the user hears %q, want %q", got, tt.outcome)

@@ -38,8 +38,8 @@ type live struct {
 	// patience is how long a turn waits for a lost connection. A dictation waits
 	// until it is stopped.
 	patience time.Duration
-	tell     notify // publishes notices that belong to no exchange
-	doubt    func() // called when the platform does not transcribe
+	notify   notifyFunc // publishes notices that belong to no exchange
+	doubt    func()     // called when the platform does not transcribe
 	log      *slog.Logger
 
 	slot       chan struct{} // holds a token while a stream uses the platform
@@ -72,7 +72,7 @@ func (l *Link) newLive() *live {
 		publish: func(ctx context.Context, step string, payload []byte, qos byte) error {
 			return l.conn.Publish(ctx, broker.Message{Topic: l.egress(streaming + step), Payload: payload, QoS: qos})
 		},
-		uplink: l.uplink, listen: l.Listen, tell: l.tell, doubt: l.doubt, log: l.Log,
+		uplink: l.uplink, listen: l.Listen, notify: l.notify, doubt: l.doubt, log: l.Log,
 		chunk:      int(l.Config.Chunk.Std()/audio.FrameTime) * 2 * audio.FrameSamples,
 		patience:   l.Config.AnswerTimeout.Std(),
 		slot:       make(chan struct{}, 1),
@@ -105,7 +105,7 @@ func (l *live) stats() LiveStats {
 func (s *transcription) understood(what turn.What, text string) {
 	s.note(text)
 	s.log.Debug("understood", "kind", what, "text", text)
-	s.tell(what, text)
+	s.notify(what, text)
 }
 
 func (l *live) note(text string) {
@@ -148,7 +148,7 @@ func (l *live) vacate() {
 // transcript.
 func (l *Link) transcribe(ctx context.Context, x *turn.Exchange, r *recording) (string, error) {
 	s := newTranscription(l.live, r)
-	s.tell, s.enough, s.opened = x.Notify, x.Enough, func() { x.Notify(turn.RequestOut, "") }
+	s.notify, s.enough, s.opened = x.Notify, x.Enough, func() { x.Notify(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}
@@ -272,8 +272,8 @@ func (l *live) dictate(ctx context.Context, d *dictation) {
 	l.vacate()
 	if d.err != nil && ctx.Err() == nil {
 		l.log.Warn("dictation failed", "error", d.err)
-		l.tell(turn.Problem, fmt.Sprintf("dictation: %v", d.err))
+		l.notify(turn.Problem, fmt.Sprintf("dictation: %v", d.err))
 	}
-	l.tell(turn.Transcribing, "dictation ended")
+	l.notify(turn.Transcribing, "dictation ended")
 	close(d.done)
 }

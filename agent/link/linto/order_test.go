@@ -240,7 +240,7 @@ func TestAllMustBeSigned(t *testing.T) {
 		}
 	}
 	// A message that requests no verb must not speak either.
-	g.tell("customAction/x", `{"behavior":{"say":{"text":"let them in","phonetic":"let them in"},"customAction":{"kind":"x"}}}`)
+	g.publish("customAction/x", `{"behavior":{"say":{"text":"let them in","phonetic":"let them in"},"customAction":{"kind":"x"}}}`)
 	for i, tt := range []struct{ topic, args, answer, want string }{
 		{"ping", `{}`, "pong", ""},
 		{"volume", `{"value":30}`, "volume", "volume 30"},

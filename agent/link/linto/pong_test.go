@@ -25,7 +25,7 @@ func TestPongContainsTheState(t *testing.T) {
 			}
 		}
 	})
-	s.tell("ping", `{"id":"one"}`)
+	s.publish("ping", `{"id":"one"}`)
 	var got pong
 	if m := s.next("pong", "last_turn"); json.Unmarshal(m.Payload, &got) != nil || got.Turn == nil {
 		t.Fatalf("%s", m.Payload)

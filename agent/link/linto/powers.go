@@ -69,15 +69,15 @@ func (l *Link) ask(ctx context.Context, c command) {
 	l.refuse(ctx, refusal)
 }
 
-// TellMeeting reports to the platform that a recording ended by itself or was not
+// ReportMeeting reports to the platform that a recording ended by itself or was not
 // resumed, and why. While the platform cannot be reached it is only logged.
-func (l *Link) TellMeeting(ctx context.Context, session string, why error) {
+func (l *Link) ReportMeeting(ctx context.Context, session string, why error) {
 	l.send(ctx, manageMeeting, encode(meetingMessage{stopRecording, session, printable.Clip(why.Error(), maxMeetingStatus)}))
 }
 
-// TellTunnel reports to the platform that a tunnel broke or closed by itself, or
+// ReportTunnel reports to the platform that a tunnel broke or closed by itself, or
 // is open again if problem is nil. It fails while the platform cannot be reached.
-func (l *Link) TellTunnel(ctx context.Context, problem error) error {
+func (l *Link) ReportTunnel(ctx context.Context, problem error) error {
 	a := behaviors.Answer{Verb: startTunnel, Code: behaviors.CodeOf(problem)}
 	if problem != nil {
 		a.Error = problem.Error()

@@ -242,7 +242,7 @@ var exercises = map[string]exercise{
 	"to chatbot/ID":   func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toChatbot, true) },
 	"to chatbot":      func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toChatbot, false) },
 	"to customAction/SKILL/ACTION": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("customAction/light/on", `{"behavior":{"customAction":{"kind":"light"},"say":"the light is on"}}`)
+		s.publish("customAction/light/on", `{"behavior":{"customAction":{"kind":"light"},"say":"the light is on"}}`)
 		s.noticed(`action: {"behavior":{"customAction":{"kind":"light"},"say":"the light is on"},"topic":"customAction/light/on"}`)
 		return s.does("say the light is on")
 	},
@@ -270,15 +270,15 @@ var exercises = map[string]exercise{
 	},
 	"to streaming/chunk": func(s *stage, _ <-chan string) brokertest.Message {
 		s.dictate()
-		s.tell("streaming/chunk", `{"behavior":{"streaming":{"partial":"good"}}}`)
+		s.publish("streaming/chunk", `{"behavior":{"streaming":{"partial":"good"}}}`)
 		s.noticed("partial: good")
-		s.tell("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
+		s.publish("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
 		s.noticed("transcript: good morning")
 		return s.finishDictation()
 	},
 	"to streaming/stop": func(s *stage, _ <-chan string) brokertest.Message {
 		s.dictate()
-		s.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+		s.publish("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
 		s.noticed("streaming: the platform ended the stream")
 		s.noticed("streaming: dictation ended")
 		return brokertest.Message{}
@@ -291,7 +291,7 @@ var exercises = map[string]exercise{
 	},
 	"to streaming/error": func(s *stage, _ <-chan string) brokertest.Message {
 		s.dictate()
-		s.tell("streaming/error", `{"behavior":{"streaming":{"status":"error","message":"no STT"}}}`)
+		s.publish("streaming/error", `{"behavior":{"streaming":{"status":"error","message":"no STT"}}}`)
 		s.noticed("streaming: interrupted: the platform stopped transcribing: no STT")
 		done, _ := s.link.StopDictation()
 		<-done
@@ -301,7 +301,7 @@ var exercises = map[string]exercise{
 	"mute → muteack":     func(s *stage, _ <-chan string) brokertest.Message { return s.acked("mute", "{}", "muteack", "{}") },
 	"unmute → unmuteack": func(s *stage, _ <-chan string) brokertest.Message { return s.acked("unmute", "{}", "unmuteack", "{}") },
 	"to volume": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("volume", `{"value":"35"}`)
+		s.publish("volume", `{"value":"35"}`)
 		return s.does("volume 35")
 	},
 	"to endvolume": func(s *stage, _ <-chan string) brokertest.Message {
@@ -309,7 +309,7 @@ var exercises = map[string]exercise{
 	},
 	"tts_lang → tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
 		before := len(s.watch.All()) // the new status and the ack arrive in any order
-		s.tell("tts_lang", `{"value":"fr-FR"}`)
+		s.publish("tts_lang", `{"value":"fr-FR"}`)
 		for topic, text := range map[string]string{"status": `"tts_lang":"fr-FR"`, "tts_lang": "{}"} {
 			brokertest.Eventually(s.t, topic+" with "+text, func() bool {
 				return slices.ContainsFunc(s.watch.All()[before:], func(m brokertest.Message) bool {
@@ -320,17 +320,17 @@ var exercises = map[string]exercise{
 		return s.acked("tts_lang", `{"value":"tlh"}`, "tts_lang", `{"status":"tts_lang: not spoken here"}`)
 	},
 	"say → say": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("say", `{"value":"bonjour"}`)
+		s.publish("say", `{"value":"bonjour"}`)
 		s.does("say bonjour")
 		return s.acked("say", `{"value":"unspeakable"}`, "say", `{"status":"the engine crashed"}`)
 	},
 	"ask → ask": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("ask", `{"value":"what time is it"}`)
+		s.publish("ask", `{"value":"what time is it"}`)
 		s.does("ask what time is it")
 		return s.acked("ask", `{"value":"too early"}`, "ask", `{"status":"ask: `)
 	},
 	"play → play": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("play", `{"url":"https://media.example/bell"}`)
+		s.publish("play", `{"url":"https://media.example/bell"}`)
 		s.does("play https://media.example/bell")
 		return s.acked("play", `{"url":"https://elsewhere.example/"}`, "play", `{"status":"play: not allowed"}`)
 	},
@@ -366,7 +366,7 @@ func (s *stage) spoken(outcome <-chan string, withID bool) brokertest.Message {
 	if withID {
 		topic += "/" + id
 	}
-	s.tell(topic, `{"behavior":{"say":"ten o'clock"},"transcript":"what time is it"}`)
+	s.publish(topic, `{"behavior":{"say":"ten o'clock"},"transcript":"what time is it"}`)
 	if got := wait(s.t, outcome); got != "ten o'clock" {
 		s.t.Errorf("spoken: %q", got)
 	}
@@ -384,7 +384,7 @@ func (s *stage) written(outcome <-chan string, where string, withID bool) broker
 	if withID {
 		topic = m.Topic[strings.Index(m.Topic, kind):]
 	}
-	s.tell(topic, `{"behavior":{"say":"hi"}}`)
+	s.publish(topic, `{"behavior":{"say":"hi"}}`)
 	if got := wait(s.t, outcome); got != "hi" {
 		s.t.Errorf("spoken: %q", got)
 	}
@@ -394,7 +394,7 @@ func (s *stage) written(outcome <-chan string, where string, withID bool) broker
 // acked sends a command and returns what the device publishes in reply.
 func (s *stage) acked(topic, payload, ack, text string) brokertest.Message {
 	s.t.Helper()
-	s.tell(topic, payload)
+	s.publish(topic, payload)
 	return s.next(ack, text)
 }
 
@@ -411,7 +411,7 @@ func (s *stage) does(what string) brokertest.Message {
 func (s *stage) ignores(topic string) brokertest.Message {
 	s.t.Helper()
 	did, said := len(s.did()), len(s.watch.All())
-	s.tell(topic, `{"value":"start"}`)
+	s.publish(topic, `{"value":"start"}`)
 	s.acked("ping", "{}", "pong", "{}")
 	if len(s.did()) != did || len(s.watch.All()) != said+1 {
 		s.t.Errorf("%s is not ignored", topic)
@@ -426,7 +426,7 @@ func (s *stage) dictate() brokertest.Message {
 	began := make(chan error, 1)
 	go func() { began <- s.link.StartDictation(s.t.Context()) }()
 	m := s.next("streaming/start", `{"config":{"sample_rate":16000,"metadata":1}}`)
-	s.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	s.publish("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
 	select {
 	case err := <-began:
 		if err != nil {
@@ -445,8 +445,8 @@ func (s *stage) finishDictation() brokertest.Message {
 		s.t.Fatal(err)
 	}
 	m := s.next("streaming/stop", "{}")
-	s.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
-	s.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"goodbye\"}"}}}`)
+	s.publish("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	s.publish("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"goodbye\"}"}}}`)
 	<-done
 	return m
 }

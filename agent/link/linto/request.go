@@ -46,14 +46,14 @@ func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, paylo
 
 // accept acts on an answer, in the order that protocol 1.4 recommends: error,
 // actions, display, and finally sound.
-func (l *Link) accept(tell notify, topic string, r reply) (reply, error) {
+func (l *Link) accept(notify notifyFunc, topic string, r reply) (reply, error) {
 	if r.Problem != nil {
 		if r.Text == "" && r.Audio == "" {
 			return reply{}, r.Problem
 		}
 		l.Log.Warn("answer with an error", "error", r.Problem)
 	}
-	l.act(tell, topic, r)
+	l.act(notify, topic, r)
 	l.mu.Lock()
 	l.conversation = r.Conversation
 	l.mu.Unlock()
@@ -69,23 +69,23 @@ func (l *Link) accept(tell notify, topic string, r reply) (reply, error) {
 	return r, nil
 }
 
-// act handles the parts of an answer that are not sound. tell publishes notices.
-func (l *Link) act(tell notify, topic string, r reply) {
+// act handles the parts of an answer that are not sound. notify publishes notices.
+func (l *Link) act(notify notifyFunc, topic string, r reply) {
 	if r.Ignored != nil {
 		l.Log.Warn("part of the answer ignored", "error", r.Ignored)
 	}
 	if r.Custom {
-		l.fire(tell, topic, r.Behavior)
+		l.fire(notify, topic, r.Behavior)
 	}
 	if r.Display != nil {
-		tell(turn.GotDisplay, r.Display.Type+" "+r.Display.Content)
+		notify(turn.GotDisplay, r.Display.Type+" "+r.Display.Content)
 		l.programs.show(*r.Display)
 	}
 }
 
 // fire publishes a custom action on the bus and passes it to the owner's
 // program, without the sound, which may be long.
-func (l *Link) fire(tell notify, topic string, behavior json.RawMessage) {
+func (l *Link) fire(notify notifyFunc, topic string, behavior json.RawMessage) {
 	var members map[string]json.RawMessage
 	_ = json.Unmarshal(behavior, &members) // an action may have no members
 	delete(members, "audio")
@@ -94,15 +94,15 @@ func (l *Link) fire(tell notify, topic string, behavior json.RawMessage) {
 		l.Log.Warn("action ignored: too long", "topic", topic, "bytes", len(event), "limit", maxAction)
 		return
 	}
-	tell(turn.GotAction, string(event))
+	notify(turn.GotAction, string(event))
 	l.programs.do(event)
 }
 
-// notify publishes a notice, with or without an exchange.
-type notify func(w turn.What, text string)
+// notifyFunc publishes a notice, with or without an exchange.
+type notifyFunc func(w turn.What, text string)
 
-// tell publishes a notice that belongs to no exchange.
-func (l *Link) tell(w turn.What, text string) {
+// notify publishes a notice that belongs to no exchange.
+func (l *Link) notify(w turn.What, text string) {
 	if l.Notify != nil {
 		l.Notify(w, text)
 	}
@@ -162,7 +162,7 @@ func (l *Link) handleAction(topic string, r reply) {
 		l.Log.Warn("action with an error", "topic", topic, "error", r.Problem)
 	}
 	r.Custom = true
-	l.act(l.tell, topic, r)
+	l.act(l.notify, topic, r)
 	switch {
 	case len(r.Text) > maxCommand: // commands are queued, and the queue must stay small
 		l.Log.Warn("text of an action ignored: too long", "topic", topic, "bytes", len(r.Text), "limit", maxCommand)

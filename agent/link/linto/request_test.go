@@ -46,7 +46,7 @@ func TestAnswersOfEveryForm(t *testing.T) {
 			brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
 			s.tap()
 			id, _ := s.request()
-			s.tell("nlp/file/"+id, tt.answer)
+			s.publish("nlp/file/"+id, tt.answer)
 			if got := wait(t, outcome); got != tt.outcome {
 				t.Errorf("the user hears %q, want %q", got, tt.outcome)
 			}
@@ -69,7 +69,7 @@ func TestActionsAndDisplays(t *testing.T) {
 	s.tap()
 	id, _ := s.request()
 	const address = `https://x.example/?a=$(id)&b=";ls"`
-	s.tell("nlp/file/"+id, `{"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"audio":"QUJD","display":{"type":"url","content":`+string(quote(address))+`}}}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"audio":"QUJD","display":{"type":"url","content":`+string(quote(address))+`}}}`)
 	if got := wait(t, outcome); got != "on" {
 		t.Errorf("spoken: %q", got)
 	}
@@ -84,7 +84,7 @@ func TestActionsAndDisplays(t *testing.T) {
 	holds(t, shown, "URL|"+written)
 
 	// An unsolicited action, with a text to speak.
-	s.tell("customAction/light/on", `{"behavior":{"customAction":{"kind":"light_off"},"ask":{"text":"really \"off\"?"}}}`)
+	s.publish("customAction/light/on", `{"behavior":{"customAction":{"kind":"light_off"},"ask":{"text":"really \"off\"?"}}}`)
 	brokertest.Eventually(t, "its text is spoken", func() bool {
 		return len(s.did()) == 1 && s.did()[0] == `say really "off"?`
 	})
@@ -96,12 +96,12 @@ func TestActionsAndDisplays(t *testing.T) {
 
 	// HTML replaces the display, and is passed on standard input.
 	s.link.programs.display = []string{"sh", "-c", `cat >"$0"`, shown}
-	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>hello</p>"}}`)
+	s.publish("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>hello</p>"}}`)
 	holds(t, shown, "<p>hello</p>")
 
 	// Or in a file, which exists until the next display, and never as an argument.
 	s.link.programs.display = []string{"sh", "-c", `{ printf '%s|' "$2"; cat "$2"; } >"$0"`, shown, "{type}", "{content}"}
-	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"file:///etc/shadow"}}`)
+	s.publish("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"file:///etc/shadow"}}`)
 	var file string
 	brokertest.Eventually(t, "the page is shown from a file", func() bool {
 		raw, _ := os.ReadFile(shown)
@@ -112,7 +112,7 @@ func TestActionsAndDisplays(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
-	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>next</p>"}}`)
+	s.publish("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>next</p>"}}`)
 	brokertest.Eventually(t, "the file is removed with its page", func() bool {
 		_, err := os.Stat(file)
 		return errors.Is(err, fs.ErrNotExist)
@@ -214,7 +214,7 @@ func TestDisplayIsReplaced(t *testing.T) {
 		l.Config.DisplayCommand = []string{"sh", "-c", `trap 'rm "$0/$$"; exit' TERM; cat >"$0/$$"; while :; do sleep 0.05; done`, dir}
 	})
 	for _, page := range []string{"<p>first", "<p>second"} {
-		s.tell("customAction/show/page", `{"display":{"type":"DOCSTRING","content":"`+page+`"}}`)
+		s.publish("customAction/show/page", `{"display":{"type":"DOCSTRING","content":"`+page+`"}}`)
 		brokertest.Eventually(t, "only the page "+page+" is shown", func() bool {
 			entries, _ := os.ReadDir(dir)
 			if len(entries) != 1 {
@@ -291,7 +291,7 @@ func TestConversation(t *testing.T) {
 			t.Fatalf("request %d returns …%s", i, m.Payload[bytes.LastIndex(m.Payload, []byte(`"conversationData"`)):])
 		}
 		last = ask.data
-		s.tell("nlp/file/"+id, `{"behavior":{"ask":{"phonetic":"","text":"`+ask.text+`"},"conversationData":`+ask.data+`},"transcript":"t"}`)
+		s.publish("nlp/file/"+id, `{"behavior":{"ask":{"phonetic":"","text":"`+ask.text+`"},"conversationData":`+ask.data+`},"transcript":"t"}`)
 		if got := wait(t, outcome); got != ask.text {
 			t.Fatalf("spoken: %q", got)
 		}
@@ -300,7 +300,7 @@ func TestConversation(t *testing.T) {
 	if !bytes.HasSuffix(m.Payload, []byte(`"conversationData":`+last+`}`)) {
 		t.Error("the last answer does not return the data")
 	}
-	s.tell("nlp/file/"+id, `{"behavior":{"say":{"text":"Noted."},"conversationData":{}}}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"say":{"text":"Noted."},"conversationData":{}}}`)
 	if got := wait(t, outcome); got != "Noted." {
 		t.Errorf("spoken: %q", got)
 	}
@@ -338,7 +338,7 @@ func FuzzHandle(f *testing.F) {
 		l.handle(t.Context(), broker.Message{Topic: l.ingress(topic), Payload: payload})
 		select {
 		case r := <-answers:
-			if a, err := l.accept(l.tell, nlpFile, r); err == nil && a.Sound != nil {
+			if a, err := l.accept(l.notify, nlpFile, r); err == nil && a.Sound != nil {
 				a.Sound.Close()
 			}
 		default:

@@ -27,16 +27,16 @@ import (
 // test determines its answers.
 type server struct {
 	*live
-	log   journaltest.Buffer
-	sound []byte             // all chunks
-	steps []string           // all other messages, and "chunk" once for each run of chunks
-	reply func(step string)  // called for each message
-	slow  atomic.Int64       // nanoseconds that the link takes for a chunk
-	down  atomic.Bool        // not connected
-	said  atomic.Int64       // messages
-	mic   func() turn.Stream // for dictations
-	mu    sync.Mutex
-	told  []string // notices
+	log     journaltest.Buffer
+	sound   []byte             // all chunks
+	steps   []string           // all other messages, and "chunk" once for each run of chunks
+	reply   func(step string)  // called for each message
+	slow    atomic.Int64       // nanoseconds that the link takes for a chunk
+	down    atomic.Bool        // not connected
+	said    atomic.Int64       // messages
+	mic     func() turn.Stream // for dictations
+	mu      sync.Mutex
+	notices []string // published notices
 
 	rtt time.Duration
 
@@ -55,10 +55,10 @@ func newServer() *server {
 	s.live = &live{
 		publish: s.published, uplink: newUplink(), chunk: 1920, patience: 15 * time.Second,
 		listen: func(context.Context, func()) (turn.Stream, error) { return s.mic(), nil },
-		tell: func(w turn.What, text string) {
+		notify: func(w turn.What, text string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.told = append(s.told, string(w)+": "+text)
+			s.notices = append(s.notices, string(w)+": "+text)
 		},
 		doubt:      func() {},
 		log:        slog.New(slog.NewTextHandler(&s.log, nil)),
@@ -609,8 +609,8 @@ func TestReconnectInTheMiddle(t *testing.T) {
 				if sound := map[bool][]byte{false: s.got, true: s.sound}[dictated]; !bytes.Equal(sound, soundOf(200)) {
 					t.Error("the chunks are not what the microphone gave")
 				}
-				if s.restarts.Load() != 1 || !slices.ContainsFunc(s.told, func(n string) bool { return strings.HasPrefix(n, "streaming: interrupted: the connection was lost") }) {
-					t.Errorf("%d restarts; notices %q", s.restarts.Load(), s.told)
+				if s.restarts.Load() != 1 || !slices.ContainsFunc(s.notices, func(n string) bool { return strings.HasPrefix(n, "streaming: interrupted: the connection was lost") }) {
+					t.Errorf("%d restarts; notices %q", s.restarts.Load(), s.notices)
 				}
 			})
 		})
@@ -934,8 +934,8 @@ func TestDictationPublishesItsTranscript(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []string{"partial: good", "transcript: good morning", "transcript: everybody", "streaming: dictation ended"}
-		if !slices.Equal(s.told, want) {
-			t.Errorf("told %q, want %q", s.told, want)
+		if !slices.Equal(s.notices, want) {
+			t.Errorf("told %q, want %q", s.notices, want)
 		}
 		if last := s.stats().Transcript; last != "everybody" {
 			t.Errorf("the status shows %q", last)

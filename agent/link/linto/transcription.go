@@ -53,7 +53,7 @@ type transcription struct {
 	hearing   context.Context // ends when a dictation is stopped
 	opened    func()          // called once, when the platform is ready; may be nil
 	enough    func()          // called when the platform ends the stream; may be nil
-	tell      notify          // publishes notices
+	notify    notifyFunc      // publishes notices
 
 	answers chan streamEvent
 
@@ -75,7 +75,7 @@ type transcription struct {
 }
 
 func newTranscription(l *live, r *recording) *transcription {
-	return &transcription{live: l, recording: r, tell: l.tell, answers: make(chan streamEvent, 256), buf: make([]byte, 0, l.chunk)}
+	return &transcription{live: l, recording: r, notify: l.notify, answers: make(chan streamEvent, 256), buf: make([]byte, 0, l.chunk)}
 }
 
 // take is called for each message of the platform. It must not block.
@@ -290,12 +290,12 @@ func (s *transcription) do(ctx context.Context, step streamStep, was streamState
 		if !s.listened && s.opened != nil {
 			s.opened()
 		} else if s.listened {
-			s.tell(turn.Transcribing, "resumed")
+			s.notify(turn.Transcribing, "resumed")
 		}
 		s.listened, s.resumed, s.out = true, true, true
 	case enough:
 		s.pending = false
-		s.tell(turn.Transcribing, "the platform ended the stream")
+		s.notify(turn.Transcribing, "the platform ended the stream")
 		if s.enough != nil {
 			s.enough()
 		}
@@ -357,7 +357,7 @@ func (s *transcription) interrupt(e streamEvent) {
 	}
 	s.restarts.Add(1)
 	s.log.Warn("live transcription interrupted", "error", why)
-	s.tell(turn.Transcribing, "interrupted: "+why)
+	s.notify(turn.Transcribing, "interrupted: "+why)
 }
 
 // hear records a text, and publishes it.

@@ -78,7 +78,7 @@ func TestPayloadsThatAreInvalid(t *testing.T) {
 // A refusal of the registry names the member that the platform sent.
 func TestRefusalsNameTheMember(t *testing.T) {
 	s := start(t)
-	s.tell("endvolume", `{"value":"loud"}`)
+	s.publish("endvolume", `{"value":"loud"}`)
 	if m := s.next("endvolume", "status"); !strings.Contains(string(m.Payload), "value") || strings.Contains(string(m.Payload), "percent") {
 		t.Errorf("refused with %s", m.Payload)
 	}
@@ -91,9 +91,9 @@ func TestVerbsWithoutAWordAreNotOffered(t *testing.T) {
 		l.Registry.Add(behaviors.Verb{Name: "erase", Power: behaviors.Privileged})
 	})
 	for _, topic := range []string{"erase", "start_volume", "language"} {
-		s.tell(topic, `{"percent":1,"language":"fr-FR"}`)
+		s.publish(topic, `{"percent":1,"language":"fr-FR"}`)
 	}
-	s.tell("mute", "{}")
+	s.publish("mute", "{}")
 	s.next("muteack", "{}")
 	if did := s.did(); len(did) != 1 {
 		t.Errorf("the device did %q", did)
@@ -159,12 +159,12 @@ func TestRecordingsThatEnd(t *testing.T) {
 	s := start(t)
 	brokertest.Eventually(t, "the link is up", s.link.uplink.isUp)
 	full := fmt.Errorf("write the recording:\n%w", syscall.ENOSPC)
-	s.link.TellMeeting(t.Context(), "a", full)
+	s.link.ReportMeeting(t.Context(), "a", full)
 	want := `{"command":"stoplocalrecording","sessionname":"a","status":"` + printable.Clip(full.Error(), maxMeetingStatus) + `"}`
 	if m := s.next(manageMeeting, ""); string(m.Payload) != want {
 		t.Errorf("published %s, want %s", m.Payload, want)
 	}
-	s.link.TellMeeting(t.Context(), "b", errors.New(strings.Repeat("é", 999)))
+	s.link.ReportMeeting(t.Context(), "b", errors.New(strings.Repeat("é", 999)))
 	if m := s.next(manageMeeting, `"b"`); len(m.JSON(t)["status"].(string)) > maxMeetingStatus+3 || bytes.ContainsRune(m.Payload, '\n') {
 		t.Errorf("published %s", m.Payload)
 	}
