@@ -193,6 +193,16 @@ need_linter() {
     die "cannot build golangci-lint $version (Go's errors are above): check the network and GOPROXY, then run this again"
 }
 
+# need_gotestsum adds the pinned test runner to PATH.
+need_gotestsum() {
+  local version=1.13.0 bin=$PWD/.cache/bin
+  PATH=$bin:$PATH
+  if [ "$(gotestsum --version 2>/dev/null || true)" = "gotestsum version v$version" ]; then return; fi
+  say "building gotestsum $version"
+  GOBIN=$bin go install "gotest.tools/gotestsum@v$version" ||
+    die "cannot build gotestsum $version (Go's errors are above): check the network and GOPROXY, then run this again"
+}
+
 # need_nats adds the pinned nats-server to PATH, and exports its path for the tests that start a
 # cluster. It is built as a program, so that go.mod contains none of its modules; Debian 12's is too
 # old for topics with a dot.
