@@ -79,7 +79,7 @@ func Start(t testing.TB, host Key, options string, lines ...string) *Server {
 		t.Skipf("SKIPPED: no sshd; install openssh-server: %v", err)
 	}
 	if os.Getuid() == 0 {
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // sshd wants it so
 			t.Fatal(err)
 		}
 	}
