@@ -28,7 +28,7 @@ func startServer(t *testing.T, options string, lines ...string) *sshdtest.Server
 
 func await(t *testing.T, what func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !what(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !what(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not happen")
 		}

@@ -118,7 +118,7 @@ func (b *box) ask(t *testing.T, verb string, members map[string]any) behaviors.A
 	if ok {
 		select {
 		case answer = <-b.answers:
-		case <-time.After(50 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("no answer; log:\n%s", b.log)
 		}
 	}

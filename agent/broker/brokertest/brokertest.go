@@ -6,6 +6,7 @@ package brokertest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -23,7 +24,7 @@ import (
 )
 
 // Limit is how long a test waits for what must happen; it measures nothing.
-const Limit = 30 * time.Second
+const Limit = 2 * time.Minute
 
 // Mosquitto is a broker on a free port of the loopback.
 type Mosquitto struct {
@@ -102,10 +103,12 @@ func (m *Mosquitto) Publish(topic, payload string, flags ...string) {
 		body = "-n"
 	}
 	args := append([]string{"-p", fmt.Sprint(m.port), "-t", topic, body}, append(m.auth, flags...)...)
-	cmd := exec.Command("mosquitto_pub", args...)
+	ctx, cancel := context.WithTimeout(context.Background(), Limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "mosquitto_pub", args...)
 	cmd.Stdin = strings.NewReader(payload)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		m.t.Fatalf("mosquitto_pub: %v: %s", err, out)
+		m.t.Fatalf("mosquitto_pub %s: %v, %v: %s", topic, err, ctx.Err(), out)
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 	password  = "pass-3f9c1e"
 	authToken = "eyJ-auth-7d21"
 	freshOne  = "eyJ-refresh-90ab"
-	limit     = 20 * time.Second // of a wait in a test that fails
+	limit     = 2 * time.Minute // of a wait in a test that fails
 )
 
 // fake is an overwatch whose answers a test chooses, path by path.
