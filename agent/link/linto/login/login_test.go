@@ -28,7 +28,7 @@ const (
 	password  = "pass-3f9c1e"
 	authToken = "eyJ-auth-7d21"
 	freshOne  = "eyJ-refresh-90ab"
-	limit     = 20 * time.Second // timeout of a failing test
+	limit     = 2 * time.Minute // timeout of a failing test
 )
 
 // fake is an overwatch server whose answers a test sets for each path.
