@@ -147,7 +147,7 @@ func TestXiaozhiLosesTheCard(t *testing.T) {
 func TestXiaozhiAndLintoInterruptEachOther(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	steps := strings.Repeat("tap left\nsee listening\nsee speaking\ntap right\nsee listening\nsee speaking\n", 2)
-	if err := os.WriteFile(script, []byte("see idle !offline\n"+steps+"see idle\n"), 0o600); err != nil {
+	if err := os.WriteFile(script, []byte("see muted\nsee !muted\n"+steps+"see idle\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := newPair(t, gateway.Options{}, fmt.Sprintf(`listening = "manual"
@@ -168,6 +168,9 @@ link = "linto"
 kind = "gpio"
 pin = 5
 `, script))
+	p.tell("mute", "{}") // with which the script begins: both links are there
+	p.next("muteack")
+	p.tell("unmute", "{}")
 	for range 2 {
 		p.answer(p.request(), `{"behavior":{"say":"`+strings.Repeat("It is ten. ", 20)+`"}}`)
 	}
