@@ -82,7 +82,7 @@ func TestQuestionThatTheBrokerDoesNotTake(t *testing.T) {
 	m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 60000")
 	b := newBox(t, m, settings{})
 	question := filepath.Join(t.TempDir(), "question.wav")
-	if err := os.WriteFile(question, wav.Encode(noise(3*time.Second), 16000), 0o600); err != nil {
+	if err := os.WriteFile(question, wav.Encode(noise(time.Second), 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	text, _ := os.ReadFile(b.path("lintod.toml"))
