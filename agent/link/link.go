@@ -8,6 +8,7 @@ package link
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"lintod/agent/base/state"
 	"lintod/agent/cards"
@@ -55,6 +56,8 @@ type Device struct {
 	Volume func() int
 	// Shown is what the device is doing, as all its views show it.
 	Shown func() turn.Snapshot
+	// Meeting names the meeting that is being recorded, and since when; "" for none.
+	Meeting func() (session string, since time.Time)
 	// Turns returns the last turns with all links, oldest first.
 	Turns func() []turn.Record
 	// Features are what the device has.

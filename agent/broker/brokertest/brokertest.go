@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lintod/agent/base/nettest"
 )
 
 // Limit is how long a test waits for what must happen; it measures nothing.
@@ -47,7 +48,7 @@ func Start(t testing.TB, lines ...string) *Mosquitto {
 	if len(lines) == 0 {
 		lines = []string{"allow_anonymous true"}
 	}
-	m := &Mosquitto{t: t, port: FreePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	m := &Mosquitto{t: t, port: nettest.FreePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	text := fmt.Sprintf("user root\nlistener %d 127.0.0.1\n%s\n", m.port, strings.Join(lines, "\n"))
 	if err := os.WriteFile(m.conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -264,26 +265,4 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 		// What is polled needs the processor more than the poll does.
 		time.Sleep(min(max(5*time.Millisecond, 3*time.Since(began)), 50*time.Millisecond))
 	}
-}
-
-// FreePort returns a port of the loopback interface on which nobody listens. Until the
-// end of the test it is given to no other test, whose process may be another, and to no
-// outgoing connection: those begin at 32768 (ip_local_port_range in ip(7)).
-func FreePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		port := 10000 + rand.IntN(22000)
-		reserved, err := net.Listen("unix", fmt.Sprintf("@lintod-test-port-%d", port))
-		if err != nil {
-			continue
-		}
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			t.Cleanup(func() { reserved.Close() })
-			return port
-		}
-		reserved.Close()
-	}
-	t.Fatal("no port of the loopback is free")
-	return 0
 }
