@@ -1,9 +1,9 @@
 // Package textfile reads text that people wrote: files that the configuration
-// names, and JSON that arrives over a network. What editors and shells add
-// without showing it (a byte order mark, NULs and new lines at the end) is left
-// out here, once, for every reader.
+// names, and JSON from the network. Invisible additions of editors and shells
+// (a byte order mark, NULs and line ends at the end) are removed here, once,
+// for all readers.
 //
-// What must not live here: what a text means, and files that lintod itself
+// What must not live here: the meaning of texts, and files that lintod itself
 // writes (agent/base/state).
 package textfile
 
@@ -17,13 +17,13 @@ import (
 	"unicode/utf8"
 )
 
-// Limit bounds a file of a few lines: a password, a key, certificates. In bytes.
+// Limit is for files of a few lines: a password, a key, certificates. In bytes.
 const Limit = 1 << 20
 
-// ErrEncoding is in the error for text in another encoding than UTF-8.
+// ErrEncoding is wrapped by the error for text that is not UTF-8.
 var ErrEncoding = errors.New("want UTF-8 text")
 
-// ErrEmpty is in the error for a text whose first line is empty.
+// ErrEmpty is wrapped by the error for a text whose first line is empty.
 var ErrEmpty = errors.New("has no text in its first line")
 
 // Read returns the cleaned text of the file at path; see ReadRaw. Errors name
