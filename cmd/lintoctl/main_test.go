@@ -43,7 +43,7 @@ func on(m *brokertest.Mosquitto, rest ...string) []string {
 // MQTT. What it is told can be read from the Watch.
 func playDevice(t *testing.T, m *brokertest.Mosquitto, serial string) *brokertest.Watch {
 	t.Helper()
-	answers := map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack", "tts_lang": "tts_lang"}
+	answers := map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack", "tts_lang": "tts_lang", "shellexec": "shellexec", "managemeeting": "managemeeting"}
 	commands := m.Watch("home/tolinto/" + serial + "/#")
 	stop := make(chan struct{})
 	var loop sync.WaitGroup

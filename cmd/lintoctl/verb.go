@@ -66,8 +66,11 @@ func order(topic string, args any) runs.Order {
 	if err != nil {
 		panic(err) // structs and maps of strings and numbers always marshal
 	}
-	return runs.Order{Topic: topic, Args: raw}
+	return runs.Order{Topic: topic, Args: raw, Ours: slices.Contains(ours, topic)}
 }
+
+// ours are the topics that LinTO does not have.
+var ours = []string{"ask", "config", "counters", "doctor", "log", "reboot", "upgrade"}
 
 // selectFlags are the flags that select devices.
 type selectFlags struct {
@@ -398,8 +401,12 @@ func (c *call) perform(ctx context.Context, h *hub, v verb, flags *runFlags, sta
 		Check: func(ctx context.Context, serial string) error {
 			said, stop := h.listen(serial)
 			defer stop()
-			if _, err := a.reach(ctx, serial, said); err != nil {
+			_, err := a.reach(ctx, serial, said)
+			if errors.Is(err, errSilent) {
 				return errors.New("it did it, but no longer answers a ping")
+			}
+			if err != nil {
+				return fmt.Errorf("it did it, but its state after that is not known: %w", err)
 			}
 			return nil
 		},

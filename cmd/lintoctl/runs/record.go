@@ -61,6 +61,8 @@ type Order struct {
 	Harmless bool `json:"harmless,omitempty"`
 	// Silent says that devices that do not know ids do not answer it.
 	Silent bool `json:"silent,omitempty"`
+	// Ours says that devices that do not know ids do not know it: it is not part of LinTO.
+	Ours bool `json:"ours,omitempty"`
 	// Takes is how long it may take, apart from the way.
 	Takes time.Duration `json:"takes_ns,omitempty"`
 }
@@ -91,9 +93,10 @@ const (
 	maxLine = 64 << 20 // bytes
 )
 
-// NewID returns an id that sorts by time and can be typed.
+// NewID returns an id that sorts by time, to the millisecond, and can be typed.
 func NewID(now time.Time) string {
-	return now.UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:5])
+	digits := strings.Replace(now.UTC().Format("20060102-150405.000"), ".", "", 1)
+	return digits + "-" + strings.ToLower(rand.Text()[:5])
 }
 
 // Create begins the file of a run in dir, readable by its owner only, and removes the
