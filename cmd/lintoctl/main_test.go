@@ -300,7 +300,7 @@ func TestProfiles(t *testing.T) {
 		t.Errorf("what did not work was kept: status %d", status)
 	}
 	for name, password := range map[string][]string{"default": {"-password-command", "cat " + secret}, "work": {"-password-file", secret}} {
-		if status, out, errs := lintoctl(t.Context(), append(on(m, "-username", "admin", "login", name), password...)...); status != 0 || out+errs != "" {
+		if status, out, errs := lintoctl(t.Context(), append(on(m, "-username", "admin", "login", name), password...)...); status != 0 || out != "" || !strings.Contains(errs, name) {
 			t.Fatalf("status %d\n%s%s", status, out, errs)
 		}
 		if status, _, errs := lintoctl(t.Context(), "-profile", name, "ping", "kitchen"); status != 0 {

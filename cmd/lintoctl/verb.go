@@ -227,6 +227,11 @@ func (c *call) run(v verb) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if v.takes == aText && cmd.ArgsLenAtDash() < 0 && len(rest) > 1 {
+				if _, device := fleet.Open(c.devicesFile()).Get(rest[0]); device {
+					return cli.Usagef("%s is a device: put -- between the devices and the rest", clean(rest[0]))
+				}
+			}
 			sel, err := flags.selection(c, names)
 			if err != nil {
 				return err
@@ -291,6 +296,8 @@ func (v verb) split(cmd *cobra.Command, args []string, selected bool) (names, re
 		names, rest = args[:dash], args[dash:]
 	case v.takes > 0 && len(args) >= v.takes:
 		names, rest = args[:len(args)-v.takes], args[len(args)-v.takes:]
+	case v.takes == aCommand && !selected && len(args) > 0:
+		return nil, nil, cli.Usagef("-- is missing between the devices and the command; want %s %s", cmd.Root().Name(), cmd.Use)
 	case v.takes > 0 || v.takes == aCommand && !selected:
 		return nil, nil, wrong
 	case selected:

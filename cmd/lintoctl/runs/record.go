@@ -47,7 +47,7 @@ type Result struct {
 	Reason string          `json:"reason,omitempty"` // why it is not done; of a done one, a remark
 	Answer json.RawMessage `json:"answer,omitempty"` // the device's own
 	Millis int64           `json:"ms,omitempty"`     // until the answer
-	Time   time.Time       `json:"time"`
+	Time   time.Time       `json:"time,omitzero"`
 }
 
 // An Order is one thing that is asked of each device.
@@ -218,8 +218,8 @@ func (r *Record) write(v any) error {
 // Close closes the file.
 func (r *Record) Close() error { return r.file.Close() }
 
-// All returns a result for each device, in the order of the run. One that has none was
-// skipped, as far as is known.
+// All returns a result for each device, in the order of the run. Of one that has none it is
+// not known whether it was asked.
 func (r *Record) All() []Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -227,7 +227,7 @@ func (r *Record) All() []Result {
 	for _, serial := range r.Devices {
 		result, ok := r.Results[serial]
 		if !ok {
-			result = Result{Serial: serial, State: Skipped, Reason: "the run ended before it was asked"}
+			result = Result{Serial: serial, State: NoAnswer, Reason: "the run ended before its answer"}
 		}
 		list = append(list, result)
 	}
