@@ -236,6 +236,14 @@ func (x *Exchange) Quiet() time.Duration {
 	return time.Duration(x.mic.quiet.Load())
 }
 
+// LastVoice is when a voice was last heard in this exchange; the zero Time before the first.
+func (x *Exchange) LastVoice() time.Time {
+	if x.mic == nil || x.mic.voice.Load() == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, x.mic.voice.Load())
+}
+
 // Tell publishes a notice of this exchange. It does not block.
 func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
 

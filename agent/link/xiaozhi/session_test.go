@@ -669,6 +669,20 @@ func TestRealtime(t *testing.T) {
 	})
 }
 
+// Silence ends a session; a long speech does not.
+func TestSilenceIsNoLongSpeech(t *testing.T) {
+	play(t, func(s *stage) { s.config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
+		s.tap()
+		s.talks(3 * time.Minute) // and the server says nothing
+		s.expect(turn.Listening)
+		s.expectSent("hello", "listen start realtime")
+		s.wait(50 * time.Second)
+		s.expect(turn.Listening)
+		s.wait(15 * time.Second)
+		s.expect(turn.Idle)
+	})
+}
+
 // Without echo cancelling the server hears the device speak, so the microphone closes.
 func TestNoRealtimeWithEcho(t *testing.T) {
 	play(t, func(s *stage) { s.config.Listening = "realtime" }, func(s *stage) {

