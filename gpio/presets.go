@@ -7,32 +7,30 @@ import (
 	toml "github.com/pelletier/go-toml/v2"
 )
 
-// Preset is a board that people own: what is on it, and how it shows itself to
-// the system.
+// Preset describes a known board: its parts, and how the system identifies it.
 type Preset struct {
-	Name  string // what [gpio] preset is set to
-	Title string // what it is sold as
-	// Config has its buttons and LEDs.
+	Name  string // the value of [gpio] preset
+	Title string // the product name
+	// Config contains its buttons and LEDs.
 	Config Config
-	// Cards are the ids that its sound card has in /proc/asound/cards; the
-	// first goes well into [audio] input and output.
+	// Cards are the IDs of its sound card in /proc/asound/cards; the first is a suitable value of
+	// [audio] input and output.
 	Cards []string
-	// HAT is what the product string of its EEPROM contains, and HATProduct its
-	// product id, where it has one.
+	// HAT is a part of the product string in its EEPROM, and HATProduct its product ID, if it has
+	// one.
 	HAT        string
 	HATProduct uint16
-	// I2C are the addresses (on bus 1) of chips that a driver has claimed.
+	// I2C are the addresses on bus 1 of chips that have a kernel driver.
 	I2C []uint16
-	// Note is what its owner should know.
+	// Note is a hint for its owner.
 	Note string
 }
 
-// TOML is what to write into lintod.toml to have the board's lines spelled out
-// instead of the preset.
+// TOML returns the lines of lintod.toml that are equivalent to the preset.
 func (p Preset) TOML() string {
 	var b bytes.Buffer
 	enc := toml.NewEncoder(&b)
-	// The tables are plain; an error could only come from a type of ours.
+	// Marshalling these types cannot fail.
 	if err := enc.Encode(struct {
 		Buttons []ButtonConfig `toml:"button,omitempty"`
 		LEDs    []LEDConfig    `toml:"led,omitempty"`
@@ -42,13 +40,11 @@ func (p Preset) TOML() string {
 	return b.String()
 }
 
-// simulatedPreset is the board that [gpio] simulate = true shows when nothing
-// else is configured.
+// simulatedPreset is the board of [gpio] simulate = true if no other is configured.
 const simulatedPreset = "simulated"
 
-// Presets lists the boards that are known. Pins are from the vendors' own
-// programs and manuals, cited at each board; what has not been confirmed there
-// says so. None has been tried on the board itself.
+// Presets lists the known boards. Pins are from the vendors' programs and manuals, cited at each
+// board; unconfirmed ones are marked. None has been tested on the board itself.
 func Presets() []Preset {
 	talk := func(pin Pin) ButtonConfig { return ButtonConfig{Pin: pin, Name: "talk", Action: "talk"} }
 	ring := LEDConfig{Kind: "apa102", Port: "SPI0.0", Count: 12, PowerPin: "GPIO5"}
@@ -140,7 +136,7 @@ func Presets() []Preset {
 	}
 }
 
-// FindPreset returns the preset of that name.
+// FindPreset returns the preset with this name.
 func FindPreset(name string) (Preset, bool) {
 	all := Presets()
 	i := slices.IndexFunc(all, func(p Preset) bool { return p.Name == name })

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// marks are sentences by which the text of a licence is recognised.
+// marks are the sentences that identify the text of a licence.
 var marks = map[string]*regexp.Regexp{
 	"Apache-2.0":    regexp.MustCompile(`Apache License\s+Version 2\.0`),
 	"BSD-2-Clause":  regexp.MustCompile(`Redistributions in binary form must reproduce`),
@@ -116,8 +116,8 @@ func licence(t *testing.T, dir string) (text string) {
 	return text
 }
 
-// TestCopyrightNamesEachFile: what scripts/package takes from elsewhere into a package has a stanza, and
-// what is embedded into a program is text of this repository.
+// TestCopyrightNamesEachFile: third-party files that scripts/package adds to a package have a
+// stanza, and embedded files belong to this repository.
 func TestCopyrightNamesEachFile(t *testing.T) {
 	weights := regexp.MustCompile(`(?m)^weights=(\S+)$`).FindStringSubmatch(read(t, "../scripts/lib.sh"))
 	foreign := regexp.MustCompile(`"\.cache/\S+" "\$root/(\S+)"`).FindAllStringSubmatch(read(t, "../scripts/package"), -1)
@@ -147,7 +147,7 @@ func TestCopyrightNamesEachFile(t *testing.T) {
 	}
 }
 
-// TestCopyrightHasEachLicence: the licence of each stanza is in the file, and no other.
+// TestCopyrightHasEachLicence: the file contains the licence of each stanza, and no other.
 func TestCopyrightHasEachLicence(t *testing.T) {
 	named, texts := map[string]bool{}, map[string]bool{}
 	for _, s := range stanzas(t) {

@@ -1,5 +1,5 @@
-// Package packaging carries the files of the Debian package that the program
-// itself needs. What must not live here: code.
+// Package packaging contains files of the Debian package that the program itself needs. It must not
+// contain other code.
 package packaging
 
 import _ "embed"
@@ -7,6 +7,5 @@ import _ "embed"
 //go:embed lintod.toml
 var sample string
 
-// Sample is the commented configuration that the package installs, and that
-// "lintod setup" fills in.
+// Sample returns the commented configuration that the package installs and "lintod setup" fills in.
 func Sample() string { return sample }

@@ -81,8 +81,8 @@ var (
 	flagLine    = regexp.MustCompile(`(?m)^  -([a-z]+(?:-[a-z]+)*)( |$)`)
 )
 
-// Each command and each flag of the help text is in the manual, and the manual is
-// one that a reader can format without a complaint.
+// Each command and each flag of the help text is in the manual, and the manual is formatted without
+// warnings.
 func TestManualHasEachCommand(t *testing.T) {
 	for name, page := range map[string]string{"lintod": "man/lintod.8", "lintoctl": "man/lintoctl.1"} {
 		source := read(t, page)
@@ -123,7 +123,7 @@ func TestManualHasEachCommand(t *testing.T) {
 	}
 }
 
-// lintod-audio, which people rarely see, has a page written by hand.
+// The page of lintod-audio is written by hand.
 func TestManualOfSoundHasEachFlag(t *testing.T) {
 	flags := regexp.MustCompile(`flags\.[A-Z]\w+\("(\w+)"`).FindAllStringSubmatch(read(t, "../cmd/lintod-audio/main.go"), -1)
 	items := regexp.MustCompile(`(?m)^\.It Fl (\w+)`).FindAllStringSubmatch(read(t, "man/lintod-audio.8"), -1)
@@ -151,13 +151,13 @@ func TestManualTellsOfListsOfTables(t *testing.T) {
 		for f := range c.of.Fields() {
 			key, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
 			if !regexp.MustCompile(`(?m)^\.It Ic ` + key + `\b`).MatchString(c.about) {
-				t.Errorf("man/lintod.toml.5 does not tell of %s of a %s", key, c.of.Name())
+				t.Errorf("man/lintod.toml.5 does not describe %s of a %s", key, c.of.Name())
 			}
 		}
 	}
 }
 
-// Who has filled in a serial is left to lintod itself; who has not is told what to do.
+// With a serial, the rest is up to lintod itself; without one, the program prints what to do.
 func TestConfigured(t *testing.T) {
 	for text, want := range map[string]bool{
 		packaging.Sample():              false,
@@ -167,7 +167,7 @@ func TestConfigured(t *testing.T) {
 		`# [device] serial = "kitchen"`: false,
 		`serial = '' # mine`:            false,
 		`serial = "kitchen"`:            true,
-		`serial = kitchen`:              true, // and wrong, which lintod tells
+		`serial = kitchen`:              true, // invalid, which lintod reports
 		"\tserial='kitchen' # mine":     true,
 		`device.serial = "kitchen"`:     true,
 		`device = {serial="kitchen"}`:   true,
@@ -183,14 +183,15 @@ func TestConfigured(t *testing.T) {
 	}
 }
 
-// A shell with the script of a program completes a line. It prints one word a line.
+// Each shell completes a line with the program's script, and prints one word per line.
 var shells = map[string]string{
 	"bash": `. /usr/share/bash-completion/bash_completion; PATH=$1:$PATH; eval "$("$2" completion bash)"; compopt() { :; }
 		COMP_LINE=$3 COMP_POINT=${#3} COMP_TYPE=9 COMP_KEY=9; read -ra COMP_WORDS <<<"$3"
 		[[ $3 != *" " ]] || COMP_WORDS+=(""); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 		__start_"$2" "$2"; printf '%s\n' "${COMPREPLY[@]}"`,
 	"fish": `set -x PATH $argv[1] $PATH; $argv[2] completion fish | source; complete -C $argv[3] | string replace -r '\t.*' ''; true`,
-	// zsh completes on a terminal only: its own part is replaced by one that prints.
+	// zsh completes on a terminal only, so its completion functions are replaced by ones that
+	// print.
 	"zsh": `PATH=$1:$PATH; compdef() { :; }; _describe() { print -l -- "${(@)${(@P)2}%%:*}"; }; _arguments() { print FILES; }
 		source <("$2" completion zsh); words=(${=3}); [[ $3 != *" " ]] || words+=(""); CURRENT=${#words}
 		_"$2" 2>/dev/null`,
@@ -236,22 +237,21 @@ func TestCompletion(t *testing.T) {
 
 const boards = "examples/boards"
 
-// board is the example for a preset: its lines spelled out, ready to be changed.
+// board returns the example for a preset: its configuration lines, ready to be edited.
 func board(p gpio.Preset) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s.\n", p.Title)
 	if p.Note != "" {
 		fmt.Fprintf(&b, "# %s.\n", p.Note)
 	}
-	fmt.Fprintf(&b, "# These lines do what preset = %q in [gpio] does; take them into\n# /etc/lintod/lintod.toml in its place to change something.\n\n", p.Name)
+	fmt.Fprintf(&b, "# These lines are equivalent to preset = %q in [gpio]. To change them, copy them to\n# /etc/lintod/lintod.toml and remove the preset.\n\n", p.Name)
 	if len(p.Cards) > 0 {
 		fmt.Fprintf(&b, "[audio]\ninput = %[1]q\noutput = %[1]q\n\n", p.Cards[0])
 	}
 	return b.String() + p.TOML()
 }
 
-// The examples of boards are what the presets are; go test ./packaging -update
-// writes them.
+// The board examples match the presets; go test ./packaging -update writes them.
 func TestBoards(t *testing.T) {
 	var names []string
 	for _, p := range gpio.Presets() {
@@ -267,7 +267,7 @@ func TestBoards(t *testing.T) {
 		}
 		text := read(t, path)
 		if text != board(p) {
-			t.Errorf("%s is not what the preset is; go test ./packaging -update", path)
+			t.Errorf("%s differs from the preset; run go test ./packaging -update", path)
 		}
 		c := agent.Defaults()
 		if err := toml.NewDecoder(strings.NewReader(text)).EnableUnmarshalerInterface().DisallowUnknownFields().Decode(&c); err != nil {
@@ -285,11 +285,11 @@ func TestBoards(t *testing.T) {
 	}
 }
 
-// daemonFile are the two lines that write and remove the number of the daemon.
+// daemonFile matches the two lines that write and remove the daemon's PID file.
 var daemonFile = regexp.MustCompile(`(?m)^Exec(StartPost=\+/bin/sh -c 'umask 022; echo "\$MAINPID" >/run/lintod\.pid'|StopPost=\+/bin/rm -f /run/lintod\.pid)$`)
 
-// What a drop-in gives to the service, every child of the service has to be kept
-// from; a capability made a command root once.
+// A permission that a drop-in grants to the service must be withheld from its children: a
+// capability once allowed a command to become root.
 func TestNoDropInGivesAPrivilege(t *testing.T) {
 	paths, err := filepath.Glob("examples/*.service.d/*.conf")
 	if err != nil || len(paths) < 8 {
@@ -299,7 +299,7 @@ func TestNoDropInGivesAPrivilege(t *testing.T) {
 	for _, path := range append(paths, "lintod.service", "lintod-shell@.service") {
 		text := strings.ReplaceAll(read(t, path), "SystemCallFilter=~", "#")
 		if path == "lintod.service" {
-			text = daemonFile.ReplaceAllString(text, "") // root does only this
+			text = daemonFile.ReplaceAllString(text, "") // the only commands that run as root
 		}
 		if found := privilege.FindString(text); found != "" {
 			t.Errorf("%s: %s", path, found)

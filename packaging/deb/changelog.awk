@@ -1,4 +1,5 @@
-# Turns CHANGELOG.md into the Debian changelog of a package (-v package=NAME). A version without a date gets now.
+# Turns CHANGELOG.md into the Debian changelog of a package (-v package=NAME). A version without a
+# date gets the current time.
 
 /^## / {
   release()

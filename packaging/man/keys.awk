@@ -1,18 +1,18 @@
 # Turns the commented lintod.toml into the list of keys of lintod.toml(5).
 
 /^#?\[/          { flush(); sub(/^#/, ""); table($0); next }
-/^# -+$/         { flush(); text = sep = ""; next } # examples stand before it
+/^# -+$/         { flush(); text = sep = ""; next } # follows examples
 /^$/             { flush(); if (!tables) text = sep = ""; if (text != "") sep = "\n.Pp\n"; next }
 /^#?[a-z_.]+ = / { sub(/^#/, ""); item($0); next }
 /^# /            { flush(); text = text sep mdoc(substr($0, 3)); sep = "\n" }
 END              { flush(); print ".El" }
 
-# A comment stands before what it explains; mdoc wants it after. flush prints it
-# once its keys are through.
+# A comment precedes the keys that it explains; mdoc requires it after them. flush prints it when
+# its keys are complete.
 function flush() {
-  if (items) tell()
+  if (items) text_out()
 }
-function tell() {
+function text_out() {
   if (text != "") print text
   text = sep = ""
   items = 0
@@ -20,7 +20,7 @@ function tell() {
 function table(name) {
   if (tables++) print ".El"
   print ".Ss " name
-  tell()
+  text_out()
   print ".Bl -tag -width Ds"
 }
 function item(line) {

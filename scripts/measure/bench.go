@@ -22,7 +22,7 @@ import (
 
 const patience = 20 * time.Second
 
-// bench is a Mosquitto, and a client that watches what devices publish.
+// bench is a Mosquitto, and a client that receives what devices publish.
 type bench struct {
 	dir  string
 	port int
@@ -33,7 +33,7 @@ type bench struct {
 	kill context.CancelFunc // of the broker
 }
 
-// seen is a message of a device, and when it came.
+// seen is a message of a device, and its time of arrival.
 type seen struct {
 	broker.Message
 	at time.Time
@@ -57,7 +57,7 @@ func newBench(ctx context.Context) (*bench, error) {
 	return b, nil
 }
 
-// serve starts the broker, again after kill.
+// serve starts the broker, also again after kill.
 func (b *bench) serve(ctx context.Context) error {
 	conf := filepath.Join(b.dir, "mosquitto.conf")
 	text := fmt.Sprintf("user root\nallow_anonymous true\nlistener %d 127.0.0.1\nset_tcp_nodelay true\n", b.port)
@@ -84,7 +84,7 @@ func (b *bench) connect(ctx context.Context) error {
 		Online: func(context.Context) {
 			select {
 			case online <- struct{}{}:
-			default: // the broker was killed, and is back
+			default: // the broker was restarted
 			}
 		},
 		Handle: func(_ context.Context, m broker.Message) {
@@ -112,7 +112,7 @@ func (b *bench) close() {
 
 func (b *bench) url() string { return "mqtt://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)) }
 
-// expect waits for a message whose topic begins so.
+// expect waits for a message whose topic starts with prefix.
 func (b *bench) expect(topic string) (seen, error) {
 	limit := time.After(patience)
 	for {
@@ -122,18 +122,18 @@ func (b *bench) expect(topic string) (seen, error) {
 				return m, nil
 			}
 		case <-limit:
-			return seen{}, fmt.Errorf("nothing came on %s", topic)
+			return seen{}, fmt.Errorf("no message on %s", topic)
 		}
 	}
 }
 
-// quantile is the value below which q of all are, from 0 to 1.
+// quantile returns the q quantile, from 0 to 1.
 func quantile(values []float64, q float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[int(q*float64(len(sorted)-1))]
 }
 
-// pause waits; it fails when ctx ends before.
+// pause waits; it fails if ctx ends before.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):

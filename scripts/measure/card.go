@@ -21,8 +21,8 @@ import (
 	"lintod/audio/wav"
 )
 
-// card measures from a card that is held to the device, whose content is there, to its first
-// sample at the loudspeaker: alone, and while a hundred browsers follow the page.
+// card measures the time from tapping a card with local content to its first sample at the speaker:
+// without load, and while a hundred browsers have the web page open.
 func (b *bench) card(ctx context.Context, rounds int) (rows []row, err error) {
 	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		story := filepath.Join(b.dir, "story.mp3")
@@ -65,7 +65,7 @@ func (b *bench) card(ctx context.Context, rounds int) (rows []row, err error) {
 	})
 }
 
-// taps holds a card to the device and waits for its sound, and pauses it again.
+// taps taps a card, waits for its sound, and pauses it again.
 func (t terminal) taps(ctx context.Context, rig *audiotest.Rig, rounds int) (times []float64, err error) {
 	tap := func(want string) error {
 		var reply agent.CardReply
@@ -78,7 +78,7 @@ func (t terminal) taps(ctx context.Context, rig *audiotest.Rig, rounds int) (tim
 		return nil
 	}
 	for range rounds {
-		if err := pause(ctx, 1200*time.Millisecond); err != nil { // within a second it would be the same tap
+		if err := pause(ctx, 1200*time.Millisecond); err != nil { // two taps within a second count as one
 			return nil, err
 		}
 		played := rig.Hear()
@@ -100,7 +100,7 @@ func (t terminal) taps(ctx context.Context, rig *audiotest.Rig, rounds int) (tim
 	return times, nil
 }
 
-// view has browsers follow the page of the device, until leave is called.
+// view opens the device's web page in browsers, until leave is called.
 func (t terminal) view(ctx context.Context, n int) (leave func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -122,7 +122,7 @@ func (t terminal) view(ctx context.Context, n int) (leave func(), err error) {
 	return leave, nil
 }
 
-// follow opens a session with the key of an address, and what the page follows.
+// follow opens a session with the key of an address, and the page's event stream.
 func follow(ctx context.Context, client *http.Client, address string) (io.ReadCloser, error) {
 	u, err := url.Parse(address)
 	if err != nil {

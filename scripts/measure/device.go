@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settings are lines for the tables of a device's configuration. The zero value
-// has no sound hardware.
+// settings are lines for the tables of a device's configuration. The zero value uses no sound
+// hardware.
 type settings struct {
 	linto, audio, more string
 	env                []string
@@ -32,13 +32,14 @@ func (b *bench) device(ctx context.Context, serial string, s settings) (*exec.Cm
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	// As the unit has it. The thread goes on: servers that end with it were started by it.
+	// As in the systemd unit. The thread continues, because the servers that it has started end
+	// with it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(time.Millisecond), 0, 0, 0); err != nil {
 		return nil, err
 	}
-	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }() // 0: as it was
+	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }() // 0: unchanged
 	return b.launch(ctx, serial, s.env, "bin/lintod", "-config", conf)
 }
 
@@ -48,8 +49,8 @@ func (b *bench) silent(ctx context.Context, serial string) (*exec.Cmd, error) {
 	return b.device(ctx, serial, settings{})
 }
 
-// node starts the reference: a client in Node that connects, publishes its
-// status, and answers pings.
+// node starts the reference: a Node.js client that connects, publishes its status, and answers
+// pings.
 func (b *bench) node(ctx context.Context, serial string) (*exec.Cmd, error) {
 	const script = `
 const c = require('mqtt').connect(process.argv[1]), t = 'bench/', sn = process.argv[2]
@@ -75,8 +76,7 @@ func (b *bench) launch(ctx context.Context, serial string, env []string, argv ..
 	return cmd, nil
 }
 
-// end kills a process, and its group where it has one of its own: a shell does
-// not end with its pipe.
+// end kills a process, and its group if it has its own: a shell does not end with its pipe.
 func end(cmd *exec.Cmd) {
 	if cmd.SysProcAttr != nil && cmd.SysProcAttr.Setpgid {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)

@@ -29,7 +29,7 @@ const (
 	fleetPatience = 2 * time.Minute
 )
 
-// fleet is many devices in this process, without sound.
+// fleet runs many devices in this process, without sound.
 type fleet struct {
 	links  []*linto.Link
 	stop   func()
@@ -39,8 +39,8 @@ type fleet struct {
 	came []time.Time // when each came online, since the last take
 }
 
-// startFleet runs the devices, with folders in dir, at these brokers until stop is
-// called. It returns when all are online.
+// startFleet runs the devices, with state directories in dir, until stop is called. It returns when
+// all are online.
 func startFleet(ctx context.Context, dir string, brokers []string) (*fleet, error) {
 	running, cancel := context.WithCancel(ctx)
 	f := &fleet{}
@@ -58,7 +58,7 @@ func startFleet(ctx context.Context, dir string, brokers []string) (*fleet, erro
 	return f, nil
 }
 
-// take returns when devices came online since the last time.
+// take returns when devices came online since the previous call.
 func (f *fleet) take() []time.Time {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,9 +67,8 @@ func (f *fleet) take() []time.Time {
 	return came
 }
 
-// fleet measures devices that lose their broker at the same moment: once while
-// it restarts at once, once while it stays away. Then it measures them over a
-// cluster that loses a node.
+// fleet measures devices that all lose their broker: once with an immediate restart, once with a
+// longer outage. Then it measures them on a cluster that loses a node.
 func (b *bench) fleet(ctx context.Context, _ int) ([]row, error) {
 	rows, one, err := b.fleetOfOne(ctx)
 	if err != nil {
@@ -92,20 +91,20 @@ func (b *bench) fleet(ctx context.Context, _ int) ([]row, error) {
 	return rows, nil
 }
 
-// fleetTimes are what one broker and a cluster are compared by.
+// fleetTimes are the measurements for comparing one broker with a cluster.
 type fleetTimes struct {
 	again, ping        float64 // seconds
 	rate, acknowledged float64 // messages a second
 }
 
-// fleetOfOne measures the fleet at one Mosquitto.
+// fleetOfOne measures the fleet on one Mosquitto.
 func (b *bench) fleetOfOne(ctx context.Context) (rows []row, times fleetTimes, err error) {
-	own, err := newBench(ctx) // a broker that may be killed
+	own, err := newBench(ctx) // a broker that can be killed
 	if err != nil {
 		return nil, times, err
 	}
 	defer own.close()
-	ctx, stop := context.WithCancel(ctx) // which also ends the brokers of the outages
+	ctx, stop := context.WithCancel(ctx) // also ends the brokers of the outages
 	defer stop()
 	before := resident(os.Getpid())
 	f, err := startFleet(ctx, own.dir, []string{own.url()})
@@ -125,12 +124,12 @@ func (b *bench) fleetOfOne(ctx context.Context) (rows []row, times fleetTimes, e
 		}
 		rows = append(rows, r...)
 	}
-	times.again = rows[1].Ours // of the outage that is over at once
+	times.again = rows[1].Ours // of the outage with an immediate restart
 	return rows, times, nil
 }
 
-// fleetOverCluster measures the fleet at three nodes, and kills the one without
-// which nobody can connect.
+// fleetOverCluster measures the fleet on three nodes, and kills the leader, without which no device
+// can connect.
 func fleetOverCluster(ctx context.Context, t *tb) (times fleetTimes, err error) {
 	c := brokertest.StartCluster(t)
 	f, err := startFleet(ctx, t.TempDir(), c.URLs())
@@ -141,7 +140,7 @@ func fleetOverCluster(ctx context.Context, t *tb) (times fleetTimes, err error) 
 	if err := times.measure(ctx, c.URLs()); err != nil {
 		return times, err
 	}
-	if err := pause(ctx, 15*time.Second); err != nil { // connections that have lasted
+	if err := pause(ctx, 15*time.Second); err != nil { // established connections
 		return times, err
 	}
 	killed := time.Now()
@@ -167,7 +166,7 @@ func fleetOverCluster(ctx context.Context, t *tb) (times fleetTimes, err error) 
 	return times, nil
 }
 
-// measure finds out how fast the brokers are while the fleet is online.
+// measure measures the speed of the brokers while the fleet is online.
 func (t *fleetTimes) measure(ctx context.Context, brokers []string) error {
 	ctx, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
@@ -178,7 +177,7 @@ func (t *fleetTimes) measure(ctx context.Context, brokers []string) error {
 	last := len(brokers) - 1
 	for i, c := range []*broker.Conn{admin, from, to} {
 		c.Config, c.Log = broker.Defaults(), slog.New(slog.DiscardHandler)
-		c.Config.Broker = config.Strings{brokers[min(i, last)]} // of a cluster, each at another node
+		c.Config.Broker = config.Strings{brokers[min(i, last)]} // in a cluster, each on a different node
 		c.Config.ClientID = fmt.Sprintf("fleet-admin-%d", i)
 		all.Go(func() { _ = c.Run(ctx) })
 	}
@@ -200,7 +199,7 @@ func (t *fleetTimes) measure(ctx context.Context, brokers []string) error {
 	return err
 }
 
-// pingAll pings each device, and returns how long it took until all have answered.
+// pingAll pings each device, and returns the time until all have answered.
 func pingAll(ctx context.Context, admin *broker.Conn) (seconds float64, err error) {
 	before, began := admin.Stats().Received, time.Now()
 	for i := range fleetSize {
@@ -212,7 +211,7 @@ func pingAll(ctx context.Context, admin *broker.Conn) (seconds float64, err erro
 	return time.Since(began).Seconds(), err
 }
 
-// arrived waits until so many messages have come in.
+// arrived waits until n messages have arrived.
 func arrived(ctx context.Context, c *broker.Conn, want uint64) error {
 	for c.Stats().Received < want {
 		if err := pause(ctx, time.Millisecond); err != nil {
@@ -222,8 +221,7 @@ func arrived(ctx context.Context, c *broker.Conn, want uint64) error {
 	return nil
 }
 
-// load sends so many messages, 100 at a time, and returns how many arrived in a
-// second.
+// load sends n messages, 100 at a time, and returns how many arrive per second.
 func load(ctx context.Context, from, to *broker.Conn, qos byte, count int) (rate float64, err error) {
 	const senders = 100
 	before, began := to.Stats().Received, time.Now()
@@ -277,7 +275,7 @@ func (f *fleet) device(dir string, brokers []string, i int) *linto.Link {
 	})
 }
 
-// await waits until so many are online.
+// await waits until n devices are online.
 func (f *fleet) await(ctx context.Context, want int64) error {
 	ctx, cancel := context.WithTimeout(ctx, fleetPatience)
 	defer cancel()
@@ -291,9 +289,9 @@ func (f *fleet) await(ctx context.Context, want int64) error {
 	return nil
 }
 
-// outage kills the broker, and counts who comes back in which second after it.
+// outage kills the broker, and counts the devices that reconnect in each second after its return.
 func (f *fleet) outage(ctx context.Context, b *bench, away time.Duration) ([]row, error) {
-	if err := pause(ctx, 15*time.Second); err != nil { // connections that have lasted
+	if err := pause(ctx, 15*time.Second); err != nil { // established connections
 		return nil, err
 	}
 	b.kill()

@@ -23,12 +23,11 @@ import (
 	"lintod/behaviors"
 )
 
-// haste is how much faster than the clock the sound of hour is.
+// haste is the speed of the sound of hour, relative to real time.
 const haste = 100
 
-// hour pushes an hour of sound through a recording and a live transcription at
-// once, faster than real time, and looks what stays of it in memory: that of
-// this very process, in which they run.
+// hour sends an hour of sound through a recording and a live transcription at the same time, faster
+// than real time, and measures the growth of this process's memory, in which they run.
 func (b *bench) hour(ctx context.Context, _ int) ([]row, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
@@ -70,7 +69,7 @@ func (b *bench) hour(ctx context.Context, _ int) ([]row, error) {
 	}}, nil
 }
 
-// pushed is a link whose microphone is in a hurry.
+// pushed is a link whose microphone runs faster than real time.
 func (b *bench) pushed(hub *audio.Hub) (l *linto.Link, online <-chan struct{}) {
 	up := make(chan struct{})
 	var once sync.Once
@@ -91,7 +90,7 @@ func (b *bench) pushed(hub *audio.Hub) (l *linto.Link, online <-chan struct{}) {
 	return l, up
 }
 
-// hurry is a microphone that runs haste times as fast as the clock. It hums.
+// hurry is a microphone that runs haste times as fast as real time and produces a hum.
 type hurry struct {
 	start time.Time
 	n     time.Duration // frames

@@ -12,8 +12,8 @@ import (
 // realSound makes a device use the cards of a rig.
 const realSound = "input = \"default\"\noutput = \"default\"\noutput_rate = 16000\n"
 
-// idle measures a device that listens for its button, with real cards, beside a
-// program that only reads the microphone.
+// idle measures a device that waits for its button, with real cards, and as reference a program
+// that only reads the microphone.
 func (b *bench) idle(ctx context.Context, rounds int) (rows []row, err error) {
 	return rows, withRig(ctx, func(t *tb, rig *audiotest.Rig) error {
 		device, err := b.device(ctx, "hearing", settings{audio: realSound, env: rig.Env()})
@@ -27,7 +27,7 @@ func (b *bench) idle(ctx context.Context, rounds int) (rows []row, err error) {
 			return err
 		}
 		defer end(arecord)
-		if err := pause(ctx, 5*time.Second); err != nil { // what the start needed is over by then
+		if err := pause(ctx, 5*time.Second); err != nil { // by then the start-up work is done
 			return err
 		}
 		ours := device.Process.Pid

@@ -1,7 +1,7 @@
-// Command measure prints the figures that lintod is held to, each beside a
-// reference that is measured in the same run. scripts/bench runs it.
+// Command measure prints the performance figures of lintod, each next to a reference that is
+// measured in the same run. scripts/bench runs it.
 //
-// It lives with the scripts because it is no part of the product.
+// It is in scripts because it is not part of the product.
 package main
 
 import (
@@ -29,7 +29,7 @@ type row struct {
 
 func main() {
 	out := flag.String("o", "", "write the figures as JSON to this `file`")
-	rounds := flag.Int("n", 10, "rounds of each figure; ours and the reference take turns")
+	rounds := flag.Int("n", 10, "rounds of each figure; lintod and the reference alternate")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -65,7 +65,7 @@ func run(ctx context.Context, rounds int, out string, names []string) error {
 	return errors.Join(err, os.WriteFile(out, append(raw, '\n'), 0o600))
 }
 
-// figure is what one measurement makes; it has one row or several.
+// figure is one measurement, with one or more rows.
 type figure struct {
 	name    string
 	measure func(ctx context.Context, rounds int) ([]row, error)
@@ -92,7 +92,7 @@ func (b *bench) figures() []figure {
 	}
 }
 
-// choose returns the named figures in the order of all; all without a name.
+// choose returns the named figures in the order of all, or all if there are no names.
 func choose(all []figure, names []string) (chosen []figure, err error) {
 	if len(names) == 0 {
 		return all, nil
@@ -106,7 +106,7 @@ func choose(all []figure, names []string) (chosen []figure, err error) {
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("there is no figure %q; want some of %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("unknown figure %q; want any of %s", name, strings.Join(known, ", "))
 		}
 	}
 	return chosen, nil

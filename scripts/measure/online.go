@@ -62,7 +62,7 @@ func (b *bench) awaitEcho(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	return errors.New("the echo of mosquitto's clients does not answer")
+	return errors.New("mosquitto's clients do not echo")
 }
 
 func (b *bench) roundTrip(ctx context.Context, serial string) (float64, error) {
@@ -76,7 +76,7 @@ func (b *bench) roundTrip(ctx context.Context, serial string) (float64, error) {
 	return time.Since(began).Seconds() * 1000, nil
 }
 
-// start measures from the start of the process to its status at the broker.
+// start measures the time from the start of the process to its status at the broker.
 func (b *bench) start(ctx context.Context, rounds int) ([]row, error) {
 	ours, err := b.startTimes(ctx, rounds, b.silent)
 	if err != nil {
@@ -119,7 +119,7 @@ func (b *bench) memory(ctx context.Context, _ int) ([]row, error) {
 		return nil, err
 	}
 	defer end(node)
-	if err := pause(ctx, 5*time.Second); err != nil { // what the start needed has been given back by then
+	if err := pause(ctx, 5*time.Second); err != nil { // by then the memory for start-up has been released
 		return nil, err
 	}
 	ours, theirs := resident(device.Process.Pid), resident(node.Process.Pid)

@@ -22,8 +22,8 @@ import (
 
 const opusFrame = 60 * time.Millisecond
 
-// opus measures what a xiaozhi session costs: an hour of speech is encoded, frame by
-// frame through lintod-audio; and the first packet of an answer is awaited as sound.
+// opus measures the cost of a xiaozhi session: encoding an hour of speech, frame by frame through
+// lintod-audio; and the time from the first packet of an answer to its sound.
 func (b *bench) opus(ctx context.Context, rounds int) (rows []row, err error) {
 	failed := use(ctx, func(t *tb) {
 		var hour []int16
@@ -93,7 +93,7 @@ func encodeOpus(ctx context.Context, p *native.Process, pcm []int16) (cpu time.D
 	return used(pids...).since(before).cpu, packets, nil
 }
 
-// opusenc returns the CPU time that it takes for the same.
+// opusenc returns the CPU time that opusenc takes for the same.
 func opusenc(ctx context.Context, dir string, pcm []int16) (time.Duration, error) {
 	file := filepath.Join(dir, "hour.wav")
 	if err := os.WriteFile(file, wav.Encode(pcm, audio.CaptureRate), 0o600); err != nil {
@@ -108,8 +108,7 @@ func opusenc(ctx context.Context, dir string, pcm []int16) (time.Duration, error
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
-// firstSound returns when the first samples can be read of an answer that is sent in
-// real time.
+// firstSound returns when the first samples of an answer that is sent in real time can be read.
 func firstSound(ctx context.Context, p *native.Process, packets [][]byte) (time.Duration, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &jitter.Stream{Rate: 48000, Open: func(ctx context.Context) (jitter.Decoder, error) {

@@ -14,13 +14,13 @@ import (
 	"lintod/audio/wav"
 )
 
-// liveGoal is when the sound from before a trigger should be there: a frame and
-// 10 ms.
+// liveGoal is the time by which the sound from before a trigger should have arrived: a frame and 10
+// ms.
 const liveGoal = 30 * time.Millisecond
 
-// live measures from the trigger to the first audio at the platform, with the
-// platform's answer to the request in between, and how much sound is there when
-// liveGoal is over, most of it from before the trigger.
+// live measures the time from the trigger to the first audio at the platform, including the
+// platform's answer to the request, and how much sound has arrived after liveGoal, most of it from
+// before the trigger.
 func (b *bench) live(ctx context.Context, rounds int) (rows []row, err error) {
 	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		t, stop, err := b.terminal(ctx, "live", settings{
@@ -47,8 +47,8 @@ func (b *bench) live(ctx context.Context, rounds int) (rows []row, err error) {
 	})
 }
 
-// liveTurn takes a turn, and returns when its first audio came, and how much of
-// it had come when liveGoal was over.
+// liveTurn runs a turn, and returns when its first audio arrived, and how much had arrived after
+// liveGoal.
 func (t terminal) liveTurn(ctx context.Context) (first, length time.Duration, err error) {
 	if err := pause(ctx, time.Second); err != nil { // the pre-roll fills
 		return 0, 0, err
@@ -72,8 +72,7 @@ func (t terminal) liveTurn(ctx context.Context) (first, length time.Duration, er
 	return first, length, err
 }
 
-// request measures from the end of what was said to the request at the
-// platform.
+// request measures the time from the end of speech to the request at the platform.
 func (b *bench) request(ctx context.Context, rounds int) ([]row, error) {
 	t, stop, err := b.terminal(ctx, "file", settings{})
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 	"lintod/audio/audiotest"
 )
 
-// tb lets the rig of the tests serve a program. What fails panics with a
-// failure, which sound turns into an error.
+// tb makes the rig of the tests usable in a program. Failures panic, which use converts to an
+// error.
 type tb struct {
-	testing.TB // nil: only what the rig calls is here
+	testing.TB // nil: only the methods that the rig calls are implemented
 	ctx        context.Context
 	cleanups   []func()
 }
@@ -40,7 +40,7 @@ func (t *tb) TempDir() string {
 	return dir
 }
 
-// use calls f, and returns what it failed of.
+// use calls f, and returns its failure as an error.
 func use(ctx context.Context, f func(*tb)) (err error) {
 	t := &tb{ctx: ctx}
 	defer func() {

@@ -19,8 +19,8 @@ import (
 	"lintod/audio/wav"
 )
 
-// say measures from a command of the platform to the first sample at the card,
-// for texts that are new and for the same ones when they are said again.
+// say measures the time from a command of the platform to the first sample at the card, for new and
+// for repeated texts.
 func (b *bench) say(ctx context.Context, rounds int) (rows []row, err error) {
 	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		t, stop, err := b.terminal(ctx, "says", settings{audio: realSound, env: rig.Env()})
@@ -59,8 +59,7 @@ func (b *bench) say(ctx context.Context, rounds int) (rows []row, err error) {
 	})
 }
 
-// events are what a device tells of announcements, from now on: one has been
-// said, and heard of.
+// events returns the device's events about announcements, starting after one has been spoken.
 func (t terminal) events(ctx context.Context) (<-chan turn.Notice, error) {
 	notices := make(chan turn.Notice, 100)
 	ended := make(chan error, 1)
@@ -89,14 +88,14 @@ func (t terminal) events(ctx context.Context) (<-chan turn.Notice, error) {
 			case err := <-ended:
 				return nil, err
 			case <-limit:
-				limit = nil // it was said before anybody listened
+				limit = nil // it was spoken before the subscription
 			}
 		}
 	}
 }
 
-// sounded has a text said, and returns the milliseconds until it was heard, when
-// all of it has been.
+// sounded has a text spoken, and returns the milliseconds until its first sample, after its last
+// sample.
 func (t terminal) sounded(ctx context.Context, notices <-chan turn.Notice, text string) (took float64, err error) {
 	began := time.Now()
 	if err := t.tell(ctx, "say", `{"value":"`+text+`"}`); err != nil {
@@ -115,7 +114,7 @@ func (t terminal) sounded(ctx context.Context, notices <-chan turn.Notice, text 
 	}
 }
 
-// firstByte is how long espeak-ng takes to its first sample, behind the header.
+// firstByte returns how long espeak-ng takes to its first sample, after the header.
 func firstByte(ctx context.Context, text string) (time.Duration, error) {
 	cmd := exec.CommandContext(ctx, "espeak-ng", "-v", "en-us", "--stdin", "--stdout")
 	cmd.Stdin = strings.NewReader(text)
@@ -133,7 +132,7 @@ func firstByte(ctx context.Context, text string) (time.Duration, error) {
 	return took, errors.Join(err, cmd.Wait())
 }
 
-// bargeIn measures from a trigger to silence, at the loudspeaker.
+// bargeIn measures the time from a trigger to silence at the speaker.
 func (b *bench) bargeIn(ctx context.Context, rounds int) (rows []row, err error) {
 	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		story := filepath.Join(b.dir, "story.wav")

@@ -16,8 +16,8 @@ import (
 
 const started = `{"behavior":{"streaming":{"status":"started"}}}`
 
-// stream measures what a live transcription costs, beside a pipe of the shell
-// that sends the same sound; both for some seconds, told as an hour.
+// stream measures the cost of a live transcription, and as reference a shell pipe that sends the
+// same sound; both for some seconds, extrapolated to an hour.
 func (b *bench) stream(ctx context.Context, rounds int) (rows []row, err error) {
 	span := time.Duration(2*rounds) * time.Second
 	return rows, withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
@@ -62,7 +62,7 @@ func (b *bench) stream(ctx context.Context, rounds int) (rows []row, err error) 
 	})
 }
 
-// dictate starts a live transcription, and lets it begin.
+// dictate starts a live transcription, and waits until it runs.
 func (t terminal) dictate(ctx context.Context) error {
 	begun := make(chan error, 1)
 	go func() { begun <- control.Call(ctx, t.socket(t.serial), "stream", agent.StreamArgs{}, nil) }()

@@ -9,17 +9,16 @@ import (
 	"time"
 )
 
-// usage is what a process has used since its start.
+// usage is the resource usage of a process since its start.
 type usage struct {
 	cpu  time.Duration
-	wake int // times that one of its threads went to sleep, and so was woken
+	wake int // how often its threads went to sleep, and so were woken
 }
 
 func (u usage) since(before usage) usage { return usage{u.cpu - before.cpu, u.wake - before.wake} }
 
 // used adds up the threads of processes; schedstat counts in nanoseconds
-// (Documentation/scheduler/sched-stats.rst). What threads used that have ended
-// is missing.
+// (Documentation/scheduler/sched-stats.rst). Threads that have ended are not included.
 func used(pids ...int) usage {
 	var u usage
 	for _, pid := range pids {
@@ -36,7 +35,7 @@ func used(pids ...int) usage {
 	return u
 }
 
-// field is a number in a file of /proc; 0 when there is none.
+// field returns a number in a file of /proc, or 0 if it is missing.
 func field(path, name string) float64 {
 	raw, _ := os.ReadFile(path)
 	for line := range strings.Lines(string(raw)) {
@@ -57,7 +56,7 @@ func resident(pids ...int) float64 {
 	return sum
 }
 
-// child is the child of a process that runs the named program, or 0.
+// child returns the PID of the child of a process that runs the named program, or 0.
 func child(parent int, name string) int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
 	for _, task := range tasks {

@@ -26,11 +26,11 @@ import (
 	"lintod/audio/wav"
 )
 
-// wakeModels names the folder with models and recordings/WORD-N.wav of people.
+// wakeModels is the directory with models and recordings/WORD-N.wav of people.
 const wakeModels = "LINTOD_WAKE_MODELS"
 
-// wakeWords are those that are measured: with the goals of recall and of false
-// alarms, and whether pocketsphinx's dictionary has them.
+// wakeWords are the measured words, with the goals for recall and false alarms, and whether
+// pocketsphinx's dictionary contains them.
 var wakeWords = []struct {
 	name, phrase string
 	people       string // goal of 36
@@ -43,7 +43,7 @@ var wakeWords = []struct {
 	{"okay_nabu", "okay nabu", "-", "0", "≤ 8", false},
 }
 
-// nearMisses are said by all voices; none of them has a wake word.
+// nearMisses are spoken by all voices; none of them contains a wake word.
 var nearMisses = []string{
 	"Hey, Charles is in the service. Hey, Travis, hey Marvin, hey Harvest.",
 	"Alex, uh, relax. Alexander and Alexis are at the annex. A lecture is next.",
@@ -57,11 +57,11 @@ var nearMisses = []string{
 	"A microwave, a macro, an acronym, and okay, that will do.",
 }
 
-// sounds are what the words are measured with.
+// sounds are the test sounds for the words.
 type sounds struct {
 	people map[string][][]int16 // each in twelve conditions
 	quiet  map[string][][]int16 // people and voices, in a quiet room
-	voices map[string][][]int16 // voices of which the models are expected to hear each
+	voices map[string][][]int16 // voices, of which the models are expected to detect each
 	near   []int16
 	others []int16
 }
@@ -70,7 +70,7 @@ type sounds struct {
 func (b *bench) wake(ctx context.Context, _ int) (rows []row, err error) {
 	dir := os.Getenv(wakeModels)
 	if dir == "" {
-		fmt.Fprintf(os.Stderr, "wake: SKIPPED: %s names no folder with models and recordings/WORD-N.wav\n", wakeModels)
+		fmt.Fprintf(os.Stderr, "wake: SKIPPED: %s does not name a directory with models and recordings/WORD-N.wav\n", wakeModels)
 		return nil, nil
 	}
 	var s sounds
@@ -149,7 +149,8 @@ func (b *bench) wake(ctx context.Context, _ int) (rows []row, err error) {
 
 func minutes(pcm []int16) float64 { return float64(len(pcm)) / audio.CaptureRate / 60 }
 
-// alarms are the moments at which a model hears its word; one silences the next 2 s.
+// alarms returns the times at which a model detects its word; a detection suppresses others for 2
+// s.
 func alarms(model *microwakeword.Word, pcm []int16) (at []time.Duration) {
 	s := microwakeword.NewSpotter([]*microwakeword.Word{model})
 	s.Reset()
@@ -166,7 +167,7 @@ func alarms(model *microwakeword.Word, pcm []int16) (at []time.Duration) {
 	return at
 }
 
-// wordEnd is when the last sound is over that is not 28 dB weaker than the loudest.
+// wordEnd returns the end of the last sound that is less than 28 dB weaker than the loudest.
 func wordEnd(pcm []int16) time.Duration {
 	loudest, last := 0.0, time.Duration(0)
 	for range 2 {
@@ -182,7 +183,7 @@ func wordEnd(pcm []int16) time.Duration {
 	return last
 }
 
-// make collects the sounds.
+// make creates the sounds.
 func (s *sounds) make(t testing.TB, dir string) error {
 	s.people, s.quiet, s.voices = map[string][][]int16{}, map[string][][]int16{}, map[string][][]int16{}
 	music, err := g722("/usr/share/asterisk/moh")
@@ -246,8 +247,8 @@ func (s *sounds) make(t testing.TB, dir string) error {
 	return nil
 }
 
-// stage is a word at the usual level, 2 s after the begin of a noise that is weaker
-// by snr dB, and 2 s of the noise.
+// stage returns a word at the usual level, 2 s after the start of a noise that is weaker by snr dB,
+// and 2 s of the noise.
 func stage(t testing.TB, word []int16, noise audiotest.Noise, snr float64) []int16 {
 	lead := 2 * audio.CaptureRate
 	return audiotest.Stage(t, word, lead, noise, snr).PCM[:lead+len(word)+lead]
@@ -297,7 +298,7 @@ func readSound(path string) ([]int16, error) {
 	return r.Flush(r.Process(nil, pcm)), nil
 }
 
-// g722 decodes all files of a folder of Asterisk, one behind the other.
+// g722 decodes all files of a directory of Asterisk, and concatenates them.
 func g722(dir string) ([]int16, error) {
 	var all bytes.Buffer
 	files := os.DirFS(dir)
@@ -325,7 +326,7 @@ func g722(dir string) ([]int16, error) {
 	return pcm, nil
 }
 
-// costOfWord runs one word over a day of sound.
+// costOfWord runs one model over a day of sound.
 func costOfWord(ctx context.Context, dir string) ([]row, error) {
 	pid := os.Getpid()
 	rest := func() float64 {
@@ -372,7 +373,7 @@ func costOfWord(ctx context.Context, dir string) ([]row, error) {
 	}, nil
 }
 
-// sphinxCounts are what pocketsphinx finds, by what is looked at.
+// sphinxCounts are the numbers of pocketsphinx's detections, by test.
 type sphinxCounts map[string]float64
 
 // sphinx gives the same sounds to pocketsphinx, through the product's own path.
@@ -387,14 +388,14 @@ func (s *sounds) sphinx(ctx context.Context, name, phrase string) (sphinxCounts,
 			return nil, err
 		}
 		counts[what] = float64(heard)
-		if len(list) > 1 { // of those, each is heard or not
+		if len(list) > 1 { // each of these is detected or not
 			counts[what] = math.Min(counts[what], float64(len(list)))
 		}
 	}
 	return counts, nil
 }
 
-// spot counts how often pocketsphinx hears a word.
+// spot counts how often pocketsphinx detects a word.
 func spot(ctx context.Context, w wake.Word, list [][]int16) (int, error) {
 	config := wake.Defaults()
 	config.Engine, config.Words = wake.EnginePocketsphinx, []wake.Word{w}
@@ -418,7 +419,7 @@ func spot(ctx context.Context, w wake.Word, list [][]int16) (int, error) {
 
 var errTapeOver = errors.New("the tape is over")
 
-// tape is a microphone that gives its sound as fast as it is taken.
+// tape is a microphone that delivers its sound as fast as it is read.
 type tape struct {
 	at   time.Time
 	pcm  []int16
@@ -427,7 +428,7 @@ type tape struct {
 
 func (m *tape) Read(ctx context.Context, f *audio.Frame) error {
 	if len(m.pcm) < audio.FrameSamples {
-		// What is on its way to the engine is found yet.
+		// Sound on its way to the engine is still processed.
 		if err := pause(ctx, 5*time.Second); err == nil {
 			m.over(errTapeOver)
 		}

@@ -55,7 +55,7 @@ func (b *bench) converse(ctx context.Context, serial, audio string, env []string
 	return c, stop, nil
 }
 
-// chirp is 3 s of it in Opus.
+// chirp is 3 s of a chirp in Opus.
 func chirp(ctx context.Context) (packets [][]byte, err error) {
 	program, err := filepath.Abs("bin/lintod-audio")
 	if err != nil {
@@ -68,13 +68,13 @@ func chirp(ctx context.Context) (packets [][]byte, err error) {
 	})
 }
 
-// press begins an utterance, and returns when it did.
+// press starts an utterance, and returns the time.
 func (c conversation) press(ctx context.Context) (time.Time, error) {
 	began := time.Now()
 	return began, control.Call(ctx, c.socket(c.serial), "talk", agent.TalkArgs{Link: "xiaozhi"}, nil)
 }
 
-// sounded returns when the first packet passed after a moment.
+// sounded returns when the first packet after a given time passed.
 func (c conversation) sounded(ctx context.Context, after time.Time, fromDevice bool) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -84,7 +84,7 @@ func (c conversation) sounded(ctx context.Context, after time.Time, fromDevice b
 	return e.At, err
 }
 
-// settle ends what goes on.
+// settle ends the current exchange.
 func (c conversation) settle(ctx context.Context) error {
 	for range 20 {
 		if s, err := c.status(ctx); err != nil || s.Turn.State == turn.Idle {
@@ -97,7 +97,8 @@ func (c conversation) settle(ctx context.Context) error {
 	return errors.New("the turn does not end")
 }
 
-// xiaozhi measures a session: what a press takes, an answer, an interruption, and what it costs.
+// xiaozhi measures a session: the latency of a press, an answer, and an interruption, and its
+// memory.
 func (b *bench) xiaozhi(ctx context.Context, rounds int) (rows []row, err error) {
 	err = withRig(ctx, func(_ *tb, rig *audiotest.Rig) error {
 		c, stop, err := b.converse(ctx, "converses", realSound, rig.Env())
@@ -143,7 +144,7 @@ func (c conversation) round(ctx context.Context, rig *audiotest.Rig) (press, fir
 	}
 	press = at.Sub(began)
 	played := rig.Hear()
-	said := time.Now() // a turn of less than a second without speech is a mistake of the user
+	said := time.Now() // a turn of less than a second without speech counts as accidental
 	if err := errors.Join(pause(ctx, 1200*time.Millisecond), c.talk(ctx, true)); err != nil {
 		return 0, 0, 0, err
 	}
@@ -174,7 +175,8 @@ func (c conversation) round(ctx context.Context, rig *audiotest.Rig) (press, fir
 	return press, first, quiet, c.settle(ctx)
 }
 
-// xiaozhiHour measures what it costs to send speech, without a card, for some seconds, told as an hour.
+// xiaozhiHour measures the cost of sending speech, without a card, for some seconds, extrapolated
+// to an hour.
 func (b *bench) xiaozhiHour(ctx context.Context, rounds int) (rows []row, err error) {
 	var said []int16
 	failed := use(ctx, func(t *tb) {
@@ -202,7 +204,7 @@ func (b *bench) xiaozhiHour(ctx context.Context, rounds int) (rows []row, err er
 		err := pause(ctx, span)
 		return used(pids...).since(before).cpu, err
 	}
-	hears, err := measure() // the microphone alone
+	hears, err := measure() // microphone only
 	if err != nil {
 		return nil, err
 	}

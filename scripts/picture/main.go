@@ -1,5 +1,5 @@
-// Command picture runs a command and draws what it prints, as it is printed, into an SVG:
-// docs/turn.svg is the picture in the README.
+// Command picture runs a command and records its output as an animated SVG: docs/turn.svg is the
+// picture in the README.
 //
 //	scripts/build && go run ./scripts/picture -o docs/turn.svg scripts/run --once
 package main
@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	columns    = 104 // longer lines are cut
+	columns    = 104 // longer lines are truncated
 	lineHeight = 18
 	charWidth  = 7.8 // of 13 px monospace
 	margin     = 16
@@ -80,8 +80,8 @@ func record(command []string) (lines []line, err error) {
 	return lines, cmd.Wait()
 }
 
-// shown leaves out what differs between machines and says nothing about a turn: the steps of
-// the build, and journal lines.
+// shown omits what differs between machines and is unrelated to a turn: build steps and journal
+// lines.
 func shown(text string) bool {
 	return !strings.Contains(text, "==> buil") && !strings.Contains(text, "==> no sound card") && !strings.Contains(text, "time=")
 }
@@ -110,7 +110,7 @@ g { animation: appear 1ms both } @keyframes appear { from { visibility: hidden }
 	fmt.Fprintln(w, "</svg>")
 }
 
-// spans turns the colours of a line into classes, and cuts what is too long.
+// spans converts the colours of a line to classes, and truncates long lines.
 func spans(text string) string {
 	var b strings.Builder
 	left, class := columns, ""

@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// What Home Assistant's MQTT integration takes (docs/automation.md, "What Home Assistant takes"), as a table. It refuses more than Home Assistant does: that drops unknown keys of a
-// component in silence, and a key that is dropped is a mistake of ours.
+// What Home Assistant's MQTT integration takes (docs/automation.md, "What Home Assistant accepts"),
+// as a table. It refuses more than Home Assistant does: that drops unknown keys of a component in
+// silence, and a key that is dropped is a mistake of ours.
 
 // kind checks a value.
 type kind func(any) bool
