@@ -11,7 +11,7 @@ import (
 
 const correct = "correct [gpio], [[button]], and [[led]], or the wiring"
 
-// board looks at what sits on the header, and at the lines of buttons and LEDs.
+// board checks the hardware on the header, and the lines of buttons and LEDs.
 func (x *exam) board(context.Context) {
 	x.hat()
 	buttons, leds := x.cfg.Effective()
@@ -33,7 +33,8 @@ func (x *exam) board(context.Context) {
 	}
 }
 
-// linesOfDaemon: the lines are its own, and it knows its faults.
+// linesOfDaemon reports on lines that the running daemon uses: it knows their
+// errors.
 func (x *exam) linesOfDaemon(buttons, leds int) {
 	for _, fault := range x.daemon.GPIO {
 		x.report("buttons, LEDs", Fail, errors.New(fault), correct)
@@ -43,7 +44,7 @@ func (x *exam) linesOfDaemon(buttons, leds int) {
 	}
 }
 
-// hat tells of boards that are there and not used, or whose driver is missing.
+// hat reports boards that are present but not used, or whose driver is missing.
 func (x *exam) hat() {
 	found := gpio.Recognise(x.Root)
 	if len(found) == 0 {

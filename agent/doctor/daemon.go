@@ -18,7 +18,7 @@ import (
 
 const askLimit = 5 * time.Second
 
-// running asks the running daemon how it is.
+// running gets the status of the running daemon.
 func (x *exam) running(ctx context.Context) {
 	s, err := x.ask(ctx)
 	if err != nil {
@@ -57,7 +57,7 @@ func (x *exam) ask(ctx context.Context) (agent.Status, error) {
 	return s, err
 }
 
-// service asks systemd, where there is one that knows lintod.
+// service gets the service's status from systemd, if that is used.
 func (x *exam) service(ctx context.Context) {
 	if _, err := os.Stat(filepath.Join(x.Root, "run/systemd/system")); err != nil {
 		return // not booted with systemd, sd_booted(3)
@@ -71,7 +71,7 @@ func (x *exam) service(ctx context.Context) {
 	x.add("service", f.Level, f.Text, f.Do)
 }
 
-// judgeUnit takes properties of systemctl show.
+// judgeUnit evaluates properties of systemctl show.
 func judgeUnit(unit map[string]string) Finding {
 	switch {
 	case unit["LoadState"] == "not-found":

@@ -42,7 +42,7 @@ func (x *exam) sound(ctx context.Context) {
 	}
 }
 
-// voiceDetection looks for what turns will look for.
+// voiceDetection checks for the files that turns need.
 func (x *exam) voiceDetection() {
 	if _, err := silero.Load(silero.Find()); err != nil {
 		x.add("voice detection", Warn, "the simple voice detection is used, which mistakes music for speech: "+err.Error(),
@@ -60,7 +60,7 @@ func (x *exam) virtualMicrophone(ctx context.Context, name string) {
 	x.add("microphone", OK, fmt.Sprintf("the microphone is %q: nothing to test", name), "")
 }
 
-// virtualLoudspeaker does not open the file: the running daemon writes it.
+// virtualLoudspeaker does not open the file, because the running daemon writes it.
 func (x *exam) virtualLoudspeaker(name string) {
 	if path, isFile := strings.CutPrefix(name, "file:"); isFile {
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
@@ -71,7 +71,7 @@ func (x *exam) virtualLoudspeaker(name string) {
 	x.add("loudspeaker", OK, fmt.Sprintf("the speaker is %q: nothing to test", name), "")
 }
 
-// cards tries what is real, through a sound process of our own.
+// cards tests real devices, with a sound process of its own.
 func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
 	p := &native.Process{Input: c.Input, Output: c.Output, Channel: c.InputChannel, Gain: c.InputGain, Log: slog.New(slog.DiscardHandler)}
 	var r cardtest.Result
@@ -111,8 +111,8 @@ func (x *exam) microphone(ctx context.Context, r cardtest.Result) {
 	x.add("microphone", map[cardtest.Grade]Level{cardtest.Plausible: OK, cardtest.Doubtful: Warn, cardtest.Dead: Fail}[grade], text, do)
 }
 
-// microphoneFault: a card that the daemon itself holds is no fault, if the
-// daemon hears.
+// microphoneFault reports a microphone that cannot be opened. If the
+// daemon has it open and receives sound, that is not a failure.
 func (x *exam) microphoneFault(ctx context.Context, fault error) {
 	if x.daemon != nil && x.daemon.Mic.Open {
 		before := x.daemon.Mic.Frames
@@ -146,7 +146,7 @@ func (x *exam) cardFault(subject, key string, fault error) {
 	x.add(subject, Fail, text+x.holders(), strings.TrimSpace(do+" `lintod devices` lists the values for [audio] "+key))
 }
 
-// holders says who has sound cards open, as the kernel tells it.
+// holders names the programs that have sound cards open, according to the kernel.
 func (x *exam) holders() string {
 	var list []string
 	for _, card := range alsa.Cards(x.Root) {

@@ -16,8 +16,8 @@ import (
 
 const voiceLimit = 30 * time.Second
 
-// voice lets the engine speak, unheard, in the language of the device and in
-// those that the configuration has voices for.
+// voice tests the speech engine, without playing, in the device's language
+// and those with voices in the configuration.
 func (x *exam) voice(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, voiceLimit)
 	defer cancel()

@@ -9,7 +9,7 @@ import (
 
 const wakeLimit = 45 * time.Second
 
-// wake lets the engine begin to listen, to nothing.
+// wake starts the engine, without sound.
 func (x *exam) wake(ctx context.Context) {
 	c := x.cfg.Wake
 	if !c.Enabled() {
