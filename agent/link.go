@@ -195,6 +195,7 @@ func (a *Agent) newLinks() (links []Link) {
 			Volume:    func() int { return a.settings.Get().Volume },
 			Cards:     a.taps,
 			Shown:     func() turn.Snapshot { return a.monitor.activity().Shown() },
+			Meeting:   a.meetings.recorder.Active,
 			Turns:     a.turns.Records,
 			Features:  a.features(),
 			Codecs:    a.sound, OutputRate: a.cfg.Audio.OutputRate,

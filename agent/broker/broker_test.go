@@ -17,6 +17,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/nettest"
 	"lintod/agent/broker/brokertest"
 )
 
@@ -26,7 +27,7 @@ func TestMessagesOverEachKindOfAddress(t *testing.T) {
 	secured := ca.tlsLines(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour))
 	cert, key := ca.issue(t, "device", now.Add(-time.Hour), now.Add(time.Hour))
 	// Mosquitto 2.0.11 starts a websocket listener only with another one.
-	other := fmt.Sprintf("listener %d 127.0.0.1", brokertest.FreePort(t))
+	other := fmt.Sprintf("listener %d 127.0.0.1", nettest.FreePort(t))
 	for _, row := range []struct {
 		scheme string
 		lines  []string
@@ -102,7 +103,7 @@ func TestRestartedBrokerIsSubscribedAgain(t *testing.T) {
 
 func TestSecondAddressServesWhenTheFirstRefuses(t *testing.T) {
 	m := newMosquitto(t)
-	dead := fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))
+	dead := fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))
 	d := start(t, []string{dead, m.URL()}, nil)
 	next(t, "online", d.online)
 	if got := d.Stats().Broker; got != m.URL() {

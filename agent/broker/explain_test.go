@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/nettest"
 	"lintod/agent/broker/brokertest"
 )
 
@@ -89,7 +90,7 @@ func TestExplainRealFailures(t *testing.T) {
 		conf Config
 		want []string
 	}{
-		{"no listener", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))}}, []string{"connection refused", "start the broker"}},
+		{"no listener", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))}}, []string{"connection refused", "start the broker"}},
 		{"wrong password", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: wrong}, []string{"username", "password_file"}},
 		{"no user", Config{Broker: config.Strings{locked.URL()}}, []string{"username", "password_file"}},
 		{"password file missing", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "no such file"}},

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"sync"
 
 	"lintod/agent/base/loop"
@@ -146,5 +147,12 @@ func PowerOff(ctx context.Context, verb string) error {
 	if err != nil {
 		return err
 	}
-	return child.Wait()
+	err = child.Wait()
+	if err != nil && deniedByPolkit.MatchString(err.Error()) {
+		err = fmt.Errorf("%w; it requires the rule for polkit in /usr/share/doc/lintod/examples/polkit", err)
+	}
+	return err
 }
+
+// deniedByPolkit is what systemctl says where no rule allows it.
+var deniedByPolkit = regexp.MustCompile(`(?i)access denied|authentication required`)

@@ -8,6 +8,7 @@ package link
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"lintod/agent/base/state"
 	"lintod/agent/cards"
@@ -57,6 +58,8 @@ type Device struct {
 	Volume func() int
 	// Shown returns what the device is doing, as all views show it.
 	Shown func() turn.Snapshot
+	// Meeting returns the session that is being recorded, and since when; "" for none.
+	Meeting func() (session string, since time.Time)
 	// Turns returns the last turns of all links, oldest first.
 	Turns func() []turn.Record
 	// Features are the device's capabilities.

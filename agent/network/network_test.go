@@ -296,7 +296,7 @@ func inNamespace(t *testing.T) {
 // awaitState waits for the kernel, which tells a change of the carrier later.
 func awaitState(t *testing.T, name, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		var links []struct{ Operstate string }
 		ip(t, &links, "link", "show", name)
 		if links[0].Operstate == want {

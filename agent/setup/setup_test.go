@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lintod/agent"
+	"lintod/agent/base/nettest"
 	"lintod/agent/base/textfile"
 	"lintod/agent/broker/brokertest"
 	"lintod/audio"
@@ -490,7 +491,7 @@ func TestXiaozhi(t *testing.T) {
 func TestHomeAutomation(t *testing.T) {
 	platform, home := brokertest.Start(t), guarded(t, "pattern readwrite lintod/%u/#")
 	given := Answers{Serial: "kitchen", "linto.broker": platform.URL(), "linto.scope": "x", "linto.username": "-", "linto.password_file": "", Input: "null", Output: "null"}
-	nobody := fmt.Sprintf("mqtt://127.0.0.1:%d", brokertest.FreePort(t))
+	nobody := fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))
 	for name, c := range map[string]struct {
 		brokers []string
 		lines   []string

@@ -239,6 +239,15 @@ func (x *Exchange) Quiet() time.Duration {
 	return time.Duration(x.mic.quiet.Load())
 }
 
+// LastVoice returns when a voice was last detected in this exchange; the zero Time
+// if there was none.
+func (x *Exchange) LastVoice() time.Time {
+	if x.mic == nil || x.mic.voice.Load() == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, x.mic.voice.Load())
+}
+
 // Notify publishes a notice of this exchange. It does not block.
 func (x *Exchange) Notify(w What, text string) { x.runner.publishFor(x, w, text) }
 

@@ -62,6 +62,7 @@ type microphone struct {
 	ender  atomic.Int32 // an Ender
 	speech atomic.Bool  // some was detected
 	quiet  atomic.Int64 // what Exchange.Quiet returns, in nanoseconds
+	voice  atomic.Int64 // what Exchange.LastVoice returns, in nanoseconds of Unix time; 0: none
 	signal bool         // some of it was not zero; used by pump only
 	heard  frames       // queued for the link
 
@@ -176,6 +177,9 @@ func (m *microphone) take(f *audio.Frame) {
 	m.detector.Hold(m.held.Load() || ender != Device)
 	verdict := m.detector.Push(f)
 	m.quiet.Store(int64(m.detector.Quiet()))
+	if m.detector.Speaks() {
+		m.voice.Store(f.At.UnixNano())
+	}
 	switch verdict {
 	case endpoint.SpeechBegan:
 		m.speech.Store(true)

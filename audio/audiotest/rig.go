@@ -252,10 +252,10 @@ func Build(t testing.TB, pkg string) string {
 	return ""
 }
 
-// Echo lets the microphone hear the loudspeaker too, about so much later and as
-// loud as it plays, until the test ends. Each call begins anew: a server that has
+// Echo lets the microphone hear the loudspeaker too, about so much later and quieter by
+// loss dB, until the test ends. Each call begins anew: a server that has
 // stood still passes sound on so much later from then on, which no room does.
-func (r *Rig) Echo(delay time.Duration) {
+func (r *Rig) Echo(delay time.Duration, loss float64) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -270,4 +270,54 @@ func (r *Rig) Echo(delay time.Duration) {
 		r.t.Fatalf("let the microphone hear the loudspeaker: %v: %s", err, out)
 	}
 	r.echo = strings.TrimSpace(string(out))
+	if loss != 0 {
+		r.quieten(ctx, loss)
+	}
+}
+
+// quieten makes the echo quieter by loss dB.
+func (r *Rig) quieten(ctx context.Context, loss float64) {
+	r.t.Helper()
+	list, err := r.command(ctx, "pactl", "list", "sink-inputs").Output()
+	if err != nil {
+		r.t.Fatalf("find the echo: %v", err)
+	}
+	for _, input := range strings.Split(string(list), "Sink Input #") {
+		if !strings.Contains(input, "Owner Module: "+r.echo+"\n") {
+			continue
+		}
+		number, _, _ := strings.Cut(input, "\n")
+		if out, err := r.command(ctx, "pactl", "set-sink-input-volume", number, fmt.Sprintf("-%gdB", loss)).CombinedOutput(); err != nil {
+			r.t.Fatalf("make the echo quieter: %v: %s", err, out)
+		}
+		return
+	}
+	r.t.Fatal("the echo is not in the list of the sound server")
+}
+
+// Noise fills the microphone's room with pcm, again and again, until the test ends.
+func (r *Rig) Noise(pcm []int16) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := r.command(ctx, "pacat", "--playback", "--device=mic_feed", "--raw", "--format=s16le", "--rate=16000", "--channels=1", "--latency-msec=2000")
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		cancel()
+		r.t.Fatalf("make a noise: %v", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for err := error(nil); err == nil; {
+			_, err = in.Write(encode(pcm))
+		}
+	}()
+	r.t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was killed
+		<-done
+	})
 }

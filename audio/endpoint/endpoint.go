@@ -162,6 +162,9 @@ func (d *Detector) Quiet() time.Duration {
 	return time.Duration(d.quiet) * audio.FrameTime
 }
 
+// Speaks tells whether the utterance has begun, and the last frame was sound of the user's.
+func (d *Detector) Speaks() bool { return d.began && d.quiet == 0 }
+
 // Push judges the next frame. After an end it repeats that end. It allocates
 // nothing.
 func (d *Detector) Push(f *audio.Frame) Verdict {

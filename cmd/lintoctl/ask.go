@@ -31,8 +31,9 @@ func (a *asker) ask(ctx, waiting context.Context, serial string, away func()) ru
 	began := time.Now()
 	for {
 		said, stop := a.hub.listen(serial)
+		asked := time.Now()
 		r := a.once(ctx, serial, said)
-		r.Millis = time.Since(began).Milliseconds()
+		r.Millis = time.Since(asked).Milliseconds()
 		left := a.waitOnline - time.Since(began)
 		if r.State != runs.Away || left <= 0 {
 			stop()
@@ -163,8 +164,13 @@ type answer struct {
 
 // pong is what devices with lintod say of themselves when they are pinged.
 type pong struct {
-	State string `json:"state"`
-	Turn  *struct {
+	ID      string `json:"id"` // "" from clients of LinTO
+	State   string `json:"state"`
+	Meeting *struct {
+		Session string    `json:"session"`
+		Since   time.Time `json:"since"`
+	} `json:"meeting"` // that is being recorded
+	Turn *struct {
 		Turn   int       `json:"turn"` // counts from 1 since the start
 		At     time.Time `json:"at"`
 		Result string    `json:"result"`

@@ -146,17 +146,29 @@ selected, 3 no device reached.`,
 			root.AddCommand(cmd)
 		}
 	}
-	config := &cobra.Command{
-		Use: "config get|diff|set|undo", Short: "read the configuration of devices, or change it",
-		Example: "  lintoctl config set kitchen device.volume=40",
-		RunE:    func(*cobra.Command, []string) error { return cli.Usagef("config what? want get, diff, set or undo") },
+	parents := map[string]*cobra.Command{}
+	for _, parent := range []*cobra.Command{
+		{
+			Use: "config get|diff|set|undo", Short: "read the configuration of devices, or change it", GroupID: groupMaintain,
+			Example: "  lintoctl config set kitchen device.volume=40",
+		},
+		{
+			Use: "meeting start|stop|list", Short: "start or stop the recording of a meeting, or list recordings", GroupID: groupUse,
+			Example: "  lintoctl meeting start hall-01 board-2026-11\n  lintoctl meeting list",
+		},
+	} {
+		parent.RunE = func(*cobra.Command, []string) error {
+			_, words, _ := strings.Cut(parent.Use, " ")
+			return cli.Usagef("%s what? want %s", parent.Name(), strings.ReplaceAll(words, "|", ", "))
+		}
+		root.AddCommand(parent)
+		parents[parent.Name()] = parent
 	}
-	config.GroupID = groupMaintain
-	root.AddCommand(config)
+	parents["meeting"].AddCommand(c.meetingList())
 	for _, v := range verbs() {
 		cmd := c.run(v)
-		if v.parent == config.Name() {
-			config.AddCommand(cmd)
+		if parent := parents[v.parent]; parent != nil {
+			parent.AddCommand(cmd)
 			continue
 		}
 		cmd.GroupID = v.group

@@ -317,7 +317,7 @@ func TestExec(t *testing.T) {
 	if status, _, _ := lintoctl(t.Context(), on(m, "exec", "device-0003", "-timeout", "1s", "--", "ls")...); status != statusUnreached {
 		t.Errorf("of a device that is away, the status is %d", status)
 	}
-	if status, _, _ := lintoctl(t.Context(), on(m, "meeting", "device-0003", "pause", "x")...); status != statusUsage {
+	if status, _, _ := lintoctl(t.Context(), on(m, "meeting", "pause", "device-0003", "x")...); status != statusUsage {
 		t.Errorf("status %d", status)
 	}
 }

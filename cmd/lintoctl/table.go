@@ -150,12 +150,12 @@ func (t *table) rows() []string {
 		d := t.devices[serial]
 		status, said := t.known.Get(serial)
 		cells := make([]string, 10)
-		cells[0], cells[1] = clean(serial), "silent"
+		cells[0], cells[1] = serial, "silent"
 		switch {
 		case d.sent == 0:
 			cells[1] = "asked"
 		case d.online:
-			cells[1], cells[2] = "online", clean(d.pong.State)
+			cells[1], cells[2] = "online", d.pong.State
 			cells[3] = fmt.Sprintf("%.1f ms", d.trip.Seconds()*1e3)
 		case said && !status.Online:
 			cells[1] = "away"
@@ -164,7 +164,7 @@ func (t *table) rows() []string {
 			cells[4] = fmt.Sprintf("%d of %d", d.lost, d.sent)
 		}
 		if turn := d.pong.Turn; turn != nil {
-			cells[5], cells[6], cells[7] = fmt.Sprint(turn.Turn), turn.At.Local().Format(time.TimeOnly), clean(turn.Result)
+			cells[5], cells[6], cells[7] = fmt.Sprint(turn.Turn), turn.At.Local().Format(time.TimeOnly), turn.Result
 			if turn.Answer > 0 {
 				cells[8] = fmt.Sprintf("%d ms", turn.Answer)
 			}
@@ -172,12 +172,7 @@ func (t *table) rows() []string {
 		if d.pong.State != "" {
 			cells[9] = fmt.Sprint(d.pong.Dropped)
 		}
-		for i, cell := range cells {
-			if cell == "" {
-				cells[i] = "-"
-			}
-		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
+		fmt.Fprintln(w, strings.Join(row(cells...), "\t"))
 	}
 	_ = w.Flush() // a builder takes everything
 	return strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")

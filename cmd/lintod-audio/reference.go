@@ -27,6 +27,7 @@ const (
 // in mono at audio.CaptureRate. One goroutine writes, another reads.
 type reference struct {
 	readers atomic.Int32
+	shifts  atomic.Int32 // how often it began anew, at a moment that is known to some milliseconds
 
 	mu   sync.Mutex
 	ring []int16 // sample n is at n mod its length
@@ -86,13 +87,14 @@ type cursor struct {
 	next    int64
 }
 
-// move returns the sample that belongs to the moment at, and steps n further.
-func (c *cursor) move(at int64, n int) int64 {
+// move returns the sample that belongs to the moment at, and steps n further. It tells
+// whether that place comes from the clock, and not from those before it.
+func (c *cursor) move(at int64, n int) (from int64, anew bool) {
 	clock := at / sampleTime
 	if off := clock - c.next; !c.started || max(off, -off) > int64(samples(audio.CaptureRate, astray)) {
-		c.started, c.next = true, clock
+		c.started, c.next, anew = true, clock, true
 	}
-	from := c.next
+	from = c.next
 	c.next += int64(n)
-	return from
+	return from, anew
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/base/nettest"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
 	"lintod/audio/audiotest"
@@ -276,7 +277,7 @@ func media(t *testing.T, tune []int16) (url string, gone <-chan struct{}) {
 		ended <- struct{}{}
 	}))
 	t.Cleanup(origin.Close)
-	port := brokertest.FreePort(t)
+	port := nettest.FreePort(t)
 	conf := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(`daemon off; master_process off; pid nginx.pid; error_log stderr;
 events {}

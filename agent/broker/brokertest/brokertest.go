@@ -6,11 +6,11 @@ package brokertest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -19,10 +19,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lintod/agent/base/nettest"
 )
 
 // Limit is the timeout for events that must happen; it measures nothing.
-const Limit = 30 * time.Second
+const Limit = 2 * time.Minute
 
 // Mosquitto is a broker on a free port of the loopback.
 type Mosquitto struct {
@@ -46,7 +48,7 @@ func Start(t testing.TB, lines ...string) *Mosquitto {
 	if len(lines) == 0 {
 		lines = []string{"allow_anonymous true"}
 	}
-	m := &Mosquitto{t: t, port: FreePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
+	m := &Mosquitto{t: t, port: nettest.FreePort(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
 	text := fmt.Sprintf("user root\nlistener %d 127.0.0.1\n%s\n", m.port, strings.Join(lines, "\n"))
 	if err := os.WriteFile(m.conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -101,10 +103,12 @@ func (m *Mosquitto) Publish(topic, payload string, flags ...string) {
 		body = "-n"
 	}
 	args := append([]string{"-p", fmt.Sprint(m.port), "-t", topic, body}, append(m.auth, flags...)...)
-	cmd := exec.Command("mosquitto_pub", args...)
+	ctx, cancel := context.WithTimeout(context.Background(), Limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "mosquitto_pub", args...)
 	cmd.Stdin = strings.NewReader(payload)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		m.t.Fatalf("mosquitto_pub: %v: %s", err, out)
+		m.t.Fatalf("mosquitto_pub %s: %v, %v: %s", topic, err, ctx.Err(), out)
 	}
 }
 
@@ -255,26 +259,4 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
-}
-
-// FreePort returns a port of the loopback interface without a listener. Until the
-// end of the test no other test gets it, not even in another process, and no
-// outgoing connection, because those start at 32768 (ip_local_port_range in ip(7)).
-func FreePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		port := 10000 + rand.IntN(22000)
-		reserved, err := net.Listen("unix", fmt.Sprintf("@lintod-test-port-%d", port))
-		if err != nil {
-			continue
-		}
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			t.Cleanup(func() { reserved.Close() })
-			return port
-		}
-		reserved.Close()
-	}
-	t.Fatal("no port of the loopback is free")
-	return 0
 }

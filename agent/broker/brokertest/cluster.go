@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"lintod/agent/base/nettest"
 )
 
 // natsServer is the environment variable with the path of the program.
@@ -62,11 +64,11 @@ func StartClusterAs(t testing.TB, configuration func(*Node) string) *Cluster {
 		t.Skipf("SKIPPED, nothing was tested: %s does not name a nats-server (scripts/test builds one)", natsServer)
 	}
 	c := &Cluster{t: t}
-	routes := []int{FreePort(t), FreePort(t), FreePort(t)}
+	routes := []int{nettest.FreePort(t), nettest.FreePort(t), nettest.FreePort(t)}
 	for i, route := range routes {
 		n := &Node{
 			Name: fmt.Sprintf("n%d", i+1), Dir: t.TempDir(), Routes: routes, Route: route,
-			Client: FreePort(t), MQTT: FreePort(t), Websocket: FreePort(t), monitor: FreePort(t),
+			Client: nettest.FreePort(t), MQTT: nettest.FreePort(t), Websocket: nettest.FreePort(t), monitor: nettest.FreePort(t),
 		}
 		text := fmt.Sprintf("%s\nhttp: 127.0.0.1:%d\nlog_file: %q\n", configuration(n), n.monitor, n.log())
 		if err := os.WriteFile(n.conf(), []byte(text), 0o600); err != nil {

@@ -10,10 +10,17 @@ import (
 // pong is the answer to a ping with an id, which administrators send to see what
 // the device is doing. It contains no turns of other links.
 type pong struct {
-	ID      string    `json:"id"`
-	State   string    `json:"state,omitempty"`
-	Turn    *pongTurn `json:"last_turn,omitempty"`
-	Dropped uint64    `json:"dropped,omitempty"` // messages dropped since the start
+	ID      string       `json:"id"`
+	State   string       `json:"state,omitempty"`
+	Meeting *pongMeeting `json:"meeting,omitempty"`
+	Turn    *pongTurn    `json:"last_turn,omitempty"`
+	Dropped uint64       `json:"dropped,omitempty"` // messages dropped since the start
+}
+
+// pongMeeting is the meeting that is being recorded.
+type pongMeeting struct {
+	Session string    `json:"session"`
+	Since   time.Time `json:"since"`
 }
 
 // pongTurn is the last turn with this link.
@@ -31,6 +38,11 @@ func (l *Link) pong(id string) []byte {
 	p := pong{ID: id, Dropped: s.Dropped + uint64(s.CommandsDropped)}
 	if l.Shown != nil {
 		p.State = l.Shown().State.String()
+	}
+	if l.Meeting != nil {
+		if session, since := l.Meeting(); session != "" {
+			p.Meeting = &pongMeeting{session, since}
+		}
 	}
 	if l.Turns == nil {
 		return encode(p)

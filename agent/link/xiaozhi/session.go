@@ -275,7 +275,11 @@ func (s *session) longest() time.Duration {
 func (s *session) left() time.Duration {
 	last := s.sign
 	switch s.limit {
-	case forIdle, forAnswer, forVoice:
+	case forIdle, forAnswer:
+	case forVoice:
+		if s.talk != nil && s.talk.x.LastVoice().After(last) {
+			last = s.talk.x.LastVoice()
+		}
 	case forMore:
 		if sound := s.started.Add(time.Duration(s.arrived.Load())); sound.After(last) {
 			last = sound

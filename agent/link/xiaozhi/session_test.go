@@ -678,6 +678,20 @@ func TestRealtime(t *testing.T) {
 	})
 }
 
+// Silence ends a session; a long utterance does not.
+func TestOnlySilenceEndsTheSession(t *testing.T) {
+	play(t, func(s *stage) { s.config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
+		s.tap()
+		s.talks(3 * time.Minute) // without a message of the server
+		s.expect(turn.Listening)
+		s.expectSent("hello", "listen start realtime")
+		s.wait(50 * time.Second)
+		s.expect(turn.Listening)
+		s.wait(15 * time.Second)
+		s.expect(turn.Idle)
+	})
+}
+
 // Without echo cancellation the server would receive the device's own voice, so
 // the microphone is closed.
 func TestNoRealtimeWithEcho(t *testing.T) {

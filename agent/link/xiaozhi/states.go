@@ -135,7 +135,7 @@ const (
 	forPrepare       // the tools are being listed
 	forHello         // 10 s
 	forIdle          // 120 s without a message of the server, after which it may have forgotten the session
-	forVoice         // silence_timeout without a message of the server
+	forVoice         // silence_timeout without a voice or a message of the server
 	forAnswer        // 20 s without a message of the server
 	forOpus          // 3 s to the first sound
 	forMore          // 35 s without one; a tool may take 30 s

@@ -20,7 +20,7 @@ import (
 )
 
 // limit is how long a test waits for what must happen; it is no measure.
-const limit = 30 * time.Second
+const limit = 2 * time.Minute
 
 func next[T any](t testing.TB, what string, from <-chan T) T {
 	t.Helper()
