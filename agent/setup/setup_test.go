@@ -259,7 +259,7 @@ func TestWithoutQuestions(t *testing.T) {
 
 	f = prepare(t)
 	f.Yes = true
-	if err := f.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "device.serial is missing") {
+	if err := f.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "device.serial") {
 		t.Errorf("without a serial: %v", err)
 	}
 	if _, err := os.Stat(f.Path); err == nil {

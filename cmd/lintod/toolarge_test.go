@@ -82,24 +82,25 @@ func TestQuestionThatTheBrokerDoesNotTake(t *testing.T) {
 	m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 60000")
 	b := newBox(t, m, settings{})
 	question := filepath.Join(t.TempDir(), "question.wav")
-	if err := os.WriteFile(question, wav.Encode(noise(3*time.Second), 16000), 0o600); err != nil {
+	if err := os.WriteFile(question, wav.Encode(noise(time.Second), 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	text, _ := os.ReadFile(b.path("lintod.toml"))
 	_ = os.WriteFile(b.path("lintod.toml"), bytes.Replace(text, []byte(`input = "null"`), []byte(`input = "file:`+question+`"`), 1), 0o600)
 	b.start()
-	for i := range 4 {
+	turns := 0
+	for ; turns < 10 && b.state().Linto.Refused < 2; turns++ { // on a busy machine they are not equally long
 		b.wait("online and idle", func(s agent.Status) bool {
 			return !s.Turn.Flags.Offline && s.Turn.State == turn.Idle && s.Mic.Frames > 30
 		})
 		if code, out := b.run("talk"); code != 0 {
 			t.Fatal(out)
 		}
-		b.wait("the turn is over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == i+1 })
+		b.wait("the turn is over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == turns+1 })
 	}
 	b.wait("online", func(s agent.Status) bool { return !s.Turn.Flags.Offline })
 	s := b.state()
-	if s.Linto.Connects != 3 || s.Linto.Refused != 2 || !strings.Contains(s.Linto.Error, "bytes") {
+	if refused := int(s.Linto.Refused); refused != 2 || int(s.Linto.Connects) != 1+turns-refused || !strings.Contains(s.Linto.Error, "bytes") {
 		t.Errorf("%d connections, %d refused, the reason is %q", s.Linto.Connects, s.Linto.Refused, s.Linto.Error)
 	}
 	for _, r := range s.Turns {

@@ -397,14 +397,12 @@ func (b *box) warnings() (list []string) {
 func TestXiaozhiTwins(t *testing.T) {
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
 	mac := p.sim.Devices()[0].MAC
-	for range 3 {
-		p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
-		if err := p.sim.Drop(mac); err != nil {
-			t.Fatal(err)
+	p.wait("the reason", func(s agent.Status) bool {
+		if s.Links["xiaozhi"].Connected {
+			_ = p.sim.Drop(mac) // which fails where the connection has just ended
 		}
-		p.wait("its end", func(s agent.Status) bool { return !s.Links["xiaozhi"].Connected })
-	}
-	p.wait("the reason", func(s agent.Status) bool { return strings.Contains(s.Xiaozhi.Error, identity(mac)) })
+		return slices.ContainsFunc(p.warnings(), func(line string) bool { return strings.Contains(line, identity(mac)) })
+	})
 	p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
 }
 
@@ -522,7 +520,7 @@ func TestXiaozhiWakeWords(t *testing.T) {
 	const recording = `cd $(dirname $0) &&
 		flite -voice rms -t "hey computer" -o a.wav && sox a.wav a1.wav pad 1 12 &&
 		flite -voice rms -t "good morning what day is it today" -o b.wav && sox b.wav b1.wav pad 0 4 &&
-		sox a1.wav b1.wav b1.wav -r 16000 -c 1 $0`
+		sox a1.wav b1.wav b1.wav -r 16000 -c 1 $0 repeat 4`
 	p := newPairSaying(t, gateway.Options{Echo: true}, `listening = "manual"
 [wake]
 engine = "pocketsphinx"
@@ -545,9 +543,10 @@ link = "linto"
 		t.Errorf("LinTO's request came by %+v", w)
 	}
 	p.answer(request, `{"behavior":{}}`)
-	p.wait("two turns", func(s agent.Status) bool { return len(s.Turns) >= 2 })
-	if r := p.state().Turns[0]; r.Link != "xiaozhi" || r.WakeWord == nil || r.WakeWord.Name != "computer" || r.Result != turn.ResultSpoken {
-		t.Errorf("record %+v", r)
-	}
+	p.wait("a greeting by the gateway", func(s agent.Status) bool { // on a busy machine an engine may miss a word
+		return slices.ContainsFunc(s.Turns, func(r turn.Record) bool {
+			return r.Link == "xiaozhi" && r.WakeWord != nil && r.WakeWord.Name == "computer" && r.Result == turn.ResultSpoken
+		})
+	})
 	p.expectNoRuleBroken()
 }

@@ -254,9 +254,15 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 // Within is Eventually with another timeout.
 func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	for deadline := time.Now().Add(limit); ; {
+		began := time.Now()
+		if ok() {
+			return
+		}
+		if began.After(deadline) {
 			t.Fatalf("timed out waiting for: %s", what)
 		}
+		// Leave most of the processor time to what is polled.
+		time.Sleep(min(max(5*time.Millisecond, 3*time.Since(began)), 50*time.Millisecond))
 	}
 }

@@ -136,7 +136,7 @@ func TestUnkindServers(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		handler http.HandlerFunc
-		says    string
+		names   string // by the error: a key, a field, or what the server sent
 		refused bool
 	}{
 		"a page":                 {says(200, "text/html", "<html>login</html>"), "ota_url", true},
@@ -145,21 +145,21 @@ func TestUnkindServers(t *testing.T) {
 		"a list":                 {json200("[]"), "ota_url", true},
 		"cut off":                {json200(official[:300]), "ota_url", true},
 		"too deep":               {json200(`{"mqtt":` + strings.Repeat("[", 20000)), "ota_url", true},
-		"too long":               {json200(official + strings.Repeat(" ", maxAnswer)), "bytes", true},
-		"without end":            {func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, endless{}) }, "bytes", true},
+		"too long":               {json200(official + strings.Repeat(" ", maxAnswer)), fmt.Sprint(maxAnswer), true},
+		"without end":            {func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, endless{}) }, fmt.Sprint(maxAnswer), true},
 		"no settings":            {json200(`{"firmware":{"version":"9.9.9","url":"http://h/f"},"mqtt":{},"websocket":{"url":""},"activation":{}}`), "mqtt", true},
 		"settings of other kind": {json200(`{"mqtt":"x","websocket":[1],"activation":true,"server_time":7,"firmware":null}`), "mqtt", true},
 		"error with 200":         {json200(`{"error":"Invalid device ID"}`), "Invalid device ID", true},
 		"request error":          {json200(`{"success":false,"message":"request error."}`), "request error.", true},
 		"Cheeko 400":             {says(400, "application/json", `{"code":400,"msg":"no such MAC"}`), "no such MAC", true},
 		"E's 400":                {says(400, "text/plain", "缺少设备ID"), "缺少设备ID", true},
-		"404":                    {says(404, "text/html", "<h1>nginx</h1>"), "path", true},
+		"404":                    {says(404, "text/html", "<h1>nginx</h1>"), "404", true},
 		"429":                    {says(429, "text/plain", "slow down"), "slow down", false},
 		"500":                    {says(500, "text/plain", "\x1b[31moops\nline"), "oops", false},
 		"502":                    {says(502, "text/html", "<html>"), "502", false},
-		"closed":                 {hijack(""), "closed", false},
+		"closed":                 {hijack(""), "", false},
 		"no HTTP":                {hijack("\x00\x01\x02\r\n\r\n"), "", false},
-		"shorter than it says":   {hijack("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"), "closed", false},
+		"shorter than it says":   {hijack("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"), "", false},
 		"endless headers":        {hijack("HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 100000)), "", false},
 		"gzip unasked":           {hijack("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"), "ota_url", true},
 		"port 0":                 {mqtt(`{"endpoint":"h:0","client_id":"i"}`), "endpoint", true},
@@ -180,7 +180,7 @@ func TestUnkindServers(t *testing.T) {
 			http.Redirect(w, r, "http://other.example/x", http.StatusTemporaryRedirect)
 		}, "other.example", true},
 		"to a page":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusSeeOther) }, "/login", true},
-		"to itself":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, "redirects", true},
+		"to itself":  {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, "ota_url", true},
 		"to nowhere": {says(302, "text/html", ""), "ota_url", true},
 		"to a file": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "file:///etc/passwd")
@@ -197,8 +197,8 @@ func TestUnkindServers(t *testing.T) {
 				t.Fatalf("%+v, error %v", a, err)
 			}
 			text := err.Error()
-			if !strings.Contains(text, test.says) || strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, "PLANTED") || len(text) > 800 {
-				t.Errorf("error %q, want one line with %q", text, test.says)
+			if !strings.Contains(text, test.names) || strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, "PLANTED") || len(text) > 800 {
+				t.Errorf("error %q, want one line that names %q", text, test.names)
 			}
 			if errors.Is(err, ErrRefused) != test.refused {
 				t.Errorf("refused: %v, want %v (%v)", !test.refused, test.refused, err)
@@ -403,7 +403,7 @@ func TestActivation(t *testing.T) {
 	for i := range long {
 		long[i] = byte(i)
 	}
-	for _, test := range []struct{ file, format, hmac, says string }{
+	for _, test := range []struct{ file, format, hmac, names string }{
 		{hex.EncodeToString(long) + "\n", "", "a20ff53290f8290729bb4e002ce733a2bd1b91c144b1344dbeb93a50d98b3fe1", ""},
 		{hex.EncodeToString(long), "hex", "a20ff53290f8290729bb4e002ce733a2bd1b91c144b1344dbeb93a50d98b3fe1", ""},
 		{"000102030405060708090a0b0c0d0e0f\n", "text", "d07640a61b983f89bb7881758fe24c1266732f9af2db6f2b366f4ecd002c580f", ""},
@@ -416,7 +416,7 @@ func TestActivation(t *testing.T) {
 		c.Config.KeyFormat, body = test.format, nil
 		done, _, err := c.Activate(t.Context(), a)
 		if test.hmac == "" {
-			if done || err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "PLANTED") || body != nil {
+			if done || err == nil || !strings.Contains(err.Error(), test.names) || strings.Contains(err.Error(), "PLANTED") || body != nil {
 				t.Errorf("%q: %v, %v", test.file, done, err)
 			}
 			continue
