@@ -254,45 +254,37 @@ func Build(t testing.TB, pkg string) string {
 	return ""
 }
 
-// Echo lets the microphone hear the loudspeaker too, about so much later and quieter by
-// loss dB, until the test ends. Each call begins anew: a server that has
-// stood still passes sound on so much later from then on, which no room does.
-func (r *Rig) Echo(delay time.Duration, loss float64) {
+// pactl has the server do something, and returns what is printed.
+func (r *Rig) pactl(args ...string) string {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if r.echo != "" {
-		if out, err := r.command(ctx, "pactl", "unload-module", r.echo).CombinedOutput(); err != nil {
-			r.t.Fatalf("end the echo: %v: %s", err, out)
-		}
-	}
-	out, err := r.command(ctx, "pactl", "load-module", "module-loopback", "source=speaker.monitor", "sink=mic_feed",
-		fmt.Sprintf("latency_msec=%d", delay.Milliseconds()), "adjust_time=0", "source_dont_move=true", "sink_dont_move=true").CombinedOutput()
+	out, err := r.command(ctx, "pactl", args...).CombinedOutput()
 	if err != nil {
-		r.t.Fatalf("let the microphone hear the loudspeaker: %v: %s", err, out)
+		r.t.Fatalf("pactl %s: %v: %s", args, err, out)
 	}
-	r.echo = strings.TrimSpace(string(out))
-	if loss != 0 {
-		r.quieten(ctx, loss)
-	}
+	return strings.TrimSpace(string(out))
 }
 
-// quieten makes the echo quieter by loss dB.
-func (r *Rig) quieten(ctx context.Context, loss float64) {
+// Echo lets the microphone hear the loudspeaker too, about so much later and quieter by
+// loss dB, until the test ends. Each call begins anew: a server that has stood still passes
+// sound on so much later from then on, which no room does.
+func (r *Rig) Echo(delay time.Duration, loss float64) {
 	r.t.Helper()
-	list, err := r.command(ctx, "pactl", "list", "sink-inputs").Output()
-	if err != nil {
-		r.t.Fatalf("find the echo: %v", err)
+	if r.echo != "" {
+		r.pactl("unload-module", r.echo)
 	}
-	for _, input := range strings.Split(string(list), "Sink Input #") {
-		if !strings.Contains(input, "Owner Module: "+r.echo+"\n") {
-			continue
-		}
-		number, _, _ := strings.Cut(input, "\n")
-		if out, err := r.command(ctx, "pactl", "set-sink-input-volume", number, fmt.Sprintf("-%gdB", loss)).CombinedOutput(); err != nil {
-			r.t.Fatalf("make the echo quieter: %v: %s", err, out)
-		}
+	r.echo = r.pactl("load-module", "module-loopback", "source=speaker.monitor", "sink=mic_feed",
+		fmt.Sprintf("latency_msec=%d", delay.Milliseconds()), "adjust_time=0", "source_dont_move=true", "sink_dont_move=true")
+	if loss == 0 {
 		return
+	}
+	for _, input := range strings.Split(r.pactl("list", "sink-inputs"), "Sink Input #") {
+		if strings.Contains(input, "Owner Module: "+r.echo+"\n") {
+			number, _, _ := strings.Cut(input, "\n")
+			r.pactl("set-sink-input-volume", number, fmt.Sprintf("-%gdB", loss))
+			return
+		}
 	}
 	r.t.Fatal("the echo is not in the list of the sound server")
 }

@@ -174,6 +174,48 @@ func TestXiaozhiLosesTheCard(t *testing.T) {
 	}
 }
 
+// The speaker alone is unplugged in an answer: the device reports it, goes on hearing, and plays
+// again when the speaker is back.
+func TestXiaozhiLosesTheSpeaker(t *testing.T) {
+	said := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three four five six seven eight nine ten' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
+	mic, speaker := audiotest.Start(t), audiotest.Start(t)
+	audiotest.SetenvNamed(t, map[string]*audiotest.Rig{"mic": mic, "speaker": speaker})
+	p := prepare(t, gateway.Options{Echo: true}, "input = \"mic\"\noutput = \"speaker\"\noutput_rate = 16000\n", "listening = \"manual\"")
+	p.begin()
+	p.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
+	ask := func() {
+		t.Helper()
+		if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+			t.Fatal(out)
+		}
+		mic.Feed(said)
+	}
+	ended := func(turns int, want turn.Result) {
+		t.Helper()
+		p.wait("the end of the turn", func(s agent.Status) bool { return len(s.Turns) == turns && s.Turn.State == turn.Idle })
+		s := p.state()
+		if s.Turn.Flags.Deaf || !s.Mic.Open {
+			t.Errorf("the microphone is lost too: %+v", s.Mic)
+		}
+		r := s.Turns[turns-1]
+		t.Logf("result %s: %s", r.Result, r.Cause)
+		if r.Result != want || want == turn.ResultFailed && !strings.Contains(r.Cause, `"speaker"`) {
+			t.Errorf("turn %+v, want %s", r, want)
+		}
+	}
+	ask()
+	speaker.Hear().WaitFor("the answer", audiotest.Loud)
+	speaker.Kill()
+	ended(1, turn.ResultFailed)
+	ask()
+	ended(2, turn.ResultFailed)
+	speaker.Restart()
+	ask()
+	speaker.Hear().WaitFor("the answer", audiotest.Loud)
+	ended(3, turn.ResultSpoken)
+	p.expectNoRuleBroken()
+}
+
 // A button for each link: each interrupts the answer of the other.
 func TestXiaozhiAndLintoInterruptEachOther(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
