@@ -395,6 +395,7 @@ func (b *box) warnings() (list []string) {
 
 // Two devices with one identity throw each other out; that is named.
 func TestXiaozhiTwins(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
 	mac := p.sim.Devices()[0].MAC
 	p.wait("the reason", func(s agent.Status) bool {
@@ -490,6 +491,7 @@ commands = { slow = "sleep 6; touch mark" }
 
 // Two devices with the same identity, because the memory card was copied: each names it.
 func TestXiaozhiCopiedDevice(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
 	twin := newBox(t, brokertest.Start(t), settings{
 		audio: "input = \"null\"\noutput = \"null\"",

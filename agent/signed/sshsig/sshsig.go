@@ -64,7 +64,7 @@ type Signature struct {
 
 // ErrSignature is wrapped by the error for a signature that does not match its key
 // and message.
-var ErrSignature = errors.New("the signature does not match key and text")
+var ErrSignature = errors.New("invalid signature")
 
 // wire is the format of the blob, after the magic.
 type wire struct {
