@@ -222,7 +222,7 @@ func TestPasswordsInAddressesAreNotRepeated(t *testing.T) {
 }
 
 // Values of a wrong type, unknown keys, and values out of range.
-func TestParseComplains(t *testing.T) {
+func TestParseReportsProblems(t *testing.T) {
 	for text, want := range map[string][]complaint{
 		"\n[device]\nname = 5":                      {{3, "device.name", "a string"}},
 		"\n[device]\nname = [1]":                    {{3, "device.name", "a string"}},

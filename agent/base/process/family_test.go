@@ -113,7 +113,7 @@ func requireCgroup(t *testing.T, c *Child) {
 }
 
 // A chain of processes, each of which starts the next one and ends.
-func TestContainedHopper(t *testing.T) {
+func TestContainedChainOfProcesses(t *testing.T) {
 	hop := filepath.Join(t.TempDir(), "hop")
 	if err := os.WriteFile(hop, []byte("setsid /bin/sh "+hop+" &\nexec sleep 0.02\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -78,8 +78,7 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 }
 
 // refuseOddFile returns an error for anything but a regular file, so that it is
-// neither read nor replaced: it was created by someone else for an unknown reason.
-// file: somebody else put it there, for a reason that we do not know.
+// neither read nor replaced: it was created by another program.
 func refuseOddFile(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
