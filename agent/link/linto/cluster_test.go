@@ -24,7 +24,7 @@ import (
 const (
 	fleetSize = 30
 	// backWithin is how long a device and its commands may be away when a node dies.
-	backWithin = 30 * time.Second
+	backWithin = time.Minute
 	// patience is how long the test waits for what must happen on a busy machine.
 	patience = 2 * time.Minute
 	// resendAfter is how long the administrator waits for an answer before it sends
