@@ -55,24 +55,29 @@ func (a *asker) ask(ctx, waiting context.Context, serial string, away func()) ru
 // once asks a device that should be there for all orders, one after the other.
 func (a *asker) once(ctx context.Context, serial string, said <-chan message) runs.Result {
 	r := runs.Result{Serial: serial}
-	ids := true
-	if a.sealer == nil { // what is signed has an id, and older clients do not understand it
-		var err error
-		if ids, err = a.reach(ctx, serial, said); err != nil {
-			r.State, r.Reason = runs.Away, err.Error()
-			if !errors.Is(err, errSilent) {
-				r.State = runs.NoAnswer
-			} else if d, known := a.hub.known.Get(serial); known && !d.Online {
-				r.Reason = "away since " + d.Since.Format(time.DateTime)
-			} else if known {
-				r.Reason = "says online, but does not answer a ping"
-			} else {
-				r.Reason = "does not answer a ping, and has said no status"
-			}
-			return r
+	ids, err := a.reach(ctx, serial, said) // also where all must be signed: a refusal is an answer
+	if err != nil {
+		r.State, r.Reason = runs.Away, err.Error()
+		if !errors.Is(err, errSilent) {
+			r.State = runs.NoAnswer
+		} else if d, known := a.hub.known.Get(serial); known && !d.Online {
+			r.Reason = "away since " + d.Since.Format(time.DateTime)
+		} else if known {
+			r.Reason = "says online, but does not answer a ping"
+		} else {
+			r.Reason = "does not answer a ping, and has said no status"
 		}
+		return r
+	}
+	if !ids && a.sealer != nil {
+		r.State, r.Reason = runs.Refused, "not supported by this device: old LinTO clients do not know signed commands"
+		return r
 	}
 	for i, o := range a.orders {
+		if !ids && o.Ours {
+			r.State, r.Reason = runs.Refused, "not supported by this device"
+			break
+		}
 		id := a.id
 		if i > 0 {
 			id = fmt.Sprintf("%s-%d", a.id, i+1)
@@ -104,11 +109,14 @@ func (a *asker) order(ctx context.Context, r *runs.Result, o runs.Order, id stri
 	if topic == "" {
 		topic = o.Topic
 	}
-	mine := func(m message) bool { return m.name == topic && (!ids || readAnswer(m.payload).ID == id) }
 	payload, err := a.payload(ctx, r.Serial, o, id, "")
+	if err != nil {
+		r.State, r.Reason = runs.Skipped, err.Error()
+		return
+	}
+	mine := func(m message) bool { return m.name == topic && (!ids || readAnswer(m.payload).ID == id) }
 	var m message
 	switch {
-	case err != nil:
 	case ids:
 		m, err = a.hub.exchange(ctx, r.Serial, o.Topic, payload, true, said, mine)
 		// The clock of the device is not set: it wants the same again, with its nonce.

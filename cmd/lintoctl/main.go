@@ -157,9 +157,11 @@ selected, 3 no device reached.`,
 			Example: "  lintoctl meeting start hall-01 board-2026-11\n  lintoctl meeting list",
 		},
 	} {
-		parent.RunE = func(*cobra.Command, []string) error {
-			_, words, _ := strings.Cut(parent.Use, " ")
-			return cli.Usagef("%s what? want %s", parent.Name(), strings.ReplaceAll(words, "|", ", "))
+		parent.RunE = func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("%q; want %s", args[0], parent.Use)
+			}
+			return cli.Usagef("a word is missing; want %s", parent.Use)
 		}
 		root.AddCommand(parent)
 		parents[parent.Name()] = parent
@@ -182,7 +184,11 @@ func (c *call) check() error {
 	if err := c.useProfile(); err != nil {
 		return err
 	}
-	return c.validate()
+	err := c.validate()
+	if len(c.broker.Broker) == 0 {
+		err = cli.Usagef("%w\n%s", err, "\"lintoctl login\" saves them, so that other commands do not need them")
+	}
+	return err
 }
 
 // validate says in the words of the command line what cannot be right.
@@ -194,9 +200,6 @@ func (c *call) validate() error {
 	}
 	if !fleet.IsSerial(c.scope) {
 		errs = append(errs, errors.New("-scope is missing or not a single level of a topic (it must not contain /, +, or #)"))
-	}
-	if len(c.broker.Broker) == 0 {
-		errs = append(errs, errors.New("\"lintoctl login\" saves both, so that other commands do not need them"))
 	}
 	if c.passwordCommand != "" && (c.broker.Username == "" || c.broker.PasswordFile != "" || strings.TrimSpace(c.passwordCommand) == "") {
 		errs = append(errs, errors.New("-password-command wants a command and -username, and no -password-file"))

@@ -47,7 +47,7 @@ type Result struct {
 	Reason string          `json:"reason,omitempty"` // why it is not done; of a done one, a remark
 	Answer json.RawMessage `json:"answer,omitempty"` // the device's own
 	Millis int64           `json:"ms,omitempty"`     // until the answer
-	Time   time.Time       `json:"time"`
+	Time   time.Time       `json:"time,omitzero"`
 }
 
 // An Order is one thing that is asked of each device.
@@ -61,6 +61,8 @@ type Order struct {
 	Harmless bool `json:"harmless,omitempty"`
 	// Silent says that devices that do not know ids do not answer it.
 	Silent bool `json:"silent,omitempty"`
+	// Ours says that devices that do not know ids do not know it: it is not part of LinTO.
+	Ours bool `json:"ours,omitempty"`
 	// Takes is how long it may take, apart from the way.
 	Takes time.Duration `json:"takes_ns,omitempty"`
 }
@@ -91,9 +93,10 @@ const (
 	maxLine = 64 << 20 // bytes
 )
 
-// NewID returns an id that sorts by time and can be typed.
+// NewID returns an id that sorts by time, to the millisecond, and can be typed.
 func NewID(now time.Time) string {
-	return now.UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:5])
+	digits := strings.Replace(now.UTC().Format("20060102-150405.000"), ".", "", 1)
+	return digits + "-" + strings.ToLower(rand.Text()[:5])
 }
 
 // Create begins the file of a run in dir, readable by its owner only, and removes the
@@ -215,8 +218,8 @@ func (r *Record) write(v any) error {
 // Close closes the file.
 func (r *Record) Close() error { return r.file.Close() }
 
-// All returns a result for each device, in the order of the run. One that has none was
-// skipped, as far as is known.
+// All returns a result for each device, in the order of the run. Of one that has none it is
+// not known whether it was asked.
 func (r *Record) All() []Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,7 +227,7 @@ func (r *Record) All() []Result {
 	for _, serial := range r.Devices {
 		result, ok := r.Results[serial]
 		if !ok {
-			result = Result{Serial: serial, State: Skipped, Reason: "the run ended before it was asked"}
+			result = Result{Serial: serial, State: NoAnswer, Reason: "the run ended before its answer"}
 		}
 		list = append(list, result)
 	}
