@@ -193,7 +193,7 @@ func TestWatch(t *testing.T) {
 	out, errs, stop := watching(t, m)
 	sees(t, out, "  cellar  offline (retained)\n")
 	m.Publish("home/fromlinto/kitchen/status", statusText)
-	sees(t, out, "  kitchen  online, 10.0.0.5 (eth0), firmware 2.0.0, volume 60, fr-FR\n")
+	sees(t, out, "  kitchen  online, 10.0.0.5, firmware 2.0.0, volume 60, fr-FR\n")
 	m.Publish("home/fromlinto/kitchen/status", strings.Replace(statusText, "10:00:00", "11:00:00", 1))
 	m.Publish("home/fromlinto/kitchen/status", strings.Replace(statusText, "60", "40", 1))
 	sees(t, out, "volume 40, fr-FR\n")

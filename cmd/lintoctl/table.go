@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"lintod/cmd/lintoctl/fleet"
-	"lintod/cmd/lintoctl/runs"
 )
 
 // redraw is how often the table of watch is drawn.
@@ -100,19 +99,12 @@ func (t *table) keepPinging(ctx context.Context, h *hub, serial string, interval
 		case <-ctx.Done():
 			return
 		}
-		id := runs.NewID(time.Now())
-		began := time.Now()
-		limited, cancel := context.WithTimeout(ctx, h.call.timeout)
-		m, err := h.exchange(limited, serial, "ping", pingPayload(id), false, said, func(m message) bool {
-			answered := readAnswer(m.payload).ID
-			return m.name == "pong" && (answered == id || answered == "")
-		})
-		cancel()
+		trip, p, err := h.pingOnce(ctx, serial, said)
 		<-slots
 		if ctx.Err() != nil {
 			return
 		}
-		t.note(serial, time.Since(began), m.payload, err)
+		t.note(serial, trip, p, err)
 		select {
 		case <-pause:
 		case <-ctx.Done():
@@ -120,7 +112,7 @@ func (t *table) keepPinging(ctx context.Context, h *hub, serial string, interval
 	}
 }
 
-func (t *table) note(serial string, trip time.Duration, payload []byte, err error) {
+func (t *table) note(serial string, trip time.Duration, p pong, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.devices[serial]
@@ -129,7 +121,7 @@ func (t *table) note(serial string, trip time.Duration, payload []byte, err erro
 	if err != nil {
 		w.lost++
 	} else {
-		w.trip, w.pong = trip, readPong(payload)
+		w.trip, w.pong = trip, p
 	}
 	t.devices[serial] = w
 }

@@ -64,8 +64,8 @@ type wireStatus struct {
 	} `json:"config"`
 }
 
-// parseStatus reads a status; ok is false for what is none.
-func parseStatus(serial string, payload []byte) (d Device, ok bool) {
+// ParseStatus reads a status; ok is false for what is none.
+func ParseStatus(serial string, payload []byte) (d Device, ok bool) {
 	var w wireStatus
 	err := json.Unmarshal(payload, &w)
 	var wrongTime *time.ParseError
@@ -85,6 +85,26 @@ func parseStatus(serial string, payload []byte) (d Device, ok bool) {
 		d.Volume = &percent
 	}
 	return d, true
+}
+
+// Line is what the device has said, in one line and without times.
+func (d Device) Line() string {
+	parts := []string{"offline"}
+	if d.Online {
+		parts[0] = "online"
+	}
+	volume := ""
+	if d.Volume != nil {
+		volume = strconv.Itoa(*d.Volume)
+	}
+	for _, p := range []struct{ label, text string }{
+		{"", d.Address}, {"firmware ", d.Firmware}, {"volume ", volume}, {"", d.Language},
+	} {
+		if p.text != "" {
+			parts = append(parts, p.label+p.text)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Known are the devices that were seen at one platform, kept in a file from one command
@@ -120,7 +140,7 @@ func Open(path string) *Known {
 
 // Learn notes what a device says of itself, and reports whether it was a status.
 func (k *Known) Learn(serial string, payload []byte, now time.Time) bool {
-	d, ok := parseStatus(serial, payload)
+	d, ok := ParseStatus(serial, payload)
 	if !ok || !IsSerial(serial) {
 		return false
 	}
