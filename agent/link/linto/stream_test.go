@@ -88,7 +88,7 @@ func (s *server) published(ctx context.Context, step string, payload []byte, _ b
 	return nil
 }
 
-// say sends a message of the platform, which arrives a moment later.
+// say sends a message from the platform, which arrives a moment later.
 func (s *server) say(step, streaming string) {
 	e, err := parseStreaming(step, []byte(`{"behavior":{"streaming":`+streaming+`}}`))
 	if err != nil {
