@@ -55,7 +55,7 @@ func (p *Process) Status() Status {
 // another device than before.
 func (p *Process) chosen(way audio.Direction, c wire.Choice) {
 	now := Choice{Device: c.Device, Fallback: c.Rank > 0, Why: c.Why}
-	last, noun := &p.output, "loudspeaker"
+	last, noun := &p.output, "speaker"
 	if way == audio.Capture {
 		last, noun = &p.input, "microphone"
 	}
