@@ -16,7 +16,7 @@ import (
 	"lintod/cmd/lintoctl/runs"
 )
 
-// ls lists devices. What a broker keeps of them may be old, so it pings them.
+// ls lists devices. Retained statuses may be outdated, so it pings them.
 func (c *call) ls() *cobra.Command {
 	var s selectFlags
 	var noPing bool
@@ -65,7 +65,7 @@ whose status the broker retains (status_retain), and those seen before.`,
 	return cmd
 }
 
-// unlikely is how long a device is waited for that says that it is offline.
+// unlikely is how long to wait for an answer of a device whose status is offline.
 const unlikely = 2 * time.Second
 
 // pingAll pings devices and returns those that answer.

@@ -220,7 +220,7 @@ func TestWatch(t *testing.T) {
 		m.Publish("home/fromlinto/kitchen/back", "{}")
 		return strings.Contains(out.String(), "kitchen  back")
 	})
-	if status := stop(); status != 0 || !strings.Contains(errs.String(), "trying again") {
+	if status := stop(); status != 0 || !strings.Contains(errs.String(), "retrying") {
 		t.Errorf("status %d\n%s", status, errs)
 	}
 }
@@ -378,7 +378,7 @@ func FuzzTell(f *testing.F) {
 	f.Add("\x1b[2J", "streaming/stop", []byte("\xff\r\n"))
 	f.Fuzz(func(t *testing.T, serial, name string, payload []byte) {
 		var out bytes.Buffer
-		told := &teller{w: &out, last: map[string]string{}, chunks: map[string]chunks{}}
+		told := &textPrinter{w: &out, last: map[string]string{}, chunks: map[string]chunks{}}
 		if err := told.tell(message{serial: serial, name: name, payload: payload}); err != nil {
 			t.Fatal(err)
 		}

@@ -67,8 +67,8 @@ func (c *call) ping() *cobra.Command {
 	return cmd
 }
 
-// roundTrips pings a device count times, one after the other, and returns how long those
-// took that were answered. A client that does not know ids may answer a ping late.
+// roundTrips pings a device count times, one at a time, and returns the round-trip times of the
+// answered pings. A client without support for IDs may answer a ping late.
 func (h *hub) roundTrips(ctx context.Context, serial string, count int, interval time.Duration) (trips []time.Duration) {
 	said, stop := h.listen(serial)
 	defer stop()
@@ -97,7 +97,7 @@ func (h *hub) roundTrips(ctx context.Context, serial string, count int, interval
 
 type tripLine struct {
 	Version  int     `json:"v"`
-	Serial   string  `json:"serial,omitempty"` // absent in the line of all devices
+	Serial   string  `json:"serial,omitempty"` // absent in the summary of all devices
 	Sent     int     `json:"sent"`
 	Answered int     `json:"answered"`
 	Min      float64 `json:"min_ms,omitempty"`
@@ -120,7 +120,7 @@ func statistics(serial string, trips []time.Duration, sent int) tripLine {
 	return line
 }
 
-// manyTrips is from how many devices on only those are listed that lost something.
+// manyTrips is the number of devices from which on only those with lost pings are listed.
 const manyTrips = 20
 
 func (c *call) printTrips(serials []string, trips [][]time.Duration, count int) error {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// status is what lintoctl shows of a device's status (protocol 1.3).
+// status contains the displayed members of a device's status (protocol 1.3).
 type status struct {
 	Connexion string `json:"connexion"`
 	Config    struct {
@@ -21,16 +21,16 @@ type status struct {
 	} `json:"config"`
 }
 
-// number is one that older clients also send as a string.
+// number is a number that older clients send as a string.
 type number string
 
-// UnmarshalJSON takes both.
+// UnmarshalJSON accepts both.
 func (n *number) UnmarshalJSON(raw []byte) error { //nolint:unparam // the interface wants it
 	*n = number(clean(strings.Trim(string(raw), `"`)))
 	return nil
 }
 
-// readStatus is not ok for what is no status of a device.
+// readStatus parses a status; ok is false if it is not one.
 func readStatus(payload []byte) (st status, ok bool) {
 	if json.Unmarshal(payload, &st) != nil || st.Connexion == "" {
 		return status{}, false
@@ -49,7 +49,7 @@ func (s status) addresses() string {
 	return clean(strings.Join(list, ", "))
 }
 
-// line is the status in one line, without its time.
+// line returns the status in one line, without its time.
 func (s status) line() string {
 	parts := []string{s.Connexion}
 	for _, p := range []struct{ label, text string }{
