@@ -13,8 +13,8 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// A configuration with which no device reaches its broker is pushed to fifty of them, and
-// each goes back to the one that it had, and says so.
+// An administrator pushes a configuration with a wrong broker address to fifty
+// devices. Each reverts to its previous configuration and reports that.
 func TestWrongConfigurationIsRevertedByFifty(t *testing.T) {
 	const devices = 50
 	m := brokertest.Start(t)

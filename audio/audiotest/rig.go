@@ -27,7 +27,7 @@ import (
 const Rate = 16000
 
 // limit is the timeout of every wait of the rig, far above normal durations.
-const limit = 20 * time.Second
+const limit = 2 * time.Minute
 
 // Rig is a running sound server. It ends with the test.
 type Rig struct {
@@ -179,12 +179,13 @@ func (r *Rig) Restart() {
 
 func (r *Rig) log() string { return filepath.Join(r.dir, "pulse.log") }
 
-// waitUntilSettled waits until the server answers and its loopbacks run: until a short sound
-// arrives quickly, twice in a row.
+// waitUntilSettled waits until the server answers and its loopbacks run: twice
+// in a row, a little sound arrives quickly, for what the machine can do.
 func (r *Rig) waitUntilSettled() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	quickly := 150 * time.Millisecond
 	for quick := 0; quick < 2; {
 		if ctx.Err() != nil {
 			text, _ := os.ReadFile(r.log())
@@ -198,8 +199,9 @@ func (r *Rig) waitUntilSettled() {
 		e := r.listen(ctx, "mic")
 		e.await(Rate / 25)
 		e.Stop()
-		if quick++; time.Since(start) > 150*time.Millisecond {
+		if quick++; time.Since(start) > quickly {
 			quick = 0
+			quickly += quickly / 20
 		}
 	}
 }
@@ -250,22 +252,64 @@ func Build(t testing.TB, pkg string) string {
 	return ""
 }
 
-// Echo adds the speaker's output to the microphone, with the given delay and the same level, until
-// the test ends. Each call starts over: a server that was suspended delays the sound by that time
-// from then on, unlike a room.
-func (r *Rig) Echo(delay time.Duration) {
+// pactl has the server do something, and returns what is printed.
+func (r *Rig) pactl(args ...string) string {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
+	out, err := r.command(ctx, "pactl", args...).CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("pactl %s: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Echo lets the microphone hear the loudspeaker too, about so much later and quieter by
+// loss dB, until the test ends. Each call begins anew: a server that has stood still passes
+// sound on so much later from then on, which no room does.
+func (r *Rig) Echo(delay time.Duration, loss float64) {
+	r.t.Helper()
 	if r.echo != "" {
-		if out, err := r.command(ctx, "pactl", "unload-module", r.echo).CombinedOutput(); err != nil {
-			r.t.Fatalf("end the echo: %v: %s", err, out)
+		r.pactl("unload-module", r.echo)
+	}
+	r.echo = r.pactl("load-module", "module-loopback", "source=speaker.monitor", "sink=mic_feed",
+		fmt.Sprintf("latency_msec=%d", delay.Milliseconds()), "adjust_time=0", "source_dont_move=true", "sink_dont_move=true")
+	if loss == 0 {
+		return
+	}
+	for _, input := range strings.Split(r.pactl("list", "sink-inputs"), "Sink Input #") {
+		if strings.Contains(input, "Owner Module: "+r.echo+"\n") {
+			number, _, _ := strings.Cut(input, "\n")
+			r.pactl("set-sink-input-volume", number, fmt.Sprintf("-%gdB", loss))
+			return
 		}
 	}
-	out, err := r.command(ctx, "pactl", "load-module", "module-loopback", "source=speaker.monitor", "sink=mic_feed",
-		fmt.Sprintf("latency_msec=%d", delay.Milliseconds()), "adjust_time=0", "source_dont_move=true", "sink_dont_move=true").CombinedOutput()
-	if err != nil {
-		r.t.Fatalf("add the echo: %v: %s", err, out)
+	r.t.Fatal("the echo is not in the list of the sound server")
+}
+
+// Noise fills the microphone's room with pcm, again and again, until the test ends.
+func (r *Rig) Noise(pcm []int16) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := r.command(ctx, "pacat", "--playback", "--device=mic_feed", "--raw", "--format=s16le", "--rate=16000", "--channels=1", "--latency-msec=2000")
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
 	}
-	r.echo = strings.TrimSpace(string(out))
+	if err != nil {
+		cancel()
+		r.t.Fatalf("make a noise: %v", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for err := error(nil); err == nil; {
+			_, err = in.Write(encode(pcm))
+		}
+	}()
+	r.t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait() // it was killed
+		<-done
+	})
 }

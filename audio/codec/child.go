@@ -60,7 +60,7 @@ type child struct {
 
 // openChild returns when the child has decoded the first samples.
 func openChild(f Form, head io.Reader, from io.ReadCloser) (source, error) {
-	argv := []string{process.Beside(program), "-decode", string(f)}
+	argv := []string{process.Sibling(program), "-decode", string(f)}
 	name, isForeign := foreign[f]
 	if isForeign {
 		argv = []string{

@@ -159,6 +159,9 @@ func (d *Detector) Quiet() time.Duration {
 	return time.Duration(d.quiet) * audio.FrameTime
 }
 
+// Speaks tells whether the utterance has begun, and the last frame was sound of the user's.
+func (d *Detector) Speaks() bool { return d.began && d.quiet == 0 }
+
 // Push processes the next frame. After an end it repeats that end. It does not allocate.
 func (d *Detector) Push(f *audio.Frame) Verdict {
 	if d.end != None {

@@ -163,7 +163,7 @@ func (p *Process) path() string {
 	if p.Path != "" {
 		return p.Path
 	}
-	return process.Beside(program)
+	return process.Sibling(program)
 }
 
 func (p *Process) publish(c *conn) {

@@ -182,7 +182,7 @@ func resumeAndStop(t *testing.T, cfg Config) (resumed bool) {
 	var all sync.WaitGroup
 	all.Go(func() { _ = r.Run(ctx) })
 	err := error(nil)
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if _, err = r.Stop(ctx, "victim"); err == nil {
 			break
 		}

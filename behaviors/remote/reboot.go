@@ -3,28 +3,33 @@ package remote
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"lintod/agent/base/process"
 	"lintod/agent/base/state"
 	"lintod/behaviors"
 )
 
 const (
 	rebootFile = "reboot.json" // in the state directory
-	// bootID identifies the current boot (random(4)).
-	bootID = "/proc/sys/kernel/random/boot_id"
+	// bootFile names the kernel's present boot (random(4)).
+	bootFile = "/proc/sys/kernel/random/boot_id"
 	// shutdownLimit is how long systemd may take to stop lintod.
 	shutdownLimit = 3 * time.Minute
+	// systemdLimit is how long systemd may take to say when it started.
+	systemdLimit = 30 * time.Second
 )
 
 // restart reboots the device, which stops the daemon; the daemon after the boot sends the answer.
 type restart struct {
 	stateDir string
-	bootID   string // file
+	boot     func(context.Context) (string, error) // names the present boot
 	reboot   func(context.Context) error
 }
 
@@ -34,13 +39,29 @@ type rebooting struct {
 	Boot string `json:"boot"` // the boot before it
 }
 
-func (r restart) boot() (string, error) {
-	raw, err := os.ReadFile(r.bootID)
-	return strings.TrimSpace(string(raw)), err
+// bootID names the present boot: that of the kernel, and the start of systemd. The first one
+// alone stays the same when a container boots, and the second one may repeat itself where
+// there is no clock.
+func bootID(ctx context.Context) (string, error) {
+	kernel, err := os.ReadFile(bootFile)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, systemdLimit)
+	defer cancel()
+	child, err := process.Start(ctx, process.Command{
+		Argv:  []string{"systemctl", "show", "--property=UserspaceTimestamp,UserspaceTimestampMonotonic"},
+		Stdin: strings.NewReader(""),
+	})
+	if err != nil {
+		return "", err
+	}
+	systemd, err := io.ReadAll(io.LimitReader(child.Stdout, 1<<10))
+	return string(kernel) + string(systemd), errors.Join(err, child.Wait())
 }
 
 func (r restart) do(ctx context.Context, call behaviors.Call) (any, error) {
-	boot, err := r.boot()
+	boot, err := r.boot(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -62,14 +83,17 @@ func (r restart) do(ctx context.Context, call behaviors.Call) (any, error) {
 	}
 }
 
-func (r restart) resume(_ context.Context, call behaviors.Call) (any, error) {
+func (r restart) resume(ctx context.Context, call behaviors.Call) (any, error) {
 	raw, err := state.ReadFile(filepath.Join(r.stateDir, rebootFile), 1<<16)
 	var began rebooting
 	if err == nil {
 		err = json.Unmarshal(raw, &began)
 	}
-	now, bootErr := r.boot()
-	if err != nil || bootErr != nil || began.Seq != call.Seq || began.Boot == now {
+	now, bootErr := r.boot(ctx)
+	if bootErr != nil {
+		return nil, behaviors.Fail(behaviors.Interrupted, "lintod was restarted, and perhaps the device: %v", bootErr)
+	}
+	if err != nil || began.Seq != call.Seq || began.Boot == now {
 		return nil, behaviors.Fail(behaviors.Interrupted, "lintod was restarted, but the device was not")
 	}
 	return struct{}{}, nil

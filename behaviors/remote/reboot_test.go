@@ -3,8 +3,6 @@ package remote
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"lintod/behaviors"
@@ -13,13 +11,8 @@ import (
 // A restart is done when the device has booted again, and not when lintod alone was restarted.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
-	boot := func(id string) {
-		if err := os.WriteFile(filepath.Join(dir, "boot_id"), []byte(id+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	boot("one")
-	r := restart{stateDir: dir, bootID: filepath.Join(dir, "boot_id")}
+	boot := "one"
+	r := restart{stateDir: dir, boot: func(context.Context) (string, error) { return boot, nil }}
 	call := behaviors.Call{Seq: 7}
 	ctx, shutDown := context.WithCancelCause(t.Context())
 	ending := errors.New("lintod ends")
@@ -30,7 +23,7 @@ func TestRestart(t *testing.T) {
 	if _, err := r.resume(t.Context(), call); behaviors.CodeOf(err) != behaviors.Interrupted {
 		t.Errorf("in the same boot: %v", err)
 	}
-	boot("two")
+	boot = "two"
 	if result, err := r.resume(t.Context(), call); err != nil || result == nil {
 		t.Errorf("in the next boot: %v, %v", result, err)
 	}

@@ -157,7 +157,7 @@ func (d *desk) next(t *testing.T) behaviors.Answer {
 	select {
 	case answer := <-d.answers:
 		return answer
-	case <-time.After(50 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("no answer; log:\n%s", d.log)
 		panic("not reached")
 	}
@@ -646,7 +646,7 @@ func read(path string) string {
 
 func await(t *testing.T, what func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !what(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !what(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not happen")
 		}

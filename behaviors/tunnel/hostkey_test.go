@@ -13,25 +13,27 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"lintod/agent/base/nettest"
+	"lintod/agent/base/sshdtest"
 	"lintod/behaviors"
 )
 
 // authority signs the keys of hosts.
 type authority struct {
-	key
+	sshdtest.Key
 	file string
 }
 
 func newAuthority(t *testing.T) authority {
-	k := newKey(t)
-	return authority{k, write(t, filepath.Join(t.TempDir(), "ca"), k.pem)}
+	k := sshdtest.NewKey(t)
+	return authority{k, write(t, filepath.Join(t.TempDir(), "ca"), k.PEM)}
 }
 
 // certify returns the line of sshd's configuration that shows a certificate of
 // host's key, for which ssh-keygen gets the options.
-func (a authority) certify(t *testing.T, host key, options ...string) string {
+func (a authority) certify(t *testing.T, host sshdtest.Key, options ...string) string {
 	t.Helper()
-	file := write(t, filepath.Join(t.TempDir(), "host.pub"), host.line()+"\n")
+	file := write(t, filepath.Join(t.TempDir(), "host.pub"), host.Line()+"\n")
 	args := append([]string{"-q", "-s", a.file, "-I", "test"}, options...)
 	if out, err := exec.Command("ssh-keygen", append(args, file)...).CombinedOutput(); err != nil {
 		t.Fatalf("ssh-keygen: %v: %s", err, out)
@@ -41,7 +43,7 @@ func (a authority) certify(t *testing.T, host key, options ...string) string {
 
 // openSSH tells whether the real client, with these known hosts, believes s so far
 // that it would log in.
-func openSSH(t *testing.T, s *server, host, file string, acceptNew bool) bool {
+func openSSH(t *testing.T, s *sshdtest.Server, host, file string, acceptNew bool) bool {
 	t.Helper()
 	strict := "yes"
 	if acceptNew {
@@ -49,7 +51,7 @@ func openSSH(t *testing.T, s *server, host, file string, acceptNew bool) bool {
 	}
 	client := exec.Command("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking="+strict,
 		"-o", "UserKnownHostsFile="+file, "-o", "GlobalKnownHostsFile=/dev/null", "-o", "UpdateHostKeys=no",
-		"-o", "PreferredAuthentications=none", "-o", "ConnectTimeout=60", "-p", fmt.Sprint(s.port), whoami(t)+"@"+host, "true")
+		"-o", "PreferredAuthentications=none", "-o", "ConnectTimeout=60", "-p", fmt.Sprint(s.Port), sshdtest.User(t)+"@"+host, "true")
 	out, err := client.CombinedOutput()
 	believed, refused := strings.Contains(string(out), "Permission denied"), strings.Contains(string(out), "Host key verification failed")
 	if err == nil || believed == refused {
@@ -62,8 +64,8 @@ func openSSH(t *testing.T, s *server, host, file string, acceptNew bool) bool {
 // same verdict.
 func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 	ca, stranger := newAuthority(t), newAuthority(t)
-	host, other := newKey(t), newKey(t)
-	servers := map[string]*server{}
+	host, other := sshdtest.NewKey(t), sshdtest.NewKey(t)
+	servers := map[string]*sshdtest.Server{}
 	for name, options := range map[string][]string{
 		"certified":      {"-h", "-n", "127.0.0.1,localhost"},
 		"for nobody":     {"-h", "-n", "elsewhere.example"},
@@ -82,7 +84,7 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 		if options != nil {
 			lines = append(lines, signer.certify(t, host, options...))
 		}
-		servers[name] = startServerWith(t, host, "", lines...)
+		servers[name] = sshdtest.Start(t, host, "", lines...)
 	}
 	const plain = "no certificate"
 	for _, tt := range []struct{ server, file string }{
@@ -160,9 +162,9 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 		for _, acceptNew := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s %q %v", tt.server, tt.file, acceptNew), func(t *testing.T) {
 				s := servers[tt.server]
-				at := fmt.Sprintf("[127.0.0.1]:%d", s.port)
-				text := strings.NewReplacer("{at}", at, "{host}", host.line(), "{other}", other.line(), "{ca}", ca.line(), "{port}", fmt.Sprint(s.port),
-					"{blob}", strings.Fields(host.line())[1], "{hashed}", knownhosts.HashHostname(at), "{hashedhost}", knownhosts.HashHostname("127.0.0.1")).Replace(tt.file)
+				at := fmt.Sprintf("[127.0.0.1]:%d", s.Port)
+				text := strings.NewReplacer("{at}", at, "{host}", host.Line(), "{other}", other.Line(), "{ca}", ca.Line(), "{port}", fmt.Sprint(s.Port),
+					"{blob}", strings.Fields(host.Line())[1], "{hashed}", knownhosts.HashHostname(at), "{hashedhost}", knownhosts.HashHostname("127.0.0.1")).Replace(tt.file)
 				dir := t.TempDir()
 				theirs, ours := write(t, filepath.Join(dir, "theirs"), text), write(t, filepath.Join(dir, "ours"), text)
 				want := openSSH(t, s, "127.0.0.1", theirs, acceptNew)
@@ -186,24 +188,24 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 	}
 	t.Run("a byte order mark", func(t *testing.T) { // that OpenSSH takes for a part of the name
 		s := servers[plain]
-		if err := reach(t, s, write(t, filepath.Join(t.TempDir(), "f"), "\ufeff"+s.knownHosts()), false); err != nil {
+		if err := reach(t, s, write(t, filepath.Join(t.TempDir(), "f"), "\ufeff"+s.KnownHosts()), false); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
 // reach is openSSH for us; the error tells why not.
-func reach(t *testing.T, s *server, file string, acceptNew bool) error {
+func reach(t *testing.T, s *sshdtest.Server, file string, acceptNew bool) error {
 	t.Helper()
 	keys, err := openHostKeys(file, acceptNew, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	signer, err := ssh.ParsePrivateKey([]byte(newKey(t).pem)) // nobody's
+	signer, err := ssh.ParsePrivateKey([]byte(sshdtest.NewKey(t).PEM)) // nobody's
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = connect(context.Background(), target{server: s.address(), user: whoami(t), remotePort: freePort(t)}, signer, keys)
+	_, err = connect(context.Background(), target{server: s.Address(), user: sshdtest.User(t), remotePort: nettest.FreePort(t)}, signer, keys)
 	switch behaviors.CodeOf(err) {
 	case behaviors.Failed: // the login
 		return nil
@@ -217,12 +219,12 @@ func reach(t *testing.T, s *server, file string, acceptNew bool) error {
 // A line is added on a line of its own, and the others go on to be read.
 func TestAcceptNewKeepsTheFile(t *testing.T) {
 	s := startServer(t, "")
-	other := newKey(t)
-	file := write(t, filepath.Join(t.TempDir(), "known_hosts"), "elsewhere.example "+other.line())
+	other := sshdtest.NewKey(t)
+	file := write(t, filepath.Join(t.TempDir(), "known_hosts"), "elsewhere.example "+other.Line())
 	if err := reach(t, s, file, true); err != nil {
 		t.Fatal(err)
 	}
-	want := "elsewhere.example " + other.line() + "\n" + s.knownHosts()
+	want := "elsewhere.example " + other.Line() + "\n" + s.KnownHosts()
 	if text, err := os.ReadFile(file); err != nil || string(text) != want {
 		t.Errorf("%q, %v, want %q", text, err, want)
 	}

@@ -5,11 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"lintod/agent/base/sshdtest"
 )
 
 // A key as editors and other systems leave it, in the request and in a file.
 func TestKeysAsPeopleKeepThem(t *testing.T) {
-	text := newKey(t).pem
+	text := sshdtest.NewKey(t).PEM
 	for name, text := range map[string]string{
 		"as made":               text,
 		"without its last line": strings.TrimRight(text, "\n"),

@@ -22,6 +22,8 @@ import (
 
 	"lintod/agent/base/config"
 	"lintod/agent/base/journal/journaltest"
+	"lintod/agent/base/nettest"
+	"lintod/agent/base/sshdtest"
 	"lintod/agent/base/state"
 	"lintod/behaviors"
 )
@@ -38,11 +40,11 @@ type box struct {
 }
 
 // towards is a configuration that allows a server, whose key is known.
-func towards(t *testing.T, s *server) Config {
+func towards(t *testing.T, s *sshdtest.Server) Config {
 	t.Helper()
 	c := Defaults()
-	c.Enabled, c.PerMinute, c.AllowHosts = true, 600, config.Strings{s.address()}
-	c.KnownHosts = write(t, filepath.Join(t.TempDir(), "known_hosts"), s.knownHosts())
+	c.Enabled, c.PerMinute, c.AllowHosts = true, 600, config.Strings{s.Address()}
+	c.KnownHosts = write(t, filepath.Join(t.TempDir(), "known_hosts"), s.KnownHosts())
 	c.LocalPorts = config.Strings{"1-65535"}
 	return c
 }
@@ -116,7 +118,7 @@ func (b *box) ask(t *testing.T, verb string, members map[string]any) behaviors.A
 	if ok {
 		select {
 		case answer = <-b.answers:
-		case <-time.After(50 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("no answer; log:\n%s", b.log)
 		}
 	}
@@ -129,9 +131,9 @@ func (b *box) audit() string {
 }
 
 // request is one for a tunnel through s to local.
-func request(t *testing.T, s *server, remote, local int) map[string]any {
+func request(t *testing.T, s *sshdtest.Server, remote, local int) map[string]any {
 	t.Helper()
-	return map[string]any{argHost: "127.0.0.1", argUser: whoami(t), argRemote: fmt.Sprint(remote), argLocal: fmt.Sprint(local), argKey: s.login.pem}
+	return map[string]any{argHost: "127.0.0.1", argUser: sshdtest.User(t), argRemote: fmt.Sprint(remote), argLocal: fmt.Sprint(local), argKey: s.Login.PEM}
 }
 
 func must(t *testing.T, a behaviors.Answer, code behaviors.Code, says string) {
@@ -144,21 +146,21 @@ func must(t *testing.T, a behaviors.Answer, code behaviors.Code, says string) {
 func TestARealLoginThroughARealTunnel(t *testing.T) {
 	relay, device := startServer(t, ""), startServer(t, "")
 	b := newBox(t, towards(t, relay))
-	remote := freePort(t)
-	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.port)), behaviors.OK, "")
-	out, err := logIn(t, remote, device.login, "echo through the tunnel; head -c 3000000 /dev/zero | wc -c")
+	remote := nettest.FreePort(t)
+	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.Port)), behaviors.OK, "")
+	out, err := logIn(t, remote, device.Login, "echo through the tunnel; head -c 3000000 /dev/zero | wc -c")
 	if err != nil || out != "through the tunnel\n3000000\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	if out, err := logIn(t, remote, relay.login, "true"); err == nil {
+	if out, err := logIn(t, remote, relay.Login, "true"); err == nil {
 		t.Errorf("the device let the relay's key in: %q", out)
 	}
 
-	again := b.ask(t, "startreversessh", request(t, relay, remote, device.port))
+	again := b.ask(t, "startreversessh", request(t, relay, remote, device.Port))
 	must(t, again, behaviors.OK, "")
-	must(t, b.ask(t, "startreversessh", request(t, relay, freePort(t), device.port)), behaviors.Busy, "stopreversessh")
+	must(t, b.ask(t, "startreversessh", request(t, relay, nettest.FreePort(t), device.Port)), behaviors.Busy, "stopreversessh")
 	await(t, func() bool { s := b.keeper.Status(); return len(s) == 1 && s[0].Connections == 2 && s[0].Open == 0 })
-	if s := b.keeper.Status()[0]; s.RemotePort != remote || s.LocalPort != device.port {
+	if s := b.keeper.Status()[0]; s.RemotePort != remote || s.LocalPort != device.Port {
 		t.Errorf("status: %+v", s)
 	}
 
@@ -166,10 +168,10 @@ func TestARealLoginThroughARealTunnel(t *testing.T) {
 	if len(b.keeper.Status()) != 0 {
 		t.Errorf("status: %+v", b.keeper.Status())
 	}
-	await(t, func() bool { return !dials(remote) })
-	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.port)), behaviors.OK, "")
+	await(t, func() bool { return !nettest.Listens(remote) })
+	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.Port)), behaviors.OK, "")
 	b.stop()
-	await(t, func() bool { return !dials(remote) })
+	await(t, func() bool { return !nettest.Listens(remote) })
 	for _, says := range []string{`"msg":"reverse SSH closed"`, `"reason":"stopreversessh"`, `"reason":"context canceled"`, `"connections":2`, `"arg_private_key":"***"`} {
 		if !strings.Contains(b.audit(), says) {
 			t.Errorf("no %s in\n%s", says, b.audit())
@@ -198,7 +200,7 @@ func TestManyBytesAndHalfClose(t *testing.T) {
 		}
 	}()
 	b := newBox(t, towards(t, relay))
-	remote := freePort(t)
+	remote := nettest.FreePort(t)
 	must(t, b.ask(t, "startreversessh", request(t, relay, remote, local.Addr().(*net.TCPAddr).Port)), behaviors.OK, "")
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", remote))
 	if err != nil {
@@ -221,7 +223,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	defer local.Close()
 	b := newBox(t, towards(t, relay))
-	remote := freePort(t)
+	remote := nettest.FreePort(t)
 	must(t, b.ask(t, "startreversessh", request(t, relay, remote, local.Addr().(*net.TCPAddr).Port)), behaviors.OK, "")
 	for range maxConnections + 5 {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", remote))
@@ -240,20 +242,20 @@ func TestConnectionsAreBounded(t *testing.T) {
 func TestHostKeys(t *testing.T) {
 	relay := startServer(t, "")
 	ask := func(t *testing.T, c Config) behaviors.Answer {
-		return newBox(t, c).ask(t, "startreversessh", request(t, relay, freePort(t), 9))
+		return newBox(t, c).ask(t, "startreversessh", request(t, relay, nettest.FreePort(t), 9))
 	}
-	other := &server{port: relay.port, host: newKey(t)}
+	other := &sshdtest.Server{Port: relay.Port, Host: sshdtest.NewKey(t)}
 	t.Run("unknown", func(t *testing.T) {
 		c := towards(t, relay)
 		c.KnownHosts = ""
 		a := ask(t, c)
-		must(t, a, behaviors.Refused, ssh.FingerprintSHA256(relay.host.public))
+		must(t, a, behaviors.Refused, ssh.FingerprintSHA256(relay.Host.Public))
 	})
 	t.Run("accepted when new, and kept", func(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew, c.KnownHosts = true, filepath.Join(t.TempDir(), "new")
 		must(t, ask(t, c), behaviors.OK, "")
-		if text, err := os.ReadFile(c.KnownHosts); err != nil || string(text) != relay.knownHosts() {
+		if text, err := os.ReadFile(c.KnownHosts); err != nil || string(text) != relay.KnownHosts() {
 			t.Errorf("%q, %v", text, err)
 		}
 		c.AcceptNew = false
@@ -262,7 +264,7 @@ func TestHostKeys(t *testing.T) {
 	t.Run("changed", func(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew = true
-		write(t, c.KnownHosts, other.knownHosts())
+		write(t, c.KnownHosts, other.KnownHosts())
 		must(t, ask(t, c), behaviors.Refused, c.KnownHosts+" line 1")
 	})
 	t.Run("another type is known", func(t *testing.T) {
@@ -277,18 +279,18 @@ func TestHostKeys(t *testing.T) {
 		write(t, filepath.Join(dir, "k"), string(text))
 		two := startServer(t, "", "HostKey "+filepath.Join(dir, "k"))
 		c := towards(t, two) // knows its ed25519 key; servers prefer to show the other
-		must(t, newBox(t, c).ask(t, "startreversessh", request(t, two, freePort(t), 9)), behaviors.OK, "")
+		must(t, newBox(t, c).ask(t, "startreversessh", request(t, two, nettest.FreePort(t), 9)), behaviors.OK, "")
 	})
 	t.Run("revoked", func(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew = true
-		write(t, c.KnownHosts, "@revoked * "+relay.host.line()+"\n"+relay.knownHosts())
+		write(t, c.KnownHosts, "@revoked * "+relay.Host.Line()+"\n"+relay.KnownHosts())
 		must(t, ask(t, c), behaviors.Refused, c.KnownHosts+" line 1")
 	})
 	t.Run("file is garbage", func(t *testing.T) {
 		c := towards(t, relay)
 		write(t, c.KnownHosts, "garbage")
-		must(t, ask(t, c), behaviors.Refused, ssh.FingerprintSHA256(relay.host.public))
+		must(t, ask(t, c), behaviors.Refused, ssh.FingerprintSHA256(relay.Host.Public))
 	})
 }
 
@@ -296,17 +298,17 @@ func TestPrivateKeys(t *testing.T) {
 	relay := startServer(t, "")
 	dir, outside := t.TempDir(), t.TempDir()
 	for _, folder := range []string{dir, outside} {
-		write(t, filepath.Join(folder, "id"), relay.login.pem)
+		write(t, filepath.Join(folder, "id"), relay.Login.PEM)
 	}
 	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(dir, "sub", "id"), relay.login.pem)
-	write(t, filepath.Join(dir, "open"), relay.login.pem)
+	write(t, filepath.Join(dir, "sub", "id"), relay.Login.PEM)
+	write(t, filepath.Join(dir, "open"), relay.Login.PEM)
 	os.Chmod(filepath.Join(dir, "open"), 0o644)
 	os.Symlink(filepath.Join(outside, "id"), filepath.Join(dir, "link"))
 	syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600)
-	stranger := newKey(t)
+	stranger := sshdtest.NewKey(t)
 	locked := filepath.Join(t.TempDir(), "locked")
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "passphrase", "-f", locked).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
@@ -323,9 +325,9 @@ func TestPrivateKeys(t *testing.T) {
 		code      behaviors.Code
 		says      string
 	}{
-		{"text", relay.login.pem, behaviors.OK, ""},
-		{"text without its last newline", strings.TrimSpace(relay.login.pem), behaviors.OK, ""},
-		{"text with carriage returns", strings.ReplaceAll(relay.login.pem, "\n", "\r\n"), behaviors.OK, ""},
+		{"text", relay.Login.PEM, behaviors.OK, ""},
+		{"text without its last newline", strings.TrimSpace(relay.Login.PEM), behaviors.OK, ""},
+		{"text with carriage returns", strings.ReplaceAll(relay.Login.PEM, "\n", "\r\n"), behaviors.OK, ""},
 		{"name", "id", behaviors.OK, ""},
 		{"name below", "sub/id", behaviors.OK, ""},
 		{"path", filepath.Join(dir, "id"), behaviors.OK, ""},
@@ -339,11 +341,11 @@ func TestPrivateKeys(t *testing.T) {
 		{"absent", "", behaviors.Refused, ""},
 		{"garbage", "-----BEGIN OPENSSH PRIVATE KEY-----\nplanted\n-----END OPENSSH PRIVATE KEY-----\n", behaviors.BadRequest, argKey},
 		{"with a passphrase", string(lockedKey), behaviors.Refused, ""},
-		{"a stranger's", stranger.pem, behaviors.Failed, relay.address()},
+		{"a stranger's", stranger.PEM, behaviors.Failed, relay.Address()},
 		{"too long", strings.Repeat("\n", maxKey+1), behaviors.BadRequest, argKey},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := request(t, relay, freePort(t), 9)
+			r := request(t, relay, nettest.FreePort(t), 9)
 			r[argKey] = tt.key
 			a := b.ask(t, "startreversessh", r)
 			must(t, a, tt.code, tt.says)
@@ -355,11 +357,11 @@ func TestPrivateKeys(t *testing.T) {
 	}
 	t.Run("configured", func(t *testing.T) {
 		c.Key = filepath.Join(outside, "id")
-		r := request(t, relay, freePort(t), 9)
+		r := request(t, relay, nettest.FreePort(t), 9)
 		delete(r, argKey)
 		must(t, newBox(t, c).ask(t, "startreversessh", r), behaviors.OK, "")
 	})
-	body := strings.Split(relay.login.pem, "\n")[2]
+	body := strings.Split(relay.Login.PEM, "\n")[2]
 	for name, text := range map[string]string{"log": b.log.String(), "audit": b.audit()} {
 		if strings.Contains(text, body) || strings.Contains(text, "planted") || strings.Contains(text, "BEGIN") {
 			t.Errorf("the %s holds a key:\n%s", name, text)
@@ -457,16 +459,16 @@ func TestServers(t *testing.T) {
 }
 
 func TestServersThatRestrictPorts(t *testing.T) {
-	remote := freePort(t)
+	remote := nettest.FreePort(t)
 	for _, permit := range []string{fmt.Sprintf(`restrict,port-forwarding,permitlisten="localhost:%d"`, remote), fmt.Sprintf(`restrict,port-forwarding,permitlisten="127.0.0.1:%d"`, remote)} {
 		t.Run(permit, func(t *testing.T) {
 			relay := startServer(t, permit)
 			b := newBox(t, towards(t, relay))
-			wrong := freePort(t)
+			wrong := nettest.FreePort(t)
 			must(t, b.ask(t, "startreversessh", request(t, relay, wrong, 9)), behaviors.Failed, fmt.Sprint(wrong))
 			must(t, b.ask(t, "startreversessh", request(t, relay, remote, 9)), behaviors.OK, "")
 			b.stop()
-			await(t, func() bool { return !dials(remote) })
+			await(t, func() bool { return !nettest.Listens(remote) })
 		})
 	}
 }
@@ -488,8 +490,8 @@ func TestPortInUse(t *testing.T) {
 
 func TestNobodyListens(t *testing.T) {
 	c := Defaults()
-	c.Enabled, c.AllowHosts = true, config.Strings{fmt.Sprintf("127.0.0.1:%d", freePort(t))}
-	r := request(t, &server{login: newKey(t)}, 2222, 22)
+	c.Enabled, c.AllowHosts = true, config.Strings{fmt.Sprintf("127.0.0.1:%d", nettest.FreePort(t))}
+	r := request(t, &sshdtest.Server{Login: sshdtest.NewKey(t)}, 2222, 22)
 	must(t, newBox(t, c).ask(t, "startreversessh", r), behaviors.Failed, syscall.ECONNREFUSED.Error())
 }
 
@@ -503,7 +505,7 @@ func TestSilentServerAndStop(t *testing.T) {
 	c := Defaults()
 	c.Enabled, c.AllowHosts = true, config.Strings{silent.Addr().String()}
 	b := newBox(t, c)
-	if refusal, ok := b.submit("startreversessh", arguments(t, request(t, &server{login: newKey(t)}, 2222, 22))); !ok {
+	if refusal, ok := b.submit("startreversessh", arguments(t, request(t, &sshdtest.Server{Login: sshdtest.NewKey(t)}, 2222, 22))); !ok {
 		t.Fatalf("%+v", refusal)
 	}
 	conn, err := silent.Accept()
@@ -531,13 +533,13 @@ func TestLifeIsLimited(t *testing.T) {
 	c := towards(t, relay)
 	c.MaxLife = config.Duration(time.Second)
 	b := newBox(t, c)
-	remote := freePort(t)
-	must(t, b.ask(t, "startreversessh", request(t, relay, remote, relay.port)), behaviors.OK, "")
+	remote := nettest.FreePort(t)
+	must(t, b.ask(t, "startreversessh", request(t, relay, remote, relay.Port)), behaviors.OK, "")
 	b.awaitClosed(t, errLife.Error())
 	if e := b.event(t); !errors.Is(e.Err, errLife) {
 		t.Errorf("closed: %+v", e)
 	}
-	await(t, func() bool { return !dials(remote) })
+	await(t, func() bool { return !nettest.Listens(remote) })
 }
 
 func (b *box) event(t *testing.T) Event {
@@ -556,10 +558,10 @@ func (b *box) event(t *testing.T) Event {
 func TestABrokenTunnelIsReopened(t *testing.T) {
 	relay, device := startServer(t, ""), startServer(t, "")
 	b := newBox(t, towards(t, relay))
-	remote := freePort(t)
-	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.port)), behaviors.OK, "")
+	remote := nettest.FreePort(t)
+	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.Port)), behaviors.OK, "")
 	for range 2 {
-		for _, pid := range relay.sessions() {
+		for _, pid := range relay.Sessions() {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 		if e := b.event(t); e.Err == nil || e.Link != "linto" {
@@ -568,20 +570,20 @@ func TestABrokenTunnelIsReopened(t *testing.T) {
 		if e := b.event(t); e.Err != nil {
 			t.Errorf("open again: %+v", e)
 		}
-		if out, err := logIn(t, remote, device.login, "echo back"); err != nil || out != "back\n" {
+		if out, err := logIn(t, remote, device.Login, "echo back"); err != nil || out != "back\n" {
 			t.Errorf("%q, %v", out, err)
 		}
 	}
-	relay.process.Process.Signal(syscall.SIGSTOP) // nobody accepts
-	for _, pid := range relay.sessions() {
+	relay.Process.Signal(syscall.SIGSTOP) // nobody accepts
+	for _, pid := range relay.Sessions() {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	if e := b.event(t); e.Err == nil {
 		t.Errorf("broken: %+v", e)
 	}
 	await(t, func() bool { s := b.keeper.Status(); return len(s) == 1 && s[0].Broken != "" })
-	relay.process.Process.Signal(syscall.SIGCONT)
-	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.port)), behaviors.OK, "")
+	relay.Process.Signal(syscall.SIGCONT)
+	must(t, b.ask(t, "startreversessh", request(t, relay, remote, device.Port)), behaviors.OK, "")
 	if s := b.keeper.Status(); len(s) != 1 || s[0].Broken != "" {
 		t.Errorf("status: %+v", s)
 	}
@@ -596,9 +598,9 @@ func TestATunnelIsNotReopenedToAnotherServer(t *testing.T) {
 	relay := startServer(t, "")
 	c := towards(t, relay)
 	b := newBox(t, c)
-	must(t, b.ask(t, "startreversessh", request(t, relay, freePort(t), 9)), behaviors.OK, "")
-	write(t, c.KnownHosts, (&server{port: relay.port, host: newKey(t)}).knownHosts())
-	for _, pid := range relay.sessions() {
+	must(t, b.ask(t, "startreversessh", request(t, relay, nettest.FreePort(t), 9)), behaviors.OK, "")
+	write(t, c.KnownHosts, (&sshdtest.Server{Port: relay.Port, Host: sshdtest.NewKey(t)}).KnownHosts())
+	for _, pid := range relay.Sessions() {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
 	if e := b.event(t); e.Err == nil {
@@ -615,8 +617,8 @@ func TestHangingServerIsNoticed(t *testing.T) {
 	c := towards(t, relay)
 	c.Keepalive = config.Duration(time.Second)
 	b := newBox(t, c)
-	must(t, b.ask(t, "startreversessh", request(t, relay, freePort(t), 9)), behaviors.OK, "")
-	for _, pid := range relay.sessions() {
+	must(t, b.ask(t, "startreversessh", request(t, relay, nettest.FreePort(t), 9)), behaviors.OK, "")
+	for _, pid := range relay.Sessions() {
 		syscall.Kill(pid, syscall.SIGSTOP)
 	}
 	if e := b.event(t); !errors.Is(e.Err, errSilent) {

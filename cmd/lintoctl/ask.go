@@ -31,8 +31,9 @@ func (a *asker) ask(ctx, waiting context.Context, serial string, away func()) ru
 	began := time.Now()
 	for {
 		said, stop := a.hub.listen(serial)
+		asked := time.Now()
 		r := a.once(ctx, serial, said)
-		r.Millis = time.Since(began).Milliseconds()
+		r.Millis = time.Since(asked).Milliseconds()
 		left := a.waitOnline - time.Since(began)
 		if r.State != runs.Away || left <= 0 {
 			stop()
@@ -54,24 +55,29 @@ func (a *asker) ask(ctx, waiting context.Context, serial string, away func()) ru
 // once sends all orders, one at a time, to a device that should be online.
 func (a *asker) once(ctx context.Context, serial string, said <-chan message) runs.Result {
 	r := runs.Result{Serial: serial}
-	ids := true
-	if a.sealer == nil { // signed orders have an ID, and older clients do not support them
-		var err error
-		if ids, err = a.reach(ctx, serial, said); err != nil {
-			r.State, r.Reason = runs.Away, err.Error()
-			if !errors.Is(err, errSilent) {
-				r.State = runs.NoAnswer
-			} else if d, known := a.hub.known.Get(serial); known && !d.Online {
-				r.Reason = "away since " + d.Since.Format(time.DateTime)
-			} else if known {
-				r.Reason = "status is online, but it does not answer a ping"
-			} else {
-				r.Reason = "does not answer a ping, and has no status"
-			}
-			return r
+	ids, err := a.reach(ctx, serial, said) // also where all must be signed: a refusal is an answer
+	if err != nil {
+		r.State, r.Reason = runs.Away, err.Error()
+		if !errors.Is(err, errSilent) {
+			r.State = runs.NoAnswer
+		} else if d, known := a.hub.known.Get(serial); known && !d.Online {
+			r.Reason = "away since " + d.Since.Format(time.DateTime)
+		} else if known {
+			r.Reason = "status is online, but it does not answer a ping"
+		} else {
+			r.Reason = "does not answer a ping, and has no status"
 		}
+		return r
+	}
+	if !ids && a.sealer != nil {
+		r.State, r.Reason = runs.Refused, "not supported by this device: old LinTO clients do not know signed commands"
+		return r
 	}
 	for i, o := range a.orders {
+		if !ids && o.Ours {
+			r.State, r.Reason = runs.Refused, "not supported by this device"
+			break
+		}
 		id := a.id
 		if i > 0 {
 			id = fmt.Sprintf("%s-%d", a.id, i+1)
@@ -103,11 +109,14 @@ func (a *asker) order(ctx context.Context, r *runs.Result, o runs.Order, id stri
 	if topic == "" {
 		topic = o.Topic
 	}
-	mine := func(m message) bool { return m.name == topic && (!ids || readAnswer(m.payload).ID == id) }
 	payload, err := a.payload(ctx, r.Serial, o, id, "")
+	if err != nil {
+		r.State, r.Reason = runs.Skipped, err.Error()
+		return
+	}
+	mine := func(m message) bool { return m.name == topic && (!ids || readAnswer(m.payload).ID == id) }
 	var m message
 	switch {
-	case err != nil:
 	case ids:
 		m, err = a.hub.exchange(ctx, r.Serial, o.Topic, payload, true, said, mine)
 		// The clock of the device is not set: it requires the same order with its nonce.
@@ -163,8 +172,13 @@ type answer struct {
 
 // pong is the answer of devices with lintod to a ping.
 type pong struct {
-	State string `json:"state"`
-	Turn  *struct {
+	ID      string `json:"id"` // "" from clients of LinTO
+	State   string `json:"state"`
+	Meeting *struct {
+		Session string    `json:"session"`
+		Since   time.Time `json:"since"`
+	} `json:"meeting"` // that is being recorded
+	Turn *struct {
 		Turn   int       `json:"turn"` // counts from 1 since the start
 		At     time.Time `json:"at"`
 		Result string    `json:"result"`

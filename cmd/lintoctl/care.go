@@ -282,7 +282,7 @@ func reboot() verb {
 		long: `Reboot devices. A device is done when it is back after the reboot. Old LinTO clients do not
 support this command.`,
 		example: "  lintoctl reboot -all -canary 1 -then 10% -then 100% -wait 5m",
-		orders:  one(o),
+		orders:  one(o), print: printBack,
 	}
 }
 
@@ -299,5 +299,24 @@ architecture). A device is done when it is back with that version.`,
 			o.Takes = upgradeTakes
 			return []runs.Order{o}, nil
 		},
+		print: printBack,
 	}
+}
+
+// printBack prints how long a device was away, and which version runs now where it says so.
+func printBack(c *call, r runs.Result, _ bool) error {
+	if r.State != runs.Done {
+		return nil // the summary says why
+	}
+	var a struct{ Version, From string }
+	_ = json.Unmarshal(r.Answer, &a) // what it cannot say, it does not
+	text := fmt.Sprintf("back after %d s", (r.Millis+500)/1000)
+	switch {
+	case a.From != "":
+		text += ", version " + a.Version
+	case a.Version != "":
+		text = "already runs version " + a.Version
+	}
+	c.line(r.Serial, false, text)
+	return nil
 }

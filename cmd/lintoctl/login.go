@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/printable"
 	"lintod/agent/base/textfile"
 	"lintod/cmd/internal/cli"
 	"lintod/cmd/lintoctl/fleet"
@@ -149,6 +150,7 @@ asks for it on the terminal.`,
 			if err != nil {
 				return fmt.Errorf("save the profile: %w", err)
 			}
+			printable.Fprintf(c.stderr, "lintoctl: connected; saved as profile %s\n", name)
 			return nil
 		},
 	}

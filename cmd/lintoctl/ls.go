@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -33,29 +34,11 @@ whose status the broker retains (status_retain), and those seen before.`,
   lintoctl ls -where 'firmware<1.2 and online'
   lintoctl ls 'hall-*' -json`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.check(); err != nil {
-				return err
-			}
-			s.all = s.all || !s.given() && len(args) == 0
-			sel, err := s.selection(c, args)
-			if err != nil {
-				return err
-			}
-			h, chosen, _, err := c.choose(cmd.Context(), sel, "pong")
+			h, chosen, answers, err := c.survey(cmd.Context(), s, args, !noPing)
 			if err != nil {
 				return err
 			}
 			defer h.close()
-			if !sel.Known() {
-				h.settle(cmd.Context())
-			}
-			answers := map[string]bool{}
-			if !noPing {
-				answers = h.pingAll(cmd.Context(), chosen)
-			}
-			if cmd.Context().Err() != nil {
-				return interrupted(cmd.Context())
-			}
 			return c.printDevices(h.known, chosen, answers, noPing)
 		},
 	}
@@ -65,12 +48,40 @@ whose status the broker retains (status_retain), and those seen before.`,
 	return cmd
 }
 
+// survey selects devices, all known ones unless some are named, reads their statuses, and
+// pings them. It returns the serials in order, and the pongs of those that answer.
+func (c *call) survey(ctx context.Context, s selectFlags, args []string, ping bool) (h *hub, serials []string, pongs map[string]pong, err error) {
+	if err := c.check(); err != nil {
+		return nil, nil, nil, err
+	}
+	s.all = s.all || !s.given() && len(args) == 0
+	sel, err := s.selection(c, args)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if h, serials, _, err = c.choose(ctx, sel, "pong"); err != nil {
+		return nil, nil, nil, err
+	}
+	if !sel.Known() {
+		h.settle(ctx)
+	}
+	if ping {
+		pongs = h.pingAll(ctx, serials)
+	}
+	if ctx.Err() != nil {
+		h.close()
+		return nil, nil, nil, interrupted(ctx)
+	}
+	slices.Sort(serials)
+	return h, serials, pongs, nil
+}
+
 // unlikely is how long to wait for an answer of a device whose status is offline.
 const unlikely = 2 * time.Second
 
-// pingAll pings devices and returns those that answer.
-func (h *hub) pingAll(ctx context.Context, serials []string) map[string]bool {
-	answers := map[string]bool{}
+// pingAll pings devices and returns the pongs of those that answer.
+func (h *hub) pingAll(ctx context.Context, serials []string) map[string]pong {
+	pongs := map[string]pong{}
 	id := runs.NewID(time.Now())
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -87,14 +98,17 @@ func (h *hub) pingAll(ctx context.Context, serials []string) map[string]bool {
 			defer cancel()
 			said, stop := h.listen(serial)
 			defer stop()
-			_, err := h.exchange(ctx, serial, "ping", pingPayload(id), true, said, func(m message) bool { return m.name == "pong" })
+			m, err := h.exchange(ctx, serial, "ping", pingPayload(id), true, said, func(m message) bool { return m.name == "pong" })
+			if err != nil {
+				return
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			answers[serial] = err == nil
+			pongs[serial] = readPong(m.payload)
 		})
 	}
 	all.Wait()
-	return answers
+	return pongs
 }
 
 type deviceLine struct {
@@ -103,20 +117,19 @@ type deviceLine struct {
 	fleet.Device
 }
 
-func (c *call) printDevices(known *fleet.Known, serials []string, answers map[string]bool, noPing bool) error {
+func (c *call) printDevices(known *fleet.Known, serials []string, pongs map[string]pong, noPing bool) error {
 	t := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	if !c.json {
 		fmt.Fprintln(t, "SERIAL\tSTATE\tSINCE\tFIRMWARE\tADDRESS\tVOLUME\tLANGUAGE\tLAST TURN")
 	}
-	present := 0
-	for _, serial := range slices.Sorted(slices.Values(serials)) {
+	for _, serial := range serials {
+		_, answers := pongs[serial]
 		d, said := known.Get(serial)
 		d.Serial = serial
 		state := "silent"
 		switch {
-		case answers[serial]:
+		case answers:
 			state = "online"
-			present++
 		case noPing && !said:
 			state = "not known"
 		case noPing && d.Online:
@@ -133,7 +146,7 @@ func (c *call) printDevices(known *fleet.Known, serials []string, answers map[st
 			continue
 		}
 		since, volume := "", ""
-		if said && (d.Online == answers[serial] || noPing) {
+		if said && (d.Online == answers || noPing) {
 			since = d.Since.Local().Format(time.DateTime)
 		}
 		if d.Volume != nil {
@@ -143,23 +156,32 @@ func (c *call) printDevices(known *fleet.Known, serials []string, answers map[st
 		if !d.Turn.IsZero() {
 			turn = d.Turn.Local().Format(time.DateTime)
 		}
-		row := []string{clean(serial), state, since, d.Firmware, d.Address, volume, d.Language, turn}
-		for i, cell := range row {
-			if cell == "" {
-				row[i] = "-"
-			}
-		}
-		fmt.Fprintln(t, strings.Join(row, "\t"))
+		fmt.Fprintln(t, strings.Join(row(serial, state, since, d.Firmware, d.Address, volume, d.Language, turn), "\t"))
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
-	switch {
-	case noPing || present == len(serials):
-	case present == 0:
+	if !noPing {
+		c.count(len(pongs), len(serials))
+	}
+	return nil
+}
+
+// row is a line of a table; "-" stands in empty cells.
+func row(cells ...string) []string {
+	for i, cell := range cells {
+		cells[i] = cmp.Or(clean(cell), "-")
+	}
+	return cells
+}
+
+// count sets the exit status when present of the selected devices have answered.
+func (c *call) count(present, selected int) {
+	switch present {
+	case selected:
+	case 0:
 		c.status = statusUnreached
 	default:
 		c.status = statusFailed
 	}
-	return nil
 }

@@ -145,19 +145,31 @@ selected, 3 no device reached.`,
 			root.AddCommand(cmd)
 		}
 	}
-	config := &cobra.Command{
-		Use: "config get|diff|set|undo", Short: "read the configuration of devices, or change it",
-		Example: "  lintoctl config set kitchen device.volume=40",
-		RunE: func(*cobra.Command, []string) error {
-			return cli.Usagef("missing subcommand of config; want get, diff, set, or undo")
+	parents := map[string]*cobra.Command{}
+	for _, parent := range []*cobra.Command{
+		{
+			Use: "config get|diff|set|undo", Short: "read the configuration of devices, or change it", GroupID: groupMaintain,
+			Example: "  lintoctl config set kitchen device.volume=40",
 		},
+		{
+			Use: "meeting start|stop|list", Short: "start or stop the recording of a meeting, or list recordings", GroupID: groupUse,
+			Example: "  lintoctl meeting start hall-01 board-2026-11\n  lintoctl meeting list",
+		},
+	} {
+		parent.RunE = func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("%q; want %s", args[0], parent.Use)
+			}
+			return cli.Usagef("a word is missing; want %s", parent.Use)
+		}
+		root.AddCommand(parent)
+		parents[parent.Name()] = parent
 	}
-	config.GroupID = groupMaintain
-	root.AddCommand(config)
+	parents["meeting"].AddCommand(c.meetingList())
 	for _, v := range verbs() {
 		cmd := c.run(v)
-		if v.parent == config.Name() {
-			config.AddCommand(cmd)
+		if parent := parents[v.parent]; parent != nil {
+			parent.AddCommand(cmd)
 			continue
 		}
 		cmd.GroupID = v.group
@@ -171,7 +183,11 @@ func (c *call) check() error {
 	if err := c.useProfile(); err != nil {
 		return err
 	}
-	return c.validate()
+	err := c.validate()
+	if len(c.broker.Broker) == 0 {
+		err = cli.Usagef("%w\n%s", err, "\"lintoctl login\" saves them, so that other commands do not need them")
+	}
+	return err
 }
 
 // validate reports invalid flags.
@@ -183,9 +199,6 @@ func (c *call) validate() error {
 	}
 	if !fleet.IsSerial(c.scope) {
 		errs = append(errs, errors.New("-scope is missing or not a single level of a topic (it must not contain /, +, or #)"))
-	}
-	if len(c.broker.Broker) == 0 {
-		errs = append(errs, errors.New("\"lintoctl login\" saves both, so that other commands do not need them"))
 	}
 	if c.passwordCommand != "" && (c.broker.Username == "" || c.broker.PasswordFile != "" || strings.TrimSpace(c.passwordCommand) == "") {
 		errs = append(errs, errors.New("-password-command requires a command and -username, and excludes -password-file"))

@@ -67,8 +67,8 @@ func (c *call) ping() *cobra.Command {
 	return cmd
 }
 
-// roundTrips pings a device count times, one at a time, and returns the round-trip times of the
-// answered pings. A client without support for IDs may answer a ping late.
+// roundTrips pings a device count times, one after the other, and returns how long those
+// took that were answered.
 func (h *hub) roundTrips(ctx context.Context, serial string, count int, interval time.Duration) (trips []time.Duration) {
 	said, stop := h.listen(serial)
 	defer stop()
@@ -80,19 +80,25 @@ func (h *hub) roundTrips(ctx context.Context, serial string, count int, interval
 				return trips
 			}
 		}
-		id := runs.NewID(time.Now())
-		began := time.Now()
-		limited, cancel := context.WithTimeout(ctx, h.call.timeout)
-		_, err := h.exchange(limited, serial, "ping", pingPayload(id), false, said, func(m message) bool {
-			answered := readAnswer(m.payload).ID
-			return m.name == "pong" && (answered == id || answered == "")
-		})
-		cancel()
-		if err == nil {
-			trips = append(trips, time.Since(began))
+		if trip, _, err := h.pingOnce(ctx, serial, said); err == nil {
+			trips = append(trips, trip)
 		}
 	}
 	return trips
+}
+
+// pingOnce sends one ping and returns how long its answer took. A client that does not know
+// ids may answer an earlier one.
+func (h *hub) pingOnce(ctx context.Context, serial string, said <-chan message) (time.Duration, pong, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.call.timeout)
+	defer cancel()
+	id := runs.NewID(time.Now())
+	began := time.Now()
+	m, err := h.exchange(ctx, serial, "ping", pingPayload(id), false, said, func(m message) bool {
+		answered := readAnswer(m.payload).ID
+		return m.name == "pong" && (answered == id || answered == "")
+	})
+	return time.Since(began), readPong(m.payload), err
 }
 
 type tripLine struct {

@@ -226,6 +226,28 @@ func TestDeviceAwayForASecond(t *testing.T) {
 	}
 }
 
+// Who names two devices and forgets the -- does not have one of them speak the name of the
+// other.
+func TestTwoDevicesWithoutDashes(t *testing.T) {
+	fresh(t)
+	m := brokertest.Start(t)
+	f := startCrowd(t, m, names(2))
+	if status, out, errs := lintoctl(t.Context(), on(m, "ls")...); status != 0 {
+		t.Fatalf("status %d\n%s%s", status, out, errs)
+	}
+	for args, want := range map[string]int{
+		"say device-0000 device-0001 hello": statusUsage, "say -all device-0001 hello": statusUsage,
+		"say device-0000 -- device-0001 hello": 0, "say device-0000 device-0001 -- hello": 0,
+	} {
+		if status, _, errs := lintoctl(t.Context(), on(m, strings.Fields(args)...)...); status != want {
+			t.Errorf("%s: status %d\n%s", args, status, errs)
+		}
+	}
+	if n := len(f.did["device-0000"]); n != 2 {
+		t.Errorf("the first was asked %d times", n)
+	}
+}
+
 func TestDryRunAsksNobody(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
@@ -317,7 +339,7 @@ func TestExec(t *testing.T) {
 	if status, _, _ := lintoctl(t.Context(), on(m, "exec", "device-0003", "-timeout", "1s", "--", "ls")...); status != statusUnreached {
 		t.Errorf("of a device that is away, the status is %d", status)
 	}
-	if status, _, _ := lintoctl(t.Context(), on(m, "meeting", "device-0003", "pause", "x")...); status != statusUsage {
+	if status, _, _ := lintoctl(t.Context(), on(m, "meeting", "pause", "device-0003", "x")...); status != statusUsage {
 		t.Errorf("status %d", status)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"lintod/cmd/lintoctl/fleet"
-	"lintod/cmd/lintoctl/runs"
 )
 
 // redraw is the interval between redraws of the table.
@@ -100,19 +99,12 @@ func (t *table) keepPinging(ctx context.Context, h *hub, serial string, interval
 		case <-ctx.Done():
 			return
 		}
-		id := runs.NewID(time.Now())
-		began := time.Now()
-		limited, cancel := context.WithTimeout(ctx, h.call.timeout)
-		m, err := h.exchange(limited, serial, "ping", pingPayload(id), false, said, func(m message) bool {
-			answered := readAnswer(m.payload).ID
-			return m.name == "pong" && (answered == id || answered == "")
-		})
-		cancel()
+		trip, p, err := h.pingOnce(ctx, serial, said)
 		<-slots
 		if ctx.Err() != nil {
 			return
 		}
-		t.note(serial, time.Since(began), m.payload, err)
+		t.note(serial, trip, p, err)
 		select {
 		case <-pause:
 		case <-ctx.Done():
@@ -120,7 +112,7 @@ func (t *table) keepPinging(ctx context.Context, h *hub, serial string, interval
 	}
 }
 
-func (t *table) note(serial string, trip time.Duration, payload []byte, err error) {
+func (t *table) note(serial string, trip time.Duration, p pong, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.devices[serial]
@@ -129,7 +121,7 @@ func (t *table) note(serial string, trip time.Duration, payload []byte, err erro
 	if err != nil {
 		w.lost++
 	} else {
-		w.trip, w.pong = trip, readPong(payload)
+		w.trip, w.pong = trip, p
 	}
 	t.devices[serial] = w
 }
@@ -150,12 +142,12 @@ func (t *table) rows() []string {
 		d := t.devices[serial]
 		status, said := t.known.Get(serial)
 		cells := make([]string, 10)
-		cells[0], cells[1] = clean(serial), "silent"
+		cells[0], cells[1] = serial, "silent"
 		switch {
 		case d.sent == 0:
 			cells[1] = "asked"
 		case d.online:
-			cells[1], cells[2] = "online", clean(d.pong.State)
+			cells[1], cells[2] = "online", d.pong.State
 			cells[3] = fmt.Sprintf("%.1f ms", d.trip.Seconds()*1e3)
 		case said && !status.Online:
 			cells[1] = "away"
@@ -164,7 +156,7 @@ func (t *table) rows() []string {
 			cells[4] = fmt.Sprintf("%d of %d", d.lost, d.sent)
 		}
 		if turn := d.pong.Turn; turn != nil {
-			cells[5], cells[6], cells[7] = fmt.Sprint(turn.Turn), turn.At.Local().Format(time.TimeOnly), clean(turn.Result)
+			cells[5], cells[6], cells[7] = fmt.Sprint(turn.Turn), turn.At.Local().Format(time.TimeOnly), turn.Result
 			if turn.Answer > 0 {
 				cells[8] = fmt.Sprintf("%d ms", turn.Answer)
 			}
@@ -172,12 +164,7 @@ func (t *table) rows() []string {
 		if d.pong.State != "" {
 			cells[9] = fmt.Sprint(d.pong.Dropped)
 		}
-		for i, cell := range cells {
-			if cell == "" {
-				cells[i] = "-"
-			}
-		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
+		fmt.Fprintln(w, strings.Join(row(cells...), "\t"))
 	}
 	_ = w.Flush() // a Builder never fails
 	return strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")

@@ -68,8 +68,11 @@ func order(topic string, args any) runs.Order {
 	if err != nil {
 		panic(err) // structs and maps of strings and numbers always marshal
 	}
-	return runs.Order{Topic: topic, Args: raw}
+	return runs.Order{Topic: topic, Args: raw, Ours: slices.Contains(ours, topic)}
 }
+
+// ours are the topics that LinTO does not have.
+var ours = []string{"ask", "config", "counters", "doctor", "log", "reboot", "upgrade"}
 
 // selectFlags are the flags that select devices.
 type selectFlags struct {
@@ -226,6 +229,11 @@ func (c *call) run(v verb) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if v.takes == aText && cmd.ArgsLenAtDash() < 0 && len(rest) > 1 {
+				if _, device := fleet.Open(c.devicesFile()).Get(rest[0]); device {
+					return cli.Usagef("%s is a device: put -- between the devices and the rest", clean(rest[0]))
+				}
+			}
 			sel, err := flags.selection(c, names)
 			if err != nil {
 				return err
@@ -290,6 +298,8 @@ func (v verb) split(cmd *cobra.Command, args []string, selected bool) (names, re
 		names, rest = args[:dash], args[dash:]
 	case v.takes > 0 && len(args) >= v.takes:
 		names, rest = args[:len(args)-v.takes], args[len(args)-v.takes:]
+	case v.takes == aCommand && !selected && len(args) > 0:
+		return nil, nil, cli.Usagef("-- is missing between the devices and the command; want %s %s", cmd.Root().Name(), cmd.Use)
 	case v.takes > 0 || v.takes == aCommand && !selected:
 		return nil, nil, wrong
 	case selected:
@@ -400,8 +410,12 @@ func (c *call) perform(ctx context.Context, h *hub, v verb, flags *runFlags, sta
 		Check: func(ctx context.Context, serial string) error {
 			said, stop := h.listen(serial)
 			defer stop()
-			if _, err := a.reach(ctx, serial, said); err != nil {
+			_, err := a.reach(ctx, serial, said)
+			if errors.Is(err, errSilent) {
 				return errors.New("succeeded, but no longer answers a ping")
+			}
+			if err != nil {
+				return fmt.Errorf("it did it, but its state after that is not known: %w", err)
 			}
 			return nil
 		},

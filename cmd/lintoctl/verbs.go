@@ -17,7 +17,7 @@ func verbs() []verb {
 		id    string
 		verbs []verb
 	}{
-		{groupUse, []verb{say(), ask(), volume(), mute(), unmute(), language(), meeting()}},
+		{groupUse, []verb{say(), ask(), volume(), mute(), unmute(), language(), meetingStart(), meetingStop()}},
 		{groupMaintain, []verb{
 			execute(), deviceLog(), deviceDoctor(), counters(), configGet(), configDiff(), configSet(), configUndo(), reboot(), upgrade(),
 		}},
@@ -130,22 +130,28 @@ func language() verb {
 	}
 }
 
-func meeting() verb {
+func meetingStart() verb {
 	return verb{
-		use: "meeting start|stop SESSION", short: "start or stop the recording of a meeting, if the owner has enabled it",
-		long: `Start or stop the recording of a meeting, on devices whose owner allows it
-([behaviors.managemeeting] in lintod.toml(5)). There is no command that lists recordings;
-"lintoctl counters -json" reports the current one.`,
-		example: `  lintoctl meeting hall-01 start board-2026-11
-  lintoctl meeting hall-01 stop board-2026-11`,
-		takes: 2,
-		orders: func(args []string) ([]runs.Order, error) {
-			commands := map[string]string{"start": "startlocalrecording", "stop": "stoplocalrecording"}
-			command, ok := commands[args[0]]
-			if !ok {
-				return nil, fmt.Errorf("unknown action %q; want start or stop", args[0])
-			}
-			return []runs.Order{order("managemeeting", map[string]string{"command": command, "sessionname": args[1]})}, nil
-		},
+		parent: "meeting", use: "start SESSION", short: "start the recording of a meeting, if the owner has enabled it",
+		long: `Start the recording of a meeting, on devices whose owner allows it
+([behaviors.managemeeting] in lintod.toml(5)). SESSION names the recording.`,
+		example: "  lintoctl meeting start hall-01 board-2026-11",
+		takes:   1,
+		orders:  recording("startlocalrecording"),
+	}
+}
+
+func meetingStop() verb {
+	return verb{
+		parent: "meeting", use: "stop SESSION", short: "stop the recording of a meeting",
+		example: "  lintoctl meeting stop hall-01 board-2026-11",
+		takes:   1,
+		orders:  recording("stoplocalrecording"),
+	}
+}
+
+func recording(command string) func([]string) ([]runs.Order, error) {
+	return func(args []string) ([]runs.Order, error) {
+		return []runs.Order{order("managemeeting", map[string]string{"command": command, "sessionname": args[0]})}, nil
 	}
 }

@@ -134,8 +134,8 @@ func (t *textPrinter) tell(m message) error {
 	what := clean(m.name) + " " + summary(m.payload)
 	switch m.name {
 	case "status":
-		if st, ok := readStatus(m.payload); ok {
-			what = st.line()
+		if d, ok := fleet.ParseStatus(m.serial, m.payload); ok {
+			what = d.Line()
 		}
 		if t.last[m.serial] == what {
 			return nil

@@ -29,6 +29,8 @@ type canceller struct {
 	at     cursor
 	far    [audio.FrameSamples]int16 // speaker signal
 	near   [audio.FrameSamples]int16 // microphone signal
+	shifts int32                     // of played, as far as gate knows
+	gate   *gate
 }
 
 func newCanceller(played *reference) (*canceller, error) {
@@ -36,7 +38,7 @@ func newCanceller(played *reference) (*canceller, error) {
 	if state == nil {
 		return nil, errors.New("out of memory for the echo canceller")
 	}
-	c := &canceller{state: state, played: played}
+	c := &canceller{state: state, played: played, gate: newGate()}
 	rate := C.spx_int32_t(audio.CaptureRate)
 	C.speex_echo_ctl(state, C.SPEEX_ECHO_SET_SAMPLING_RATE, unsafe.Pointer(&rate))
 	return c, nil
@@ -44,7 +46,12 @@ func newCanceller(played *reference) (*canceller, error) {
 
 // process filters, in place, the frame that was captured at the time at.
 func (c *canceller) process(at int64, frame *[audio.FrameSamples]int16) {
-	c.played.read(c.at.move(at, len(c.far)), c.far[:])
+	from, anew := c.at.move(at, len(c.far))
+	if shifts := c.played.shifts.Load(); anew || shifts != c.shifts {
+		c.shifts = shifts
+		c.gate.shift()
+	}
+	c.played.read(from, c.far[:])
 	c.cancel(frame)
 }
 

@@ -83,6 +83,7 @@ func TestTableOfEchoes(t *testing.T) {
 				what = "filter alone"
 				pipe.close()
 				pipe.preprocessor = nil
+				pipe.gate = nil
 			}
 			out := through(pipe, played, audiotest.Samples(far), heard)
 			gone := func(second int) float64 { // in the two seconds before

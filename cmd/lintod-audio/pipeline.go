@@ -8,7 +8,8 @@ import "lintod/audio"
 // stage would change it.
 type pipeline struct {
 	canceller    *canceller    // nil: disabled; not owned by the pipeline
-	preprocessor *preprocessor // nil: disabled
+	gate         *gate         // nil: not wanted; the canceller's
+	preprocessor *preprocessor // nil: not wanted
 	opinion      bool          // report the preprocessor's voice detection
 }
 
@@ -22,6 +23,7 @@ func newPipeline(want audio.Processing, c *canceller) (*pipeline, error) {
 		}
 	}
 	if c != nil {
+		p.gate = c.gate
 		p.preprocessor.suppressEcho(c)
 	}
 	return p, nil
@@ -39,6 +41,9 @@ func (p *pipeline) delay() int {
 func (p *pipeline) process(at int64, frame *[audio.FrameSamples]int16) audio.Speech {
 	if p.canceller != nil {
 		p.canceller.process(at, frame)
+		if p.gate != nil {
+			p.gate.process(&p.canceller.far, &p.canceller.near, frame)
+		}
 	}
 	if p.preprocessor != nil {
 		if speech := p.preprocessor.process(frame); p.opinion {

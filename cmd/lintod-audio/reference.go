@@ -26,6 +26,7 @@ const (
 // goroutine writes, another reads.
 type reference struct {
 	readers atomic.Int32
+	shifts  atomic.Int32 // how often it began anew, at a moment that is known to some milliseconds
 
 	mu   sync.Mutex
 	ring []int16 // sample n is at n mod its length
@@ -64,7 +65,7 @@ func (r *reference) silence(at int64) {
 	}
 }
 
-// read fills pcm with what is played from sample at on, and with silence for unknown parts.
+// read returns in its buffer what is played from sample at on, and silence for unknown parts.
 func (r *reference) read(at int64, pcm []int16) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,13 +86,14 @@ type cursor struct {
 	next    int64
 }
 
-// move returns the sample for the time at, and advances by n.
-func (c *cursor) move(at int64, n int) int64 {
+// move returns the sample for the time at, and advances by n. It tells
+// whether that place comes from the clock, and not from those before it.
+func (c *cursor) move(at int64, n int) (from int64, anew bool) {
 	clock := at / sampleTime
 	if off := clock - c.next; !c.started || max(off, -off) > int64(samples(audio.CaptureRate, astray)) {
-		c.started, c.next = true, clock
+		c.started, c.next, anew = true, clock, true
 	}
-	from := c.next
+	from = c.next
 	c.next += int64(n)
-	return from
+	return from, anew
 }

@@ -49,17 +49,16 @@ func TestReference(t *testing.T) {
 func TestCursor(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	var c cursor
-	from := c.move(1000*ms, 320)
-	if from != 16000 {
+	if from, anew := c.move(1000*ms, 320); from != 16000 || !anew {
 		t.Fatalf("it begins at %d", from)
 	}
 	for i := int64(1); i < 100; i++ {
 		late := i % 4 * 5 * ms
-		if got := c.move((1000+20*i)*ms+late, 320); got != 16000+320*i {
+		if got, anew := c.move((1000+20*i)*ms+late, 320); got != 16000+320*i || anew {
 			t.Fatalf("%d ms late, step %d is at %d", late/ms, i, got)
 		}
 	}
-	if got := c.move(5000*ms, 320); got != 80000 {
+	if got, anew := c.move(5000*ms, 320); got != 80000 || !anew {
 		t.Errorf("after a gap it is at %d", got)
 	}
 }

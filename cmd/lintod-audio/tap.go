@@ -32,19 +32,37 @@ func (t *tap) write(pcm []int16) (dry bool, err error) {
 	if err != nil || !t.played.wanted() {
 		return dry, err
 	}
-	held, err := t.speaker.holding()
+	now, held, err := t.measure()
 	if err != nil {
 		return dry, err
 	}
 	if dry {
 		t.at = cursor{}
 	}
-	from := wire.Monotonic() + int64(held-len(pcm))*int64(time.Second)/int64(t.rate)
+	from := now + int64(held-len(pcm))*int64(time.Second)/int64(t.rate)
 	if t.convert != nil {
 		pcm = t.convert.process(pcm)
 	}
-	t.played.write(t.at.move(from-int64(early), len(pcm)), pcm)
+	at, anew := t.at.move(from-int64(early), len(pcm))
+	if anew {
+		t.played.shifts.Add(1)
+	}
+	t.played.write(at, pcm)
 	return dry, nil
+}
+
+// measure returns how many samples the speaker holds, and at which moment it does. A busy
+// machine may leave a long time between the two, so the measurement is repeated.
+func (t *tap) measure() (now int64, held int, err error) {
+	for range 3 {
+		before := wire.Monotonic()
+		held, err = t.speaker.holding()
+		now = wire.Monotonic()
+		if err != nil || now-before < int64(time.Millisecond) {
+			break
+		}
+	}
+	return now, held, err
 }
 
 func (t *tap) halt() error {

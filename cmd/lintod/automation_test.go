@@ -167,7 +167,7 @@ func TestAutomationInTheHouse(t *testing.T) {
 	if err := knob.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 1000 {
+	for i := range 300 {
 		fmt.Fprintln(turning, i%100)
 		time.Sleep(10 * time.Millisecond) // a hand turns it
 	}

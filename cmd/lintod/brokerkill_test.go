@@ -16,11 +16,11 @@ import (
 	"lintod/audio/wav"
 )
 
-// TestBrokerKilledAgainAndAgain kills the broker 6 times, 50 with LINTOD_FULL:
+// TestBrokerKilledAgainAndAgain kills the broker 3 times, 50 with LINTOD_FULL:
 // within a turn, a stream, and a recording in turn. Each time the device is back
 // by itself, its last will works, and the recording has no gap.
 func TestBrokerKilledAgainAndAgain(t *testing.T) {
-	rounds := 6
+	rounds := 3
 	if os.Getenv("LINTOD_FULL") != "" {
 		rounds = 50
 	}

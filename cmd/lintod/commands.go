@@ -113,7 +113,7 @@ func (c *call) runDaemon(ctx context.Context, verbose bool) error {
 	}
 	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: log}
 	service.Doctor = func(ctx context.Context, tell func(doctor.Finding)) {
-		doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Quiet: true, Tell: tell}.Examine(ctx)
+		doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Quiet: true, Report: tell}.Examine(ctx)
 	}
 	// In a terminal, SIGHUP means that the terminal was closed; otherwise, that the configuration
 	// has changed.

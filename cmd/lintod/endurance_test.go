@@ -21,11 +21,11 @@ import (
 	"lintod/cmd/lintosim/platform"
 )
 
-// TestManyTurns takes one turn after the other, 30 in the short form and 1,000
+// TestManyTurns takes one turn after the other, 15 in the short form and 1,000
 // in the long one, with real cards, a real broker and a platform behind it, and
 // looks whether the device keeps anything of them.
 func TestManyTurns(t *testing.T) {
-	turns, warm := 30, 10
+	turns, warm := 15, 5
 	if full {
 		turns, warm = 1000, 100
 	}

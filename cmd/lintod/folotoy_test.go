@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"lintod/agent"
+	"lintod/agent/base/nettest"
 	"lintod/agent/broker/brokertest"
 	"lintod/agent/turn"
 	"lintod/audio/audiotest"
@@ -276,7 +277,7 @@ func media(t *testing.T, tune []int16) (url string, gone <-chan struct{}) {
 		ended <- struct{}{}
 	}))
 	t.Cleanup(origin.Close)
-	port := brokertest.FreePort(t)
+	port := nettest.FreePort(t)
 	conf := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(`daemon off; master_process off; pid nginx.pid; error_log stderr;
 events {}
@@ -375,6 +376,7 @@ func TestFolotoyPlays(t *testing.T) {
 // The integration in a box, with each of its faults: a device that keeps the rules, and is not
 // stopped by any of them.
 func TestFolotoySimulator(t *testing.T) {
+	t.Parallel()
 	events := make(chan integrator.Event, 1000)
 	sim := integrator.New(integrator.Options{
 		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", Prefix: "/sys", Answers: integrator.Text, Fault: integrator.NoFault,

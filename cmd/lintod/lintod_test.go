@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -117,15 +118,22 @@ func (b *box) start() *box {
 			b.t.Fatal(err)
 		}
 	}
-	b.cmd = exec.Command(filepath.Join(b.programs, "lintod"), "-v", "-config", b.path("lintod.toml"))
-	b.cmd.Stderr = &b.log
-	b.cmd.Env = append(os.Environ(), b.env...)
-	if err := b.cmd.Start(); err != nil {
-		b.t.Fatal(err)
-	}
+	b.launch(filepath.Join(b.programs, "lintod"), &b.log)
 	b.status("online")
 	brokertest.Eventually(b.t, "the socket", func() bool { _, err := os.Stat(b.path("sock")); return err == nil })
 	return b
+}
+
+// launch starts the daemon, and waits for nothing.
+func (b *box) launch(program string, log io.Writer) {
+	b.t.Helper()
+	b.cmd = exec.Command(program, "-v", "-config", b.path("lintod.toml"))
+	b.cmd.Stderr = log
+	b.cmd.Env = append(os.Environ(), b.env...)
+	b.cmd.WaitDelay = brokertest.Limit // should a child that lives on have the log
+	if err := b.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *box) kill() {
@@ -136,11 +144,19 @@ func (b *box) kill() {
 	}
 }
 
-// stop ends the daemon as systemd does, and returns how long that took.
+// stop ends the daemon as systemd does, and returns how long that took. One that does
+// not end writes its goroutines to the log.
 func (b *box) stop() time.Duration {
 	b.t.Helper()
 	began := time.Now()
 	_ = b.cmd.Process.Signal(syscall.SIGTERM)
+	daemon := b.cmd.Process
+	hangs := time.AfterFunc(brokertest.Limit, func() {
+		_ = daemon.Signal(syscall.SIGQUIT)
+		time.Sleep(5 * time.Second) // the log may be what it hangs on
+		_ = daemon.Kill()
+	})
+	defer hangs.Stop()
 	if err := b.cmd.Wait(); err != nil {
 		b.t.Errorf("lintod ended with %v", err)
 	}
@@ -148,11 +164,16 @@ func (b *box) stop() time.Duration {
 	return time.Since(began)
 }
 
+// commandLimit is how long a command may take that waits for a turn.
+const commandLimit = 5 * time.Minute
+
 // run is a lintod command in this process.
 func (b *box) run(args ...string) (int, string) {
+	ctx, cancel := context.WithTimeout(b.t.Context(), commandLimit)
+	defer cancel()
 	var out bytes.Buffer
 	args = append([]string{args[0], "-config", b.path("lintod.toml")}, args[1:]...)
-	return run(b.t.Context(), args, &out, &out), out.String()
+	return run(ctx, args, &out, &out), out.String()
 }
 
 func (b *box) state() agent.Status {
@@ -613,7 +634,9 @@ func TestRealSound(t *testing.T) {
 
 	dir, _ = programs()
 	// Beside the running daemon, with its configuration.
-	devices := exec.Command(filepath.Join(dir, "lintod"), "devices", "-config", b.path("lintod.toml"))
+	ctx, cancel := context.WithTimeout(t.Context(), brokertest.Limit)
+	defer cancel()
+	devices := exec.CommandContext(ctx, filepath.Join(dir, "lintod"), "devices", "-config", b.path("lintod.toml"))
 	devices.Env = append(os.Environ(), rig.Env()...)
 	out, err := devices.CombinedOutput()
 	if line := regexp.MustCompile(`default +\d+ ch +\d+ ch +\d+ +input, output +recorded by this lintod`); err != nil || !line.Match(out) {
@@ -712,19 +735,12 @@ func TestNoSecretIsTold(t *testing.T) {
 	if err := os.WriteFile(file, []byte("wrong-"+secret), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.cmd = nil
-	dirBin, _ := programs()
-	cmd := exec.Command(filepath.Join(dirBin, "lintod"), "-v", "-config", b.path("lintod.toml"))
-	cmd.Stderr = &b.log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	b.launch(filepath.Join(b.programs, "lintod"), &b.log)
 	brokertest.Eventually(t, "refused", func() bool {
 		_, out := b.run("status")
 		return strings.Contains(out, "password")
 	})
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	_ = cmd.Wait()
+	b.stop()
 	places := map[string]string{"log": b.log.String(), "status": status, "arguments": string(argv), "check": checked}
 	for _, m := range b.watch.All() {
 		places[m.Topic] += string(m.Payload)

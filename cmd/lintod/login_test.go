@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -96,11 +94,7 @@ func (a *account) run() {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	a.cmd = exec.Command(filepath.Join(dir, "lintod"), "-v", "-config", a.path("lintod.toml"))
-	a.cmd.Stderr = &a.log
-	if err := a.cmd.Start(); err != nil {
-		a.t.Fatal(err)
-	}
+	a.launch(filepath.Join(dir, "lintod"), &a.log)
 }
 
 func (a *account) waitFor(match func(platform.Message) bool) platform.Message {
@@ -143,6 +137,7 @@ func (a *account) count(kind platform.Kind) (n int) {
 }
 
 func TestLoginFromHTTPToMQTT(t *testing.T) {
+	t.Parallel()
 	a := startAccount(t, platform.Options{Server: platform.Server2021, TokenLife: 3 * time.Second})
 	a.run()
 	a.waitFor(platform.Online(a.serial))
@@ -213,11 +208,5 @@ func TestStatusSaysWhyThereIsNoLogin(t *testing.T) {
 	if !strings.Contains(out, "offline: "+url) || strings.Contains(out, loginPassword) {
 		t.Errorf("status says\n%s", out)
 	}
-	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.cmd.Wait(); err != nil {
-		t.Errorf("lintod ended with %v", err)
-	}
-	a.cmd = nil
+	a.stop()
 }

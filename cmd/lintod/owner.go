@@ -36,7 +36,7 @@ Exits with status 1 if there are failures.`,
 // examine returns an error if a finding is a failure.
 func (c *call) examine(ctx context.Context, asJSON bool) error {
 	findings, failures := []doctor.Finding{}, 0
-	doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Tell: func(f doctor.Finding) {
+	doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Report: func(f doctor.Finding) {
 		findings = append(findings, f)
 		if f.Level == doctor.Fail {
 			failures++

@@ -20,6 +20,7 @@ const withShell = "\n[behaviors.shellexec]\nenabled = true\nallow = [\"seq 1 900
 // An answer that is longer than the broker takes: it ended the connection at each
 // connect, also after a restart, and kept all others waiting.
 func TestAnswerThatTheBrokerDoesNotTake(t *testing.T) {
+	t.Parallel()
 	for name, killed := range map[string]bool{"in one run": false, "killed after the first try": true} {
 		t.Run(name, func(t *testing.T) {
 			m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 20000")
@@ -62,6 +63,7 @@ func TestAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 // With message_size_limit Mosquitto confirms a longer message to clients of our
 // version of MQTT, and drops it. Nobody can tell; the rest must go on.
 func TestAnswerThatTheBrokerDropsSilently(t *testing.T) {
+	t.Parallel()
 	m := brokertest.Start(t, "allow_anonymous true", "message_size_limit 20000")
 	b := newBox(t, m, settings{tts: withShell}).start()
 	b.tell("shellexec", `{"cmd":"seq 1 9000","id":"long"}`)
@@ -79,27 +81,29 @@ func TestAnswerThatTheBrokerDropsSilently(t *testing.T) {
 // A question that is longer than the broker takes: three of them were called a
 // taken client id. After two the device stays connected, and says why.
 func TestQuestionThatTheBrokerDoesNotTake(t *testing.T) {
+	t.Parallel()
 	m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 60000")
 	b := newBox(t, m, settings{})
 	question := filepath.Join(t.TempDir(), "question.wav")
-	if err := os.WriteFile(question, wav.Encode(noise(3*time.Second), 16000), 0o600); err != nil {
+	if err := os.WriteFile(question, wav.Encode(noise(time.Second), 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	text, _ := os.ReadFile(b.path("lintod.toml"))
 	_ = os.WriteFile(b.path("lintod.toml"), bytes.Replace(text, []byte(`input = "null"`), []byte(`input = "file:`+question+`"`), 1), 0o600)
 	b.start()
-	for i := range 4 {
+	turns := 0
+	for ; turns < 10 && b.state().Linto.Refused < 2; turns++ { // on a busy machine they are not equally long
 		b.wait("online and idle", func(s agent.Status) bool {
 			return !s.Turn.Flags.Offline && s.Turn.State == turn.Idle && s.Mic.Frames > 30
 		})
 		if code, out := b.run("talk"); code != 0 {
 			t.Fatal(out)
 		}
-		b.wait("the turn is over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == i+1 })
+		b.wait("the turn is over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == turns+1 })
 	}
 	b.wait("online", func(s agent.Status) bool { return !s.Turn.Flags.Offline })
 	s := b.state()
-	if s.Linto.Connects != 3 || s.Linto.Refused != 2 || !strings.Contains(s.Linto.Error, "bytes") {
+	if refused := int(s.Linto.Refused); refused != 2 || int(s.Linto.Connects) != 1+turns-refused || !strings.Contains(s.Linto.Error, "bytes") {
 		t.Errorf("%d connections, %d refused, the reason is %q", s.Linto.Connects, s.Linto.Refused, s.Linto.Error)
 	}
 	for _, r := range s.Turns {

@@ -3,9 +3,7 @@ package main
 import (
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -38,32 +36,14 @@ func TestNobodyReadsTheLog(t *testing.T) {
 			defer out.Close()
 			defer in.Close()
 			spoil(t, out, in)
-			b.cmd = exec.Command(filepath.Join(dir, "lintod"), "-v", "-config", b.path("lintod.toml"))
-			b.cmd.Stderr = in
-			if err := b.cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
+			b.launch(filepath.Join(dir, "lintod"), in)
 			b.status("online")
 			for range 3 {
 				b.tell("nonsense", "{}") // a line each
 			}
 			b.tell("ping", "{}")
 			b.next("pong")
-			ended := make(chan error, 1)
-			cmd := b.cmd
-			b.cmd = nil
-			go func() { ended <- cmd.Wait() }()
-			_ = cmd.Process.Signal(syscall.SIGTERM)
-			select {
-			case err := <-ended:
-				if err != nil {
-					t.Errorf("lintod ended with %v", err)
-				}
-			case <-time.After(brokertest.Limit):
-				_ = cmd.Process.Kill()
-				<-ended
-				t.Error("lintod does not end")
-			}
+			b.stop()
 		})
 	}
 }

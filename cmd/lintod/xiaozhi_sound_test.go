@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,50 +58,79 @@ func (p *pair) count(match func(gateway.Event) bool) (n int) {
 	return n
 }
 
-// The microphone hears the loudspeaker as loudly as it plays, and what the device says is its own
-// wake word. It neither wakes nor interrupts itself, and nobody answers what it said.
+// The microphone hears the loudspeaker, and what the device says is its own wake word. It
+// neither wakes nor interrupts itself, and nobody answers what it said: also where a voice may
+// interrupt it, and on a machine so busy that its sound stumbles.
 func TestXiaozhiHearsItself(t *testing.T) {
 	needed(t, "pocketsphinx_continuous")
-	said := spoken(t, `flite -voice rms -t "hey computer, hey computer what time is it" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 0.3 2`)
-	rig := audiotest.Start(t)
-	p := prepare(t, gateway.Options{Echo: true}, cards, `listening = "auto"
+	said := spoken(t, `flite -voice rms -t "hey computer what time is it, hey computer what day is it, hey computer, what about the weather" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 0.3 2`)
+	for name, c := range map[string]struct {
+		audio, listening, bargeIn string
+		loss                      float64 // of the echo
+	}{
+		"half duplex":              {"", "auto", "false", 0},
+		"a word may interrupt":     {"echo_cancelling = true\n", "auto", "true", 6},
+		"anybody may, full duplex": {"echo_cancelling = true\n", "realtime", "true", 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rig := audiotest.Start(t)
+			rig.Noise(audiotest.Samples(audiotest.AtLevel(audiotest.Pink(t, 10*audiotest.Rate), -70)))
+			p := prepare(t, gateway.Options{Echo: true}, cards+c.audio, fmt.Sprintf(`listening = %q
 [wake]
 engine = "pocketsphinx"
+barge_in = %s
 [[wake.word]]
 name = "computer"
 phrase = "Hey computer"
 link = "xiaozhi"
-`)
-	p.env = rig.Env()
-	p.begin()
-	p.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
-	rig.Echo(60 * time.Millisecond)
-	if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
-		t.Fatal(out)
+`, c.listening, c.bargeIn))
+			p.env = rig.Env()
+			p.begin()
+			p.wait("the engine", func(s agent.Status) bool { return s.Wake.State == wake.Listening && s.Mic.Frames > 50 })
+			rig.Echo(60*time.Millisecond, c.loss)
+			if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+				t.Fatal(out)
+			}
+			if _, err := p.sim.WaitFor(p.limited(), gateway.Is(gateway.Listening)); err != nil {
+				t.Fatal(err)
+			}
+			rig.Feed(said)
+			overload(t)
+			if _, err := p.sim.WaitFor(p.limited(), gateway.Is(gateway.Answered)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(6 * time.Second) // in which nothing must happen
+			if p.state().Wake.Detections > 0 {
+				t.Error("it woke itself")
+			}
+			if p.count(gateway.Got("abort")) > 0 {
+				t.Error("it interrupted itself")
+			}
+			if n := p.count(gateway.Sent("tts start")); n != 1 {
+				t.Errorf("%d answers to one question", n)
+			}
+			p.expectNoRuleBroken()
+		})
 	}
-	if _, err := p.sim.WaitFor(p.limited(), gateway.Is(gateway.Listening)); err != nil {
-		t.Fatal(err)
+}
+
+// overload gives each processor of the machine two more things to do until the test ends.
+func overload(t *testing.T) {
+	t.Helper()
+	for range 2 * runtime.NumCPU() {
+		load := exec.CommandContext(t.Context(), "sh", "-c", "while :; do :; done")
+		load.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := load.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = load.Wait() }) // it was killed
 	}
-	rig.Feed(said)
-	if _, err := p.sim.WaitFor(p.limited(), gateway.Is(gateway.Answered)); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(6 * time.Second) // in which nothing must happen
-	if p.state().Wake.Detections > 0 {
-		t.Error("it woke itself")
-	}
-	if p.count(gateway.Got("abort")) > 0 {
-		t.Error("it interrupted itself")
-	}
-	if n := p.count(gateway.Sent("tts start")); n != 1 {
-		t.Errorf("%d answers to one question", n)
-	}
-	p.expectNoRuleBroken()
 }
 
 // A card that is unplugged in an answer, and plugged in again; a sound process that dies in one.
 func TestXiaozhiLosesTheCard(t *testing.T) {
-	said := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three four five six seven eight nine ten' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
+	long := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three four five six seven eight nine ten' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
+	short := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
 	for name, fault := range map[string]func(*pair, *audiotest.Rig){
 		"the sound server goes and comes back": func(p *pair, rig *audiotest.Rig) {
 			rig.Kill()
@@ -118,7 +149,7 @@ func TestXiaozhiLosesTheCard(t *testing.T) {
 			p.env = rig.Env()
 			p.begin()
 			p.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
-			ask := func() {
+			ask := func(said []int16) {
 				t.Helper()
 				if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
 					t.Fatal(out)
@@ -128,12 +159,12 @@ func TestXiaozhiLosesTheCard(t *testing.T) {
 				heard.WaitFor("the answer", audiotest.Loud)
 				heard.Stop()
 			}
-			ask()
+			ask(long)
 			fault(p, rig)
 			p.wait("the end of the turn", func(s agent.Status) bool { return len(s.Turns) == 1 && s.Turn.State == turn.Idle })
 			t.Logf("record %+v", p.state().Turns[0])
 			p.wait("frames again", func(s agent.Status) bool { return !s.Turn.Flags.Deaf && s.Mic.Open })
-			ask()
+			ask(short)
 			p.wait("the end of the next turn", func(s agent.Status) bool { return len(s.Turns) == 2 && s.Turn.State == turn.Idle })
 			if r := p.state().Turns[1]; r.Result != turn.ResultSpoken {
 				t.Errorf("record %+v", r)
@@ -143,11 +174,53 @@ func TestXiaozhiLosesTheCard(t *testing.T) {
 	}
 }
 
+// The speaker alone is unplugged in an answer: the device reports it, goes on hearing, and plays
+// again when the speaker is back.
+func TestXiaozhiLosesTheSpeaker(t *testing.T) {
+	said := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three four five six seven eight nine ten' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
+	mic, speaker := audiotest.Start(t), audiotest.Start(t)
+	audiotest.SetenvNamed(t, map[string]*audiotest.Rig{"mic": mic, "speaker": speaker})
+	p := prepare(t, gateway.Options{Echo: true}, "input = \"mic\"\noutput = \"speaker\"\noutput_rate = 16000\n", "listening = \"manual\"")
+	p.begin()
+	p.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
+	ask := func() {
+		t.Helper()
+		if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+			t.Fatal(out)
+		}
+		mic.Feed(said)
+	}
+	ended := func(turns int, want turn.Result) {
+		t.Helper()
+		p.wait("the end of the turn", func(s agent.Status) bool { return len(s.Turns) == turns && s.Turn.State == turn.Idle })
+		s := p.state()
+		if s.Turn.Flags.Deaf || !s.Mic.Open {
+			t.Errorf("the microphone is lost too: %+v", s.Mic)
+		}
+		r := s.Turns[turns-1]
+		t.Logf("result %s: %s", r.Result, r.Cause)
+		if r.Result != want || want == turn.ResultFailed && !strings.Contains(r.Cause, `"speaker"`) {
+			t.Errorf("turn %+v, want %s", r, want)
+		}
+	}
+	ask()
+	speaker.Hear().WaitFor("the answer", audiotest.Loud)
+	speaker.Kill()
+	ended(1, turn.ResultFailed)
+	ask()
+	ended(2, turn.ResultFailed)
+	speaker.Restart()
+	ask()
+	speaker.Hear().WaitFor("the answer", audiotest.Loud)
+	ended(3, turn.ResultSpoken)
+	p.expectNoRuleBroken()
+}
+
 // A button for each link: each interrupts the answer of the other.
 func TestXiaozhiAndLintoInterruptEachOther(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	steps := strings.Repeat("tap left\nsee listening\nsee speaking\ntap right\nsee listening\nsee speaking\n", 2)
-	if err := os.WriteFile(script, []byte("see idle !offline\n"+steps+"see idle\n"), 0o600); err != nil {
+	if err := os.WriteFile(script, []byte("see muted\nsee !muted\n"+steps+"see idle\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := newPair(t, gateway.Options{}, fmt.Sprintf(`listening = "manual"
@@ -168,8 +241,11 @@ link = "linto"
 kind = "gpio"
 pin = 5
 `, script))
-	for range 2 {
-		p.answer(p.request(), `{"behavior":{"say":"`+strings.Repeat("It is ten. ", 20)+`"}}`)
+	p.tell("mute", "{}") // with which the script begins: both links are there
+	p.next("muteack")
+	p.tell("unmute", "{}")
+	for _, times := range []int{20, 1} { // the last is spoken to its end
+		p.answer(p.request(), `{"behavior":{"say":"`+strings.Repeat("It is ten. ", times)+`"}}`)
 	}
 	p.wait("all turns", func(s agent.Status) bool { return len(s.Turns) == 4 && s.Turn.State == turn.Idle })
 	brokertest.Eventually(t, "the script ends", func() bool { return strings.Contains(p.log.String(), "steps=") })

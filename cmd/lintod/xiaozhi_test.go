@@ -395,16 +395,15 @@ func (b *box) warnings() (list []string) {
 
 // Two devices with one identity throw each other out; that is named.
 func TestXiaozhiTwins(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
 	mac := p.sim.Devices()[0].MAC
-	for range 3 {
-		p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
-		if err := p.sim.Drop(mac); err != nil {
-			t.Fatal(err)
+	p.wait("the reason", func(s agent.Status) bool {
+		if s.Links["xiaozhi"].Connected {
+			_ = p.sim.Drop(mac) // which fails where the connection has just ended
 		}
-		p.wait("its end", func(s agent.Status) bool { return !s.Links["xiaozhi"].Connected })
-	}
-	p.wait("the reason", func(s agent.Status) bool { return strings.Contains(s.Xiaozhi.Error, identity(mac)) })
+		return slices.ContainsFunc(p.warnings(), func(line string) bool { return strings.Contains(line, identity(mac)) })
+	})
 	p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
 }
 
@@ -492,6 +491,7 @@ commands = { slow = "sleep 6; touch mark" }
 
 // Two devices with the same identity, because the memory card was copied: each names it.
 func TestXiaozhiCopiedDevice(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
 	twin := newBox(t, brokertest.Start(t), settings{
 		audio: "input = \"null\"\noutput = \"null\"",
@@ -522,7 +522,7 @@ func TestXiaozhiWakeWords(t *testing.T) {
 	const recording = `cd $(dirname $0) &&
 		flite -voice rms -t "hey computer" -o a.wav && sox a.wav a1.wav pad 1 12 &&
 		flite -voice rms -t "good morning what day is it today" -o b.wav && sox b.wav b1.wav pad 0 4 &&
-		sox a1.wav b1.wav b1.wav -r 16000 -c 1 $0`
+		sox a1.wav b1.wav b1.wav -r 16000 -c 1 $0 repeat 4`
 	p := newPairSaying(t, gateway.Options{Echo: true}, `listening = "manual"
 [wake]
 engine = "pocketsphinx"
@@ -545,9 +545,10 @@ link = "linto"
 		t.Errorf("LinTO's request came by %+v", w)
 	}
 	p.answer(request, `{"behavior":{}}`)
-	p.wait("two turns", func(s agent.Status) bool { return len(s.Turns) >= 2 })
-	if r := p.state().Turns[0]; r.Link != "xiaozhi" || r.WakeWord == nil || r.WakeWord.Name != "computer" || r.Result != turn.ResultSpoken {
-		t.Errorf("record %+v", r)
-	}
+	p.wait("a greeting by the gateway", func(s agent.Status) bool { // on a busy machine an engine may miss a word
+		return slices.ContainsFunc(s.Turns, func(r turn.Record) bool {
+			return r.Link == "xiaozhi" && r.WakeWord != nil && r.WakeWord.Name == "computer" && r.Result == turn.ResultSpoken
+		})
+	})
 	p.expectNoRuleBroken()
 }

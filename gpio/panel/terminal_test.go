@@ -103,7 +103,7 @@ func (term *terminal) typed(keys ...string) {
 // await waits until the screen, colours included, has the text.
 func (term *terminal) await(text string) string {
 	term.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		screen := term.tmux("capture-pane", "-p", "-e")
 		if strings.Contains(screen, text) {

@@ -70,7 +70,7 @@ func TestNoCapabilityIsInherited(t *testing.T) {
 		}
 	}
 	// The threads that started them have ended.
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		spoilt := spoiltThreads()
 		if len(spoilt) == 0 {
 			return

@@ -117,7 +117,8 @@ func becomeNicer() int {
 func (f *family) signal(s syscall.Signal) {
 	families.mu.Lock()
 	defer families.mu.Unlock()
-	for _, p := range f.members() {
+	members, _ := f.members()
+	for _, p := range members {
 		_ = syscall.Kill(p.pid, s)
 	}
 }
@@ -129,9 +130,11 @@ func (f *family) end() int {
 	killed := map[int]bool{}
 	quiet := 0
 	for began := time.Now(); quiet < 2 && time.Since(began) < sweepLimit; {
-		quiet++
-		for _, pid := range f.sweep() {
+		pids, doubt := f.sweep()
+		for _, pid := range pids {
 			killed[pid] = true
+		}
+		if quiet++; doubt || len(pids) > 0 {
 			quiet = 0
 		}
 		if quiet == 0 {
@@ -147,16 +150,16 @@ func (f *family) end() int {
 	return len(killed)
 }
 
-func (f *family) sweep() []int {
+func (f *family) sweep() (killed []int, doubt bool) {
 	families.mu.Lock()
 	defer families.mu.Unlock()
 	return f.sweepLocked()
 }
 
 // sweepLocked kills the members that live, and reaps those that the daemon has
-// adopted.
-func (f *family) sweepLocked() (killed []int) {
-	members := f.members()
+// adopted. doubt is whether there may be one more, as members says.
+func (f *family) sweepLocked() (killed []int, doubt bool) {
+	members, doubt := f.members()
 	f.cgroup.kill()
 	for _, p := range members {
 		switch {
@@ -167,11 +170,12 @@ func (f *family) sweepLocked() (killed []int) {
 			_, _ = syscall.Wait4(p.pid, nil, syscall.WNOHANG, nil)
 		}
 	}
-	return killed
+	return killed, doubt
 }
 
-// members are the present ones, without the leader.
-func (f *family) members() (found []relative) {
+// members are the present ones, without the leader. doubt is whether there is an
+// orphan in the middle of execve(2), which has no environment for that moment.
+func (f *family) members() (found []relative, doubt bool) {
 	all := relatives()
 	in := map[int]bool{f.leader: true}
 	for grown := true; grown; {
@@ -183,15 +187,30 @@ func (f *family) members() (found []relative) {
 			}
 		}
 	}
-	return found
+	for _, p := range all {
+		doubt = doubt || !in[p.pid] && f.orphan(p) && p.executing()
+	}
+	return found, doubt
 }
 
-// adopted tells whether p is an orphan of the family that left its session.
-// When several families run, the environment tells whose it is; one that
-// cleared it ends with the last of them.
+// orphan tells whether p is one of this or another family that left its session.
+func (f *family) orphan(p relative) bool {
+	return p.ppid == os.Getpid() && f.nice >= 0 && p.nice >= f.nice && !families.leaders[p.pid] && !families.leaders[p.sid]
+}
+
+// adopted tells whether p is an orphan of this family. When several families
+// run, the environment tells whose it is; one that cleared it ends with the last
+// of them.
 func (f *family) adopted(p relative) bool {
-	orphan := p.ppid == os.Getpid() && f.nice >= 0 && p.nice >= f.nice && !families.leaders[p.pid] && !families.leaders[p.sid]
-	return orphan && (len(families.leaders) == 1 || p.startedWith(f.mark))
+	return f.orphan(p) && (len(families.leaders) == 1 || p.startedWith(f.mark))
+}
+
+// executing tells whether the process is in the middle of execve(2): it has a new
+// memory, into which the kernel has not written the arguments and the environment.
+// No program has an empty command line afterwards: execve(2) gives it one argument.
+func (p relative) executing() bool {
+	arguments, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
+	return err == nil && len(arguments) == 0 && !p.zombie
 }
 
 // startedWith tells whether the process was started with that variable.

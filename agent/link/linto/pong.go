@@ -7,13 +7,20 @@ import (
 	"lintod/agent/turn"
 )
 
-// pong is the answer to a ping that has an id: who asks so is an administrator, and sees what
-// the device is doing. Of turns with other links it says nothing.
+// pong is the answer to a ping with an id, which administrators send to see what
+// the device is doing. It contains no turns of other links.
 type pong struct {
-	ID      string    `json:"id"`
-	State   string    `json:"state,omitempty"`
-	Turn    *pongTurn `json:"last_turn,omitempty"`
-	Dropped uint64    `json:"dropped,omitempty"` // messages, since the start
+	ID      string       `json:"id"`
+	State   string       `json:"state,omitempty"`
+	Meeting *pongMeeting `json:"meeting,omitempty"`
+	Turn    *pongTurn    `json:"last_turn,omitempty"`
+	Dropped uint64       `json:"dropped,omitempty"` // messages dropped since the start
+}
+
+// pongMeeting is the meeting that is being recorded.
+type pongMeeting struct {
+	Session string    `json:"session"`
+	Since   time.Time `json:"since"`
 }
 
 // pongTurn is the last turn with this link.
@@ -21,8 +28,8 @@ type pongTurn struct {
 	Turn   int         `json:"turn"` // counts from 1 since the start, on all links
 	At     time.Time   `json:"at"`
 	Result turn.Result `json:"result"`
-	// Answer is from the user's last word, or the question in writing, to the platform's
-	// answer, in milliseconds; 0 where there was none.
+	// Answer is the time from the end of the utterance, or from the written question,
+	// to the platform's answer, in milliseconds; 0 if there was none.
 	Answer int64 `json:"answer_ms,omitempty"`
 }
 
@@ -31,6 +38,11 @@ func (l *Link) pong(id string) []byte {
 	p := pong{ID: id, Dropped: s.Dropped + uint64(s.CommandsDropped)}
 	if l.Shown != nil {
 		p.State = l.Shown().State.String()
+	}
+	if l.Meeting != nil {
+		if session, since := l.Meeting(); session != "" {
+			p.Meeting = &pongMeeting{session, since}
+		}
 	}
 	if l.Turns == nil {
 		return encode(p)

@@ -62,7 +62,7 @@ type Signature struct {
 }
 
 // ErrSignature is in the error for a signature that is not by its key over the message.
-var ErrSignature = errors.New("the signature does not match key and text")
+var ErrSignature = errors.New("invalid signature")
 
 // wire is the form of the blob, after the magic.
 type wire struct {

@@ -64,8 +64,8 @@ type wireStatus struct {
 	} `json:"config"`
 }
 
-// parseStatus parses a status; ok is false if it is not one.
-func parseStatus(serial string, payload []byte) (d Device, ok bool) {
+// ParseStatus reads a status; ok is false for what is none.
+func ParseStatus(serial string, payload []byte) (d Device, ok bool) {
 	var w wireStatus
 	err := json.Unmarshal(payload, &w)
 	var wrongTime *time.ParseError
@@ -85,6 +85,26 @@ func parseStatus(serial string, payload []byte) (d Device, ok bool) {
 		d.Volume = &percent
 	}
 	return d, true
+}
+
+// Line is what the device has said, in one line and without times.
+func (d Device) Line() string {
+	parts := []string{"offline"}
+	if d.Online {
+		parts[0] = "online"
+	}
+	volume := ""
+	if d.Volume != nil {
+		volume = strconv.Itoa(*d.Volume)
+	}
+	for _, p := range []struct{ label, text string }{
+		{"", d.Address}, {"firmware ", d.Firmware}, {"volume ", volume}, {"", d.Language},
+	} {
+		if p.text != "" {
+			parts = append(parts, p.label+p.text)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Known contains the devices seen on one platform, stored in a file between commands. Its methods
@@ -120,7 +140,7 @@ func Open(path string) *Known {
 
 // Learn stores a device's status, and reports whether the payload was one.
 func (k *Known) Learn(serial string, payload []byte, now time.Time) bool {
-	d, ok := parseStatus(serial, payload)
+	d, ok := ParseStatus(serial, payload)
 	if !ok || !IsSerial(serial) {
 		return false
 	}

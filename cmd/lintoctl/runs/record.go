@@ -47,7 +47,7 @@ type Result struct {
 	Reason string          `json:"reason,omitempty"` // why it was not done; if done, a remark
 	Answer json.RawMessage `json:"answer,omitempty"` // the device's exit status
 	Millis int64           `json:"ms,omitempty"`     // time until the answer
-	Time   time.Time       `json:"time"`
+	Time   time.Time       `json:"time,omitzero"`
 }
 
 // An Order is one request to each device.
@@ -60,6 +60,8 @@ type Order struct {
 	Harmless bool `json:"harmless,omitempty"`
 	// Silent marks an order that devices without support for IDs do not answer.
 	Silent bool `json:"silent,omitempty"`
+	// Ours says that devices that do not know ids do not know it: it is not part of LinTO.
+	Ours bool `json:"ours,omitempty"`
 	// Takes is how long it may take, excluding network latency.
 	Takes time.Duration `json:"takes_ns,omitempty"`
 }
@@ -90,9 +92,10 @@ const (
 	maxLine = 64 << 20 // bytes
 )
 
-// NewID returns an ID that sorts by time and is easy to type.
+// NewID returns an id that sorts by time, to the millisecond, and can be typed.
 func NewID(now time.Time) string {
-	return now.UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:5])
+	digits := strings.Replace(now.UTC().Format("20060102-150405.000"), ".", "", 1)
+	return digits + "-" + strings.ToLower(rand.Text()[:5])
 }
 
 // Create creates the file of a run in dir, readable by its owner only, and removes the oldest of
@@ -214,8 +217,8 @@ func (r *Record) write(v any) error {
 // Close closes the file.
 func (r *Record) Close() error { return r.file.Close() }
 
-// All returns a result for each device, in the order of the run. A device without one counts as
-// skipped.
+// All returns a result for each device, in the order of the run. Of one that has none it is
+// not known whether it was asked.
 func (r *Record) All() []Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -223,7 +226,7 @@ func (r *Record) All() []Result {
 	for _, serial := range r.Devices {
 		result, ok := r.Results[serial]
 		if !ok {
-			result = Result{Serial: serial, State: Skipped, Reason: "the run ended before it was asked"}
+			result = Result{Serial: serial, State: NoAnswer, Reason: "the run ended before its answer"}
 		}
 		list = append(list, result)
 	}
