@@ -12,15 +12,16 @@ import (
 
 var errIrregular = errors.New("not a regular file")
 
-// ReplaceFile replaces the file, readable by its owner only, so that a power cut
-// leaves either the old text or the new: write beside it, fsync, rename, fsync
-// the folder, which is made if need be: a disk may have come back empty. Two
-// callers must not write the same file at once.
+// ReplaceFile replaces the file, readable only by its owner, so that a power cut
+// leaves either the old text or the new: it writes a temporary file, syncs it,
+// renames it, and syncs the directory, which is created if necessary, because a
+// disk may have been replaced. It must not be called concurrently for the same
+// file.
 func ReplaceFile(path string, text []byte) error {
 	return replace(path, text, func(*os.File) error { return nil })
 }
 
-// ReplaceText is ReplaceFile for a file that is there, whose mode and owner stay.
+// ReplaceText is ReplaceFile for an existing file, whose mode and owner are kept.
 func ReplaceText(path string, text []byte) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -40,7 +41,7 @@ func ReplaceText(path string, text []byte) error {
 	})
 }
 
-// replace has the new file prepared before it is in its place.
+// replace calls prepare for the new file before it is in place.
 func replace(path string, text []byte, prepare func(*os.File) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

@@ -25,7 +25,7 @@ const (
 	fleetSize = 30
 	// backWithin is how long a device and its commands may be unavailable when a node
 	// dies.
-	backWithin = 30 * time.Second
+	backWithin = time.Minute
 	// patience is the timeout of the test on a busy machine.
 	patience = 2 * time.Minute
 	// resendAfter is how long the administrator waits for an answer before it sends
