@@ -186,7 +186,7 @@ func (r *Rig) waitUntilSettled() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	quickly := 150 * time.Millisecond
+	began := time.Now()
 	for quick := 0; quick < 2; {
 		if ctx.Err() != nil {
 			text, _ := os.ReadFile(r.log())
@@ -200,9 +200,10 @@ func (r *Rig) waitUntilSettled() {
 		e := r.listen(ctx, "mic")
 		e.await(Rate / 25)
 		e.Stop()
+		// Where the machine is busy the programs take longer: twice as long each 5 s.
+		quickly := 150 * time.Millisecond << int(start.Sub(began)/(5*time.Second))
 		if quick++; time.Since(start) > quickly {
 			quick = 0
-			quickly += quickly / 20
 		}
 	}
 }
