@@ -152,7 +152,7 @@ func TestNamesThatNoTopicCanHold(t *testing.T) {
 	}
 }
 
-func TestWarningsOfWhatIsNotThere(t *testing.T) {
+func TestWarningsOfMissingFiles(t *testing.T) {
 	c := Defaults()
 	c.Audio.Input = config.Strings{"file:/nowhere/voice.wav"}
 	c.Behaviors.Shellexec.Enabled, c.Behaviors.Shellexec.User = true, "nobody-of-that-name"

@@ -15,7 +15,7 @@ import (
 
 // An administrator pushes a configuration with a wrong broker address to fifty
 // devices. Each reverts to its previous configuration and reports that.
-func TestWrongConfigurationIsRevertedByFifty(t *testing.T) {
+func TestInvalidConfigurationIsRevertedByAFleet(t *testing.T) {
 	const devices = 50
 	m := brokertest.Start(t)
 	watch := m.Watch("blk/fromlinto/#")

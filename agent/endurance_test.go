@@ -21,7 +21,7 @@ import (
 // A day of sound (a minute unless LINTOD_FULL is set) passes through the hub to the
 // voice detector, the wake engine and the endpointer, as fast as they read it: no
 // frame is lost, and memory use does not grow.
-func TestADayOfSound(t *testing.T) {
+func TestDayOfSound(t *testing.T) {
 	models := os.Getenv("LINTOD_WAKE_MODELS")
 	if models == "" {
 		t.Skip("LINTOD_WAKE_MODELS names no folder with models of microWakeWord")

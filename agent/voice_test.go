@@ -48,7 +48,7 @@ func hear(t *testing.T, notices *turn.Subscription, what turn.What, text string)
 		}
 	})
 	if n.What != what || n.Text != text {
-		t.Fatalf("told %s %q, want %s %q", n.What, n.Text, what, text)
+		t.Fatalf("got %s %q, want %s %q", n.What, n.Text, what, text)
 	}
 }
 

@@ -101,7 +101,7 @@ func TestRestartedBrokerIsSubscribedAgain(t *testing.T) {
 	}
 }
 
-func TestSecondAddressServesWhenTheFirstRefuses(t *testing.T) {
+func TestSecondAddressIsUsedWhenTheFirstRefuses(t *testing.T) {
 	m := newMosquitto(t)
 	dead := fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))
 	d := start(t, []string{dead, m.URL()}, nil)

@@ -135,7 +135,7 @@ func (x *exam) loudspeaker(r cardtest.Result, in bool) {
 	case !in || r.In != nil:
 		x.add("loudspeaker", OK, "a tone was played", "if you did not hear it, increase the volume (alsamixer), or select another [audio] output")
 	case r.Hears():
-		x.add("loudspeaker", OK, "a tone was played, and the microphone heard it", "")
+		x.add("loudspeaker", OK, "a tone was played, and the microphone recorded it", "")
 	default:
 		x.add("loudspeaker", Warn, "a tone was played, but the microphone did not hear it", "if you did not hear it either, increase the volume (alsamixer), or select another [audio] output")
 	}

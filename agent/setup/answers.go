@@ -33,7 +33,7 @@ const (
 	Preset = "gpio.preset"
 )
 
-// over returns a with the values of b on top.
+// over returns a overridden with the values of b.
 func (a Answers) over(b Answers) Answers {
 	all := Answers{}
 	for _, from := range []Answers{b, a} {

@@ -199,7 +199,7 @@ func TestBufferedSoundIsBounded(t *testing.T) {
 			t.Errorf("heard %+v; the user spoke for three minutes", h)
 		}
 		if r := s.Records()[0]; time.Duration(r.Dropped)*audio.FrameTime != h.missing {
-			t.Errorf("the record has %d frames dropped, the link was told %v are missing", r.Dropped, h.missing)
+			t.Errorf("the record has %d frames dropped, %v are missing for the link", r.Dropped, h.missing)
 		}
 	})
 }
@@ -389,7 +389,7 @@ func TestBargeInOnASlowLink(t *testing.T) {
 		s.wait(900 * time.Millisecond)
 		s.expect(Thinking) // 2.3 s after the tap; the link has not returned yet
 		if len(g.spans()) != 1 {
-			t.Error("the second talk has begun")
+			t.Error("the second Talk was called")
 		}
 		s.wait(time.Second)
 		s.expect(Speaking)

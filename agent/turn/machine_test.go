@@ -30,7 +30,7 @@ func TestMachine(t *testing.T) {
 		{"the platform may have no answer immediately", clear, Listening, Silent, Idle, []Effect{Drop}},
 		{"the link is done while the user speaks", clear, Listening, Spoken, Idle, []Effect{Drop}},
 		{"the platform wants another utterance", clear, Listening, SpokenAsk, Listening, []Effect{Drop, Listen}},
-		{"nobody spoke", clear, Listening, Nothing, Idle, []Effect{Drop, CueNothing}},
+		{"no speech", clear, Listening, Nothing, Idle, []Effect{Drop, CueNothing}},
 		{"the link fails while listening", clear, Listening, Failed, Idle, []Effect{Drop, CueError}},
 		{"stop while listening", clear, Listening, Stop, Idle, []Effect{Drop, Hush}},
 		{"mute while listening", clear, Listening, Muted, Idle, []Effect{Drop}},

@@ -502,7 +502,7 @@ func TestWrittenQuestionsThatFail(t *testing.T) {
 	})
 }
 
-func TestNobodySpeaks(t *testing.T) {
+func TestNoSpeech(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
 		s.wait(6100 * time.Millisecond)
@@ -637,7 +637,7 @@ func TestMuteClosesATurn(t *testing.T) {
 }
 
 // A cue signals once that the device is still thinking.
-func TestALinkThatNeverAnswers(t *testing.T) {
+func TestLinkThatNeverAnswers(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
 		s.speak(time.Second)
@@ -698,7 +698,7 @@ func TestPlatformHasHeardEnough(t *testing.T) {
 		for len(s.notices.C) > 0 {
 			n := <-s.notices.C
 			if n.What == Transcribing && (n.Turn != 0 || n.Since != 0) || n.What == GotPartial && (n.Turn != 1 || n.Since != time.Second) || n.Link != "hasty" {
-				t.Errorf("told %+v", n)
+				t.Errorf("published %+v", n)
 			}
 		}
 		s.expect(Thinking)

@@ -49,7 +49,7 @@ func replace(path string, text []byte, prepare func(*os.File) error) error {
 	if err := refuseOddFile(path); err != nil {
 		return err
 	}
-	// One fixed name: what a crash leaves behind is reused, not collected.
+	// One fixed name, so that a file left by a crash is reused.
 	temp := path + ".tmp"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -63,7 +63,7 @@ func replace(path string, text []byte, prepare func(*os.File) error) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// ReadFile reads a plain file of at most limit bytes.
+// ReadFile reads a regular file of at most limit bytes.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -77,8 +77,8 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// refuseOddFile keeps us from reading, and from replacing, what is no plain
-// file: somebody else put it there, for a reason that we do not know.
+// refuseOddFile returns an error for anything but a regular file, so that it is
+// neither read nor replaced: it was created by another program.
 func refuseOddFile(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
@@ -101,8 +101,9 @@ func writeSynced(path string, text []byte, prepare func(*os.File) error) error {
 	return errors.Join(err, f.Close())
 }
 
-// AppendFile adds text to the end of a file that only its owner reads, and returns when it
-// is on the disk. After an error a part of it may be. A file that is new, and its folder
+// AppendFile appends text to a file that only its owner can read, and returns when
+// it is on the disk. After an error a part of it may have been written. A new file,
+// and its directory, also survive a power cut.
 // if need be, survive a power cut as well.
 func AppendFile(path, text string) error {
 	_, err := os.Lstat(path)

@@ -164,7 +164,7 @@ func (c *Cluster) Restart() {
 	}
 }
 
-// leader returns the node that reports to lead a stream, nil if none does.
+// leader returns the node that reports that it leads a stream, nil if none does.
 func (c *Cluster) leader(stream string) *Node {
 	for _, n := range c.nodes {
 		var state struct {

@@ -656,7 +656,7 @@ func TestBrokenAnswerEndsTheTurnImmediately(t *testing.T) {
 		id, _ := s.request()
 		s.publish("nlp/file/"+id, answer)
 		if got := wait(t, outcome); got != "cue error" {
-			t.Errorf("%.20s: the user hears %q", answer, got)
+			t.Errorf("%.20s: the outcome is %q", answer, got)
 		}
 	}
 }
@@ -691,7 +691,7 @@ func TestPayloadsWithStrayBytes(t *testing.T) {
 		id, _ := s.request()
 		s.publish("nlp/file/"+id, row.before+`{"behavior":{"say":"heard"}}`+row.after)
 		if got := wait(t, outcome); got != "heard" {
-			t.Errorf("%q…%q: the user hears %q", row.before, row.after, got)
+			t.Errorf("%q…%q: the outcome is %q", row.before, row.after, got)
 		}
 	}
 }
@@ -717,7 +717,7 @@ func TestAnswersThatFail(t *testing.T) {
 				s.publish("nlp/file/"+id, tt.answer) // a duplicate
 			}
 			if got := wait(t, outcome); got != tt.outcome {
-				t.Errorf("the user hears %q, want %q", got, tt.outcome)
+				t.Errorf("the outcome is %q, want %q", got, tt.outcome)
 			}
 		})
 	}
@@ -730,7 +730,7 @@ func TestOffline(t *testing.T) {
 	s.broker.Kill()
 	s.tap()
 	if got := wait(t, outcome); got != "cue error" {
-		t.Errorf("the user hears %q", got)
+		t.Errorf("the outcome is %q", got)
 	}
 	s.mu.Lock()
 	s.sound.Volume++

@@ -157,7 +157,7 @@ func (c Config) validateLogin() config.Problems {
 	broker := c.Config
 	broker.Username, broker.PasswordFile = "", ""
 	if len(broker.Broker) == 0 {
-		broker.Broker = config.Strings{"mqtt://told-by-the-platform"}
+		broker.Broker = config.Strings{"mqtt://provided-by-the-platform"}
 	}
 	return append(ps, broker.Validate()...)
 }

@@ -48,7 +48,7 @@ func TestAnswersOfEveryForm(t *testing.T) {
 			id, _ := s.request()
 			s.publish("nlp/file/"+id, tt.answer)
 			if got := wait(t, outcome); got != tt.outcome {
-				t.Errorf("the user hears %q, want %q", got, tt.outcome)
+				t.Errorf("the outcome is %q, want %q", got, tt.outcome)
 			}
 		})
 	}
@@ -75,11 +75,11 @@ func TestActionsAndDisplays(t *testing.T) {
 	}
 	s.noticed("request: ")
 	if got, want := s.notice(), `action: {"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"display":{"type":"url","content":`+string(quote(address))+`}},"topic":"nlp/file"}`; !sameJSON(got, want) {
-		t.Errorf("told %s\nwant %s", got, want)
+		t.Errorf("published %s\nwant %s", got, want)
 	}
 	const written = `https://x.example/?a=$(id)&b=%22;ls%22`
 	if got, want := s.notice(), "display: URL "+written; got != want {
-		t.Errorf("told %s, want %s", got, want)
+		t.Errorf("published %s, want %s", got, want)
 	}
 	holds(t, shown, "URL|"+written)
 

@@ -935,7 +935,7 @@ func TestDictationPublishesItsTranscript(t *testing.T) {
 		}
 		want := []string{"partial: good", "transcript: good morning", "transcript: everybody", "streaming: dictation ended"}
 		if !slices.Equal(s.notices, want) {
-			t.Errorf("told %q, want %q", s.notices, want)
+			t.Errorf("published %q, want %q", s.notices, want)
 		}
 		if last := s.stats().Transcript; last != "everybody" {
 			t.Errorf("the status shows %q", last)

@@ -30,7 +30,7 @@ func (c *calls) wake(reason string) {
 	c.at, c.request, c.reason = time.Now(), nil, reason
 }
 
-// take tells the exchange why it was opened. Without a request the server is
+// take passes the reason of the call to the exchange. Without a request the server is
 // already speaking.
 func (c *calls) take(t *talk) {
 	c.mu.Lock()

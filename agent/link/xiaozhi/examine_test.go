@@ -14,7 +14,7 @@ import (
 
 // Some servers end a session when the device connects again: the doctor opens no
 // session while the user talks.
-func TestExamineSparesTheSession(t *testing.T) {
+func TestExamineDoesNotDisturbTheSession(t *testing.T) {
 	var sessions atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)

@@ -52,7 +52,7 @@ func line(s ssh.Signer) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey())))
 }
 
-func TestSignedHereCheckedThere(t *testing.T) {
+func TestOurSignatureIsAcceptedBySSHKeygen(t *testing.T) {
 	message := []byte("open the door")
 	for _, kind := range []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256} {
 		signer := newSigner(t, kind)
@@ -89,7 +89,7 @@ func TestSignedHereCheckedThere(t *testing.T) {
 	}
 }
 
-func TestSignedThereCheckedHere(t *testing.T) {
+func TestSignatureOfSSHKeygenIsAccepted(t *testing.T) {
 	message := []byte("open the door")
 	for _, kind := range []string{"ed25519", "ecdsa"} {
 		for _, hash := range []string{"sha512", "sha256"} {

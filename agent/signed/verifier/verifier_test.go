@@ -152,7 +152,7 @@ func TestOrdersAreTakenOnce(t *testing.T) {
 	d.refuses(payload, here, ErrExpired)
 }
 
-func TestOrdersForSomethingElse(t *testing.T) {
+func TestOrdersForOtherDestinations(t *testing.T) {
 	d := newDevice(t)
 	payload := envelope(t, order("one"), ann)
 	for name, at := range map[string]Place{
@@ -273,7 +273,7 @@ func TestClockThatWasSetBack(t *testing.T) {
 	}
 }
 
-func TestClockThatNobodyHasSet(t *testing.T) {
+func TestClockThatIsNotSet(t *testing.T) {
 	d := newDevice(t)
 	d.takes(envelope(t, order("known"), ann), false)
 	d.synchronized = false
@@ -398,7 +398,7 @@ func TestManyOrders(t *testing.T) {
 
 // An order that cannot be recorded is not executed, and does not count as
 // executed.
-func TestDiskThatTakesNothing(t *testing.T) {
+func TestUnwritableDisk(t *testing.T) {
 	d := newDevice(t)
 	payload := envelope(t, order("one"), ann)
 	d.takes(envelope(t, order("zero"), ann), false)

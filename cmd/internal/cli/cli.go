@@ -73,9 +73,15 @@ func prepare(root *cobra.Command) {
 		root.Args = noSuchCommand
 	}
 	root.InitDefaultHelpCmd()
-	for _, cmd := range append(root.Commands(), root) {
-		cmd.InitDefaultHelpFlag()
-		completeFiles(cmd)
+	prepareFlags(root)
+}
+
+// prepareFlags prepares the flags of a command and of all below it.
+func prepareFlags(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
+	completeFiles(cmd)
+	for _, sub := range cmd.Commands() {
+		prepareFlags(sub)
 	}
 }
 

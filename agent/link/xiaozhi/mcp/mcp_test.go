@@ -304,7 +304,7 @@ func TestListsInPagesThatFit(t *testing.T) {
 	}
 }
 
-func TestListIsThatOfFirmware(t *testing.T) {
+func TestListLikeFirmware(t *testing.T) {
 	s := newServer(t, table()[1:4:4])
 	same(t, ask(t, s, `{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"withUserTools":true}}`), `{"jsonrpc":"2.0","id":2,"result":{"tools":[
 		{"name":"self.set_volume","description":"Set the volume.","inputSchema":{"type":"object","properties":{"volume":{"type":"integer","minimum":0,"maximum":100}},"required":["volume"]}},
@@ -439,7 +439,7 @@ func unfinished(t *testing.T, answer string) bool {
 
 // A call of 8 s is answered within 3 s and continues; the same call returns its
 // result later, once.
-func TestSlowCallGoesOn(t *testing.T) {
+func TestSlowCallContinues(t *testing.T) {
 	var calls atomic.Int64
 	inBubble(t, func() []Tool { return slow(8*time.Second, &calls) }, func(ask func(string) (string, time.Duration), start func(string) chan string) {
 		first, after := ask(calling("1", "self.slow", "{}"))

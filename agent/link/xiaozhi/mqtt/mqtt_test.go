@@ -73,7 +73,7 @@ func (d *device) send(t testing.TB, payload string) {
 	}
 }
 
-func TestAStrictGatewayIsContent(t *testing.T) {
+func TestSessionWithAStrictGateway(t *testing.T) {
 	inventory := []string{`{"type":"mcp","payload":{"id":10000}}`, `{"type":"mcp","payload":{"method":"notifications/initialized"}}`, `{"type":"mcp","payload":{"id":10001}}`}
 	g := newGateway(t, func(g *gateway) { g.push = inventory })
 	d := connect(t, settings(g.url()))
@@ -144,7 +144,7 @@ func TestAcceptedThenClosedWithoutSubscriptions(t *testing.T) {
 }
 
 // The loss of a connection that was in use is not a refusal.
-func TestALossIsNoRefusal(t *testing.T) {
+func TestLossIsNotARefusal(t *testing.T) {
 	g := newGateway(t, func(g *gateway) { g.push = []string{"{}"} })
 	d := connect(t, settings(g.url()))
 	next(t, "the first message", d.got)
@@ -182,7 +182,7 @@ func TestAPacketOf8192BytesIsTheLargest(t *testing.T) {
 }
 
 // G6: the answer to a long SUBSCRIBE has another packet id.
-func TestAWrongPacketIDIsIgnored(t *testing.T) {
+func TestWrongPacketIDIsIgnored(t *testing.T) {
 	g := newGateway(t, nil)
 	s := settings(g.url())
 	s.Subscribe = []string{strings.Repeat("t", 200), "short"}
@@ -196,7 +196,7 @@ func TestAWrongPacketIDIsIgnored(t *testing.T) {
 	}
 }
 
-func TestARefusedSubscriptionIsNoError(t *testing.T) {
+func TestRefusedSubscriptionIsNotAnError(t *testing.T) {
 	g := newGateway(t, func(g *gateway) { g.refuseTopics = true })
 	d := connect(t, settings(g.url()))
 	for range 2 {
@@ -370,7 +370,7 @@ func TestKeepAlive(t *testing.T) {
 }
 
 // A server that falls silent is detected after 75 s, with the default keepalive.
-func TestASilentServerIsLost(t *testing.T) {
+func TestSilentServerIsDetected(t *testing.T) {
 	bubble(t, 0, func(far net.Conn) {
 		greeted(far)
 		_, _ = io.Copy(io.Discard, far)
@@ -386,7 +386,7 @@ func TestASilentServerIsLost(t *testing.T) {
 }
 
 // If a server stops reading, Send fails after 5 s.
-func TestAServerThatTakesNothing(t *testing.T) {
+func TestServerThatStopsReading(t *testing.T) {
 	bubble(t, 0, func(far net.Conn) {
 		greeted(far)
 		time.Sleep(20 * time.Second)
@@ -478,7 +478,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-func TestARealBroker(t *testing.T) {
+func TestRealBroker(t *testing.T) {
 	m := brokertest.Start(t)
 	s := settings("mqtt://" + m.Addr())
 	s.PublishTopic = s.Subscribe[1]
@@ -497,7 +497,7 @@ func TestARealBroker(t *testing.T) {
 	}
 }
 
-func TestARealBrokerRefuses(t *testing.T) {
+func TestRefusalOfARealBroker(t *testing.T) {
 	m := brokertest.Start(t, "allow_anonymous false")
 	if _, err := try(settings("mqtt://" + m.Addr())); !errors.Is(err, ErrRefused) {
 		t.Errorf("%v is not ErrRefused", err)

@@ -33,7 +33,7 @@ func card(files map[string]string, name, mac, assigned string) map[string]string
 
 func none() map[string]string { return map[string]string{"etc/machine-id": "5e1d\n"} }
 
-func TestAddressIsThatOfHardware(t *testing.T) {
+func TestAddressOfTheHardware(t *testing.T) {
 	bridge := card(none(), "wlan0", "DC:A6:32:01:02:03", "0")
 	bridge["sys/class/net/docker0/address"] = "02:42:00:00:00:01\n"
 	for name, test := range map[string]struct {

@@ -430,7 +430,7 @@ func TestActivation(t *testing.T) {
 }
 
 // The test vectors of the protocol were computed with another implementation.
-func TestSignatureIsThatOfTheLibrary(t *testing.T) {
+func TestSignatureMatchesTheLibrary(t *testing.T) {
 	h := hmac.New(sha256.New, []byte("key"))
 	h.Write([]byte("The quick brown fox jumps over the lazy dog"))
 	const rfc = "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8"
@@ -481,7 +481,7 @@ func TestFirmwareOffers(t *testing.T) {
 	}
 }
 
-func TestKeepsSettings(t *testing.T) {
+func TestSettingsAreSaved(t *testing.T) {
 	c := newClient(t, "http://h/")
 	if a, err := c.kept(); a != nil || err != nil {
 		t.Errorf("before: %v, %v", a, err)

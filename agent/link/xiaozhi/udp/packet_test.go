@@ -57,7 +57,7 @@ var vectors = []struct {
 	{"nonce and sequence", IVNonceSequence, seedNonce, 60, 1, twoBlocks, "010000143ade68b10000003c00000001", "bc6a9bde97589f21f09495e4308dc5d48673a741"},
 }
 
-func TestPacketsAreThoseOfRealGateways(t *testing.T) {
+func TestPacketsOfRealGateways(t *testing.T) {
 	for _, v := range vectors {
 		t.Run(v.name, func(t *testing.T) {
 			c := NewCipher(settings(t, v.mode, v.nonce))
@@ -75,7 +75,7 @@ func TestPacketsAreThoseOfRealGateways(t *testing.T) {
 
 // The sample nonce of the first description, used as a template of the header as
 // real devices do, has type 0x10, which every receiver drops.
-func TestTheSeedsNonceAsTemplateIsDropped(t *testing.T) {
+func TestSampleNonceAsTemplateIsDropped(t *testing.T) {
 	packet := unhex(t, "10110014141516170000003c00000001"+"dbf9af00e04e39fdffbc6bb31544cf7ef2ee2ab0")
 	c := NewCipher(settings(t, IVHeader, seedNonce))
 	if _, _, err := c.Open(packet); !errors.Is(err, errType) {
@@ -96,7 +96,7 @@ func TestKeystream(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPacketIsRefused(t *testing.T) {
+func TestInvalidPacketsAreRejected(t *testing.T) {
 	large := NewCipher(settings(t, IVHeader, realNonce)).Seal(nil, 0, 1, make([]byte, MaxPayload+1))
 	pcm := NewCipher(settings(t, IVHeader, realNonce)).Seal(nil, 0, 1, make([]byte, 2880))
 	tests := []struct {
@@ -212,7 +212,7 @@ func BenchmarkReferenceCTR(b *testing.B) {
 	}
 }
 
-func TestAPacketAllocatesNothing(t *testing.T) {
+func TestPacketAllocatesNothing(t *testing.T) {
 	c := NewCipher(settings(t, IVHeader, realNonce))
 	packet := make([]byte, 0, bufferSize)
 	n := testing.AllocsPerRun(100, func() {

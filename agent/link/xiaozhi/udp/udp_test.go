@@ -115,7 +115,7 @@ func dial(t testing.TB, s Settings, receive func(Packet)) *Conn {
 
 func ignore(Packet) {}
 
-func TestASessionBothWays(t *testing.T) {
+func TestSessionInBothDirections(t *testing.T) {
 	for _, mode := range []Mode{IVHeader, IVNonceSequence} {
 		t.Run(string(mode), func(t *testing.T) {
 			g := newGateway(t)
@@ -155,7 +155,7 @@ func TestASessionBothWays(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPacketIsCountedByReason(t *testing.T) {
+func TestInvalidPacketsAreCountedByReason(t *testing.T) {
 	g := newGateway(t)
 	s := g.settings(t)
 	got := make(chan Packet, 100)
@@ -292,7 +292,7 @@ const silent = "fb03fffefffefffe"
 // Nothing is received: the first datagram is sent three times; then, 20 s after
 // the last of them, silence. The address is checked, and time passes, in steps of
 // a second.
-func TestTheGatewayLearnsAndKeepsTheAddress(t *testing.T) {
+func TestAddressIsRegisteredAndKept(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{
 		"0s #1 " + silent, "250ms #2 " + silent, "750ms #3 " + silent, "20.75s #4 " + silent, "40.75s #5 " + silent,
 	}, func(*Conn, *medium) { time.Sleep(50 * time.Second) })
@@ -307,7 +307,7 @@ func TestPing(t *testing.T) {
 	}, func(*Conn, *medium) { time.Sleep(30 * time.Second) })
 }
 
-func TestAnAnswerEndsTheRegistration(t *testing.T) {
+func TestReceivedPacketEndsTheRegistration(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{"0s #1 " + silent, "250ms #2 " + silent, "20.75s #3 " + silent},
 		func(c *Conn, m *medium) {
 			time.Sleep(300 * time.Millisecond)
@@ -359,7 +359,7 @@ func TestTheSocketFollowsTheAddress(t *testing.T) {
 }
 
 // After a failed Send the address is checked immediately.
-func TestAFailedSendLooksForAnotherAddress(t *testing.T) {
+func TestFailedSendChecksTheAddress(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{
 		"0s #1 " + silent, "250ms #2 " + silent, "750ms #3 " + silent, "2s #5 " + silent, "2s #6 dd",
 	}, func(c *Conn, m *medium) {
@@ -380,7 +380,7 @@ func TestAFailedSendLooksForAnotherAddress(t *testing.T) {
 }
 
 // A blocked network delays the microphone by at most 10 ms per packet.
-func TestAFullSocketDoesNotHoldTheMicrophone(t *testing.T) {
+func TestFullSocketDoesNotDelayTheMicrophone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		device, far := net.Pipe() // without a reader
 		defer far.Close()
@@ -447,7 +447,7 @@ func TestTheSocketFollowsTheAddressOnLoopback(t *testing.T) {
 
 // A closed port is detected, and does not end the session: the gateway may come
 // back.
-func TestAClosedPort(t *testing.T) {
+func TestClosedPortIsDetected(t *testing.T) {
 	g := newGateway(t)
 	s := g.settings(t)
 	g.Close()
@@ -530,7 +530,7 @@ func TestCloseIsFinal(t *testing.T) {
 	}
 }
 
-func TestASequenceIsNotUsedTwice(t *testing.T) {
+func TestSequenceIsNotReused(t *testing.T) {
 	g := newGateway(t)
 	c := dial(t, g.settings(t), ignore)
 	c.mu.Lock()
@@ -586,7 +586,7 @@ func TestSettingsAreChecked(t *testing.T) {
 	}
 }
 
-func TestAPacketThatIsTooLargeIsNotSent(t *testing.T) {
+func TestTooLargePacketIsNotSent(t *testing.T) {
 	c := dial(t, newGateway(t).settings(t), ignore)
 	if err := c.Send(make([]byte, MaxPayload+1)); err == nil {
 		t.Error("it was sent")

@@ -108,7 +108,7 @@ func settings(url string, version int) Settings {
 
 const hello = `{"type":"hello","transport":"websocket"}`
 
-func TestASessionInEachVersion(t *testing.T) {
+func TestSessionInEachVersion(t *testing.T) {
 	frames := map[int]string{1: silence, 2: "00020000000000000000003c00000008" + silence, 3: "00000008" + silence}
 	for version := 0; version <= 3; version++ {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
@@ -279,7 +279,7 @@ func speak(t testing.TB, text string) string {
 	return l.Addr().String()
 }
 
-func TestACloseInOrderIsNoError(t *testing.T) {
+func TestNormalCloseIsNotAnError(t *testing.T) {
 	for name, then := range map[string]func(*websocket.Conn, *http.Request){
 		"1000": closeFrame(1000, "bye"), "1001": closeFrame(1001, ""), "1005": closeFrame(websocket.CloseNoStatusReceived, ""),
 		"1006": func(*websocket.Conn, *http.Request) {},
@@ -297,7 +297,7 @@ func TestACloseInOrderIsNoError(t *testing.T) {
 	}
 }
 
-func TestWhatComesInIsChecked(t *testing.T) {
+func TestReceivedPacketsAreChecked(t *testing.T) {
 	url := serve(t, func(ws *websocket.Conn, _ *http.Request) {
 		_ = ws.WriteMessage(websocket.TextMessage, []byte(hello))
 		for _, frame := range []string{
@@ -411,7 +411,7 @@ func upgrade(t testing.TB, far net.Conn) {
 }
 
 // Pings are sent at 20 s and 40 s; at 60 s both are unanswered.
-func TestASilentServerIsLost(t *testing.T) {
+func TestSilentServerIsDetected(t *testing.T) {
 	bubble(t, func(far net.Conn) { _, _ = io.Copy(io.Discard, far) }, func(d *device, began time.Time) {
 		if err := <-d.closed; !errors.Is(err, errSilent) {
 			t.Errorf("closed: %v", err)
@@ -445,7 +445,7 @@ func TestPongsKeepAConnection(t *testing.T) {
 // A blocked network never delays the microphone: of 100 frames, one is being
 // written, 40 are queued, and the others were dropped; after 5 s the connection
 // is closed.
-func TestAFullNetworkDoesNotHoldTheMicrophone(t *testing.T) {
+func TestBlockedNetworkDoesNotDelayTheMicrophone(t *testing.T) {
 	bubble(t, func(far net.Conn) { time.Sleep(time.Minute) }, func(d *device, began time.Time) {
 		synctest.Wait()
 		for i := range 100 {
