@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"lintod/agent/base/journal/journaltest"
 	"lintod/agent/broker/brokertest"
 )
@@ -88,13 +90,23 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	}
-	for _, cmd := range root.Commands() {
+	var describes func(cmd *cobra.Command)
+	describes = func(cmd *cobra.Command) {
 		if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
-			continue
+			return
 		}
-		if status, out, errs := lintoctl(t.Context(), cmd.Name(), "-help"); status != 0 || errs != "" || cmd.Example == "" || !strings.Contains(out, cmd.Example) {
-			t.Errorf("%s -help: status %d\n%s%s", cmd.Name(), status, out, errs)
+		words := strings.Fields(cmd.CommandPath())[1:]
+		for _, args := range [][]string{append(words, "-help"), append([]string{"help"}, words...)} {
+			if status, out, errs := lintoctl(t.Context(), args...); status != 0 || errs != "" || cmd.Example == "" || !strings.Contains(out, cmd.Example) {
+				t.Errorf("%v: status %d\n%s%s", args, status, out, errs)
+			}
 		}
+		for _, sub := range cmd.Commands() {
+			describes(sub)
+		}
+	}
+	for _, cmd := range root.Commands() {
+		describes(cmd)
 	}
 }
 
@@ -220,7 +232,7 @@ func TestWatch(t *testing.T) {
 		m.Publish("home/fromlinto/kitchen/back", "{}")
 		return strings.Contains(out.String(), "kitchen  back")
 	})
-	if status := stop(); status != 0 || !strings.Contains(errs.String(), "trying again") {
+	if status := stop(); status != 0 || !strings.Contains(errs.String(), "retrying") {
 		t.Errorf("status %d\n%s", status, errs)
 	}
 }
@@ -378,7 +390,7 @@ func FuzzTell(f *testing.F) {
 	f.Add("\x1b[2J", "streaming/stop", []byte("\xff\r\n"))
 	f.Fuzz(func(t *testing.T, serial, name string, payload []byte) {
 		var out bytes.Buffer
-		told := &teller{w: &out, last: map[string]string{}, chunks: map[string]chunks{}}
+		told := &textPrinter{w: &out, last: map[string]string{}, chunks: map[string]chunks{}}
 		if err := told.tell(message{serial: serial, name: name, payload: payload}); err != nil {
 			t.Fatal(err)
 		}

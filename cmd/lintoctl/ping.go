@@ -103,7 +103,7 @@ func (h *hub) pingOnce(ctx context.Context, serial string, said <-chan message) 
 
 type tripLine struct {
 	Version  int     `json:"v"`
-	Serial   string  `json:"serial,omitempty"` // absent in the line of all devices
+	Serial   string  `json:"serial,omitempty"` // absent in the summary of all devices
 	Sent     int     `json:"sent"`
 	Answered int     `json:"answered"`
 	Min      float64 `json:"min_ms,omitempty"`
@@ -126,7 +126,7 @@ func statistics(serial string, trips []time.Duration, sent int) tripLine {
 	return line
 }
 
-// manyTrips is from how many devices on only those are listed that lost something.
+// manyTrips is the number of devices from which on only those with lost pings are listed.
 const manyTrips = 20
 
 func (c *call) printTrips(serials []string, trips [][]time.Duration, count int) error {
