@@ -208,7 +208,7 @@ func TestTableOfWords(t *testing.T) {
 		{"auto_gain", audio.Processing{AutoGain: true}},
 		{"both", audio.Processing{NoiseSuppression: true, AutoGain: true}},
 	}
-	if !testing.Verbose() {
+	if !full {
 		ways = ways[:2]
 	}
 	t.Log("noise          as it is  noise_suppression  auto_gain   both   (words understood)")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -153,10 +154,12 @@ func spoken(t *testing.T) (said [][]int16) {
 	return said
 }
 
-// rows are those of a table: all of them where somebody looks at it (go test -v),
-// else the last, which is the hardest.
+// full is set for the whole tables, which scripts/bench prints.
+var full = os.Getenv("LINTOD_FULL") != ""
+
+// rows are those of a table: all of them with LINTOD_FULL, else the last, which is the hardest.
 func rows[T any](all []T) []T {
-	if testing.Verbose() {
+	if full {
 		return all
 	}
 	return all[len(all)-1:]
@@ -221,7 +224,7 @@ func steps(n audiotest.Noise, before, then float64) audiotest.Noise {
 // the speech (the pre-roll) or two.
 func TestTableOfEndpoints(t *testing.T) {
 	said, ways, levels := spoken(t), ways, []float64{40, 20, 10, 5, 0}
-	if !testing.Verbose() { // nobody looks at the table, so the hardest of it is enough
+	if !full {
 		ways = ways[len(ways)-1:]
 	}
 	t.Log("noise              SNR                            found  false start  missed  cut  no end  begins late (worst)  ends late (worst)")
@@ -229,7 +232,7 @@ func TestTableOfEndpoints(t *testing.T) {
 		bed := n.make(t, 20*audiotest.Rate)
 		piece := func(_ testing.TB, n int) []float64 { return slices.Clone(bed[:n]) }
 		for row, snr := range levels {
-			if row < len(levels)-1 && !testing.Verbose() {
+			if row < len(levels)-1 && !full {
 				continue
 			}
 			counts := make([]tally, len(ways))
@@ -260,7 +263,7 @@ func TestTableOfEndpoints(t *testing.T) {
 func TestTableOfSilence(t *testing.T) {
 	const length = 80 * audiotest.Rate
 	ways := ways
-	if !testing.Verbose() {
+	if !full {
 		ways = ways[len(ways)-1:]
 	}
 	sounds := map[string][]float64{}
