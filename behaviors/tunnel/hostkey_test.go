@@ -176,6 +176,9 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 				}
 				// What was added is read by both, and harms no other line.
 				for by, file := range map[string]string{"OpenSSH": theirs, "us": ours} {
+					if now, err := os.ReadFile(file); err == nil && string(now) == text {
+						continue // nothing was added
+					}
 					if err := reach(t, s, file, false); (err == nil) != want {
 						t.Errorf("with the file of %s: %v", by, err)
 					}
