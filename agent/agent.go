@@ -1,9 +1,9 @@
 // Package agent composes the parts of the device and keeps them alive: which
-// link talks to which part, who is restarted when it fails, what the
-// device says of itself, how it stops.
+// link uses which part, what is restarted after a failure, what the device
+// reports about itself, and how it stops.
 //
-// What must not live here: how anything works. A part that grows a rule of its
-// own gets a package of its own, below.
+// What must not live here: how anything works. A part that needs rules of its
+// own gets its own package, below.
 package agent
 
 import (
@@ -41,17 +41,18 @@ import (
 // Version is set by the linker; see scripts/build.
 var Version = "0.0.0-dev"
 
-// stopLimit is how long a clean stop may take before the parts that hang are
-// named and left behind.
+// stopLimit is how long a clean stop may take. Parts that take longer are
+// named in the error and abandoned.
 const stopLimit = 1800 * time.Millisecond
 
 // Agent is the device. Make one with New, then Run it once.
 type Agent struct {
 	// Panel shows the simulated board; nil means one on standard input and output.
 	Panel *panel.Panel
-	// Doctor examines the device without a sound, until ctx ends; nil where there is none.
-	Doctor func(ctx context.Context, tell func(link.Finding))
-	// Configuration changes the configuration file; nil where there is none.
+	// Doctor examines the device silently, until ctx ends; nil if there is no doctor.
+	Doctor func(ctx context.Context, report func(link.Finding))
+	// Configuration changes the configuration file; nil if it cannot be changed
+	// remotely.
 	Configuration *remote.Keeper
 
 	cfg   Config
@@ -75,22 +76,22 @@ type Agent struct {
 	reader     *rfid.Reader // of cards
 	dictate    *dictation
 	buttons    *buttons.Buttons
-	links      []Link         // those that are enabled
-	wake       *wake.Listener // nil when no word is listened for
+	links      []Link         // the enabled ones
+	wake       *wake.Listener // nil if no wake word is configured
 	gpio       *gpio.Board
 	parts      supervisor
 	lamp       lamp
 	waker      waker
 	monitor    *monitor
-	page       *page.Page // nil unless it is enabled
+	page       *page.Page // nil unless enabled
 	recent     journal.Recent
 	examining  sync.Mutex
 }
 
-// New composes the parts; nothing runs yet.
+// New composes the parts and starts nothing.
 func New(cfg Config, log *slog.Logger) *Agent {
 	a := &Agent{cfg: cfg, start: time.Now(), bus: &turn.Bus{}, registry: &behaviors.Registry{}}
-	if cfg.Page.Enabled { // which shows the last lines
+	if cfg.Page.Enabled { // the page shows the latest log lines
 		log = a.recent.Keep(log)
 	}
 	a.log = log
@@ -103,7 +104,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		Player:   a.player,
 		Language: func() string { return a.settings.Get().Language },
 		Chimes:   a.chimes(),
-		Tell:     func(w turn.What, text string) { a.turns.Tell("", w, text) },
+		Notify:   func(w turn.What, text string) { a.turns.Notify("", w, text) },
 		Log:      component(log, "voice"),
 	}
 	a.turns = &turn.Runner{
@@ -163,7 +164,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	return a
 }
 
-// join gives a link the parts of the device that it can do something for.
+// join connects a link to the parts of the device that use it.
 func (a *Agent) join(l Link) {
 	if talker, talks := l.(turn.Talker); talks {
 		a.turns.Talkers = append(a.turns.Talkers, talker)
@@ -174,20 +175,21 @@ func (a *Agent) join(l Link) {
 	if d, takes := l.(dictator); takes && a.dictate.link == nil {
 		a.dictate.link = d
 	}
-	if teller, tells := l.(meetingTeller); tells {
-		a.meetings.tellers = append(a.meetings.tellers, teller)
+	if reporter, reports := l.(meetingReporter); reports {
+		a.meetings.reporters = append(a.meetings.reporters, reporter)
 	}
 	if p, knows := l.(taps.Platform); knows {
 		a.taps.Platforms = append(a.taps.Platforms, p)
 	}
-	if teller, tells := l.(tunnelTeller); tells {
-		a.powers.tellers[l.Name()] = teller
+	if reporter, reports := l.(tunnelReporter); reports {
+		a.powers.reporters[l.Name()] = reporter
 	}
 }
 
-// openState goes on without a disk: a device that forgets is better than none.
+// openState continues without a writable disk: the device then loses its state at
+// a restart.
 func (a *Agent) openState() {
-	language, _ := a.cfg.TTS.Find(a.cfg.TTS.Language) // it was validated
+	language, _ := a.cfg.TTS.Find(a.cfg.TTS.Language) // validated before
 	defaults := state.Saved{Volume: a.cfg.Device.Volume, Language: language}
 	store, err := state.Open(a.cfg.Device.StateDir, defaults, component(a.log, "state"))
 	if err != nil {
@@ -196,7 +198,7 @@ func (a *Agent) openState() {
 	a.store = store
 }
 
-// newSettings are those that were saved, in force.
+// newSettings returns the saved settings, already applied.
 func (a *Agent) newSettings() *settings.Settings {
 	s := &settings.Settings{
 		Store: a.store, Loudness: a.player, Find: a.cfg.TTS.Find,
@@ -205,7 +207,7 @@ func (a *Agent) newSettings() *settings.Settings {
 	if a.mixer != nil {
 		s.Loudness = a.mixer
 	}
-	language, _ := a.cfg.TTS.Find(a.cfg.TTS.Language) // it was validated
+	language, _ := a.cfg.TTS.Find(a.cfg.TTS.Language) // validated before
 	s.CheckLanguage(language)
 	s.SetVolume(s.Get().StartVolume)
 	return s
@@ -213,7 +215,8 @@ func (a *Agent) newSettings() *settings.Settings {
 
 func component(log *slog.Logger, name string) *slog.Logger { return log.With("component", name) }
 
-// room is how much sound from before a turn tells how loud the room is.
+// room is how much sound from before a turn is used to measure the background
+// noise.
 const room = 5500 * time.Millisecond
 
 func (a *Agent) buildSound() {
@@ -241,7 +244,7 @@ func (a *Agent) buildSound() {
 	}
 }
 
-// chimes goes on with the defaults where a file of the owner's cannot be used.
+// chimes uses the default sound for each configured file that cannot be used.
 func (a *Agent) chimes() map[string][]int16 {
 	sounds, faults := a.cfg.Sounds.Load(a.cfg.Audio.OutputRate)
 	for _, err := range faults {
@@ -250,8 +253,9 @@ func (a *Agent) chimes() map[string][]int16 {
 	return sounds
 }
 
-// Run keeps the device alive until ctx ends. It then says goodbye to the
-// platforms, falls silent, and returns within two seconds, naming what hangs.
+// Run runs the device until ctx ends. It then signs off from the platforms,
+// stops all sound, and returns within two seconds, naming the parts that did
+// not stop.
 func (a *Agent) Run(ctx context.Context) error {
 	if err := a.prepare(ctx); err != nil {
 		return err
@@ -277,7 +281,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// prepare closes the microphone before it is opened, if it was muted.
+// prepare keeps the microphone closed from the start if it was muted.
 func (a *Agent) prepare(ctx context.Context) error {
 	if a.settings.Get().Muted {
 		return a.hub.SetMuted(ctx, true)
@@ -285,7 +289,7 @@ func (a *Agent) prepare(ctx context.Context) error {
 	return nil
 }
 
-// list is everything that runs, by the name under which it is counted.
+// list returns everything that runs, by the name used in the counters.
 func (a *Agent) list() map[string]func(context.Context) error {
 	parts := map[string]func(context.Context) error{
 		"turn":        a.turns.Run,
@@ -301,7 +305,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 	}
 	parts["powers"], parts["tunnels"] = a.powers.executor.Run, a.powers.tunnels.Run
 	if a.cfg.Behaviors.Managemeeting.Enabled {
-		parts["recorder"], parts["meetings"] = a.meetings.recorder.Run, a.meetings.tell
+		parts["recorder"], parts["meetings"] = a.meetings.recorder.Run, a.meetings.report
 	}
 	if a.Configuration != nil {
 		parts["configuration"] = a.watchConfiguration
@@ -310,7 +314,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		parts["mixer"] = a.mixer.Run
 	}
 	a.gpio.Panel = a.Panel
-	a.gpio.Show(a.monitor.activity().LEDs(0)) // so that it never shows more than is true
+	a.gpio.Show(a.monitor.activity().LEDs(0)) // so that it never shows a state that has not been reached
 	loops := map[string]probe{"turn": a.turns.Probe, "buttons": a.buttons.Probe, "cards": a.taps.Probe}
 	parts["gpio"], parts["buttons"] = a.gpio.Run, a.buttons.Run
 	for _, l := range a.links {

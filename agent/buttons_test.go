@@ -15,7 +15,7 @@ import (
 	"lintod/gpio"
 )
 
-// listener is a link that listens for as long as it may.
+// listener is a link that listens until it is cancelled.
 type listener struct {
 	name  string
 	mu    sync.Mutex
@@ -38,7 +38,7 @@ func (l *listener) talked() int {
 	return l.talks
 }
 
-// buttoned is a running device with two links, and its buttons.
+// buttoned returns a running device with two links, and its buttons.
 func buttoned(t *testing.T) (*Agent, [2]*listener) {
 	cfg := quiet(t)
 	cfg.Behaviors.Managemeeting.Enabled = true
@@ -50,15 +50,15 @@ func buttoned(t *testing.T) (*Agent, [2]*listener) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
-	for _, run := range []func(context.Context) error{a.turns.Run, a.hub.Run, a.player.Run, a.meetings.recorder.Run, a.meetings.tell, a.buttons.Run} {
+	for _, run := range []func(context.Context) error{a.turns.Run, a.hub.Run, a.player.Run, a.meetings.recorder.Run, a.meetings.report, a.buttons.Run} {
 		all.Go(func() { _ = run(ctx) })
 	}
 	t.Cleanup(func() { cancel(); all.Wait() })
 	return a, links
 }
 
-// TestButtonsMakeTurns binds the verbs that a turn knows of to what its machine makes
-// of them; agent/buttons has a test of all verbs.
+// Each verb that concerns a turn has the effect that the state machine defines;
+// agent/buttons tests all verbs.
 func TestButtonsMakeTurns(t *testing.T) {
 	state := func(want ...turn.State) func(turn.Snapshot) bool {
 		return func(s turn.Snapshot) bool { return slices.Contains(want, s.State) }
@@ -69,7 +69,7 @@ func TestButtonsMakeTurns(t *testing.T) {
 	}{
 		gpio.TalkPress:   {nil, state(turn.Listening)},
 		gpio.TalkTap:     {nil, state(turn.Listening)},
-		gpio.TalkRelease: {[]gpio.Verb{gpio.TalkPress}, state(turn.Thinking, turn.Idle)}, // idle, as it was too short
+		gpio.TalkRelease: {[]gpio.Verb{gpio.TalkPress}, state(turn.Thinking, turn.Idle)}, // idle, because the press was too short
 		gpio.TalkLetGo:   {[]gpio.Verb{gpio.TalkPress}, state(turn.Listening)},
 		gpio.Stop:        {[]gpio.Verb{gpio.TalkPress}, state(turn.Idle)},
 		gpio.Mute:        {nil, func(s turn.Snapshot) bool { return s.Flags.Muted }},
@@ -81,35 +81,36 @@ func TestButtonsMakeTurns(t *testing.T) {
 				brokertest.Eventually(t, "listening", func() bool { return a.turns.Snapshot().State == turn.Listening })
 			}
 			a.buttons.Press(gpio.Action{Verb: verb})
-			brokertest.Eventually(t, "what the verb is for", func() bool { return tt.becomes(a.turns.Snapshot()) })
+			brokertest.Eventually(t, "the effect of the verb", func() bool { return tt.becomes(a.turns.Snapshot()) })
 		})
 	}
 }
 
-// The owner's hand begins a recording, which a turn knows of.
+// A recording that a button starts sets the meeting flag of the turns.
 func TestMeetingByHand(t *testing.T) {
 	a, _ := buttoned(t)
-	brokertest.Eventually(t, "the recorder takes it", func() bool { return a.meetings.toggle(t.Context()) == nil })
+	brokertest.Eventually(t, "the recording starts", func() bool { return a.meetings.toggle(t.Context()) == nil })
 	brokertest.Eventually(t, "a meeting", func() bool { return a.turns.Snapshot().Flags.Meeting })
 	if err := a.meetings.toggle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	brokertest.Eventually(t, "its end", func() bool { return !a.turns.Snapshot().Flags.Meeting })
+	brokertest.Eventually(t, "the recording ends", func() bool { return !a.turns.Snapshot().Flags.Meeting })
 }
 
-// A button talks to its own link, and only that has to be reached.
-func TestButtonNamesItsLink(t *testing.T) {
+// A button opens a turn with its own link, which is the only one that must be
+// connected.
+func TestButtonTalksToItsOwnLink(t *testing.T) {
 	a, links := buttoned(t)
 	a.turns.SetOnline("first", false)
 	a.buttons.Press(gpio.Action{Verb: gpio.TalkTap})
 	a.buttons.Press(gpio.Action{Verb: gpio.TalkTap, Link: "second"})
 	brokertest.Eventually(t, "the second link talks", func() bool { return links[1].talked() == 1 })
 	if links[0].talked() != 0 {
-		t.Error("a link talks that does not reach its platform")
+		t.Error("a turn was opened with a link that is offline")
 	}
 	view := a.monitor.activity().LEDs(0)
 	if view.Offline || !view.Partly {
-		t.Errorf("one of two links is away, and the LEDs show %q", view.Words())
+		t.Errorf("one of two links is offline, and the LEDs show %q", view.Words())
 	}
 	s := a.status()
 	if want := map[string]link.Status{"first": {Connected: false}, "second": {Connected: true}}; s.Links["first"] != want["first"] || s.Links["second"] != want["second"] {
@@ -117,7 +118,7 @@ func TestButtonNamesItsLink(t *testing.T) {
 	}
 }
 
-// An open microphone is seen, whoever has opened it.
+// An open microphone is shown, whatever opened it.
 func TestDictationAndTurnsExcludeEachOther(t *testing.T) {
 	a, links := buttoned(t)
 	mic, err := a.turns.Hold(t.Context(), func() {})
@@ -126,13 +127,13 @@ func TestDictationAndTurnsExcludeEachOther(t *testing.T) {
 	}
 	defer mic.Close()
 	if (waker{turns: a.turns}).awake() || !a.turns.Snapshot().Flags.Dictating {
-		t.Error("a wake word would be obeyed while a dictation has the microphone")
+		t.Error("a wake word is accepted during a dictation")
 	}
 	if look := a.monitor.activity().LEDs(0).Look(); look != "dictating" || a.status().Line == (status.Activity{}).Line() {
-		t.Errorf("a dictation has the microphone, LEDs show %q, and the status is %q", look, a.status().Line)
+		t.Errorf("during a dictation, the LEDs show %q, and the status is %q", look, a.status().Line)
 	}
 	if err := a.local().trigger(t.Context(), TalkArgs{}); err == nil {
-		t.Error("a turn was opened while a dictation has the microphone")
+		t.Error("a turn was opened during a dictation")
 	}
 	mic.Close()
 	if err := a.local().trigger(t.Context(), TalkArgs{Link: "second"}); err != nil {
@@ -143,6 +144,6 @@ func TestDictationAndTurnsExcludeEachOther(t *testing.T) {
 		t.Error("the trigger was not refused")
 	}
 	if _, err := a.turns.Hold(t.Context(), func() {}); err == nil || errors.Is(err, context.Canceled) {
-		t.Errorf("a dictation in the middle of an utterance: %v", err)
+		t.Errorf("dictation started during an utterance: %v", err)
 	}
 }

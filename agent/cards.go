@@ -27,7 +27,8 @@ type CardReply struct {
 	Result taps.Result `json:"result"` // "" for a card that was removed
 }
 
-// newTaps goes on without a disk: what is downloaded anew is better than nothing.
+// newTaps continues without stored content: content that must be downloaded again
+// is better than none.
 func (a *Agent) newTaps() *taps.Taps {
 	log := component(a.log, "cards")
 	cfg := a.cfg.Cards
@@ -43,10 +44,10 @@ func (a *Agent) newTaps() *taps.Taps {
 	return t
 }
 
-// openCard opens what a card plays. A file is sound and nothing else: what was downloaded
-// is a stranger's, and may look like a list of addresses.
+// openCard opens what a card plays. A file is opened as sound only, never as a
+// playlist: downloaded content is untrusted.
 func (a *Agent) openCard(ctx context.Context, path string, from time.Duration) (s audio.Sound, at time.Duration, err error) {
-	if strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://") { // the owner's
+	if strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://") { // configured by the owner
 		s, err = (&media.Opener{Config: a.cfg.Behaviors.Play, Trusted: true}).Open(ctx, path)
 		return s, 0, err
 	}
@@ -68,7 +69,7 @@ func (a *Agent) openCard(ctx context.Context, path string, from time.Duration) (
 	return s, at, err
 }
 
-// card returns what comes of a tap.
+// card returns the result of a tap.
 func (l local) card(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args CardArgs
 	if err := json.Unmarshal(raw, &args); err != nil {

@@ -23,8 +23,8 @@ import (
 	"lintod/gpio"
 )
 
-// Config is the whole configuration file: each table belongs to the package
-// that acts on it.
+// Config is the whole configuration file. Each table belongs to the package
+// that uses it.
 type Config struct {
 	Device DeviceConfig `toml:"device"`
 	LinksConfig
@@ -41,13 +41,13 @@ type Config struct {
 
 // DeviceConfig is the [device] table.
 type DeviceConfig struct {
-	// Serial is the device's name at the platform, one level of a topic.
+	// Serial is the device's name on the platform. It is one level of a topic.
 	Serial string `toml:"serial"`
-	// StateDir keeps what must survive a restart.
+	// StateDir is the directory of the state that survives restarts.
 	StateDir string `toml:"state_dir"`
 	// Socket is where `lintod talk`, `status` and `say` reach the daemon.
 	Socket string `toml:"socket"`
-	// Volume is the loudness, in percent, of a device that was never told another.
+	// Volume is the initial volume in percent, until another one is set.
 	Volume int `toml:"volume"`
 }
 
@@ -79,8 +79,8 @@ func Defaults() Config {
 	}
 }
 
-// LoadConfig reads the file at path over the defaults and checks it. The error
-// has one line for each mistake: file, line, key, and what would be right.
+// LoadConfig reads the file at path over the defaults and validates it. The
+// error has one line for each mistake: file, line, key, and what is expected.
 func LoadConfig(path string) (Config, error) {
 	c := Defaults()
 	if err := config.Load(path, &c); err != nil {
@@ -89,7 +89,8 @@ func LoadConfig(path string) (Config, error) {
 	return c.complete(), nil
 }
 
-// parseConfig is LoadConfig for a text that may become the file at path.
+// parseConfig does what LoadConfig does, with text as the contents of the file at
+// path.
 func parseConfig(path string, text []byte) (Config, error) {
 	c := Defaults()
 	if err := config.Parse(path, text, &c); err != nil {
@@ -98,13 +99,13 @@ func parseConfig(path string, text []byte) (Config, error) {
 	return c.complete(), nil
 }
 
-// complete adds what follows from the configuration.
+// complete fills in values that are derived from others.
 func (c Config) complete() Config {
 	c.Wake.Models = []string{filepath.Join(c.Device.StateDir, "wake"), models.Packaged}
 	return c
 }
 
-// Validate composes what the packages say of their tables.
+// Validate collects the problems that the packages find in their tables.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	ps.In("device", c.Device.Validate())
@@ -117,7 +118,7 @@ func (c Config) Validate() config.Problems {
 		ps.Add("audio.privacy", true, "false, or wake.engine = \"\": a wake word requires an open microphone")
 	}
 	if c.Wake.Enabled() && c.Wake.Stops() && !c.Audio.EchoCancelling {
-		ps.Add("audio.echo_cancelling", false, "true, or no wake word with action = \"stop\": it is spoken while the device speaks, and the microphone hears both")
+		ps.Add("audio.echo_cancelling", false, "true, or no wake word with action = \"stop\": the word is said while the device speaks, and the microphone picks up both")
 	}
 	ps.In("behaviors", c.Behaviors.Validate())
 	ps.In("behaviors.managemeeting", c.meetings().Validate())
@@ -129,7 +130,8 @@ func (c Config) Validate() config.Problems {
 	return append(ps, c.Config.Validate()...)
 }
 
-// validateReader reports what a reader of cards shares with buttons or LEDs.
+// validateReader reports pins and ports that the card reader shares with buttons
+// or LEDs.
 func (c Config) validateReader() config.Problems {
 	var ps config.Problems
 	r := c.Cards.Reader
@@ -142,7 +144,7 @@ func (c Config) validateReader() config.Problems {
 	return ps
 }
 
-// Validate reports values that cannot be right.
+// Validate reports invalid values.
 func (c DeviceConfig) Validate() config.Problems {
 	var ps config.Problems
 	if c.Serial == "" {
@@ -163,12 +165,13 @@ func (c DeviceConfig) Validate() config.Problems {
 	return ps
 }
 
-// credentials is where systemd puts what LoadCredential= of the package's unit
-// names. Nobody but the service and root can enter it, whatever a file's mode is.
+// credentials is the directory where systemd places the files that the unit loads
+// with LoadCredential=. Only the service and root can enter it, whatever the
+// modes of the files are.
 const credentials = "/run/credentials/lintod.service/"
 
-// Credential is where the file of a service's credential can be read now: while
-// the service does not run, where it takes it from.
+// Credential returns where a credential can be read now. While the service does
+// not run, that is the source file of the credential.
 func Credential(path string) string {
 	name, ours := strings.CutPrefix(path, credentials)
 	if _, err := os.Stat(path); err == nil || !ours {

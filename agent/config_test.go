@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	// A key that is shown with its default, and the examples of lists of tables.
+	// Keys that are commented out with their default, and the examples of lists of tables.
 	hiddenKey = regexp.MustCompile(`(?m)^#([a-z_.]+ = )`)
 	example   = regexp.MustCompile(`(?m)^# ?\[\[.*\n(#.*\n)*`)
 	exampled  = regexp.MustCompile(`(?m)^# ?(\[\[|[a-z_.]+ = )`)
@@ -29,13 +29,13 @@ func parse(text string) (Config, error) {
 	return c, err
 }
 
-// uncovered is the sample with every key that it shows.
+// uncovered returns the sample configuration with every commented-out key enabled.
 func uncovered() string {
 	return hiddenKey.ReplaceAllString(example.ReplaceAllString(packaging.Sample(), ""), "$1")
 }
 
-// Who has just installed the package is told what to fill in, and nothing else.
-func TestSampleLacksOnlyWhatNobodyElseKnows(t *testing.T) {
+// A new installation reports only the values that the owner must fill in.
+func TestSampleLacksOnlyWhatTheOwnerMustFillIn(t *testing.T) {
 	_, err := parse(packaging.Sample())
 	if err == nil || strings.Count(err.Error(), "\n") != 1 ||
 		!strings.Contains(err.Error(), "device.serial") || !strings.Contains(err.Error(), "linto.broker") {
@@ -44,7 +44,7 @@ func TestSampleLacksOnlyWhatNobodyElseKnows(t *testing.T) {
 }
 
 func TestSampleShowsTheDefaults(t *testing.T) {
-	fill := func(text string) string { // the first of each: other tables have such keys, too
+	fill := func(text string) string { // only the first match: other tables have the same keys
 		text = strings.Replace(text, `serial = ""`, `serial = "s"`, 1)
 		return strings.Replace(text, `broker = ""`, `broker = "mqtt://b"`, 1)
 	}
@@ -56,7 +56,7 @@ func TestSampleShowsTheDefaults(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		// Printed, because an empty list is as good as none.
+		// Compared as text, because an empty list equals a nil one.
 		if got, want := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
@@ -80,7 +80,7 @@ func TestSampleShowsEveryKey(t *testing.T) {
 	}
 }
 
-// keys are those of all tables in t; lists of tables have their own test.
+// keys returns the keys of all tables in t; lists of tables have their own test.
 func keys(t reflect.Type, prefix string) []string {
 	var list []string
 	for f := range t.Fields() {
@@ -109,7 +109,7 @@ func TestExamplesOfTheSampleAreKnown(t *testing.T) {
 		t.Errorf("%v in\n%s", err, text)
 	}
 	if len(c.Buttons) == 0 || len(c.LEDs) == 0 {
-		t.Error("the sample has no example of a button or of a LED")
+		t.Error("the sample has no example of a button or of an LED")
 	}
 }
 
@@ -126,7 +126,8 @@ func TestCredentialOfAServiceThatDoesNotRun(t *testing.T) {
 	}
 }
 
-// TestLoginTakesNoUserFromTheSerial has one mistake, and is told of that one only.
+// TestLoginTakesNoUserFromTheSerial has one mistake, and only that one is
+// reported.
 func TestLoginTakesNoUserFromTheSerial(t *testing.T) {
 	c := Defaults()
 	c.Device.Serial, c.Linto.Enabled, c.Linto.PasswordFile, c.Linto.Login.URL = "kitchen", true, "p", "https://h"
@@ -134,7 +135,7 @@ func TestLoginTakesNoUserFromTheSerial(t *testing.T) {
 		t.Errorf("the user of a device that logs in is %q", l.Username)
 	}
 	if c.Linto.Login.URL = ""; c.Linto.For("kitchen").Username != "kitchen" {
-		t.Error("the user is not the serial")
+		t.Error("the user does not default to the serial")
 	}
 }
 
@@ -151,19 +152,19 @@ func TestNamesThatNoTopicCanHold(t *testing.T) {
 	}
 }
 
-func TestWarningsOfWhatIsNotThere(t *testing.T) {
+func TestWarningsOfMissingFiles(t *testing.T) {
 	c := Defaults()
 	c.Audio.Input = config.Strings{"file:/nowhere/voice.wav"}
 	c.Behaviors.Shellexec.Enabled, c.Behaviors.Shellexec.User = true, "nobody-of-that-name"
 	got := strings.Join(c.Warnings(), "\n")
 	for _, want := range []string{"audio.input: stat /nowhere/voice.wav", "behaviors.shellexec.user"} {
 		if !strings.Contains(got, want) {
-			t.Errorf("%q is missing in\n%s", want, got)
+			t.Errorf("%q is missing from\n%s", want, got)
 		}
 	}
 }
 
-// A button or a wake word talks to a link that is enabled.
+// A card reader shares no port and no pin with buttons or LEDs.
 func TestReadersShareNothing(t *testing.T) {
 	for text, want := range map[string]string{
 		"[cards.reader]\nspi = \"SPI0.1\"\nreset = 25": "",
@@ -177,6 +178,7 @@ func TestReadersShareNothing(t *testing.T) {
 	}
 }
 
+// The link of a button or a wake word must be enabled.
 func TestLinksThatAreNamed(t *testing.T) {
 	for _, tt := range []struct {
 		link    string

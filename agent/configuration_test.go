@@ -13,9 +13,9 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// A configuration with which no device reaches its broker is pushed to fifty of them, and
-// each goes back to the one that it had, and says so.
-func TestWrongConfigurationIsRevertedByFifty(t *testing.T) {
+// An administrator pushes a configuration with a wrong broker address to fifty
+// devices. Each reverts to its previous configuration and reports that.
+func TestInvalidConfigurationIsRevertedByAFleet(t *testing.T) {
 	const devices = 50
 	m := brokertest.Start(t)
 	watch := m.Watch("blk/fromlinto/#")

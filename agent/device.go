@@ -14,7 +14,7 @@ import (
 	"lintod/gpio/gesture"
 )
 
-// device is the box as the behaviours see it.
+// device implements the device that behaviours act on.
 type device struct {
 	*settings.Settings
 	voice *voice.Voice
@@ -24,8 +24,8 @@ type device struct {
 
 func (a *Agent) box() device { return device{a.settings, a.voice, a.cfg.Behaviors.Play, &a.lamp} }
 
-// Say implements behaviors.Device. A new text interrupts the last one, which then
-// has not failed.
+// Say implements behaviors.Device. A new text interrupts the last one, which does
+// not count as failed.
 func (d device) Say(text string, p behaviors.Progress) error {
 	return d.voice.Announce("say", text, p)
 }
@@ -50,7 +50,7 @@ func (d device) Play(address string, p behaviors.Progress) error {
 	return d.voice.PlayMedia(open, p)
 }
 
-// mute closes or opens the microphone for real.
+// mute closes or opens the microphone itself.
 func (a *Agent) mute(ctx context.Context, muted bool) error {
 	event := turn.Unmuted
 	if muted {
@@ -63,7 +63,7 @@ func (a *Agent) mute(ctx context.Context, muted bool) error {
 	return nil
 }
 
-// muted has it heard.
+// muted plays the sound of muting or unmuting.
 func (a *Agent) muted(muted bool) {
 	cue := turn.UnmutedCue
 	if muted {
@@ -72,7 +72,7 @@ func (a *Agent) muted(muted bool) {
 	a.voice.Cue(cue)
 }
 
-// microphone is the microphone as a turn sees it.
+// microphone is the microphone that turns use.
 type microphone struct{ hub *audio.Hub }
 
 func (m microphone) Listen(preroll bool) turn.Stream { return m.hub.Listen(preroll) }
@@ -81,12 +81,12 @@ func (m microphone) ListenInRoom(preroll bool) turn.Stream { return m.hub.Listen
 
 func (m microphone) ListenSince(t time.Time) turn.Stream { return m.hub.ListenSince(t) }
 
-// gestured publishes what somebody did with a button.
+// gestured publishes a button gesture.
 func (a *Agent) gestured(button string, e gesture.Event) {
 	a.turns.Publish(turn.Notice{What: turn.Pressed, Gesture: &turn.Gesture{Button: button, Kind: e.Kind.String(), Held: e.Held}})
 }
 
-// conversation is the first link that talks, as the behaviours see it.
+// conversation is the first link that talks, for the behaviours.
 type conversation struct{ turns *turn.Runner }
 
 // Talk implements behaviors.Turns.

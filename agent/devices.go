@@ -13,29 +13,30 @@ import (
 	"lintod/audio/native"
 )
 
-// Chosen is what a configuration makes of a device.
+// Chosen is how the configuration uses a device.
 type Chosen string
 
-// A device that is not Unchosen is named in the configuration: it is the first
-// that should open, or one that is tried when those before it do not.
+// A device other than Unchosen is named in the configuration: it is the first
+// to be opened, or one that is tried when those before it fail.
 const (
 	Unchosen Chosen = ""
 	First    Chosen = "chosen"
 	Fallback Chosen = "fall-back"
 )
 
-// DeviceReport is a device, and its part in the configuration.
+// DeviceReport is a device and its use in the configuration.
 type DeviceReport struct {
 	audio.Device
 	Input  Chosen `json:"input,omitempty"`
 	Output Chosen `json:"output,omitempty"`
 }
 
-// thisLintod is who uses a device that the daemon has open.
+// thisLintod is shown as the user of a device that the daemon has open.
 const thisLintod = "this lintod"
 
-// ReportDevices lists the microphones and loudspeakers, who uses them, and which
-// ones cfg chooses. It works beside a running daemon, which it asks what it uses.
+// ReportDevices lists the microphones and speakers, which programs use them, and
+// which ones cfg selects. It also works while a daemon runs, and asks it what it
+// uses.
 func ReportDevices(ctx context.Context, cfg Config, log *slog.Logger) ([]DeviceReport, error) {
 	list, err := Devices(ctx, log)
 	if err != nil {
@@ -44,8 +45,8 @@ func ReportDevices(ctx context.Context, cfg Config, log *slog.Logger) ([]DeviceR
 	return reportDevices(list, cfg.Audio, askDaemon(ctx, cfg.Device.Socket)), nil
 }
 
-// Devices lists what the sound process finds. It starts one for itself, so it
-// works beside a running daemon.
+// Devices lists the devices that the sound process finds. It starts a sound
+// process of its own, so it also works while a daemon runs.
 func Devices(ctx context.Context, log *slog.Logger) ([]audio.Device, error) {
 	p := &native.Process{Log: log}
 	var list []audio.Device
@@ -56,7 +57,7 @@ func Devices(ctx context.Context, log *slog.Logger) ([]audio.Device, error) {
 	return list, err
 }
 
-// askDaemon is empty when no daemon answers.
+// askDaemon returns the zero Status if no daemon answers.
 func askDaemon(ctx context.Context, socket string) Status {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -85,7 +86,7 @@ func reportDevices(list []audio.Device, cfg audio.Config, daemon Status) []Devic
 	return reports
 }
 
-// ours translates the program that the kernel knows.
+// ours replaces the kernel's name for our sound process by thisLintod.
 func ours(user string) string {
 	if strings.HasPrefix(user, "lintod-audio ") {
 		return thisLintod
@@ -93,8 +94,8 @@ func ours(user string) string {
 	return user
 }
 
-// choices are the devices that names stand for: First is the first one that no
-// other program holds.
+// choices returns the devices that names match: First is the first one that no
+// other program has open.
 func choices(list []audio.Device, names []string, way audio.Direction) map[int]Chosen {
 	found := map[int]Chosen{}
 	var order []int
@@ -116,7 +117,7 @@ func choices(list []audio.Device, names []string, way audio.Direction) map[int]C
 	return found
 }
 
-// Use says who has the device open, "" when nobody has.
+// Use describes which program has the device open, "" if none has.
 func (r DeviceReport) Use() string {
 	var parts []string
 	for _, u := range []struct{ verb, by string }{{"recorded", r.RecordedBy}, {"played", r.PlayedBy}} {
@@ -127,7 +128,7 @@ func (r DeviceReport) Use() string {
 	return strings.Join(parts, ", ")
 }
 
-// Role says what the configuration makes of the device, "" for nothing.
+// Role describes how the configuration uses the device, "" if it does not.
 func (r DeviceReport) Role() string {
 	var parts []string
 	for _, c := range []struct {

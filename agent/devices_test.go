@@ -40,7 +40,7 @@ func TestReportDevices(t *testing.T) {
 			[3]string{"input (fall-back), output", "input", "input (fall-back)"},
 			[3]string{},
 		},
-		"another program holds the first": {
+		"another program has the first one open": {
 			list("arecord (pid 815)"),
 			[]string{"hat", "default"},
 			[]string{"hat"},
@@ -48,7 +48,7 @@ func TestReportDevices(t *testing.T) {
 			[3]string{"", "input (fall-back), output", "input"},
 			[3]string{"", "recorded by arecord (pid 815)", ""},
 		},
-		"we hold it ourselves": {
+		"the daemon has it open": {
 			list("lintod-audio (pid 815)"),
 			[]string{"hat", "default"},
 			[]string{"Jabra"},

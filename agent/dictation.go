@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// dictationLimit is how long the platform may take to begin.
+// dictationLimit is how long the platform may take to start.
 const dictationLimit = 10 * time.Second
 
 // StreamArgs are the arguments of stream.
@@ -18,10 +18,10 @@ type StreamArgs struct {
 
 var errNoTranscriber = errors.New("no enabled link supports transcription; enable one in the configuration")
 
-// dictation sends the microphone to the first link that takes dictations.
-type dictation struct{ link dictator } // nil when there is none
+// dictation sends the microphone's sound to the first link that accepts dictation.
+type dictation struct{ link dictator } // nil if there is none
 
-// command is what `lintod stream` asks for.
+// command serves `lintod stream`.
 func (d *dictation) command(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args StreamArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
@@ -54,7 +54,7 @@ func (d *dictation) start(ctx context.Context) error {
 	return d.link.StartDictation(ctx)
 }
 
-// toggle is what a button does.
+// toggle is the action of a button.
 func (d *dictation) toggle(ctx context.Context) error {
 	if d.link != nil && d.link.Dictating() {
 		_, err := d.link.StopDictation()

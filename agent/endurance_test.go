@@ -18,10 +18,10 @@ import (
 	"lintod/audio/wake/microwakeword"
 )
 
-// A day of sound (a minute unless LINTOD_FULL) goes through the hub to the voice
-// detector, the wake engine and the endpointer, as fast as they take it: no frame is
-// lost, and nothing is kept.
-func TestADayOfSound(t *testing.T) {
+// A day of sound (a minute unless LINTOD_FULL is set) passes through the hub to the
+// voice detector, the wake engine and the endpointer, as fast as they read it: no
+// frame is lost, and memory use does not grow.
+func TestDayOfSound(t *testing.T) {
 	models := os.Getenv("LINTOD_WAKE_MODELS")
 	if models == "" {
 		t.Skip("LINTOD_WAKE_MODELS names no folder with models of microWakeWord")
@@ -56,7 +56,7 @@ func TestADayOfSound(t *testing.T) {
 	spotter.Reset()
 	turns := endpoint.Config{Silence: time.Second, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second}
 	detector, f := endpoint.New(turns), new(audio.Frame)
-	var early uint64 // bytes that were in use after a tenth
+	var early uint64 // bytes in use after a tenth of the time
 	for i := range source.frames {
 		if err := stream.Read(t.Context(), f); err != nil {
 			t.Fatal(err)
@@ -78,7 +78,7 @@ func TestADayOfSound(t *testing.T) {
 		t.Errorf("the hub ended with %v", err)
 	}
 	if late := inUse(); late > early+64<<10 {
-		t.Errorf("%d bytes are in use, %d were", late, early)
+		t.Errorf("%d bytes are in use, %d before", late, early)
 	}
 }
 
@@ -89,7 +89,8 @@ func inUse() uint64 {
 	return m.HeapAlloc
 }
 
-// endless is a microphone that repeats its sound, a frame each time that one was taken.
+// endless is a microphone that repeats its sound and delivers a frame whenever the
+// last one was read.
 type endless struct {
 	sound  [][audio.FrameSamples]int16
 	frames int

@@ -19,23 +19,24 @@ import (
 )
 
 const (
-	// healthBeat is how often the agent looks at itself while no sound arrives, and
-	// soundBeat how long it relies on sound as its beat: lintod is awake then.
+	// healthBeat is how often the agent checks its health while no sound arrives,
+	// and soundBeat how long it relies on arriving sound instead, because lintod is
+	// awake then anyway.
 	healthBeat = 500 * time.Millisecond
 	soundBeat  = 2 * audio.DeafAfter
-	// errorShown is how long LEDs show that something failed.
+	// errorShown is how long LEDs indicate an error.
 	errorShown = 2 * time.Second
-	// levelBeat is how often LEDs follow the voice.
+	// levelBeat is how often LEDs follow the voice level.
 	levelBeat = 50 * time.Millisecond
 )
 
-// monitor knows what the device is doing, from those who do it, and has it shown.
+// monitor collects what the device is doing and updates what shows it.
 type monitor struct {
 	turns *turn.Runner
 	bus   *turn.Bus
 	voice *voice.Voice
 	hub   *audio.Hub
-	wake  *wake.Listener // nil when no word is listened for
+	wake  *wake.Listener // nil if no wake word is configured
 	links []Link
 	board *gpio.Board
 	lamp  *lamp
@@ -43,19 +44,19 @@ type monitor struct {
 	start time.Time // of the agent
 	log   *slog.Logger
 
-	outdated atomic.Bool  // the file was changed and is wrong
-	failed   atomic.Int64 // when something last failed, in nanoseconds since start; 0 for never
+	outdated atomic.Bool  // the file was changed and is invalid
+	failed   atomic.Int64 // time of the last failure, in nanoseconds since start; 0 if none
 }
 
-// watch keeps what shows the device's activity up to date: LEDs, and systemd. It
-// also raises the deaf flag when frames should arrive and do not. Health means
-// that frames moved, not that a process lives.
+// watch updates what shows the device's activity: LEDs and systemd. It also
+// raises the deaf flag when frames should arrive and do not. The device is
+// healthy when frames arrive, not merely when a process runs.
 func (m *monitor) watch(ctx context.Context) error {
 	notify("READY=1")
 	beat := time.NewTimer(healthBeat)
 	defer beat.Stop()
 	voice := time.NewTicker(levelBeat)
-	voice.Stop() // no need to wake up for it unless somebody speaks
+	voice.Stop() // only needed while there is a voice
 	defer voice.Stop()
 	moved := m.hub.Beat()
 	notices := m.bus.Subscribe(noticeQueue)
@@ -92,7 +93,7 @@ func (m *monitor) watch(ctx context.Context) error {
 	}
 }
 
-// activity is what the device is doing now.
+// activity returns what the device is doing now.
 func (m *monitor) activity() status.Activity {
 	now := status.Activity{
 		Snapshot:   m.turns.Snapshot(),
@@ -142,14 +143,14 @@ func (m *monitor) listenForDeafness(was string) string {
 	return fault
 }
 
-// notify tells systemd; without systemd it does nothing.
+// notify sends a state to systemd; without systemd it does nothing.
 func notify(state string) {
-	// The error is that of a socket that systemd itself made; there is nobody to
-	// tell. unsetEnvironment must stay false, or later calls do nothing.
+	// An error could only come from systemd's own socket, and could be reported
+	// nowhere. unsetEnvironment must stay false, or later calls do nothing.
 	_, _ = daemon.SdNotify(false, state)
 }
 
-// away names the links that talk and do not reach their platforms.
+// away names the links that talk and cannot reach their platforms.
 func (m *monitor) away() []string {
 	var names []string
 	for _, t := range m.turns.Talkers {
@@ -160,7 +161,8 @@ func (m *monitor) away() []string {
 	return names
 }
 
-// linkStatus is that of a link; one that talks is connected when a turn can be opened.
+// linkStatus returns the status of a link. One that talks is connected when a turn
+// can be opened.
 func (m *monitor) linkStatus(l Link) link.Status {
 	s := l.Status()
 	if _, talks := l.(turn.Talker); talks {
@@ -175,7 +177,7 @@ type Status struct {
 	LinkDetails
 }
 
-// status is a line of each part, which is why it is the whole agent's.
+// status collects the status of all parts.
 func (a *Agent) status() Status {
 	set, now := a.settings.Get(), a.monitor.activity()
 	s := status.Report{

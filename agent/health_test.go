@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Who reads the status as JSON finds one style of keys, and lists that are lists.
+// The JSON of the status uses one style of keys, and no list is null.
 func TestStatusHasOneStyleOfKeys(t *testing.T) {
 	snake := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 	seen := map[reflect.Type]bool{}

@@ -9,16 +9,17 @@ import (
 	"lintod/gpio/led"
 )
 
-// lampPeriod is that of a lamp that moves, unless somebody says otherwise.
+// lampPeriod is the default period of an animated lamp.
 const lampPeriod = 3 * time.Second
 
-// lamp is what a platform has LEDs show while nothing else is to be seen on them.
+// lamp is what a platform shows on the LEDs while they show nothing else.
 type lamp struct {
-	there   bool // there are LEDs
+	there   bool // whether there are LEDs
 	pattern atomic.Pointer[led.Pattern]
 }
 
-// shown has no shape where LEDs show what the owner has configured.
+// shown returns a pattern without shape, so that LEDs show what the owner has
+// configured.
 func (l *lamp) shown() led.Pattern {
 	if p := l.pattern.Load(); p != nil {
 		return *p

@@ -11,8 +11,8 @@ import (
 	"lintod/agent/base/journal/journaltest"
 )
 
-// The configuration, the platform and the saved state are held to one rule.
-func TestLanguageIsOneThatIsSpoken(t *testing.T) {
+// The configuration, the platform and the saved state apply the same rule.
+func TestLanguageMustBeSupported(t *testing.T) {
 	for _, c := range []struct{ configured, saved, want, complaint string }{
 		{"en-US", "", "en-US", ""},
 		{"fr", "", "fr-FR", ""},

@@ -12,75 +12,75 @@ import (
 	"lintod/gpio"
 )
 
-// Link is a live connection to one platform. A link that talks is a turn.Talker,
-// too. One that does not talk follows what happens (link.Device.Follow, and
-// settingsFollower), and has done what its table of words names
+// Link is a live connection to one platform. A link that talks is also a
+// turn.Talker. One that does not talk follows events (link.Device.Follow and
+// settingsFollower) and performs the verbs in its table of words
 // (link.Device.Registry).
 type Link interface {
-	// Name is what the configuration calls the link.
+	// Name is the link's name in the configuration.
 	Name() string
 	// Run keeps the connection until ctx ends.
 	Run(ctx context.Context) error
-	// Probe returns nil when the loop that obeys the platform has turned once, or
-	// with ctx's cause.
+	// Probe returns nil when the loop that handles the platform's requests has
+	// run once, or ctx's cause.
 	Probe(ctx context.Context) error
 	// Status may be called at any time, and does not block.
 	Status() link.Status
 }
 
-// What some links can do besides.
+// Optional abilities of links.
 type (
 	// dictator sends the microphone to its platform until it is stopped.
 	dictator interface {
-		// StartDictation returns when the platform listens, or with ctx's cause.
+		// StartDictation returns when the platform is ready, or with ctx's cause.
 		StartDictation(ctx context.Context) error
-		// StopDictation does not block; done is closed when all has been sent.
+		// StopDictation does not block; done is closed when everything has been sent.
 		StopDictation() (done <-chan struct{}, err error)
 		Dictating() bool
 	}
-	// settingsFollower is told, without blocking it, that a setting has changed, which
-	// its platform may want to know.
+	// settingsFollower is notified when a setting has changed. StatusChanged must not
+	// block.
 	settingsFollower interface{ StatusChanged() }
-	// meetingTeller tells its platform of a recording that ended without its asking.
-	meetingTeller interface {
-		TellMeeting(ctx context.Context, session string, why error)
+	// meetingReporter reports to its platform a recording that ended without a request.
+	meetingReporter interface {
+		ReportMeeting(ctx context.Context, session string, why error)
 	}
-	// answerWaiter is told, without blocking it, that an answer waits for it whose request
-	// came before the agent began.
+	// answerWaiter is notified when an answer is waiting whose request was made before
+	// the agent started. AnswersWait must not block.
 	answerWaiter interface{ AnswersWait() }
-	// withdrawer removes what it has left at its platform, because the owner has turned the
-	// link off. It returns when that is done or cannot be, or when ctx ends.
+	// withdrawer removes what it has left on its platform, because the owner has
+	// disabled the link. It returns when that is done or impossible, or when ctx ends.
 	withdrawer interface{ Withdraw(ctx context.Context) }
-	// tunnelTeller tells its platform that a tunnel broke, or is back when problem is
-	// nil. It fails while the platform cannot be reached.
-	tunnelTeller interface {
-		TellTunnel(ctx context.Context, problem error) error
+	// tunnelReporter reports to its platform that a tunnel broke, or works again if
+	// problem is nil. It fails while the platform cannot be reached.
+	tunnelReporter interface {
+		ReportTunnel(ctx context.Context, problem error) error
 	}
 )
 
-// protocol is what the package of a link offers.
+// protocol is what a link's package provides.
 type protocol struct {
 	setup   link.Setup
 	enabled bool
 	table   table
-	make    func(link.Device) Link // closed
+	make    func(link.Device) Link // not running
 }
 
 // table is the table of a link in the configuration, completed for the device.
 type table interface {
-	// Validate reports values that cannot be right; none while the link is not enabled.
+	// Validate reports invalid values; none while the link is disabled.
 	Validate() config.Problems
-	// Warnings are what is allowed and probably not meant.
+	// Warnings describes valid settings that are probably mistakes.
 	Warnings(at link.Place) []string
-	// Examine has what the link needs looked at. running is how the daemon's link is,
-	// nil when none runs. It takes half a minute for each server that does not answer.
-	Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding))
-	// Try connects as the device will, beside a running daemon, and returns why that
-	// fails, in one sentence.
+	// Examine checks what the link needs. running is the status of the daemon's link,
+	// nil if none runs. Each server that does not answer takes half a minute.
+	Examine(ctx context.Context, at link.Place, running *link.Status, report func(link.Finding))
+	// Try connects as the device does, also while a daemon runs, and returns a
+	// one-sentence error if that fails.
 	Try(ctx context.Context, at link.Place) error
 }
 
-// enabled are the protocols whose links the configuration enables.
+// enabled returns the protocols of the enabled links.
 func (c Config) enabled() (list []protocol) {
 	for _, p := range c.protocols() {
 		if p.enabled {
@@ -90,7 +90,7 @@ func (c Config) enabled() (list []protocol) {
 	return list
 }
 
-// linkNames are those of the links that are enabled.
+// linkNames returns the names of the enabled links.
 func (c Config) linkNames() (names []string) {
 	for _, p := range c.enabled() {
 		names = append(names, p.setup.Name)
@@ -105,7 +105,7 @@ func (c Config) validateLinks() (ps config.Problems) {
 	return ps
 }
 
-// linkWarnings are what is probably not meant in the tables of the links.
+// linkWarnings returns the warnings about the tables of the links.
 func (c Config) linkWarnings() (list []string) {
 	for _, p := range c.protocols() {
 		list = append(list, p.table.Warnings(c.place())...)
@@ -123,36 +123,36 @@ func (c Config) place() link.Place {
 	}
 }
 
-// ExamineLinks has each link that is enabled look at what it needs. running is what a
-// daemon says of its links, nil when none runs.
-func (c Config) ExamineLinks(ctx context.Context, running map[string]link.Status, tell func(link.Finding)) {
+// ExamineLinks examines each enabled link. running is the daemon's status of its
+// links, nil if no daemon runs.
+func (c Config) ExamineLinks(ctx context.Context, running map[string]link.Status, report func(link.Finding)) {
 	for _, p := range c.enabled() {
 		var now *link.Status
 		if s, known := running[p.setup.Name]; known {
 			now = &s
 		}
-		p.table.Examine(ctx, c.place(), now, tell)
+		p.table.Examine(ctx, c.place(), now, report)
 	}
 }
 
-// Platforms are what `lintod setup` can set up, the usual one first; Beside what it can set up
-// beside one of them.
+// Platforms returns what `lintod setup` can set up, the most common one first;
+// Additional returns what it can set up in addition to one of them.
 func Platforms() []link.Setup { return setups(false) }
 
-// Beside is described with Platforms.
-func Beside() []link.Setup { return setups(true) }
+// Additional is described at Platforms.
+func Additional() []link.Setup { return setups(true) }
 
 func setups(beside bool) (list []link.Setup) {
 	for _, p := range Defaults().protocols() {
-		if p.setup.Beside == beside {
+		if p.setup.Additional == beside {
 			list = append(list, p.setup)
 		}
 	}
 	return list
 }
 
-// TryLink connects a link that is enabled as the device will, and returns why that fails, in
-// one sentence.
+// TryLink connects an enabled link as the device does, and returns a one-sentence
+// error if that fails.
 func (c Config) TryLink(ctx context.Context, name string) error {
 	for _, p := range c.enabled() {
 		if p.setup.Name == name {
@@ -162,7 +162,7 @@ func (c Config) TryLink(ctx context.Context, name string) error {
 	return nil
 }
 
-// features are what the device has, for links that describe it.
+// features returns what the device has, for links that describe it.
 func (a *Agent) features() link.Features {
 	f := link.Features{Model: gpio.Model("/"), Languages: a.cfg.TTS.Languages(), Wake: a.cfg.Wake.Enabled()}
 	buttons, _ := a.cfg.Effective()
@@ -172,7 +172,7 @@ func (a *Agent) features() link.Features {
 	return f
 }
 
-// newLinks makes the links that are enabled, closed.
+// newLinks makes the enabled links without starting them.
 func (a *Agent) newLinks() (links []Link) {
 	for _, p := range a.cfg.enabled() {
 		name := p.setup.Name
@@ -186,7 +186,7 @@ func (a *Agent) newLinks() (links []Link) {
 			Settings:  a.store.Get,
 			Network:   func() ([]network.Interface, error) { return network.List("/") },
 			Connected: func(up bool) { a.turns.SetOnline(name, up) },
-			Tell:      func(w turn.What, text string) { a.turns.Tell(name, w, text) },
+			Notify:    func(w turn.What, text string) { a.turns.Notify(name, w, text) },
 			Follow:    func() *turn.Subscription { return a.bus.Subscribe(noticeQueue) },
 			Listen:    a.turns.Hold,
 			Call:      a.turns.Call,

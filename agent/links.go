@@ -9,7 +9,7 @@ import (
 	"lintod/agent/link/xiaozhi"
 )
 
-// This file alone knows which links there are.
+// Only this file lists the links.
 
 // LinksConfig are the tables of the links.
 type LinksConfig struct {
@@ -23,7 +23,7 @@ func linksDefaults() LinksConfig {
 	return LinksConfig{Linto: linto.Defaults(), Xiaozhi: xiaozhi.Defaults(), Folotoy: folotoy.Defaults(), Automation: automation.Defaults()}
 }
 
-// protocols are those that there are, a line for each, the usual one first.
+// protocols returns all protocols, the most common one first.
 func (c Config) protocols() []protocol {
 	l, x, f, h := c.Linto.For(c.Device.Serial), c.Xiaozhi, c.Folotoy.For(c.Device.Serial), c.Automation.For(c.Device.Serial)
 	return []protocol{
@@ -34,7 +34,8 @@ func (c Config) protocols() []protocol {
 	}
 }
 
-// linkVerbs are what a platform can ask for by a signed command, in its words and in ours.
+// linkVerbs returns the verbs that a platform can request by a signed command, in
+// its words and in ours.
 func linkVerbs() []string { return linto.Verbs() }
 
 // validateTools reports verbs that a link cannot offer as tools.
@@ -43,13 +44,14 @@ func (c Config) validateTools() (ps config.Problems) {
 	return ps
 }
 
-// duplex tells whether the owner says that the microphone does not hear the loudspeaker.
+// duplex reports whether the owner has declared that the microphone does not pick
+// up the speaker.
 func (c Config) duplex() bool { return c.Xiaozhi.Enabled && c.Xiaozhi.FullDuplex }
 
-// unheard tells whether somebody else answers than the platform that a turn is with.
+// unheard reports whether answers come from elsewhere than the platform of a turn.
 func (c Config) unheard() bool { return c.Folotoy.Unheard() }
 
-// LinkDetails are the counters of single links.
+// LinkDetails are counters of single links.
 type LinkDetails struct {
 	Linto      *linto.Stats      `json:"linto,omitempty"`
 	Xiaozhi    *xiaozhi.Stats    `json:"xiaozhi,omitempty"`

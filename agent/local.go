@@ -27,8 +27,8 @@ type SayArgs struct {
 	Text string `json:"text"`
 }
 
-// PlayArgs are the arguments of play; without an address, the file that comes
-// with the request is played.
+// PlayArgs are the arguments of play. Without an address, the file that is
+// passed with the request is played.
 type PlayArgs struct {
 	URL string `json:"url,omitempty"`
 }
@@ -42,17 +42,19 @@ type AskArgs struct {
 // AskReply is the answer to ask.
 type AskReply struct {
 	Text  string `json:"text"`            // may be empty: some answers are sound, or silence
-	Ask   bool   `json:"ask"`             // the platform asks back, and the device listens next
-	Error string `json:"error,omitempty"` // what the platform reports beside the answer
+	Ask   bool   `json:"ask"`             // the platform asks a question, and the device listens next
+	Error string `json:"error,omitempty"` // an error that the platform reports with the answer
 }
 
-// maxReply bounds an answer on the socket, in bytes: more than anybody reads or hears.
+// maxReply bounds an answer on the socket, in bytes. It is longer than any answer
+// of practical use.
 const maxReply = 128 << 10
 
-// noticeQueue is how many notices wait for a slow listener; then the oldest go.
+// noticeQueue is how many notices wait for a slow client; beyond that, the oldest
+// are dropped.
 const noticeQueue = 256
 
-// local is what the unix socket offers: the device's own commands.
+// local serves the device's own commands on the unix socket.
 type local struct {
 	turns   *turn.Runner
 	bus     *turn.Bus
@@ -77,7 +79,8 @@ func (l local) handlers() map[string]control.Handler {
 	}
 }
 
-// streams are what the unix socket tells for as long as somebody listens.
+// streams returns the commands of the unix socket that send events until the
+// client disconnects.
 func (l local) streams() map[string]control.StreamHandler {
 	return map[string]control.StreamHandler{
 		"events": l.events,
@@ -86,22 +89,22 @@ func (l local) streams() map[string]control.StreamHandler {
 	}
 }
 
-// events tells everything that happens, until the listener goes away.
+// events sends all events until the client disconnects.
 func (l local) events(ctx context.Context, _ json.RawMessage, send func(any) error) error {
-	return l.tell(ctx, send)
+	return l.sendNotices(ctx, send)
 }
 
-// follow does what talk does, and tells what comes of it.
+// follow does what talk does, and sends the events that result.
 func (l local) follow(ctx context.Context, raw json.RawMessage, send func(any) error) error {
 	var args TalkArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
 		return fmt.Errorf("arguments of follow: %w", err)
 	}
-	return l.tell(ctx, send, func() error { return l.trigger(ctx, args) })
+	return l.sendNotices(ctx, send, func() error { return l.trigger(ctx, args) })
 }
 
-// tell subscribes before it begins, so that nothing is missed.
-func (l local) tell(ctx context.Context, send func(any) error, begin ...func() error) error {
+// sendNotices subscribes before it begins, so that no event is missed.
+func (l local) sendNotices(ctx context.Context, send func(any) error, begin ...func() error) error {
 	notices := l.bus.Subscribe(noticeQueue)
 	defer notices.Close()
 	for _, f := range begin {
@@ -111,7 +114,7 @@ func (l local) tell(ctx context.Context, send func(any) error, begin ...func() e
 	}
 	for {
 		select {
-		case <-ctx.Done(): // the end of the daemon, or of a client who does not read this
+		case <-ctx.Done(): // the daemon is stopping, or the client is gone and does not read this
 			return fmt.Errorf("lintod is stopping: %w", context.Cause(ctx))
 		case n := <-notices.C:
 			if err := send(n); err != nil {
@@ -129,8 +132,8 @@ func (l local) talk(ctx context.Context, raw json.RawMessage) (any, error) {
 	return nil, l.trigger(ctx, args)
 }
 
-// trigger does what the talk button would. "That was all" means the utterance
-// while the device listens, and the device's own voice else.
+// trigger acts as the talk button. Stopping ends the utterance while the
+// device listens, and otherwise the device's own speech.
 func (l local) trigger(ctx context.Context, args TalkArgs) error {
 	listening := l.turns.Snapshot().State == turn.Listening
 	switch {
@@ -156,7 +159,7 @@ func (l local) say(ctx context.Context, raw json.RawMessage) (any, error) {
 	return nil, l.voice.Say(ctx, args.Text)
 }
 
-// play returns when the file or stream has been played. Whoever may ask for it
+// play returns when the file or stream has been played. Clients of this socket
 // may have any address played.
 func (l local) play(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args PlayArgs
@@ -170,7 +173,7 @@ func (l local) play(ctx context.Context, raw json.RawMessage) (any, error) {
 		if file == nil {
 			return nil, errors.New("url or file is required")
 		}
-		defer file.Close() // if its turn never comes
+		defer file.Close() // in case it is never played
 		if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
 			return nil, errors.New("not a regular file") // reading a pipe could last forever
 		}
@@ -181,7 +184,8 @@ func (l local) play(ctx context.Context, raw json.RawMessage) (any, error) {
 	return nil, l.player.Play(ctx, player.Item{Class: player.Media, Open: open})
 }
 
-// ask returns the answer as soon as it is there; the device goes on speaking it.
+// ask returns the answer as soon as it is complete; the device continues to speak
+// it.
 func (l local) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	var args AskArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
@@ -204,8 +208,8 @@ func (l local) ask(ctx context.Context, raw json.RawMessage) (any, error) {
 	return reply, nil
 }
 
-// reaches tells whether the link of a name, or the first, reaches its platform; of
-// one that is not there Ask says so.
+// reaches reports whether the link of a name, or the first link, reaches its
+// platform. An unknown name counts as reached: Ask returns its error.
 func (l local) reaches(link string) bool {
 	for _, t := range l.turns.Talkers {
 		if link == "" || t.Name() == link {

@@ -12,22 +12,22 @@ import (
 	"lintod/behaviors/meeting"
 )
 
-// meetingDelay is how late the sound of a recording may come: each batch of frames
-// costs power.
+// meetingDelay is how late the sound of a recording may arrive, because each batch
+// of frames costs power.
 const meetingDelay = 200 * time.Millisecond
 
-// eventQueue is how many beginnings and ends of recordings wait to be told.
+// eventQueue is how many starts and ends of recordings wait to be reported.
 const eventQueue = 16
 
-// meetings joins the recorder with the device: LEDs and status follow it, and
-// the platform hears when a recording ends that nobody stopped.
+// meetings connects the recorder to the device: LEDs and status follow it,
+// and a recording that ends by itself is reported to the platform.
 type meetings struct {
-	recorder *recorder.Recorder
-	enabled  bool
-	post     func(turn.Event)
-	tellers  []meetingTeller
-	log      *slog.Logger
-	events   chan recorder.Event
+	recorder  *recorder.Recorder
+	enabled   bool
+	post      func(turn.Event)
+	reporters []meetingReporter
+	log       *slog.Logger
+	events    chan recorder.Event
 }
 
 func (a *Agent) newMeetings() *meetings {
@@ -49,8 +49,8 @@ func (a *Agent) newMeetings() *meetings {
 	return m
 }
 
-// note must not block. The recorder makes few events; one that finds no room is
-// only late, as the next one tells the state too.
+// note must not block. The recorder makes few events. One that does not fit is
+// only late, because the next one reports the state too.
 func (m *meetings) note(e recorder.Event) {
 	select {
 	case m.events <- e:
@@ -59,8 +59,8 @@ func (m *meetings) note(e recorder.Event) {
 	}
 }
 
-// meetings is the [behaviors.managemeeting] table with what it takes from the
-// device.
+// meetings returns the [behaviors.managemeeting] table, completed with values
+// of the device.
 func (c Config) meetings() meeting.Config {
 	m := c.Behaviors.Managemeeting
 	if m.Directory == "" {
@@ -69,8 +69,8 @@ func (c Config) meetings() meeting.Config {
 	return m
 }
 
-// tell passes on what the recorder does, until ctx ends.
-func (m *meetings) tell(ctx context.Context) error {
+// report reports what the recorder does, until ctx ends.
+func (m *meetings) report(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,12 +92,12 @@ func (m *meetings) changed(ctx context.Context, e recorder.Event) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	for _, teller := range m.tellers {
-		teller.TellMeeting(ctx, e.Session, e.Err)
+	for _, reporter := range m.reporters {
+		reporter.ReportMeeting(ctx, e.Session, e.Err)
 	}
 }
 
-// toggle is the owner's own hand on the button.
+// toggle starts or stops a recording by button.
 func (m *meetings) toggle(ctx context.Context) error {
 	if !m.enabled {
 		return fmt.Errorf("recording is disabled; set enabled = true in [behaviors.managemeeting]")

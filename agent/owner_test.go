@@ -15,7 +15,8 @@ import (
 	"lintod/agent/signed/sshsig"
 )
 
-// Root reads by itself what must be signed, and whether an order is for this device.
+// Root checks by itself what must be signed, and whether an order is for this
+// device.
 func TestOwner(t *testing.T) {
 	dir := t.TempDir()
 	path, keys := filepath.Join(dir, "lintod.toml"), filepath.Join(dir, "allowed_signers")
@@ -59,7 +60,7 @@ func TestOwner(t *testing.T) {
 	}
 	for change, want := range map[string]bool{"": false, "[audio]\ninput = \"null\"\n": false, "max_age = \"2h\"\n": true} {
 		if signers, err := o.Parse([]byte(configuration + change)); err != nil || signers != want {
-			t.Errorf("%q: changes who must sign: %v, %v", change, signers, err)
+			t.Errorf("%q: may the signers be changed: %v, %v", change, signers, err)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // PageArgs are the arguments of page on the unix socket.
 type PageArgs struct {
-	Kiosk bool `json:"kiosk,omitempty"` // for a screen of the device
+	Kiosk bool `json:"kiosk,omitempty"` // for a screen on the device
 }
 
 // PageReply is the answer to page.
@@ -23,7 +23,7 @@ type PageReply struct {
 	URL string `json:"url"` // works once, within ten minutes
 }
 
-// openPage lets who may use the socket use the page.
+// openPage gives clients of the socket access to the page.
 func (a *Agent) openPage(_ context.Context, raw json.RawMessage) (any, error) {
 	var args PageArgs
 	if err := json.Unmarshal(raw, &args); err != nil {
@@ -36,7 +36,7 @@ func (a *Agent) openPage(_ context.Context, raw json.RawMessage) (any, error) {
 	return PageReply{URL: string(address)}, err
 }
 
-// pageView is what the page shows of the device.
+// pageView is the device's state as the page shows it.
 type pageView struct {
 	status.Activity
 	Serial     string          `json:"serial"`
@@ -47,11 +47,11 @@ type pageView struct {
 	Language   string          `json:"language"`
 	Languages  []string        `json:"languages"`
 	Activation link.Activation `json:"activation,omitzero"`
-	Card       *taps.Playing   `json:"card,omitempty"` // what one plays
+	Card       *taps.Playing   `json:"card,omitempty"` // what a card plays
 }
 
-// newPage makes the page, which offers what the owner may do to the device by hand, and
-// nothing that the configuration must allow first.
+// newPage makes the page. It offers what the owner could do at the device, and
+// nothing that needs permission in the configuration.
 func (a *Agent) newPage() *page.Page {
 	l := a.local()
 	post := func(e turn.Event) page.Command {
@@ -94,7 +94,7 @@ func (a *Agent) pageView() pageView {
 	return v
 }
 
-// picture is that of what a card plays.
+// picture returns the picture of what a card plays.
 func (a *Agent) picture() string {
 	if p := a.taps.Status(); p != nil {
 		return p.Picture
@@ -102,7 +102,7 @@ func (a *Agent) picture() string {
 	return ""
 }
 
-// examine runs one examination at a time: it is heard.
+// examine runs one examination at a time, because it plays sound.
 func (a *Agent) examine(ctx context.Context, _ json.RawMessage) (any, error) {
 	if !a.examining.TryLock() {
 		return nil, errors.New("the doctor is already running; try again when it has finished")
@@ -131,7 +131,7 @@ func (a *Agent) setMuted(ctx context.Context, raw json.RawMessage) (any, error) 
 	return nil, a.settings.SetMuted(ctx, args.On)
 }
 
-// setVolume sets it now and for the next start, as the buttons do.
+// setVolume sets the volume now and for the next start, as the buttons do.
 func (a *Agent) setVolume(_ context.Context, raw json.RawMessage) (any, error) {
 	var args struct {
 		Percent int `json:"percent"`

@@ -20,12 +20,13 @@ import (
 	"lintod/behaviors/tunnel"
 )
 
-// auditSocket is the variable by which lintod.service says where the keeper of the audit
-// listens. A keeper that is named and does not answer is an error: nothing is done unseen.
+// auditSocket is the variable in which lintod.service passes the socket of the
+// audit keeper. A keeper that is configured and does not answer is an error:
+// nothing runs without an audit.
 const auditSocket = "LINTOD_AUDIT_SOCKET"
 
-// BehaviorsConfig is the [behaviors] table: what the owner allows beyond the
-// everyday.
+// BehaviorsConfig is the [behaviors] table: the verbs that the owner must
+// allow.
 type BehaviorsConfig struct {
 	Shellexec       shell.Config   `toml:"shellexec"`
 	Startreversessh tunnel.Config  `toml:"startreversessh"`
@@ -34,7 +35,7 @@ type BehaviorsConfig struct {
 	remote.Config
 }
 
-// Validate composes what the packages say of their tables.
+// Validate collects the problems that the packages find in their tables.
 func (c BehaviorsConfig) Validate() config.Problems {
 	var ps config.Problems
 	ps.In("shellexec", c.Shellexec.Validate())
@@ -43,7 +44,8 @@ func (c BehaviorsConfig) Validate() config.Problems {
 	return append(ps, c.Config.Validate()...)
 }
 
-// verbs are all that the device can do, to look them up: nothing here performs one.
+// verbs returns the registry of all verbs, for look-up only: nothing here performs
+// one.
 func (c Config) verbs() *behaviors.Registry {
 	r := &behaviors.Registry{}
 	r.Add(behaviors.Everyday(nil)...)
@@ -57,14 +59,14 @@ func (c Config) verbs() *behaviors.Registry {
 	return r
 }
 
-// powers are the verbs that can do harm, and what keeps them in check. What runs
-// must be known after a power cut: while the disk cannot keep a ledger, they answer
-// that, and nothing runs.
+// powers are the verbs that can do harm, and what limits them. What has run must be
+// known after a power cut: while the disk cannot store a ledger, the verbs return
+// that error and nothing runs.
 type powers struct {
-	executor *behaviors.Executor
-	orders   *verifier.Verifier
-	tunnels  *tunnel.Keeper
-	tellers  map[string]tunnelTeller // by the name of their link
+	executor  *behaviors.Executor
+	orders    *verifier.Verifier
+	tunnels   *tunnel.Keeper
+	reporters map[string]tunnelReporter // by link name
 }
 
 func (a *Agent) newPowers() *powers {
@@ -77,10 +79,10 @@ func (a *Agent) newPowers() *powers {
 	audit := &behaviors.Audit{Path: filepath.Join(dir, "audit.log"), Keeper: os.Getenv(auditSocket), Log: component(a.log, "audit")}
 	cfg := a.cfg.Behaviors
 	p := &powers{
-		executor: &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
-		tellers:  map[string]tunnelTeller{},
-		tunnels:  &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnels")},
-		orders:   &verifier.Verifier{Config: a.cfg.Signed, StateDir: dir, Log: component(a.log, "signed")},
+		executor:  &behaviors.Executor{Registry: a.registry, Ledger: ledger, Audit: audit, Log: log},
+		reporters: map[string]tunnelReporter{},
+		tunnels:   &tunnel.Keeper{Config: cfg.Startreversessh, StateDir: dir, Audit: audit, Log: component(a.log, "tunnels")},
+		orders:    &verifier.Verifier{Config: a.cfg.Signed, StateDir: dir, Log: component(a.log, "signed")},
 	}
 	a.registry.Signed, a.registry.Refused = a.cfg.Signed.Requires, p.executor.Refuse
 	p.executor.Answered = func(name string) {
@@ -94,8 +96,8 @@ func (a *Agent) newPowers() *powers {
 		log.Error("signed requests are refused until the disk is readable and writable", "error", err)
 	}
 	p.tunnels.Changed = func(ctx context.Context, e tunnel.Event) error {
-		if teller, ok := p.tellers[e.Link]; ok {
-			return teller.TellTunnel(ctx, e.Err)
+		if reporter, ok := p.reporters[e.Link]; ok {
+			return reporter.ReportTunnel(ctx, e.Err)
 		}
 		return nil
 	}
@@ -106,7 +108,7 @@ func (a *Agent) newPowers() *powers {
 	return p
 }
 
-// administered is the box as an administrator sees it from afar.
+// administered is the device as remote administrators use it.
 type administered struct{ *Agent }
 
 // Counters implements remote.Device.
@@ -115,7 +117,7 @@ func (a administered) Counters() any { return a.status() }
 // Keeper implements remote.Device.
 func (a administered) Keeper() *remote.Keeper { return a.Configuration }
 
-// watchConfiguration decides about a configuration on probation.
+// watchConfiguration accepts or reverts a configuration on probation.
 func (a *Agent) watchConfiguration(ctx context.Context) error {
 	return a.Configuration.Watch(ctx, a.cfg.Behaviors.Config.Config.Probation.Std(), func(name string) bool {
 		i := slices.IndexFunc(a.links, func(l Link) bool { return l.Name() == name })
@@ -138,7 +140,7 @@ func (a administered) Examine(ctx context.Context) ([]any, error) {
 	return list, nil
 }
 
-// examineLimit is more than the doctor needs where every server is silent.
+// examineLimit is longer than the doctor takes when no server answers.
 const examineLimit = 3 * time.Minute
 
 // Reboot implements remote.Device.

@@ -16,8 +16,8 @@ import (
 	"lintod/behaviors"
 )
 
-// A verb is never absent: without a disk each says why, on or off, and it works
-// when the disk is back, without a restart.
+// A verb is always present: without a disk each returns the reason, enabled or
+// not, and works when the disk is back, without a restart.
 func TestPowersWithoutADisk(t *testing.T) {
 	cfg := quiet(t)
 	cfg.Device.StateDir = filepath.Join(t.TempDir(), "state")
@@ -45,19 +45,19 @@ func TestPowersWithoutADisk(t *testing.T) {
 		if answer, _ := ask(verb, `{"cmd":"true"}`); answer.Code != want {
 			t.Errorf("%s: %+v, want %s", verb, answer, want)
 		} else if want == behaviors.Refused && !strings.Contains(answer.Error, cfg.Device.StateDir) {
-			t.Errorf("%s does not say why: %s", verb, answer.Error)
+			t.Errorf("%s does not give the reason: %s", verb, answer.Error)
 		}
 	}
 	d := a.box()
 	if d.KeepVolume(11) == nil || d.SetLanguage("fr") == nil || a.store.Get().Volume != 11 {
-		t.Error("a setting that is not saved is not reported, or not in force")
+		t.Error("an unsaved setting is not reported, or not applied")
 	}
 	if err := os.Remove(cfg.Device.StateDir); err != nil {
 		t.Fatal(err)
 	}
 	brokertest.Eventually(t, "shellexec is accepted", func() bool {
 		answer, accepted := ask("shellexec", `{"cmd":"true"}`)
-		if !accepted && answer.Code != behaviors.Busy { // the executor may be starting yet
+		if !accepted && answer.Code != behaviors.Busy { // the executor may still be starting
 			t.Fatalf("%+v", answer)
 		}
 		return accepted
@@ -75,7 +75,7 @@ func TestPowersWithoutADisk(t *testing.T) {
 	}
 }
 
-// What the configuration is checked against is what the device has.
+// The configuration is validated against the verbs that the device has.
 func TestVerbsOfTheConfiguration(t *testing.T) {
 	cfg := quiet(t)
 	names := func(r *behaviors.Registry) (list []string) {
@@ -89,7 +89,7 @@ func TestVerbsOfTheConfiguration(t *testing.T) {
 	}
 }
 
-// Tools that cannot be offered are refused with their key, not left out in silence.
+// Tools that cannot be offered are reported with their key, not left out silently.
 func TestToolsThatCannotBeOffered(t *testing.T) {
 	for _, tt := range []struct {
 		tools []string

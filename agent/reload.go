@@ -21,25 +21,26 @@ import (
 	"lintod/gpio/panel"
 )
 
-// errReload is why an agent is stopped in favour of the next.
+// errReload is the cause when an agent is stopped in favour of the next one.
 var errReload = errors.New("the configuration file was changed")
 
-// Service runs the agent that a configuration file describes, and another one
+// Service runs the agent that a configuration file describes, and a new one
 // when the file has changed.
 type Service struct {
 	Path   string // of the configuration file
-	Config Config // what it held at the start
-	// Reload asks for the file to be read again. A right one replaces the agent:
-	// it says goodbye, and its successor connects. A wrong one changes nothing.
+	Config Config // its contents at the start
+	// Reload asks for the file to be read again. A valid file replaces the
+	// agent: it disconnects, and the new one connects. An invalid one changes
+	// nothing.
 	Reload <-chan os.Signal
 	Panel  *panel.Panel // as in Agent, like Doctor
-	Doctor func(ctx context.Context, tell func(link.Finding))
+	Doctor func(ctx context.Context, report func(link.Finding))
 	Log    *slog.Logger
 
 	keeper  *remote.Keeper
-	apply   chan struct{} // the keeper wants another configuration to be in force
+	apply   chan struct{} // the keeper requests another configuration
 	running Config
-	before  Config // that ran before the one on probation
+	before  Config // in force before the one on probation
 }
 
 // Run returns when ctx has ended and the agent has stopped, or when the agent
@@ -56,8 +57,8 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
-// keepConfiguration lets the configuration be changed from afar. Where the disk does not
-// remember that, the device still runs with its file.
+// keepConfiguration allows remote changes of the configuration. If the disk cannot
+// store them, the device still runs with its file.
 func (s *Service) keepConfiguration() {
 	s.apply = make(chan struct{}, 1)
 	s.keeper = &remote.Keeper{
@@ -76,7 +77,8 @@ func (s *Service) keepConfiguration() {
 	}
 }
 
-// Owner is what the configuration file at path allows an administrator. stateDir is root's.
+// Owner returns what the configuration file at path allows an administrator.
+// stateDir belongs to root.
 func Owner(path, stateDir string) remote.Owner {
 	return remote.Owner{
 		Path: path, StateDir: stateDir, Merge: merge,
@@ -99,8 +101,8 @@ func Owner(path, stateDir string) remote.Owner {
 	}
 }
 
-// authentic checks who has signed an order, and that it is for this device. A session that the
-// device has logged in with is known to the daemon alone.
+// authentic checks the signature of an order, and that it is for this device. Only
+// the daemon knows the session of a device that has logged in.
 func (c Config) authentic(payload []byte) (remote.SignedOrder, error) {
 	o, err := (&verifier.Verifier{Config: c.Signed}).Authentic(payload)
 	if err != nil {
@@ -117,8 +119,8 @@ func seal(text []byte) ([]byte, error) { return config.Seal(text, &Config{}) }
 
 func merge(text, change []byte) ([]byte, error) { return config.Merge(text, change, &Config{}) }
 
-// mayReplace says what is wrong with a configuration from afar. What the device remembers
-// cannot be left behind, and who may sign is not changed by who has not signed.
+// mayReplace returns why a remote configuration is refused, or nil. It must keep
+// the device's state directory, and only a signed command may change the signers.
 func (s *Service) mayReplace(text []byte, signer string) error {
 	next, err := parseConfig(s.Path, text)
 	if err != nil {
@@ -142,7 +144,7 @@ func (s *Service) mayReplace(text []byte, signer string) error {
 	return nil
 }
 
-// runAgent runs one agent, and returns the configuration of the next.
+// runAgent runs one agent, and returns the configuration for the next one.
 func (s *Service) runAgent(ctx context.Context, cfg Config) (Config, error) {
 	run, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -169,23 +171,24 @@ func (s *Service) runAgent(ctx context.Context, cfg Config) (Config, error) {
 		case tried:
 			s.before = cfg
 		case err != nil && reverts:
-			next, err = s.before, nil // somebody has damaged the file meanwhile
+			next, err = s.before, nil // the file has become invalid meanwhile
 		}
 		a.monitor.outdated.Store(err != nil)
 		if err != nil {
-			notify("READY=1") // as before
+			notify("READY=1") // the agent continues
 			continue
 		}
 		a.withdraw(ctx, next)
 		stop(errReload)
-		return next, <-ended // the next agent says READY=1
+		return next, <-ended // the next agent sends READY=1
 	}
 }
 
-// withdrawLimit is how long a platform may take.
+// withdrawLimit is how long cleaning up a platform may take.
 const withdrawLimit = 5 * time.Second
 
-// withdraw has links that the next configuration turns off clear up.
+// withdraw removes what links that the next configuration disables have left on
+// their platforms.
 func (a *Agent) withdraw(ctx context.Context, next Config) {
 	ctx, cancel := context.WithTimeout(ctx, withdrawLimit)
 	defer cancel()
@@ -196,8 +199,8 @@ func (a *Agent) withdraw(ctx context.Context, next Config) {
 	}
 }
 
-// read reads the configuration on probation, or else the file again, and tells systemd and
-// the log.
+// read reads the configuration on probation, or else the file again, and reports
+// that to systemd and the log.
 func (s *Service) read() (Config, error) {
 	notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic()))
 	if trial := s.keeper.Trial(); trial != nil {
@@ -213,8 +216,8 @@ func (s *Service) read() (Config, error) {
 	return cfg, nil
 }
 
-// monotonic is the time in microseconds that sd_notify(3) wants beside
-// RELOADING=1.
+// monotonic is the time in microseconds that sd_notify(3) requires
+// with RELOADING=1.
 func monotonic() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {

@@ -12,12 +12,12 @@ import (
 	"lintod/audio/silero"
 )
 
-// soundCards are the microphone and the loudspeaker that the configuration names,
-// each real or virtual on its own.
+// soundCards are the microphone and the speaker that the configuration names.
+// Each may be a device or virtual.
 type soundCards struct {
 	input, output audio.Card
 	process       *native.Process // on demand when both are virtual
-	// voiceModel loads the network that judges what the microphone hears; nil: none does.
+	// voiceModel loads the network that detects voices; nil if there is none.
 	voiceModel func() *silero.Model
 }
 
@@ -42,9 +42,9 @@ func newCards(cfg audio.Config, log *slog.Logger) soundCards {
 	return c
 }
 
-// detectVoices leaves it to turns to tell voices from other sound, with the network
-// whose weights are at path: all day long nobody needs to know. Without weights the
-// sound process does, in its simple way.
+// detectVoices leaves voice detection to the turns, with the network whose weights
+// are at path, because it is not needed between turns. Without weights the sound
+// process does it, in a simple way.
 func (c *soundCards) detectVoices(path string, log *slog.Logger) {
 	if _, err := os.Stat(path); err != nil {
 		log.Warn("using the simple voice detection", "error", err)
@@ -58,7 +58,7 @@ func (c *soundCards) detectVoices(path string, log *slog.Logger) {
 			log.Warn("detecting speech by loudness only", "error", err)
 			return nil
 		}
-		debug.FreeOSMemory() // the file, 1.3 MB
+		debug.FreeOSMemory() // frees the file's 1.3 MB
 		return model
 	})
 }

@@ -11,8 +11,8 @@ import (
 	"lintod/audio/native"
 )
 
-// With its weights the neural detection of voices is the turns' own; without, the
-// sound process has an opinion; with others, there is only loudness.
+// With its weights, the turns run the neural voice detector. Without them, the
+// sound process detects voices. With invalid ones, only loudness is used.
 func TestVoiceDetectionWithAndWithoutItsWeights(t *testing.T) {
 	damaged := filepath.Join(t.TempDir(), "weights")
 	if err := os.WriteFile(damaged, []byte("weights"), 0o600); err != nil {

@@ -12,17 +12,17 @@ import (
 	"lintod/agent/status"
 )
 
-// The pause before a failed part is started again grows from backoffFirst to
-// backoffMost; after a run of steadyRun it starts anew. It is short, because
-// what a part waits for is in this box: sound must be back 5 s after its server
-// is. Links have pauses of their own.
+// The pause before a failed part is restarted grows from backoffFirst to
+// backoffMost; after a run of steadyRun it is reset. It is short, because parts
+// wait for local resources: sound must be back 5 s after its server is. Links
+// have pauses of their own.
 const (
 	backoffFirst = 100 * time.Millisecond
 	backoffMost  = 2 * time.Second
 	steadyRun    = 30 * time.Second
 )
 
-// supervisor keeps the parts alive and remembers why they failed.
+// supervisor keeps the parts running and remembers why they failed.
 type supervisor struct {
 	log *slog.Logger
 
@@ -30,7 +30,7 @@ type supervisor struct {
 	parts map[string]status.Part
 }
 
-// What is remembered of a part that always fails differently, and at length.
+// Limits for a part that fails with ever different or long errors.
 const (
 	maxReasons = 16
 	maxReason  = 1 << 10 // bytes
@@ -60,7 +60,7 @@ func (s *supervisor) keep(ctx context.Context, name string, run func(context.Con
 		}
 		s.set(name, func(p *status.Part) { failed(p, reason) })
 		pause, isNew := backoff.Failed(err)
-		if isNew { // one that repeats is counted
+		if isNew { // a repeated reason is only counted
 			log.Warn("part failed; restarting it", "error", reason)
 		}
 		sleep(ctx, pause)
@@ -90,7 +90,7 @@ func (s *supervisor) set(name string, change func(*status.Part)) {
 	s.parts[name] = p
 }
 
-// status copies what is known of all parts.
+// status returns the status of all parts.
 func (s *supervisor) status() map[string]status.Part {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *supervisor) status() map[string]status.Part {
 	return out
 }
 
-// running lists the parts that have not returned.
+// running returns the parts that have not returned.
 func (s *supervisor) running() []string {
 	var names []string
 	for name, p := range s.status() {

@@ -16,9 +16,10 @@ func newSupervisor(log *bytes.Buffer) *supervisor {
 	return &supervisor{log: slog.New(slog.NewTextHandler(log, nil))}
 }
 
-// A part that fails at once is started again after pauses that grow to
-// backoffMost, each between half and one and a half of its nominal length.
-func TestFailingPartIsRestartedMoreAndMoreSlowly(t *testing.T) {
+// A part that fails immediately is restarted after pauses that grow to
+// backoffMost, each between half and one and a half times its nominal
+// length.
+func TestFailingPartIsRestartedWithBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := newSupervisor(&log)
@@ -46,7 +47,7 @@ func TestFailingPartIsRestartedMoreAndMoreSlowly(t *testing.T) {
 	})
 }
 
-func TestSteadyRunStartsTheBackoffAnew(t *testing.T) {
+func TestSteadyRunResetsTheBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := newSupervisor(&log)
@@ -57,7 +58,7 @@ func TestSteadyRunStartsTheBackoffAnew(t *testing.T) {
 			runs++
 			switch {
 			case runs < 8:
-			case runs == 8: // by now the pause is at its greatest
+			case runs == 8: // the pause has reached its maximum
 				time.Sleep(steadyRun)
 				failed = time.Now()
 			default:
@@ -92,7 +93,7 @@ func TestReasonsAreBounded(t *testing.T) {
 	})
 }
 
-func TestEndOfTheContextIsNoFailure(t *testing.T) {
+func TestEndOfTheContextIsNotAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := newSupervisor(&log)

@@ -14,7 +14,7 @@ import (
 	"lintod/behaviors"
 )
 
-// talkative is a running device whose every text takes ten seconds.
+// talkative returns a running device on which every text takes ten seconds.
 func talkative(t *testing.T) (*Agent, *turn.Subscription) {
 	cfg := quiet(t)
 	cfg.TTS.Engine, cfg.TTS.Rate = "command", 16000
@@ -48,12 +48,12 @@ func hear(t *testing.T, notices *turn.Subscription, what turn.What, text string)
 		}
 	})
 	if n.What != what || n.Text != text {
-		t.Fatalf("told %s %q, want %s %q", n.What, n.Text, what, text)
+		t.Fatalf("got %s %q, want %s %q", n.What, n.Text, what, text)
 	}
 }
 
-// A new say interrupts the last one; stop ends all of them, what a script waits
-// for, too.
+// A new say interrupts the last one; stop ends all announcements, including
+// those of scripts.
 func TestAnnouncements(t *testing.T) {
 	a, notices := talkative(t)
 	d := a.box()
@@ -90,7 +90,7 @@ func TestAnnouncements(t *testing.T) {
 	}
 }
 
-// Whoever types ^C at `lintod say` wants silence.
+// Interrupting `lintod say` with ^C silences the device.
 func TestSayEndsWithItsCaller(t *testing.T) {
 	a, notices := talkative(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -101,13 +101,13 @@ func TestSayEndsWithItsCaller(t *testing.T) {
 	if err := <-script; !errors.Is(err, gone) {
 		t.Error(err)
 	}
-	hear(t, notices, turn.Announced, gone.Error()) // and no problem
+	hear(t, notices, turn.Announced, gone.Error()) // without an error
 	if _, playing := a.player.Playing(); playing {
-		t.Error("it goes on")
+		t.Error("the device still speaks")
 	}
 }
 
-func TestMuteIsHeard(t *testing.T) {
+func TestMuteIsAudible(t *testing.T) {
 	a, _ := talkative(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	hub := make(chan error, 1)
@@ -119,7 +119,7 @@ func TestMuteIsHeard(t *testing.T) {
 		if err := d.SetMuted(ctx, step.muted); err != nil {
 			t.Fatal(err)
 		}
-		// An announcement of one frame, which a chime would go before.
+		// An announcement of one frame, before which a chime would be audible.
 		open := func(context.Context) (audio.Sound, error) { return player.PCM(make([]int16, 10), a.player.Rate), nil }
 		if err := a.player.Play(ctx, player.Item{Class: player.Announcement, Open: open}); err != nil {
 			t.Fatal(err)
@@ -130,8 +130,9 @@ func TestMuteIsHeard(t *testing.T) {
 	}
 }
 
-// Who asked for a text that is too long hears its beginning, and is told at its end.
-func TestACutTextIsTold(t *testing.T) {
+// A text that is too long is spoken up to the limit, and an error is reported at
+// its end.
+func TestTruncatedTextIsReported(t *testing.T) {
 	a, notices := talkative(t)
 	for text, fails := range map[string]bool{"short": false, strings.Repeat("A sentence. ", 1000): true} {
 		told := make(chan error, 4)

@@ -15,15 +15,16 @@ import (
 	"lintod/audio/wake"
 )
 
-// wakeMemory is how far back a request can reach that follows a wake word in
-// one breath: some engines tell of the word only when the speaker pauses.
+// wakeMemory is how far back the sound of a request can start that follows a
+// wake word without a pause: some engines report the word only when the
+// speaker pauses.
 const wakeMemory = 10 * time.Second
 
-// wakeDelay is how late an engine may hear a word: it listens all day, and each
+// wakeDelay is how late an engine may receive sound: it runs all day, and each
 // batch of frames costs power.
 const wakeDelay = 60 * time.Millisecond
 
-// waker opens a turn when a wake word is heard.
+// waker opens a turn when a wake word is detected.
 type waker struct {
 	cfg      wake.Config
 	hub      *audio.Hub
@@ -48,8 +49,9 @@ func (w waker) listener() *wake.Listener {
 	}
 }
 
-// awake reports whether a wake word would be obeyed now. While the device speaks
-// it hears itself, so that is left to those whose microphone does not.
+// awake reports whether a wake word would be accepted now. While the device
+// speaks it also hears itself, so only devices whose microphone does not pick up
+// the speaker accept one then.
 func (w waker) awake() bool {
 	s := w.turns.Snapshot()
 	switch {
@@ -61,7 +63,7 @@ func (w waker) awake() bool {
 	return true
 }
 
-// heard does what the talk button would, or the stop button.
+// heard acts as the talk button, or as the stop button.
 func (w waker) heard(d wake.Detection) {
 	if d.Word.Stops() {
 		w.turns.Post(turn.Stop)
@@ -73,13 +75,14 @@ func (w waker) heard(d wake.Detection) {
 	}
 }
 
-// WakeArgs is what the stream "wake" is asked for.
+// WakeArgs are the arguments of the stream "wake".
 type WakeArgs struct {
-	Name string `json:"name"` // of a word; empty: those of the configuration
+	Name string `json:"name"` // of a word; empty for the configured ones
 }
 
-// try sends how sure models are of their words, by what the microphone hears,
-// until the listener goes away. Sound itself does not leave the daemon.
+// try sends the scores of the wake word models for the sound of the
+// microphone, until the client disconnects. The sound itself does not leave
+// the daemon.
 func (w waker) try(ctx context.Context, raw json.RawMessage, send func(any) error) error {
 	var args WakeArgs
 	if err := json.Unmarshal(raw, &args); err != nil {

@@ -12,7 +12,7 @@ import (
 	"lintod/audio/wake"
 )
 
-// Warnings are what is allowed, and probably not meant.
+// Warnings describes valid settings that are probably mistakes.
 func (c Config) Warnings() []string {
 	list := slices.Concat(c.Behaviors.Shellexec.Warnings(), c.Behaviors.Startreversessh.Warnings(),
 		c.exposures(), c.linkWarnings(), c.soundWarnings(), c.signedWarnings())
@@ -23,26 +23,26 @@ func (c Config) Warnings() []string {
 	return list
 }
 
-// signedWarnings are what is wrong with the files of keys.
+// signedWarnings describes problems of the key files.
 func (c Config) signedWarnings() (list []string) {
 	_, faults := c.Signed.Examine(time.Now())
 	for _, f := range faults {
-		if !errors.Is(f, fs.ErrPermission) { // who checks may not be who reads
+		if !errors.Is(f, fs.ErrPermission) { // the user who runs the check may differ from the one who reads it later
 			list = append(list, f.Error())
 		}
 	}
 	return list
 }
 
-// exposures are what goes over the network unprotected.
+// exposures describes what is sent over the network unprotected.
 func (c Config) exposures() (list []string) {
 	if c.Wake.Engine == wake.EngineWyoming && !c.Wake.Local() {
-		list = append(list, "wake.address: everything that the microphone hears is sent to "+c.Wake.Address+" unencrypted; run the service on this device, or use a trusted network")
+		list = append(list, "wake.address: the sound of the microphone is sent to "+c.Wake.Address+" unencrypted; run the service on this device, or use a trusted network")
 	}
 	return list
 }
 
-// soundWarnings tell of sound files that cannot be used.
+// soundWarnings describes sound files that cannot be used.
 func (c Config) soundWarnings() (list []string) {
 	for _, name := range c.Audio.Input {
 		if path, ok := strings.CutPrefix(name, "file:"); ok {

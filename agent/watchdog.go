@@ -14,37 +14,37 @@ import (
 	"lintod/audio"
 )
 
-// soundLimit is how long a microphone that should be open may give neither a
-// frame nor a new reason why not. The longest honest silence is one attempt to
-// start the sound process and to open a card that does not answer (15 s), and
-// the longest pause before the next (3 s).
+// soundLimit is how long a microphone that should be open may deliver neither
+// a frame nor a new error. The longest legitimate gap is one attempt to start
+// the sound process and to open a card that does not answer (15 s), plus the
+// longest pause before the next attempt (3 s).
 const soundLimit = time.Minute
 
-// probe returns nil when a loop has turned once, or with ctx's cause.
+// probe returns nil when a loop has run once, or ctx's cause.
 type probe func(ctx context.Context) error
 
-// watchdog feeds systemd's watchdog for as long as the device is of use: its
-// loops turn, and sound moves. Neither a broker that is away nor a card that is
-// unplugged for days is a reason to be restarted; a loop that is stuck, and
-// sound that nobody tries to get any more, are.
+// watchdog feeds systemd's watchdog while the device works: its loops run, and
+// sound arrives. A broker that is offline or a card that is unplugged for days
+// is not a reason for a restart; a loop that is stuck, or a microphone that is
+// no longer reopened, is.
 type watchdog struct {
-	interval time.Duration // after which systemd ends a process that does not feed
+	interval time.Duration // after which systemd kills a process that sends nothing
 	loops    map[string]probe
-	vitals   func() vitals // all but stuck
+	vitals   func() vitals // everything except stuck
 	notify   func(state string)
 	log      *slog.Logger
 }
 
-// vitals are what the watchdog looks at.
+// vitals are what the watchdog checks.
 type vitals struct {
 	at      time.Time
-	stuck   []string // loops that do not turn
-	waiting []string // parts that wait to be restarted: their loops cannot turn
+	stuck   []string // loops that do not run
+	waiting []string // parts that wait to be restarted: their loops cannot run
 	mic     audio.Health
-	tried   time.Time // when an attempt to get sound last failed
+	tried   time.Time // when an attempt to open the microphone last failed
 }
 
-// verdict returns nil when the watchdog is to be fed, or the reason why not.
+// verdict returns nil if the watchdog is to be fed, or the reason why not.
 func (v vitals) verdict() error {
 	stuck := slices.DeleteFunc(slices.Clone(v.stuck), func(name string) bool { return slices.Contains(v.waiting, name) })
 	if len(stuck) > 0 {
@@ -59,8 +59,8 @@ func (v vitals) verdict() error {
 
 func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
-// Run feeds until ctx ends. It looks four times in an interval, so that one bad
-// moment is forgiven.
+// Run feeds the watchdog until ctx ends. It checks four times per interval, so
+// that one failed check is harmless.
 func (w *watchdog) Run(ctx context.Context) error {
 	beat := time.NewTicker(w.interval / 4)
 	defer beat.Stop()
@@ -74,7 +74,7 @@ func (w *watchdog) Run(ctx context.Context) error {
 	}
 }
 
-// look feeds, or says once why not.
+// look feeds the watchdog, or logs once why not.
 func (w *watchdog) look(ctx context.Context, said string) string {
 	stuck := w.stuck(ctx)
 	v := w.vitals()
@@ -113,7 +113,7 @@ func (w *watchdog) stuck(ctx context.Context) []string {
 	return names
 }
 
-// watchdogInterval is systemd's WatchdogSec; 0 when nobody watches.
+// watchdogInterval returns systemd's WatchdogSec; 0 if there is no watchdog.
 func watchdogInterval(log *slog.Logger) time.Duration {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

@@ -19,7 +19,7 @@ func TestVerdict(t *testing.T) {
 	tests := []struct {
 		name string
 		v    vitals
-		want string // in the error; empty: fed
+		want string // in the error; empty if fed
 	}{
 		{"hears", vitals{mic: audio.Health{Wanted: true, Since: ago(day), Last: ago(time.Second)}}, ""},
 		{"muted for days", vitals{mic: audio.Health{Since: time.Time{}, Last: ago(3 * day)}}, ""},
@@ -28,12 +28,12 @@ func TestVerdict(t *testing.T) {
 		{"just started, no frame yet", vitals{mic: audio.Health{Wanted: true, Since: ago(20 * time.Second)}}, ""},
 		{"card unplugged for days, and tried again and again", vitals{mic: audio.Health{Wanted: true, Since: ago(9 * day), Last: ago(2 * day)}, tried: ago(30 * time.Second)}, ""},
 		{"never a card, and tried", vitals{mic: audio.Health{Wanted: true, Since: ago(9 * day)}, tried: ago(time.Second)}, ""},
-		{"sound stopped and nobody tries", vitals{mic: audio.Health{Wanted: true, Open: true, Since: ago(day), Last: ago(61 * time.Second)}, tried: ago(day)}, "1m1s"},
-		{"sound never came and nobody tries", vitals{mic: audio.Health{Wanted: true, Since: ago(2 * time.Minute)}}, "2m0s"},
-		{"the turn does not turn", vitals{stuck: []string{"turn"}, mic: audio.Health{Wanted: true, Since: ago(day), Last: now}}, "turn"},
-		{"two loops", vitals{stuck: []string{"linto", "turn"}}, "linto, turn"},
+		{"sound stopped and no attempt was made", vitals{mic: audio.Health{Wanted: true, Open: true, Since: ago(day), Last: ago(61 * time.Second)}, tried: ago(day)}, "1m1s"},
+		{"sound never arrived and no attempt was made", vitals{mic: audio.Health{Wanted: true, Since: ago(2 * time.Minute)}}, "2m0s"},
+		{"the loop of the turns is stuck", vitals{stuck: []string{"turn"}, mic: audio.Health{Wanted: true, Since: ago(day), Last: now}}, "turn"},
+		{"two stuck loops", vitals{stuck: []string{"linto", "turn"}}, "linto, turn"},
 		{"a part that waits to be restarted is not stuck", vitals{stuck: []string{"linto"}, waiting: []string{"linto", "sound"}}, ""},
-		{"while another waits, a stuck one is stuck", vitals{stuck: []string{"turn"}, waiting: []string{"linto"}}, "turn"},
+		{"a stuck loop while another part waits", vitals{stuck: []string{"turn"}, waiting: []string{"linto"}}, "turn"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -46,8 +46,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// Schedule: systemd wants food every 20 s. From 60 s to 120 s the loop does not
-// turn; that must be enough to be restarted, and be said once.
+// Schedule: systemd expects a notification every 20 s. From 60 s to 120 s the
+// loop is stuck; that must be enough for a restart, and be logged once.
 func TestStuckLoopIsNotFed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -67,7 +67,7 @@ func TestStuckLoopIsNotFed(t *testing.T) {
 			vitals: func() vitals { return vitals{at: time.Now()} },
 			notify: func(s string) {
 				if s != "WATCHDOG=1" {
-					t.Errorf("told systemd %q", s)
+					t.Errorf("sent %q to systemd", s)
 				}
 				meals = append(meals, time.Since(start))
 			},
@@ -88,12 +88,12 @@ func TestStuckLoopIsNotFed(t *testing.T) {
 			if gap := at - before; gap > longest {
 				longest = gap
 			} else if gap > w.interval {
-				t.Errorf("hungry from %v to %v", before, at)
+				t.Errorf("not fed from %v to %v", before, at)
 			}
 			before = at
 		}
 		if longest < time.Minute || len(meals) < 20 {
-			t.Errorf("the longest hunger was %v, %d meals", longest, len(meals))
+			t.Errorf("the longest gap was %v, fed %d times", longest, len(meals))
 		}
 		if n := strings.Count(log.String(), "stuck: turn"); n != 1 {
 			t.Errorf("said %d times: %s", n, log.String())
@@ -101,7 +101,7 @@ func TestStuckLoopIsNotFed(t *testing.T) {
 	})
 }
 
-// The loops of a real device, without hardware and without a broker.
+// The watchdog of a real device is fed, without hardware and without a broker.
 func TestDeviceIsFed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := New(quiet(t), slog.New(slog.DiscardHandler))
@@ -124,7 +124,7 @@ func TestDeviceIsFed(t *testing.T) {
 	})
 }
 
-// quiet is a device that is all virtual.
+// quiet returns a device whose sound is all virtual.
 func quiet(t *testing.T) Config {
 	c := Defaults()
 	c.Device.Serial, c.Device.StateDir = "test", t.TempDir()

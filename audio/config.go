@@ -11,45 +11,41 @@ import (
 	"lintod/agent/base/config"
 )
 
-// Config is the [audio] table: which microphone and loudspeaker there are, and
-// when a user has finished speaking.
+// Config is the [audio] table: microphone and speaker, and the end of utterances.
 type Config struct {
-	// Input and Output name the microphone and the loudspeaker: a name that
-	// Choose understands, or several, of which the first that opens is used; or
-	// alone, "file:PATH" or "null".
+	// Input and Output name the microphone and the speaker: a name for Choose, or several, of which
+	// the first that can be opened is used; or a single "file:PATH" or "null".
 	Input  config.Strings `toml:"input"`
 	Output config.Strings `toml:"output"`
-	// InputChannel is the channel of a microphone that has several, from 1; 0 is
-	// all of them, mixed.
+	// InputChannel is the channel of a multi-channel microphone, from 1; 0 mixes all.
 	InputChannel int `toml:"input_channel"`
 	// InputGain amplifies the microphone, in decibels.
 	InputGain float64 `toml:"input_gain_db"`
-	// OutputRate is what the loudspeaker is opened with, in samples a second.
+	// OutputRate is the sample rate of the speaker, in Hz.
 	OutputRate int `toml:"output_rate"`
-	// OutputLead is silence that goes before a sound when the loudspeaker may have
-	// gone to sleep.
+	// OutputLead is the silence before a sound if the speaker may have powered down.
 	OutputLead config.Duration `toml:"output_lead"`
-	// Mixer is a control of the sound card that follows the volume, as amixer
-	// names it; empty for volume in software. MixerDevice is the card that has it.
+	// Mixer is the control of the sound card that sets the volume, as named by amixer; empty for
+	// volume in software. MixerDevice is its card.
 	Mixer       string `toml:"mixer"`
 	MixerDevice string `toml:"mixer_device"`
-	// Preroll is how much sound from before the trigger a turn begins with.
+	// Preroll is how much sound from before the trigger is part of a turn.
 	Preroll config.Duration `toml:"preroll"`
-	// EndpointSilence after speech ends an utterance.
+	// EndpointSilence is the silence that ends an utterance.
 	EndpointSilence config.Duration `toml:"endpoint_silence"`
-	// MaxUtterance ends an utterance however much there is still to say.
+	// MaxUtterance is the maximum length of an utterance.
 	MaxUtterance config.Duration `toml:"max_utterance"`
 	// NoSpeech is how long a turn waits for the first word.
 	NoSpeech config.Duration `toml:"no_speech"`
-	// MinSpeech is how much of it there must be; less is a noise.
+	// MinSpeech is the minimum length of speech; less counts as noise.
 	MinSpeech config.Duration `toml:"min_speech"`
-	// Privacy keeps the microphone closed between turns, at the price of the
-	// pre-roll and of the time that the card takes to open.
+	// Privacy keeps the microphone closed between turns. There is then no pre-roll, and each turn
+	// waits until the card is open.
 	Privacy bool `toml:"privacy"`
 	Processing
 }
 
-// Defaults is the [audio] table of a file that has none.
+// Defaults returns the default [audio] table.
 func Defaults() Config {
 	return Config{
 		Input:           config.Strings{"default"},
@@ -75,12 +71,12 @@ func (d *Detection) UnmarshalTOML(text []byte) error {
 	case string(SimpleDetection):
 		*d = SimpleDetection
 	default:
-		return config.Want(`true, false or "simple"`)
+		return config.Want(`true, false, or "simple"`)
 	}
 	return nil
 }
 
-// Validate reports values that cannot work.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	checkDevices(&ps, "input", c.Input)
@@ -91,7 +87,7 @@ func (c Config) Validate() config.Problems {
 	if c.InputChannel < 0 || c.InputChannel > MaxChannels {
 		ps.Add("input_channel", c.InputChannel, fmt.Sprintf("0 for all channels, or one from 1 to %d", MaxChannels))
 	}
-	if !(math.Abs(c.InputGain) <= MaxGain) { // NaN is not
+	if !(math.Abs(c.InputGain) <= MaxGain) { // false for NaN
 		ps.Add("input_gain_db", c.InputGain, fmt.Sprintf("a gain from %v to %v dB", -MaxGain, MaxGain))
 	}
 	if c.OutputRate < 8000 || c.OutputRate > 192000 {
@@ -112,24 +108,24 @@ func (c Config) Validate() config.Problems {
 }
 
 const (
-	// MaxChannels is how many channels of a microphone are looked at. A card with
-	// more is a mixing desk; its first ones will do.
+	// MaxChannels is how many channels of a microphone are used. A card with more is a mixing desk,
+	// of which the first ones are used.
 	MaxChannels = 8
-	// MaxGain of the microphone, up or down, in decibels.
+	// MaxGain is the limit of the microphone gain, positive or negative, in decibels.
 	MaxGain = 40.0
-	// MaxDevices is how many may be named for one purpose; it bounds how long opening takes.
+	// MaxDevices is the maximum number of devices per list, which limits how long opening takes.
 	MaxDevices = 8
 	maxName    = 256
 )
 
-// checkALSA refuses what amixer could take for an option.
+// checkALSA rejects values that amixer could interpret as an option.
 func checkALSA(ps *config.Problems, key, name, want string) {
 	if len(name) > maxName || strings.HasPrefix(name, "-") || strings.ContainsRune(name, 0) {
 		ps.Add(key, name, want)
 	}
 }
 
-// byNumber is a name that depends on what else is plugged in.
+// byNumber matches names that depend on which other cards are plugged in.
 var byNumber = regexp.MustCompile(`^(?:(?:plug)?hw:(?:CARD=)?)?\d+(?:,(?:DEV=)?\d+)*$|\(hw:\d`)
 
 func checkDevices(ps *config.Problems, key string, names config.Strings) {

@@ -9,40 +9,40 @@ import (
 	"strings"
 )
 
-// Device is one microphone or loudspeaker, or both.
+// Device is a microphone or speaker, or both.
 type Device struct {
-	Name    string `json:"name"`            // what goes into the configuration
-	Label   string `json:"label,omitempty"` // what people call it
+	Name    string `json:"name"`            // name for the configuration
+	Label   string `json:"label,omitempty"` // display name
 	Inputs  int    `json:"inputs"`          // channels it can record
 	Outputs int    `json:"outputs"`         // channels it can play
-	Rate    int    `json:"rate,omitempty"`  // its own rate in samples a second; 0: unknown, it is in use
-	// DefaultInput and DefaultOutput mark what "default" stands for.
+	Rate    int    `json:"rate,omitempty"`  // its native rate in Hz; 0: unknown, because it is in use
+	// DefaultInput and DefaultOutput mark the devices for "default".
 	DefaultInput  bool `json:"default_input,omitempty"`
 	DefaultOutput bool `json:"default_output,omitempty"`
-	LatencyMS     int  `json:"latency_ms,omitempty"` // shortest latency it promises
+	LatencyMS     int  `json:"latency_ms,omitempty"` // minimum latency
 
-	// Card is the id of ALSA's card, and Sub the number of the device on it. A
-	// device without a card belongs to a sound server, or is several in one.
+	// Card is the ID of the ALSA card, and Sub the number of the device on it. A device without a
+	// card belongs to a sound server, or combines several.
 	Card string `json:"card,omitempty"`
 	Sub  int    `json:"device,omitempty"`
-	// Ports tell where a USB card is plugged in, in the kernel's words.
+	// Ports are the kernel's names of the port of a USB card.
 	Ports []string `json:"ports,omitempty"`
-	// RecordedBy and PlayedBy tell which program has it open.
+	// RecordedBy and PlayedBy are the programs that have it open.
 	RecordedBy string `json:"recorded_by,omitempty"`
 	PlayedBy   string `json:"played_by,omitempty"`
 }
 
-// Direction is which way sound goes through a device.
+// Direction is capture or playback.
 type Direction bool
 
 const (
-	// Capture is from the microphone to us.
+	// Capture is from the microphone.
 	Capture Direction = true
-	// Playback is from us to the loudspeaker.
+	// Playback is to the speaker.
 	Playback Direction = false
 )
 
-// Channels is how many channels the device has in that direction.
+// Channels returns the number of channels of the device in this direction.
 func (d Device) Channels(way Direction) int {
 	if way == Capture {
 		return d.Inputs
@@ -50,7 +50,7 @@ func (d Device) Channels(way Direction) int {
 	return d.Outputs
 }
 
-// User is the program that has the device open in that direction.
+// User returns the program that has the device open in this direction.
 func (d Device) User(way Direction) string {
 	if way == Capture {
 		return d.RecordedBy
@@ -58,17 +58,16 @@ func (d Device) User(way Direction) string {
 	return d.PlayedBy
 }
 
-// Choose returns the indexes of the devices that name stands for, in the order
-// in which to try them, which does not depend on the order of devices. name is
+// Choose returns the indexes of the devices that match name, in the order in which to try them,
+// which does not depend on the order of devices. name is
 //
 //   - "default";
-//   - what Device.Name or Device.Label says;
-//   - a card's id, "hw:CARD=id" or "hw:CARD=id,DEV=n";
-//   - the place of a USB card, "usb:1-1.2" or "usb-0000:01:00.0-1.2";
-//   - a pattern for any of these, with * and ?, or a part of a name or label, in
-//     whatever case.
+//   - a Device.Name or Device.Label;
+//   - a card's ID, "hw:CARD=id" or "hw:CARD=id,DEV=n";
+//   - the port of a USB card, "usb:1-1.2" or "usb-0000:01:00.0-1.2";
+//   - a pattern for any of these, with * and ?, or a part of a name or label, ignoring case.
 //
-// The first of these kinds that fits any device counts.
+// The first of these kinds that matches any device is used.
 func Choose(devices []Device, name string, way Direction) []int {
 	if name == "" {
 		return nil
@@ -110,7 +109,7 @@ func (d *Device) matches(pattern string) bool {
 		return false
 	}
 	for _, s := range append([]string{d.Name, d.Label, d.Card}, d.Ports...) {
-		// A slash shall be as any other letter.
+		// Treat a slash like any other character.
 		ok, _ := path.Match(strings.ReplaceAll(pattern, "/", "\x00"), strings.ReplaceAll(strings.ToLower(s), "/", "\x00"))
 		if ok {
 			return true
@@ -121,7 +120,7 @@ func (d *Device) matches(pattern string) bool {
 
 var byCard = regexp.MustCompile(`^(?:plug)?hw:(?:CARD=)?([A-Za-z_]\w*)(?:,(?:DEV=)?(\d+))?$`)
 
-// cardName takes ALSA's name of a device apart; a plain word may be a card's id.
+// cardName parses ALSA's name of a device; a plain word may be a card's ID.
 func cardName(name string) (id, sub string) {
 	if m := byCard.FindStringSubmatch(name); m != nil {
 		return m[1], m[2]

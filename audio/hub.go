@@ -13,85 +13,83 @@ import (
 	"lintod/audio/ring"
 )
 
-// DeafAfter is how long a microphone that should be open may give no frame.
+// DeafAfter is how long a microphone that should be open may deliver no frame.
 const DeafAfter = 2 * time.Second
 
-// A microphone that gives nothing but zeros is switched off, or is on another
-// channel. It counts as deaf when it has done so for ZerosAfter, or when somebody
-// has listened for zerosHeard and to the end and got nothing else. A noise gate makes
-// zeros of a quiet room, too: a microphone that has gone silent and come back more
-// than gateAfter times is judged by who has listened alone.
+// A microphone that delivers only zeros is switched off, or is on another channel. It counts as
+// deaf after ZerosAfter, or if a listener got only zeros, for at least zerosHeard and until the
+// end. A noise gate also produces zeros in a quiet room: for a microphone that has become silent
+// and resumed more than gateAfter times, only listeners count.
 const (
 	ZerosAfter = 10 * time.Second
 	zerosHeard = 2 * time.Second
 	gateAfter  = 2
-	gateRun    = 100 * time.Millisecond // what is shorter is no gate, but a pause of the card
+	gateRun    = 100 * time.Millisecond // a shorter silence is not a gate, but a gap of the card
 )
 
-// batch is how many frames are taken at a time: what comes in IdleDelay, and some
-// more where the machine was busy.
+// batch is how many frames are read at a time: those of IdleDelay, and some more if the machine was
+// busy.
 const batch = int(IdleDelay/FrameTime) * 5 / 4
 
 var errNotWanted = errors.New("the microphone is not in use")
 
-// Hub owns the microphone: it decides when the card is open, keeps the last
-// moments of sound, and hands every frame to all who listen.
+// Hub owns the microphone: it decides when the card is open, stores the most recent sound, and
+// distributes every frame to all listeners.
 type Hub struct {
 	// Open opens the microphone.
 	Open func(ctx context.Context) (Input, error)
-	// Preroll is how much past sound Listen can begin with.
+	// Preroll is how much past sound Listen can start with.
 	Preroll time.Duration
-	// Memory is how far back ListenSince can reach; Preroll where that is more.
+	// Memory is how far back ListenSince can reach; at least Preroll.
 	Memory time.Duration
-	// Room is how much sound from before its beginning ListenInRoom and ListenSince
-	// give as well, as far as it is remembered.
+	// Room is how much earlier sound ListenInRoom and ListenSince deliver in addition, if it is
+	// still stored.
 	Room time.Duration
-	// Privacy keeps the microphone closed while nobody listens.
+	// Privacy keeps the microphone closed while there is no listener.
 	Privacy bool
-	// Gated says that what is heard has gone through processing that may make zeros
-	// of a quiet room.
+	// Gated means that the sound is processed in a way that may turn a quiet room into zeros.
 	Gated bool
 	Log   *slog.Logger
 
 	mu      sync.Mutex
-	changed chan struct{} // closed at the next change of what follows
+	changed chan struct{} // closed at the next change of the following fields
 	muted   bool
 	streams []*Stream
-	stop    context.CancelCauseFunc // ends the present capture; nil when there is none
+	stop    context.CancelCauseFunc // ends the current capture, or nil
 	input   Input                   // nil unless the card is open
-	cue     bool                    // somebody began to listen before the card was open
-	delay   time.Duration           // as input was told
-	gap     bool                    // the card was opened and gave no frame yet
+	cue     bool                    // a listener was added before the card was open
+	delay   time.Duration           // as passed to input
+	gap     bool                    // the card was opened and has not delivered a frame yet
 	past    ring.Ring[Frame]        // the newest frames
 	health  Health
-	real    bool // input is a card, of which zeros mean something
-	gates   int  // times that the open card was silent and came back
+	real    bool // input is a card, for which zeros are relevant
+	gates   int  // how often the open card was silent and resumed
 	beat    loop.Signal
-	beaten  time.Time // when beat was set
+	beaten  time.Time // time of the last beat
 }
 
-// ZerosFault is what to say of a microphone that gives nothing but zeros.
+// ZerosFault describes a microphone that delivers only zeros.
 const ZerosFault = "the microphone delivers only zeros: it is switched off, or on another channel"
 
-// Health tells whether sound really arrives.
+// Health is the state of the microphone.
 type Health struct {
 	Wanted  bool      `json:"wanted"`         // a microphone should be open now
 	Open    bool      `json:"open"`           // one is
-	Since   time.Time `json:"since,omitzero"` // since when it should be
+	Since   time.Time `json:"since,omitzero"` // since when it should be open
 	Last    time.Time `json:"last,omitzero"`  // when the last frame arrived; zero before the first
 	Frames  uint64    `json:"frames"`         // frames so far
 	Lost    uint64    `json:"lost"`           // samples that the card lost
 	Dropped uint64    `json:"dropped"`        // frames that slow listeners missed
-	// Zeros is since when the open microphone has given nothing but zeros, zero when
-	// its last frame had sound. Unheard says that this is a fault.
+	// Zeros is since when the open microphone has delivered only zeros, or zero if its last frame
+	// had sound. Unheard means that this is a fault.
 	Zeros   time.Time `json:"zeros_since,omitzero"`
 	Unheard bool      `json:"unheard,omitempty"`
 }
 
-// Deaf tells whether sound should have arrived and did not.
+// Deaf reports whether expected sound has not arrived.
 func (h Health) Deaf(now time.Time) bool { return h.Fault(now) != "" }
 
-// Fault says what is wrong with a microphone that is deaf, and is "" for another.
+// Fault describes the fault of a deaf microphone, and is "" otherwise.
 func (h Health) Fault(now time.Time) string {
 	switch {
 	case !h.Wanted:
@@ -104,9 +102,9 @@ func (h Health) Fault(now time.Time) string {
 	return ""
 }
 
-// Run keeps the microphone open while it is wanted, until ctx ends or the card
-// fails; it returns the cause. Streams outlive it: when Run is called again
-// they go on, and the next frame tells how much they missed.
+// Run keeps the microphone open while it is needed, until ctx ends or the card fails; it returns
+// the cause. Streams survive it: when Run is called again they continue, and the next frame reports
+// how much was lost.
 func (h *Hub) Run(ctx context.Context) error {
 	for {
 		if err := h.await(ctx, h.wanted); err != nil {
@@ -118,9 +116,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 }
 
-// SetMuted closes the microphone for real, or lets it be opened again. Muting
-// returns when the card is closed, or with the cause when ctx ends first; the
-// card is then still told to close.
+// SetMuted closes the capture device, or allows opening it again. Muting returns when the card is
+// closed, or with the cause if ctx ends first; the card is closed in that case too.
 func (h *Hub) SetMuted(ctx context.Context, muted bool) error {
 	h.mu.Lock()
 	h.muted = muted
@@ -129,16 +126,14 @@ func (h *Hub) SetMuted(ctx context.Context, muted bool) error {
 	return h.await(ctx, func() bool { return !h.muted || h.stop == nil })
 }
 
-// Listen subscribes to the microphone, beginning with the pre-roll where
-// wanted. It does not wait for the card: frames come once it is open. The
-// caller must Close the stream.
+// Listen subscribes to the microphone, optionally starting with the pre-roll. It does not wait for
+// the card: frames arrive when it is open. The caller must Close the stream.
 func (h *Hub) Listen(preroll bool) *Stream {
 	return h.listen(newStream(h, h.start(preroll), 0))
 }
 
-// ListenInRoom is Listen for who wants to know how loud the room was before: the
-// frames of Room come first, marked as Past. Sound that is a story (Cuer), and a
-// card that was just opened, has no past.
+// ListenInRoom is Listen with the earlier sound of the room: the frames of Room come first, marked
+// as Past. A Cuer, and a card that was just opened, have no past.
 func (h *Hub) ListenInRoom(preroll bool) *Stream {
 	return h.listen(newStream(h, h.start(preroll), h.Room))
 }
@@ -160,10 +155,9 @@ func (h *Hub) listen(s *Stream) *Stream {
 	return s
 }
 
-// ListenSince subscribes to the microphone, beginning in the past: with the
-// first frame that is remembered and ends after t, and before it those of Room,
-// marked as Past. Sound that is a story (Cuer) goes on, it does not begin anew. The
-// caller must Close the stream.
+// ListenSince subscribes to the microphone, starting in the past: with the first stored frame that
+// ends after t, preceded by those of Room, marked as Past. A Cuer continues and does not restart.
+// The caller must Close the stream.
 func (h *Hub) ListenSince(t time.Time) *Stream {
 	s := newStream(h, t, h.Room)
 	h.mu.Lock()
@@ -172,7 +166,7 @@ func (h *Hub) ListenSince(t time.Time) *Stream {
 	return s
 }
 
-// add gives s what it wants of the past, and all that comes. It needs mu.
+// add gives s the past that it requests, and all later frames. It needs mu.
 func (h *Hub) add(s *Stream) {
 	if h.input != nil && !h.real {
 		s.room = 0
@@ -184,10 +178,10 @@ func (h *Hub) add(s *Stream) {
 	h.update()
 }
 
-// memory is how many frames are remembered.
+// memory returns how many frames are stored.
 func (h *Hub) memory() int { return int((max(h.Preroll, h.Memory) + h.Room) / FrameTime) }
 
-// Health is the present state of the microphone.
+// Health returns the current state of the microphone.
 func (h *Hub) Health() Health {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -199,9 +193,9 @@ func (h *Hub) Health() Health {
 	return h.health
 }
 
-// Beat returns what receives after each IdleDelay while sound arrives, together with
-// it, and when the microphone is closed: who has something to do now and then does not
-// wake the processor for that. There is one, for one receiver.
+// Beat returns a channel that receives, while sound arrives, together with the sound after each
+// IdleDelay, and when the microphone is closed. It allows periodic work without additional
+// wake-ups. There is one channel, for one receiver.
 func (h *Hub) Beat() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -244,7 +238,7 @@ func (h *Hub) begin(stop context.CancelCauseFunc) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stop = stop
-	h.update() // it may have become unwanted in between
+	h.update() // it may no longer be needed
 }
 
 func (h *Hub) opened(input Input) {
@@ -262,8 +256,8 @@ func (h *Hub) opened(input Input) {
 	}
 }
 
-// end forgets the pre-roll too: what was heard before a gap must not seem to
-// be what was said just before the next trigger.
+// end also discards the pre-roll: sound from before a gap must not become the pre-roll of the next
+// trigger.
 func (h *Hub) end() {
 	h.mu.Lock()
 	h.stop, h.input = nil, nil
@@ -277,7 +271,7 @@ func (h *Hub) end() {
 	h.Log.Debug("microphone closed")
 }
 
-// publish hands frames to all who listen, each of whom wakes up once.
+// publish passes frames to all listeners, each of which wakes up once.
 func (h *Hub) publish(frames []Frame) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -305,7 +299,7 @@ func (h *Hub) publish(frames []Frame) {
 	}
 }
 
-// judge notes whether the card gives sound. It needs mu.
+// judge records whether the card delivers sound. It needs mu.
 func (h *Hub) judge(f *Frame) {
 	f.Silent = h.real && f.PCM == [FrameSamples]int16{}
 	switch zeros := h.health.Zeros; {
@@ -343,8 +337,8 @@ func (h *Hub) remove(s *Stream) {
 // wanted needs mu.
 func (h *Hub) wanted() bool { return !h.muted && (!h.Privacy || len(h.streams) > 0) }
 
-// update needs mu. It ends a capture that is no longer wanted and wakes
-// whoever waits for a change.
+// update needs mu. It ends a capture that is no longer needed and wakes goroutines that wait for a
+// change.
 func (h *Hub) update() {
 	switch {
 	case !h.wanted():
@@ -362,7 +356,7 @@ func (h *Hub) update() {
 	}
 }
 
-// pace lets the card be as late as all who listen allow. It needs mu.
+// pace sets the delay of the card to the maximum that all listeners allow. It needs mu.
 func (h *Hub) pace() {
 	delay := IdleDelay
 	for _, s := range h.streams {

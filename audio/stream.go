@@ -10,31 +10,29 @@ import (
 	"lintod/audio/ring"
 )
 
-// queueTime bounds what a stream keeps for a reader that does not come; then
-// the oldest frame goes.
+// queueTime is the length of a stream's queue; if it is full, the oldest frame is dropped.
 const queueTime = 5 * time.Second
 
-// Stream is one listener's share of the microphone. One goroutine reads; any
-// may Close.
+// Stream is one listener's subscription to the microphone. One goroutine reads; any may call Close.
 type Stream struct {
 	hub    *Hub
-	since  time.Time     // what was captured before is not wanted, but for room
-	room   time.Duration // of the past before
+	since  time.Time     // earlier frames are not requested, except for room
+	room   time.Duration // of the earlier past
 	ready  loop.Signal   // holds one token when frames may be waiting
 	closed chan struct{}
 	once   sync.Once
 
-	// The hub's mutex guards what follows.
-	queue   ring.Ring[Frame] // what waits
+	// The hub's mutex guards the following fields.
+	queue   ring.Ring[Frame] // queued frames
 	delay   time.Duration
 	dropped uint64
 	until   time.Time // end of the newest frame; zero before the first
-	missing uint32    // samples of a gap, told with the next frame
+	missing uint32    // samples of a gap, reported with the next frame
 	got     int       // frames so far
 	sound   bool      // not all of them were zeros
 }
 
-// newStream has room for what is wanted of the past beside what is to come.
+// newStream returns a stream with capacity for the requested past in addition to the queue.
 func newStream(h *Hub, since time.Time, room time.Duration) *Stream {
 	past := max(0, min(int((time.Since(since)+room)/FrameTime)+1, h.memory()))
 	return &Stream{
@@ -47,9 +45,8 @@ func newStream(h *Hub, since time.Time, room time.Duration) *Stream {
 	}
 }
 
-// Read blocks until a frame is there. It fails with ErrClosed after Close, and
-// with the cause when ctx ends; the card's failures only show as a pause, after
-// which Frame.Lost tells how much is missing.
+// Read blocks until a frame is available. It fails with ErrClosed after Close, and with the cause
+// when ctx ends; failures of the card only cause a gap, whose length is in the next Frame.Lost.
 func (s *Stream) Read(ctx context.Context, f *Frame) error {
 	for {
 		select {
@@ -78,9 +75,8 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// SetDelay lets frames come up to d late, several at a time: each time that the
-// microphone hands over sound costs power. Without it they come at once. It does not
-// block.
+// SetDelay allows frames to be delivered up to d late, several at a time, which saves power. By
+// default they are delivered immediately. It does not block.
 func (s *Stream) SetDelay(d time.Duration) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
@@ -88,8 +84,8 @@ func (s *Stream) SetDelay(d time.Duration) {
 	s.hub.pace()
 }
 
-// Dropped counts the frames that were thrown away because nobody read them in
-// time. They are also in Frame.Lost of the frame that follows them.
+// Dropped returns the number of frames that were dropped because they were not read in time. They
+// are also counted in Frame.Lost of the next frame.
 func (s *Stream) Dropped() uint64 {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
@@ -107,8 +103,8 @@ func (s *Stream) pop(f *Frame) bool {
 	return true
 }
 
-// offer pushes a frame, unless it is older than what is wanted: one that was
-// captured before may come after. It needs the hub's mutex.
+// offer pushes a frame, unless it is older than requested: frames captured earlier may arrive
+// later. It needs the hub's mutex.
 func (s *Stream) offer(f *Frame) {
 	if f.At.Add(FrameTime + s.room).After(s.since) {
 		s.push(f)
@@ -131,8 +127,8 @@ func (s *Stream) push(f *Frame) {
 	s.until = f.At.Add(FrameTime)
 }
 
-// missed needs the hub's mutex. It notes that the microphone was closed from
-// the newest frame until now; a stream that had no frame yet misses nothing.
+// missed needs the hub's mutex. It records that the microphone was closed since the newest frame; a
+// stream without frames misses nothing.
 func (s *Stream) missed(now time.Time) {
 	if gap := now.Sub(s.until); !s.until.IsZero() && gap > 0 {
 		s.missing = uint32(min(gap.Seconds()*CaptureRate, math.MaxUint32))

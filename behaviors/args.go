@@ -24,11 +24,10 @@ type Kind string
 const (
 	// Text is a string of valid UTF-8 without NUL.
 	Text Kind = "string"
-	// Whole is a whole number. Platforms also send it as a string ("50"), with a
-	// fraction of zero (50.0), and, where it is not Exact, with another fraction or as
-	// a percentage ("50%").
+	// Whole is a whole number. Platforms also send it as a string ("50"), with a zero fraction
+	// (50.0), and, unless it is Exact, with another fraction or as a percentage ("50%").
 	Whole Kind = "integer"
-	// Number is a number with or without a fraction; otherwise it is like Whole.
+	// Number is a number that may have a fraction; otherwise it is like Whole.
 	Number Kind = "number"
 	// YesNo is true or false, also as a string ("true").
 	YesNo Kind = "boolean"
@@ -41,18 +40,18 @@ type Param struct {
 	Name     string
 	About    string
 	Kind     Kind
-	Min, Max int      // Whole, Number: the range. Text: longest length in bytes is Max
-	Exact    bool     // Whole, Number: values out of range are refused, not clamped
+	Min, Max int      // Whole, Number: the range. Text: Max is the maximum length in bytes
+	Exact    bool     // Whole, Number: values out of range are rejected, not clamped
 	Values   []string // OneOf: the texts
-	Required bool     // an absent argument is refused
-	Show     Show     // Text: what of it a log may show
+	Required bool     // a missing argument is an error
+	Show     Show     // Text: what may be shown in logs
 }
 
-// Show says what of a text may be shown in logs and errors.
+// Show is how a text may be shown in logs and errors.
 type Show string
 
 const (
-	// Shown texts hold no secret.
+	// Shown texts contain no secrets.
 	Shown Show = ""
 	// Sealed texts are command lines: see CommandLine.
 	Sealed Show = "sealed"
@@ -60,8 +59,8 @@ const (
 	Hidden Show = "hidden"
 )
 
-// Secret is a text that no log, error or status may show, whichever way it is
-// printed. string(s) is the text itself.
+// Secret is a text that is hidden in logs, errors, and status, however it is formatted. string(s)
+// is the text itself.
 type Secret string
 
 const mask = "***"
@@ -77,12 +76,12 @@ func (Secret) LogValue() slog.Value { return slog.StringValue(mask) }
 // MarshalText implements encoding.TextMarshaler.
 func (Secret) MarshalText() ([]byte, error) { return []byte(mask), nil }
 
-// CommandLine is a command as its sender wrote it. Passwords stand in commands in more ways
-// than anybody can list, so logs show its digest and length, by which a command that is known
-// is recognised; only the audit log of root has the command itself. string(c) is that.
+// CommandLine is a command as sent. It may contain passwords, which cannot be detected reliably, so
+// logs contain its digest and length, by which a known command can be recognised; only root's audit
+// log contains the command itself. string(c) is the command.
 type CommandLine string
 
-// digest is the beginning of its SHA-256. It hides no command that can be guessed.
+// digest returns the beginning of its SHA-256. It does not hide a command that can be guessed.
 func (c CommandLine) digest() string {
 	sum := sha256.Sum256([]byte(c))
 	return hex.EncodeToString(sum[:8])
@@ -101,7 +100,7 @@ func (c CommandLine) LogValue() slog.Value {
 // MarshalText implements encoding.TextMarshaler.
 func (c CommandLine) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
-// ArgumentError says which argument is wrong and what would be right.
+// ArgumentError reports which argument is invalid and what is accepted.
 type ArgumentError struct {
 	Field string
 	Want  string
@@ -115,20 +114,19 @@ func (e *ArgumentError) Error() string {
 	return fmt.Sprintf("%s is %s; want %s", e.Field, e.Got, e.Want)
 }
 
-// Arguments are what a request asks for, not yet checked.
+// Arguments are the unchecked arguments of a request.
 type Arguments struct {
-	// Values are JSON, by the name of the verb's parameter. Those that no parameter
-	// names are ignored, and null is as good as absent.
+	// Values are JSON, by the name of the verb's parameter. Unknown names are ignored, and null is
+	// equivalent to an absent value.
 	Values map[string]json.RawMessage
-	// Names says what the sender calls a parameter, where that is another name. Errors
-	// use it.
+	// Names maps parameters to the sender's names, if they differ. Errors use them.
 	Names map[string]string
-	// Problem says why what was sent cannot be read as arguments; often nil. The link
-	// hands it on, so that such a request is counted and audited as any other.
+	// Problem is the reason why the message could not be parsed as arguments; usually nil. The link
+	// passes it on, so that such a request is counted and audited like any other.
 	Problem error
 }
 
-// called puts the sender's name into an error about an argument.
+// called replaces the parameter's name in an error with the sender's.
 func (a Arguments) called(err error) error {
 	var bad *ArgumentError
 	if errors.As(err, &bad) {
@@ -139,15 +137,15 @@ func (a Arguments) called(err error) error {
 	return err
 }
 
-// A Word is what somebody who asks (a link, the owner's buttons) calls a verb.
+// A Word is the name of a verb in the vocabulary of a link or of the owner's buttons.
 type Word struct {
 	Verb   string
-	Params map[string]string          // the verb's parameter, by what the sender calls it
-	Fixed  map[string]json.RawMessage // arguments that the word itself gives
+	Params map[string]string          // the verb's parameters, by the sender's names
+	Fixed  map[string]json.RawMessage // arguments implied by the word
 }
 
-// Arguments puts members of a message into the verb's words. Members that are not in
-// Params are left out; of two for one parameter, the last by name counts.
+// Arguments maps members of a message to the verb's parameters. Members that are not in Params are
+// omitted; of two members for one parameter, the last by name is used.
 func (w Word) Arguments(members map[string]json.RawMessage) Arguments {
 	a := Arguments{Values: map[string]json.RawMessage{}, Names: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(w.Params)) {
@@ -162,11 +160,11 @@ func (w Word) Arguments(members map[string]json.RawMessage) Arguments {
 	return a
 }
 
-// Args are checked arguments by name. Each value is of a type that knows how
-// much of itself may be shown: string, CommandLine, Secret, int, float64 or bool.
+// Args are checked arguments by name. The type of each value determines what is shown of it:
+// string, CommandLine, Secret, int, float64, or bool.
 type Args map[string]any
 
-// Text returns a Text or OneOf argument, "" when it is absent.
+// Text returns a Text or OneOf argument, or "" if it is absent.
 func (a Args) Text(name string) string {
 	switch v := a[name].(type) {
 	case string:
@@ -179,13 +177,13 @@ func (a Args) Text(name string) string {
 	return ""
 }
 
-// Whole returns a Whole argument, 0 when it is absent.
+// Whole returns a Whole argument, or 0 if it is absent.
 func (a Args) Whole(name string) int { n, _ := a[name].(int); return n }
 
-// Yes returns a YesNo argument, false when it is absent.
+// Yes returns a YesNo argument, or false if it is absent.
 func (a Args) Yes(name string) bool { yes, _ := a[name].(bool); return yes }
 
-// attrs are the arguments for the log, in the order of the parameters.
+// attrs returns the arguments for the log, in the order of the parameters.
 func (a Args) attrs(params []Param) (attrs []slog.Attr) {
 	for _, p := range params {
 		if v, ok := a[p.Name]; ok {
@@ -195,7 +193,8 @@ func (a Args) attrs(params []Param) (attrs []slog.Attr) {
 	return attrs
 }
 
-// check gives each argument the type of its parameter, or says which one is wrong.
+// check converts each argument to the type of its parameter, or returns the error of an invalid
+// one.
 func (v Verb) check(a Arguments) (Args, error) {
 	if a.Problem != nil {
 		return nil, a.Problem
@@ -225,7 +224,7 @@ func (p Param) parse(raw json.RawMessage, power Power) (any, bool) {
 		if _, err := strconv.ParseFloat(string(raw), 64); err == nil && power == Safe {
 			text, isText = string(raw), true // a template without quotes: 12
 		}
-		// The decoder replaces what is no UTF-8: that would be another text.
+		// The decoder replaces invalid UTF-8, which would change the text.
 		ok := isText && len(text) <= p.Max && utf8.Valid(raw) && !strings.ContainsRune(text, 0)
 		return p.typed(text), ok
 	}
@@ -248,7 +247,7 @@ func (p Param) parse(raw json.RawMessage, power Power) (any, bool) {
 	return int(f), ok
 }
 
-// typed gives a text the type that knows how much of it may be shown.
+// typed converts a text to the type that determines what is shown of it.
 func (p Param) typed(text string) any {
 	switch p.Show {
 	case Hidden:
@@ -262,7 +261,7 @@ func (p Param) typed(text string) any {
 func (p Param) number(text string) (float64, bool) {
 	// As JSON writes numbers: Go would also read Inf, 0x1p4 and 1_0.
 	f, err := strconv.ParseFloat(text, 64)
-	if err == nil && p.Kind == Whole && !p.Exact && f > 1 { // of a slider; 0.5 may be half of all as well
+	if err == nil && p.Kind == Whole && !p.Exact && f > 1 { // from a slider; 0.5 could also mean half of the range
 		f = math.Round(f)
 	}
 	if err != nil || p.Kind == Whole && f != math.Trunc(f) || strings.Trim(text, "+-.0123456789eE") != "" {
@@ -286,7 +285,7 @@ func (p Param) want() string {
 	return fmt.Sprintf("a whole number from %d to %d", p.Min, p.Max)
 }
 
-// excerpt shows a wrong value, unless it may hold a secret.
+// excerpt returns an invalid value for an error, unless it may contain a secret.
 func (p Param) excerpt(raw []byte) string {
 	if p.Show != Shown {
 		return fmt.Sprintf("something else (%d bytes, not shown)", len(raw))
@@ -294,7 +293,7 @@ func (p Param) excerpt(raw []byte) string {
 	return short(raw)
 }
 
-// short makes a value from the network fit for one log line, without the password of an
+// short makes a value from the network printable in one log line, without the password of an
 // address.
 func short(raw []byte) string {
 	const most = 40

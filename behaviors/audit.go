@@ -17,22 +17,21 @@ const (
 	auditKeep = 4       // older files
 )
 
-// Audit writes what was asked of the device and what came of it: into the
-// journal, with structured fields, and into a file that is only ever appended
-// to (and rotated: at most 5 MiB in five files), one JSON object a line. Its
-// values hide themselves: see Secret and CommandLine.
+// Audit records requests and their results: in the journal, with structured fields, and in an
+// append-only file (rotated: at most 5 MiB in five files), one JSON object per line. Secrets are
+// hidden by their types: see Secret and CommandLine.
 type Audit struct {
-	Path string // of the file, in a folder that exists
-	// Keeper is the socket of an AuditKeeper, which gets the commands as they are; empty
-	// where there is none.
+	Path string // of the file, in an existing directory
+	// Keeper is the socket of an AuditKeeper, which gets the unhidden commands; "" if there is
+	// none.
 	Keeper string
 	Log    *slog.Logger
 
 	mu sync.Mutex
 }
 
-// Write returns when the line is on the disk, in the file and with the keeper. After
-// an error it may be in the journal only.
+// Write returns when the line is on disk, both in the file and at the keeper. After an error it may
+// be in the journal only.
 func (a *Audit) Write(event string, attrs ...slog.Attr) error {
 	ctx := context.Background()
 	a.Log.LogAttrs(ctx, slog.LevelInfo, event, attrs...)
@@ -49,11 +48,11 @@ func (a *Audit) Write(event string, attrs ...slog.Attr) error {
 	return a.keep(ctx, record)
 }
 
-// auditFile appends lines. It opens the file for each, so that it may be moved
-// or deleted under the daemon.
+// auditFile appends lines. It opens the file for each line, so that it can be moved or deleted
+// while the daemon runs.
 type auditFile struct {
 	path string
-	size int64 // bytes, at which it is rotated
+	size int64 // size for rotation, in bytes
 }
 
 func (a *auditFile) Write(line []byte) (int, error) {
@@ -75,7 +74,7 @@ func (a *auditFile) Write(line []byte) (int, error) {
 	return len(line), errors.Join(err, f.Close())
 }
 
-// open refuses what is no plain file: somebody else put it there.
+// open refuses anything but a regular file, which lintod did not create.
 func (a *auditFile) open() (*os.File, error) {
 	f, err := os.OpenFile(a.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -83,7 +82,7 @@ func (a *auditFile) open() (*os.File, error) {
 	}
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		f.Close()
-		return nil, errors.Join(err, fmt.Errorf("%s is no regular file; remove it", a.path))
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file; remove it", a.path))
 	}
 	return f, nil
 }

@@ -20,13 +20,13 @@ import (
 
 const (
 	keeperSize    = 4 << 20   // bytes in one file
-	keeperLine    = 512 << 10 // bytes: a command of the greatest length, each byte of it escaped
+	keeperLine    = 512 << 10 // bytes: a command of the maximum length, with each byte escaped
 	keeperClients = 8
 	keeperLimit   = 5 * time.Second // for one line
 	keeperOK      = "ok"
 )
 
-// keep hands a record with the commands as they are to the keeper. It returns when that has
+// keep sends a record with the unhidden commands to the keeper. It returns when the keeper has
 // written it.
 func (a *Audit) keep(ctx context.Context, hidden slog.Record) error {
 	record := slog.NewRecord(hidden.Time, hidden.Level, hidden.Message, 0)
@@ -68,24 +68,23 @@ func tellKeeper(socket string, line []byte) error {
 	return nil
 }
 
-// AuditKeeper writes the lines that the daemon sends over a socket into a file of its own
-// user, one JSON object a line, and adds who has sent them. It is root's: the daemon can
-// neither read nor change those that are there. The file is rotated: at most 20 MiB in five
-// files, so a flood of long commands pushes the oldest out.
+// AuditKeeper writes the lines that the daemon sends over a socket to a file of its own user, one
+// JSON object per line, and adds their sender. It runs as root, so the daemon can neither read nor
+// change existing lines. The file is rotated: at most 20 MiB in five files, so a flood of long
+// commands removes the oldest lines.
 type AuditKeeper struct {
 	Path string
-	// Daemon is the file with the number of the process that may send lines; see
-	// process.IsDaemon.
+	// Daemon is the file with the PID of the process that may send lines; see process.IsDaemon.
 	Daemon string
-	// Idle is how long no line may come until Run returns; systemd starts the keeper again
-	// when one does.
+	// Idle is how long Run waits for a line before it returns; systemd starts the keeper again for
+	// the next one.
 	Idle time.Duration
 	Log  *slog.Logger
 
 	mu sync.Mutex
 }
 
-// Run takes connections from l until ctx ends, or nobody has come for a while.
+// Run accepts connections from l until ctx ends, or none has arrived for Idle.
 func (k *AuditKeeper) Run(ctx context.Context, l *net.UnixListener) error {
 	var clients sync.WaitGroup
 	defer clients.Wait()
@@ -100,7 +99,7 @@ func (k *AuditKeeper) Run(ctx context.Context, l *net.UnixListener) error {
 		case err != nil:
 			return fmt.Errorf("accept a line of the audit: %w", err)
 		}
-		places <- struct{}{} // each is given back within keeperLimit
+		places <- struct{}{} // each is released within keeperLimit
 		clients.Go(func() {
 			k.serve(ctx, conn)
 			<-places
@@ -109,21 +108,21 @@ func (k *AuditKeeper) Run(ctx context.Context, l *net.UnixListener) error {
 	return nil
 }
 
-// serve takes one line.
+// serve handles one line.
 func (k *AuditKeeper) serve(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	if err := process.IsDaemon(ctx, conn, k.Daemon); err != nil {
-		k.Log.Warn("a line for the audit is refused", "error", err)
+		k.Log.Warn("an audit line is refused", "error", err)
 		return
 	}
 	_ = conn.SetDeadline(time.Now().Add(keeperLimit))
 	line, err := bufio.NewReaderSize(conn, keeperLine).ReadSlice('\n')
 	if err != nil {
-		return // cut off, or longer than any of ours
+		return // truncated, or longer than any valid line
 	}
 	answer := keeperOK
 	if err := k.write(conn, line); err != nil {
-		k.Log.Error("a line of the audit is lost", "error", err)
+		k.Log.Error("an audit line is lost", "error", err)
 		answer = err.Error()
 	}
 	_, _ = fmt.Fprintln(conn, answer)
@@ -135,7 +134,7 @@ func (k *AuditKeeper) write(conn *net.UnixConn, line []byte) error {
 		UID   *uint32         `json:"uid,omitempty"`
 		PID   int32           `json:"pid,omitempty"`
 		Entry json.RawMessage `json:"entry,omitempty"`
-		Text  string          `json:"text,omitempty"` // what is no JSON
+		Text  string          `json:"text,omitempty"` // invalid JSON
 	}{Kept: time.Now()}
 	if peer, err := process.Peer(conn); err == nil {
 		kept.UID, kept.PID = &peer.Uid, peer.Pid

@@ -7,51 +7,50 @@ import (
 	"time"
 )
 
-// Device is what the everyday verbs need of the box.
+// Device is the interface of the everyday verbs to the device.
 type Device interface {
-	// SetMuted closes or opens the microphone for real and remembers it. It
-	// returns when that is so.
+	// SetMuted closes or opens the capture device and stores the setting. It returns when the
+	// device is closed or open.
 	SetMuted(ctx context.Context, muted bool) error
-	// SetVolume sets the loudness now, in percent, until the next start.
+	// SetVolume sets the volume, in percent, until the next start.
 	SetVolume(percent int)
-	// KeepVolume sets the loudness that the device starts with, in percent. The
-	// present loudness does not change. It fails when that cannot be saved.
+	// KeepVolume sets the volume after the next start, in percent. The current volume does not
+	// change. It fails if the value cannot be saved.
 	KeepVolume(percent int) error
-	// SetSilent turns the loudspeaker off, or restores its loudness.
+	// SetSilent turns the speaker off, or restores its volume.
 	SetSilent(silent bool)
-	// SetLamp changes what the LEDs show while nothing else is to be seen on them. It
-	// fails where the device has none.
+	// SetLamp changes what the LEDs show while the device is idle. It fails if the device has none.
 	SetLamp(Lamp) error
-	// SetLanguage sets the language of speech ("fr-FR") and remembers it. It
-	// refuses one that the speech engine does not have. When it cannot be saved it
-	// fails, too, and holds until the next start.
+	// SetLanguage sets the language of speech ("fr-FR") and stores it. It rejects languages that
+	// the speech engine does not support. If the language cannot be saved, it also fails, and the
+	// change applies until the next start.
 	SetLanguage(tag string) error
-	// Say queues text to be spoken, and reports to p. It fails when the queue is
-	// full. That a text is too long to be spoken whole is known when it has ended.
+	// Say queues text to be spoken, and reports to p. It fails if the queue is full. Whether a text
+	// is too long to be spoken completely is known when it has ended.
 	Say(text string, p Progress) error
-	// Play queues what is at an address to be played, and reports to p. It fails when
-	// the owner does not allow the address.
+	// Play queues the sound at an address, and reports to p. It fails if the owner does not allow
+	// the address.
 	Play(address string, p Progress) error
 }
 
-// Lamp is what LEDs show while nothing else is to be seen on them.
+// Lamp is what LEDs show while the device is idle.
 type Lamp struct {
 	Mode   string        // one of lampModes
-	Colour string        // "#rrggbb" or a name; "" keeps the last one
-	Period time.Duration // of what moves; 0 keeps the mode's own
+	Colour string        // "#rrggbb" or a name; "" keeps the current one
+	Period time.Duration // of moving patterns; 0 keeps the mode's default
 }
 
-// lampModes are what a lamp does. "default" is what the owner has configured.
+// lampModes are the modes of a lamp. "default" is the owner's configuration.
 var lampModes = []string{"default", "solid", "rainbow", "breathe", "blink", "spin"}
 
 const maxSay = 16 << 10 // bytes: about twenty minutes of speech
 
 // Everyday returns the verbs that every device offers.
 func Everyday(d Device) []Verb {
-	percent := []Param{{Name: "percent", About: "the loudness in percent", Kind: Whole, Min: 0, Max: 100, Required: true}}
+	percent := []Param{{Name: "percent", About: "the volume in percent", Kind: Whole, Min: 0, Max: 100, Required: true}}
 	return []Verb{
 		{
-			Name: "ping", About: "Answer, to show that the device is there.", Power: Safe,
+			Name: "ping", About: "Answer, to show that the device is reachable.", Power: Safe,
 			Do: func(context.Context, Call) (any, error) { return nil, nil },
 		},
 		{
@@ -60,22 +59,22 @@ func Everyday(d Device) []Verb {
 			Do:     func(ctx context.Context, c Call) (any, error) { return nil, d.SetMuted(ctx, c.Args.Yes("on")) },
 		},
 		{
-			Name: "volume", About: "Set the loudness now.", Power: Safe, Params: percent,
+			Name: "volume", About: "Set the current volume.", Power: Safe, Params: percent,
 			Do: func(_ context.Context, c Call) (any, error) { d.SetVolume(c.Args.Whole("percent")); return nil, nil },
 		},
 		{
-			Name: "start_volume", About: "Set the loudness that the device starts with.", Power: Safe, Params: percent,
+			Name: "start_volume", About: "Set the volume after the next start.", Power: Safe, Params: percent,
 			Do: func(_ context.Context, c Call) (any, error) { return nil, d.KeepVolume(c.Args.Whole("percent")) },
 		},
 		{
-			Name: "silence", About: "Turn the loudspeaker off, or restore its loudness.", Power: Safe,
+			Name: "silence", About: "Turn the speaker off, or restore its volume.", Power: Safe,
 			Params: []Param{{Name: "on", About: "true turns it off, false on", Kind: YesNo, Required: true}},
 			Do:     func(_ context.Context, c Call) (any, error) { d.SetSilent(c.Args.Yes("on")); return nil, nil },
 		},
 		{
 			Name: "lamp", About: "Change what the LEDs show while the device is idle.", Power: Safe,
 			Params: []Param{
-				{Name: "mode", About: "what the LEDs do; default is as the owner has configured them", Kind: OneOf, Values: lampModes, Required: true},
+				{Name: "mode", About: "the mode of the LEDs; default is the owner's configuration", Kind: OneOf, Values: lampModes, Required: true},
 				{Name: "color", About: "the colour, #rrggbb or its English name", Kind: Text, Max: 16},
 				{Name: "red", About: "instead of color, from 0 to 255", Kind: Whole, Min: 0, Max: 255},
 				{Name: "green", About: "instead of color, from 0 to 255", Kind: Whole, Min: 0, Max: 255},
@@ -102,7 +101,7 @@ func Everyday(d Device) []Verb {
 	}
 }
 
-// lampSteps is how many steps a moving pattern has in a period.
+// lampSteps is the number of steps per period of a moving pattern.
 const lampSteps = 12
 
 func lampOf(a Args) Lamp {

@@ -19,80 +19,79 @@ import (
 	"lintod/agent/base/state"
 )
 
-// duplicateWindow is how long a redelivery is recognised by its digest alone: long enough for a command that runs until its limit while the
-// link is down.
+// duplicateWindow is how long a redelivery is recognised by its digest only: long enough for a
+// command that runs until its limit while the link is down.
 const duplicateWindow = 15 * time.Minute
 
-// A Request is one message that asks for a verb which is not Safe.
+// A Request is a request for a verb that is not Safe.
 type Request struct {
-	Link   string // the link it came by; its answer goes the same way
-	Source string // where on the link it came from, as the link calls that; for the audit
+	Link   string // the link that it came by, which also gets the answer
+	Source string // its source on the link, in the link's terms; for the audit
 	Verb   string
-	Word   string    // what the link calls the verb, where the owner may know it by that name
+	Word   string    // the link's name of the verb, if the owner may know it by that name
 	Args   Arguments // "id" among them names the request, where ID does not
-	// ID names the request, where the protocol has a place for it.
+	// ID identifies the request, if the protocol has a field for it.
 	ID string
-	// Digest is of the message as it came. By it a redelivery is recognised, also by a
-	// later version of lintod, so a link never changes what it makes it of.
+	// Digest is the digest of the original message. It identifies a redelivery, also for a later
+	// version of lintod, so a link never changes how it is computed.
 	Digest string
-	// Duplicate says that the wire may have delivered the message before.
+	// Duplicate reports that the transport may have delivered the message before.
 	Duplicate bool
-	// Signer is who signed the request; "" where nobody has.
+	// Signer is the signer of the request, or "".
 	Signer string
-	// Order is the signed message, as it came; nil where nobody has signed.
+	// Order is the original signed message, or nil.
 	Order []byte
-	// Again says that a request with this id was taken before, whatever the ledger
-	// remembers. It may be answered again, and is not carried out.
+	// Again reports that a request with this ID was accepted before, even if the ledger no longer
+	// has it. It may be answered again, but is not executed.
 	Again bool
-	// Answered, when set, is called as soon as an answer for the link waits: the
-	// link then calls Deliver. It is called from another goroutine.
+	// Answered, if set, is called as soon as an answer for the link is available: the link then
+	// calls Deliver. It is called from another goroutine.
 	Answered func()
 }
 
-// An Answer is what became of a request.
+// An Answer is the result of a request.
 type Answer struct {
 	Verb   string          `json:"verb"`
 	ID     string          `json:"id,omitempty"` // the request's
 	Code   Code            `json:"code"`
 	Error  string          `json:"error,omitempty"`  // one sentence, "" when Code is OK
-	Result json.RawMessage `json:"result,omitempty"` // the verb's own, a JSON object; may stand beside an error
+	Result json.RawMessage `json:"result,omitempty"` // the verb's result, a JSON object; may accompany an error
 }
 
 var (
-	// ErrUndeliverable in an error of Deliver's send says that an answer so long
-	// will not be taken, however often it is sent.
+	// ErrUndeliverable in an error of Deliver's send means that an answer of this length will never
+	// be accepted.
 	ErrUndeliverable = errors.New("the answer cannot be delivered")
-	// ErrAnswerFailed in an error of Deliver's send says that sending this answer
-	// failed, for example because it ended the connection. That may be chance.
+	// ErrAnswerFailed in an error of Deliver's send means that sending this answer failed, for
+	// example because it ended the connection, possibly by coincidence.
 	ErrAnswerFailed = errors.New("the answer was not delivered")
 )
 
 const (
-	// fullTries is how often an answer may fail; then its result is left out.
+	// fullTries is how often an answer may fail before its result is omitted.
 	fullTries = 2
-	// allTries is how often it may fail in all; then it is given up.
+	// allTries is how often it may fail in total before it is discarded.
 	allTries = 2 * fullTries
-	// shortMember is the longest member of a result that is kept when it is left
-	// out, and shortResult the longest result that is not, in bytes.
+	// When a result is omitted, its members of at most shortMember bytes are kept. A result of at
+	// most shortResult bytes is never omitted.
 	shortMember = 100
 	shortResult = 1 << 10
 )
 
-// Executor performs the verbs that are not Safe: it lets the policy decide,
-// writes the audit, carries nothing out twice, and keeps each answer on the
-// disk until its link has delivered it, also after a restart. Fields are set
-// before use; the agent runs Run.
+// Executor executes the verbs that are not Safe: it applies the policy, writes the audit, executes
+// nothing twice, and keeps each answer on disk until its link has delivered it, also across
+// restarts. Fields are set before use; the agent calls Run.
 type Executor struct {
 	Registry *Registry
 	Ledger   *state.Ledger
 	Audit    *Audit
 	Log      *slog.Logger
-	// Answered, when set, is called when an answer waits whose request came before the daemon
-	// ended. The link of that name then calls Deliver.
+	// Answered, if set, is called when there is an answer to a request from before a restart. The
+	// link with this name then calls Deliver.
 	Answered func(link string)
 
 	jobs     sync.WaitGroup
-	delivery sync.Map // a *sync.Mutex for each link
+	delivery sync.Map // a *sync.Mutex per link
 
 	recovery  sync.Mutex // held while the ledger is opened
 	recovered bool
@@ -101,18 +100,18 @@ type Executor struct {
 	fails   map[uint64]int // how often sending the answer of an entry failed
 
 	mu          sync.Mutex
-	ctx         context.Context // of Run; nil while it does not run
+	ctx         context.Context // of Run; nil while it is not running
 	policy      policy
-	interrupted []state.Entry // to be resumed as soon as Run runs
+	interrupted []state.Entry // to be resumed when Run starts
 }
 
-// Run lets verbs run until ctx ends, then ends those that do, and returns when
-// their answers are on the disk.
+// Run executes verbs until ctx ends, then cancels running ones, and returns when their answers are
+// on disk.
 func (x *Executor) Run(ctx context.Context) error {
-	_ = x.recover() // or when somebody asks
+	_ = x.recover() // otherwise at the next request
 	x.setContext(ctx)
 	<-ctx.Done()
-	x.setContext(ctx) // a request that is being admitted has begun its job before the wait
+	x.setContext(ctx) // a request that is being admitted has started its job before the wait
 	x.jobs.Wait()
 	return nil
 }
@@ -124,7 +123,7 @@ func (x *Executor) setContext(ctx context.Context) {
 	x.resume()
 }
 
-// resume goes on with what outlives an end of the daemon; x.mu is held.
+// resume continues requests that survive a restart of the daemon; x.mu is held.
 func (x *Executor) resume() {
 	if x.ctx == nil || x.ctx.Err() != nil {
 		return
@@ -144,9 +143,9 @@ func (x *Executor) resume() {
 	x.interrupted = nil
 }
 
-// recover opens the ledger, if that is not done yet, and answers what the last end
-// of the daemon has interrupted, unless it can be resumed. That is never run again: a
-// command that was half done may do harm when done once more.
+// recover opens the ledger, unless it is open, and answers requests that the end of the daemon has
+// interrupted, unless they can be resumed. They are never executed again: repeating a half-executed
+// command may do harm.
 func (x *Executor) recover() error {
 	x.recovery.Lock()
 	defer x.recovery.Unlock()
@@ -164,17 +163,15 @@ func (x *Executor) recover() error {
 			x.mu.Unlock()
 			continue
 		}
-		err := Fail(Interrupted, "lintod ended while %s was running; it is not run again", entry.Verb)
+		err := Fail(Interrupted, "lintod stopped while %s was running; it is not run again", entry.Verb)
 		x.finish(entry, Answer{Verb: entry.Verb, ID: entry.ID}, err, 0)
 	}
 	return nil
 }
 
-// Submit accepts a request or refuses it. The answer to an accepted one comes
-// through Deliver, after seconds or minutes, and possibly after a restart; so
-// does the first answer again when the request is a redelivery. A refusal is
-// for the link to send at once; it is not kept. Submit waits for the disk and
-// for nothing else.
+// Submit accepts or refuses a request. The answer to an accepted one is sent by Deliver, after
+// seconds or minutes, and possibly after a restart; for a redelivery, the first answer is sent
+// again. The link sends a refusal immediately; it is not stored. Submit blocks only for the disk.
 func (x *Executor) Submit(q Request) (refusal Answer, accepted bool) {
 	if q.ID == "" {
 		q.ID = q.Args.ID()
@@ -215,19 +212,19 @@ func (x *Executor) submit(q Request) error {
 	return err
 }
 
-// runs reports whether a request was taken before and is not finished: who asks again while it
-// runs is answered at its end, and does not count against the limit of a minute.
+// runs reports whether a request was accepted before and is still running: its repetitions are
+// answered at its end, and do not count against the limit per minute.
 func (x *Executor) runs(q Request) bool {
 	first, found := x.before(state.Entry{Link: q.Link, Verb: q.Verb, ID: q.ID}, false)
 	return found && !first.Done && first.Digest == q.Digest
 }
 
-// refusalsPerMinute is how many refusals of one verb that a link makes are written down in a minute;
-// of those that follow, one.
+// refusalsPerMinute is how many of a link's refusals of one verb are recorded per minute; of those
+// beyond, one is recorded.
 const refusalsPerMinute = 10
 
-// Refuse writes down that a link has refused a request, for a verb of any power. A flood
-// of them costs one line.
+// Refuse records that a link has refused a request, for a verb of any power. A flood of them adds
+// one line.
 func (x *Executor) Refuse(q Request, why string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -237,17 +234,16 @@ func (x *Executor) Refuse(q Request, why string) {
 	}
 }
 
-// unwritten refuses what cannot be written down before it happens.
+// unwritten refuses a request that cannot be recorded before it is executed.
 func unwritten(err error) error {
-	return Fail(Refused, "it could not be written down that it is about to run: %v", err)
+	return Fail(Refused, "the start of the request could not be recorded: %v", err)
 }
 
 var validID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 var idParam = Param{Name: "id", About: "name of the request", Kind: Text, Max: 64}
 
-// ID is the argument "id", by which a platform names a request; "" unless it is a
-// proper one.
+// ID returns the argument "id", by which a platform identifies a request, or "" if it is invalid.
 func (a Arguments) ID() (id string) {
 	if json.Unmarshal(a.Values[idParam.Name], &id) != nil || !validID.MatchString(id) {
 		return ""
@@ -263,7 +259,7 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	}
 	for _, id := range []string{q.ID, args.Text(idParam.Name)} {
 		if id != "" && !validID.MatchString(id) {
-			return &ArgumentError{Field: "id", Got: short([]byte(id)), Want: "1 to 64 letters, digits, dots, dashes or underscores"}
+			return &ArgumentError{Field: "id", Got: short([]byte(id)), Want: "1 to 64 letters, digits, dots, dashes, or underscores"}
 		}
 	}
 	if x.ctx == nil || x.ctx.Err() != nil {
@@ -277,7 +273,7 @@ func (x *Executor) admit(verb Verb, q Request) error {
 		return notAgain(begun, entry)
 	}
 	if q.Again {
-		return Fail(Refused, "a request with this id was taken before, and is not carried out again")
+		return Fail(Refused, "a request with this id was accepted before, and is not executed again")
 	}
 	if err := x.policy.mayRun(verb); err != nil {
 		return err
@@ -285,15 +281,14 @@ func (x *Executor) admit(verb Verb, q Request) error {
 	return x.begin(verb, q, args, entry)
 }
 
-// Digest is that of a message, for Request.Digest.
+// Digest returns the digest of a message, for Request.Digest.
 func Digest(message []byte) string {
 	sum := sha256.Sum256(message)
 	return hex.EncodeToString(sum[:])
 }
 
-// before finds the request that this one repeats: the same id, or, where the
-// platform gives none, the same digest of a message that the broker itself
-// calls a duplicate, soon after the first.
+// before finds the request that this one repeats: with the same ID, or, without IDs, with the same
+// digest, if the broker has marked the message as a duplicate and it follows soon after the first.
 func (x *Executor) before(entry state.Entry, duplicate bool) (state.Entry, bool) {
 	if entry.ID == "" && !duplicate {
 		return state.Entry{}, false
@@ -302,29 +297,27 @@ func (x *Executor) before(entry state.Entry, duplicate bool) (state.Entry, bool)
 		if e.Link != entry.Link || e.Verb != entry.Verb || e.ID != entry.ID {
 			return false
 		}
-		// A clock that was set back between the two makes the age negative.
+		// The age is negative if the clock was set back in between.
 		soon := entry.Asked.Sub(e.Asked) < duplicateWindow
 		return entry.ID != "" || (soon && e.Digest == entry.Digest)
 	})
 }
 
-// notAgain refuses what was begun so long ago that its answer is forgotten, or
-// whose answer could not be read.
+// notAgain refuses a request whose first answer is no longer stored, or could not be read.
 func notAgain(begun state.Begun, entry state.Entry) error {
 	if begun.Digest != entry.Digest {
-		return &ArgumentError{Field: "id", Got: short([]byte(entry.ID)), Want: "a new one for a new request"}
+		return &ArgumentError{Field: "id", Got: short([]byte(entry.ID)), Want: "a different one for each request"}
 	}
-	return Fail(Refused, "the request with this id was begun on %s; it is not run again, and its answer is no longer kept",
+	return Fail(Refused, "the request with this id was started on %s; it is not run again, and its answer is no longer stored",
 		begun.Asked.UTC().Format(time.RFC3339))
 }
 
-// repeat delivers the first answer once more; a request that is still running
-// will be answered anyway.
+// repeat delivers the first answer again; a request that is still running will be answered anyway.
 func (x *Executor) repeat(first, entry state.Entry, q Request) error {
 	if first.Digest != entry.Digest {
-		return &ArgumentError{Field: "id", Got: short([]byte(entry.ID)), Want: "a new one for a new request"}
+		return &ArgumentError{Field: "id", Got: short([]byte(entry.ID)), Want: "a different one for each request"}
 	}
-	x.note("behaviour asked again", append(q.attrs(), slog.Uint64("seq", first.Seq))...)
+	x.note("request repeated", append(q.attrs(), slog.Uint64("seq", first.Seq))...)
 	if !first.Done {
 		return nil
 	}
@@ -335,8 +328,8 @@ func (x *Executor) repeat(first, entry state.Entry, q Request) error {
 	return nil
 }
 
-// begin writes down what is about to happen, twice, and lets it happen. What
-// cannot be written down does not happen.
+// begin records a request in ledger and audit, and starts it. A request that cannot be recorded is
+// not executed.
 func (x *Executor) begin(verb Verb, q Request, args Args, entry state.Entry) error {
 	entry, err := x.Ledger.Begin(entry)
 	if err != nil {
@@ -370,16 +363,16 @@ func (x *Executor) run(ctx context.Context, verb Verb, call Call, asked Argument
 		x.policy.end(verb)
 	}()
 	if err != nil && ctx.Err() != nil && verb.Resume != nil {
-		return // the next run of the daemon resumes it
+		return // the daemon resumes it after a restart
 	}
 	err = asked.called(err)
 	var bug *panicError
 	if errors.As(err, &bug) {
 		x.Log.Error("a behaviour panicked", "verb", verb.Name, "error", bug)
-		err = Fail(Failed, "a bug in lintod; its log tells more")
+		err = Fail(Failed, "a bug in lintod; see its log")
 	}
 	if err != nil && ctx.Err() != nil {
-		err = Fail(Interrupted, "lintod ended while %s was running; it is not run again", verb.Name)
+		err = Fail(Interrupted, "lintod stopped while %s was running; it is not run again", verb.Name)
 	}
 	answer := Answer{Verb: verb.Name, ID: call.ID}
 	if result != nil {
@@ -391,7 +384,7 @@ func (x *Executor) run(ctx context.Context, verb Verb, call Call, asked Argument
 	x.finish(entry, answer, err, time.Since(began))
 }
 
-// finish stores the answer and writes the last line of the audit.
+// finish stores the answer and writes the last audit line.
 func (x *Executor) finish(entry state.Entry, answer Answer, err error, took time.Duration) {
 	answer.Code = CodeOf(err)
 	if err != nil {
@@ -412,16 +405,14 @@ func (x *Executor) finish(entry state.Entry, answer Answer, err error, took time
 	x.note("behaviour ended", append(attrs, outcome(err)...)...)
 }
 
-// Deliver hands each answer that waits for link to send, oldest first, and
-// forgets to do so again once send has returned nil. It stops at the first
-// error; an answer that has failed by itself goes last then, so that it does not
-// keep the others waiting, and has an end: after two failures, and at once when it
-// is ErrUndeliverable, its result is left out, and after two more it is given up.
-// A link calls Deliver whenever it comes online and whenever it is told that it
-// was Answered; calls for one link wait for each other.
+// Deliver passes each pending answer for link to send, oldest first, until send has returned nil
+// for it. It stops at the first error. An answer that failed itself is moved to the end, so that it
+// does not block the others. After two failures, or immediately after ErrUndeliverable, its result
+// is omitted, and after two more it is discarded. A link calls Deliver when it comes online and
+// when Answered is called; calls for one link are serialised.
 func (x *Executor) Deliver(link string, send func(Answer) error) error {
 	if x.recover() != nil {
-		return nil // what cannot be read cannot be delivered; a request tries again
+		return nil // an unreadable ledger cannot be delivered; the next request tries again
 	}
 	lock, _ := x.delivery.LoadOrStore(link, &sync.Mutex{})
 	mu := lock.(*sync.Mutex)
@@ -444,8 +435,8 @@ func (x *Executor) Deliver(link string, send func(Answer) error) error {
 	return nil
 }
 
-// hand gives one answer to send. A nil error says that this is over, if need be
-// because the answer is given up.
+// hand passes one answer to send. It returns nil if the answer is done, possibly because it was
+// discarded.
 func (x *Executor) hand(entry state.Entry, answer Answer, send func(Answer) error) error {
 	cut, long := answer.withoutResult()
 	most := fullTries
@@ -457,7 +448,7 @@ func (x *Executor) hand(entry state.Entry, answer Answer, send func(Answer) erro
 		err = send(answer)
 	}
 	if long && errors.Is(err, ErrUndeliverable) {
-		x.Log.Warn("an answer is not taken; its result is left out", "verb", entry.Verb, "link", entry.Link, "bytes", len(answer.Result), "error", err)
+		x.Log.Warn("an answer is not accepted; its result is omitted", "verb", entry.Verb, "link", entry.Link, "bytes", len(answer.Result), "error", err)
 		err = send(cut)
 	}
 	failed := errors.Is(err, ErrAnswerFailed)
@@ -465,13 +456,13 @@ func (x *Executor) hand(entry state.Entry, answer Answer, send func(Answer) erro
 		return err
 	}
 	if failed || errors.Is(err, ErrUndeliverable) {
-		x.Log.Error("an answer cannot be delivered and is given up", "verb", entry.Verb, "link", entry.Link, "id", entry.ID, "error", err)
+		x.Log.Error("an answer cannot be delivered and is discarded", "verb", entry.Verb, "link", entry.Link, "id", entry.ID, "error", err)
 		return nil
 	}
 	return err
 }
 
-// failures counts more to how often an answer failed.
+// failures adds to the number of failures of an answer, and returns it.
 func (x *Executor) failures(seq uint64, more int) int {
 	x.failing.Lock()
 	defer x.failing.Unlock()
@@ -490,15 +481,15 @@ func (x *Executor) delivered(seq uint64) {
 	delete(x.fails, seq)
 }
 
-// withoutResult is the answer with the short members of its result only, and an
-// error that says so. ok is false where that makes it no shorter.
+// withoutResult returns the answer with only the short members of its result, and an error that
+// reports this. ok is false if it is not shorter.
 func (a Answer) withoutResult() (cut Answer, ok bool) {
 	if len(a.Result) <= shortResult {
 		return a, false
 	}
-	text := fmt.Sprintf("the answer is too long for the connection: its result of %d bytes is left out", len(a.Result))
+	text := fmt.Sprintf("the answer is too long for the connection: its result of %d bytes is omitted", len(a.Result))
 	var members map[string]json.RawMessage
-	_ = json.Unmarshal(a.Result, &members) // what is no object is left out whole
+	_ = json.Unmarshal(a.Result, &members) // anything but an object is omitted completely
 	maps.DeleteFunc(members, func(_ string, v json.RawMessage) bool { return len(v) > shortMember })
 	a.Result = nil
 	if raw, err := plainjson.Marshal(members); err == nil && len(members) > 0 {
@@ -512,7 +503,7 @@ func (a Answer) withoutResult() (cut Answer, ok bool) {
 	return a, true
 }
 
-// note writes a line of the audit that decides nothing.
+// note writes an audit line; an error is only logged.
 func (x *Executor) note(event string, attrs ...slog.Attr) {
 	if err := x.Audit.Write(event, attrs...); err != nil {
 		x.Log.Error("the audit is incomplete", "error", err)

@@ -5,20 +5,20 @@ import (
 	"fmt"
 )
 
-// Code says in one word how a request ended.
+// Code is the result of a request in one word.
 type Code string
 
 const (
 	OK          Code = "ok"
-	Disabled    Code = "disabled"    // the owner has not turned the verb on
-	BadRequest  Code = "bad_request" // an argument is wrong; the error names it
+	Disabled    Code = "disabled"    // the owner has not enabled the verb
+	BadRequest  Code = "bad_request" // an argument is invalid; the error names it
 	Unsupported Code = "unsupported" // no such verb
 	Refused     Code = "refused"     // the owner's configuration does not allow this one
-	Busy        Code = "busy"        // too many at once, or in this minute
-	Failed      Code = "failed"      // it was tried
-	NotFound    Code = "not_found"   // what it names is not there
-	Timeout     Code = "timeout"     // it took too long and was ended
-	Killed      Code = "killed"      // somebody else ended it
+	Busy        Code = "busy"        // too many at the same time, or in this minute
+	Failed      Code = "failed"      // it was attempted
+	NotFound    Code = "not_found"   // something it refers to does not exist
+	Timeout     Code = "timeout"     // it exceeded its time limit
+	Killed      Code = "killed"      // it was cancelled
 	Interrupted Code = "interrupted" // the daemon ended while it ran
 )
 
@@ -30,7 +30,7 @@ type Failure struct {
 
 func (f *Failure) Error() string { return string(f.Code) + ": " + f.Text }
 
-// Fail makes a Failure.
+// Fail returns a Failure.
 func Fail(code Code, format string, args ...any) error {
 	return &Failure{code, fmt.Sprintf(format, args...)}
 }

@@ -2,24 +2,24 @@ package behaviors
 
 import "time"
 
-// Limits are what the owner's configuration allows of a verb that is not Safe.
+// Limits are the limits of a verb that is not Safe, from the owner's configuration.
 type Limits struct {
-	Enabled   bool   // the owner has turned the verb on
-	Key       string // what turns it on: `enabled = true in [behaviors.shellexec]`
-	PerMinute int    // requests in any minute; 0 counts as 1
-	AtOnce    int    // that may run at the same time; 0 counts as 1
+	Enabled   bool   // the owner has enabled the verb
+	Key       string // what enables it: `enabled = true in [behaviors.shellexec]`
+	PerMinute int    // requests per minute; 0 means 1
+	AtOnce    int    // maximum number at the same time; 0 means 1
 }
 
-// policy decides what may run, for all verbs and all links. A message cannot
-// change it: what is allowed comes from the configuration file alone.
+// policy decides what may run, for all verbs and all links. Only the configuration file, and no
+// message, defines what is allowed.
 type policy struct {
 	recent  map[string][]time.Time // requests of the last minute, by verb
-	over    map[string]bool        // the last request was one too many
+	over    map[string]bool        // the last request exceeded the limit
 	running map[string]int
 }
 
-// count takes note of a request. It tells whether the request is within the
-// rate, and whether it is worth a line in the log: a flood costs only one.
+// count counts a request. It reports whether the request is within the rate, and whether it should
+// be logged: a flood is logged once.
 func (p *policy) count(verb Verb, now time.Time) (within, tell bool) {
 	if p.recent == nil {
 		p.recent, p.over = map[string][]time.Time{}, map[string]bool{}
@@ -37,18 +37,18 @@ func (p *policy) count(verb Verb, now time.Time) (within, tell bool) {
 	return within, tell
 }
 
-// mayAsk refuses what is not even looked at.
+// mayAsk refuses requests for disabled verbs, and those above the rate.
 func (p *policy) mayAsk(verb Verb, within bool) error {
 	switch {
 	case !verb.Limits.Enabled:
-		return Fail(Disabled, "the owner of this device has not turned %s on; set %s", verb.Name, verb.Limits.Key)
+		return Fail(Disabled, "the owner of this device has not enabled %s; set %s", verb.Name, verb.Limits.Key)
 	case !within:
 		return Fail(Busy, "more than %d requests for %s in a minute", max(1, verb.Limits.PerMinute), verb.Name)
 	}
 	return nil
 }
 
-// mayRun refuses one more of what is running.
+// mayRun refuses a request if too many of its verb are running.
 func (p *policy) mayRun(verb Verb) error {
 	if most := max(1, verb.Limits.AtOnce); p.running[verb.Name] >= most {
 		return Fail(Busy, "%d of at most %d %s are running", p.running[verb.Name], most, verb.Name)

@@ -1,14 +1,12 @@
-// Package behaviors holds the verbs that a platform may ask of the device: what
-// they are called, what arguments they take, what they do. Each is written
-// once; every link offers those that its table of words names, in its own words (see
-// Word).
+// Package behaviors contains the verbs that a platform may request: their names, parameters, and
+// actions. Each is written once; every link offers those in its table of words, in its own
+// vocabulary (see Word).
 //
-// A link decodes what it receives into Arguments; here is the edge where hostile
-// values are checked, in one place for all links. Verbs that can do harm go through the Executor, which decides
-// whether they may run, writes that down, and keeps their answers until they
-// are delivered. What must not live here: how a message
-// is decoded, named and answered on a wire (agent/link), and the parts that do the work (audio, agent/base/state,
-// the packages below this one): verbs reach those through small interfaces.
+// A link decodes messages into Arguments; this package validates the untrusted values, in one place
+// for all links. Verbs that can do harm are executed by the Executor, which decides whether they
+// may run, records that, and stores their answers until they are delivered. Decoding and answering
+// messages (agent/link) does not belong here, nor do the parts that do the work (audio,
+// agent/base/state, the subpackages): verbs use them through small interfaces.
 package behaviors
 
 import (
@@ -18,94 +16,94 @@ import (
 	"runtime/debug"
 )
 
-// Power says what a verb can do to the box or to the people around it.
+// Power classifies a verb by its effect on the machine and on people's privacy.
 type Power string
 
 const (
 	// Safe verbs change nothing that outlives a restart except settings.
 	Safe Power = "safe"
-	// Privileged verbs can change the box: run a command, open a way in.
+	// Privileged verbs can change the machine: run a command, open a tunnel.
 	Privileged Power = "privileged"
-	// Recording verbs keep what people say.
+	// Recording verbs store what people say.
 	Recording Power = "recording"
 )
 
-// A Verb is one thing that a platform may ask.
+// A Verb is one operation that a platform may request.
 type Verb struct {
 	Name   string
-	About  string // one sentence, for people and for platforms that list tools
+	About  string // one sentence, for users and for platforms that list tools
 	Power  Power
 	Params []Param
-	// Rule, where set, is what in the owner's configuration allows a request, for the
-	// audit: `allow "uptime"`. It is none where nothing does.
+	// Rule, if set, returns the entry of the owner's configuration that allows a request, for the
+	// audit: `allow "uptime"`, or none.
 	Rule func(Args) string
 	// Limits of a verb that is not Safe. The zero value allows nothing.
 	Limits Limits
-	// Do performs the verb. The result, which must encode to a JSON object,
-	// becomes the link's answer; nil where there is nothing to say.
+	// Do executes the verb. The result, which must encode to a JSON object, becomes the link's
+	// answer; it may be nil.
 	//
-	// A Safe verb is called by one goroutine per link, in the order of arrival,
-	// and must return soon. Any other verb is called by the Executor, in a
-	// goroutine of its own, and may take as long as it needs until ctx ends. Its
-	// error becomes part of the answer, beside the result: it must hold no secret.
+	// A Safe verb is called by one goroutine per link, in order of arrival, and must return
+	// quickly. Any other verb is called by the Executor, in its own goroutine, and may run until
+	// ctx ends. Its error becomes part of the answer, in addition to the result, and must not
+	// contain secrets.
 	Do func(ctx context.Context, call Call) (any, error)
-	// Resume, where set, is called instead of Do for a request that an end of the daemon has
-	// interrupted: it does nothing again, and returns what came of it. It may be interrupted
-	// itself. The Args of its call are empty. Without it, such a request is answered Interrupted.
+	// Resume, if set, is called instead of Do for a request that the end of the daemon has
+	// interrupted: it must not repeat the action, and returns its result. It may be interrupted
+	// itself. The Args of its call are empty. Without Resume, such a request is answered
+	// Interrupted.
 	Resume func(ctx context.Context, call Call) (any, error)
 }
 
 // A Call is one request for a verb, its arguments checked.
 type Call struct {
-	Link   string // the link it came by, for the log
-	Source string // where on the link it came from, as in Request
-	Word   string // what the link calls the verb, as in Request
-	ID     string // that the platform gave to the request; often none
+	Link   string // the link that it came by, for the log
+	Source string // its source on the link, as in Request
+	Word   string // the link's name of the verb, as in Request
+	ID     string // the platform's ID of the request; often none
 	Seq    uint64 // of the request in the ledger; 0 of Safe verbs
-	// Signer is who signed the request; "" where nobody has.
+	// Signer is the signer of the request, or "".
 	Signer string
-	// Order is the signed message, as it came; nil where nobody has signed.
+	// Order is the original signed message, or nil.
 	Order []byte
-	// Local says that somebody asks at the device itself, and nobody has to sign.
+	// Local reports that the request was made on the device itself and needs no signature.
 	Local bool
 	Args  Args
 	Progress
 }
 
-// Progress follows what a verb has begun and Do does not wait for: a text that is
-// spoken, a sound that is played. Any of its functions may be nil; Began and Ended must not
-// block.
+// Progress reports the progress of playback that a verb has started and Do does not wait for. Any
+// of its functions may be nil; Began and Ended must not block.
 type Progress struct {
-	// Room is called when nothing stands against the sound and before it takes its place: what
-	// it is to be heard instead of ends there. Its error is the request's. It returns soon.
+	// Room is called immediately before the sound starts, to end the sound that it replaces. Its
+	// error becomes the request's. It returns quickly.
 	Room func() error
-	// Began is called when the first sample has been played; never when there is none.
+	// Began is called when the first sample has been played, and never if there is none.
 	Began func()
-	// Ended is called once, after Do has returned nil, with the reason where not all
-	// was heard. That is ErrCut where nothing has gone wrong.
+	// Ended is called once, after Do has returned nil, with the reason if the sound was not played
+	// completely. The reason is ErrCut if nothing failed.
 	Ended func(error)
 }
 
-// ErrCut is wrapped by the reason that Progress.Ended gets when something more
-// important was played instead, or somebody asked for silence.
-var ErrCut = errors.New("it was cut short")
+// ErrCut is wrapped by the reason that Progress.Ended gets if a sound with higher priority was
+// played instead, or silence was requested.
+var ErrCut = errors.New("it was interrupted")
 
 // ErrUnknown is wrapped by the error for a verb that is not registered.
 var ErrUnknown = errors.New("no such behaviour")
 
-// Registry is the set of verbs that this device offers. It is filled before
-// the links start, and only read afterwards.
+// Registry is the set of verbs that this device offers. It is filled before the links start, and
+// read-only afterwards.
 type Registry struct {
-	// Signed, where set, reports whether the owner wants what has one of these names, its
-	// verb, its word or its power, to be signed.
+	// Signed, if set, reports whether the owner requires a signature for any of these names: a
+	// verb, its word, or its power.
 	Signed func(names ...string) bool
-	// Refused, where set, has a refusal for want of a signature audited.
+	// Refused, if set, records in the audit that a request was refused because it is not signed.
 	Refused func(q Request, why string)
 
 	verbs []Verb
 }
 
-// Add offers a verb. A name that is already taken is a mistake in the program.
+// Add offers a verb. It panics if the name is already registered.
 func (r *Registry) Add(verbs ...Verb) {
 	for _, v := range verbs {
 		if _, ok := r.Find(v.Name); ok {
@@ -115,10 +113,10 @@ func (r *Registry) Add(verbs ...Verb) {
 	}
 }
 
-// Verbs lists what is offered, in the order of registration.
+// Verbs lists the verbs, in order of registration.
 func (r *Registry) Verbs() []Verb { return r.verbs }
 
-// Find returns the verb of that name.
+// Find returns the verb with this name.
 func (r *Registry) Find(name string) (Verb, bool) {
 	for _, v := range r.verbs {
 		if v.Name == name {
@@ -128,18 +126,17 @@ func (r *Registry) Find(name string) (Verb, bool) {
 	return Verb{}, false
 }
 
-// Do checks the arguments and performs a Safe verb; the others are asked for by
-// Executor.Submit. call says who calls; its Args are filled in here. What the owner wants to
-// be signed, and is not, is refused by an error that wraps ErrUnsigned. Bad arguments come
-// back as *ArgumentError. A panic inside the verb is the verb's error: one behaviour
-// must not take the device down.
+// Do checks the arguments and executes a Safe verb; others are executed by Executor.Submit. call
+// describes the caller; Do fills in its Args. If a required signature is missing, the error wraps
+// ErrUnsigned. Invalid arguments are returned as *ArgumentError. A panic in the verb is returned as
+// its error, so that one behaviour cannot end the daemon.
 func (r *Registry) Do(ctx context.Context, call Call, name string, args Arguments) (any, error) {
 	verb, ok := r.Find(name)
 	if !ok {
 		return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
 	}
 	if verb.Power != Safe {
-		return nil, fmt.Errorf("%s: a %s behaviour is not done in passing", name, verb.Power)
+		return nil, fmt.Errorf("%s: a %s behaviour requires Submit", name, verb.Power)
 	}
 	if !call.Local {
 		q := Request{Link: call.Link, Source: call.Source, Verb: name, Word: call.Word, Args: args, ID: call.ID, Signer: call.Signer}
@@ -155,7 +152,7 @@ func (r *Registry) Do(ctx context.Context, call Call, name string, args Argument
 	return result, args.called(err)
 }
 
-// A panicError is what a verb panicked with.
+// A panicError contains the value of a verb's panic.
 type panicError struct {
 	value any
 	stack []byte

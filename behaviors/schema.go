@@ -1,7 +1,7 @@
 package behaviors
 
-// Schema describes the verb's arguments as a JSON Schema, in the parts of the language
-// that all its drafts have in common. It encodes with encoding/json.
+// Schema returns the verb's arguments as a JSON Schema that is valid in all drafts. It is encoded
+// with encoding/json.
 func (v Verb) Schema() map[string]any {
 	properties, required := map[string]any{}, []string{}
 	for _, p := range v.Params {
@@ -19,7 +19,7 @@ func (p Param) schema() map[string]any {
 	case OneOf:
 		s["type"], s["enum"] = "string", p.Values
 	case Text:
-		s["maxLength"] = p.Max // characters there, bytes here: what is longer is refused by its name
+		s["maxLength"] = p.Max // JSON Schema counts characters, lintod bytes: a longer text is rejected later
 	case Whole, Number:
 		s["minimum"], s["maximum"] = p.Min, p.Max
 	}

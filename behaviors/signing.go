@@ -2,16 +2,15 @@ package behaviors
 
 import "errors"
 
-// ErrUnsigned is wrapped by the refusal of a request that the owner wants to be signed, and
-// that nobody has signed.
+// ErrUnsigned is wrapped by the refusal of a request that must be signed and is not.
 var ErrUnsigned = errors.New("a signature is missing")
 
 type unsignedError struct{ error }
 
 func (e unsignedError) Unwrap() []error { return []error{e.error, ErrUnsigned} }
 
-// MustSign reports whether the owner wants requests for a verb to be signed. word is what a link
-// calls it, which the owner may have named instead; "" where it has no name of its own.
+// MustSign reports whether the owner requires a signature for a verb. word is the link's name of
+// it, which the owner may have configured instead, or "".
 func (r *Registry) MustSign(verb, word string) bool {
 	if r.Signed == nil {
 		return false
@@ -23,9 +22,9 @@ func (r *Registry) MustSign(verb, word string) bool {
 	return r.Signed(verb, string(power)) || word != "" && r.Signed(word)
 }
 
-// Permit refuses a request that must be signed and is not, and has the refusal audited. Do and
-// Executor.Submit refuse the same, so no link has to remember it; one calls Permit where a
-// request has another effect before.
+// Permit refuses a request that must be signed and is not, and records the refusal in the audit. Do
+// and Executor.Submit also refuse such requests; a link calls Permit only if a request has an
+// earlier effect.
 func (r *Registry) Permit(q Request) error {
 	err := r.permit(q.Verb, q.Word, q.Signer)
 	if err != nil && r.Refused != nil {

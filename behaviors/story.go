@@ -6,11 +6,11 @@ import "context"
 type Story interface {
 	// Skip goes to another track, 1 for the next, -1 for the one before.
 	Skip(tracks int) error
-	// Pause pauses the story, or goes on with it.
+	// Pause pauses or resumes the story.
 	Pause() error
 }
 
-// OfStory returns the verbs of a device that plays stories. They fail while none plays.
+// OfStory returns the verbs of a device that plays stories. They fail if none is playing.
 func OfStory(s Story) []Verb {
 	return []Verb{
 		{
@@ -18,11 +18,11 @@ func OfStory(s Story) []Verb {
 			Do: func(context.Context, Call) (any, error) { return nil, s.Skip(1) },
 		},
 		{
-			Name: "previous", About: "Play the track of a card from its beginning, or the one before.", Power: Safe,
+			Name: "previous", About: "Restart the current track of a card, or play the previous one.", Power: Safe,
 			Do: func(context.Context, Call) (any, error) { return nil, s.Skip(-1) },
 		},
 		{
-			Name: "pause", About: "Pause what a card plays, or go on with it.", Power: Safe,
+			Name: "pause", About: "Pause or resume what a card plays.", Power: Safe,
 			Do: func(context.Context, Call) (any, error) { return nil, s.Pause() },
 		},
 	}

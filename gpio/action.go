@@ -6,14 +6,13 @@ import (
 	"strings"
 )
 
-// Verb is what an Action asks for.
+// Verb is the operation of an Action.
 type Verb string
 
-// What a button can ask for. A button bound to "talk" asks for TalkPress as
-// soon as it is down; when it comes up, it asks for TalkLetGo if that was a tap
-// (listen on, until the user falls silent) and for TalkRelease if it was held
-// (the user has finished). So the microphone opens at the first moment in
-// either case. One that is bound to "talk tap" asks for TalkTap, once.
+// The operations of a button. A button bound to "talk" requests TalkPress as soon as it is pressed.
+// When it is released, it requests TalkLetGo after a tap (keep listening until the user stops
+// talking) and TalkRelease after a hold (the user has finished). So the microphone opens
+// immediately in either case. A button bound to "talk tap" requests TalkTap, once.
 const (
 	TalkPress   Verb = "talk_press"
 	TalkRelease Verb = "talk_release"
@@ -30,21 +29,21 @@ const (
 	Reboot      Verb = "reboot"
 )
 
-// Verbs lists all that a Board asks for.
+// Verbs lists the operations that a Board requests.
 func Verbs() []Verb {
 	return []Verb{
 		TalkPress, TalkRelease, TalkLetGo, TalkTap, Stop, Mute, VolumeUp, VolumeDown, Meeting, Say, Behavior, Shutdown, Reboot,
 	}
 }
 
-// Action is what a gesture asks for.
+// Action is the action of a gesture.
 type Action struct {
 	Verb   Verb
-	Text   string          // Say: what to say
+	Text   string          // Say: the text
 	Name   string          // Behavior: its name
 	Args   json.RawMessage // Behavior: a JSON object, or nil
-	Link   string          // who is talked to; empty: the first link
-	Button string          // which button asked
+	Link   string          // the link to talk to; empty: the first one
+	Button string          // the button that requested it
 }
 
 func (a Action) String() string {
@@ -57,8 +56,8 @@ func (a Action) String() string {
 	return strings.ReplaceAll(string(a.Verb), "_", " ")
 }
 
-// talkModes are the ways in which a button may talk: "talk" decides by how long
-// it is held, the others do not.
+// talkModes are the modes of a talk button: "talk" depends on how long it is held, the others do
+// not.
 const (
 	talk     Verb = "talk"
 	talkHold Verb = "talk hold"
@@ -68,8 +67,7 @@ const (
 const actionSyntax = `one of "talk", "talk hold", "talk tap", "stop", "mute", "volume_up", "volume_down", "meeting", ` +
 	`"say TEXT", "behavior NAME {json}", "shutdown", "reboot"`
 
-// ParseAction reads an action as the configuration writes it, of a button or of another
-// thing that people use.
+// ParseAction parses an action in the form of the configuration, of a button or another input.
 func ParseAction(s string) (Action, error) {
 	verb, rest, _ := strings.Cut(strings.TrimSpace(s), " ")
 	rest = strings.TrimSpace(rest)
@@ -116,5 +114,5 @@ func parseBehavior(s string) (Action, error) {
 	return a, nil
 }
 
-// power reports whether the action would switch the box off.
+// power reports whether the action shuts down or reboots the machine.
 func (a Action) power() bool { return a.Verb == Shutdown || a.Verb == Reboot }

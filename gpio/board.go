@@ -15,24 +15,23 @@ import (
 	"lintod/gpio/panel"
 )
 
-// Board is the device's buttons and LEDs. Fill in the exported fields, then Run;
-// Show may be called at any time, also before.
+// Board drives the device's buttons and LEDs. Set the exported fields, then call Run; Show may be
+// called at any time, also before.
 type Board struct {
 	Config Config
 	Log    *slog.Logger
-	// Do is told what the buttons ask for. It is called from the goroutines of
-	// the buttons and must not block.
+	// Do gets the actions of the buttons. It is called from the goroutines of the buttons and must
+	// not block.
 	Do func(Action)
-	// Gestured, if set, is told each gesture of a button, bound or not, before Do. It is
-	// called from the goroutines of the buttons and must not block.
+	// Gestured, if set, gets each gesture of a button, bound or not, before Do. It is called from
+	// the goroutines of the buttons and must not block.
 	Gestured func(button string, e gesture.Event)
-	// Host is where lines come from; nil means Hardware. The simulated board
-	// needs none.
+	// Host provides the lines; nil means Hardware. The simulated board needs none.
 	Host Host
 	// Panel shows the simulated board; nil means one on standard input and output.
 	Panel *panel.Panel
-	// Saw, if set, is told each View that differs from the one before in more
-	// than its level. It is called by Show and must not block.
+	// Saw, if set, gets each View that differs from the previous one in more than its level. It is
+	// called by Show and must not block.
 	Saw func(View)
 
 	once sync.Once
@@ -41,17 +40,17 @@ type Board struct {
 	mu     sync.Mutex
 	view   View
 	faults map[string]*fault // by part
-	absent bool              // there is no GPIO, and that has been said
+	absent bool              // there is no GPIO, and that has been logged
 	sim    *simulation
 
 	writes, skipped, actions atomic.Int64
 }
 
-// Counters tell what the board has done since it was made.
+// Counters are the counters of the board since its creation.
 type Counters struct {
 	Writes  int64 // frames sent to LEDs
-	Skipped int64 // frames not sent, because the LEDs showed them already
-	Actions int64 // asked for by buttons
+	Skipped int64 // frames not sent, because the LEDs already showed them
+	Actions int64 // requested by buttons
 }
 
 // Counters returns the counters. It may be called at any time.
@@ -59,7 +58,7 @@ func (b *Board) Counters() Counters {
 	return Counters{b.writes.Load(), b.skipped.Load(), b.actions.Load()}
 }
 
-// Show makes the LEDs show the view. It never blocks; the latest view wins.
+// Show makes the LEDs show the view. It never blocks; the latest view replaces earlier ones.
 func (b *Board) Show(v View) {
 	b.mu.Lock()
 	changed := v.still() != b.view.still()
@@ -76,7 +75,7 @@ func (b *Board) Show(v View) {
 	b.poke()
 }
 
-// poke wakes the loop that shows the view.
+// poke wakes the loop that renders the view.
 func (b *Board) poke() {
 	b.once.Do(b.init)
 	b.wake.Set()
@@ -90,9 +89,9 @@ func (b *Board) current() View {
 	return b.view
 }
 
-// Run reads the buttons and drives the LEDs until ctx ends, which is its only
-// end: what is missing or breaks is reported, retried, and does without. At the
-// end the LEDs are off and all lines given back. It takes up to a second to end.
+// Run reads the buttons and drives the LEDs until ctx ends, and only then returns: missing or
+// failing parts are reported and retried, and the others keep working. At the end the LEDs are off
+// and all lines are released. Run may take up to a second to return.
 func (b *Board) Run(ctx context.Context) error {
 	b.once.Do(b.init)
 	buttons, leds := b.Config.Effective()
@@ -121,7 +120,7 @@ func (b *Board) Run(ctx context.Context) error {
 	return nil
 }
 
-// row is one [[led]] and when to try it next.
+// row is one [[led]], and when to try it next.
 type row struct {
 	part  string
 	open  func() (*strip, error)
@@ -130,12 +129,11 @@ type row struct {
 	gone  bool // there is no hardware to try again
 }
 
-// leastFrame is the least time between two looks at the view: nobody sees a
-// state that was shorter.
+// leastFrame is the minimum time between two updates of the view: shorter states are not visible.
 const leastFrame = led.FrameTime / 2
 
-// animate shows the view on all rows until ctx ends, as seldom as the patterns
-// allow, and calls painted each time it has done so.
+// animate renders the view on all rows until ctx ends, as rarely as the patterns allow, and calls
+// painted each time.
 func (b *Board) animate(ctx context.Context, rows []*row, painted func(View)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -161,13 +159,13 @@ func (b *Board) animate(ctx context.Context, rows []*row, painted func(View)) {
 	}
 }
 
-// shownView is a view, when it was looked at, and since when it looks so.
+// shownView is a view, the time of its last update, and the start of its pattern.
 type shownView struct {
 	View
 	at, since time.Time
 }
 
-// look takes over a new view. The pattern begins anew if it is another one.
+// look adopts a new view. The pattern restarts if it is a different one.
 func (s *shownView) look(v View, now time.Time) {
 	if s.since.IsZero() || v.Look() != s.Look() || v.Meeting != s.Meeting {
 		s.since = now
@@ -175,8 +173,8 @@ func (s *shownView) look(v View, now time.Time) {
 	s.View, s.at = v, now
 }
 
-// paint brings all rows up to date and returns after how long it must be called
-// again, 0 if only a new view would need it.
+// paint updates all rows and returns after how long it must be called again, or 0 if only a new
+// view requires it.
 func (b *Board) paint(rows []*row, shown shownView) time.Duration {
 	next := time.Duration(0)
 	soonest := func(d time.Duration) {
@@ -185,7 +183,7 @@ func (b *Board) paint(rows []*row, shown shownView) time.Duration {
 		}
 	}
 	if b.Config.GPIO.DarkHours != (Hours{}) {
-		soonest(time.Minute) // they begin and end by the clock
+		soonest(time.Minute) // they start and end by the clock
 	}
 	for _, r := range rows {
 		soonest(b.paintRow(r, shown))
@@ -211,7 +209,7 @@ func (b *Board) paintRow(r *row, shown shownView) time.Duration {
 			return b.postpone(r, shown.at, err)
 		}
 		r.strip = s
-		b.writes.Add(1) // opening it turned it off
+		b.writes.Add(1) // opening it has turned it off
 		b.mend(r.part)
 	}
 	brightness := b.Config.GPIO.brightness(shown.View, shown.at)
@@ -245,7 +243,7 @@ func (b *Board) turnOff(r *row) {
 	r.strip = nil
 }
 
-// do passes an action on.
+// do passes on an action.
 func (b *Board) do(a Action) {
 	b.actions.Add(1)
 	b.Log.Debug("button", "button", a.Button, "action", a.String())
@@ -255,14 +253,14 @@ func (b *Board) do(a Action) {
 	b.simulated().did(a)
 }
 
-// simulated is the simulation that runs, or nil.
+// simulated returns the running simulation, or nil.
 func (b *Board) simulated() *simulation {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.sim
 }
 
-// pressed notes that a button has been pressed or released, for a recording.
+// pressed records that a button was pressed or released.
 func (b *Board) pressed(label string, down bool) {
 	b.simulated().pressed(label, down)
 }

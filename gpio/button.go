@@ -11,24 +11,24 @@ import (
 	"lintod/gpio/gesture"
 )
 
-// line is where a button's level comes from: a pin, or the simulated board.
+// line provides a button's level: a pin, or the simulated board.
 type line interface {
-	// wait blocks until the level may have changed, the limit has passed or ctx
-	// has ended, on hardware up to a second longer than the last.
+	// wait blocks until the level may have changed, the limit has passed, or ctx has ended; on
+	// hardware, up to a second after ctx has ended.
 	wait(ctx context.Context, limit time.Duration) error
-	// pressed is the level now.
+	// pressed returns the current level.
 	pressed() bool
 	close()
 }
 
 const (
-	// longestWait is finite because an endless wait is no wait at all with
-	// periph's gpioioctl, and nothing else ends one at shutdown.
+	// longestWait is finite because with periph's gpioioctl an endless wait returns immediately,
+	// and nothing else ends one at shutdown.
 	longestWait = time.Second
-	// noisyPoll is how often a bouncing button is looked at. It is no multiple
-	// of a mains period, which would make hum look like rest.
+	// noisyPoll is the poll interval of a bouncing button. It is not a multiple of a mains period,
+	// so that mains hum does not appear as a stable level.
 	noisyPoll = 23 * time.Millisecond
-	// reopenAfter is how long to leave a line alone that could not be had.
+	// reopenAfter is the pause before a line that could not be claimed is tried again.
 	reopenAfter = 30 * time.Second
 )
 
@@ -54,7 +54,7 @@ func (b *Board) watch(ctx context.Context, c ButtonConfig, open func() (line, er
 	}
 }
 
-// follow turns the line's levels into actions until ctx ends or the line fails.
+// follow converts the line's levels to actions until ctx ends or the line fails.
 func (b *Board) follow(ctx context.Context, c ButtonConfig, l line) error {
 	understood := c.gestures()
 	bound := c.bindings()
@@ -78,7 +78,7 @@ func (b *Board) follow(ctx context.Context, c ButtonConfig, l line) error {
 	}
 }
 
-// patience is how long to wait for the next change of the level.
+// patience returns how long to wait for the next change of the level.
 func patience(c gesture.Config, s gesture.State, now time.Duration) time.Duration {
 	deadline, ok := c.Deadline(s)
 	if !ok {
@@ -87,7 +87,7 @@ func patience(c gesture.Config, s gesture.State, now time.Duration) time.Duratio
 	return min(longestWait, max(time.Millisecond, deadline-now))
 }
 
-// bindings are the button's actions by gesture.
+// bindings returns the button's actions by gesture.
 func (c ButtonConfig) bindings() map[gesture.Kind]Action {
 	bound := map[gesture.Kind]Action{}
 	for _, b := range c.actions() {
@@ -107,7 +107,7 @@ func (c ButtonConfig) bindings() map[gesture.Kind]Action {
 	return bound
 }
 
-// gesture does what is bound to a gesture, and says when the button is at fault.
+// gesture executes the action of a gesture, and reports faults of the button.
 func (b *Board) gesture(c ButtonConfig, bound map[gesture.Kind]Action, e gesture.Event) {
 	part := c.part()
 	switch e.Kind {
@@ -131,8 +131,8 @@ func (b *Board) gesture(c ButtonConfig, bound map[gesture.Kind]Action, e gesture
 	}
 }
 
-// actionFor is the action of a gesture. A talk binding stands at the press and
-// has a part in the release too.
+// actionFor returns the action of a gesture. A talk binding belongs to the press and also affects
+// the release.
 func actionFor(bound map[gesture.Kind]Action, e gesture.Event, hold time.Duration) (Action, bool) {
 	if e.Kind == gesture.Release {
 		if a := bound[gesture.Press]; a.Verb == talk || a.Verb == talkHold {
@@ -158,7 +158,7 @@ func actionFor(bound map[gesture.Kind]Action, e gesture.Event, hold time.Duratio
 type pinLine struct {
 	pin        pgpio.PinIO
 	activeHigh bool
-	failures   int // waits in a row that ended early without an edge
+	failures   int // consecutive waits that ended early without an edge
 }
 
 func openPinLine(h Host, c ButtonConfig) (line, error) {
@@ -173,8 +173,8 @@ func openPinLine(h Host, c ButtonConfig) (line, error) {
 	return &pinLine{pin: pin, activeHigh: c.ActiveHigh}, nil
 }
 
-// listen makes an input of the pin. A chip that has no pull resistors may still
-// have one on its board.
+// listen configures the pin as an input. If the chip has no pull resistors, the board may still
+// have one.
 func listen(pin pgpio.PinIO, c ButtonConfig) error {
 	err := pin.In(c.pull(), pgpio.BothEdges)
 	if err != nil && c.Pull == "" && !strings.Contains(err.Error(), "busy") {
@@ -184,7 +184,7 @@ func listen(pin pgpio.PinIO, c ButtonConfig) error {
 	return err
 }
 
-// pull is the resistor that keeps the level away from pressed.
+// pull returns the resistor that keeps the level away from pressed.
 func (c ButtonConfig) pull() pgpio.Pull {
 	switch {
 	case c.Pull == "off":
@@ -199,11 +199,11 @@ func (l *pinLine) pressed() bool { return bool(l.pin.Read()) == l.activeHigh }
 
 func (l *pinLine) close() { Release(l.pin) }
 
-// maxFailures is how many broken waits in a row mean that the line is gone.
+// maxFailures is the number of consecutive failed waits that mean that the line is gone.
 const maxFailures = 10
 
-// wait implements line. False from WaitForEdge means that the time is up or that
-// the wait failed; only the clock tells which.
+// wait implements line. False from WaitForEdge means either a timeout or a failure, which only the
+// elapsed time distinguishes.
 func (l *pinLine) wait(ctx context.Context, limit time.Duration) error {
 	begun := time.Now()
 	if l.pin.WaitForEdge(limit) || time.Since(begun) >= limit/2 {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// CheckResult is what trying one button or LED has shown.
+// CheckResult is the result of testing one button or LED.
 type CheckResult struct {
 	Part string // "button talk on GPIO17", "led 1"
-	Err  error  // nil: its lines can be had; else one sentence
+	Err  error  // nil: its lines can be claimed; otherwise one sentence
 }
 
-// Check claims the lines of each button and LED and gives them back. The LEDs
-// are off afterwards. While the daemon runs, its lines are busy.
+// Check claims the lines of each button and LED and releases them. The LEDs are off afterwards.
+// While the daemon runs, its lines are busy.
 func Check(h Host, c Config) []CheckResult {
 	var results []CheckResult
 	buttons, leds := c.Effective()
@@ -36,9 +36,8 @@ func Check(h Host, c Config) []CheckResult {
 	return results
 }
 
-// Demonstrate shows the named pattern on the configured LEDs until ctx ends. It
-// fails where there is no such pattern, or no LED; what is wrong with the LEDs is logged.
-// A nil host is the hardware.
+// Demonstrate shows the named pattern on the configured LEDs until ctx ends. It fails if there is
+// no such pattern, or no LED; errors of LEDs are logged. A nil host means Hardware.
 func Demonstrate(ctx context.Context, c Config, pattern string, h Host, log *slog.Logger) error {
 	v, ok := ViewOf(pattern)
 	if !ok {

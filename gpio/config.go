@@ -9,8 +9,8 @@ import (
 	"lintod/gpio/led"
 )
 
-// Config is what the file says of buttons and LEDs: the table [gpio], and the
-// lists [[button]] and [[led]], which stand at the top of the file.
+// Config is the configuration of buttons and LEDs: the table [gpio], and the top-level lists
+// [[button]] and [[led]].
 type Config struct {
 	GPIO    Settings       `toml:"gpio"`
 	Buttons []ButtonConfig `toml:"button,omitempty"`
@@ -21,29 +21,29 @@ type Config struct {
 type Settings struct {
 	Preset         string  `toml:"preset,omitempty"`          // a board of Presets: its buttons and LEDs
 	Simulate       bool    `toml:"simulate,omitempty"`        // a panel in the terminal instead of hardware
-	Script         string  `toml:"script,omitempty"`          // file of presses to play on the simulated board
-	Record         string  `toml:"record,omitempty"`          // file to write presses and states to, as a script
+	Script         string  `toml:"script,omitempty"`          // file of presses to replay on the simulated board
+	Record         string  `toml:"record,omitempty"`          // file to record presses and states to, as a script
 	Brightness     float64 `toml:"brightness,omitempty"`      // of all LEDs, 0 to 1
 	DarkHours      Hours   `toml:"dark_hours,omitempty"`      // "22:00-07:00"
-	DarkBrightness float64 `toml:"dark_brightness,omitempty"` // in dark hours, 0 to 1
-	AllowPower     bool    `toml:"allow_power,omitempty"`     // buttons may shut down and reboot
+	DarkBrightness float64 `toml:"dark_brightness,omitempty"` // during dark hours, 0 to 1
+	AllowPower     bool    `toml:"allow_power,omitempty"`     // buttons may shut down and reboot the machine
 }
 
-// ButtonConfig is one [[button]]. Its zero values mean the defaults.
+// ButtonConfig is one [[button]]. Zero values mean the defaults.
 type ButtonConfig struct {
 	Pin          Pin             `toml:"pin"`
-	Name         string          `toml:"name,omitempty"`        // what logs and the panel call it
-	ActiveHigh   bool            `toml:"active_high,omitempty"` // pressed means high; else pressed connects to ground
+	Name         string          `toml:"name,omitempty"`        // its name in logs and on the panel
+	ActiveHigh   bool            `toml:"active_high,omitempty"` // high when pressed; otherwise pressing connects it to ground
 	Pull         string          `toml:"pull,omitempty"`        // "up", "down", "off"; default away from pressed
 	Debounce     config.Duration `toml:"debounce,omitempty"`
 	HoldTime     config.Duration `toml:"hold_time,omitempty"`
 	LongHoldTime config.Duration `toml:"long_hold_time,omitempty"`
 	TapGap       config.Duration `toml:"tap_gap,omitempty"`
 
-	// Link is who is talked to; empty: the first link that is enabled.
+	// Link is the link to talk to; empty: the first enabled one.
 	Link string `toml:"link,omitempty"`
 
-	Action    string `toml:"action,omitempty"` // of the press if it is talk, else of the tap
+	Action    string `toml:"action,omitempty"` // of the press if it is talk, otherwise of the tap
 	Press     string `toml:"press,omitempty"`
 	Release   string `toml:"release,omitempty"`
 	Tap       string `toml:"tap,omitempty"`
@@ -58,26 +58,26 @@ type LEDConfig struct {
 	Kind       string  `toml:"kind"`                 // "gpio", "rgb", "apa102", "ws2812"
 	Pin        Pin     `toml:"pin,omitempty"`        // gpio
 	Pins       []Pin   `toml:"pins,omitempty"`       // rgb: red, green, blue
-	ActiveLow  bool    `toml:"active_low,omitempty"` // gpio, rgb: low shines
+	ActiveLow  bool    `toml:"active_low,omitempty"` // gpio, rgb: on when low
 	Port       string  `toml:"port,omitempty"`       // apa102, ws2812: "SPI0.0"
 	Data       Pin     `toml:"data,omitempty"`       // apa102 without a port
 	Clock      Pin     `toml:"clock,omitempty"`      // apa102 without a port
-	PowerPin   Pin     `toml:"power_pin,omitempty"`  // must be high for the LEDs to have power
-	Count      int     `toml:"count,omitempty"`      // apa102, ws2812: LEDs on the chain
-	Order      string  `toml:"order,omitempty"`      // of the colour bytes, if the chip is no true one
-	Brightness float64 `toml:"brightness,omitempty"` // on top of that of all, 0 to 1
+	PowerPin   Pin     `toml:"power_pin,omitempty"`  // must be high to power the LEDs
+	Count      int     `toml:"count,omitempty"`      // apa102, ws2812: number of LEDs
+	Order      string  `toml:"order,omitempty"`      // order of the colour bytes, if the chip differs from the default
+	Brightness float64 `toml:"brightness,omitempty"` // factor on the brightness of all, 0 to 1
 
-	Patterns map[string]PatternConfig `toml:"patterns,omitempty"` // what differs from the default
+	Patterns map[string]PatternConfig `toml:"patterns,omitempty"` // changes to the default patterns
 }
 
-// PatternConfig changes one pattern; what is not set stays as it is.
+// PatternConfig changes one pattern; unset fields do not change it.
 type PatternConfig struct {
 	Shape  string          `toml:"shape,omitempty"`
 	Colour *led.Colour     `toml:"colour,omitempty"`
 	Period config.Duration `toml:"period,omitempty"`
 }
 
-// Defaults are the settings of a box that has neither buttons nor LEDs.
+// Defaults returns the settings of a machine without buttons and LEDs.
 func Defaults() Config {
 	return Config{GPIO: Settings{Brightness: 0.3, DarkBrightness: 0.03}}
 }
@@ -88,15 +88,14 @@ const (
 	defaultLongHold = 8 * time.Second
 	defaultTapGap   = 300 * time.Millisecond
 	stuckAfter      = time.Minute
-	// leastPowerHold keeps a short press from switching the box off.
+	// leastPowerHold prevents a short press from shutting down the machine.
 	leastPowerHold = 3 * time.Second
 	// maxCount keeps a WS2812 frame within the 4096 bytes of one SPI transfer.
 	maxCount = 256
 )
 
-// Effective returns the buttons and LEDs of the preset together with those of
-// the file. A button on the same pin replaces that of the preset; any LED
-// replaces all of the preset's.
+// Effective returns the buttons and LEDs of the preset together with those of the file. A button on
+// the same pin replaces that of the preset; any LED replaces all LEDs of the preset.
 func (c Config) Effective() ([]ButtonConfig, []LEDConfig) {
 	name := c.GPIO.Preset
 	if name == "" && c.GPIO.Simulate && len(c.Buttons) == 0 && len(c.LEDs) == 0 {
@@ -136,8 +135,8 @@ type binding struct {
 	action  string
 }
 
-// gestures is how the button's level is to be understood. Taps are waited for
-// only where they mean something, so that a plain tap acts at once.
+// gestures returns the gesture settings of the button. The button waits for further taps only if
+// they have an action, so that otherwise a tap acts immediately.
 func (b ButtonConfig) gestures() gesture.Config {
 	c := gesture.Config{
 		Debounce: orDefault(b.Debounce, defaultDebounce),
@@ -158,7 +157,7 @@ func (b ButtonConfig) gestures() gesture.Config {
 	return c
 }
 
-// Gestures lists what the button can make, whether it is bound to something or not.
+// Gestures lists the gestures of the button, whether they have an action or not.
 func (b ButtonConfig) Gestures() (names []string) {
 	c := b.gestures()
 	kinds := []gesture.Kind{gesture.Press, gesture.Release, gesture.Tap, gesture.DoubleTap, gesture.TripleTap}[:2+c.Taps]
@@ -172,7 +171,7 @@ func (b ButtonConfig) Gestures() (names []string) {
 	return names
 }
 
-// Label is what people call the button.
+// Label is the button's name for users.
 func (b ButtonConfig) Label() string {
 	if b.Name != "" {
 		return b.Name
@@ -185,10 +184,10 @@ func (b ButtonConfig) Label() string {
 	return string(b.Pin)
 }
 
-// part is what faults call the button.
+// part is the button's name in faults.
 func (b ButtonConfig) part() string { return "button " + b.Label() + " on " + b.Pin.name() }
 
-// pins are the lines that a LED uses, by the key that names them.
+// pins returns the lines that an LED uses, by key.
 func (l LEDConfig) pins() []keyedPin {
 	pins := []keyedPin{{"pin", l.Pin}, {"data", l.Data}, {"clock", l.Clock}, {"power_pin", l.PowerPin}}
 	for _, p := range l.Pins {
@@ -202,13 +201,13 @@ type keyedPin struct {
 	pin Pin
 }
 
-// face is the defaults with the file's changes.
+// face returns the default patterns with the file's changes.
 func (l LEDConfig) face() face {
 	f := face(defaultPatterns())
-	if l.Kind == "gpio" { // with one colour, a plain light already means listening
+	if l.Kind == "gpio" { // with one colour, a steady light already means listening
 		f["muted"] = led.Pattern{Shape: "wink", Colour: f["muted"].Colour, Period: config.Duration(3 * time.Second)}
 	}
-	if l.count() == 1 { // which cannot show how much
+	if l.count() == 1 { // which cannot show a level
 		f["downloading"] = led.Pattern{Shape: "wink", Colour: f["downloading"].Colour, Period: config.Duration(time.Second)}
 	}
 	for name, change := range l.Patterns {
@@ -230,7 +229,7 @@ func (l LEDConfig) face() face {
 	return f
 }
 
-// count is how many LEDs there are in the row.
+// count returns the number of LEDs in the row.
 func (l LEDConfig) count() int {
 	if l.Kind == "apa102" || l.Kind == "ws2812" {
 		return l.Count

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Faults returns what does not work at the moment, one sentence each.
+// Faults returns the current faults, one sentence each.
 func (b *Board) Faults() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -19,18 +19,18 @@ func (b *Board) Faults() []string {
 	return sentences
 }
 
-// fault is what is known of a part that fails, or has failed.
+// fault is the state of a part that fails, or has failed.
 type fault struct {
-	sentence string    // what is wrong now, or ""
-	last     string    // what was said last
-	said     time.Time // and when
-	told     bool      // the log knows that the part does not work
+	sentence string    // the current fault, or ""
+	last     string    // last logged
+	said     time.Time // time of the last log entry
+	told     bool      // the fault has been logged
 }
 
-// repeatAfter keeps a part that comes and goes from filling the log.
+// repeatAfter prevents a part that fails intermittently from filling the log.
 const repeatAfter = 10 * time.Minute
 
-// fault notes that a part does not work, and says so unless it is no news.
+// fault records that a part does not work, and logs it unless it was logged recently.
 func (b *Board) fault(part string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -51,7 +51,7 @@ func (b *Board) fault(part string, err error) {
 	b.Log.Warn(part+" failed; everything else works", "error", err)
 }
 
-// mend notes that a part works, and says so if the log knows otherwise.
+// mend records that a part works, and logs it if the fault was logged.
 func (b *Board) mend(part string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,7 +66,7 @@ func (b *Board) mend(part string) {
 	}
 }
 
-// noGPIO says once that there is nothing to drive.
+// noGPIO logs once that there is no hardware to drive.
 func (b *Board) noGPIO() {
 	b.mu.Lock()
 	said := b.absent

@@ -16,19 +16,19 @@ import (
 	"periph.io/x/host/v3/sysfs"
 )
 
-// ErrNoGPIO says that the box has no pins at all, as most PCs have none.
+// ErrNoGPIO means that the machine has no pins, like most PCs.
 var ErrNoGPIO = errors.New("this machine has no GPIO (no /dev/gpiochip*)")
 
-// Host is where pins and ports come from. Opening neither configures nor moves
-// a line. Errors are one sentence that says what to do.
+// Host provides pins and ports. Opening neither configures a line nor changes its level. Errors are
+// one sentence with advice.
 type Host interface {
-	// Pin returns the line of that canonical name.
+	// Pin returns the line with this canonical name.
 	Pin(name string) (pgpio.PinIO, error)
 	// Port opens an SPI port such as "SPI0.0".
 	Port(name string) (spi.PortCloser, error)
 }
 
-// Hardware is the box itself, by the character devices of the kernel.
+// Hardware is the real machine, accessed by the kernel's character devices.
 type Hardware struct{}
 
 // Pin implements Host.
@@ -50,7 +50,7 @@ func (Hardware) Pin(name string) (pgpio.PinIO, error) {
 	return line, nil
 }
 
-// noChips tells a box without GPIO from one that does not let us.
+// noChips distinguishes a machine without GPIO from missing permissions.
 func noChips() error {
 	found, _ := filepath.Glob("/dev/gpiochip*") // the pattern is well-formed
 	if len(found) == 0 {
@@ -59,7 +59,7 @@ func noChips() error {
 	return fmt.Errorf("%s cannot be opened: add the user of lintod to the group gpio", found[0])
 }
 
-// chip is what findLine needs of a gpioioctl.GPIOChip.
+// chip is the part of a gpioioctl.GPIOChip that findLine uses.
 type chip interface {
 	Name() string
 	Label() string
@@ -68,10 +68,9 @@ type chip interface {
 	ByNumber(number int) *gpioioctl.GPIOLine
 }
 
-// findLine finds a line by its canonical name. GPIO17 is line 17 of the chip
-// that serves the Raspberry Pi's header, which is known by its label only: on a
-// Pi 5 it has been gpiochip4 and gpiochip0. Anywhere else the name is the
-// kernel's.
+// findLine finds a line by its canonical name. GPIO17 is line 17 of the chip of the Raspberry Pi's
+// header, which is identified by its label: on a Pi 5 it has been gpiochip4 and gpiochip0. On other
+// machines the name is the kernel's.
 func findLine(chips []chip, name string) *gpioioctl.GPIOLine {
 	if n, err := strconv.Atoi(strings.TrimPrefix(name, "GPIO")); err == nil {
 		if c := headerChip(chips); c != nil && n < c.LineCount() {
@@ -79,7 +78,7 @@ func findLine(chips []chip, name string) *gpioioctl.GPIOLine {
 		}
 	}
 	for _, c := range chips {
-		// periph prefixes a name that two chips have.
+		// periph adds a prefix to a name that two chips have.
 		for _, candidate := range []string{name, c.Name() + "-" + name} {
 			if line := c.ByName(candidate); line != nil {
 				return line
@@ -121,7 +120,7 @@ func (Hardware) Port(name string) (spi.PortCloser, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if _, err := driverreg.Init(); err != nil { // learns the size of a transfer
+	if _, err := driverreg.Init(); err != nil { // gets the maximum size of a transfer
 		return nil, fmt.Errorf("find SPI: %w", err)
 	}
 	return sysfs.NewSPI(bus, cs)
@@ -129,7 +128,7 @@ func (Hardware) Port(name string) (spi.PortCloser, error) {
 
 var portName = regexp.MustCompile(`^(?:SPI|/dev/spidev)([0-9]{1,2})\.([0-9])$`)
 
-// ParsePort reads the name of an SPI port: its bus and its chip select.
+// ParsePort parses the name of an SPI port: its bus and its chip select.
 func ParsePort(name string) (bus, cs int, err error) {
 	m := portName.FindStringSubmatch(name)
 	if m == nil {
@@ -140,8 +139,7 @@ func ParsePort(name string) (bus, cs int, err error) {
 	return bus, cs, nil
 }
 
-// output is a line that we drive. It never reads the pin back: with periph that
-// would make an input of it.
+// output is an output line. It never reads the pin back: with periph that would make it an input.
 type output struct {
 	pin    pgpio.PinIO
 	invert bool
@@ -163,16 +161,15 @@ func openOutput(h Host, p Pin, invert, on bool) (*output, error) {
 
 func (o *output) set(on bool) error { return o.pin.Out(pgpio.Level(on != o.invert)) }
 
-// Release gives a line back. Without it periph believes that a failed
-// claim was a good one.
+// Release the line. Otherwise periph treats a failed claim as successful.
 func Release(pin pgpio.PinIO) {
 	if c, ok := pin.(interface{ Close() }); ok {
 		c.Close()
 	}
 }
 
-// lineError makes a sentence of what the kernel said of a line. periph keeps
-// only the text of its error number.
+// lineError returns a sentence for the kernel's error of a line, of which periph keeps only the
+// text.
 func lineError(name string, pin pgpio.PinIO, err error) error {
 	if !strings.Contains(err.Error(), "busy") {
 		return fmt.Errorf("set up %s: %w", name, err)

@@ -8,8 +8,7 @@ import (
 	"lintod/agent/base/config"
 )
 
-// Hours is a part of each day in local time, written "22:00-07:00". The zero
-// value is no time at all.
+// Hours is a part of each day in local time, written "22:00-07:00". The zero value is empty.
 type Hours struct{ from, to int } // minutes since midnight
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -38,7 +37,7 @@ func (h Hours) String() string {
 	return fmt.Sprintf("%02d:%02d-%02d:%02d", h.from/60, h.from%60, h.to/60, h.to%60)
 }
 
-// Contain reports whether t lies within the hours.
+// Contain reports whether t is within the hours.
 func (h Hours) Contain(t time.Time) bool {
 	m := t.Hour()*60 + t.Minute()
 	if h.from <= h.to {

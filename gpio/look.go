@@ -8,14 +8,13 @@ import (
 	"lintod/gpio/led"
 )
 
-// looks is the one table that says which pattern a view is shown as: that of
-// the first row whose condition holds. A microphone that others hear is never
-// hidden, then comes the turn that the user is in, then what keeps the next one
-// from working, most urgent first, then what is on its way. That the device waits for a wake word, which
-// nobody but its engine hears, comes last.
+// looks is the table that maps a view to a pattern: that of the first row whose condition holds. A
+// microphone that a platform hears is never hidden. Then follow the current turn, the conditions
+// that prevent the next one, most urgent first, and progress. The last is waiting for a wake word,
+// for which only the engine hears the microphone.
 //
-// A meeting is not in the table: it is a mark on top of whatever else is shown,
-// because a recording must be visible always.
+// A meeting is not in the table: it is a mark on top of any other pattern, because a recording must
+// always be visible.
 var looks = []struct {
 	name  string
 	shown func(View) bool
@@ -36,7 +35,7 @@ var looks = []struct {
 	{"idle", func(View) bool { return true }},
 }
 
-// Look names the pattern that the view is shown as.
+// Look returns the name of the view's pattern.
 func (v View) Look() string {
 	for _, l := range looks {
 		if l.shown(v) {
@@ -46,7 +45,7 @@ func (v View) Look() string {
 	return "idle"
 }
 
-// Patterns lists the names that a pattern may be set for, or shown by hand.
+// Patterns lists the names of patterns that can be configured, or shown by "lintod led".
 func Patterns() []string {
 	names := []string{"meeting"}
 	for _, l := range looks {
@@ -56,8 +55,8 @@ func Patterns() []string {
 	return names
 }
 
-// ViewOf returns a view that is shown as the named pattern, for showing it by
-// hand; false if there is no such pattern.
+// ViewOf returns a view with the named pattern, for "lintod led"; false if there is no such
+// pattern.
 func ViewOf(pattern string) (View, bool) {
 	v := View{Level: -25, Percent: 60}
 	for _, s := range States() {
@@ -79,8 +78,8 @@ func ViewOf(pattern string) (View, bool) {
 	return v, true
 }
 
-// defaultPatterns are what is shown unless the configuration says otherwise.
-// They can be told apart by colour, and on a LED of one colour by rhythm.
+// defaultPatterns are the default patterns. They differ in colour, and on a single-colour LED in
+// rhythm.
 func defaultPatterns() map[string]led.Pattern {
 	second := func(s float64) config.Duration { return config.Duration(s * float64(time.Second)) }
 	return map[string]led.Pattern{
@@ -102,12 +101,12 @@ func defaultPatterns() map[string]led.Pattern {
 	}
 }
 
-// A face shows views on one row of LEDs. It is a pure function of the view and
-// the time since it is shown.
+// A face renders views on one row of LEDs. It is a pure function of the view and the time since its
+// start.
 type face map[string]led.Pattern
 
-// render fills the row with what the view looks like at time t, and returns
-// after how long it must be rendered again; 0 means never.
+// render fills the row with the view at time t, and returns after how long it must be rendered
+// again; 0 means never.
 func (f face) render(row []led.Colour, v View, t time.Duration) time.Duration {
 	p := f[v.Look()]
 	if v.Lamp.Shape != "" && v.Look() == "idle" {
@@ -133,11 +132,10 @@ const (
 	markStep   = 150 * time.Millisecond
 )
 
-// mark lays the sign of a recording over the row and returns for how long it
-// stays so. Where there are several LEDs, the first is the sign: alight, with a
-// short dark every two seconds that tells it from a plain LED of that colour. A
-// single LED is shared: dark, flash, dark, flash, dark, then the pattern below.
-// Both are seen over any pattern, over that of the same colour too.
+// mark adds the sign of a recording to the row and returns how long it does not change. If there
+// are several LEDs, the first is the sign: lit, with a short dark phase every two seconds that
+// distinguishes it from a steady LED of that colour. A single LED is shared: dark, flash, dark,
+// flash, dark, then the pattern. Both are visible with any pattern, even one of the same colour.
 func mark(row []led.Colour, c led.Colour, t time.Duration) time.Duration {
 	phase := t % markPeriod
 	step := phase / markStep
@@ -157,9 +155,8 @@ func mark(row []led.Colour, c led.Colour, t time.Duration) time.Duration {
 	return markPeriod - phase
 }
 
-// brightness is how bright a view is shown. In dark hours the LEDs go down to
-// the night's brightness, though never so far that a microphone that others hear
-// could not be seen.
+// brightness returns the brightness of a view. In dark hours the LEDs are dimmed, but never so far
+// that an open microphone would not be visible.
 func (s Settings) brightness(v View, at time.Time) float64 {
 	if !s.DarkHours.Contain(at) {
 		return s.Brightness

@@ -9,12 +9,11 @@ import (
 	"lintod/agent/base/config"
 )
 
-// Pin is a line of the GPIO chip as people write it: "GPIO17", "17", 17,
-// "BCM17", the header position "P1_11", or, on boards that are no Raspberry Pi,
-// the name that the kernel gives the line.
+// Pin is a line of the GPIO chip as written in the configuration: "GPIO17", "17", 17, "BCM17", the
+// header position "P1_11", or, on boards other than a Raspberry Pi, the kernel's name of the line.
 type Pin string
 
-// UnmarshalTOML lets a pin be written as a number too.
+// UnmarshalTOML also accepts a pin as a number.
 func (p *Pin) UnmarshalTOML(text []byte) error {
 	switch v := config.Literal(text).(type) {
 	case string:
@@ -22,22 +21,21 @@ func (p *Pin) UnmarshalTOML(text []byte) error {
 	case int64:
 		*p = Pin(strconv.FormatInt(v, 10))
 	default:
-		return config.Want(`a pin, for example "GPIO17", 17 or "P1_11"`)
+		return config.Want(`a pin, for example "GPIO17", 17, or "P1_11"`)
 	}
 	return nil
 }
 
-// header is which GPIO is on which position of the Raspberry Pi's 40-pin
-// header; positions that are not in it carry power or ground. The numbers are
-// the same from the Model B+ of 2014 to the Pi 5.
+// header maps the positions of the Raspberry Pi's 40-pin header to GPIOs; other positions are power
+// or ground. The numbers are the same from the Model B+ of 2014 to the Pi 5.
 var header = map[int]int{
 	3: 2, 5: 3, 7: 4, 8: 14, 10: 15, 11: 17, 12: 18, 13: 27, 15: 22, 16: 23,
 	18: 24, 19: 10, 21: 9, 22: 25, 23: 11, 24: 8, 26: 7, 27: 0, 28: 1, 29: 5,
 	31: 6, 32: 12, 33: 13, 35: 19, 36: 16, 37: 26, 38: 20, 40: 21,
 }
 
-// lastGPIO is the last of every Raspberry Pi; GPIO28 and above are on no header,
-// but on the pins of a Compute Module.
+// lastGPIO is the last GPIO of every Raspberry Pi; GPIO28 and above are not on the header, but on
+// the pins of a Compute Module.
 const lastGPIO = 53
 
 var (
@@ -46,7 +44,7 @@ var (
 	lineName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:+-]{0,31}$`)
 )
 
-// Canonical returns the one name that a line has, however it was written.
+// Canonical returns the unique name of a line, however it is written.
 func (p Pin) Canonical() (string, error) {
 	s := strings.TrimSpace(string(p))
 	if m := numbered.FindStringSubmatch(s); m != nil {
@@ -70,7 +68,7 @@ func (p Pin) Canonical() (string, error) {
 	return "", fmt.Errorf("invalid pin %q", s)
 }
 
-// name is canonical for a pin that has been validated.
+// name returns the canonical name of a validated pin.
 func (p Pin) name() string {
 	s, err := p.Canonical()
 	if err != nil {

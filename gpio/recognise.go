@@ -11,25 +11,23 @@ import (
 	"lintod/agent/base/alsa"
 )
 
-// Found is a board that the system shows signs of.
+// Found is a board that was recognised.
 type Found struct {
 	Preset Preset
 	Why    string // the signs
-	// Card is the id of its sound card, "" if the system has none: then the
-	// board's driver is missing.
+	// Card is the ID of its sound card, or "" if there is none: then the board's driver is missing.
 	Card string
 }
 
-// TOML is what to write into lintod.toml for the board.
+// TOML returns the lines of lintod.toml for the board.
 func (f Found) TOML() string {
 	return fmt.Sprintf("# %s\n[gpio]\npreset = %q\n", f.Preset.Title, f.Preset.Name)
 }
 
-// Recognise tells which boards sit on the header. It reads what the kernel knows
-// already (root is "/" outside tests): the EEPROM of a HAT, the ids of sound
-// cards, the I²C chips that a driver has claimed. It asks nothing on the bus:
-// reading a chip that one does not know can change it. Boards that look the
-// same are all returned.
+// Recognise returns the boards on the header. It reads only information of the kernel (root is "/"
+// outside tests): the EEPROM of a HAT, the IDs of sound cards, the I²C chips that a driver has
+// claimed. It does not access the bus, because reading an unknown chip can change its state. Boards
+// that cannot be distinguished are all returned.
 func Recognise(root string) []Found {
 	s := readSigns(root)
 	var found []Found
@@ -41,11 +39,10 @@ func Recognise(root string) []Found {
 	return found
 }
 
-// Model is what the kernel calls the computer, "" where it does not say; root is "/" outside
-// tests.
+// Model returns the kernel's name of the computer, or "" if it has none; root is "/" outside tests.
 func Model(root string) string { return deviceTree(root, "model") }
 
-// signs is what the kernel knows of the boards.
+// signs is the kernel's information about boards.
 type signs struct {
 	product   string // of the HAT's EEPROM, "" without one
 	productID uint16
@@ -89,12 +86,12 @@ func (s signs) of(p Preset) (Found, bool) {
 	return f, true
 }
 
-// among returns those of the known addresses that were found, in their order.
+// among returns the known addresses that were found, in their order.
 func among(found []uint16, known ...uint16) []uint16 {
 	return slices.DeleteFunc(known, func(a uint16) bool { return !slices.Contains(found, a) })
 }
 
-// deviceTree reads a string of the device tree, which ends with a zero byte.
+// deviceTree reads a zero-terminated string of the device tree.
 func deviceTree(root, name string) string {
 	for _, dir := range []string{"proc/device-tree", "sys/firmware/devicetree/base"} {
 		if b, err := os.ReadFile(filepath.Join(root, dir, name)); err == nil {

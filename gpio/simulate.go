@@ -15,9 +15,8 @@ import (
 	"lintod/gpio/script"
 )
 
-// simulation is a board without hardware: a panel in the terminal presses the
-// buttons and shows the LEDs; a script may press them too; a recording may be
-// made. A nil simulation is one that nobody asked for.
+// simulation is a board without hardware: a panel in the terminal presses the buttons and shows the
+// LEDs; a script may also press them; a recording may be made. It is nil if simulate is off.
 type simulation struct {
 	panel    *panel.Panel
 	lines    []*simulatedLine
@@ -29,7 +28,7 @@ type simulation struct {
 	scene panel.Scene
 }
 
-// simulate is Run on the simulated board.
+// simulate implements Run for the simulated board.
 func (b *Board) simulate(ctx context.Context, buttons []ButtonConfig, leds []LEDConfig) error {
 	s := &simulation{panel: b.Panel, repaint: b.poke}
 	if s.panel == nil {
@@ -63,15 +62,15 @@ func (b *Board) simulate(ctx context.Context, buttons []ButtonConfig, leds []LED
 	return nil
 }
 
-// begin makes the simulation the board's, and tells it what is shown.
+// begin sets the board's simulation, and passes the current view to it.
 func (b *Board) begin(s *simulation) {
 	b.mu.Lock()
 	b.sim = s
-	s.saw(b.view) // within the lock, so that it comes before the next
+	s.saw(b.view) // with the lock held, so that it precedes the next one
 	b.mu.Unlock()
 }
 
-// openScript starts the script and the recording that the settings name.
+// openScript opens the script and the recording of the settings.
 func (b *Board) openScript(ctx context.Context, running *sync.WaitGroup, s *simulation) error {
 	if name := b.Config.GPIO.Record; name != "" {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -117,7 +116,7 @@ func readScript(name string) ([]script.Step, error) {
 }
 
 // Press moves a button of the simulated board, named by its number, from "1", or
-// its name. It does not block. It fails where there is no such button.
+// its name. It does not block. It fails if there is no such button.
 func (b *Board) Press(button string, down bool) error {
 	s := b.simulated()
 	if s == nil {
@@ -134,7 +133,7 @@ func (s *simulation) press(button string, down bool) error {
 		select {
 		case l.moved <- down:
 		default:
-			return fmt.Errorf("button %s changed faster than it can be read", l.label)
+			return fmt.Errorf("button %s changed too fast", l.label)
 		}
 		s.change(func(scene *panel.Scene) { scene.Buttons[i].Down = down })
 		return nil
@@ -142,7 +141,7 @@ func (s *simulation) press(button string, down bool) error {
 	return fmt.Errorf("no button %q on the board", button)
 }
 
-// change alters the scene and has it drawn.
+// change modifies the scene and draws it.
 func (s *simulation) change(alter func(*panel.Scene)) {
 	s.mu.Lock()
 	alter(&s.scene)
@@ -174,7 +173,7 @@ func (s *simulation) did(a Action) {
 	}
 }
 
-// rows makes a row of the panel out of each LED.
+// rows returns a row of the panel for each LED.
 func (s *simulation) rows(leds []LEDConfig) []*row {
 	s.scene.LEDs = make([][]led.Colour, len(leds))
 	rows := make([]*row, len(leds))
@@ -188,8 +187,7 @@ func (s *simulation) rows(leds []LEDConfig) []*row {
 	return rows
 }
 
-// strip is a LED of the panel. The terminal shows its colours undimmed, but
-// dark where they are.
+// strip is an LED of the panel. The terminal shows its colours undimmed, unless they are dark.
 func (s *simulation) strip(c LEDConfig, shown []led.Colour) *strip {
 	return &strip{
 		face:       c.face(),
@@ -217,8 +215,8 @@ func (s *simulation) strip(c LEDConfig, shown []led.Colour) *strip {
 	}
 }
 
-// appendSeen appends the colour that this kind of LED would have: pins know on
-// and off only, and a single LED is white here.
+// appendSeen appends the colour that this kind of LED would have: pins are on or off, and a single
+// LED is displayed as white.
 func (c LEDConfig) appendSeen(dst []byte, lit led.Colour) []byte {
 	switch c.Kind {
 	case "gpio":
@@ -233,7 +231,7 @@ func (c LEDConfig) appendSeen(dst []byte, lit led.Colour) []byte {
 	return append(dst, lit.R, lit.G, lit.B)
 }
 
-// draw shows the board as it has just been painted.
+// draw displays the board as last painted.
 func (s *simulation) draw(v View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -245,14 +243,14 @@ func (s *simulation) draw(v View) {
 	s.panel.Show(s.scene)
 }
 
-// simulatedLine is a button that keys and scripts move.
+// simulatedLine is a button that is pressed by keys and scripts.
 type simulatedLine struct {
 	label string
 	moved chan bool
 	down  bool // owned by the button's goroutine
 }
 
-// maxMoves of one button may wait for its goroutine. Nobody types faster.
+// maxMoves is the maximum number of queued moves of one button, more than a user can type.
 const maxMoves = 64
 
 func (l *simulatedLine) wait(ctx context.Context, limit time.Duration) error {

@@ -11,23 +11,21 @@ import (
 	"lintod/gpio/led"
 )
 
-// strip is one [[led]] that is open: a row of LEDs, how its colours become
-// bytes, and where these go.
+// strip is one open [[led]]: a row of LEDs, the encoding of its colours, and their destination.
 type strip struct {
 	face       face
 	row        []led.Colour
 	brightness float64
-	interval   time.Duration // least time between two frames
+	interval   time.Duration // minimum time between two frames
 	encode     func(dst []byte, row []led.Colour, brightness float64) []byte
 	send       func(frame []byte) error
 	release    func()
 
-	frame, last []byte // as encoded: to be sent, and as the LEDs have it
+	frame, last []byte // encoded frames: the next, and the last sent
 }
 
-// show brings the LEDs to what the view looks like at time t. A frame that the
-// LEDs have already is not sent. It returns after how long to show it again, 0
-// if that is never, and whether anything was sent.
+// show renders the view at time t on the LEDs. An unchanged frame is not sent. It returns after how
+// long to call it again, 0 if never, and whether anything was sent.
 func (s *strip) show(v View, t time.Duration, brightness float64) (next time.Duration, sent bool, err error) {
 	next = s.face.render(s.row, v, t)
 	if next > 0 {
@@ -39,14 +37,14 @@ func (s *strip) show(v View, t time.Duration, brightness float64) (next time.Dur
 
 func (s *strip) update(brightness float64) (sent bool, err error) {
 	if dark(s.row) {
-		brightness = 0 // so that dark is one frame, and not one for each brightness
+		brightness = 0 // so that dark is a single frame, and not one for each brightness
 	}
 	s.frame = s.encode(s.frame[:0], s.row, brightness)
 	if s.last != nil && bytes.Equal(s.frame, s.last) {
 		return false, nil
 	}
 	if err := s.send(s.frame); err != nil {
-		s.last = nil // whatever the LEDs show now
+		s.last = nil // whatever the LEDs currently show
 		return false, err
 	}
 	s.last = append(s.last[:0], s.frame...)
@@ -62,7 +60,7 @@ func dark(row []led.Colour) bool {
 	return true
 }
 
-// close turns the LEDs off and gives their lines back.
+// close turns the LEDs off and releases their lines.
 func (s *strip) close() error {
 	clear(s.row)
 	_, err := s.update(0)
@@ -72,12 +70,12 @@ func (s *strip) close() error {
 
 const (
 	apa102Clock = 4 * physic.MegaHertz // far below the chip's limit, for long wires
-	// bangInterval is the least time between frames on a chain that is clocked by
-	// hand: its every bit is three calls of the kernel.
+	// bangInterval is the minimum time between frames of a bit-banged chain: each bit takes three
+	// system calls.
 	bangInterval = 2 * led.FrameTime
 )
 
-// openStrip claims what the LEDs need and turns them off.
+// openStrip claims the lines of the LEDs and turns them off.
 func openStrip(h Host, c LEDConfig) (*strip, error) {
 	s := &strip{
 		face:       c.face(),
@@ -103,7 +101,7 @@ func openStrip(h Host, c LEDConfig) (*strip, error) {
 	return s, nil
 }
 
-// onRelease adds a step to what giving the lines back takes, before the others.
+// onRelease adds a step to the release of the lines, before the others.
 func (s *strip) onRelease(step func()) {
 	before := s.release
 	s.release = func() { step(); before() }
@@ -120,14 +118,14 @@ func (s *strip) power(h Host, p Pin) error {
 	return pin.set(true)
 }
 
-// output claims a line that is off now and will be when it is given back.
+// output claims a line, and turns it off, also on release.
 func (s *strip) output(h Host, p Pin, invert bool) (*output, error) {
 	o, err := openOutput(h, p, invert, false)
 	if err != nil {
 		return nil, err
 	}
 	s.onRelease(func() {
-		_ = o.set(false) // there is nobody left to tell
+		_ = o.set(false) // the error cannot be reported
 		Release(o.pin)
 	})
 	return o, nil
@@ -150,7 +148,7 @@ func (s *strip) connect(h Host, c LEDConfig) error {
 	return s.connectClock(h, c)
 }
 
-// chain fixes the order of the colours of an encoder.
+// chain returns the encoder with a fixed colour order.
 func chain(encode func([]byte, []led.Colour, float64, string) []byte, order string) func([]byte, []led.Colour, float64) []byte {
 	return func(dst []byte, row []led.Colour, brightness float64) []byte {
 		return encode(dst, row, brightness, order)
@@ -164,8 +162,7 @@ func orElse(s, otherwise string) string {
 	return s
 }
 
-// connectPins drives one or three pins. They know on and off only, so of the
-// brightness they keep whether there is any.
+// connectPins drives one or three pins. They are on or off, so any brightness above 0 means on.
 func (s *strip) connectPins(h Host, c LEDConfig, pins ...Pin) error {
 	outs := make([]*output, len(pins))
 	for i, p := range pins {
@@ -212,8 +209,8 @@ func (s *strip) connectPort(h Host, name string, clock physic.Frequency) error {
 	return nil
 }
 
-// connectClock clocks the bits of an APA102 chain out by hand, which that chip
-// allows at any speed: it takes a bit at the rising edge of the clock.
+// connectClock bit-bangs an APA102 chain, which is possible at any speed: the chip reads a bit at
+// the rising edge of the clock.
 func (s *strip) connectClock(h Host, c LEDConfig) error {
 	data, err := s.output(h, c.Data, false)
 	if err != nil {
@@ -228,8 +225,8 @@ func (s *strip) connectClock(h Host, c LEDConfig) error {
 	return nil
 }
 
-// bang shifts a frame out, most significant bit first. The data line is moved
-// only where the bit differs from the one before.
+// bang shifts a frame out, most significant bit first. The data line is set only if the bit differs
+// from the previous one.
 func bang(data, clock *output, frame []byte) error {
 	level, known := false, false
 	for _, v := range frame {

@@ -12,8 +12,7 @@ import (
 	"lintod/gpio/led"
 )
 
-// ValidateLinks reports buttons whose link is none of these, which are the names
-// of those that are enabled.
+// ValidateLinks reports buttons whose link is not among the given names of enabled links.
 func (c Config) ValidateLinks(links []string) config.Problems {
 	var ps config.Problems
 	for i, b := range c.Buttons {
@@ -37,7 +36,7 @@ func (c Config) Validate() config.Problems {
 	return append(ps, c.clashes()...)
 }
 
-// clashes reports lines that are to be two things at once.
+// clashes reports lines that are used twice.
 func (c Config) clashes() config.Problems {
 	var ps config.Problems
 	taken := c.presetLines()
@@ -62,7 +61,7 @@ func (c Config) clashes() config.Problems {
 	return ps
 }
 
-// presetLines are the lines that are left to the preset.
+// presetLines returns the lines that the preset uses.
 func (c Config) presetLines() map[string]string {
 	taken := map[string]string{}
 	buttons, leds := c.Effective()
@@ -88,7 +87,7 @@ func (s Settings) validate() config.Problems {
 	unit(&ps, "brightness", s.Brightness)
 	unit(&ps, "dark_brightness", s.DarkBrightness)
 	if !s.Simulate && s.Script != "" {
-		ps.Add("script", s.Script, "simulate = true, because presses can only be played on a simulated board")
+		ps.Add("script", s.Script, "simulate = true, because presses can only be replayed on a simulated board")
 	}
 	return ps
 }
@@ -149,7 +148,7 @@ func (b ButtonConfig) validateAction(ps *config.Problems, bound binding, allowPo
 	}
 }
 
-// holdTime is how long a gesture must be held before it counts.
+// holdTime returns how long a gesture must be held.
 func (b ButtonConfig) holdTime(g gesture.Kind) time.Duration {
 	switch g {
 	case gesture.Hold:
@@ -218,7 +217,7 @@ func (p PatternConfig) validate(name string) config.Problems {
 	if p.Shape != "" {
 		ps.OneOf(name+".shape", p.Shape, led.Shapes()...)
 	}
-	// Whoever is being heard must be able to see it.
+	// An open microphone must be visible.
 	if name == "meeting" && p.Shape != "" {
 		ps.Add(name+".shape", p.Shape, "no value; the mark of a recording has a fixed shape")
 	}
@@ -232,7 +231,7 @@ func (p PatternConfig) validate(name string) config.Problems {
 }
 
 func requirePin(ps *config.Problems, key string, p Pin) {
-	const want = `a pin, for example "GPIO17", 17 or "P1_11"`
+	const want = `a pin, for example "GPIO17", 17, or "P1_11"`
 	if p == "" {
 		ps.Add(key, nil, want)
 		return
@@ -242,15 +241,15 @@ func requirePin(ps *config.Problems, key string, p Pin) {
 	}
 }
 
-// within checks a duration that may be left out.
+// within checks an optional duration.
 func within(ps *config.Problems, key string, d config.Duration, low, high time.Duration) {
 	if d != 0 {
 		ps.Within(key, d, low, high)
 	}
 }
 
-// Taken names the key that uses a line, by its canonical name, or an SPI port; "" stands
-// for none.
+// Taken returns the key that uses a line, given by its canonical name, or an SPI port; "" if there
+// is none.
 func (c Config) Taken(name string) string {
 	buttons, leds := c.Effective()
 	for _, b := range buttons {

@@ -1,15 +1,12 @@
-// Package gpio is the hands and the face of the device: it reads push-buttons
-// and asks for what their gestures mean, and it shows what the device is doing
-// on LEDs, on hardware or on a simulated board in a terminal.
+// Package gpio reads push-buttons and requests the actions of their gestures, and shows what the
+// device is doing on LEDs, on hardware or on a simulated board in a terminal.
 //
-// Each line of the chip has exactly one owner: a goroutine a button, and the
-// loop of Board.Run for all LEDs. A line that is busy or missing costs one
-// sentence in the log and nothing else.
+// Each line of the chip has exactly one owner: one goroutine per button, and the loop of Board.Run
+// for all LEDs. A line that is busy or missing is logged and has no other effect.
 //
-// What must not live here: what an action does, how the device gets into a
-// state, and anything else that would need to know a turn, a link or sound. The
-// pure parts are packages below this one: gesture (levels to gestures), led
-// (patterns and chips), panel (the terminal), script (scripts of presses).
+// Executing actions, computing the state, and anything that depends on turns, links, or sound do
+// not belong here. The pure parts are subpackages: gesture (levels to gestures), led (patterns and
+// chips), panel (the terminal), script (scripts of presses).
 package gpio
 
 import (
@@ -18,7 +15,7 @@ import (
 	"lintod/gpio/led"
 )
 
-// State is where the device stands in its exchange with the user.
+// State is the state of the device's exchange with the user.
 type State uint8
 
 // The states of a turn.
@@ -40,30 +37,30 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", s)
 }
 
-// View is all that LEDs can show: the state, and the flags that stand beside it.
+// View is everything that LEDs can show: the state, and flags in addition to it.
 type View struct {
 	State State
 
-	Dictating  bool // a platform hears all that the microphone hears, outside a turn
+	Dictating  bool // a platform receives all sound of the microphone, outside a turn
 	Waiting    bool // the microphone is open, for a wake word only
 	Muted      bool // the user closed the microphone
-	Connecting bool // no platform has been reached yet, and no attempt has failed
+	Connecting bool // no platform is connected yet, and no attempt has failed
 	Offline    bool // no platform can be reached
 	Partly     bool // some platforms can be reached, and some cannot
 	Meeting    bool // a meeting is being recorded
-	Deaf       bool // the microphone should be open, and no sound comes
-	Activating bool // a platform does not let the device in until somebody acts there
-	Error      bool // something failed just now
+	Deaf       bool // the microphone should be open, but delivers no sound
+	Activating bool // a platform requires the user to activate the device there
+	Error      bool // something has just failed
 
-	Downloading bool // what a card plays is downloaded
-	Percent     int  // how much of that is there
+	Downloading bool // a card's content is being downloaded
+	Percent     int  // the downloaded fraction
 
-	Lamp led.Pattern // instead of the pattern of idle, where it has a shape
+	Lamp led.Pattern // replaces the pattern of idle, if it has a shape
 
 	Level float64 // of the microphone while listening, in dBFS
 }
 
-// flags are the words for what is true beside the state, in order of weight.
+// flags are the names of the flags, in order of importance.
 func (v View) flags() []string {
 	var words []string
 	for _, f := range []struct {
@@ -89,8 +86,8 @@ func (v View) flags() []string {
 	return words
 }
 
-// Words tells the view: the state first, then the flags that are set.
+// Words returns the view as text: the state first, then the flags that are set.
 func (v View) Words() []string { return append([]string{v.State.String()}, v.flags()...) }
 
-// still is the view without what changes many times a second.
+// still returns the view without what changes many times per second.
 func (v View) still() View { v.Level = 0; return v }

@@ -9,9 +9,9 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
-// BenchmarkRoundTrip is ping → pong through Mosquitto, asked by one Conn and
-// answered in turn by another and by the bare library, so that both meet the
-// same noise. What counts is the ratio.
+// BenchmarkRoundTrip measures ping → pong through Mosquitto. One Conn asks;
+// another and the bare library answer alternately, so that both are measured
+// under the same load. The ratio is what matters.
 func BenchmarkRoundTrip(b *testing.B) {
 	m := newMosquitto(b)
 	ctx := context.Background()
@@ -56,7 +56,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 	b.ReportMetric(at("conn", 0.99)/at("paho", 0.99), "p99-ratio")
 }
 
-// bareEcho answers with the library alone, as its own documentation does.
+// bareEcho answers with the library alone, as in its documentation.
 func bareEcho(b *testing.B, url string) mqtt.Client {
 	b.Helper()
 	client := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(url).SetClientID("paho"))
@@ -72,7 +72,7 @@ func bareEcho(b *testing.B, url string) mqtt.Client {
 	return client
 }
 
-// BenchmarkPublish is a frame of a live stream: 20 ms of 16 kHz PCM.
+// BenchmarkPublish publishes a frame of a live stream: 20 ms of 16 kHz PCM.
 func BenchmarkPublish(b *testing.B) {
 	m := newMosquitto(b)
 	d := start(b, []string{m.URL()}, nil)

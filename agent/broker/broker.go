@@ -1,11 +1,11 @@
-// Package broker keeps one connection to an MQTT broker, for as long as the
-// device lives: it connects, subscribes, says who is online, notices when the
-// link is dead, comes back, and says goodbye.
+// Package broker maintains one connection to an MQTT broker for the lifetime
+// of the process: it connects, subscribes, reports when it is online or
+// offline, detects dead connections, reconnects, and disconnects cleanly.
 //
-// It is the only place that imports the MQTT library, whose loggers (globals)
-// stay off: what is worth knowing is told here, once, in words. What must not
-// live here: topics and payloads (links), and anything that must survive a
-// restart (agent/base/state).
+// It is the only package that imports the MQTT library, whose global loggers
+// stay disabled: relevant events are logged here, once, as text for people.
+// What must not live here: topics and payloads (links), and state that
+// survives restarts (agent/base/state).
 package broker
 
 import (
@@ -22,67 +22,74 @@ import (
 )
 
 const (
-	// connectTimeout bounds one address: reaching it, TLS, upgrade and CONNACK.
+	// connectTimeout is the time limit for one address: TCP, TLS, upgrade and
+	// CONNACK.
 	connectTimeout = 10 * time.Second
-	// subscribeTimeout bounds the answer to one SUBSCRIBE.
+	// subscribeTimeout is the time limit for the answer to one SUBSCRIBE.
 	subscribeTimeout = 10 * time.Second
-	// farewellTimeout bounds the farewell, and then once more the DISCONNECT.
+	// farewellTimeout is the time limit for the farewell, and again for the
+	// DISCONNECT.
 	farewellTimeout = 500 * time.Millisecond
 )
 
-// ErrOffline is what Publish returns, perhaps with the reason, when there is no
-// connection or it ended before the message was out.
+// ErrOffline is returned by Publish, possibly wrapped with the reason, if there
+// is no connection, or it ended before the message was sent.
 var ErrOffline = errors.New("not connected to the broker")
 
-// Message is one MQTT application message. Its payload is shared, not copied:
-// nobody may change it once it was given away.
+// Message is one MQTT application message. Its payload is shared, not copied,
+// and must not be modified after it was passed on.
 type Message struct {
 	Topic   string
 	Payload []byte
 	QoS     byte
 	Retain  bool
-	// Duplicate marks a redelivery of QoS 1 and 2. It may be missing on one:
-	// who must not act twice has to remember ids.
+	// Duplicate marks a redelivery of QoS 1 and 2. Some redeliveries are not
+	// marked: to avoid executing a request twice, its id must be remembered.
 	Duplicate bool
 }
 
 func (m Message) size() int { return len(m.Topic) + len(m.Payload) }
 
-// Conn is a connection to a broker that is renewed forever. Fill in the fields,
-// then call Run once; the other methods may be called at any time, by anyone.
+// Conn is a connection to a broker that is re-established whenever it is lost.
+// Set the fields, then call Run once; the other methods may be called at any
+// time, from any goroutine.
 //
 // The hooks must return when their context ends. Online and Offline are called
-// by Run's own goroutine, never at the same time; they and Handle may Publish.
+// by Run's goroutine, never concurrently; they and Handle may call Publish.
 type Conn struct {
 	Config Config
-	// Password, when set, is asked at each connect instead of PasswordFile.
+	// Password, if set, is called at each connect instead of reading PasswordFile.
 	Password func() (string, error)
-	// Refusal, when set, says what to do when the broker refuses user or password,
-	// where they are not those of Config.
+	// Refusal, if set, replaces the advice in the error when the broker refuses
+	// the user name or password, for credentials that do not come from Config.
 	Refusal string
-	// Will, when set, makes the last will, anew at each connect.
+	// Will, if set, returns the last will, and is called at each connect.
 	Will func() Message
-	// Farewell, when set, makes the message published before a clean end.
+	// Farewell, if set, returns the message that is published before a clean
+	// disconnect.
 	Farewell func() Message
-	// Subscribe lists topic filters, asked for at each connect, one SUBSCRIBE each,
-	// QoS 0. If the broker refuses one, the connection is given up and retried:
-	// a device that hears nothing must not claim to be online.
+	// Subscribe lists topic filters, which are subscribed to at each connect, one
+	// SUBSCRIBE each, with QoS 0. If the broker refuses one, the connection is
+	// closed and retried: a device that receives nothing must not claim to be
+	// online.
 	Subscribe []string
-	// Online is called on each connect when the subscriptions stand. Its context
-	// ends with that connection.
+	// Online is called after each connect when the subscriptions are active. Its
+	// context ends with that connection.
 	Online func(context.Context)
-	// Offline is called when a connection was lost and whenever an attempt failed,
-	// with an error whose text is a sentence for people. Not after a clean end.
+	// Offline is called when a connection was lost and after each failed attempt,
+	// with an error whose text is a sentence for people. It is not called after a
+	// clean end.
 	Offline func(error)
-	// Handle gets the messages, in order, by one goroutine, from a bounded queue
-	// that drops the oldest (Stats.Dropped). The queue outlives connections.
+	// Handle receives the messages, in order, in one goroutine, from a bounded
+	// queue that drops the oldest ones (Stats.Dropped). The queue outlives
+	// connections.
 	Handle func(context.Context, Message)
-	// Backlog is how many messages that queue holds; 0 stands for 256. Who subscribes to
-	// the statuses of a fleet gets all retained ones at once.
+	// Backlog is the length of that queue; 0 means 256. A client that subscribes to
+	// the statuses of a fleet receives all retained ones at once.
 	Backlog int
 	Log     *slog.Logger
 
-	inbox    *inbox // set by Run before anything can use it
+	inbox    *inbox // set by Run before it is used
 	retry    retry
 	history  history
 	report   reporter
@@ -95,23 +102,23 @@ type Conn struct {
 	state Stats // Connected, Broker, Since and Error only
 }
 
-// Stats tells how the connection is and was.
+// Stats are the state and the counters of the connection.
 type Stats struct {
-	Connected bool      `json:"connected"`      // subscriptions stand
-	Broker    string    `json:"broker"`         // address of the present or last connection
+	Connected bool      `json:"connected"`      // subscriptions are active
+	Broker    string    `json:"broker"`         // address of the current or last connection
 	Since     time.Time `json:"since,omitzero"` // when Connected last changed; zero before the first connect
-	Error     string    `json:"error"`          // last failure, in one sentence; empty when there was none
-	Connects  uint64    `json:"connects"`       // connections whose subscriptions stood
-	Published uint64    `json:"published"`      // messages out (QoS 0) or acknowledged (QoS 1)
-	Received  uint64    `json:"received"`       // messages in, dropped ones included
-	Dropped   uint64    `json:"dropped"`        // messages that were too large, or that the queue had no room for
+	Error     string    `json:"error"`          // last error, in one sentence; empty if there was none
+	Connects  uint64    `json:"connects"`       // connections with active subscriptions
+	Published uint64    `json:"published"`      // messages sent (QoS 0) or acknowledged (QoS 1)
+	Received  uint64    `json:"received"`       // received messages, including dropped ones
+	Dropped   uint64    `json:"dropped"`        // messages dropped because they were too large or the queue was full
 	Refused   uint64    `json:"refused"`        // messages not sent: ErrNotTaken
 }
 
-// Run connects and reconnects until ctx ends, and then returns nil when all its
-// goroutines are gone, after the farewell and a clean DISCONNECT: at most about
-// a second later, plus what hooks take. The only errors are those of a Config
-// that Validate would have refused and of a missing client id.
+// Run connects and reconnects until ctx ends. It then publishes the farewell,
+// disconnects cleanly, and returns nil when all its goroutines have ended:
+// after a second at most, plus the time that hooks take. It returns an error
+// only for a Config that Validate would reject, or a missing client id.
 func (c *Conn) Run(ctx context.Context) error {
 	if problems := c.Config.Validate(); len(problems) > 0 {
 		return problems
@@ -139,7 +146,7 @@ func (c *Conn) Run(ctx context.Context) error {
 	}
 }
 
-// work hands messages to Handle.
+// work passes messages to Handle.
 func (c *Conn) work(ctx context.Context) {
 	for {
 		m, ok := c.inbox.pop(ctx)
@@ -152,8 +159,8 @@ func (c *Conn) work(ctx context.Context) {
 	}
 }
 
-// connection is the life of one connection, from the first address tried to the
-// loss. A nil error means that ctx ended it.
+// connection makes and serves one connection, from the first address to its
+// loss. The error is nil if ctx ended it.
 func (c *Conn) connection(ctx context.Context, addrs []*url.URL) (ending, error) {
 	s, err := c.open(ctx, addrs)
 	if err != nil {
@@ -171,7 +178,7 @@ func (c *Conn) connection(ctx context.Context, addrs []*url.URL) (ending, error)
 	return end, err
 }
 
-// open tries the addresses in turn, each time from the first.
+// open tries the addresses in order, always from the first.
 func (c *Conn) open(ctx context.Context, addrs []*url.URL) (*session, error) {
 	var failed failures
 	for _, addr := range addrs {
@@ -190,7 +197,7 @@ func (c *Conn) open(ctx context.Context, addrs []*url.URL) (*session, error) {
 	return nil, failed
 }
 
-// serve lives through an accepted connection.
+// serve runs an accepted connection until it ends.
 func (c *Conn) serve(ctx context.Context, s *session) error {
 	if err := s.subscribe(ctx, c.Subscribe); err != nil {
 		return &Error{s.broker, err}
@@ -208,7 +215,7 @@ func (c *Conn) serve(ctx context.Context, s *session) error {
 		}
 		break
 	}
-	c.session.Store(nil) // so that nobody speaks after the farewell
+	c.session.Store(nil) // so that nothing is published after the farewell
 	if c.Farewell == nil {
 		return nil
 	}
@@ -263,18 +270,18 @@ func (c *Conn) failed(end ending, err error) {
 	}
 }
 
-// say tells why there was no connection.
+// say reports why there is no connection.
 func (c *Conn) say(err error) {
 	c.mu.Lock()
 	c.state.Error = err.Error()
 	c.mu.Unlock()
 	if c.report.say(slog.LevelWarn, "not connected", "error", err.Error()) {
-		c.report.renew("connected") // who reads that it was lost reads that it is back
+		c.report.renew("connected") // so that the reconnect is logged as well
 	}
 }
 
-// proof is when a connection has lasted long enough to show why those before it
-// ended; nil for never.
+// proof fires when a connection has lasted long enough to explain the loss of
+// earlier ones; it is nil if there is nothing to explain.
 func (c *Conn) proof() <-chan time.Time {
 	if after := c.history.proof(); after > 0 {
 		return time.After(after)
@@ -282,12 +289,13 @@ func (c *Conn) proof() <-chan time.Time {
 	return nil
 }
 
-// Publish sends one message of QoS 0 or 1. Nil means that it was written to the
-// connection (QoS 0) or acknowledged by the broker (QoS 1). It waits for that no
-// longer than ctx and the connection last; offline it returns ErrOffline at once.
-// After an error of QoS 1, and of QoS 0 when ctx ended, the message may be out
-// all the same. A message like one that has ended two connections is not sent,
-// which is ErrNotTaken. Messages of one goroutine stay in order.
+// Publish sends one message with QoS 0 or 1. It returns nil when the message was
+// written to the connection (QoS 0) or acknowledged by the broker (QoS 1). It
+// blocks at most until ctx or the connection ends; offline it returns ErrOffline
+// immediately. After an error of QoS 1, and of QoS 0 if ctx ended, the message
+// may have been sent nevertheless. A message like one that has ended two
+// connections is not sent: the error is then ErrNotTaken. Messages of one
+// goroutine stay in order.
 func (c *Conn) Publish(ctx context.Context, m Message) error {
 	if err := m.check(); err != nil {
 		return err
@@ -307,10 +315,10 @@ func (c *Conn) Publish(ctx context.Context, m Message) error {
 	return nil
 }
 
-// Connected reports whether there is a connection whose subscriptions stand.
+// Connected reports whether there is a connection with active subscriptions.
 func (c *Conn) Connected() bool { return c.Stats().Connected }
 
-// Stats returns the present numbers.
+// Stats returns the current values.
 func (c *Conn) Stats() Stats {
 	c.mu.Lock()
 	st := c.state

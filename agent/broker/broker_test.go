@@ -21,12 +21,12 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-func TestMessagesGoThroughEachKindOfAddress(t *testing.T) {
+func TestMessagesOverEachKindOfAddress(t *testing.T) {
 	ca := newAuthority(t)
 	now := time.Now()
 	secured := ca.tlsLines(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour))
 	cert, key := ca.issue(t, "device", now.Add(-time.Hour), now.Add(time.Hour))
-	// Mosquitto 2.0.11 starts no websocket listener without another.
+	// Mosquitto 2.0.11 starts a websocket listener only with another one.
 	other := fmt.Sprintf("listener %d 127.0.0.1", nettest.FreePort(t))
 	for _, row := range []struct {
 		scheme string
@@ -63,7 +63,7 @@ func TestMessagesGoThroughEachKindOfAddress(t *testing.T) {
 	}
 }
 
-func TestBrokerKilledAndRestartedSubscribesAndGreetsAgain(t *testing.T) {
+func TestRestartedBrokerIsSubscribedAgain(t *testing.T) {
 	m := newMosquitto(t)
 	d := start(t, []string{m.URL()}, func(d *device) { d.Subscribe = []string{"a/#", "b/+"} })
 	next(t, "online", d.online)
@@ -71,18 +71,18 @@ func TestBrokerKilledAndRestartedSubscribesAndGreetsAgain(t *testing.T) {
 		m.Kill()
 		err := next(t, "offline", d.offline)
 		if log := d.log.String(); round == 1 && strings.LastIndex(log, "msg=connected") < strings.Index(log, "no connection") {
-			t.Errorf("the log never said that the connection is back:\n%s", log)
+			t.Errorf("the reconnect was not logged:\n%s", log)
 		}
 		if d.Connected() {
-			t.Error("still says connected")
+			t.Error("still reports connected")
 		}
 		if err.Error() == "" || strings.Contains(err.Error(), "\n") {
-			t.Errorf("the reason is no sentence: %q", err)
+			t.Errorf("the reason is not a sentence: %q", err)
 		}
 		m.Restart()
 		next(t, "online again", d.online)
 		for len(d.offline) > 0 {
-			<-d.offline // one for each try before the broker was back
+			<-d.offline // one for each attempt before the broker was back
 		}
 		for _, topic := range []string{"a/x/y", "b/x"} {
 			d.say(t, Message{Topic: topic, Payload: []byte{byte(round)}})
@@ -97,11 +97,11 @@ func TestBrokerKilledAndRestartedSubscribesAndGreetsAgain(t *testing.T) {
 	d.end(t)
 	leakCheck(t)
 	if d.Connected() {
-		t.Error("connected after the end")
+		t.Error("connected after Run has returned")
 	}
 }
 
-func TestSecondAddressServesWhenTheFirstRefuses(t *testing.T) {
+func TestSecondAddressIsUsedWhenTheFirstRefuses(t *testing.T) {
 	m := newMosquitto(t)
 	dead := fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))
 	d := start(t, []string{dead, m.URL()}, nil)
@@ -110,20 +110,20 @@ func TestSecondAddressServesWhenTheFirstRefuses(t *testing.T) {
 		t.Errorf("connected to %s", got)
 	}
 	m.Kill()
-	brokertest.Eventually(t, "both addresses named", func() bool {
+	brokertest.Eventually(t, "the error names both addresses", func() bool {
 		e := d.Stats().Error
 		return strings.Contains(e, dead) && strings.Contains(e, m.URL()) && strings.Count(e, "connection refused") == 1
 	})
 	d.end(t)
 }
 
-func TestWillIsFiredByAPulledPlugAndNotByACleanEnd(t *testing.T) {
+func TestLastWillOnlyAfterAnUncleanEnd(t *testing.T) {
 	m := newMosquitto(t)
 	w := watch(t, m.URL(), "status")
 	p := newProxy(t, m.Addr())
-	wills := 0 // made by Run's goroutine only
+	wills := 0 // used by Run's goroutine only
 	d := start(t, []string{p.url()}, func(d *device) {
-		d.Subscribe = []string{"status"} // as a link does to heal its status
+		d.Subscribe = []string{"status"} // as a link does to correct its status
 		d.Will = func() Message {
 			wills++
 			return Message{Topic: "status", Payload: fmt.Appendf(nil, "will %d", wills), Retain: true}
@@ -142,7 +142,7 @@ func TestWillIsFiredByAPulledPlugAndNotByACleanEnd(t *testing.T) {
 			t.Fatalf("got %q, want %q", got, want)
 		}
 	}
-	// The watcher may have a message before Publish returns, which must not be what is interrupted.
+	// The watcher may receive a message before Publish returns, and Publish must not be interrupted.
 	online := func() {
 		t.Helper()
 		expect("online")
@@ -158,8 +158,8 @@ func TestWillIsFiredByAPulledPlugAndNotByACleanEnd(t *testing.T) {
 	d.end(t)
 	t.Logf("stopped within %v", time.Since(began))
 	expect("farewell")
-	brokertest.Eventually(t, "both sides hung up", func() bool { return p.pumps.Load() == 0 })
-	// What comes before this is all that the end of the connection caused.
+	brokertest.Eventually(t, "both sides have closed the connection", func() bool { return p.pumps.Load() == 0 })
+	// Messages before this one are caused by the end of the connection.
 	w.say(t, Message{Topic: "status", Payload: []byte("end")})
 	expect("end")
 	leakCheckAfter(t, w)
@@ -173,7 +173,7 @@ func leakCheckAfter(t *testing.T, devices ...*device) {
 	leakCheck(t)
 }
 
-func TestTheOldWillNeverFollowsTheNewOnline(t *testing.T) {
+func TestOldLastWillPrecedesTheNewOnline(t *testing.T) {
 	m := newMosquitto(t)
 	w := watch(t, m.URL(), "status")
 	p := newProxy(t, m.Addr())
@@ -185,8 +185,9 @@ func TestTheOldWillNeverFollowsTheNewOnline(t *testing.T) {
 	if got := next(t, "online", w.messages); string(got.Payload) != "online" {
 		t.Fatalf("got %q", got.Payload)
 	}
-	// The device gives up first, but the broker's half of the link stays open: it
-	// learns of the end only from the new connection with the same client id.
+	// The device gives up first, but the broker's half of the connection stays
+	// open: the broker detects the end only when the same client id connects
+	// again.
 	close(p.frozen)
 	next(t, "offline", d.offline)
 	p.mu.Lock()
@@ -197,36 +198,36 @@ func TestTheOldWillNeverFollowsTheNewOnline(t *testing.T) {
 		order = append(order, string(next(t, "status", w.messages).Payload))
 	}
 	if order[0] != "will" || order[1] != "online" {
-		t.Errorf("the broker told %q, want will, online", order)
+		t.Errorf("the broker delivered %q, want will, online", order)
 	}
 	d.end(t)
 	w.end(t)
 }
 
-func TestHalfOpenLinkIsNoticedInOneAndAHalfKeepalives(t *testing.T) {
+func TestHalfOpenConnectionIsDetectedAfterOneAndAHalfKeepalives(t *testing.T) {
 	const keepalive = 2 * time.Second
 	m := newMosquitto(t)
 	p := newProxy(t, m.Addr())
 	d := start(t, []string{p.url()}, func(d *device) { d.Config.Keepalive = config.Duration(keepalive) })
 	next(t, "online", d.online)
-	// An idle link that lives is kept, for longer than patience lasts.
+	// An idle connection that works is kept for longer than patience.
 	select {
 	case err := <-d.offline:
-		t.Fatalf("a living link was given up: %v", err)
+		t.Fatalf("a working connection was closed: %v", err)
 	case <-time.After(2 * keepalive):
 	}
 	close(p.frozen)
 	err := next(t, "offline", d.offline)
 	silent := time.Since(p.lastByte())
-	t.Logf("noticed %v (%.2f keepalives) after the last byte: %v", silent, float64(silent)/float64(keepalive), err)
+	t.Logf("detected %v (%.2f keepalives) after the last byte: %v", silent, float64(silent)/float64(keepalive), err)
 	if !errors.Is(err, errSilent) {
 		t.Errorf("the reason is %v", err)
 	}
 	if silent < keepalive {
-		t.Errorf("given up after %v already", silent)
+		t.Errorf("closed after only %v", silent)
 	}
-	if silent > 3*keepalive { // 1.5, and room for a slow machine
-		t.Errorf("noticed after %v only", silent)
+	if silent > 3*keepalive { // 1.5, plus a margin for a slow machine
+		t.Errorf("detected only after %v", silent)
 	}
 	d.end(t)
 	leakCheck(t)
@@ -243,21 +244,21 @@ func TestPublishEndsWithItsContextWhenNothingFlows(t *testing.T) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			// More than the sockets between hold.
+			// More than the socket buffers hold.
 			err := d.Publish(ctx, Message{Topic: "big", Payload: make([]byte, 11<<20)})
 			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("publish into a stalled link: %v", err)
+				t.Errorf("publish on a stalled connection: %v", err)
 			}
 		})
 	}
 	all.Wait()
 	began := time.Now()
 	d.end(t)
-	t.Logf("a stalled link was left within %v", time.Since(began))
+	t.Logf("a stalled connection was closed within %v", time.Since(began))
 	leakCheck(t)
 }
 
-func TestPublishTellsTheTruth(t *testing.T) {
+func TestPublishReturnsTheRightError(t *testing.T) {
 	m := newMosquitto(t)
 	ctx := context.Background()
 	if err := (&Conn{}).Publish(ctx, Message{Topic: "x"}); !errors.Is(err, ErrOffline) {
@@ -300,7 +301,7 @@ func TestPublishTellsTheTruth(t *testing.T) {
 	}
 }
 
-func TestAcknowledgementThatNeverComesEndsWithTheConnection(t *testing.T) {
+func TestWaitForAnAcknowledgementEndsWithTheConnection(t *testing.T) {
 	p := newProxy(t, serveMochi(t, &silentAcks{}, new(auth.AllowHook)))
 	d := start(t, []string{p.url()}, nil)
 	next(t, "online", d.online)
@@ -309,7 +310,7 @@ func TestAcknowledgementThatNeverComesEndsWithTheConnection(t *testing.T) {
 	if err := d.Publish(ctx, Message{Topic: "x", QoS: 1}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("unacknowledged: %v", err)
 	}
-	// It does not hold up others.
+	// It does not block other messages.
 	d.say(t, Message{Topic: "y"})
 	result := make(chan error)
 	go func() { result <- d.Publish(context.Background(), Message{Topic: "x", QoS: 1}) }()
@@ -322,7 +323,7 @@ func TestAcknowledgementThatNeverComesEndsWithTheConnection(t *testing.T) {
 	leakCheck(t)
 }
 
-// silentAcks is a broker that takes QoS 1 and never acknowledges it.
+// silentAcks is a broker that accepts QoS 1 and never acknowledges it.
 type silentAcks struct{ mochi.HookBase }
 
 func (*silentAcks) ID() string           { return "silent-acks" }
@@ -335,7 +336,7 @@ func (*silentAcks) OnPacketEncode(_ *mochi.Client, p packets.Packet) packets.Pac
 	return p
 }
 
-// onlyMine is a broker that lets nobody read outside of mine/.
+// onlyMine is a broker that denies reading outside of mine/.
 type onlyMine struct{ mochi.HookBase }
 
 func (*onlyMine) ID() string { return "only-mine" }
@@ -400,7 +401,7 @@ func TestSlowHandlerGetsTheNewestInOrder(t *testing.T) {
 		defer mu.Unlock()
 		return uint64(len(got))+dropped == sent
 	})
-	if len(got) > inboxMessages+1 { // one was in the handler's hands
+	if len(got) > inboxMessages+1 { // one was being handled
 		t.Errorf("%d messages were kept", len(got))
 	}
 	for i, n := range got[1:] {
@@ -413,9 +414,9 @@ func TestSlowHandlerGetsTheNewestInOrder(t *testing.T) {
 	leakCheck(t)
 }
 
-func TestOversizedMessageIsSkippedAndTheRestHeard(t *testing.T) {
+func TestOversizedMessageIsSkipped(t *testing.T) {
 	m := newMosquitto(t)
-	m.Publish("to/huge", string(make([]byte, maxPacket)), "-r") // met again at each connect
+	m.Publish("to/huge", string(make([]byte, maxPacket)), "-r") // delivered at each connect
 	d := start(t, []string{m.URL()}, func(d *device) { d.Subscribe = []string{"to/#"} })
 	next(t, "online", d.online)
 	m.Publish("to/small", "hello")
@@ -426,12 +427,12 @@ func TestOversizedMessageIsSkippedAndTheRestHeard(t *testing.T) {
 		t.Errorf("stats: %+v", st)
 	}
 	if !strings.Contains(d.log.String(), "topic=to/huge") {
-		t.Errorf("the log does not name it:\n%s", d.log.String())
+		t.Errorf("the log does not name the topic:\n%s", d.log.String())
 	}
 	d.end(t)
 }
 
-func TestCertificateThatEndsSoonIsToldOnce(t *testing.T) {
+func TestExpiringCertificateIsLoggedOnce(t *testing.T) {
 	ca := newAuthority(t)
 	began, soon := time.Now().Add(-time.Hour), time.Now().Add(13*24*time.Hour)
 	for name, row := range map[string]struct {
@@ -458,7 +459,7 @@ func TestCertificateThatEndsSoonIsToldOnce(t *testing.T) {
 	}
 }
 
-func TestTakenClientIDIsNamed(t *testing.T) {
+func TestDuplicateClientIDIsReported(t *testing.T) {
 	m := newMosquitto(t)
 	same := func(d *device) { d.Config.ClientID = "twin" }
 	a, b := start(t, []string{m.URL()}, same), start(t, []string{m.URL()}, same)
@@ -469,7 +470,7 @@ func TestTakenClientIDIsNamed(t *testing.T) {
 		case err := <-b.offline:
 			named = errors.Is(err, errTakeover)
 		case <-time.After(limit):
-			t.Fatal("nobody named the cause")
+			t.Fatal("the cause was not reported")
 		}
 	}
 	a.end(t)
@@ -479,7 +480,7 @@ func TestTakenClientIDIsNamed(t *testing.T) {
 	}
 }
 
-func TestRefusedSubscriptionIsNoConnection(t *testing.T) {
+func TestRefusedSubscriptionEndsTheConnection(t *testing.T) {
 	host := serveMochi(t, &onlyMine{}) // Mosquitto's acl_file refuses silently
 	d := start(t, []string{"mqtt://" + host}, func(d *device) { d.Subscribe = []string{"mine/#", "theirs/#"} })
 	err := next(t, "offline", d.offline)
@@ -487,13 +488,13 @@ func TestRefusedSubscriptionIsNoConnection(t *testing.T) {
 		t.Errorf("the reason is %q", err)
 	}
 	if len(d.online) > 0 {
-		t.Error("said to be online")
+		t.Error("reported as online")
 	}
 	d.end(t)
 	leakCheck(t)
 }
 
-func TestMessageRightBehindTheConnackCanBeAnswered(t *testing.T) {
+func TestMessageRightAfterTheConnackCanBeAnswered(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -527,7 +528,7 @@ func TestMessageRightBehindTheConnackCanBeAnswered(t *testing.T) {
 	d.end(t)
 }
 
-func TestRunRefusesWhatCannotWork(t *testing.T) {
+func TestRunRejectsInvalidConfig(t *testing.T) {
 	for _, conf := range []Config{{}, {Broker: config.Strings{"http://x"}}, {Broker: config.Strings{"mqtt://x"}, Keepalive: config.Duration(time.Second)}} {
 		if err := (&Conn{Config: conf, Log: discard()}).Run(context.Background()); err == nil {
 			t.Errorf("%+v was accepted", conf)

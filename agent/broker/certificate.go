@@ -12,10 +12,10 @@ import (
 	"lintod/agent/base/certificate"
 )
 
-// renewalTime is how long before its end a certificate should be renewed.
+// renewalTime is how long before its expiry a certificate should be renewed.
 const renewalTime = 14 * 24 * time.Hour
 
-// warnOfExpiry tells, before it is too late to be told, that a certificate ends.
+// warnOfExpiry logs in time that a certificate expires.
 func (c *Conn) warnOfExpiry(whose string, cert *x509.Certificate) {
 	if left := time.Until(cert.NotAfter); left > 0 && left < renewalTime {
 		c.report.say(slog.LevelWarn, "certificate expires soon; renew it", "which",
@@ -23,9 +23,9 @@ func (c *Conn) warnOfExpiry(whose string, cert *x509.Certificate) {
 	}
 }
 
-// ServerCertificate fetches the certificate that the broker at address shows,
-// after the checks that a connection makes. It is nil where the address is one
-// without TLS. Errors are sentences, as those of a Conn.
+// ServerCertificate fetches the certificate of the broker at address, after
+// the checks of a normal connection. It is nil if the address is one without
+// TLS. Errors are sentences, like those of a Conn.
 func (c Config) ServerCertificate(ctx context.Context, address string) (*x509.Certificate, error) {
 	u, err := ParseAddress(address)
 	if err != nil || u.Scheme != "mqtts" && u.Scheme != "wss" {
@@ -49,8 +49,7 @@ func (c Config) ServerCertificate(ctx context.Context, address string) (*x509.Ce
 	return peer.ConnectionState().PeerCertificates[0], nil
 }
 
-// ClientCertificate reads the certificate that the device shows, nil where it
-// has none.
+// ClientCertificate reads the device's certificate; nil if it has none.
 func (c Config) ClientCertificate() (*x509.Certificate, error) {
 	if c.CertFile == "" {
 		return nil, nil

@@ -8,9 +8,10 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// What a cluster of NATS refuses is reported, once, and costs the device nothing
-// else: a message that is too large ends the connection, as that is all NATS does.
-func TestClusterRefusesAndTheDeviceGoesOn(t *testing.T) {
+// A refusal by a NATS cluster is reported once, and has no other effect on the
+// device: a message that is too large ends the connection, because NATS sends no
+// error.
+func TestDeviceContinuesAfterARefusalOfTheCluster(t *testing.T) {
 	c := brokertest.StartCluster(t)
 	bad := start(t, c.URLs(), func(d *device) { d.Config.ClientID = "device.1" })
 	var refused *refusedID
@@ -43,7 +44,7 @@ func TestClusterRefusesAndTheDeviceGoesOn(t *testing.T) {
 		next(t, "online again", d.online)
 	}
 	if err := d.Publish(t.Context(), Message{Topic: "big", QoS: 1, Payload: make([]byte, 9_000_000)}); !errors.Is(err, ErrNotTaken) {
-		t.Errorf("another time: %v", err)
+		t.Errorf("another attempt: %v", err)
 	} else {
 		t.Log(err)
 	}

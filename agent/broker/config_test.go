@@ -12,7 +12,7 @@ import (
 	"lintod/agent/base/config"
 )
 
-// linkConfig is how a link embeds ours.
+// linkConfig is a link's configuration, which embeds ours.
 type linkConfig struct {
 	Config
 	Scope string `toml:"scope"`
@@ -28,7 +28,7 @@ func (f *file) Validate() config.Problems {
 	return ps
 }
 
-func TestConfigReadsAsPartOfALinksTable(t *testing.T) {
+func TestConfigAsPartOfALinksTable(t *testing.T) {
 	f := file{linkConfig{Config: Defaults()}}
 	err := config.Parse("lintod.toml", []byte(`
 [link]
@@ -47,15 +47,15 @@ password_file = "/etc/lintod/secret"
 	for _, u := range f.Link.addresses() {
 		got = append(got, u.String())
 	}
-	slices.Sort(got) // where the list begins is another test's
+	slices.Sort(got) // another test checks where the list starts
 	if want := "mqtts://a.example:8883 ws://b.example:8080/mqtt"; strings.Join(got, " ") != want {
 		t.Errorf("addresses %v, want %s", got, want)
 	}
 }
 
-// Devices that have the same list spread over it, each always begins at the same
-// address, and the order stays.
-func TestAddressesBeginWhereTheClientIDSays(t *testing.T) {
+// Devices with the same list spread over it. Each always starts at the same
+// address, and the order is unchanged.
+func TestClientIDDeterminesTheFirstAddress(t *testing.T) {
 	conf := Config{Broker: config.Strings{"mqtt://a:1883", "mqtt://b:1883", "mqtt://c:1883"}}
 	begin := map[string]int{}
 	for i := range 3000 {
@@ -66,7 +66,7 @@ func TestAddressesBeginWhereTheClientIDSays(t *testing.T) {
 		}
 		begin[got]++
 		if again := conf.addresses()[0].Hostname(); again != got[:1] {
-			t.Fatalf("%s begins at %s, and then at %s", conf.ClientID, got[:1], again)
+			t.Fatalf("%s starts at %s, and then at %s", conf.ClientID, got[:1], again)
 		}
 	}
 	for _, order := range []string{"abc", "bca", "cab"} {
@@ -76,7 +76,7 @@ func TestAddressesBeginWhereTheClientIDSays(t *testing.T) {
 	}
 }
 
-func TestClientIDHasOnlyWhatEveryBrokerTakes(t *testing.T) {
+func TestClientIDHasOnlyPortableCharacters(t *testing.T) {
 	for _, name := range []string{"lintod-blk-kitchen-01", "lintod-blk-Kitchen_01", ""} {
 		if got := ClientID(name); got != name {
 			t.Errorf("%q becomes %q", name, got)
@@ -95,11 +95,11 @@ func TestClientIDHasOnlyWhatEveryBrokerTakes(t *testing.T) {
 	}
 }
 
-func TestValidateNamesTheKeyAndTheCure(t *testing.T) {
+func TestValidateNamesTheKeyAndTheExpectedValue(t *testing.T) {
 	ok := Defaults()
 	ok.Broker = config.Strings{"mqtt://host"}
 	if ps := ok.Validate(); len(ps) > 0 {
-		t.Fatalf("a good one is refused: %v", ps)
+		t.Fatalf("a valid configuration was rejected: %v", ps)
 	}
 	for _, row := range []struct {
 		name    string
@@ -114,11 +114,11 @@ func TestValidateNamesTheKeyAndTheCure(t *testing.T) {
 		{"path", func(c *Config) { c.Broker[0] = "mqtt://host/x" }, `"mqtt://host"`},
 		{"password in it", func(c *Config) { c.Broker[0] = "mqtt://lea:hunter2@host" }, "broker"},
 		{"password in a bad one", func(c *Config) { c.Broker[0] = "mqtt://lea:hunter2@host:port" }, "broker"},
-		{"port beyond all", func(c *Config) { c.Broker[0] = "mqtt://host:99999" }, "broker"},
-		{"port of nobody", func(c *Config) { c.Broker[0] = "ws://host:0/mqtt" }, "broker"},
+		{"port out of range", func(c *Config) { c.Broker[0] = "mqtt://host:99999" }, "broker"},
+		{"port 0", func(c *Config) { c.Broker[0] = "ws://host:0/mqtt" }, "broker"},
 		{"key without certificate", func(c *Config) { c.KeyFile = "k" }, "cert_file"},
 		{"certificate without key", func(c *Config) { c.CertFile = "k" }, "key_file"},
-		{"password of nobody", func(c *Config) { c.PasswordFile = "p" }, "username"},
+		{"password without username", func(c *Config) { c.PasswordFile = "p" }, "username"},
 		{"no keepalive", func(c *Config) { c.Keepalive = 0 }, "keepalive"},
 		{"odd keepalive", func(c *Config) { c.Keepalive = config.Duration(1500 * time.Millisecond) }, "keepalive"},
 	} {
@@ -130,7 +130,7 @@ func TestValidateNamesTheKeyAndTheCure(t *testing.T) {
 			t.Errorf("%s: %q lacks %q", row.name, got, row.problem)
 		}
 		if strings.Contains(got, "hunter2") {
-			t.Errorf("%s: %q tells the password", row.name, got)
+			t.Errorf("%s: %q contains the password", row.name, got)
 		}
 	}
 }
@@ -149,7 +149,7 @@ func TestKeepaliveLeavesTimeForAnAnswer(t *testing.T) {
 	}
 }
 
-func TestPasswordIsReadAnew(t *testing.T) {
+func TestPasswordIsReadAtEachConnect(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pw")
 	c := Conn{Config: Config{PasswordFile: path}}
 	for _, want := range []string{"one", " two with blanks "} {

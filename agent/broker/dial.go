@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// dial opens the stream to addr that MQTT is then spoken on. It ends with ctx.
-// shown is told of each side's certificate before it is used.
+// dial opens the stream to addr on which MQTT is spoken. It ends with ctx.
+// shown is called with each side's certificate before it is used.
 func dial(ctx context.Context, addr *url.URL, conf Config, shown func(whose string, c *x509.Certificate)) (*wire, error) {
 	var secure *tls.Config
 	if addr.Scheme == "mqtts" || addr.Scheme == "wss" {

@@ -12,7 +12,7 @@ import (
 	"lintod/agent/base/neterr"
 )
 
-// A step of connecting; the same failure means different things in each.
+// A step of connecting. The same error has different causes in different steps.
 type step string
 
 const (
@@ -32,7 +32,7 @@ type stepError struct {
 func (e *stepError) Error() string { return string(e.step) + ": " + e.err.Error() }
 func (e *stepError) Unwrap() error { return e.err }
 
-// within notes the step of err unless an inner one is known already.
+// within adds the step to err unless an inner step is already known.
 func within(s step, err error) error {
 	var inner *stepError
 	if errors.As(err, &inner) {
@@ -41,8 +41,8 @@ func within(s step, err error) error {
 	return &stepError{s, err}
 }
 
-// Error is a failure to get or keep a connection. Its text is a sentence for
-// people; errors.Is and As reach the cause.
+// Error is a failure to establish or keep a connection. Its text is a
+// sentence for people; errors.Is and As find the cause.
 type Error struct {
 	Broker string // the address as configured, without credentials
 	Err    error
@@ -51,7 +51,7 @@ type Error struct {
 func (e *Error) Error() string { return e.Broker + ": " + Explain(e.Err) }
 func (e *Error) Unwrap() error { return e.Err }
 
-// failures are those of all addresses of one attempt.
+// failures are the errors of all addresses of one attempt.
 type failures []*Error
 
 func (f failures) Unwrap() []error {
@@ -62,7 +62,8 @@ func (f failures) Unwrap() []error {
 	return list
 }
 
-// Error says once what several addresses have in common, as those of a cluster have.
+// Error states a cause that several addresses have in common only once, as for a
+// cluster.
 func (f failures) Error() string {
 	var sentences []string
 	at := map[string][]string{}
@@ -84,8 +85,8 @@ var (
 	errFilter  = errors.New("subscription refused")
 )
 
-// Refused tells whether the broker was reached and does not accept who we are,
-// or what we ask to read.
+// Refused reports whether the broker was reached and does not accept our
+// identity, or our subscriptions.
 func Refused(err error) bool {
 	return errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword) ||
 		errors.Is(err, packets.ErrorRefusedNotAuthorised) || errors.Is(err, errFilter)
@@ -93,7 +94,7 @@ func Refused(err error) bool {
 
 var peer = neterr.Server{Name: "the broker", Address: "the address", CA: "ca_file"}
 
-// unreached tells whether an attempt found nobody at any of its addresses.
+// unreached reports whether no address of an attempt could be reached.
 func unreached(err error) bool {
 	var all failures
 	if !errors.As(err, &all) {
@@ -108,9 +109,9 @@ func unreached(err error) bool {
 	return true
 }
 
-// Explain says in one sentence what an error of this package means and what to
-// do about it. It returns the error's own text where it knows nothing better. Only the
-// beginning is returned of what is long: it quotes the server.
+// Explain returns one sentence with the meaning of an error of this package and
+// what to do about it. For unknown errors it returns their own text. Long texts are
+// truncated, because they quote the server.
 func Explain(err error) string {
 	text := err.Error()
 	for _, words := range []func(error) string{explainMQTT, peer.Certificate, explainTLS, peer.Network, explainSilence} {
@@ -125,10 +126,10 @@ func Explain(err error) string {
 	return text
 }
 
-// maxText is how long an explanation may be, in bytes.
+// maxText is the maximum length of an explanation, in bytes.
 const maxText = 2 << 10
 
-// advised is an error with what to do when it is a refusal of user or password.
+// advised is an error with the advice for a refusal of user name or password.
 type advised struct {
 	advice string
 	err    error
@@ -146,10 +147,10 @@ type refusedID struct {
 func (e *refusedID) Error() string { return e.err.Error() }
 func (e *refusedID) Unwrap() error { return e.err }
 
-// anyLength is the length of a client id that every broker takes [MQTT-3.1.3-5].
+// anyLength is the length of a client id that every broker accepts [MQTT-3.1.3-5].
 const anyLength = 23
 
-// explain names what in the id brokers are known to refuse.
+// explain names the properties of the id for which brokers are known to refuse it.
 func (e *refusedID) explain() string {
 	switch {
 	case strings.ContainsFunc(e.id, func(r rune) bool { return !portable(r) }):
@@ -163,7 +164,7 @@ func (e *refusedID) explain() string {
 func explainMQTT(err error) string {
 	var reason interface{ explain() string }
 	if errors.As(err, &reason) {
-		return reason.explain() // or nothing, and the hang-up is explained as any
+		return reason.explain() // if that is empty, the disconnect is explained like any other
 	}
 	switch {
 	case errors.Is(err, packets.ErrorRefusedBadUsernameOrPassword), errors.Is(err, packets.ErrorRefusedNotAuthorised):
@@ -192,7 +193,7 @@ func explainMQTT(err error) string {
 	return ""
 }
 
-// explainTLS tells what the broker thinks of us, or that it speaks no TLS.
+// explainTLS explains why the broker rejects us, or that it does not use TLS.
 func explainTLS(err error) string {
 	var record tls.RecordHeaderError
 	var remote *net.OpError

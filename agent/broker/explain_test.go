@@ -20,7 +20,7 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// failure is what one attempt really comes back with.
+// failure returns the error of one real attempt.
 func failure(t *testing.T, conf Config, within time.Duration) error {
 	t.Helper()
 	conf.ClientID, conf.Keepalive = "explain", config.Duration(10*time.Second)
@@ -46,7 +46,7 @@ func must(text []byte, err error) []byte {
 	return text
 }
 
-func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
+func TestExplainRealFailures(t *testing.T) {
 	now := time.Now()
 	day := 24 * time.Hour
 	ca, otherCA := newAuthority(t), newAuthority(t)
@@ -78,7 +78,7 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
-	mute, err := net.Listen("tcp", "127.0.0.1:0") // accepts (the kernel does), says nothing
+	mute, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections (in the kernel) and sends nothing
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 		conf Config
 		want []string
 	}{
-		{"nobody listens", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))}}, []string{"connection refused", "start the broker"}},
+		{"no listener", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))}}, []string{"connection refused", "start the broker"}},
 		{"wrong password", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: wrong}, []string{"username", "password_file"}},
 		{"no user", Config{Broker: config.Strings{locked.URL()}}, []string{"username", "password_file"}},
 		{"password file missing", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "no such file"}},
@@ -105,16 +105,16 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 		{"CA in DER", Config{Broker: config.Strings{tls(good)}, CAFile: der}, []string{"ca_file", "DER", "openssl x509"}},
 		{"key with a passphrase", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: certFile, KeyFile: filepath.Join(dir, "locked.key")}, []string{"passphrase", "openssl pkey"}},
 		{"PKCS#12", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: filepath.Join(dir, "both.p12"), KeyFile: keyFile}, []string{"PKCS#12", "openssl pkcs12"}},
-		{"client certificate wanted", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File}, []string{"client certificate", "cert_file"}},
+		{"client certificate required", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File}, []string{"client certificate", "cert_file"}},
 		{"TLS to a plain port", Config{Broker: config.Strings{tls(plain)}, CAFile: ca.File}, []string{"TLS", "mqtt://"}},
 		{"TLS to a web server", Config{Broker: config.Strings{"mqtts://" + web.Listener.Addr().String()}, CAFile: ca.File}, []string{"mqtt://"}},
 		{"MQTT to a TLS port", Config{Broker: config.Strings{good.URL()}}, []string{"mqtts://"}},
 		{"MQTT to a web server", Config{Broker: config.Strings{"mqtt://" + web.Listener.Addr().String()}}, []string{errProtocol.Error(), "port"}},
 		{"websocket to a web server", Config{Broker: config.Strings{"ws://" + web.Listener.Addr().String()}}, []string{errUpgrade.Error(), "404", "path"}},
 		{"websocket to a plain port", Config{Broker: config.Strings{"ws://" + plain.Addr()}}, []string{"websocket"}},
-		{"a listener that is silent", Config{Broker: config.Strings{"mqtt://" + mute.Addr().String()}}, []string{"did not answer", "mqtt connect"}},
-		{"the same in TLS", Config{Broker: config.Strings{"mqtts://" + mute.Addr().String()}, CAFile: ca.File}, []string{"did not answer", "tls handshake"}},
-		{"the same as websocket", Config{Broker: config.Strings{"ws://" + mute.Addr().String()}}, []string{"did not answer", "websocket"}},
+		{"a silent listener", Config{Broker: config.Strings{"mqtt://" + mute.Addr().String()}}, []string{"did not answer", "mqtt connect"}},
+		{"a silent listener with TLS", Config{Broker: config.Strings{"mqtts://" + mute.Addr().String()}, CAFile: ca.File}, []string{"did not answer", "tls handshake"}},
+		{"a silent listener with websocket", Config{Broker: config.Strings{"ws://" + mute.Addr().String()}}, []string{"did not answer", "websocket"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			within := limit
@@ -133,7 +133,7 @@ func TestExplainTellsCauseAndCureOfRealFailures(t *testing.T) {
 	}
 }
 
-func TestExplainNamesWhatNeedsANetworkToHappen(t *testing.T) {
+func TestExplainFailuresThatNeedANetwork(t *testing.T) {
 	for _, row := range []struct {
 		err  error
 		want string
@@ -150,8 +150,8 @@ func TestExplainNamesWhatNeedsANetworkToHappen(t *testing.T) {
 	}
 }
 
-// A refused client id is one that the administrator has to find the fault of.
-func TestExplainNamesWhyAClientIDIsRefused(t *testing.T) {
+// The refusal of a client id must let the administrator find the cause.
+func TestExplainRefusedClientID(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func TestExplainNamesWhyAClientIDIsRefused(t *testing.T) {
 		}
 		cause := strings.ReplaceAll(sentence, id, "")
 		if other, same := sentences[cause]; same {
-			t.Errorf("%q and %q are refused for the same cause", id, other)
+			t.Errorf("%q and %q are refused for the same reason", id, other)
 		}
 		sentences[cause] = id
 	}

@@ -9,26 +9,27 @@ import (
 	"time"
 )
 
-// flight is what was written and not yet seen to be taken. A broker reads in
-// order, so an answer to one packet shows that it has read all before it.
+// flight is what was written and is not known to have been read by the
+// broker. A broker reads in order, so an answer to one packet shows that it
+// has read all packets before it.
 type flight struct {
 	mu      sync.Mutex
 	packets []written
-	traffic time.Time // last byte, pings of ours left out
+	traffic time.Time // last byte, excluding our pings
 	taken   func(topic string, size int)
 }
 
-// written is a packet of ours, or several of QoS 0 in a row, of which only the
-// largest counts.
+// written is a packet that we sent, or several consecutive ones of QoS 0, of
+// which only the largest matters.
 type written struct {
 	kind  byte
-	id    uint16 // of the packets that are answered with one
+	id    uint16 // of packets that are answered with an id
 	topic string // of a PUBLISH
 	size  int    // of the whole packet, in bytes
 	at    time.Time
 }
 
-// maxFlight bounds the list; beyond it the oldest are forgotten.
+// maxFlight bounds the list; beyond it the oldest entries are dropped.
 const maxFlight = 1024
 
 const (
@@ -36,15 +37,15 @@ const (
 	pingreq   = 12
 )
 
-// note takes in a whole packet before it is written.
+// note records a whole packet before it is written.
 func (f *flight) note(p []byte) {
 	w := written{kind: p[0] >> 4, size: len(p), at: time.Now()}
-	_, head := binary.Uvarint(p[1:]) // MQTT's lengths are such numbers [MQTT-2.2.3]
+	_, head := binary.Uvarint(p[1:]) // MQTT lengths are encoded like that [MQTT-2.2.3]
 	rest := p[1+head:]
 	switch w.kind {
 	case publish:
 		if p[0]>>1&3 == 0 && f.covered(len(p)) {
-			return // as most of a stream; no copy of the topic
+			return // as for most of a stream; avoids a copy of the topic
 		}
 		end := 2 + int(binary.BigEndian.Uint16(rest))
 		w.topic = string(rest[2:end])
@@ -63,7 +64,7 @@ func (f *flight) note(p []byte) {
 		f.traffic = time.Now()
 	}
 	if n := len(f.packets); n > 0 && w.kind == publish && w.id == 0 && f.packets[n-1].kind == publish && f.packets[n-1].id == 0 {
-		f.packets[n-1] = w // the larger of them
+		f.packets[n-1] = w // the larger one
 		return
 	}
 	if len(f.packets) == maxFlight {
@@ -72,8 +73,8 @@ func (f *flight) note(p []byte) {
 	f.packets = append(f.packets, w)
 }
 
-// covered tells whether a message of QoS 0 changes nothing, because the one
-// before it is of that kind and not smaller.
+// covered reports whether a message of QoS 0 adds nothing, because the
+// previous packet is of that kind and not smaller.
 func (f *flight) covered(size int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,8 +83,9 @@ func (f *flight) covered(size int) bool {
 	return n > 0 && f.packets[n-1].kind == publish && f.packets[n-1].id == 0 && f.packets[n-1].size >= size
 }
 
-// answered takes in that the broker has answered the packet of that kind and id,
-// and so has read all before it. It is false when there is none.
+// answered records that the broker has answered the packet of that kind and id,
+// and therefore has read all before it. It returns false if there is no such
+// packet.
 func (f *flight) answered(kind byte, id uint16) bool {
 	f.mu.Lock()
 	for i, w := range f.packets {
@@ -104,14 +106,14 @@ func (f *flight) answered(kind byte, id uint16) bool {
 	return false
 }
 
-// arrived takes in that something came.
+// arrived records that something was received.
 func (f *flight) arrived() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.traffic = time.Now()
 }
 
-// quiet is for how long there has been no traffic.
+// quiet is how long there has been no traffic.
 func (f *flight) quiet() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -119,8 +121,8 @@ func (f *flight) quiet() time.Duration {
 }
 
 // suspect is the largest message that may have ended the connection; the zero
-// value when there is none. One of QoS 1 is answered at once; of QoS 0, which is
-// not, only a large one counts, and for a moment.
+// value if there is none. A message of QoS 1 is answered immediately; one of QoS
+// 0 is not, and only a large one counts, for a moment.
 func (f *flight) suspect() (most written) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -134,55 +136,57 @@ func (f *flight) suspect() (most written) {
 }
 
 const (
-	// large is what no broker is known to refuse by default, in bytes.
+	// large is a size that no broker is known to refuse by default, in bytes.
 	large = 4 << 10
-	// moment is how long after a message without answer a hang-up may be because of it.
+	// moment is how long after an unanswered message a disconnect may have been
+	// caused by it.
 	moment = 2 * time.Second
 	// endings is how many connections one message may end.
 	endings = 2
-	// refusedFor is how long nothing like it is sent then: somebody may raise the
-	// broker's limit meanwhile.
+	// refusedFor is how long similar messages are then not sent. The
+	// administrator may raise the broker's limit meanwhile.
 	refusedFor = time.Hour
-	// maxRefusals bounds what is remembered of topics.
+	// maxRefusals bounds the number of remembered topics.
 	maxRefusals = 32
 )
 
 var (
-	// ErrNotTaken is in the error of a message that is not sent because one that is
-	// not larger has ended two connections. Trying again does not help within the
-	// next hour.
+	// ErrNotTaken is wrapped by the error of a message that is not sent because one
+	// that is not larger has ended two connections. Retrying within the next hour
+	// does not help.
 	ErrNotTaken = errors.New("the broker does not accept this message")
-	// ErrEnded is in the error of a message at which the other side closed the
-	// connection. That may have been chance.
+	// ErrEnded is wrapped by the error of a message on which the other side
+	// closed the connection. That may have been a coincidence.
 	ErrEnded = errors.New("the connection was closed on this message")
 )
 
 // refusals remembers the messages that ended connections: by size, for which
 // brokers have a limit, and small ones by topic, for which they have rules. Only
-// for size nothing more is sent: a small one that was there when a bad network
-// ended two connections may be that which says online. The zero value is ready.
+// a size stops messages from being sent: a small one that was in flight when a
+// bad network ended two connections may be the status "online". The zero value
+// is ready to use.
 type refusals struct {
 	mu      sync.Mutex
-	largest int // the largest message that the broker has taken
+	largest int // the largest message that the broker has accepted
 	list    []refusal
 }
 
 type refusal struct {
-	topic string // empty: any, at least so large
+	topic string // empty for any topic, from this size
 	size  int
 	times int
 	last  time.Time
 }
 
-// ended takes in that the broker hung up on a message. It tells how often that
-// has happened with one like it.
+// ended records that the broker disconnected on a message. It returns how
+// often that has happened with a similar one.
 func (r *refusals) ended(w written) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
 	bySize := w.size >= large
 	if bySize && w.size <= r.largest {
-		r.largest = 0 // it took larger ones: this was chance, or the limit has changed
+		r.largest = 0 // it accepted larger ones: a coincidence, or the limit has changed
 		return 0
 	}
 	for i := range r.list {
@@ -208,7 +212,8 @@ func (r *refusals) ended(w written) int {
 	return 1
 }
 
-// taken takes in that the broker has taken a message, which clears those like it.
+// taken records that the broker has accepted a message, which clears similar
+// entries.
 func (r *refusals) taken(topic string, size int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -223,14 +228,14 @@ func (r *refusals) taken(topic string, size int) {
 	r.list = kept
 }
 
-// restarted takes in that the broker was away: it has ended the connections itself.
+// restarted records that the broker was down: it ended the connections itself.
 func (r *refusals) restarted() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = slices.DeleteFunc(r.list, func(one refusal) bool { return one.times < endings })
 }
 
-// check refuses a message that is not smaller than those that ended two
+// check refuses a message that is not smaller than one that ended two
 // connections.
 func (r *refusals) check(m Message) error {
 	r.mu.Lock()
@@ -243,15 +248,16 @@ func (r *refusals) check(m Message) error {
 	return nil
 }
 
-// maxHead is what a packet has beside topic and payload: head, lengths, and id.
+// maxHead is the size of a packet without topic and payload: header, lengths, and
+// id.
 const maxHead = 9
 
 const raiseLimit = "raise the broker's limit (Mosquitto: max_packet_size; NATS: max_payload)"
 
-// hungUp is the loss of a connection whose broker had not taken a message.
+// hungUp is the loss of a connection whose broker had not accepted a message.
 type hungUp struct {
 	on    written
-	times int // that this happened with one like it
+	times int // this happened with a similar one
 	err   error
 }
 
@@ -261,7 +267,7 @@ func (e *hungUp) Error() string {
 
 func (e *hungUp) Unwrap() error { return e.err }
 
-// offlineError is ErrOffline, and ErrEnded where it was the message.
+// offlineError is ErrOffline, and ErrEnded if the message was the cause.
 type offlineError struct {
 	cause error
 	ended bool
@@ -275,7 +281,7 @@ func (e *offlineError) Is(target error) bool {
 	return target == ErrOffline || e.ended && target == ErrEnded
 }
 
-// explain tells the cause where the message is it: probably after one large
+// explain returns the cause if it was the message: probably after one large
 // message, and after the second small one on a topic.
 func (e *hungUp) explain() string {
 	switch {

@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// most is what one input of a fuzzer may make lintod allocate, in bytes: far more
-// than it needs, far less than a hostile one wants.
+// most is the maximum memory that lintod may allocate for one input of a fuzzer,
+// in bytes: far more than it needs, and far less than a hostile input asks for.
 const most = 16 << 20
 
-// frugal runs f in a bubble, in which no waiting takes time, and looks at what it
-// allocates.
+// frugal runs f in a bubble, in which waiting takes no time, and checks the
+// memory that it allocates.
 func frugal(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	var before, after runtime.MemStats
@@ -35,9 +35,9 @@ func frugal(t *testing.T, f func(t *testing.T)) {
 	}
 }
 
-// repaired reads what a fuzzer made as packets: a byte that begins one, a length,
-// and so many bytes, with the length written as it should be. A first byte of 0
-// leaves the rest as it is.
+// repaired interprets fuzzer input as packets: a first byte, a length, and that
+// many bytes, and corrects the encoding of the length. A first byte of 0 copies
+// the rest unchanged.
 func repaired(made []byte, appendLength func([]byte, int) []byte) []byte {
 	var sent []byte
 	for len(made) > 1 {
@@ -52,10 +52,11 @@ func repaired(made []byte, appendLength func([]byte, int) []byte) []byte {
 	return sent
 }
 
-// mqttLength is that of MQTT [MQTT-2.2.3].
+// mqttLength appends an MQTT length [MQTT-2.2.3].
 func mqttLength(b []byte, n int) []byte { return binary.AppendUvarint(b, uint64(n)) }
 
-// frameLength is that of a websocket's frame without a mask (RFC 6455, 5.2).
+// frameLength appends the length of a websocket frame without a mask (RFC 6455,
+// 5.2).
 func frameLength(b []byte, n int) []byte {
 	if n > 125 {
 		return binary.BigEndian.AppendUint16(append(b, 126), uint16(n))
@@ -63,9 +64,9 @@ func frameLength(b []byte, n int) []byte {
 	return append(b, byte(n))
 }
 
-// FuzzBroker feeds a session what a broken or hostile broker may send behind an
-// honest CONNACK, in pieces of any size, while the session subscribes and
-// publishes. Nothing may panic, hang, or stay.
+// FuzzBroker sends a session what a broken or hostile broker may send after a
+// valid CONNACK, in pieces of any size, while the session subscribes and
+// publishes. The session must not panic, hang, or leak goroutines.
 func FuzzBroker(f *testing.F) {
 	for _, seed := range []string{
 		"\x30\x08\x00\x01qhello", "\x90\x05\x00\x01\x00\x00\x00", "\x90\x02\x00\x01", "\x90\x03\x00\x01\x80", "\x90\x04\x00\x01\x00\x00",
@@ -110,7 +111,7 @@ func FuzzBroker(f *testing.F) {
 			select {
 			case <-s.ctx.Done():
 			case <-ctx.Done():
-				t.Error("the end of the connection went unnoticed")
+				t.Error("the end of the connection was not detected")
 			}
 			<-published
 			s.close(time.Second)
@@ -119,7 +120,7 @@ func FuzzBroker(f *testing.F) {
 	})
 }
 
-// FuzzGreeting feeds it instead of a CONNACK.
+// FuzzGreeting sends the data instead of a CONNACK.
 func FuzzGreeting(f *testing.F) {
 	for _, seed := range []string{"", "\x20\x02\x00\x00", "\x20\x02\x00\x05", "\x20\x02\x00\xc8", "\x20\x03\x00\x00\x00", "\x20\x00", "HTTP/1.1 400 Bad Request\r\n", "\x20\x82\x00\x00\x00"} {
 		f.Add([]byte(seed))
@@ -147,8 +148,8 @@ func FuzzGreeting(f *testing.F) {
 	})
 }
 
-// upgrade opens a websocket to a server that answers with what answer makes of
-// the request, and then sends frames.
+// upgrade opens a websocket to a server that answers the request with the
+// result of answer, and then sends frames.
 func upgrade(ctx context.Context, answer func(*http.Request) []byte, frames []byte) (net.Conn, error) {
 	ours, theirs := net.Pipe()
 	go func() {
@@ -170,7 +171,7 @@ func upgrade(ctx context.Context, answer func(*http.Request) []byte, frames []by
 	return conn, err
 }
 
-// accept is the key that an upgrade has to be answered with (RFC 6455, 4.2.2).
+// accept is the key that must be in the answer to an upgrade (RFC 6455, 4.2.2).
 func accept(r *http.Request) []byte {
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	return []byte(base64.StdEncoding.EncodeToString(sum[:]))
@@ -178,8 +179,8 @@ func accept(r *http.Request) []byte {
 
 const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {key}\r\n"
 
-// FuzzUpgrade feeds what a server may answer to the upgrade; {key} in it is
-// replaced by the right one.
+// FuzzUpgrade sends possible answers from a server to the upgrade; {key} is
+// replaced by the valid key.
 func FuzzUpgrade(f *testing.F) {
 	for _, seed := range []string{
 		"", switching + "\r\n", switching + "Sec-WebSocket-Protocol: mqtt\r\n\r\n\x82\x00", "HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nabc",
@@ -199,15 +200,15 @@ func FuzzUpgrade(f *testing.F) {
 				_, _ = io.CopyN(io.Discard, conn, 1<<20)
 				conn.Close()
 			case ctx.Err() != nil:
-				t.Error("it waits for a server that has hung up")
+				t.Error("it waits for a server that has closed the connection")
 			case Explain(err) == "" || len(Explain(err)) > 2*maxText:
-				t.Errorf("%d bytes are said of %.100v", len(Explain(err)), err)
+				t.Errorf("an explanation of %d bytes for %.100v", len(Explain(err)), err)
 			}
 		})
 	})
 }
 
-// FuzzFrames feeds the frames that may follow an honest upgrade, to a session.
+// FuzzFrames sends a session the frames that may follow a valid upgrade.
 func FuzzFrames(f *testing.F) {
 	for _, seed := range []string{
 		"\x82\x04\x20\x02\x00\x00", "\x82\x02\x20\x02\x82\x02\x00\x00\x82\x08\x30\x06\x00\x01qabc", "\x02\x02\x20\x02\x80\x02\x00\x00",
@@ -224,7 +225,7 @@ func FuzzFrames(f *testing.F) {
 				return append(bytes.ReplaceAll([]byte(switching), []byte("{key}"), accept(r)), "\r\n"...)
 			}, repaired(made, frameLength))
 			if err != nil {
-				t.Fatalf("an honest upgrade fails: %v", err)
+				t.Fatalf("a valid upgrade failed: %v", err)
 			}
 			c := &Conn{Config: Defaults(), Log: discard()}
 			c.inbox = newInbox(0, &c.dropped)
@@ -234,13 +235,13 @@ func FuzzFrames(f *testing.F) {
 				s.close(time.Second)
 			}
 			if ctx.Err() != nil {
-				t.Error("the end of the connection went unnoticed")
+				t.Error("the end of the connection was not detected")
 			}
 		})
 	})
 }
 
-// The answer that never ends, before any password: over TCP, as a listener would.
+// An endless answer to the upgrade, before any password, over real TCP.
 func TestUpgradeAnswerIsBounded(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -267,10 +268,10 @@ func TestUpgradeAnswerIsBounded(t *testing.T) {
 	}()
 	failed := failure(t, Config{Broker: []string{"ws://" + l.Addr().String()}}, limit)
 	if Explain(failed) == "" {
-		t.Error("nothing is said of it")
+		t.Error("no error was returned")
 	}
-	// What the kernel's buffers took is not known; far less than all.
+	// The kernel's buffers take an unknown part, far less than everything.
 	if n := next(t, "the end of the answer", sent); n > most {
-		t.Errorf("%d bytes were taken", n)
+		t.Errorf("%d bytes were accepted", n)
 	}
 }

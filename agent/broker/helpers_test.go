@@ -27,7 +27,7 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// limit is how long a test waits for what must happen; it is no measure.
+// limit is the timeout for events that must happen; it measures nothing.
 const limit = 2 * time.Minute
 
 // next waits for one value.
@@ -37,13 +37,13 @@ func next[T any](t *testing.T, what string, from <-chan T) T {
 	case v := <-from:
 		return v
 	case <-time.After(limit):
-		t.Fatalf("never came: %s", what)
+		t.Fatalf("timed out waiting for %s", what)
 		panic("unreachable")
 	}
 }
 
-// newMosquitto starts a broker that lets everybody in, with more lines for its
-// configuration file.
+// newMosquitto starts a broker that accepts anonymous clients, with additional
+// lines for its configuration file.
 func newMosquitto(t testing.TB, lines ...string) *brokertest.Mosquitto {
 	t.Helper()
 	return brokertest.Start(t, append([]string{"allow_anonymous true"}, lines...)...)
@@ -57,16 +57,16 @@ func write(t testing.TB, path, text string) string {
 	return path
 }
 
-// proxy stands between a device and its broker and does harm.
+// proxy is between a device and its broker and disturbs the connection.
 type proxy struct {
 	target string
 	l      net.Listener
 	mu     sync.Mutex
 	conns  []net.Conn
-	frozen chan struct{} // closed: bytes are swallowed, nothing is closed
+	frozen chan struct{} // if closed, data is discarded and connections stay open
 	last   time.Time     // last byte towards the device
 
-	stalled sync.Mutex // held: nothing is read
+	stalled sync.Mutex // while held, nothing is read
 	pumps   atomic.Int32
 }
 
@@ -113,7 +113,7 @@ func (p *proxy) pump(to, from net.Conn, towardsDevice bool) {
 	defer p.pumps.Add(-1)
 	frozen := false
 	defer func() {
-		if !frozen { // else the device must find out by itself; cut closes it at the end
+		if !frozen { // otherwise the device must detect it; cut closes it at the end
 			to.Close()
 		}
 	}()
@@ -143,7 +143,7 @@ func (p *proxy) pump(to, from net.Conn, towardsDevice bool) {
 	}
 }
 
-// stall stops reading what the device sends, so that its socket fills up.
+// stall stops reading what the device sends, so that its socket buffer fills up.
 func (p *proxy) stall(t testing.TB) {
 	t.Helper()
 	p.mu.Lock()
@@ -152,7 +152,7 @@ func (p *proxy) stall(t testing.TB) {
 	t.Cleanup(p.stalled.Unlock)
 }
 
-// cut closes all connections, as a pulled plug that the kernel notices.
+// cut closes all connections, as with a pulled plug that the kernel detects.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,7 +170,7 @@ func (p *proxy) lastByte() time.Time {
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// device is a Conn that runs, and what became of it.
+// device is a running Conn, and its events.
 type device struct {
 	*Conn
 	online   chan struct{}
@@ -181,7 +181,7 @@ type device struct {
 	log      journaltest.Buffer
 }
 
-// start runs a Conn at these addresses; adjust may change it before.
+// start runs a Conn with these addresses; adjust may change it before.
 func start(t testing.TB, urls []string, adjust func(*device)) *device {
 	t.Helper()
 	d := &device{
@@ -217,11 +217,11 @@ func (d *device) end(t testing.TB) {
 			t.Errorf("Run: %v", err)
 		}
 	case <-time.After(limit):
-		t.Fatal("Run does not return")
+		t.Fatal("Run did not return")
 	}
 }
 
-// say publishes or fails the test.
+// say publishes, or fails the test.
 func (d *device) say(t testing.TB, m Message) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -231,7 +231,7 @@ func (d *device) say(t testing.TB, m Message) {
 	}
 }
 
-// watch is a second device that reads along.
+// watch starts a second device that receives the messages.
 func watch(t *testing.T, url string, filters ...string) *device {
 	t.Helper()
 	w := start(t, []string{url}, func(d *device) {
@@ -262,7 +262,7 @@ func leakCheck(t *testing.T) {
 	}
 }
 
-// authority is a CA of the test's own.
+// authority is a CA of the test.
 type authority struct {
 	dir  string
 	cert *x509.Certificate
@@ -305,7 +305,7 @@ func (a *authority) issue(t testing.TB, name string, from, to time.Time) (certFi
 	case name != "":
 		template.DNSNames = []string{name}
 	default:
-		template.Subject.CommonName = "broker" // and nowhere else
+		template.Subject.CommonName = "broker" // only here
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
@@ -319,7 +319,7 @@ func (a *authority) issue(t testing.TB, name string, from, to time.Time) (certFi
 	return writePEM(t, base+".pem", "CERTIFICATE", der), writePEM(t, base+".key", "EC PRIVATE KEY", raw)
 }
 
-// tlsLines configure a Mosquitto listener with a certificate.
+// tlsLines returns the lines of a Mosquitto listener with a certificate.
 func (a *authority) tlsLines(t testing.TB, name string, from, to time.Time) string {
 	cert, key := a.issue(t, name, from, to)
 	return fmt.Sprintf("cafile %s\ncertfile %s\nkeyfile %s", a.File, cert, key)

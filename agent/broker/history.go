@@ -8,19 +8,20 @@ import (
 )
 
 const (
-	// suspicious is how many connections in a row must end without a reason before
-	// one is looked for.
+	// suspicious is how many consecutive connections must end without a reason
+	// before the cause is investigated.
 	suspicious = 3
-	// shortestIdle is less than anything waits before it closes an idle connection.
+	// shortestIdle is a shorter time than any after which idle connections are
+	// closed.
 	shortestIdle = 1500 * time.Millisecond
-	// longestIdle is more than the longest keepalive: what lived longer ended by
-	// chance.
+	// longestIdle is more than the longest keepalive: connections that lasted
+	// longer ended by coincidence.
 	longestIdle = 15 * time.Minute
 )
 
 var errTakeover = errors.New("dropped repeatedly")
 
-// ageError says that connections end at the same age, whatever is sent.
+// ageError means that connections end at the same age, regardless of traffic.
 type ageError struct{ age time.Duration }
 
 func (e *ageError) Error() string {
@@ -28,7 +29,7 @@ func (e *ageError) Error() string {
 		"either a broker or proxy limits its lifetime, or another device uses the same client ID and reconnects after that time", e.age)
 }
 
-// idleError says that connections end when nothing was sent for a while.
+// idleError means that connections end when nothing was sent for a while.
 type idleError struct {
 	after, ping time.Duration
 }
@@ -42,18 +43,18 @@ func (e *idleError) explain() string {
 		"set keepalive to %v or less (used until the next start)", e.after, e.ping)
 }
 
-// history looks for the reason why connections end that the broker, or somebody
-// between, closes without any. Two are told apart by trying: something that closes
-// idle connections does so after equal silences, and stops when there are pings
-// in between; a second device with the same client id takes the place whatever is
-// sent. It belongs to one goroutine.
+// history investigates connections that the broker, or a middlebox, closes without
+// a reason. It distinguishes two causes by experiment: a device that closes idle
+// connections does so after equal silences, and no longer when pings interrupt
+// them; a second client with the same client id takes over regardless of traffic.
+// It is used by one goroutine.
 type history struct {
-	drops   []ending      // without a reason, in a row; the last few
-	ping    time.Duration // how often to ping, for trying and then as a cure; 0: as configured
+	drops   []ending      // the last few, consecutive ones without a reason
+	ping    time.Duration // ping interval for the experiment and then as the remedy; 0: as configured
 	notIdle bool          // pings did not help
 }
 
-// note takes in how a connection ended, and returns why if that is known now.
+// note records how a connection ended, and returns the cause if it is known now.
 func (h *history) note(e ending) error {
 	if !e.dropped || !e.unexplained || e.lived > longestIdle {
 		h.drops = nil
@@ -85,13 +86,13 @@ func (h *history) note(e ending) error {
 	return nil
 }
 
-// try pings often enough to keep an idle connection.
+// try pings often enough to keep an idle connection open.
 func (h *history) try() { h.ping = max(time.Second, (h.shortest() / 3).Truncate(time.Second)) }
 
 func (h *history) trying() bool { return h.ping > 0 && len(h.drops) == suspicious }
 
-// proof is how long a connection must last to show that the pings keep it; 0 when
-// there is nothing to show.
+// proof is how long a connection must last to show that the pings keep it open; 0
+// if there is nothing to show.
 func (h *history) proof() time.Duration {
 	if !h.trying() {
 		return 0
@@ -103,7 +104,7 @@ func (h *history) proof() time.Duration {
 	return 2*longest + time.Second
 }
 
-// proved takes in that a connection has lasted so long.
+// proved records that a connection has lasted that long.
 func (h *history) proved() error {
 	err := &idleError{h.shortest().Round(100 * time.Millisecond), h.ping}
 	h.drops = nil
@@ -116,12 +117,12 @@ func (h *history) shortest() time.Duration { return least(h.drops, silence) }
 func age(e ending) time.Duration     { return e.lived }
 func silence(e ending) time.Duration { return e.quiet }
 
-// least is the shortest of the times.
+// least is the minimum of the times.
 func least(drops []ending, of func(ending) time.Duration) time.Duration {
 	return of(slices.MinFunc(drops, func(a, b ending) int { return int(of(a) - of(b)) }))
 }
 
-// equal tells whether the times were equal, as clocks on busy machines go.
+// equal reports whether the times are equal within the accuracy of a busy machine.
 func equal(drops []ending, of func(ending) time.Duration) bool {
 	longest := of(slices.MaxFunc(drops, func(a, b ending) int { return int(of(a) - of(b)) }))
 	return longest-least(drops, of) <= max(500*time.Millisecond, least(drops, of)/10)

@@ -22,19 +22,19 @@ func TestReasonsForDrops(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		endings []ending
-		idle    []int // after which of them the silence is named, from 1
-		taken   []int // after which of them the client id is
-		aged    []int // after which of them a limit of the age is, too
+		idle    []int // numbers of the drops after which the silence is reported, from 1
+		taken   []int // numbers of the drops after which the client id is reported
+		aged    []int // numbers of the drops after which an age limit is also reported
 	}{
 		{"two drops", []ending{drop(s, s), drop(s, s)}, nil, nil, nil},
-		{"a place taken at once", []ending{drop(s/2, s/2), drop(3*s, 3*s), drop(s, s), drop(s/3, s/3)}, nil, []int{3, 4}, nil},
+		{"taken over immediately", []ending{drop(s/2, s/2), drop(3*s, 3*s), drop(s, s), drop(s/3, s/3)}, nil, []int{3, 4}, nil},
 		{"a proxy that closes idle connections", []ending{drop(5*s, 5*s), drop(9*s, 5*s+100*time.Millisecond), drop(5*s, 5*s)}, []int{3}, nil, nil},
 		{"such a proxy, after half a minute", []ending{drop(31*s, 30*s), drop(90*s, 30*s), drop(30*s, 30*s)}, []int{3}, nil, nil},
-		{"a twin that comes after equal pauses", []ending{drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, s/2), drop(5*s, 5*s)}, []int{3}, nil, []int{4, 5}},
+		{"a duplicate client that connects after equal pauses", []ending{drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, 5*s), drop(5*s, s/2), drop(5*s, 5*s)}, []int{3}, nil, []int{4, 5}},
 		{"a proxy that limits the age", []ending{drop(5*s, 2*s), drop(5*s, s/2), drop(5*s+100*time.Millisecond, 3*s), drop(5*s, s)}, nil, nil, []int{3, 4}},
-		{"a twin that comes after other pauses", []ending{drop(2*s, 2*s), drop(4*s, 4*s), drop(3*s, 3*s), drop(3*s, s/2), drop(2*s, 2*s)}, nil, []int{4, 5}, nil},
+		{"a duplicate client that connects after different pauses", []ending{drop(2*s, 2*s), drop(4*s, 4*s), drop(3*s, 3*s), drop(3*s, s/2), drop(2*s, 2*s)}, nil, []int{4, 5}, nil},
 		{"a broker that restarts between", []ending{drop(s, s), drop(s, s), away, drop(s, s), drop(s, s), away}, nil, nil, nil},
-		{"a message that is not taken", []ending{onMessage, onMessage, onMessage, onMessage}, nil, nil, nil},
+		{"a message that is not accepted", []ending{onMessage, onMessage, onMessage, onMessage}, nil, nil, nil},
 		{"days between", []ending{drop(24*time.Hour, 5*s), drop(48*time.Hour, 5*s), drop(24*time.Hour, 5*s)}, nil, nil, nil},
 		{"minutes between, without a pattern", []ending{drop(60*s, s), drop(120*s, 9*s), drop(240*s, 4*s)}, nil, nil, nil},
 	} {
@@ -57,12 +57,12 @@ func TestReasonsForDrops(t *testing.T) {
 			}
 		}
 		if !slices.Equal(idle, row.idle) || !slices.Equal(taken, row.taken) || !slices.Equal(aged, row.aged) {
-			t.Errorf("%s: silence named at %v, want %v; client id at %v, want %v; age at %v, want %v", row.name, idle, row.idle, taken, row.taken, aged, row.aged)
+			t.Errorf("%s: silence reported at %v, want %v; client id at %v, want %v; age at %v, want %v", row.name, idle, row.idle, taken, row.taken, aged, row.aged)
 		}
 	}
 }
 
-// idler is a proxy that closes connections without traffic.
+// idler returns a proxy that closes connections without traffic.
 func idler(t *testing.T, target string, after time.Duration) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -103,9 +103,9 @@ func idler(t *testing.T, target string, after time.Duration) string {
 	return "mqtt://" + l.Addr().String()
 }
 
-// What closes idle connections is named as that, and pings then keep them. No
-// client id is blamed.
-func TestProxyThatClosesIdleConnectionsIsNamedAndCured(t *testing.T) {
+// A proxy that closes idle connections is reported as the cause, and pings
+// then keep them open. The client id is not blamed.
+func TestProxyThatClosesIdleConnections(t *testing.T) {
 	m := newMosquitto(t)
 	d := start(t, []string{idler(t, m.Addr(), 6*time.Second)}, func(d *device) {
 		d.Config.Keepalive = config.Duration(time.Minute)
@@ -118,15 +118,15 @@ func TestProxyThatClosesIdleConnectionsIsNamedAndCured(t *testing.T) {
 			var idle *idleError
 			named = errors.As(err, &idle)
 			if errors.Is(err, errTakeover) {
-				t.Fatalf("a client id is blamed: %v", err)
+				t.Fatalf("the client id is blamed: %v", err)
 			}
 		case <-time.After(2 * limit):
-			t.Fatalf("the cause was not named:\n%s", d.log.String())
+			t.Fatalf("the cause was not reported:\n%s", d.log.String())
 		}
 	}
 	brokertest.Eventually(t, "online again", d.Connected)
 	since := d.Stats().Since
-	time.Sleep(8 * time.Second) // what was to be too long
+	time.Sleep(8 * time.Second) // longer than the proxy allows
 	if st := d.Stats(); !st.Connected || !st.Since.Equal(since) {
 		t.Errorf("pings do not keep the connection: %+v\n%s", st, d.log.String())
 	}
@@ -134,9 +134,9 @@ func TestProxyThatClosesIdleConnectionsIsNamedAndCured(t *testing.T) {
 	d.end(t)
 }
 
-// A message that the broker does not take ends two connections and no third one,
-// the cause is the message, and others are sent.
-func TestMessageThatIsTooLargeIsGivenUp(t *testing.T) {
+// A message that the broker does not accept ends two connections but not a third
+// one; it is reported as the cause, and other messages are sent.
+func TestTooLargeMessageIsNoLongerSent(t *testing.T) {
 	m := newMosquitto(t, "max_packet_size 60000")
 	d := start(t, []string{m.URL()}, nil)
 	next(t, "online", d.online)
@@ -147,7 +147,7 @@ func TestMessageThatIsTooLargeIsGivenUp(t *testing.T) {
 		err := d.Publish(ctx, big)
 		cancel()
 		if !errors.Is(err, ErrOffline) || !errors.Is(err, ErrEnded) {
-			t.Fatalf("the first times: %v", err)
+			t.Fatalf("the first attempts: %v", err)
 		}
 		lost := next(t, "lost", d.offline)
 		var on *hungUp
@@ -161,7 +161,7 @@ func TestMessageThatIsTooLargeIsGivenUp(t *testing.T) {
 	for _, m := range []Message{big, {Topic: "other", Payload: make([]byte, 80_000)}} {
 		err := d.Publish(t.Context(), m)
 		if !errors.Is(err, ErrNotTaken) {
-			t.Fatalf("another time: %v", err)
+			t.Fatalf("another attempt: %v", err)
 		}
 		t.Log(err)
 	}
@@ -176,33 +176,33 @@ func TestRefusalsAreForgotten(t *testing.T) {
 	var r refusals
 	big := written{kind: publish, topic: "t/1", size: 70_000}
 	if r.ended(big) != 1 || r.check(Message{Topic: "t/2", Payload: make([]byte, 80_000)}) != nil {
-		t.Error("one connection is enough")
+		t.Error("refused after one connection")
 	}
 	if r.ended(written{kind: publish, topic: "t/3", size: 90_000}) != 2 || r.check(Message{Topic: "t/2", Payload: make([]byte, 80_000)}) == nil {
-		t.Error("two are not")
+		t.Error("not refused after two connections")
 	}
 	if r.check(Message{Topic: "t/1", Payload: make([]byte, 60_000)}) != nil {
 		t.Error("a smaller one is refused")
 	}
-	r.taken("t/4", 100_000) // the limit was raised
+	r.taken("t/4", 100_000) // as after raising the limit
 	if r.check(Message{Topic: "t/2", Payload: make([]byte, 80_000)}) != nil {
-		t.Error("what is taken now is refused")
+		t.Error("an accepted size is refused")
 	}
 	if r.ended(big) != 0 {
-		t.Error("size is blamed where larger ones were taken")
+		t.Error("size is blamed although larger ones were accepted")
 	}
 	small := written{kind: publish, topic: "secret", size: 100}
 	r.ended(small)
 	r.ended(small)
 	if r.ended(small) != 3 || r.check(Message{Topic: "secret"}) != nil {
-		t.Error("a small one is counted, and sent all the same")
+		t.Error("a small message must be counted, but sent")
 	}
 	r.taken("secret", 90)
 	if r.ended(small) != 1 {
-		t.Error("the rule was changed")
+		t.Error("the count was not reset when the message was accepted")
 	}
 	r.restarted()
 	if r.ended(small) != 1 {
-		t.Error("a broker that restarted ended the connection itself")
+		t.Error("a restart of the broker was attributed to the message")
 	}
 }

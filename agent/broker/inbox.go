@@ -9,18 +9,18 @@ import (
 	"lintod/agent/base/loop"
 )
 
-// The inbox holds no more than this, or Conn.Backlog; beyond it the oldest message is dropped,
-// because the newest says what is wanted now.
+// Limits of the inbox; Conn.Backlog replaces the first. Beyond them the oldest
+// message is dropped, because the newest one is the most relevant.
 const (
 	inboxMessages = 256
 	inboxBytes    = 32 << 20
 )
 
-// inbox is the queue between the library's reader, which must never wait, and
-// the one worker that calls Handle.
+// inbox is the queue between the library's reader, which must never block,
+// and the one worker that calls Handle.
 type inbox struct {
 	most    int         // messages
-	wake    loop.Signal // has an item while something may be queued
+	wake    loop.Signal // set while something may be queued
 	dropped *atomic.Uint64
 
 	mu    sync.Mutex
@@ -44,7 +44,7 @@ func (in *inbox) push(m Message) {
 	in.wake.Set()
 }
 
-// pop waits for the oldest message; false means that ctx ended.
+// pop blocks for the oldest message; false means that ctx ended.
 func (in *inbox) pop(ctx context.Context) (Message, bool) {
 	for {
 		if m, ok := in.tryPop(); ok {
@@ -67,10 +67,10 @@ func (in *inbox) tryPop() (Message, bool) {
 	return in.shift(), true
 }
 
-// shift takes the oldest message out; mu is held.
+// shift removes the oldest message; mu must be held.
 func (in *inbox) shift() Message {
 	m := in.queue[0]
-	in.queue[0] = Message{} // let go of the payload
+	in.queue[0] = Message{} // release the payload
 	in.queue = in.queue[1:]
 	in.bytes -= m.size()
 	return m

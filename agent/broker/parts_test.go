@@ -26,14 +26,14 @@ func TestRetryWindows(t *testing.T) {
 		windows []int // seconds
 	}{
 		{"a broker that restarts", outage(blink), blinks},
-		{"a broker that stays away", outage(blink + 2), append(blinks[:blink:blink], 30, 30)},
-		{"a broker that returns and refuses", append(outage(blink+1), refused), append(blinks[:blink:blink], 30, 30)},
+		{"a broker that stays down", outage(blink + 2), append(blinks[:blink:blink], 30, 30)},
+		{"a broker that comes back and refuses", append(outage(blink+1), refused), append(blinks[:blink:blink], 30, 30)},
 		{"a connection between two outages", append(append(outage(blink), heard), outage(1)...), append(blinks[:blink:blink], 2, 1)},
 		{"a broker that refuses", []ending{refused, refused, refused, refused, refused, refused, refused}, []int{1, 2, 4, 8, 16, 30, 30}},
-		{"a good connection starts afresh", []ending{refused, refused, refused, good, refused}, []int{1, 2, 4, 1, 2}},
+		{"a good connection resets the window", []ending{refused, refused, refused, good, refused}, []int{1, 2, 4, 1, 2}},
 		{"a broker that accepts and drops", []ending{dropped, dropped, dropped, dropped, dropped, dropped}, []int{1, 2, 4, 8, 16, 30}},
-		{"two devices that kick each other", []ending{heard, heard, heard, heard, heard}, []int{1, 2, 4, 4, 4}},
-		{"a message brings it back to calm", []ending{refused, refused, refused, refused, refused, heard}, []int{1, 2, 4, 8, 16, 4}},
+		{"two devices that disconnect each other", []ending{heard, heard, heard, heard, heard}, []int{1, 2, 4, 4, 4}},
+		{"a message limits the window to calm", []ending{refused, refused, refused, refused, refused, heard}, []int{1, 2, 4, 8, 16, 4}},
 		{"a broker that restarts often", []ending{heard, refused, heard, refused, heard, refused, heard}, []int{1, 2, 4, 8, 4, 8, 4}},
 	} {
 		var r retry
@@ -54,17 +54,17 @@ func TestPausesFillTheirWindow(t *testing.T) {
 	}
 	for i, n := range tenths {
 		if n < 500 {
-			t.Errorf("only %d of 10000 pauses in tenth %d of the window: a fleet would return in step", n, i)
+			t.Errorf("only %d of 10000 pauses in tenth %d of the window: a fleet would reconnect in step", n, i)
 		}
 	}
 }
 
-func TestReporterSumsUpWhatRepeats(t *testing.T) {
+func TestReporterSummarizesRepetitions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		r := reporter{log: slog.New(slog.NewTextHandler(&log, nil))}
-		// An hour of a broker that refuses and, every ten seconds, a new port and
-		// clock in the sentence; then something else.
+		// An hour of a broker that refuses with a different port and clock in the
+		// text every ten seconds; then something else.
 		for i := range 360 {
 			r.say(slog.LevelWarn, "no connection", "error", fmt.Sprintf("refused at %d", i))
 			time.Sleep(10 * time.Second)
@@ -80,13 +80,13 @@ func TestReporterSumsUpWhatRepeats(t *testing.T) {
 		r.forget()
 		r.say(slog.LevelWarn, "no connection", "error", "expired")
 		if strings.Count(log.String(), "expired") != 2 {
-			t.Error("what was forgotten is not new")
+			t.Error("a forgotten event is not new")
 		}
 		for i := range 1000 {
 			r.say(slog.LevelWarn, "no connection", "error", strings.Repeat("x", i))
 		}
 		if len(r.seen) > 32 {
-			t.Errorf("%d sentences are remembered", len(r.seen))
+			t.Errorf("%d texts are remembered", len(r.seen))
 		}
 	})
 }
@@ -116,14 +116,14 @@ func TestInboxIsBoundedInMessagesAndBytes(t *testing.T) {
 	if in.bytes != 0 {
 		t.Errorf("%d bytes in an empty queue", in.bytes)
 	}
-	// One that is larger than all is taken alone.
+	// A message larger than the limit is accepted if it is alone.
 	in.push(Message{Topic: "huge", Payload: make([]byte, inboxBytes+1)})
 	if m, ok := in.pop(ctx); !ok || m.Topic != "huge" {
-		t.Error("the huge one is lost")
+		t.Error("the huge message was dropped")
 	}
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	if _, ok := in.pop(ended); ok {
-		t.Error("pop after the end")
+		t.Error("pop returned a message after the end")
 	}
 }

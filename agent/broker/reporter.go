@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// summaryEvery is how often a line that repeats is written again.
+// summaryEvery is how often a repeating line is logged again.
 const summaryEvery = 5 * time.Minute
 
-// reporter writes to the log what is new at once, and what repeats only now and
-// then with a count. It belongs to one goroutine.
+// reporter logs new events immediately, and repeated ones only from time to
+// time, with a count. It is used by one goroutine.
 type reporter struct {
 	log  *slog.Logger
 	seen map[string]*sighting
@@ -19,10 +19,10 @@ type reporter struct {
 
 type sighting struct {
 	at    time.Time
-	times int // since at
+	times int // repetitions since at
 }
 
-// say tells whether it has written the line.
+// say reports whether it has logged the line.
 func (r *reporter) say(level slog.Level, event, key, value string) bool {
 	id := event + withoutDigits(value)
 	s := r.seen[id]
@@ -39,7 +39,7 @@ func (r *reporter) say(level slog.Level, event, key, value string) bool {
 	return true
 }
 
-// renew makes an event new again, whatever its value was.
+// renew makes an event new again, for any value.
 func (r *reporter) renew(event string) {
 	for id := range r.seen {
 		if strings.HasPrefix(id, event) {
@@ -58,7 +58,7 @@ func (r *reporter) remember(id string) {
 // forget makes everything new again.
 func (r *reporter) forget() { r.seen = nil }
 
-// withoutDigits makes sentences equal that differ by a clock or a port only.
+// withoutDigits makes sentences equal that differ only in a clock or port.
 func withoutDigits(s string) string {
 	return strings.Map(func(c rune) rune {
 		if c >= '0' && c <= '9' {

@@ -7,39 +7,40 @@ import (
 
 const (
 	shortest = time.Second      // first window
-	calm     = 4 * time.Second  // largest window while the broker still talks to us
+	calm     = 4 * time.Second  // largest window while the broker still sends messages
 	longest  = 30 * time.Second // largest window
-	settled  = 10 * time.Second // a connection that lived so long was a good one
-	blink    = 10               // tries, half a second apart, for a broker that restarts
+	settled  = 10 * time.Second // minimum lifetime of a good connection
+	blink    = 10               // attempts, half a second apart, for a broker that restarts
 )
 
-// ending is how an attempt ended.
+// ending describes how an attempt ended.
 type ending struct {
 	dropped bool          // accepted by the broker, then lost
-	lived   time.Duration // between the two
-	heard   bool          // a message came in between
-	away    bool          // nobody listened there
+	lived   time.Duration // between accept and loss
+	heard   bool          // a message was received
+	away    bool          // no listener
 
-	unexplained bool          // the other side hung up, and there was nothing that it had not taken
-	quiet       time.Duration // without traffic before the end
+	unexplained bool          // the other side disconnected, with no unread message of ours
+	quiet       time.Duration // time without traffic before the end
 }
 
-// retry decides when to connect again. Windows double from one failure to the
-// next, and the pause is drawn from the whole window so that a fleet does not
-// return in step. A broker that accepts and drops is a failure too: only a
-// connection that settled starts afresh. One on which a message came, though
-// short, is retried within calm: brokers that restart must find us back soon,
-// while two devices that kick each other must not do it in a hot loop.
+// retry decides when to connect again. Windows double with each failure, and the
+// pause is drawn from the whole window so that a fleet does not reconnect in
+// step. A broker that accepts and drops connections is also a failure: only a
+// connection that settled resets the window. After a shorter one on which a
+// message was received, the window is limited to calm: devices must return soon
+// after a restart of the broker, but two devices that disconnect each other must
+// not do so in a hot loop.
 //
-// A broker that is away is looked for often, so that one that restarts finds us
-// back within a second or two. One that stays away is then tried from the largest
-// window at once: windows in between would bring a fleet back in few seconds.
+// A broker that is down is retried often, so that after a restart the device is
+// back within a second or two. If it stays down, the largest window is used
+// immediately: windows in between would bring a fleet back within a few seconds.
 type retry struct {
 	window time.Duration
-	away   int // tries in a row that found nobody
+	away   int // consecutive attempts without a listener
 }
 
-// note takes in how the last attempt ended.
+// note records how the last attempt ended.
 func (r *retry) note(e ending) {
 	limit := longest
 	if e.lived >= settled {

@@ -18,28 +18,29 @@ import (
 	"lintod/agent/base/neterr"
 )
 
-// enqueueTimeout bounds a wait inside the library that no context reaches. It
-// passes only when the connection ended under a publish.
+// enqueueTimeout limits a wait inside the library that ignores contexts. It
+// expires only if the connection ended during a publish.
 const enqueueTimeout = time.Second
 
-// errClosed is the cause of a session that we ended.
+// errClosed is the cause of a session that we closed.
 var errClosed = errors.New("closed")
 
 // session is an MQTT session, which lasts as long as its connection. It has a
-// library client of its own: one that was connected once remembers too much.
+// library client of its own, because a client that was connected once keeps
+// too much state.
 type session struct {
 	broker string
 	client mqtt.Client
 	conn   *wire
-	heard  atomic.Bool // a message came in
+	heard  atomic.Bool // a message was received
 
-	ctx  context.Context // ends with the connection; its cause says why
+	ctx  context.Context // ends with the connection, with the reason as its cause
 	end  context.CancelCauseFunc
-	gone chan struct{} // closed by the library, after an end that was not its own
+	gone chan struct{} // closed by the library when the other side ended the connection
 
-	// turn holds the message that was sent last, or nil; who wants to send takes it
-	// and waits for it first. So the library has one at a time on its way to the
-	// socket, and none waits inside it, out of reach of a context.
+	// turn contains the last sent message, or nil. A sender takes it and waits for
+	// it first, so that the library has only one message on its way to the socket,
+	// and none waits inside the library, which ignores contexts.
 	turn chan mqtt.Token
 }
 
@@ -54,7 +55,7 @@ func (c *Conn) openOne(ctx context.Context, addr *url.URL) (*session, error) {
 	return c.login(ctx, addr.String(), conn)
 }
 
-// login makes a session of a stream that was just opened. It owns conn.
+// login makes a session from a new stream. It owns conn.
 func (c *Conn) login(ctx context.Context, broker string, conn *wire) (*session, error) {
 	s := &session{broker: broker, conn: conn, turn: make(chan mqtt.Token, 1), gone: make(chan struct{})}
 	s.turn <- nil
@@ -67,7 +68,7 @@ func (c *Conn) login(ctx context.Context, broker string, conn *wire) (*session, 
 		return nil, err
 	}
 	s.client = mqtt.NewClient(options)
-	// A message that comes right behind the CONNACK may be answered at once.
+	// A message right after the CONNACK may be answered immediately.
 	c.session.Store(s)
 	if err := s.connect(ctx); err != nil {
 		c.session.Store(nil)
@@ -80,8 +81,8 @@ func (c *Conn) login(ctx context.Context, broker string, conn *wire) (*session, 
 	return s, nil
 }
 
-// options sets up a client that does nothing by itself: no reconnect, no store
-// that outlives it, no session at the broker, no other protocol version.
+// options configures a client that does nothing by itself: no reconnect, no
+// persistent store, no session on the broker, no other protocol version.
 func (c *Conn) options(s *session) (*mqtt.ClientOptions, error) {
 	password, err := c.password()
 	if err != nil {
@@ -99,7 +100,7 @@ func (c *Conn) options(s *session) (*mqtt.ClientOptions, error) {
 		SetUsername(c.Config.Username).
 		SetPassword(password).
 		SetKeepAlive(c.pingEvery()).
-		SetPingTimeout(24 * time.Hour). // wire notices sooner, and not while data flows
+		SetPingTimeout(24 * time.Hour). // wire detects it earlier, and only without traffic
 		SetWriteTimeout(enqueueTimeout).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { c.receive(s, m) }).
 		SetConnectionLostHandler(func(_ mqtt.Client, err error) {
@@ -113,7 +114,7 @@ func (c *Conn) options(s *session) (*mqtt.ClientOptions, error) {
 	return o, nil
 }
 
-// pingEvery is the keepalive, or less where that keeps the connection.
+// pingEvery is the keepalive, or less if that keeps the connection open.
 func (c *Conn) pingEvery() time.Duration {
 	every := time.Duration(c.Config.keepaliveSeconds()) * time.Second
 	if ping := c.history.ping; ping > 0 {
@@ -122,7 +123,8 @@ func (c *Conn) pingEvery() time.Duration {
 	return every
 }
 
-// blame adds to a hang-up which message the broker had not taken.
+// blame adds the message that the broker had not accepted to the error of a
+// disconnect.
 func (c *Conn) blame(conn *wire, err error) error {
 	on := conn.flight.suspect()
 	if !neterr.HungUp(err) || on.size == 0 {
@@ -138,7 +140,7 @@ func (c *Conn) password() (string, error) {
 	return c.Config.password()
 }
 
-// receive is called by the library's reader and must not wait.
+// receive is called by the library's reader and must not block.
 func (c *Conn) receive(s *session, m mqtt.Message) {
 	s.heard.Store(true)
 	c.received.Add(1)
@@ -148,28 +150,28 @@ func (c *Conn) receive(s *session, m mqtt.Message) {
 	})
 }
 
-// skipped is called by the library's reader, too.
+// skipped is called by the library's reader as well.
 func (c *Conn) skipped(topic string, size int) {
 	c.received.Add(1)
 	c.dropped.Add(1)
 	c.Log.Warn("message skipped: too large", "topic", topic, "bytes", size, "limit", maxPacket)
 }
 
-// connect says CONNECT and waits for the CONNACK, or cuts the connection.
+// connect sends CONNECT and waits for the CONNACK, or closes the connection.
 func (s *session) connect(ctx context.Context) error {
 	token := s.client.Connect()
 	select {
 	case <-token.Done():
 		return token.Error()
 	case <-ctx.Done():
-		s.conn.Close() // the library does not know ctx
+		s.conn.Close() // the library ignores ctx
 		<-token.Done()
 		return ctx.Err()
 	}
 }
 
-// subscribe asks for each filter in a packet of its own: some gateways read only
-// the first of several.
+// subscribe sends a packet for each filter: some gateways read only the first of
+// several.
 func (s *session) subscribe(ctx context.Context, filters []string) error {
 	ctx, cancel := context.WithTimeout(ctx, subscribeTimeout)
 	defer cancel()
@@ -186,7 +188,7 @@ func (s *session) subscribe(ctx context.Context, filters []string) error {
 }
 
 // wait waits for a token, which may never be done: the library forgets some when
-// the connection ends. One that is done on a lost connection proves nothing.
+// the connection ends. A token that is done on a lost connection proves nothing.
 func (s *session) wait(ctx context.Context, token mqtt.Token) error {
 	select {
 	case <-token.Done():
@@ -196,7 +198,7 @@ func (s *session) wait(ctx context.Context, token mqtt.Token) error {
 	case <-s.ctx.Done():
 	case <-ctx.Done():
 	}
-	// The connection ended, and its cause is about to be told; or ctx ended.
+	// The connection ended, and its cause follows; or ctx ended.
 	select {
 	case <-s.ctx.Done():
 		return context.Cause(s.ctx)
@@ -213,15 +215,15 @@ func (s *session) publish(ctx context.Context, m Message) error {
 	switch {
 	case err == nil:
 		return nil
-	case s.lost(): // which ends the context of Online, too
+	case s.lost(): // which also ends the context of Online
 		return offline(context.Cause(s.ctx), m)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return offline(err, m) // the library fails a message only when the connection does
+	return offline(err, m) // the library fails a message only if the connection fails
 }
 
-// send gives m to the library as soon as that is idle.
+// send passes m to the library when that is idle.
 func (s *session) send(ctx context.Context, m Message) (mqtt.Token, error) {
 	var before mqtt.Token
 	select {
@@ -245,12 +247,12 @@ func (s *session) send(ctx context.Context, m Message) (mqtt.Token, error) {
 	if m.QoS == 0 {
 		s.turn <- token // done when written
 	} else {
-		s.turn <- nil // done when acknowledged, which may take its time
+		s.turn <- nil // done when acknowledged, which may take a while
 	}
 	return token, nil
 }
 
-// offline makes one error of all the ways to say that the connection ended.
+// offline converts all errors of a lost connection to one.
 func offline(cause error, m Message) error {
 	if errors.Is(cause, errClosed) {
 		return ErrOffline
@@ -265,10 +267,10 @@ func (s *session) lost() bool {
 	return cause != nil && !errors.Is(cause, errClosed)
 }
 
-// close says goodbye, if that takes no longer than limit, and returns when the
-// library's goroutines are gone.
+// close disconnects cleanly, within limit, and returns when the library's
+// goroutines have ended.
 func (s *session) close(limit time.Duration) {
-	s.end(errClosed) // keeps an earlier cause
+	s.end(errClosed) // an earlier cause is kept
 	var writer sync.WaitGroup
 	if s.client.IsConnectionOpen() {
 		writer.Go(s.goodbye)
@@ -278,19 +280,22 @@ func (s *session) close(limit time.Duration) {
 		}
 	}
 	s.conn.Close()
-	// Nothing it does now can wait, unless this comes between the token of a failed
-	// Connect and the library's own note of that: then it waits out its time.
+	// Nothing in it can block now, unless this runs between the token of a failed
+	// Connect and the library's own record of that: then it blocks until its
+	// timeout.
 	s.client.Disconnect(uint(enqueueTimeout.Milliseconds()))
 	writer.Wait()
 }
 
-// goodbye sends DISCONNECT, for which the broker discards the will and hangs up
-// [MQTT-3.14.4-3]. The library would close right behind its DISCONNECT: if
-// anything unread has arrived by then, that resets the connection and may take
-// the DISCONNECT with it, and the will is fired after the farewell.
+// goodbye sends DISCONNECT, after which the broker discards the will and closes
+// the connection [MQTT-3.14.4-3]. The library would close the socket right
+// after its DISCONNECT: if unread data has arrived by then, that resets the
+// connection and may discard the DISCONNECT, and the will is published after
+// the farewell.
 func (s *session) goodbye() { _, _ = s.conn.Write([]byte{0xe0, 0}) }
 
-// check refuses what the library would send and a broker answer by hanging up.
+// check refuses messages that the library would send and a broker would answer by
+// closing the connection.
 func (m Message) check() error {
 	switch {
 	case m.Topic == "" || len(m.Topic) > 0xffff || strings.ContainsAny(m.Topic, "+#\x00") || !utf8.ValidString(m.Topic):

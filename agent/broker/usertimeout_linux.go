@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userTimeout makes the kernel give up a connection whose sent data was not
-// acknowledged for d; else it retransmits for a quarter of an hour.
+// userTimeout makes the kernel close a connection whose sent data was not
+// acknowledged for d; otherwise it retransmits for a quarter of an hour.
 func userTimeout(d time.Duration) func(network, address string, c syscall.RawConn) error {
 	return func(_, _ string, c syscall.RawConn) error {
 		var failed error

@@ -7,6 +7,6 @@ import (
 	"time"
 )
 
-// userTimeout is nothing here: only Linux has TCP_USER_TIMEOUT, and the read
-// deadline of wire notices a dead link without it.
+// userTimeout does nothing here: only Linux has TCP_USER_TIMEOUT, and the
+// read deadline of wire detects a dead connection without it.
 func userTimeout(time.Duration) func(network, address string, c syscall.RawConn) error { return nil }

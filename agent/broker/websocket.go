@@ -33,12 +33,12 @@ func openWebsocket(ctx context.Context, addr *url.URL, open openFunc) (net.Conn,
 	return &wsStream{Conn: ws}, nil
 }
 
-// wsStream is a websocket as a stream of bytes; frames carry no meaning in MQTT
-// [MQTT-6.0.0-2].
+// wsStream is a websocket as a stream of bytes; frame boundaries have no
+// meaning in MQTT [MQTT-6.0.0-2].
 type wsStream struct {
 	*websocket.Conn
 	frame io.Reader
-	write sync.Mutex // held around everything that touches the writer's state
+	write sync.Mutex // protects the writer's state
 }
 
 func (s *wsStream) Read(p []byte) (int, error) {

@@ -11,39 +11,38 @@ import (
 	"time"
 )
 
-// maxPacket bounds what one packet from the network may make us hold, in bytes:
+// maxPacket is the maximum memory for one packet from the network, in bytes:
 // the library allocates as much as a header of five bytes announces.
 const maxPacket = 12 << 20
 
 var (
-	// errSilent says that a link that still looks open has died.
+	// errSilent means that a connection that still looks open is dead.
 	errSilent = errors.New("no response from the broker")
-	// errProtocol says that the other side does not speak MQTT as it should.
+	// errProtocol means that the other side violates MQTT.
 	errProtocol = errors.New("the answer is not valid MQTT")
 )
 
 // wire is the connection as the library sees it: it reads through a buffer (the
-// library reads a packet in three pieces), keeps packets away that the library
-// cannot bear, and ends a read or write that made no progress for as long as
-// patience lasts.
+// library reads a packet in three pieces), drops packets that the library cannot
+// handle, and ends a read or write that made no progress for the time patience.
 //
-// That read deadline is how a half-open link is noticed, whatever the library's
-// own clocks do: exactly patience after the last byte from the broker, who was
-// pinged at most 5/4 keepalives after it and so had a quarter of a keepalive to
-// answer.
+// That read deadline detects half-open connections, independently of the
+// library's own timers: exactly patience after the last byte from the broker,
+// which was pinged at most 5/4 keepalives after it and so had a quarter of a
+// keepalive to answer.
 //
-// The library completes the token of a message on its reader when the broker
-// acknowledges, and on its writer when a write fails; both at the same time is a
-// panic. Therefore a write never fails here: it ends the connection, which is
-// then told by Read, and by lost.
+// The library completes the token of a message in its reader when the broker
+// acknowledges, and in its writer when a write fails; both at the same time
+// panic. Therefore a write never fails here: it ends the connection, which Read
+// and lost then report.
 type wire struct {
 	net.Conn
 	in       *bufio.Reader
-	greeted  bool // the first packet has come
-	left     int  // bytes of the present packet not read yet
+	greeted  bool // the first packet has arrived
+	left     int  // bytes of the current packet not read yet
 	patience time.Duration
-	oversize func(topic string, size int) // told of each message too large to take
-	flight   flight                       // what was written and not answered yet
+	oversize func(topic string, size int) // called for each message that is too large
+	flight   flight                       // written and not answered yet
 
 	mu  sync.Mutex
 	err error // why a write failed
@@ -71,7 +70,7 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// The kinds of packet that a broker may send to a client like ours, which has
+// The types of packet that a broker may send to a client like ours, which has
 // no QoS 2 and never unsubscribes.
 const (
 	connack  = 2
@@ -81,11 +80,11 @@ const (
 	pingresp = 13
 )
 
-// admit looks at the packet that comes next. One that the library may read is
-// left for it; another is skipped. An oversized one would fill the memory, the
-// acknowledgement of what was not sent may end a token twice, a SUBACK with more
-// codes than filters is a panic in the library, and one without a code counts as
-// a subscription that was granted.
+// admit checks the next packet. A packet that the library may read is left for
+// it; others are skipped. An oversized one would fill the memory, the
+// acknowledgement of a message that was not sent may complete a token twice, a
+// SUBACK with more codes than filters panics in the library, and one without a
+// code counts as a granted subscription.
 func (w *wire) admit() error {
 	body, head, err := w.header()
 	if err != nil {
@@ -121,8 +120,8 @@ func (w *wire) admit() error {
 	return nil
 }
 
-// greeting checks the first packet: a CONNACK [MQTT-3.2.0-1]. The library takes
-// one whose code is beyond MQTT's [MQTT-3.2.2-6] for a success.
+// greeting checks the first packet: a CONNACK [MQTT-3.2.0-1]. The library
+// treats codes that MQTT does not define [MQTT-3.2.2-6] as success.
 func (w *wire) greeting(kind byte, body, head int) error {
 	if kind != connack || body != 2 {
 		return fmt.Errorf("%w: no CONNACK", errProtocol)
@@ -137,8 +136,8 @@ func (w *wire) greeting(kind byte, body, head int) error {
 	return nil
 }
 
-// acknowledged tells whether the PUBACK that comes next is for a message that
-// was sent and waits for it.
+// acknowledged reports whether the next PUBACK is for a message that was sent
+// and is not acknowledged yet.
 func (w *wire) acknowledged(size int) (bool, error) {
 	if size != 4 { // [MQTT-3.4.1]
 		return false, nil
@@ -150,8 +149,8 @@ func (w *wire) acknowledged(size int) (bool, error) {
 	return w.flight.answered(publish, binary.BigEndian.Uint16(whole[2:])), nil
 }
 
-// subscribed tells whether the SUBACK that comes next is for a subscription that
-// was asked for. It has one code, as each SUBSCRIBE has one filter [MQTT-3.8.4-5].
+// subscribed reports whether the next SUBACK is for a requested subscription. It
+// has one code, because each SUBSCRIBE has one filter [MQTT-3.8.4-5].
 func (w *wire) subscribed(body, head int) (bool, error) {
 	if body != 3 {
 		return false, fmt.Errorf("%w: SUBACK of %d bytes", errProtocol, body)
@@ -163,7 +162,7 @@ func (w *wire) subscribed(body, head int) (bool, error) {
 	return w.flight.answered(subscribe, binary.BigEndian.Uint16(whole[head:])), nil
 }
 
-// topic is the beginning of the topic of the PUBLISH that comes next.
+// topic returns the start of the topic of the next PUBLISH.
 func (w *wire) topic(head int) string {
 	start, err := w.in.Peek(head + 2)
 	if err != nil {
@@ -174,8 +173,8 @@ func (w *wire) topic(head int) string {
 	return string(start[head+2:])
 }
 
-// header reads the length of the body of the next packet, and its own length,
-// without consuming anything [MQTT-2.2.3].
+// header reads the length of the body of the next packet, and that of the
+// header, without consuming anything [MQTT-2.2.3].
 func (w *wire) header() (body, head int, err error) {
 	for head = 1; head < 5; {
 		seen, err := w.in.Peek(head + 1)
@@ -206,8 +205,8 @@ func (w *wire) receive(p []byte) (int, error) {
 	return n, w.because(err)
 }
 
-// because is the failed write that ended the reading, if there was one, and
-// otherwise err.
+// because returns the failed write that ended the reading, if there was
+// one, and otherwise err.
 func (w *wire) because(err error) error {
 	if lost := w.lost(); err != nil && lost != nil {
 		return lost
@@ -215,14 +214,14 @@ func (w *wire) because(err error) error {
 	return err
 }
 
-// lost says why a write failed; nil if none did.
+// lost returns why a write failed; nil if none did.
 func (w *wire) lost() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
 }
 
-// Write takes whole packets and always succeeds; see wire.
+// Write accepts whole packets and always succeeds; see wire.
 func (w *wire) Write(p []byte) (int, error) {
 	if len(p) > 1 {
 		w.flight.note(p)
@@ -237,7 +236,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// fail ends the connection; the first reason counts.
+// fail ends the connection; only the first reason counts.
 func (w *wire) fail(err error) {
 	w.mu.Lock()
 	if w.err == nil {
@@ -248,5 +247,5 @@ func (w *wire) fail(err error) {
 }
 
 // SetWriteDeadline does nothing: Write sets its own for every packet, while the
-// library would set one for some packets and take it away from others.
+// library would set one for some packets and remove it for others.
 func (w *wire) SetWriteDeadline(time.Time) error { return nil }

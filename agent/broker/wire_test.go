@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// turncoat is a connection on which the broker acknowledges a message whose
-// sending fails at the same moment.
+// turncoat is a connection on which the broker acknowledges a message while
+// writing it fails.
 type turncoat struct {
 	net.Conn
 	broker net.Conn
@@ -23,13 +23,13 @@ func (c turncoat) Write(p []byte) (int, error) {
 	if p[0]>>4 != publish {
 		return c.Conn.Write(p)
 	}
-	_, _ = c.broker.Write([]byte{puback << 4, 2, p[5], p[6]}) // returns when it was read
+	_, _ = c.broker.Write([]byte{puback << 4, 2, p[5], p[6]}) // returns when it has been read
 	return 0, errors.New("the cable was pulled")
 }
 
-// The library closes a channel twice when both are seen at once; without the
-// cure, this test panics within a few hundred rounds.
-func TestAcknowledgementMayMeetTheLoss(t *testing.T) {
+// The library closes a channel twice if both are handled at the same time;
+// without the fix, this test panics within a few hundred rounds.
+func TestAcknowledgementDuringConnectionLoss(t *testing.T) {
 	for range 3000 {
 		ours, theirs := net.Pipe()
 		s := accepted(t, turncoat{ours, theirs}, theirs)
@@ -42,7 +42,7 @@ func TestAcknowledgementMayMeetTheLoss(t *testing.T) {
 	leakCheck(t)
 }
 
-// accepted is a session with a broker that has said CONNACK.
+// accepted returns a session with a broker that has sent CONNACK.
 func accepted(t *testing.T, conn, broker net.Conn) *session {
 	t.Helper()
 	go func() {
@@ -58,7 +58,7 @@ func accepted(t *testing.T, conn, broker net.Conn) *session {
 	return s
 }
 
-func TestMessageThatWasNotWrittenIsNotCalledSent(t *testing.T) {
+func TestUnwrittenMessageIsNotReportedAsSent(t *testing.T) {
 	for qos := range byte(2) {
 		ours, theirs := net.Pipe()
 		s := accepted(t, ours, theirs)
@@ -70,7 +70,7 @@ func TestMessageThatWasNotWrittenIsNotCalledSent(t *testing.T) {
 	}
 }
 
-func TestAcknowledgementOfNothingIsSkipped(t *testing.T) {
+func TestUnexpectedAcknowledgementIsSkipped(t *testing.T) {
 	ours, theirs := net.Pipe()
 	s := accepted(t, ours, theirs)
 	answers := make(chan error, 1)
@@ -80,7 +80,7 @@ func TestAcknowledgementOfNothingIsSkipped(t *testing.T) {
 	if err != nil || n != 7 {
 		t.Fatalf("the broker got % x, %v", packet[:n], err)
 	}
-	// Another id; a PUBCOMP and an UNSUBACK of this one, which we never ask for.
+	// Another id; a PUBCOMP and an UNSUBACK with this id, which we never request.
 	id := packet[6]
 	for _, wrong := range [][]byte{{puback << 4, 2, 0, id + 1}, {7 << 4, 2, 0, id}, {11 << 4, 2, 0, id}} {
 		if _, err := theirs.Write(wrong); err != nil {
@@ -89,7 +89,7 @@ func TestAcknowledgementOfNothingIsSkipped(t *testing.T) {
 	}
 	select {
 	case err := <-answers:
-		t.Fatalf("taken for the acknowledgement: %v", err)
+		t.Fatalf("treated as the acknowledgement: %v", err)
 	default:
 	}
 	if _, err := theirs.Write([]byte{puback << 4, 2, 0, id}); err != nil {
@@ -102,8 +102,8 @@ func TestAcknowledgementOfNothingIsSkipped(t *testing.T) {
 	s.close(time.Millisecond)
 }
 
-// The largest message that MQTT knows costs no memory.
-func TestHugeMessageIsSkippedWithoutHoldingIt(t *testing.T) {
+// The largest possible MQTT message uses no memory.
+func TestHugeMessageIsSkippedWithoutBuffering(t *testing.T) {
 	const size = 256<<20 - 1
 	ours, theirs := net.Pipe()
 	w := newWire(ours, limit)
@@ -123,18 +123,18 @@ func TestHugeMessageIsSkippedWithoutHoldingIt(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	packet := make([]byte, 5)
 	if _, err := io.ReadFull(w, packet); err != nil || packet[4] != 'y' {
-		t.Fatalf("behind it came % x, %v", packet, err)
+		t.Fatalf("followed by % x, %v", packet, err)
 	}
 	runtime.ReadMemStats(&after)
 	if skipped != size {
-		t.Errorf("%d bytes were told", skipped)
+		t.Errorf("%d bytes were reported", skipped)
 	}
-	if grown := after.TotalAlloc - before.TotalAlloc; grown > size/8 { // the pipe itself takes some
-		t.Errorf("it cost %d bytes of memory", grown)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > size/8 { // the pipe itself needs some
+		t.Errorf("it allocated %d bytes", grown)
 	}
 }
 
-// Real kills, while four speak at QoS 1.
+// Kills a real broker while four goroutines publish with QoS 1.
 func TestBrokerKilledUnderAcknowledgedMessages(t *testing.T) {
 	m := newMosquitto(t)
 	c := &Conn{Config: Defaults(), Log: discard()}

@@ -1,8 +1,8 @@
-// Package buttons does what was pressed: talking is passed on to the turn, all else is
-// done by the device, one thing after the other.
+// Package buttons performs button actions: talking is passed on to the turns,
+// everything else is done by the device, one at a time.
 //
-// What must not live here: which press is which action (gpio), and what LEDs show
-// (agent/status).
+// What must not live here: the mapping of presses to actions (gpio), and what LEDs
+// show (agent/status).
 package buttons
 
 import (
@@ -19,40 +19,42 @@ import (
 	"lintod/gpio"
 )
 
-// dictation is what a button calls it: behavior stream. It is no behaviour of
-// the registry, which platforms may ask for: only who is in front of the device
-// may turn its microphone on for good.
+// dictation is the name of dictation for buttons: behavior stream. It is not in
+// the registry, where platforms could request it: only a person at the device
+// may turn on its microphone permanently.
 const dictation = "stream"
 
 const (
-	// actionQueue is how many gestures wait; more are dropped, and the user will
-	// press again.
+	// actionQueue is how many actions can be queued; further ones are dropped,
+	// and the user can press again.
 	actionQueue = 16
-	// volumeStep is what one tap changes, in percent.
+	// volumeStep is the change per tap, in percent.
 	volumeStep = 10
 )
 
-// Turns is the machine of a turn, as buttons use it. Its methods do not block.
+// Turns are the turns as buttons use them. Its methods do not block.
 type Turns interface {
-	// Trigger opens a turn with the link, "" for the first, or says why not.
+	// Trigger opens a turn with the link, "" for the first, or returns why it is
+	// refused.
 	Trigger(e turn.Event, link string) error
 	Post(e turn.Event)
 }
 
-// Settings are those that buttons change.
+// Settings are the settings that buttons change.
 type Settings interface {
 	ToggleMuted(ctx context.Context) error
 	ChangeVolume(by int) error
 }
 
-// Buttons is ready when its exported fields are set; Run serves what Press takes.
+// Buttons is ready when its exported fields are set; Run performs what Press
+// queues.
 type Buttons struct {
 	Turns    Turns
 	Settings Settings
 	Registry *behaviors.Registry
 	// Say queues a text to be spoken.
 	Say func(text string) error
-	// Meeting begins or ends a recording, Dictation a dictation.
+	// Meeting starts or stops a recording, Dictation a dictation.
 	Meeting, Dictation func(ctx context.Context) error
 	Log                *slog.Logger
 
@@ -65,8 +67,8 @@ func (b *Buttons) init() {
 	b.once.Do(func() { b.actions, b.probes = make(chan gpio.Action, actionQueue), loop.NewProbe() })
 }
 
-// talking is what the verbs that talk are to the machine of a turn; all others
-// are served by Run.
+// talking maps the verbs that talk to events of the turns; Run performs all
+// others.
 var talking = map[gpio.Verb]turn.Event{
 	gpio.TalkPress:   turn.Press,
 	gpio.TalkRelease: turn.Release,
@@ -75,7 +77,8 @@ var talking = map[gpio.Verb]turn.Event{
 	gpio.Stop:        turn.Stop,
 }
 
-// Press does not block. Talking is passed on at once, all else is queued.
+// Press does not block. Talking is passed on immediately, everything else is
+// queued.
 func (b *Buttons) Press(action gpio.Action) {
 	b.init()
 	switch event, talks := talking[action.Verb]; {
@@ -94,7 +97,7 @@ func (b *Buttons) Press(action gpio.Action) {
 	}
 }
 
-// Run serves what was pressed, one after the other, until ctx ends.
+// Run performs queued actions, one at a time, until ctx ends.
 func (b *Buttons) Run(ctx context.Context) error {
 	b.init()
 	for {
@@ -110,7 +113,7 @@ func (b *Buttons) Run(ctx context.Context) error {
 	}
 }
 
-// Probe returns nil when Run has taken it up, or with ctx's cause.
+// Probe returns nil when Run has handled it, or ctx's cause.
 func (b *Buttons) Probe(ctx context.Context) error {
 	b.init()
 	return b.probes.Check(ctx)
@@ -141,7 +144,7 @@ func (b *Buttons) do(ctx context.Context, action gpio.Action) error {
 	return fmt.Errorf("%s is not available on this device", action)
 }
 
-// PowerOff asks systemd, who may ask polkit, to "poweroff" or "reboot".
+// PowerOff asks systemd, which may ask polkit, to "poweroff" or "reboot".
 func PowerOff(ctx context.Context, verb string) error {
 	child, err := process.Start(ctx, process.Command{Argv: []string{"systemctl", verb}})
 	if err != nil {
@@ -154,5 +157,5 @@ func PowerOff(ctx context.Context, verb string) error {
 	return err
 }
 
-// deniedByPolkit is what systemctl says where no rule allows it.
+// deniedByPolkit matches the error of systemctl if no rule allows the action.
 var deniedByPolkit = regexp.MustCompile(`(?i)access denied|authentication required`)

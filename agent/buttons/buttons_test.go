@@ -15,7 +15,7 @@ import (
 	"lintod/gpio"
 )
 
-// device notes what it is asked to do, by turns, settings, or behaviours.
+// device records calls to turns, settings, and behaviours.
 type device struct{ did chan string }
 
 func (d device) note(format string, args ...any) error {
@@ -44,7 +44,8 @@ func (d device) Play(address string, _ behaviors.Progress) error {
 	return d.note("play %s", address)
 }
 
-// buttons of a device with the everyday verbs, and one that is not for buttons.
+// buttons returns the buttons of a device with the usual verbs, and one that
+// buttons cannot use.
 func buttons(t *testing.T) (*Buttons, device) {
 	d := device{make(chan string, 2*actionQueue)}
 	b := &Buttons{
@@ -60,8 +61,8 @@ func buttons(t *testing.T) (*Buttons, device) {
 	return b, d
 }
 
-// TestEveryVerb binds each verb of a button to what the device does. A verb that is
-// missing here is one that nobody has tried.
+// TestEveryVerb checks the effect of each verb of a button, and fails for a verb
+// that is not in the table.
 func TestEveryVerb(t *testing.T) {
 	tests := map[gpio.Verb]string{
 		gpio.TalkPress:   fmt.Sprintf("open %v second", turn.Press),
@@ -76,7 +77,7 @@ func TestEveryVerb(t *testing.T) {
 		gpio.Say:         "say hello",
 		gpio.Behavior:    "volume 40",
 	}
-	power := []gpio.Verb{gpio.Shutdown, gpio.Reboot} // not for a test
+	power := []gpio.Verb{gpio.Shutdown, gpio.Reboot} // not testable
 	b, d := buttons(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -88,7 +89,7 @@ func TestEveryVerb(t *testing.T) {
 		}
 		want, known := tests[verb]
 		if !known {
-			t.Errorf("%s is bound to nothing", verb)
+			t.Errorf("%s has no effect", verb)
 			continue
 		}
 		b.Press(gpio.Action{Verb: verb, Link: "second", Text: "hello", Name: "volume", Args: []byte(`{"value":"40"}`)})
@@ -105,7 +106,7 @@ func TestEveryVerb(t *testing.T) {
 	}
 }
 
-// A gesture that finds no room is dropped, and Press does not wait.
+// An action that does not fit into the queue is dropped, and Press does not block.
 func TestPressDoesNotBlock(t *testing.T) {
 	b, _ := buttons(t)
 	for range 2 * actionQueue {
@@ -117,7 +118,7 @@ func TestPressDoesNotBlock(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := b.Probe(gone); !errors.Is(err, context.Canceled) {
-		t.Errorf("a loop that does not turn answers the probe with %v", err)
+		t.Errorf("a probe of a loop that does not run returned %v", err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -127,8 +128,8 @@ func TestPressDoesNotBlock(t *testing.T) {
 	<-ended
 }
 
-// What configuration files have after `behavior` works, in the words that they have
-// had first and in those of the verbs.
+// The names after `behavior` in configuration files are supported, both the
+// original ones and those of the verbs.
 func TestWords(t *testing.T) {
 	b, d := buttons(t)
 	do := func(name, args string) error {
@@ -184,12 +185,12 @@ func TestWords(t *testing.T) {
 	}
 	for name, word := range words {
 		if verb, ok := b.Registry.Find(word.Verb); !ok || verb.Power != behaviors.Safe {
-			t.Errorf("%s is %q, which a button cannot ask for", name, word.Verb)
+			t.Errorf("%s is %q, which buttons cannot request", name, word.Verb)
 		}
 	}
 	for _, verb := range b.Registry.Verbs() {
 		if _, known := words[verb.Name]; !known && verb.Power == behaviors.Safe {
-			t.Errorf("no button can ask for %s", verb.Name)
+			t.Errorf("no button can request %s", verb.Name)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"lintod/behaviors"
 )
 
-// words are what a button may ask for by `behavior NAME {json}`: the verbs by
-// their own names, and by the words that configuration files have had first.
+// words are what a button may request with `behavior NAME {json}`: the verbs
+// by their own names, and by the original names in configuration files.
 var words = map[string]behaviors.Word{
 	"ping":         {Verb: "ping"},
 	"mute":         {Verb: "mute", Fixed: map[string]json.RawMessage{"on": json.RawMessage("true")}},
@@ -28,7 +28,7 @@ var words = map[string]behaviors.Word{
 	"pause":        {Verb: "pause"},
 }
 
-// ask performs a verb for a button. args is a JSON object or empty.
+// ask executes a verb for a button. args is a JSON object or empty.
 func (b *Buttons) ask(ctx context.Context, name string, args json.RawMessage) error {
 	word, ok := words[name]
 	if !ok {

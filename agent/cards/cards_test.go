@@ -25,7 +25,7 @@ import (
 	"lintod/agent/base/fetch"
 )
 
-// sound is a file that begins as an MP3 does, another one for each name.
+// sound returns a file that starts like an MP3, different for each name.
 func sound(name string, size int) []byte {
 	body := []byte("ID3\x04\x00\x00\x00\x00\x00\x00")
 	for len(body) < size {
@@ -36,14 +36,15 @@ func sound(name string, size int) []byte {
 
 var picture = []byte("\xff\xd8\xff\xe0\x00\x10JFIF\x00")
 
-// library is a server of loopback with sounds of 100 kB at /NAME.mp3, pictures, and lies.
+// library is a server on the loopback interface with sounds of 100 kB at
+// /NAME.mp3, pictures, and invalid answers.
 func library(t *testing.T) (server *httptest.Server, gate chan struct{}) {
 	gate = make(chan struct{})
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "audio/mpeg")
 		body := sound(r.URL.Path, 100_000)
-		for len(body) > 0 { // in pieces, so that there is something to interrupt
+		for len(body) > 0 { // in pieces, so that it can be interrupted
 			n := min(len(body), 8192)
 			if _, err := w.Write(body[:n]); err != nil {
 				return
@@ -60,7 +61,7 @@ func library(t *testing.T) (server *httptest.Server, gate chan struct{}) {
 	})
 	mux.HandleFunc("/disguised.mp3", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "audio/mpeg")
-		fmt.Fprint(w, "<!DOCTYPE html><p>no sound")
+		fmt.Fprint(w, "<!DOCTYPE html><p>not a sound")
 	})
 	mux.HandleFunc("/empty.mp3", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/long.mp3", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Length", "99999999999") })
@@ -92,7 +93,7 @@ func library(t *testing.T) (server *httptest.Server, gate chan struct{}) {
 	return server, gate
 }
 
-// album is a skill of some files on a server of loopback.
+// album returns a skill with some files on a server on the loopback interface.
 func album(server, skill, version string, names ...string) Content {
 	c := Content{Skill: skill, Version: version, Hosts: []string{"127.0.0.1"}}
 	for i, name := range names {
@@ -101,14 +102,14 @@ func album(server, skill, version string, names ...string) Content {
 	return c
 }
 
-// ended is what Done heard.
+// ended are the arguments of a call of Done.
 type ended struct {
 	uids  []string
 	skill string
 	err   error
 }
 
-// shelf is a Store that runs until the test ends.
+// shelf returns a Store that runs until the test ends.
 func shelf(t *testing.T, dir string, change ...func(*Config)) (*Store, chan ended) {
 	cfg := Defaults()
 	cfg.Directory, cfg.Reserve = dir, 0
@@ -144,7 +145,7 @@ func TestDownload(t *testing.T) {
 	s, done := shelf(t, dir)
 	c := album(server.URL, "fox1", "3", "a.mp3?signed=1", "b.mp3")
 	c.Files = append(c.Files, File{Image, 1, server.URL + "/p.jpg"})
-	slices.Reverse(c.Files) // the order of playing is that of the numbers
+	slices.Reverse(c.Files) // files are played in the order of their numbers
 	if err := get(t, s, done, "04A1B2C3D4", c); err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestDownload(t *testing.T) {
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "skills/fox1", manifestName))
 	if err != nil || strings.Contains(string(text), "signed") {
-		t.Errorf("the manifest keeps signatures: %s, %v", text, err)
+		t.Errorf("the manifest contains signatures: %s, %v", text, err)
 	}
 }
 
@@ -183,7 +184,7 @@ func reopened(t *testing.T, dir string) *Store {
 	return s
 }
 
-func TestServersThatLie(t *testing.T) {
+func TestInvalidAnswersOfServers(t *testing.T) {
 	server, _ := library(t)
 	elsewhere, err := url.Parse(server.URL)
 	if err != nil {
@@ -195,16 +196,16 @@ func TestServersThatLie(t *testing.T) {
 		content Content
 		want    error
 	}{
-		"a page":            {album(server.URL, "s", "1", "a.mp3", "page.mp3"), any},
-		"a page by type":    {album(server.URL, "s", "1", "paged.mp3"), any},
-		"a page in secret":  {album(server.URL, "s", "1", "disguised.mp3"), any},
-		"nothing":           {album(server.URL, "s", "1", "empty.mp3"), errEmpty},
-		"a large size":      {album(server.URL, "s", "1", "long.mp3"), errTooLong},
-		"no end":            {album(server.URL, "s", "1", "endless.mp3"), errTooLong},
-		"less than said":    {album(server.URL, "s", "1", "short.mp3"), io.ErrUnexpectedEOF},
-		"redirects inside":  {album(server.URL, "s", "1", "inside.mp3"), fetch.ErrInside},
-		"inside by address": {unlisted, fetch.ErrInside},
-		"a picture":         {album(server.URL, "s", "1", "p.jpg"), any},
+		"a page":                        {album(server.URL, "s", "1", "a.mp3", "page.mp3"), any},
+		"a page by type":                {album(server.URL, "s", "1", "paged.mp3"), any},
+		"a page with the type of sound": {album(server.URL, "s", "1", "disguised.mp3"), any},
+		"nothing":                       {album(server.URL, "s", "1", "empty.mp3"), errEmpty},
+		"a large size":                  {album(server.URL, "s", "1", "long.mp3"), errTooLong},
+		"no end":                        {album(server.URL, "s", "1", "endless.mp3"), errTooLong},
+		"less than announced":           {album(server.URL, "s", "1", "short.mp3"), io.ErrUnexpectedEOF},
+		"redirects inside":              {album(server.URL, "s", "1", "inside.mp3"), fetch.ErrInside},
+		"inside by address":             {unlisted, fetch.ErrInside},
+		"a picture":                     {album(server.URL, "s", "1", "p.jpg"), any},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -222,7 +223,7 @@ func TestServersThatLie(t *testing.T) {
 	}
 }
 
-func TestContentsThatLie(t *testing.T) {
+func TestInvalidContents(t *testing.T) {
 	for name, c := range map[string]Content{
 		"path":     album("http://a.example", "../../etc", "1", "a"),
 		"dot":      album("http://a.example", ".new-a", "1", "a"),
@@ -263,20 +264,20 @@ func TestNewVersionWaitsForTheOldOne(t *testing.T) {
 		t.Errorf("version %s plays, %v", old.Version, err)
 	}
 	if again := reopened(t, copied(t, dir)); func() string { sk, _ := again.Skill("fox1"); return sk.Version }() != "2" {
-		t.Error("a restart does not bring the new version")
+		t.Error("the new version is not in place after a restart")
 	}
 	release()
-	for { // Run's goroutine puts it in place
+	for { // Run's goroutine replaces it
 		if sk, _ := s.Skill("fox1"); sk.Version == "2" && len(sk.Tracks) == 2 {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
 	if err := get(t, s, done, "05", album("http://192.0.2.1", "fox1", "2", "x", "y")); err != nil {
-		t.Errorf("a version that is there is downloaded again: %v", err)
+		t.Errorf("an existing version is downloaded again: %v", err)
 	}
 	if sk, ok := s.Find("05"); !ok || sk.ID != "fox1" {
-		t.Error("the second card is not known")
+		t.Error("the second card is unknown")
 	}
 }
 
@@ -288,7 +289,7 @@ func copied(t *testing.T, dir string) string {
 	return to
 }
 
-func TestCardIsTakenAway(t *testing.T) {
+func TestRemovedCardEndsTheDownload(t *testing.T) {
 	server, gate := library(t)
 	s, done := shelf(t, t.TempDir())
 	if err := s.Fetch("04", album(server.URL, "fox1", "1", "a.mp3", "gated.mp3")); err != nil {
@@ -297,23 +298,23 @@ func TestCardIsTakenAway(t *testing.T) {
 	for s.Stats().Download == nil || s.Stats().Download.Files == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	s.Abandon("05") // of another card nobody cares
+	s.Abandon("05") // another card has no effect
 	s.Abandon("04")
 	if e := <-done; !errors.Is(e.err, ErrGone) {
-		t.Errorf("the download ends with %v", e.err)
+		t.Errorf("the download ended with %v", e.err)
 	}
 	if _, found := s.Skill("fox1"); found || s.Stats().Failed != 0 {
 		t.Errorf("found %v, %+v", found, s.Stats())
 	}
 	close(gate)
 	c := album(server.URL, "fox1", "1", "a.mp3", "gated.mp3")
-	c.Files[0].URL = server.URL + "/a.mp3?resumed" // which is not asked for again
+	c.Files[0].URL = server.URL + "/a.mp3?resumed" // which must not be requested again
 	if err := get(t, s, done, "04", c); err != nil {
-		t.Errorf("it is not resumed: %v", err)
+		t.Errorf("the download was not resumed: %v", err)
 	}
 }
 
-func TestTooMuchForTheDisk(t *testing.T) {
+func TestDiskSpaceIsLimited(t *testing.T) {
 	server, _ := library(t)
 	dir := t.TempDir()
 	s, done := shelf(t, dir, func(c *Config) { c.MaxSpace = 350_000 })
@@ -322,22 +323,22 @@ func TestTooMuchForTheDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	release := s.Hold("s0") // the oldest plays
+	release := s.Hold("s0") // the oldest one is playing
 	defer release()
-	s.Hold("s1")() // and this one was played last
+	s.Hold("s1")() // this one was played most recently
 	if err := get(t, s, done, "1003", album(server.URL, "s3", "1", "a.mp3")); err != nil {
 		t.Fatal(err)
 	}
 	for id, want := range map[string]bool{"s0": true, "s1": true, "s2": false, "s3": true} {
 		if _, found := s.Skill(id); found != want {
-			t.Errorf("%s is there: %v", id, found)
+			t.Errorf("%s exists: %v", id, found)
 		}
 	}
 	if err := get(t, s, done, "1004", album(server.URL, "s4", "1", "a.mp3", "b.mp3", "c.mp3", "d.mp3")); !errors.Is(err, errSpace) {
-		t.Errorf("more than there can be: %v", err)
+		t.Errorf("a skill larger than the limit: %v", err)
 	}
 	if _, found := s.Skill("s0"); !found || s.Stats().Bytes > 350_000 {
-		t.Errorf("what plays is there: %v; %+v", found, s.Stats())
+		t.Errorf("the playing skill exists: %v; %+v", found, s.Stats())
 	}
 }
 
@@ -353,13 +354,13 @@ func TestDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, there := reopened(t, dir).Skill("fox1"); !there {
-		t.Error("a start reads all files") // it must not take minutes
+		t.Error("the start reads all files") // it must not take minutes
 	}
 	if err := s.Verify(t.Context(), "fox1"); err == nil {
-		t.Error("the damage is not seen")
+		t.Error("the damage is not detected")
 	}
 	if _, there := s.Skill("fox1"); there {
-		t.Error("what is damaged would be played")
+		t.Error("a damaged skill can be played")
 	}
 }
 
@@ -408,7 +409,8 @@ func TestPositions(t *testing.T) {
 	}
 }
 
-// The child of TestKilled downloads versions of two skills until it is killed.
+// The child process of TestKilled downloads versions of two skills until it is
+// killed.
 func TestKilledChild(t *testing.T) {
 	server := os.Getenv("LINTOD_CARDS_SERVER")
 	if server == "" {
@@ -432,8 +434,8 @@ func TestKilledChild(t *testing.T) {
 
 var skill2uid = map[string]string{"fox": "04A1", "owl": "04B2"}
 
-// A process that is killed at any moment leaves no torn skill, and loses none that was
-// complete.
+// A process that is killed at any time leaves no incomplete skill, and loses none
+// that was complete.
 func TestKilled(t *testing.T) {
 	times := 20
 	if os.Getenv("LINTOD_FULL") != "" {
@@ -451,7 +453,7 @@ func TestKilled(t *testing.T) {
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(50+rand.IntN(900)) * time.Millisecond) // a random moment is the point
+		time.Sleep(time.Duration(50+rand.IntN(900)) * time.Millisecond) // killed at a random time
 		_ = child.Process.Kill()
 		_ = child.Wait()
 		if strings.Contains(out.String(), "FAIL") {
@@ -473,14 +475,14 @@ func TestKilled(t *testing.T) {
 			}
 			got, err := strconv.Atoi(sk.Version)
 			if err != nil || got < v {
-				t.Fatalf("%s has version %s; %d was complete", skill, sk.Version, v)
+				t.Fatalf("%s has version %s, but %d was complete", skill, sk.Version, v)
 			}
 			if err := s.Verify(t.Context(), skill); err != nil {
 				t.Fatal(err)
 			}
 			for i, track := range sk.Tracks {
 				if body, err := os.ReadFile(track); err != nil || !bytes.Equal(body, sound(fmt.Sprintf("/%s-%d-%d.mp3", skill, got, i+1), 100_000)) {
-					t.Fatalf("%s, version %d, track %d is torn: %v", skill, got, i+1, err)
+					t.Fatalf("%s, version %d, track %d is incomplete: %v", skill, got, i+1, err)
 				}
 			}
 			version = max(version, got+1)
@@ -490,7 +492,7 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	if finished == 0 {
-		t.Error("no child has ever finished a skill, so nothing was tried")
+		t.Error("no child has completed a skill, so nothing was tested")
 	}
 	t.Logf("%d skills were complete in %d processes that were killed", finished, times)
 }
@@ -508,15 +510,15 @@ func FuzzContent(f *testing.F) {
 			return
 		}
 		if !filepath.IsLocal(filepath.Join("skills", c.Skill)) || strings.ContainsAny(c.Skill, "/\\\x00") {
-			t.Errorf("%q leads out of the folder", c.Skill)
+			t.Errorf("%q escapes the directory", c.Skill)
 		}
 		for _, file := range c.Files {
 			if !filepath.IsLocal(file.name()) {
-				t.Errorf("%q leads out of the skill", file.name())
+				t.Errorf("%q escapes the skill", file.name())
 			}
 		}
 		if !c.same(c) {
-			t.Error("it is not what it is")
+			t.Error("the content is not the same as itself")
 		}
 	})
 }

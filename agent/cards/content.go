@@ -12,26 +12,26 @@ import (
 	"lintod/agent/base/fetch"
 )
 
-// Content is what a platform has for a card: a skill, which is a story or an album,
-// by the addresses of its files.
+// Content is a platform's content for a card: a skill, which is a story or an
+// album, with the URLs of its files.
 type Content struct {
 	Skill   string `json:"skill_id"`
 	Name    string `json:"skill_name,omitempty"`
 	Version string `json:"version,omitempty"`
 	Files   []File `json:"files"`
-	// Hosts are those in the device's own network that the files may be on: a server
-	// that the owner has configured there.
+	// Hosts are the hosts in the device's own network from which the files may be
+	// downloaded: a server that the owner has configured.
 	Hosts []string `json:"-"`
 }
 
-// File is one of a skill, and where it is.
+// File is one file of a skill.
 type File struct {
 	Kind  Kind   `json:"kind"`
-	Index int    `json:"index"` // from 1, each once for a kind; the order of playing
-	URL   string `json:"url"`   // of http or https
+	Index int    `json:"index"` // from 1, unique for a kind; the playing order
+	URL   string `json:"url"`   // http or https
 }
 
-// Kind is what a file is for.
+// Kind is the purpose of a file.
 type Kind string
 
 // The kinds of files.
@@ -40,7 +40,7 @@ const (
 	Image Kind = "image"
 )
 
-// name is where a file is in its skill, whatever its address says.
+// name is the path of a file in its skill, independent of its URL.
 func (f File) name() string {
 	if f.Kind == Image {
 		return filepath.Join("images", fmt.Sprintf("page%d.jpg", f.Index))
@@ -53,8 +53,9 @@ var (
 	uidText = regexp.MustCompile(`^[0-9A-F]{4,32}$`)
 )
 
-// ParseUID reads the UID of a card in any usual spelling: hexadecimal digits, with or
-// without separators. Readers that type decimal digits fit as well.
+// ParseUID parses the UID of a card in any common spelling: hexadecimal digits,
+// with or without separators. The decimal digits of readers that act as keyboards
+// are also accepted.
 func ParseUID(text string) (string, error) {
 	uid := strings.ToUpper(strings.NewReplacer(":", "", "-", "", " ", "").Replace(text))
 	if !uidText.MatchString(uid) {
@@ -63,15 +64,15 @@ func ParseUID(text string) (string, error) {
 	return uid, nil
 }
 
-// Check reports the first member that cannot be right. Every member is a stranger's.
+// Check reports the first invalid member. All members are untrusted.
 func (c Content) Check() error {
 	switch {
 	case !skillID.MatchString(c.Skill):
-		return fmt.Errorf("skill_id %.80q; want 1 to 64 letters, digits and ._- without a dot in front", c.Skill)
+		return fmt.Errorf("skill_id %.80q; want 1 to 64 letters, digits and ._- without a leading dot", c.Skill)
 	case len(c.Version) > 64 || len(c.Name) > 256:
 		return errors.New("skill_name or version is too long")
 	case len(c.Files) > maxFiles:
-		return fmt.Errorf("%d files; at most %d", len(c.Files), maxFiles)
+		return fmt.Errorf("%d files; the limit is %d", len(c.Files), maxFiles)
 	}
 	seen := map[string]bool{}
 	tracks := 0
@@ -80,7 +81,7 @@ func (c Content) Check() error {
 			return fmt.Errorf("index %d of %s; want 1 to %d", f.Index, f.Kind, maxIndex)
 		}
 		if seen[f.name()] {
-			return fmt.Errorf("index %d of %s stands there twice", f.Index, f.Kind)
+			return fmt.Errorf("index %d of %s is not unique", f.Index, f.Kind)
 		}
 		seen[f.name()] = true
 		if _, err := fetch.Parse(f.URL); err != nil {
@@ -96,8 +97,8 @@ func (c Content) Check() error {
 	return nil
 }
 
-// same tells whether two contents are the same version of a skill. Addresses are often
-// signed anew for each request, so their queries do not count.
+// same reports whether two contents are the same version of a skill. URLs are often
+// signed for each request, so their queries are ignored.
 func (c Content) same(other Content) bool {
 	if c.Skill != other.Skill || c.Version != other.Version || len(c.Files) != len(other.Files) {
 		return false
@@ -107,7 +108,7 @@ func (c Content) same(other Content) bool {
 	})
 }
 
-// sorted are the files in the order of playing, sound first.
+// sorted returns the files in playing order, sound first.
 func (c Content) sorted() []File {
 	files := slices.Clone(c.Files)
 	slices.SortFunc(files, func(a, b File) int {
@@ -124,7 +125,8 @@ func plainURL(text string) string {
 	return text
 }
 
-// withoutQueries is what is kept of a content: queries of addresses hold signatures.
+// withoutQueries returns the content without the queries of its URLs, which
+// contain signatures.
 func (c Content) withoutQueries() Content {
 	c.Files = c.sorted()
 	for i := range c.Files {
@@ -133,13 +135,13 @@ func (c Content) withoutQueries() Content {
 	return c
 }
 
-// guard keeps downloads out of the device's network, unless the owner's own server is
-// there.
+// guard denies downloads from the device's network, unless the owner's own server
+// is there.
 func (c Content) guard() fetch.Guard {
 	return fetch.Guard{Inside: func(host string) bool {
 		return fetch.Local(host) && slices.ContainsFunc(c.Hosts, func(own string) bool { return strings.EqualFold(own, host) })
 	}}
 }
 
-// host is what an error may show of an address.
+// host returns the part of a URL that an error may show.
 func host(u *url.URL) string { return u.Scheme + "://" + u.Host }

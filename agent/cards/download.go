@@ -21,28 +21,28 @@ import (
 	"lintod/agent/base/state"
 )
 
-// Why a download fails.
+// The reasons why a download fails.
 var (
-	ErrGone    = errors.New("the card was taken away")
-	ErrBusy    = fmt.Errorf("%d skills wait to be downloaded", maxWaiting)
+	ErrGone    = errors.New("the card was removed")
+	ErrBusy    = fmt.Errorf("%d skills are waiting to be downloaded", maxWaiting)
 	errNewer   = errors.New("a newer version is downloaded instead")
-	errSpace   = errors.New("there is no space, even without what was played last")
-	errEmpty   = errors.New("the server has sent nothing")
-	errTooLong = errors.New("it is longer than max_file in [cards] allows")
+	errSpace   = errors.New("not enough disk space, even after removing older content")
+	errEmpty   = errors.New("the server sent no data")
+	errTooLong = errors.New("the file exceeds max_file of [cards]")
 )
 
-// job is a skill that is wanted.
+// job is a skill to download.
 type job struct {
 	content  Content
-	uids     []string // cards that wait for it
-	first    bool     // there is no version of it yet
+	uids     []string // cards that are waiting for it
+	first    bool     // no version of it exists yet
 	progress Downloader
-	cancel   context.CancelCauseFunc // nil while it waits
+	cancel   context.CancelCauseFunc // nil while it is queued
 }
 
-// Fetch has content downloaded in the background, and remembers that it is the card's; uid
-// is "" for content that no card has asked for. It does not wait. Of a skill that is there
-// in this version already, Done hears at once.
+// Fetch downloads content in the background, and remembers that it belongs to the
+// card; uid is "" for content without a card. It does not block. If the skill
+// already exists in this version, Done is called soon.
 func (s *Store) Fetch(uid string, c Content) error {
 	if err := c.Check(); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (s *Store) Fetch(uid string, c Content) error {
 	for _, j := range append(slices.Clone(s.waiting), s.current) {
 		switch {
 		case j == nil || j.content.Skill != c.Skill:
-		case j != s.current: // the newest addresses are the best
+		case j != s.current: // the latest URLs are the most likely to be valid
 			j.content = c
 			j.want(uid)
 			return nil
@@ -87,8 +87,8 @@ func (j *job) want(uid string) {
 	}
 }
 
-// Abandon ends the download that only this card waits for. One that refreshes a skill
-// goes on: the card plays the version before.
+// Abandon cancels a download for which only this card is waiting. An update
+// continues: the card can play the previous version.
 func (s *Store) Abandon(uid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,7 +107,7 @@ func (s *Store) Abandon(uid string) {
 	}
 }
 
-// Run downloads what Fetch was asked for, one skill after the other, until ctx ends.
+// Run downloads what Fetch has queued, one skill at a time, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	for {
 		s.publishReady()
@@ -140,7 +140,7 @@ func (s *Store) next(ctx context.Context) (*job, context.Context) {
 	return j, work
 }
 
-// finish reports what became of a job.
+// finish reports the result of a job.
 func (s *Store) finish(ctx context.Context, j *job, err error) {
 	s.mu.Lock()
 	s.current = nil
@@ -150,7 +150,7 @@ func (s *Store) finish(ctx context.Context, j *job, err error) {
 		s.stats.Fetched++
 	case ctx.Err() == nil && !errors.Is(err, ErrGone) && !errors.Is(err, errNewer):
 		s.stats.Failed++
-		s.Log.Warn("the content of a card is not downloaded", "skill", j.content.Skill, "error", err)
+		s.Log.Warn("content of a card not downloaded", "skill", j.content.Skill, "error", err)
 	}
 	s.mu.Unlock()
 	if err == nil {
@@ -163,15 +163,15 @@ func (s *Store) finish(ctx context.Context, j *job, err error) {
 	}
 }
 
-// obtain downloads a skill, unless it is there. What was complete of an earlier try is
-// kept.
+// obtain downloads a skill, unless it exists. Files that an earlier attempt has
+// completed are kept.
 func (s *Store) obtain(ctx context.Context, j *job) error {
 	c := j.content
 	s.mu.Lock()
 	sk := s.skills[c.Skill]
 	there := sk != nil && sk.content.same(c) || s.ready[c.Skill].Content.same(c)
 	if !there {
-		delete(s.ready, c.Skill) // it is older
+		delete(s.ready, c.Skill) // it is an older version
 	}
 	s.mu.Unlock()
 	if there {
@@ -216,7 +216,7 @@ func (s *Store) obtain(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	for _, dir := range []string{"audio", "images"} { // names of files are on the disk before the manifest is
+	for _, dir := range []string{"audio", "images"} { // file names must be on the disk before the manifest
 		if err := syncFolder(filepath.Join(work, dir)); err != nil {
 			return err
 		}
@@ -231,7 +231,7 @@ func (s *Store) obtain(ctx context.Context, j *job) error {
 	return nil
 }
 
-// count looks how much a download takes that is not in place.
+// count adds up the size of a download that is not in place.
 func (s *Store) count(id string) {
 	size := sizeOf(s.skillPath(newPrefix + id))
 	s.mu.Lock()
@@ -241,8 +241,8 @@ func (s *Store) count(id string) {
 	}
 }
 
-// publishReady puts versions in place that are complete, unless the one before plays: that
-// one is replaced when it does not any more, or at the next start.
+// publishReady moves complete versions into place, unless the previous one is
+// playing: that one is replaced when it is no longer playing, or at the next start.
 func (s *Store) publishReady() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -261,13 +261,13 @@ func (s *Store) publishReady() {
 	}
 }
 
-// obtainFile downloads a file: to a temporary name, to the disk, to its name.
+// obtainFile downloads a file: to a temporary name, then syncs and renames it.
 func (s *Store) obtainFile(ctx context.Context, j *job, f File, work string) (record, error) {
 	path := filepath.Join(work, f.name())
 	if size, sum, err := checksum(path); err == nil {
-		return record{size, sum}, nil // an earlier try got so far
+		return record{size, sum}, nil // an earlier attempt has completed it
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, fileLimit, fmt.Errorf("it takes more than %v", fileLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, fileLimit, fmt.Errorf("the download took more than %v", fileLimit))
 	defer cancel()
 	u, err := fetch.Parse(f.URL)
 	if err != nil {
@@ -342,8 +342,8 @@ func (s *Store) write(j *job, path string, body io.Reader, most, expected int64)
 	return record{size, hex.EncodeToString(sum.Sum(nil))}, os.Rename(temp, path)
 }
 
-// progress notes how much of a file has come. Where the server has not said how long it is,
-// only whole files count.
+// progress records how much of a file was received. If the server has not sent its
+// length, only complete files count.
 func (s *Store) progress(j *job, size, expected int64) {
 	if expected <= 0 {
 		return
@@ -353,9 +353,9 @@ func (s *Store) progress(j *job, size, expected int64) {
 	j.progress.Percent = int(100 * (float64(j.progress.Files) + min(1, float64(size)/float64(expected))) / float64(j.progress.Of))
 }
 
-// makeRoom counts bytes that are to be written, and removes what was not used for longest
-// where they have no space: first what was never complete, never what plays, and never the
-// version before of what is downloaded.
+// makeRoom accounts for bytes to be written, and removes the least recently used
+// content if they do not fit: incomplete content first, and never what is playing
+// or the previous version of a skill that is being downloaded.
 func (s *Store) makeRoom(j *job, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -368,16 +368,16 @@ func (s *Store) makeRoom(j *job, n int64) error {
 	return nil
 }
 
-// fits tells whether the disk has so much beside the reserve.
+// fits reports whether the disk has that much space beyond the reserve.
 func (s *Store) fits(n int64) bool {
 	var st unix.Statfs_t
 	if unix.Statfs(s.path(), &st) != nil {
-		return true // writing will say what is wrong
+		return true // writing reports the error
 	}
 	return int64(st.Bavail)*int64(st.Bsize) >= int64(s.Config.Reserve)+n //nolint:unconvert // 32 bits on some machines
 }
 
-// evict removes one skill, and tells whether there was one. It needs mu.
+// evict removes one skill, and reports whether there was one. It needs mu.
 func (s *Store) evict(keep string) bool {
 	for id := range s.partial {
 		if _, complete := s.ready[id]; id != keep && !complete {
@@ -396,13 +396,14 @@ func (s *Store) evict(keep string) bool {
 		return false
 	}
 	s.stats.Evicted++
-	s.Log.Info("content that was not used for longest makes room", "skill", oldest.ID, "used", oldest.used)
+	s.Log.Info("removing the least recently used content to free space", "skill", oldest.ID, "used", oldest.used)
 	s.remove(oldest.ID)
 	return true
 }
 
-// fits tells whether an answer can be a file of this kind. What servers say of sound is
-// often wrong, so what it begins with counts as well; a page about an error is neither.
+// fits reports whether an answer can be a file of this kind. The content type of
+// sound is often wrong, so the first bytes are also checked; an error page passes
+// neither check.
 func (k Kind) fits(contentType string, head []byte) error {
 	if len(head) == 0 {
 		return errEmpty
@@ -412,14 +413,14 @@ func (k Kind) fits(contentType string, head []byte) error {
 	said = strings.TrimSpace(said)
 	switch {
 	case strings.HasPrefix(said, "text/") || strings.HasSuffix(said, "json") || strings.HasSuffix(said, "xml"):
-		return fmt.Errorf("the server sends %q, which is not %s", clip(said), k)
+		return fmt.Errorf("the server sent %q, which is not %s", clip(said), k)
 	case k == Image && strings.HasPrefix(found, "image/"):
 		return nil
 	case k == Audio && (found == "application/octet-stream" || found == "application/ogg" ||
 		strings.HasPrefix(found, "audio/") || strings.HasPrefix(found, "video/")):
 		return nil
 	}
-	return fmt.Errorf("what the server sends is %q, which is not %s", found, k)
+	return fmt.Errorf("the server sent %q, which is not %s", found, k)
 }
 
 func clip(s string) string { return s[:min(len(s), 60)] }

@@ -1,16 +1,17 @@
-// Package cards keeps on the disk what cards play: it downloads skills in the
-// background, so that a power cut leaves each of them whole or not there, and finds
-// them by the UID of a card without any network.
+// Package cards stores the content of cards on the disk: it downloads skills in
+// the background, so that after a power cut each of them is either complete or
+// absent, and finds them by the UID of a card without a network.
 //
-//	skills/ID/audio/trackN.mp3    ID/images/pageN.jpg    a skill that is complete
-//	skills/ID/manifest.jsn        what it is, with size and checksum of each file; the last
-//	                              file to be written, and the mark of its being complete
-//	skills/.new-ID/               the same while it is downloaded
-//	skills/.old-ID/               the version before, for a moment
+//	skills/ID/audio/trackN.mp3    ID/images/pageN.jpg    a complete skill
+//	skills/ID/manifest.jsn        its description, with size and checksum of each
+//	                              file; written last, it marks the skill as complete
+//	skills/.new-ID/               the same during the download
+//	skills/.old-ID/               the previous version, for a moment
 //	cardmap.jsn                   UID → ID
-//	positions.jsn                 where stories were left
+//	positions.jsn                 where stories were stopped
 //
-// What must not live here: what a tap does (agent/taps), and the words of platforms.
+// What must not live here: what a tap does (agent/taps), and the words of
+// platforms.
 package cards
 
 import (
@@ -36,37 +37,37 @@ const (
 	manifestName  = "manifest.jsn"
 	cardmapName   = "cardmap.jsn"
 	positionsName = "positions.jsn"
-	wantName      = "content.jsn" // of a download, which content it is of
+	wantName      = "content.jsn" // the content that a download is for
 
 	newPrefix = ".new-"
 	oldPrefix = ".old-"
 )
 
-// Store is ready when its exported fields are set and Open was called. Its methods may
-// be called from any goroutine.
+// Store is ready when its exported fields are set and Open was called. Its methods
+// may be called from any goroutine.
 type Store struct {
 	Config Config
-	// Done, where set, is called by Run's goroutine when a download has ended: uids are the
-	// cards that wait for the skill, err is nil when it can be played.
+	// Done, if set, is called by Run's goroutine when a download has ended: uids are
+	// the cards that are waiting for the skill; err is nil if it can be played.
 	Done func(uids []string, skill string, err error)
 	Log  *slog.Logger
 
-	disk sync.Mutex // held while the map of cards or the positions are written
+	disk sync.Mutex // held while the card map or the positions are written
 
-	mu        sync.Mutex // guards what follows; never held while files are written
+	mu        sync.Mutex // guards the following; never held while files are written
 	skills    map[string]*Skill
 	partial   map[string]int64    // bytes of .new-ID, by ID
-	ready     map[string]manifest // of .new-ID that is complete, while the version before plays
+	ready     map[string]manifest // complete .new-ID, while the previous version is playing
 	cards     map[string]string   // UID → ID
 	positions map[string]Position
-	held      map[string]int // how many play a skill
+	held      map[string]int // number of users of a skill
 	waiting   []*job
 	current   *job
 	wake      loop.Signal
 	stats     Stats
 }
 
-// Skill is one that is complete.
+// Skill is a complete skill.
 type Skill struct {
 	ID, Name, Version string
 	Tracks, Images    []string // paths
@@ -78,8 +79,8 @@ type Skill struct {
 // manifest is manifest.jsn.
 type manifest struct {
 	Content Content           `json:"content"`
-	Cards   []string          `json:"cards,omitempty"` // that it was downloaded for
-	Files   map[string]record `json:"files"`           // by their paths below the skill
+	Cards   []string          `json:"cards,omitempty"` // for which it was downloaded
+	Files   map[string]record `json:"files"`           // by path within the skill
 }
 
 type record struct {
@@ -87,35 +88,35 @@ type record struct {
 	SHA256 string `json:"sha256"`
 }
 
-// Position is where a story was left.
+// Position is where a story was stopped.
 type Position struct {
 	Track  int           `json:"track"` // from 0
 	Offset time.Duration `json:"offset"`
-	At     time.Time     `json:"at"` // when that was
+	At     time.Time     `json:"at"` // when it was stopped
 }
 
-// Stats are what the Store has and does.
+// Stats are the state and the counters of the Store.
 type Stats struct {
 	Skills   int         `json:"skills"`
 	Known    int         `json:"known"` // cards
 	Bytes    int64       `json:"bytes"`
-	Download *Downloader `json:"download,omitempty"` // what is downloaded now
-	Waiting  int         `json:"waiting"`            // skills that wait for that
-	Fetched  int         `json:"downloaded"`         // skills, since the start
+	Download *Downloader `json:"download,omitempty"` // the current download
+	Waiting  int         `json:"waiting"`            // queued skills
+	Fetched  int         `json:"downloaded"`         // skills downloaded since the start
 	Failed   int         `json:"failed"`
-	Refused  int         `json:"refused"` // because too many waited
-	Evicted  int         `json:"evicted"` // because space was short
+	Refused  int         `json:"refused"` // because the queue was full
+	Evicted  int         `json:"evicted"` // to free space
 }
 
-// Downloader is how far a download is.
+// Downloader is the progress of a download.
 type Downloader struct {
 	Skill   string `json:"skill"`
 	Name    string `json:"name,omitempty"`
-	Files   int    `json:"files"` // that are complete
+	Files   int    `json:"files"` // complete files
 	Of      int    `json:"of"`
 	Bytes   int64  `json:"bytes"`
-	Percent int    `json:"percent"`           // of the files, and of the one that is on its way
-	Refresh bool   `json:"refresh,omitempty"` // the version before can be played meanwhile
+	Percent int    `json:"percent"`           // of all files, including the current one
+	Refresh bool   `json:"refresh,omitempty"` // the previous version can be played meanwhile
 }
 
 func (s *Store) path(parts ...string) string {
@@ -124,9 +125,9 @@ func (s *Store) path(parts ...string) string {
 
 func (s *Store) skillPath(name string) string { return s.path("skills", name) }
 
-// Open reads what is on the disk, and brings what a power cut has left to an end: a skill
-// that is complete takes its place, what is not can be resumed. After an error the Store
-// works with what could be read.
+// Open reads the stored content, and completes what a power cut has interrupted: a
+// complete skill is moved into place, an incomplete one can be resumed. After an
+// error the Store works with what could be read.
 func (s *Store) Open() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,10 +137,10 @@ func (s *Store) Open() error {
 	s.wake = loop.NewSignal()
 	for name, to := range map[string]any{cardmapName: &s.cards, positionsName: &s.positions} {
 		if err := readJSON(s.path(name), to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.Log.Warn("a file about cards is unreadable, and is written anew", "file", name, "error", err)
+			s.Log.Warn("unreadable file of card data; replacing it", "file", name, "error", err)
 		}
 	}
-	if s.cards == nil || s.positions == nil { // "null" is JSON, too
+	if s.cards == nil || s.positions == nil { // "null" is valid JSON
 		s.cards, s.positions = map[string]string{}, map[string]Position{}
 	}
 	entries, err := os.ReadDir(s.path("skills"))
@@ -147,10 +148,10 @@ func (s *Store) Open() error {
 		return nil // nothing has been downloaded yet
 	}
 	if err != nil {
-		return fmt.Errorf("keep the content of cards: %w", err)
+		return fmt.Errorf("store the content of cards: %w", err)
 	}
-	// Backwards, .old-ID comes before .new-ID: the version before is back before the new
-	// one takes its place again.
+	// In reverse order, .old-ID precedes .new-ID: the previous version is restored
+	// before the new one replaces it again.
 	for _, e := range slices.Backward(entries) {
 		s.recover(e.Name())
 	}
@@ -161,7 +162,7 @@ func (s *Store) Open() error {
 	return err
 }
 
-// recover ends the change of versions that a power cut has interrupted.
+// recover completes a change of versions that a power cut has interrupted.
 func (s *Store) recover(name string) {
 	id, old := strings.CutPrefix(name, oldPrefix)
 	fresh := false
@@ -185,7 +186,7 @@ func (s *Store) recover(name string) {
 	}
 }
 
-// load takes up one folder of skills.
+// load reads one directory of skills.
 func (s *Store) load(name string) {
 	if id, fresh := strings.CutPrefix(name, newPrefix); fresh && skillID.MatchString(id) {
 		s.partial[id] = sizeOf(s.skillPath(name))
@@ -196,14 +197,14 @@ func (s *Store) load(name string) {
 	}
 	m, err := readSkill(s.skillPath(name), name)
 	if err != nil {
-		s.Log.Warn("the content of a card is not complete, and is removed", "skill", name, "error", err)
+		s.Log.Warn("removing incomplete content of a card", "skill", name, "error", err)
 		s.check(os.RemoveAll(s.skillPath(name)))
 		return
 	}
 	s.adopt(m)
 }
 
-// adopt makes a skill known, and its cards if the map was lost. It needs mu.
+// adopt registers a skill, and its cards if the map was lost. It needs mu.
 func (s *Store) adopt(m manifest) {
 	sk := &Skill{ID: m.Content.Skill, Name: m.Content.Name, Version: m.Content.Version, content: m.Content}
 	for _, f := range m.Content.sorted() {
@@ -226,7 +227,7 @@ func (s *Store) adopt(m manifest) {
 	}
 }
 
-// readSkill reads the manifest in a folder, and looks whether the files are there.
+// readSkill reads the manifest in a directory, and checks that the files exist.
 func readSkill(dir, id string) (manifest, error) {
 	var m manifest
 	if err := readJSON(filepath.Join(dir, manifestName), &m); err != nil {
@@ -250,7 +251,7 @@ func readSkill(dir, id string) (manifest, error) {
 	return m, nil
 }
 
-// replace puts what was downloaded in the place of the version before.
+// replace replaces the previous version by the downloaded one.
 func (s *Store) replace(id string) error {
 	now, old, fresh := s.skillPath(id), s.skillPath(oldPrefix+id), s.skillPath(newPrefix+id)
 	if err := os.RemoveAll(old); err != nil {
@@ -262,7 +263,7 @@ func (s *Store) replace(id string) error {
 	if err := os.Rename(fresh, now); err != nil {
 		return errors.Join(err, os.Rename(old, now))
 	}
-	_ = os.Remove(filepath.Join(now, wantName)) // of the download
+	_ = os.Remove(filepath.Join(now, wantName)) // only needed for the download
 	return os.RemoveAll(old)
 }
 
@@ -287,7 +288,7 @@ func (s *Store) skill(id string) (Skill, bool) {
 	return Skill{}, false
 }
 
-// Assign remembers that a card is that of a skill. It waits for the disk.
+// Assign records the skill of a card. It waits for the disk.
 func (s *Store) Assign(uid, id string) error {
 	s.mu.Lock()
 	changed := s.cards[uid] != id
@@ -306,7 +307,7 @@ func (s *Store) Assign(uid, id string) error {
 	return s.save(cardmapName, func() any { return s.cards })
 }
 
-// save writes what a function returns, under mu, into a file.
+// save writes the result of what, called under mu, to a file.
 func (s *Store) save(name string, what func() any) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -319,8 +320,8 @@ func (s *Store) save(name string, what func() any) error {
 	return state.ReplaceFile(s.path(name), append(text, '\n'))
 }
 
-// Hold keeps a skill as it is while it is played, and notes that it was used. release is
-// called once.
+// Hold protects a skill from changes while it is playing, and records that it was
+// used. release must be called once.
 func (s *Store) Hold(id string) (release func()) {
 	now := time.Now()
 	s.mu.Lock()
@@ -329,26 +330,27 @@ func (s *Store) Hold(id string) (release func()) {
 		sk.used = now
 	}
 	s.mu.Unlock()
-	_ = os.Chtimes(filepath.Join(s.skillPath(id), manifestName), now, now) // of use for eviction only
+	_ = os.Chtimes(filepath.Join(s.skillPath(id), manifestName), now, now) // only used for eviction
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.held[id]--; s.held[id] == 0 {
 			delete(s.held, id)
-			s.wake.Set() // a newer version may wait for that
+			s.wake.Set() // a newer version may be waiting for that
 		}
 	}
 }
 
-// Position is where the story of that key was left; the zero value is its beginning.
+// Position returns where the story of that key was stopped; the zero value is its
+// start.
 func (s *Store) Position(key string) Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.positions[key]
 }
 
-// SetPosition keeps where a story was left. It waits for the disk. Of very many stories
-// those that were left first are forgotten.
+// SetPosition stores where a story was stopped. It waits for the disk. If there are
+// too many stories, the oldest positions are dropped.
 func (s *Store) SetPosition(key string, p Position) error {
 	s.mu.Lock()
 	before, known := s.positions[key]
@@ -376,8 +378,8 @@ func (s *Store) SetPosition(key string, p Position) error {
 	return s.save(positionsName, func() any { return s.positions })
 }
 
-// Verify compares the files of a skill with their checksums, and removes it if they
-// differ, so that it is downloaded again. It reads all of it.
+// Verify compares the files of a skill with their checksums, and removes the skill
+// if they differ, so that it is downloaded again. It reads all files.
 func (s *Store) Verify(ctx context.Context, id string) error {
 	dir := s.skillPath(id)
 	m, err := readSkill(dir, id)
@@ -396,11 +398,11 @@ func (s *Store) Verify(ctx context.Context, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.remove(id)
-	return fmt.Errorf("the content %s is removed: %w", id, err)
+	return fmt.Errorf("content %s removed: %w", id, err)
 }
 
-// remove deletes a skill, its manifest first: without it the rest counts as nothing. It
-// needs mu.
+// remove deletes a skill, its manifest first: without it the skill does not count
+// as complete. It needs mu.
 func (s *Store) remove(id string) {
 	delete(s.skills, id)
 	s.check(errors.Join(os.Remove(filepath.Join(s.skillPath(id), manifestName)), os.RemoveAll(s.skillPath(id))))
@@ -419,7 +421,7 @@ func (s *Store) Stats() Stats {
 	return st
 }
 
-// Download is how far the download is that goes on; nil for none.
+// Download returns the progress of the current download; nil if there is none.
 func (s *Store) Download() *Downloader {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -430,7 +432,7 @@ func (s *Store) Download() *Downloader {
 	return &d
 }
 
-// total is what all skills take, complete or not. It needs mu.
+// total is the size of all skills, complete or not. It needs mu.
 func (s *Store) total() (n int64) {
 	for _, sk := range s.skills {
 		n += sk.size
@@ -441,7 +443,7 @@ func (s *Store) total() (n int64) {
 	return n
 }
 
-// check logs what should not happen and changes nothing.
+// check logs unexpected errors and changes nothing.
 func (s *Store) check(err error) {
 	if err != nil {
 		s.Log.Warn("content of cards", "error", err)
@@ -459,7 +461,7 @@ func readJSON(path string, to any) error {
 func sizeOf(dir string) (n int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
-			return nil //nolint:nilerr // what cannot be read takes no part
+			return nil //nolint:nilerr // unreadable entries are skipped
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
 			n += info.Size()

@@ -18,13 +18,13 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// maxAnswer bounds one line of an answer.
+// maxAnswer limits one line of an answer.
 const maxAnswer = 1 << 20
 
 // Call executes command in the daemon that listens on path and blocks until it
-// has answered or ctx ends. args is sent as JSON, nil as nothing; result, when
-// not nil, receives the answer. The errors are sentences for people, and those
-// of the command come as the daemon put them.
+// has answered or ctx ends. args is sent as JSON, nil is omitted; result, if
+// not nil, receives the answer. Errors are sentences for people; those of the
+// command are passed on unchanged.
 func Call(ctx context.Context, path, command string, args, result any) error {
 	last, err := exchange(ctx, path, command, args, nil, nil)
 	if err != nil || result == nil || last.Result == nil {
@@ -36,14 +36,14 @@ func Call(ctx context.Context, path, command string, args, result any) error {
 	return nil
 }
 
-// Stream is Call for a command that answers with events. Each is given to tell,
-// whose error, io.EOF for example, ends the stream and is returned.
-func Stream(ctx context.Context, path, command string, args any, tell func(event json.RawMessage) error) error {
-	_, err := exchange(ctx, path, command, args, nil, tell)
+// Stream is Call for a command that answers with events. Each is passed to
+// handle, whose error, for example io.EOF, ends the stream and is returned.
+func Stream(ctx context.Context, path, command string, args any, handle func(event json.RawMessage) error) error {
+	_, err := exchange(ctx, path, command, args, nil, handle)
 	return err
 }
 
-func exchange(ctx context.Context, path, command string, args any, file *os.File, tell func(json.RawMessage) error) (answer, error) {
+func exchange(ctx context.Context, path, command string, args any, file *os.File, handle func(json.RawMessage) error) (answer, error) {
 	req := request{Command: command}
 	if args != nil {
 		var err error
@@ -57,9 +57,9 @@ func exchange(ctx context.Context, path, command string, args any, file *os.File
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	// A refusal may stand in the socket even if nobody reads the request.
+	// A refusal may be in the socket even if the request was not read.
 	unsent := send(conn, req, file)
-	last, err := read(conn, tell)
+	last, err := read(conn, handle)
 	switch {
 	case ctx.Err() != nil:
 		return answer{}, context.Cause(ctx)
@@ -70,17 +70,17 @@ func exchange(ctx context.Context, path, command string, args any, file *os.File
 }
 
 var (
-	errBadAnswer   = errors.New("invalid answer of lintod")
+	errBadAnswer   = errors.New("invalid answer from lintod")
 	errTooMany     = errors.New("too many connections at once")
 	errLongRequest = fmt.Errorf("the request is longer than %d bytes", maxRequest)
-	errLongAnswer  = fmt.Errorf("the answer of lintod is longer than %d bytes", maxAnswer)
+	errLongAnswer  = fmt.Errorf("the answer from lintod is longer than %d bytes", maxAnswer)
 	errNotRunning  = errors.New("lintod is not running")
 )
 
 var errNoAnswer = errors.New("lintod closed the connection without an answer; it may be stopping")
 
-// read passes events on until the answer proper comes.
-func read(conn net.Conn, tell func(json.RawMessage) error) (answer, error) {
+// read passes on events until the final answer arrives.
+func read(conn net.Conn, handle func(json.RawMessage) error) (answer, error) {
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, maxAnswer)
 	for lines.Scan() {
@@ -92,15 +92,15 @@ func read(conn net.Conn, tell func(json.RawMessage) error) (answer, error) {
 			return answer{}, fmt.Errorf("%w: %w", errBadAnswer, err)
 		}
 		switch {
-		case line.Event != nil && tell != nil:
-			if err := tell(bytes.Clone(line.Event)); err != nil {
+		case line.Event != nil && handle != nil:
+			if err := handle(bytes.Clone(line.Event)); err != nil {
 				return answer{}, err
 			}
-		case line.Event != nil: // not asked for
+		case line.Event != nil: // unexpected
 		case line.OK:
 			return line.answer, nil
 		default:
-			return answer{}, errors.New(printable.Line(line.Error)) // a sentence, whoever said it first
+			return answer{}, errors.New(printable.Line(line.Error)) // a sentence from any source
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {

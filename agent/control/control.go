@@ -1,17 +1,17 @@
-// Package control is the unix socket through which "lintod status", "talk" and
-// "say", and scripts, speak to the running daemon. One request is one line of
-// JSON, and so is its answer:
+// Package control is the Unix socket through which "lintod status", "talk" and
+// "say", and scripts, communicate with the running daemon. A request is one
+// line of JSON, and so is its answer:
 //
 //	{"command":"say","args":{"text":"hello"}}
 //	{"ok":true,"result":null}
 //	{"ok":false,"error":"the loudspeaker is gone"}
 //
 // A stream answers with any number of {"event":…} lines before that one. A
-// connection may carry one request after the other.
+// connection may carry several requests, one after the other.
 //
-// Whoever may open the socket may do all that it offers: the file's group is
-// the only guard. What must not live here: what the commands do (agent), and
-// anything that listens on a network.
+// Every client that may open the socket may use all of its commands: the
+// file's group is the only access control. What must not live here: what the
+// commands do (agent), and anything that listens on a network.
 package control
 
 import (
@@ -33,31 +33,31 @@ import (
 const (
 	maxRequest = 64 << 10 // bytes of a line
 	idleLimit  = 30 * time.Second
-	roomLimit  = time.Second     // for an idle connection to end, when another needs its place
-	writeLimit = 5 * time.Second // how long a client may let us wait before it counts as gone
+	roomLimit  = time.Second     // for an idle connection to end, when its place is needed
+	writeLimit = 5 * time.Second // how long a client may block us before it is disconnected
 )
 
-// How many connections there may be at once. Root does not count among all, so that
-// no others keep root out.
+// The limits of concurrent connections. Root does not count among all users, so
+// that others cannot lock out root.
 const (
 	maxConnections = 16 // of all users
 	maxOfUser      = 8  // of one user
 )
 
-// Handler does one command. args is a JSON value, {} when the client sent none.
-// The result is sent as JSON. The context ends when the client goes away; the
-// handler must then return.
+// Handler executes one command. args is a JSON value, {} if the client sent
+// none. The result is sent as JSON. The context ends when the client
+// disconnects; the handler must then return.
 type Handler func(ctx context.Context, args json.RawMessage) (result any, err error)
 
-// StreamHandler does a command whose answer is a sequence of events. send
-// passes one on, blocks for a few seconds at most, and fails when the client is
+// StreamHandler executes a command whose answer is a sequence of events. send
+// sends one, blocks for a few seconds at most, and fails when the client is
 // gone or does not read; the handler must then return.
 type StreamHandler func(ctx context.Context, args json.RawMessage, send func(event any) error) error
 
-// Server offers commands on a unix socket.
+// Server serves commands on a Unix socket.
 type Server struct {
-	// Path of the socket; its folder is made if need be. The socket is for owner
-	// and group alone (0660).
+	// Path of the socket; its directory is created if necessary. Only owner and
+	// group have access to the socket (0660).
 	Path     string
 	Handlers map[string]Handler
 	Streams  map[string]StreamHandler
@@ -65,7 +65,7 @@ type Server struct {
 
 	busy    sync.WaitGroup
 	mu      sync.Mutex
-	clients []*client // in the order in which they came, or asked last
+	clients []*client // ordered by connection or last request
 }
 
 // client is one connection.
@@ -78,13 +78,14 @@ type client struct {
 	does   activity      // guarded by mu of the Server
 }
 
-// activity is what a client does now. The lower, the sooner it must make room.
+// activity is what a client is doing. Clients with lower values are disconnected
+// first.
 type activity uint8
 
 const (
-	waits   activity = iota // asks nothing
-	listens                 // gets the events of a stream
-	works                   // waits for the answer of a command
+	waits   activity = iota // no request in progress
+	listens                 // receives the events of a stream
+	works                   // waits for the answer to a command
 )
 
 var errMadeRoom = errors.New("the connection was replaced by a newer one")
@@ -105,9 +106,9 @@ type event struct {
 	Event json.RawMessage `json:"event"`
 }
 
-// Run serves until ctx ends, and then returns nil when all handlers have. It
-// fails when the socket cannot be made, for example because another lintod
-// listens on it.
+// Run serves until ctx ends, and then returns nil when all handlers have
+// returned. It fails if the socket cannot be created, for example because
+// another lintod listens on it.
 func (s *Server) Run(ctx context.Context) error {
 	listener, err := listen(s.Path)
 	if err != nil {
@@ -143,9 +144,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// admit gives c a place, if need be that of a connection that has asked nothing for the
-// longest time, or of the oldest listener. It returns the limit that is reached where
-// there is no such place, else 0.
+// admit registers c, if necessary by disconnecting the client that has been idle
+// for the longest time, or the oldest listener. If that is not possible it returns
+// the limit that is reached, otherwise 0.
 func (s *Server) admit(c *client) (limit int) {
 	for deadline := time.Now().Add(roomLimit); ; {
 		s.mu.Lock()
@@ -170,8 +171,8 @@ func (s *Server) admit(c *client) (limit int) {
 	}
 }
 
-// full returns the limit that one more connection of user would exceed, 0 when none, and
-// among which clients one may have to make room. It needs mu.
+// full returns the limit that one more connection of user would exceed, 0 if none,
+// and the clients that may be disconnected. It needs mu.
 func (s *Server) full(user uint32) (limit int, among []*client) {
 	by := map[uint32][]*client{}
 	for _, c := range s.clients {
@@ -183,7 +184,7 @@ func (s *Server) full(user uint32) (limit int, among []*client) {
 	case user == 0 || len(s.clients)-len(by[0]) < maxConnections:
 		return 0, nil
 	}
-	// Those who have the most make room first.
+	// Users with the most connections are affected first.
 	delete(by, 0)
 	for _, some := range by {
 		if len(some) > len(among) {
@@ -193,7 +194,7 @@ func (s *Server) full(user uint32) (limit int, among []*client) {
 	return maxConnections, among
 }
 
-// first is the client that must make room; nil when all are at work. It needs mu.
+// first returns the client to disconnect; nil if all are working. It needs mu.
 func first(among []*client) (victim *client) {
 	for _, c := range among {
 		if c.does < works && (victim == nil || c.does < victim.does) {
@@ -203,7 +204,8 @@ func first(among []*client) (victim *client) {
 	return victim
 }
 
-// note says what c does now, and puts it behind those that have done so for longer.
+// note sets what c is doing, and moves it after the clients that have been doing
+// so for longer.
 func (s *Server) note(c *client, does activity) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,11 +221,11 @@ func (s *Server) leave(c *client) {
 	close(c.left)
 }
 
-// serve answers the requests of one connection, one after the other.
+// serve answers the requests of one connection, one at a time.
 func (s *Server) serve(c *client) {
 	conn := c.conn
 	defer conn.Close()
-	// The end wakes whoever reads, but lets an answer out.
+	// The end interrupts reading, but not the sending of an answer.
 	defer context.AfterFunc(c.ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	client := &peer{UnixConn: conn}
 	defer client.close()
@@ -242,7 +244,7 @@ func (s *Server) serve(c *client) {
 			return
 		}
 		last := write(conn, s.do(withFile(c.ctx, client), c, line))
-		client.close() // a file that nobody wanted
+		client.close() // an unused file
 		if last != nil || err != nil {
 			return
 		}
@@ -301,7 +303,7 @@ func sendEvent(conn net.Conn, e any) error {
 	return write(conn, event{raw})
 }
 
-// write sends v, which can be encoded, as one line.
+// write sends v, which must be encodable, as one line.
 func write(conn net.Conn, v any) error {
 	line, err := encode(v)
 	if err != nil {

@@ -29,9 +29,9 @@ type fixture struct {
 	stop    context.CancelFunc
 	stopped chan error
 
-	waiting   chan struct{} // "wait" has begun
+	waiting   chan struct{} // "wait" has started
 	cancelled chan error    // causes of the contexts of "wait"
-	release   chan struct{} // closed: "slow" is done
+	release   chan struct{} // closed to end "slow"
 }
 
 func serve(t *testing.T, path string) *fixture {
@@ -84,7 +84,7 @@ func serve(t *testing.T, path string) *fixture {
 						return err
 					}
 				}
-				return errors.New("all told")
+				return errors.New("all sent")
 			},
 			"flood": func(ctx context.Context, _ json.RawMessage, send func(any) error) error {
 				for {
@@ -133,7 +133,7 @@ func awaitListener(t testing.TB, path string) {
 
 func socket(t *testing.T) string { return filepath.Join(t.TempDir(), "run", "lintod.sock") }
 
-// raw is a client that says what it likes.
+// raw returns a client that sends arbitrary data.
 func raw(t *testing.T, path string) *net.UnixConn {
 	t.Helper()
 	conn, err := net.Dial("unix", path)
@@ -191,7 +191,7 @@ func TestCall(t *testing.T) {
 		})
 	}
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
-		t.Errorf("nobody wants the result: %v", err)
+		t.Errorf("without a result: %v", err)
 	}
 	var number int
 	if err := Call(t.Context(), f.Path, "echo", "text", &number); !errors.Is(err, errBadAnswer) {
@@ -224,7 +224,7 @@ func TestOneConnectionManyRequests(t *testing.T) {
 func TestHostileRequests(t *testing.T) {
 	f := serve(t, socket(t))
 	for name, text := range map[string]string{
-		"no JSON": "status", "list": "[1]", "number": "5", "command no text": `{"command":5}`, "empty": "",
+		"not JSON": "status", "list": "[1]", "number": "5", "command no text": `{"command":5}`, "empty": "",
 		"null": "null", "two": `{"command":"echo"}{"command":"echo"}`, "deep": strings.Repeat("[", 60000),
 		"zeros": strings.Repeat("\x00", 100), "long name": `{"command":"` + strings.Repeat("x", 60000) + `"}`,
 	} {
@@ -239,7 +239,7 @@ func TestHostileRequests(t *testing.T) {
 		})
 	}
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
-		t.Errorf("and then: %v", err)
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
@@ -255,7 +255,7 @@ func TestEndlessRequestIsCutOff(t *testing.T) {
 		t.Errorf("answer is %s", got)
 	}
 	if rest, err := io.ReadAll(r); len(rest) > 0 {
-		t.Errorf("after it %q, %v", rest, err)
+		t.Errorf("followed by %q, %v", rest, err)
 	}
 }
 
@@ -281,14 +281,15 @@ func TestHandlerEndsWhenTheClientGoes(t *testing.T) {
 						t.Errorf("cause is %v", cause)
 					}
 				case <-time.After(2 * time.Minute):
-					t.Error("the handler goes on")
+					t.Error("the handler continues")
 				}
 			})
 		}
 	}
 }
 
-// "echo … | nc -N -U" ends its side of the connection and still waits.
+// "echo … | nc -N -U" closes its side of the connection and still waits for the
+// answer.
 func TestHalfClosedClientGetsItsAnswer(t *testing.T) {
 	f := serve(t, socket(t))
 	conn := raw(t, f.Path)
@@ -296,7 +297,7 @@ func TestHalfClosedClientGetsItsAnswer(t *testing.T) {
 	if err := conn.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	// The server has seen the end when it answers others on the way.
+	// The server has detected the end when it answers another request.
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -321,22 +322,22 @@ func TestCallEndsWithItsContext(t *testing.T) {
 
 func TestStream(t *testing.T) {
 	f := serve(t, socket(t))
-	var told []string
-	tell := func(e json.RawMessage) error { told = append(told, string(e)); return nil }
-	err := Stream(t.Context(), f.Path, "count", 3, tell)
-	if err == nil || err.Error() != "all told" || fmt.Sprint(told) != `[{"n":0} {"n":1} {"n":2}]` {
-		t.Errorf("told %v, error %v", told, err)
+	var events []string
+	handle := func(e json.RawMessage) error { events = append(events, string(e)); return nil }
+	err := Stream(t.Context(), f.Path, "count", 3, handle)
+	if err == nil || err.Error() != "all sent" || fmt.Sprint(events) != `[{"n":0} {"n":1} {"n":2}]` {
+		t.Errorf("events %v, error %v", events, err)
 	}
 	enough := errors.New("enough")
 	if err := Stream(t.Context(), f.Path, "count", 1000000, func(json.RawMessage) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("error is %v", err)
 	}
-	if err := Stream(t.Context(), f.Path, "echo", 3, tell); err != nil {
+	if err := Stream(t.Context(), f.Path, "echo", 3, handle); err != nil {
 		t.Errorf("a command without events: %v", err)
 	}
 }
 
-func TestStreamToWhoDoesNotRead(t *testing.T) {
+func TestStreamToAClientThatDoesNotRead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: takes the write limit of 5 s")
 	}
@@ -352,7 +353,7 @@ func TestStreamToWhoDoesNotRead(t *testing.T) {
 	}
 }
 
-// as connects as another user, which only root can.
+// as connects as another user, which only root can do.
 func as(t *testing.T, path string, uid int) *net.UnixConn {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -360,7 +361,7 @@ func as(t *testing.T, path string, uid int) *net.UnixConn {
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	become := func(uid int) { // this thread alone
+	become := func(uid int) { // only this thread
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
 			t.Fatal(errno)
 		}
@@ -402,15 +403,15 @@ func serveAll(t *testing.T) *fixture {
 	return f
 }
 
-// Listeners that never read, of several users, keep neither root out, nor another user,
-// nor their own, who loses the oldest of them.
-func TestListenersKeepNobodyOut(t *testing.T) {
+// Listeners of several users that never read do not lock out root, another user, or
+// their own user, who loses the oldest of them.
+func TestListenersAreReplaced(t *testing.T) {
 	f := serveAll(t)
 	listen := func(uid int) *net.UnixConn {
 		conn := as(t, f.Path, uid)
 		say(t, conn, "{\"command\":\"flood\"}\n")
 		if text := line(t, bufio.NewReaderSize(conn, 1)); !strings.Contains(text, "event") {
-			t.Fatalf("user %d is told %s", uid, text)
+			t.Fatalf("user %d got %s", uid, text)
 		}
 		return conn
 	}
@@ -423,13 +424,13 @@ func TestListenersKeepNobodyOut(t *testing.T) {
 		conn := as(t, f.Path, uid)
 		say(t, conn, "{\"command\":\"echo\"}\n")
 		if text := line(t, bufio.NewReader(conn)); !strings.Contains(text, `"ok":true`) {
-			t.Errorf("user %d is told %s", uid, text)
+			t.Errorf("user %d got %s", uid, text)
 		}
 	}
 }
 
-// Also many at work of another user leave root a place.
-func TestBusyUsersLeaveRootAPlace(t *testing.T) {
+// Many busy connections of other users leave a place for root.
+func TestBusyUsersDoNotLockOutRoot(t *testing.T) {
 	f := serveAll(t)
 	for i := range maxConnections {
 		say(t, as(t, f.Path, 1001+i%2), "{\"command\":\"wait\"}\n")
@@ -440,7 +441,7 @@ func TestBusyUsersLeaveRootAPlace(t *testing.T) {
 	}
 	conn := as(t, f.Path, 1003)
 	if text := line(t, bufio.NewReader(conn)); !strings.Contains(text, `"ok":false`) {
-		t.Errorf("one more is told %s", text)
+		t.Errorf("one more connection got %s", text)
 	}
 }
 
@@ -450,7 +451,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	for range maxOfUser {
 		conn := raw(t, f.Path)
 		say(t, conn, "{\"command\":\"wait\"}\n")
-		<-f.waiting // until then it is one that asks nothing
+		<-f.waiting // until then it counts as idle
 		conns = append(conns, conn)
 	}
 	if err := Call(t.Context(), f.Path, "echo", nil, nil); err == nil || !strings.Contains(err.Error(), errTooMany.Error()) {
@@ -459,13 +460,14 @@ func TestConnectionsAreLimited(t *testing.T) {
 	conns[0].Close()
 	for deadline := time.Now().Add(time.Minute); Call(t.Context(), f.Path, "echo", nil, nil) != nil; {
 		if time.Now().After(deadline) {
-			t.Fatal("no place after one has left")
+			t.Fatal("refused after a client has disconnected")
 		}
 	}
 }
 
-// Also those that came so fast that none of them has been waited on yet.
-func TestBurstOfConnectionsKeepsNobodyOut(t *testing.T) {
+// New connections replace even those that arrived so fast that none is being
+// served yet.
+func TestBurstOfConnectionsIsReplaced(t *testing.T) {
 	f := serve(t, socket(t))
 	var conns []*net.UnixConn
 	for range 500 {
@@ -476,19 +478,19 @@ func TestBurstOfConnectionsKeepsNobodyOut(t *testing.T) {
 	}
 	for i, conn := range conns[:len(conns)-maxOfUser] {
 		if text, _ := io.ReadAll(conn); len(text) > 0 {
-			t.Fatalf("number %d was told %s", i, text)
+			t.Fatalf("connection %d got %s", i, text)
 		}
 	}
 }
 
-func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
+func TestIdleConnectionsAreReplaced(t *testing.T) {
 	f := serve(t, socket(t))
 	busy := raw(t, f.Path)
 	say(t, busy, "{\"command\":\"wait\"}\n")
 	<-f.waiting
 	for i := range 2 * maxConnections {
 		conn := raw(t, f.Path)
-		if i%2 == 0 { // the others have asked something before
+		if i%2 == 0 { // the others have sent a request before
 			continue
 		}
 		say(t, conn, "{\"command\":\"echo\"}\n")
@@ -499,12 +501,12 @@ func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	}
 	select {
 	case err := <-f.cancelled:
-		t.Errorf("the busy one was ended: %v", err)
+		t.Errorf("the busy connection was closed: %v", err)
 	default:
 	}
 }
 
-func TestEndAnswersAndLeavesNothing(t *testing.T) {
+func TestEndAnswersAndRemovesTheSocket(t *testing.T) {
 	f := serve(t, socket(t))
 	idle := raw(t, f.Path)
 	done := make(chan error)
@@ -518,10 +520,10 @@ func TestEndAnswersAndLeavesNothing(t *testing.T) {
 	}()
 	f.stop()
 	if got := line(t, r); got != `{"ok":false,"error":"context canceled"}` {
-		t.Errorf("the waiting one is told %s", got)
+		t.Errorf("the waiting client got %s", got)
 	}
 	if err := <-done; !errors.Is(err, io.EOF) {
-		t.Errorf("the idle one is told %v", err)
+		t.Errorf("the idle client got %v", err)
 	}
 	err := <-f.stopped
 	f.stopped <- err
@@ -535,7 +537,7 @@ func TestSocketIsForOwnerAndGroup(t *testing.T) {
 		old := syscall.Umask(umask)
 		f := serve(t, socket(t))
 		syscall.Umask(old)
-		// An answer shows that the server is past the making of its socket.
+		// An answer shows that the server has finished setting up its socket.
 		if err := Call(t.Context(), f.Path, "echo", nil, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -573,7 +575,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSocketStays(t *testing.T) {
+func TestFileThatIsNotASocketIsKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "precious")
 	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
 		t.Fatal(err)
@@ -582,7 +584,7 @@ func TestWhatIsNoSocketStays(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "data" {
-		t.Errorf("the file holds %q, %v", data, err)
+		t.Errorf("the file contains %q, %v", data, err)
 	}
 }
 
@@ -594,7 +596,7 @@ func TestCallWithoutADaemon(t *testing.T) {
 	}
 }
 
-// callerEnv holds the socket that the test binary, run as a child, calls.
+// callerEnv is the socket that the test binary calls when run as a child process.
 const callerEnv = "CONTROL_TEST_SOCKET"
 
 func TestCallWithoutPermission(t *testing.T) {
@@ -603,7 +605,7 @@ func TestCallWithoutPermission(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: only root can call as somebody else")
+		t.Skip("SKIPPED: only root can call as another user")
 	}
 	group, err := user.LookupGroup("audio")
 	if err != nil {
@@ -639,10 +641,10 @@ func TestCallWithoutPermission(t *testing.T) {
 		return text
 	}
 	if got := call(65534); !strings.Contains(got, f.Path) || !strings.Contains(got, "sudo adduser $USER audio") {
-		t.Errorf("a stranger's error is %s", got)
+		t.Errorf("the error for a non-member is %s", got)
 	}
 	if got := call(uint32(gid)); got != "<nil>" {
-		t.Errorf("a member's error is %s", got)
+		t.Errorf("the error for a member is %s", got)
 	}
 }
 
@@ -654,14 +656,14 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, data, 0o755)
 }
 
-// A socket may lie in place of lintod's.
+// Another program may have created the socket.
 func TestHostileAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer string
 		want   error
 	}{
 		"nothing":        {"", errNoAnswer},
-		"no JSON":        {"hello\n", errBadAnswer},
+		"not JSON":       {"hello\n", errBadAnswer},
 		"no end":         {strings.Repeat("x", maxAnswer+10), errLongAnswer},
 		"wrong types":    {`{"ok":"yes"}` + "\n", errBadAnswer},
 		"events, no end": {`{"event":1}` + "\n", errNoAnswer},
@@ -690,7 +692,7 @@ func TestHostileAnswers(t *testing.T) {
 	}
 }
 
-// Whatever the line, the answer is one line of JSON that says ok or why not.
+// The answer to any line is one line of JSON with ok, or an error.
 func FuzzRequest(f *testing.F) {
 	path := filepath.Join(f.TempDir(), "fuzz.sock")
 	s := &Server{Path: path, Log: slog.New(slog.DiscardHandler), Handlers: map[string]Handler{
@@ -715,7 +717,7 @@ func FuzzRequest(f *testing.F) {
 		text, err := io.ReadAll(conn)
 		var a answer
 		if err != nil || bytes.Count(text, []byte("\n")) != 1 || json.Unmarshal(text, &a) != nil || a.OK == (a.Error != "") {
-			t.Errorf("%q is answered %q, %v", request, text, err)
+			t.Errorf("%q was answered with %q, %v", request, text, err)
 		}
 	})
 }
@@ -740,8 +742,8 @@ func BenchmarkCall(b *testing.B) {
 	<-stopped
 }
 
-// A file goes with its request and no other, and none stays open.
-func TestFileIsHandedOver(t *testing.T) {
+// A file is passed with its own request only, and is always closed.
+func TestFileIsPassed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	serve(t, path)
 	name := filepath.Join(t.TempDir(), "file")
@@ -764,12 +766,12 @@ func TestFileIsHandedOver(t *testing.T) {
 		if err := CallWithFile(t.Context(), path, "read", nil, file); err != nil {
 			t.Error(err)
 		}
-		if err := CallWithFile(t.Context(), path, "echo", nil, file); err != nil { // which does not want it
+		if err := CallWithFile(t.Context(), path, "echo", nil, file); err != nil { // which does not use it
 			t.Error(err)
 		}
 		file.Close()
 		if err := Call(t.Context(), path, "read", nil, nil); err == nil {
-			t.Error("there is a file that nobody sent")
+			t.Error("a file was received that was not sent")
 		}
 	}
 	for limit := time.Now().Add(time.Minute); open() > before+10; time.Sleep(time.Millisecond) {

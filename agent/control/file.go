@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A client may open a file and hand it over with its request: the daemon need
-// not be able to, or be allowed to, find it (unix(7), SCM_RIGHTS).
+// A client may open a file and pass it with its request, so that the daemon
+// does not need to find it or have access to it (unix(7), SCM_RIGHTS).
 
 type fileKey struct{}
 
-// File is what the client has handed over with the request; nil when nothing.
-// The handler owns it.
+// File returns the file that the client has passed with the request; nil if
+// there is none. The handler owns it.
 func File(ctx context.Context) *os.File {
 	if p, ok := ctx.Value(fileKey{}).(*peer); ok {
 		f := p.file
@@ -32,7 +32,7 @@ func withFile(ctx context.Context, p *peer) context.Context {
 	return context.WithValue(ctx, fileKey{}, p)
 }
 
-// peer reads requests, and keeps the last file that came with them.
+// peer reads requests, and keeps the last file that was passed with them.
 type peer struct {
 	*net.UnixConn
 	file *os.File
@@ -41,7 +41,7 @@ type peer struct {
 
 func (p *peer) Read(b []byte) (int, error) {
 	n, oobn, _, _, err := p.ReadMsgUnix(b, p.oob[:])
-	messages, _ := syscall.ParseSocketControlMessage(p.oob[:oobn]) // nothing in what is not understood
+	messages, _ := syscall.ParseSocketControlMessage(p.oob[:oobn]) // invalid messages contain none
 	for i := range messages {
 		fds, _ := syscall.ParseUnixRights(&messages[i])
 		for _, fd := range fds {
@@ -62,13 +62,13 @@ func (p *peer) close() {
 	}
 }
 
-// CallWithFile is Call with a file that the daemon is to read.
+// CallWithFile is Call with a file for the daemon to read.
 func CallWithFile(ctx context.Context, path, command string, args any, file *os.File) error {
 	_, err := exchange(ctx, path, command, args, file, nil)
 	return err
 }
 
-// send writes a request, and file with it where there is one.
+// send writes a request, with file if it is not nil.
 func send(conn net.Conn, req request, file *os.File) error {
 	if file == nil {
 		return write(conn, req)

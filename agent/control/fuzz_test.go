@@ -12,7 +12,7 @@ import (
 	"lintod/agent/base/fuzzcost"
 )
 
-// canned is a connection whose peer has said all that it has to say.
+// canned is a connection whose peer has sent everything.
 type canned struct {
 	net.Conn
 	said *bytes.Reader
@@ -20,8 +20,8 @@ type canned struct {
 
 func (c canned) Read(b []byte) (int, error) { return c.said.Read(b) }
 
-// Whatever lies in place of the daemon says, a client gets an answer or one sentence that
-// no terminal obeys, and it costs little.
+// For any data from the other end of the socket, a client gets an answer or a
+// one-sentence error without control characters, with little memory.
 func FuzzAnswer(f *testing.F) {
 	for _, seed := range []string{
 		`{"ok":true,"result":{"a":1}}`, `{"ok":false,"error":"no"}`, `{"event":1}` + "\n" + `{"ok":true}`,

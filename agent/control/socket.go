@@ -18,7 +18,7 @@ import (
 
 const socketMode = 0o660
 
-// listen makes the socket, in place of one that a crash has left behind.
+// listen creates the socket, and replaces one that a crash has left.
 func listen(path string) (*net.UnixListener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
@@ -34,8 +34,9 @@ func listen(path string) (*net.UnixListener, error) {
 }
 
 func bind(path string) (*net.UnixListener, error) {
-	// The mode of the unbound socket is the most that the file gets (unix_bind in
-	// Linux), so that nobody slips in before the chmod, which undoes the umask.
+	// Until the chmod below, which corrects the umask, the mode of the unbound
+	// socket limits that of the file (unix_bind in Linux), so that no other
+	// client can connect.
 	private := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		failed := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), socketMode) })
 		return errors.Join(failed, err)
@@ -51,7 +52,7 @@ func bind(path string) (*net.UnixListener, error) {
 	return l.(*net.UnixListener), nil
 }
 
-// removeStale removes a socket that nobody listens on, and nothing else.
+// removeStale removes a socket without a listener, and nothing else.
 func removeStale(path string) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -69,8 +70,8 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
-// Free returns an error when a daemon listens on path. Two of them would fight
-// for the broker, the card and the saved state.
+// Free returns an error if a daemon listens on path. Two daemons would
+// conflict over the broker, the card and the saved state.
 func Free(path string) error {
 	if knock(path) == nil {
 		return takenError(path)
@@ -78,7 +79,7 @@ func Free(path string) error {
 	return nil
 }
 
-// knock tells whether somebody listens.
+// knock returns nil if a process listens on path.
 func knock(path string) error {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
@@ -91,8 +92,8 @@ func takenError(path string) error {
 	return fmt.Errorf("%w and listens on %s; stop it first (systemctl stop lintod)", errSecond, path)
 }
 
-// userOf is the user who has opened the connection; nobody's number where the kernel does
-// not say.
+// userOf is the user who has opened the connection; an unused number if the kernel
+// does not report it.
 func userOf(conn *net.UnixConn) uint32 {
 	peer, err := process.Peer(conn)
 	if err != nil {
@@ -101,17 +102,18 @@ func userOf(conn *net.UnixConn) uint32 {
 	return peer.Uid
 }
 
-// errGone is the cause of a context that ended because the client did.
 var (
 	errNoSocket = errors.New("not a socket")
 	errSecond   = errors.New("another lintod is running")
 )
 
+// errGone is the cause of a context that ended because the client disconnected.
 var errGone = errors.New("the client disconnected")
 
 // whileConnected returns a context that ends when the client closes the
 // connection. A client that has only finished writing, as "nc -N" and socat
-// do, still waits for its answer. Nothing is read; call stop before reading.
+// do, still waits for its answer. It reads nothing; call stop before
+// reading.
 func whileConnected(ctx context.Context, conn *net.UnixConn) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan struct{})
@@ -137,7 +139,7 @@ func whileConnected(ctx context.Context, conn *net.UnixConn) (context.Context, f
 	}
 }
 
-// hungUp tells whether the peer has closed both directions.
+// hungUp reports whether the peer has closed both directions.
 func hungUp(fd uintptr) bool {
 	fds := []unix.PollFd{{Fd: int32(fd)}}
 	n, err := unix.Poll(fds, 0)

@@ -14,16 +14,16 @@ import (
 	"lintod/agent/base/process"
 )
 
-// writtenIn is a time that has certainly passed: a clock before it was not set.
+// writtenIn is a time in the past: a clock that shows less is not set.
 var writtenIn = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// clock: a Raspberry Pi without a clock chip starts in the past.
+// clock checks the clock: a Raspberry Pi without a clock chip starts in the past.
 func (x *exam) clock(context.Context) {
 	f := judgeClock(time.Now(), x.timesync())
-	x.tell("clock", f.Level, f.Text, f.Do)
+	x.add("clock", f.Level, f.Text, f.Do)
 }
 
-// judgeClock takes what systemd-timesyncd says; nil when it does not run.
+// judgeClock uses the status of systemd-timesyncd; nil if that is not running.
 func judgeClock(now time.Time, synchronized *bool) Finding {
 	const network = "wait until it is synchronised (see timedatectl), or set it: sudo timedatectl set-time"
 	switch {
@@ -35,7 +35,7 @@ func judgeClock(now time.Time, synchronized *bool) Finding {
 	return Finding{Level: OK, Text: "the clock shows " + now.UTC().Format(time.DateTime) + " UTC"}
 }
 
-// timesync reads what systemd-timesyncd.service(8) leaves behind.
+// timesync reads the status file of systemd-timesyncd.service(8).
 func (x *exam) timesync() *bool {
 	dir := filepath.Join(x.Root, "run/systemd/timesync")
 	if _, err := os.Stat(dir); err != nil {
@@ -46,20 +46,21 @@ func (x *exam) timesync() *bool {
 	return &yes
 }
 
-// kernel: without Landlock, children have the devices of their user's groups.
+// kernel checks for Landlock: without it, child processes have access to the
+// devices of their user's groups.
 func (x *exam) kernel(context.Context) {
 	if process.LandlockVersion() == 0 {
-		x.tell("kernel", Warn, "the kernel does not support Landlock: a speech or wake word engine could open sound cards, GPIO lines, and SPI ports",
+		x.add("kernel", Warn, "the kernel does not support Landlock: a speech or wake word engine could open sound cards, GPIO lines, and SPI ports",
 			"use kernel 5.13 or later with Landlock; if it is only disabled, add lsm=landlock to the kernel command line")
 	}
 }
 
-// state: what must survive a restart needs a folder and room.
+// state checks the directory for saved state, and its free space.
 func (x *exam) state(context.Context) {
 	dir := x.cfg.Device.StateDir
 	_, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		x.tell("state", Warn, dir+" does not exist yet", "lintod creates it at its first start; if it does not, correct [device] state_dir")
+		x.add("state", Warn, dir+" does not exist yet", "lintod creates it at its first start; if it does not, correct [device] state_dir")
 		return
 	}
 	if err := tryToWrite(dir); err != nil {
@@ -68,22 +69,22 @@ func (x *exam) state(context.Context) {
 	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
-		x.tell("state", Warn, fmt.Sprintf("free space below %s is unknown: %v", dir, err), "")
+		x.add("state", Warn, fmt.Sprintf("free space below %s is unknown: %v", dir, err), "")
 		return
 	}
 	f := judgeSpace(dir, s.Bavail*uint64(s.Bsize), s.Files, s.Ffree)
-	x.tell("state", f.Level, f.Text, f.Do)
+	x.add("state", f.Level, f.Text, f.Do)
 }
 
 func (x *exam) stateFault(dir string, err error) {
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		x.tell("state", Warn, dir+" is not accessible", "run as root: sudo lintod doctor")
+		x.add("state", Warn, dir+" is not accessible", "run as root: sudo lintod doctor")
 		return
 	}
-	x.tell("state", Fail, fmt.Sprintf("nothing can be saved: %v", err), "correct [device] state_dir, or make that directory writable")
+	x.add("state", Fail, fmt.Sprintf("nothing can be saved: %v", err), "correct [device] state_dir, or make that directory writable")
 }
 
-// tryToWrite makes a file and removes it.
+// tryToWrite creates a file and removes it.
 func tryToWrite(dir string) error {
 	f, err := os.CreateTemp(dir, ".doctor-")
 	if err != nil {

@@ -19,17 +19,18 @@ import (
 	"lintod/audio/player"
 )
 
-// A card that the daemon holds is no fault as long as the daemon hears.
-func TestCardsThatTheDaemonHolds(t *testing.T) {
+// A card that the daemon has open is not a failure as long as the daemon receives
+// sound.
+func TestCardsInUseByTheDaemon(t *testing.T) {
 	busy := errors.New("the microphone \"usb\" does not open: it is in use; who uses it?")
 	for name, tt := range map[string]struct {
-		frames      []uint64 // that the daemon has heard, at each question
+		frames      []uint64 // of the daemon, at each request
 		microphone  Level
 		speaker     player.Stats
 		loudspeaker Level
 	}{
-		"it hears and has spoken": {[]uint64{10, 60}, OK, player.Stats{Frames: 500}, OK},
-		"it hears nothing":        {[]uint64{10, 10}, Fail, player.Stats{Frames: 500, Failures: 1}, Fail},
+		"it receives sound and has spoken": {[]uint64{10, 60}, OK, player.Stats{Frames: 500}, OK},
+		"it receives no sound":             {[]uint64{10, 10}, Fail, player.Stats{Frames: 500, Failures: 1}, Fail},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x, found := box(t, map[string]string{
@@ -58,7 +59,7 @@ func TestCardsThatTheDaemonHolds(t *testing.T) {
 			check(t, (*found)[0], tt.microphone, "")
 			check(t, (*found)[1], tt.loudspeaker, "")
 			if f := (*found)[0]; f.Level == Fail && !strings.Contains(f.Text, "lintod-audio (pid 815)") {
-				t.Errorf("does not say who uses the card: %+v", f)
+				t.Errorf("does not name the program that uses the card: %+v", f)
 			}
 		})
 	}

@@ -18,7 +18,7 @@ import (
 
 const askLimit = 5 * time.Second
 
-// running asks the running daemon how it is.
+// running gets the status of the running daemon.
 func (x *exam) running(ctx context.Context) {
 	s, err := x.ask(ctx)
 	if err != nil {
@@ -27,23 +27,23 @@ func (x *exam) running(ctx context.Context) {
 	}
 	x.daemon = &s
 	if fault := s.Mic.Fault(time.Now()); fault != "" {
-		x.tell("daemon", Fail, fault, "check the microphone's switch and plug, and [audio] input and input_channel; `lintod devices` lists the devices")
+		x.add("daemon", Fail, fault, "check the microphone's switch and plug, and [audio] input and input_channel; `lintod devices` lists the devices")
 	}
-	x.tell("daemon", OK, fmt.Sprintf("lintod %s has been running for %s: %s", s.Version, s.Uptime, s.Line), "")
+	x.add("daemon", OK, fmt.Sprintf("lintod %s has been running for %s: %s", s.Version, s.Uptime, s.Line), "")
 	if s.Version != agent.Version {
-		x.tell("daemon", Warn, fmt.Sprintf("version %s is running, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")
+		x.add("daemon", Warn, fmt.Sprintf("version %s is running, %s is installed", s.Version, agent.Version), "sudo systemctl restart lintod")
 	}
 	if s.Serial != x.cfg.Device.Serial {
-		x.tell("daemon", Warn, fmt.Sprintf("it runs as %s, but the configuration has %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
+		x.add("daemon", Warn, fmt.Sprintf("it runs as %s, but the configuration has %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Parts)) {
 		if p := s.Parts[name]; p.Restarts > 0 {
-			x.tell("daemon", Warn, fmt.Sprintf("part %q was restarted %d times, most recently because of: %s", name, p.Restarts, p.Last), "see journalctl -u lintod")
+			x.add("daemon", Warn, fmt.Sprintf("part %q was restarted %d times, most recently because of: %s", name, p.Restarts, p.Last), "see journalctl -u lintod")
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
 		if l := s.Links[name]; !l.Connected {
-			x.tell("daemon", Warn, "link "+name+" is not connected to the platform: "+l.Line,
+			x.add("daemon", Warn, "link "+name+" is not connected to the platform: "+l.Line,
 				"see the findings about the broker; the files named in ["+name+"] must be readable by the user lintod")
 		}
 	}
@@ -57,21 +57,21 @@ func (x *exam) ask(ctx context.Context) (agent.Status, error) {
 	return s, err
 }
 
-// service asks systemd, where there is one that knows lintod.
+// service gets the service's status from systemd, if that is used.
 func (x *exam) service(ctx context.Context) {
 	if _, err := os.Stat(filepath.Join(x.Root, "run/systemd/system")); err != nil {
 		return // not booted with systemd, sd_booted(3)
 	}
 	unit, err := showUnit(ctx)
 	if err != nil {
-		x.tell("service", Warn, "the state of the service is unknown: "+err.Error(), "systemctl status lintod")
+		x.add("service", Warn, "the state of the service is unknown: "+err.Error(), "systemctl status lintod")
 		return
 	}
 	f := judgeUnit(unit)
-	x.tell("service", f.Level, f.Text, f.Do)
+	x.add("service", f.Level, f.Text, f.Do)
 }
 
-// judgeUnit takes properties of systemctl show.
+// judgeUnit evaluates properties of systemctl show.
 func judgeUnit(unit map[string]string) Finding {
 	switch {
 	case unit["LoadState"] == "not-found":

@@ -1,10 +1,10 @@
 // Package doctor examines a device for its owner: configuration, platform,
-// sound, buttons and LEDs, voice, wake word and the box itself, and says of each
-// in one sentence how it is and what to do. It works beside a running daemon and
-// without one, and changes nothing.
+// sound, buttons and LEDs, voice, wake word and the machine itself. Each finding
+// is one sentence with the state and what to do. It works with and without a
+// running daemon, and changes nothing.
 //
-// What must not live here: how anything works. It asks the parts, in their own
-// words.
+// What must not live here: how anything works. The parts examine themselves and
+// word their findings.
 package doctor
 
 import (
@@ -21,20 +21,20 @@ import (
 	"lintod/gpio"
 )
 
-// Level is how bad a finding is.
+// Level is the severity of a finding.
 type Level = link.Level
 
-// What a finding can be. A device with a failure does not do what it is for.
+// The levels of findings. With a failure the device does not work as intended.
 const (
 	OK   = link.OK
 	Warn = link.Warn
 	Fail = link.Fail
 )
 
-// Finding is one thing that was looked at; links make them, too.
+// Finding is the result of one check; links make them too.
 type Finding = link.Finding
 
-// Print tells a finding to people.
+// Print prints a finding for people.
 func Print(w io.Writer, f Finding) {
 	printable.Fprintf(w, "%-4s  %-13s  %s\n", f.Level, f.Subject, f.Text)
 	if f.Do != "" {
@@ -45,23 +45,23 @@ func Print(w io.Writer, f Finding) {
 // Doctor examines the device of one configuration file.
 type Doctor struct {
 	Path string    // of the configuration file
-	Root string    // of the file system that the kernel shows itself in: "/" outside tests
-	Host gpio.Host // where lines come from
-	// Quiet leaves the loudspeaker out: nothing is heard.
+	Root string    // directory that contains sys and proc: "/" except in tests
+	Host gpio.Host // provides GPIO lines
+	// Quiet skips the test of the speaker, which is audible.
 	Quiet bool
-	// Tell is told each finding as soon as it is known.
-	Tell func(Finding)
+	// Report receives each finding as soon as it is known.
+	Report func(Finding)
 }
 
 // exam is one examination.
 type exam struct {
 	Doctor
 	cfg    agent.Config
-	daemon *agent.Status // nil when it does not run, or does not let us ask
+	daemon *agent.Status // nil if it is not running, or denies access
 }
 
-// Examine looks at everything; it takes about ten seconds, and a minute where
-// much is wrong. Unless it is Quiet, the test tone is heard. It ends early with ctx.
+// Examine checks everything. It takes about ten seconds, and a minute if much is
+// wrong. Unless Quiet is set, it plays a test tone. It stops early when ctx ends.
 func (d Doctor) Examine(ctx context.Context) {
 	cfg, err := agent.LoadConfig(d.Path)
 	if err != nil {
@@ -70,7 +70,7 @@ func (d Doctor) Examine(ctx context.Context) {
 			do = "run `sudo lintod setup` to create it, or use -config for another file"
 		}
 		for line := range strings.Lines(err.Error()) {
-			d.tell("configuration", Fail, strings.TrimSuffix(line, "\n"), do)
+			d.add("configuration", Fail, strings.TrimSuffix(line, "\n"), do)
 		}
 		return
 	}
@@ -86,29 +86,29 @@ func (d Doctor) Examine(ctx context.Context) {
 	}
 }
 
-func (d Doctor) tell(subject string, l Level, text, do string) {
-	d.Tell(Finding{Subject: subject, Level: l, Text: text, Do: do})
+func (d Doctor) add(subject string, l Level, text, do string) {
+	d.Report(Finding{Subject: subject, Level: l, Text: text, Do: do})
 }
 
 func (d Doctor) report(subject string, l Level, err error, otherwise string) {
-	d.Tell(link.Report(subject, l, err, otherwise))
+	d.Report(link.Report(subject, l, err, otherwise))
 }
 
-// links has each link look at what it needs.
+// links lets each link examine what it needs.
 func (x *exam) links(ctx context.Context) {
 	var running map[string]link.Status
 	if x.daemon != nil {
 		running = x.daemon.Links
 	}
-	x.cfg.ExamineLinks(ctx, running, x.Tell)
+	x.cfg.ExamineLinks(ctx, running, x.Report)
 }
 
 func (x *exam) configuration() {
-	x.tell("configuration", OK, fmt.Sprintf("%s is valid (device %s)", x.Path, x.cfg.Device.Serial), "")
+	x.add("configuration", OK, fmt.Sprintf("%s is valid (device %s)", x.Path, x.cfg.Device.Serial), "")
 	for _, w := range x.cfg.Warnings() {
 		x.report("configuration", Warn, errors.New(w), "correct that key, or remove it")
 	}
 	if reach := x.cfg.Behaviors.Shellexec.Reach(); reach != "" {
-		x.tell("commands", OK, reach, "")
+		x.add("commands", OK, reach, "")
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"lintod/gpio/boardtest"
 )
 
-// patient is a device that is all right, apart from what a test does to it.
+// patient is a healthy device that a test modifies.
 type patient struct {
 	t                                  *testing.T
 	linto, device, audio, tts, further string
@@ -48,19 +48,19 @@ func (p *patient) write(name, text string) string {
 	return path
 }
 
-// examine returns what was found of a subject.
+// examine returns the findings on a subject.
 func (p *patient) examine(subject string) []Finding {
 	p.t.Helper()
 	path := p.write("lintod.toml", fmt.Sprintf("[device]\nserial = \"kitchen\"\n%s\n[linto]\n%s\n[audio]\n%s\n[tts]\n%s\n%s\n", p.device, p.linto, p.audio, p.tts, p.further))
 	var found []Finding
-	Doctor{Path: path, Root: p.t.TempDir(), Host: p.host, Tell: func(f Finding) {
+	Doctor{Path: path, Root: p.t.TempDir(), Host: p.host, Report: func(f Finding) {
 		p.t.Logf("%+v", f)
 		if f.Subject == subject {
 			found = append(found, f)
 		}
 	}}.Examine(p.t.Context())
 	if len(found) == 0 {
-		p.t.Fatalf("nothing was found of %s", subject)
+		p.t.Fatalf("no findings on %s", subject)
 	}
 	return found
 }
@@ -86,7 +86,7 @@ func TestConfiguration(t *testing.T) {
 
 func TestNoConfiguration(t *testing.T) {
 	var found []Finding
-	Doctor{Path: filepath.Join(t.TempDir(), "lintod.toml"), Tell: func(f Finding) { found = append(found, f) }}.Examine(t.Context())
+	Doctor{Path: filepath.Join(t.TempDir(), "lintod.toml"), Report: func(f Finding) { found = append(found, f) }}.Examine(t.Context())
 	if len(found) != 1 || found[0].Level != Fail || !strings.Contains(found[0].Do, "lintod setup") {
 		t.Errorf("found %+v", found)
 	}
@@ -94,10 +94,10 @@ func TestNoConfiguration(t *testing.T) {
 
 func TestBroker(t *testing.T) {
 	m := brokertest.Start(t)
-	t.Run("lets us in", func(t *testing.T) {
+	t.Run("accepts the device", func(t *testing.T) {
 		newPatient(t).broker(m.URL()).check("broker", OK, "mqtt")
 	})
-	t.Run("not there", func(t *testing.T) {
+	t.Run("not running", func(t *testing.T) {
 		newPatient(t).broker("mqtt://127.0.0.1:1").check("broker", Fail, "connection refused")
 	})
 	t.Run("password file missing", func(t *testing.T) {
@@ -110,13 +110,13 @@ func TestBroker(t *testing.T) {
 		check(t, found[0], Warn, "connection refused")
 		check(t, found[1], OK, "mqtt")
 	})
-	t.Run("speaks no TLS", func(t *testing.T) {
+	t.Run("no TLS", func(t *testing.T) {
 		newPatient(t).broker(strings.Replace(m.URL(), "mqtt:", "mqtts:", 1)).check("broker", Fail, "TLS")
 	})
 }
 
-// The running device must not notice.
-func TestBrokerIsTriedBesideTheDevice(t *testing.T) {
+// The running device must not be disturbed.
+func TestBrokerIsTriedWhileTheDeviceRuns(t *testing.T) {
 	m := brokertest.Start(t)
 	watch := m.Watch("blk/#")
 	newPatient(t).broker(m.URL()).check("broker", OK, "mqtt")
@@ -166,7 +166,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue returns the files of a certificate, the authority's own where a has none yet.
+// issue returns the files of a certificate; if a has none yet, they are its own.
 func (a *authority) issue(by *authority, valid time.Duration) (certFile, keyFile string) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -213,10 +213,10 @@ func TestTLS(t *testing.T) {
 	cert, key := ca.issue(ca, 5*24*time.Hour)
 	m := brokertest.Start(t, "allow_anonymous true", "certfile "+cert, "keyfile "+key)
 	address := strings.Replace(m.URL(), "mqtt:", "mqtts:", 1)
-	t.Run("CA not known", func(t *testing.T) {
+	t.Run("unknown CA", func(t *testing.T) {
 		newPatient(t).broker(address).check("broker", Fail, "CA")
 	})
-	t.Run("CA known, certificate nearly expired", func(t *testing.T) {
+	t.Run("known CA, certificate nearly expired", func(t *testing.T) {
 		p := newPatient(t).broker(address, fmt.Sprintf("ca_file = %q", ca.file))
 		p.check("broker", OK, "mqtt")
 		p.check("certificate", Warn, "expires within a week")
@@ -234,7 +234,7 @@ func TestState(t *testing.T) {
 	file := p.write("file", "")
 	p.device = fmt.Sprintf("state_dir = %q", file)
 	p.check("state", Fail, "nothing can be saved")
-	p.device = `state_dir = "/proc/self"` // not even root can
+	p.device = `state_dir = "/proc/self"` // not even root can write there
 	p.check("state", Fail, "nothing can be saved")
 	p.device = fmt.Sprintf("state_dir = %q", filepath.Join(t.TempDir(), "later"))
 	p.check("state", Warn, "does not exist yet")

@@ -29,7 +29,7 @@ func TestJudgeUnit(t *testing.T) {
 	}{
 		"running":       {"LoadState=loaded ActiveState=active UnitFileState=enabled NRestarts=0", OK, ""},
 		"reloading":     {"LoadState=loaded ActiveState=reloading UnitFileState=enabled NRestarts=0", OK, ""},
-		"not there":     {"LoadState=not-found ActiveState=inactive", OK, "not installed"},
+		"not installed": {"LoadState=not-found ActiveState=inactive", OK, "not installed"},
 		"failed":        {"LoadState=loaded ActiveState=failed Result=watchdog UnitFileState=enabled", Fail, "failed (watchdog)"},
 		"not enabled":   {"LoadState=loaded ActiveState=active UnitFileState=disabled", Warn, "boot"},
 		"stopped":       {"LoadState=loaded ActiveState=inactive SubState=dead UnitFileState=enabled", Warn, "inactive (dead)"},
@@ -58,13 +58,13 @@ func TestJudgeClock(t *testing.T) {
 
 func TestJudgeSpace(t *testing.T) {
 	check(t, judgeSpace("/s", 5<<30, 1000, 500), OK, "5120 MB")
-	check(t, judgeSpace("/s", 5<<30, 0, 0), OK, "5120 MB") // btrfs counts no files
+	check(t, judgeSpace("/s", 5<<30, 0, 0), OK, "5120 MB") // btrfs does not count files
 	check(t, judgeSpace("/s", 100<<20, 1000, 500), Warn, "100 MB")
 	check(t, judgeSpace("/s", 1<<20, 1000, 500), Fail, "full (1 MB")
 	check(t, judgeSpace("/s", 5<<30, 1000, 0), Fail, "0 files")
 }
 
-// box is a doctor in front of a file system of its own.
+// box returns an exam with a file system of its own.
 func box(t *testing.T, files map[string]string) (*exam, *[]Finding) {
 	t.Helper()
 	var found []Finding
@@ -79,7 +79,7 @@ func box(t *testing.T, files map[string]string) (*exam, *[]Finding) {
 		}
 	}
 	return &exam{
-		Doctor: Doctor{Root: root, Host: gpio.Hardware{}, Tell: func(f Finding) { found = append(found, f) }},
+		Doctor: Doctor{Root: root, Host: gpio.Hardware{}, Report: func(f Finding) { found = append(found, f) }},
 		cfg:    agent.Defaults(),
 	}, &found
 }
@@ -122,10 +122,10 @@ func TestHolders(t *testing.T) {
 func TestTimesync(t *testing.T) {
 	x, _ := box(t, nil)
 	if x.timesync() != nil {
-		t.Error("a box without timesyncd is told to wait for it")
+		t.Error("timesyncd is reported although it is not installed")
 	}
 	x, _ = box(t, map[string]string{"run/systemd/timesync/synchronized": ""})
 	if yes := x.timesync(); yes == nil || !*yes {
-		t.Error("synchronized was not seen")
+		t.Error("the synchronized file was not detected")
 	}
 }

@@ -7,15 +7,15 @@ import (
 	"lintod/gpio/rfid"
 )
 
-// readers looks at what reads cards, if there is anything.
+// readers checks the card readers, if there are any.
 func (x *exam) readers(ctx context.Context) {
 	const do = "correct [cards.reader], or the wiring"
-	if x.daemon != nil { // which has them
+	if x.daemon != nil { // which has them open
 		for _, r := range x.daemon.Cards.Readers {
 			if r.Fault != "" {
 				x.report("cards", Fail, errors.New(r.Reader+": "+r.Fault), do)
 			} else {
-				x.tell("cards", OK, r.Reader+": the running daemon reads from it", "")
+				x.add("cards", OK, r.Reader+": the running daemon reads from it", "")
 			}
 		}
 		return
@@ -24,7 +24,7 @@ func (x *exam) readers(ctx context.Context) {
 		if r.Err != nil {
 			x.report("cards", Fail, errors.New(r.Reader+": "+r.Err.Error()), do)
 		} else {
-			x.tell("cards", OK, r.Reader+": "+r.Text, "")
+			x.add("cards", OK, r.Reader+": "+r.Text, "")
 		}
 	}
 }

@@ -12,23 +12,23 @@ import (
 	"lintod/agent/signed/verifier"
 )
 
-// signed: who may sign commands, and whether the times of orders can be judged. What is
-// wrong with single lines of the files is among the warnings of the configuration.
+// signed checks who may sign commands, and whether the clock allows to check their
+// times. Errors in single lines of the files are warnings of the configuration.
 func (x *exam) signed(context.Context) {
 	c := x.cfg.Signed
 	signers, faults := c.Examine(time.Now())
 	if signers == 0 && len(faults) == 0 {
-		return // nobody signs here
+		return // signatures are not used
 	}
 	for _, f := range faults {
 		if f.Closed {
-			x.tell("signed", Fail, "all signed commands are rejected: "+f.Err.Error(), "correct that file; until then, commands that require a signature cannot be used")
+			x.add("signed", Fail, "all signed commands are rejected: "+f.Err.Error(), "correct that file; until then, commands that require a signature cannot be used")
 			return
 		}
 	}
 	for _, path := range []string{c.AllowedSigners, c.Revoked} {
 		if !readableBy(path, x.cfg.Device.StateDir) {
-			x.tell("signed", Fail, "lintod cannot read "+path, "sudo chmod a+r "+path)
+			x.add("signed", Fail, "lintod cannot read "+path, "sudo chmod a+r "+path)
 			return
 		}
 	}
@@ -36,14 +36,14 @@ func (x *exam) signed(context.Context) {
 	if len(c.Require) > 0 {
 		text += "; signature required for: " + strings.Join(c.Require, ", ")
 	}
-	x.tell("signed", OK, text, "")
+	x.add("signed", OK, text, "")
 	now, synchronized := verifier.System()
 	latest, known := verifier.Latest(x.cfg.Device.StateDir)
 	f := judgeOrderClock(x.cfg.Device.StateDir, now, synchronized, latest, known)
-	x.tell("signed", f.Level, f.Text, f.Do)
+	x.add("signed", f.Level, f.Text, f.Do)
 }
 
-// judgeOrderClock takes the latest time that the orders have shown, if any has.
+// judgeOrderClock uses the latest time in an accepted order, if known.
 func judgeOrderClock(dir string, now time.Time, synchronized bool, latest time.Time, known bool) Finding {
 	switch {
 	case known && latest.After(now.Add(verifier.Skew)):
@@ -60,11 +60,12 @@ func judgeOrderClock(dir string, now time.Time, synchronized bool, latest time.T
 	return Finding{Level: OK, Text: "the clock is synchronised, so the times of signed commands can be checked"}
 }
 
-// readableBy tells whether the owner of dir can read a file, if it is there. Root can.
+// readableBy reports whether the owner of dir can read a file, if it exists. Root
+// can read any.
 func readableBy(path, dir string) bool {
 	owner, err := os.Stat(dir)
 	if err != nil {
-		return true // not known
+		return true // unknown
 	}
 	who, ok := owner.Sys().(*syscall.Stat_t)
 	if !ok || who.Uid == 0 {

@@ -30,7 +30,7 @@ func (x *exam) sound(ctx context.Context) {
 		x.virtualLoudspeaker(c.Output[0])
 	}
 	if realOut && x.Quiet {
-		x.tell("loudspeaker", OK, "not tested, because the test is audible", "")
+		x.add("loudspeaker", OK, "not tested, because the test is audible", "")
 		realOut = false
 	}
 	if !realIn && !realOut {
@@ -42,10 +42,10 @@ func (x *exam) sound(ctx context.Context) {
 	}
 }
 
-// voiceDetection looks for what turns will look for.
+// voiceDetection checks for the files that turns need.
 func (x *exam) voiceDetection() {
 	if _, err := silero.Load(silero.Find()); err != nil {
-		x.tell("voice detection", Warn, "the simple voice detection is used, which mistakes music for speech: "+err.Error(),
+		x.add("voice detection", Warn, "the simple voice detection is used, which mistakes music for speech: "+err.Error(),
 			`reinstall the lintod package, or set voice_detection = "simple" in [audio]`)
 	}
 }
@@ -53,25 +53,25 @@ func (x *exam) voiceDetection() {
 func (x *exam) virtualMicrophone(ctx context.Context, name string) {
 	input, err := filecard.Card(name).OpenInput(ctx)
 	if err != nil {
-		x.tell("microphone", Fail, err.Error(), "correct [audio] input")
+		x.add("microphone", Fail, err.Error(), "correct [audio] input")
 		return
 	}
 	input.Close()
-	x.tell("microphone", OK, fmt.Sprintf("the microphone is %q: nothing to test", name), "")
+	x.add("microphone", OK, fmt.Sprintf("the microphone is %q: nothing to test", name), "")
 }
 
-// virtualLoudspeaker does not open the file: the running daemon writes it.
+// virtualLoudspeaker does not open the file, because the running daemon writes it.
 func (x *exam) virtualLoudspeaker(name string) {
 	if path, isFile := strings.CutPrefix(name, "file:"); isFile {
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
-			x.tell("loudspeaker", Fail, fmt.Sprintf("%s is not writable: %v", path, err), "correct [audio] output")
+			x.add("loudspeaker", Fail, fmt.Sprintf("%s is not writable: %v", path, err), "correct [audio] output")
 			return
 		}
 	}
-	x.tell("loudspeaker", OK, fmt.Sprintf("the speaker is %q: nothing to test", name), "")
+	x.add("loudspeaker", OK, fmt.Sprintf("the speaker is %q: nothing to test", name), "")
 }
 
-// cards tries what is real, through a sound process of our own.
+// cards tests real devices, with a sound process of its own.
 func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
 	p := &native.Process{Input: c.Input, Output: c.Output, Channel: c.InputChannel, Gain: c.InputGain, Log: slog.New(slog.DiscardHandler)}
 	var r cardtest.Result
@@ -88,10 +88,10 @@ func (x *exam) cards(ctx context.Context, c audio.Config, in, out bool) {
 	})
 	switch {
 	case errors.Is(died, fs.ErrNotExist):
-		x.tell("sound", Fail, died.Error(), "install lintod-audio in the directory of lintod")
+		x.add("sound", Fail, died.Error(), "install lintod-audio in the directory of lintod")
 		return
 	case died != nil:
-		x.tell("sound", Fail, died.Error(), "check the card's plug and power; lintod-audio -list must work")
+		x.add("sound", Fail, died.Error(), "check the card's plug and power; lintod-audio -list must work")
 		return
 	}
 	if in {
@@ -108,16 +108,16 @@ func (x *exam) microphone(ctx context.Context, r cardtest.Result) {
 		return
 	}
 	grade, text, do := r.Room.Judge()
-	x.tell("microphone", map[cardtest.Grade]Level{cardtest.Plausible: OK, cardtest.Doubtful: Warn, cardtest.Dead: Fail}[grade], text, do)
+	x.add("microphone", map[cardtest.Grade]Level{cardtest.Plausible: OK, cardtest.Doubtful: Warn, cardtest.Dead: Fail}[grade], text, do)
 }
 
-// microphoneFault: a card that the daemon itself holds is no fault, if the
-// daemon hears.
+// microphoneFault reports a microphone that cannot be opened. If the
+// daemon has it open and receives sound, that is not a failure.
 func (x *exam) microphoneFault(ctx context.Context, fault error) {
 	if x.daemon != nil && x.daemon.Mic.Open {
 		before := x.daemon.Mic.Frames
 		if now, err := x.ask(context.WithoutCancel(ctx)); err == nil && now.Mic.Frames > before && now.Mic.Fault(time.Now()) == "" {
-			x.tell("microphone", OK, fmt.Sprintf("the running daemon uses the microphone: %d frames since the check began, %d samples lost since it started",
+			x.add("microphone", OK, fmt.Sprintf("the running daemon uses the microphone: %d frames since the check began, %d samples lost since it started",
 				now.Mic.Frames-before, now.Mic.Lost), "to measure the level, run sudo systemctl stop lintod, and then this command again")
 			return
 		}
@@ -128,25 +128,25 @@ func (x *exam) microphoneFault(ctx context.Context, fault error) {
 func (x *exam) loudspeaker(r cardtest.Result, in bool) {
 	switch {
 	case r.Out != nil && x.daemon != nil && x.daemon.Speaker.Frames > 0 && x.daemon.Speaker.Failures == 0:
-		x.tell("loudspeaker", OK, fmt.Sprintf("the running daemon uses the speaker: %d frames without errors", x.daemon.Speaker.Frames),
+		x.add("loudspeaker", OK, fmt.Sprintf("the running daemon uses the speaker: %d frames without errors", x.daemon.Speaker.Frames),
 			"to test it, run sudo systemctl stop lintod, and then this command again")
 	case r.Out != nil:
 		x.cardFault("loudspeaker", "output", r.Out)
 	case !in || r.In != nil:
-		x.tell("loudspeaker", OK, "a tone was played", "if you did not hear it, increase the volume (alsamixer), or select another [audio] output")
+		x.add("loudspeaker", OK, "a tone was played", "if you did not hear it, increase the volume (alsamixer), or select another [audio] output")
 	case r.Hears():
-		x.tell("loudspeaker", OK, "a tone was played, and the microphone heard it", "")
+		x.add("loudspeaker", OK, "a tone was played, and the microphone recorded it", "")
 	default:
-		x.tell("loudspeaker", Warn, "a tone was played, but the microphone did not hear it", "if you did not hear it either, increase the volume (alsamixer), or select another [audio] output")
+		x.add("loudspeaker", Warn, "a tone was played, but the microphone did not hear it", "if you did not hear it either, increase the volume (alsamixer), or select another [audio] output")
 	}
 }
 
 func (x *exam) cardFault(subject, key string, fault error) {
 	text, do, _ := strings.Cut(fault.Error(), "; ")
-	x.tell(subject, Fail, text+x.holders(), strings.TrimSpace(do+" `lintod devices` lists the values for [audio] "+key))
+	x.add(subject, Fail, text+x.holders(), strings.TrimSpace(do+" `lintod devices` lists the values for [audio] "+key))
 }
 
-// holders says who has sound cards open, as the kernel tells it.
+// holders names the programs that have sound cards open, according to the kernel.
 func (x *exam) holders() string {
 	var list []string
 	for _, card := range alsa.Cards(x.Root) {

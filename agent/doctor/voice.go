@@ -16,8 +16,8 @@ import (
 
 const voiceLimit = 30 * time.Second
 
-// voice lets the engine speak, unheard, in the language of the device and in
-// those that the configuration has voices for.
+// voice tests the speech engine, without playing, in the device's language
+// and those with voices in the configuration.
 func (x *exam) voice(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, voiceLimit)
 	defer cancel()
@@ -41,18 +41,18 @@ func (x *exam) speaks(ctx context.Context, speaker *tts.Speaker, language string
 	began := time.Now()
 	sound, err := speaker.Speak(ctx, "1 2 3", language)
 	if err != nil {
-		x.tell("voice", Fail, err.Error(), engine)
+		x.add("voice", Fail, err.Error(), engine)
 		return
 	}
 	first := time.Since(began)
 	length, loudest, err := measure(ctx, sound)
 	switch {
 	case err != nil:
-		x.tell("voice", Fail, "speech output stopped early: "+err.Error(), engine)
+		x.add("voice", Fail, "speech output stopped early: "+err.Error(), engine)
 	case loudest < 500:
-		x.tell("voice", Fail, fmt.Sprintf("the engine produced %v of silence", length), engine)
+		x.add("voice", Fail, fmt.Sprintf("the engine produced %v of silence", length), engine)
 	default:
-		x.tell("voice", OK, fmt.Sprintf("%s speaks %s; first sound after %d ms", x.cfg.TTS.Engine, language, first.Milliseconds()), "")
+		x.add("voice", OK, fmt.Sprintf("%s speaks %s; first sound after %d ms", x.cfg.TTS.Engine, language, first.Milliseconds()), "")
 	}
 }
 

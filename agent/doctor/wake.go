@@ -9,7 +9,7 @@ import (
 
 const wakeLimit = 45 * time.Second
 
-// wake lets the engine begin to listen, to nothing.
+// wake starts the engine, without sound.
 func (x *exam) wake(ctx context.Context) {
 	c := x.cfg.Wake
 	if !c.Enabled() {
@@ -25,11 +25,11 @@ func (x *exam) wake(ctx context.Context) {
 		case wake.EngineWyoming:
 			do = "start the Wyoming service, or correct [wake] address and the word names"
 		}
-		x.tell("wake word", Fail, err.Error(), do)
+		x.add("wake word", Fail, err.Error(), do)
 		return
 	}
-	x.tell("wake word", OK, c.Engine+" is ready", "")
+	x.add("wake word", OK, c.Engine+" is ready", "")
 	if x.daemon != nil && x.daemon.Wake != nil && x.daemon.Wake.Dropped > 0 {
-		x.tell("wake word", Warn, x.daemon.Wake.Line(), "this machine is too slow for the engine: use fewer words, a lighter engine, or one on another machine")
+		x.add("wake word", Warn, x.daemon.Wake.Line(), "this machine is too slow for the engine: use fewer words, a lighter engine, or one on another machine")
 	}
 }

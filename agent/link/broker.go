@@ -21,28 +21,30 @@ import (
 )
 
 const (
-	// trialLimit bounds one address: connecting, subscribing, and one message.
+	// trialLimit is the time limit for one address: connecting, subscribing, and one
+	// message.
 	trialLimit = 30 * time.Second
-	// echoLimit is how long our own message may take to come back.
+	// echoLimit is how long our own message may take to be delivered to us.
 	echoLimit = 3 * time.Second
 )
 
-// Trial is an attempt to connect to a broker as a link does, beside a running daemon.
+// Trial is an attempt to connect to a broker as a link does, while a daemon may be
+// running.
 type Trial struct {
 	Table string // of the configuration
 	// Config has a client id of its own, so that a running daemon stays connected.
 	broker.Config
 	Subscribe []string // as the link does
-	// Echo is one of the topics that Subscribe covers, and that nobody obeys. The trial
-	// sends itself a message there.
+	// Echo is one of the topics that Subscribe covers, and that has no handler. The
+	// trial sends itself a message there.
 	Echo string
-	// Unheard says what is wrong when that does not come back.
+	// Unheard is the error if that message is not delivered.
 	Unheard error
 }
 
-var errThrownOut = errors.New("the broker accepts this device, and disconnects it on its first message; see the broker's log")
+var errDisconnects = errors.New("the broker accepts this device, but disconnects it on its first message; see the broker's log")
 
-// Run returns nil when the message came back, else one sentence.
+// Run returns nil when the message was delivered, or a one-sentence error.
 func (t Trial) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -64,14 +66,14 @@ func (t Trial) Run(ctx context.Context) error {
 	}
 	conn.Online = func(online context.Context) {
 		defer cancel()
-		// Whether it was taken is seen by its return.
+		// Whether it was accepted shows when it is delivered.
 		_ = conn.Publish(online, broker.Message{Topic: t.Echo, Payload: []byte("{}")})
 		select {
 		case <-heard:
 		case <-time.After(echoLimit):
 			verdict = t.Unheard
 		case <-online.Done():
-			verdict = errThrownOut
+			verdict = errDisconnects
 		}
 	}
 	if err := conn.Run(ctx); err != nil {
@@ -80,8 +82,9 @@ func (t Trial) Run(ctx context.Context) error {
 	return verdict
 }
 
-// BrokerStatus is how the connection of a link is, of whose messages some were dropped beside
-// those that the connection has counted. refused says that the broker does not let the device in.
+// BrokerStatus is the status of a link's connection to its broker. dropped is the
+// number of messages that the link dropped in addition to those that the connection
+// has counted; refused means that the broker does not let the device in.
 func BrokerStatus(s broker.Stats, dropped int64, refused bool) Status {
 	return Status{
 		Connected: s.Connected, Line: BrokerLine(s, dropped),
@@ -89,7 +92,7 @@ func BrokerStatus(s broker.Stats, dropped int64, refused bool) Status {
 	}
 }
 
-// BrokerLine is the same for people.
+// BrokerLine is the status as text for people.
 func BrokerLine(s broker.Stats, dropped int64) string {
 	if !s.Connected {
 		return "offline: " + cmp.Or(s.Error, "connecting")
@@ -101,7 +104,8 @@ func BrokerLine(s broker.Stats, dropped int64) string {
 // lookLimit is how long a broker may take to answer Look.
 const lookLimit = 3 * time.Second
 
-// Look reports whether an MQTT broker answers at an address, and whether it lets everybody in.
+// Look reports whether an MQTT broker answers at an address, and whether it
+// accepts anonymous clients.
 func Look(ctx context.Context, address string) (answers, open bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
@@ -114,16 +118,16 @@ func Look(ctx context.Context, address string) (answers, open bool) {
 		Handle:  func(context.Context, broker.Message) {},
 		Log:     slog.New(slog.DiscardHandler),
 	}
-	_ = conn.Run(ctx) // what it has found is told above
+	_ = conn.Run(ctx) // the results are set above
 	return answers, open
 }
 
-// Examine tries each address by itself, and looks at the certificates, for the doctor. It
-// reports whether one of them lets the device in. It takes up to half a minute for each
-// address, and ends early with ctx.
-func (t Trial) Examine(ctx context.Context, tell func(Finding)) (reached bool) {
+// Examine tries each address separately and checks the certificates, for the
+// doctor. It reports whether a broker accepts the device. It takes up to half a
+// minute for each address, and stops early when ctx ends.
+func (t Trial) Examine(ctx context.Context, report func(Finding)) (reached bool) {
 	if Unreadable(t.PasswordFile) {
-		tell(Finding{"broker", Warn, t.PasswordFile + " is not readable by this user", "run as root: sudo lintod doctor"})
+		report(Finding{"broker", Warn, t.PasswordFile + " is not readable by this user", "run as root: sudo lintod doctor"})
 		return false
 	}
 	faults := map[string]error{}
@@ -133,29 +137,29 @@ func (t Trial) Examine(ctx context.Context, tell func(Finding)) (reached bool) {
 	}
 	for _, address := range t.Broker {
 		level := Fail
-		if reached { // the others are tried in turn
+		if reached { // one is enough: the device tries them in turn
 			level = Warn
 		}
 		if err := faults[address]; err != nil {
-			tell(Report("broker", level, err, "correct ["+t.Table+"], or the files named there"))
+			report(Report("broker", level, err, "correct ["+t.Table+"], or the files named there"))
 			continue
 		}
-		tell(Finding{"broker", OK, address + " accepts the device and delivers messages for [" + t.Table + "]", ""})
-		if cert, err := t.ServerCertificate(ctx, address); err == nil && cert != nil { // else no TLS, or gone since it was tried
-			tell(JudgeCertificate("the certificate of "+address, "renew it at the broker", cert, time.Now()))
+		report(Finding{"broker", OK, address + " accepts the device and delivers messages for [" + t.Table + "]", ""})
+		if cert, err := t.ServerCertificate(ctx, address); err == nil && cert != nil { // otherwise there is no TLS, or the broker has just stopped answering
+			report(JudgeCertificate("the certificate of "+address, "renew it at the broker", cert, time.Now()))
 		}
 	}
 	cert, err := t.ClientCertificate()
 	switch {
 	case err != nil:
-		tell(Report("certificate", Fail, err, "correct ["+t.Table+"] cert_file and key_file"))
+		report(Report("certificate", Fail, err, "correct ["+t.Table+"] cert_file and key_file"))
 	case cert != nil:
-		tell(JudgeCertificate("the device's own certificate "+t.CertFile, "renew it", cert, time.Now()))
+		report(JudgeCertificate("the device's own certificate "+t.CertFile, "renew it", cert, time.Now()))
 	}
 	return reached
 }
 
-// address tries one.
+// address tries one address.
 func (t Trial) address(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialLimit, fmt.Errorf("%s: no answer within %v", address, trialLimit))
 	defer cancel()
@@ -170,14 +174,14 @@ func (t Trial) address(ctx context.Context, address string) error {
 	return err
 }
 
-// Unreadable tells that a file is another user's.
+// Unreadable reports whether only another user may read a file.
 func Unreadable(path string) bool {
 	return path != "" && errors.Is(unix.Access(path, unix.R_OK), unix.EACCES)
 }
 
-// BrokerWarnings are what is allowed about a broker in a table of the configuration, and
-// probably not meant: a password that goes over the network unprotected, files that cannot
-// be used, and secrets that others can read.
+// BrokerWarnings describes valid but probably mistaken settings of a broker in a
+// table of the configuration: a password that is sent unprotected, files that
+// cannot be used, and secrets that others can read.
 func BrokerWarnings(table string, c broker.Config, at Place) (list []string) {
 	for _, address := range c.Broker {
 		if c.PasswordFile != "" && broker.Unprotected(address) {
@@ -194,12 +198,13 @@ func BrokerWarnings(table string, c broker.Config, at Place) (list []string) {
 	return append(list, fileWarnings(table+".key_file", c.KeyFile, at, func(string) error { return nil }, true)...)
 }
 
-// SecretWarnings are about a file with a secret in its first line; "" is none.
+// SecretWarnings describes problems of a file with a secret in its first line;
+// path may be "".
 func SecretWarnings(key, path string, at Place) []string {
 	return fileWarnings(key, path, at, func(path string) error { _, err := textfile.Secret(path); return err }, true)
 }
 
-// PoolWarnings are about a file with the certificates of authorities; "" is none.
+// PoolWarnings describes problems of a file with CA certificates; path may be "".
 func PoolWarnings(key, path string, at Place) []string {
 	return fileWarnings(key, path, at, func(path string) error { _, err := certificate.Pool(path); return err }, false)
 }
@@ -216,7 +221,7 @@ func fileWarnings(key, path string, at Place, read func(path string) error, secr
 	if secret && info.Mode().Perm()&0o077 != 0 && !at.Protected(path) {
 		list = append(list, fmt.Sprintf("%s: %s is readable by other users; chmod 600 it", key, path))
 	}
-	// Who checks may not be who reads: only the service's user must.
+	// The user who runs the check may lack permission: only the service's user needs it.
 	if err := read(path); err != nil && !errors.Is(err, fs.ErrPermission) {
 		list = append(list, fmt.Sprintf("%s: %v", key, err))
 	}

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// Level is how bad a finding is.
+// Level is the severity of a finding.
 type Level string
 
-// What a finding can be. A device with a failure does not do what it is for.
+// The levels of findings. With a failure the device does not work as intended.
 const (
 	OK   Level = "ok"
 	Warn Level = "warn"
 	Fail Level = "fail"
 )
 
-// Finding is one thing that was looked at, for the owner of the device.
+// Finding is the result of one check, for the owner of the device.
 type Finding struct {
 	Subject string `json:"subject"`
 	Level   Level  `json:"level"`
@@ -25,8 +25,8 @@ type Finding struct {
 	Do      string `json:"do,omitempty"` // what to do
 }
 
-// Report makes a finding of an error in the house's form, "what is wrong; what to
-// do"; some leave the second half to otherwise.
+// Report makes a finding from an error whose text has the form "what is wrong;
+// what to do". If the second half is missing, otherwise is used.
 func Report(subject string, l Level, err error, otherwise string) Finding {
 	text, do, _ := strings.Cut(err.Error(), "; ")
 	if do == "" {
@@ -35,7 +35,8 @@ func Report(subject string, l Level, err error, otherwise string) Finding {
 	return Finding{subject, l, text, do}
 }
 
-// JudgeCertificate judges how long a certificate is valid. It becomes louder 30, 7 and 1 days before the end.
+// JudgeCertificate reports how long a certificate is valid. The texts become more
+// urgent 30, 7 and 1 days before it expires.
 func JudgeCertificate(whose, do string, cert *x509.Certificate, now time.Time) Finding {
 	const day = 24 * time.Hour
 	left := cert.NotAfter.Sub(now)

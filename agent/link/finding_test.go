@@ -25,11 +25,11 @@ func TestJudgeCertificate(t *testing.T) {
 		cert := &x509.Certificate{NotBefore: now.Add(-day), NotAfter: now.Add(left)}
 		f := JudgeCertificate("it", "renew it", cert, now)
 		if f.Level != want.level || !strings.Contains(f.Text, want.text) || (f.Do == "") != (want.level == OK) {
-			t.Errorf("%v before its end: %+v, want %v", left, f, want)
+			t.Errorf("%v before it expires: %+v, want %v", left, f, want)
 		}
 	}
 	early := &x509.Certificate{NotBefore: now.Add(day), NotAfter: now.Add(9 * day)}
 	if f := JudgeCertificate("it", "renew it", early, now); f.Level != Fail || f.Do == "" {
-		t.Errorf("a day too early: %+v", f)
+		t.Errorf("a day before it becomes valid: %+v", f)
 	}
 }

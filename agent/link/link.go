@@ -1,8 +1,8 @@
-// Package link is what links have in common: what each gets of the device, how it
-// says how it is, what setup asks for it, and what the doctor finds. The links
-// themselves are the packages below, one for each protocol.
+// Package link contains what links have in common: what each gets from the
+// device, its status, the questions of setup, and the findings of the doctor. The
+// links themselves are the packages below, one for each protocol.
 //
-// What must not live here: anything that one protocol needs.
+// What must not live here: anything that only one protocol needs.
 package link
 
 import (
@@ -19,144 +19,147 @@ import (
 	"lintod/behaviors"
 )
 
-// Device is the device as a link gets it. None of its functions may be called
+// Device is the device as a link uses it. None of its functions may be called
 // before the link's Run.
 type Device struct {
-	Serial   string // the device's name at the platform
+	Serial   string // the device's name on the platform
 	Version  string // of lintod
-	StateDir string // for what a link must keep over restarts
+	StateDir string // for state of a link that survives restarts
 	Registry *behaviors.Registry
-	// Powers performs the verbs that are not safe; nil when there are none.
+	// Powers performs the verbs that are not safe; nil if there are none.
 	Powers Powers
-	// Orders verifies signed requests; nil where none are taken.
+	// Orders verifies signed requests; nil if none are accepted.
 	Orders *verifier.Verifier
-	// Settings returns those that a restart keeps.
+	// Settings returns the settings that survive a restart.
 	Settings func() state.Saved
 	// Network lists the interfaces.
 	Network func() ([]network.Interface, error)
-	// Connected is called when the platform can be reached and when not.
+	// Connected is called when the platform becomes reachable or unreachable.
 	Connected func(bool)
-	// Tell, when set, publishes what belongs to no exchange, in words or JSON.
-	Tell func(w turn.What, text string)
-	// Follow has a link hear what happens on the device, on any link: from now on, until
-	// it closes the subscription. A link that is slow never delays a turn: it loses the
-	// oldest notices, which are counted (turn.Bus).
+	// Notify, if set, publishes a notice that belongs to no exchange, as text or
+	// JSON.
+	Notify func(w turn.What, text string)
+	// Follow subscribes a link to the events of the device, of all links, until it
+	// closes the subscription. A slow link never delays a turn: it loses the oldest
+	// notices, which are counted (turn.Bus).
 	Follow func() *turn.Subscription
-	// Listen opens the microphone for a dictation, or says why not. taken is called
-	// when the dictation may not have it any more; Close gives it back.
+	// Listen opens the microphone for a dictation, or returns why it is refused.
+	// taken is called when the dictation loses the microphone; Close releases it.
 	Listen func(ctx context.Context, taken func()) (turn.Stream, error)
-	// Call opens an exchange of a link because its platform wants one.
+	// Call opens an exchange of a link at its platform's request.
 	Call func(ctx context.Context, t turn.Talker) error
-	// MakeRoom ends what is heard, also the answer of a turn, so that what the link asks for
-	// next is heard at once; after a turn that does not speak yet.
+	// MakeRoom ends what is playing, including the answer of a turn, so that the
+	// link's next sound plays immediately. A turn that does not speak yet continues,
+	// and the sound follows it.
 	MakeRoom func(ctx context.Context) error
-	// Announce has a text spoken as soon as no turn runs. It does not block.
+	// Announce speaks a text as soon as no turn is running. It does not block.
 	Announce func(text string) error
-	// Volume returns the present loudness, in percent.
+	// Volume returns the current volume in percent.
 	Volume func() int
-	// Shown is what the device is doing, as all its views show it.
+	// Shown returns what the device is doing, as all views show it.
 	Shown func() turn.Snapshot
-	// Meeting names the meeting that is being recorded, and since when; "" for none.
+	// Meeting returns the session that is being recorded, and since when; "" for none.
 	Meeting func() (session string, since time.Time)
-	// Turns returns the last turns with all links, oldest first.
+	// Turns returns the last turns of all links, oldest first.
 	Turns func() []turn.Record
-	// Features are what the device has.
+	// Features are the device's capabilities.
 	Features Features
-	// Codecs are for links whose sound is compressed; OutputRate is the loudspeaker's, in
-	// samples a second.
+	// Codecs is used by links that compress sound; OutputRate is the speaker's sample
+	// rate in Hz.
 	Codecs     Codecs
 	OutputRate int
-	// Cards takes what the platform answers about cards; nil where nobody asks.
+	// Cards receives the platform's replies about cards; nil if there are no cards.
 	Cards Cards
 	Log   *slog.Logger
 }
 
-// Card is one that a platform is asked about, with what the device has for it, if
-// anything.
+// Card is a card about which a platform is asked, with the content that the
+// device has for it, if any.
 type Card struct {
 	UID            string // upper-case hexadecimal digits
 	Skill, Version string
 }
 
-// Cards takes what a platform answers about a card. Its methods do not block; *taps.Taps
-// has them.
+// Cards receives a platform's replies about a card. Its methods do not block.
+// *taps.Taps implements it.
 type Cards interface {
-	// Content is to be downloaded, and played if the card waits for it.
+	// Content is content to download, and to play if the card is waiting for it.
 	Content(uid string, c cards.Content)
-	// Current says that what the device has of a skill is the newest.
+	// Current reports that the device has the latest content of a skill.
 	Current(uid, skill string)
-	// Unknown says that the platform does not know the card, and why.
+	// Unknown reports that the platform does not know the card, and why.
 	Unknown(uid, why string)
-	// Assistant says that the card begins a conversation.
+	// Assistant reports that the card starts a conversation.
 	Assistant(uid string)
 }
 
-// Features are what a device has, for links that describe it.
+// Features are the capabilities of a device, for links that describe it.
 type Features struct {
-	Model     string   // of the board; "" where it is not known
-	Languages []string // that have a voice
-	Wake      bool     // a wake word is listened for
+	Model     string   // of the board; "" if unknown
+	Languages []string // with a voice
+	Wake      bool     // a wake word is configured
 	Buttons   []Button
 }
 
-// Button is one that somebody may press.
+// Button is a button of the device.
 type Button struct {
 	Name     string
-	Gestures []string // that it can make, as notices call them: "tap"
+	Gestures []string // that it supports, by their names in notices: "tap"
 }
 
-// Codecs opens encoders and decoders; *native.Process does.
+// Codecs opens encoders and decoders. *native.Process implements it.
 type Codecs interface {
 	OpenEncoder(ctx context.Context, f native.CodecFormat) (*native.Encoder, error)
 	OpenDecoder(ctx context.Context, f native.CodecFormat) (*native.Decoder, error)
 }
 
-// Powers performs the verbs that are not safe; *behaviors.Executor does.
+// Powers performs the verbs that are not safe. *behaviors.Executor implements it.
 type Powers interface {
-	// Submit accepts a request, or refuses it with the answer to send at once.
+	// Submit accepts a request, or refuses it and returns the answer to send now.
 	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
-	// Refuse takes note of a request, also for a safe verb, that why keeps from it.
+	// Refuse records a request, which may be for a safe verb, that is refused for the
+	// reason why.
 	Refuse(q behaviors.Request, why string)
-	// Deliver hands over the answers that wait, and keeps those that send fails on.
+	// Deliver sends the queued answers, and keeps those for which send fails.
 	Deliver(link string, send func(behaviors.Answer) error) error
 }
 
-// Place is where a table of the configuration is examined or tried: beside a running
-// daemon, and perhaps by another user than the service's.
+// Place is the environment in which a table of the configuration is examined or
+// tried. A daemon may be running, possibly as another user.
 type Place struct {
 	Serial   string
-	StateDir string // what links keep over restarts
+	StateDir string // state of links that survives restarts
 	Version  string // of lintod
-	// Readable returns where a file can be read now: a credential of the service is in
-	// another place while that does not run.
+	// Readable returns where a file can be read now: while the service does not run, a
+	// credential is in another place.
 	Readable func(path string) string
-	// Protected says whether the directory of a file keeps other users out, whatever
-	// the mode of the file is.
+	// Protected reports whether the directory of a file keeps other users out,
+	// whatever the mode of the file is.
 	Protected func(path string) bool
 }
 
-// Status is how a link is, whatever its protocol.
+// Status is the status of a link of any protocol.
 type Status struct {
 	Connected bool   `json:"connected"`
-	Line      string `json:"line,omitempty"` // the same for people, and why not
-	// Failed says that the last attempt to connect has failed; a link that neither
-	// is connected nor has failed is connecting.
+	Line      string `json:"line,omitempty"` // the status as text for people, with the reason if not connected
+	// Failed means that the last attempt to connect has failed. A link that is
+	// neither connected nor has failed is connecting.
 	Failed bool `json:"failed,omitempty"`
-	// Refused says that the platform was reached and does not let the device in
-	// until somebody acts, there or in the configuration.
+	// Refused means that the platform was reached and does not accept the
+	// device until its owner changes something, there or in the configuration.
 	Refused bool `json:"refused,omitempty"`
-	// Activation is what the user has to do before the platform lets the device in.
+	// Activation is what the user must do before the platform accepts the device.
 	Activation Activation `json:"activation,omitzero"`
-	// InSession says that a conversation goes on, which a second connection with the
-	// device's identity may end.
+	// InSession means that a conversation is in progress. A second connection with
+	// the device's identity could end it.
 	InSession bool `json:"in_session,omitempty"`
-	// Transcript is what the platform has understood last of a live transcription.
+	// Transcript is the latest text of a live transcription.
 	Transcript string `json:"transcript,omitempty"`
 }
 
-// Activation binds a device to an account: the user enters the code at the address.
+// Activation binds a device to an account: the user enters the code at the URL.
 type Activation struct {
 	Code    string `json:"code,omitempty"`
 	Address string `json:"address,omitempty"`
-	Message string `json:"message,omitempty"` // of the platform, in lines; the code may be in it
+	Message string `json:"message,omitempty"` // of the platform, may have several lines and include the code
 }

@@ -2,41 +2,44 @@ package link
 
 import "strings"
 
-// Setup is what `lintod setup` asks the owner of a device for a link. It is data:
-// setup asks, writes the answers into the link's table of the sample configuration,
-// has them validated as the daemon does, and connects with them.
+// Setup describes what `lintod setup` asks the owner of a device for a link. It is
+// data: setup asks the questions, writes the answers into the link's table of the
+// sample configuration, validates them as the daemon does, and connects with them.
 type Setup struct {
-	Name      string // of the link, and of its table
-	Title     string // what people call the platform
+	Name      string // of the link and its table
+	Title     string // name of the platform for people
 	Questions []Question
-	// Beside says that the link is used beside that of a platform: setup offers it where it finds
-	// a broker, or takes it from flags.
-	Beside bool
-	// Import reads the configuration of an older client of the platform; nil where
+	// Additional means that the link is used in addition to a platform's: setup offers it
+	// if it finds a broker, or if flags ask for it.
+	Additional bool
+	// Import reads the configuration of an older client of the platform; nil if
 	// there is none.
 	Import func(raw []byte) (Imported, error)
 }
 
-// Question is about one key of the link's table. The sample configuration must show
-// that key, as a comment or not. What Validate reports of the key makes setup ask again.
+// Question asks for one key of the link's table. The sample configuration must
+// contain that key, commented out or not. If Validate reports a problem of the key,
+// setup asks again.
 type Question struct {
 	Key  string // within the table
 	Text string // the question, without a colon
-	// Preset returns the answer that an empty line gives; nil when there is none.
+	// Preset returns the answer for an empty line; nil if there is none.
 	Preset func(serial string) string
-	// Complete adds what people leave out of an answer; nil when nothing is.
+	// Complete adds what people often omit from an answer; nil if nothing is added.
 	Complete func(answer string) string
-	// Optional lets the answer "-" leave the key out, and with it all that need it.
+	// Optional means that the answer "-" omits the key, and all keys that need it.
 	Optional bool
-	// Needs is the key without whose answer this one is not asked; "" for none.
+	// Needs is the key that must have an answer before this one is asked; "" for
+	// none.
 	Needs string
-	// Secret answers are not shown. They go into a file of their own, which Key then
-	// names. A link has at most one.
+	// Secret answers are not shown. They are written to a file of their own, and Key
+	// is its path. A link has at most one.
 	Secret bool
-	// Flag of `lintod setup` gives the answer; of a secret, the file that has it in its
-	// first line. Links may share a flag when it means the same to each.
+	// Flag is the flag of `lintod setup` that gives the answer; for a secret, the file
+	// that contains it in its first line. Links may share a flag if it has the same
+	// meaning.
 	Flag string
-	// Usage describes the flag, with the name of its value in back quotes.
+	// Usage describes the flag, with the name of its value in backquotes.
 	Usage string
 }
 
@@ -48,8 +51,8 @@ func BrokerQuestion() Question {
 	}
 }
 
-// AccountQuestions ask for the account at the broker. The user is the serial unless the owner
-// says otherwise, as the usual access rules of a broker want it.
+// AccountQuestions ask for the account on the broker. The default user name is the
+// serial, which the access rules of brokers usually expect.
 func AccountQuestions() []Question {
 	return []Question{
 		{
@@ -63,7 +66,7 @@ func AccountQuestions() []Question {
 	}
 }
 
-// withScheme completes what people leave out of an address.
+// withScheme adds the scheme that people often omit.
 func withScheme(address string) string {
 	if address != "" && !strings.Contains(address, "://") {
 		return "mqtt://" + address
@@ -71,12 +74,12 @@ func withScheme(address string) string {
 	return address
 }
 
-// Imported is what the configuration of an older client says.
+// Imported is the result of reading the configuration of an older client.
 type Imported struct {
 	// Answers are values by the keys of our configuration: "device.serial".
 	Answers map[string]string
-	// Secret is the answer to the question that is one.
+	// Secret is the answer to the question that is secret.
 	Secret string
-	// Notes are clauses on what was not taken over.
+	// Notes are clauses that describe what was not imported.
 	Notes []string
 }

@@ -1,8 +1,8 @@
-// Package network tells which network interfaces the device is reachable on,
-// as a platform wants to show it to an administrator.
+// Package network lists the network interfaces on which the device is reachable,
+// as platforms show them to administrators.
 //
-// What must not live here: whether a broker can be reached (agent/broker knows),
-// and any change to the network.
+// What must not live here: whether a broker can be reached (agent/broker), and
+// any change to the network.
 package network
 
 import (
@@ -21,13 +21,13 @@ type Interface struct {
 	Name    string `json:"name"`
 	Type    string `json:"type"` // "wifi" or "eth"
 	IP      string `json:"ip_address"`
-	MAC     string `json:"mac_address"` // empty for what has none, such as a tunnel
+	MAC     string `json:"mac_address"` // empty if there is none, as for a tunnel
 	Gateway string `json:"gateway_ip"`  // default gateway through this interface, of IP's family; may be empty
 }
 
 // List returns the interfaces that are up, connected and have an address that
-// others can use; the loopback is none of them. root is where sys and proc are
-// mounted: "/". It does not block on the network.
+// others can use, except the loopback interface. root is where sys and proc
+// are mounted: "/". It does not use the network.
 func List(root string) ([]Interface, error) {
 	links, err := kernelLinks()
 	if err != nil {
@@ -40,7 +40,7 @@ func List(root string) ([]Interface, error) {
 	return list, nil
 }
 
-// link is what the kernel tells of an interface over netlink.
+// link is the kernel's data about an interface, from netlink.
 type link struct {
 	name  string
 	mac   string
@@ -69,7 +69,7 @@ func kernelLinks() ([]link, error) {
 	return links, nil
 }
 
-// describe adds to links what is read from sys and proc in root.
+// describe adds data from sys and proc in root to links.
 func describe(root fs.FS, links []link) ([]Interface, error) {
 	routes4, err := readRoutes(root, "proc/net/route", parseRoutes4)
 	if err != nil {
@@ -100,8 +100,8 @@ func describe(root fs.FS, links []link) ([]Interface, error) {
 	return list, nil
 }
 
-// address is the one that others reach the device at: IPv4 before IPv6, and a
-// self-assigned IPv4 address (RFC 3927) only for want of a better one.
+// address is the one at which others reach the device: IPv4 before IPv6, and
+// a self-assigned IPv4 address (RFC 3927) only if there is no better one.
 func (l link) address() (netip.Addr, bool) {
 	const up = net.FlagUp | net.FlagRunning
 	if l.flags&up != up || l.flags&net.FlagLoopback != 0 {
@@ -130,7 +130,8 @@ func mediumOf(root fs.FS, name string) string {
 	return "eth"
 }
 
-// readRoutes reads a table that is missing where the kernel lacks that family.
+// readRoutes reads a table that does not exist if the kernel lacks that address
+// family.
 func readRoutes(root fs.FS, name string, parse func(io.Reader) ([]route, error)) ([]route, error) {
 	f, err := root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {

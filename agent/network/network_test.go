@@ -17,7 +17,7 @@ import (
 )
 
 // namespaceEnv makes the test binary, run in a network namespace of its own,
-// set up interfaces and compare there.
+// set up interfaces and run the comparison there.
 const namespaceEnv = "NETWORK_TEST_NAMESPACE"
 
 const running = net.FlagUp | net.FlagRunning
@@ -29,7 +29,8 @@ func addrs(list ...string) (parsed []netip.Addr) {
 	return parsed
 }
 
-// word4 is an IPv4 address as this machine's kernel prints it in /proc/net/route.
+// word4 returns an IPv4 address as this machine's kernel prints it in
+// /proc/net/route.
 func word4(a string) string {
 	ip := netip.MustParseAddr(a).As4()
 	return fmt.Sprintf("%08X", binary.NativeEndian.Uint32(ip[:]))
@@ -73,7 +74,7 @@ func TestDescribe(t *testing.T) {
 			tree(default4("wlan0", "192.168.1.254", 600)+default4("wlan0", "192.168.1.1", 300)+default4("eth0", "10.0.0.1", 0), "", "sys/class/net/wlan0/wireless"),
 			[]Interface{{"eth0", "eth", "10.0.0.5", mac, "10.0.0.1"}, {"wlan0", "wifi", "192.168.1.5", mac, "192.168.1.1"}},
 		},
-		"wifi of a driver without the old interface": {
+		"Wi-Fi with a driver without the old interface": {
 			[]link{{"wlp1s0", mac, running, addrs("10.0.0.5")}},
 			tree("", "", "sys/class/net/wlp1s0/phy80211"),
 			[]Interface{{"wlp1s0", "wifi", "10.0.0.5", mac, ""}},
@@ -98,7 +99,7 @@ func TestDescribe(t *testing.T) {
 			fstest.MapFS{},
 			[]Interface{{"eth0", "eth", "10.0.0.5", mac, ""}},
 		},
-		"of no use": {
+		"unusable": {
 			[]link{
 				{"lo", "", running | net.FlagLoopback, addrs("127.0.0.1", "10.1.1.1")},
 				{"down", mac, 0, addrs("10.0.0.5")},
@@ -134,7 +135,7 @@ func TestOddRoutesAreSkipped(t *testing.T) {
 		"no gateway":      "eth0 00000000 00000000 0001 0 0 0 00000000",
 		"down":            "eth0 00000000 0100000A 0002 0 0 0 00000000",
 		"short":           "eth0 00000000 0100000A 0003",
-		"no number":       "eth0 00000000 zz00000A 0003 0 0 0 00000000",
+		"not a number":    "eth0 00000000 zz00000A 0003 0 0 0 00000000",
 		"no metric":       "eth0 00000000 0100000A 0003 0 0 x 00000000",
 		"too long":        "eth0 00000000 9100000A00 0003 0 0 0 00000000",
 	} {
@@ -160,7 +161,7 @@ func TestEndlessLineIsAnError(t *testing.T) {
 	}
 }
 
-// ip runs ip(8) and decodes what it prints.
+// ip runs ip(8) and decodes its output.
 func ip(t *testing.T, into any, args ...string) {
 	t.Helper()
 	out, err := exec.Command("ip", append([]string{"-j"}, args...)...).CombinedOutput()
@@ -175,7 +176,7 @@ func ip(t *testing.T, into any, args ...string) {
 	}
 }
 
-// compareWithIP checks List against the picture that ip(8) gives.
+// compareWithIP compares List with the output of ip(8).
 func compareWithIP(t *testing.T) []Interface {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("SKIPPED: no ip(8); install iproute2")
@@ -228,7 +229,7 @@ func compareWithIP(t *testing.T) []Interface {
 	}
 	for _, in := range got {
 		expected := want[in.Name]
-		expected.Type = in.Type // ip does not know
+		expected.Type = in.Type // not reported by ip
 		if in != expected {
 			t.Errorf("\ngot     %+v\nip says %+v", in, expected)
 		}
@@ -251,7 +252,7 @@ func TestListInANamespace(t *testing.T) {
 		return
 	}
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: only root makes a network namespace")
+		t.Skip("SKIPPED: only root can create a network namespace")
 	}
 	child := exec.Command(os.Args[0], "-test.run=^TestListInANamespace$", "-test.v")
 	child.Env = append(os.Environ(), namespaceEnv+"=1")
@@ -289,11 +290,11 @@ func inNamespace(t *testing.T) {
 	ip(t, nil, "link", "set", "peer0", "down")
 	awaitState(t, "veth0", "LOWERLAYERDOWN")
 	if got := compareWithIP(t); len(got) != 1 || got[0].Name != "veth1" {
-		t.Errorf("with the cable out: %+v", got)
+		t.Errorf("with the cable unplugged: %+v", got)
 	}
 }
 
-// awaitState waits for the kernel, which tells a change of the carrier later.
+// awaitState waits for the kernel, which reports a change of the carrier later.
 func awaitState(t *testing.T, name, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {

@@ -23,7 +23,7 @@ type route struct {
 	metric  uint64
 }
 
-// gateway is that of the preferred default route through link, or "".
+// gateway returns the gateway of the preferred default route through link, or "".
 func gateway(routes []route, link string) string {
 	var best *route
 	for i, r := range routes {
@@ -37,7 +37,7 @@ func gateway(routes []route, link string) string {
 	return best.gateway.String()
 }
 
-// parseRoutes4 reads the default routes in the form of /proc/net/route:
+// parseRoutes4 parses the default routes in the format of /proc/net/route:
 //
 //	Iface Destination Gateway  Flags RefCnt Use Metric Mask ...
 //	eth0  00000000    0102A8C0 0003  0      0   100    00000000 ...
@@ -59,9 +59,10 @@ func parseRoutes4(r io.Reader) ([]route, error) {
 	})
 }
 
-// parseRoutes6 reads the default routes in the form of /proc/net/ipv6_route,
-// which has no heading: destination, its prefix length, source, its prefix
-// length, next hop, metric, references, uses, flags, device.
+// parseRoutes6 parses the default routes in the format of
+// /proc/net/ipv6_route, which has no header: destination, its prefix length,
+// source, its prefix length, next hop, metric, references, uses, flags,
+// device.
 func parseRoutes6(r io.Reader) ([]route, error) {
 	return parseRoutes(r, func(f []string) (route, bool) {
 		if len(f) < 10 || strings.Trim(f[0], "0") != "" || f[1] != "00" || !throughGateway(f[8]) {
@@ -82,7 +83,7 @@ func throughGateway(flags string) bool {
 	return err == nil && n&routeUp != 0 && n&routeGateway != 0
 }
 
-// parseRoutes keeps the lines that parse understands.
+// parseRoutes keeps the lines that parse accepts.
 func parseRoutes(r io.Reader, parse func(fields []string) (route, bool)) (routes []route, err error) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {

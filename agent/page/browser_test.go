@@ -33,7 +33,7 @@ type browser struct {
 	ctx    context.Context
 }
 
-// chromium starts one that has opened the page: as a kiosk, or the console.
+// chromium starts a browser that has opened the page: as a kiosk, or the console.
 func (d *device) chromium(t *testing.T, kiosk bool) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -89,7 +89,7 @@ func (b *browser) until(script string) {
 	eventually(b, script, func() bool { return b.get(script) == "true" })
 }
 
-// shows waits until an element is seen with a text.
+// shows waits until an element is visible with a text.
 func (b *browser) shows(id, text string) {
 	b.Helper()
 	script := fmt.Sprintf(`(e => e && e.checkVisibility() && e.textContent.includes(%q))(document.getElementById(%q))`, text, id)
@@ -101,13 +101,13 @@ func (b *browser) hides(id string) {
 	b.until(fmt.Sprintf(`!document.getElementById(%q).checkVisibility()`, id))
 }
 
-// did waits until the device was asked for something.
+// did waits until the device has received a command.
 func (b *browser) did(call string) {
 	b.Helper()
-	eventually(b, "asked for "+call+"; not only "+b.device.took(), func() bool { return strings.Contains(b.device.took(), call) })
+	eventually(b, "received "+call+"; so far "+b.device.took(), func() bool { return strings.Contains(b.device.took(), call) })
 }
 
-// set changes what the device is doing.
+// set changes the state of the device.
 func (d *device) set(changes ...any) {
 	d.mu.Lock()
 	for i := 0; i < len(changes); i += 2 {
@@ -117,7 +117,7 @@ func (d *device) set(changes ...any) {
 	d.Changed()
 }
 
-// setPicture gives what a card plays a picture; nil takes it away.
+// setPicture sets the picture of what a card plays; nil removes it.
 func (d *device) setPicture(t *testing.T, content []byte) {
 	path := ""
 	if content != nil {
@@ -130,7 +130,7 @@ func (d *device) setPicture(t *testing.T, content []byte) {
 	d.Changed()
 }
 
-// painted is a picture of 300 times 200 pixels.
+// painted is a picture of 300 by 200 pixels.
 func painted(t *testing.T) []byte {
 	var out bytes.Buffer
 	p := image.NewRGBA(image.Rect(0, 0, 300, 200))
@@ -192,7 +192,7 @@ func TestFaceInChromium(t *testing.T) {
 	d.set("look", "idle", "activation", nil)
 	b.hides("activation")
 
-	// Of what the platform has shown, HTML runs no script, and only allowed origins are opened.
+	// HTML from the platform runs no script, and only allowed origins are opened.
 	d.notice(3, turn.GotDisplay, "Battery is low")
 	b.shows("text", "Battery is low")
 	d.notice(3, turn.GotDisplay, `DOCSTRING <h1>Menu</h1><script>parent.document.title='owned'</script><img src=x onerror="parent.document.title='owned'"><form action="/do/stop" method=post><button></form>`)
@@ -204,7 +204,7 @@ func TestFaceInChromium(t *testing.T) {
 		return frame != ""
 	})
 	if title := b.get(`document.title`); strings.Contains(title, "owned") {
-		t.Errorf("HTML of the platform has run: %s", title)
+		t.Errorf("HTML from the platform has run: %s", title)
 	}
 	b.do(chromedp.Click("#hide"))
 	b.hides("shown")
@@ -216,10 +216,10 @@ func TestFaceInChromium(t *testing.T) {
 	b.shows("text", "https://evil.example/")
 	b.until(`document.querySelector('iframe') === null`)
 
-	// What a card plays, and what is downloaded for one.
+	// The content that a card plays, and a download for a card.
 	b.hides("card")
 	d.set("download", map[string]any{"skill": "fox1", "name": "The Fox", "percent": 40})
-	b.shows("card", "Downloading The Fox") // although the state says something else
+	b.shows("card", "Downloading The Fox") // although the state differs
 	b.until(`document.getElementById('progress').value === 40`)
 	d.setPicture(t, painted(t))
 	d.set("download", nil, "card", map[string]any{"name": "The Fox", "track": 2, "of": 5, "paused": true})
@@ -237,7 +237,7 @@ func TestFaceInChromium(t *testing.T) {
 	b.hides("card")
 	b.hides("picture")
 
-	// The voice is seen.
+	// The voice level is visible.
 	rest := b.get(`document.getElementById('halo').style.transform`)
 	d.Bus.Publish(turn.Notice{Turn: 4, What: turn.StateChanged, State: turn.Listening})
 	b.until(fmt.Sprintf(`document.getElementById('halo').style.transform !== %q`, rest))
@@ -253,7 +253,7 @@ func TestFaceInChromium(t *testing.T) {
 	}
 }
 
-// record is a turn of the report.
+// record returns a turn of the report.
 func record(trigger turn.Trigger, result turn.Result) turn.Record {
 	at := time.Date(2026, 11, 27, 18, 30, 0, 0, time.UTC)
 	after := func(ms int) time.Time { return at.Add(time.Duration(ms) * time.Millisecond) }
@@ -279,7 +279,7 @@ func TestConsoleInChromium(t *testing.T) {
 		"result of ask", map[string]string{"text": "It is ten."}, "result of say", true)
 	b := d.chromium(t, false)
 
-	// Held, the button is held; tapped, it is tapped; and so by keyboard.
+	// The button can be held and tapped, also with the keyboard.
 	b.do(chromedp.Focus("#talk"))
 	hold := func(down, up func() chromedp.Action, wait time.Duration, last string) {
 		t.Helper()
@@ -308,7 +308,7 @@ func TestConsoleInChromium(t *testing.T) {
 	b.do(chromedp.Click("#talk"))
 	b.did("press")
 	eventually(t, "the tap ends", func() bool { return strings.Contains(d.took(), "letgo") || strings.Contains(d.took(), "release") })
-	// A screen reader clicks without a pointer.
+	// A screen reader clicks without pointer events.
 	b.do(chromedp.Evaluate(`document.getElementById('talk').click()`, nil))
 	b.did("talk{}")
 
@@ -354,16 +354,16 @@ func TestConsoleInChromium(t *testing.T) {
 
 	b.do(chromedp.Evaluate(`(e => { e.value = 'de'; e.dispatchEvent(new Event('change')) })(document.getElementById('words-in'))`, nil))
 	b.shows("console", "Letzte Dialoge")
-	// It is kept, and so is the session.
+	// The language is saved, and so is the session.
 	b.do(chromedp.Reload())
 	b.until(`document.body.dataset.connected === 'yes'`)
 	b.shows("console", "Letzte Dialoge")
 	if left := b.get(`location.href`); strings.Contains(left, "key") {
-		t.Errorf("the key stays in the address: %s", left)
+		t.Errorf("the key remains in the URL: %s", left)
 	}
 }
 
-// Each text is there in each language, and no language has one that is not used.
+// Each language has all texts, and only those.
 func TestWordsInChromium(t *testing.T) {
 	b := start(t).chromium(t, true)
 	if odd := b.get(`Object.entries(words).flatMap(([lang, w]) => [
@@ -371,12 +371,13 @@ func TestWordsInChromium(t *testing.T) {
 		t.Error(odd)
 	}
 	if lacking := b.get(`[...document.querySelectorAll('[data-text], [data-label]')].map(e => e.dataset.text || e.dataset.label).filter(k => !words.en[k]).join(', ')`); lacking != "" {
-		t.Errorf("no words for %s", lacking)
+		t.Errorf("no text for %s", lacking)
 	}
 }
 
-// A page that the same browser has open, on another port of the loopback or with a name that
-// was rebound to it, can neither drive the device nor read what it shows.
+// Another page in the same browser, on another port of the loopback interface or
+// with a name that was rebound to it, can neither control the device nor read what
+// it shows.
 func TestAttacksInChromium(t *testing.T) {
 	d := start(t)
 	b := d.chromium(t, false)
@@ -409,7 +410,7 @@ Promise.all(attempts).then(() => { document.title = 'done' })
 	}
 	b.do(chromedp.Navigate("http://evil.example" + port + "/"))
 	if text := b.get(`document.title`); strings.Contains(text, "lintod") || b.get(`document.getElementById('app') === null`) != "true" {
-		t.Error("a name that was rebound gets the page")
+		t.Error("a rebound name gets the page")
 	}
 	if got := b.get(`fetch('/do/stop', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{}'}).then(r => 0) && 'sent'`); got != "sent" {
 		t.Error(got)
@@ -417,12 +418,13 @@ Promise.all(attempts).then(() => { document.title = 'done' })
 	b.do(chromedp.Navigate(d.base + "/"))
 	b.until(`document.body.dataset.connected === 'yes'`)
 	if took := d.took(); took != "" {
-		t.Errorf("the device was driven: %s", took)
+		t.Errorf("the device received commands: %s", took)
 	}
 }
 
-// A browser that was away shows what is; one whose session has ended says how to get another.
-func TestTheConnectionEndsInChromium(t *testing.T) {
+// After an outage the browser shows the current state; without a session it shows
+// how to get a new one.
+func TestReconnectInChromium(t *testing.T) {
 	d := start(t)
 	b := d.chromium(t, false)
 	b.do(chromedp.Evaluate(`session = 'ended'`, nil), chromedp.Click("#stop"))
@@ -430,11 +432,11 @@ func TestTheConnectionEndsInChromium(t *testing.T) {
 	b.hides("app")
 }
 
-// The sizes of screens that people build in, as width and height, and a desk's.
+// The screen sizes of typical builds, and that of a desktop, as width and height.
 var screens = [][2]int64{{320, 240}, {480, 320}, {800, 480}, {1280, 800}}
 
-// Everything fits each screen in each state, light and dark. With LINTOD_SCREENSHOTS=DIR
-// pictures are left there.
+// The page fits each screen in each state, light and dark. LINTOD_SCREENSHOTS=DIR
+// saves screenshots.
 func TestScreensInChromium(t *testing.T) {
 	d := start(t)
 	d.set("result of status", report(record(turn.ByTap, turn.ResultSpoken), record(turn.ByHold, turn.ResultInterrupted), record(turn.ByWake, turn.ResultFailed)),
@@ -503,7 +505,7 @@ func TestScreensInChromium(t *testing.T) {
 				}
 			}
 			scenes["muted"]()
-			if kiosk { // the longest words fit, too
+			if kiosk { // the longest texts fit as well
 				b.do(chromedp.EmulateViewport(320, 240, chromedp.EmulateTouch))
 				for _, text := range [][2]string{{"fr-FR", "Rétablir"}, {"de-DE", "Stumm aus"}, {"zh-CN", "取消静音"}, {"en-GB", "Unmute"}} {
 					tag, word := text[0], text[1]
@@ -520,7 +522,7 @@ func TestScreensInChromium(t *testing.T) {
 	}
 }
 
-// axe finds nothing to complain of, on the face and in the console, light and dark.
+// axe reports no problems, in the face and the console, light and dark.
 func TestAccessibilityInChromium(t *testing.T) {
 	path := os.Getenv("LINTOD_AXE")
 	if path == "" {
@@ -553,7 +555,7 @@ func TestAccessibilityInChromium(t *testing.T) {
 				t.Errorf("kiosk %v, %s:\n%s", kiosk, scheme, got)
 			}
 			if moving := b.get(`document.getAnimations().length`); moving != "0" {
-				t.Errorf("%s animations although motion is to be reduced", moving)
+				t.Errorf("%s animations despite prefers-reduced-motion", moving)
 			}
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	_ "image/gif" // the forms of pictures that are shown
+	_ "image/gif" // supported picture formats
 	_ "image/jpeg"
 	_ "image/png"
 	"io"
@@ -23,24 +23,25 @@ import (
 )
 
 const (
-	// noticeQueue is how many notices wait to be looked at; then the oldest go.
+	// noticeQueue is how many notices can be queued; then the oldest are dropped.
 	noticeQueue = 256
 	maxViewers  = 128
-	// The page shows what has changed at most once in leastBeat; what announces itself in
-	// no notice, within slowBeat; the level of the voice once in levelBeat.
+	// The page is updated at most once per leastBeat. Changes without a notice appear
+	// within slowBeat; the voice level is updated every levelBeat.
 	leastBeat = 50 * time.Millisecond
 	levelBeat = 100 * time.Millisecond
 	slowBeat  = time.Second
-	// sign is how often a viewer hears something, so that either end finds the other gone.
+	// sign is how often something is sent to each browser, so that both ends detect a
+	// lost connection.
 	sign = 15 * time.Second
-	// pictureLimit is how long a picture may take.
+	// pictureLimit is the time limit for a picture.
 	pictureLimit = time.Minute
 	// silence is the level while the device does not listen, in dBFS.
 	silence = -96
 )
 
-// viewers are the browsers that follow. Each has no queue but the newest view: one that
-// sleeps misses those before it.
+// viewers are the connected browsers. Each gets only the latest view: one that
+// sleeps misses the earlier ones.
 type viewers struct {
 	mu     sync.Mutex
 	list   map[loop.Signal]struct{}
@@ -50,13 +51,13 @@ type viewers struct {
 // view is what the page shows.
 type view struct {
 	text    []byte // JSON
-	number  uint64 // counts the texts
+	number  uint64 // number of the text
 	level   int    // dBFS
 	display *display
 	picture picture
 }
 
-// picture is a file, and the path below which it is served.
+// picture is a file, and the path at which it is served.
 type picture struct{ file, page string }
 
 func (v *viewers) get() view {
@@ -71,7 +72,7 @@ func (v *viewers) any() bool {
 	return len(v.list) > 0
 }
 
-// show has all viewers see a view.
+// show sends a view to all viewers.
 func (v *viewers) show(text []byte, level int, d *display, pic picture) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -88,7 +89,8 @@ func (v *viewers) show(text []byte, level int, d *display, pic picture) {
 	}
 }
 
-// join adds a viewer, who is woken for each new view; nil when there are too many.
+// join adds a viewer, which is signalled for each new view; nil if there are too
+// many.
 func (v *viewers) join() loop.Signal {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -109,8 +111,8 @@ func (v *viewers) leave(wake loop.Signal) {
 	delete(v.list, wake)
 }
 
-// watch keeps the view true while somebody looks. What was said it follows always, for who
-// comes later.
+// watch keeps the view up to date while there are viewers. It always follows what
+// is said, for later viewers.
 func (p *Page) watch(ctx context.Context, notices *turn.Subscription) {
 	beat := time.NewTimer(slowBeat)
 	defer beat.Stop()
@@ -147,7 +149,7 @@ func (p *Page) show(now face, hears bool) {
 	pic := p.viewers.get().picture
 	if file := p.pictureFile(); file != pic.file {
 		if pic = (picture{file: file}); file != "" {
-			pic.page = "/picture/" + rand.Text() // an <img> sends no session: its path is the secret
+			pic.page = "/picture/" + rand.Text() // an <img> sends no session, so its path is secret
 		}
 	}
 	text, err := json.Marshal(struct {
@@ -156,7 +158,7 @@ func (p *Page) show(now face, hears bool) {
 		Picture string `json:"picture,omitempty"`
 	}{p.Now(), now, pic.page})
 	if err != nil {
-		p.Log.Error("the page shows what was", "error", err)
+		p.Log.Error("the page is outdated", "error", err)
 		return
 	}
 	level := float64(silence)
@@ -173,7 +175,8 @@ func (p *Page) pictureFile() string {
 	return p.Picture()
 }
 
-// events tells a browser what the page shows, from now on, as server-sent events.
+// events sends what the page shows to a browser, as server-sent events, until it
+// disconnects.
 func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 	wake := p.viewers.join()
 	if wake == nil {
@@ -190,7 +193,7 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 	for seen := (view{}); ; {
 		now := p.viewers.get()
 		_ = out.SetWriteDeadline(time.Now().Add(writeLimit))
-		text := ":\n\n" // a comment, which shows that the connection lives
+		text := ":\n\n" // a comment, which keeps the connection alive
 		if now.text != nil && now.number != seen.number {
 			text += "event: view\ndata: " + string(now.text) + "\n\n"
 		}
@@ -211,7 +214,7 @@ func (p *Page) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// display serves HTML of the platform, which may do nothing but be looked at.
+// display serves HTML from the platform, which can only be displayed.
 func (p *Page) display(w http.ResponseWriter, r *http.Request) {
 	d := p.viewers.get().display
 	if d == nil || d.Page == "" || d.Page != r.URL.Path {
@@ -224,21 +227,21 @@ func (p *Page) display(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(d.html))
 }
 
-// maxPicture bounds a picture that is shown, in bytes, and maxPixels what a browser unpacks:
-// some kilobytes can be a picture that no small box has memory for.
+// maxPicture limits a picture in bytes, and maxPixels the decoded size: a file of
+// some kilobytes can be a picture that exceeds the memory of a small device.
 const (
 	maxPicture = 20 << 20
 	maxPixels  = 20_000_000
 )
 
-// picture serves the file that belongs to the view, if it is a picture.
+// picture serves the picture of the view, if the file is one.
 func (p *Page) picture(w http.ResponseWriter, r *http.Request) {
 	pic := p.viewers.get().picture
 	if pic.page == "" || pic.page != r.URL.Path {
 		http.NotFound(w, r)
 		return
 	}
-	file, err := os.OpenFile(pic.file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // or a pipe would wait for a writer
+	file, err := os.OpenFile(pic.file, os.O_RDONLY|syscall.O_NONBLOCK, 0) // otherwise a pipe would block for a writer
 	if err != nil {
 		http.NotFound(w, r)
 		return

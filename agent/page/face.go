@@ -11,36 +11,38 @@ import (
 )
 
 const (
-	maxWords  = 4 << 10  // bytes of one text on the face
-	maxAnswer = 16 << 10 // bytes of all sentences of an answer; the oldest go
+	maxWords  = 4 << 10  // bytes of one text
+	maxAnswer = 16 << 10 // bytes of all sentences of an answer; the oldest are dropped
 )
 
-// sentenceCost is what a sentence takes beside its bytes: some are empty.
+// sentenceCost is counted for each sentence in addition to its bytes, because
+// sentences may be empty.
 const sentenceCost = 16
 
-// face is what the last turn has brought for the eyes.
+// face is the visible part of the last turn.
 type face struct {
 	Turn      int      `json:"turn"`
-	Heard     string   `json:"heard,omitempty"`     // what the platform understood
-	Partial   string   `json:"partial,omitempty"`   // what it has understood so far
+	Heard     string   `json:"heard,omitempty"`     // the transcript
+	Partial   string   `json:"partial,omitempty"`   // the transcript so far
 	Sentences []string `json:"sentences,omitempty"` // of the answer
 	Emotion   string   `json:"emotion,omitempty"`
-	Problem   string   `json:"problem,omitempty"` // what went wrong, or why a trigger was refused
+	Problem   string   `json:"problem,omitempty"` // an error, or why a trigger was refused
 	Display   *display `json:"display,omitempty"`
 
 	said int // the size of Sentences
 }
 
-// display is what the platform wants to be shown; one of its texts is set.
+// display is what the platform shows; one of its texts is set.
 type display struct {
 	Text    string `json:"text,omitempty"`
 	URL     string `json:"url,omitempty"`
-	Refused string `json:"refused,omitempty"` // an address that the owner does not allow
-	Page    string `json:"page,omitempty"`    // the path below which html is served
+	Refused string `json:"refused,omitempty"` // a URL that the owner does not allow
+	Page    string `json:"page,omitempty"`    // the path at which html is served
 	html    string
 }
 
-// take notes what a notice changes. What belonged to the turn before goes.
+// take updates the face with a notice. A new turn removes what belonged to the
+// previous one.
 func (f *face) take(n turn.Notice, frames []string) {
 	if n.Turn > 0 && n.Turn != f.Turn {
 		*f = face{Turn: n.Turn}
@@ -52,7 +54,7 @@ func (f *face) take(n turn.Notice, frames []string) {
 	case turn.GotTranscript:
 		f.Heard, f.Partial = text, ""
 	case turn.GotAnswer:
-		if len(f.Sentences) == 0 && text != "" { // else it is in them
+		if len(f.Sentences) == 0 && text != "" { // otherwise the sentences contain it
 			f.Sentences = []string{text}
 		}
 	case turn.GotSentence:
@@ -71,7 +73,7 @@ func (f *face) take(n turn.Notice, frames []string) {
 
 func newDisplay(text string, frames []string) *display {
 	if html, ok := strings.CutPrefix(text, "DOCSTRING "); ok {
-		// A frame sends no session: its path is the secret.
+		// A frame sends no session, so its path is secret.
 		return &display{Page: "/display/" + rand.Text(), html: html}
 	}
 	address, ok := strings.CutPrefix(text, "URL ")

@@ -1,9 +1,9 @@
-// Package page serves the device's web page: a face for a screen of the device, and a
-// console for its owner's browser. It listens on the loopback only, and who drives the
-// device has a session, which the control socket opens.
+// Package page serves the device's web page: a face for a screen on the device, and
+// a console for its owner's browser. It listens on the loopback interface only, and
+// requires a session, which the control socket opens.
 //
-// What must not live here: what the device is doing (agent/status), and what its commands
-// do (agent).
+// What must not live here: what the device is doing (agent/status), and what its
+// commands do (agent).
 package page
 
 import (
@@ -37,11 +37,11 @@ const (
 	maxConnections = 256
 	maxBody        = 64 << 10         // bytes of a request
 	requestLimit   = 10 * time.Second // for a request to arrive
-	writeLimit     = 10 * time.Second // how long a browser may let us wait before it counts as gone
+	writeLimit     = 10 * time.Second // how long a browser may block us before it is disconnected
 )
 
-// Command does what the page asks for. args is a JSON value; the result is sent as JSON.
-// The context ends when the browser goes away.
+// Command executes a command of the page. args is a JSON value; the result is sent
+// as JSON. The context ends when the browser disconnects.
 type Command func(ctx context.Context, args json.RawMessage) (result any, err error)
 
 // Page is ready when its exported fields are set. Its methods may be called from any
@@ -49,24 +49,24 @@ type Command func(ctx context.Context, args json.RawMessage) (result any, err er
 type Page struct {
 	Config Config
 	Bus    *turn.Bus
-	// Now describes what the device is doing and its settings. It does not block, and its
-	// result is sent as JSON.
+	// Now returns what the device is doing and its settings. It must not block, and
+	// its result is sent as JSON.
 	Now func() any
-	// Level is the loudness of what the microphone hears, in dBFS, while the device listens.
+	// Level returns the level of the microphone in dBFS while the device listens.
 	Level func() float64
-	// Picture is the path of a picture to be shown with that, "" for none; nil: there are
-	// none. It is a stranger's file. It does not block.
+	// Picture returns the path of a picture to show, "" for none; it may be nil. The
+	// file is untrusted. It must not block.
 	Picture  func() string
 	Commands map[string]Command
 	Log      *slog.Logger
 
 	once    sync.Once
-	changed loop.Signal // what the device is doing may have changed
+	changed loop.Signal // the state of the device may have changed
 	viewers viewers
-	serving atomic.Pointer[serving] // nil while nobody is served
+	serving atomic.Pointer[serving] // nil while the page is not served
 }
 
-// serving is what ends with the listener.
+// serving is the state that ends with the listener.
 type serving struct {
 	address string
 	sessions
@@ -74,14 +74,14 @@ type serving struct {
 
 func (p *Page) init() { p.once.Do(func() { p.changed = loop.NewSignal() }) }
 
-// Changed says that a setting has changed. It does not block.
+// Changed reports that a setting has changed. It does not block.
 func (p *Page) Changed() {
 	p.init()
 	p.changed.Set()
 }
 
-// Address returns an address of the page that opens one session within ten minutes, or why
-// there is none. kiosk is for a screen of the device: the face, and buttons to touch.
+// Address returns a URL of the page that opens one session within ten minutes, or
+// an error. kiosk is for a screen on the device: the face, and touch buttons.
 func (p *Page) Address(kiosk bool) (secret.Text, error) {
 	s := p.serving.Load()
 	if s == nil {
@@ -91,11 +91,12 @@ func (p *Page) Address(kiosk bool) (secret.Text, error) {
 	if kiosk {
 		view = "kiosk&"
 	}
-	// What follows # reaches no server, no proxy, and no log.
+	// The part after # is not sent to servers or proxies, and appears in no log.
 	return secret.Text("http://" + s.address + "/#" + view + "key=" + string(s.newKey())), nil
 }
 
-// Run serves the page until ctx ends, and returns when all that it started has.
+// Run serves the page until ctx ends, and returns when everything that it started
+// has ended.
 func (p *Page) Run(ctx context.Context) error {
 	p.init()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.Config.Listen)
@@ -109,7 +110,7 @@ func (p *Page) Run(ctx context.Context) error {
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ErrorLog:    slog.NewLogLogger(p.Log.Handler(), slog.LevelDebug),
 	}
-	notices := p.Bus.Subscribe(noticeQueue) // before anybody can see that the page is served
+	notices := p.Bus.Subscribe(noticeQueue) // before the page is reachable
 	defer notices.Close()
 	p.serving.Store(serving)
 	var all sync.WaitGroup
@@ -124,11 +125,11 @@ func (p *Page) Run(ctx context.Context) error {
 	return nil
 }
 
-// handler answers all requests. Any page of the web, and any user of this machine, can
-// make some.
+// handler answers all requests. Any web page, and any user of this machine, can
+// send some.
 func (p *Page) handler(s *serving) http.Handler {
 	mux := http.NewServeMux()
-	files, _ := fs.Sub(static, "static") // it is there
+	files, _ := fs.Sub(static, "static") // it always exists
 	mux.Handle("GET /", http.FileServerFS(files))
 	mux.HandleFunc("POST /session", s.enter)
 	mux.HandleFunc("GET /events", s.only(p.events))
@@ -147,15 +148,16 @@ func (p *Page) handler(s *serving) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		if !local(r.Host) {
-			http.Error(w, "open this page by its address of the loopback; a reverse proxy must pass that on as Host", http.StatusMisdirectedRequest)
+			http.Error(w, "open this page at its loopback address; a reverse proxy must send that address as Host", http.StatusMisdirectedRequest)
 			return
 		}
 		own.ServeHTTP(w, r)
 	})
 }
 
-// local tells whether a Host is one that no name server can point elsewhere. A name that
-// was rebound to the loopback is none; a tunnel may have another port.
+// local reports whether a Host is one that no name server can redirect. A name that
+// was rebound to the loopback interface is not; through a tunnel the port may
+// differ.
 func local(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -165,13 +167,13 @@ func local(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// enter opens a session for who has a key.
+// enter opens a session for a client with a key.
 func (s *serving) enter(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Key secret.Text `json:"key"`
 	}
 	if err := read(w, r, &in); err != nil {
-		refuse(w, http.StatusBadRequest, errors.New(`the request is not understood; want {"key":"…"}`))
+		refuse(w, http.StatusBadRequest, errors.New(`invalid request; want {"key":"…"}`))
 		return
 	}
 	session, err := s.open(in.Key)
@@ -182,7 +184,7 @@ func (s *serving) enter(w http.ResponseWriter, r *http.Request) {
 	answer(w, session)
 }
 
-// only lets those pass who have a session.
+// only requires a session for next.
 func (s *serving) only(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		session, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -207,7 +209,7 @@ func (p *Page) do(w http.ResponseWriter, r *http.Request) {
 	}
 	var args json.RawMessage
 	if err := read(w, r, &args); err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("the request is not understood: %w", err))
+		refuse(w, http.StatusBadRequest, fmt.Errorf("invalid request: %w", err))
 		return
 	}
 	result, err := command(r.Context(), args)
@@ -222,7 +224,7 @@ func (p *Page) do(w http.ResponseWriter, r *http.Request) {
 func read(w http.ResponseWriter, r *http.Request, v any) error {
 	in := http.NewResponseController(w)
 	_ = in.SetReadDeadline(time.Now().Add(requestLimit))
-	defer func() { _ = in.SetReadDeadline(time.Time{}) }() // the server goes on reading, to see whether who asked has gone
+	defer func() { _ = in.SetReadDeadline(time.Time{}) }() // the server continues to read, to detect a disconnect
 	return json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(v)
 }
 
@@ -239,5 +241,5 @@ func reply(w http.ResponseWriter, status int, name string, v any) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeLimit))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // who asked may be gone
+	_, _ = w.Write(body) // the client may be gone
 }

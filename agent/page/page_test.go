@@ -27,7 +27,7 @@ import (
 	"lintod/agent/turn"
 )
 
-// device is a page with a device that does as it is told.
+// device is a page with a simulated device.
 type device struct {
 	*Page
 	base string // "http://127.0.0.1:port"
@@ -44,7 +44,7 @@ func (d *device) took() string {
 	return strings.Join(d.calls, " ")
 }
 
-// notice publishes one of turn n.
+// notice publishes a notice of turn n.
 func (d *device) notice(n int, w turn.What, text string) {
 	d.Bus.Publish(turn.Notice{At: time.Now(), Turn: n, What: w, Text: text})
 }
@@ -103,12 +103,12 @@ func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("not so: %s", what)
+			t.Fatalf("timed out waiting until: %s", what)
 		}
 	}
 }
 
-// key is that of a new address.
+// key returns the key of a new URL.
 func (d *device) key(t *testing.T) string {
 	t.Helper()
 	address, err := d.Address(false)
@@ -119,7 +119,7 @@ func (d *device) key(t *testing.T) string {
 	return key
 }
 
-// session opens one.
+// session opens a session.
 func (d *device) session(t *testing.T) string {
 	t.Helper()
 	status, body := d.send(t, "POST", "/session", fmt.Sprintf(`{"key":%q}`, d.key(t)), nil)
@@ -161,7 +161,7 @@ func (d *device) send(t *testing.T, method, path, body string, header map[string
 
 const asJSON = "application/json"
 
-func TestWhoMayDriveTheDevice(t *testing.T) {
+func TestWhoMayControlTheDevice(t *testing.T) {
 	d := start(t)
 	session := d.session(t)
 	good := func(change ...string) map[string]string {
@@ -178,23 +178,23 @@ func TestWhoMayDriveTheDevice(t *testing.T) {
 		header map[string]string
 		status int
 	}{
-		"the page itself":                    {good("Origin", d.base, "Sec-Fetch-Site", "same-origin"), http.StatusOK},
-		"no browser":                         {good(), http.StatusOK},
-		"through a tunnel":                   {good("Host", "localhost:9000", "Origin", "http://localhost:9000"), http.StatusOK},
-		"IPv6":                               {good("Host", "[::1]"+port), http.StatusOK},
-		"a name that was rebound":            {good("Host", "evil.example"+port), http.StatusMisdirectedRequest},
-		"one that looks like the loopback":   {good("Host", "127.0.0.1.evil.example"), http.StatusMisdirectedRequest},
-		"another page of the browser":        {good("Origin", "https://evil.example"), http.StatusForbidden},
-		"another port of the loopback":       {good("Origin", "http://127.0.0.1:1"), http.StatusForbidden},
-		"a browser that says so":             {good("Sec-Fetch-Site", "cross-site"), http.StatusForbidden},
-		"the same site, another port":        {good("Sec-Fetch-Site", "same-site"), http.StatusForbidden},
-		"a frame without an origin":          {good("Origin", "null"), http.StatusForbidden},
-		"a form":                             {good("Content-Type", "text/plain"), http.StatusUnsupportedMediaType},
-		"another user: no session":           {good("Authorization", ""), http.StatusUnauthorized},
-		"another user: a guess":              {good("Authorization", "Bearer "+strings.Repeat("A", len(session))), http.StatusUnauthorized},
-		"another user: the session, no word": {good("Authorization", session), http.StatusUnauthorized},
-		"another user: an empty one":         {good("Authorization", "Bearer "), http.StatusUnauthorized},
-		"a cookie":                           {good("Authorization", "", "Cookie", "session="+session), http.StatusUnauthorized},
+		"the page itself":  {good("Origin", d.base, "Sec-Fetch-Site", "same-origin"), http.StatusOK},
+		"not a browser":    {good(), http.StatusOK},
+		"through a tunnel": {good("Host", "localhost:9000", "Origin", "http://localhost:9000"), http.StatusOK},
+		"IPv6":             {good("Host", "[::1]"+port), http.StatusOK},
+		"a rebound name":   {good("Host", "evil.example"+port), http.StatusMisdirectedRequest},
+		"a name that looks like a loopback address": {good("Host", "127.0.0.1.evil.example"), http.StatusMisdirectedRequest},
+		"another page in the browser":               {good("Origin", "https://evil.example"), http.StatusForbidden},
+		"another port of the loopback interface":    {good("Origin", "http://127.0.0.1:1"), http.StatusForbidden},
+		"a browser that reports it":                 {good("Sec-Fetch-Site", "cross-site"), http.StatusForbidden},
+		"the same site, another port":               {good("Sec-Fetch-Site", "same-site"), http.StatusForbidden},
+		"a frame without an origin":                 {good("Origin", "null"), http.StatusForbidden},
+		"a form":                                    {good("Content-Type", "text/plain"), http.StatusUnsupportedMediaType},
+		"another user: no session":                  {good("Authorization", ""), http.StatusUnauthorized},
+		"another user: a guess":                     {good("Authorization", "Bearer "+strings.Repeat("A", len(session))), http.StatusUnauthorized},
+		"another user: the session without Bearer":  {good("Authorization", session), http.StatusUnauthorized},
+		"another user: an empty session":            {good("Authorization", "Bearer "), http.StatusUnauthorized},
+		"a cookie":                                  {good("Authorization", "", "Cookie", "session="+session), http.StatusUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := d.took()
@@ -222,7 +222,7 @@ func TestHostileRequests(t *testing.T) {
 	d := start(t)
 	header := map[string]string{"Authorization": "Bearer " + d.session(t), "Content-Type": asJSON}
 	for name, body := range map[string]string{
-		"none": "", "no JSON": "stop", "half": `{"text":`, "deep": strings.Repeat("[", 20000), "too long": `"` + strings.Repeat("x", maxBody) + `"`,
+		"none": "", "not JSON": "stop", "half": `{"text":`, "deep": strings.Repeat("[", 20000), "too long": `"` + strings.Repeat("x", maxBody) + `"`,
 	} {
 		if status, answer := d.send(t, "POST", "/do/stop", body, header); status != http.StatusBadRequest || len(answer) > 500 {
 			t.Errorf("%s: %d %.500s", name, status, answer)
@@ -235,7 +235,7 @@ func TestHostileRequests(t *testing.T) {
 		t.Errorf("executed %s", took)
 	}
 	if status, answer := d.send(t, "POST", "/do/say", `{"text":"refuse"}`, header); status != http.StatusConflict || !strings.Contains(answer, `"error"`) {
-		t.Errorf("what the device refuses: %d %s", status, answer)
+		t.Errorf("a command that the device refuses: %d %s", status, answer)
 	}
 	for _, path := range []string{"/../page.go", "/static/", "/display/", "/display/x", "/app.js/..%2f..%2fpage.go"} {
 		if status, _ := d.send(t, "GET", path, "", nil); status != http.StatusNotFound {
@@ -256,18 +256,18 @@ func TestKeysWorkOnce(t *testing.T) {
 			t.Errorf("again: %v", err)
 		}
 		if s.known(first) || s.known("") {
-			t.Error("a key is no session")
+			t.Error("a key was accepted as a session")
 		}
 		time.Sleep(keyLife)
 		if _, err := s.open(late); !errors.Is(err, errKey) {
-			t.Errorf("too late: %v", err)
+			t.Errorf("an expired key: %v", err)
 		}
 		var oldest secret.Text = s.newKey()
 		for range maxKeys {
 			s.newKey()
 		}
 		if _, err := s.open(oldest); !errors.Is(err, errKey) {
-			t.Errorf("one of too many: %v", err)
+			t.Errorf("a key beyond the limit: %v", err)
 		}
 		for range maxSessions {
 			if _, err := s.open(s.newKey()); err != nil {
@@ -275,12 +275,12 @@ func TestKeysWorkOnce(t *testing.T) {
 			}
 		}
 		if s.known(session) || len(s.sessions) != maxSessions {
-			t.Error("sessions are not bounded")
+			t.Error("the number of sessions is not limited")
 		}
 	})
 }
 
-func TestASessionEndsWithTheServer(t *testing.T) {
+func TestSessionEndsWithTheServer(t *testing.T) {
 	session := start(t).session(t)
 	d := start(t)
 	if status, _ := d.send(t, "POST", "/do/stop", "{}", map[string]string{"Authorization": "Bearer " + session, "Content-Type": asJSON}); status != http.StatusUnauthorized {
@@ -306,7 +306,7 @@ func (d *device) follow(t *testing.T, session string) *stream {
 	return &stream{answer, lines}
 }
 
-// until reads views until one is as wanted.
+// until reads views until want returns true.
 func (s *stream) until(t *testing.T, want func(face) bool) face {
 	t.Helper()
 	var last face
@@ -327,8 +327,9 @@ func (s *stream) until(t *testing.T, want func(face) bool) face {
 	return last
 }
 
-// What was said while nobody looked is seen by who comes later; what is said since arrives.
-func TestAViewerSeesWhatIs(t *testing.T) {
+// A later viewer sees what was said before, and receives what is said from then
+// on.
+func TestViewerGetsTheCurrentState(t *testing.T) {
 	d := start(t)
 	d.notice(1, turn.GotTranscript, "the turn before")
 	d.notice(2, turn.GotPartial, "what")
@@ -348,13 +349,13 @@ func TestAViewerSeesWhatIs(t *testing.T) {
 	}
 	d.notice(3, turn.Problem, "no route")
 	if f = s.until(t, func(f face) bool { return f.Problem != "" }); f.Heard != "" || f.Emotion != "" || f.Sentences != nil {
-		t.Errorf("of the turn before: %+v", f)
+		t.Errorf("from the previous turn: %+v", f)
 	}
 }
 
-// A hundred browsers that do not read cost whoever publishes nothing, and one that wakes up
-// sees the newest.
-func TestBrowsersThatSleep(t *testing.T) {
+// A hundred browsers that do not read do not delay the publisher, and one that
+// wakes up gets the latest view.
+func TestSleepingBrowsers(t *testing.T) {
 	d := start(t)
 	session := d.session(t)
 	var sleeping []*stream
@@ -378,11 +379,11 @@ func TestTooManyBrowsers(t *testing.T) {
 		d.follow(t, session)
 	}
 	if status, _ := d.send(t, "GET", "/events", "", map[string]string{"Authorization": "Bearer " + session}); status != http.StatusServiceUnavailable {
-		t.Errorf("one too many: %d", status)
+		t.Errorf("a browser beyond the limit: %d", status)
 	}
 }
 
-func TestTheFaceIsBounded(t *testing.T) {
+func TestFaceIsBounded(t *testing.T) {
 	var f face
 	long := strings.Repeat("ü", 64<<10)
 	for range 100 {
@@ -441,7 +442,7 @@ func TestHTMLOfThePlatformIsServedToItsFrameOnly(t *testing.T) {
 	}
 	page("<p>two</p>")
 	if status, _ := d.send(t, "GET", first, "", nil); status != http.StatusNotFound {
-		t.Errorf("the page before: %d", status)
+		t.Errorf("the previous page: %d", status)
 	}
 }
 
@@ -462,7 +463,7 @@ func TestPolicyOfThePage(t *testing.T) {
 	}
 }
 
-// The whole page is small, and has nothing from elsewhere.
+// The page is small, and loads nothing from other servers.
 func TestSizeOfThePage(t *testing.T) {
 	size := 0
 	err := fs.WalkDir(static, ".", func(path string, entry fs.DirEntry, err error) error {
@@ -474,7 +475,7 @@ func TestSizeOfThePage(t *testing.T) {
 		text := strings.ReplaceAll(string(raw), "http://www.w3.org/2000/svg", "")
 		for _, elsewhere := range []string{"http:", "https:", "src=\"//", "url(", "@import"} {
 			if strings.Contains(text, elsewhere) {
-				t.Errorf("%s names something elsewhere: %s", path, elsewhere)
+				t.Errorf("%s refers to another server: %s", path, elsewhere)
 			}
 		}
 		return err
@@ -520,7 +521,7 @@ func FuzzDisplay(f *testing.F) {
 	})
 }
 
-// A picture is shown to who knows its path, and only if it is one that a browser can take.
+// A picture is served only at its secret path, and only if browsers can show it.
 func TestPictures(t *testing.T) {
 	d := start(t)
 	events := d.follow(t, d.session(t))
@@ -568,7 +569,7 @@ func TestPictures(t *testing.T) {
 		}
 		if before != "" {
 			if status, _ := d.send(t, "GET", before, "", nil); status != http.StatusNotFound {
-				t.Errorf("the picture before is still served: %d", status)
+				t.Errorf("the previous picture is still served: %d", status)
 			}
 		}
 		before = path

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// keyLife is how long a key may be traded for a session: a kiosk on a slow board
-	// takes minutes to start.
+	// keyLife is how long a key can be exchanged for a session: a kiosk on a slow
+	// board takes minutes to start.
 	keyLife = 10 * time.Minute
-	// maxKeys and maxSessions are how many are known; the oldest are forgotten.
+	// maxKeys and maxSessions limit the stored ones; the oldest are dropped.
 	maxKeys     = 16
 	maxSessions = 128
 )
 
 var errKey = errors.New("the key is unknown, used or too old; `lintod page` prints an address with a new one")
 
-// sessions are who may use the page. A key works once, for a session, which ends with the
-// server: whoever listens on its port afterwards gets nothing from a browser that is still
-// open.
+// sessions controls access to the page. A key works once, for a session, which ends
+// with the server: another process that listens on its port afterwards gets nothing
+// from a browser that is still open.
 //
 // A browser keeps the session in the storage of the page's origin and sends it in a
-// header. A cookie would not do: browsers send cookies to each port of a host, which on a
-// loopback may be another user's.
+// header. A cookie would be unsafe: browsers send cookies to every port of a host,
+// which on a loopback interface may belong to another user.
 type sessions struct {
 	mu       sync.Mutex
 	keys     []key
@@ -40,8 +40,8 @@ type key struct {
 	until time.Time
 }
 
-// fingerprint is what is kept of a secret. The time that a comparison takes says nothing of
-// what it is the hash of.
+// fingerprint is the stored form of a secret. The time of a comparison reveals
+// nothing about the hashed secret.
 type fingerprint [sha256.Size]byte
 
 func fingerprintOf(s secret.Text) fingerprint { return sha256.Sum256([]byte(s)) }
@@ -58,7 +58,7 @@ func (s *sessions) newKey() secret.Text {
 	return text
 }
 
-// open trades a key for a session.
+// open exchanges a key for a session.
 func (s *sessions) open(text secret.Text) (secret.Text, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +78,7 @@ func (s *sessions) open(text secret.Text) (secret.Text, error) {
 	return session, nil
 }
 
-// known tells whether a session was opened, and is not forgotten.
+// known reports whether a session was opened and not dropped.
 func (s *sessions) known(text secret.Text) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package settings owns what users and platforms may set: how loud the device
-// is, which language it speaks, whether its microphone is closed. It applies a
-// setting, keeps it over restarts, and tells who follows that it has changed.
+// Package settings owns the settings that users and platforms can change: the
+// volume, the language, and whether the microphone is muted. It applies a
+// setting, saves it, and notifies followers that it has changed.
 //
-// What must not live here: who may set what (behaviors, gpio), and what a
-// platform is told of it (links).
+// What must not live here: who may change what (behaviors, gpio), and what is
+// published to platforms (links).
 package settings
 
 import (
@@ -16,50 +16,48 @@ import (
 	"lintod/agent/base/state"
 )
 
-// Loudness is what sets the volume, in percent. Its methods do not block.
+// Loudness sets the volume in percent. Its methods do not block.
 type Loudness interface {
 	SetVolume(percent int)
 	Volume() int
 }
 
-// Settings are the present ones. Its exported fields are set before use; its
-// methods may be called from any goroutine.
+// Settings are the current settings. Its exported fields are set before use;
+// its methods may be called from any goroutine.
 type Settings struct {
 	Store    *state.Store
 	Loudness Loudness
-	// Find returns the language of speech that a tag stands for, or says that it is
-	// not spoken.
+	// Find returns the supported language for a tag, or an error.
 	Find func(tag string) (string, error)
-	// Mute closes or opens the microphone for real. It returns when that is so.
+	// Mute closes or opens the microphone itself. It returns when that is done.
 	Mute func(ctx context.Context, muted bool) error
-	// Muted, if set, is called when the microphone was open and is closed now, or the
-	// other way round.
+	// Muted, if set, is called when the microphone was closed or opened.
 	Muted func(muted bool)
 	Log   *slog.Logger
 
 	one       sync.Once
 	muting    chan struct{} // holds a token while the microphone is being closed or opened
-	volume    sync.Mutex    // held while the volume is changed by what it was
-	before    int           // the loudness before the loudspeaker was turned off; volume guards it
+	volume    sync.Mutex    // held during relative changes of the volume
+	before    int           // the volume before the speaker was silenced; guarded by volume
 	mu        sync.Mutex
 	followers []func()
 }
 
-// Values are the settings at one moment.
+// Values are the settings at one time.
 type Values struct {
-	Volume      int    // percent, now
+	Volume      int    // percent, current
 	StartVolume int    // percent, after a restart
-	Language    string // of speech: "fr-FR"
+	Language    string // for example "fr-FR"
 	Muted       bool   // the microphone is closed
 }
 
-// Get returns the present values. It does not wait for the disk.
+// Get returns the current values. It does not wait for the disk.
 func (s *Settings) Get() Values {
 	saved := s.Store.Get()
 	return Values{Volume: s.Loudness.Volume(), StartVolume: saved.Volume, Language: saved.Language, Muted: saved.Muted}
 }
 
-// Follow has changed called after each change of a setting. It must not block.
+// Follow calls changed after each change of a setting. changed must not block.
 func (s *Settings) Follow(changed func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,8 +72,9 @@ func (s *Settings) changed() {
 	}
 }
 
-// SetMuted closes or opens the microphone and remembers it. It returns when that
-// is so, also where it cannot be saved; of two at once, the later one counts.
+// SetMuted closes or opens the microphone and saves that. It returns when that
+// is done, even if it cannot be saved; of two concurrent calls, the later one
+// counts.
 func (s *Settings) SetMuted(ctx context.Context, muted bool) error {
 	s.one.Do(func() { s.muting = make(chan struct{}, 1) })
 	select {
@@ -87,25 +86,25 @@ func (s *Settings) SetMuted(ctx context.Context, muted bool) error {
 	if err := s.Mute(ctx, muted); err != nil {
 		return err
 	}
-	if muted != s.Store.Get().Muted && s.Muted != nil { // platforms repeat themselves
+	if muted != s.Store.Get().Muted && s.Muted != nil { // platforms repeat commands
 		s.Muted(muted)
 	}
 	if err := s.keep(func(saved *state.Saved) { saved.Muted = muted }); err != nil {
-		s.Log.Warn("mute", "error", err) // it is done all the same
+		s.Log.Warn("mute", "error", err) // the microphone was muted nevertheless
 	}
 	return nil
 }
 
-// ToggleMuted closes an open microphone, and opens a closed one, as SetMuted does.
+// ToggleMuted closes an open microphone, or opens a closed one, like SetMuted.
 func (s *Settings) ToggleMuted(ctx context.Context) error { return s.SetMuted(ctx, !s.Get().Muted) }
 
-// SetVolume sets the loudness now, in percent, until the next start.
+// SetVolume sets the current volume in percent, until the next start.
 func (s *Settings) SetVolume(percent int) {
 	s.Loudness.SetVolume(percent)
 	s.changed()
 }
 
-// SetSilent turns the loudspeaker off, or restores the loudness from before.
+// SetSilent silences the speaker, or restores the volume from before.
 func (s *Settings) SetSilent(silent bool) {
 	s.volume.Lock()
 	defer s.volume.Unlock()
@@ -118,13 +117,13 @@ func (s *Settings) SetSilent(silent bool) {
 	}
 }
 
-// KeepVolume sets the loudness that the device starts with, in percent.
+// KeepVolume sets the initial volume of the next start, in percent.
 func (s *Settings) KeepVolume(percent int) error {
 	return s.keep(func(saved *state.Saved) { saved.Volume = percent })
 }
 
-// ChangeVolume makes the device louder, or softer, by so many percent, now and
-// after a restart.
+// ChangeVolume changes the volume by the given number of percentage points,
+// now and after a restart.
 func (s *Settings) ChangeVolume(by int) error {
 	s.volume.Lock()
 	defer s.volume.Unlock()
@@ -133,7 +132,7 @@ func (s *Settings) ChangeVolume(by int) error {
 	return s.KeepVolume(percent)
 }
 
-// SetLanguage sets the language of speech. It refuses one that is not spoken.
+// SetLanguage sets the language. It refuses unsupported ones.
 func (s *Settings) SetLanguage(tag string) error {
 	tag, err := s.Find(tag)
 	if err != nil {
@@ -142,8 +141,8 @@ func (s *Settings) SetLanguage(tag string) error {
 	return s.keep(func(saved *state.Saved) { saved.Language = tag })
 }
 
-// CheckLanguage puts the configured language in the place of a saved one that
-// the engine, which may be another by now, does not speak.
+// CheckLanguage replaces a saved language by the configured one if the
+// engine, which may have changed, does not support it.
 func (s *Settings) CheckLanguage(configured string) {
 	saved := s.Store.Get().Language
 	speaks, err := s.Find(saved)
@@ -159,13 +158,13 @@ func (s *Settings) CheckLanguage(configured string) {
 	}
 }
 
-// keep sets what survives a restart. When it fails because it cannot be saved,
-// the setting holds until the next start.
+// keep changes settings that survive a restart. If it fails because they
+// cannot be saved, they apply until the next start.
 func (s *Settings) keep(change func(*state.Saved)) error {
 	err := s.Store.Update(change)
 	s.changed()
 	if err != nil {
-		return fmt.Errorf("the setting is not saved and is lost at the next start: %w", err)
+		return fmt.Errorf("the setting was not saved and will be lost at the next start: %w", err)
 	}
 	return nil
 }

@@ -18,12 +18,12 @@ type loudness struct{ atomic.Int32 }
 func (l *loudness) SetVolume(percent int) { l.Store(int32(percent)) }
 func (l *loudness) Volume() int           { return int(l.Load()) }
 
-// microphone is one that can be closed.
+// microphone is a microphone that can be muted.
 type microphone struct {
 	mu     sync.Mutex
 	muted  bool
 	inside int
-	most   int // that closed or opened it at once
+	most   int // maximum number of concurrent calls
 	fails  error
 }
 
@@ -48,7 +48,7 @@ func open(t *testing.T, dir string) (*Settings, *microphone, *atomic.Int32) {
 	if err != nil {
 		t.Log(err)
 	}
-	mic, told := &microphone{}, &atomic.Int32{}
+	mic, notified := &microphone{}, &atomic.Int32{}
 	s := &Settings{Store: store, Loudness: &loudness{}, Mute: mic.mute, Log: log, Find: func(tag string) (string, error) {
 		if tag == "tlh" {
 			return "", errors.New("not spoken")
@@ -56,14 +56,14 @@ func open(t *testing.T, dir string) (*Settings, *microphone, *atomic.Int32) {
 		return tag, nil
 	}}
 	s.SetVolume(80)
-	s.Follow(func() { told.Add(1) })
-	return s, mic, told
+	s.Follow(func() { notified.Add(1) })
+	return s, mic, notified
 }
 
-// Who follows is told of each change, whoever makes it, and finds the new value.
-func TestWhoFollowsIsTold(t *testing.T) {
+// Followers are notified of each change from any source, and get the new value.
+func TestFollowersAreNotified(t *testing.T) {
 	dir := t.TempDir()
-	s, mic, told := open(t, dir)
+	s, mic, notified := open(t, dir)
 	var last Values
 	s.Follow(func() { last = s.Get() })
 	for i, c := range []struct {
@@ -77,61 +77,61 @@ func TestWhoFollowsIsTold(t *testing.T) {
 		{func() error { return s.SetLanguage("fr-FR") }, Values{10, 10, "fr-FR", false}},
 		{func() error { return s.SetMuted(t.Context(), true) }, Values{10, 10, "fr-FR", true}},
 	} {
-		before := told.Load()
+		before := notified.Load()
 		if err := c.change(); err != nil {
 			t.Fatal(err)
 		}
-		if told.Load() == before || last != c.want {
-			t.Errorf("change %d: told %d times of %+v, want %+v", i, told.Load()-before, last, c.want)
+		if notified.Load() == before || last != c.want {
+			t.Errorf("change %d: notified %d times with %+v, want %+v", i, notified.Load()-before, last, c.want)
 		}
 	}
 	if !mic.muted {
 		t.Error("the microphone is open")
 	}
-	before := told.Load()
-	if s.SetLanguage("tlh") == nil || told.Load() != before {
-		t.Error("a language that is not spoken is set, or told of")
+	before := notified.Load()
+	if s.SetLanguage("tlh") == nil || notified.Load() != before {
+		t.Error("an unsupported language was set, or followers were notified")
 	}
 	if err := s.Store.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	again, _, _ := open(t, dir)
-	if got := again.Get(); got != (Values{80, 10, "fr-FR", true}) { // the loudness is the agent's to set
+	if got := again.Get(); got != (Values{80, 10, "fr-FR", true}) { // the agent sets the volume
 		t.Errorf("after a restart: %+v", got)
 	}
 }
 
-// A setting that cannot be saved is in force, who follows is told, and so is who
-// asked.
-func TestUnsavedIsReportedToWhoAsked(t *testing.T) {
+// A setting that cannot be saved is applied, followers are notified, and the
+// caller gets an error.
+func TestUnsavedSettingIsReportedToTheCaller(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, mic, told := open(t, dir)
+	s, mic, notified := open(t, dir)
 	if s.KeepVolume(11) == nil || s.SetLanguage("fr-FR") == nil || s.ChangeVolume(5) == nil {
-		t.Error("a setting that is not saved is not reported")
+		t.Error("an unsaved setting is not reported")
 	}
 	if err := s.SetMuted(t.Context(), true); err != nil || !mic.muted {
 		t.Errorf("the microphone is not closed without a disk: %v", err)
 	}
-	if got := s.Get(); told.Load() < 4 || got != (Values{85, 85, "fr-FR", true}) {
-		t.Errorf("told %d times, %+v", told.Load(), got)
+	if got := s.Get(); notified.Load() < 4 || got != (Values{85, 85, "fr-FR", true}) {
+		t.Errorf("notified %d times, %+v", notified.Load(), got)
 	}
 }
 
-// A microphone that cannot be closed does not count as closed.
+// If the microphone cannot be closed, it does not count as muted.
 func TestFailedMuteChangesNothing(t *testing.T) {
-	s, mic, told := open(t, t.TempDir())
+	s, mic, notified := open(t, t.TempDir())
 	mic.fails = errors.New("stuck")
-	if err := s.SetMuted(t.Context(), true); !errors.Is(err, mic.fails) || s.Get().Muted || told.Load() != 0 {
+	if err := s.SetMuted(t.Context(), true); !errors.Is(err, mic.fails) || s.Get().Muted || notified.Load() != 0 {
 		t.Errorf("%v, %+v", err, s.Get())
 	}
 }
 
-// Buttons and platforms set at once: what is remembered is what the microphone
-// does, and no step of the volume is lost.
-func TestManyAtOnce(t *testing.T) {
+// Concurrent changes by buttons and platforms: the saved state is that of the
+// microphone, and no step of the volume is lost.
+func TestConcurrentChanges(t *testing.T) {
 	s, mic, _ := open(t, t.TempDir())
 	s.SetVolume(0)
 	var all sync.WaitGroup
@@ -141,7 +141,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	if mic.most != 1 || mic.muted != s.Get().Muted {
-		t.Errorf("%d at once; the microphone is muted: %v, remembered: %v", mic.most, mic.muted, s.Get().Muted)
+		t.Errorf("%d concurrent calls; the microphone is muted: %v, remembered: %v", mic.most, mic.muted, s.Get().Muted)
 	}
 	if got := s.Get(); got.Volume != 50 || got.StartVolume != 50 {
 		t.Errorf("%+v after 50 steps", got)

@@ -1,10 +1,10 @@
 // Package setup writes the first configuration of a device: it asks its owner
-// the few questions that nobody else can answer, or takes the answers from flags
-// or from the file of an older client, tries them, and fills them into the
-// commented sample. What a platform needs, its link says (link.Setup).
+// the few necessary questions, or takes the answers from flags or from the file
+// of an older client, tests them, and fills them into the commented sample. The
+// questions of a platform come from its link (link.Setup).
 //
-// What must not live here: defaults and rules of the configuration; they are
-// those of the packages that act on it.
+// What must not live here: defaults and validation of the configuration, which
+// belong to the packages that use it.
 package setup
 
 import (
@@ -21,11 +21,11 @@ import (
 	"lintod/agent/base/plainjson"
 )
 
-// Answers are what an owner says of a device, by the keys of the configuration. A
-// key without an answer keeps the sample's default.
+// Answers are the owner's values for keys of the configuration. A key without an
+// answer keeps the sample's default.
 type Answers map[string]string
 
-// The keys that setup asks for itself; the others are those of the links.
+// The keys for which setup itself asks; the others are those of the links.
 const (
 	Serial = "device.serial"
 	Input  = "audio.input"
@@ -33,7 +33,7 @@ const (
 	Preset = "gpio.preset"
 )
 
-// over returns a with what is set in b.
+// over returns a overridden with the values of b.
 func (a Answers) over(b Answers) Answers {
 	all := Answers{}
 	for _, from := range []Answers{b, a} {
@@ -46,8 +46,8 @@ func (a Answers) over(b Answers) Answers {
 	return all
 }
 
-// Fill writes the answers into the text of a configuration, beside the comments
-// that explain them.
+// Fill writes the answers into the text of a configuration, next to the
+// comments that explain them.
 func (a Answers) Fill(text string) (string, error) {
 	for _, key := range slices.Sorted(maps.Keys(a)) {
 		if a[key] == "" {
@@ -66,9 +66,9 @@ func (a Answers) Fill(text string) (string, error) {
 	return text, nil
 }
 
-// quote writes a string as TOML does, which is as JSON does.
+// quote writes a string as in TOML, which is the same as in JSON.
 func quote(s string) string {
-	text, _ := plainjson.Marshal(s) // a string always encodes
+	text, _ := plainjson.Marshal(s) // a string always marshals
 	return string(text)
 }
 
@@ -78,8 +78,8 @@ var (
 	bare = regexp.MustCompile(`^[a-z0-9.+-]+$`)
 )
 
-// set gives key its value, on the line that shows it, commented or not. The value is
-// quoted unless the line shows one without quotes.
+// set sets key to value, on its line, commented out or not. The value is quoted
+// unless the line has one without quotes.
 func set(text, key, value string) (string, error) {
 	lines := strings.Split(text, "\n")
 	dot := strings.LastIndexByte(key, '.')
@@ -101,14 +101,14 @@ func set(text, key, value string) (string, error) {
 	return "", fmt.Errorf("the sample does not contain %s", key)
 }
 
-// check reads the text as the daemon will.
+// check parses the text as the daemon does.
 func check(path, text string) (agent.Config, error) {
 	c := agent.Defaults()
 	err := config.Parse(filepath.Base(path), []byte(text), &c)
 	return c, err
 }
 
-// wrong is what the configuration says against the answers to some keys.
+// wrong returns the problems of the configuration that concern some keys.
 func wrong(answers Answers, keys ...string) (found config.Problems, err error) {
 	_, _, err = Setup{Path: "lintod.toml"}.render(answers)
 	var all config.Problems

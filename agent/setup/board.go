@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// board offers the buttons and LEDs of what sits on the header.
+// board offers the buttons and LEDs of the detected board.
 func (s *Setup) board(ctx context.Context) error {
 	if s.Given[Preset] != "" || len(s.Boards) == 0 {
 		return nil
@@ -37,7 +37,7 @@ func (s *Setup) board(ctx context.Context) error {
 	}
 }
 
-// takeBoard takes what there is no doubt about.
+// takeBoard selects the board if it was detected without ambiguity.
 func (s *Setup) takeBoard() {
 	if s.Answers[Preset] == "" && len(s.Boards) == 1 {
 		s.Answers[Preset] = s.Boards[0].Preset.Name

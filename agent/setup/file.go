@@ -16,24 +16,25 @@ import (
 	"lintod/packaging"
 )
 
-// maxConfig bounds a configuration file that is to be replaced.
+// maxConfig limits a configuration file that is to be replaced.
 const maxConfig = 4 << 20
 
-// The configuration of the package's unit, the directory where that looks for
-// passwords, and where it gives them to the service (LoadCredential= of
-// systemd.exec(5)): the files can then be root's alone.
+// The configuration of the package's unit, the directory where the unit looks
+// for passwords, and the one where it passes them to the service
+// (LoadCredential= of systemd.exec(5)), so that only root needs access to the
+// files.
 const (
 	unitConfig         = "/etc/lintod/lintod.toml"
-	unitSecrets        = "/etc/lintod" //nolint:gosec // a place, no password
+	unitSecrets        = "/etc/lintod" //nolint:gosec // a directory, not a password
 	serviceCredentials = "/run/credentials/lintod.service/"
 	unitFile           = "/usr/lib/systemd/system/lintod.service"
 )
 
-// errExists protects what somebody wrote.
+// errExists protects a file that was edited.
 var errExists = errors.New("has been edited; -force replaces it and keeps a copy")
 
-// mayWrite refuses to replace a file that somebody has edited. The sample that
-// the package installed is nobody's.
+// mayWrite refuses to replace a file that was edited. The installed sample may
+// be replaced.
 func mayWrite(path string, force bool) error {
 	if dir := filepath.Dir(path); errors.Is(unix.Access(dir, unix.W_OK), unix.EACCES) {
 		return fmt.Errorf("%s is not writable by this user; use sudo", dir)
@@ -50,10 +51,10 @@ func mayWrite(path string, force bool) error {
 	return fmt.Errorf("%s %w", path, errExists)
 }
 
-// write replaces the configuration, and returns where the old one is kept, if
-// there was one.
+// write replaces the configuration, and returns the path of the copy of the
+// old one, if there was one.
 func write(path, text string) (backup string, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // it holds no secret but files of mode 0600
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // secrets in it are files of mode 0600
 		return "", err
 	}
 	old, err := state.ReadFile(path, maxConfig)
@@ -87,9 +88,9 @@ func readPassword(path string) (string, error) {
 	return password, nil
 }
 
-// writePassword puts the password into a file of its own beside the
-// configuration, readable by its owner only, and returns what password_file has
-// to be.
+// writePassword writes the password to a file of its own next to the
+// configuration, readable only by its owner, and returns the value for
+// password_file.
 func writePassword(config, name, password string) (string, error) {
 	dir := filepath.Dir(config)
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // see write

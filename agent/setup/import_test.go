@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// linto.json as the LinTO client keeps it, with values of both kinds.
+// linto.json as the LinTO client writes it, with values of both kinds.
 const lintoJSON = `{
   "enrolled": true, "sn": "cellar-7", "connexion": "offline",
   "config": {
@@ -27,7 +27,7 @@ func TestImportedConfiguration(t *testing.T) {
 	if _, err := f.Import([]byte(strings.ReplaceAll(lintoJSON, "broker.example", "127.0.0.1"))); err != nil {
 		t.Fatal(err)
 	}
-	f.Given = Answers{Serial: "cellar-8"} // a flag has the last word
+	f.Given = Answers{Serial: "cellar-8"} // flags take precedence
 	c := f.run()
 	password, err := os.ReadFile(filepath.Join(filepath.Dir(f.Path), "password"))
 	if err != nil || string(password) != "pa\"ss\\word\n" || c.Device.Serial != "cellar-8" || c.Device.Volume != 85 ||
@@ -36,11 +36,11 @@ func TestImportedConfiguration(t *testing.T) {
 	}
 	text, _ := os.ReadFile(f.Path)
 	if all := string(text) + f.out.String(); strings.Contains(all, `ss\word`) || strings.Contains(all, `ss\\word`) || strings.Contains(all, "ftp-secret") {
-		t.Error("a password is told")
+		t.Error("a password is printed")
 	}
 }
 
-// Whatever the file holds, what is made of it is refused or a right configuration.
+// For any contents of the file, the result is an error or a valid configuration.
 func FuzzImport(f *testing.F) {
 	f.Add([]byte(lintoJSON))
 	f.Add([]byte(`{"sn":"\u0000\"]","config":{"mqtt":{"host":"h\n","port":"x","scope":"[a]\nb = 1"}}}`))

@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// interview asks whatever is not given.
+// interview asks the questions whose answers were not given.
 func (s *Setup) interview(ctx context.Context) error {
-	// What is given is not asked for: it has to be right before the first question.
+	// Given answers are not asked for, so they must be valid before the first question.
 	problems, err := wrong(s.Answers, slices.Collect(maps.Keys(s.Given))...)
 	if err != nil {
 		return err

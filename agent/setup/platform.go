@@ -11,17 +11,17 @@ import (
 	"lintod/agent/link"
 )
 
-// nobody is the answer that leaves out what is optional.
+// nobody is the answer that omits an optional value.
 const nobody = "-"
 
-// MaxImport bounds the file of an older client; a real one has 2 kB. In bytes.
+// MaxImport limits the file of an older client, in bytes; a real one has 2 kB.
 const MaxImport = 1 << 20
 
-// Flags are those of `lintod setup` that answer the platforms' questions, with
-// what each is for.
+// Flags returns the flags of `lintod setup` that answer the platforms'
+// questions, with their descriptions.
 func Flags() map[string]string {
 	flags := map[string]string{}
-	for _, p := range append(agent.Platforms(), agent.Beside()...) {
+	for _, p := range append(agent.Platforms(), agent.Additional()...) {
 		for _, q := range p.Questions {
 			flags[q.Flag] = q.Usage
 		}
@@ -29,9 +29,9 @@ func Flags() map[string]string {
 	return flags
 }
 
-// Import reads the configuration of the older client of a platform, and makes
-// presets of it. Notes are clauses on what was not taken over. The platform is that
-// of Setup.Platform, or the first that has had such a client.
+// Import reads the configuration of a platform's older client as presets. Notes are
+// clauses that describe what was not imported. The platform is Setup.Platform, or
+// the first one with an older client.
 func (s *Setup) Import(raw []byte) (notes []string, err error) {
 	for _, p := range agent.Platforms() {
 		if p.Import == nil || s.Platform != "" && s.Platform != p.Name {
@@ -44,7 +44,7 @@ func (s *Setup) Import(raw []byte) (notes []string, err error) {
 	return nil, errors.New("this platform has no older client to import from")
 }
 
-// choosePlatform asks for it where there are several.
+// choosePlatform asks for the platform if there are several.
 func (s *Setup) choosePlatform(ctx context.Context) error {
 	all := agent.Platforms()
 	var names, titles []string
@@ -75,17 +75,17 @@ func (s *Setup) choosePlatform(ctx context.Context) error {
 	}
 }
 
-// setPlatform enables the link of a platform, and no other, and takes its flags and those of the
-// links beside it.
+// setPlatform enables the link of a platform, and no other, and applies its flags
+// and those of the additional links.
 func (s *Setup) setPlatform(chosen link.Setup) error {
-	secret := s.platform.secret // of an older client
+	secret := s.platform.secret // from an older client
 	s.platform = chosenLink{Setup: chosen, secret: secret}
 	s.Given = s.Given.over(nil)
 	for _, p := range agent.Platforms() {
 		s.Answers[p.Name+".enabled"] = fmt.Sprint(p.Name == chosen.Name)
 	}
-	keys := map[string]string{} // by their flags
-	for _, p := range append(agent.Beside(), chosen) {
+	keys := map[string]string{} // by flag
+	for _, p := range append(agent.Additional(), chosen) {
 		for _, q := range p.Questions {
 			keys[q.Flag] = p.Name + "." + q.Key
 		}
@@ -102,7 +102,7 @@ func (s *Setup) setPlatform(chosen link.Setup) error {
 	}
 	s.Answers = s.Given.over(s.Answers)
 	s.normalise(&s.platform)
-	for _, p := range agent.Beside() {
+	for _, p := range agent.Additional() {
 		l := chosenLink{Setup: p}
 		for _, q := range p.Questions {
 			if s.Given[l.key(q)] != "" {
@@ -114,7 +114,7 @@ func (s *Setup) setPlatform(chosen link.Setup) error {
 	return nil
 }
 
-// enable adds a link that is used beside the platform's.
+// enable adds a link that is used in addition to the platform's.
 func (s *Setup) enable(l *chosenLink) {
 	s.Answers[l.Name+".enabled"] = "true"
 	s.normalise(l)
@@ -124,13 +124,13 @@ func (s *Setup) enable(l *chosenLink) {
 // chosenLink is a link that is being set up.
 type chosenLink struct {
 	link.Setup
-	secret string // the answer that goes into a file of its own
+	secret string // the answer that is written to a file of its own
 }
 
-// key is that of the answer to q.
+// key is the key of the answer to q.
 func (l *chosenLink) key(q link.Question) string { return l.Name + "." + q.Key }
 
-// secretKey is the key that names the file of the secret; "" where there is none.
+// secretKey is the key of the secret's file; "" if there is none.
 func (l *chosenLink) secretKey() string {
 	for _, q := range l.Questions {
 		if q.Secret {
@@ -140,18 +140,18 @@ func (l *chosenLink) secretKey() string {
 	return ""
 }
 
-// secretFile is the name of that file, which lintod.service hands over.
+// secretFile is the name of that file, which lintod.service passes to the daemon.
 func (l *chosenLink) secretFile() string {
-	if l.Beside {
+	if l.Additional {
 		return l.Name + "-password"
 	}
 	return "password"
 }
 
-// chosen are all links that are being set up, that of the platform first.
+// chosen returns all links that are being set up, that of the platform first.
 func (s *Setup) chosen() []*chosenLink { return append([]*chosenLink{&s.platform}, s.beside...) }
 
-// normalise completes the answers for a link, and leaves out what "-" is the answer to.
+// normalise completes the answers for a link, and omits those with the answer "-".
 func (s *Setup) normalise(l *chosenLink) {
 	for _, q := range l.Questions {
 		key := l.key(q)
@@ -165,7 +165,7 @@ func (s *Setup) normalise(l *chosenLink) {
 	}
 }
 
-// leaveOut removes the answers that need another.
+// leaveOut removes the answers that depend on another.
 func (s *Setup) leaveOut(l *chosenLink, needed string) {
 	for _, q := range l.Questions {
 		if q.Needs != needed {
@@ -178,7 +178,7 @@ func (s *Setup) leaveOut(l *chosenLink, needed string) {
 	}
 }
 
-// offer sets up the links beside the platform's that flags ask for, and offers the others where a
+// offer sets up the additional links that flags request, and offers the others if a
 // broker answers.
 func (s *Setup) offer(ctx context.Context) error {
 	for _, l := range s.beside {
@@ -186,7 +186,7 @@ func (s *Setup) offer(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, p := range agent.Beside() {
+	for _, p := range agent.Additional() {
 		l := &chosenLink{Setup: p}
 		if s.Answers[p.Name+".enabled"] != "" {
 			continue
@@ -215,8 +215,8 @@ func (s *Setup) offer(ctx context.Context) error {
 	return nil
 }
 
-// findBroker returns the first of s.Brokers that answers, "" where none does, and whether it lets
-// everybody in.
+// findBroker returns the first of s.Brokers that answers, "" if none does, and
+// whether it accepts anonymous clients.
 func (s *Setup) findBroker(ctx context.Context) (address string, open bool) {
 	for _, address := range s.Brokers {
 		if answers, open := link.Look(ctx, address); answers {
@@ -226,7 +226,8 @@ func (s *Setup) findBroker(ctx context.Context) (address string, open bool) {
 	return "", false
 }
 
-// link asks for a link until its platform lets the device in, or the owner insists.
+// link asks for a link's answers until its platform accepts the device, or the
+// owner insists.
 func (s *Setup) link(ctx context.Context, l *chosenLink) error {
 	for {
 		for _, q := range l.Questions {
@@ -242,7 +243,7 @@ func (s *Setup) link(ctx context.Context, l *chosenLink) error {
 			return err
 		}
 		s.forget(l)
-		if l.Beside {
+		if l.Additional {
 			continue
 		}
 		if err := s.serial(ctx); err != nil {
@@ -261,7 +262,7 @@ func (s *Setup) allGiven(l *chosenLink) bool {
 	return true
 }
 
-// forget drops the answers that are wrong most likely, or follow the serial.
+// forget drops the answers that are most likely wrong, or depend on the serial.
 func (s *Setup) forget(l *chosenLink) {
 	for _, q := range l.Questions {
 		key := l.key(q)
@@ -298,14 +299,14 @@ func (s *Setup) question(ctx context.Context, l *chosenLink, q link.Question) er
 	return s.answer(ctx, q.Text, preset, key)
 }
 
-// answer asks until the configuration takes the answer at key.
+// answer asks until the configuration accepts the answer for key.
 func (s *Setup) answer(ctx context.Context, text, preset, key string) (err error) {
 	for {
 		if s.Answers[key], err = s.Terminal.ask(ctx, text, preset); err != nil {
 			return err
 		}
 		if s.Answers[key] == preset {
-			preset = "" // that was wrong, if we come back
+			preset = "" // not offered again if it was invalid
 		}
 		for _, l := range s.chosen() {
 			s.normalise(l)
@@ -318,7 +319,8 @@ func (s *Setup) answer(ctx context.Context, text, preset, key string) (err error
 	}
 }
 
-// connects tries the answers for a link as the device will use them, and says how that went.
+// connects tests the answers for a link as the device uses them, and prints the
+// result.
 func (s *Setup) connects(ctx context.Context, l *chosenLink) bool {
 	answers := s.Answers
 	if l.secret != "" {
@@ -339,16 +341,16 @@ func (s *Setup) connects(ctx context.Context, l *chosenLink) bool {
 		s.Terminal.say("%s", sentence(err))
 		return false
 	}
-	if l.Beside {
-		s.Terminal.say("The broker lets the device in.")
+	if l.Additional {
+		s.Terminal.say("The broker accepts the device.")
 	} else {
 		s.Terminal.say("The platform accepts the device.")
 	}
 	return true
 }
 
-// temporary is a file of mode 0600, because a connection reads its password
-// from one.
+// temporary writes a secret to a file of mode 0600, because a connection
+// reads its password from a file.
 func temporary(secret string) (string, error) {
 	f, err := os.CreateTemp("", "lintod-setup-")
 	if err != nil {

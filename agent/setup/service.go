@@ -9,8 +9,8 @@ import (
 	"lintod/agent/base/process"
 )
 
-// StartService enables and starts lintod.service; it takes up a changed
-// configuration, too.
+// StartService enables and starts lintod.service, or restarts it with a
+// changed configuration.
 func StartService(ctx context.Context) error {
 	for _, verb := range []string{"enable", "restart"} {
 		child, err := process.Start(ctx, process.Command{
@@ -27,8 +27,8 @@ func StartService(ctx context.Context) error {
 	return nil
 }
 
-// HasService tells whether systemd runs here and knows lintod, with that
-// configuration.
+// HasService reports whether systemd runs here and has a unit lintod
+// with that configuration.
 func HasService(config string) bool {
 	if filepath.Clean(config) != unitConfig {
 		return false

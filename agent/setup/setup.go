@@ -13,36 +13,40 @@ import (
 // Setup is one run of "lintod setup".
 type Setup struct {
 	Path  string // of the configuration
-	Force bool   // replace what somebody wrote
-	Yes   bool   // ask nothing
-	// Platform is the name of the link that is set up; "" asks, or with Yes takes the first.
+	Force bool   // replace an edited configuration
+	Yes   bool   // ask no questions
+	// Platform is the name of the link to set up; if it is "" the owner is asked, or
+	// with Yes the first one is used.
 	Platform string
-	// Given are answers that are not asked for; Answers are presets, and in the
-	// end all answers.
+	// Given are answers that are not asked for; Answers are presets, and
+	// finally all answers.
 	Given, Answers Answers
-	// Flags are the values of those of Flags; the platform's are among Given then.
+	// Flags are the values of the flags of Flags; those of the platform are then
+	// added to Given.
 	Flags    map[string]*string
 	Terminal *Terminal
 	Cards    Cards
 	Boards   []gpio.Found
-	// GetModel downloads the model of a wake word, unless it is here; nil downloads none.
+	// GetModel downloads the model of a wake word, unless it exists; nil downloads
+	// none.
 	GetModel func(ctx context.Context, name string) error
-	// Brokers are the addresses where a broker of home automation may be, the likeliest first.
+	// Brokers are addresses where a broker of home automation may be, the most likely
+	// one first.
 	Brokers []string
-	// Start starts the service; nil where there is none.
+	// Start starts the service; nil if there is none.
 	Start func(ctx context.Context) error
 
 	platform chosenLink
 	beside   []*chosenLink
-	refused  bool // the device could not connect
+	refused  bool // whether the device could not connect
 }
 
-// ErrRefused is returned when all is done, but without being asked for a better
-// answer, and where the device could not connect.
+// ErrRefused is returned with Yes if the configuration was written but the
+// device could not connect.
 var ErrRefused = errors.New("the configuration was written, but the device cannot connect; the reason is above")
 
-// Run asks, tries, writes, and starts the service. Until it writes, nothing has
-// changed.
+// Run asks, tests, writes, and starts the service. Before it writes, nothing
+// has changed.
 func (s *Setup) Run(ctx context.Context) error {
 	if err := mayWrite(s.Path, s.Force); err != nil {
 		return err
@@ -66,7 +70,7 @@ func (s *Setup) Run(ctx context.Context) error {
 	return nil
 }
 
-// prepare completes the answers, and tries them.
+// prepare completes the answers, and tests them.
 func (s *Setup) prepare(ctx context.Context) error {
 	if err := s.choosePlatform(ctx); err != nil {
 		return err
@@ -84,7 +88,7 @@ func (s *Setup) prepare(ctx context.Context) error {
 	if err := s.takeWord(); err != nil {
 		return err
 	}
-	if _, _, err := s.render(s.Answers); err != nil { // before a password is written
+	if _, _, err := s.render(s.Answers); err != nil { // check before a password is written
 		return err
 	}
 	if s.Yes {
@@ -95,7 +99,8 @@ func (s *Setup) prepare(ctx context.Context) error {
 	return nil
 }
 
-// render makes the file's text, and what the daemon will understand.
+// render returns the text of the file, and the configuration that the daemon will
+// read from it.
 func (s Setup) render(answers Answers) (string, agent.Config, error) {
 	text, err := answers.Fill(packaging.Sample())
 	if err != nil {
@@ -149,8 +154,8 @@ func (s *Setup) start(ctx context.Context) error {
 	return nil
 }
 
-// takeSecret reads the secret that is given in a file. The service is another
-// user than who runs setup, and has a file of its own.
+// takeSecret reads a secret that was given in a file. The service runs as
+// another user than setup, so the secret is copied to a file of its own.
 func (s *Setup) takeSecret(ctx context.Context, l *chosenLink) (err error) {
 	file := s.Given[l.secretKey()]
 	if s.Start == nil || file == "" || file == serviceCredentials+l.secretFile() {

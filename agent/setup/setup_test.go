@@ -28,10 +28,10 @@ import (
 	"lintod/packaging"
 )
 
-// cards are a headset and nothing else.
+// cards is a machine with a headset only.
 type cards struct {
 	did  []string
-	mute bool // the microphone gives zeros
+	mute bool // the microphone delivers zeros
 }
 
 func (c *cards) List(context.Context) ([]audio.Device, error) {
@@ -63,10 +63,10 @@ type fixture struct {
 	out   bytes.Buffer
 	cards cards
 
-	refused bool // by the platform, in the end
+	refused bool // whether the platform finally refuses the device
 }
 
-// prepare is a setup whose owner types lines.
+// prepare returns a setup whose owner types lines.
 func prepare(t *testing.T, lines ...string) *fixture {
 	t.Helper()
 	in := filepath.Join(t.TempDir(), "typed")
@@ -88,8 +88,8 @@ func prepare(t *testing.T, lines ...string) *fixture {
 	return f
 }
 
-// run returns the configuration as the daemon reads it. Most brokers here are
-// not there, which is told but no obstacle.
+// run returns the configuration as the daemon reads it. Most brokers here do
+// not exist, which is reported but does not prevent writing.
 func (f *fixture) run() agent.Config {
 	f.t.Helper()
 	err := f.Run(f.t.Context())
@@ -107,13 +107,13 @@ func (f *fixture) says(texts ...string) {
 	f.t.Helper()
 	for _, text := range texts {
 		if !strings.Contains(f.out.String(), text) {
-			f.t.Errorf("does not say %q:\n%s", text, f.out.String())
+			f.t.Errorf("does not print %q:\n%s", text, f.out.String())
 		}
 	}
 }
 
-// guarded is a broker with the rules of a LinTO platform and more, for the user kitchen
-// and the password sesame.
+// guarded is a broker with the access rules of a LinTO platform and more, for the
+// user kitchen with the password sesame.
 func guarded(t *testing.T, more ...string) *brokertest.Mosquitto {
 	t.Helper()
 	dir := t.TempDir()
@@ -130,17 +130,17 @@ func guarded(t *testing.T, more ...string) *brokertest.Mosquitto {
 
 func TestInterview(t *testing.T) {
 	m := guarded(t)
-	address := strings.TrimPrefix(m.URL(), "mqtt://") // people leave that out
+	address := strings.TrimPrefix(m.URL(), "mqtt://") // people often omit the scheme
 	f := prepare(t,
 		"kit/chen", "kitchen", // serial
 		"http://nowhere", address, "", // broker, scope
-		"", "wrong", // user, password: refused
+		"", "wrong", // user, wrong password
 		"",                       // change the answers? yes
 		"", "", "", "", "sesame", // serial, broker, scope, user, password
-		"2", "", // loudspeaker headset; heard
-		"2", "n", "1", "", // microphone headset; did not hear himself; default
-		"n",                // not the board
-		"99", "okay_nabu?", // none of the words
+		"2", "", // speaker headset; tone heard
+		"2", "n", "1", "", // microphone headset; recording not heard; default
+		"n",                // not this board
+		"99", "okay_nabu?", // not in the list
 		"okay_nabu",
 	)
 	f.Boards = []gpio.Found{{Preset: gpio.Presets()[1], Why: "a sign"}}
@@ -162,7 +162,7 @@ func TestInterview(t *testing.T) {
 		t.Errorf("the cards: %q", f.cards.did)
 	}
 	if f.refused {
-		t.Error("the platform does not let the device in")
+		t.Error("the platform does not accept the device")
 	}
 	if password, err := os.ReadFile(c.Linto.PasswordFile); err != nil || string(password) != "sesame\n" {
 		t.Errorf("%q, %v", password, err)
@@ -174,10 +174,10 @@ func TestInterview(t *testing.T) {
 	}
 	text, _ := os.ReadFile(f.Path)
 	if strings.Contains(string(text)+f.out.String(), "sesame") {
-		t.Error("the password is told")
+		t.Error("the password is printed")
 	}
 	if lines, sample := strings.Count(string(text), "\n#"), strings.Count(packaging.Sample(), "\n#"); lines >= sample || lines < sample*9/10 {
-		t.Errorf("the comments are gone: %d lines of %d", lines, sample)
+		t.Errorf("comments are missing: %d lines of %d", lines, sample)
 	}
 }
 
@@ -190,15 +190,15 @@ func TestAnotherLoudspeakerAndAMuteMicrophone(t *testing.T) {
 	if c.Audio.Output[0] != "null" || c.Audio.Input[0] != "headset" || c.Linto.Username != "" || c.Linto.Scope != "x" {
 		t.Errorf("%+v %+v", c.Audio, c.Linto)
 	}
-	f.says("no screen is plugged in", "alsamixer") // the card's reason, and the remedy
+	f.says("no screen is plugged in", "alsamixer") // the card's error, and the remedy
 }
 
-// Whatever cannot be is asked again at once, and not refused in the end.
-func TestAnswersThatCannotBe(t *testing.T) {
+// Invalid answers are asked for again immediately, and not rejected at the end.
+func TestInvalidAnswers(t *testing.T) {
 	m := guarded(t)
 	f := prepare(t,
-		"kitschen", m.URL(), "", "kitchen", "sesame", // the user is not the serial
-		"", "kitchen", "", "", "", "sesame", // which can be changed
+		"kitschen", m.URL(), "", "kitchen", "sesame", // the user differs from the serial
+		"", "kitchen", "", "", "", "sesame", // both are asked for again
 		"7", "hw:0", "file:/tmp/heard.wav", // loudspeaker
 		"file:/tmp/heard.wav", "file:/tmp/said.wav", // microphone
 		"9", "foo", "2", // board
@@ -219,7 +219,7 @@ func TestAnswersThatCannotBe(t *testing.T) {
 	}
 }
 
-// The service is another user than who has the password.
+// The service runs as another user than the owner of the password file.
 func TestPasswordOfTheService(t *testing.T) {
 	f := prepare(t)
 	given := filepath.Join(t.TempDir(), "given")
@@ -251,7 +251,7 @@ func TestWithoutQuestions(t *testing.T) {
 	if c.Device.Serial != "hall" || c.Linto.Scope != "house" || c.Linto.PasswordFile != "/etc/secret" || c.Audio.Input[0] != "null" || c.GPIO.Preset != "respeaker-2mic" {
 		t.Errorf("%+v", c)
 	}
-	f.says(syscall.ECONNREFUSED.Error()) // which is no reason not to write, but to be told
+	f.says(syscall.ECONNREFUSED.Error()) // reported, but the configuration is written
 	f.Force = true
 	if err := f.Run(t.Context()); !errors.Is(err, ErrRefused) {
 		t.Errorf("with a broker that is not there: %v", err)
@@ -267,7 +267,7 @@ func TestWithoutQuestions(t *testing.T) {
 	}
 }
 
-func TestSomebodysWorkIsKept(t *testing.T) {
+func TestEditedConfigurationIsKept(t *testing.T) {
 	f := prepare(t)
 	f.Yes, f.Given = true, Answers{Serial: "s", "linto.broker": "mqtt://127.0.0.1:1"}
 	write := func(text string) {
@@ -283,7 +283,7 @@ func TestSomebodysWorkIsKept(t *testing.T) {
 	write(packaging.Sample())
 	f.run()
 	if len(backups()) != 0 {
-		t.Error("the sample was kept as if it were somebody's work")
+		t.Error("the sample was saved like an edited file")
 	}
 	const work = "# by hand\n"
 	write(work)
@@ -297,7 +297,7 @@ func TestSomebodysWorkIsKept(t *testing.T) {
 		t.Fatalf("backups: %v", list)
 	}
 	if text, _ := os.ReadFile(list[0]); string(text) != work {
-		t.Errorf("the backup holds %q", text)
+		t.Errorf("the backup contains %q", text)
 	}
 }
 
@@ -307,11 +307,11 @@ func TestInputEnds(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := os.Stat(f.Path); err == nil {
-		t.Error("half a configuration was written")
+		t.Error("an incomplete configuration was written")
 	}
 }
 
-// pty is a pseudo terminal: what is typed into one end is read at the other.
+// pty opens a pseudo terminal: input to one end is read at the other.
 func pty(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -382,8 +382,8 @@ func TestPasswordIsNotShown(t *testing.T) {
 	}
 }
 
-// The names of cards and the errors of brokers reach no terminal raw.
-func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
+// Names of cards and errors of brokers are printed without control characters.
+func TestForeignTextIsPrintedWithoutControlCharacters(t *testing.T) {
 	const hostile = "\x1b[2J\a\u009b31m\u202eevil\r\nFORGED"
 	in, err := os.Open(os.DevNull)
 	if err != nil {
@@ -406,15 +406,15 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 	}
 	for line := range strings.Lines(out.String()) {
 		if strings.HasPrefix(line, "FORGED") {
-			t.Errorf("a line of its own in %q", out.String())
+			t.Errorf("an extra line in %q", out.String())
 		}
 	}
 }
 
-// What a link asks can be written into the sample, and a flag means one thing.
+// Every question of a link has its key in the sample, and a flag has one meaning.
 func TestEveryPlatformFitsTheSample(t *testing.T) {
 	usage := map[string]string{}
-	for _, p := range append(agent.Platforms(), agent.Beside()...) {
+	for _, p := range append(agent.Platforms(), agent.Additional()...) {
 		answers, secrets := Answers{p.Name + ".enabled": "true"}, 0
 		for _, q := range p.Questions {
 			answers[p.Name+"."+q.Key] = "x"
@@ -434,27 +434,27 @@ func TestEveryPlatformFitsTheSample(t *testing.T) {
 
 func TestFlagsOfThePlatform(t *testing.T) {
 	f := prepare(t)
-	address := "127.0.0.1:1" // people leave the scheme out
+	address := "127.0.0.1:1" // people often omit the scheme
 	f.Yes, f.Given, f.Platform = true, Answers{Serial: "s"}, agent.Platforms()[0].Name
 	f.Flags = map[string]*string{"broker": &address}
 	if c := f.run(); c.Linto.Broker[0] != "mqtt://"+address {
 		t.Errorf("%+v", c.Linto)
 	}
 	for name, s := range map[string]*Setup{
-		"a flag that the platform does not ask": {Yes: true, Flags: map[string]*string{"nonsense": &address}},
-		"a platform that there is none":         {Platform: "nonsense"},
+		"a flag of another platform": {Yes: true, Flags: map[string]*string{"nonsense": &address}},
+		"an unknown platform":        {Platform: "nonsense"},
 	} {
 		s.Path, s.Terminal = filepath.Join(t.TempDir(), "lintod.toml"), f.Terminal
 		if err := s.Run(t.Context()); err == nil {
-			t.Errorf("%s was taken", name)
+			t.Errorf("%s was accepted", name)
 		}
 		if _, err := os.Stat(s.Path); err == nil {
-			t.Errorf("%s: something was written", name)
+			t.Errorf("%s: a file was written", name)
 		}
 	}
 }
 
-// A wake word may be given; what is none is refused before anything is written.
+// A wake word may be given; an invalid one is rejected before anything is written.
 func TestWakeWordGiven(t *testing.T) {
 	for word, want := range map[string]string{"alexa": "alexa", "none": "", "": ""} {
 		f := prepare(t)
@@ -476,7 +476,7 @@ func TestWakeWordGiven(t *testing.T) {
 	}
 }
 
-// A xiaozhi server is set up with one address.
+// A xiaozhi server is set up with one URL.
 func TestXiaozhi(t *testing.T) {
 	f := prepare(t)
 	address := "127.0.0.1:1/xiaozhi/ota/"
@@ -487,7 +487,7 @@ func TestXiaozhi(t *testing.T) {
 	}
 }
 
-// Home automation is offered where a broker answers, and taken from flags.
+// Home automation is offered if a broker answers, and can be set up with flags.
 func TestHomeAutomation(t *testing.T) {
 	platform, home := brokertest.Start(t), guarded(t, "pattern readwrite lintod/%u/#")
 	given := Answers{Serial: "kitchen", "linto.broker": platform.URL(), "linto.scope": "x", "linto.username": "-", "linto.password_file": "", Input: "null", Output: "null"}
@@ -500,7 +500,7 @@ func TestHomeAutomation(t *testing.T) {
 		user    string
 	}{
 		"none answers":    {brokers: []string{nobody}},
-		"not wanted":      {brokers: []string{home.URL()}, lines: []string{""}},
+		"declined":        {brokers: []string{home.URL()}, lines: []string{""}},
 		"with an account": {brokers: []string{nobody, home.URL()}, lines: []string{"y", "", "wrong", "", "", "sesame"}, broker: home.URL(), user: "kitchen"},
 		"open to all":     {brokers: []string{platform.URL(), home.URL()}, lines: []string{"yes"}, broker: platform.URL()},
 		"by flags":        {brokers: []string{nobody}, lines: []string{"sesame"}, flags: map[string]string{"automation-broker": strings.TrimPrefix(home.URL(), "mqtt://"), "automation-username": "kitchen"}, broker: home.URL(), user: "kitchen"},
@@ -524,11 +524,11 @@ func TestHomeAutomation(t *testing.T) {
 				if password, err := os.ReadFile(file); err != nil || string(password) != "sesame\n" || a.PasswordFile != file {
 					t.Errorf("%q, %v, password_file %s", password, err, a.PasswordFile)
 				}
-				f.says("The broker lets the device in.")
+				f.says("The broker accepts the device.")
 			}
 		})
 	}
-	f := prepare(t) // without a question
+	f := prepare(t) // no question is asked
 	wrong := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(wrong, []byte("wrong"), 0o600); err != nil {
 		t.Fatal(err)

@@ -16,15 +16,15 @@ import (
 	"lintod/audio/native"
 )
 
-// Cards are the microphones and loudspeakers of the box.
+// Cards are the microphones and speakers of the machine.
 type Cards interface {
 	List(ctx context.Context) ([]audio.Device, error)
 	Record(ctx context.Context, name string, d time.Duration) (cardtest.Reading, error)
-	// Play plays pcm of that many samples a second.
+	// Play plays pcm at the given sample rate in Hz.
 	Play(ctx context.Context, name string, pcm []int16, rate int) error
 }
 
-// Hardware is what there really is.
+// Hardware is the real sound hardware.
 type Hardware struct{}
 
 // List implements Cards.
@@ -54,7 +54,7 @@ const (
 	none       = "null"
 )
 
-// sound chooses the loudspeaker by a tone, and the microphone by a recording
+// sound selects the speaker with a tone, and the microphone with a recording
 // that is played back.
 func (s *Setup) sound(ctx context.Context) error {
 	if s.Given[Input] != "" && s.Given[Output] != "" {
@@ -123,7 +123,8 @@ func (s *Setup) microphone(ctx context.Context, devices []audio.Device) error {
 	}
 }
 
-// tryMicrophone records, judges and plays back; it returns what to ask then.
+// tryMicrophone records, evaluates and plays back; it returns the question to ask
+// then.
 func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string) {
 	s.Terminal.say("Say something: recording %v.", recordTime)
 	r, err := s.Cards.Record(ctx, name, recordTime)
@@ -146,8 +147,8 @@ func (s *Setup) tryMicrophone(ctx context.Context, name string) (question string
 	return "Did you hear yourself?"
 }
 
-// possible tells whether the configuration takes these names; if not, it says what
-// it wants.
+// possible reports whether the configuration accepts these names; if not, it
+// prints what is expected.
 func (s *Setup) possible(input, output string) bool {
 	c := agent.Defaults().Audio
 	c.Input, c.Output = config.Strings{input}, config.Strings{output}
@@ -158,10 +159,11 @@ func (s *Setup) possible(input, output string) bool {
 	return len(problems) == 0
 }
 
-// virtual tells that a name is no device, and that nothing is to be heard.
+// virtual reports whether a name is not a real device, so that there is nothing to
+// hear.
 func virtual(name string) bool { return name == none || strings.HasPrefix(name, "file:") }
 
-// list is "default", what can do at all what is wanted, and nothing.
+// list returns "default", all suitable devices, and "none".
 func list(devices []audio.Device, channels func(audio.Device) int) (names, labels []string) {
 	names, labels = []string{"default"}, []string{"the system default"}
 	for _, d := range devices {

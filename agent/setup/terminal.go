@@ -14,7 +14,7 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// Terminal asks people, or a script that pretends to be one.
+// Terminal asks people, or a script in their place.
 type Terminal struct {
 	In  *os.File
 	Out io.Writer
@@ -26,7 +26,7 @@ var errInputEnded = errors.New("the input ended before all questions were answer
 
 func (t *Terminal) say(format string, args ...any) { printable.Fprintf(t.Out, format+"\n", args...) }
 
-// ask returns what was answered, or preset for an empty line.
+// ask returns the answer, or preset for an empty line.
 func (t *Terminal) ask(ctx context.Context, question, preset string) (string, error) {
 	if preset != "" {
 		question += " [" + preset + "]"
@@ -34,7 +34,7 @@ func (t *Terminal) ask(ctx context.Context, question, preset string) (string, er
 	t.prompt(question)
 	answer, err := await(ctx, t.line)
 	if err != nil {
-		t.say("") // what is said next begins a line
+		t.say("") // the next output starts on a new line
 	}
 	if answer == "" {
 		answer = preset
@@ -42,25 +42,25 @@ func (t *Terminal) ask(ctx context.Context, question, preset string) (string, er
 	return answer, err
 }
 
-// prompt prints a question, which may begin with an empty line.
+// prompt prints a question, which may start with an empty line.
 func (t *Terminal) prompt(question string) {
 	text := strings.TrimLeft(question, "\n")
 	printable.Fprintf(t.Out, question[:len(question)-len(text)]+"%s: ", text)
 }
 
-// confirm asks a question whose answer is yes unless it begins with an n.
+// confirm asks a question whose answer is yes unless it starts with n.
 func (t *Terminal) confirm(ctx context.Context, question string) (bool, error) {
 	answer, err := t.ask(ctx, question+" [Y/n]", "")
 	return !strings.HasPrefix(strings.ToLower(answer), "n"), err
 }
 
-// consent asks a question whose answer is no unless it begins with a y.
+// consent asks a question whose answer is no unless it starts with y.
 func (t *Terminal) consent(ctx context.Context, question string) (bool, error) {
 	answer, err := t.ask(ctx, question+" [y/N]", "")
 	return strings.HasPrefix(strings.ToLower(answer), "y"), err
 }
 
-// sentence ends an error as a sentence ends.
+// sentence ends an error with a full stop, like a sentence.
 func sentence(err error) string {
 	text := err.Error()
 	if strings.HasSuffix(text, "?") {
@@ -69,8 +69,8 @@ func sentence(err error) string {
 	return text + "."
 }
 
-// choose lets one of several be chosen, by its number or by its name. Other
-// names are taken as they are.
+// choose asks for one of several names, by number or name. Other names are
+// accepted unchanged.
 func (t *Terminal) choose(ctx context.Context, question string, names, labels []string, preset string) (string, error) {
 	for i, name := range names {
 		t.say("  %2d  %-24s %s", i+1, name, labels[i])
@@ -88,16 +88,16 @@ func (t *Terminal) choose(ctx context.Context, question string, names, labels []
 	}
 }
 
-// secret asks without showing what is typed, where that is a terminal.
+// secret asks without echo, if the input is a terminal.
 func (t *Terminal) secret(ctx context.Context, question string) (string, error) {
 	t.prompt(question)
 	fd := int(t.In.Fd())
 	before, err := term.GetState(fd)
-	if err != nil { // no terminal: nothing is shown anyway
+	if err != nil { // not a terminal: there is no echo
 		return await(ctx, t.line)
 	}
 	defer t.say("")
-	// Whoever interrupts us shall find the terminal as it was.
+	// Restore the terminal, also after an interruption.
 	defer func() { _ = term.Restore(fd, before) }()
 	return await(ctx, func() (string, error) {
 		raw, err := term.ReadPassword(fd)
@@ -119,7 +119,7 @@ func (t *Terminal) line() (string, error) {
 	return strings.TrimSpace(line), err
 }
 
-// await gives up a read, which nothing else could end, when ctx ends.
+// await abandons a read, which cannot be cancelled, when ctx ends.
 func await(ctx context.Context, read func() (string, error)) (string, error) {
 	type result struct {
 		text string

@@ -10,7 +10,7 @@ import (
 )
 
 // The keys of the wake word. The word is a table of a list, of which the sample
-// shows an example.
+// contains an example.
 const (
 	wakeEngine = "wake.engine"
 	WakeWord   = "wake.word"
@@ -19,7 +19,7 @@ const (
 // noWord is the answer for no wake word.
 const noWord = "none"
 
-// wakeWord offers the words of which there are models.
+// wakeWord offers the words for which models exist.
 func (s *Setup) wakeWord(ctx context.Context) error {
 	if s.Given[WakeWord] != "" || s.Answers[Input] == none {
 		return nil
@@ -44,7 +44,7 @@ func (s *Setup) wakeWord(ctx context.Context) error {
 	}
 }
 
-// takeWord says which engine hears the word.
+// takeWord selects the engine for the word.
 func (s *Setup) takeWord() error {
 	if s.Answers[WakeWord] == noWord {
 		delete(s.Answers, WakeWord)
@@ -60,8 +60,8 @@ func (s *Setup) takeWord() error {
 	return nil
 }
 
-// getModel downloads the model of the word, if it is not here. Without it the device
-// works all the same, and says how to get it.
+// getModel downloads the model of the word, if it does not exist. Without it the
+// device works, and reports how to get it.
 func (s *Setup) getModel(ctx context.Context) error {
 	name := s.Answers[WakeWord]
 	if name == "" || s.GetModel == nil {
@@ -77,10 +77,10 @@ func (s *Setup) getModel(ctx context.Context) error {
 	return nil
 }
 
-// exampleWord is what the sample shows of a wake word, up to its name.
+// exampleWord matches the sample's example of a wake word, up to its name.
 var exampleWord = regexp.MustCompile(`(?m)^# \[\[wake\.word\]\]\n# name = .*$`)
 
-// setWord gives the text a wake word, in the place of the example.
+// setWord replaces the example by a wake word.
 func setWord(text, name string) (string, error) {
 	if !exampleWord.MatchString(text) {
 		return "", fmt.Errorf("the sample does not contain %s", WakeWord)

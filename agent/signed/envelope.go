@@ -1,10 +1,11 @@
-// Package signed is the text of a signed command, which lintoctl writes and lintod reads:
-// the order, what it asks of which devices and when, and the envelope in which it travels
-// on the topic of its verb, with a signature of OpenSSH's form (sshsig).
+// Package signed is the text of a signed command, which lintoctl writes and lintod
+// reads: the order, which says what to do, on which devices and when, and the
+// envelope in which it is sent on the topic of its verb, with a signature in
+// OpenSSH's format (sshsig).
 //
-// It decides nothing: who may sign, and whether an order is still valid, is
-// agent/signed/verifier's, what a verb does is in behaviors. It is built for each system
-// that lintoctl runs on.
+// It makes no decisions: agent/signed/verifier decides who may sign and whether an
+// order is still valid, and behaviors what a verb does. It is built for every
+// system on which lintoctl runs.
 package signed
 
 import (
@@ -22,7 +23,7 @@ import (
 
 // An Envelope is the payload of a signed command.
 type Envelope struct {
-	Signed    string // the text of the order, as it was signed
+	Signed    string // the text of the order, as signed
 	Signature []byte // SSHSIG, without armour
 }
 
@@ -31,19 +32,19 @@ type envelopeText struct {
 	Signature []byte `json:"signature"`
 }
 
-// Encode is the payload.
+// Encode returns the payload.
 func (e Envelope) Encode() []byte {
 	raw, err := plainjson.Marshal(envelopeText(e))
 	if err != nil {
-		panic(err) // two texts always encode
+		panic(err) // two strings always marshal
 	}
 	return raw
 }
 
-// Enveloped tells whether a payload claims to be an envelope: an object with one of its
-// members. ParseEnvelope says whether it is one.
+// Enveloped reports whether a payload looks like an envelope: an object with one of
+// its members. ParseEnvelope validates it.
 func Enveloped(payload []byte) bool {
-	if !bytes.Contains(payload, []byte(`"sign`)) { // as almost all
+	if !bytes.Contains(payload, []byte(`"sign`)) { // as in almost all
 		return false
 	}
 	var m map[string]json.RawMessage
@@ -55,7 +56,7 @@ func Enveloped(payload []byte) bool {
 	return order || signature
 }
 
-// ParseEnvelope reads a payload. The order in it is not read yet.
+// ParseEnvelope parses a payload, but not the order in it.
 func ParseEnvelope(payload []byte) (Envelope, error) {
 	var e Envelope
 	if len(payload) > MaxEnvelope {
@@ -84,10 +85,10 @@ func ParseEnvelope(payload []byte) (Envelope, error) {
 	return e, nil
 }
 
-// maxDepth is how deep an order may be nested.
+// maxDepth limits the nesting of an order.
 const maxDepth = 32
 
-// members reads one JSON object. No name may occur twice in it, nor in an object within.
+// members parses a JSON object. Names must be unique in it, and in nested objects.
 func members(raw []byte) (map[string]json.RawMessage, error) {
 	if err := unique(raw); err != nil {
 		return nil, err
@@ -99,12 +100,12 @@ func members(raw []byte) (map[string]json.RawMessage, error) {
 	return m, nil
 }
 
-// unique refuses names that occur twice in one object: readers differ in which of the two
-// counts.
+// unique rejects duplicate names in an object, because parsers differ in which of
+// the two they use.
 func unique(raw []byte) error {
 	type level struct {
 		names map[string]bool // nil in a list
-		value bool            // what comes next is the value of a name
+		value bool            // the next token is the value of a name
 	}
 	var levels []level
 	d := json.NewDecoder(bytes.NewReader(raw))

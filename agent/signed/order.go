@@ -16,25 +16,25 @@ import (
 )
 
 const (
-	// Namespace separates signatures of orders from all others that a key makes.
+	// Namespace separates signatures of orders from all other signatures of a key.
 	Namespace = "lintod-order-v1"
 
-	// Everybody, alone in Order.To, stands for each device of the scope.
+	// Everybody, alone in Order.To, means every device of the scope.
 	Everybody = "*"
 
-	// MaxOrder is the longest text of an order, and MaxEnvelope the longest envelope,
-	// in bytes.
+	// MaxOrder is the maximum length of an order's text, and MaxEnvelope that of an
+	// envelope, in bytes.
 	MaxOrder    = 32 << 10
 	MaxEnvelope = 64 << 10
 
-	// MaxDevices is how many devices one order may name.
+	// MaxDevices is how many devices an order may name.
 	MaxDevices = 1000
 
 	maxName = 64 // bytes of a scope, a serial and a verb, as in a topic
 )
 
-// An Order is what an administrator asks of devices. It is valid for a time, or once:
-// either Issued and Expires are set, or Nonce is.
+// An Order is an administrator's request to devices. It is valid for a time, or
+// once: either Issued and Expires are set, or Nonce is.
 type Order struct {
 	Scope   string
 	To      []string        // serials, at most MaxDevices, or Everybody alone
@@ -43,10 +43,10 @@ type Order struct {
 	ID      string          // 1 to 64 letters, digits, dots, dashes or underscores
 	Issued  time.Time       // whole seconds
 	Expires time.Time       // whole seconds
-	Nonce   string          // that a device has given: 32 hexadecimal digits
+	Nonce   string          // issued by a device: 32 hexadecimal digits
 }
 
-// orderText has the members of an order in the sequence in which they are written.
+// orderText has the members of an order in the order in which they are written.
 type orderText struct {
 	V       int             `json:"v"`
 	Scope   string          `json:"scope"`
@@ -59,8 +59,8 @@ type orderText struct {
 	Nonce   string          `json:"nonce,omitempty"`
 }
 
-// Text is the order as it is signed: one line of printable ASCII. It fails for an order
-// that ParseOrder would refuse.
+// Text is the order as it is signed: one line of printable ASCII. It fails for an
+// order that ParseOrder would reject.
 func (o Order) Text() (string, error) {
 	t := orderText{V: 1, Scope: o.Scope, To: o.To, Do: o.Do, Args: o.Args, ID: o.ID, Nonce: o.Nonce}
 	if len(t.Args) == 0 {
@@ -80,16 +80,17 @@ func (o Order) Text() (string, error) {
 	return text, nil
 }
 
-// Length is how many bytes of an order a serial in Order.To takes.
+// Length is how many bytes a serial in Order.To adds to an order.
 func Length(serial string) int {
 	raw, err := plainjson.Marshal(serial)
 	if err != nil {
-		return MaxOrder // it cannot be in one
+		return MaxOrder // too long for any order
 	}
 	return len(ascii(string(raw))) + len(",")
 }
 
-// ascii escapes what is not printable ASCII; in JSON that stands within strings only.
+// ascii escapes everything except printable ASCII, which in JSON occurs only
+// within strings.
 func ascii(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -106,8 +107,8 @@ func ascii(text string) string {
 	return b.String()
 }
 
-// ParseOrder reads the text of an order. It refuses members that it does not know, names
-// that occur twice, also within the arguments, and whatever is not printable ASCII.
+// ParseOrder parses the text of an order. It rejects unknown members, duplicate
+// names, also within the arguments, and anything but printable ASCII.
 func ParseOrder(text string) (Order, error) {
 	var o Order
 	if err := printableASCII(text); err != nil {
@@ -166,7 +167,7 @@ var (
 	validNonce = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
 
-// ValidID tells whether id can name an order.
+// ValidID reports whether id is a valid id of an order.
 func ValidID(id string) bool { return validID.MatchString(id) }
 
 func printableASCII(text string) error {
@@ -197,8 +198,8 @@ func name(m map[string]json.RawMessage, key string) (string, error) {
 	return s, err
 }
 
-// validName is the least that a level of a topic must be; whether it is the device's own,
-// the device compares.
+// validName checks the minimum requirements of a level of a topic; the device
+// compares the names with its own.
 func validName(s string) bool {
 	return s != "" && len(s) <= maxName && utf8.ValidString(s) && !strings.ContainsAny(s, "/+#\x00")
 }
@@ -231,7 +232,7 @@ func arguments(raw json.RawMessage) (json.RawMessage, error) {
 }
 
 func seconds(m map[string]json.RawMessage, key string) (time.Time, error) {
-	const last = 1 << 40 // in 34,000 years
+	const last = 1 << 40 // 34,000 years from now
 	n, err := strconv.ParseInt(string(m[key]), 10, 64)
 	if err != nil || n <= 0 || n > last {
 		return time.Time{}, fmt.Errorf("%q is not a time in whole seconds since 1970", key)
@@ -239,14 +240,14 @@ func seconds(m map[string]json.RawMessage, key string) (time.Time, error) {
 	return time.Unix(n, 0), nil
 }
 
-// For tells whether the order names a device.
+// For reports whether the order names a device.
 func (o Order) For(serial string) bool { return slices.Contains(o.To, serial) }
 
-// Broadcast tells whether the order is for each device of its scope.
+// Broadcast reports whether the order is for every device of its scope.
 func (o Order) Broadcast() bool { return len(o.To) == 1 && o.To[0] == Everybody }
 
-// Payload is the request without a signature that asks for the same: the arguments with
-// the order's id. It is the same for orders that differ in their time only.
+// Payload is the equivalent unsigned request: the arguments with the order's id. It
+// is the same for orders that differ only in their times.
 func (o Order) Payload() ([]byte, error) {
 	m, err := members(o.Args)
 	if err != nil {

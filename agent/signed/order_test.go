@@ -30,11 +30,11 @@ func TestOrdersThatAreRefused(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"nothing":                  "",
-		"no object":                `[]`,
+		"not an object":            `[]`,
 		"null":                     `null`,
 		"not closed":               text1[:len(text1)-1],
 		"two values":               text1 + text1,
-		"something behind":         text1 + "x",
+		"trailing data":            text1 + "x",
 		"another version":          change(`"v":1`, `"v":2`),
 		"version as a text":        change(`"v":1`, `"v":"1"`),
 		"version with a fraction":  change(`"v":1`, `"v":1.0`),
@@ -65,7 +65,7 @@ func TestOrdersThatAreRefused(t *testing.T) {
 		"a time with an exponent":  change(`1795788000`, `1795788e3`),
 		"a time as a text":         change(`1795788000`, `"1795788000"`),
 		"a time before 1970":       change(`1795788000`, `-1`),
-		"a time beyond numbers":    change(`1795788300`, `99999999999999999999`),
+		"a time out of range":      change(`1795788300`, `99999999999999999999`),
 		"expires before issued":    change(`1795788300`, `1795787999`),
 		"no expires":               change(`,"expires":1795788300`, ``),
 		"nonce and times":          change(`"issued"`, `"nonce":"a3c1f0e2d4b59687a3c1f0e2d4b59687","issued"`),
@@ -74,7 +74,7 @@ func TestOrdersThatAreRefused(t *testing.T) {
 		"letters beyond ASCII":     change(`df -h /`, `df é`),
 		"a control character":      change(`df -h /`, "df\t"),
 		"DEL":                      change(`df -h /`, "df\x7f"),
-		"a line end behind":        text1 + "\n",
+		"a trailing line end":      text1 + "\n",
 		"too long":                 change(`df -h /`, strings.Repeat("a", signed.MaxOrder)),
 		"too deep":                 change(`"df -h /"`, strings.Repeat("[", 100)+strings.Repeat("]", 100)),
 	} {
@@ -95,26 +95,26 @@ func TestEnvelopesThatAreRefused(t *testing.T) {
 	}
 	for name, payload := range map[string]string{
 		"nothing":                "",
-		"a member more":          strings.Replace(good, `{`, `{"v":1,`, 1),
-		"a member less":          fmt.Sprintf(`{"signed":%s}`, quoted),
+		"an additional member":   strings.Replace(good, `{`, `{"v":1,`, 1),
+		"a missing member":       fmt.Sprintf(`{"signed":%s}`, quoted),
 		"signed twice":           strings.Replace(good, `{`, fmt.Sprintf(`{"signed":%s,`, quoted), 1),
 		"another case":           strings.Replace(good, `"signed"`, `"Signed"`, 1),
 		"the order as an object": fmt.Sprintf(`{"signed":%s,"signature":%q}`, text1, v1),
 		"armour":                 strings.Replace(good, v1, `-----BEGIN SSH SIGNATURE-----`, 1),
 		"line ends in base64":    strings.Replace(good, v1[:70], v1[:70]+`\n`, 1),
-		"base64 without its end": strings.Replace(good, v1, strings.TrimRight(v1, "="), 1),
+		"base64 without padding": strings.Replace(good, v1, strings.TrimRight(v1, "="), 1),
 		"a long signature":       strings.Replace(good, v1, base64.StdEncoding.EncodeToString(make([]byte, 5000)), 1),
 		"not ASCII":              strings.Replace(good, "df -h /", "df é", 1),
 		"a half character":       strings.Replace(good, "df -h /", `df \ud800`, 1),
 		"too long":               good + strings.Repeat(" ", signed.MaxEnvelope),
-		"something behind":       good + "{}",
+		"trailing data":          good + "{}",
 	} {
 		if e, err := signed.ParseEnvelope([]byte(payload)); err == nil {
 			t.Errorf("%s: read as %+v", name, e)
 		}
 	}
 	if again, err := signed.ParseEnvelope(signed.Envelope{Signed: text1, Signature: []byte{1}}.Encode()); err != nil || again.Signed != text1 {
-		t.Errorf("what was written is read as %+v, %v", again, err)
+		t.Errorf("the written envelope is read as %+v, %v", again, err)
 	}
 }
 
@@ -129,8 +129,8 @@ func TestEnveloped(t *testing.T) {
 	}
 }
 
-// The request of an order is the same whenever it is signed, for by it a request is known
-// that comes again.
+// The request of an order does not depend on when it is signed, because it
+// identifies repetitions.
 func TestPayloadDoesNotDependOnTheTime(t *testing.T) {
 	o, err := signed.ParseOrder(text1)
 	if err != nil {
@@ -146,7 +146,7 @@ func TestPayloadDoesNotDependOnTheTime(t *testing.T) {
 	}
 }
 
-// What is read as an order is written as one that is read the same.
+// An order that was parsed is written in a form that is parsed to the same order.
 func FuzzOrder(f *testing.F) {
 	for _, text := range []string{text1, text2, text3, `{"v":1}`, `{`, `{"a":{"a":[{"b":1}]}}`} {
 		f.Add(text)
@@ -160,7 +160,7 @@ func FuzzOrder(f *testing.F) {
 		}
 		again, err := o.Text()
 		if err != nil {
-			t.Fatalf("%q is read, and cannot be written: %v", text, err)
+			t.Fatalf("%q can be read, but not written: %v", text, err)
 		}
 		back, err := signed.ParseOrder(again)
 		if err != nil || back.ID != o.ID || back.Do != o.Do || back.Scope != o.Scope || len(back.To) != len(o.To) || !back.Issued.Equal(o.Issued) || back.Nonce != o.Nonce {
@@ -169,7 +169,7 @@ func FuzzOrder(f *testing.F) {
 		one, err1 := o.Payload()
 		two, err2 := back.Payload()
 		if err1 != nil || err2 != nil || string(one) != string(two) {
-			t.Errorf("%q asks %s, and written again %s", text, one, two)
+			t.Errorf("%q requests %s, and rewritten %s", text, one, two)
 		}
 	})
 }
@@ -186,7 +186,7 @@ func FuzzEnvelope(f *testing.F) {
 			return
 		}
 		if !signed.Enveloped(payload) {
-			t.Errorf("%q is an envelope, and is not known for one", payload)
+			t.Errorf("%q is an envelope, but is not recognised", payload)
 		}
 		back, err := signed.ParseEnvelope(e.Encode())
 		if err != nil || back.Signed != e.Signed || string(back.Signature) != string(e.Signature) {

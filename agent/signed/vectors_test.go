@@ -23,7 +23,7 @@ import (
 	"lintod/agent/signed/sshsig"
 )
 
-// The texts of the vectors, and the beginning of the digests that they must have.
+// The texts of the vectors, and the first bytes of their digests.
 const (
 	text1 = `{"v":1,"scope":"blk","to":["kitchen-01"],"do":"shellexec","args":{"cmd":"df -h /"},"id":"01JE8V3Q0000000000000000AB","issued":1795788000,"expires":1795788300}`
 	text2 = `{"v":1,"scope":"blk","to":["hall-02","kitchen-01","salon-\u00e9"],"do":"volume","args":{"value":40},"id":"01JE8V3Q0000000000000000AC","issued":1795788000,"expires":1795788300}`
@@ -34,7 +34,7 @@ const (
 	annLine = `ann@example.org namespaces="lintod-order-v1" ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAOhB7/zzhC+HXDdGOdLwJln5NYwm6UNXx3chmQSVTG4`
 	bobLine = `bob@example.org namespaces="lintod-order-v1" sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIM0Us3+VbpUxlP9/tzs9gdzFYdYadTgJS3w+GmQ+5fOqAAAABHNzaDo=`
 
-	// ofAnn begins each signature of ann with sha512, up to the length of its last part.
+	// ofAnn is the start of each signature of ann with sha512, up to the length of its last part.
 	ofAnn = `U1NIU0lHAAAAAQAAADMAAAALc3NoLWVkMjU1MTkAAAAgA6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbgAAAAPbGludG9kLW9yZGVyLXYxAAAAAAAAAAZzaGE1MTIAAABTAAAAC3NzaC1lZDI1NTE5AAAAQ`
 	v1    = ofAnn + `B/nfkTWDbmt9aS2v6eumTXLcRzvp5Lf1oFQ5QmrdpTCiqrhvw30MnNSxpKoqrF7LEPEsynROykTfKYJ+HiS+Qk=`
 	v2    = ofAnn + `LTgKRrphIafunUc9zQn6rm6WO9VbtE73GMvP+kwyLC5kTkZSDlD3yf7fjrjZqgn+ILeajL4erOWVmO/B/xLJww=`
@@ -42,7 +42,7 @@ const (
 	v7    = `U1NIU0lHAAAAAQAAAEoAAAAac2stc3NoLWVkMjU1MTlAb3BlbnNzaC5jb20AAAAgzRSzf5VulTGU/3+3Oz2B3MVh1hp1OAlLfD4aZD7l86oAAAAEc3NoOgAAAA9saW50b2Qtb3JkZXItdjEAAAAAAAAABnNoYTUxMgAAAGcAAAAac2stc3NoLWVkMjU1MTlAb3BlbnNzaC5jb20AAABAR5TKKdaeMx/jJ6JX3DHUHmNsr7oXOSttQXn73IEYL8cHWjqC+ZUqN9m/5lnAZNcxgwz/Cw00WyHk7t6OdUyGCQEAAAAH`
 )
 
-// seed makes the key of the vectors whose first byte is first.
+// seed returns the key of the vectors whose first byte is first.
 func seed(first byte) ed25519.PrivateKey {
 	s := make([]byte, ed25519.SeedSize)
 	for i := range s {
@@ -60,7 +60,8 @@ func signer(t *testing.T, first byte) ssh.Signer {
 	return s
 }
 
-// softwareSK is a security key made of software: it signs what one would, touched or not.
+// softwareSK is a security key in software: it signs like one, with or without a
+// touch.
 type softwareSK struct {
 	key     ed25519.PrivateKey
 	flags   byte
@@ -88,7 +89,7 @@ func (s softwareSK) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
 	return &ssh.Signature{Format: ssh.KeyAlgoSKED25519, Blob: ed25519.Sign(s.key, covered), Rest: rest}, nil
 }
 
-// blob builds a signature as a stranger might, also where Sign would refuse.
+// blob builds a signature like an attacker, even if Sign would refuse.
 func blob(t *testing.T, s ssh.Signer, namespace, hash, text string) string {
 	t.Helper()
 	h := sha256.Sum256([]byte(text))
@@ -111,7 +112,8 @@ func blob(t *testing.T, s ssh.Signer, namespace, hash, text string) string {
 	}{1, s.PublicKey().Marshal(), namespace, "", hash, ssh.Marshal(signature)})...))
 }
 
-// keygen asks the real ssh-keygen whether a signature by who is good. The files may be "".
+// keygen asks the real ssh-keygen whether a signature by who is valid. The files
+// may be "".
 func keygen(t *testing.T, who, allowed, revoked, text, signature string) error {
 	t.Helper()
 	dir := t.TempDir()
@@ -141,7 +143,7 @@ func keygen(t *testing.T, who, allowed, revoked, text, signature string) error {
 	return nil
 }
 
-// verify does what the device does, from the bytes of the envelope to the name of who signed.
+// verify does what the device does, from the envelope to the name of the signer.
 func verify(allowed, revoked, text, signature string, now time.Time) error {
 	payload, err := json.Marshal(map[string]string{"signed": text, "signature": signature})
 	if err != nil {
@@ -172,7 +174,7 @@ func verify(allowed, revoked, text, signature string, now time.Time) error {
 	return err
 }
 
-// All vectors, judged by us and by ssh-keygen.
+// All vectors, verified by lintod and by ssh-keygen.
 func TestVectors(t *testing.T) {
 	const good, bad = true, false
 	annKey := strings.SplitN(annLine, `" `, 2)[1]
@@ -195,7 +197,7 @@ func TestVectors(t *testing.T) {
 		"revoked":              {ann, annLine, annKey + "\n", text1, v1, bad, bad},
 		"valid before":         {ann, until2026, "", text1, v1, bad, bad},
 		"both people, CRLF":    {ann, "# people\r\n\r\n" + bobLine + "\r\n" + annLine + " her laptop\r\n", "", text1, v1, good, good},
-		"namespace of others":  {ann, strings.Replace(annLine, "lintod-order-v1", "file,git", 1), "", text1, v1, bad, bad},
+		"another namespace":    {ann, strings.Replace(annLine, "lintod-order-v1", "file,git", 1), "", text1, v1, bad, bad},
 		"pattern of namespace": {ann, strings.Replace(annLine, "lintod-order-v1", "git,lintod-*", 1), "", text1, v1, good, good},
 		"not this namespace":   {ann, strings.Replace(annLine, "lintod-order-v1", "*,!lintod-order-v1", 1), "", text1, v1, bad, bad},
 		"no options":           {ann, "ann@example.org " + annKey + "\n", "", text1, v1, good, good},
@@ -213,7 +215,7 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// Ed25519 is deterministic: what we sign is byte for byte what the vectors have.
+// Ed25519 is deterministic: our signatures equal those of the vectors.
 func TestSigningGivesTheVectors(t *testing.T) {
 	for text, want := range map[string]string{text1: v1, text2: v2, text3: v3} {
 		s, err := sshsig.Sign(signer(t, 0), signed.Namespace, []byte(text))
@@ -226,12 +228,12 @@ func TestSigningGivesTheVectors(t *testing.T) {
 		t.Errorf("security key: %v", err)
 	}
 	if _, err := sshsig.Sign(softwareSK{seed(0x80), 0, 7}, signed.Namespace, []byte(text1)); err == nil {
-		t.Error("a signature without a touch is handed out")
+		t.Error("a signature without a touch was returned")
 	}
 }
 
-// An order that is written from its parts has the text of the vectors, and their parts
-// come back.
+// An order that is built from its parts has the text of the vectors, and parsing
+// returns the parts.
 func TestOrdersHaveTheTextOfTheVectors(t *testing.T) {
 	issued, expires := time.Unix(1795788000, 0), time.Unix(1795788300, 0)
 	for want, o := range map[string]signed.Order{

@@ -1,9 +1,9 @@
-// Package status is the one description of what the device is doing (Activity),
-// with its views: LEDs, and lines for people; and the report of which it is the
-// head (Report).
+// Package status contains the one description of what the device is doing
+// (Activity), with its views: LEDs, and text for people; and the complete
+// report (Report).
 //
-// What must not live here: how anything gets into a state, and how a view is
-// shown. Who composes the device fills the values in.
+// What must not live here: how the device gets into a state, and how a view is
+// displayed. The values are filled in by the package that composes the device.
 package status
 
 import (
@@ -16,30 +16,30 @@ import (
 	"lintod/gpio/led"
 )
 
-// Activity is what the device is doing. All that shows it is a view of this one
-// value, so that no two views differ.
+// Activity is what the device is doing. Everything that shows it is a view of
+// this one value, so that the views agree.
 type Activity struct {
 	turn.Snapshot
 
-	Announcing bool        `json:"announcing"`            // something outside a turn is heard
+	Announcing bool        `json:"announcing"`            // a sound outside of a turn is playing
 	Waiting    bool        `json:"waiting"`               // the microphone is open, for a wake word
-	WakeAway   bool        `json:"wake_away"`             // a wake word is wanted, and its engine is away
+	WakeAway   bool        `json:"wake_away"`             // a wake word is configured, and its engine is unavailable
 	Connecting bool        `json:"connecting"`            // no platform is reached yet, and no attempt has failed
-	Activating bool        `json:"activating"`            // a platform does not let the device in until somebody acts
-	Away       []string    `json:"away,omitempty"`        // links that do not reach their platforms
+	Activating bool        `json:"activating"`            // a platform requires the device to be activated
+	Away       []string    `json:"away,omitempty"`        // links that are offline
 	Fault      string      `json:"fault,omitempty"`       // why the microphone is deaf
-	Outdated   bool        `json:"refused_configuration"` // the file was changed and is wrong
-	Lamp       led.Pattern `json:"-"`                     // what LEDs show while nothing else is to be seen; no shape: as configured
-	Error      bool        `json:"error"`                 // something failed just now
+	Outdated   bool        `json:"refused_configuration"` // the file was changed and is invalid
+	Lamp       led.Pattern `json:"-"`                     // what LEDs show while they show nothing else; without shape: as configured
+	Error      bool        `json:"error"`                 // an error occurred recently
 
-	// Download is what a card plays that is not there yet; nil for nothing.
+	// Download is the content of a card that is being downloaded; nil if none.
 	Download *cards.Downloader `json:"download,omitempty"`
 }
 
 // Shown is the snapshot as all views show it.
 func (a Activity) Shown() turn.Snapshot { return turn.Snapshot{State: a.state(), Flags: a.Flags} }
 
-// state is that of the turn, or what the device does while none goes on.
+// state is the state of the turn, or what the device does outside of turns.
 func (a Activity) state() turn.State {
 	if a.Announcing && !a.State.Hears() {
 		return turn.Speaking
@@ -47,7 +47,7 @@ func (a Activity) state() turn.State {
 	return a.State
 }
 
-// Line says in one line, for people, what the device is doing.
+// Line describes what the device is doing in one line, for people.
 func (a Activity) Line() string {
 	words := []string{a.state().String()}
 	if a.Flags.Dictating && a.state() == turn.Idle {
@@ -89,12 +89,12 @@ func (a Activity) Line() string {
 	return line
 }
 
-// LEDs is what LEDs show. level is the loudness of the voice, in dBFS.
+// LEDs is what LEDs show. level is the level of the voice, in dBFS.
 func (a Activity) LEDs(level float64) gpio.View {
 	v := gpio.View{
 		State: [...]gpio.State{
 			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
-			turn.Conversing: gpio.Listening, // an open microphone must be seen
+			turn.Conversing: gpio.Listening, // an open microphone must be shown
 		}[a.state()],
 		Dictating:  a.Flags.Dictating,
 		Waiting:    a.Waiting,

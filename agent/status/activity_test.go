@@ -9,8 +9,8 @@ import (
 	"lintod/gpio"
 )
 
-// An open microphone is visible in each view, whoever opened it and whatever else
-// is true of the device.
+// An open microphone is visible in each view, whatever opened it and whatever
+// else the device is doing.
 func TestOpenMicrophoneIsVisible(t *testing.T) {
 	opened := map[string]func(*Activity){
 		"a turn":            func(a *Activity) { a.State = turn.Listening },
@@ -37,24 +37,24 @@ func TestOpenMicrophoneIsVisible(t *testing.T) {
 			other(&a)
 			open(&a)
 			if a.LEDs(0) == closed.LEDs(0) {
-				t.Errorf("LEDs do not show the microphone that %s has opened (%d)", who, i)
+				t.Errorf("LEDs do not show the open microphone of %s (%d)", who, i)
 			}
 			if look := a.LEDs(0).Look(); look == closed.LEDs(0).Look() && !a.LEDs(0).Meeting {
 				t.Errorf("%s is hidden behind %q", who, look)
 			}
 			if a.Line() == closed.Line() {
-				t.Errorf("the line %q hides the microphone that %s has opened", a.Line(), who)
+				t.Errorf("the line %q does not show the open microphone of %s", a.Line(), who)
 			}
 		}
 	}
 	waiting := Activity{Waiting: true}
 	if waiting.LEDs(0).Look() == (Activity{}).LEDs(0).Look() || waiting.Line() == (Activity{}).Line() {
-		t.Error("nothing shows that the microphone is open for a wake word")
+		t.Error("no view shows that the microphone is open for a wake word")
 	}
 }
 
-// Each look of LEDs is one that the device can get into.
-func TestEveryLookIsReached(t *testing.T) {
+// Each LED pattern belongs to a state that the device can reach.
+func TestEveryLEDPatternIsReachable(t *testing.T) {
 	seen := map[string]bool{}
 	see := func(a Activity) {
 		v := a.LEDs(-30)
@@ -74,7 +74,7 @@ func TestEveryLookIsReached(t *testing.T) {
 	}
 	for _, name := range gpio.Patterns() {
 		if !seen[name] {
-			t.Errorf("nothing that the device does is shown as %q", name)
+			t.Errorf("no activity is shown as %q", name)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func TestFaultsAreInTheLine(t *testing.T) {
 	}
 	for _, want := range []string{a.Fault, "one", "two"} {
 		if !strings.Contains(a.Line(), want) {
-			t.Errorf("%q does not name %q", a.Line(), want)
+			t.Errorf("%q does not contain %q", a.Line(), want)
 		}
 	}
 }

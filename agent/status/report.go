@@ -24,15 +24,16 @@ import (
 	"lintod/gpio/rfid"
 )
 
-// Report is what `lintod status -json` prints, but for the counters of single links.
+// Report is what `lintod status -json` prints, except for the counters of single
+// links.
 type Report struct {
 	Serial  string `json:"serial"`
 	Version string `json:"version"`
 	Uptime  string `json:"uptime"`
 	Line    string `json:"line"` // what the device is doing, for people
 	Activity
-	Turn turn.Snapshot `json:"turn"` // the same
-	// Links are those that talk, by name.
+	Turn turn.Snapshot `json:"turn"` // the same, as data
+	// Links are the links that talk, by name.
 	Links   map[string]link.Status `json:"links"`
 	Volume  int                    `json:"volume"`       // percent, now
 	Keep    int                    `json:"start_volume"` // percent, after a restart
@@ -40,12 +41,12 @@ type Report struct {
 	Mic     audio.Health           `json:"microphone"`
 	Speaker player.Stats           `json:"loudspeaker"`
 	Voice   tts.Stats              `json:"voice"`
-	// Sound is nil when both microphone and loudspeaker are virtual.
+	// Sound is nil if both microphone and speaker are virtual.
 	Sound *native.Status `json:"sound,omitempty"`
 	GPIO  []string       `json:"gpio_faults,omitempty"` // one sentence each
 	Wake  *wake.Status   `json:"wake,omitempty"`
 	Cards Cards          `json:"cards"`
-	// Recording and Tunnels tell what the powers are doing.
+	// Recording and Tunnels are the state of recordings and tunnels.
 	Recording *recorder.Status `json:"recording,omitempty"`
 	Tunnels   []tunnel.Status  `json:"tunnels,omitempty"`
 
@@ -54,14 +55,14 @@ type Report struct {
 	Self  Self            `json:"self"`
 }
 
-// Cards are what cards play, and what the device has for them.
+// Cards are what cards play, and the stored content.
 type Cards struct {
 	cards.Stats
 	Playing *taps.Playing `json:"playing,omitempty"`
 	Readers []rfid.Status `json:"readers,omitempty"`
 }
 
-// Line reports that to people.
+// Line returns that as text for people.
 func (c Cards) Line() string {
 	line := fmt.Sprintf("%d known, content %v", c.Known, config.Size(c.Bytes))
 	if p := c.Playing; p != nil {
@@ -81,7 +82,7 @@ func (c Cards) Line() string {
 	return line
 }
 
-// Part is how one part of the agent fares.
+// Part is the state of one part of the agent.
 type Part struct {
 	Running  bool           `json:"running"`
 	Restarts int            `json:"restarts"`
@@ -90,7 +91,7 @@ type Part struct {
 	LastAt   time.Time      `json:"last_at,omitzero"`  // when that was
 }
 
-// Print tells the status to people.
+// Print prints the status for people.
 func (s Report) Print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	printable.Fprintf(t, "%s\t%s, lintod %s, up %s\n", s.Serial, s.Line, s.Version, s.Uptime)

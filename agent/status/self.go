@@ -2,13 +2,14 @@ package status
 
 import "runtime/metrics"
 
-// Self is what the daemon takes for itself; both stay level over the years.
+// Self is the daemon's own resource usage, which should stay constant over years.
 type Self struct {
 	Goroutines uint64 `json:"goroutines"`
-	Heap       uint64 `json:"heap"` // bytes that were alive at the last garbage collection
+	Heap       uint64 `json:"heap"` // live bytes at the last garbage collection
 }
 
-// MeasureSelf reads what the daemon takes now. It costs microseconds, and stops nothing.
+// MeasureSelf reads the current usage. It takes microseconds, and does not stop
+// the program.
 func MeasureSelf() Self {
 	samples := []metrics.Sample{{Name: "/sched/goroutines:goroutines"}, {Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)

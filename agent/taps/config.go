@@ -15,17 +15,17 @@ import (
 // Config is the [cards] table.
 type Config struct {
 	cards.Config
-	// Reader names what reads cards.
+	// Reader configures the card reader.
 	Reader rfid.Config `toml:"reader"`
-	// Map is what cards do that the owner knows, by UID: the path of a file or a folder of
-	// sound, an address of http or https, or an action as a button has one.
+	// Map is what the owner's cards do, by UID: the path of a sound file or directory,
+	// an http or https URL, or a button action.
 	Map map[string]string `toml:"map"`
 }
 
-// Defaults is the configuration of an empty table.
+// Defaults returns the configuration of an empty table.
 func Defaults() Config { return Config{Config: cards.Defaults()} }
 
-// Validate reports values that cannot be right.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	ps := c.Config.Validate()
 	ps.In("reader", c.Reader.Validate())
@@ -37,14 +37,14 @@ func (c Config) Validate() config.Problems {
 			continue
 		}
 		if a, err := gpio.ParseAction(what); err != nil || !tappable(a) {
-			ps.Add("map."+uid, what, `a path that begins with "/", an address of http or https, "say TEXT", "behavior NAME {json}", or another action of a button that is over at once`)
+			ps.Add("map."+uid, what, `a path that starts with "/", an http or https URL, "say TEXT", "behavior NAME {json}", or another action of a button that is over at once`)
 		}
 	}
 	return ps
 }
 
-// tappable tells whether a card can do what a button can: one has nothing to hold, and
-// nobody switches a device off by chance.
+// tappable reports whether a card can perform a button's action: a card cannot be
+// held, and must not switch the device off by accident.
 func tappable(a gpio.Action) bool {
 	return slices.Contains([]gpio.Verb{gpio.Stop, gpio.Mute, gpio.VolumeUp, gpio.VolumeDown, gpio.Meeting, gpio.Say, gpio.Behavior}, a.Verb)
 }
@@ -53,7 +53,7 @@ func web(what string) bool {
 	return strings.HasPrefix(what, "http://") || strings.HasPrefix(what, "https://")
 }
 
-// mapped is what the owner's map has for a card.
+// mapped returns the entry of the owner's map for a card.
 func (c Config) mapped(uid string) (string, bool) {
 	for key, what := range c.Map {
 		if known, err := cards.ParseUID(key); err == nil && known == uid {
@@ -63,10 +63,11 @@ func (c Config) mapped(uid string) (string, bool) {
 	return "", false
 }
 
-// playable are the names of sound files, as folders have them.
+// playable are the extensions of sound files.
 var playable = []string{".mp3", ".flac", ".wav", ".ogg", ".oga", ".opus", ".m4a", ".m4b", ".aac", ".mp4", ".webm"}
 
-// pictures lists the pictures in a folder, in the order of their names; anything but a folder has none.
+// pictures lists the pictures in a directory, ordered by name; anything else has
+// none.
 func pictures(dir string) (list []string) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -77,7 +78,7 @@ func pictures(dir string) (list []string) {
 	return list
 }
 
-// tracks are the sounds at a path or address, in the order of their names.
+// tracks returns the sounds at a path or URL, ordered by name.
 func tracks(what string) ([]string, error) {
 	if web(what) {
 		return []string{what}, nil
@@ -86,7 +87,7 @@ func tracks(what string) ([]string, error) {
 	if err != nil || !info.IsDir() {
 		return []string{what}, err
 	}
-	entries, err := os.ReadDir(what) // which sorts
+	entries, err := os.ReadDir(what) // sorted by name
 	if err != nil {
 		return nil, err
 	}

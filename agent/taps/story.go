@@ -11,36 +11,36 @@ import (
 	"lintod/audio/player"
 )
 
-// story is what a card plays: tracks, and the place in them.
+// story is what a card plays: tracks, and the position in them.
 type story struct {
-	key     string // of its position
-	skill   string // "" for what the owner's map has
-	name    string // for people
+	key     string // of its saved position
+	skill   string // "" for an entry of the owner's map
+	name    string // display name
 	tracks  []string
 	images  []string
 	track   int
-	offset  time.Duration // in the track, when it began to play
+	offset  time.Duration // start position in the track
 	release func()        // of the skill's files
 
-	playing bool // and not paused
-	number  int  // of what plays, so that the end of another is not taken for its end
+	playing bool // not paused
+	number  int  // of the current playback, so that its end is not confused with that of another
 	cancel  context.CancelCauseFunc
-	heard   *atomic.Int64 // nanoseconds of the track that were played
+	heard   *atomic.Int64 // played nanoseconds of the track
 }
 
-// at is the place in the story.
+// at returns the position in the story.
 func (s *story) at() cards.Position {
 	p := cards.Position{Track: s.track, Offset: s.offset}
 	if s.heard != nil {
 		p.Offset = time.Duration(s.heard.Load())
 	}
 	if p.Track == 0 && p.Offset < leastHeard {
-		return cards.Position{} // nobody misses the beginning
+		return cards.Position{} // too short to resume
 	}
 	return p
 }
 
-// picture is that of the present track; "" for none.
+// picture is the picture of the current track; "" for none.
 func (s *story) picture() string {
 	if len(s.images) == 0 {
 		return ""
@@ -48,7 +48,7 @@ func (s *story) picture() string {
 	return s.images[min(s.track, len(s.images)-1)]
 }
 
-// outcome is how a track has ended.
+// outcome describes how a track has ended.
 type outcome struct {
 	number int
 	err    error
@@ -56,7 +56,7 @@ type outcome struct {
 
 var errPaused = errors.New("paused")
 
-// start plays the story from its place.
+// start plays the story from its position.
 func (t *Taps) start(ctx context.Context, s *story) {
 	t.numbers++
 	s.number, s.playing, s.heard = t.numbers, true, &atomic.Int64{}
@@ -72,7 +72,7 @@ func (t *Taps) start(ctx context.Context, s *story) {
 	})
 }
 
-// play returns when the track has been heard, or why not.
+// play returns when the track has been played, or an error.
 func (t *Taps) play(ctx context.Context, path string, offset time.Duration, heard *atomic.Int64) error {
 	sound, at, err := t.Open(ctx, path, offset)
 	if err != nil {
@@ -83,23 +83,23 @@ func (t *Taps) play(ctx context.Context, path string, offset time.Duration, hear
 		return err
 	}
 	followed := &followed{Sound: sound, heard: heard, from: offset}
-	defer followed.Close() // if its turn never comes
+	defer followed.Close() // in case it is never played
 	return t.Player.Play(ctx, player.Item{Class: player.Media, Open: func(context.Context) (audio.Sound, error) { return followed, nil }})
 }
 
-// skip reads what there is of a sound before a moment.
+// skip reads a sound up to a position.
 func skip(ctx context.Context, s audio.Sound, to time.Duration) error {
 	buf := make([]int16, 8192)
 	for left := int(to.Seconds() * float64(s.Rate())); left > 0; {
 		n, err := s.Read(ctx, buf[:min(left, len(buf))])
 		if left -= n; err != nil {
-			return err // at its end, io.EOF: then there is nothing left to hear
+			return err // io.EOF at its end: nothing is left to play
 		}
 	}
 	return nil
 }
 
-// followed is a sound that counts what was heard of it.
+// followed is a sound that counts how much of it was played.
 type followed struct {
 	audio.Sound
 	heard *atomic.Int64

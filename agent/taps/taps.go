@@ -1,9 +1,9 @@
-// Package taps does what a card asks for that is held to the device: it plays what the
-// owner's map or the disk has for it, asks the platforms about a card that is in neither,
-// and moves through what plays.
+// Package taps performs the action of a card that is placed on the reader: it plays
+// the content from the owner's map or the disk, asks the platforms about unknown
+// cards, and controls what plays.
 //
-// What must not live here: how content comes to the disk (agent/cards), how readers read
-// (gpio/rfid), and the words of platforms (agent/link).
+// What must not live here: how content gets to the disk (agent/cards), how readers
+// work (gpio/rfid), and the words of platforms (agent/link).
 package taps
 
 import (
@@ -30,53 +30,54 @@ import (
 )
 
 const (
-	// answerLimit is how long a platform may think about a card (Protocol 2.7.3).
+	// answerLimit is how long a platform may take to look up a card (Protocol 2.7.3).
 	answerLimit = 10 * time.Second
-	// settle is how long the same card does not count again: hands tremble.
+	// settle is how long repeated reads of the same card are ignored.
 	settle = time.Second
-	// leastHeard of a story is worth a place in it.
+	// leastHeard is how much of a story must have been played to save its position.
 	leastHeard = 10 * time.Second
-	// backAfter is from when on "previous" means the beginning of the same track.
+	// backAfter is the position after which "previous" returns to the start of the
+	// same track.
 	backAfter = 3 * time.Second
-	// keepEvery is how often the place in a story is saved while it plays.
+	// keepEvery is how often the position in a story is saved while it plays.
 	keepEvery = time.Minute
-	// taskQueue is how many taps and answers wait; more are dropped.
+	// taskQueue is how many taps and answers can be queued; further ones are dropped.
 	taskQueue = 32
-	// maxTracks bounds a folder, maxAsked the cards that platforms are asked about at once.
+	// maxTracks limits a directory, maxAsked the cards that are being looked up.
 	maxTracks = 1000
 	maxAsked  = 64
 )
 
 var (
 	errNoSound   = errors.New("the folder has no sound files")
-	errUnknown   = errors.New("nobody knows this card")
-	errNoAnswer  = fmt.Errorf("no platform has said within %v what this card is", answerLimit)
+	errUnknown   = errors.New("unknown card")
+	errNoAnswer  = fmt.Errorf("no platform answered about this card within %v", answerLimit)
 	errNothing   = errors.New("no card plays")
-	errBusy      = errors.New("too many taps wait")
-	errGone      = errors.New("the card was taken away before its content was there")
-	errReplaced  = errors.New("another card was held to the device")
-	errNoContent = errors.New("the platform says that the content is on the device, and it is not")
+	errBusy      = errors.New("too many pending taps")
+	errGone      = errors.New("the card was removed before its content was downloaded")
+	errReplaced  = errors.New("another card was read")
+	errNoContent = errors.New("the platform reports that the device has the content, but it does not")
 )
 
-// Result is what came of a tap.
+// Result is the result of a tap.
 type Result string
 
 // The results of taps.
 const (
 	Plays     Result = "plays"
 	Paused    Result = "paused"
-	Downloads Result = "downloads" // and plays when that is done, if the card is still there
+	Downloads Result = "downloads" // and plays when the download is complete, if the card was not removed
 	Done      Result = "done"      // an action of the map
-	Assistant Result = "assistant" // the platform talks
-	Ignored   Result = "ignored"   // it was the same tap still
+	Assistant Result = "assistant" // the platform starts a conversation
+	Ignored   Result = "ignored"   // repeated read of the same card
 )
 
-// Platform knows cards.
+// Platform can look up cards.
 type Platform interface {
-	// LookUpCard asks what a card is, and does not wait for the answer: that comes by the
-	// methods of link.Cards. It fails when the platform cannot be asked.
+	// LookUpCard asks about a card, without waiting for the answer, which arrives
+	// through the methods of link.Cards. It fails if the platform cannot be asked.
 	LookUpCard(ctx context.Context, c link.Card) error
-	// CardRemoved says that a card has been taken away. It does not block.
+	// CardRemoved reports that a card was removed. It does not block.
 	CardRemoved(uid string)
 }
 
@@ -86,10 +87,10 @@ type Taps struct {
 	Store     *cards.Store
 	Platforms []Platform
 	Player    *player.Player
-	// Open opens a file, or an address that the owner's map has, and returns where the sound
-	// begins: at a moment or before it.
+	// Open opens a file, or a URL of the owner's map, and returns the position where
+	// the sound starts: at from or before it.
 	Open func(ctx context.Context, path string, from time.Duration) (s audio.Sound, at time.Duration, err error)
-	// Press does an action of the map. It does not block.
+	// Press performs an action of the map. It does not block.
 	Press func(gpio.Action)
 	// Cue plays a chime.
 	Cue func(turn.Cue)
@@ -106,19 +107,19 @@ type Taps struct {
 	story   *story
 	numbers int
 	asked   map[string]*question
-	wanted  string // the card whose content is played when it is there
-	last    string // the card that was held to the device, and when
+	wanted  string // the card whose content is played when it is available
+	last    string // the last card, and when it was read
 	lastAt  time.Time
 
 	mu    sync.Mutex
 	shown *Playing
 }
 
-// question is a card that platforms were asked about.
+// question is a lookup of a card.
 type question struct {
 	timer  *time.Timer
 	answer chan<- answer
-	left   int // platforms that have not answered
+	left   int // platforms that have not answered yet
 }
 
 type answer struct {
@@ -130,12 +131,12 @@ type answer struct {
 type Playing struct {
 	Story   string        `json:"story"`
 	Name    string        `json:"name"`
-	Picture string        `json:"-"`     // the path of what belongs to the track; "" for nothing
+	Picture string        `json:"-"`     // path of the track's picture; "" for none
 	Track   int           `json:"track"` // from 1
 	Of      int           `json:"of"`
 	Paused  bool          `json:"paused,omitempty"`
-	Seconds int64         `json:"seconds"` // into the track
-	heard   *atomic.Int64 // the same in nanoseconds, as it grows
+	Seconds int64         `json:"seconds"` // position in the track
+	heard   *atomic.Int64 // the same in nanoseconds, updated while playing
 }
 
 func (t *Taps) init() {
@@ -146,8 +147,8 @@ func (t *Taps) init() {
 	})
 }
 
-// Run serves taps until ctx ends, one after the other. Then it keeps the place of what
-// plays.
+// Run handles taps, one at a time, until ctx ends. Then it saves the position of
+// what plays.
 func (t *Taps) Run(ctx context.Context) error {
 	t.init()
 	work, cancel := context.WithCancel(ctx)
@@ -156,7 +157,7 @@ func (t *Taps) Run(ctx context.Context) error {
 	defer close(t.stopped)
 	defer t.leave()
 	keep := time.NewTicker(keepEvery)
-	keep.Stop() // no need to wake up for it unless something plays
+	keep.Stop() // only needed while playing
 	defer keep.Stop()
 	for {
 		was := t.story != nil && t.story.playing
@@ -181,13 +182,13 @@ func (t *Taps) Run(ctx context.Context) error {
 	}
 }
 
-// Probe returns nil when the loop has turned once, or with ctx's cause.
+// Probe returns nil when the loop has run once, or ctx's cause.
 func (t *Taps) Probe(ctx context.Context) error {
 	t.init()
 	return t.probes.Check(ctx)
 }
 
-// do hands Run something to do, and does not wait.
+// do queues a function for Run, and does not block.
 func (t *Taps) do(f func(context.Context)) error {
 	t.init()
 	select {
@@ -198,8 +199,8 @@ func (t *Taps) do(f func(context.Context)) error {
 	}
 }
 
-// Tap is a card that is held to the device. It returns what comes of that, at the latest
-// when a platform has not answered in time, or with ctx's cause.
+// Tap handles a card. It returns the result, at the latest when a platform has not
+// answered in time, or ctx's cause.
 func (t *Taps) Tap(ctx context.Context, text string) (Result, error) {
 	uid, err := cards.ParseUID(text)
 	if err != nil {
@@ -215,20 +216,20 @@ func (t *Taps) Tap(ctx context.Context, text string) (Result, error) {
 	case <-ctx.Done():
 		return "", context.Cause(ctx)
 	case <-t.stopped:
-		return "", errors.New("lintod stops")
+		return "", errors.New("lintod is stopping")
 	}
 }
 
-// Read is what a reader has seen. It does not wait.
+// Read handles an event of a reader. It does not block.
 func (t *Taps) Read(e rfid.Event) {
 	if e.Removed {
-		t.take("a card was taken away", func(context.Context) { t.remove(e.UID) })
+		t.take("card removed", func(context.Context) { t.remove(e.UID) })
 		return
 	}
-	t.take("a card is held to the device", func(work context.Context) { t.tap(work, e.UID, make(chan answer, 1)) })
+	t.take("card read", func(work context.Context) { t.tap(work, e.UID, make(chan answer, 1)) })
 }
 
-// Remove is a card that is taken away. It does not wait.
+// Remove handles the removal of a card. It does not block.
 func (t *Taps) Remove(text string) error {
 	uid, err := cards.ParseUID(text)
 	if err != nil {
@@ -248,7 +249,7 @@ func (t *Taps) remove(uid string) {
 	}
 }
 
-// tap looks for a card: in the owner's map, on the disk, and at the platforms.
+// tap looks up a card: in the owner's map, on the disk, and on the platforms.
 func (t *Taps) tap(ctx context.Context, uid string, done chan<- answer) {
 	again := uid == t.last && time.Since(t.lastAt) < settle
 	t.last, t.lastAt = uid, time.Now()
@@ -273,7 +274,7 @@ func (t *Taps) tap(ctx context.Context, uid string, done chan<- answer) {
 	}
 	t.wanted = uid
 	if old := t.asked[uid]; old != nil {
-		t.answer(uid, answer{result: Ignored}) // the newest tap gets the answer
+		t.answer(uid, answer{result: Ignored}) // the latest tap gets the answer
 	}
 	if n := t.ask(ctx, link.Card{UID: uid}); n > 0 && len(t.asked) < maxAsked {
 		timer := time.AfterFunc(answerLimit, func() { _ = t.do(func(context.Context) { t.unknown(uid, errNoAnswer) }) })
@@ -288,7 +289,7 @@ func (t *Taps) tap(ctx context.Context, uid string, done chan<- answer) {
 func (t *Taps) ask(ctx context.Context, c link.Card) (n int) {
 	for _, p := range t.Platforms {
 		if err := p.LookUpCard(ctx, c); err != nil {
-			t.Log.Info("a platform is not asked about a card", "error", err)
+			t.Log.Info("card not looked up on a platform", "error", err)
 			continue
 		}
 		n++
@@ -296,7 +297,7 @@ func (t *Taps) ask(ctx context.Context, c link.Card) (n int) {
 	return n
 }
 
-// tapped reports what came of a tap.
+// tapped reports the result of a tap.
 func (t *Taps) tapped(uid string, done chan<- answer, a answer) {
 	if a.err != nil {
 		t.Log.Info("card", "uid", uid, "error", a.err)
@@ -309,7 +310,7 @@ func (t *Taps) tapped(uid string, done chan<- answer, a answer) {
 	done <- a
 }
 
-// answer ends a question; nothing where there is none.
+// answer completes a lookup, if there is one.
 func (t *Taps) answer(uid string, a answer) {
 	q := t.asked[uid]
 	if q == nil {
@@ -320,7 +321,7 @@ func (t *Taps) answer(uid string, a answer) {
 	t.tapped(uid, q.answer, a)
 }
 
-// unknown is one answer of several; the last one counts.
+// unknown is one platform's answer; the last one completes the lookup.
 func (t *Taps) unknown(uid string, why error) {
 	q := t.asked[uid]
 	if q == nil {
@@ -335,7 +336,7 @@ func (t *Taps) unknown(uid string, why error) {
 	t.answer(uid, answer{err: why})
 }
 
-// obey does what the owner's map has for a card.
+// obey performs the entry of the owner's map for a card.
 func (t *Taps) obey(ctx context.Context, what string) (Result, error) {
 	if web(what) || what[0] == '/' {
 		list, err := tracks(what)
@@ -357,7 +358,7 @@ func ofSkill(s cards.Skill) *story {
 	return &story{key: s.ID, skill: s.ID, name: cmp.Or(s.Name, s.ID), tracks: s.Tracks, images: s.Images}
 }
 
-// toggle plays a story from where it was left, or pauses it where it plays.
+// toggle plays a story from its saved position, or pauses it if it plays.
 func (t *Taps) toggle(ctx context.Context, s *story) Result {
 	if now := t.story; now != nil && now.key == s.key {
 		if now.playing {
@@ -380,7 +381,7 @@ func (t *Taps) toggle(ctx context.Context, s *story) Result {
 	return Plays
 }
 
-// pause stops the story and keeps its place.
+// pause stops the story and saves its position.
 func (t *Taps) pause() {
 	s := t.story
 	s.offset = time.Duration(s.heard.Load())
@@ -401,11 +402,11 @@ func (t *Taps) leave() {
 	t.story = nil
 }
 
-// keep saves the place in the story.
+// keep saves the position in the story.
 func (t *Taps) keep() {
 	if s := t.story; s != nil {
 		if err := t.Store.SetPosition(s.key, s.at()); err != nil {
-			t.Log.Warn("the place in a story is not saved", "error", err)
+			t.Log.Warn("position in a story not saved", "error", err)
 		}
 	}
 }
@@ -421,13 +422,13 @@ func (t *Taps) over(ctx context.Context, o outcome) {
 		t.move(ctx, 1)
 		return
 	case errors.Is(o.err, player.ErrOutranked), errors.Is(o.err, player.ErrSilenced), errors.Is(o.err, player.ErrReplaced):
-		t.pause() // the same card, or "pause", goes on
+		t.pause() // the same card, or "pause", resumes it
 		return
 	}
-	t.Log.Warn("a card does not play", "story", printable.Clip(s.key, 200), "track", s.track+1, "error", o.err)
+	t.Log.Warn("playing a card failed", "story", printable.Clip(s.key, 200), "track", s.track+1, "error", o.err)
 	t.Cue(turn.ErrorCue)
 	t.pause()
-	if s.skill != "" { // perhaps it is damaged, and should be downloaded again
+	if s.skill != "" { // it may be damaged, and is then downloaded again
 		t.playing.Go(func() {
 			if err := t.Store.Verify(ctx, s.skill); err != nil {
 				t.Log.Warn("content of a card", "error", err)
@@ -437,12 +438,12 @@ func (t *Taps) over(ctx context.Context, o outcome) {
 	t.leave()
 }
 
-// move goes forth or back by tracks. After the last one the story is over, and begins anew
+// move moves by tracks. After the last one the story has ended, and starts again
 // the next time.
 func (t *Taps) move(ctx context.Context, by int) {
 	s := t.story
 	if by < 0 && time.Duration(s.heard.Load()) > backAfter {
-		by = 0 // the beginning of this track
+		by = 0 // the start of this track
 	}
 	s.cancel(errPaused)
 	s.track, s.offset, s.heard = max(s.track+by, 0), 0, nil
@@ -457,12 +458,12 @@ func (t *Taps) move(ctx context.Context, by int) {
 	t.story = nil
 }
 
-// Skip goes to another track, 1 for the next, -1 for the one before.
+// Skip moves to another track, 1 for the next, -1 for the previous one.
 func (t *Taps) Skip(tracks int) error {
 	return t.command(func(ctx context.Context) { t.move(ctx, tracks) })
 }
 
-// Pause pauses the story, or goes on with it.
+// Pause pauses or resumes the story.
 func (t *Taps) Pause() error {
 	return t.command(func(ctx context.Context) {
 		if t.story.playing {
@@ -473,7 +474,7 @@ func (t *Taps) Pause() error {
 	})
 }
 
-// command does something with the story, or says that there is none.
+// command performs an action on the story, or returns an error if there is none.
 func (t *Taps) command(f func(context.Context)) error {
 	done := make(chan error, 1)
 	if err := t.do(func(ctx context.Context) {
@@ -496,9 +497,9 @@ func (t *Taps) command(f func(context.Context)) error {
 
 // Content implements link.Cards.
 func (t *Taps) Content(uid string, c cards.Content) {
-	t.take("the platform has content for a card", func(context.Context) {
+	t.take("platform has content for a card", func(context.Context) {
 		if err := t.Store.Fetch(uid, c); err != nil {
-			t.Log.Warn("the content of a card is refused", "skill", printable.Clip(c.Skill, 80), "error", err)
+			t.Log.Warn("content of a card rejected", "skill", printable.Clip(c.Skill, 80), "error", err)
 			t.unknown(uid, err)
 			return
 		}
@@ -508,14 +509,14 @@ func (t *Taps) Content(uid string, c cards.Content) {
 
 // Current implements link.Cards.
 func (t *Taps) Current(uid, skill string) {
-	t.take("the platform has content for a card", func(ctx context.Context) {
+	t.take("platform has content for a card", func(ctx context.Context) {
 		sk, known := t.Store.Skill(skill)
 		if !known {
 			t.unknown(uid, errNoContent)
 			return
 		}
 		if err := t.Store.Assign(uid, skill); err != nil {
-			t.Log.Warn("a card is not remembered", "error", err)
+			t.Log.Warn("card not saved", "error", err)
 		}
 		if t.wanted == uid {
 			t.wanted = ""
@@ -526,7 +527,7 @@ func (t *Taps) Current(uid, skill string) {
 
 // Unknown implements link.Cards.
 func (t *Taps) Unknown(uid, why string) {
-	t.take("the platform does not know a card", func(context.Context) {
+	t.take("platform does not know a card", func(context.Context) {
 		err := errUnknown
 		if why != "" {
 			err = fmt.Errorf("%w: %s", errUnknown, printable.Clip(why, 200))
@@ -537,7 +538,7 @@ func (t *Taps) Unknown(uid, why string) {
 
 // Assistant implements link.Cards.
 func (t *Taps) Assistant(uid string) {
-	t.take("a card begins a conversation", func(context.Context) {
+	t.take("card starts a conversation", func(context.Context) {
 		if t.wanted == uid {
 			t.wanted = ""
 		}
@@ -545,9 +546,10 @@ func (t *Taps) Assistant(uid string) {
 	})
 }
 
-// Downloaded is what the Store calls when content is there, or cannot be had.
+// Downloaded is called by the Store when content is available, or the download has
+// failed.
 func (t *Taps) Downloaded(uids []string, skill string, err error) {
-	t.take("a download has ended", func(ctx context.Context) {
+	t.take("download ended", func(ctx context.Context) {
 		for _, uid := range uids {
 			if uid != t.wanted {
 				continue
@@ -565,14 +567,14 @@ func (t *Taps) Downloaded(uids []string, skill string, err error) {
 	})
 }
 
-// take is do for what nobody waits for.
+// take is do for callers that do not wait.
 func (t *Taps) take(what string, f func(context.Context)) {
 	if err := t.do(f); err != nil {
 		t.Log.Warn("dropped: "+what, "error", err)
 	}
 }
 
-// show notes what plays, for other goroutines.
+// show publishes what plays to other goroutines.
 func (t *Taps) show() {
 	var p *Playing
 	if s := t.story; s != nil {
@@ -583,7 +585,7 @@ func (t *Taps) show() {
 	t.shown = p
 }
 
-// Status is what a card plays, nil for nothing. It may be called at any time.
+// Status is what a card plays; nil if nothing plays. It may be called at any time.
 func (t *Taps) Status() *Playing {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -28,8 +28,8 @@ import (
 
 const track = 60 * time.Second
 
-// rig is a device with a silent loudspeaker, a platform that does what a test says, and
-// tracks of a minute. Time is that of a bubble.
+// rig is a device with a silent speaker, a platform that follows the test, and
+// tracks of a minute, in a bubble.
 type rig struct {
 	*testing.T
 	*Taps
@@ -39,9 +39,9 @@ type rig struct {
 	cues    []turn.Cue
 	asked   []link.Card
 	removed []string
-	refuse  error                // of LookUpCard
-	reply   func(card link.Card) // to LookUpCard
-	broken  error                // of what is opened
+	refuse  error                // error of LookUpCard
+	reply   func(card link.Card) // called by LookUpCard
+	broken  error                // error of opened sounds
 }
 
 func (r *rig) LookUpCard(_ context.Context, c link.Card) error {
@@ -63,11 +63,11 @@ func (r *rig) open(_ context.Context, path string, from time.Duration) (audio.So
 	if r.broken != nil {
 		return nil, 0, r.broken
 	}
-	at := from.Truncate(10 * time.Second) // it begins before
+	at := from.Truncate(10 * time.Second) // it starts earlier
 	return player.PCM(make([]int16, int((track-at).Seconds())*8000), 8000), at, nil
 }
 
-// run runs a device whose content is in a folder, for as long as f lasts.
+// run runs a device with the content of a directory, while f runs.
 func run(t *testing.T, dir string, list map[string]string, f func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -97,7 +97,7 @@ func run(t *testing.T, dir string, list map[string]string, f func(*rig)) {
 	})
 }
 
-// tap holds a card to the device, a moment after the last one.
+// tap places a card on the device, a moment after the last one.
 func (r *rig) tap(uid string, want Result) {
 	r.Helper()
 	time.Sleep(settle)
@@ -108,7 +108,7 @@ func (r *rig) tap(uid string, want Result) {
 	synctest.Wait()
 }
 
-// at compares what plays: the name of the track, and seconds into it.
+// at checks what plays: the name of the track, and the position in seconds.
 func (r *rig) at(name string, second int64, paused bool) {
 	r.Helper()
 	synctest.Wait()
@@ -124,7 +124,7 @@ func (r *rig) at(name string, second int64, paused bool) {
 	}
 }
 
-// folder is one with some tracks, and what is none.
+// folder returns a directory with some tracks, and other files.
 func folder(t *testing.T, names ...string) string {
 	dir := t.TempDir()
 	for _, name := range append(names, "cover.jpg", "notes.txt") {
@@ -156,12 +156,12 @@ func TestTheOwnersMap(t *testing.T) {
 			t.Errorf("actions %v", r.pressed)
 		}
 		if r.tap("04A5", ""); len(r.cues) != 1 {
-			t.Errorf("a card that cannot play is heard as %v", r.cues)
+			t.Errorf("a card that cannot play plays the cues %v", r.cues)
 		}
-		r.tap("04A1", Plays) // where it was left
+		r.tap("04A1", Plays) // at the saved position
 		r.at("2.MP3", 31, false)
 		if len(r.asked) != 0 {
-			t.Errorf("the platform is asked about cards of the owner: %v", r.asked)
+			t.Errorf("the platform was asked about cards of the owner's map: %v", r.asked)
 		}
 	})
 }
@@ -177,7 +177,7 @@ func TestMovingInAStory(t *testing.T) {
 			}
 		}
 		if err := r.Pause(); !errors.Is(err, errNothing) {
-			t.Errorf("pause of nothing: %v", err)
+			t.Errorf("pause without a story: %v", err)
 		}
 		r.tap("04A1", Plays)
 		time.Sleep(20 * time.Second)
@@ -189,7 +189,7 @@ func TestMovingInAStory(t *testing.T) {
 		r.at("1.mp3", 0, false)
 		must(r.Skip(1))
 		time.Sleep(20 * time.Second)
-		must(r.Skip(-1)) // the beginning of this one
+		must(r.Skip(-1)) // the start of this track
 		r.at("2.mp3", 0, false)
 		time.Sleep(30 * time.Second)
 		r.tap("04A1", Paused)
@@ -202,12 +202,12 @@ func TestMovingInAStory(t *testing.T) {
 		if got, err := r.Tap(r.Context(), "04A1"); got != Paused || err != nil {
 			t.Errorf("%v, %v", got, err)
 		}
-		if got, err := r.Tap(r.Context(), "04a1"); got != Ignored || err != nil { // hands tremble
+		if got, err := r.Tap(r.Context(), "04a1"); got != Ignored || err != nil { // a repeated read
 			t.Errorf("%v, %v", got, err)
 		}
 		must(r.Pause())
 		synctest.Wait()
-		r.Player.SetTurn(true) // somebody talks
+		r.Player.SetTurn(true) // a turn is running
 		time.Sleep(time.Second)
 		r.at("2.mp3", 36, true)
 		r.Player.SetTurn(false)
@@ -224,12 +224,12 @@ func TestMovingInAStory(t *testing.T) {
 		if p := r.Status(); p != nil {
 			t.Errorf("%+v after the last track", p)
 		}
-		r.tap("04A1", Plays) // from its beginning
+		r.tap("04A1", Plays) // from its start
 		r.at("1.mp3", 0, false)
 	})
 }
 
-// shelved is a folder of content with a skill of two tracks, and the card of it.
+// shelved is a content directory with a skill of two tracks, and its card.
 func shelved(t *testing.T, uid, skill string) string {
 	dir := t.TempDir()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -273,7 +273,7 @@ func TestContentOnTheDisk(t *testing.T) {
 			t.Errorf("asked %v", r.asked)
 		}
 		if len(r.cues) != 0 {
-			t.Errorf("without a network there are complaints: %v", r.cues)
+			t.Errorf("cues without a network: %v", r.cues)
 		}
 		r.broken = io.ErrUnexpectedEOF
 		if err := r.Skip(-1); err != nil {
@@ -282,27 +282,27 @@ func TestContentOnTheDisk(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(r.cues) != 1 || r.Status() != nil {
-			t.Errorf("what cannot be played: cues %v, %+v", r.cues, r.Status())
+			t.Errorf("content that cannot be played: cues %v, %+v", r.cues, r.Status())
 		}
 	})
 }
 
 func TestPlatform(t *testing.T) {
 	run(t, shelved(t, "04A1", "fox1"), nil, func(r *rig) {
-		r.tap("04B1", "") // nobody answers
+		r.tap("04B1", "") // no platform answers
 		if len(r.cues) != 1 {
 			t.Errorf("cues %v", r.cues)
 		}
 		began := time.Now()
 		r.reply = func(c link.Card) { time.Sleep(9 * time.Second); r.Unknown(c.UID, "who?") }
 		if r.tap("04B2", ""); time.Since(began) > 11*time.Second {
-			t.Errorf("an answer after 9 s is known after %v", time.Since(began))
+			t.Errorf("the result of an answer after 9 s arrived after %v", time.Since(began))
 		}
 		r.reply = func(c link.Card) { r.Current(c.UID, "fox1") }
 		r.tap("04B3", Plays)
 		r.at("track1.mp3", 0, false)
 		r.reply = nil
-		r.tap("04B3", Paused) // now it is known
+		r.tap("04B3", Paused) // the card is known now
 		r.reply = func(c link.Card) { r.Current(c.UID, "nonesuch") }
 		r.tap("04B4", "")
 		r.reply = func(c link.Card) { r.Assistant(c.UID) }
@@ -311,12 +311,12 @@ func TestPlatform(t *testing.T) {
 		r.tap("04B6", "")
 		r.refuse = errors.New("no network")
 		r.tap("04B7", "")
-		time.Sleep(time.Minute) // late timers do nothing
+		time.Sleep(time.Minute) // late timers have no effect
 	})
 }
 
-// Of two cards in a row the newest counts, and one that is taken away does not play.
-func TestCardsThatDoNotWait(t *testing.T) {
+// Of two cards in a row the latest counts, and one that was removed does not play.
+func TestReplacedAndRemovedCards(t *testing.T) {
 	run(t, t.TempDir(), nil, func(r *rig) {
 		results := make(chan error, 2)
 		for _, uid := range []string{"04A1", "04A2"} {
@@ -341,14 +341,14 @@ func TestCardsThatDoNotWait(t *testing.T) {
 	})
 }
 
-// What a reader sees is a tap, and a card that is taken away does not play.
+// A card on a reader is a tap, and a card that was removed does not play.
 func TestReader(t *testing.T) {
 	run(t, t.TempDir(), map[string]string{"04A1": folder(t, "1.mp3")}, func(r *rig) {
 		r.Read(rfid.Event{UID: "04A1"})
 		r.at("1.mp3", 0, false)
 		time.Sleep(5 * time.Second)
 		r.Read(rfid.Event{UID: "04A1", Removed: true})
-		r.at("1.mp3", 5, false) // what plays goes on: cards need not lie there
+		r.at("1.mp3", 5, false) // playing continues: cards need not stay on the reader
 		r.Read(rfid.Event{UID: "04A1"})
 		r.at("1.mp3", 5, true)
 		r.Read(rfid.Event{UID: "04B1"})
@@ -377,6 +377,6 @@ func TestValidate(t *testing.T) {
 		t.Errorf("problems of the reader: %v", ps)
 	}
 	if ps := Defaults().Validate(); len(ps) != 0 {
-		t.Errorf("the defaults are wrong: %v", ps)
+		t.Errorf("the defaults are invalid: %v", ps)
 	}
 }

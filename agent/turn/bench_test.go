@@ -10,7 +10,7 @@ import (
 	"lintod/audio/endpoint"
 )
 
-// heardBy is an exchange that listens, without a pump of its own.
+// heardBy returns an exchange that listens, without a pump of its own.
 func heardBy(t testing.TB) *Exchange {
 	r := &Runner{
 		Loudspeaker: &loudspeaker{}, Bus: &Bus{}, Log: slog.New(slog.DiscardHandler),
@@ -23,7 +23,7 @@ func heardBy(t testing.TB) *Exchange {
 	return x
 }
 
-// A frame on its way from the microphone to the link costs no memory.
+// Passing a frame from the microphone to the link allocates no memory.
 func TestFramesAllocateNothing(t *testing.T) {
 	x := heardBy(t)
 	var in, out audio.Frame
@@ -34,9 +34,9 @@ func TestFramesAllocateNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	frame() // makes room
+	frame() // allocates the buffers
 	if n := testing.AllocsPerRun(1000, frame); n != 0 {
-		t.Errorf("%v allocations a frame", n)
+		t.Errorf("%v allocations per frame", n)
 	}
 }
 
@@ -52,7 +52,7 @@ func BenchmarkFrame(b *testing.B) {
 	}
 }
 
-// instant is a loudspeaker that has begun as soon as it is asked to.
+// instant is a speaker that starts immediately.
 type instant struct {
 	loudspeaker
 	began chan struct{}
@@ -68,7 +68,7 @@ func (m *instant) Play(ctx context.Context, _ audio.Sound, started func()) error
 	return nil
 }
 
-// flat is a link that answers at once.
+// flat is a link that answers immediately.
 type flat struct{}
 
 func (flat) Name() string { return "flat" }
@@ -77,8 +77,8 @@ func (flat) Talk(ctx context.Context, x *Exchange) (Next, error) {
 	return Over, x.Say(ctx, "yes")
 }
 
-// BenchmarkTriggerToSound is what a turn itself adds from the trigger to the
-// first sample of the answer.
+// BenchmarkTriggerToSound measures the delay that a turn itself adds between
+// the trigger and the first sample of the answer.
 func BenchmarkTriggerToSound(b *testing.B) {
 	m := &instant{began: make(chan struct{})}
 	r := &Runner{

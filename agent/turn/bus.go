@@ -8,72 +8,72 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// Notice is one line of the story that the device tells: to `lintod talk
-// -wait`, to the demo, to LEDs. Notices follow the turn; they never lead it.
+// Notice is one event of the device, published to `lintod talk -wait`, the
+// demo and the LEDs. Notices report what a turn does and never control it.
 type Notice struct {
 	At    time.Time     `json:"at"`
 	Turn  int           `json:"turn"`           // counts from 1 since the start; 0 outside a turn
 	Since time.Duration `json:"since_trigger"`  // in nanoseconds; 0 outside a turn
-	Link  string        `json:"link,omitempty"` // whose turn it is, or who says so
+	Link  string        `json:"link,omitempty"` // the link of the turn, or the link that publishes the notice
 	What  What          `json:"what"`
 	State State         `json:"state"`
 	Flags Flags         `json:"flags"`
 	Text  string        `json:"text,omitempty"`
-	// Cut is how many bytes Text lacks at its end, where it was too long.
+	// Cut is how many bytes were cut off the end of Text.
 	Cut int `json:"text_cut_bytes,omitempty"`
-	// Order is the place of a GotSentence in its turn, from 1.
+	// Order is the position of a GotSentence in its turn, from 1.
 	Order    int       `json:"order,omitempty"`
 	WakeWord *WakeWord `json:"wake_word,omitempty"` // of Woken
 	Gesture  *Gesture  `json:"gesture,omitempty"`   // of Pressed
 	Record   *Record   `json:"record,omitempty"`    // of TurnOver: trigger, times and result
 }
 
-// Gesture is what somebody did with a button.
+// Gesture is what a user did with a button.
 type Gesture struct {
-	Button string        `json:"button"`            // its name
+	Button string        `json:"button"`            // name of the button
 	Kind   string        `json:"kind"`              // as the configuration writes it: "double_tap"
 	Held   time.Duration `json:"held_ns,omitempty"` // of a release: how long it was down
 }
 
-// What platforms say has no bound of its own. So many bytes of a text are kept, and so
-// many of all texts that wait for one listener.
+// Texts of platforms have no length limit of their own. These are the limits in
+// bytes for one text, and for all texts that wait for one subscriber.
 const (
 	maxNoticeText  = 64 << 10
 	maxNoticeQueue = 512 << 10
 )
 
-// maxShown is how much of what a screen should show is told in a sentence, in bytes: it
-// may be a page of HTML.
+// maxShown is how many bytes of a display text a sentence includes. The text may be
+// a page of HTML.
 const maxShown = 200
 
-// What says what a Notice is about.
+// What is the kind of a Notice.
 type What string
 
 const (
 	StateChanged  What = "state"      // State or Flags have changed
-	SpeechBegan   What = "speech"     // the detector hears speech
+	SpeechBegan   What = "speech"     // the detector has found speech
 	SpeechEnded   What = "end"        // the user has finished
-	RequestOut    What = "request"    // the platform has the question, or the first piece of it
-	GotAnswer     What = "answer"     // Text: what the platform says
-	GotSentence   What = "sentence"   // Text: a part of the answer that begins to be heard
-	GotEmotion    What = "emotion"    // Text: how the platform wants the device to look
+	RequestOut    What = "request"    // the question, or its first piece, has been sent to the platform
+	GotAnswer     What = "answer"     // Text: the platform's answer
+	GotSentence   What = "sentence"   // Text: the part of the answer that starts to play
+	GotEmotion    What = "emotion"    // Text: the emotion that the device should show
 	GotTranscript What = "transcript" // Text: what the platform understood
 	GotPartial    What = "partial"    // Text: what it has understood so far
-	GotAction     What = "action"     // Text: a JSON object with what the platform wants to happen
-	GotDisplay    What = "display"    // Text: what it wants to be shown: words, or "URL" or "DOCSTRING" (HTML), a space, and which
-	Transcribing  What = "streaming"  // Text: how the live transcription stands
-	FirstSound    What = "sound"      // the first sample of the answer went to the loudspeaker
-	Announcing    What = "announcing" // something outside a turn is heard
-	Announced     What = "announced"  // it is over; Text: why, if it was not heard to its end
-	Woken         What = "wake"       // WakeWord was heard, for Link; the turn that it opens comes next, or Refused
+	GotAction     What = "action"     // Text: a JSON object with the requested action
+	GotDisplay    What = "display"    // Text: what the device should show: text, or "URL" or "DOCSTRING" (HTML), a space, and the value
+	Transcribing  What = "streaming"  // Text: the live transcription so far
+	FirstSound    What = "sound"      // the first sample of the answer was sent to the speaker
+	Announcing    What = "announcing" // a sound outside of a turn starts
+	Announced     What = "announced"  // the sound has ended; Text: the reason, if it was cut short
+	Woken         What = "wake"       // WakeWord was detected, for Link; followed by the turn that it opens, or by Refused
 	Pressed       What = "button"     // Gesture was completed
-	TurnOver      What = "over"       // Record of the turn; the state that follows it is the next notice
-	Reached       What = "link"       // Text: whether Link is "online" or "offline" now
-	Problem       What = "problem"    // Text: what went wrong
-	Refused       What = "refused"    // Text: why a trigger was not served
+	TurnOver      What = "over"       // Record of the turn; followed by the notice of the next state
+	Reached       What = "link"       // Text: the new status of Link, "online" or "offline"
+	Problem       What = "problem"    // Text: the error
+	Refused       What = "refused"    // Text: why a trigger was refused
 )
 
-// Sentence tells a notice to people.
+// Sentence describes a notice for people.
 func (n Notice) Sentence() string {
 	switch n.What {
 	case StateChanged:
@@ -122,22 +122,22 @@ func (n Notice) Sentence() string {
 	return string(n.What) + ": " + n.Text
 }
 
-// Bus hands notices to whoever listens. A listener that does not keep up, in number or
-// in bytes, loses its oldest notices, and they are counted.
+// Bus delivers notices to its subscribers. A subscriber that is too slow, in number
+// or in bytes of notices, loses its oldest ones, which are counted.
 type Bus struct {
 	mu   sync.Mutex
 	subs map[*Subscription]struct{}
 }
 
-// Subscription is one listener.
+// Subscription is one subscriber.
 type Subscription struct {
 	C       chan Notice
 	dropped atomic.Int64
 	bus     *Bus
-	sizes   []int // of the notices in C, oldest first; also of some that have been read
+	sizes   []int // of the notices in C, oldest first; may include some that have been read
 }
 
-// Subscribe starts listening, with room for n notices.
+// Subscribe adds a subscriber with room for n notices.
 func (b *Bus) Subscribe(n int) *Subscription {
 	s := &Subscription{C: make(chan Notice, n), bus: b}
 	b.mu.Lock()
@@ -149,7 +149,7 @@ func (b *Bus) Subscribe(n int) *Subscription {
 	return s
 }
 
-// Dropped counts the notices that this listener was too slow for.
+// Dropped counts the notices that this subscriber lost.
 func (s *Subscription) Dropped() int64 { return s.dropped.Load() }
 
 // Close ends the subscription. C is not closed.
@@ -159,7 +159,7 @@ func (s *Subscription) Close() {
 	delete(s.bus.subs, s)
 }
 
-// Publish never blocks.
+// Publish delivers n to all subscribers. It never blocks.
 func (b *Bus) Publish(n Notice) {
 	if excess := len(n.Text) - maxNoticeText; excess > 0 {
 		n.Text, n.Cut = printable.Cut(n.Text, maxNoticeText), excess

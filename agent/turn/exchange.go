@@ -15,42 +15,43 @@ import (
 	"lintod/audio"
 )
 
-// letGo is how long the exchange before may take to return after it was
-// dropped. The user speaks meanwhile, and nothing of it is lost.
+// letGo is how long the previous exchange may take to return after it
+// was dropped. Meanwhile the user may speak; that sound is kept.
 const letGo = 10 * time.Second
 
 var errNotReturned = errors.New("the previous turn does not end; the link does not respond")
 
-// Exchange is one turn in progress between the device and one link. All of its
-// methods are for the link that carries it, from any goroutine unless they say
-// else. When the exchange is dropped they fail with the cause.
+// Exchange is one turn in progress between the device and one link. Its
+// methods are for the link that carries it, and may be called from any
+// goroutine unless documented otherwise. After the exchange is dropped they
+// fail with the cause.
 type Exchange struct {
 	Trigger  Trigger
 	WakeWord *WakeWord // with ByWake
-	Question string    // with ByText: asked in writing, and the microphone is closed
+	Question string    // with ByText: a written question; the microphone is closed
 
 	runner *Runner
 	number int
 	talker Talker
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	mic    *microphone // nil: nobody speaks to it
+	mic    *microphone // nil in a turn without the microphone
 	record record
-	reply  chan reply // with ByText; has room for one
+	reply  chan reply // with ByText; capacity 1
 
-	problem error // the link's: what the platform reports beside its answer
+	problem error // reported by the platform along with its answer
 
-	understood atomic.Bool  // the platform has said what it has understood
-	begun      atomic.Bool  // something was heard
-	sentences  atomic.Int32 // of the answer, that were told
-	sounded    atomic.Bool  // and something to its end
+	understood atomic.Bool  // the platform has sent what it understood
+	begun      atomic.Bool  // a sound has started
+	sentences  atomic.Int32 // of the answer, published so far
+	sounded    atomic.Bool  // a sound was played to its end
 
 	mu     sync.Mutex
-	said   []string        // by Say, in order
-	sounds []chan struct{} // those that want to be heard, in order; the first one is
+	said   []string        // spoken by Say, in order
+	sounds []chan struct{} // queued for the speaker, in order; the first one plays
 }
 
-// reply is what a question in writing leads to.
+// reply is the result of a written question.
 type reply struct {
 	Reply
 	err error
@@ -67,15 +68,15 @@ func (r *Runner) begin(ctx context.Context, open opening) *Exchange {
 		Turn: r.turns, Link: open.talker.Name(),
 		Trigger: open.trigger, WakeWord: open.word, Triggered: time.Now(),
 	}
-	// Only the machine drops an exchange, so that its cause says why: also when
-	// Run's context ends.
+	// Only the machine drops an exchange, so that the cause gives the reason,
+	// also when Run's context ends.
 	x.ctx, x.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.turn = x
 	return x
 }
 
-// listen opens a turn with the microphone: it is heard from now on, whether the
-// link is ready or not.
+// listen opens a turn with the microphone. Sound is recorded from now on,
+// whether or not the link is ready.
 func (r *Runner) listen(ctx context.Context, held bool, h happening) {
 	open := h.open
 	if h.event == SpokenAsk {
@@ -103,7 +104,7 @@ func (r *Runner) send(ctx context.Context, h happening) {
 	r.children.Go(x.talk)
 }
 
-// drop ends what runs, for the reason that an event is.
+// drop ends the running exchange; e determines the result.
 func (r *Runner) drop(e Event, cause error) {
 	if r.turn == nil {
 		return
@@ -120,8 +121,8 @@ func (r *Runner) drop(e Event, cause error) {
 	r.turn = nil
 }
 
-// talk has the link carry the exchange, as soon as it has let go of the one
-// before, and reports what came of it.
+// talk runs the link's Talk when the previous one has returned, and reports
+// the result.
 func (x *Exchange) talk() {
 	link := x.runner.link(x.talker.Name())
 	limit := time.NewTimer(letGo)
@@ -140,7 +141,7 @@ func (x *Exchange) talk() {
 	x.over(next, err)
 }
 
-// over tells the machine, and who asked in writing, what came of the exchange.
+// over reports the result of the exchange to the machine and to the caller of Ask.
 func (x *Exchange) over(next Next, err error) {
 	if cause := context.Cause(x.ctx); cause != nil {
 		x.answer(Reply{}, cause)
@@ -161,7 +162,7 @@ func (x *Exchange) over(next Next, err error) {
 	x.answer(Reply{Text: text, Ask: next == Again}, nil)
 	spoke := x.sounded.Load() || x.Trigger == ByPlatform || x.mic != nil && x.mic.speech.Load()
 	switch {
-	case next == Again && spoke && !x.runner.Unheard: // else a broken platform would keep the microphone open for good
+	case next == Again && spoke && !x.runner.Unheard: // otherwise a broken platform could keep the microphone open
 		x.report(SpokenAsk)
 	case x.sounded.Load():
 		x.report(Spoken)
@@ -170,8 +171,9 @@ func (x *Exchange) over(next Next, err error) {
 	}
 }
 
-// report posts an event of the exchange and returns when the machine has taken
-// it, or the exchange was dropped. Unlike a trigger it is never lost.
+// report posts an event of the exchange and returns when the machine has
+// handled it, or the exchange was dropped. Unlike triggers, these events are
+// never lost.
 func (x *Exchange) report(e Event) {
 	taken := make(chan struct{})
 	select {
@@ -185,10 +187,10 @@ func (x *Exchange) report(e Event) {
 	}
 }
 
-// EndsBy says who decides that the user has finished, and returns who does:
-// where the microphone hears the loudspeaker, Platform takes the place of Nobody.
-// Until it is called it is who ended the link's last utterance, at first the
-// device. It changes nothing for an utterance that is over.
+// EndsBy sets who decides that the user has finished, and returns who does: if
+// the microphone picks up the speaker, Platform replaces Nobody. Until it is
+// called, the Ender of the link's last utterance applies, at first Device. It has
+// no effect on an utterance that has ended.
 func (x *Exchange) EndsBy(e Ender) Ender {
 	if e == Nobody && !x.runner.Duplex {
 		e = Platform
@@ -200,11 +202,12 @@ func (x *Exchange) EndsBy(e Ender) Ender {
 	return e
 }
 
-// Read stores the next frame of what the user says in f; the first is half a
-// second older than the trigger. It blocks until there is one, and returns
-// io.EOF when the user has finished, or at once where nobody speaks. One
-// goroutine may read. What the device hears waits for it: of the last 80 s
-// nothing is lost, before that the oldest frames go (Frame.Lost).
+// Read stores the next frame of the utterance in f. The first one is half a
+// second older than the trigger. It blocks until there is a frame, and
+// returns io.EOF when the user has finished, or immediately in a turn
+// without the microphone. Only one goroutine may read. Sound is buffered for
+// the reader: the last 80 s are kept, before that the oldest frames are
+// dropped (Frame.Lost).
 func (x *Exchange) Read(f *audio.Frame) error {
 	switch {
 	case x.ctx.Err() != nil:
@@ -215,20 +218,20 @@ func (x *Exchange) Read(f *audio.Frame) error {
 	return x.mic.heard.read(x.ctx, f)
 }
 
-// Enough ends the utterance now, because the platform has heard enough of it. It
-// returns when the device has taken note.
+// Enough ends the utterance now, because the platform has heard enough. It
+// returns when the machine has handled that.
 func (x *Exchange) Enough() {
 	if x.mic != nil && x.mic.listening.Err() == nil {
-		x.mic.speech.Store(true) // which the platform must have heard
+		x.mic.speech.Store(true) // the platform must have detected some
 		x.mic.finish(time.Now())
 		x.report(Finished)
 	}
 }
 
-// Heard tells whether a voice has been heard in this exchange.
+// Heard reports whether a voice was detected in this exchange.
 func (x *Exchange) Heard() bool { return x.mic != nil && x.mic.speech.Load() }
 
-// Quiet is for how long no voice has been heard after one was; 0 before the first.
+// Quiet returns how long ago the last voice was detected; 0 if there was none.
 func (x *Exchange) Quiet() time.Duration {
 	if x.mic == nil {
 		return 0
@@ -236,7 +239,8 @@ func (x *Exchange) Quiet() time.Duration {
 	return time.Duration(x.mic.quiet.Load())
 }
 
-// LastVoice is when a voice was last heard in this exchange; the zero Time before the first.
+// LastVoice returns when a voice was last detected in this exchange; the zero Time
+// if there was none.
 func (x *Exchange) LastVoice() time.Time {
 	if x.mic == nil || x.mic.voice.Load() == 0 {
 		return time.Time{}
@@ -244,38 +248,38 @@ func (x *Exchange) LastVoice() time.Time {
 	return time.Unix(0, x.mic.voice.Load())
 }
 
-// Tell publishes a notice of this exchange. It does not block.
-func (x *Exchange) Tell(w What, text string) { x.runner.publishFor(x, w, text) }
+// Notify publishes a notice of this exchange. It does not block.
+func (x *Exchange) Notify(w What, text string) { x.runner.publishFor(x, w, text) }
 
-// Answer publishes what the platform answers and what is next, as soon as both
-// are known: who asked in writing gets it while it is still being heard. It does
-// not block, and counts once. A link that does not know so early need not call
-// it.
+// Answer publishes the platform's answer and what follows, as soon as both are
+// known, so that the caller of Ask gets it while it is still playing. It does
+// not block, and only the first call counts. A link that does not know both
+// early need not call it.
 func (x *Exchange) Answer(text string, next Next) {
-	x.Tell(GotAnswer, text)
+	x.Notify(GotAnswer, text)
 	x.answer(Reply{Text: text, Ask: next == Again, Problem: x.problem}, nil)
 }
 
-// Problem publishes an error that the platform reports beside an answer which is
-// heard nevertheless. The link calls it before Answer, with which it reaches who
-// asked in writing.
+// Problem publishes an error that the platform reports with an answer that is
+// played nevertheless. The link calls it before Answer, which passes it on to
+// the caller of Ask.
 func (x *Exchange) Problem(err error) {
 	x.problem = err
 	x.runner.problemFor(x, err)
 }
 
-// answer gives a reply to who waits for one; the first counts.
+// answer passes the reply to the caller of Ask; only the first one counts.
 func (x *Exchange) answer(r Reply, err error) {
 	select {
 	case x.reply <- reply{r, err}:
-	default: // nobody asked, or it was answered
+	default: // no caller waits, or it has its answer
 	}
 }
 
-// Say has a text spoken and returns when its last sample has been played; when
-// ctx ends the device falls silent within one frame. It may be called several
-// times: what is asked for while something else is heard waits for its end. When it
-// begins to be heard it is published as GotSentence.
+// Say speaks a text and returns when its last sample has been played; when ctx ends
+// the sound stops within one frame. It may be called several times: texts and
+// sounds are played one after the other. Each text is published as GotSentence when
+// it starts to play.
 func (x *Exchange) Say(ctx context.Context, text string) error {
 	x.mu.Lock()
 	x.said = append(x.said, text)
@@ -286,13 +290,13 @@ func (x *Exchange) Say(ctx context.Context, text string) error {
 		}
 		return x.runner.Loudspeaker.Speak(ctx, text, func() {
 			started()
-			x.Tell(GotSentence, text)
+			x.Notify(GotSentence, text)
 		})
 	})
 }
 
-// Play is Say for a sound, which it closes. What is said in it, only the link knows:
-// it publishes that itself.
+// Play is Say for a sound, which it closes. The link publishes the text of the
+// sound, as only the link knows it.
 func (x *Exchange) Play(ctx context.Context, s audio.Sound) error {
 	defer s.Close()
 	return x.emit(ctx, func(ctx context.Context, started func()) error {
@@ -303,7 +307,7 @@ func (x *Exchange) Play(ctx context.Context, s audio.Sound) error {
 	})
 }
 
-// pass reads a sound to its end in the time that it takes to be heard.
+// pass reads a sound to its end in real time.
 func pass(ctx context.Context, s audio.Sound) error {
 	pcm := make([]int16, s.Rate()/50)
 	for {
@@ -322,12 +326,12 @@ func pass(ctx context.Context, s audio.Sound) error {
 	}
 }
 
-// soundError is why something could not be heard; the link is not to blame.
+// soundError is an error of the speaker, for which the link is not responsible.
 type soundError struct{ error }
 
 func (e soundError) Unwrap() error { return e.error }
 
-// emit waits for its place among the sounds of the exchange, and has it played.
+// emit waits for its position in the queue of sounds, and plays.
 func (x *Exchange) emit(ctx context.Context, play func(ctx context.Context, started func()) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -344,7 +348,7 @@ func (x *Exchange) emit(ctx context.Context, play func(ctx context.Context, star
 	}
 	err := play(ctx, func() {
 		if !x.begun.Swap(true) {
-			x.Tell(FirstSound, "")
+			x.Notify(FirstSound, "")
 		}
 	})
 	if err == nil {
@@ -357,8 +361,8 @@ func (x *Exchange) emit(ctx context.Context, play func(ctx context.Context, star
 	return err
 }
 
-// queue waits for the loudspeaker: first is closed when the sounds that were
-// asked for earlier are over.
+// queue waits for the speaker: first is closed when all earlier sounds have
+// ended.
 func (x *Exchange) queue() (first <-chan struct{}, leave func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

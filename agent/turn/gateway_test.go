@@ -15,21 +15,21 @@ import (
 	"lintod/audio"
 )
 
-// gateway is a talker that is as unlike platform as can be: it has to connect
-// before it talks, the platform decides who ends an utterance, answers are
-// several sounds, it opens exchanges by itself, and it may hear and speak at
-// once. It lets go of an exchange when it likes.
+// gateway is a talker that differs from platform as much as possible: it must
+// connect before it talks, the platform decides who ends an utterance,
+// answers are several sounds, it opens exchanges by itself, and it may listen
+// and speak at once. It returns from a dropped exchange after a delay.
 type gateway struct {
 	*Runner               // for calls
 	hello   time.Duration // how long it takes to connect
-	enough  time.Duration // of sound, then the platform has heard enough; 0: never
+	enough  time.Duration // of sound, after which the platform calls Enough; 0: never
 	ends    Ender         // of each utterance
-	is      Ender         // what EndsBy said
-	bye     time.Duration // how long it takes to let go after its context has ended
+	is      Ender         // the result of EndsBy
+	bye     time.Duration // how long it takes to return after its context has ended
 	answer  func(x *Exchange, ctx context.Context) (Next, error)
 	during  func(x *Exchange, heard time.Duration) // while the user speaks, after each frame
 
-	talks   atomic.Int32 // at once
+	talks   atomic.Int32 // running concurrently
 	overlap atomic.Bool
 	mu      sync.Mutex
 	heard   []audioSpan // one for each exchange
@@ -37,13 +37,13 @@ type gateway struct {
 	asked   []string
 }
 
-// audioSpan is what was heard in an exchange.
+// audioSpan is the sound that was received in an exchange.
 type audioSpan struct {
 	by      Trigger
 	first   time.Time // when the first frame was captured
 	length  time.Duration
-	missing time.Duration // as Frame.Lost says
-	gaps    int           // of which it says nothing
+	missing time.Duration // according to Frame.Lost
+	gaps    int           // gaps that Frame.Lost does not report
 	err     error         // after the last frame
 }
 
@@ -83,7 +83,7 @@ func (g *gateway) Talk(ctx context.Context, x *Exchange) (next Next, err error) 
 	return g.answer(x, ctx)
 }
 
-// listen takes the utterance, and returns what follows it.
+// listen reads the utterance, and returns what follows it.
 func (g *gateway) listen(x *Exchange) error {
 	span := audioSpan{by: x.Trigger}
 	var f audio.Frame
@@ -115,7 +115,7 @@ func (g *gateway) listen(x *Exchange) error {
 	return span.err
 }
 
-// converse hears and answers at once, until either is over.
+// converse listens and answers at the same time, until either ends.
 func (g *gateway) converse(ctx context.Context, x *Exchange) (Next, error) {
 	heard := make(chan error, 1)
 	go func() { heard <- g.listen(x) }()
@@ -139,22 +139,22 @@ func (g *gateway) ended() []error {
 	return slices.Clone(g.causes)
 }
 
-// connect is a stage whose first link is a gateway.
+// connect runs story on a stage whose first link is a gateway.
 func connect(t *testing.T, g *gateway, story func(*stage)) {
 	play(t, nil, func(s *stage) {
 		g.Runner = s.Runner
 		story(s)
 		if g.overlap.Load() {
-			t.Error("a talk began before the last one had returned")
+			t.Error("a Talk was called before the last one had returned")
 		}
 	}, g)
 }
 
-// says answers with sentences.
+// says returns an answer that consists of sentences.
 func says(next Next, sentences ...string) func(*Exchange, context.Context) (Next, error) {
 	return func(x *Exchange, ctx context.Context) (Next, error) {
 		for _, text := range sentences {
-			x.Tell(GotAnswer, text)
+			x.Notify(GotAnswer, text)
 			if err := x.Say(ctx, text); err != nil {
 				return Over, err
 			}
@@ -163,8 +163,8 @@ func says(next Next, sentences ...string) func(*Exchange, context.Context) (Next
 	}
 }
 
-// The user speaks for a second, at once; the link needs eight to connect. That
-// the user has finished is known long before, and not a frame is lost.
+// The user speaks for a second, immediately; the link needs eight to connect.
+// The end of speech is found long before, and no frame is lost.
 func TestEndOfSpeechWhileConnecting(t *testing.T) {
 	g := &gateway{hello: 8 * time.Second, answer: says(Over, "here I am")}
 	connect(t, g, func(s *stage) {
@@ -184,9 +184,9 @@ func TestEndOfSpeechWhileConnecting(t *testing.T) {
 	})
 }
 
-// A link that connects for longer than sound is kept loses the oldest, and both
-// the link and the record say how much.
-func TestWhatWaitsIsBounded(t *testing.T) {
+// If a link takes longer to connect than sound is buffered, the oldest frames
+// are dropped, and both the link and the record report how much.
+func TestBufferedSoundIsBounded(t *testing.T) {
 	g := &gateway{hello: 3 * time.Minute, ends: Nobody, answer: says(Over, "finally")}
 	connect(t, g, func(s *stage) {
 		s.tap()
@@ -196,21 +196,22 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		s.expect(Idle)
 		h := g.spans()[0]
 		if h.gaps > 0 || h.missing < time.Minute || h.length+h.missing < 3*time.Minute {
-			t.Errorf("heard %+v; three minutes were said", h)
+			t.Errorf("heard %+v; the user spoke for three minutes", h)
 		}
 		if r := s.Records()[0]; time.Duration(r.Dropped)*audio.FrameTime != h.missing {
-			t.Errorf("the record has %d frames dropped, the link knows of %v", r.Dropped, h.missing)
+			t.Errorf("the record has %d frames dropped, %v are missing for the link", r.Dropped, h.missing)
 		}
 	})
 }
 
-// Silence does not end what the platform ends; the user may, and the limit does.
+// Silence does not end an utterance that the platform ends; the user may end it,
+// and the limit does.
 func TestPlatformEndsTheUtterance(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		enough time.Duration
-		after  time.Duration // when it is over
-		press  bool          // by the user
+		after  time.Duration // until it ends
+		press  bool          // whether the user presses the button
 	}{
 		{"the platform", 9 * time.Second, 9 * time.Second, false},
 		{"the user", 0, 5 * time.Second, true},
@@ -222,7 +223,7 @@ func TestPlatformEndsTheUtterance(t *testing.T) {
 				s.tap()
 				s.speak(time.Second)
 				s.wait(tt.after - 1400*time.Millisecond - 10*time.Millisecond)
-				s.expect(Listening) // for seconds nobody has spoken
+				s.expect(Listening) // although the user has been silent for seconds
 				s.wait(20 * time.Millisecond)
 				if tt.press {
 					s.tap()
@@ -238,9 +239,9 @@ func TestPlatformEndsTheUtterance(t *testing.T) {
 	}
 }
 
-// Each sentence is heard to its last sample before the next one, also where
-// the link asks for all of them at once; the device is quiet between them only
-// if they come late.
+// Each sentence is played to its last sample before the next one, also if the
+// link requests all of them at once. The device is silent between them only if
+// they arrive late.
 func TestSeveralSounds(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -269,14 +270,14 @@ func TestSeveralSounds(t *testing.T) {
 			time.Sleep(2 * lull)
 			return Over, errors.Join(err, x.Say(ctx, "three"))
 		}, []State{Thinking, Speaking, Thinking, Speaking, Idle}},
-		{"one of them is broken off", func(x *Exchange, ctx context.Context) (Next, error) {
+		{"one of them is cancelled", func(x *Exchange, ctx context.Context) (Next, error) {
 			short, cancel := context.WithTimeoutCause(ctx, 1500*time.Millisecond, errors.New("the platform says stop"))
 			defer cancel()
 			if err := x.Say(short, "one"); err != nil {
 				t.Error(err)
 			}
 			if err := x.Say(short, "broken"); err != context.Cause(short) {
-				t.Errorf("the sentence that was broken off returned %v", err)
+				t.Errorf("the sentence that was cancelled returned %v", err)
 			}
 			return says(Over, "two", "three")(x, ctx)
 		}, []State{Thinking, Speaking, Idle}},
@@ -347,7 +348,8 @@ func TestPlatformCalls(t *testing.T) {
 	})
 }
 
-// A platform that only wants to listen says so; a muted device stays closed.
+// A platform that only wants to listen opens the microphone with a cue; a muted
+// device stays closed.
 func TestPlatformCallsToListen(t *testing.T) {
 	g := &gateway{ends: Platform, answer: says(Again)}
 	connect(t, g, func(s *stage) {
@@ -360,16 +362,16 @@ func TestPlatformCallsToListen(t *testing.T) {
 			s.Post(Unmuted)
 		}
 		if !slices.Equal(s.loudspeaker.cued(), []Cue{ListeningCue}) {
-			t.Errorf("cues %v; who is listened to must hear so", s.loudspeaker.cued())
+			t.Errorf("cues %v, want one for the open microphone", s.loudspeaker.cued())
 		}
-		// The link goes on to say Again: without a word from anybody that is the end.
+		// The link keeps returning Again: if neither side speaks, the turn ends.
 		s.wait(30 * time.Second)
 		s.expect(Idle)
 	})
 }
 
-// The user interrupts, and the link takes three seconds to let go: what is said
-// meanwhile reaches it all the same, and the talks do not overlap.
+// The user interrupts, and the link takes three seconds to return: what is said
+// meanwhile reaches it nevertheless, and the talks do not overlap.
 func TestBargeInOnASlowLink(t *testing.T) {
 	g := &gateway{bye: 3 * time.Second, answer: says(Over, "a long story", "that goes on")}
 	connect(t, g, func(s *stage) {
@@ -385,9 +387,9 @@ func TestBargeInOnASlowLink(t *testing.T) {
 		}
 		s.speak(time.Second)
 		s.wait(900 * time.Millisecond)
-		s.expect(Thinking) // 2.3 s after the tap; the link is still away
+		s.expect(Thinking) // 2.3 s after the tap; the link has not returned yet
 		if len(g.spans()) != 1 {
-			t.Error("the second talk has begun")
+			t.Error("the second Talk was called")
 		}
 		s.wait(time.Second)
 		s.expect(Speaking)
@@ -402,8 +404,8 @@ func TestBargeInOnASlowLink(t *testing.T) {
 	})
 }
 
-// Who ends an utterance is known before the link can say so: it was so the last
-// time.
+// Who ends an utterance is known before the link calls EndsBy: the value of its
+// last utterance is used.
 func TestEnderIsRemembered(t *testing.T) {
 	g := &gateway{ends: Platform, enough: 3 * time.Second, bye: 5 * time.Second, answer: says(Over, "a long story")}
 	connect(t, g, func(s *stage) {
@@ -413,13 +415,13 @@ func TestEnderIsRemembered(t *testing.T) {
 		s.tap() // the link is busy for the next five seconds
 		s.speak(time.Second)
 		s.wait(2 * time.Second)
-		s.expect(Listening) // silence ends nothing
+		s.expect(Listening) // silence does not end the utterance
 		s.wait(2 * time.Second)
-		s.expect(Speaking) // all of it came at once, and was enough
+		s.expect(Speaking) // the buffered sound arrived at once, and was enough
 	})
 }
 
-// What is posted before a trigger is true when the trigger is served.
+// What is posted before a trigger applies when the trigger is handled.
 func TestMuteBeforeATrigger(t *testing.T) {
 	connect(t, &gateway{}, func(s *stage) {
 		for range 50 {
@@ -434,18 +436,19 @@ func TestMuteBeforeATrigger(t *testing.T) {
 	})
 }
 
-// No link reaches its platform until it says so.
+// A link is offline until it reports that it is online.
 func TestOfflineAtTheStart(t *testing.T) {
 	r := &Runner{Talkers: []Talker{stuck{}, hasty{}}, Initial: Flags{Offline: true}}
 	if r.Online("stuck") {
-		t.Error("online without a word of the link")
+		t.Error("online before the link reported it")
 	}
 	if r.SetOnline("hasty", true); r.Online("stuck") || !r.Online("hasty") || r.flags.Offline {
 		t.Errorf("flags %+v", r.flags)
 	}
 }
 
-// A talk that does not return costs the next exchange, not the device.
+// A Talk that does not return affects the next exchange with its link, not the
+// device.
 func TestTalkThatNeverReturns(t *testing.T) {
 	g := &gateway{bye: time.Minute, answer: says(Over, "a long story")}
 	connect(t, g, func(s *stage) {
@@ -461,13 +464,13 @@ func TestTalkThatNeverReturns(t *testing.T) {
 		if r.Result != ResultFailed || r.Cause != "gateway: "+errNotReturned.Error() || !slices.Contains(s.loudspeaker.cued(), ErrorCue) {
 			t.Errorf("record %+v, cues %v", r, s.loudspeaker.cued())
 		}
-		if err := s.Trigger(Tap, "platform"); err != nil { // another link is not to blame
+		if err := s.Trigger(Tap, "platform"); err != nil { // another link is not affected
 			t.Fatal(err)
 		}
 		s.speak(time.Second)
 		s.wait(time.Minute)
 		if len(s.platform.heard) != 1 {
-			t.Error("the other link was not asked")
+			t.Error("the other link got no request")
 		}
 		g.bye = 0
 		s.tap()
@@ -479,7 +482,7 @@ func TestTalkThatNeverReturns(t *testing.T) {
 	})
 }
 
-// The cause of the context says why an exchange was dropped.
+// The cause of the context is the reason why an exchange was dropped.
 func TestWhyAnExchangeIsDropped(t *testing.T) {
 	tests := []struct {
 		name string
@@ -490,7 +493,7 @@ func TestWhyAnExchangeIsDropped(t *testing.T) {
 		{"stop", func(s *stage) { s.Post(Stop) }, ErrStopped},
 		{"mute", func(s *stage) { s.Post(Muted) }, ErrMuted},
 		{"the microphone dies", func(s *stage) { s.Post(WentDeaf) }, ErrDeaf},
-		{"without end", func(s *stage) { s.wait(time.Hour) }, ErrTimedOut},
+		{"no end", func(s *stage) { s.wait(time.Hour) }, ErrTimedOut},
 		{"lintod stops", (*stage).end, ErrShutDown},
 	}
 	for _, tt := range tests {
@@ -510,7 +513,7 @@ func TestWhyAnExchangeIsDropped(t *testing.T) {
 				s.tap()
 				s.expect(Conversing)
 				if tt.do(s); tt.want != ErrShutDown {
-					s.Post(Stop) // what barge-in has opened
+					s.Post(Stop) // ends the turn that barge-in opened
 				}
 				synctest.Wait()
 				if causes := g.ended(); len(causes) == 0 || !errors.Is(causes[0], tt.want) {
@@ -524,8 +527,8 @@ func TestWhyAnExchangeIsDropped(t *testing.T) {
 	}
 }
 
-// Full duplex: the microphone goes on while the answer plays; the platform hears
-// that the user interrupts it, breaks off, and answers anew.
+// Full duplex: the microphone stays open while the answer plays. The platform
+// detects that the user interrupts it, stops, and answers again.
 func TestFullDuplex(t *testing.T) {
 	g := &gateway{ends: Nobody}
 	connect(t, g, func(s *stage) {
@@ -541,14 +544,14 @@ func TestFullDuplex(t *testing.T) {
 			defer cancel()
 			go func() { <-interrupted; cancel() }()
 			if err := x.Say(long, "a long story"); err == nil {
-				t.Error("nobody interrupted")
+				t.Error("the answer was not interrupted")
 			}
 			time.Sleep(2 * time.Second) // the user speaks
 			return Over, x.Say(ctx, "a short one")
 		}
 		s.tap()
 		s.speak(time.Second)
-		s.wait(700 * time.Millisecond) // silence ends nothing
+		s.wait(700 * time.Millisecond) // silence does not end the utterance
 		s.expect(Listening)
 		s.wait(200 * time.Millisecond)
 		s.expect(Conversing)
@@ -569,7 +572,7 @@ func TestFullDuplex(t *testing.T) {
 	})
 }
 
-// In full duplex the user's tap says that this was all.
+// In full duplex the user's tap ends the conversation.
 func TestUserEndsAConversation(t *testing.T) {
 	g := &gateway{ends: Nobody}
 	connect(t, g, func(s *stage) {
@@ -587,11 +590,11 @@ func TestUserEndsAConversation(t *testing.T) {
 		close(over)
 		s.expect(Speaking)
 		s.wait(time.Second)
-		s.expect(Conversing) // as it wants to go on
+		s.expect(Conversing) // the platform wants to continue
 	})
 }
 
-// Where the microphone hears the loudspeaker, one of the two has to rest.
+// If the microphone picks up the speaker, only one of the two is active at a time.
 func TestNoFullDuplexWithEcho(t *testing.T) {
 	g := &gateway{ends: Nobody, answer: says(Over, "hello")}
 	connect(t, g, func(s *stage) {
@@ -621,7 +624,7 @@ func TestWrittenQuestionToAGateway(t *testing.T) {
 	})
 }
 
-// A trigger is refused for its own link only.
+// A trigger is refused only for a link that is offline.
 func TestOnlinePerLink(t *testing.T) {
 	g := &gateway{}
 	connect(t, g, func(s *stage) {
@@ -639,10 +642,10 @@ func TestOnlinePerLink(t *testing.T) {
 		s.expect(Listening)
 		s.Post(Stop)
 		s.SetOnline("platform", false)
-		s.SetOnline("automation", true) // which does not talk
+		s.SetOnline("automation", true) // a link that does not talk
 		synctest.Wait()
 		if !s.Snapshot().Flags.Offline {
-			t.Error("no link reaches its platform")
+			t.Error("all links are offline")
 		}
 		s.SetOnline("gateway", true)
 		synctest.Wait()
@@ -662,7 +665,7 @@ func TestOnlinePerLink(t *testing.T) {
 	})
 }
 
-// A flood of triggers loses no change of a link.
+// A flood of triggers does not hide a change of a link's status.
 func TestOnlineIsNeverLost(t *testing.T) {
 	r := &Runner{Talkers: []Talker{stuck{}}, Initial: Flags{Offline: true}}
 	for range 2 * eventQueue {
@@ -674,7 +677,7 @@ func TestOnlineIsNeverLost(t *testing.T) {
 	}
 }
 
-// One thing has the microphone: an exchange or a dictation.
+// Either an exchange or a dictation has the microphone.
 func TestWhoHasTheMicrophone(t *testing.T) {
 	connect(t, &gateway{}, func(s *stage) {
 		var taken atomic.Int32
@@ -710,7 +713,7 @@ func TestWhoHasTheMicrophone(t *testing.T) {
 			t.Error("the tap was refused in silence")
 		}
 		mic.Close()
-		mic, err = hold() // at once
+		mic, err = hold() // immediately
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -724,7 +727,7 @@ func TestWhoHasTheMicrophone(t *testing.T) {
 			t.Errorf("while muted: %v", err)
 		}
 		s.Post(Unmuted)
-		dictating(false) // it does not go on by itself
+		dictating(false) // it does not resume by itself
 		mic.Close()
 		gone, cancel := context.WithCancel(s.Context())
 		cancel()
@@ -738,7 +741,7 @@ func TestWhoHasTheMicrophone(t *testing.T) {
 		s.end()
 		synctest.Wait()
 		if taken.Load() != 2 || s.Snapshot().Flags.Dictating {
-			t.Errorf("at the end of lintod: taken %d times", taken.Load())
+			t.Errorf("when lintod stops: taken %d times", taken.Load())
 		}
 		s.done <- context.Canceled
 	})

@@ -10,20 +10,20 @@ import (
 
 var errGivenBack = errors.New("the microphone was released")
 
-// hold is the microphone in the hands of a dictation.
+// hold is a dictation's use of the microphone.
 type hold struct {
 	runner *Runner
 	stream Stream
-	ctx    context.Context // ends when the microphone is taken away, or given back
+	ctx    context.Context // ends when the microphone is taken away or released
 	cancel context.CancelCauseFunc
 	err    error // why it was refused
 }
 
-// Hold opens the microphone for a use that is not an exchange: a dictation. It is
-// refused while an exchange or another dictation has it, and while it is muted;
-// and while it is held no trigger opens it (Snapshot.admit). Close gives it back.
-// It is taken away when it is muted and when lintod stops: then taken is called,
-// and Read fails with the cause. Hold waits for the machine as long as ctx lasts.
+// Hold opens the microphone for a use other than an exchange: a dictation. It is
+// refused while an exchange or another dictation has it, and while it is muted.
+// While it is held no trigger opens it (Snapshot.admit). Close releases it. Mute
+// and the end of lintod take it away: then taken is called, and Read fails with
+// the cause. Hold blocks until the machine has decided, or ctx ends.
 func (r *Runner) Hold(ctx context.Context, taken func()) (Stream, error) {
 	r.init()
 	h := &hold{runner: r}
@@ -63,7 +63,7 @@ func (r *Runner) decide(h *hold, before, after Snapshot) {
 			r.holder, r.flags.Dictating = h, true
 			return
 		}
-		r.look() // who asked is gone
+		r.look() // the caller is gone
 	default:
 		h.err = before.refusal(DictationBegan, false)
 	}

@@ -9,52 +9,52 @@ import (
 	"time"
 )
 
-// ErrInTurn is returned by Ask and Call while a turn goes on.
+// ErrInTurn is returned by Ask and Call while a turn is running.
 var ErrInTurn = errors.New("a turn is in progress; try again when it has ended")
 
 var errBusy = errors.New("the device is busy: too many pending triggers")
 
-// eventQueue is how many events wait; more triggers are dropped.
+// eventQueue is how many events can wait; further triggers are dropped.
 const eventQueue = 64
 
-// happening is an event on its way to Run, with what belongs to it.
+// happening is an event on its way to Run, with its arguments.
 type happening struct {
 	event Event
-	turn  *Exchange     // the exchange that reports, nil from outside
+	turn  *Exchange     // the exchange that reports it; nil if none does
 	open  opening       // with a trigger
 	hold  *hold         // with DictationBegan
 	taken chan struct{} // closed when Run has handled it; may be nil
-	// verdict, where there is one, has room for why the event was refused, nil when
-	// it was not.
+	// verdict, if not nil, has capacity 1 and receives why the event was refused,
+	// or nil.
 	verdict chan error
 }
 
-// opening is what a trigger says of the turn that it opens.
+// opening describes the turn that a trigger opens.
 type opening struct {
 	trigger  Trigger
 	talker   Talker
 	word     *WakeWord     // with ByWake
-	said     time.Time     // when the word was over
+	said     time.Time     // when the word ended
 	question string        // with ByText
-	reply    chan reply    // with ByText: has room for one
+	reply    chan reply    // with ByText: capacity 1
 	refused  chan struct{} // closed when the turn was not opened; may be nil
 }
 
-// link is what the Runner knows of a link.
+// link is the Runner's state of a link.
 type link struct {
 	busy  chan struct{} // holds a token while a Talk runs
 	ender atomic.Int32  // an Ender: of its last utterance
-	away  atomic.Bool   // it does not reach its platform
+	away  atomic.Bool   // it is offline
 }
 
-// link returns what is known of the link of a name.
+// link returns the state of the named link.
 func (r *Runner) link(name string) *link {
 	r.truth.Lock()
 	defer r.truth.Unlock()
 	return r.known(name)
 }
 
-// known needs truth.
+// known is link for callers that hold truth.
 func (r *Runner) known(name string) *link {
 	l := r.links[name]
 	if l == nil {
@@ -74,14 +74,15 @@ func (r *Runner) Snapshot() Snapshot {
 // Records are the last turns, oldest first.
 func (r *Runner) Records() []Record { return r.records.list() }
 
-// Level is the loudness of the last frame heard while listening, in dBFS.
+// Level is the loudness of the last frame while listening, in dBFS.
 func (r *Runner) Level() float64 { return float64(r.level.Load()) / 100 }
 
-// Post tells the Runner of a flag event, Release, LetGo or Stop. It never blocks.
+// Post passes a flag event, Release, LetGo or Stop to the Runner. It never
+// blocks.
 //
 // A flag event is never lost, however many triggers wait: LEDs and status must
-// not say that the microphone is closed when it is open. Of links, SetOnline
-// says what Post does not, and of dictations Hold.
+// not show a closed microphone while it is open. SetOnline changes the status of
+// links, and Hold opens dictations.
 func (r *Runner) Post(e Event) {
 	r.init()
 	if !e.flag() {
@@ -94,14 +95,14 @@ func (r *Runner) Post(e Event) {
 	r.look()
 }
 
-// look has Run look at the flags, if it is not about to.
+// look makes Run compare the flags, unless it is about to.
 func (r *Runner) look() {
 	r.flagged.Set()
 }
 
-// SetOnline says whether a link reaches its platform. It never blocks and is
-// never lost. A link that does not is refused to triggers, and no other link is;
-// the flag Offline says that none of the Talkers does.
+// SetOnline sets whether a link reaches its platform. It never blocks and is
+// never lost. Triggers are refused for a link that is offline, and for no other.
+// The flag Offline means that all Talkers are offline.
 func (r *Runner) SetOnline(name string, yes bool) {
 	r.init()
 	r.truth.Lock()
@@ -111,13 +112,13 @@ func (r *Runner) SetOnline(name string, yes bool) {
 	r.look()
 }
 
-// Online tells whether a link reaches its platform.
+// Online reports whether a link reaches its platform.
 func (r *Runner) Online(name string) bool {
 	r.init()
 	return !r.link(name).away.Load()
 }
 
-// Trigger posts Tap or Press for the named link; an empty name is the first.
+// Trigger posts Tap or Press for the named link; an empty name is the first link.
 func (r *Runner) Trigger(e Event, link string) error {
 	t, err := r.talker(link)
 	if err != nil {
@@ -131,9 +132,8 @@ func (r *Runner) Trigger(e Event, link string) error {
 	return nil
 }
 
-// Tap is Trigger with Tap for who wants to know what comes of it: it returns when
-// the machine has taken the tap, with the reason when that was refused, or when ctx
-// ends.
+// Tap is Trigger with Tap, and returns when the machine has handled the tap, with
+// the reason if it was refused, or when ctx ends.
 func (r *Runner) Tap(ctx context.Context, link string) error {
 	t, err := r.talker(link)
 	if err != nil {
@@ -151,10 +151,10 @@ func (r *Runner) Tap(ctx context.Context, link string) error {
 	}
 }
 
-// MakeRoom ends what is heard, an answer, too, so that something else is heard in its
-// place. A turn that does not speak yet goes on, unless its answer would not be heard
-// (Unheard) and all that it was for is known: what was understood. It returns when that is done, or with
-// ctx's cause.
+// MakeRoom ends what is playing, including an answer, so that another sound can
+// play. A turn that does not speak yet continues, unless its answer would not be
+// played (Unheard) and its purpose is fulfilled: the transcript is known. It
+// returns when that is done, or with ctx's cause.
 func (r *Runner) MakeRoom(ctx context.Context) error {
 	taken := make(chan struct{})
 	if !r.post(happening{event: MakeRoom, taken: taken}) {
@@ -168,7 +168,7 @@ func (r *Runner) MakeRoom(ctx context.Context) error {
 	}
 }
 
-// Flags are what is true of the device now. The machine knows them before the next
+// Flags returns the flags of the device. The machine gets them before the next
 // event.
 func (r *Runner) Flags() Flags {
 	r.init()
@@ -177,9 +177,8 @@ func (r *Runner) Flags() Flags {
 	return r.flags
 }
 
-// Wake opens a turn for the named link, because a wake word was said that was
-// over at the given moment; the request begins there. An empty name is the
-// first link.
+// Wake opens a turn for the named link after a wake word that ended at the
+// given time; the request starts there. An empty name is the first link.
 func (r *Runner) Wake(w WakeWord, link string, over time.Time) error {
 	t, err := r.talker(link)
 	if err != nil {
@@ -215,16 +214,17 @@ func (r *Runner) post(h happening) bool {
 	}
 }
 
-// Reply is what the platform answers to a question in writing.
+// Reply is the platform's answer to a written question.
 type Reply struct {
 	Text    string // may be empty: some answers are sound, or silence
-	Ask     bool   // the platform asks back, and the device listens next
-	Problem error  // the platform answered, but reports this error; nil without one
+	Ask     bool   // the platform asks a question, and the device listens next
+	Problem error  // an error that the platform reports with its answer
 }
 
-// Ask opens a turn whose question is a text for the named link; an empty name
-// is the first. It returns the answer as soon as it is there, while it is being
-// spoken. It fails with ErrInTurn when somebody else is asking.
+// Ask opens a turn with a written question for the named link; an empty name is
+// the first link. It returns the answer as soon as it is complete, while it is
+// being spoken. It fails with ErrInTurn while another question or utterance is
+// in progress.
 func (r *Runner) Ask(ctx context.Context, link, text string) (Reply, error) {
 	t, err := r.talker(link)
 	if err != nil {
@@ -244,14 +244,15 @@ func (r *Runner) Ask(ctx context.Context, link, text string) (Reply, error) {
 	}
 }
 
-// Call opens a turn because the platform of a link wants one. Its microphone is
-// closed: the platform speaks first, or has its link return Again at once. Call
-// returns when the turn is open, and fails with ErrInTurn while another goes on.
+// Call opens a turn at the request of a link's platform. The microphone is
+// closed: the platform speaks first, or its link returns Again immediately. Call
+// returns when the turn is open, and fails with ErrInTurn while another one is
+// running.
 func (r *Runner) Call(ctx context.Context, t Talker) error {
 	return r.open(ctx, Call, opening{trigger: ByPlatform, talker: t})
 }
 
-// Pose is Ask for who does not wait for the answer, which is heard.
+// Pose is Ask without waiting for the answer.
 func (r *Runner) Pose(ctx context.Context, link, text string) error {
 	t, err := r.talker(link)
 	if err != nil {
@@ -260,8 +261,8 @@ func (r *Runner) Pose(ctx context.Context, link, text string) error {
 	return r.open(ctx, Ask, opening{trigger: ByText, talker: t, question: text})
 }
 
-// open posts a trigger and returns when the machine has taken it, with ErrInTurn when
-// it has refused.
+// open posts a trigger and returns when the machine has handled it, with ErrInTurn
+// if it was refused.
 func (r *Runner) open(ctx context.Context, e Event, o opening) error {
 	taken := make(chan struct{})
 	o.refused = make(chan struct{})
@@ -281,21 +282,21 @@ func (r *Runner) open(ctx context.Context, e Event, o opening) error {
 	}
 }
 
-// Tell publishes a notice that belongs to no turn; link is "" where no link
-// says so. It does not block.
-func (r *Runner) Tell(link string, w What, text string) {
+// Notify publishes a notice that belongs to no turn; link is "" if it comes
+// from no link. It does not block.
+func (r *Runner) Notify(link string, w What, text string) {
 	r.Publish(Notice{What: w, Link: link, Text: text})
 }
 
-// Publish publishes a notice, of this moment and the present state. It does not block.
+// Publish publishes a notice with the current time and state. It does not block.
 func (r *Runner) Publish(n Notice) {
 	now := r.Snapshot()
 	n.At, n.State, n.Flags = time.Now(), now.State, now.Flags
 	r.Bus.Publish(n)
 }
 
-// Probe returns nil when Run's loop has taken it up, which proves that the loop
-// turns, or with ctx's cause.
+// Probe returns nil when Run's loop has handled it, which proves that the loop
+// runs, or ctx's cause.
 func (r *Runner) Probe(ctx context.Context) error {
 	r.init()
 	return r.probes.Check(ctx)

@@ -5,20 +5,20 @@ import (
 	"testing/synctest"
 )
 
-// Who taps is told why nothing came of it; a flag that was set before is known.
-func TestTapTellsItsVerdict(t *testing.T) {
+// Tap returns why it was refused, and respects flags that were set before.
+func TestTapReturnsTheRefusal(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		for _, tt := range []struct {
 			name    string
 			set     []Event
 			refused bool
 		}{
-			{"as it is", nil, false},
+			{"without flags", nil, false},
 			{"muted", []Event{Muted}, true},
 			{"deaf", []Event{Unmuted, WentDeaf}, true},
 			{"a microphone of zeros", []Event{WentSilent}, false},
 			{"deaf after zeros", []Event{WentDeaf}, true},
-			{"well again", []Event{Hears}, false},
+			{"recovered", []Event{Hears}, false},
 		} {
 			for _, e := range tt.set {
 				s.Post(e)
@@ -35,7 +35,7 @@ func TestTapTellsItsVerdict(t *testing.T) {
 			t.Error("offline, and not refused")
 		}
 		s.SetOnline("platform", true)
-		for range 200 { // the two reach the loop by different ways
+		for range 200 { // flags and triggers reach the loop by different queues
 			s.SetOnline("platform", false)
 			synctest.Wait()
 			s.SetOnline("platform", true)
@@ -45,12 +45,12 @@ func TestTapTellsItsVerdict(t *testing.T) {
 			s.Post(Stop)
 		}
 		if err := s.Tap(s.Context(), "nobody"); err == nil {
-			t.Error("a link of that name")
+			t.Error("an unknown link was accepted")
 		}
 	})
 }
 
-// Whatever the flags are and should be, the events lead there.
+// For all pairs of flags, the events of changes lead from the one to the other.
 func TestChangesLeadToTheFlags(t *testing.T) {
 	var all []Flags
 	for i := range 32 {

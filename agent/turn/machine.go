@@ -1,12 +1,13 @@
 // Package turn is one exchange between a person and a platform: trigger,
-// listening, thinking, speaking, and listening again if the platform asked.
+// listening, thinking, speaking, and listening again if the platform asked a
+// question.
 //
 // Three things live here: the machine, a pure table without clock or I/O, which
 // also decides who has the microphone (machine.go); the contracts between a turn
-// and a link (talker.go, exchange.go), and between a turn and sound (sound.go);
-// and the Runner, which feeds the machine with events (inbox.go), carries out its
-// effects (runner.go), hears what is said (microphone.go) and lends the
-// microphone to dictations (hold.go).
+// and a link (talker.go, exchange.go), and between a turn and sound (audio.go);
+// and the Runner, which feeds events to the machine (inbox.go), carries out its
+// effects (runner.go), reads the microphone (microphone.go) and lends it to
+// dictations (hold.go).
 //
 // What must not live here: any protocol, and any decision that depends on which
 // link is talking.
@@ -17,28 +18,28 @@ import (
 	"slices"
 )
 
-// State is where the device stands in a turn.
+// State is the state of a turn.
 type State uint8
 
 const (
 	Idle       State = iota
 	Listening        // the user speaks
-	Thinking         // the platform has the request
-	Speaking         // the loudspeaker says something
-	Conversing       // it does, and the microphone is open: full duplex
+	Thinking         // the platform works on the request
+	Speaking         // the speaker plays the answer
+	Conversing       // it does, with an open microphone: full duplex
 )
 
 var stateNames = [...]string{"idle", "listening", "thinking", "speaking", "conversing"}
 
 func (s State) String() string { return stateNames[s] }
 
-// Hears tells whether an exchange has the microphone.
+// Hears reports whether an exchange has the microphone.
 func (s State) Hears() bool { return s == Listening || s == Conversing }
 
 // MarshalText writes the state as a word.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText parses what MarshalText writes.
 func (s *State) UnmarshalText(text []byte) error {
 	for i, name := range stateNames {
 		if name == string(text) {
@@ -49,13 +50,13 @@ func (s *State) UnmarshalText(text []byte) error {
 	return fmt.Errorf("unknown state %q", text)
 }
 
-// Flags are what is true of the device whatever the turn does.
+// Flags are conditions of the device that are independent of the turn.
 type Flags struct {
-	Muted     bool `json:"muted"`     // the microphone is closed on purpose
-	Offline   bool `json:"offline"`   // no link that talks reaches its platform
-	Deaf      bool `json:"deaf"`      // the microphone should give sound and does not
-	Silent    bool `json:"silent"`    // it gives frames, of zeros: deaf, but worth a try
-	Meeting   bool `json:"meeting"`   // what is said is recorded
+	Muted     bool `json:"muted"`     // the user has closed the microphone
+	Offline   bool `json:"offline"`   // all links that talk are offline
+	Deaf      bool `json:"deaf"`      // the microphone should deliver sound and does not
+	Silent    bool `json:"silent"`    // it delivers only zeros: deaf, but turns are still opened
+	Meeting   bool `json:"meeting"`   // a recording is running
 	Dictating bool `json:"dictating"` // a dictation has the microphone
 }
 
@@ -65,58 +66,58 @@ type Snapshot struct {
 	Flags Flags `json:"flags"`
 }
 
-// Event is something that happened.
+// Event is an input of the machine.
 type Event uint8
 
 const (
 	// Triggers, from the user.
-	Tap      Event = iota // open a turn; while listening: that was all
-	Press                 // the talk button went down: listen until Release
-	Release               // the talk button came up after it was held
-	LetGo                 // the talk button came up soon: it was a tap, so silence ends the turn
-	Stop                  // be quiet and forget it
-	MakeRoom              // something else is to be heard now: what is heard ends, and nobody is cut off
-	Ask                   // the user asks in writing
+	Tap      Event = iota // open a turn; while listening: end the utterance
+	Press                 // the talk button was pressed: listen until Release
+	Release               // the talk button was released after it was held
+	LetGo                 // the talk button was released soon: it was a tap, so silence ends the utterance
+	Stop                  // stop all sound and drop the turn
+	MakeRoom              // another sound is to be played: what is playing ends, but no utterance
+	Ask                   // a written question
 	Wake                  // the user said a wake word
 	Call                  // a platform opens a turn
 
 	// From the microphone.
-	Finished // the user has finished: silence after speech, the limit, or the platform has heard enough
-	Nothing  // nobody spoke
-	TooShort // the user ended the turn at once, and no speech was heard
+	Finished // the user has finished: silence after speech, the limit, or the platform called Enough
+	Nothing  // no speech was detected
+	TooShort // the user ended the turn soon, without speech
 
-	// From the link, by way of its exchange.
-	Answered    // there is something to be heard
-	Interjected // the same, and the microphone stays open
-	Quiet       // that was heard to its last sample; more may come
-	Paused      // no more came soon
-	Silent      // the link is done, and nothing was to be heard
+	// From the link, through its exchange.
+	Answered    // a sound of the answer starts
+	Interjected // the same, with the microphone staying open
+	Quiet       // the sound was played to its last sample; more may follow
+	Paused      // no more followed soon
+	Silent      // the link is done, and nothing was played
 	Spoken      // the link is done, after its last sample
-	SpokenAsk   // the link is done, and waits for what the user says next
+	SpokenAsk   // the link is done, and the user may speak next
 	Failed      // no answer: offline, timeout, refused; or the speech failed
 
-	TimedOut // the state has lasted longer than it ever should
+	TimedOut // the state has exceeded its time limit
 
-	// Flag events: they hold in every state.
+	// Flag events: they apply in every state.
 	Muted
 	Unmuted
 	WentOffline
 	CameOnline
-	WentDeaf   // no frame comes
-	WentSilent // frames of zeros come
+	WentDeaf   // no frames arrive
+	WentSilent // only frames of zeros arrive
 	Hears
 	MeetingBegan
 	MeetingEnded
 	DictationBegan
 	DictationEnded
 
-	// What an event becomes that may not open the microphone. Only the machine
-	// makes these.
+	// What replaces an event that may not open the microphone. Only the
+	// machine makes these.
 	refusedMuted
 	refusedDeaf
 	refusedOffline
 	refusedDictating // a dictation has the microphone
-	refusedDictation // the dictation may not have it
+	refusedDictation // a dictation was refused
 	numEvents
 )
 
@@ -130,22 +131,22 @@ var eventNames = [...]string{
 
 func (e Event) String() string { return eventNames[e] }
 
-// Effect is something that the Runner must do.
+// Effect is an action that the Runner must perform.
 type Effect uint8
 
 const (
 	Listen     Effect = iota // open a turn with the microphone; it ends by itself after speech
 	ListenHeld               // the same, but only Release or the limit ends it
 	Unhold                   // silence may end the utterance now
-	EndSpeech                // the user has finished: the link's reader comes to the end
+	EndSpeech                // the user has finished: the link reads io.EOF
 	Send                     // open a turn without the microphone
-	Drop                     // forget the turn: its context ends, its sound falls silent within one frame
-	Rest                     // nothing is heard now; Paused comes soon
-	GoOn                     // something is heard again
-	Hush                     // end what is said outside a turn, too
-	CueMuted                 // tell the user why nothing happens
+	Drop                     // end the turn: its context ends, its sound stops within one frame
+	Rest                     // nothing is playing now; Paused follows soon
+	GoOn                     // a sound is playing again
+	Hush                     // also stop sounds outside of turns
+	CueMuted                 // signal why nothing happens
 	CueError                 //
-	CueNothing               // a soft cue: nothing was heard, nothing was sent
+	CueNothing               // a soft cue: no speech was detected, nothing was sent
 )
 
 var effectNames = [...]string{
@@ -164,8 +165,8 @@ type then struct {
 	do    []Effect
 }
 
-// table is the machine. A pair that is missing changes nothing and does
-// nothing; machine_test.go walks every pair and says which those are.
+// table is the machine. A missing pair changes nothing and has no
+// effect; machine_test.go walks every pair and lists those.
 var table = map[when]then{
 	{Idle, Tap}:              {Listening, []Effect{Listen}},
 	{Idle, Press}:            {Listening, []Effect{ListenHeld}},
@@ -184,7 +185,7 @@ var table = map[when]then{
 	{Listening, Release}:  {Thinking, []Effect{EndSpeech}},
 	{Listening, LetGo}:    {Listening, []Effect{Unhold}},
 	{Listening, Finished}: {Thinking, []Effect{EndSpeech}},
-	// A platform may decide by itself that it has heard enough.
+	// A platform may decide by itself that the utterance has ended.
 	{Listening, Answered}:    {Speaking, []Effect{EndSpeech}},
 	{Listening, Interjected}: {Conversing, nil},
 	{Listening, Silent}:      {Idle, []Effect{Drop}},
@@ -198,7 +199,7 @@ var table = map[when]then{
 	{Listening, WentDeaf}:    {Idle, []Effect{Drop, CueError}},
 	{Listening, TimedOut}:    {Idle, []Effect{Drop, CueError}},
 
-	// A trigger by mistake is forgiven.
+	// An accidental trigger is ignored.
 	{Thinking, TooShort}:  {Idle, []Effect{Drop, CueNothing}},
 	{Thinking, Answered}:  {Speaking, nil},
 	{Thinking, Silent}:    {Idle, []Effect{Drop}},
@@ -208,7 +209,7 @@ var table = map[when]then{
 	{Thinking, TimedOut}:  {Idle, []Effect{Drop, CueError}},
 	{Thinking, Stop}:      {Idle, []Effect{Drop, Hush}},
 	{Thinking, MakeRoom}:  {Thinking, []Effect{Hush}},
-	// The user has thought of something better to ask.
+	// The user asks a new question instead.
 	{Thinking, Tap}:              {Listening, []Effect{Drop, Listen}},
 	{Thinking, Press}:            {Listening, []Effect{Drop, ListenHeld}},
 	{Thinking, Wake}:             {Listening, []Effect{Drop, Listen}},
@@ -221,7 +222,7 @@ var table = map[when]then{
 	{Speaking, Quiet}:     {Speaking, []Effect{Rest}},
 	{Speaking, Paused}:    {Thinking, nil},
 	{Speaking, Spoken}:    {Idle, []Effect{Drop}},
-	{Speaking, Silent}:    {Idle, []Effect{Drop}}, // nothing was heard to its end
+	{Speaking, Silent}:    {Idle, []Effect{Drop}}, // no sound was played to its end
 	{Speaking, SpokenAsk}: {Listening, []Effect{Drop, Listen}},
 	{Speaking, Failed}:    {Idle, []Effect{Drop, CueError}},
 	{Speaking, TimedOut}:  {Idle, []Effect{Drop, CueError}},
@@ -232,14 +233,14 @@ var table = map[when]then{
 	{Speaking, Press}: {Listening, []Effect{Drop, ListenHeld}},
 	{Speaking, Wake}:  {Listening, []Effect{Drop, Listen}},
 	{Speaking, Ask}:   {Thinking, []Effect{Drop, Send}},
-	// A trigger that cannot be served still means: be quiet.
+	// A trigger that is refused still stops the sound.
 	{Speaking, refusedMuted}:     {Idle, []Effect{Drop, CueMuted}},
 	{Speaking, refusedDeaf}:      {Idle, []Effect{Drop, CueError}},
 	{Speaking, refusedOffline}:   {Idle, []Effect{Drop, CueError}},
 	{Speaking, refusedDictating}: {Idle, []Effect{Drop, CueError}},
 
-	// Full duplex: as Speaking, but the platform hears the user and may stop by
-	// itself, and what closes the microphone ends the turn.
+	// Full duplex: as Speaking, but the platform receives the user's voice and
+	// may stop by itself, and whatever closes the microphone ends the turn.
 	{Conversing, Interjected}:    {Conversing, []Effect{GoOn}},
 	{Conversing, Quiet}:          {Conversing, []Effect{Rest}},
 	{Conversing, Paused}:         {Listening, nil},
@@ -258,8 +259,8 @@ var table = map[when]then{
 	{Conversing, refusedOffline}: {Idle, []Effect{Drop, CueError}},
 }
 
-// Step is the machine: a pure function. away says that the link that e is for
-// does not reach its platform.
+// Step is the machine: a pure function. away means that the link that e is
+// for is offline.
 func Step(now Snapshot, e Event, away bool) (Snapshot, []Effect) {
 	e = now.admit(e, away)
 	now.Flags = now.Flags.after(e)
@@ -272,8 +273,8 @@ func Step(now Snapshot, e Event, away bool) (Snapshot, []Effect) {
 }
 
 // admit decides who has the microphone: it replaces an event that would open it
-// and may not. An utterance and a dictation exclude each other; who has begun
-// goes on.
+// and may not. An utterance and a dictation exclude each other; the one that
+// started first continues.
 func (s Snapshot) admit(e Event, away bool) Event {
 	if e == DictationBegan {
 		if s.State.Hears() || s.Flags.Muted || s.Flags.deaf() || s.Flags.Dictating {
@@ -297,19 +298,19 @@ func (s Snapshot) admit(e Event, away bool) Event {
 		refusal = refusedDictating
 	}
 	if refusal != e && e == SpokenAsk {
-		return Spoken // nobody triggered anything, so there is nothing to refuse
+		return Spoken // there was no trigger to refuse
 	}
 	return refusal
 }
 
-// deaf tells that the microphone is not worth a try.
+// deaf reports whether opening the microphone is pointless.
 func (f Flags) deaf() bool { return f.Deaf && !f.Silent }
 
-// flag tells whether an event sets a flag.
+// flag reports whether an event sets a flag.
 func (e Event) flag() bool { return e >= Muted && e <= DictationEnded }
 
-// changes are the events that lead from now to f. None begins a dictation: that
-// has to be asked for.
+// changes returns the events that lead from now to f. None starts a dictation,
+// which only Hold does.
 func (f Flags) changes(now Flags) []Event {
 	var list []Event
 	for _, c := range []struct {
@@ -327,7 +328,7 @@ func (f Flags) changes(now Flags) []Event {
 		case c.want && !c.have:
 			list = append(list, c.set)
 		case !c.want && c.have:
-			list = slices.Insert(list, 0, c.clear) // one kind of deafness before the other
+			list = slices.Insert(list, 0, c.clear) // clear one kind of deafness before setting the other
 		}
 	}
 	return list
@@ -337,7 +338,7 @@ func (f Flags) after(e Event) Flags {
 	switch e {
 	case Muted, Unmuted:
 		f.Muted = e == Muted
-		f.Dictating = f.Dictating && !f.Muted // or unmuting would go on with it
+		f.Dictating = f.Dictating && !f.Muted // otherwise unmuting would resume it
 	case WentOffline, CameOnline:
 		f.Offline = e == WentOffline
 	case WentDeaf, WentSilent, Hears:
@@ -350,7 +351,8 @@ func (f Flags) after(e Event) Flags {
 	return f
 }
 
-// describe is for logs and tests: "listening --finished--> thinking".
+// describe formats a transition for logs and tests: "listening --finished-->
+// thinking".
 func describe(from State, e Event, to State) string {
 	return fmt.Sprintf("%v --%v--> %v", from, e, to)
 }

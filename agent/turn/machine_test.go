@@ -8,7 +8,7 @@ import (
 func TestMachine(t *testing.T) {
 	clear := Flags{}
 	muted, deaf, dictating := Flags{Muted: true}, Flags{Deaf: true}, Flags{Dictating: true}
-	away := Flags{Offline: true} // and the link of the trigger, too
+	away := Flags{Offline: true} // as is the link of the trigger
 	tests := []struct {
 		name  string
 		flags Flags
@@ -20,75 +20,75 @@ func TestMachine(t *testing.T) {
 		{"stop while idle ends announcements", clear, Idle, Stop, Idle, []Effect{Hush}},
 		{"a tap opens a turn", clear, Idle, Tap, Listening, []Effect{Listen}},
 		{"a held button opens a turn", clear, Idle, Press, Listening, []Effect{ListenHeld}},
-		{"the second tap says that was all", clear, Listening, Tap, Thinking, []Effect{EndSpeech}},
-		{"pressing again says that was all", clear, Listening, Press, Thinking, []Effect{EndSpeech}},
-		{"a press that was a tap goes on until silence", clear, Listening, LetGo, Listening, []Effect{Unhold}},
-		{"the end of the second tap says nothing more", clear, Thinking, LetGo, Thinking, nil},
-		{"letting go says that was all", clear, Listening, Release, Thinking, []Effect{EndSpeech}},
-		{"silence after speech says that was all", clear, Listening, Finished, Thinking, []Effect{EndSpeech}},
-		{"the platform may say that was all", clear, Listening, Answered, Speaking, []Effect{EndSpeech}},
-		{"the platform may have nothing to say at once", clear, Listening, Silent, Idle, []Effect{Drop}},
+		{"the second tap ends the utterance", clear, Listening, Tap, Thinking, []Effect{EndSpeech}},
+		{"pressing again ends the utterance", clear, Listening, Press, Thinking, []Effect{EndSpeech}},
+		{"after a press that was a tap, silence ends the utterance", clear, Listening, LetGo, Listening, []Effect{Unhold}},
+		{"releasing after the second tap has no effect", clear, Thinking, LetGo, Thinking, nil},
+		{"releasing the button ends the utterance", clear, Listening, Release, Thinking, []Effect{EndSpeech}},
+		{"silence after speech ends the utterance", clear, Listening, Finished, Thinking, []Effect{EndSpeech}},
+		{"the platform may end the utterance", clear, Listening, Answered, Speaking, []Effect{EndSpeech}},
+		{"the platform may have no answer immediately", clear, Listening, Silent, Idle, []Effect{Drop}},
 		{"the link is done while the user speaks", clear, Listening, Spoken, Idle, []Effect{Drop}},
-		{"the platform wants to hear something else", clear, Listening, SpokenAsk, Listening, []Effect{Drop, Listen}},
-		{"nobody spoke", clear, Listening, Nothing, Idle, []Effect{Drop, CueNothing}},
+		{"the platform wants another utterance", clear, Listening, SpokenAsk, Listening, []Effect{Drop, Listen}},
+		{"no speech", clear, Listening, Nothing, Idle, []Effect{Drop, CueNothing}},
 		{"the link fails while listening", clear, Listening, Failed, Idle, []Effect{Drop, CueError}},
 		{"stop while listening", clear, Listening, Stop, Idle, []Effect{Drop, Hush}},
 		{"mute while listening", clear, Listening, Muted, Idle, []Effect{Drop}},
-		{"the microphone dies while listening", clear, Listening, WentDeaf, Idle, []Effect{Drop, CueError}},
+		{"the microphone fails while listening", clear, Listening, WentDeaf, Idle, []Effect{Drop, CueError}},
 		{"listening forever", clear, Listening, TimedOut, Idle, []Effect{Drop, CueError}},
 
-		{"a trigger by mistake is forgiven", clear, Thinking, TooShort, Idle, []Effect{Drop, CueNothing}},
+		{"an accidental trigger is ignored", clear, Thinking, TooShort, Idle, []Effect{Drop, CueNothing}},
 		{"the answer is spoken", clear, Thinking, Answered, Speaking, nil},
 		{"the answer is empty", clear, Thinking, Silent, Idle, []Effect{Drop}},
-		{"nothing more is said after a pause", clear, Thinking, Spoken, Idle, []Effect{Drop}},
+		{"nothing follows after a pause", clear, Thinking, Spoken, Idle, []Effect{Drop}},
 		{"the platform called to hear the user", clear, Thinking, SpokenAsk, Listening, []Effect{Drop, Listen}},
 		{"the platform called and the microphone is muted", muted, Thinking, SpokenAsk, Idle, []Effect{Drop}},
 		{"no answer", clear, Thinking, Failed, Idle, []Effect{Drop, CueError}},
 		{"thinking forever", clear, Thinking, TimedOut, Idle, []Effect{Drop, CueError}},
 		{"stop while thinking", clear, Thinking, Stop, Idle, []Effect{Drop, Hush}},
-		{"a tap while thinking asks anew", clear, Thinking, Tap, Listening, []Effect{Drop, Listen}},
-		{"a press while thinking asks anew", clear, Thinking, Press, Listening, []Effect{Drop, ListenHeld}},
-		{"mute while thinking lets the answer come", clear, Thinking, Muted, Thinking, nil},
+		{"a tap while thinking asks a new question", clear, Thinking, Tap, Listening, []Effect{Drop, Listen}},
+		{"a press while thinking asks a new question", clear, Thinking, Press, Listening, []Effect{Drop, ListenHeld}},
+		{"mute while thinking does not stop the answer", clear, Thinking, Muted, Thinking, nil},
 
 		{"the answer has been spoken", clear, Speaking, Spoken, Idle, []Effect{Drop}},
 		{"the question has been spoken", clear, Speaking, SpokenAsk, Listening, []Effect{Drop, Listen}},
-		{"the platform breaks off its only sentence", clear, Speaking, Silent, Idle, []Effect{Drop}},
+		{"the platform cancels its only sentence", clear, Speaking, Silent, Idle, []Effect{Drop}},
 		{"a sentence has been spoken", clear, Speaking, Quiet, Speaking, []Effect{Rest}},
 		{"the next sentence", clear, Speaking, Answered, Speaking, []Effect{GoOn}},
 		{"the next sentence takes its time", clear, Speaking, Paused, Thinking, nil},
 		{"the speech fails", clear, Speaking, Failed, Idle, []Effect{Drop, CueError}},
 		{"speaking forever", clear, Speaking, TimedOut, Idle, []Effect{Drop, CueError}},
-		{"something else is to be heard", clear, Idle, MakeRoom, Idle, []Effect{Hush}},
-		{"something else is to be heard, after what the user says", clear, Listening, MakeRoom, Listening, []Effect{Hush}},
-		{"something else is to be heard, after the answer", clear, Thinking, MakeRoom, Thinking, []Effect{Hush}},
-		{"something else is to be heard instead of the answer", clear, Speaking, MakeRoom, Idle, []Effect{Drop, Hush}},
-		{"full duplex: something else is to be heard", clear, Conversing, MakeRoom, Idle, []Effect{Drop, Hush}},
+		{"another sound is to be played", clear, Idle, MakeRoom, Idle, []Effect{Hush}},
+		{"another sound is to be played, after the utterance", clear, Listening, MakeRoom, Listening, []Effect{Hush}},
+		{"another sound is to be played, after the answer", clear, Thinking, MakeRoom, Thinking, []Effect{Hush}},
+		{"another sound is to be played instead of the answer", clear, Speaking, MakeRoom, Idle, []Effect{Drop, Hush}},
+		{"full duplex: another sound is to be played", clear, Conversing, MakeRoom, Idle, []Effect{Drop, Hush}},
 		{"stop while speaking", clear, Speaking, Stop, Idle, []Effect{Drop, Hush}},
 		{"barge-in by a tap", clear, Speaking, Tap, Listening, []Effect{Drop, Listen}},
 		{"barge-in by a press", clear, Speaking, Press, Listening, []Effect{Drop, ListenHeld}},
-		{"mute while speaking lets it end", clear, Speaking, Muted, Speaking, nil},
+		{"mute while speaking does not stop the answer", clear, Speaking, Muted, Speaking, nil},
 
-		{"full duplex: the platform speaks and goes on listening", clear, Listening, Interjected, Conversing, nil},
+		{"full duplex: the platform speaks and continues to listen", clear, Listening, Interjected, Conversing, nil},
 		{"full duplex: a sentence has been spoken", clear, Conversing, Quiet, Conversing, []Effect{Rest}},
 		{"full duplex: the next sentence", clear, Conversing, Interjected, Conversing, []Effect{GoOn}},
 		{"full duplex: the user's turn", clear, Conversing, Paused, Listening, nil},
-		{"full duplex: the platform has heard enough", clear, Conversing, Finished, Speaking, []Effect{EndSpeech}},
-		{"full duplex: the platform ends it", clear, Conversing, Spoken, Idle, []Effect{Drop}},
-		{"full duplex: the platform ends it in the middle", clear, Conversing, Silent, Idle, []Effect{Drop}},
-		{"full duplex: the platform begins anew", clear, Conversing, SpokenAsk, Listening, []Effect{Drop, Listen}},
+		{"full duplex: the platform ends the utterance", clear, Conversing, Finished, Speaking, []Effect{EndSpeech}},
+		{"full duplex: the platform ends the turn", clear, Conversing, Spoken, Idle, []Effect{Drop}},
+		{"full duplex: the platform ends the turn without a complete sound", clear, Conversing, Silent, Idle, []Effect{Drop}},
+		{"full duplex: the platform starts again", clear, Conversing, SpokenAsk, Listening, []Effect{Drop, Listen}},
 		{"full duplex: the link fails", clear, Conversing, Failed, Idle, []Effect{Drop, CueError}},
-		{"full duplex: without end", clear, Conversing, TimedOut, Idle, []Effect{Drop, CueError}},
+		{"full duplex: time limit", clear, Conversing, TimedOut, Idle, []Effect{Drop, CueError}},
 		{"full duplex: stop", clear, Conversing, Stop, Idle, []Effect{Drop, Hush}},
-		{"full duplex: mute ends it, as it closes the microphone", clear, Conversing, Muted, Idle, []Effect{Drop}},
-		{"full duplex: the microphone dies", clear, Conversing, WentDeaf, Idle, []Effect{Drop, CueError}},
+		{"full duplex: mute ends the turn, because it closes the microphone", clear, Conversing, Muted, Idle, []Effect{Drop}},
+		{"full duplex: the microphone fails", clear, Conversing, WentDeaf, Idle, []Effect{Drop, CueError}},
 		{"full duplex: barge-in by a tap", clear, Conversing, Tap, Listening, []Effect{Drop, Listen}},
 		{"full duplex: barge-in by a press", clear, Conversing, Press, Listening, []Effect{Drop, ListenHeld}},
-		{"full duplex: a tap while offline is quiet", away, Conversing, Tap, Idle, []Effect{Drop, CueError}},
-		{"full duplex: a wake word is part of what is said", clear, Conversing, Wake, Conversing, nil},
-		{"full duplex: a written question has to wait", clear, Conversing, Ask, Conversing, nil},
+		{"full duplex: a tap while offline stops the sound", away, Conversing, Tap, Idle, []Effect{Drop, CueError}},
+		{"full duplex: a wake word is part of the utterance", clear, Conversing, Wake, Conversing, nil},
+		{"full duplex: a written question is refused", clear, Conversing, Ask, Conversing, nil},
 
 		{"the platform calls", clear, Idle, Call, Thinking, []Effect{Send}},
-		{"the platform may call while muted, and speak", muted, Idle, Call, Thinking, []Effect{Send}},
+		{"the platform may call and speak while muted", muted, Idle, Call, Thinking, []Effect{Send}},
 		{"the platform calls while the user speaks", clear, Listening, Call, Listening, nil},
 		{"the platform calls while another one thinks", clear, Thinking, Call, Thinking, nil},
 		{"the platform calls while another one speaks", clear, Speaking, Call, Speaking, nil},
@@ -96,21 +96,21 @@ func TestMachine(t *testing.T) {
 		{"a tap while dictating", dictating, Idle, Tap, Idle, []Effect{Hush, CueError}},
 		{"a wake word while dictating", dictating, Idle, Wake, Idle, []Effect{Hush, CueError}},
 		{"a tap while thinking and dictating", dictating, Thinking, Tap, Thinking, []Effect{CueError}},
-		{"a tap while speaking and dictating is quiet", dictating, Speaking, Tap, Idle, []Effect{Drop, CueError}},
-		{"a question while dictating is not waited for", dictating, Speaking, SpokenAsk, Idle, []Effect{Drop}},
+		{"a tap while speaking and dictating stops the sound", dictating, Speaking, Tap, Idle, []Effect{Drop, CueError}},
+		{"no listening after a question while dictating", dictating, Speaking, SpokenAsk, Idle, []Effect{Drop}},
 
 		{"a written question", clear, Idle, Ask, Thinking, []Effect{Send}},
 		{"a written question needs no microphone", muted, Idle, Ask, Thinking, []Effect{Send}},
 		{"a written question interrupts the speech", clear, Speaking, Ask, Thinking, []Effect{Drop, Send}},
-		{"a written question does not cut off the listener", clear, Listening, Ask, Listening, nil},
+		{"a written question does not end the utterance", clear, Listening, Ask, Listening, nil},
 		{"one question at a time", clear, Thinking, Ask, Thinking, nil},
 
 		{"a wake word opens a turn", clear, Idle, Wake, Listening, []Effect{Listen}},
 		{"a wake word within a request is part of it", clear, Listening, Wake, Listening, nil},
-		{"a wake word while thinking asks anew", clear, Thinking, Wake, Listening, []Effect{Drop, Listen}},
+		{"a wake word while thinking asks a new question", clear, Thinking, Wake, Listening, []Effect{Drop, Listen}},
 		{"barge-in by a wake word", clear, Speaking, Wake, Listening, []Effect{Drop, Listen}},
 		{"a wake word while offline", away, Idle, Wake, Idle, []Effect{Hush, CueError}},
-		{"a wake word that was on its way while muted", muted, Idle, Wake, Idle, []Effect{Hush, CueMuted}},
+		{"a wake word that was detected before muting", muted, Idle, Wake, Idle, []Effect{Hush, CueMuted}},
 
 		{"a tap while muted", muted, Idle, Tap, Idle, []Effect{Hush, CueMuted}},
 		{"a press while muted", muted, Idle, Press, Idle, []Effect{Hush, CueMuted}},
@@ -119,11 +119,11 @@ func TestMachine(t *testing.T) {
 		{"a tap while thinking and muted", muted, Thinking, Tap, Thinking, []Effect{CueMuted}},
 		{"a tap while thinking and deaf", deaf, Thinking, Tap, Thinking, []Effect{CueError}},
 		{"a tap while thinking and offline", away, Thinking, Tap, Thinking, []Effect{CueError}},
-		{"a tap while speaking and muted is quiet", muted, Speaking, Tap, Idle, []Effect{Drop, CueMuted}},
-		{"a tap while speaking and deaf is quiet", deaf, Speaking, Press, Idle, []Effect{Drop, CueError}},
-		{"a tap while speaking and offline is quiet", away, Speaking, Tap, Idle, []Effect{Drop, CueError}},
-		{"a question while muted is not waited for", muted, Speaking, SpokenAsk, Idle, []Effect{Drop}},
-		{"a question while offline is not waited for", away, Speaking, SpokenAsk, Idle, []Effect{Drop}},
+		{"a tap while speaking and muted stops the sound", muted, Speaking, Tap, Idle, []Effect{Drop, CueMuted}},
+		{"a press while speaking and deaf stops the sound", deaf, Speaking, Press, Idle, []Effect{Drop, CueError}},
+		{"a tap while speaking and offline stops the sound", away, Speaking, Tap, Idle, []Effect{Drop, CueError}},
+		{"no listening after a question while muted", muted, Speaking, SpokenAsk, Idle, []Effect{Drop}},
+		{"no listening after a question while offline", away, Speaking, SpokenAsk, Idle, []Effect{Drop}},
 		{"offline while listening: the utterance may still arrive", clear, Listening, WentOffline, Listening, nil},
 		{"the second tap while offline ends the speech", away, Listening, Tap, Thinking, []Effect{EndSpeech}},
 	}
@@ -140,7 +140,7 @@ func TestMachine(t *testing.T) {
 	}
 	for row := range table {
 		if !covered[row] {
-			t.Errorf("no test has the row %v, %v", row.state, row.event)
+			t.Errorf("no test covers the row %v, %v", row.state, row.event)
 		}
 	}
 }
@@ -163,7 +163,7 @@ func TestFlagsFollowTheirEvents(t *testing.T) {
 		{DictationBegan, Flags{Dictating: true}}, // refused
 		{DictationEnded, Flags{}},
 		{DictationBegan, Flags{Dictating: true}},
-		{Muted, Flags{Muted: true}}, // mute ends a dictation for good
+		{Muted, Flags{Muted: true}}, // mute ends a dictation
 		{DictationBegan, Flags{Muted: true}},
 		{Unmuted, Flags{}},
 	} {
@@ -173,10 +173,10 @@ func TestFlagsFollowTheirEvents(t *testing.T) {
 	}
 }
 
-// The platform of one link being away is nothing to the others.
+// A link whose platform is offline does not affect the others.
 func TestTriggerIsRefusedForItsOwnLink(t *testing.T) {
 	for _, tt := range []struct {
-		offline, away bool // the flag, and the link of the trigger
+		offline, away bool // the flag, and that of the trigger's link
 		want          State
 	}{{false, false, Listening}, {false, true, Idle}, {true, true, Idle}} {
 		if got, _ := Step(Snapshot{Flags: Flags{Offline: tt.offline}}, Tap, tt.away); got.State != tt.want {
@@ -185,14 +185,14 @@ func TestTriggerIsRefusedForItsOwnLink(t *testing.T) {
 	}
 }
 
-// TestEveryPair holds what must be true of any row, also of one added later.
+// TestEveryPair checks the invariants of all rows, including future ones.
 func TestEveryPair(t *testing.T) {
 	for bits := range 16 {
 		f := Flags{Muted: bits&1 != 0, Deaf: bits&2 != 0, Dictating: bits&4 != 0}
 		away := bits&8 != 0
 		for from := Idle; from <= Conversing; from++ {
 			if from.Hears() && (f.Muted || f.Dictating) {
-				continue // it cannot be: that is what the rows below see to
+				continue // unreachable, as the checks below ensure
 			}
 			for e := Tap; e < refusedMuted; e++ {
 				after, do := Step(Snapshot{from, f}, e, away)
@@ -208,13 +208,13 @@ func TestEveryPair(t *testing.T) {
 					t.Errorf("%s: the microphone is open with %+v", step, after.Flags)
 				}
 				if listens != (after.State.Hears() && (!from.Hears() || has(Drop))) {
-					t.Errorf("%s: listening without opening the microphone, or the reverse: %v", step, do)
+					t.Errorf("%s: listening and the microphone do not match: %v", step, do)
 				}
 				if from.Hears() && !after.State.Hears() && !has(EndSpeech, Drop) {
 					t.Errorf("%s leaves the microphone open", step)
 				}
 				if from != Idle && after.State == Idle && !has(Drop) {
-					t.Errorf("%s forgets to close the turn", step)
+					t.Errorf("%s does not close the turn", step)
 				}
 				if from == Idle && has(Drop, EndSpeech, Rest, GoOn, Unhold) {
 					t.Errorf("%s: %v needs a turn", step, do)
@@ -227,7 +227,7 @@ func TestEveryPair(t *testing.T) {
 				}
 				done := e == Spoken || e == SpokenAsk || e == Silent || e == Failed
 				if done && from != Idle && !has(Drop) {
-					t.Errorf("%s: the link is done and the turn goes on", step)
+					t.Errorf("%s: the link is done and the turn continues", step)
 				}
 			}
 		}

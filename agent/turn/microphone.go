@@ -16,12 +16,12 @@ import (
 	"lintod/audio/silero"
 )
 
-// Stream is the microphone as an exchange reads it; audio.Stream is one.
+// Stream is the microphone as an exchange reads it, for example an audio.Stream.
 type Stream interface {
-	// Read blocks for the next frame. Frames that already wait are returned even
-	// when ctx has ended.
+	// Read blocks for the next frame. Frames that are already queued are
+	// returned even when ctx has ended.
 	Read(ctx context.Context, f *audio.Frame) error
-	// SetDelay lets frames come that much later, several at a time.
+	// SetDelay lets frames arrive up to d later, several at a time.
 	SetDelay(d time.Duration)
 	// Dropped counts the frames that the reader was too slow for.
 	Dropped() uint64
@@ -30,41 +30,41 @@ type Stream interface {
 
 const (
 	// shortest is how long after its trigger a turn may be ended without speech
-	// and still be a question: somebody who holds the button for longer than that
-	// means something, even if it is a whisper.
+	// and still count as a question: a button that is held for longer is held on
+	// purpose, even if the user only whispers.
 	shortest = time.Second
-	// lead is how much sound from before the moment at which a wake word seems to
-	// be over is sent with what follows it: engines report late, and the first sound
-	// of the request must not be lost. What is left of the word there is no speech.
+	// lead is how much sound from before the detected end of a wake word is sent
+	// with the request: engines report late, and the start of the request must not
+	// be lost. What it still contains of the word does not count as speech.
 	lead = 200 * time.Millisecond
-	// word is how long before its end a wake word may have begun; no engine tells.
+	// word is how long a wake word may be; engines do not report its start.
 	word = 1200 * time.Millisecond
-	// maxWaiting bounds what waits for a link, in bytes: 80 s of sound.
+	// maxWaiting bounds the sound that is queued for a link, in bytes: 80 s.
 	maxWaiting = 3 << 20
 )
 
-// microphone is what the user says in one exchange, from half a second before
-// the trigger to the end of speech. It reads the device's microphone at once and
-// finds the end of speech by itself: also while the link still connects, or
-// still carries the exchange before.
+// microphone is the user's utterance in one exchange, from half a second before
+// the trigger to the end of speech. It reads the device's microphone immediately
+// and finds the end of speech by itself, also while the link still connects or
+// is busy with the previous exchange.
 type microphone struct {
 	x        *Exchange
 	stream   Stream
 	detector *endpoint.Detector
-	voices   *silero.Detector // nil: frames have the opinion of the card
-	begins   time.Time        // what was captured before does not count as speech
-	before   []audio.Frame    // that, until something counts
-	judging  bool             // something does
-	room     [2]time.Time     // between these, what is past tells how loud the room is
+	voices   *silero.Detector // nil: the card's detection is used
+	begins   time.Time        // sound captured before this does not count as speech
+	before   []audio.Frame    // frames before begins, until speech counts
+	judging  bool             // speech counts now
+	room     [2]time.Time     // between these times, past sound is background noise
 	opened   time.Time
 
-	held   atomic.Bool  // silence does not end it
+	held   atomic.Bool  // silence does not end the utterance
 	ender  atomic.Int32 // an Ender
-	speech atomic.Bool  // some was heard
+	speech atomic.Bool  // some was detected
 	quiet  atomic.Int64 // what Exchange.Quiet returns, in nanoseconds
 	voice  atomic.Int64 // what Exchange.LastVoice returns, in nanoseconds of Unix time; 0: none
-	signal bool         // not all of it was zeros; pump's
-	heard  frames       // for the link
+	signal bool         // some of it was not zero; used by pump only
+	heard  frames       // queued for the link
 
 	listening context.Context // ends when the user has finished
 	once      sync.Once
@@ -83,7 +83,7 @@ func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *mic
 	m.room[1] = m.opened
 	if x.Trigger == ByWake {
 		m.room[1] = begins.Add(-word)
-		x.runner.heard.Store(&begins) // the word is no room either, for who interrupts this turn
+		x.runner.heard.Store(&begins) // nor is the word background noise for a turn that interrupts this one
 	}
 	m.listening, m.cancel = context.WithCancel(x.ctx)
 	m.held.Store(held)
@@ -92,7 +92,7 @@ func newMicrophone(x *Exchange, stream Stream, begins time.Time, held bool) *mic
 }
 
 // pump reads the microphone until the user has finished or the exchange is
-// dropped. Once it judges, it allocates nothing.
+// dropped. Once it detects speech, it allocates nothing.
 func (m *microphone) pump() {
 	m.heard.end(m.run())
 	m.stream.Close()
@@ -124,16 +124,16 @@ func (m *microphone) run() error {
 	}
 }
 
-// remember learns from a frame of the past how loud the room is. What somebody has
-// said to the device, and the device itself, is not the room.
+// remember learns the level of the background noise from a past frame. Speech to
+// the device, and the device's own sound, do not count.
 func (m *microphone) remember(f *audio.Frame) {
 	if f.At.After(m.room[0]) && f.At.Add(audio.FrameTime).Before(m.room[1]) && !f.Silent && !m.x.runner.Loudspeaker.Sounded(f.At) {
 		m.detector.Remember(f)
 	}
 }
 
-// recall learns from what was heard before. The network needs a while for the
-// seconds of it; the link has the first sound of the utterance by then.
+// recall learns from the sound before the turn. The network takes a while for
+// these seconds; the link gets the first sound of the utterance before that.
 func (m *microphone) recall() {
 	m.judging = true
 	if model := m.x.runner.voiceModel(); model != nil {
@@ -149,14 +149,14 @@ func (m *microphone) recall() {
 	m.before = nil
 }
 
-// opine notes whether a frame is a voice, where the card has left that to us.
+// opine sets whether a frame is a voice, if the card does not detect voices.
 func (m *microphone) opine(f *audio.Frame) {
 	if m.voices != nil {
 		f.Speech = m.voices.Push(&f.PCM)
 	}
 }
 
-// take hands a frame on and judges it.
+// take queues a frame for the link and evaluates it.
 func (m *microphone) take(f *audio.Frame) {
 	if !f.Past {
 		m.x.runner.level.Store(int64(100 * endpoint.Level(f)))
@@ -183,7 +183,7 @@ func (m *microphone) take(f *audio.Frame) {
 	switch verdict {
 	case endpoint.SpeechBegan:
 		m.speech.Store(true)
-		m.x.Tell(SpeechBegan, "")
+		m.x.Notify(SpeechBegan, "")
 	case endpoint.EndLimit:
 		if ender == Nobody {
 			m.detector.Restart()
@@ -205,14 +205,16 @@ func (m *microphone) take(f *audio.Frame) {
 
 var errSilent = errors.New(audio.ZerosFault)
 
-// silent reports that nobody spoke because the microphone gave nothing but zeros.
+// silent publishes an error if nothing was detected because the microphone
+// delivered only zeros.
 func (m *microphone) silent() {
 	m.x.runner.problemFor(m.x, errSilent)
 	m.x.report(Failed)
 }
 
-// finish ends the utterance at a moment; the first call counts. What was
-// captured before it and still waits in the stream is part of the utterance.
+// finish ends the utterance at the given time; only the first call counts.
+// Sound that was captured before it and is still queued belongs to the
+// utterance.
 func (m *microphone) finish(at time.Time) {
 	m.once.Do(func() {
 		m.endAt = at
@@ -220,7 +222,7 @@ func (m *microphone) finish(at time.Time) {
 	})
 }
 
-// dropped counts the frames that nobody read in time.
+// dropped counts the frames that were not read in time.
 func (m *microphone) dropped() uint64 {
 	if m == nil {
 		return 0
@@ -228,21 +230,21 @@ func (m *microphone) dropped() uint64 {
 	return m.stream.Dropped() + m.heard.dropped()
 }
 
-// duplex tells whether the microphone stays open while something is heard.
+// duplex reports whether the microphone stays open while sound is playing.
 func (m *microphone) duplex() bool {
 	return m != nil && Ender(m.ender.Load()) == Nobody && m.listening.Err() == nil
 }
 
-// frames is a queue of sound for one reader. It grows as the reader falls
-// behind, to maxWaiting; then the oldest frame goes.
+// frames is a queue of sound for one reader. It grows up to maxWaiting if
+// the reader is slow; then the oldest frame is dropped.
 type frames struct {
 	ready loop.Signal // holds a token when there may be something to read
 
 	mu     sync.Mutex
 	queue  ring.Ring[audio.Frame]
-	lost   uint32 // samples of frames that went, for Frame.Lost of the oldest
-	gone   uint64 // those frames
-	reason error  // what is read after the last one; nil: more may come
+	lost   uint32 // samples of dropped frames, for Frame.Lost of the oldest
+	gone   uint64 // number of dropped frames
+	reason error  // returned after the last frame; nil: more may follow
 }
 
 func (q *frames) push(f *audio.Frame) {
@@ -295,7 +297,7 @@ func (q *frames) pop(f *audio.Frame) (ok bool, err error) {
 	return true, nil
 }
 
-// dropped counts the frames that went.
+// dropped counts the dropped frames.
 func (q *frames) dropped() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()

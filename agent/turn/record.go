@@ -11,47 +11,48 @@ import (
 	"lintod/audio"
 )
 
-// Record says where the time of one turn went, and what came of it. A time is
-// zero when its event did not happen. It holds nothing that was said.
+// Record contains the times of one turn and its result. A time is zero if its
+// event did not happen. It contains nothing that was said.
 type Record struct {
 	Turn      int       `json:"turn"`
 	Link      string    `json:"link"`
 	Trigger   Trigger   `json:"trigger"`
 	WakeWord  *WakeWord `json:"wake_word,omitempty"`
 	Triggered time.Time `json:"triggered"`
-	Framed    time.Time `json:"first_frame,omitzero"` // the first frame was heard, of the pre-roll where there is one
-	Heard     time.Time `json:"heard,omitzero"`       // the detector hears speech
+	Framed    time.Time `json:"first_frame,omitzero"` // first frame captured, including pre-roll
+	Heard     time.Time `json:"heard,omitzero"`       // the detector found speech
 	Finished  time.Time `json:"finished,omitzero"`    // the user has finished
-	Requested time.Time `json:"requested,omitzero"`   // the request is out; live, its first piece
-	Answered  time.Time `json:"answered,omitzero"`    // the platform's answer is here
-	Sounded   time.Time `json:"sounded,omitzero"`     // its first sample went to the loudspeaker
-	Closed    time.Time `json:"closed,omitzero"`      // the turn is over
+	Requested time.Time `json:"requested,omitzero"`   // the request, or its first piece, was sent
+	Answered  time.Time `json:"answered,omitzero"`    // the platform's answer arrived
+	Sounded   time.Time `json:"sounded,omitzero"`     // the first sample was sent to the speaker
+	Closed    time.Time `json:"closed,omitzero"`      // the turn ended
 
-	Lost      int    `json:"lost,omitempty"`      // samples missing in what was heard
-	Dropped   uint64 `json:"dropped,omitempty"`   // frames of them, because the link was slow
-	Underruns uint64 `json:"underruns,omitempty"` // times that the loudspeaker ran dry
+	Lost      int    `json:"lost,omitempty"`      // samples missing from the utterance
+	Dropped   uint64 `json:"dropped,omitempty"`   // frames of them dropped because the link was slow
+	Underruns uint64 `json:"underruns,omitempty"` // of the speaker
 
 	Result Result `json:"result,omitempty"`
-	Cause  string `json:"cause,omitempty"` // what went wrong, or the event that ended the turn
+	Cause  string `json:"cause,omitempty"` // the error, or the event that ended the turn
 }
 
-// maxCause bounds the reason that is kept, in bytes: errors repeat what platforms say.
+// maxCause bounds the reason that is kept, in bytes: errors repeat texts of
+// platforms.
 const maxCause = 1 << 10
 
-// Result says what came of a turn.
+// Result is the outcome of a turn.
 type Result string
 
 const (
-	ResultSpoken      Result = "spoken"      // the answer, to its last sample
-	ResultSilent      Result = "silent"      // the platform had nothing to say
-	ResultNothing     Result = "nothing"     // nobody spoke
-	ResultTooShort    Result = "too_short"   // ended before anybody could speak
-	ResultFailed      Result = "failed"      // Cause tells
-	ResultInterrupted Result = "interrupted" // by the next trigger, or by what else is to be heard
+	ResultSpoken      Result = "spoken"      // the answer was played to its end
+	ResultSilent      Result = "silent"      // the platform gave no answer
+	ResultNothing     Result = "nothing"     // no speech was detected
+	ResultTooShort    Result = "too_short"   // ended before the user could speak
+	ResultFailed      Result = "failed"      // see Cause
+	ResultInterrupted Result = "interrupted" // by the next trigger, or by another sound
 	ResultStopped     Result = "stopped"     // by the user, by mute, or by the end of lintod
 )
 
-// result is what an event makes of the turn that it ends.
+// result is the outcome of a turn that the event ends.
 func (e Event) result() Result {
 	switch e {
 	case Spoken, SpokenAsk:
@@ -75,10 +76,10 @@ func (e Event) result() Result {
 type record struct {
 	mu sync.Mutex
 	Record
-	underruns uint64 // of the loudspeaker when the turn began
+	underruns uint64 // of the speaker when the turn started
 }
 
-// mark notes the first time that something happened.
+// mark records the first time of an event.
 func (r *record) mark(w What, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -87,7 +88,7 @@ func (r *record) mark(w What, at time.Time) {
 	}
 }
 
-// field is where the time of a notice is kept, nil for most.
+// field returns where the time of a notice is stored, nil for most.
 func (r *record) field(w What) *time.Time {
 	switch w {
 	case SpeechBegan:
@@ -104,18 +105,18 @@ func (r *record) field(w What) *time.Time {
 	return nil
 }
 
-// frame notes one that was heard.
+// frame records a frame that was read.
 func (r *record) frame(f *audio.Frame) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.Framed.IsZero() {
 		r.Framed = time.Now()
-		return // what is missing before it was not part of the turn
+		return // what is missing before the first frame is not part of the turn
 	}
 	r.Lost += int(f.Lost)
 }
 
-// because notes what went wrong; the first reason counts.
+// because records an error; only the first one counts.
 func (r *record) because(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,8 +142,8 @@ type milestone struct {
 	at   time.Time
 }
 
-// milestones are the times that there are, in their order: a link that sends while the user
-// speaks has the request out before the end.
+// milestones returns the known times in order: a link that streams sends the
+// request before the end of speech.
 func (r Record) milestones() []milestone {
 	all := []milestone{
 		{"frame", r.Framed},
@@ -158,8 +159,8 @@ func (r Record) milestones() []milestone {
 	return all
 }
 
-// attrs are a record in the journal: what came of the turn, and how many
-// milliseconds after the trigger each stage was reached.
+// attrs returns the record as journal fields: the result, and the
+// milliseconds from the trigger to each stage.
 func (r Record) attrs() []slog.Attr {
 	list := []slog.Attr{
 		slog.Int("turn", r.Turn), slog.String("result", string(r.Result)), slog.String("cause", r.Cause),
@@ -205,8 +206,9 @@ func (r *records) list() []Record {
 	return slices.Clone(r.last)
 }
 
-// Line tells a record to people: how long each stage took, in the order in which they were
-// reached. A gateway gets the request while the user speaks, other platforms after that.
+// Line describes a record for people: how long each stage took, in the order in
+// which they were reached. A gateway gets the request while the user speaks, other
+// platforms after that.
 func (r Record) Line() string {
 	line := fmt.Sprintf("%s, by %s", r.Triggered.Format(time.TimeOnly), r.Trigger)
 	if r.WakeWord != nil {

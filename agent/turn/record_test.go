@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// TestOneLineATurn: the journal has the figures of a turn in one line, and
-// nothing of what was said.
-func TestOneLineATurn(t *testing.T) {
+// TestOneLinePerTurn: the journal has one line with the figures of each
+// turn, and nothing of what was said.
+func TestOneLinePerTurn(t *testing.T) {
 	var log bytes.Buffer
 	play(t, []answer{{Text: "ten o'clock", Transcript: "what time is it"}}, func(s *stage) {
 		s.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 		s.tap()
 		s.speak(2 * time.Second)
-		s.turn.Tell(RequestOut, "")
+		s.turn.Notify(RequestOut, "")
 		s.loudspeaker.dry.Add(3)
 		s.wait(10 * time.Second)
 		s.expect(Idle)
@@ -49,7 +49,7 @@ func TestOneLineATurn(t *testing.T) {
 			}
 		}
 		if end, ok := got["end_ms"].(float64); !ok || i == 0 && (got["answer_ms"] != end+1000 || got["total_ms"] != end+2000) {
-			t.Errorf("the platform and the loudspeaker take a second each: %s", lines[i])
+			t.Errorf("want a second each for the platform and the speaker: %s", lines[i])
 		}
 	}
 }
@@ -64,9 +64,9 @@ func TestRecordsAreBounded(t *testing.T) {
 	}
 }
 
-// A gateway gets the sound while the user speaks, and its first sound may come before the
-// sentence that it belongs to.
-func TestLineIsInTheOrderOfWhatHappened(t *testing.T) {
+// A gateway gets the sound while the user speaks, and the first sound may arrive
+// before its sentence.
+func TestLineIsInChronologicalOrder(t *testing.T) {
 	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 	after := func(ms int) time.Time { return at.Add(time.Duration(ms) * time.Millisecond) }
 	r := Record{
@@ -76,13 +76,13 @@ func TestLineIsInTheOrderOfWhatHappened(t *testing.T) {
 	}
 	line := r.Line()
 	if strings.Contains(line, "+-") {
-		t.Errorf("a stage ends before it begins: %s", line)
+		t.Errorf("a stage ends before it starts: %s", line)
 	}
 	where := -1
 	for _, name := range []string{"frame", "request", "voice", "end", "sound", "answer", string(ResultSpoken)} {
 		next := strings.Index(line, ", "+name+" ")
 		if next <= where {
-			t.Errorf("%s is not behind what was before it: %s", name, line)
+			t.Errorf("%s is not after the stage before it: %s", name, line)
 		}
 		where = next
 	}

@@ -8,17 +8,17 @@ import (
 	"lintod/audio/silero"
 )
 
-// loud is as loud as the stage's user; nearly silent is not.
+// loud is the level of the stage's user; nearlySilent is just above silence.
 const loud, nearlySilent = 8000, 10
 
-// During the whole of the turn it is loud, so that whoever does not know the room
-// takes it for speech at once.
-func TestRoomIsWhatWasHeardBefore(t *testing.T) {
+// The turn is loud throughout, so without knowledge of the background noise it is
+// taken for speech immediately.
+func TestBackgroundNoiseIsLearnedBeforeTheTurn(t *testing.T) {
 	always := func(level int32) func(time.Time) int32 { return func(time.Time) int32 { return level } }
 	tap := func(s *stage) { s.tap() }
 	for name, c := range map[string]struct {
-		begin func(s *stage) // lets a turn begin
-		begun bool           // speech
+		begin func(s *stage) // opens a turn
+		begun bool           // speech is detected
 	}{
 		"a loud room":                   {func(s *stage) { s.room.before = always(loud); s.tap() }, false},
 		"a room that was nearly silent": {func(s *stage) { s.room.before = always(nearlySilent); s.tap() }, true},
@@ -95,7 +95,7 @@ func TestRoomIsWhatWasHeardBefore(t *testing.T) {
 	}
 }
 
-// begun tells whether the notices that wait say that speech began.
+// begun reports whether the queued notices include the start of speech.
 func (s *stage) begun() (yes bool) {
 	for len(s.notices.C) > 0 {
 		yes = (<-s.notices.C).What == SpeechBegan || yes
@@ -103,9 +103,10 @@ func (s *stage) begun() (yes bool) {
 	return yes
 }
 
-// A loud tone in a room that is not quiet is taken for speech, but not by the network,
-// which hears the seconds before as well. The link has the first sound before it does.
-func TestVoicesAreJudgedInTurns(t *testing.T) {
+// A loud tone in a room with noise is taken for speech by the simple detector but
+// not by the network, which also learns from the seconds before. The link gets the
+// first sound before that is done.
+func TestVoiceDetectionDuringTurns(t *testing.T) {
 	model, err := silero.Load(audiotest.SileroWeights(t))
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +119,7 @@ func TestVoicesAreJudgedInTurns(t *testing.T) {
 			}
 			s.wait(10 * time.Second)
 			if loads != 0 {
-				t.Error("the network is wanted before there is a turn")
+				t.Error("the network was loaded before the first turn")
 			}
 			s.room.before = func(time.Time) int32 { return 300 }
 			s.tap()

@@ -14,67 +14,68 @@ import (
 	"lintod/audio/silero"
 )
 
-// Limits after which a state is ended by force, whatever went wrong. Each is
-// far above the limits that the parts have themselves.
+// Limits after which a state is ended by force, whatever the cause. Each is
+// far above the timeouts of the parts themselves.
 const (
 	thinkingLimit = 90 * time.Second
 	speakingLimit = 15 * time.Minute
 	listenSlack   = 5 * time.Second
 )
 
-// patience is after how much thinking the user is told, once, that the device
-// has not forgotten.
+// patience is how long the device thinks before a cue signals, once, that it
+// is still working.
 const patience = 4 * time.Second
 
-// lull is how long the loudspeaker may be silent between two sounds of one
-// answer; the device then says that it waits.
+// lull is how long the speaker may be silent between two sounds of one
+// answer; then the device shows that it waits.
 const lull = time.Second
 
 const forever = time.Duration(1<<63 - 1)
 
-// Runner feeds the machine and carries out its effects. Its fields are set
-// before Run; one goroutine (Run's) owns all that follows them.
+// Runner feeds events to the machine and carries out its effects. Its
+// fields are set before Run; Run's goroutine owns everything that follows
+// them.
 type Runner struct {
 	Microphone  Microphone
 	Loudspeaker Loudspeaker
 	Talkers     []Talker        // the first is used when a trigger names none
-	Endpoint    endpoint.Config // for turns that end by silence
+	Endpoint    endpoint.Config // for turns that silence ends
 	Bus         *Bus
 	Log         *slog.Logger
-	// Initial is what is true before the first event.
+	// Initial are the flags before the first event.
 	Initial Flags
-	// VoiceModel loads the network that tells voices from other sound, when a turn
-	// first needs it; nil, or nil of it: the opinion of the card counts, if it has one.
+	// VoiceModel loads the network that detects voices, when a turn first needs it. If
+	// it or its result is nil, the card's detection is used, if there is one.
 	VoiceModel func() *silero.Model
-	// Duplex says that the microphone does not hear the loudspeaker, so that both
-	// may go on at once (Nobody).
+	// Duplex means that the microphone does not pick up the speaker, so that both
+	// may be active at once (Nobody).
 	Duplex bool
-	// Unheard says that what platforms answer is not heard: who follows the turn
-	// answers instead, and has MakeRoom called.
+	// Unheard means that the answers of platforms are not played: a subscriber
+	// answers instead, and calls MakeRoom.
 	Unheard bool
 
-	truth  sync.Mutex // guards what is true, whatever Run knows of it
-	flags  Flags      // what Run should make the machine's
+	truth  sync.Mutex // guards the requested state, which Run may not have applied yet
+	flags  Flags      // the flags that Run should apply to the machine
 	links  map[string]*link
 	holder *hold // nil unless flags.Dictating
 
-	flagged loop.Signal // they may have changed
+	flagged loop.Signal // the flags may have changed
 	once    sync.Once
 	events  chan happening
 	lost    atomic.Int64 // triggers dropped because the queue was full
 	probes  loop.Probe
 
 	now      atomic.Pointer[Snapshot]
-	level    atomic.Int64              // millibel, of the last frame heard
-	heard    atomic.Pointer[time.Time] // when somebody has last spoken to the device, a wake word included; nil: never
+	level    atomic.Int64              // millibel, of the last frame
+	heard    atomic.Pointer[time.Time] // when the user last spoke to the device, including wake words; nil: never
 	records  records
-	turn     *Exchange       // nil when nothing runs
-	online   map[string]bool // what was published of links
+	turn     *Exchange       // nil if none is running
+	online   map[string]bool // the published status of links
 	turns    int
-	entered  time.Time // when the state was
+	entered  time.Time // when the state was entered
 	limit    *time.Timer
 	patience *time.Timer // runs while thinking
-	lull     *time.Timer // runs while the loudspeaker is silent between sounds
+	lull     *time.Timer // runs while the speaker is silent between sounds
 	children sync.WaitGroup
 }
 
@@ -97,7 +98,7 @@ func (r *Runner) voiceModel() *silero.Model {
 }
 
 // Run owns the machine until ctx ends; then it drops the turn, silences the
-// loudspeaker and waits for everything it started.
+// speaker and waits for everything it started.
 func (r *Runner) Run(ctx context.Context) error {
 	r.init()
 	r.limit, r.patience, r.lull = time.NewTimer(forever), time.NewTimer(forever), time.NewTimer(forever)
@@ -113,7 +114,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case h := <-r.events:
-			r.catchUp(ctx) // so that it meets what was true when it was posted
+			r.catchUp(ctx) // so that the flags that were set before the event apply to it
 			r.handle(ctx, h)
 		case <-r.flagged:
 			r.catchUp(ctx)
@@ -124,7 +125,7 @@ func (r *Runner) Run(ctx context.Context) error {
 			r.handle(ctx, happening{event: Paused, turn: r.turn})
 		case <-r.limit.C:
 			if rest := time.Until(r.entered.Add(r.longest())); rest > 0 {
-				r.limit.Reset(rest) // the link has called EndsBy since
+				r.limit.Reset(rest) // the link has called EndsBy meanwhile
 				continue
 			}
 			r.problemFor(r.turn, fmt.Errorf("%v took too long", r.Snapshot().State))
@@ -133,7 +134,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// reach tells which of the Talkers reach their platforms.
+// reach returns which Talkers reach their platforms.
 func (r *Runner) reach() map[string]bool {
 	online := map[string]bool{}
 	for _, t := range r.Talkers {
@@ -142,7 +143,7 @@ func (r *Runner) reach() map[string]bool {
 	return online
 }
 
-// catchUp makes the machine's flags what they should be, and publishes what has
+// catchUp applies the requested flags to the machine, and publishes what has
 // changed.
 func (r *Runner) catchUp(ctx context.Context) {
 	for _, e := range r.Flags().changes(r.Snapshot().Flags) {
@@ -151,7 +152,7 @@ func (r *Runner) catchUp(ctx context.Context) {
 	for name, yes := range r.reach() {
 		if yes != r.online[name] {
 			r.online[name] = yes
-			r.Tell(name, Reached, map[bool]string{true: "online", false: "offline"}[yes])
+			r.Notify(name, Reached, map[bool]string{true: "online", false: "offline"}[yes])
 		}
 	}
 }
@@ -161,13 +162,13 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 		defer close(h.taken)
 	}
 	if h.turn != nil && h.turn != r.turn {
-		return // a turn that was dropped reports late
+		return // a late report of a dropped turn
 	}
 	switch {
 	case h.event == Answered && r.turn.mic.duplex():
 		h.event = Interjected
 	case h.event == MakeRoom && r.Unheard && r.Snapshot().State == Thinking && r.turn.understood.Load():
-		h.event = Stop // who follows the turn answers, and nobody waits for the platform's answer
+		h.event = Stop // a subscriber answers, and the platform's answer is not needed
 	}
 	running := r.turn
 	before := r.Snapshot()
@@ -191,7 +192,7 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 		if r.turn != nil {
 			running = r.turn
 		}
-		r.publishFor(running, StateChanged, "") // of the turn that ends, or the one that begins
+		r.publishFor(running, StateChanged, "") // of the turn that ends, or the one that starts
 		r.Log.Debug(describe(before.State, h.event, after.State))
 	}
 	if after.State != before.State {
@@ -199,8 +200,7 @@ func (r *Runner) handle(ctx context.Context, h happening) {
 	}
 }
 
-// away tells whether the link that a happening is for does not reach its
-// platform.
+// away reports whether the link that a happening is for is offline.
 func (h happening) away(r *Runner) bool {
 	talker := h.open.talker
 	if h.turn != nil {
@@ -210,7 +210,7 @@ func (h happening) away(r *Runner) bool {
 }
 
 // settled is called when a state was entered: it sets the state's limit, and
-// keeps the loudspeaker for the turn.
+// reserves the speaker for the turn.
 func (r *Runner) settled() {
 	state := r.Snapshot().State
 	r.Loudspeaker.SetTurn(state != Idle)
@@ -223,7 +223,7 @@ func (r *Runner) settled() {
 	}
 }
 
-// longest is how long the present state may last.
+// longest is how long the current state may last.
 func (r *Runner) longest() time.Duration {
 	switch r.Snapshot().State {
 	case Listening:
@@ -271,14 +271,14 @@ func (r *Runner) carryOut(ctx context.Context, e Effect, h happening) {
 	}
 }
 
-// refuse publishes why a trigger is not served: in the turn that goes on all the
-// same, if there is one.
+// refuse publishes why a trigger is refused, in the running turn if there is
+// one.
 func (r *Runner) refuse(h happening, why error) {
 	if r.turn != nil {
 		r.publishFor(r.turn, Refused, why.Error())
 		return
 	}
-	r.Tell(h.open.talker.Name(), Refused, why.Error())
+	r.Notify(h.open.talker.Name(), Refused, why.Error())
 }
 
 // Why the microphone is not opened.
@@ -290,8 +290,8 @@ var (
 	errListening = errors.New("a turn is using the microphone; try again when it has ended")
 )
 
-// refusal is why an event does not open the microphone; nil when it does, or was
-// not meant to.
+// refusal returns why an event does not open the microphone; nil if it does, or
+// was not meant to.
 func (s Snapshot) refusal(e Event, away bool) error {
 	switch {
 	case s.admit(e, away) == e:
@@ -335,7 +335,7 @@ func (r *Runner) publishFor(x *Exchange, w What, text string) {
 func (r *Runner) problemFor(x *Exchange, err error) {
 	if x != nil {
 		if x.ctx.Err() != nil {
-			return // an exchange that was dropped on purpose has no problems
+			return // errors of a dropped exchange are not reported
 		}
 		x.record.because(err)
 	}

@@ -18,15 +18,15 @@ import (
 	"lintod/audio/endpoint"
 )
 
-// room is a microphone paced like a card: 20 ms frames whose samples all hold
-// loud while somebody speaks. It also notes what the turn asked of it.
+// room is a microphone paced like a card: 20 ms frames whose samples are all
+// loud while the user speaks. It also records how the turn opened it.
 type room struct {
 	loud    atomic.Int32
-	off     atomic.Bool // the microphone has a switch
+	off     atomic.Bool // the microphone is switched off
 	preroll []bool
 	since   time.Time // of the last ListenSince
 	dropped uint64
-	before  func(at time.Time) int32 // how loud it was; nil: nobody remembers
+	before  func(at time.Time) int32 // how loud it was; nil: nothing is buffered
 }
 
 func (r *room) Listen(preroll bool) Stream {
@@ -39,7 +39,7 @@ func (r *room) ListenInRoom(preroll bool) Stream {
 	return &roomStream{room: r, early: r.early(time.Now())}
 }
 
-// early are the frames of the 5 s before a moment.
+// early returns the frames of the 5 s before a time.
 func (r *room) early(end time.Time) (list []early) {
 	if r.before == nil {
 		return nil
@@ -55,8 +55,8 @@ type early struct {
 	loud int32
 }
 
-// ListenSince gives the frames of the past at once, all of them loud: they hold
-// the wake word.
+// ListenSince delivers the past frames immediately, all of them loud: they
+// contain the wake word.
 func (r *room) ListenSince(t time.Time) Stream {
 	r.since = t
 	return &roomStream{room: r, past: t, early: r.early(t)}
@@ -65,7 +65,7 @@ func (r *room) ListenSince(t time.Time) Stream {
 type roomStream struct {
 	room  *room
 	early []early   // frames that are Past
-	past  time.Time // zero: nothing of it is left
+	past  time.Time // zero if none is left
 }
 
 func (s *roomStream) Read(ctx context.Context, f *audio.Frame) error {
@@ -95,19 +95,19 @@ func (s *roomStream) SetDelay(time.Duration) {}
 func (s *roomStream) Dropped() uint64        { return s.room.dropped }
 func (s *roomStream) Close() error           { return nil }
 
-// loudspeaker is one whose every text takes one second.
+// loudspeaker is a speaker on which every text takes one second.
 type loudspeaker struct {
 	said   []string   // finished
 	cut    []string   // interrupted
 	mu     sync.Mutex // guards cues
 	cues   []Cue
-	turns  []bool // that it was told of
+	turns  []bool // the calls of SetTurn
 	hushed int
 	broken error
 	dry    atomic.Uint64           // underruns
-	played func(at time.Time) bool // nil: it was never loud
-	plays  atomic.Int32            // at once
-	mixed  atomic.Bool             // there were two
+	played func(at time.Time) bool // nil: it never played
+	plays  atomic.Int32            // concurrent calls
+	mixed  atomic.Bool             // two calls overlapped
 }
 
 type speech struct {
@@ -146,7 +146,7 @@ func (l *loudspeaker) Cue(c Cue) {
 	l.cues = append(l.cues, c)
 }
 
-// cued are the cues so far.
+// cued returns the cues so far.
 func (l *loudspeaker) cued() []Cue {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,7 +158,7 @@ func (l *loudspeaker) Sounded(at time.Time) bool { return l.played != nil && l.p
 func (l *loudspeaker) SetTurn(b bool) { l.turns = append(l.turns, b) }
 func (l *loudspeaker) Hush()          { l.hushed++ }
 
-// answer is what a platform gives.
+// answer is the answer from a platform.
 type answer struct {
 	Text, Transcript string
 	Ask              bool
@@ -166,7 +166,7 @@ type answer struct {
 
 // platform is a talker that collects the utterance and takes a second to answer.
 type platform struct {
-	answers []answer // given in turn
+	answers []answer // given in order
 	err     error
 	heard   []time.Duration // length of each utterance
 	dropped []error
@@ -210,7 +210,7 @@ func (p *platform) Talk(ctx context.Context, x *Exchange) (Next, error) {
 		next = Again
 	}
 	if a.Transcript != "" {
-		x.Tell(GotTranscript, a.Transcript)
+		x.Notify(GotTranscript, a.Transcript)
 	}
 	x.Answer(a.Text, next)
 	return next, x.Say(ctx, a.Text)
@@ -242,12 +242,12 @@ func play(t *testing.T, answers []answer, story func(*stage), others ...Talker) 
 		story(s)
 		s.end()
 		if s.loudspeaker.mixed.Load() {
-			t.Error("two sounds were heard at once")
+			t.Error("two sounds were played at once")
 		}
 	})
 }
 
-// end stops the runner; the bubble fails if any goroutine stays behind.
+// end stops the runner; the bubble fails if any goroutine is left.
 func (s *stage) end() {
 	s.cancel()
 	if err := <-s.done; !errors.Is(err, context.Canceled) {
@@ -256,7 +256,7 @@ func (s *stage) end() {
 }
 
 func (s *stage) wait(d time.Duration) {
-	time.Sleep(d) // the bubble's clock: exact, and takes no time
+	time.Sleep(d) // the bubble's clock
 	synctest.Wait()
 }
 
@@ -268,7 +268,7 @@ func (s *stage) tap() {
 	synctest.Wait()
 }
 
-// speak is d of speech after a moment of silence.
+// speak speaks for d after a moment of silence.
 func (s *stage) speak(d time.Duration) {
 	s.wait(400 * time.Millisecond)
 	s.room.loud.Store(8000)
@@ -310,7 +310,7 @@ func TestTapAndSpeak(t *testing.T) {
 			t.Errorf("said %q", s.loudspeaker.said)
 		}
 		if !slices.Equal(s.room.preroll, []bool{true}) {
-			t.Errorf("pre-roll asked: %v", s.room.preroll)
+			t.Errorf("pre-roll requested: %v", s.room.preroll)
 		}
 		var story []What
 		for len(s.notices.C) > 0 {
@@ -319,7 +319,7 @@ func TestTapAndSpeak(t *testing.T) {
 		}
 		want := []What{StateChanged, SpeechBegan, SpeechEnded, StateChanged, GotTranscript, GotAnswer, StateChanged, FirstSound, GotSentence, TurnOver, StateChanged}
 		if !slices.Equal(story, want) {
-			t.Errorf("the bus told %v, want %v", story, want)
+			t.Errorf("notices %v, want %v", story, want)
 		}
 		r := s.Records()[0]
 		for name, at := range map[string]time.Time{"heard": r.Heard, "finished": r.Finished, "answered": r.Answered, "framed": r.Framed, "sounded": r.Sounded, "closed": r.Closed} {
@@ -339,12 +339,12 @@ func TestHeldButtonEndsOnReleaseOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.speak(time.Second)
-		s.wait(3 * time.Second) // a pause for thought is no end while the button is down
+		s.wait(3 * time.Second) // a pause does not end the utterance while the button is pressed
 		s.expect(Listening)
 		s.Post(Release)
 		s.expect(Thinking)
 		if want := 4400 * time.Millisecond; s.platform.heard[0] != want {
-			t.Errorf("the utterance has %v, want %v: all that was captured before the release", s.platform.heard[0], want)
+			t.Errorf("the utterance has %v, want %v: everything captured before the release", s.platform.heard[0], want)
 		}
 		if s.platform.by[0] != ByHold {
 			t.Errorf("triggered by %q", s.platform.by[0])
@@ -352,8 +352,8 @@ func TestHeldButtonEndsOnReleaseOnly(t *testing.T) {
 	})
 }
 
-// TestPressThatWasATap is a short press: it opens at once, and goes on until
-// the user falls silent.
+// TestPressThatWasATap is a short press: it opens a turn immediately, and
+// silence ends the utterance.
 func TestPressThatWasATap(t *testing.T) {
 	play(t, []answer{{Text: "ok"}}, func(s *stage) {
 		if err := s.Trigger(Press, ""); err != nil {
@@ -368,9 +368,9 @@ func TestPressThatWasATap(t *testing.T) {
 	})
 }
 
-// A turn that is ended within a second of its trigger, before anybody could
-// speak, is a mistake; with speech in it, or later, it is a question.
-func TestTooShortIsForgiven(t *testing.T) {
+// A turn that is ended within a second of its trigger without speech was a
+// mistake; with speech in it, or later, it is a question.
+func TestTooShortIsIgnored(t *testing.T) {
 	tests := []struct {
 		name    string
 		open    Event
@@ -427,13 +427,13 @@ func TestAskListensAgain(t *testing.T) {
 		s.wait(900*time.Millisecond + 2*time.Second)
 		s.expect(Idle)
 		if !slices.Equal(s.room.preroll, []bool{true, false}) {
-			t.Errorf("pre-roll asked: %v; after an ask it would hold the device's own voice", s.room.preroll)
+			t.Errorf("pre-roll requested: %v; after a question it would contain the device's own voice", s.room.preroll)
 		}
 		if !slices.Equal(s.platform.by, []Trigger{ByTap, ByFollowUp}) {
 			t.Errorf("triggers %v", s.platform.by)
 		}
 		if !slices.Equal(s.loudspeaker.cued(), []Cue{ListeningCue}) {
-			t.Errorf("cues %v; a hand needs none, a follow-up one", s.loudspeaker.cued())
+			t.Errorf("cues %v, want none for a button and one for a follow-up", s.loudspeaker.cued())
 		}
 	})
 }
@@ -443,7 +443,7 @@ type asked struct {
 	err error
 }
 
-// ask writes to the platform from a goroutine of its own.
+// ask poses a written question from a goroutine of its own.
 func (s *stage) ask(text string) <-chan asked {
 	c := make(chan asked, 1)
 	go func() {
@@ -456,7 +456,7 @@ func (s *stage) ask(text string) <-chan asked {
 
 func TestWrittenQuestion(t *testing.T) {
 	play(t, []answer{{Text: "when?", Ask: true}, {Text: "noted"}}, func(s *stage) {
-		s.SetOnline("platform", false) // the link knows best whether it can reach its platform
+		s.SetOnline("platform", false) // a written question is not refused while offline: the link decides
 		c := s.ask("remind me")
 		s.expect(Thinking)
 		s.SetOnline("platform", true)
@@ -502,7 +502,7 @@ func TestWrittenQuestionsThatFail(t *testing.T) {
 	})
 }
 
-func TestNobodySpeaks(t *testing.T) {
+func TestNoSpeech(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
 		s.wait(6100 * time.Millisecond)
@@ -516,9 +516,9 @@ func TestNobodySpeaks(t *testing.T) {
 	})
 }
 
-// A turn in which nobody spoke has failed if the microphone gave nothing but zeros;
-// one sound in it, and it is as any other.
-func TestASilentMicrophoneIsAFault(t *testing.T) {
+// A turn without speech has failed if the microphone delivered only zeros; with any
+// sound in it, it has not.
+func TestAllZeroMicrophoneFailsTheTurn(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		open    Event
@@ -528,7 +528,7 @@ func TestASilentMicrophoneIsAFault(t *testing.T) {
 		answers int
 	}{
 		{"tap", Tap, 0, ResultFailed, ErrorCue, 0},
-		{"hold", Press, 0, ResultSilent, "", 1}, // who holds the button means something
+		{"hold", Press, 0, ResultSilent, "", 1}, // a held button is a question
 		{"tap, and a sound", Tap, 5 * time.Second, ResultNothing, NothingCue, 0},
 		{"hold, and a sound", Press, 5 * time.Second, ResultSilent, "", 1},
 	} {
@@ -574,7 +574,7 @@ func TestBargeIn(t *testing.T) {
 	})
 }
 
-// The loudspeaker is the turn's from the trigger to the last sample.
+// The speaker is reserved for the turn from the trigger to the last sample.
 func TestLoudspeakerBelongsToTheTurn(t *testing.T) {
 	play(t, []answer{{Text: "answer"}}, func(s *stage) {
 		s.expect(Idle)
@@ -583,12 +583,12 @@ func TestLoudspeakerBelongsToTheTurn(t *testing.T) {
 		s.wait(10 * time.Second)
 		s.expect(Idle)
 		if want := []bool{false, true, true, true, false}; !slices.Equal(s.loudspeaker.turns, want) {
-			t.Errorf("the loudspeaker was told %v, want %v", s.loudspeaker.turns, want)
+			t.Errorf("SetTurn was called with %v, want %v", s.loudspeaker.turns, want)
 		}
 		s.Post(Stop)
 		s.expect(Idle)
 		if s.loudspeaker.hushed != 1 {
-			t.Error("stop lets announcements go on")
+			t.Error("stop did not end announcements")
 		}
 	})
 }
@@ -615,7 +615,7 @@ func TestFailures(t *testing.T) {
 			}
 		}
 		if len(problems) != 2 || !strings.Contains(problems[0], "no route") || !strings.Contains(problems[1], "espeak-ng") {
-			t.Errorf("problems told: %q", problems)
+			t.Errorf("problems: %q", problems)
 		}
 	})
 }
@@ -626,7 +626,7 @@ func TestMuteClosesATurn(t *testing.T) {
 		s.Post(Muted)
 		s.expect(Idle)
 		if len(s.platform.dropped) != 1 {
-			t.Errorf("the platform was not told: %v", s.platform.dropped)
+			t.Errorf("the platform's turn was not dropped: %v", s.platform.dropped)
 		}
 		s.tap()
 		s.expect(Idle)
@@ -636,8 +636,8 @@ func TestMuteClosesATurn(t *testing.T) {
 	})
 }
 
-// The user is told once that the device still thinks.
-func TestALinkThatNeverAnswers(t *testing.T) {
+// A cue signals once that the device is still thinking.
+func TestLinkThatNeverAnswers(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
 		s.speak(time.Second)
@@ -645,7 +645,7 @@ func TestALinkThatNeverAnswers(t *testing.T) {
 		s.expect(Thinking)
 		s.wait(patience - time.Millisecond)
 		if len(s.loudspeaker.cued()) != 0 {
-			t.Errorf("cues %v before it takes long", s.loudspeaker.cued())
+			t.Errorf("cues %v before patience has passed", s.loudspeaker.cued())
 		}
 		s.wait(thinkingLimit - patience + 2*time.Millisecond)
 		s.expect(Idle)
@@ -656,7 +656,7 @@ func TestALinkThatNeverAnswers(t *testing.T) {
 	}, stuck{})
 }
 
-// stuck is a link with a bug: it looks at nothing but its context.
+// stuck is a link with a bug: it ignores everything but its context.
 type stuck struct{}
 
 func (stuck) Name() string { return "stuck" }
@@ -687,17 +687,18 @@ func TestStopInEveryState(t *testing.T) {
 	}
 }
 
-// TestPlatformHasHeardEnough: the user need not fall silent.
+// TestPlatformHasHeardEnough: the platform may end the utterance while the user
+// speaks.
 func TestPlatformHasHeardEnough(t *testing.T) {
 	play(t, nil, func(s *stage) {
-		s.Tell("hasty", Transcribing, "outside of a turn")
+		s.Notify("hasty", Transcribing, "outside of a turn")
 		s.tap()
 		s.expect(Listening)
 		s.speak(700 * time.Millisecond)
 		for len(s.notices.C) > 0 {
 			n := <-s.notices.C
 			if n.What == Transcribing && (n.Turn != 0 || n.Since != 0) || n.What == GotPartial && (n.Turn != 1 || n.Since != time.Second) || n.Link != "hasty" {
-				t.Errorf("told %+v", n)
+				t.Errorf("published %+v", n)
 			}
 		}
 		s.expect(Thinking)
@@ -717,11 +718,11 @@ func (hasty) Talk(ctx context.Context, x *Exchange) (Next, error) {
 			return Over, err
 		}
 	}
-	x.Tell(GotPartial, "in a turn")
+	x.Notify(GotPartial, "in a turn")
 	x.Enough()
 	time.Sleep(time.Second) // in the bubble
 	if err := x.Read(&f); !errors.Is(err, io.EOF) {
-		return Over, errors.New("the utterance goes on")
+		return Over, errors.New("the utterance did not end")
 	}
 	return Over, x.Say(ctx, "I see")
 }
@@ -736,7 +737,7 @@ func TestUnknownLink(t *testing.T) {
 	}
 }
 
-func TestSlowListenerLosesTheOldest(t *testing.T) {
+func TestSlowSubscriberLosesTheOldest(t *testing.T) {
 	var b Bus
 	s := b.Subscribe(2)
 	for i := range 5 {
@@ -752,9 +753,9 @@ func TestSlowListenerLosesTheOldest(t *testing.T) {
 	}
 }
 
-// A platform that says much and listeners that do not read cost little memory, and what is
-// kept of a long text does not keep the rest of it.
-func TestLongTextsWeighLittle(t *testing.T) {
+// Many long texts for subscribers that do not read use little memory, and a
+// truncated text does not retain the rest of it.
+func TestLongTextsUseLittleMemory(t *testing.T) {
 	var b Bus
 	var listeners []*Subscription
 	for range 16 {
@@ -783,7 +784,7 @@ func TestLongTextsWeighLittle(t *testing.T) {
 			t.Errorf("%d notices with %d bytes are kept, %d dropped; the last is %d, cut by %d", kept, bytes, s.Dropped(), last.Turn, last.Cut)
 		}
 	}
-	// Short ones fill the queue in number, also after others have been read.
+	// Short texts fill the queue by number, also after others have been read.
 	for i := range 1000 {
 		b.Publish(Notice{Turn: i, Text: strings.Repeat("x", i)})
 		if i%7 == 0 {
@@ -795,8 +796,8 @@ func TestLongTextsWeighLittle(t *testing.T) {
 	}
 }
 
-// What is left of the wake word goes up and is no speech: who says the word and
-// thinks for a while has not finished.
+// The rest of the wake word is sent to the platform but is not speech: a pause
+// after the word does not end the utterance.
 func TestWakeWord(t *testing.T) {
 	play(t, []answer{{Text: "ten o'clock"}}, func(s *stage) {
 		s.wait(10 * time.Second)
@@ -806,7 +807,7 @@ func TestWakeWord(t *testing.T) {
 		}
 		s.expect(Listening)
 		if want := over.Add(-lead); !s.room.since.Equal(want) {
-			t.Errorf("the microphone is wanted since %v before the word was over, want %v", over.Sub(s.room.since), lead)
+			t.Errorf("the stream starts %v before the end of the word, want %v", over.Sub(s.room.since), lead)
 		}
 		s.speak(time.Second)
 		s.wait(time.Second)
@@ -817,7 +818,7 @@ func TestWakeWord(t *testing.T) {
 			t.Errorf("record %+v, wake word %v", r, r.WakeWord)
 		}
 		if !strings.Contains(s.Records()[0].Line(), `by wake "computer"`) {
-			t.Errorf("told as %s", s.Records()[0].Line())
+			t.Errorf("line: %s", s.Records()[0].Line())
 		}
 	})
 }
@@ -831,9 +832,9 @@ func (twice) Talk(ctx context.Context, x *Exchange) (Next, error) {
 	return Over, errors.Join(x.Say(ctx, "first"), x.Say(ctx, "second"))
 }
 
-// Who follows the bus learns of each wake word, each sentence in its order, and what came
+// Subscribers of the bus get each wake word, each sentence in order, and the result
 // of the turn.
-func TestFollower(t *testing.T) {
+func TestSubscriberGetsTheWholeTurn(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		for range 2 {
 			if err := s.Wake(WakeWord{"computer", 0.8}, "twice", time.Now()); err != nil {
@@ -873,7 +874,7 @@ func TestFollower(t *testing.T) {
 	}, twice{})
 }
 
-// A question is posed to a link, and refused while a turn goes on.
+// A question is posed to a link, and refused while a turn is running.
 func TestPose(t *testing.T) {
 	play(t, []answer{{Text: "ten o'clock"}}, func(s *stage) {
 		if err := s.Pose(s.Context(), "", "what time is it"); err != nil {
@@ -893,11 +894,12 @@ func TestPose(t *testing.T) {
 	})
 }
 
-func TestRestOfTheWakeWordIsNoSpeech(t *testing.T) {
+func TestRestOfTheWakeWordIsNotSpeech(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.wait(10 * time.Second)
-		// 400 ms of the word would be speech enough, if they counted: they come in
-		// the past, which is loud, although the word is said to end later.
+		// 400 ms of the word would be enough speech if they counted: they arrive
+		// as past frames, which are loud, although the reported end of the word is
+		// later.
 		if err := s.Wake(WakeWord{Name: "computer"}, "", time.Now().Add(lead)); err != nil {
 			t.Fatal(err)
 		}
@@ -926,7 +928,7 @@ func TestWakeWordNamesItsLink(t *testing.T) {
 	})
 }
 
-// What else is to be heard ends an answer, and no other part of a turn.
+// Another sound ends an answer, and no other part of a turn.
 func TestMakeRoom(t *testing.T) {
 	play(t, []answer{{Text: "a long story"}}, func(s *stage) {
 		room := func(want State) {
@@ -957,7 +959,7 @@ func TestMakeRoom(t *testing.T) {
 	})
 }
 
-// understands says what it has understood, and then thinks for long.
+// understands reports its transcript, and then thinks for a long time.
 type understands struct{}
 
 func (understands) Name() string { return "slow" }
@@ -967,14 +969,14 @@ func (understands) Talk(ctx context.Context, x *Exchange) (Next, error) {
 	for x.Read(&f) == nil {
 	}
 	time.Sleep(time.Second)
-	x.Tell(GotTranscript, "what time is it")
+	x.Notify(GotTranscript, "what time is it")
 	<-ctx.Done()
 	return Over, context.Cause(ctx)
 }
 
-// Who answers in the platform's place is heard as soon as it is known what was said, and not
-// when the platform has thought to its end.
-func TestMakeRoomWhereAnotherAnswers(t *testing.T) {
+// With Unheard, a subscriber's answer plays as soon as the transcript is known,
+// without waiting for the platform's answer.
+func TestMakeRoomWithUnheard(t *testing.T) {
 	for _, unheard := range []bool{false, true} {
 		play(t, nil, func(s *stage) {
 			s.Unheard = unheard
@@ -986,14 +988,14 @@ func TestMakeRoomWhereAnotherAnswers(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.expect(want)
-				s.wait(time.Second) // then it is understood
+				s.wait(time.Second) // then the transcript is known
 			}
 		}, understands{})
 	}
 }
 
-// Where somebody else answers, the platform's answer is not heard and its question does not
-// open the microphone; what it has understood and answered is published all the same.
+// With Unheard, the platform's answer is not played and its question does not open
+// the microphone; its transcript and answer are published nevertheless.
 func TestUnheard(t *testing.T) {
 	play(t, []answer{{Text: "which one?", Transcript: "play a song", Ask: true}}, func(s *stage) {
 		s.Unheard = true

@@ -1,7 +1,7 @@
-// Package voice is the loudspeaker as turns, and those who announce, see it: what is
-// said, chimed and played, how it has ended, and who hears of that.
+// Package voice is the speaker for turns and announcements: speech, chimes and
+// media, how each of them has ended, and the notices about that.
 //
-// What must not live here: who goes first (audio/player), how text becomes sound
+// What must not live here: the order of sounds (audio/player), and speech synthesis
 // (audio/tts).
 package voice
 
@@ -25,11 +25,11 @@ import (
 type Voice struct {
 	Speech   *tts.Speaker
 	Player   *player.Player
-	Language func() string      // of what is said
-	Chimes   map[string][]int16 // by the name of their cue; those that are off are not there
-	// Tell publishes what happens outside a turn.
-	Tell func(turn.What, string)
-	Log  *slog.Logger
+	Language func() string      // of speech
+	Chimes   map[string][]int16 // by cue; disabled ones are absent
+	// Notify publishes notices that belong to no turn.
+	Notify func(turn.What, string)
+	Log    *slog.Logger
 }
 
 // Cue implements turn.Loudspeaker.
@@ -49,8 +49,8 @@ func (v *Voice) chimed(c turn.Cue, err error) {
 	}
 }
 
-// expected tells whether a sound ended as the player's rule, the user, or the
-// end of the daemon would have it.
+// expected reports whether a sound ended because of a rule of the player, the
+// user, or the end of the daemon.
 func expected(err error) bool {
 	for _, target := range []error{player.ErrMissed, player.ErrReplaced, player.ErrOutranked, player.ErrSilenced, context.Canceled} {
 		if errors.Is(err, target) {
@@ -63,8 +63,8 @@ func expected(err error) bool {
 // Underruns implements turn.Loudspeaker.
 func (v *Voice) Underruns() uint64 { return v.Player.Stats().Underruns }
 
-// Speak implements turn.Loudspeaker. The engine starts at once, while a chime may
-// still be heard.
+// Speak implements turn.Loudspeaker. The engine starts immediately, while a chime
+// may still be playing.
 func (v *Voice) Speak(ctx context.Context, text string, started func()) error {
 	s, err := v.Speech.Speak(ctx, text, v.Language())
 	if err != nil {
@@ -89,14 +89,14 @@ func (v *Voice) SetTurn(runs bool) { v.Player.SetTurn(runs) }
 // Hush implements turn.Loudspeaker.
 func (v *Voice) Hush() { v.Player.Silence() }
 
-// Announce queues a text to be spoken as soon as no turn runs. It takes the
-// place of an older one with the same key. It fails when the queue is full; how it
-// ends, p hears.
+// Announce queues a text to be spoken as soon as no turn is running. It replaces
+// an older one with the same key. It fails if the queue is full; p reports how the
+// announcement ends.
 func (v *Voice) Announce(key, text string, p behaviors.Progress) error {
 	return v.AnnounceAs(key, text, "", "", p)
 }
 
-// AnnounceAs is Announce in another language, and another voice, than the usual ones.
+// AnnounceAs is Announce with another language and voice than the default ones.
 func (v *Voice) AnnounceAs(key, text, language, name string, p behaviors.Progress) error {
 	it := v.announcement(key, text, language, name)
 	started := it.Started
@@ -147,12 +147,12 @@ func ended(p behaviors.Progress, err error) {
 	}
 }
 
-// Say returns when the text has been spoken, which ends with ctx, and says so when
+// Say returns when the text has been spoken or ctx ends, and returns an error if
 // the text is too long to be spoken whole.
 func (v *Voice) Say(ctx context.Context, text string) error {
 	err := v.Player.Play(ctx, v.announcement("", text, "", ""))
-	if err != nil && ctx.Err() != nil { // nobody wants to hear it any more, so it is no fault
-		v.Tell(turn.Announced, err.Error())
+	if err != nil && ctx.Err() != nil { // the caller has cancelled it, which is not an error
+		v.Notify(turn.Announced, err.Error())
 		return err
 	}
 	v.announced(err)
@@ -162,7 +162,7 @@ func (v *Voice) Say(ctx context.Context, text string) error {
 	return v.Speech.Check(text)
 }
 
-// Announcing says whether the device speaks outside a turn.
+// Announcing reports whether a sound outside of a turn is playing.
 func (v *Voice) Announcing() bool {
 	class, ok := v.Player.Playing()
 	return ok && class == player.Announcement
@@ -174,28 +174,28 @@ func (v *Voice) announcement(key, text, language, name string) player.Item {
 		Open: func(ctx context.Context) (audio.Sound, error) {
 			return v.Speech.SpeakAs(ctx, text, cmp.Or(language, v.Language()), name)
 		},
-		Started: func() { v.Tell(turn.Announcing, text) },
+		Started: func() { v.Notify(turn.Announcing, text) },
 	}
 }
 
-// announced tells how an announcement has ended.
+// announced publishes how an announcement has ended.
 func (v *Voice) announced(err error) {
 	switch {
 	case err == nil:
-		v.Tell(turn.Announced, "")
+		v.Notify(turn.Announced, "")
 	case expected(err):
-		v.Tell(turn.Announced, err.Error())
+		v.Notify(turn.Announced, err.Error())
 	default:
 		v.broken("announcement", err)
 	}
 }
 
-// broken tells of a sound that should have been heard and was not.
+// broken reports a sound that could not be played.
 func (v *Voice) broken(what string, err error) {
 	if err == nil || expected(err) {
 		return
 	}
 	v.Log.Warn(what+" failed", "error", err)
-	v.Tell(turn.Problem, err.Error())
+	v.Notify(turn.Problem, err.Error())
 	v.Cue(turn.ErrorCue)
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Talker is one person who reads aloud, with the pauses of somebody who does.
+// Talker is one person who reads aloud, with natural pauses.
 func Talker(t testing.TB, n int) []float64 {
 	pcm := make([]float64, 0, n)
 	said := Recordings(t)
@@ -17,7 +17,7 @@ func Talker(t testing.TB, n int) []float64 {
 	return pcm[:n]
 }
 
-// People are four who talk at the same time.
+// People are four people who talk at the same time.
 func People(t testing.TB, n int) []float64 {
 	pcm := make([]float64, n)
 	said := Recordings(t)
@@ -43,7 +43,7 @@ func Television(t testing.TB, n int) []float64 {
 	return pcm
 }
 
-// Song is chords, a melody with vibrato and a bass, at 100 beats a minute.
+// Song is chords, a melody with vibrato, and a bass, at 100 beats per minute.
 func Song(t testing.TB, n int) []float64 {
 	return music(t, n, 0.6, [][]float64{{220, 277, 330}, {196, 247, 294}, {175, 220, 262}, {165, 208, 247}}, 0)
 }

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// Listener listens to the loudspeaker until it is stopped or the test ends.
+// Listener records the speaker until it is stopped or the test ends.
 type Listener struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
-	done   chan struct{} // closed when nothing more comes
+	done   chan struct{} // closed when the recording has ended
 
 	mu   sync.Mutex
 	more chan struct{} // closed and replaced when sound arrives
@@ -25,8 +25,8 @@ type Listener struct {
 
 const blockSize = 80 // 5 ms
 
-// Hear starts to listen to what the program under test plays. It returns when
-// the first sound, or silence, has arrived.
+// Hear starts recording what the program under test plays. It returns when the first sound, or
+// silence, has arrived.
 func (r *Rig) Hear() *Listener {
 	r.t.Helper()
 	l := r.listen(context.Background(), "speaker.monitor")
@@ -34,8 +34,8 @@ func (r *Rig) Hear() *Listener {
 	return l
 }
 
-// Overhear listens to what reaches the microphone of the program under test. It
-// returns when the first sound, or silence, has arrived.
+// Overhear starts recording the input of the microphone of the program under test. It returns when
+// the first sound, or silence, has arrived.
 func (r *Rig) Overhear() *Listener {
 	r.t.Helper()
 	l := r.listen(context.Background(), "mic")
@@ -80,7 +80,7 @@ func (l *Listener) read(from io.Reader) {
 	}
 }
 
-// Stop ends the listening and returns all that was heard.
+// Stop ends the recording and returns it.
 func (l *Listener) Stop() []int16 {
 	l.cancel()
 	<-l.done
@@ -88,22 +88,22 @@ func (l *Listener) Stop() []int16 {
 	return l.PCM()
 }
 
-// PCM is what was heard so far.
+// PCM returns the recording so far.
 func (l *Listener) PCM() []int16 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.pcm[:len(l.pcm):len(l.pcm)]
 }
 
-// At is when sample i arrived, to 5 ms.
+// At returns when sample i arrived, to 5 ms.
 func (l *Listener) At(i int) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.at[i/blockSize]
 }
 
-// WaitFor blocks until what was heard satisfies ok, and fails the test when it
-// does not within some seconds.
+// WaitFor blocks until the recording satisfies ok, and fails the test if that takes more than some
+// seconds.
 func (l *Listener) WaitFor(what string, ok func(pcm []int16) bool) {
 	l.t.Helper()
 	limit := time.After(limit)
@@ -117,14 +117,14 @@ func (l *Listener) WaitFor(what string, ok func(pcm []int16) bool) {
 		select {
 		case <-more:
 		case <-l.done:
-			l.t.Fatalf("the loudspeaker fell silent before %s", what)
+			l.t.Fatalf("the speaker became silent before %s", what)
 		case <-limit:
 			l.t.Fatalf("%s was not heard", what)
 		}
 	}
 }
 
-// await waits for n samples, of whatever kind, or the end.
+// await waits for n samples, or the end.
 func (l *Listener) await(n int) {
 	for {
 		l.mu.Lock()

@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-// Noise makes n samples of a background at Rate, of any level. The same call
-// makes the same noise.
+// Noise generates n samples of background noise at Rate, of any level. The same call returns the
+// same noise.
 type Noise func(t testing.TB, n int) []float64
 
-// Silence is none at all.
+// Silence is digital silence.
 func Silence(_ testing.TB, n int) []float64 { return make([]float64, n) }
 
 // White has the same power at all frequencies.
@@ -47,7 +47,7 @@ func Fan(t testing.TB, n int) []float64 {
 	return pcm
 }
 
-// Mains is what a bad power supply adds: 50 Hz and its odd overtones.
+// Mains is the hum of a bad power supply: 50 Hz and its odd overtones.
 func Mains(_ testing.TB, n int) []float64 {
 	pcm := make([]float64, n)
 	for i := range pcm {
@@ -58,7 +58,7 @@ func Mains(_ testing.TB, n int) []float64 {
 	return pcm
 }
 
-// Babble is six people who talk elsewhere in the room.
+// Babble is six people who talk in the background.
 func Babble(t testing.TB, n int) []float64 {
 	pcm := make([]float64, n)
 	for k, voice := range []string{"en-us", "en-gb", "fr-fr", "de", "es", "it"} {
@@ -92,8 +92,7 @@ func RMS(pcm []float64) float64 {
 	return math.Sqrt(sum / float64(len(pcm)))
 }
 
-// Floats converts samples to what is easier to reckon with; Samples converts
-// them back, and clips what is too loud.
+// Floats converts samples to floats; Samples converts them back, with clipping.
 func Floats(pcm []int16) []float64 {
 	f := make([]float64, len(pcm))
 	for i, s := range pcm {
@@ -111,7 +110,7 @@ func Samples(pcm []float64) []int16 {
 	return s
 }
 
-// Disturbances are ten seconds each of what is not speech, by name.
+// Disturbances are sounds other than speech, ten seconds each, by name.
 func Disturbances(t testing.TB) map[string][]float64 {
 	const n = 10 * Rate
 	pink := func(dbfs float64) []float64 { return AtLevel(Pink(t, n), dbfs) }
@@ -147,7 +146,7 @@ func add(pcm []float64, f func(seconds float64) float64) {
 
 func hum(ts float64) float64 { return 60 * (1 + math.Sin(2*ts)) * math.Sin(2*math.Pi*50*ts) }
 
-// knock is a burst that dies away: 60 dB in 250 ms.
+// knock is a burst that decays by 60 dB in 250 ms.
 func knock(pcm []float64, at float64) {
 	from := int(at * Rate)
 	for i := range Rate / 4 {
@@ -156,7 +155,7 @@ func knock(pcm []float64, at float64) {
 	}
 }
 
-// keyboard is 8 keys a second of 10 ms.
+// keyboard is 8 key clicks of 10 ms per second.
 func keyboard(t testing.TB, pcm []float64) {
 	for i := 0; i < len(pcm)-2000; i += 2000 {
 		copy(pcm[i:], AtLevel(White(t, 160), -25))

@@ -1,11 +1,11 @@
-// Package audiotest is a sound card made of nothing, for tests: a private
-// PulseAudio server with a microphone that one can speak into and a loudspeaker
-// that one can listen to, reached through ALSA as a real card would be.
+// Package audiotest provides a virtual sound card for tests: a private PulseAudio server with a
+// microphone that a test can feed and a speaker that it can record, used through ALSA like a real
+// card.
 //
 //	Feed → sink "mic_feed" → source "mic" → the program under test
 //	the program under test → sink "speaker" → Listener
 //
-// Only tests import it. What must not live here: anything the product needs.
+// Only tests import it. It must not contain anything that the product needs.
 package audiotest
 
 import (
@@ -22,11 +22,11 @@ import (
 	"time"
 )
 
-// Rate is that of the rig's microphone and loudspeaker in samples a second. A
-// program that uses the same gets its samples unchanged.
+// Rate is the sample rate of the rig's microphone and speaker, in Hz. A program that uses the same
+// rate gets unchanged samples.
 const Rate = 16000
 
-// limit bounds every wait of the rig; it is far above what is normal.
+// limit is the timeout of every wait of the rig, far above normal durations.
 const limit = 2 * time.Minute
 
 // Rig is a running sound server. It ends with the test.
@@ -37,16 +37,16 @@ type Rig struct {
 	echo   string // the module of Echo, "" without one
 }
 
-// Start brings up a rig. It skips the test, loudly, where PulseAudio or its
-// ALSA plugin is not installed.
+// Start starts a rig. It skips the test, with a message, if PulseAudio or its ALSA plugin is not
+// installed.
 func Start(t testing.TB) *Rig {
 	t.Helper()
 	for _, program := range []string{"pulseaudio", "pactl", "parec", "pacat"} {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("SKIPPED, NOT PASSED: %s is missing; install pulseaudio, pulseaudio-utils and libasound2-plugins", program)
+			t.Skipf("SKIPPED, NOT PASSED: %s is missing; install pulseaudio, pulseaudio-utils, and libasound2-plugins", program)
 		}
 	}
-	// A socket's path is short, 108 bytes; t.TempDir's may be too long.
+	// The path of a socket has at most 108 bytes; t.TempDir's may be longer.
 	dir, err := os.MkdirTemp("", "rig")
 	if err != nil {
 		t.Fatal(err)
@@ -67,8 +67,8 @@ func Start(t testing.TB) *Rig {
 	return r
 }
 
-// An idle null sink works in blocks of up to two seconds, and loses what comes
-// before the first. Loopbacks into a hole keep both sinks awake.
+// An idle null sink works in blocks of up to two seconds, and loses what arrives before the first.
+// Loopbacks to another null sink keep both sinks active.
 const serverScript = `.fail
 load-module module-native-protocol-unix socket=%s auth-anonymous=1
 load-module module-null-sink sink_name=speaker  rate=16000 channels=1 channel_map=mono format=s16le
@@ -81,7 +81,7 @@ set-default-sink speaker
 set-default-source mic
 `
 
-// A whole configuration: "default" is then the only device there is.
+// A complete configuration: "default" is then the only device.
 const alsaConfig = `pcm.default { type pulse server "unix:%[1]s" hint { show on description "rig" } }
 ctl.default { type pulse server "unix:%[1]s" }
 `
@@ -94,7 +94,7 @@ func (r *Rig) write(name, format string, args ...any) {
 
 func (r *Rig) socket() string { return filepath.Join(r.dir, "native") }
 
-// Env are the variables, KEY=VALUE, that lead a program to the rig.
+// Env returns the variables, KEY=VALUE, that make a program use the rig.
 func (r *Rig) Env() []string {
 	return []string{
 		"ALSA_CONFIG_PATH=" + filepath.Join(r.dir, "asound.conf"),
@@ -103,7 +103,7 @@ func (r *Rig) Env() []string {
 	}
 }
 
-// Setenv makes Env the test's own environment, for code that passes it on.
+// Setenv sets Env in the test's own environment, for code that passes it on.
 func (r *Rig) Setenv() {
 	for _, kv := range r.Env() {
 		key, value, _ := strings.Cut(kv, "=")
@@ -111,8 +111,8 @@ func (r *Rig) Setenv() {
 	}
 }
 
-// SetenvNamed makes the test's environment lead to several rigs, each as the
-// device of that name. "default" is silence: PortAudio aborts where there is none.
+// SetenvNamed makes several rigs available in the test's environment, each as the device with its
+// name. "default" is silence, because PortAudio aborts without one.
 func SetenvNamed(t testing.TB, rigs map[string]*Rig) {
 	t.Helper()
 	b := bytes.NewBufferString("pcm.default { type null }\n")
@@ -134,12 +134,12 @@ func (r *Rig) command(ctx context.Context, name string, args ...string) *exec.Cm
 		"XDG_RUNTIME_DIR="+filepath.Join(r.dir, "run"),
 		"PULSE_RUNTIME_PATH="+filepath.Join(r.dir, "run"),
 		"PULSE_STATE_PATH="+filepath.Join(r.dir, "state"))
-	// A test that panics or is killed must not leave them behind.
+	// A test that panics or is killed must not leave processes behind.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
-// Kill ends the server as a crash would.
+// Kill ends the server like a crash.
 func (r *Rig) Kill() {
 	if r.server == nil {
 		return
@@ -149,8 +149,7 @@ func (r *Rig) Kill() {
 	r.server = nil
 }
 
-// Stop makes the server stand still, as a machine that swaps or a driver that
-// hangs does, until Continue.
+// Stop suspends the server, like a swapping machine or a hanging driver, until Continue.
 func (r *Rig) Stop() { r.signal(syscall.SIGSTOP) }
 
 // Continue ends Stop.
@@ -163,7 +162,7 @@ func (r *Rig) signal(s syscall.Signal) {
 	}
 }
 
-// Restart brings the server up (again), on the same socket.
+// Restart starts the server (again), on the same socket.
 func (r *Rig) Restart() {
 	r.t.Helper()
 	r.Kill()
@@ -186,11 +185,11 @@ func (r *Rig) waitUntilSettled() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	quickly := 150 * time.Millisecond
+	began := time.Now()
 	for quick := 0; quick < 2; {
 		if ctx.Err() != nil {
 			text, _ := os.ReadFile(r.log())
-			r.t.Fatalf("the sound server is not up after %v; it says: %s", limit, text)
+			r.t.Fatalf("the sound server is not running after %v; its output: %s", limit, text)
 		}
 		if r.command(ctx, "pactl", "info").Run() != nil {
 			time.Sleep(20 * time.Millisecond)
@@ -200,22 +199,23 @@ func (r *Rig) waitUntilSettled() {
 		e := r.listen(ctx, "mic")
 		e.await(Rate / 25)
 		e.Stop()
+		// Where the machine is busy the programs take longer: twice as long each 5 s.
+		quickly := 150 * time.Millisecond << int(start.Sub(began)/(5*time.Second))
 		if quick++; time.Since(start) > quickly {
 			quick = 0
-			quickly += quickly / 20
 		}
 	}
 }
 
-// Feed speaks into the microphone: 16 kHz mono. It returns when the last
-// sample was taken by the server, a fraction of a second before it is heard.
+// Feed plays sound into the microphone: 16 kHz mono. It returns when the server has accepted the
+// last sample, a fraction of a second before the program gets it.
 func (r *Rig) Feed(pcm []int16) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit+Duration(pcm))
 	defer cancel()
 	cmd := r.command(ctx, "pacat", "--playback", "--device=mic_feed", "--raw", "--format=s16le",
-		"--rate=16000", "--channels=1", "--latency-msec=5000") // the server shall have it all: a busy machine makes gaps
-	// pacat may lose the very end; it shall be silence.
+		"--rate=16000", "--channels=1", "--latency-msec=5000") // the server should have all of it: a busy machine causes gaps
+	// pacat may lose the end, so let that be silence.
 	tail := make([]int16, Rate/5)
 	cmd.Stdin = bytes.NewReader(append(encode(pcm), encode(tail)...))
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -231,14 +231,13 @@ func encode(pcm []int16) []byte {
 	return b
 }
 
-// Duration is how long pcm lasts at Rate.
+// Duration returns the length of pcm at Rate.
 func Duration(pcm []int16) time.Duration {
 	return time.Duration(len(pcm)) * time.Second / Rate
 }
 
-// Build compiles the named program of this module, for example
-// "lintod/cmd/lintod-audio", and returns its path. It skips the test, loudly,
-// where the C libraries are missing.
+// Build compiles the named program of this module, for example "lintod/cmd/lintod-audio", and
+// returns its path. It skips the test, with a message, if the C libraries are missing.
 func Build(t testing.TB, pkg string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), filepath.Base(pkg))

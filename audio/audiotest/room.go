@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// Room returns what a microphone hears of a loudspeaker in its room: what is
-// played, weaker by loss dB, and what the walls throw back, 6 dB below that and
-// another 60 dB after decay.
+// Room returns the signal at a microphone of a speaker in the same room: the played sound,
+// attenuated by loss dB, and its reverberation, 6 dB below that and decaying by 60 dB within decay.
 func Room(played []float64, loss float64, decay time.Duration) []float64 {
 	h := response(loss, int(decay*Rate/time.Second))
 	heard := make([]float64, len(played))

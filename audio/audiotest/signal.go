@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Chirp is a tone at 16 kHz that climbs from 200 Hz to 3 kHz at a third of full
-// scale: no two pieces of it are alike, so that Find can tell where one is.
+// Chirp is a tone at 16 kHz that rises from 200 Hz to 3 kHz at a third of full scale: no two parts
+// of it are equal, so that Find can locate each.
 func Chirp(d time.Duration) []int16 {
 	n := int(d * Rate / time.Second)
 	pcm := make([]int16, n)
@@ -18,7 +18,7 @@ func Chirp(d time.Duration) []int16 {
 	return pcm
 }
 
-// Find returns where part begins in whole, sample for sample, or -1.
+// Find returns the position of part in whole, or -1.
 func Find(whole, part []int16) int {
 next:
 	for at := 0; at+len(part) <= len(whole); at++ {

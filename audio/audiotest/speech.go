@@ -14,15 +14,14 @@ import (
 	"lintod/audio/wav"
 )
 
-// Utterance is something that somebody says: samples at Rate, with no silence
-// at either end.
+// Utterance is an utterance: samples at Rate, without silence at either end.
 type Utterance struct {
 	Text string
 	PCM  []int16
 }
 
-// Sentences are what people say to a device, said by espeak-ng: single syllables,
-// sentences, a pause at a comma.
+// Sentences are typical requests, spoken by espeak-ng: single syllables, sentences, a pause at a
+// comma.
 func Sentences(t testing.TB) (said []Utterance) {
 	t.Helper()
 	for _, s := range []struct{ voice, text string }{
@@ -40,7 +39,7 @@ func Sentences(t testing.TB) (said []Utterance) {
 	return said
 }
 
-// Speak is espeak-ng saying text. It skips the test, loudly, where that is not
+// Speak returns text spoken by espeak-ng. It skips the test, with a message, if that is not
 // installed.
 func Speak(t testing.TB, voice, text string) []int16 {
 	t.Helper()
@@ -62,7 +61,7 @@ func Speak(t testing.TB, voice, text string) []int16 {
 	return trim(r.Flush(r.Process(nil, pcm)), 300)
 }
 
-// trim takes away what is quieter at both ends.
+// trim removes what is quieter at both ends.
 func trim(pcm []int16, than int16) []int16 {
 	loud := func(s int16) bool { return s > than || s < -than }
 	for len(pcm) > 0 && !loud(pcm[0]) {
@@ -74,8 +73,8 @@ func trim(pcm []int16, than int16) []int16 {
 	return pcm
 }
 
-// recordings are of Debian's pocketsphinx-testdata: people who speak into
-// microphones, from a headset in an office to a reader at home.
+// recordings are those of Debian's pocketsphinx-testdata: people with different microphones, from a
+// headset in an office to a reader at home.
 var recordings = []struct{ file, text string }{
 	{"cards/001.wav", "ten of clubs"},
 	{"cards/002.wav", "four queen of clubs"},
@@ -88,8 +87,8 @@ var recordings = []struct{ file, text string }{
 	{"librivox/sense_and_sensibility_01_austen_64kb-0870.wav", "and mister john dashwood had then leisure to consider how much there might be prudently in his power to do for them"},
 }
 
-// Recordings are people, not machines. It skips the test, loudly, where they are
-// not installed.
+// Recordings returns recordings of people. It skips the test, with a message, if they are not
+// installed.
 func Recordings(t testing.TB) []Utterance {
 	t.Helper()
 	const dir = "/usr/share/pocketsphinx/test/data"
@@ -104,7 +103,7 @@ func Recordings(t testing.TB) []Utterance {
 	return said
 }
 
-// decode takes a WAV file, or raw samples, at Rate.
+// decode decodes a WAV file, or raw samples, at Rate.
 func decode(t testing.TB, b []byte) []int16 {
 	t.Helper()
 	pcm, rate, err := wav.Read(bytes.NewReader(b))
@@ -120,8 +119,8 @@ func decode(t testing.TB, b []byte) []int16 {
 	return trimBlocks(pcm)
 }
 
-// trimBlocks takes away what is 28 dB quieter than the loudest 10 ms at both
-// ends: a recording brings the noise of its room.
+// trimBlocks removes what is 28 dB quieter than the loudest 10 ms at both ends, because a recording
+// contains the noise of its room.
 func trimBlocks(pcm []int16) []int16 {
 	const block = Rate / 100
 	level := func(at int) float64 { return RMS(Floats(pcm[at : at+block])) }
@@ -139,17 +138,17 @@ func trimBlocks(pcm []int16) []int16 {
 	return pcm[from:to]
 }
 
-// Scene is somebody who speaks in a noisy room.
+// Scene is a speaker in a noisy room.
 type Scene struct {
 	PCM      []int16
-	From, To int // the samples in which there is speech
+	From, To int // the samples that contain speech
 }
 
-// Speech is how loud people in a Scene speak, in dBFS.
+// Speech is the level of speech in a Scene, in dBFS.
 const Speech = -26.0
 
-// Stage makes a Scene: lead samples of noise, then speech, then noise for 4 s.
-// The noise is weaker than the speech by snr dB.
+// Stage returns a Scene: lead samples of noise, then speech, then noise for 4 s. The noise is
+// weaker than the speech by snr dB.
 func Stage(t testing.TB, speech []int16, lead int, noise Noise, snr float64) Scene {
 	total := AtLevel(noise(t, lead+len(speech)+4*Rate), Speech-snr)
 	for i, s := range AtLevel(Floats(speech), Speech) {
@@ -158,8 +157,8 @@ func Stage(t testing.TB, speech []int16, lead int, noise Noise, snr float64) Sce
 	return Scene{Samples(total), lead, lead + len(speech)}
 }
 
-// SileroWeights is the file of the neural voice detector, as scripts/test and
-// scripts/package fetch it. It skips the test, loudly, where they have not.
+// SileroWeights returns the file of the neural voice detector, which scripts/test and
+// scripts/package fetch. It skips the test, with a message, if it is missing.
 func SileroWeights(t testing.TB) string {
 	t.Helper()
 	_, self, _, _ := runtime.Caller(0)

@@ -1,7 +1,7 @@
-// Package cardtest tries a microphone and a loudspeaker for their owner: it
-// listens to the room, plays a tone, and says whether what came in can be right.
+// Package cardtest tests a microphone and a speaker: it records the room, plays a tone, and reports
+// whether the recording is plausible.
 //
-// What must not live here: who may use the cards now, and how they are named.
+// Access to the cards, and their names, do not belong here.
 package cardtest
 
 import (
@@ -15,21 +15,20 @@ import (
 
 const (
 	roomTime = time.Second
-	echoTime = 400 * time.Millisecond // for sound that is still on its way
-	// openLimit is how long a card may take to begin, beyond the time asked for.
+	echoTime = 400 * time.Millisecond // for sound still in transit
+	// openLimit is how long a card may take to start, in addition to the requested time.
 	openLimit = 20 * time.Second
 )
 
-// Result is what Try found. In and Out are nil where the card works.
+// Result is the result of Try. In and Out are nil if the card works.
 type Result struct {
 	Room    Reading // the microphone before the tone
 	Echo    Reading // and while the tone was played
 	In, Out error
 }
 
-// Try listens to the room for a second, plays a tone at rate samples a second
-// and listens on meanwhile. It takes three seconds where all is well, and some
-// twenty more where cards do not answer.
+// Try records the room for a second, then plays a tone at rate while recording. It takes three
+// seconds if the cards work, and some twenty more if they do not answer.
 func Try(ctx context.Context, in, out audio.Card, rate int) Result {
 	var r Result
 	r.Room, r.Echo, r.In = listen(ctx, in, func() { r.Out = Play(ctx, out, Tone(rate), rate) })

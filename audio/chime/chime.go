@@ -1,8 +1,6 @@
-// Package chime is the device's own short sounds, each generated or from a file
-// of the owner's: what they say and what they sound like.
+// Package chime provides the device's own short sounds, each generated or from a file of the owner.
 //
-// What must not live here: when they are played (agent/turn, agent), and
-// playing (player).
+// When they are played (agent/turn, agent), and playback (player), do not belong here.
 package chime
 
 import (
@@ -21,11 +19,11 @@ import (
 // Config is the [sounds] table. Each is "default", "" for none, or the path of a
 // file that codec.Open knows.
 type Config struct {
-	// Listening: go on, speak. For turns that no hand has opened.
+	// Listening: the device is listening. For turns that were not started by hand.
 	Listening string `toml:"listening"`
-	// Thinking: the platform takes long, and is still asked.
+	// Thinking: the platform is taking long to answer.
 	Thinking string `toml:"thinking"`
-	// Error: that did not work.
+	// Error: something failed.
 	Error string `toml:"error"`
 	// Nothing: nothing was heard, and nothing was sent.
 	Nothing string `toml:"nothing"`
@@ -41,11 +39,11 @@ func Defaults() Config {
 
 const standard = "default"
 
-// maxLength keeps chimes short: nothing else is heard meanwhile.
+// maxLength keeps chimes short, because nothing else is played meanwhile.
 const maxLength = 3 * time.Second
 
-// generated are the default sounds, by the name of their key: sines of 60 ms
-// each. They are told apart without looking: up is yes, down is no, low is off.
+// generated are the default sounds, by the name of their key: sines of 60 ms each. A rising sound
+// means yes, a falling one no, a low one off.
 var generated = map[string][]float64{
 	"listening": {660, 880},
 	"thinking":  {523},
@@ -63,9 +61,9 @@ func (c Config) files() map[string]string {
 	}
 }
 
-// Load returns the samples of each sound, mono at rate samples a second, by the
-// name of its key; those that are off are not there. A file that cannot be used
-// is replaced by the default, and is one of the errors, which name the key.
+// Load returns the samples of each sound, mono at rate, by the name of its key, without disabled
+// ones. A file that cannot be used is replaced by the default, and reported in an error with the
+// key.
 func (c Config) Load(rate int) (map[string][]int16, []error) {
 	sounds, faults := map[string][]int16{}, []error(nil)
 	for name, file := range c.files() {
@@ -88,7 +86,7 @@ func (c Config) Load(rate int) (map[string][]int16, []error) {
 
 func load(path string, rate int) ([]int16, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a file", path) // to open a pipe would wait for who writes
+		return nil, fmt.Errorf("%s: not a file", path) // opening a pipe would block
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -116,8 +114,7 @@ func load(path string, rate int) ([]int16, error) {
 	}
 }
 
-// notes are soft sines of 60 ms each at −12 dBFS. Every one fades in and out, so
-// that nothing clicks.
+// notes are sines of 60 ms each at −12 dBFS, faded in and out to avoid clicks.
 func notes(rate int, hertz ...float64) []int16 {
 	const seconds, amplitude = 0.060, 0.25 * math.MaxInt16
 	n := int(seconds * float64(rate))

@@ -22,15 +22,15 @@ import (
 
 const (
 	program = "lintod-audio"
-	// hangLimit is how long a decoder may have something to decode and give
-	// nothing. lintod-audio itself ends after a second of computing.
+	// hangLimit is how long a decoder may have input without producing output. lintod-audio itself
+	// exits after a second of CPU time.
 	hangLimit = 20 * time.Second
-	// foreignMemory is what ffmpeg may have, in bytes, of which it has 30 MB before
-	// it reads anything.
+	// foreignMemory is ffmpeg's memory limit, in bytes, of which it uses 30 MB before it reads
+	// anything.
 	foreignMemory = 128 << 20
 	// crashed is the exit status of a Go program that was out of memory, or panicked.
 	crashed = 2
-	// maxSaid is how much is kept of what a decoder prints about a file.
+	// maxSaid is how much of a decoder's messages is kept.
 	maxSaid = 1 << 10
 )
 
@@ -45,14 +45,14 @@ type child struct {
 	proc   *process.Child
 	said   said
 	wav    *wav.Reader
-	hang   *time.Timer // runs while the child owes something, and ends it
+	hang   *time.Timer // runs while output of the child is due, and ends it
 
 	waits atomic.Bool   // the feeder waits for more of the file
 	fed   chan struct{} // closed when the feeder has ended
 	lost  error         // why the file could not be read to its end; valid when fed is closed
 
-	reader context.Context // that of the latest read
-	unbind func() bool     // ends what the end of reader would do
+	reader context.Context // of the latest read
+	unbind func() bool     // cancels the action at the end of reader
 	over   atomic.Bool     // the child has closed its output
 	once   sync.Once
 	result error // valid after once
@@ -60,7 +60,7 @@ type child struct {
 
 // openChild returns when the child has decoded the first samples.
 func openChild(f Form, head io.Reader, from io.ReadCloser) (source, error) {
-	argv := []string{process.Beside(program), "-decode", string(f)}
+	argv := []string{process.Sibling(program), "-decode", string(f)}
 	name, isForeign := foreign[f]
 	if isForeign {
 		argv = []string{
@@ -97,8 +97,7 @@ func openChild(f Form, head io.Reader, from io.ReadCloser) (source, error) {
 	return c, nil
 }
 
-// limit bounds a program that does not know how it should bound itself. It has
-// not yet read anything.
+// limit sets limits of a program that does not limit itself. It has not read anything yet.
 func (c *child) limit() error {
 	for what, limit := range map[int]uint64{unix.RLIMIT_DATA: foreignMemory, unix.RLIMIT_FSIZE: 0, unix.RLIMIT_CORE: 0} {
 		if err := unix.Prlimit(c.proc.Pid, what, &unix.Rlimit{Cur: limit, Max: limit}, nil); err != nil {
@@ -108,7 +107,7 @@ func (c *child) limit() error {
 	return nil
 }
 
-// feed hands the file to the child.
+// feed writes the file to the child.
 func (c *child) feed(head io.Reader) {
 	defer close(c.fed)
 	defer c.proc.Stdin.Close()
@@ -118,7 +117,7 @@ func (c *child) feed(head io.Reader) {
 		n, err := head.Read(b)
 		c.waits.Store(false)
 		if _, gone := c.proc.Stdin.Write(b[:n]); gone != nil {
-			return // how it ended says why
+			return // its exit status is the reason
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
@@ -129,7 +128,7 @@ func (c *child) feed(head io.Reader) {
 	}
 }
 
-// hangs is called when the child has given nothing for hangLimit.
+// hangs is called when the child has produced nothing for hangLimit.
 func (c *child) hangs() {
 	if c.waits.Load() { // so it is not the child that is slow
 		c.hang.Reset(hangLimit)
@@ -138,7 +137,7 @@ func (c *child) hangs() {
 	c.cancel(errHangs)
 }
 
-// output is what the child prints. While nobody reads, the child has to wait.
+// output reads the child's output. While nothing reads, the child has to wait.
 type output struct{ *child }
 
 func (o output) Read(b []byte) (int, error) {
@@ -174,8 +173,8 @@ func (c *child) close() error {
 	return nil
 }
 
-// end waits until nothing of the child is left, closes the file, and finds out
-// how the sound ended; io.EOF if well.
+// end waits until the child's processes have ended, closes the file, and returns how the sound
+// ended; io.EOF on success.
 func (c *child) end(found error) {
 	c.once.Do(func() {
 		if !c.over.Load() {
@@ -200,7 +199,7 @@ func (c *child) verdict(exit error) error {
 	case c.lost != nil:
 		return c.lost
 	case c.form == MPEG && c.wav == nil && (exit == nil || errors.As(exit, &status) && status.ExitCode() == 1):
-		return ErrUnknown // every file that nothing else has recognised is tried as MPEG
+		return ErrUnknown // a file of an unrecognised format is tried as MPEG
 	case exit == nil && c.wav == nil:
 		return errNoSound
 	case exit == nil:
@@ -213,8 +212,7 @@ func (c *child) verdict(exit error) error {
 	return fmt.Errorf("the decoder failed; the file is damaged or malicious (%w)", exit)
 }
 
-// said keeps the beginning of what a program prints about a file, which may be
-// in the file's words.
+// said keeps the beginning of a program's messages, which may contain text from the file.
 type said struct {
 	mu   sync.Mutex
 	text []byte
@@ -227,7 +225,7 @@ func (s *said) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// String is the first line, as text that a terminal shows.
+// String returns the first line as printable text.
 func (s *said) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,13 +1,12 @@
-// Package codec turns an encoded file or stream into sound. WAV is decoded here.
-// All else is decoded in a process of its own, which may crash, hang or run out
-// of memory alone: lintod-audio -decode for FLAC, MP3, Ogg Vorbis and Ogg Opus,
-// and ffmpeg, where it is installed, for AAC and what else is common.
+// Package codec decodes files and streams. WAV is decoded here. All other formats are decoded in a
+// separate process, which may crash, hang, or run out of memory without affecting the daemon:
+// lintod-audio -decode for FLAC, MP3, Ogg Vorbis, and Ogg Opus, and ffmpeg, if installed, for AAC
+// and other common formats.
 //
-// A file is recognised by its first bytes, and its parts may differ: the links of
-// a chained Ogg, files in a row. What comes out has one rate and one channel.
+// The format is recognised by the first bytes. Parts may differ, such as the links of a chained Ogg
+// or concatenated files. The output has one rate and one channel.
 //
-// What must not live here: where files come from, how sound is played, and
-// decoders of hostile formats.
+// Fetching files, playback, and decoders of complex formats do not belong here.
 package codec
 
 import (
@@ -24,36 +23,36 @@ import (
 )
 
 const (
-	// MaxFile is the longest file that Decode takes, in bytes.
+	// MaxFile is the maximum size of a file for Decode, in bytes.
 	MaxFile = 8 << 20
-	// MaxLength is how much of a file Decode plays; then the sound fails.
+	// MaxLength is the maximum length of a sound of Decode; then the sound fails.
 	MaxLength = 10 * time.Minute
 )
 
-// Rates beyond these are no sound for people.
+// Supported sample rates, in Hz.
 const minRate, maxRate = 4000, 192000
 
-// ErrUnknown is wrapped by the error for a file of no known form.
+// ErrUnknown is wrapped by the error for a file of an unknown format.
 var ErrUnknown = errors.New("no supported sound format (WAV, FLAC, MP3, Ogg Vorbis, Ogg Opus; with ffmpeg AAC and others)")
 
-// errNeedsFFmpeg continues a sentence.
+// errNeedsFFmpeg is the end of a sentence.
 var errNeedsFFmpeg = errors.New("which requires ffmpeg (apt install ffmpeg)")
 
 var errNoSound = errors.New("the file contains no sound")
 
-// source is what has been decoded.
+// source provides decoded samples.
 type source interface {
-	rate() int // in samples a second
-	// read stores samples of one channel, as io.Reader does with bytes. It fails
-	// with the cause when ctx ends, or when what it reads from does.
+	rate() int // in Hz
+	// read stores samples of one channel, like io.Reader with bytes. It fails with the cause when
+	// ctx ends, or when its input fails.
 	read(ctx context.Context, pcm []int16) (int, error)
-	// close frees all. It ends a read, and may be called twice.
+	// close frees everything. It ends a read, and may be called twice.
 	close() error
 }
 
-// Decode returns what is encoded in file, which must not change any more. It
-// fails when the beginning cannot be decoded. The rest is decoded as it is
-// read; where that fails, or goes on for too long, the sound ends with an error.
+// Decode returns the sound in file, which must not be changed afterwards. It fails if the beginning
+// cannot be decoded. The rest is decoded while it is read; if that fails, or exceeds MaxLength, the
+// sound ends with an error.
 func Decode(file []byte) (audio.Sound, error) {
 	if len(file) > MaxFile {
 		return nil, fmt.Errorf("sound of %d bytes exceeds the limit of %d", len(file), MaxFile)
@@ -66,9 +65,8 @@ func Decode(file []byte) (audio.Sound, error) {
 	return s, nil
 }
 
-// Open is Decode for what comes as it is played. It closes r, with the sound or
-// where it fails; a read of the sound lasts for as long as one of r does, which
-// Close must end.
+// Open is Decode for a stream. It closes r, together with the sound or if Open fails; a read of the
+// sound blocks as long as one of r, which Close must end.
 func Open(r io.ReadCloser) (audio.Sound, error) { return start(r) }
 
 // start decodes the first samples.
@@ -82,7 +80,7 @@ func start(r io.ReadCloser) (*reading, error) {
 	if rate := s.rate(); rate < minRate || rate > maxRate {
 		err = fmt.Errorf("%d samples a second is not between %d and %d", rate, minRate, maxRate)
 	} else {
-		s.have, err = s.read(context.Background(), s.first[:]) // a file that only looks like one fails here
+		s.have, err = s.read(context.Background(), s.first[:]) // a misrecognised file fails here
 	}
 	if err != nil {
 		_ = s.close()
@@ -91,7 +89,7 @@ func start(r io.ReadCloser) (*reading, error) {
 	return s, nil
 }
 
-// open recognises the form of what is in r.
+// open recognises the format of r.
 func open(r io.ReadCloser) (source, error) {
 	head := bufio.NewReaderSize(r, peeked)
 	tagged, err := skipID3(head)
@@ -108,12 +106,12 @@ func open(r io.ReadCloser) (source, error) {
 	return openChild(f, head, r)
 }
 
-// reading is a source as it is read.
+// reading is a source with its limits.
 type reading struct {
 	source
-	left  int // samples that may come
+	left  int // remaining samples
 	first [1024]int16
-	have  int // samples that are left of first, at its end when some are read
+	have  int // unread samples of first, after the first read
 	at    int
 }
 
@@ -139,7 +137,7 @@ func (s *reading) Read(ctx context.Context, pcm []int16) (n int, err error) {
 // Close implements audio.Sound.
 func (s *reading) Close() error { return s.close() }
 
-// noEOF makes sure that a file without sound is not taken for one that has ended.
+// noEOF turns io.EOF into an error, for a file that ends before any sound.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errNoSound

@@ -8,12 +8,12 @@ import (
 	"io"
 )
 
-// Form is a way to encode sound that a child process decodes.
+// Form is a sound format that a child process decodes.
 type Form string
 
-// The forms that lintod-audio decodes, by the names that its -decode takes.
+// The formats of lintod-audio, by the names for its -decode.
 const (
-	MPEG   Form = "mpeg" // MP3, and its elders
+	MPEG   Form = "mpeg" // MP3 and its predecessors
 	Vorbis Form = "vorbis"
 	Opus   Form = "opus"
 	FLAC   Form = "flac"
@@ -21,8 +21,8 @@ const (
 
 const wave Form = "wav"
 
-// foreign are the forms that ffmpeg decodes where it is installed, by the names
-// that its -f takes, and what people call them.
+// foreign are the formats that ffmpeg decodes, if it is installed, by the names for its -f, with
+// their usual names.
 var foreign = map[Form]string{
 	"aac":      "AAC",
 	"mov":      "MP4 (AAC or ALAC)",
@@ -33,11 +33,11 @@ var foreign = map[Form]string{
 	"mpegts":   "an MPEG transport stream",
 }
 
-// peeked is how far recognise looks ahead at most.
+// peeked is how many bytes recognise reads ahead at most.
 const peeked = 4 << 10
 
-// recognise tells the form by what r begins with, behind tags that only files
-// of frames have, and leaves r there.
+// recognise returns the format by the beginning of r, after tags that only frame-based formats
+// have, and leaves r there.
 func recognise(r *bufio.Reader, tagged bool) (Form, error) {
 	head, err := r.Peek(12)
 	if len(head) == 0 {
@@ -63,7 +63,7 @@ func recognise(r *bufio.Reader, tagged bool) (Form, error) {
 	case at(0, "\x30\x26\xb2\x75\x8e\x66\xcf\x11"):
 		return "asf", nil
 	}
-	// Frames without a header. Stations begin in the middle of one.
+	// Frames without a header. Radio streams start in the middle of one.
 	head, err = r.Peek(peeked)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", err
@@ -76,12 +76,12 @@ func recognise(r *bufio.Reader, tagged bool) (Form, error) {
 	case !tagged && bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))), []byte("<")):
 		return "", fmt.Errorf("%w: a web page, or a list in XML", ErrUnknown)
 	case tagged || bytes.IndexByte(head, 0xff) >= 0:
-		return MPEG, nil // mpg123 finds its frames, or says that there are none
+		return MPEG, nil // mpg123 finds its frames, or reports that there are none
 	}
 	return "", ErrUnknown
 }
 
-// recogniseOgg looks at the first pages, one for each stream (RFC 3533, 6).
+// recogniseOgg checks the first pages, one for each stream (RFC 3533, 6).
 func recogniseOgg(r *bufio.Reader) (Form, error) {
 	for n := 64; ; n *= 2 {
 		head, err := r.Peek(min(n, peeked))
@@ -99,8 +99,7 @@ func recogniseOgg(r *bufio.Reader) (Form, error) {
 	}
 }
 
-// hasADTS tells whether three frames of AAC follow each other (ISO 14496-3,
-// 1.A.2.2).
+// hasADTS reports whether there are three consecutive AAC frames (ISO 14496-3, 1.A.2.2).
 func hasADTS(head []byte) bool {
 	for i := range head {
 		n, frames := i, 0
@@ -119,8 +118,8 @@ func hasADTS(head []byte) bool {
 	return false
 }
 
-// skipID3 removes ID3v2 tags, and tells whether there was one. The length has
-// seven bits in each byte [ID3v2.4 3.1].
+// skipID3 skips ID3v2 tags, and reports whether there was one. The length has seven bits per byte
+// [ID3v2.4 3.1].
 func skipID3(r *bufio.Reader) (tagged bool, err error) {
 	for {
 		h, err := r.Peek(10)

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Skip moves an MP3 file near a moment, from which Open then begins, and returns which moment
-// that is: to decode an hour in order to hear what follows takes a small box half a minute.
-// What is no MP3, or has no bit rate to go by, stays at its beginning, and 0 is returned.
+// Skip seeks an MP3 file to a position near a time, from which Open then starts, and returns the
+// actual time: decoding an hour to reach a position takes half a minute on a slow device. For other
+// formats, and files without a known bit rate, it does not seek and returns 0.
 func Skip(file io.ReadSeeker, to time.Duration) (time.Duration, error) {
 	offset, reached, err := mpegOffset(file, to)
 	if err != nil {
@@ -21,7 +21,7 @@ func Skip(file io.ReadSeeker, to time.Duration) (time.Duration, error) {
 	return reached, err
 }
 
-// mpegOffset returns where in a file a moment is.
+// mpegOffset returns the position of a time in a file.
 func mpegOffset(file io.ReadSeeker, to time.Duration) (offset int64, reached time.Duration, err error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return 0, 0, err
@@ -56,7 +56,7 @@ func mpegOffset(file io.ReadSeeker, to time.Duration) (offset int64, reached tim
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return 0, 0, err
 	}
-	for i := range buf[:n] { // the next frame, and one behind it of the same kind
+	for i := range buf[:n] { // the next frame, followed by one of the same kind
 		f, ok := parseMPEG(buf[i:n])
 		if !ok || f.rate != first.rate || i+f.size+4 > n {
 			continue
@@ -68,12 +68,12 @@ func mpegOffset(file io.ReadSeeker, to time.Duration) (offset int64, reached tim
 	return 0, 0, nil
 }
 
-// frame is one of MPEG audio, layer III (ISO 11172-3, 2.4.1.3; ISO 13818-3, 2.4.2.3).
+// frame is an MPEG audio frame, layer III (ISO 11172-3, 2.4.1.3; ISO 13818-3, 2.4.2.3).
 type frame struct {
 	size    int // bytes
 	samples int
 	rate    int
-	bitrate int // bits a second
+	bitrate int // bits per second
 	side    int // bytes between the header and the data
 }
 
@@ -82,7 +82,7 @@ var bitrates = [2][16]int{ // kbit/s, of version 1, and of 2 and 2.5
 	{0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0},
 }
 
-// parseMPEG reads the header that b begins with.
+// parseMPEG parses the header at the start of b.
 func parseMPEG(b []byte) (frame, bool) {
 	if len(b) < 4 || b[0] != 0xFF || b[1]&0xE6 != 0xE2 { // layer III
 		return frame{}, false
@@ -108,14 +108,14 @@ func parseMPEG(b []byte) (frame, bool) {
 	return f, true
 }
 
-// offset is where a moment is in a file of a size that begins with the frame, in bytes from
-// there; false where nothing shows it.
+// offset returns the position of a time, in bytes from the frame, in a file of the given size that
+// starts with the frame; false if it is unknown.
 func (f frame) offset(head []byte, to time.Duration, size int64) (int64, bool) {
 	tag := head[min(len(head), 4+f.side):]
 	if bytes.HasPrefix(tag, []byte("Xing")) || bytes.HasPrefix(tag, []byte("Info")) {
 		return f.tagged(tag, to, size)
 	}
-	for b := head; len(b) >= 4; { // without a tag the frames must be equal
+	for b := head; len(b) >= 4; { // without a tag, all frames must have the same size
 		next, ok := parseMPEG(b)
 		if !ok || next.bitrate != f.bitrate {
 			return 0, false
@@ -126,8 +126,8 @@ func (f frame) offset(head []byte, to time.Duration, size int64) (int64, bool) {
 	return offset, offset < size
 }
 
-// tagged reads a tag of Xing or LAME: flags, how many frames and bytes there are, and which
-// part of the bytes is before each hundredth of the time, in 256ths.
+// tagged parses a Xing or LAME tag: flags, the number of frames and bytes, and the fraction of the
+// bytes, in 256ths, before each hundredth of the time.
 func (f frame) tagged(tag []byte, to time.Duration, size int64) (int64, bool) {
 	const hasFrames, hasBytes, hasTable = 1, 2, 4
 	if len(tag) < 16+100 {
@@ -152,7 +152,7 @@ func (f frame) tagged(tag []byte, to time.Duration, size int64) (int64, bool) {
 	return int64((before + (part-float64(i))*(next-before)) / 256 * total), true
 }
 
-// counting counts what is read.
+// counting counts the bytes read.
 type counting struct {
 	io.Reader
 	n int64

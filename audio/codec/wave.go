@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// maxParts bounds the WAVs in a row: each may have a rate of its own, to which
-	// a conversion has to be designed.
+	// maxParts is the maximum number of concatenated WAVs: each may have its own rate, which
+	// requires a new converter.
 	maxParts = 16
-	// maxTrailer bounds what stands between the sound of a WAV and the next one.
+	// maxTrailer is the maximum size of the data between the sound of a WAV and the next one.
 	maxTrailer = 1 << 20
 )
 
-// waves are WAVs, one after the other.
+// waves are concatenated WAVs.
 type waves struct {
 	r      *bufio.Reader
 	closer io.Closer
@@ -28,7 +28,7 @@ type waves struct {
 	parts  int
 	joined resample.Joiner
 	in     [1024]int16
-	out    []int16 // converted and not yet read
+	out    []int16 // converted, not yet read
 	buf    []int16
 }
 
@@ -44,7 +44,7 @@ func (w *waves) rate() int { return w.joined.Rate }
 
 func (w *waves) close() error { return w.closer.Close() }
 
-// read blocks for as long as the reader does: a WAV costs no time.
+// read blocks only as long as the reader does: decoding a WAV takes no time.
 func (w *waves) read(_ context.Context, pcm []int16) (int, error) {
 	for len(w.out) == 0 {
 		n, err := w.part.Read(w.in[:])
@@ -52,7 +52,7 @@ func (w *waves) read(_ context.Context, pcm []int16) (int, error) {
 			if w.part, err = w.next(); err == nil {
 				continue
 			}
-			// The last of the sound; the next read finds the end again.
+			// The last samples; the next read finds the end again.
 			w.buf = w.joined.Flush(w.buf[:0])
 			w.part = wav.NewRawReader(bytes.NewReader(nil), w.rate(), 1)
 			if w.out = w.buf; len(w.out) == 0 {
@@ -71,14 +71,14 @@ func (w *waves) read(_ context.Context, pcm []int16) (int, error) {
 	return n, nil
 }
 
-// next finds the WAV behind the chunks that may follow the sound, such as titles.
+// next finds the WAV after the chunks that may follow the sound, such as titles.
 func (w *waves) next() (*wav.Reader, error) {
 	for skipped := 0; w.parts < maxParts && skipped < maxTrailer; {
 		if pad, err := w.r.Peek(1); err != nil {
 			return nil, err
 		} else if pad[0] == 0 {
 			skipped++
-			_, _ = w.r.Discard(1) // was peeked
+			_, _ = w.r.Discard(1) // already peeked
 			continue
 		}
 		chunk, err := w.r.Peek(8)

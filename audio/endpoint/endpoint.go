@@ -1,11 +1,11 @@
-// Package endpoint finds where a user begins and ends to speak, from the loudness
-// of the frames and from the card's opinion on what is a voice. It has no clock
-// and no thread, so that the same frames always give the same verdict.
+// Package endpoint detects the beginning and end of speech, from the level of frames and the card's
+// voice detection. It uses no clock and no goroutine, so the same frames always give the same
+// result.
 //
-// An opinion is worth most where the noise is steady: it finds speech in noise as
-// loud as the speech. Where other people talk, all is voice, and only loudness tells
-// the user from them: who talks to the device is louder than the room was before.
-// So a Detector remembers the seconds before the utterance (Remember, room.go):
+// Voice detection works best in steady noise: it finds speech in noise as loud as the speech. Where
+// other people talk, everything is voice, and only the level distinguishes the user, who is louder
+// than the room was before. So a Detector uses the seconds before the utterance (Remember,
+// room.go):
 //
 //	the room was         a frame counts as the user's when
 //	quiet and steady     it is 5 dB above the noise
@@ -14,11 +14,11 @@
 //	unknown              it is called voice, once silence was called silence for a
 //	                     while; until then, it is 5 dB above the noise
 //
-// Without opinions, a room that is not quiet is full of voices.
+// Without voice detection, a room that is not quiet counts as full of voices.
 //
-// Of 34 utterances, by people and machines, these are found whole: with the opinion
-// of audio/silero and a past; in brackets without them (TestTableOfEndpoints of
-// lintod-audio prints more):
+// Of 34 utterances, by people and speech engines, this many are detected completely: with
+// audio/silero and a past; in brackets without them (TestTableOfEndpoints of lintod-audio prints
+// more):
 //
 //	noise \ SNR    40 dB    20 dB    10 dB     5 dB     0 dB
 //	white         34 (34)  34 (30)  34 (28)  34 (16)  32  (0)
@@ -29,10 +29,10 @@
 //	one talker    34 (34)  34  (8)  33  (2)  31  (2)  18  (2)
 //	music         34 (34)  34 (15)  34 (13)  34  (3)  30  (0)
 //
-// The beginning is known 160 to 300 ms after it (median), the end up to 280 ms
-// later than the silence alone would have it; beside a talker, later.
+// The beginning is detected after 160 to 300 ms (median), the end up to 280 ms after the configured
+// silence; later if another person talks.
 //
-// What must not live here: capture, timers, and what a turn does at the end.
+// Capture, timers, and the reaction of a turn do not belong here.
 package endpoint
 
 import (
@@ -42,28 +42,26 @@ import (
 	"lintod/audio"
 )
 
-// Config says when an utterance is over. All times are lengths of sound,
-// rounded up to frames. Samples that the card lost count for the two limits,
-// but are no silence.
+// Config defines the end of an utterance. All times are lengths of sound, rounded up to frames.
+// Samples that the card lost count for the two limits, but not as silence.
 type Config struct {
-	Silence      time.Duration // of silence after speech ends it
-	MaxUtterance time.Duration // from the first frame ends it, whatever is said
-	NoSpeech     time.Duration // without a first word ends it; 0: never
-	MinSpeech    time.Duration // more of voice than of none is speech; 0: DefaultMinSpeech
+	Silence      time.Duration // silence that ends it
+	MaxUtterance time.Duration // maximum length
+	NoSpeech     time.Duration // limit for the first word; 0: none
+	MinSpeech    time.Duration // minimum excess of voice over silence; 0: DefaultMinSpeech
 }
 
-// DefaultMinSpeech fits the shortest words, which are about 200 ms; a knock rings
-// for less.
+// DefaultMinSpeech suits the shortest words, which take about 200 ms; a knock is shorter.
 const DefaultMinSpeech = 160 * time.Millisecond
 
-// Verdict is what a frame decided.
+// Verdict is the result of a frame.
 type Verdict int
 
 const (
-	None        Verdict = iota // go on
-	SpeechBegan                // once: the user speaks, since about MinSpeech ago
+	None        Verdict = iota // continue
+	SpeechBegan                // once: the user has been speaking for about MinSpeech
 	EndSilence                 // the user has finished
-	EndLimit                   // MaxUtterance is over
+	EndLimit                   // MaxUtterance is reached
 	EndNoSpeech                // nobody spoke
 )
 
@@ -71,59 +69,58 @@ func (v Verdict) String() string {
 	return [...]string{"none", "speech began", "silence", "limit", "no speech"}[v]
 }
 
-// End tells whether the utterance is over.
+// End reports whether the utterance is over.
 func (v Verdict) End() bool { return v >= EndSilence }
 
 const (
-	// A frame is voiced when it is louder than the noise floor by voicedMargin.
+	// A frame is voiced if it is louder than the noise floor by voicedMargin.
 	voicedMargin = 5.0 // dB
-	// faint is how loud the first word is at least, unless it is loud in its room:
-	// what swells and fades below is the hum of a card.
+	// faint is the minimum level of the first word, unless it is loud for its room: quieter sound
+	// that swells and fades is the hum of a card.
 	faint = -55.0 // dBFS
-	// background is where, between the floor (0) and the loudest frame of the user
-	// (1), other people's voices end and the user's begins.
+	// background is the boundary, between the floor (0) and the user's loudest frame (1), between
+	// other people's voices and the user's.
 	background = 0.4
-	// peakDecay lets a door that slams be forgotten while the user goes on.
+	// peakDecay lowers the peak, so that a slamming door does not affect the rest of the utterance.
 	peakDecay = 0.02 // dB a frame, 1 dB a second
-	// ringing is how far below the loudest frame the vowels of one word never are,
-	// and what rings after a knock soon is.
+	// ringing is the distance below the loudest frame within which the vowels of a word stay,
+	// unlike the decay of a knock.
 	ringing = 25.0 // dB
-	// belief is how many more frames as quiet as the room the card must have called
-	// silence than voice, to be believed.
+	// belief is by how many the card must have classified more frames at room level as silence than
+	// as voice before its detection is used.
 	belief = 20
-	// soundFrames voiced in a row interrupt the silence at the end; a click is one
-	// or two.
+	// soundFrames consecutive voiced frames interrupt the silence at the end; a click has one or
+	// two.
 	soundFrames = 3
-	// quietest is the lowest noise floor that is believed. Below it a card gives
-	// digital silence, against which its own dither would be speech.
+	// quietest is the lowest noise floor. Below it a card delivers digital silence, relative to
+	// which its own dither would count as speech.
 	quietest = -65.0 // dBFS
-	// loudest is the highest noise floor that is believed: who begins to shout
-	// with the first frame is no noise.
+	// loudest is the highest noise floor: shouting in the first frame is not noise.
 	loudest = -25.0 // dBFS
 )
 
-// Detector judges one utterance. It is not for use by several goroutines.
+// Detector processes one utterance. It is not safe for concurrent use.
 type Detector struct {
 	silence, limit, noSpeech, minSpeech int // in frames
 
 	room room
-	held bool // only the limit ends it
+	held bool // only the limit ends the utterance
 	utterance
 }
 
-// utterance is what a Detector knows of the present one.
+// utterance is the state of the current utterance.
 type utterance struct {
 	filter highpass
 	floor  noiseFloor
 	smooth smoother
 	frames int     // so far
-	agree  int     // frames as quiet as the room that the card called silence, minus those it called voice
+	agree  int     // frames at room level classified as silence, minus those classified as voice
 	score  int     // voiced minus unvoiced frames, never below 0
-	run    int     // voiced frames in a row
+	run    int     // consecutive voiced frames
 	quiet  int     // frames since the last sound
 	peak   float64 // loudest voiced frame, in dBFS
 	began  bool
-	end    Verdict // once it is reached
+	end    Verdict // once reached
 }
 
 // New returns a Detector for the next utterance.
@@ -137,24 +134,24 @@ func New(c Config) *Detector {
 	}
 }
 
-// Restart waits for another utterance, in the room as it was before the last.
+// Restart waits for another utterance, in the same room as the last.
 func (d *Detector) Restart() { d.utterance = utterance{peak: nothing} }
 
-// Remember takes a frame from before the utterance, in order: it tells how loud the
-// room is when the user is silent. What the device itself has played, a wake word
-// and what the user has said before must be left out. Without such frames, the
-// detector learns the room while the user speaks. It allocates nothing.
+// Remember processes a frame from before the utterance, in order, to measure the room while the
+// user is silent. Sound of the device itself, a wake word, and earlier speech of the user must be
+// omitted. Without such frames, the detector measures the room while the user speaks. It does not
+// allocate.
 func (d *Detector) Remember(f *audio.Frame) {
 	d.room.remember(d.filter.level(f), f.Speech)
 }
 
-// Hold keeps silence from ending the utterance, as long as a button is held.
-// Let go, silence counts from where it began.
+// Hold prevents silence from ending the utterance, while a button is held. After that, silence
+// counts from its beginning.
 func (d *Detector) Hold(held bool) { d.held = held }
 
 func frames(d time.Duration) int { return int((d + audio.FrameTime - 1) / audio.FrameTime) }
 
-// Quiet is how much sound has followed the last of the user's; 0 before the first.
+// Quiet returns the time since the user's last sound; 0 before the first.
 func (d *Detector) Quiet() time.Duration {
 	if !d.began {
 		return 0
@@ -165,8 +162,7 @@ func (d *Detector) Quiet() time.Duration {
 // Speaks tells whether the utterance has begun, and the last frame was sound of the user's.
 func (d *Detector) Speaks() bool { return d.began && d.quiet == 0 }
 
-// Push judges the next frame. After an end it repeats that end. It allocates
-// nothing.
+// Push processes the next frame. After an end it repeats that end. It does not allocate.
 func (d *Detector) Push(f *audio.Frame) Verdict {
 	if d.end != None {
 		return d.end
@@ -183,7 +179,7 @@ func (d *Detector) Push(f *audio.Frame) Verdict {
 	return v
 }
 
-// voiced tells whether a frame sounds like the user.
+// voiced reports whether a frame is attributed to the user.
 func (d *Detector) voiced(level float64, opinion audio.Speech) bool {
 	loud := d.loud(level)
 	voiced := loud
@@ -207,8 +203,8 @@ func (d *Detector) voiced(level float64, opinion audio.Speech) bool {
 	return true
 }
 
-// loud tells whether a frame is louder than the room, and not much quieter than
-// the user was before, as people in the background are.
+// loud reports whether a frame is louder than the room, and not much quieter than the user was
+// before, unlike people in the background.
 func (d *Detector) loud(level float64) bool {
 	floor := d.floor.track(level)
 	threshold := floor + voicedMargin
@@ -218,8 +214,8 @@ func (d *Detector) loud(level float64) bool {
 	return level > threshold
 }
 
-// believes tells whether the card's opinion counts. Once it does, it does to the
-// end: somebody who speaks more quietly than the room is would change it.
+// believes reports whether the card's voice detection is used. Once it is, it remains in use:
+// speech that is quieter than the room would change the result.
 func (d *Detector) believes(loud bool, opinion audio.Speech) bool {
 	if d.agree < belief && !loud {
 		switch opinion {
@@ -246,7 +242,7 @@ func (d *Detector) count(voiced, ringing bool) {
 		d.quiet = 0
 	}
 	if !d.began && d.score == 0 && !ringing {
-		d.peak = nothing // that was no speech
+		d.peak = nothing // that was not speech
 	}
 }
 
@@ -260,7 +256,7 @@ func (d *Detector) judge() Verdict {
 	case d.frames >= d.limit:
 		return EndLimit
 	case !d.began && !d.held && d.noSpeech > 0 && d.frames >= d.noSpeech && d.score == 0:
-		return EndNoSpeech // with a score, somebody may just be saying the first word
+		return EndNoSpeech // with a score, the user may just be saying the first word
 	}
 	return None
 }

@@ -6,10 +6,10 @@ import (
 	"lintod/audio"
 )
 
-// nothing is the level of digital silence: below the last bit of 16.
+// nothing is the level of digital silence: below the least significant of 16 bits.
 const nothing = -96.0
 
-// Level is the loudness of a frame in dBFS: 0 for a full-scale square wave,
+// Level returns the level of a frame in dBFS: 0 for a full-scale square wave,
 // −3 for a full-scale sine, −96 for digital silence.
 func Level(f *audio.Frame) float64 {
 	var sum float64
@@ -23,8 +23,8 @@ func decibels(sum float64) float64 {
 	return max(nothing, 10*math.Log10(sum/float64(audio.FrameSamples)/(1<<30)))
 }
 
-// highpass keeps the offset of cheap cards, mains hum and footsteps out of the
-// level; its corner is at 130 Hz.
+// highpass removes the offset of cheap cards, mains hum, and footsteps from the level; its corner
+// frequency is 130 Hz.
 type highpass struct{ in, out float64 }
 
 func (h *highpass) level(f *audio.Frame) float64 {
@@ -38,25 +38,23 @@ func (h *highpass) level(f *audio.Frame) float64 {
 	return decibels(sum)
 }
 
-// noiseFloor is the quietest moment of the last seconds: between words every
-// speaker falls back to the noise of the room, and a fan that starts is noise
-// once it has been there for that long.
+// noiseFloor is the minimum level of the last seconds: between words, the level falls to the noise
+// of the room, and a fan that starts counts as noise after that time.
 type noiseFloor struct {
 	smooth float64         // level averaged over about three frames
 	blocks [blocks]float64 // the quietest of each block, as a ring
 	frames int             // so far
-	zeros  int             // frames of digital silence at the very beginning
+	zeros  int             // frames of digital silence at the beginning
 }
 
 const (
 	blockFrames = 10 // 200 ms
 	blocks      = 15 // 3 s
-	// warmUp is how much digital silence a card may give after it was opened,
-	// which says nothing about the room.
+	// warmUp is how much digital silence after opening a card is ignored.
 	warmUp = 10 // 200 ms
 )
 
-// track takes the level of the next frame and returns the floor in dBFS.
+// track adds the level of the next frame and returns the floor in dBFS.
 func (n *noiseFloor) track(level float64) float64 {
 	if n.frames == 0 {
 		if level == nothing && n.zeros < warmUp {

@@ -9,48 +9,47 @@ import (
 
 const (
 	roomFrames = 250 // 5 s
-	// roomLeast is how much of the past says anything about the room.
+	// roomLeast is the minimum length of the past for a measurement of the room.
 	roomLeast = 50 // 1 s
-	// smoothing is over how many frames the loudness is averaged: what is left are
-	// words, not vowels.
+	// smoothing is the number of frames over which the level is averaged, which preserves words but
+	// not vowels.
 	smoothing = 15 // 300 ms
-	// calm is how loud a quiet room is at most, and steady by how much it varies.
+	// calm is the maximum level of a quiet room, and steady its maximum variation.
 	calm   = -50.0 // dBFS
 	steady = 6.0   // dB
-	// even is by how much noise varies that nobody makes, once it is smoothed; the
-	// voices of six people at once vary by 2 dB.
+	// even is the variation of smoothed noise without voices; the voices of six people at once vary
+	// by 2 dB.
 	even = 1.0 // dB
-	// swell is how much louder than even noise speech is at least, even when it is no
-	// louder than the noise; the two add up to 3 dB.
+	// swell is the minimum increase of the level by speech in steady noise, even if the speech is
+	// as loud as the noise: the sum is 3 dB higher.
 	swell = 1.0 // dB
-	// userBegins is how much louder than a noisy room the user is, and userGoesOn how
-	// much louder he stays.
+	// userBegins is how much louder than a noisy room the user must be at first, and userGoesOn
+	// afterwards.
 	userBegins = 2.0 // dB
 	userGoesOn = 1.0 // dB
-	// uneven is how much louder still the user is where the room varies: of one or
-	// two talkers, sooner or later one is louder than before.
+	// uneven is how much louder the user must be, in addition, in a room that varies: of one or two
+	// talkers, one becomes louder than before sooner or later.
 	uneven = 0.15
-	// roomShare is where, between the room (0) and the user's loudest frame (1), the
-	// room ends. With more, quiet ends of sentences are lost; with less, those who
-	// talk in the room keep the utterance from its end.
+	// roomShare is the boundary of the room, between its level (0) and the user's loudest frame
+	// (1). With a higher value, quiet ends of sentences are lost; with a lower one, people who talk
+	// in the room prevent the end of the utterance.
 	roomShare = 0.15
-	// pauseUnder is by how much a frame in a pause is less loud than the room, though
-	// the sound before it still counts in the smoothed level.
+	// pauseUnder is by how much a frame in a pause is quieter than the room, although the sound
+	// before it is still part of the smoothed level.
 	pauseUnder = 10.0 // dB
-	// voicy is the share of voices that makes a room one in which an opinion says
-	// nothing.
+	// voicy is the share of voices from which voice detection is useless in a room.
 	voicy = 0.1
 )
 
-// room is how loud it was before the utterance. A Detector without a past has none.
+// room contains the levels before the utterance. It is empty without a past.
 type room struct {
 	levels [roomFrames]float64 // smoothed, in dBFS; a ring until the utterance begins, then sorted
 	frames int                 // so far
-	voices int                 // those of them that were called voice
+	voices int                 // those classified as voice
 	smooth smoother
-	ready  bool    // the utterance has begun, and what follows is known
-	high   float64 // 80 % of the past was less loud than that
-	low    float64 // and 20 % less than that
+	ready  bool    // the utterance has started, and the following fields are set
+	high   float64 // the 80th percentile of the past
+	low    float64 // and the 20th percentile
 }
 
 // smoother averages the power of the newest frames.
@@ -60,7 +59,7 @@ type smoother struct {
 	level float64
 }
 
-// push takes the level of a frame, and returns that of the newest, in dBFS.
+// push adds the level of a frame, and returns the average of the newest, in dBFS.
 func (s *smoother) push(level float64) float64 {
 	s.power[s.n%smoothing] = math.Pow(10, level/10)
 	s.n++
@@ -81,7 +80,7 @@ func (r *room) remember(level float64, opinion audio.Speech) {
 	}
 }
 
-// begin is called when the past is over.
+// begin is called at the end of the past.
 func (r *room) begin() {
 	r.ready = true
 	if !r.known() {
@@ -92,12 +91,12 @@ func (r *room) begin() {
 	r.high, r.low = l[len(l)*8/10], l[len(l)*2/10]
 }
 
-// known tells whether there is a past to judge by.
+// known reports whether there is enough past.
 func (r *room) known() bool { return r.frames >= roomLeast }
 
-// noisy tells whether the room holds what could be taken for the user, so that
-// loudness alone tells it from him. Steady noise that a simple detector sometimes
-// calls a voice is none of that.
+// noisy reports whether the room contains sound that could be mistaken for the user, so that only
+// the level distinguishes it. Steady noise that a simple detector sometimes classifies as voice
+// does not count.
 func (r *room) noisy(opinion audio.Speech) bool {
 	if opinion == audio.SpeechUnknown {
 		return r.high > calm
@@ -105,11 +104,10 @@ func (r *room) noisy(opinion audio.Speech) bool {
 	return float64(r.voices) >= voicy*float64(r.frames) && r.high-r.low > even
 }
 
-// calm tells whether the room is so quiet and steady that loudness is worth most.
+// calm reports whether the room is so quiet and steady that the level is most reliable.
 func (r *room) calm() bool { return r.high <= calm && r.high-r.low < steady }
 
-// bar is how loud the smoothed sound must be, to be the user, whose loudest frame so
-// far is peak.
+// bar returns the minimum smoothed level of the user, whose loudest frame so far is peak.
 func (r *room) bar(began bool, peak float64) float64 {
 	if !began {
 		return r.high + userBegins + uneven*(r.high-r.low)

@@ -1,9 +1,9 @@
-// Package filecard is the sound cards that are none: "file:PATH" plays a WAV
-// file as a microphone and records the loudspeaker into one, "null" is silence
-// both ways. They keep time as a real card does, so that everything behind them
-// runs as it does on a box; tests, the demo and headless devices use them.
+// Package filecard implements virtual sound cards: "file:PATH" uses a WAV file as microphone or
+// records the speaker to one, "null" is silence in both directions. They run in real time like a
+// real card, so that everything else behaves as on a device; tests, the demo, and headless devices
+// use them.
 //
-// What must not live here: hardware, and cgo.
+// Hardware and cgo do not belong here.
 package filecard
 
 import (
@@ -22,13 +22,12 @@ const (
 	prefix = "file:"
 )
 
-// Card returns the card that a name stands for, "null" or "file:" and a path, and
-// nil when names are not exactly one of this package's.
+// Card returns the card for a name, "null" or "file:" and a path, and nil if names are not exactly
+// one of these.
 //
-// The microphone of a file is an audio.Cuer: it is silent until Cue, and then
-// plays the file once. The file is read at each opening. The loudspeaker of a
-// file begins a new one at the first opening; a later one goes on in it, after
-// silence for the time between, and is converted to the rate of the first.
+// A file microphone is an audio.Cuer: it is silent until Cue, and then plays the file once. The
+// file is read at each opening. A file speaker creates a new file at the first opening; later
+// openings append to it, after silence for the time between, converted to the rate of the first.
 func Card(names ...string) audio.Card {
 	if len(names) != 1 {
 		return nil
@@ -56,7 +55,7 @@ type fileCard struct {
 	path string
 
 	mu     sync.Mutex
-	played *wavFile // what the loudspeaker plays, from the first OpenOutput on
+	played *wavFile // what the speaker plays, from the first OpenOutput on
 	busy   bool     // an output is open
 }
 

@@ -14,8 +14,7 @@ import (
 	"lintod/audio/wav"
 )
 
-// maxLate is how much a microphone keeps for a reader that does not come, as a
-// card does; what is older is lost.
+// maxLate is how much a microphone buffers for a late reader, like a card; older sound is lost.
 const maxLate = time.Second
 
 // load reads a WAV file as captured sound.
@@ -38,7 +37,7 @@ func load(path string) ([]int16, error) {
 
 var errNotRegular = errors.New("not a regular file")
 
-// openRegular refuses what would block or never end.
+// openRegular rejects files that could block or never end.
 func openRegular(path string) (*os.File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -50,8 +49,7 @@ func openRegular(path string) (*os.File, error) {
 	return os.Open(path)
 }
 
-// input is a microphone that hears pcm after each Cue, and silence before and
-// after.
+// input is a microphone that delivers pcm after each Cue, and silence before and after.
 type input struct {
 	pcm    []int16
 	timer  *time.Timer
@@ -59,7 +57,7 @@ type input struct {
 	closed chan struct{}
 
 	mu   sync.Mutex
-	at   int // next sample of pcm; its length is silence
+	at   int // next sample of pcm; len(pcm) means silence
 	over bool
 }
 
@@ -78,7 +76,7 @@ func newInput(pcm []int16) *input {
 	}
 }
 
-// Cue implements audio.Cuer: the next frame begins with the file.
+// Cue implements audio.Cuer: the next frame starts with the file.
 func (in *input) Cue() {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -10,16 +10,16 @@ import (
 )
 
 const (
-	// tick is how often a loudspeaker takes what is due.
+	// tick is the interval at which a speaker plays what is due.
 	tick = audio.FrameTime
-	// queueTime is how much it lets wait.
+	// queueTime is how much may be queued.
 	queueTime = 60 * time.Millisecond
 )
 
-// sink is where a loudspeaker's sound goes. Only the output's goroutine uses it.
+// sink is the destination of a speaker's sound. Only the output's goroutine uses it.
 type sink interface {
-	// play takes what was played since the last call. ended tells that there was
-	// no more, and that it was silent from there until now.
+	// play gets what was played since the last call. ended means that there was no more, and
+	// silence until now.
 	play(pcm []int16, ended bool, now time.Time) error
 	close()
 }
@@ -29,7 +29,7 @@ type hole struct{}
 func (hole) play([]int16, bool, time.Time) error { return nil }
 func (hole) close()                              {}
 
-// output plays at the pace of the clock, into a sink.
+// output plays in real time, to a sink.
 type output struct {
 	rate int
 	sink sink

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	headerSize = 44 // of what wav.AppendHeader writes
-	// maxData is about what the 32-bit sizes of a WAV file can tell.
+	headerSize = 44 // written by wav.AppendHeader
+	// maxData is about the maximum of the 32-bit sizes of a WAV file.
 	maxData = math.MaxUint32 &^ 0xffff
 )
 
 var errFileFull = errors.New("it has reached the maximum size of a WAV file, 4 GiB; restart lintod to start a new one")
 
-// wavFile is the loudspeaker's file. It runs from its creation on: what is not
-// sound is silence, also while no output is open. The silence is a hole in the
-// file, and takes no room on the disk.
+// wavFile is the speaker's file. Its time starts at its creation: everything between sounds is
+// silence, also while no output is open. The silence is a hole in the file, and takes no disk
+// space.
 type wavFile struct {
 	path string
 	rate int
@@ -32,7 +32,7 @@ type wavFile struct {
 
 	buf     []byte
 	pcm     []int16             // converted
-	convert *resample.Resampler // nil unless the present output has another rate
+	convert *resample.Resampler // nil unless the current output has a different rate
 	freed   func()
 }
 
@@ -51,8 +51,7 @@ func create(path string, rate int, now time.Time) (*wavFile, error) {
 	return f, nil
 }
 
-// begin prepares for an output with the given rate, and keeps what is to be
-// called when it is closed.
+// begin prepares for an output with the given rate.
 func (f *wavFile) begin(rate int, freed func()) {
 	f.convert, f.freed = nil, freed
 	if rate != f.rate {
@@ -60,8 +59,7 @@ func (f *wavFile) begin(rate int, freed func()) {
 	}
 }
 
-// play appends pcm, fills up with silence until now where it has ended, and
-// makes the file readable so.
+// play appends pcm, adds silence until now if it has ended, and updates the header.
 func (f *wavFile) play(pcm []int16, ended bool, now time.Time) error {
 	if f.convert != nil {
 		f.pcm = f.convert.Process(f.pcm[:0], pcm)

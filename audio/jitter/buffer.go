@@ -1,13 +1,13 @@
-// Package jitter makes steady sound of Opus packets that a network delivers late,
-// twice, in another order, or not at all.
+// Package jitter turns Opus packets that a network delivers late, twice, out of order, or not at
+// all into continuous sound.
 //
-// The buffer (buffer.go) orders packets and decides when each is played; how late
-// packets come (lateness.go) says how long they must wait; packets that are not Opus
-// are found out before they are heard (trust.go). All three are pure: time is an
-// argument. Stream puts a lock and a decoder around them.
+// The buffer (buffer.go) orders packets and decides when each is played; the lateness of packets
+// (lateness.go) determines how long they must wait; packets that are not Opus are detected before
+// they are played (trust.go). All three are pure: time is an argument. Stream adds a lock and a
+// decoder.
 //
-// What must not live here: the network, encryption, and the decoder, which is in the
-// sound process (audio/native).
+// The network, encryption, and the decoder, which is in the sound process (audio/native), do not
+// belong here.
 package jitter
 
 import (
@@ -17,37 +17,38 @@ import (
 )
 
 const (
-	// maxHeld is how much sound may wait; then silence is dropped, or else the oldest.
+	// maxHeld is how much sound may be held; beyond it, silence is dropped, or otherwise the
+	// oldest.
 	maxHeld = 2400 * time.Millisecond
-	// window is how many packets may wait, and how far from the newest a sequence
-	// number may be without looking like that of another stream.
+	// window is how many packets may be held, and the maximum distance of a sequence number from
+	// the newest within one stream.
 	window = 128
-	// maxPacket is the longest packet in bytes. Gateways that cannot encode send PCM,
+	// maxPacket is the maximum size of a packet in bytes. Gateways whose encoder fails send PCM,
 	// which is longer.
 	maxPacket = 1500
-	// maxConcealed is how many frames in a row are concealed. What libopus makes up
-	// fades by then.
+	// maxConcealed is the maximum number of consecutive concealed frames. By then, libopus has
+	// faded the concealment out.
 	maxConcealed = 3
 )
 
-// step is what is to be heard next.
+// step is the next action.
 type step uint8
 
 const (
-	silence step = iota // there is nothing, or not yet enough
-	packet              // a packet is to be decoded
-	conceal             // one that is missing is to be concealed
+	silence step = iota // nothing to play, or not enough yet
+	packet              // decode a packet
+	conceal             // conceal a missing one
 )
 
-// fate is what became of a sequence number.
+// fate is the state of a sequence number.
 type fate uint8
 
 const (
 	unseen fate = iota
 	held
 	taken // or dropped
-	bad   // it was refused
-	lost  // its time is over, and it has not come
+	bad   // it was rejected
+	lost  // it has not arrived in time
 )
 
 type slot struct {
@@ -58,39 +59,39 @@ type slot struct {
 	silent   bool // it is so short that it can only be silence
 }
 
-// buffer holds what was received and not yet played. The zero value is empty.
+// buffer holds received packets that have not been played. The zero value is empty.
 type buffer struct {
 	stats    Stats
 	lateness lateness
 	trust    trust
 
 	slots  [window]slot // by sequence % window
-	count  int          // slots that are held
+	count  int          // held slots
 	held   time.Duration
-	newest uint32 // the highest that has come
+	newest uint32 // the highest received
 	next   uint32 // to be played
-	known  bool   // both mean something
-	began  bool   // what is before next has been played, or given up
-	stray  uint32 // what would confirm that the sequence has jumped
-	astray bool   // stray means something
-	shift  uint32 // of what comes, so that after a jump it goes on as before
+	known  bool   // both are valid
+	began  bool   // everything before next has been played, or skipped
+	stray  uint32 // the number that would confirm a jump of the sequence
+	astray bool   // stray is valid
+	shift  uint32 // offset of arriving numbers, so that they continue after a jump
 
-	playing   bool // else silence is heard, until enough is held
-	started   bool // something of this answer has been heard
-	ended     bool // nothing more is awaited: what is held is enough
+	playing   bool // otherwise silence is played, until enough is held
+	started   bool // part of this answer has been played
+	ended     bool // no more packets are expected: play what is held
 	came      int  // packets of this answer
-	concealed int  // frames in a row
-	dropped   bool // the latest quiet frame was dropped
+	concealed int  // consecutive frames
+	dropped   bool // the last quiet frame was dropped
 }
 
-// begin starts an answer: the sequence goes on, the time does not.
+// begin starts an answer: the sequence continues, the time does not.
 func (b *buffer) begin() {
 	b.clear()
 	b.playing, b.started, b.ended, b.came = false, false, false, 0
 	b.lateness.pause(false)
 }
 
-// clear drops what is held, and returns how many packets that were.
+// clear drops all held packets, and returns their number.
 func (b *buffer) clear() uint64 {
 	n := b.count
 	for i := range b.slots {
@@ -105,7 +106,7 @@ func (b *buffer) clear() uint64 {
 	return uint64(n)
 }
 
-// ignore notes a packet that came and is not to be heard.
+// ignore records a received packet that is not to be played.
 func (b *buffer) ignore(sequence uint32) {
 	b.stats.Dropped++
 	if sequence, ok := b.place(sequence); ok {
@@ -113,7 +114,7 @@ func (b *buffer) ignore(sequence uint32) {
 	}
 }
 
-// mark notes the fate of a sequence number, unless a later one has its slot already.
+// mark records the fate of a sequence number, unless a later one already has its slot.
 func (b *buffer) mark(sequence uint32, f fate) {
 	s := &b.slots[sequence%window]
 	if s.fate != held && !before(sequence, s.sequence) || s.fate == unseen {
@@ -121,7 +122,7 @@ func (b *buffer) mark(sequence uint32, f fate) {
 	}
 }
 
-// put takes a packet that came at now.
+// put adds a packet that arrived at now.
 func (b *buffer) put(now time.Time, sequence uint32, data []byte) {
 	head, err := opus.Parse(data)
 	valid := err == nil && len(data) <= maxPacket
@@ -173,12 +174,12 @@ func (b *buffer) put(now time.Time, sequence uint32, data []byte) {
 	}
 }
 
-// before compares sequence numbers, which may wrap round.
+// before compares sequence numbers, which may wrap around.
 func before(a, b uint32) bool { return int32(a-b) < 0 }
 
-// place makes room for a sequence number, and returns what it is here. It reports
-// false for one that is far from all others; when the number after it comes too, the
-// sequence has jumped (as RFC 3550, A.1, has it).
+// place makes room for a sequence number, and returns its local number. It returns false for one
+// that is far from all others; if the next number arrives too, the sequence has jumped (as in RFC
+// 3550, A.1).
 func (b *buffer) place(sequence uint32) (uint32, bool) {
 	sequence += b.shift
 	ahead := int32(sequence - b.newest)
@@ -200,7 +201,7 @@ func (b *buffer) place(sequence uint32) (uint32, bool) {
 		return sequence, true
 	}
 	b.newest = sequence
-	for int32(sequence-b.next) >= window { // nobody plays, or the gap is that long
+	for int32(sequence-b.next) >= window { // nothing is playing, or the gap is that long
 		to := sequence
 		if b.count > 0 {
 			to = b.lowest()
@@ -212,7 +213,7 @@ func (b *buffer) place(sequence uint32) (uint32, bool) {
 	return sequence, true
 }
 
-// lowest is the sequence number of the oldest that is held; there must be one.
+// lowest returns the sequence number of the oldest held packet, which must exist.
 func (b *buffer) lowest() uint32 {
 	for i := range uint32(window) {
 		if s := &b.slots[(b.next+i)%window]; s.fate == held && s.sequence == b.next+i {
@@ -222,7 +223,7 @@ func (b *buffer) lowest() uint32 {
 	return b.next
 }
 
-// shed drops the oldest silence that is held, or else the oldest.
+// shed drops the oldest held silence, or otherwise the oldest packet.
 func (b *buffer) shed() {
 	for i := range uint32(window) {
 		if s := &b.slots[(b.next+i)%window]; s.fate == held && s.silent && s.sequence == b.next+i {
@@ -242,7 +243,7 @@ func (b *buffer) drop(s *slot) {
 	}
 }
 
-// skip makes sequence the next to be played. What has not come before it is lost.
+// skip makes sequence the next to be played. Earlier packets that have not arrived count as lost.
 func (b *buffer) skip(sequence uint32) {
 	for ; b.next != sequence; b.next++ {
 		s := &b.slots[b.next%window]
@@ -254,14 +255,13 @@ func (b *buffer) skip(sequence uint32) {
 	b.began = true
 }
 
-// delay is how much later than the fastest possible a packet is when it is played
-// now.
+// delay returns the delay, relative to the fastest packet, of a packet that is played now.
 func (b *buffer) delay(now time.Time, sequence uint32) time.Duration {
 	return b.lateness.since(now, sequence)
 }
 
-// due is when the silence is over if nothing more comes; false while nothing is held,
-// or nothing that can be trusted.
+// due returns when the silence ends if no more packets arrive; false while nothing is held, or
+// nothing trusted.
 func (b *buffer) due(now time.Time) (wait time.Duration, ok bool) {
 	if b.count == 0 || !b.trust.ok {
 		return 0, false
@@ -270,13 +270,13 @@ func (b *buffer) due(now time.Time) (wait time.Duration, ok bool) {
 		return 0, true
 	}
 	target := b.lateness.target()
-	if !b.started { // the loudspeaker fetches some in advance
+	if !b.started { // the speaker reads some in advance
 		target = max(target, startTarget)
 	}
 	return target - b.delay(now, b.lowest()), true
 }
 
-// take returns what is to be heard at now. The packet is valid until the next put.
+// take returns what is to be played at now. The packet is valid until the next put.
 func (b *buffer) take(now time.Time) (step, []byte) {
 	if !b.playing {
 		if wait, ok := b.due(now); !ok || wait > 0 {
@@ -311,7 +311,7 @@ func (b *buffer) take(now time.Time) (step, []byte) {
 		}
 		b.concealed++
 		b.stats.Concealed++
-		// While the delay is too short, the one that is missing gets more time.
+		// While the delay is too short, a missing packet gets more time.
 		if b.delay(now, b.next) >= b.lateness.target() {
 			b.skip(b.next + 1)
 		}
@@ -324,13 +324,12 @@ func (b *buffer) take(now time.Time) (step, []byte) {
 	return silence, nil
 }
 
-// quiet says what to do about a frame that was just taken and turned out to be next
-// to silent: drop it, or play so much silence after it. So the delay follows its
-// target where it does not hurt.
+// quiet decides what to do with a nearly silent frame: drop it, or play additional silence after
+// it. This adapts the delay to its target where it is inaudible.
 func (b *buffer) quiet(duration time.Duration) (drop bool, pad time.Duration) {
 	over := b.stats.Delay - b.lateness.target()
-	// Every other one, so that a pause stays one, unless the loudspeaker has stood still: then
-	// far more waits than the network explains.
+	// Every other one, so that pauses remain, unless the speaker has stalled: then much more is
+	// held than the network explains.
 	b.dropped = over >= duration && (!b.dropped || b.stats.Delay > maxTarget) && !b.ended
 	if over <= -bucket && !b.ended {
 		pad = min(-over, maxTarget)

@@ -9,42 +9,40 @@ const (
 
 	bucket  = 20 * time.Millisecond
 	buckets = int(maxTarget/bucket) + 1
-	// rare is the share of packets that may come later than the target.
+	// rare is the share of packets that may arrive after the target.
 	rare = 0.03
-	// memory is how far back the histogram reaches.
+	// memory is the time span of the histogram.
 	memory = time.Minute
-	// calm is after how many seconds of sound without late packets the target sinks,
-	// whatever was before.
+	// calm is the number of seconds of sound without late packets after which the target decreases.
 	calm = 6
-	// baseTime is how long the fastest packet counts; the clocks of both sides drift.
+	// baseTime is how long the fastest packet is used as reference; the clocks of both sides drift.
 	baseTime = 5 * time.Second
-	// stallTime is how long a pause may be and still have been one of the network.
+	// stallTime is the maximum length of a pause that is attributed to the network.
 	stallTime = 2 * time.Second
 )
 
-// lateness is how late packets come: later than the fastest would have, were all of
-// them sent at even distances.
+// lateness measures the delay of packets relative to the fastest, assuming that all are sent at
+// equal intervals.
 type lateness struct {
 	epoch time.Time
 
-	// The time of a sequence number on the server's side, from 0 at the first.
+	// The server's time of a sequence number, starting at 0 for the first.
 	sequence uint32
 	at       time.Duration
 	frame    time.Duration
 
-	// The least difference between the two clocks, of the latest baseTime and of that
-	// before it.
+	// The minimum difference between the two clocks, in the last baseTime and in the one before it.
 	now, before minimum
 	rotated     time.Duration
-	paused      bool // it begins anew with the next packet
-	// A pause that is over: the server's, or that of the network?
+	paused      bool // it restarts with the next packet
+	// A pause that has ended: of the server or of the network?
 	stall, base, until time.Duration
 
 	share  [buckets]float64
-	packet int // that share has seen
+	packet int // seen by that share
 	peaks  [calm]time.Duration
 	peak   int           // the newest of them
-	heard  time.Duration // sound that has come since that one began
+	heard  time.Duration // sound received since the start of that one
 
 	last   time.Duration
 	jitter time.Duration
@@ -61,8 +59,7 @@ func (m *minimum) add(d time.Duration) {
 	}
 }
 
-// pause says that time passes without packets, because nothing was sent or nothing
-// comes.
+// pause records that time passes without packets, because nothing was sent or nothing arrives.
 func (l *lateness) pause(mayStall bool) {
 	l.paused = true
 	l.stall = 0
@@ -71,7 +68,7 @@ func (l *lateness) pause(mayStall bool) {
 	}
 }
 
-// media is when sequence was sent, on the clock of the server.
+// media returns when sequence was sent, on the server's clock.
 func (l *lateness) media(sequence uint32) time.Duration {
 	return l.at + time.Duration(int32(sequence-l.sequence))*l.frame
 }
@@ -83,12 +80,12 @@ func (l *lateness) best() time.Duration {
 	return l.now.Duration
 }
 
-// since is how much later than the fastest possible a packet is at now.
+// since returns the delay of a packet at now, relative to the fastest.
 func (l *lateness) since(now time.Time, sequence uint32) time.Duration {
 	return now.Sub(l.epoch) - l.media(sequence) - l.best()
 }
 
-// add notes that a packet came.
+// add records the arrival of a packet.
 func (l *lateness) add(now time.Time, sequence uint32, duration time.Duration) {
 	if l.epoch.IsZero() {
 		l.epoch, l.sequence = now, sequence
@@ -115,8 +112,8 @@ func (l *lateness) add(now time.Time, sequence uint32, duration time.Duration) {
 		l.jitter += ((d - l.last).Abs() - l.jitter) / 16
 	}
 	l.last = d
-	// After a pause of the server all packets are as late as the first. After one of
-	// the network those that waited in it come at once, and catch up.
+	// After a pause of the server, all packets are as late as the first. After one of the network,
+	// the delayed packets arrive at once, and catch up.
 	switch {
 	case l.stall <= 0:
 	case l.best() <= l.base+l.frame+bucket:
@@ -128,7 +125,7 @@ func (l *lateness) add(now time.Time, sequence uint32, duration time.Duration) {
 	l.count(d - l.best())
 }
 
-// count puts one lateness into the histogram, which forgets.
+// count adds one lateness to the decaying histogram.
 func (l *lateness) count(late time.Duration) {
 	l.packet++
 	forget := max(1/float64(l.packet+1), float64(l.frame)/float64(memory))
@@ -145,8 +142,8 @@ func (l *lateness) count(late time.Duration) {
 	l.peaks[l.peak] = max(l.peaks[l.peak], late)
 }
 
-// target is how long the fastest packets should wait: until all but rare of the
-// latest minute have come, or all of the latest seconds.
+// target returns how long the fastest packets should wait: until all but rare of the last minute
+// have arrived, or all of the last seconds.
 func (l *lateness) target() time.Duration {
 	i, later := buckets-1, 0.0
 	for ; i > 0; i-- {

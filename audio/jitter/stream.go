@@ -15,28 +15,26 @@ import (
 )
 
 const (
-	// tail is how long after Stop packets still belong to the answer: servers say that
-	// they have sent it before they have.
+	// tail is how long after Stop packets still belong to the answer: servers report its end before
+	// they have sent all of it.
 	tail = 300 * time.Millisecond
-	// earlyTime and earlySound bound what comes before Start and is heard all the same.
+	// earlyTime and earlySound limit the sound that arrives before Start and is played anyway.
 	earlyTime  = 500 * time.Millisecond
 	earlySound = 600 * time.Millisecond
-	// maxDecoders is how many decoders in a row may fail without a frame.
+	// maxDecoders is how many consecutive decoders may fail without a frame.
 	maxDecoders = 3
-	// quietPeak is how loud a sample of a pause between words may be.
+	// quietPeak is the maximum amplitude of a pause between words.
 	quietPeak = 250
-	// fade is how long sound takes to begin or end beside silence that was not sent.
+	// fade is the length of a fade between sound and inserted silence.
 	fade = 5 * time.Millisecond
 )
 
-// ErrNotOpus is how an answer ends of which packets came and none could be
-// trusted to be Opus.
+// ErrNotOpus is the error of an answer whose packets were all not recognisable as Opus.
 var ErrNotOpus = errors.New("the received data is not Opus: key, protocol version, or format differ from the server's")
 
-// Decoder makes sound of Opus packets, at the rate of the Stream, mono;
-// *native.Decoder is one. An empty packet conceals one that was lost. Each packet
-// that Write has taken gives one frame, or a native.RefusedError; after any other
-// error the Decoder is of no more use.
+// Decoder decodes Opus packets, at the rate of the Stream, mono; *native.Decoder is one. An empty
+// packet conceals a lost one. Each written packet yields one frame, or a native.RefusedError; after
+// any other error the Decoder is unusable.
 type Decoder interface {
 	Write(ctx context.Context, packet []byte) error
 	Read(ctx context.Context, frame []int16) (int, error)
@@ -45,16 +43,16 @@ type Decoder interface {
 
 var _ Decoder = (*native.Decoder)(nil)
 
-// Stream is the sound that one session receives. Packets are put in as they come
-// from the network; each answer is read from Sound.
+// Stream is the received sound of one session. Put adds packets as they arrive from the network;
+// each answer is read from Sound.
 //
-// It begins with holding: of what comes the newest 600 ms are kept, none for longer
-// than 500 ms, until Start. No method blocks; any goroutine may call them.
+// Initially it holds packets until Start: the newest 600 ms, each for at most 500 ms. No method
+// blocks; any goroutine may call them.
 type Stream struct {
 	// Open opens a decoder.
 	Open func(ctx context.Context) (Decoder, error)
-	// Rate is that of the decoder and of Sound in samples a second: 8000, 12000,
-	// 16000, 24000 or 48000.
+	// Rate is the sample rate of the decoder and of Sound, in Hz: 8000, 12000, 16000, 24000, or
+	// 48000.
 	Rate int
 
 	mu      sync.Mutex
@@ -75,7 +73,7 @@ const (
 	closed
 )
 
-// early is a packet that came outside an answer.
+// early is a packet that arrived outside an answer.
 type early struct {
 	at       time.Time
 	sequence uint32
@@ -85,8 +83,8 @@ type early struct {
 
 const maxEarly = 64
 
-// Rate is the rate to decode at for a loudspeaker that is opened with so many samples
-// a second: the same where Opus has it, or else 48000, which the player converts.
+// Rate returns the decoding rate for a speaker with the given rate: the same if Opus supports it,
+// otherwise 48000, which the player converts.
 func Rate(loudspeaker int) int {
 	switch loudspeaker {
 	case 8000, 12000, 16000, 24000:
@@ -95,9 +93,8 @@ func Rate(loudspeaker int) int {
 	return 48000
 }
 
-// Put takes a packet from the network; opus may be changed when it returns. Where
-// the transport keeps the order and loses nothing, sequence counts up by one for
-// each packet.
+// Put adds a packet from the network; opus may be modified after it returns. If the transport is
+// ordered and lossless, sequence increases by one for each packet.
 func (s *Stream) Put(sequence uint32, opus []byte) {
 	now := time.Now()
 	s.mu.Lock()
@@ -117,7 +114,7 @@ func (s *Stream) Put(sequence uint32, opus []byte) {
 	}
 }
 
-// hold keeps an early packet in place of those that are too old.
+// hold stores an early packet, and discards those that are too old.
 func (s *Stream) hold(now time.Time, sequence uint32, data []byte) {
 	head, err := opus.Parse(data)
 	if err != nil || len(data) > maxPacket {
@@ -137,8 +134,8 @@ func (s *Stream) hold(now time.Time, sequence uint32, data []byte) {
 	s.early = append(s.early, early{now, sequence, append([]byte(nil), data...), head.Duration})
 }
 
-// Start says that an answer begins. What is held belongs to it. An answer before it
-// that still plays ends.
+// Start starts an answer, which includes the held packets. It ends an earlier answer that is still
+// playing.
 func (s *Stream) Start() {
 	now := time.Now()
 	s.mu.Lock()
@@ -159,8 +156,8 @@ func (s *Stream) Start() {
 	s.early = nil
 }
 
-// Stop says that the server has sent the answer. What is there, and what comes
-// within 300 ms, is played to the end; then its Sound ends. What comes later is held.
+// Stop reports that the server has sent the answer. Packets received so far, and within 300 ms, are
+// played to the end; then its Sound ends. Later packets are held.
 func (s *Stream) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,12 +168,11 @@ func (s *Stream) Stop() {
 	}
 }
 
-// Drop throws away what has not been played, ends the answer, and then drops all
-// packets until the next Start: the user has interrupted the server, which goes on
-// for a while.
+// Drop discards unplayed packets, ends the answer, and then drops all packets until the next Start:
+// the user has interrupted the server, which continues to send for a while.
 func (s *Stream) Drop() { s.end(dropping) }
 
-// Close ends Sound, and every packet is ignored from now on.
+// Close ends Sound; packets are then ignored.
 func (s *Stream) Close() error {
 	s.end(closed)
 	return nil
@@ -197,23 +193,23 @@ func (s *Stream) end(to state) {
 	s.buffer.stats.Dropped += s.buffer.clear()
 }
 
-// leave ends the Sound that there is. It needs the mutex, as wake does.
+// leave ends the current Sound. It needs the mutex, as does wake.
 func (s *Stream) leave() {
 	s.wake()
 	s.current = nil
 }
 
-// wake makes the Sound look again at what there is.
+// wake makes the Sound check the buffer again.
 func (s *Stream) wake() {
 	if s.current != nil {
 		s.current.news.Set()
 	}
 }
 
-// Sound is the answer that Start began: it waits for the first packets, then is
-// sound or silence without a pause. It ends with io.EOF after Stop or Drop, or with
-// ErrNotOpus. Whoever calls Sound again, after the loudspeaker has failed, gets the
-// rest of the answer, and the earlier Sound ends.
+// Sound returns the answer that Start has started: it waits for the first packets, then is
+// continuous sound or silence. It ends with io.EOF after Stop or Drop, or with ErrNotOpus. Another
+// call, for example after the speaker has failed, returns the rest of the answer, and ends the
+// earlier Sound.
 func (s *Stream) Sound() audio.Sound {
 	longest := s.Rate * int(opus.MaxDuration/time.Millisecond) / 1000
 	n := &sound{
@@ -232,7 +228,7 @@ func (s *Stream) Sound() audio.Sound {
 	return n
 }
 
-// Stats returns counters since the session began, and how it is now.
+// Stats returns the counters of the session, and its current state.
 func (s *Stream) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,28 +238,28 @@ func (s *Stream) Stats() Stats {
 	return st
 }
 
-// Stats is what a Stream has seen. All counts are packets.
+// Stats are the counters of a Stream, in packets.
 type Stats struct {
 	Packets   uint64 `json:"packets"`   // received
-	Lost      uint64 `json:"lost"`      // never came
-	Late      uint64 `json:"late"`      // came when their time was over
-	Duplicate uint64 `json:"duplicate"` // came before
+	Lost      uint64 `json:"lost"`      // never arrived
+	Late      uint64 `json:"late"`      // arrived too late
+	Duplicate uint64 `json:"duplicate"` // duplicates
 	Refused   uint64 `json:"refused"`   // were not Opus, or not of this stream
-	Dropped   uint64 `json:"dropped"`   // outside an answer, far out of sequence, or more than may wait
-	Concealed uint64 `json:"concealed"` // frames that the decoder made up
-	Decoders  uint64 `json:"decoders"`  // times that a decoder failed and another took its place
-	// Jitter is the mean deviation of the distance between packets (RFC 3550, 6.4.1).
+	Dropped   uint64 `json:"dropped"`   // outside an answer, far out of sequence, or above the limit
+	Concealed uint64 `json:"concealed"` // concealed frames
+	Decoders  uint64 `json:"decoders"`  // how often a decoder failed and was replaced
+	// Jitter is the mean deviation of the interval between packets (RFC 3550, 6.4.1).
 	Jitter time.Duration `json:"jitter"`
-	// Target is the delay that the buffer aims at, Delay the one that it has: how
-	// long the fastest packets wait before they are decoded.
+	// Target is the buffer's target delay, Delay the actual one: how long the fastest packets wait
+	// before they are decoded.
 	Target time.Duration `json:"target"`
 	Delay  time.Duration `json:"delay"`
-	// Playing says that an answer is being received or played.
+	// Playing reports whether an answer is being received or played.
 	Playing bool `json:"playing"`
 }
 
-// next is what the Sound n is to play now, or with what it ends. Before anything is
-// heard, and after Stop, there is nothing for so long or until something comes.
+// next returns what the Sound n is to play now, or its final error. Before anything is played, and
+// after Stop, it may return a time to wait, or until a packet arrives.
 func (s *Stream) next(n *sound) (what step, wait time.Duration, err error) {
 	now := time.Now()
 	s.mu.Lock()
@@ -303,12 +299,12 @@ type sound struct {
 	open   context.Context
 	close  context.CancelFunc
 
-	// The reader's.
-	frame    []int16 // as long as the longest packet; its capacity is for padding, too
-	out      []int16 // of frame, what is left to read
+	// Owned by the reader.
+	frame    []int16 // of the maximum packet size; its capacity includes padding
+	out      []int16 // unread part of frame
 	packet   []byte
 	last     int16 // sample
-	apart    bool  // silence that was not sent came last
+	apart    bool  // the last samples were inserted silence
 	failures int
 
 	mu      sync.Mutex
@@ -329,7 +325,7 @@ func (n *sound) Read(ctx context.Context, pcm []int16) (int, error) {
 	return read, nil
 }
 
-// fill makes out what is to be heard next, if anything.
+// fill determines what is to be played next, if anything.
 func (n *sound) fill(ctx context.Context) error {
 	decoder, err := n.decoding(ctx) // at the start, while the first packets are on their way
 	if err != nil {
@@ -374,7 +370,7 @@ func (n *sound) wait(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// decode makes a frame of the packet. One that the decoder refuses is concealed.
+// decode decodes the packet. A packet that the decoder rejects is concealed.
 func (n *sound) decode(ctx context.Context, d Decoder) (made int, err error) {
 	for range 2 {
 		if err = d.Write(ctx, n.packet); err == nil {
@@ -395,8 +391,7 @@ func (s *Stream) count(f func(*Stats)) {
 	f(&s.buffer.stats)
 }
 
-// hear makes a frame the next to be read, unless it is a part of a pause that is to
-// be shortened.
+// hear makes a frame the next to be read, unless it is part of a pause that is to be shortened.
 func (n *sound) hear(frame []int16, what step) {
 	n.out = frame
 	peak := 0
@@ -425,7 +420,7 @@ func (n *sound) hear(frame []int16, what step) {
 	}
 }
 
-// silence makes so many samples of it the next to be read. The sound before it fades.
+// silence makes n samples of silence the next to be read. The sound before it fades out.
 func (n *sound) silence(samples int) {
 	n.out = n.frame[:samples]
 	clear(n.out)
@@ -435,7 +430,7 @@ func (n *sound) silence(samples int) {
 	n.last, n.apart = 0, true
 }
 
-// decoding returns the decoder, a new one where there is none.
+// decoding returns the decoder, or opens one.
 func (n *sound) decoding(ctx context.Context) (Decoder, error) {
 	n.mu.Lock()
 	d := n.decoder
@@ -463,7 +458,7 @@ func (n *sound) decoding(ctx context.Context) (Decoder, error) {
 	return d, nil
 }
 
-// failed closes a decoder that is of no more use. What it had is lost; the next takes
+// failed closes an unusable decoder. Its pending packets are lost; the next decoder continues with
 // the next packet.
 func (n *sound) failed(ctx context.Context, err error) error {
 	n.release()

@@ -7,31 +7,30 @@ import (
 )
 
 const (
-	// enoughSame packets in a row that begin with the same byte are Opus, and so are
-	// enoughAlike of one duration and number of channels. Of random bytes, as a wrong
-	// key makes them, one in some ten thousand is taken for the beginning of a stream.
+	// enoughSame consecutive packets that start with the same byte are Opus, and so are enoughAlike
+	// of the same duration and number of channels. Random bytes, as caused by a wrong key, are
+	// mistaken for the beginning of a stream about once in ten thousand packets.
 	enoughSame  = 3
 	enoughAlike = 6
-	// enoughOdd packets in a row that differ are another stream, or none.
+	// enoughOdd consecutive packets that differ are another stream, or not Opus.
 	enoughOdd = 5
 )
 
-// trust tells a stream of Opus from other bytes, most of which are packets too as far
-// as their form goes, and noise to hear. An encoder does not change the duration of
-// its packets or the number of its channels, and seldom more.
+// trust distinguishes an Opus stream from other bytes, most of which are formally valid packets and
+// would be played as noise. An encoder does not change the duration of its packets or the number of
+// channels, and rarely anything else.
 type trust struct {
 	ok bool
 
 	toc         byte
 	duration    time.Duration
 	stereo      bool
-	same, alike int // packets in a row
+	same, alike int // consecutive packets
 	odd         int
 }
 
-// take reports whether a packet may be played: at once, or when trust is ok. If not
-// valid, it has not the form of one. It reports broken when what was taken before must
-// not be played after all.
+// take reports whether a packet may be played: immediately, or when trust is ok. valid is false if
+// its format is invalid. broken means that earlier packets must not be played after all.
 func (t *trust) take(p opus.Packet, valid bool) (fits, broken bool) {
 	like := valid && t.alike > 0 && p.Duration == t.duration && p.Stereo == t.stereo
 	if t.ok {

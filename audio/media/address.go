@@ -14,11 +14,10 @@ import (
 
 var errNotAllowed = errors.New("this device does not allow that address; allow in [behaviors.play] lists the allowed addresses")
 
-// address is one of http or https.
+// address is an http or https address.
 type address struct{ *url.URL }
 
-// String leaves out what may be a secret, user, password and query, and has
-// nothing that a terminal would obey.
+// String omits possible secrets (user, password, and query), and contains no control characters.
 func (a *address) String() string { return a.Scheme + "://" + a.Host + a.EscapedPath() }
 
 // parse returns the address if it may be opened.
@@ -33,8 +32,8 @@ func (o *Opener) parse(text string) (*address, error) {
 	return &address{u}, nil
 }
 
-// resolve returns the address that a playlist names, if it may be opened. One
-// without a host is on the server that the playlist is from.
+// resolve returns the address of a playlist entry, if it may be opened. An address without a host
+// is on the server of the playlist.
 func (o *Opener) resolve(from *address, text string) (*address, error) {
 	if from != nil {
 		if u, err := from.Parse(text); err == nil {
@@ -44,8 +43,8 @@ func (o *Opener) resolve(from *address, text string) (*address, error) {
 	return o.parse(text)
 }
 
-// allowed tells whether the list has the address: same scheme, host and port,
-// and a path that begins with that of the entry.
+// allowed reports whether the list contains the address: same scheme, host, and port, and a path
+// that starts with that of the entry.
 func (o *Opener) allowed(u *url.URL) bool {
 	if o.Trusted {
 		return true
@@ -60,9 +59,9 @@ func (o *Opener) allowed(u *url.URL) bool {
 	return false
 }
 
-// within tells whether a path is below another, both as they go over the wire.
-// One that a server may understand otherwise than it is written is not: decoded
-// once more, or without its parameters (/a/..;b), it may lead out of there.
+// within reports whether a path is below another, both as sent. A path that a server may interpret
+// differently is not: decoded once more, or without its parameters (/a/..;b), it may lead
+// elsewhere.
 func within(path, below string) bool {
 	below = strings.TrimSuffix(below, "/")
 	if path == "" {
@@ -73,7 +72,7 @@ func within(path, below string) bool {
 		return false
 	}
 	if below == "" {
-		return true // the whole server may be asked
+		return true // the whole server is allowed
 	}
 	for {
 		decoded := unescape(path)
@@ -87,8 +86,7 @@ func within(path, below string) bool {
 	}
 }
 
-// unescape decodes what can be decoded of a path, and leaves the rest, as lenient
-// servers do.
+// unescape decodes valid escapes of a path, and leaves others unchanged, like lenient servers.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -104,9 +102,9 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// plain tells whether no step of a path leads up, however it is spelt: IIS takes
-// a backslash for a slash, Tomcat cuts steps at a semicolon, Windows drops blanks
-// and dots at their ends, and some have read bytes that are not UTF-8 as dots.
+// plain reports whether no element of a path leads up, in any spelling: IIS treats a backslash as a
+// slash, Tomcat cuts elements at a semicolon, Windows drops trailing spaces and dots, and some
+// servers have interpreted invalid UTF-8 as dots.
 func plain(path string) bool {
 	if !utf8.ValidString(path) || strings.ContainsAny(path, "\\\x00\uff0e\uff0f\uff3c\u2024\u2025\u2215\u2216") {
 		return false
@@ -135,8 +133,8 @@ func parseEntry(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// guard keeps a fetch to what the list has. A listed number or local name may be inside
-// the network; a name of the internet that leads there is a trick.
+// guard restricts a fetch to the list. A listed IP address or local name may be inside the network;
+// a public name must not resolve to an address there.
 func (o *Opener) guard() fetch.Guard {
 	return fetch.Guard{
 		Check: func(u *url.URL) error {

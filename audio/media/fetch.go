@@ -13,19 +13,19 @@ import (
 	"lintod/agent/base/fetch"
 )
 
-// maxMetaint bounds the sound between two titles of a station, in bytes.
+// maxMetaint is the maximum distance between two titles of a station, in bytes.
 const maxMetaint = 1 << 20
 
 var errSize = errors.New("it exceeds max_size in [behaviors.play]")
 
-// body is what a file or an answer holds.
+// body is the content of a file or an answer.
 type body struct {
 	io.Reader
 	io.Closer
-	kind string // the server's Content-Type, or what the name stands for
+	kind string // the server's Content-Type, or the type by the name
 }
 
-// fetch begins to receive what is at an address.
+// fetch starts receiving from an address.
 func (o *Opener) fetch(ctx context.Context, u *address) (*body, error) {
 	got, err := o.guard().Get(ctx, u.URL)
 	if errors.Is(err, fetch.ErrInside) {
@@ -39,7 +39,7 @@ func (o *Opener) fetch(ctx context.Context, u *address) (*body, error) {
 		return nil, fmt.Errorf("%w: %d bytes", errSize, got.Size)
 	}
 	var r io.Reader = got
-	if titles := got.Header.Get("Icy-Metaint"); titles != "" { // nobody has asked for them
+	if titles := got.Header.Get("Icy-Metaint"); titles != "" { // they were not requested
 		n, err := strconv.Atoi(titles)
 		if err != nil || n < 1 || n > maxMetaint {
 			got.Close()
@@ -49,18 +49,18 @@ func (o *Opener) fetch(ctx context.Context, u *address) (*body, error) {
 	}
 	kind := got.Header.Get("Content-Type")
 	switch strings.ToLower(path.Ext(u.Path)) {
-	case ".m3u", ".m3u8", ".pls": // of which many servers know no type
+	case ".m3u", ".m3u8", ".pls": // for which many servers have no type
 		kind = listType
 	}
 	return &body{Reader: r, Closer: got, kind: kind}, nil
 }
 
-// shoutcast is a connection to a server that may speak as SHOUTcast does: "ICY"
-// where HTTP/1.0 has its name, and else the same.
+// shoutcast is a connection to a server that may use SHOUTcast's variant of HTTP/1.0, with "ICY"
+// instead of "HTTP/1.0".
 type shoutcast struct {
 	net.Conn
 	begun bool
-	head  []byte // what is yet to be read before the connection
+	head  []byte // to be read before the connection
 }
 
 func (s *shoutcast) Read(b []byte) (int, error) {
@@ -83,8 +83,8 @@ func (s *shoutcast) Read(b []byte) (int, error) {
 	return s.Conn.Read(b)
 }
 
-// untitled takes the titles out of what a station sends: behind each piece of
-// sound a byte says how many times 16 bytes of them follow.
+// untitled removes the titles from a station's stream: after each block of sound, a byte contains
+// their length in units of 16 bytes.
 type untitled struct {
 	r     io.Reader
 	every int

@@ -1,11 +1,10 @@
-// Package media opens sound that somebody names by its address, and files, as
-// streams: radio is played as it comes, and a long file is never held in memory.
+// Package media opens sound from addresses and files as streams: radio is played as it arrives, and
+// a long file is never held in memory.
 //
-// An address may come from a stranger. So the owner lists what may be opened,
-// nothing inside the network is reached by a detour, and every wait, redirect,
-// byte and second of sound is counted.
+// Addresses may be untrusted. So the owner lists what may be opened, internal addresses cannot be
+// reached indirectly, and waiting times, redirects, bytes, and the length of sound are limited.
 //
-// What must not live here: decoding (codec), and who goes first (player).
+// Decoding (codec) and priorities (player) do not belong here.
 package media
 
 import (
@@ -17,14 +16,14 @@ import (
 	"lintod/audio"
 )
 
-// Config is the [behaviors.play] table: what a platform may have played.
+// Config is the [behaviors.play] table: what a platform may play.
 type Config struct {
-	// Allow are the beginnings of the addresses that may be opened, for example
-	// "https://media.example/"; none means that nothing may.
+	// Allow are the prefixes of allowed addresses, for example "https://media.example/"; an empty
+	// list allows none.
 	Allow config.Strings `toml:"allow"`
-	// MaxTime is how much of a stream is played.
+	// MaxTime is the maximum playing time.
 	MaxTime config.Duration `toml:"max_time"`
-	// MaxSize is how much of it is fetched.
+	// MaxSize is the maximum download size.
 	MaxSize config.Size `toml:"max_size"`
 }
 
@@ -33,7 +32,7 @@ func Defaults() Config {
 	return Config{MaxTime: config.Duration(time.Hour), MaxSize: 500_000_000}
 }
 
-// Validate reports values that cannot work.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	for _, entry := range c.Allow {
@@ -51,21 +50,21 @@ func (c Config) Validate() config.Problems {
 // Opener opens media within the limits of its Config.
 type Opener struct {
 	Config Config
-	// Trusted addresses need not be on the list: the owner's own hand gives them.
+	// Trusted addresses come from the owner and need not be on the list.
 	Trusted bool
 }
 
-// Check tells whether the address may be opened, without opening it.
+// Check reports whether the address may be opened, without opening it.
 func (o *Opener) Check(address string) error {
 	_, err := o.parse(address)
 	return err
 }
 
-// Open fetches address as far as its first samples. ctx governs the sound to
-// its end; the caller closes it. The errors name the address.
+// Open fetches address up to its first samples. ctx applies until the end of the sound; the caller
+// closes it. Errors contain the address.
 //
-// Where the address is that of a playlist, the sound is what stands there, one
-// after the other; what cannot be played is passed by.
+// If the address is that of a playlist, the sound consists of its entries, in order; entries that
+// cannot be played are skipped.
 func (o *Opener) Open(ctx context.Context, address string) (audio.Sound, error) {
 	u, err := o.parse(address)
 	if err != nil {
@@ -80,8 +79,7 @@ func (o *Opener) Open(ctx context.Context, address string) (audio.Sound, error) 
 	return s, nil
 }
 
-// File plays what r holds, also when it is a playlist of addresses, and closes it
-// after the sound.
+// File plays the content of r, which may be a playlist of addresses, and closes it after the sound.
 func (o *Opener) File(r io.ReadCloser) (audio.Sound, error) {
 	s := o.program(context.Background())
 	err := s.begin(&body{Reader: r, Closer: r}, nil, 0)

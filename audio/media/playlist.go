@@ -11,21 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// maxPlaylist bounds a playlist, in bytes.
+// maxPlaylist is the maximum size of a playlist, in bytes.
 const maxPlaylist = 64 << 10
 
 var errHLS = errors.New("HLS streams (m3u8) are not supported; most stations also have one in MP3 or Ogg")
 
 const listType = "audio/x-mpegurl"
 
-// lists are the types that servers give to playlists.
+// lists are the content types of playlists.
 var lists = map[string]bool{
 	listType: true, "audio/mpegurl": true, "application/x-mpegurl": true, "application/vnd.apple.mpegurl": true,
 	"audio/x-scpls": true, "audio/scpls": true, "application/pls+xml": true,
 }
 
-// readPlaylist returns what a playlist names, M3U or PLS; nil when r holds
-// something else, and then it has read nothing of it.
+// readPlaylist returns the entries of a playlist, M3U or PLS, or nil if r contains something else,
+// of which it has read nothing.
 func readPlaylist(r *bufio.Reader, b *body) ([]string, error) {
 	head, err := r.Peek(11)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -47,8 +47,8 @@ func readPlaylist(r *bufio.Reader, b *body) ([]string, error) {
 	return parsePlaylist(text)
 }
 
-// isPlaylist tells by the first bytes, and where a server calls it one, by
-// whether these are text.
+// isPlaylist decides by the first bytes, and, if the server declares a playlist, by whether they
+// are text.
 func isPlaylist(head []byte, called bool) bool {
 	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n")
 	for _, begins := range []string{"#EXTM3U", "[playlist]", "http://", "https://"} {
@@ -60,8 +60,8 @@ func isPlaylist(head []byte, called bool) bool {
 	return called && text && !bytes.HasPrefix(head, []byte("OggS")) && !bytes.HasPrefix(head, []byte("ID3"))
 }
 
-// parsePlaylist returns the addresses and names, in their order. It is never nil
-// without an error.
+// parsePlaylist returns the addresses and names, in order. Without an error, the result is never
+// nil.
 func parsePlaylist(text []byte) ([]string, error) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	list := []string{}

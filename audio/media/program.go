@@ -16,39 +16,39 @@ import (
 )
 
 const (
-	// soundLimit is how long to wait for sound, whatever is received meanwhile.
+	// soundLimit is how long to wait for sound, whatever is received in the meantime.
 	soundLimit = time.Minute
-	// maxAddresses bounds the addresses that are opened for one sound, and
-	// maxDepth the playlists that lead to one of them.
+	// maxAddresses is the maximum number of addresses opened for one sound, and maxDepth the
+	// maximum nesting of playlists.
 	maxAddresses = 100
 	maxDepth     = 3
 )
 
 var errSilent = fmt.Errorf("there was no sound for %v", soundLimit)
 
-// program is all that an address leads to, one part after the other.
+// program is the sequence of parts of an address.
 type program struct {
 	opener *Opener
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	silent *time.Timer // runs while samples are waited for, and ends the sound
-	bytes  int64       // that may yet be received
+	silent *time.Timer // runs while waiting for samples, and ends the sound
+	bytes  int64       // remaining bytes
 
-	next   []entry // addresses of playlists that have not been opened
+	next   []entry // unopened addresses of playlists
 	opened int     // addresses
-	left   int64   // samples that may yet be heard
+	left   int64   // remaining samples
 	joined resample.Joiner
 	in     [1024]int16
 	buf    []int16
-	out    []int16 // of buf, what is left to read
-	ended  error   // how the latest part ended; io.EOF if well
+	out    []int16 // unread part of buf
+	ended  error   // how the last part ended; io.EOF on success
 
 	mu     sync.Mutex
-	part   audio.Sound // nil between two
+	part   audio.Sound // nil between two parts
 	closed bool
 }
 
-// entry is an address, and how many playlists led to it.
+// entry is an address, and its nesting depth.
 type entry struct {
 	address *address
 	depth   int
@@ -61,8 +61,8 @@ func (o *Opener) program(ctx context.Context) *program {
 	return s
 }
 
-// open opens the next address that can be played. Where there is none, it fails
-// with what was wrong with the first, or with how the latest part ended.
+// open opens the next address that can be played. If there is none, it fails with the error of the
+// first, or of the last part.
 func (s *program) open() error {
 	s.silent.Reset(soundLimit)
 	defer s.silent.Stop()
@@ -98,8 +98,8 @@ func (s *program) open() error {
 	return io.EOF
 }
 
-// begin plays a body, or takes the addresses of a playlist; those without a host
-// are in the place that the playlist is from. It closes the body in the end.
+// begin plays a body, or adds the addresses of a playlist; those without a host are relative to the
+// playlist. It closes the body at the end.
 func (s *program) begin(b *body, from *address, depth int) error {
 	b.Reader = &limited{b.Reader, &s.bytes}
 	head := bufio.NewReader(b.Reader)
@@ -150,8 +150,8 @@ func (s *program) begin(b *body, from *address, depth int) error {
 
 func (s *program) Rate() int { return s.joined.Rate }
 
-// Read implements audio.Sound. It may outlast its ctx, but not the one of Open.
-// It ends in peace when the sound has lasted for long enough.
+// Read implements audio.Sound. It may outlive its ctx, but not that of Open. It returns io.EOF when
+// MaxTime is reached.
 func (s *program) Read(ctx context.Context, pcm []int16) (int, error) {
 	for len(s.out) == 0 {
 		if err := s.fill(ctx); err != nil {
@@ -167,7 +167,7 @@ func (s *program) Read(ctx context.Context, pcm []int16) (int, error) {
 	return n, nil
 }
 
-// fill reads some samples, or opens the next part where one has ended.
+// fill reads some samples, or opens the next part at the end of one.
 func (s *program) fill(ctx context.Context) error {
 	if s.left <= 0 {
 		return io.EOF
@@ -223,7 +223,7 @@ func (s *program) Close() error {
 	return nil
 }
 
-// limited fails when more is read than may be, all parts together.
+// limited fails when the limit for all parts together is exceeded.
 type limited struct {
 	r    io.Reader
 	left *int64

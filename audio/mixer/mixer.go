@@ -1,7 +1,7 @@
-// Package mixer sets the loudness at a sound card's own control, for those who
-// want it there: with amixer(1), so that no native code is needed.
+// Package mixer sets the volume with a mixer control of a sound card, if configured: with
+// amixer(1), so that no native code is needed.
 //
-// What must not live here: the user's wish (agent/settings), and gain in software (player).
+// The volume setting (agent/settings) and gain in software (player) do not belong here.
 package mixer
 
 import (
@@ -22,43 +22,42 @@ import (
 const (
 	// stepLimit is how long amixer may take.
 	stepLimit = 5 * time.Second
-	// retry is how soon a control that was not there is looked for again: the card
-	// may have been plugged in since.
+	// retry is the interval for trying a missing control again: the card may have been plugged in
+	// since.
 	retry = 30 * time.Second
 )
 
-// Mixer follows the user's volume with a control of a card. While that is not
-// possible, the gain in software does instead.
+// Mixer sets the user's volume with a control of a card. While that is not possible, the gain in
+// software is used.
 type Mixer struct {
 	Device  string   // ALSA's name of the card, such as "default" or "hw:CARD=Headphones"
 	Control string   // such as "PCM" or "Master"
 	Env     []string // of amixer; see process.Command
-	// Software sets the gain of the player, in percent: 100 while the control
-	// does it all. It must not block.
+	// Software sets the gain of the player, in percent: 100 while the control is used. It must not
+	// block.
 	Software func(percent int)
 	Log      *slog.Logger
 
 	once    sync.Once
 	volume  atomic.Int32
-	changed loop.Signal // holds a token when the control may be behind
+	changed loop.Signal // holds a token when the control may be outdated
 }
 
-// SetVolume tells the volume in percent. It does not block; of several in a row the
-// last one counts.
+// SetVolume sets the volume in percent. It does not block; the last of several calls is applied.
 func (m *Mixer) SetVolume(percent int) {
 	m.init()
 	m.volume.Store(int32(max(0, min(percent, 100))))
 	m.changed.Set()
 }
 
-// Volume is what was last set.
+// Volume returns the last set volume.
 func (m *Mixer) Volume() int { return int(m.volume.Load()) }
 
 func (m *Mixer) init() {
 	m.once.Do(func() { m.changed = loop.NewSignal() })
 }
 
-// Run makes the control follow, until ctx ends.
+// Run applies volume changes to the control, until ctx ends.
 func (m *Mixer) Run(ctx context.Context) error {
 	m.init()
 	again := time.NewTimer(retry)
@@ -88,13 +87,13 @@ func (m *Mixer) Run(ctx context.Context) error {
 	}
 }
 
-// apply sets the control, on the scale that sounds even (-M, as alsamixer has it).
+// apply sets the control, on the perceptual scale (-M, as in alsamixer).
 func (m *Mixer) apply(ctx context.Context, percent int) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stepLimit, fmt.Errorf("amixer took more than %v", stepLimit))
 	defer cancel()
 	sound := "unmute"
 	if percent == 0 {
-		sound = "mute" // the lowest step of many cards can still be heard
+		sound = "mute" // the lowest step of many cards is still audible
 	}
 	child, err := process.Start(ctx, process.Command{
 		Argv:    []string{"amixer", "-q", "-M", "-D", m.Device, "sset", m.Control, fmt.Sprintf("%d%%", percent), sound},

@@ -10,38 +10,35 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// codecLimit is how long a codec may take for one frame; it needs milliseconds.
+// codecLimit is how long a codec may take for one frame, which normally takes milliseconds.
 const codecLimit = 5 * time.Second
 
 var (
-	// ErrNoCodec is what the opening of a codec fails with when lintod-audio does
-	// not have that kind.
+	// ErrNoCodec is the error of opening a codec of a kind that lintod-audio does not support.
 	ErrNoCodec = errors.New("unknown codec")
-	// ErrCodecsInUse is that of an opening when wire.MaxCodecs are open already.
+	// ErrCodecsInUse is the error if wire.MaxCodecs codecs are already open.
 	ErrCodecsInUse = errors.New("all codecs of the sound process are in use")
 )
 
-// RefusedError is what a codec says of one frame or packet that it cannot
-// convert. It takes the next.
+// RefusedError is the error for one frame or packet that cannot be converted. The codec remains
+// usable.
 type RefusedError string
 
 func (e RefusedError) Error() string { return string(e) }
 
-// CodecFormat says what a codec makes of what. Kind names it: "identity" makes
-// packets of the samples themselves, 16 bit little endian; opus.Kind is Opus, at
-// 8000, 12000, 16000, 24000 or 48000 samples a second.
+// CodecFormat defines a codec. Kind is its name: "identity" uses the samples as packets, 16 bits,
+// little-endian; opus.Kind is Opus, at 8000, 12000, 16000, 24000, or 48000 Hz.
 //
-// An Opus encoder is set as the firmware of xiaozhi devices sets it: application
-// audio, variable bit rate, DTX, no FEC. An Opus decoder takes packets of any
-// duration, so that frames are up to 120 ms long; an empty packet stands for one that
-// was lost, and becomes a frame as long as the latest, or of Frame at the start. What
-// is not an Opus packet is refused.
+// An Opus encoder uses the settings of the xiaozhi firmware: application audio, variable bit rate,
+// DTX, no FEC. An Opus decoder accepts packets of any duration, up to 120 ms; an empty packet means
+// a lost one, and yields a frame of the same length as the latest, or of Frame at the start.
+// Invalid packets are refused.
 type CodecFormat struct {
 	Kind     string
-	Rate     int           // samples a second in each channel
+	Rate     int           // samples per second and channel
 	Channels int           // interleaved
 	Frame    time.Duration // a whole number of milliseconds
-	// Complexity of an encoder is from 0 (the least work) to 10 (the best sound).
+	// Complexity of an encoder is from 0 (fastest) to 10 (best quality).
 	Complexity int
 }
 
@@ -53,17 +50,16 @@ func (f CodecFormat) wire(encode bool) (wire.Codec, error) {
 	return c, c.Check()
 }
 
-// Encoder makes packets of frames, in the sound process. One goroutine writes,
-// one reads, which may be the same; any may Close. Each frame gives one packet,
-// in order. After any error but a RefusedError it is of no more use: close it, and
-// open another.
+// Encoder encodes frames to packets, in the sound process. One goroutine writes, one reads, which
+// may be the same; any may call Close. Each frame yields one packet, in order. After any error
+// except a RefusedError it is unusable: close it, and open another.
 type Encoder struct{ *codec }
 
-// Decoder makes frames of packets, as an Encoder makes packets of frames.
+// Decoder decodes packets to frames, with the same rules as an Encoder.
 type Decoder struct{ *codec }
 
-// OpenEncoder opens an encoder. It waits some seconds for a process that is not
-// up. It needs no card.
+// OpenEncoder opens an encoder. It waits some seconds if the process is not running. It does not
+// need a card.
 func (p *Process) OpenEncoder(ctx context.Context, f CodecFormat) (*Encoder, error) {
 	k, err := p.openCodec(ctx, f, true)
 	if err != nil {
@@ -72,7 +68,7 @@ func (p *Process) OpenEncoder(ctx context.Context, f CodecFormat) (*Encoder, err
 	return &Encoder{k}, nil
 }
 
-// OpenDecoder opens a decoder, as OpenEncoder does.
+// OpenDecoder opens a decoder, like OpenEncoder.
 func (p *Process) OpenDecoder(ctx context.Context, f CodecFormat) (*Decoder, error) {
 	k, err := p.openCodec(ctx, f, false)
 	if err != nil {
@@ -96,7 +92,7 @@ func (p *Process) openCodec(ctx context.Context, f CodecFormat, encode bool) (*c
 // Write sends a frame. It blocks while wire.CodecWindow packets have not been read.
 func (e *Encoder) Write(ctx context.Context, frame []int16) error {
 	if len(frame) != e.want.FrameSamples() {
-		return fmt.Errorf("a frame of %d samples, want %d", len(frame), e.want.FrameSamples())
+		return fmt.Errorf("a frame has %d samples; want %d", len(frame), e.want.FrameSamples())
 	}
 	if err := e.reserve(ctx); err != nil {
 		return err
@@ -104,10 +100,9 @@ func (e *Encoder) Write(ctx context.Context, frame []int16) error {
 	return e.sent(e.conn.w.SendSamples(wire.Convert, e.id, frame))
 }
 
-// Read blocks until the next packet is there, and returns its length. It fails
-// with a RefusedError in place of the packet of a frame that was refused. A packet
-// that does not fit fails with io.ErrShortBuffer, and is lost; none is longer than
-// wire.MaxPacket.
+// Read blocks until the next packet is available, and returns its length. For a refused frame it
+// fails with a RefusedError instead. If the packet does not fit, it fails with io.ErrShortBuffer,
+// and the packet is lost; packets have at most wire.MaxPacket bytes.
 func (e *Encoder) Read(ctx context.Context, packet []byte) (int, error) {
 	return e.read(ctx, func(b []byte) (int, bool) { return copy(packet, b), len(b) <= len(packet) })
 }
@@ -123,20 +118,20 @@ func (d *Decoder) Write(ctx context.Context, packet []byte) error {
 	return d.sent(d.conn.w.SendBytes(wire.Convert, d.id, packet))
 }
 
-// Read blocks until the next frame is there, and returns its length in samples of
-// all channels together. It fails as an Encoder's.
+// Read blocks until the next frame is available, and returns its length in samples of all channels
+// together. Its errors are those of an Encoder.
 func (d *Decoder) Read(ctx context.Context, frame []int16) (int, error) {
 	return d.read(ctx, func(b []byte) (int, bool) { return wire.Samples(frame, b), len(b)/2 <= len(frame) })
 }
 
-// codec is what both have in common. Each frame or packet needs a result, which
-// goes round: free, asked, come, free.
+// codec is the common part of both. Each frame or packet needs a result, which cycles through:
+// free, asked, come, free.
 type codec struct {
 	resource
 	want wire.Codec
 
 	free  chan *result
-	asked chan *result // the process owes them, in this order
+	asked chan *result // pending results, in order
 	come  chan *result
 }
 
@@ -167,7 +162,7 @@ func (c *conn) openCodec(ctx context.Context, want wire.Codec) (*codec, error) {
 	return k, nil
 }
 
-// reserve waits for a free result, and notes that it is asked for.
+// reserve waits for a free result, and records that it is pending.
 func (k *codec) reserve(ctx context.Context) error {
 	if k.err() != nil {
 		return k.err()
@@ -194,8 +189,8 @@ func (k *codec) reserve(ctx context.Context) error {
 	return nil
 }
 
-// sent is the error of Write, given that of sending. A message that has not gone
-// out whole cannot be answered.
+// sent returns the error of Write for that of sending. A message that was not sent completely
+// cannot be answered.
 func (k *codec) sent(err error) error {
 	if err != nil {
 		return k.unsent(err)
@@ -252,7 +247,7 @@ func (k *codec) converted(m wire.Message) error {
 		k.conn.counters.converted.Add(1)
 	}
 	k.come <- a
-	if k.cause == nil { // else the time is that of closing
+	if k.cause == nil { // otherwise the time is that of closing
 		k.since = time.Time{}
 		if len(k.asked) > 0 {
 			k.since = time.Now()

@@ -13,8 +13,8 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// conn is the conversation with one life of the process. It is over at the
-// first fault: a process that is no longer understood is of no use.
+// conn is the connection to one instance of the process. It ends at the first error: after a
+// protocol error, the process is unusable.
 type conn struct {
 	r        *wire.Reader
 	w        *wire.Writer
@@ -22,10 +22,10 @@ type conn struct {
 	chosen   func(audio.Direction, wire.Choice) // the process has found a device
 	born     time.Time
 
-	done chan struct{} // closed with the cause set
+	done chan struct{} // closed when the cause is set
 
 	mu      sync.Mutex
-	cause   error // why it is over; nil until then
+	cause   error // why it ended; nil until then
 	hello   bool
 	streams map[uint16]stream
 	last    uint16      // number of the newest stream
@@ -33,18 +33,18 @@ type conn struct {
 	until   time.Time
 }
 
-// stream is one request and what comes of it. Its methods must not block; end
-// and owed are called under the lock of the conn.
+// stream is one request and its answers. Its methods must not block; end and owed are called with
+// the conn's lock held.
 type stream interface {
-	// handle takes a message for the stream. An error ends the conn.
+	// handle handles a message for the stream. An error ends the conn.
 	handle(m wire.Message) error
-	// end tells that nothing more comes, and why.
+	// end reports that there are no more messages, and why.
 	end(cause error)
-	// owed is what the process has to do for the stream.
+	// owed returns what the process still has to do for the stream.
 	owed() debt
 }
 
-// stallError is the verdict on a process that does not move.
+// stallError is the error for a stalled process.
 type stallError struct {
 	what string
 	wait time.Duration
@@ -52,27 +52,26 @@ type stallError struct {
 
 func (e stallError) Error() string { return fmt.Sprintf("%s for %v", e.what, e.wait) }
 
-// errEnded stands for io.EOF, which Read must not return: it would seem to be
-// the end of a sound.
+// errEnded replaces io.EOF, which Read must not return, because it means the end of a sound.
 var errEnded = errors.New("it has exited")
 
-// saidError is what the process itself told before it gave up.
+// saidError is the error that the process itself reported before it exited.
 type saidError string
 
 func (e saidError) Error() string { return string(e) }
 
-// debt is what the process has to do within limit since a moment; there is none
-// where that is zero.
+// debt is an action that the process must complete within limit since a time; there is none if the
+// time is zero.
 type debt struct {
 	since time.Time
 	limit time.Duration
-	fault string // what is wrong with a process that has not done it
+	fault string // the error if it has not completed it
 }
 
 func (d debt) due() time.Time { return d.since.Add(d.limit) }
 
-// next is when to look again at what is owed: when it is due, but within moveLimit,
-// for what is asked for meanwhile is not due before.
+// next returns when to check the debts again: when the first is due, but within moveLimit, because
+// new requests are not due earlier.
 func (d debt) next(now time.Time) time.Time {
 	next := now.Add(moveLimit)
 	if !d.since.IsZero() && d.due().Before(next) {
@@ -95,10 +94,10 @@ func newConn(r io.Reader, w io.Writer, c *counters, chosen func(audio.Direction,
 	}
 }
 
-// read introduces us, calls up when the other side has answered, and then hands
-// out messages until one cannot be read or understood.
+// read sends hello, calls up when the other side has answered, and then dispatches messages until
+// one cannot be read or parsed.
 func (c *conn) read(up func()) error {
-	_ = c.w.SendHello() // to a process that has ended; Read will tell
+	_ = c.w.SendHello() // to a process that has ended; Read reports it
 	m, err := c.r.Read()
 	if err != nil {
 		return err
@@ -122,8 +121,8 @@ func (c *conn) read(up func()) error {
 	return err
 }
 
-// moved puts the next look off, since what was owed may have come: while sound flows
-// watch need not wake up. Where the look is late, watch finds out why.
+// moved postpones the next check, because an answer may have arrived: while sound flows, watch need
+// not wake up. If the check is late, watch determines why.
 func (c *conn) moved() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,7 +132,7 @@ func (c *conn) moved() {
 	}
 }
 
-// look sets when watch looks next. The caller holds the lock.
+// look sets the time of watch's next check. The caller holds the lock.
 func (c *conn) look(at time.Time) {
 	c.until = at
 	c.alarm.Reset(time.Until(at))
@@ -147,12 +146,12 @@ func (c *conn) handle(m wire.Message) error {
 	s := c.streams[m.Stream]
 	c.mu.Unlock()
 	if s == nil {
-		return nil // it was still on its way when we gave the stream up
+		return nil // it was in transit when the stream was released
 	}
 	return s.handle(m)
 }
 
-// fail ends the conversation; the first cause counts.
+// fail ends the connection; the first cause is kept.
 func (c *conn) fail(cause error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,7 +174,7 @@ func (c *conn) err() error {
 	return c.cause
 }
 
-// owed is what the process has to do next. The caller holds the lock.
+// owed returns the debt that is due first. The caller holds the lock.
 func (c *conn) owed() (first debt) {
 	if !c.hello {
 		return debt{c.born, helloLimit, "no message"}
@@ -188,7 +187,7 @@ func (c *conn) owed() (first debt) {
 	return first
 }
 
-// add registers s under a number of its own, which it returns.
+// add registers s under a unique number, which it returns.
 func (c *conn) add(s stream) (uint16, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,7 +206,7 @@ func (c *conn) add(s stream) (uint16, error) {
 	}
 }
 
-// codecs is how many are open. The caller holds the lock.
+// codecs returns the number of open codecs. The caller holds the lock.
 func (c *conn) codecs() (n int) {
 	for _, s := range c.streams {
 		if _, is := s.(*codec); is {
@@ -239,7 +238,7 @@ func (c *conn) openOutput(ctx context.Context, o wire.Open) (audio.Output, error
 	return out, nil
 }
 
-// devices asks for the list.
+// devices requests the list of devices.
 func (c *conn) devices(ctx context.Context) ([]audio.Device, error) {
 	l := &listing{asked: time.Now(), answer: make(chan []audio.Device, 1), failed: make(chan error, 1)}
 	id, err := c.add(l)

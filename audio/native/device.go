@@ -7,7 +7,7 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// openDevice is what inputs and outputs have in common: a card.
+// openDevice is the common part of inputs and outputs: a card.
 type openDevice struct {
 	resource
 	way audio.Direction
@@ -15,8 +15,7 @@ type openDevice struct {
 
 func newOpenDevice(c *conn, way audio.Direction) openDevice { return openDevice{newResource(c), way} }
 
-// open asks for the card and waits until it runs; self is the stream that d is
-// part of.
+// open requests the card and waits until it runs; self is the stream that d is part of.
 func (d *openDevice) open(ctx context.Context, t wire.Type, self stream, o wire.Open) error {
 	return d.resource.open(ctx, self, func(id uint16) error { return d.conn.w.SendOpen(t, id, o) })
 }

@@ -12,16 +12,15 @@ import (
 	"lintod/audio/ring"
 )
 
-// inputQueue is how many frames may wait for a reader that is late: 1.5 s.
-// Then the newest are dropped, and counted as lost in the next one kept.
+// inputQueue is how many frames may wait for a late reader: 1.5 s. Beyond that the newest are
+// dropped, and counted as lost in the next one kept.
 const inputQueue = int(1500 * time.Millisecond / audio.FrameTime)
 
-// maxAge is how old a frame can be when it arrives; it bounds a stamp that
-// makes no sense.
+// maxAge is the maximum age of an arriving frame; it limits invalid time stamps.
 const maxAge = 10 * time.Second
 
-// What a process may deliver: a quarter more than time allows, as cheap clocks are
-// off by some per cent, and at once what a slow start or a suspended one held back.
+// The maximum rate of a process: 25 % above real time, because cheap clocks are off by some per
+// cent, plus what was delayed by a slow start or a suspended process.
 const (
 	maxPace  = 1.25
 	maxAhead = 5 * time.Second
@@ -31,14 +30,14 @@ type input struct {
 	openDevice
 	ready loop.Signal // holds a token when frames may be waiting
 
-	// What follows is of the conn's reader.
-	captured wire.Captured // being taken from a message
+	// The following fields are owned by the conn's reader.
+	captured wire.Captured // being parsed from a message
 	lost     uint32        // samples dropped since the last frame in the queue
 	begun    time.Time     // when the first sound came
-	got      time.Duration // how much sound has come
+	got      time.Duration // how much sound has arrived
 
 	waiting sync.Mutex
-	queue   ring.Ring[audio.Frame] // waiting guards it
+	queue   ring.Ring[audio.Frame] // guarded by waiting
 }
 
 func newInput(c *conn) *input {
@@ -72,7 +71,7 @@ func (in *input) pop(frames []audio.Frame) int {
 	return n
 }
 
-// SetDelay implements audio.Pacer. An error shows in Read.
+// SetDelay implements audio.Pacer. Errors are returned by Read.
 func (in *input) SetDelay(d time.Duration) { _ = in.conn.w.SendDelay(in.id, d) }
 
 func (in *input) handle(m wire.Message) error {
@@ -87,7 +86,7 @@ func (in *input) handle(m wire.Message) error {
 
 func (in *input) capture(payload []byte) error {
 	if in.err() != nil {
-		return nil // it was on its way when the stream was closed
+		return nil // it was in transit when the stream was closed
 	}
 	in.expect(moveLimit)
 	now, clock := time.Now(), wire.Monotonic()

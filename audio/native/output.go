@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// window is how much sound waits in the process for the card, which itself
-	// holds about as much again.
+	// window is how much sound is queued in the process for the card, which buffers about the same
+	// amount.
 	window = 40 * time.Millisecond
 	// piece is how much is sent at a time.
 	piece = 10 * time.Millisecond
@@ -22,13 +22,13 @@ type output struct {
 	openDevice
 	window, piece uint64 // in samples
 
-	// The device's mutex guards what follows.
+	// The device's mutex guards the following fields.
 	sent     uint64 // samples so far
-	done     uint64 // of them, those that the card has taken
-	drained  uint64 // of them, those that had been played when Drained came
-	draining bool   // Drained is to come
+	done     uint64 // of them, those that the card has accepted
+	drained  uint64 // of them, those that had been played at the last Drained
+	draining bool   // Drained is pending
 
-	underruns uint32      // as last reported; the conn's reader owns it
+	underruns uint32      // as last reported; owned by the conn's reader
 	moved     loop.Signal // holds a token when done or drained has changed
 }
 
@@ -56,7 +56,7 @@ func (o *output) Write(ctx context.Context, pcm []int16) error {
 	return nil
 }
 
-// reserve takes n samples into account, if there is room for them.
+// reserve adds n samples, if there is room for them.
 func (o *output) reserve(n uint64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -100,7 +100,7 @@ func (o *output) Flush() error {
 	return nil
 }
 
-// await blocks until ok, which only the process can make true.
+// await blocks until ok, which depends on the process.
 func (o *output) await(ctx context.Context, ok func() bool) error {
 	for {
 		select {
@@ -147,7 +147,7 @@ func (o *output) progress(p wire.Progress, drained bool) error {
 	if drained {
 		o.drained, o.draining = p.Samples, false
 	}
-	if o.cause == nil { // else the time is that of closing
+	if o.cause == nil { // otherwise the time is that of closing
 		o.since, o.limit = time.Now(), moveLimit
 		if o.sent == o.done && !o.draining {
 			o.since = time.Time{}

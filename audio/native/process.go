@@ -1,9 +1,8 @@
-// Package native is lintod's side of the sound process: it starts
-// lintod-audio, watches it, and makes its streams an audio.Card. Sound stops at
-// worst; whatever the cards, their drivers and PortAudio do, lintod goes on.
+// Package native is lintod's side of the sound process: it starts and monitors lintod-audio, and
+// provides its streams as an audio.Card. Whatever cards, drivers, and PortAudio do, only sound
+// stops and lintod continues.
 //
-// The protocol is in native/wire. What must not live here: cgo, and anything
-// that files or no sound at all could do as well (audio/filecard).
+// The protocol is in native/wire. Cgo, and virtual cards (audio/filecard), do not belong here.
 package native
 
 import (
@@ -23,48 +22,46 @@ import (
 
 const (
 	program = "lintod-audio"
-	// helloLimit is how long the process may take to speak at all.
+	// helloLimit is how long the process may take to send hello.
 	helloLimit = 5 * time.Second
-	// upLimit is how long a caller waits for a process that is not up.
+	// upLimit is how long a caller waits for a process that is not running.
 	upLimit = 5 * time.Second
-	// catchUp is how long what came while we stood still may take to be read.
+	// catchUp is how long reading may take after lintod itself was suspended.
 	catchUp = 250 * time.Millisecond
 )
 
-// Process is the sound process: an audio.Card while Run runs. After a failure
-// all streams have failed too, and Run is to be called again.
+// Process is the sound process: an audio.Card while Run is running. After a failure, all streams
+// have failed too, and Run must be called again.
 type Process struct {
-	// Path is lintod-audio; empty stands for the one beside this executable, or
-	// else in PATH.
+	// Path is the path of lintod-audio; default: next to this executable, or otherwise in PATH.
 	Path string
-	// Input and Output name the microphone and the loudspeaker, as audio.Choose
-	// has it. The first of each that opens is used, at every opening.
+	// Input and Output name the microphone and the speaker, for audio.Choose. At each opening, the
+	// first that can be opened is used.
 	Input, Output []string
-	// Channel of the microphone is heard, from 1; 0 is the mean of all.
+	// Channel is the channel of the microphone, from 1; 0 is the mean of all.
 	Channel int
-	// Gain of the microphone in decibels.
+	// Gain is the microphone gain, in decibels.
 	Gain float64
-	// Processing is what is done to what the microphone hears.
+	// Processing is the processing of the microphone's sound.
 	Processing audio.Processing
-	// OnDemand makes Run start the program only when somebody asks for something
-	// of it: where it has no card to drive, only codecs need it.
+	// OnDemand makes Run start the program only when it is needed: without a card, only codecs need
+	// it.
 	OnDemand bool
 	Log      *slog.Logger
 
 	mu            sync.Mutex
-	waiting       int           // callers of up that wait
+	waiting       int           // waiting callers of up
 	failure       error         // why the last Run ended
-	conn          *conn         // nil while the process is not up
-	changed       chan struct{} // closed when conn changes, or somebody begins to wait for it
+	conn          *conn         // nil while the process is not running
+	changed       chan struct{} // closed when conn changes, or a caller starts waiting for it
 	input, output Choice        // the last ones
 	counters      counters
 }
 
 var _ audio.Card = (*Process)(nil)
 
-// Run starts the process and returns when it has ended: with ctx's cause, or
-// with what was wrong with it. All streams fail with the same. A caller may
-// call it again, at once or after a while.
+// Run starts the process and returns when it has ended: with ctx's cause, or with the reason. All
+// streams fail with the same error. It may be called again, immediately or later.
 func (p *Process) Run(ctx context.Context) error {
 	if err := p.demand(ctx); err != nil {
 		return err
@@ -80,7 +77,7 @@ func (p *Process) Run(ctx context.Context) error {
 	return err
 }
 
-// demand waits until somebody needs the process.
+// demand waits until the process is needed.
 func (p *Process) demand(ctx context.Context) error {
 	for p.OnDemand {
 		p.mu.Lock()
@@ -120,7 +117,7 @@ func (p *Process) run(ctx context.Context) (reason string, err error) {
 	return verdict(c.err(), child.Wait())
 }
 
-// watch returns when c is over, and ends it when the process hangs.
+// watch returns when c has ended, and ends it if the process hangs.
 func watch(c *conn) {
 	defer c.alarm.Stop()
 	for {
@@ -133,7 +130,7 @@ func watch(c *conn) {
 		now, owed := time.Now(), c.owed()
 		switch {
 		case now.Sub(c.until) > moveLimit/2:
-			c.look(now.Add(catchUp)) // it was we who stood still
+			c.look(now.Add(catchUp)) // lintod itself was suspended
 		case !owed.since.IsZero() && !now.Before(owed.due()):
 			c.mu.Unlock()
 			c.fail(stallError{owed.fault, owed.limit})
@@ -145,7 +142,7 @@ func watch(c *conn) {
 	}
 }
 
-// verdict says in one error why the process is gone, and what to count it as.
+// verdict returns why the process has ended, and the counter for it.
 func verdict(failure, exit error) (reason string, err error) {
 	var stall stallError
 	var said saidError
@@ -166,7 +163,7 @@ func (p *Process) path() string {
 	if p.Path != "" {
 		return p.Path
 	}
-	return process.Beside(program)
+	return process.Sibling(program)
 }
 
 func (p *Process) publish(c *conn) {
@@ -176,7 +173,7 @@ func (p *Process) publish(c *conn) {
 	p.announce()
 }
 
-// announce wakes who waits for a change; change returns what to wait for. The
+// announce wakes goroutines that wait for a change; change returns the channel to wait for. The
 // caller holds the lock.
 func (p *Process) announce() {
 	if p.changed != nil {
@@ -192,7 +189,7 @@ func (p *Process) change() <-chan struct{} {
 	return p.changed
 }
 
-// up waits until the process is up.
+// up waits until the process is running.
 func (p *Process) up(ctx context.Context) (*conn, error) {
 	p.wait(1)
 	defer p.wait(-1)
@@ -202,7 +199,7 @@ func (p *Process) up(ctx context.Context) (*conn, error) {
 		p.mu.Lock()
 		c, changed, failure := p.conn, p.change(), p.failure
 		p.mu.Unlock()
-		if c != nil && c.err() == nil { // else it is just being buried
+		if c != nil && c.err() == nil { // otherwise it is just ending
 			return c, nil
 		}
 		select {
@@ -226,8 +223,8 @@ func (p *Process) wait(more int) {
 	}
 }
 
-// OpenInput implements audio.Card. It waits some seconds for a process that is
-// not up, and for the card.
+// OpenInput implements audio.Card. It waits some seconds for the process, if it is not running, and
+// for the card.
 func (p *Process) OpenInput(ctx context.Context) (audio.Input, error) {
 	c, err := p.up(ctx)
 	if err != nil {
@@ -236,7 +233,7 @@ func (p *Process) OpenInput(ctx context.Context) (audio.Input, error) {
 	return c.openInput(ctx, wire.Open{Rate: audio.CaptureRate, Devices: p.Input, Channel: p.Channel, Gain: p.Gain, Processing: p.Processing})
 }
 
-// OpenOutput implements audio.Card, as OpenInput does.
+// OpenOutput implements audio.Card, like OpenInput.
 func (p *Process) OpenOutput(ctx context.Context, rate int) (audio.Output, error) {
 	c, err := p.up(ctx)
 	if err != nil {
@@ -245,9 +242,8 @@ func (p *Process) OpenOutput(ctx context.Context, rate int) (audio.Output, error
 	return c.openOutput(ctx, wire.Open{Rate: rate, Devices: p.Output})
 }
 
-// Devices lists what is there now. While a stream is open, a device that was
-// plugged in since may be missing: PortAudio can look anew only when all are
-// closed.
+// Devices lists the current devices. While a stream is open, newly plugged devices may be missing:
+// PortAudio can update its list only when all streams are closed.
 func (p *Process) Devices(ctx context.Context) ([]audio.Device, error) {
 	c, err := p.up(ctx)
 	if err != nil {
@@ -256,8 +252,8 @@ func (p *Process) Devices(ctx context.Context) ([]audio.Device, error) {
 	return c.devices(ctx)
 }
 
-// passed are the variables of our environment that lead to the sound: the
-// child gets these and no other, least of all the daemon's secrets.
+// passed are the environment variables for sound: the child gets only these, and none of the
+// daemon's secrets.
 var passed = []string{
 	"PATH", "HOME", "LANG", "XDG_RUNTIME_DIR",
 	"ALSA_CONFIG_PATH", "ALSA_CONFIG_DIR", "ALSA_CARD",
@@ -265,7 +261,7 @@ var passed = []string{
 	"PIPEWIRE_RUNTIME_DIR", "PIPEWIRE_REMOTE",
 }
 
-// Environ is the environment of a program that is to find the same sound cards.
+// Environ returns the environment for a program that uses the same sound cards.
 func Environ() []string { return environ(os.LookupEnv) }
 
 func environ(lookup func(string) (string, bool)) []string {

@@ -12,29 +12,29 @@ import (
 )
 
 const (
-	// moveLimit is how long an open stream may go without any sound moving.
+	// moveLimit is how long an open stream may transfer no sound.
 	moveLimit = audio.DeafAfter
-	// openLimit is how long a card may take to open; USB cards and sound servers
-	// that are just starting take seconds.
+	// openLimit is how long a card may take to open; USB cards and starting sound servers take
+	// seconds.
 	openLimit = 10 * time.Second
 	// closeLimit is how long it may take to close.
 	closeLimit = 5 * time.Second
 )
 
-// resource is what inputs, outputs and codecs have in common: something in the
-// process that is being opened, is open, or is closed.
+// resource is the common part of inputs, outputs, and codecs: something in the process that is
+// being opened, is open, or is closed.
 type resource struct {
 	conn *conn
 	id   uint16
 
 	opened chan struct{} // closed when it runs
-	over   chan struct{} // closed when nothing more comes; then cause is set
-	freed  chan struct{} // closed when the process says that it is free
+	over   chan struct{} // closed when there are no more messages; then cause is set
+	freed  chan struct{} // closed when the process reports that it is free
 
 	closing sync.Once
 
 	mu    sync.Mutex
-	since time.Time     // when we began to wait for the process to open, move or close; zero: we do not
+	since time.Time     // when the wait for the process to open, move, or close started; zero: not waiting
 	limit time.Duration // how long that may take
 	cause error
 }
@@ -48,8 +48,8 @@ func newResource(c *conn) resource {
 	}
 }
 
-// open sends the request and waits until the process has done it; self is the
-// stream that r is part of.
+// open sends the request and waits until the process has executed it; self is the stream that r is
+// part of.
 func (r *resource) open(ctx context.Context, self stream, send func(id uint16) error) error {
 	r.expect(openLimit)
 	var err error
@@ -72,7 +72,7 @@ func (r *resource) open(ctx context.Context, self stream, send func(id uint16) e
 	return err
 }
 
-// expect says that something must come of the process within limit from now.
+// expect sets that the process must answer within limit from now.
 func (r *resource) expect(limit time.Duration) {
 	now := time.Now()
 	r.mu.Lock()
@@ -80,7 +80,7 @@ func (r *resource) expect(limit time.Duration) {
 	r.since, r.limit = now, limit
 }
 
-// expectNothing ends what expect began.
+// expectNothing ends the wait of expect.
 func (r *resource) expectNothing() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -93,7 +93,7 @@ func (r *resource) owed() debt {
 	return debt{r.since, r.limit, "no sound and no answer"}
 }
 
-// handle takes the messages that all kinds get.
+// handle handles the messages that all kinds get.
 func (r *resource) handle(m wire.Message) error {
 	switch m.Type {
 	case wire.Opened:
@@ -139,8 +139,8 @@ func (r *resource) err() error {
 	return r.cause
 }
 
-// Close returns when the process has said that it is free: only then is a
-// microphone really off. A process that does not say so is killed.
+// Close returns when the process has reported that it is free: only then is a microphone off. A
+// process that does not report it is killed.
 func (r *resource) Close() error {
 	r.end(audio.ErrClosed)
 	r.close()
@@ -160,7 +160,7 @@ func (r *resource) close() {
 	})
 }
 
-// unsent prefers the reason why nothing can be sent over its symptom.
+// unsent returns the reason why nothing can be sent, rather than its symptom.
 func (r *resource) unsent(err error) error {
 	select {
 	case <-r.over:

@@ -9,53 +9,52 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// Status tells which devices are used, and what has gone wrong since the start.
+// Status contains the used devices, and the failures since the start.
 type Status struct {
 	Input  Choice `json:"input"`
 	Output Choice `json:"output"`
 	Counters
 }
 
-// Choice is a device that was opened. It is empty before the first time, and
-// stays when the device is closed.
+// Choice is a device that was opened. It is empty before the first opening, and kept when the
+// device is closed.
 type Choice struct {
 	Device string `json:"device"` // audio.Device.Name
-	// Fallback tells that it is not the first in the configuration, and Why.
+	// Fallback means that it is not the first in the configuration; Why is the reason.
 	Fallback bool   `json:"fallback,omitempty"`
 	Why      string `json:"why,omitempty"`
 }
 
-// Counters tells what has gone wrong since the start. Nothing of it is fatal.
+// Counters are the failures since the start. None of them is fatal.
 type Counters struct {
-	// Restarts counts by reason: "start" (it could not be started), "ended" (by
-	// itself, or killed from outside), "stalled" (no sound moved, or no answer
-	// came), "garbage" (what it said was no protocol of ours, or a fault of it).
+	// Restarts counts restarts by reason: "start" (it could not be started), "ended" (it exited, or
+	// was killed), "stalled" (no sound, or no answer), "garbage" (a protocol error, or a failure
+	// that it reported).
 	Restarts map[string]uint64 `json:"restarts,omitempty"`
-	Lost     uint64            `json:"lost"`      // samples of capture that the card or we dropped
-	Clipped  uint64            `json:"clipped"`   // samples of capture that were too loud
-	Underran uint64            `json:"underruns"` // times that the loudspeaker ran dry in the middle of sound
+	Lost     uint64            `json:"lost"`      // captured samples that the card or lintod dropped
+	Clipped  uint64            `json:"clipped"`   // clipped captured samples
+	Underran uint64            `json:"underruns"` // underruns of the speaker during sound
 	Codecs   Codecs            `json:"codecs,omitzero"`
 }
 
 // Codecs counts the work of encoders and decoders since the start.
 type Codecs struct {
 	Converted uint64 `json:"converted"` // frames and packets
-	Refused   uint64 `json:"refused"`   // frames and packets that made no sense
-	Waits     uint64 `json:"waits"`     // times that a writer waited because nobody had read what came before
+	Refused   uint64 `json:"refused"`   // invalid frames and packets
+	Waits     uint64 `json:"waits"`     // how often a writer waited because earlier results had not been read
 }
 
-// Status is the present one.
+// Status returns the current status.
 func (p *Process) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return Status{Input: p.input, Output: p.output, Counters: p.counters.snapshot()}
 }
 
-// chosen keeps what the process has opened. It leaves one line when that is
-// another device than before.
+// chosen stores the device that the process has opened, and logs a change.
 func (p *Process) chosen(way audio.Direction, c wire.Choice) {
 	now := Choice{Device: c.Device, Fallback: c.Rank > 0, Why: c.Why}
-	last, noun := &p.output, "loudspeaker"
+	last, noun := &p.output, "speaker"
 	if way == audio.Capture {
 		last, noun = &p.input, "microphone"
 	}

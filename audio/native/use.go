@@ -2,8 +2,8 @@ package native
 
 import "context"
 
-// Use runs the process for as long as f lasts; f's context ends with the
-// process. It returns f's error, or why the process ended before f did.
+// Use runs the process while f runs; f's context ends with the process. It returns f's error, or
+// why the process ended first.
 func (p *Process) Use(ctx context.Context, f func(context.Context) error) error {
 	run, stop := context.WithCancelCause(ctx)
 	ended := make(chan struct{})

@@ -1,8 +1,7 @@
-// Package opus reads what an Opus packet says about itself (RFC 6716, section 3):
-// how much sound it holds, and whether it can be a packet at all.
+// Package opus parses the headers of Opus packets (RFC 6716, section 3): how much sound a packet
+// contains, and whether it is valid.
 //
-// What must not live here: encoding and decoding. libopus does both, in the sound
-// process (audio/native).
+// Encoding and decoding do not belong here. libopus does both, in the sound process (audio/native).
 package opus
 
 import (
@@ -11,30 +10,30 @@ import (
 )
 
 const (
-	// Kind is the name of Opus among the codecs of audio/native.
+	// Kind is the name of the Opus codec in audio/native.
 	Kind = "opus"
-	// MaxDuration is the longest sound that a packet holds.
+	// MaxDuration is the maximum length of a packet's sound.
 	MaxDuration = 120 * time.Millisecond
 
 	maxFrame = 1275 // bytes (RFC 6716, 3.4, R2)
 )
 
-// ErrMalformed is what Parse fails with.
+// ErrMalformed is the error of Parse.
 var ErrMalformed = errors.New("not an Opus packet")
 
-// Packet is what a packet says about itself.
+// Packet contains the properties of a packet.
 type Packet struct {
 	TOC      byte          // its first byte: mode, bandwidth, frame size, channels, frame count code
-	Duration time.Duration // of all frames, in time
+	Duration time.Duration // duration of all frames
 	Frames   int           // from 1 to 48
 	Stereo   bool
-	// Payload is the length of the frames in bytes, without what says how long they
-	// are and without padding. Silence takes next to none.
+	// Payload is the length of the frames in bytes, without length fields and padding. Silence
+	// takes almost none.
 	Payload int
 }
 
-// Parse checks a packet against all that RFC 6716 demands of one (3.4, R1 to R7),
-// and does not allocate. Random bytes pass now and then.
+// Parse checks a packet against all requirements of RFC 6716 (3.4, R1 to R7), and does not
+// allocate. Random bytes may pass.
 func Parse(b []byte) (Packet, error) {
 	if len(b) == 0 { // R1
 		return Packet{}, ErrMalformed
@@ -64,7 +63,7 @@ func Parse(b []byte) (Packet, error) {
 	return p, nil
 }
 
-// many reads a packet with any number of frames (3.2.5; R6 and R7).
+// many parses a packet with any number of frames (3.2.5; R6 and R7).
 func (p *Packet) many(body []byte) bool {
 	if len(body) == 0 {
 		return false
@@ -105,7 +104,7 @@ func (p *Packet) many(body []byte) bool {
 	return sum <= len(body) && len(body)-sum <= maxFrame
 }
 
-// frameLength reads the length of a frame (3.2.1).
+// frameLength parses the length of a frame (3.2.1).
 func frameLength(b []byte) (n int, rest []byte, ok bool) {
 	switch {
 	case len(b) == 0:
@@ -118,7 +117,7 @@ func frameLength(b []byte) (n int, rest []byte, ok bool) {
 	return int(b[0]) + 4*int(b[1]), b[2:], true
 }
 
-// frameDuration is what the configuration number of a TOC says (3.1, table 2).
+// frameDuration returns the frame duration of a TOC's configuration number (3.1, table 2).
 func frameDuration(toc byte) time.Duration {
 	config := toc >> 3
 	switch {

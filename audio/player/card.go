@@ -11,9 +11,9 @@ import (
 	"lintod/audio/resample"
 )
 
-// How a sound gets to the card. All of this runs in Run's goroutine.
+// Writing sound to the card. All of this runs in Run's goroutine.
 
-// idle is the pause after which a card or its amplifier may have gone to sleep.
+// idle is the pause after which a card or its amplifier may have powered down.
 const idle = time.Second
 
 // serve plays one sound, until it must end or Run ends.
@@ -22,7 +22,7 @@ func (p *Player) serve(run context.Context, e *entry) error {
 	s, err := e.Open(e.ctx)
 	if err == nil {
 		err = p.play(e.ctx, s, e.Started)
-		s.Close() // after the silence: the end of an engine may take longer
+		s.Close() // after the silence: ending an engine may take longer
 	}
 	if e.ctx.Err() != nil {
 		return context.Cause(e.ctx)
@@ -39,7 +39,7 @@ func (p *Player) play(ctx context.Context, s audio.Sound, started func()) error 
 	defer p.mark(false)
 	wrote, err := p.pump(ctx, s, started)
 	if wrote && p.output != nil && ctx.Err() == nil {
-		// Also when the sound broke off: what there was of it is heard.
+		// Also if the sound failed: its beginning is played.
 		err = errors.Join(err, p.drain(ctx))
 	}
 	if ctx.Err() != nil {
@@ -56,11 +56,10 @@ func (p *Player) convertFrom(rate int) {
 	p.resampler.Reset()
 }
 
-// samples is the length of a frame at rate.
+// samples returns the length of a frame at rate.
 func samples(rate int) int { return rate / int(time.Second/audio.FrameTime) }
 
-// pump carries the sound to the card frame by frame, and tells whether any of
-// it got there.
+// pump writes the sound to the card frame by frame, and reports whether any of it was written.
 func (p *Player) pump(ctx context.Context, s audio.Sound, started func()) (wrote bool, err error) {
 	for {
 		n, end := s.Read(ctx, p.in)
@@ -86,7 +85,7 @@ func (p *Player) pump(ctx context.Context, s audio.Sound, started func()) (wrote
 	}
 }
 
-// emit writes the frame in p.out at the present gain.
+// emit writes the frame in p.out with the current gain.
 func (p *Player) emit(ctx context.Context, first bool) error {
 	if !first {
 		p.gain.apply(p.out, p.Rate)
@@ -97,14 +96,14 @@ func (p *Player) emit(ctx context.Context, first bool) error {
 	reused := p.output != nil
 	err := p.start(ctx)
 	if err != nil && reused && ctx.Err() == nil {
-		// The card was pulled or its server restarted since the last sound.
+		// The card was unplugged or its server restarted since the last sound.
 		p.Log.Warn("speaker failed; reopening it", "error", err)
 		err = p.start(ctx)
 	}
 	return err
 }
 
-// start makes sure that the card is open and awake, and writes the first frame.
+// start opens the card if necessary, writes the lead silence, and writes the first frame.
 func (p *Player) start(ctx context.Context) error {
 	if p.output == nil {
 		output, err := p.Open(ctx, p.Rate)
@@ -115,7 +114,7 @@ func (p *Player) start(ctx context.Context) error {
 		p.output, p.until = output, time.Time{}
 	}
 	asleep := time.Since(p.until) > idle
-	p.until = time.Now() // a pause between two sounds is no underrun
+	p.until = time.Now() // a pause between two sounds is not an underrun
 	if lead := p.Rate * int(p.Lead.Milliseconds()) / 1000; lead > 0 && asleep {
 		if err := p.write(ctx, make([]int16, lead)); err != nil {
 			return err
@@ -133,7 +132,7 @@ func (p *Player) write(ctx context.Context, pcm []int16) error {
 		p.stats.underruns.Add(1)
 	}
 	p.stats.frames.Add(1)
-	// Write has returned, so the card has this much left at least.
+	// Write has returned, so the card has at least this much left.
 	if now := time.Now(); p.until.Before(now) {
 		p.until = now
 	}
@@ -161,7 +160,7 @@ func (p *Player) flush() {
 	}
 }
 
-// fail closes the card, unless it is only the end of ctx that ended the step.
+// fail closes the card, unless the step ended only because ctx ended.
 func (p *Player) fail(ctx context.Context, step string, err error) error {
 	if ctx.Err() == nil {
 		p.stats.failures.Add(1)

@@ -5,34 +5,33 @@ import (
 	"sync/atomic"
 )
 
-// rampTime is how long the gain takes from nothing to all: long enough not to
-// click, short enough to follow a knob.
+// rampTime is how long a change of the gain from 0 to 1 takes: long enough to avoid clicks, short
+// enough to follow a control.
 const rampTime = 0.010 // s
 
-// gain is volume × duck. The two are set from anywhere; one goroutine applies
-// them.
+// gain is volume × duck. Any goroutine sets them; one goroutine applies them.
 type gain struct {
 	volume  atomic.Int32  // percent
 	duck    atomic.Uint64 // bits of a float64 from 0 to 1
-	current float64       // what the last sample was multiplied by
+	current float64       // factor of the last sample
 }
 
 func (g *gain) target() float64 {
 	return curve(int(g.volume.Load())) * math.Float64frombits(g.duck.Load())
 }
 
-// curve is the amplitude at a volume in percent: its cube, as PulseAudio and
-// PipeWire have it, so that the same figure is as loud here as in any other
-// mixer of the machine (50 is −18 dB) and each step sounds like the last.
+// curve returns the amplitude for a volume in percent: its cube, as in PulseAudio and PipeWire, so
+// that a value is as loud as in other mixers of the machine (50 is −18 dB) and equal steps sound
+// equal.
 func curve(percent int) float64 {
 	v := float64(percent) / 100
 	return v * v * v
 }
 
-// jump takes the present gain without a ramp, at the beginning of a sound.
+// jump adopts the current gain without a ramp, at the beginning of a sound.
 func (g *gain) jump() { g.current = g.target() }
 
-// apply multiplies pcm, moving towards the target by a small step a sample.
+// apply multiplies pcm, and approaches the target by a small step per sample.
 func (g *gain) apply(pcm []int16, rate int) {
 	target := g.target()
 	if step := 1 / (rampTime * float64(rate)); g.current != target {
@@ -49,7 +48,7 @@ func (g *gain) apply(pcm []int16, rate int) {
 	}
 }
 
-// ramp returns the samples behind the ramp.
+// ramp returns the samples after the ramp.
 func (g *gain) ramp(pcm []int16, target, step float64) []int16 {
 	for i, s := range pcm {
 		if math.Abs(target-g.current) <= step {

@@ -1,6 +1,5 @@
-// Package player owns the loudspeaker: one goroutine opens it and plays one
-// sound after the other, at the volume of the moment. Who goes first, while
-// something else plays or waits, is decided here and nowhere else (queue.go):
+// Package player owns the speaker: one goroutine opens it and plays one sound at a time, at the
+// current volume. Priorities of sounds are decided only here (queue.go):
 //
 //	a newcomer is      an answer   a chime   an announcement        media
 //	nothing plays      plays       plays     plays                  plays
@@ -10,14 +9,12 @@
 //	answer plays       ends it     refused   waits                  waits
 //	a turn runs        plays       plays     waits                  waits
 //
-// A turn that begins ends announcements and media that play. Of announcements
-// with the same key only the newest counts, playing or waiting: that is its
-// like. One more than 16 that wait is refused; of everything else the newest
-// waits alone. Of those that wait, answers go first, then chimes,
-// announcements, and media; the oldest first. What is ended does not go on
-// later.
+// The start of a turn ends announcements and media. Of announcements with the same key ("its
+// like"), only the newest is kept, playing or waiting. At most 16 announcements wait, and more are
+// refused; of all other classes only the newest waits. Waiting sounds are played in this order:
+// answers, chimes, announcements, media; the oldest first. An ended sound is not resumed.
 //
-// What must not live here: what makes sound (tts, decoders) and the card itself.
+// Sound sources (tts, decoders) and the card do not belong here.
 package player
 
 import (
@@ -35,16 +32,15 @@ import (
 	"lintod/audio/ring"
 )
 
-// Player plays sounds one at a time. The card is opened for the first one and
-// stays open until it fails or Run ends; in between nothing is written to it, as
-// the card knows best how to be silent.
+// Player plays sounds one at a time. The card is opened for the first one and stays open until it
+// fails or Run ends; between sounds nothing is written to it.
 type Player struct {
-	// Open opens the loudspeaker at rate samples a second.
+	// Open opens the speaker at rate, in Hz.
 	Open func(ctx context.Context, rate int) (audio.Output, error)
-	// Rate is what the loudspeaker is opened with, in samples a second.
+	// Rate is the sample rate of the speaker, in Hz.
 	Rate int
-	// Lead is silence that is written before a sound after a pause, for cards
-	// that swallow what comes while they wake up. 0 is right for all others.
+	// Lead is silence that is written before a sound after a pause, for cards that drop sound while
+	// they power up. 0 is right for all others.
 	Lead time.Duration
 	Log  *slog.Logger
 
@@ -53,39 +49,39 @@ type Player struct {
 	gain  gain
 	stats struct{ frames, underruns, failures, dropped atomic.Uint64 }
 
-	mu      sync.Mutex // guards what follows
-	waiting []*entry   // bounded by the rule
+	mu      sync.Mutex // guards the following fields
+	waiting []*entry   // limited by the rule
 	playing *entry
 	turn    bool
 	played  ring.Ring[span] // the newest sounds
 
-	// Run's goroutine owns the rest (card.go).
+	// Owned by Run's goroutine (card.go).
 	output    audio.Output // nil while the card is closed
 	resampler *resample.Resampler
 	from      int       // the rate that resampler converts from
 	in, out   []int16   // a frame before and after conversion
-	until     time.Time // when all that was written will have been played
+	until     time.Time // when everything written will have been played
 }
 
 // Stats are counters since the start.
 type Stats struct {
 	Frames    uint64 `json:"frames"`    // written to the card, 20 ms or less each
-	Underruns uint64 `json:"underruns"` // times that a sound came too late and the card fell silent
-	Failures  uint64 `json:"failures"`  // times that the card could not be opened or failed
-	Dropped   uint64 `json:"dropped"`   // sounds that were refused, or replaced before they began
+	Underruns uint64 `json:"underruns"` // underruns
+	Failures  uint64 `json:"failures"`  // how often the card could not be opened or failed
+	Dropped   uint64 `json:"dropped"`   // sounds that were refused, or replaced before they started
 }
 
-// An Item is a sound that wants to be heard.
+// An Item is a sound to play.
 type Item struct {
 	Class Class
-	// Key names what there should be only one of among announcements, such as
-	// what one platform says; empty for none.
+	// Key identifies announcements of which only one is kept, such as those of one platform; empty
+	// for none.
 	Key string
-	// Open begins the sound when its turn has come. Its ctx governs the sound to
-	// the end, and ends when the sound must.
+	// Open opens the sound when it is to be played. Its ctx applies until the end of the sound, and
+	// ends when the sound must.
 	Open func(ctx context.Context) (audio.Sound, error)
-	// Started, where set, is called once, from Run's goroutine, when the card has
-	// taken the first samples.
+	// Started, if set, is called once, from Run's goroutine, when the card has accepted the first
+	// samples.
 	Started func()
 }
 
@@ -99,15 +95,14 @@ type entry struct {
 
 func (e *entry) kind() kind { return kind{e.Class, e.Key} }
 
-// finish tells whoever waits for the sound.
+// finish notifies the caller that waits for the sound.
 func (e *entry) finish(err error) {
 	e.cancel(nil)
 	e.done(err)
 }
 
-// Run plays what is queued, until ctx ends, whose cause it returns. Then it
-// closes the card. It fails for no other reason: what the card does wrong is the
-// error of a sound.
+// Run plays queued sounds until ctx ends, whose cause it returns. Then it closes the card. It does
+// not fail otherwise: errors of the card are errors of sounds.
 func (p *Player) Run(ctx context.Context) error {
 	p.prepare()
 	defer p.close()
@@ -127,9 +122,9 @@ func (p *Player) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Play blocks until the sound's last sample has left the loudspeaker, however
-// long it has to wait before, and while nobody runs the Player. When ctx ends,
-// it falls silent within a frame and returns the cause.
+// Play blocks until the sound's last sample has been played, including the time in the queue, and
+// while Run is not running. When ctx ends, the sound ends within a frame and Play returns the
+// cause.
 func (p *Player) Play(ctx context.Context, it Item) error {
 	done := make(chan error, 1)
 	e, err := p.admit(ctx, it, func(err error) { done <- err })
@@ -140,15 +135,14 @@ func (p *Player) Play(ctx context.Context, it Item) error {
 	return <-done
 }
 
-// Queue does not block. It returns nil when the sound may be heard; then done is
-// called once, when it has been or with the reason why not, and must not block.
+// Queue does not block. It returns nil if the sound is accepted; done, which must not block, is
+// then called once, when the sound has been played or with the reason why not.
 func (p *Player) Queue(it Item, done func(error)) error {
 	_, err := p.admit(context.Background(), it, done)
 	return err
 }
 
-// SetTurn tells the Player that a turn has begun, which needs the loudspeaker
-// for itself, or is over.
+// SetTurn sets whether a turn, which needs the speaker for itself, is running.
 func (p *Player) SetTurn(runs bool) {
 	p.prepare()
 	p.mu.Lock()
@@ -160,8 +154,7 @@ func (p *Player) SetTurn(runs bool) {
 	p.nudge()
 }
 
-// Silence ends announcements and media, those that wait too. What a turn says is
-// ended by the turn.
+// Silence ends announcements and media, including waiting ones. Answers are ended by their turn.
 func (p *Player) Silence() {
 	p.mu.Lock()
 	if e := p.current(); e != nil && !e.kind().free() {
@@ -171,7 +164,7 @@ func (p *Player) Silence() {
 	p.dismiss(ErrSilenced, func(k kind) bool { return !k.free() })
 }
 
-// Playing tells what is heard now, or about to be; false when nothing is.
+// Playing returns the class of the sound that is playing or about to; false if there is none.
 func (p *Player) Playing() (Class, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -181,20 +174,18 @@ func (p *Player) Playing() (Class, bool) {
 	return 0, false
 }
 
-// span is when a sound was played; to is zero until it is over.
+// span is when a sound was played; to is zero until it has ended.
 type span struct{ from, to time.Time }
 
 const (
-	// maxSpans is more sounds than there can be in the seconds that Sounded is asked
-	// for.
+	// maxSpans exceeds the number of sounds in the seconds for which Sounded is used.
 	maxSpans = 16
-	// linger is how long after it was played a sound may still be heard, in a room
-	// and behind the queue of a sound server.
+	// linger is how long after its end a sound may still be audible, because of the room and the
+	// buffer of a sound server.
 	linger = 300 * time.Millisecond
 )
 
-// Sounded tells whether some sound of the last seconds may have been heard at that
-// moment.
+// Sounded reports whether a sound of the last seconds may have been audible at this time.
 func (p *Player) Sounded(at time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,7 +198,7 @@ func (p *Player) Sounded(at time.Time) bool {
 	return false
 }
 
-// mark notes that a sound begins, or ends.
+// mark records the start or end of a sound.
 func (p *Player) mark(begins bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -218,13 +209,13 @@ func (p *Player) mark(begins bool) {
 	}
 }
 
-// admit lets a newcomer into the queue, as the rule says.
+// admit adds a new sound to the queue according to the rule.
 func (p *Player) admit(ctx context.Context, it Item, done func(error)) (*entry, error) {
 	p.prepare()
 	e := &entry{Item: it, done: done}
 	e.ctx, e.cancel = context.WithCancelCause(ctx)
 	p.mu.Lock()
-	// A turn that was dropped may still say something: that must not end what has taken its place.
+	// A dropped turn may still queue an answer, which must not end its successor.
 	if err := context.Cause(ctx); err != nil {
 		p.mu.Unlock()
 		e.cancel(nil)
@@ -272,7 +263,7 @@ func kinds(entries []*entry) []kind {
 	return list
 }
 
-// current is what plays and has not been told to end. It needs the mutex.
+// current returns the playing sound, unless it has been told to end. It needs the mutex.
 func (p *Player) current() *entry {
 	if p.playing == nil || p.playing.ctx.Err() != nil {
 		return nil
@@ -280,12 +271,12 @@ func (p *Player) current() *entry {
 	return p.playing
 }
 
-// nudge wakes Run, which looks at everything.
+// nudge wakes Run, which checks everything.
 func (p *Player) nudge() {
 	p.wake.Set()
 }
 
-// take gets what plays next; nil when nothing may.
+// take removes and returns the next sound, or nil.
 func (p *Player) take() *entry {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -304,7 +295,7 @@ func (p *Player) release() {
 	p.playing = nil
 }
 
-// withdraw removes one whose caller is gone. If it plays already, its ctx ends it.
+// withdraw removes a sound whose caller is gone. If it is already playing, its ctx ends it.
 func (p *Player) withdraw(e *entry) {
 	p.mu.Lock()
 	i := slices.Index(p.waiting, e)
@@ -317,7 +308,7 @@ func (p *Player) withdraw(e *entry) {
 	}
 }
 
-// dismiss removes those in the queue that are meant.
+// dismiss removes matching sounds from the queue.
 func (p *Player) dismiss(cause error, meant func(kind) bool) {
 	p.mu.Lock()
 	var gone []*entry
@@ -340,21 +331,20 @@ func (p *Player) Stats() Stats {
 	return Stats{s.frames.Load(), s.underruns.Load(), s.failures.Load(), s.dropped.Load()}
 }
 
-// SetVolume sets the user's volume in percent, from 0 (silence) to 100 (the
-// sound as it is, bit by bit). It takes effect with the next frame.
+// SetVolume sets the user's volume in percent, from 0 (silence) to 100 (unchanged, bit-exact). It
+// takes effect with the next frame.
 func (p *Player) SetVolume(percent int) {
 	p.prepare()
 	p.gain.volume.Store(int32(max(0, min(percent, 100))))
 }
 
-// Volume is the user's volume in percent.
+// Volume returns the user's volume in percent.
 func (p *Player) Volume() int {
 	p.prepare()
 	return int(p.gain.volume.Load())
 }
 
-// SetDuck multiplies the amplitude by factor, from 0 to 1, whatever the volume
-// is or becomes.
+// SetDuck multiplies the amplitude by factor, from 0 to 1, in addition to the volume.
 func (p *Player) SetDuck(factor float64) {
 	p.prepare()
 	p.gain.duck.Store(math.Float64bits(max(0, min(factor, 1))))

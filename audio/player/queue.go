@@ -6,63 +6,63 @@ import (
 	"slices"
 )
 
-// Class says what a sound is for. Where two want the loudspeaker, it decides.
+// Class is the purpose of a sound, which determines its priority.
 type Class uint8
 
-// The classes, those first that wait longest.
+// The classes, by increasing priority.
 const (
-	Media        Class = iota // a file or a stream that somebody wants to hear
-	Announcement              // what is said outside a turn
-	Chime                     // a short sound of the device itself, of use only now
-	Answer                    // what a turn says
+	Media        Class = iota // a file or a stream
+	Announcement              // speech outside a turn
+	Chime                     // a short sound of the device itself, useful only immediately
+	Answer                    // the answer of a turn
 )
 
-// maxWaiting is how many announcements wait; more are refused.
+// maxWaiting is the maximum number of waiting announcements; more are refused.
 const maxWaiting = 16
 
-// Why a sound was not played to its end, or not at all.
+// Reasons why a sound was not played completely, or not at all.
 var (
-	// ErrBusy refuses an announcement while maxWaiting others wait.
+	// ErrBusy refuses an announcement while maxWaiting others are waiting.
 	ErrBusy = fmt.Errorf("%d announcements are already waiting", maxWaiting)
-	// ErrMissed refuses a chime while something else is heard.
+	// ErrMissed refuses a chime while another sound is playing.
 	ErrMissed = errors.New("another sound is playing")
-	// ErrReplaced ends a sound in favour of a newer one of its kind.
+	// ErrReplaced ends a sound that is replaced by a newer one of its kind.
 	ErrReplaced = errors.New("replaced by a newer one")
-	// ErrOutranked ends a sound in favour of one that goes first, or of a turn.
+	// ErrOutranked ends a sound in favour of one with a higher priority, or of a turn.
 	ErrOutranked = errors.New("interrupted")
-	// ErrSilenced ends what Silence ends.
+	// ErrSilenced is the reason of Silence.
 	ErrSilenced = errors.New("silenced by the user")
 )
 
-// kind is what the rule knows of a sound.
+// kind contains the properties of a sound that the rule uses.
 type kind struct {
 	class Class
 	key   string
 }
 
-// replaces tells whether k takes the place of an older sound: of announcements
-// those with the same key, of the rest there is never more than one.
+// replaces reports whether k replaces an older sound: for announcements one with the same key, for
+// other classes any of the same class.
 func (k kind) replaces(old kind) bool {
 	return k.class == old.class && (k.class != Announcement || k.key != "" && k.key == old.key)
 }
 
-// outranks tells whether k interrupts what plays.
+// outranks reports whether k interrupts the playing sound.
 func (k kind) outranks(playing kind) bool {
 	return k.class == Answer || k.class == Announcement && playing.class == Media
 }
 
-// free tells whether k may play while a turn runs.
+// free reports whether k may play during a turn.
 func (k kind) free() bool { return k.class == Answer || k.class == Chime }
 
-// fate is what becomes of a newcomer and of those it meets.
+// fate is the decision about a new sound and those that it affects.
 type fate struct {
-	refuse  error // it does not get in
-	end     error // why what plays ends; nil: it goes on
-	replace int   // the one in the queue whose place it takes; -1: none
+	refuse  error // why it is refused
+	end     error // why the playing sound ends; nil: it continues
+	replace int   // index in the queue of the sound that it replaces; -1: none
 }
 
-// admit is the rule of the package comment for a newcomer; playing is nil while
-// nothing plays.
+// admit applies the rule of the package comment to a new sound; playing is nil if nothing is
+// playing.
 func admit(k kind, playing *kind, waiting []kind) fate {
 	f := fate{replace: slices.IndexFunc(waiting, k.replaces)}
 	switch {
@@ -89,8 +89,8 @@ func announcements(waiting []kind) (n int) {
 	return n
 }
 
-// next is the rule for a loudspeaker that is free: the highest class, and of it
-// the oldest. It returns -1 when nothing may play.
+// next returns the next sound when the speaker is free: the oldest of the highest class, or -1 if
+// none may play.
 func next(waiting []kind, turn bool) int {
 	best := -1
 	for i, k := range waiting {

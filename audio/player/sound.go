@@ -7,8 +7,8 @@ import (
 	"lintod/audio"
 )
 
-// PCM is a Sound of samples in memory, mono at rate samples a second. The
-// samples are not changed, so that several sounds may share them.
+// PCM returns a Sound of samples in memory, mono at rate. The samples are not modified, so several
+// sounds may share them.
 func PCM(pcm []int16, rate int) audio.Sound { return &memory{pcm, rate} }
 
 type memory struct {

@@ -9,7 +9,7 @@ import (
 	"lintod/agent/base/config"
 )
 
-// Formats of a recording, and the endings of its files.
+// Formats of a recording, and its file extensions.
 const (
 	FLAC = "flac"
 	WAV  = "wav"
@@ -17,29 +17,29 @@ const (
 
 const leastFree = 10 * config.MB
 
-// Config is what the owner decides about recordings. Its keys stand in the
-// table of the behaviour that records.
+// Config is the owner's configuration of recordings. Its keys are in the table of the behaviour
+// that records.
 type Config struct {
-	// Directory holds one folder a session, in it one file a recording.
+	// Directory contains one subdirectory per session, with one file per recording.
 	Directory string `toml:"directory"`
 	// Format is "flac" or "wav".
 	Format string `toml:"format"`
-	// MinFree is how much room a recording leaves on the card; it stops before.
+	// MinFree is the free disk space at which a recording stops.
 	MinFree config.Size `toml:"min_free"`
-	// MaxTotal is how much all recordings may take together; 0 is no limit. To
-	// keep it the oldest recordings that were uploaded are deleted, and none else.
+	// MaxTotal is the maximum size of all recordings; 0 is no limit. When it is reached, the oldest
+	// uploaded recordings are deleted, and no others.
 	MaxTotal config.Size `toml:"max_total"`
-	// ResumeWithin is for how long an interrupted recording is resumed when the
-	// daemon starts again; 0 is never.
+	// ResumeWithin is how long after an interruption a recording is resumed when the daemon starts
+	// again; 0 is never.
 	ResumeWithin config.Duration `toml:"resume_within"`
-	// UploadURL is where finished recordings are PUT, each below its folder's
-	// name; empty keeps them here.
+	// UploadURL is where finished recordings are uploaded with PUT, each below the name of its
+	// directory; empty disables uploads.
 	UploadURL string `toml:"upload_url"`
-	// UploadTokenFile holds the bearer token for UploadURL in its first line.
+	// UploadTokenFile contains the bearer token for UploadURL in its first line.
 	UploadTokenFile string `toml:"upload_token_file"`
 }
 
-// Defaults uploads nothing. Where to record is for the composer to say.
+// Defaults returns the defaults, without uploads. The caller sets Directory.
 func Defaults() Config {
 	return Config{
 		Format:       FLAC,
@@ -48,7 +48,7 @@ func Defaults() Config {
 	}
 }
 
-// Validate reports values that cannot work.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	if !filepath.IsAbs(c.Directory) {

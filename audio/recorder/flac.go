@@ -16,23 +16,23 @@ import (
 	"lintod/audio"
 )
 
-// Places in a FLAC file (RFC 9639, 8.2).
+// Offsets in a FLAC file (RFC 9639, 8.2).
 const (
-	flacBlockSizes = 8  // least and greatest, 16 bits each
+	flacBlockSizes = 8  // minimum and maximum, 16 bits each
 	flacTotal      = 18 // rate 20 bits, channels-1 3, bits-1 5, samples 36
-	flacFrames     = 42 // the first frame, where no other metadata is
+	flacFrames     = 42 // the first frame, if there is no other metadata
 )
 
-// partitions of a block have their own Rice parameter each: speech is loud and
-// soft within a quarter of a second.
+// partitions is the number of partitions per block, each with its own Rice parameter: the level of
+// speech changes within a quarter of a second.
 const (
 	partitionOrder   = 5
 	partitions       = 1 << partitionOrder
 	partitionSamples = blockSamples / partitions
 )
 
-// flacFile encodes with fixed prediction. Until finish the header says that
-// the length and the checksum are unknown, which every player accepts.
+// flacFile encodes with fixed prediction. Until finish, length and checksum in the header are
+// unknown, which every player accepts.
 type flacFile struct {
 	tail
 	enc     *flac.Encoder
@@ -57,7 +57,7 @@ func newFLAC(f *os.File) (*flacFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.enc.EnablePredictionAnalysis(false) // predict takes a third of the time, and saves more
+	e.enc.EnablePredictionAnalysis(false) // predict takes a third of the time, and compresses better
 	return e, e.flush()
 }
 
@@ -76,8 +76,8 @@ func (e *flacFile) block(pcm []int16) error {
 
 func (e *flacFile) sync() error { return e.file.Sync() }
 
-// finish lets the encoder write length and checksum into the header. It takes
-// the short last block for the least size, which the format does not.
+// finish makes the encoder write length and checksum to the header. The encoder counts the short
+// last block for the minimum block size, which the format does not, so finish corrects it.
 func (e *flacFile) finish() error {
 	if err := e.enc.Close(); err != nil {
 		return err
@@ -90,9 +90,8 @@ func (e *flacFile) finish() error {
 	return errors.Join(err, e.file.Sync())
 }
 
-// predict chooses how the block is coded: constant for silence, else the fixed
-// polynomial that leaves the least, and for each partition the Rice parameter
-// that suits its mean.
+// predict chooses the coding of the block: constant for silence, otherwise the fixed polynomial
+// with the smallest residual, and for each partition the Rice parameter for its mean.
 func (e *flacFile) predict() {
 	s := e.sub.Samples
 	if constant(s) {
@@ -124,7 +123,7 @@ func constant(s []int32) bool {
 	return true
 }
 
-// bestOrder compares what the five fixed predictors leave of the block.
+// bestOrder compares the residuals of the five fixed predictors.
 func bestOrder(s []int32) int {
 	var left [5]int64
 	for i := 4; i < len(s); i++ {
@@ -141,8 +140,7 @@ func bestOrder(s []int32) int {
 	return best
 }
 
-// residual is what the fixed predictor of an order leaves of a sample (RFC
-// 9639, 9.2.5).
+// residual returns the residual of a sample for the fixed predictor of an order (RFC 9639, 9.2.5).
 func residual(s []int32, order, i int) int32 {
 	switch order {
 	case 0:
@@ -159,8 +157,8 @@ func residual(s []int32, order, i int) int32 {
 
 func abs(v int32) int64 { return int64(max(v, -v)) }
 
-// riceParam suits the mean of the residuals from begin to end. 15 would be the
-// escape code.
+// riceParam returns the Rice parameter for the mean of the residuals from begin to end. 15 would be
+// the escape code.
 func riceParam(s []int32, order, begin, end int) uint {
 	sum := int64(0)
 	for i := begin; i < end; i++ {
@@ -170,16 +168,16 @@ func riceParam(s []int32, order, begin, end int) uint {
 	return uint(min(max(bits.Len64(mean)-1, 0), 14))
 }
 
-// repairFLAC cuts off what a crash left unfinished and writes the length into
-// the header. The checksum stays unknown: it would take the whole file. It
-// returns the number of samples.
+// repairFLAC removes an incomplete frame after a crash and writes the length to the header. The
+// checksum remains unknown, because it would require reading the whole file. It returns the number
+// of samples.
 func repairFLAC(f *os.File, size int64) (samples int64, changed bool, err error) {
 	head := make([]byte, flacFrames)
 	if _, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return 0, false, err
 	}
 	if string(head[:4]) != "fLaC" {
-		return 0, false, nil // perhaps killed before there was a header
+		return 0, false, nil // possibly killed before the header was written
 	}
 	total := binary.BigEndian.Uint64(head[flacTotal:])
 	if n := total & (1<<36 - 1); n != 0 {
@@ -197,18 +195,18 @@ func repairFLAC(f *os.File, size int64) (samples int64, changed bool, err error)
 	return samples, true, err
 }
 
-// flacTail is how much of an unfinished file is looked at: far more than can
-// have been written since it was last synced.
+// flacTail is how much of the end of an unfinished file is read: far more than can have been
+// written since the last sync.
 const flacTail = 1 << 20
 
-// lastFrame follows the frames from the first whole one after begin. It returns
-// where the last good one ends, in bytes and in samples.
+// lastFrame follows the frames from the first complete one after begin. It returns the end of the
+// last valid one, in bytes and in samples.
 func lastFrame(f io.ReaderAt, begin, size int64) (end, samples int64, err error) {
 	b := make([]byte, size-begin)
 	if _, err := f.ReadAt(b, begin); err != nil && !errors.Is(err, io.EOF) {
 		return 0, 0, fmt.Errorf("read the end: %w", err)
 	}
-	inside := begin == flacFrames // at is where a frame should begin
+	inside := begin == flacFrames // at is the expected start of a frame
 	for at := 0; at < len(b); {
 		length, after := parseFrame(b[at:])
 		switch {
@@ -218,15 +216,15 @@ func lastFrame(f io.ReaderAt, begin, size int64) (end, samples int64, err error)
 		case inside:
 			return end, samples, nil
 		default:
-			at++ // inside a frame: look for the next
+			at++ // inside a frame: search for the next
 		}
 	}
 	return end, samples, nil
 }
 
-// parseFrame returns the length in bytes of the frame at the start of b, and
-// the number of samples up to its end; 0 where there is no whole frame. Only
-// full blocks count: a short one is written by finish alone.
+// parseFrame returns the length in bytes of the frame at the start of b, and the number of samples
+// up to its end; 0 if there is no complete frame. Only full blocks are accepted: only finish writes
+// a short one.
 func parseFrame(b []byte) (length int, after int64) {
 	if len(b) < 2 || b[0] != 0xff || b[1] != 0xf8 { // the sync code, blocks of one size
 		return 0, 0

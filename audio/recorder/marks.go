@@ -10,34 +10,33 @@ import (
 	"time"
 )
 
-// MarksFile stands beside the recordings of a session and tells its story, one
-// JSON object a line: the true name of the session, when recording began and
-// ended, and where the sound is missing.
+// MarksFile is in the directory of a session and contains its events, one JSON object per line: the
+// original name of the session, when recordings started and ended, and where sound is missing.
 const MarksFile = "marks.jsonl"
 
 // A Mark is one line of MarksFile.
 type Mark struct {
 	At   time.Time `json:"at"`
 	What string    `json:"what"`           // one of the constants below
-	File string    `json:"file,omitempty"` // which recording
-	// From is the place in the recording, Seconds how long, both in seconds.
+	File string    `json:"file,omitempty"` // name of the recording
+	// From is the position in the recording, Seconds the length, both in seconds.
 	From    float64 `json:"from,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"`
 	Text    string  `json:"text,omitempty"`
 }
 
-// What a mark tells.
+// Kinds of marks.
 const (
 	MarkStart   = "start"   // Text: the session's name
 	MarkResume  = "resume"  // Seconds: how long nothing was recorded; Text: the name
-	MarkLost    = "lost"    // Seconds of sound were lost at From; silence stands for them
-	MarkSilence = "silence" // from here on there is silence; Text: why
-	MarkSound   = "sound"   // sound again, after Seconds of silence
-	MarkNext    = "next"    // the recording goes on in another file
+	MarkLost    = "lost"    // Seconds of sound were lost at From and replaced by silence
+	MarkSilence = "silence" // silence starts; Text: why
+	MarkSound   = "sound"   // sound resumes, after Seconds of silence
+	MarkNext    = "next"    // the recording continues in another file
 	MarkStop    = "stop"    // Seconds: length of the file; Text: why it ended
 )
 
-// marks appends to the MarksFile of one folder.
+// marks appends to the MarksFile of one session.
 type marks struct {
 	file  *os.File
 	dirty bool
@@ -57,7 +56,7 @@ func openMarks(s *shelf, folder string) (*marks, error) {
 	return m, nil
 }
 
-// endLine ends a line that a crash cut off, so that it spoils no other.
+// endLine terminates a line that a crash truncated, so that it does not affect the next one.
 func (m *marks) endLine() {
 	var last [1]byte
 	end, err := m.file.Seek(0, io.SeekEnd)
@@ -65,7 +64,7 @@ func (m *marks) endLine() {
 		return
 	}
 	if _, err := m.file.ReadAt(last[:], end-1); err == nil && last[0] != '\n' {
-		_, _ = m.file.WriteString("\n") // the next write tells if the disk is bad
+		_, _ = m.file.WriteString("\n") // the next write reports a disk error
 	}
 }
 

@@ -11,15 +11,14 @@ import (
 
 const (
 	maxSession = 1024 // bytes of a session's name
-	maxFolder  = 100  // bytes of it in a folder's name
-	tagBytes   = 8    // of the hash that keeps altered names apart
+	maxFolder  = 100  // bytes of it in a directory's name
+	tagBytes   = 8    // of the hash that distinguishes modified names
 )
 
-// folder maps the name of a session, whatever bytes it has, to the name of a
-// folder: letters, digits, - and _, so that it is harmless in a path, a URL
-// and a shell. A name of which something was replaced ends in a hash of the
-// whole, and so does one that looks as if it did: two sessions never share a
-// folder.
+// folder maps the name of a session, which may contain any bytes, to the name of a directory:
+// letters, digits, -, and _, so that it is safe in a path, a URL, and a shell. A modified name ends
+// with a hash of the original, and so does one that looks like a modified name: two sessions never
+// share a directory.
 func folder(session string) string {
 	var b strings.Builder
 	faithful := session != ""

@@ -1,10 +1,8 @@
-// Package recorder records the microphone to files for as long as it takes:
-// through turns, mute, lost sound cards, power cuts and full disks. A recording
-// has the length of the time it took; where sound is missing there is silence,
-// and a mark beside the file says so.
+// Package recorder records the microphone to files, across turns, mute, lost sound cards, power
+// cuts, and full disks. A recording keeps its timeline: missing sound is replaced by silence, and
+// recorded in a mark next to the file.
 //
-// What must not live here: who may ask for a recording (behaviors), and how a
-// platform is told (agent/link).
+// The policy (behaviors), and the messages of platforms (agent/link), do not belong here.
 package recorder
 
 import (
@@ -25,10 +23,9 @@ import (
 // maxLogged is how much of a session's name is logged, in bytes.
 const maxLogged = 60
 
-// Stream is a share of the microphone, as audio.Hub gives it.
+// Stream is a subscription to the microphone, as provided by audio.Hub.
 type Stream interface {
-	// Read blocks until a frame is there; it gives frames that wait even when ctx
-	// has ended.
+	// Read blocks until a frame is available; it returns queued frames even if ctx has ended.
 	Read(ctx context.Context, f *audio.Frame) error
 	Close() error
 }
@@ -39,16 +36,16 @@ type Recorder struct {
 	Config Config
 	// Listen subscribes to the microphone.
 	Listen func() Stream
-	// Muted tells, for the marks, why there is no sound; nil is never.
+	// Muted reports, for the marks, whether the microphone is muted; nil means never.
 	Muted func() bool
-	// Changed is told when a recording has begun, was resumed, or has ended. It
-	// must not block, nor call the recorder.
+	// Changed is called when a recording has started, was resumed, or has ended. It must not block
+	// or call the recorder.
 	Changed func(Event)
-	// HTTP uploads; nil is a client that trusts the system's authorities.
+	// HTTP is the client for uploads; nil means one that trusts the system's authorities.
 	HTTP *http.Client
 	Log  *slog.Logger
 
-	longest int64 // samples of a file; 0 is maxSegment
+	longest int64 // samples per file; 0 means maxSegment
 
 	mu     sync.Mutex
 	inbox  chan request // nil unless Run is ready
@@ -56,11 +53,11 @@ type Recorder struct {
 	status Status
 }
 
-// Event tells that recording has begun or ended.
+// Event reports that recording has started or ended.
 type Event struct {
-	Session   string // as the platform calls it
+	Session   string // the platform's name of the session
 	Recording bool
-	// Err is why a recording ended that nobody stopped, or was not resumed.
+	// Err is why a recording ended without a stop, or was not resumed.
 	Err error
 }
 
@@ -71,21 +68,21 @@ type File struct {
 	Duration time.Duration `json:"duration"` // since the start, or since it was last resumed
 }
 
-// Status is what the recorder does.
+// Status is the state of the recorder.
 type Status struct {
 	Recording bool          `json:"recording"`
 	Session   string        `json:"session,omitempty"`
 	Since     time.Time     `json:"since,omitzero"`
 	File      string        `json:"file,omitempty"` // relative to the directory
 	Duration  time.Duration `json:"duration,omitempty"`
-	Lost      time.Duration `json:"lost,omitempty"`   // sound that should be there and is not
-	Silent    time.Duration `json:"silent,omitempty"` // muted, or without a microphone, until it ended
-	Hole      bool          `json:"hole,omitempty"`   // no sound comes now
+	Lost      time.Duration `json:"lost,omitempty"`   // sound that was lost
+	Silent    time.Duration `json:"silent,omitempty"` // time muted or without a microphone
+	Hole      bool          `json:"hole,omitempty"`   // currently no sound arrives
 	Uploads   Uploads       `json:"uploads,omitzero"`
 }
 
 var (
-	// ErrNotRecording is returned by Stop when there is nothing to stop.
+	// ErrNotRecording is returned by Stop if there is nothing to stop.
 	ErrNotRecording = errors.New("no recording is running")
 	errStopped      = errors.New("stopped")
 	errOther        = errors.New("another recording is running")
@@ -103,20 +100,20 @@ type answer struct {
 	err  error
 }
 
-// diskBeat is how often a directory that cannot be used is tried again.
+// diskBeat is how often an unusable directory is tried again.
 const diskBeat = 2 * time.Second
 
-// Run repairs and resumes what was interrupted, and then records when asked,
-// until ctx ends; a recording that runs then is resumed by the next Run. While
-// the directory cannot be used, requests are answered with the reason; it is
-// tried again at each, and every two seconds.
+// Run repairs and resumes what was interrupted, and then records on request, until ctx ends; a
+// recording that is running at that time is resumed by the next Run. While the directory is
+// unusable, requests fail with the reason; it is tried again at each request, and every two
+// seconds.
 func (r *Recorder) Run(ctx context.Context) error {
 	o := &owner{Recorder: r, putDown: func() {}}
 	return o.serve(ctx)
 }
 
-// Start begins a recording and returns when its file is on the disk. Starting
-// the one that runs is no error. It blocks for the disk, or until ctx ends.
+// Start starts a recording and returns when its file is on disk. Starting the current one again is
+// not an error. It blocks for the disk, or until ctx ends.
 func (r *Recorder) Start(ctx context.Context, session string) error {
 	if session == "" || len(session) > maxSession || !utf8.ValidString(session) {
 		return fmt.Errorf("a session name must have 1 to %d bytes of UTF-8", maxSession)
@@ -125,21 +122,19 @@ func (r *Recorder) Start(ctx context.Context, session string) error {
 	return err
 }
 
-// Stop ends the recording and returns when its file is complete and on the
-// disk. An empty session is whichever runs. It blocks for the disk, or until
-// ctx ends.
+// Stop ends the recording and returns when its file is complete and on disk. An empty session means
+// the current one. It blocks for the disk, or until ctx ends.
 func (r *Recorder) Stop(ctx context.Context, session string) (File, error) {
 	return r.ask(ctx, request{session: session})
 }
 
-// Active names the recording that runs, "" when there is none, and tells since
-// when.
+// Active returns the current recording, or "", and its start.
 func (r *Recorder) Active() (session string, since time.Time) {
 	s := r.Status()
 	return s.Session, s.Since
 }
 
-// Status is the present state. It does not wait for the disk.
+// Status returns the current state. It does not wait for the disk.
 func (r *Recorder) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,10 +173,10 @@ func (r *Recorder) ask(ctx context.Context, q request) (File, error) {
 // owner is the goroutine of Run: it decides what is recorded.
 type owner struct {
 	*Recorder
-	shelf     *shelf // nil while the directory cannot be used
+	shelf     *shelf // nil while the directory is unusable
 	uploads   *uploader
 	putDown   func()     // ends the uploads and closes shelf
-	recording *recording // nil when none runs
+	recording *recording // nil if none is running
 	cancel    context.CancelCauseFunc
 	ended     chan error // the recording's goroutine is gone
 }
@@ -201,7 +196,7 @@ func (o *owner) serve(ctx context.Context) error {
 	if err := o.takeUp(ctx); err != nil {
 		o.Log.Error("recording is not possible until the directory of recordings is usable", "error", err)
 	}
-	var again <-chan time.Time // a nil channel never comes
+	var again <-chan time.Time // a nil channel never receives
 	if o.shelf == nil {
 		beat := time.NewTicker(diskBeat)
 		defer beat.Stop()
@@ -229,9 +224,8 @@ func (o *owner) serve(ctx context.Context) error {
 	}
 }
 
-// takeUp opens the directory, and goes on with what an earlier Run has left there.
-// It does nothing where that is open, and still the one of that name: a disk may
-// have come back, or somebody may have deleted it.
+// takeUp opens the directory, and continues what an earlier Run has left there. It does nothing if
+// the directory is open and still the same: a disk may have been mounted, or the directory deleted.
 func (o *owner) takeUp(ctx context.Context) error {
 	if o.shelf != nil && (o.recording != nil || o.shelf.standsAt(o.Config.Directory)) {
 		return nil
@@ -274,7 +268,7 @@ func (o *owner) handle(q request) (File, error) {
 	case q.start && o.recording == nil:
 		return File{}, o.start(running{q.session, time.Now()}, 0)
 	case q.start && o.recording.Session == q.session:
-		return File{}, nil // asked twice
+		return File{}, nil // requested twice
 	case q.start:
 		return File{}, fmt.Errorf("%w, of %q; stop it first", errOther, printable.Clip(o.recording.Session, maxLogged))
 	case o.recording == nil:
@@ -285,7 +279,7 @@ func (o *owner) handle(q request) (File, error) {
 	return o.stop()
 }
 
-// start begins a recording, and its goroutine.
+// start starts a recording and its goroutine.
 func (o *owner) start(run running, gap time.Duration) error {
 	r := &recording{
 		running: run,
@@ -306,7 +300,7 @@ func (o *owner) start(run running, gap time.Duration) error {
 	for _, old := range all {
 		r.others += old.size
 	}
-	r.stream = o.Listen() // first: what is said while the disk is slow waits in it
+	r.stream = o.Listen() // first, so that sound is queued while the disk is slow
 	if err := r.open(gap); err != nil {
 		r.stream.Close()
 		o.idle()
@@ -321,8 +315,8 @@ func (o *owner) start(run running, gap time.Duration) error {
 	return nil
 }
 
-// resume goes on with a recording that a restart interrupted, unless that is so
-// long ago that nobody would expect it any more.
+// resume continues a recording that a restart interrupted, unless the interruption exceeds
+// ResumeWithin.
 func (o *owner) resume(r running, last time.Time) {
 	gap := max(time.Since(last), time.Millisecond)
 	err := fmt.Errorf("%w: %v, more than resume_within", errStale, gap.Round(time.Second))
@@ -348,7 +342,7 @@ func (o *owner) stop() (File, error) {
 	return File{r.Session, r.seg.path, r.status.Duration}, err
 }
 
-// failed is called when the recording's goroutine ended by itself.
+// failed is called when the recording's goroutine has ended by itself.
 func (o *owner) failed(err error) {
 	r := o.recording
 	r.log.Error("recording stopped", "error", err)
@@ -358,7 +352,7 @@ func (o *owner) failed(err error) {
 	o.tell(Event{Session: r.Session, Err: err})
 }
 
-// end forgets the recording whose goroutine is gone.
+// end clears the recording whose goroutine has ended.
 func (o *owner) end() error {
 	folder := o.recording.folder
 	o.recording, o.ended = nil, nil
@@ -367,7 +361,7 @@ func (o *owner) end() error {
 	return errors.Join(o.shelf.clearRunning(), o.shelf.prune(folder))
 }
 
-// suspend finishes the file and leaves the note that a recording runs.
+// suspend finishes the file and keeps the note that a recording is running.
 func (o *owner) suspend(cause error) {
 	if o.recording == nil {
 		return

@@ -173,7 +173,7 @@ func TestLostSoundStaysInTheTimeLine(t *testing.T) {
 		if got := fmt.Sprint(whats(marks)); got != "[start silence sound lost lost stop]" {
 			t.Fatalf("marks: %s", got)
 		}
-		if marks[1].Text != "the microphone gives no sound" || marks[3].Seconds != 0.02 || !near(marks[4].Seconds, 1) {
+		if marks[1].Text != "the microphone delivers no sound" || marks[3].Seconds != 0.02 || !near(marks[4].Seconds, 1) {
 			t.Errorf("marks: %+v", marks)
 		}
 	})

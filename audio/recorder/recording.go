@@ -13,42 +13,42 @@ import (
 )
 
 const (
-	// holeAfter without a frame the microphone is muted or gone, and the time line
-	// is continued by the clock, fillLag behind it.
+	// After holeAfter without a frame, the microphone is muted or gone, and the timeline is
+	// continued by the clock, fillLag behind it.
 	holeAfter = audio.DeafAfter
 	fillLag   = time.Second
-	// stopLag without a frame before the end is more than a card is ever late.
+	// stopLag exceeds the maximum delay of a card before the end.
 	stopLag = 200 * time.Millisecond
-	// slack is how far the stamps of frames may wander before they are believed
-	// more than the frames are.
+	// slack is how far time stamps may deviate from the count of samples before they are used
+	// instead of it.
 	slack = audio.CaptureRate // samples
 )
 
-// recording is one that runs. Its goroutine owns the file.
+// recording is a running recording. Its goroutine owns the file.
 type recording struct {
 	running
 	folder  string
 	cfg     Config
-	longest int64 // samples of a file
+	longest int64 // samples per file
 	shelf   *shelf
 	stream  Stream
 	muted   func() bool
-	report  func(Status) // told whenever the file was synced
+	report  func(Status) // updated whenever the file was synced
 	log     *slog.Logger
 
 	seg    *segment
 	marks  *marks
 	others int64     // bytes of all other recordings
-	end    time.Time // up to where the time line is written
-	hole   bool      // no frames come
+	end    time.Time // written end of the timeline
+	hole   bool      // no frames arrive
 	before int64     // samples in earlier files of this run
-	quiet  int64     // samples of the present hole
+	quiet  int64     // samples of the current gap
 	lost   int64     // samples lost since the last sync
 	status Status
 }
 
-// open creates the files. gap is how long nothing was recorded, 0 for a new
-// recording. After an error nothing is left open.
+// open creates the files. gap is how long nothing was recorded, 0 for a new recording. After an
+// error, nothing is left open.
 func (r *recording) open(gap time.Duration) error {
 	r.end = time.Now()
 	if err := r.guard(); err != nil {
@@ -83,8 +83,8 @@ func (r *recording) nextSegment(now time.Time) (err error) {
 	return err
 }
 
-// run records until ctx ends, and then finishes the file; the card's failures
-// are silence. It fails when the file cannot be written, or the disk is full.
+// run records until ctx ends, and then finishes the file; failures of the card are recorded as
+// silence. It fails if the file cannot be written, or the disk is full.
 func (r *recording) run(ctx context.Context) error {
 	err := r.record(ctx)
 	r.stream.Close()
@@ -120,8 +120,8 @@ func (r *recording) record(ctx context.Context) error {
 	return r.drain(ctx, f, time.Now())
 }
 
-// second takes the frames of about one second, and what waited because the disk
-// was slow; it notices when none come.
+// second reads the frames of about one second, and those queued because the disk was slow; it
+// detects if none arrive.
 func (r *recording) second(parent context.Context, f *audio.Frame) error {
 	ctx, cancel := context.WithTimeout(parent, time.Second)
 	defer cancel()
@@ -142,8 +142,8 @@ func (r *recording) second(parent context.Context, f *audio.Frame) error {
 	return nil
 }
 
-// drain takes the frames that were captured before the end and wait in the
-// stream, because the disk was slow.
+// drain reads the frames that were captured before the end and are queued because the disk was
+// slow.
 func (r *recording) drain(ctx context.Context, f *audio.Frame, end time.Time) error {
 	for r.stream.Read(ctx, f) == nil && f.At.Before(end) {
 		if err := r.take(f); err != nil {
@@ -156,10 +156,10 @@ func (r *recording) drain(ctx context.Context, f *audio.Frame, end time.Time) er
 	return nil
 }
 
-// take appends a frame, at its place in the time line.
+// take appends a frame, at its position in the timeline.
 func (r *recording) take(f *audio.Frame) error {
 	gap := samples(f.At.Sub(r.end))
-	missing := min(int64(f.Lost), gap+slack) // a number from the sound process
+	missing := min(int64(f.Lost), gap+slack) // an untrusted number of the sound process
 	if r.hole || gap > slack {
 		missing = gap
 	}
@@ -176,7 +176,7 @@ func (r *recording) take(f *audio.Frame) error {
 	return r.tidy()
 }
 
-// skip puts silence where sound is missing.
+// skip adds silence for missing sound.
 func (r *recording) skip(missing int64) error {
 	if missing == 0 {
 		return nil
@@ -189,7 +189,7 @@ func (r *recording) skip(missing int64) error {
 	return r.seg.silence(missing)
 }
 
-// fill continues the time line with silence up to a time.
+// fill continues the timeline with silence up to a time.
 func (r *recording) fill(until time.Time) error {
 	n := samples(until.Sub(r.end))
 	if n <= 0 {
@@ -208,7 +208,7 @@ func (r *recording) fill(until time.Time) error {
 
 func (r *recording) beginHole() {
 	r.hole, r.quiet = true, 0
-	why := "the microphone gives no sound"
+	why := "the microphone delivers no sound"
 	if r.muted() {
 		why = "muted"
 	}
@@ -223,7 +223,7 @@ func (r *recording) endHole() {
 	r.hole, r.quiet = false, 0
 }
 
-// tidy does what is due about every second: marks, sync, a look at the disk.
+// tidy does what is due about every second: marks, sync, check of the disk.
 func (r *recording) tidy() error {
 	now := time.Now()
 	if !r.seg.due(now) {
@@ -248,8 +248,8 @@ func (r *recording) tidy() error {
 	return nil
 }
 
-// noteLost marks what was lost since the last sync, at the end of where it was
-// lost; only the first is logged, the sum when the recording ends.
+// noteLost adds a mark for samples lost since the last sync; only the first loss is logged, and the
+// sum at the end of the recording.
 func (r *recording) noteLost() {
 	if r.status.Lost == 0 {
 		r.log.Warn("sound is missing from the recording", "seconds", seconds(r.lost))
@@ -259,7 +259,7 @@ func (r *recording) noteLost() {
 	r.lost = 0
 }
 
-// rotate goes on in a new file, without losing a sample.
+// rotate continues in a new file, without losing a sample.
 func (r *recording) rotate(now time.Time) error {
 	old := r.seg
 	if err := old.finish(); err != nil {
@@ -281,7 +281,7 @@ func (r *recording) place() float64 { return seconds(r.seg.samples()) }
 
 func (r *recording) duration() time.Duration { return duration(r.before + r.seg.samples()) }
 
-// note is mark for where the recording goes on without.
+// note is mark, but an error does not end the recording.
 func (r *recording) note(m Mark) {
 	if err := r.mark(m); err != nil {
 		r.log.Warn("mark of the recording not written", "error", err)
@@ -299,8 +299,7 @@ func (r *recording) publish() {
 	r.report(r.status)
 }
 
-// guard keeps the limits of the configuration, at the price of recordings that
-// the platform has.
+// guard enforces the limits of the configuration by deleting uploaded recordings.
 func (r *recording) guard() error {
 	why, err := r.overLimit()
 	if err != nil || why == "" {
@@ -315,8 +314,8 @@ func (r *recording) guard() error {
 	return err
 }
 
-// errFull is a disk without room, seen in time.
-var errFull = errors.New("no room for a recording")
+// errFull is a lack of disk space that was detected in time.
+var errFull = errors.New("no space for a recording")
 
 func (r *recording) overLimit() (why string, err error) {
 	free, err := r.shelf.free()
@@ -324,20 +323,19 @@ func (r *recording) overLimit() (why string, err error) {
 		return "", err
 	}
 	if free < r.cfg.MinFree {
-		return fmt.Sprintf("%v are free and %v must stay so (min_free)", free, r.cfg.MinFree), nil
+		return fmt.Sprintf("%v are free, but %v must remain free (min_free)", free, r.cfg.MinFree), nil
 	}
 	total := config.Size(r.others)
 	if r.seg != nil {
 		total += config.Size(r.seg.size())
 	}
 	if r.cfg.MaxTotal > 0 && total >= r.cfg.MaxTotal {
-		return fmt.Sprintf("recordings take %v and may take %v (max_total)", total, r.cfg.MaxTotal), nil
+		return fmt.Sprintf("recordings take %v, the limit is %v (max_total)", total, r.cfg.MaxTotal), nil
 	}
 	return "", nil
 }
 
-// evict deletes the recordings that the platform has, oldest first, until the
-// limits are kept.
+// evict deletes uploaded recordings, oldest first, until the limits are met.
 func (r *recording) evict() error {
 	all, err := r.shelf.list()
 	if err != nil {
@@ -352,15 +350,15 @@ func (r *recording) evict() error {
 			continue
 		}
 		if err := r.shelf.remove(old.path); err != nil {
-			return fmt.Errorf("make room: %w", err)
+			return fmt.Errorf("free space: %w", err)
 		}
 		r.others -= old.size
 		if folder := path.Dir(old.path); folder != r.folder {
 			if err := r.shelf.prune(folder); err != nil {
-				r.log.Warn("folder of a deleted recording stays", "error", err)
+				r.log.Warn("directory of a deleted recording is kept", "error", err)
 			}
 		}
-		r.log.Info("recording deleted: it is uploaded and room is needed", "file", old.path, "reason", why)
+		r.log.Info("recording deleted: it is uploaded and space is needed", "file", old.path, "reason", why)
 	}
 	return nil
 }

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// blockSamples is how much sound goes to the file at once: a kill costs no more.
+	// blockSamples is how much sound is written to the file at once: a kill loses no more.
 	blockSamples = audio.CaptureRate / 4
-	// syncEvery keeps what a power cut costs, with the block that is not yet full,
-	// below a second.
+	// syncEvery limits what a power cut loses, including the incomplete block, to less than a
+	// second.
 	syncEvery = 600 * time.Millisecond
-	// maxSegment keeps a WAV below the 4 GB that its header can tell.
+	// maxSegment keeps a WAV below the 4 GB limit of its header.
 	maxSegment = 12 * 60 * 60 * audio.CaptureRate // samples
 )
 
 // encoder writes one format to one file.
 type encoder interface {
-	// block hands blockSamples samples to the kernel, or fewer for the last time.
-	// After an error the file still holds the blocks before.
+	// block writes blockSamples samples, or fewer the last time. After an error, the file still
+	// contains the previous blocks.
 	block(pcm []int16) error
-	// sync returns when what was written is on the disk.
+	// sync returns when everything written is on disk.
 	sync() error
 	// finish completes the header and syncs.
 	finish() error
@@ -42,8 +42,7 @@ type segment struct {
 	synced time.Time
 }
 
-// newSegment creates a file that did not exist. Only when that is on the disk
-// it returns.
+// newSegment creates a new file and returns when it is on disk.
 func newSegment(s *shelf, folder, format string, now time.Time) (*segment, error) {
 	f, path, err := s.create(folder, format, now)
 	if err != nil {
@@ -68,7 +67,7 @@ func newSegment(s *shelf, folder, format string, now time.Time) (*segment, error
 
 func (g *segment) samples() int64 { return g.whole + int64(g.have) }
 
-// write appends samples. It allocates nothing but what the encoder does a block.
+// write appends samples. Only the encoder allocates, once per block.
 func (g *segment) write(pcm []int16) error {
 	for len(pcm) > 0 {
 		n := copy(g.buf[g.have:], pcm)
@@ -80,7 +79,7 @@ func (g *segment) write(pcm []int16) error {
 	return nil
 }
 
-// silence appends n samples of nothing.
+// silence appends n samples of silence.
 func (g *segment) silence(n int64) error {
 	for n > 0 {
 		room := g.buf[g.have:min(blockSamples, int64(g.have)+n)]
@@ -104,7 +103,7 @@ func (g *segment) flushFull() error {
 	return nil
 }
 
-// due tells whether it is time to sync.
+// due reports whether it is time to sync.
 func (g *segment) due(now time.Time) bool { return now.Sub(g.synced) >= syncEvery }
 
 func (g *segment) sync(now time.Time) error {
@@ -115,8 +114,8 @@ func (g *segment) sync(now time.Time) error {
 	return nil
 }
 
-// close finishes the file. One that cannot be finished, or that failed before,
-// is cut back to its last whole block.
+// close finishes the file. A file that cannot be finished, or that failed before, is truncated to
+// its last complete block.
 func (g *segment) close(s *shelf, failed bool) error {
 	defer s.release(g.path)
 	var err error
@@ -135,7 +134,7 @@ func (g *segment) close(s *shelf, failed bool) error {
 func (g *segment) finish() error {
 	if g.have > 0 {
 		if err := g.enc.block(g.buf[:g.have]); err != nil {
-			return fmt.Errorf("write the last of the recording: %w", err)
+			return fmt.Errorf("write the end of the recording: %w", err)
 		}
 	}
 	if err := g.enc.finish(); err != nil {
@@ -144,12 +143,11 @@ func (g *segment) finish() error {
 	return nil
 }
 
-// hopeless is a file that holds less than a second, even uncompressed.
+// hopeless is the size of a file with less than a second, even uncompressed.
 const hopeless = 2 * audio.CaptureRate // bytes
 
-// repair brings a file that a crash left behind to a form that every player
-// opens; one that was killed before its first block is deleted. It returns the number
-// of samples.
+// repair makes a file readable after a crash; a file without a complete block is deleted. It
+// returns the number of samples.
 func (s *shelf) repair(path string) (int64, error) {
 	f, err := s.root.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -167,12 +165,12 @@ func (s *shelf) repair(path string) (int64, error) {
 	samples, changed, err := repairer(f, info.Size())
 	if err == nil && samples == 0 {
 		if info.Size() > hopeless {
-			return 0, fmt.Errorf("repair %s: no sound was found in it; it is left as it is", path)
+			return 0, fmt.Errorf("repair %s: it contains no sound; it is not changed", path)
 		}
 		return 0, s.remove(path)
 	}
 	if changed && err == nil {
-		// The time of the last sound must stay visible.
+		// The modification time must remain that of the last sound.
 		err = errors.Join(s.root.Chtimes(path, time.Time{}, info.ModTime()), f.Sync())
 	}
 	if err != nil {
@@ -190,7 +188,7 @@ func (s *shelf) remove(path string) error {
 	return err
 }
 
-// size is that of the file in bytes.
+// size returns the size of the file in bytes.
 func (g *segment) size() int64 {
 	info, err := g.file.Stat()
 	if err != nil {

@@ -19,32 +19,31 @@ import (
 
 const (
 	fileTime     = "20060102T150405.000Z" // sorts by age
-	uploadedMark = ".uploaded"            // beside a recording that the platform has
-	refusedMark  = ".refused"             // beside one that it does not take
-	runningFile  = "running.json"         // there while a recording runs
+	uploadedMark = ".uploaded"            // next to an uploaded recording
+	refusedMark  = ".refused"             // next to a rejected one
+	runningFile  = "running.json"         // exists while a recording is running
 	maxRunning   = 16 << 10
 )
 
-// shelf is the directory of recordings. Nothing outside of it is ever touched,
-// whatever links stand in it.
+// shelf is the directory of recordings. Nothing outside it is accessed, whatever links it contains.
 type shelf struct {
 	root *os.Root
 
 	mu   sync.Mutex
-	open map[string]bool // paths of recordings that are still written
+	open map[string]bool // paths of recordings that are being written
 }
 
-// shelved is a file on the shelf.
+// shelved is a file in the directory.
 type shelved struct {
-	path     string // folder/file
+	path     string // directory/file
 	size     int64
 	changed  time.Time
 	uploaded bool
 	refused  bool
-	open     bool // still written
+	open     bool // being written
 }
 
-// running is what must be known after a restart to resume a recording.
+// running is stored to resume a recording after a restart.
 type running struct {
 	Session string    `json:"session"`
 	Since   time.Time `json:"since"`
@@ -52,7 +51,7 @@ type running struct {
 
 func openShelf(dir string) (*shelf, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the directory of recordings: %w", err)
+		return nil, fmt.Errorf("create the directory of recordings: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -63,7 +62,7 @@ func openShelf(dir string) (*shelf, error) {
 
 func (s *shelf) close() { s.root.Close() }
 
-// standsAt tells whether dir is the directory that is open.
+// standsAt reports whether dir is the open directory.
 func (s *shelf) standsAt(dir string) bool {
 	ours, err := s.root.Stat(".")
 	if err != nil {
@@ -73,8 +72,8 @@ func (s *shelf) standsAt(dir string) bool {
 	return err == nil && os.SameFile(ours, theirs)
 }
 
-// create makes a new file, named for the time, in a folder made for it if need
-// be. It counts as open until release.
+// create creates a new file, named after the time, and its directory if necessary. It counts as
+// open until release.
 func (s *shelf) create(folder, format string, now time.Time) (*os.File, string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +94,7 @@ func (s *shelf) create(folder, format string, now time.Time) (*os.File, string, 
 	}
 }
 
-// release tells that a recording is complete.
+// release marks a recording as complete.
 func (s *shelf) release(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,10 +112,10 @@ func (s *shelf) folder(name string) error {
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		return s.sync(".")
 	}
-	return fmt.Errorf("make the folder of the session: %w", err)
+	return fmt.Errorf("create the directory of the session: %w", err)
 }
 
-// sync makes sure that the entries of a folder are on the disk.
+// sync writes the entries of a directory to disk.
 func (s *shelf) sync(folder string) error {
 	d, err := s.root.Open(folder)
 	if err != nil {
@@ -126,8 +125,8 @@ func (s *shelf) sync(folder string) error {
 	return d.Sync()
 }
 
-// prune removes the folder of a session that has no recordings any more, with its
-// marks. What else somebody has put there keeps it.
+// prune removes the directory of a session without recordings, with its marks. It is kept if it
+// contains other files.
 func (s *shelf) prune(folder string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,13 +138,12 @@ func (s *shelf) prune(folder string) error {
 		err = errors.Join(err, s.root.Remove(path.Join(folder, MarksFile)))
 	}
 	if err = errors.Join(err, s.root.Remove(folder)); err != nil {
-		return fmt.Errorf("remove the empty folder of a session: %w", err)
+		return fmt.Errorf("remove the empty directory of a session: %w", err)
 	}
 	return s.sync(".")
 }
 
-// pruneAll does so for the folders that a crash, or the owner's own cleaning, left with
-// marks alone.
+// pruneAll prunes all directories that a crash or the owner has left with only marks.
 func (s *shelf) pruneAll() error {
 	folders, err := fs.ReadDir(s.root.FS(), ".")
 	for _, d := range folders {
@@ -156,8 +154,7 @@ func (s *shelf) pruneAll() error {
 	return err
 }
 
-// list returns all recordings, the oldest first. Files that do not look like
-// ours are left alone.
+// list returns all recordings, the oldest first. Other files are ignored.
 func (s *shelf) list() ([]shelved, error) {
 	folders, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
@@ -178,7 +175,7 @@ func (s *shelf) list() ([]shelved, error) {
 	return all, nil
 }
 
-// in lists the recordings of a folder.
+// in lists the recordings of a directory.
 func (s *shelf) in(folder string) ([]shelved, error) {
 	entries, err := fs.ReadDir(s.root.FS(), folder)
 	if err != nil {
@@ -209,7 +206,7 @@ func (s *shelf) in(folder string) ([]shelved, error) {
 	return some, nil
 }
 
-// format is that of a recording by its name, "" for any other file.
+// format returns the format of a recording by its name, or "" for any other file.
 func format(name string) string {
 	stamp, ext, _ := cutLast(path.Base(name), ".")
 	if _, err := time.Parse(fileTime, stamp); err != nil || (ext != FLAC && ext != WAV) {
@@ -226,7 +223,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// free is the room on the card in bytes.
+// free returns the free disk space in bytes.
 func (s *shelf) free() (config.Size, error) {
 	d, err := s.root.Open(".")
 	if err != nil {
@@ -235,12 +232,12 @@ func (s *shelf) free() (config.Size, error) {
 	defer d.Close()
 	var st syscall.Statfs_t
 	if err := syscall.Fstatfs(int(d.Fd()), &st); err != nil {
-		return 0, fmt.Errorf("ask for the free space: %w", err)
+		return 0, fmt.Errorf("query the free space: %w", err)
 	}
 	return config.Size(st.Bavail) * config.Size(st.Bsize), nil
 }
 
-// setRunning notes that a recording runs, atomically.
+// setRunning records atomically that a recording is running.
 func (s *shelf) setRunning(r running) error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -249,43 +246,43 @@ func (s *shelf) setRunning(r running) error {
 	const temp = runningFile + ".tmp"
 	f, err := s.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("note that a recording runs: %w", err)
+		return fmt.Errorf("store the running recording: %w", err)
 	}
 	_, err = f.Write(append(text, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = errors.Join(s.root.Rename(temp, runningFile), s.sync("."))
 	}
 	if err != nil {
-		return fmt.Errorf("note that a recording runs: %w", err)
+		return fmt.Errorf("store the running recording: %w", err)
 	}
 	return nil
 }
 
-// clearRunning notes that none runs.
+// clearRunning records that none is running.
 func (s *shelf) clearRunning() error {
 	err := s.root.Remove(runningFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("note that no recording runs: %w", err)
+		return fmt.Errorf("clear the running recording: %w", err)
 	}
 	return s.sync(".")
 }
 
-// wasRunning returns the recording that was interrupted; ok is false when
-// there was none, or when nothing sensible is known of it.
+// wasRunning returns the interrupted recording; ok is false if there was none, or its file is
+// invalid.
 func (s *shelf) wasRunning() (r running, ok bool, err error) {
 	info, err := s.root.Lstat(runningFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return running{}, false, nil
 	}
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxRunning {
-		return running{}, false, errors.Join(err, fmt.Errorf("%s is not ours", runningFile))
+		return running{}, false, errors.Join(err, fmt.Errorf("%s does not belong to lintod", runningFile))
 	}
 	text, err := s.root.ReadFile(runningFile)
 	if err == nil {
 		err = json.Unmarshal(text, &r)
 	}
 	if err == nil && (r.Session == "" || len(r.Session) > maxSession) {
-		err = errors.New("it names no session")
+		err = errors.New("it contains no session")
 	}
 	if err != nil {
 		return running{}, false, fmt.Errorf("read %s: %w", runningFile, err)
@@ -293,10 +290,10 @@ func (s *shelf) wasRunning() (r running, ok bool, err error) {
 	return r, true, nil
 }
 
-// lastHeard is when a session's newest recording was last written.
+// lastHeard returns when a session's newest recording was last written.
 func (s *shelf) lastHeard(r running) time.Time {
 	last := r.Since
-	files, _ := s.in(folder(r.Session)) // no folder: nothing was written
+	files, _ := s.in(folder(r.Session)) // no directory: nothing was written
 	for _, f := range files {
 		if f.changed.After(last) {
 			last = f.changed

@@ -5,11 +5,11 @@ import (
 	"os"
 )
 
-// tail collects what an encoder writes, and hands it to the file in one piece:
-// after a failure (a full disk) the file ends where it ended before.
+// tail buffers what an encoder writes, and writes it to the file at once: after a failure (a full
+// disk) the file ends where it ended before.
 type tail struct {
 	file    *os.File
-	at      int64 // where pending belongs
+	at      int64 // offset of pending
 	size    int64 // of the file
 	pending []byte
 }
@@ -20,8 +20,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Seek implements io.Seeker as far as the FLAC encoder needs it: to an offset
-// from the start, to correct the header.
+// Seek implements io.Seeker only as needed by the FLAC encoder: to an offset from the start, to
+// correct the header.
 func (t *tail) Seek(offset int64, _ int) (int64, error) {
 	err := t.flush()
 	t.at = offset
@@ -32,7 +32,7 @@ func (t *tail) flush() error {
 	n, err := t.file.WriteAt(t.pending, t.at)
 	t.pending = t.pending[:0]
 	if err != nil {
-		_ = t.file.Truncate(t.size) // a torn piece; repair would find it too
+		_ = t.file.Truncate(t.size) // remove the incomplete part; repair would do the same
 		return err
 	}
 	t.at += int64(n)

@@ -25,29 +25,28 @@ const (
 	uploadBackoff    = 5 * time.Second // and twice as much after each failure,
 	uploadBackoffMax = 15 * time.Minute
 	uploadBase       = time.Minute // an upload may take this long,
-	uploadRate       = 8 << 10     // and a second for each so many bytes
-	// maxRefused is how often a server may refuse one recording; then it stays here.
+	uploadRate       = 8 << 10     // plus one second per this many bytes
+	// maxRefused is how often a server may refuse one recording; then it is no longer uploaded.
 	maxRefused = 5
 )
 
-// Uploads tells how uploading fares.
+// Uploads is the state of uploads.
 type Uploads struct {
-	Waiting int    `json:"waiting"`         // recordings the platform does not have
+	Waiting int    `json:"waiting"`         // recordings not yet uploaded
 	Done    int    `json:"done"`            // since the start
 	Failed  int    `json:"failed"`          // attempts, since the start
-	Refused int    `json:"refused"`         // recordings that the platform does not take; they are kept here
+	Refused int    `json:"refused"`         // recordings that the server refuses; they are kept on the device
 	Error   string `json:"error,omitempty"` // of the last attempt
 }
 
-// uploader PUTs finished recordings, the oldest first, until the platform has
-// them all. Whether it has one is noted beside the file, so a recording may be
-// sent twice, but is never forgotten.
+// uploader uploads finished recordings with PUT, the oldest first. Completion is stored in a file
+// next to the recording, so a recording may be sent twice, but is never skipped.
 type uploader struct {
 	*Recorder
 	shelf  *shelf
 	client *http.Client
 	woken  loop.Signal
-	faults map[string]int // how often a recording failed by itself, by path
+	faults map[string]int // number of failures of a recording itself, by path
 }
 
 func newUploader(r *Recorder, s *shelf) *uploader {
@@ -56,13 +55,13 @@ func newUploader(r *Recorder, s *shelf) *uploader {
 		u.client = &http.Client{}
 	}
 	client := *u.client
-	// The token must not follow a redirection to somebody else.
+	// The token must not be sent to the target of a redirect.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	u.client = &client
 	return u
 }
 
-// wake tells that a recording was finished.
+// wake reports that a recording was finished.
 func (u *uploader) wake() {
 	u.woken.Set()
 }
@@ -85,7 +84,7 @@ func (u *uploader) run(ctx context.Context) {
 		}
 		pause, isNew := backoff.Failed(err)
 		if isNew { // one that repeats is counted
-			u.Log.Warn("recording not uploaded; trying again", "error", err)
+			u.Log.Warn("recording not uploaded; will retry", "error", err)
 		}
 		t := time.NewTimer(pause)
 		u.wait(ctx, t.C)
@@ -101,15 +100,15 @@ func (u *uploader) wait(ctx context.Context, t <-chan time.Time) {
 	}
 }
 
-// refusedError is an answer that says something of this recording only.
+// refusedError is an answer that concerns only this recording.
 type refusedError struct{ status string }
 
-func (e refusedError) Error() string { return "the server answers " + e.status }
+func (e refusedError) Error() string { return "the server answered " + e.status }
 
-// all uploads what waits, the recordings that have failed by themselves last. It
-// stops when the server seems to be down: two in a row have failed, and not
-// because they were refused. One that fails while another is taken is to blame
-// itself, as is one that is refused; after some times it is not tried again.
+// all uploads pending recordings, those that have failed themselves last. It stops if the server
+// seems to be down: if two consecutive uploads have failed without being refused. A recording has
+// failed itself if it is refused, or fails while another succeeds; after some failures it is not
+// tried again.
 func (u *uploader) all(ctx context.Context) error {
 	waiting, refused, err := u.waiting()
 	if err != nil {
@@ -118,7 +117,7 @@ func (u *uploader) all(ctx context.Context) error {
 	u.setStatus(func(s *Status) { s.Uploads.Waiting, s.Uploads.Refused = len(waiting), refused })
 	slices.SortStableFunc(waiting, func(a, b shelved) int { return cmp.Compare(u.faults[a.path], u.faults[b.path]) })
 	var failed error
-	var unclear []shelved // failed, perhaps because the server is down
+	var unclear []shelved // failed, possibly because the server is down
 	taken, inRow := false, 0
 	for _, r := range waiting {
 		err := u.one(ctx, r)
@@ -150,20 +149,20 @@ func (u *uploader) all(ctx context.Context) error {
 	return failed
 }
 
-// fault counts that a recording failed by itself, and gives it up in the end.
+// fault counts a failure of a recording itself, and eventually gives up on it.
 func (u *uploader) fault(r shelved, err error) {
 	u.faults[r.path]++
 	if u.faults[r.path] < maxRefused {
 		return
 	}
 	delete(u.faults, r.path)
-	u.Log.Error("the server does not take a recording; it is kept here and not tried again", "file", r.path, "mark", r.path+refusedMark, "error", err)
+	u.Log.Error("the server refuses a recording; it is kept on the device and not uploaded again", "file", r.path, "mark", r.path+refusedMark, "error", err)
 	if err := u.shelf.mark(r.path+refusedMark, time.Now().UTC().Format(time.RFC3339)); err != nil {
-		u.Log.Error("not marked as refused; the next start will try again", "error", err)
+		u.Log.Error("cannot mark a recording as refused; it is uploaded again after a restart", "error", err)
 	}
 }
 
-// waiting lists what is to be uploaded, and counts what was given up.
+// waiting lists pending recordings, and counts refused ones.
 func (u *uploader) waiting() (some []shelved, refused int, err error) {
 	all, err := u.shelf.list()
 	for _, r := range all {
@@ -215,22 +214,22 @@ func (u *uploader) one(ctx context.Context, r shelved) error {
 func (u *uploader) put(ctx context.Context, r shelved, body io.Reader, size int64, sum []byte) error {
 	target, err := url.JoinPath(u.Config.UploadURL, r.path)
 	if err != nil {
-		return errors.New("upload_url is no address")
+		return errors.New("upload_url is not an address")
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, target, body)
 	if err != nil {
-		return errors.New("upload_url is no address")
+		return errors.New("upload_url is not an address")
 	}
 	req.ContentLength = size
 	req.Header.Set("Content-Type", "audio/"+format(r.path))
-	// RFC 9530; If-None-Match is not set: to send it again is harmless.
+	// RFC 9530; If-None-Match is not set, because sending it again is harmless.
 	req.Header.Set("Content-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum)+":")
 	if err := u.authorize(req); err != nil {
 		return err
 	}
 	resp, err := u.client.Do(req)
 	if err != nil {
-		var withURL *url.Error // which may hold a secret
+		var withURL *url.Error // which may contain a secret
 		if errors.As(err, &withURL) {
 			err = withURL.Err
 		}
@@ -240,20 +239,20 @@ func (u *uploader) put(ctx context.Context, r shelved, body io.Reader, size int6
 	return verdict(resp)
 }
 
-// verdict sorts the answers: taken, to be tried again soon, or refused.
+// verdict classifies the answers: accepted, to be retried, or refused.
 func verdict(resp *http.Response) error {
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
 		return nil
 	case code == http.StatusRequestTimeout, code == http.StatusTooManyRequests, code == http.StatusUnauthorized,
 		code == http.StatusForbidden, code >= 500, code < 400:
-		return fmt.Errorf("the server answers %d %s", code, http.StatusText(code))
+		return fmt.Errorf("the server answered %d %s", code, http.StatusText(code))
 	default:
 		return refusedError{fmt.Sprintf("%d %s", code, http.StatusText(code))}
 	}
 }
 
-// authorize reads the token anew each time: the owner may replace it.
+// authorize reads the token each time, because the owner may replace it.
 func (u *uploader) authorize(req *http.Request) error {
 	if u.Config.UploadTokenFile == "" {
 		return nil
@@ -267,12 +266,12 @@ func (u *uploader) authorize(req *http.Request) error {
 	return nil
 }
 
-// markUploaded notes that the platform has a recording.
+// markUploaded records that a recording was uploaded.
 func (s *shelf) markUploaded(path, sum string) error {
 	return s.mark(path+uploadedMark, "sha256 "+sum)
 }
 
-// mark writes a file beside a recording.
+// mark writes a file next to a recording.
 func (s *shelf) mark(path, text string) error {
 	f, err := s.root.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err == nil {

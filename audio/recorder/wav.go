@@ -11,8 +11,8 @@ import (
 
 const wavHeader = 44
 
-// wavFile writes linear PCM. The header is corrected whenever the file is
-// synced, so that it is true at any moment but for the last second.
+// wavFile writes linear PCM. The header is updated whenever the file is synced, so that it is
+// always correct except for the last second.
 type wavFile struct {
 	tail
 	header []byte
@@ -39,7 +39,7 @@ func (w *wavFile) sync() error {
 
 func (w *wavFile) finish() error { return w.sync() }
 
-// repairWAV makes the header fit the file, and returns the number of samples.
+// repairWAV adapts the header to the file, and returns the number of samples.
 func repairWAV(f *os.File, size int64) (samples int64, changed bool, err error) {
 	samples = (size - wavHeader) / 2
 	if samples <= 0 {

@@ -1,18 +1,17 @@
 package resample
 
-// Joiner makes one stream of several in a row that have rates of their own, such
-// as the links of a chained Ogg.
+// Joiner joins consecutive streams with different rates, such as the links of a chained Ogg, to one
+// stream.
 type Joiner struct {
-	// Rate of the one stream, in samples a second. It is constant once there was a
-	// Process.
+	// Rate is the output rate, in Hz. It is constant after the first Process.
 	Rate int
 
-	from int // the rate of the latest part
+	from int // the rate of the current part
 	r    *Resampler
 }
 
-// Process appends to dst what src, which has that rate, makes possible. Where
-// the rate changes, it appends what is owed of the part before.
+// Process appends the output for src, which has the given rate, to dst. If the rate changes, it
+// first appends the rest of the previous part.
 func (j *Joiner) Process(dst, src []int16, rate int) []int16 {
 	if rate != j.from {
 		dst = j.Flush(dst)
@@ -21,7 +20,7 @@ func (j *Joiner) Process(dst, src []int16, rate int) []int16 {
 	return j.r.Process(dst, src)
 }
 
-// Flush appends what is still owed at the end.
+// Flush appends the rest at the end.
 func (j *Joiner) Flush(dst []int16) []int16 {
 	if j.r == nil {
 		return dst

@@ -1,44 +1,44 @@
-// Package resample converts 16-bit mono sound from one rate to another, as it
-// streams. It is a windowed-sinc polyphase filter: speech keeps everything up
-// to 82 % of the lower Nyquist frequency, and what would fold back is 80 dB down.
+// Package resample converts streams of 16-bit mono sound from one rate to another, with a
+// windowed-sinc polyphase filter: it preserves everything up to 82 % of the lower Nyquist
+// frequency, and attenuates aliases by 80 dB.
 //
-// What must not live here: channels, sample formats, devices.
+// Channels, sample formats, and devices do not belong here.
 package resample
 
 import "math"
 
 const (
-	// lobes is the number of zero crossings of the sinc on each side; it sets
-	// how steep the filter is.
+	// lobes is the number of zero crossings of the sinc on each side, which determines the
+	// steepness of the filter.
 	lobes = 32
-	// cutoff is the middle of the transition band, as a part of the lower of the
-	// two Nyquist frequencies. With lobes and beta it puts the end of the band at 1.
+	// cutoff is the middle of the transition band, relative to the lower of the two Nyquist
+	// frequencies. With lobes and beta, the band ends at 1.
 	cutoff = 0.92
 	// beta shapes the Kaiser window; 8 means about 80 dB of rejection.
 	beta = 8.0
-	// maxPhases bounds the table for odd pairs of rates (44,099 → 48,000). Such
-	// a pair takes the nearest phase, which is good for more than 60 dB.
+	// maxPhases limits the table for odd pairs of rates (44,099 → 48,000). They use the nearest
+	// phase, with more than 60 dB of rejection.
 	maxPhases = 2048
-	// maxTable bounds the table in samples, 2 MiB: rates may come from a stranger.
-	// Only what goes down by more than 4 times takes fewer phases for it, which are
-	// fine enough for the band that is left.
+	// maxTable limits the table, in samples (2 MiB), because rates may be untrusted. Only a
+	// reduction by more than a factor of 4 uses fewer phases, which are sufficient for the
+	// remaining band.
 	maxTable = 1 << 19
 )
 
-// Resampler converts one stream. It is not for use by several goroutines.
+// Resampler converts one stream. It is not safe for concurrent use.
 type Resampler struct {
 	up, down int       // to/from in lowest terms
-	taps     int       // input samples that make one output sample
+	taps     int       // input samples per output sample
 	phases   int       // rows of table
 	table    []float32 // one filter per position between two input samples
-	in       []float32 // input from the first sample that is still needed
-	frac     int       // position of the next output behind in[0], in 1/up samples
+	in       []float32 // input, starting with the first sample that is still needed
+	frac     int       // position of the next output after in[0], in 1/up samples
 	read     int64     // input samples so far
 	written  int64     // output samples so far
 }
 
-// New returns a Resampler from one rate to another, both in samples a second
-// and positive. Between equal rates it copies.
+// New returns a Resampler from one rate to another, both in Hz and positive. Between equal rates it
+// copies.
 func New(from, to int) *Resampler {
 	g := gcd(from, to)
 	r := &Resampler{up: to / g, down: from / g}
@@ -49,16 +49,16 @@ func New(from, to int) *Resampler {
 	return r
 }
 
-// Reset forgets the stream, so that another one can begin.
+// Reset discards the stream, so that another one can start.
 func (r *Resampler) Reset() {
-	// The first output sample falls on the first input sample, which is therefore
-	// preceded by the silence that half of the filter needs.
+	// The first output sample coincides with the first input sample, which is therefore preceded by
+	// silence for half of the filter.
 	r.in = append(r.in[:0], make([]float32, max(0, r.taps/2-1))...)
 	r.frac, r.read, r.written = 0, 0, 0
 }
 
-// Process appends to dst the output that src makes possible. It allocates only
-// when dst is too small, or src is longer than any before.
+// Process appends the output for src to dst. It allocates only if dst is too small, or src is
+// longer than any before.
 func (r *Resampler) Process(dst, src []int16) []int16 {
 	if r.up == r.down {
 		return append(dst, src...)
@@ -70,8 +70,8 @@ func (r *Resampler) Process(dst, src []int16) []int16 {
 	return r.produce(dst, math.MaxInt64)
 }
 
-// Flush appends what is still owed, so that n input samples have become
-// n·to/from output samples, rounded up, and resets r for the next stream.
+// Flush appends the rest, so that n input samples yield n·to/from output samples, rounded up, and
+// resets r for the next stream.
 func (r *Resampler) Flush(dst []int16) []int16 {
 	if r.up != r.down {
 		for range r.taps {
@@ -101,7 +101,7 @@ func (r *Resampler) produce(dst []int16, due int64) []int16 {
 
 func dot(filter, in []float32) int16 {
 	in = in[:len(filter)]
-	// Four sums, because an addition that waits for the last one is the slow part.
+	// Four sums, because dependent additions are slow.
 	var a, b, c, d float32
 	i := 0
 	for ; i+4 <= len(filter); i += 4 {
@@ -117,12 +117,11 @@ func dot(filter, in []float32) int16 {
 	return int16(max(math.MinInt16, min(v, math.MaxInt16)))
 }
 
-// design fills the table: a sinc at the cutoff, seen through a Kaiser window,
-// sampled at each phase. Each row is scaled to a sum of 1, so that a constant
-// stays the same constant at every phase.
+// design computes the table: a sinc at the cutoff with a Kaiser window, sampled at each phase. Each
+// row is scaled to a sum of 1, so that a constant remains constant at every phase.
 func (r *Resampler) design() {
-	// Going down, the filter must cut below the Nyquist frequency of the output,
-	// and is that much longer.
+	// To reduce the rate, the filter must cut below the Nyquist frequency of the output, and is
+	// longer accordingly.
 	scale := min(1, float64(r.up)/float64(r.down))
 	half := int(math.Ceil(lobes / scale))
 	r.taps = 2 * half
@@ -133,8 +132,8 @@ func (r *Resampler) design() {
 	for p := range r.phases {
 		sum := 0.0
 		for i := range row {
-			// Distance of input sample i from the output sample, which lies
-			// between the two in the middle.
+			// Distance of input sample i from the output sample, which is between the two in the
+			// middle.
 			x := float64(i-half+1) - float64(p)/float64(r.phases)
 			row[i] = sinc(x*scale*cutoff) * window.at(x/float64(half))
 			sum += row[i]
@@ -152,8 +151,8 @@ func sinc(x float64) float64 {
 	return math.Sin(math.Pi*x) / (math.Pi * x)
 }
 
-// kaiser is the window over -1…1, tabulated because its Bessel function is
-// what a small processor would spend most of the design on.
+// kaiser is the window over -1…1, tabulated because its Bessel function would take most of the time
+// on a slow processor.
 type kaiser [4097]float64
 
 func newKaiser() *kaiser {

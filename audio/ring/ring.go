@@ -1,29 +1,28 @@
-// Package ring is a queue of bounded size that does not allocate: of frames that
-// wait, or of the newest of what was.
+// Package ring is a bounded queue that does not allocate, for waiting or recent frames.
 //
-// What must not live here: locks, and what it means that something was dropped.
+// Locks, and handling of dropped items, do not belong here.
 package ring
 
-// Ring is a queue. The zero value has no room; New and Grow make some.
+// Ring is a queue. The zero value has no capacity; New and Grow add some.
 type Ring[T any] struct {
 	items   []T
-	head, n int // the oldest, and how many there are
+	head, n int // the oldest, and the number of items
 }
 
-// New returns a ring with room for so many items.
+// New returns a ring with a capacity of n items.
 func New[T any](room int) Ring[T] { return Ring[T]{items: make([]T, room)} }
 
-// Len is how many items there are.
+// Len returns the number of items.
 func (r *Ring[T]) Len() int { return r.n }
 
-// Room is how many items there can be.
+// Room returns the capacity.
 func (r *Ring[T]) Room() int { return len(r.items) }
 
-// Full tells whether a Push would drop the oldest item.
+// Full reports whether a Push would drop the oldest item.
 func (r *Ring[T]) Full() bool { return r.n == len(r.items) }
 
-// At returns item i; 0 is the oldest. It is valid until that item is dropped, and
-// panics where there is none.
+// At returns item i; 0 is the oldest. The pointer is valid until the item is dropped. It panics if
+// there is no such item.
 func (r *Ring[T]) At(i int) *T {
 	if i < 0 || i >= r.n {
 		panic("ring: index out of range")
@@ -31,8 +30,7 @@ func (r *Ring[T]) At(i int) *T {
 	return &r.items[(r.head+i)%len(r.items)]
 }
 
-// Push appends a copy of an item, and returns it. It drops the oldest one where
-// there is no room.
+// Push appends a copy of an item, and returns it. If the ring is full, it drops the oldest item.
 func (r *Ring[T]) Push(item *T) *T {
 	if r.Full() {
 		r.Drop()
@@ -53,7 +51,7 @@ func (r *Ring[T]) Drop() {
 // Clear removes all items.
 func (r *Ring[T]) Clear() { r.head, r.n = 0, 0 }
 
-// Grow makes room for so many items, and keeps those that there are.
+// Grow increases the capacity to n items, and keeps the existing ones.
 func (r *Ring[T]) Grow(room int) {
 	items := make([]T, max(room, len(r.items)))
 	n := copy(items, r.items[r.head:min(len(r.items), r.head+r.n)])

@@ -8,21 +8,19 @@ import (
 
 const (
 	window    = 512 // new samples for each run of the network
-	context   = 64  // samples before them
+	context   = 64  // preceding samples
 	transform = 256 // samples of a spectrum
-	hop       = 128 // from one spectrum to the next
+	hop       = 128 // distance between spectra
 	spectra   = 4   // in a window
 
-	// likely is the score from which there is a voice, until it falls below
-	// unlikely. With 0.3 and 0.2 two more of 34 utterances are found in noise as
-	// loud as they are, but 9 of 30 times a cut in a recording after a knock is
-	// speech, too.
+	// likely is the score at which voice starts; it ends below unlikely. With 0.3 and 0.2, two more
+	// of 34 utterances are found in noise of the same level, but in 9 of 30 cases a cut in a
+	// recording after a knock also counts as speech.
 	likely   = 0.5
 	unlikely = 0.35
 )
 
-// Detector judges one stream of sound. It is for one goroutine, and allocates
-// nothing after New.
+// Detector processes one stream of sound. It is for one goroutine, and does not allocate after New.
 type Detector struct {
 	model *Model
 
@@ -37,7 +35,7 @@ type Detector struct {
 	gates  [4 * cells]float32
 }
 
-// New returns a Detector that has heard nothing yet.
+// New returns a Detector in its initial state.
 func New(m *Model) *Detector {
 	d := &Detector{model: m, opinion: audio.SpeechNo}
 	for i, frames := range [...]int{spectra, spectra, spectra / 2, 1} {
@@ -46,8 +44,8 @@ func New(m *Model) *Detector {
 	return d
 }
 
-// Push takes the next frame and returns the opinion on the last whole window,
-// which ended up to 32 ms ago.
+// Push processes the next frame and returns the result of the last complete window, which ended up
+// to 32 ms ago.
 func (d *Detector) Push(frame *[audio.FrameSamples]int16) audio.Speech {
 	for rest := frame[:]; len(rest) > 0; {
 		n := min(len(rest), window-d.have)
@@ -99,9 +97,9 @@ func (d *Detector) score() float32 {
 	return sigmoid(sum)
 }
 
-// spectra stores the magnitudes of two neighbouring frames, the first of which has
-// number i. They go through one transform, since the spectrum of what is real is
-// symmetric, and that of what is imaginary is antisymmetric.
+// spectra stores the magnitudes of two adjacent frames, the first of which has number i. They share
+// one transform, because the spectrum of the real part is symmetric, and that of the imaginary part
+// antisymmetric.
 func (d *Detector) spectra(i int) {
 	a, b := d.samples[i*hop:][:transform], d.samples[(i+1)*hop:][:transform]
 	for n, w := range d.model.window {
@@ -132,8 +130,8 @@ func (l *layer) run(in, out []float32) {
 	}
 }
 
-// remember runs the recurrent layer (LSTM): its gates are, in this order, what is
-// taken in, what is kept, the new content, and what is shown.
+// remember runs the recurrent layer (LSTM): its gates are, in this order, input, forget, cell, and
+// output.
 func (d *Detector) remember() {
 	multiply(d.model.gates, d.state[:], d.gates[:])
 	for i := range cells {
@@ -147,10 +145,10 @@ func sigmoid(x float32) float32 { return float32(1 / (1 + math.Exp(-float64(x)))
 
 func tanh(x float32) float32 { return 2*sigmoid(2*x) - 1 }
 
-// multiply stores the product of a matrix and a vector: rows, of the length of x,
-// lie one behind the other in w. Four rows at a time, each in two sums, keep the
-// processor's multipliers busy; both lengths are multiples of 4. Watched for data races
-// it would take 15 times as long, and with it the tests that judge by it.
+// multiply stores the product of a matrix and a vector: w contains consecutive rows of the length
+// of x. Four rows at a time, each in two sums, use the processor's multipliers well; both lengths
+// are multiples of 4. Under the race detector it would take 15 times as long, and so would the
+// tests that use it.
 //
 //go:norace
 func multiply(w, x, out []float32) {

@@ -14,10 +14,10 @@ var turns = func() (t [transform / 2]complex64) {
 	return t
 }()
 
-// reversed is where sample n goes before the transform.
+// reversed is the position of sample n before the transform.
 func reversed(n int) uint8 { return bits.Reverse8(uint8(n)) }
 
-// fourier transforms in place what lies in reversed order.
+// fourier transforms samples in reversed order, in place.
 func fourier(x *[transform]complex64) {
 	for half := 1; half < transform; half *= 2 {
 		step := transform / 2 / half

@@ -1,13 +1,12 @@
-// Package silero is the voice detector of the Silero team, a small neural network
-// for sound at 16 kHz, in Go. Its weights are an ONNX file that is installed beside
-// the programs; of the file only the weights are read, what the network does with
-// them is written here. The scores are those of onnxruntime within 0.001.
+// Package silero implements the voice detector of the Silero team, a small neural network for sound
+// at 16 kHz, in Go. Its weights are in an ONNX file that is installed with the programs; only the
+// weights are read from the file, and the network is implemented here. The scores differ from
+// onnxruntime's by less than 0.001.
 //
-// A library would do the same: onnxruntime is in Debian from release 13 on, adds
-// 42 MB of memory and needs 0.40 % of a core where this needs 0.4 % and
-// 3 MB, during turns.
+// The alternative, onnxruntime, is in Debian only from release 13 on, and takes 42 MB of memory and
+// 0.40 % of a core during turns, compared with 3 MB and 0.4 % here.
 //
-// What must not live here: capture, and what a turn does with an opinion.
+// Capture, and the use of the result in a turn, do not belong here.
 package silero
 
 import (
@@ -20,7 +19,7 @@ import (
 )
 
 const (
-	// Name is that of the file of weights.
+	// Name is the name of the weights file.
 	Name = "silero_vad_16k.onnx"
 	// Dir is where the package installs it.
 	Dir = "/usr/share/lintod"
@@ -28,8 +27,8 @@ const (
 	maxFile = 4 << 20
 )
 
-// Find is where the weights of this installation are: beside the running program,
-// as scripts/build leaves them, or else in Dir.
+// Find returns the path of the weights: next to the running program, as created by scripts/build,
+// or otherwise in Dir.
 func Find() string {
 	if self, err := os.Executable(); err == nil {
 		path := filepath.Join(filepath.Dir(self), Name)
@@ -42,19 +41,18 @@ func Find() string {
 
 const (
 	bins  = transform/2 + 1 // of a spectrum
-	width = 132             // of a spectrum with zeros behind it, for multiply
+	width = 132             // of a zero-padded spectrum, for multiply
 	cells = 128             // of the recurrent layer
 )
 
-// layer is a convolution over three neighbours in time, with ReLU after it.
+// layer is a convolution over three adjacent frames, followed by ReLU.
 type layer struct {
 	in, out, stride int
 	weights         []float32 // for each output, three times in
 	bias            []float32
 }
 
-// Model is the network's weights. It does not change, and may be used by several
-// Detectors.
+// Model contains the network's weights. It is immutable, and may be used by several Detectors.
 type Model struct {
 	window  [transform]float32
 	encoder [4]layer
@@ -64,7 +62,7 @@ type Model struct {
 	offset  float32
 }
 
-// Load reads the weights. It allocates 1 MB that stays, and 1.3 MB meanwhile.
+// Load reads the weights. It allocates 1 MB permanently, and 1.3 MB temporarily.
 func Load(path string) (*Model, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -89,8 +87,8 @@ func Load(path string) (*Model, error) {
 	return m, nil
 }
 
-// Parse takes the weights out of an ONNX file. It fails when it is not that of the
-// network that is written here.
+// Parse reads the weights from an ONNX file. It fails if the file is not of the network that is
+// implemented here.
 func Parse(b []byte) (*Model, error) {
 	found, err := constants(b)
 	if err != nil {
@@ -131,8 +129,7 @@ func Parse(b []byte) (*Model, error) {
 	return m, m.checkBasis(basis)
 }
 
-// checkBasis holds the file's transform against ours, which is a windowed Fourier
-// transform.
+// checkBasis compares the file's transform with a windowed Fourier transform.
 func (m *Model) checkBasis(basis []float32) error {
 	for k := range bins {
 		for i, w := range m.window {
@@ -146,8 +143,8 @@ func (m *Model) checkBasis(basis []float32) error {
 	return nil
 }
 
-// byTime turns the weights of a convolution from [out][in][3] to [out][3][width]:
-// three neighbours in time lie one behind the other in the input.
+// byTime converts the weights of a convolution from [out][in][3] to [out][3][width], because three
+// adjacent frames are consecutive in the input.
 func byTime(w []float32, in, width int) []float32 {
 	turned := make([]float32, len(w)/in*width)
 	for i, v := range w {
@@ -157,7 +154,7 @@ func byTime(w []float32, in, width int) []float32 {
 	return turned
 }
 
-// beside puts the rows of b behind those of a.
+// beside appends the rows of b to those of a.
 func beside(a, b []float32) []float32 {
 	both := make([]float32, 0, len(a)+len(b))
 	for i := 0; i+cells <= min(len(a), len(b)); i += cells {

@@ -14,10 +14,10 @@ type tensor struct {
 	raw  []byte
 }
 
-var errWire = errors.New("the file is damaged, or no ONNX model")
+var errWire = errors.New("the file is damaged, or not an ONNX model")
 
-// constants returns the named float tensors of an ONNX model, which point into b.
-// ONNX is Protocol Buffers; the numbers of its fields are those of onnx.proto3.
+// constants returns the named float tensors of an ONNX model, which point into b. ONNX uses
+// Protocol Buffers; the field numbers are those of onnx.proto3.
 func constants(b []byte) (map[string]tensor, error) {
 	const graph, initializer = 7, 5
 	found := map[string]tensor{}
@@ -38,7 +38,7 @@ func constants(b []byte) (map[string]tensor, error) {
 	return found, err
 }
 
-// constant adds a tensor; those that are not raw floats stay out.
+// constant adds a tensor, unless it does not contain raw floats.
 func constant(to map[string]tensor, b []byte) error {
 	const dims, dataType, name, rawData, float = 1, 2, 8, 9, 1
 	var t tensor
@@ -78,8 +78,8 @@ const (
 	maxName      = 200
 )
 
-// fields calls each with every field of a message: with its bytes, which are not
-// nil, or with its number.
+// fields calls each with every field of a message: with its bytes, which are not nil, or with its
+// number.
 func fields(b []byte, each func(field int, value []byte, number uint64) error) error {
 	const varint, fixed64, bytes, fixed32 = 0, 1, 2, 5
 	for len(b) > 0 {
@@ -90,7 +90,7 @@ func fields(b []byte, each func(field int, value []byte, number uint64) error) e
 		b = b[n:]
 		var value []byte
 		var number uint64
-		size := uint64(0) // of what follows
+		size := uint64(0) // of the following bytes
 		switch key & 7 {
 		case varint, bytes:
 			if number, n = binary.Uvarint(b); n <= 0 {
@@ -121,8 +121,7 @@ func fields(b []byte, each func(field int, value []byte, number uint64) error) e
 	return nil
 }
 
-// floats returns the constant of that name, which must have those dimensions and
-// finite values.
+// floats returns the constant with this name, which must have these dimensions and finite values.
 func floats(from map[string]tensor, name string, dims ...uint64) ([]float32, error) {
 	t, ok := from[name]
 	if !ok {
@@ -138,12 +137,12 @@ func floats(from map[string]tensor, name string, dims ...uint64) ([]float32, err
 	f := make([]float32, size)
 	for i := range f {
 		f[i] = math.Float32frombits(binary.LittleEndian.Uint32(t.raw[4*i:]))
-		if !(math.Abs(float64(f[i])) < maxWeight) { // NaN is not
-			return nil, fmt.Errorf("%s holds %v: the file is damaged", name, f[i])
+		if !(math.Abs(float64(f[i])) < maxWeight) { // false for NaN
+			return nil, fmt.Errorf("%s contains %v: the file is damaged", name, f[i])
 		}
 	}
 	return f, nil
 }
 
-// maxWeight is more than any weight of a network that was trained.
+// maxWeight exceeds any weight of a trained network.
 const maxWeight = 1e4

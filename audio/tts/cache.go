@@ -5,18 +5,17 @@ import (
 	"sync"
 )
 
-// maxShare is the part of the cache that one text may fill: what is said often
-// is short.
+// maxShare is the maximum share of the cache for one text: frequent texts are short.
 const maxShare = 4
 
-// overhead is about what an entry takes beside its text and its sound, in bytes.
+// overhead is the approximate size of an entry without its text and sound, in bytes.
 const overhead = 200
 
-// spoken is what makes two sounds the same.
+// spoken is the key of a sound.
 type spoken struct{ language, voice, text string }
 
-// cache keeps the sound of what was said last, in memory only: what people are
-// told is nobody's business, and a card wears out.
+// cache stores the sound of recent texts, only in memory: texts are private, and flash storage
+// wears out.
 type cache struct {
 	mu      sync.Mutex
 	entries map[spoken]*list.Element
@@ -31,11 +30,10 @@ type entry struct {
 	rate int
 }
 
-// bytes is what an entry takes: nothing is to be gained by long texts that an
-// engine makes little of.
+// bytes returns the size of an entry, including its text.
 func (e *entry) bytes() int { return 2*len(e.pcm) + len(e.key.text) + overhead }
 
-// get returns samples that must not be changed.
+// get returns samples that must not be modified.
 func (c *cache) get(key spoken) (pcm []int16, rate int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,7 +51,7 @@ func (c *cache) put(e *entry, limit int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, there := c.entries[e.key]; there {
-		return // two have said it at the same time
+		return // the same text was spoken twice at the same time
 	}
 	if c.entries == nil {
 		c.entries = map[spoken]*list.Element{}
@@ -67,8 +65,7 @@ func (c *cache) put(e *entry, limit int) {
 	}
 }
 
-// kept collects a sound for the cache while it is made. It belongs to one
-// goroutine.
+// kept collects a sound for the cache during synthesis. It belongs to one goroutine.
 type kept struct {
 	cache *cache
 	key   spoken
@@ -85,7 +82,7 @@ func (k *kept) add(pcm []int16) {
 	k.pcm = append(k.pcm, pcm...)
 }
 
-// whole is called when the sound has come to its end as it should.
+// whole is called when the sound is complete.
 func (k *kept) whole(rate int) {
 	if !k.long {
 		k.cache.put(&entry{k.key, append([]int16(nil), k.pcm...), rate}, k.limit)

@@ -10,7 +10,7 @@ import (
 	"lintod/audio/wyoming"
 )
 
-// The engines there are.
+// The engines.
 const (
 	EngineEspeak  = "espeak-ng"
 	EnginePiper   = "piper"
@@ -21,35 +21,33 @@ const (
 
 // Config is the [tts] table.
 type Config struct {
-	// Engine is one of the above; "command" is a program of the owner's choice.
+	// Engine is one of the above; "command" is the owner's own program.
 	Engine string `toml:"engine"`
-	// Language is spoken where nobody asks for another: "en-US".
+	// Language is the default language: "en-US".
 	Language string `toml:"language"`
-	// Voices are what the engine calls its voices, by language: for piper the
-	// model's file, for Wyoming the name that the service gives it. They change
-	// and add to the table of an engine that has one.
+	// Voices are the engine's names of its voices, by language: for piper the model's file, for
+	// Wyoming the service's name. They override and extend the engine's own table.
 	Voices map[string]string `toml:"voices"`
-	// Command is the program of engine "command" and its arguments, in which
-	// {language} and {voice} stand for those. It gets the text on standard input
-	// and prints sound on standard output. For the other programs it is where they
-	// are, and arguments of the owner's.
+	// Command is the program of engine "command" and its arguments, in which {language} and {voice}
+	// are replaced. It gets the text on standard input and writes sound to standard output. For the
+	// other engines it is the path of their program, and additional arguments.
 	Command config.Strings `toml:"command"`
-	// Rate tells that Command prints raw 16-bit little-endian samples, this many a
-	// second for each of Channels; 0 that it prints a WAV.
+	// Rate is the sample rate of Command's raw 16-bit little-endian output, for each of Channels; 0
+	// means that it writes a WAV.
 	Rate     int `toml:"rate"`
 	Channels int `toml:"channels"`
 	// Address is the host and port of the Wyoming service.
 	Address string `toml:"address"`
-	// Markdown tells that texts may be written in Markdown, as language models do:
-	// its notation is not spoken.
+	// Markdown means that texts may contain Markdown, as language models write it: its markup is
+	// not spoken.
 	Markdown bool `toml:"markdown"`
-	// Timeout is how long the engine may be silent before it is given up.
+	// Timeout is how long to wait for output of the engine.
 	Timeout config.Duration `toml:"timeout"`
-	// Cache is how much sound is kept in memory for what is said again.
+	// Cache is how much sound is kept in memory for repeated texts.
 	Cache config.Size `toml:"cache"`
 }
 
-// Defaults is the [tts] table of a file that has none.
+// Defaults returns the default [tts] table.
 func Defaults() Config {
 	return Config{
 		Engine:   EngineEspeak,
@@ -61,7 +59,7 @@ func Defaults() Config {
 	}
 }
 
-// Validate reports values that cannot work.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	ps.OneOf("engine", c.Engine, EngineEspeak, EnginePiper, EnginePico, EngineWyoming, EngineCommand)
@@ -92,7 +90,7 @@ func (c Config) validateVoices() config.Problems {
 		case !wellFormed(tag):
 			ps.Add("voices."+tag, name, "a language such as fr-FR as the key")
 		case name == "" || strings.HasPrefix(name, "-") || len(name) > 1024:
-			ps.Add("voices."+tag, name, "what the engine calls the voice")
+			ps.Add("voices."+tag, name, "the engine's name of the voice")
 		}
 	}
 	switch known := c.Languages(); {

@@ -16,23 +16,23 @@ import (
 	"lintod/audio/wav"
 )
 
-// engine is what speaks: it makes sources of texts.
+// engine is a speech engine: it creates sources for texts.
 type engine struct {
-	// streams tells that the first words of a long text are heard while the last
-	// are not yet made; other engines are given one sentence at a time.
+	// streams reports whether the engine outputs the first words of a long text before it has
+	// synthesised the last; other engines get one sentence at a time.
 	streams bool
-	// notation tells that SSML and [[phonemes]] are understood.
+	// notation reports whether the engine supports SSML and [[phonemes]].
 	notation bool
-	// begin asks for the sound of a text. ctx governs the source to its end.
+	// begin starts the synthesis of a text. ctx applies until the end of the source.
 	begin func(ctx context.Context, v voice, text string) (source, error)
 }
 
-// source is an engine at work on a text.
+// source is the synthesis of a text.
 type source interface {
 	// open returns when the format of the sound is known. It is called once.
 	open() (*wav.Reader, error)
-	// end returns when nothing of the engine is left, and how it ended. It is
-	// called once, after open, whether or not all of the sound was read.
+	// end returns when the engine has ended, with its result. It is called once, after open,
+	// whether or not all of the sound was read.
 	end() error
 }
 
@@ -50,12 +50,12 @@ func (c Config) engine() engine {
 	return engine{streams: true, notation: true, begin: c.espeak}
 }
 
-// absent tells how to come by a program that is not there.
+// absent returns how to install a missing program.
 func (c Config) absent(err error) error {
 	get := map[string]string{
 		EngineEspeak: "espeak-ng is not installed (apt install espeak-ng)",
 		EnginePiper:  "Piper is not installed; set [tts] command to its program",
-		EnginePico:   "pico2wave is not installed (apt install libttspico-utils, of Debian's non-free)",
+		EnginePico:   "pico2wave is not installed (apt install libttspico-utils, from Debian's non-free section)",
 	}[c.Engine]
 	if get == "" || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -80,8 +80,8 @@ func (c Config) command(ctx context.Context, v voice, text string) (source, erro
 	return c.run(ctx, argv, text, rawFormat{c.Rate, c.Channels})
 }
 
-// piper speaks what a line holds, sentence by sentence, without a header: the
-// rate stands beside the model.
+// piper speaks a line, sentence by sentence, and writes samples without a header: the rate is in
+// the model's description.
 func (c Config) piper(ctx context.Context, v voice, text string) (source, error) {
 	argv := c.program()
 	if file, err := process.Find(argv[0]); err == nil && forMice(file) {
@@ -94,10 +94,10 @@ func (c Config) piper(ctx context.Context, v voice, text string) (source, error)
 	return c.run(ctx, append(argv, "--model", v.name, "--output-raw"), text+"\n", rawFormat{rate, 1})
 }
 
-var errForMice = errors.New("a tool for gaming mice, of Debian's package piper")
+var errForMice = errors.New("a tool for gaming mice, from Debian's package piper")
 
-// forMice recognises the program of Debian's package piper, a small script that
-// shows windows.
+// forMice recognises the program of Debian's package piper, a small script with a graphical
+// interface.
 func forMice(file string) bool {
 	f, err := os.Open(file)
 	if err != nil {
@@ -108,14 +108,14 @@ func forMice(file string) bool {
 	return bytes.HasPrefix(head, []byte("#!")) && bytes.Contains(head, []byte("piper.gresource"))
 }
 
-// maxDescription bounds the description of a model; real ones have 5 to 10 kB.
+// maxDescription is the maximum size of a model's description; real ones have 5 to 10 kB.
 const maxDescription = 1 << 20
 
-// modelRate reads the samples a second of a piper voice from MODEL.json.
+// modelRate reads the sample rate of a piper voice from MODEL.json.
 func modelRate(model string) (int, error) {
 	f, err := os.Open(model + ".json")
 	if err != nil {
-		return 0, fmt.Errorf("read the description of the voice, which belongs beside its model: %w", err)
+		return 0, fmt.Errorf("read the description of the voice, which must be next to its model: %w", err)
 	}
 	defer f.Close()
 	var d struct {
@@ -132,8 +132,7 @@ func modelRate(model string) (int, error) {
 	return d.Audio.Rate, nil
 }
 
-// pico writes a file of which the name must end in .wav, and takes the text as
-// an argument.
+// pico writes a file whose name must end in .wav, and gets the text as an argument.
 func (c Config) pico(ctx context.Context, v voice, text string) (source, error) {
 	dir, err := os.MkdirTemp("", "lintod-pico")
 	if err != nil {
@@ -141,7 +140,7 @@ func (c Config) pico(ctx context.Context, v voice, text string) (source, error) 
 	}
 	w := &written{path: filepath.Join(dir, "speech.wav")}
 	if strings.HasPrefix(text, "-") {
-		text = " " + text // or it would be an option
+		text = " " + text // otherwise it would be an option
 	}
 	w.program, err = c.run(ctx, append(c.program(), "-l", v.name, "-w", w.path, text), "", rawFormat{})
 	if err != nil {
@@ -150,7 +149,7 @@ func (c Config) pico(ctx context.Context, v voice, text string) (source, error) 
 	return w, nil
 }
 
-// program is where the engine is found, with the owner's arguments.
+// program returns the path of the engine, with the owner's arguments.
 func (c Config) program() []string {
 	if len(c.Command) > 0 {
 		return append([]string(nil), c.Command...)
@@ -168,10 +167,10 @@ func (c Config) run(ctx context.Context, argv []string, text string, raw rawForm
 	return &program{child, raw}, nil
 }
 
-// rawFormat is that of samples without a header; the zero value means a WAV.
+// rawFormat is the format of samples without a header; the zero value means a WAV.
 type rawFormat struct{ rate, channels int }
 
-// program is a child process that prints sound.
+// program is a child process that writes sound to its standard output.
 type program struct {
 	child *process.Child
 	raw   rawFormat
@@ -184,10 +183,10 @@ func (p *program) open() (*wav.Reader, error) {
 	return wav.NewReader(p.child.Stdout)
 }
 
-// maxTrailer bounds what may follow the sound: tags, or the end of garbage.
+// maxTrailer is the maximum size of data after the sound, such as tags.
 const maxTrailer = 1 << 20
 
-var errEndless = errors.New("the engine goes on printing after the sound")
+var errEndless = errors.New("the engine continues to write after the sound")
 
 func (p *program) end() error {
 	n, _ := io.CopyN(io.Discard, p.child.Stdout, maxTrailer)
@@ -195,7 +194,7 @@ func (p *program) end() error {
 		return p.child.Wait()
 	}
 	p.child.Kill()
-	_ = p.child.Wait() // it was killed, which is no news
+	_ = p.child.Wait() // it was killed on purpose
 	return errEndless
 }
 

@@ -16,10 +16,9 @@ import (
 	"github.com/yuin/goldmark/util"
 )
 
-// markdown reads what language models write: CommonMark, with the tables, task
-// lists and strikethrough of GitHub. Three rules are left out, because a text that
-// is not Markdown at all would lose words by them: definitions of links
-// ("[Note]: wait"), code by indentation, and blocks of HTML.
+// markdown parses what language models write: CommonMark, with GitHub's tables, task lists, and
+// strikethrough. Three rules are disabled, because they would remove words from a text that is not
+// Markdown: link definitions ("[Note]: wait"), indented code, and HTML blocks.
 var markdown = parser.NewParser(
 	parser.WithBlockParsers(
 		util.Prioritized(parser.NewSetextHeadingParser(), 100),
@@ -44,7 +43,7 @@ var markdown = parser.NewParser(
 	parser.WithASTTransformers(util.Prioritized(extension.NewTableASTTransformer(), 0)),
 )
 
-// emphasis leaves the asterisk of "2*3*4" to arithmetic.
+// emphasis does not treat the asterisks of "2*3*4" as markup.
 type emphasis struct{ parser.InlineParser }
 
 func (e emphasis) Parse(parent ast.Node, block text.Reader, pc parser.Context) ast.Node {
@@ -56,9 +55,8 @@ func (e emphasis) Parse(parent ast.Node, block text.Reader, pc parser.Context) a
 	return e.InlineParser.Parse(parent, block, pc)
 }
 
-// withoutMarkdown returns the words of a text that is written in Markdown, one
-// sentence for each block that has no punctuation of its own. Tags are kept: they
-// may be SSML.
+// withoutMarkdown returns the words of a Markdown text, with one sentence for each block without
+// punctuation. Tags are kept, because they may be SSML.
 func withoutMarkdown(source string) string {
 	r := markdownReader{source: []byte(strings.TrimSpace(source)), numbers: map[ast.Node]int{}}
 	_ = ast.Walk(markdown.Parse(text.NewReader(r.source)), r.visit) // visit never fails

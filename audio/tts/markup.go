@@ -13,17 +13,16 @@ import (
 	"unicode/utf8"
 )
 
-// tag is what makes a text markup: an element, with its attributes or without,
-// a comment, a declaration. "3 < 5" and "a <b and c> d" are none.
+// tag matches markup: an element with or without attributes, a comment, a declaration. "3 < 5" and
+// "a <b and c> d" do not match.
 var tag = regexp.MustCompile(`(?s)<!--.*?-->|<\?[^<>]*\?>|<![A-Za-z][^<>]*>|<!\[CDATA\[|\]\]>|` +
 	`</?[A-Za-z][\w:.-]*(?:\s+[\w:.-]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*/?>`)
 
-// prolog is what may stand before a document's first element.
+// prolog matches what may precede a document's first element.
 var prolog = regexp.MustCompile(`(?s)^\s*(?:<\?[^<>]*\?>|<![A-Za-z][^<>]*>|<!--.*?-->|\s)*`)
 
-// elements are those of SSML and of HTML, which language models mix into answers.
-// A tag of another name is text: "<test>", "List<String>". Vendors' elements have a
-// prefix: "amazon:effect".
+// elements are the elements of SSML and HTML, which language models may add to answers. Tags with
+// other names are text: "<test>", "List<String>". Vendor elements have a prefix: "amazon:effect".
 var elements = strings.Fields(`
 	speak p s break emphasis prosody say-as sub audio desc lang lexicon lookup mark meta metadata phoneme token voice w
 	a abbr address article aside b bdi bdo big blockquote body br caption center cite code col colgroup dd del details
@@ -31,10 +30,10 @@ var elements = strings.Fields(`
 	pre q samp script section small span strike strong style summary sup table tbody td tfoot th thead title tr tt u ul
 	var wbr`)
 
-// document begins an SSML document, in which every tag is markup.
+// document matches the beginning of an SSML document, in which every tag is markup.
 var document = regexp.MustCompile(`^(?:<\?[^<>]*\?>|<![A-Za-z][^<>]*>|<!--.*?-->|\s)*<speak\b`)
 
-// isMarkup tells whether a match of tag is markup, and not text.
+// isMarkup reports whether a match of tag is markup and not text.
 func isMarkup(match string) bool {
 	name := strings.ToLower(strings.TrimLeft(match, "</"))
 	if end := strings.IndexAny(name, " \t\n/>"); end >= 0 {
@@ -43,9 +42,9 @@ func isMarkup(match string) bool {
 	return strings.ContainsAny(match[1:2], "!?]") || strings.Contains(name, ":") || slices.Contains(elements, name)
 }
 
-// readMarkup returns what is to be pronounced of a text, and, when it is written
-// in SSML, that as a document of the elements below and no others (W3C Speech
-// Synthesis Markup Language 1.1). What is not well-formed loses its tags.
+// readMarkup returns the text to be spoken, and, for SSML, the same as a document with only the
+// elements below (W3C Speech Synthesis Markup Language 1.1). If it is not well-formed, its tags are
+// removed.
 func readMarkup(text string) (plain, ssml string) {
 	markup := isMarkup
 	if document.MatchString(text) {
@@ -73,8 +72,8 @@ func readMarkup(text string) (plain, ssml string) {
 
 func isSSML(text string) bool { return strings.HasPrefix(text, "<speak>") }
 
-// understood are the elements that are passed on, with their attributes. No
-// audio: it would read the device's files.
+// understood are the elements that are passed on, with their attributes. audio is excluded, because
+// it would read the device's files.
 func understood(element string) (attributes []string, ok bool) {
 	switch element {
 	case "p", "s":
@@ -93,7 +92,7 @@ func understood(element string) (attributes []string, ok bool) {
 	return nil, false
 }
 
-// unspoken are elements of which the content is for no ear.
+// unspoken are elements whose content is not spoken.
 func unspoken(element string) bool {
 	switch element {
 	case "desc", "metadata", "script", "style", "title":
@@ -107,12 +106,12 @@ const (
 	maxBreak = 5 * time.Second
 )
 
-// ssmlReader writes the two readings of a document while it reads it.
+// ssmlReader writes both forms of a document while it reads it.
 type ssmlReader struct {
 	plain, ssml strings.Builder
 	open        []string
 	muted       int // depth of unspoken elements
-	replaced    int // depth of elements that the plain text has another word for
+	replaced    int // depth of elements that are replaced in the plain text
 }
 
 func (r *ssmlReader) read(document string) error {
@@ -197,11 +196,11 @@ func (r *ssmlReader) text(s string) {
 	}
 }
 
-// pause is what an engine makes of a mark, where the plain text has none yet.
+// pause adds a mark that makes an engine pause, unless the plain text already has one.
 func (r *ssmlReader) pause(mark string) { r.plain.WriteString(pause(r.plain.String(), mark)) }
 
-// pause is what to write behind text, so that an engine makes the pause of mark
-// where there is no other yet.
+// pause returns what to append to text so that an engine makes the pause of mark, unless there
+// already is one.
 func pause(text, mark string) string {
 	last, _ := utf8.DecodeLastRuneInString(strings.TrimRight(text, "\"'”’»›) \n"))
 	if unicode.IsLetter(last) || unicode.IsMark(last) || unicode.IsNumber(last) || last == '%' {
@@ -210,7 +209,7 @@ func pause(text, mark string) string {
 	return " "
 }
 
-// bounded keeps a break from being silence for hours.
+// bounded limits the length of a break.
 func bounded(key, value string) string {
 	if key != "time" {
 		return value
@@ -223,6 +222,6 @@ func bounded(key, value string) string {
 
 func escape(s string) string {
 	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes everything
+	_ = xml.EscapeText(&b, []byte(s)) // a Builder never fails
 	return b.String()
 }

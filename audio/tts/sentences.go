@@ -7,9 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// sentences cuts a text on one line into its sentences. Where it is not sure it
-// does not cut: a piece too long costs a moment, a pause in the middle of
-// "z. B." is heard.
+// sentences splits a line of text into sentences. In doubtful cases it does not split: a long piece
+// only adds latency, whereas a pause in "z. B." is audible.
 func sentences(text string) []string {
 	var list []string
 	for text = strings.TrimSpace(text); text != ""; {
@@ -27,7 +26,7 @@ const (
 	opening   = `"'“„‘«‹([¿¡-–—`
 )
 
-// sentenceEnd is where the first sentence of text ends, in bytes.
+// sentenceEnd returns the end of the first sentence of text, in bytes.
 func sentenceEnd(text string) int {
 	for i := 0; i < len(text); {
 		r, size := utf8.DecodeRuneInString(text[i:])
@@ -46,8 +45,8 @@ func sentenceEnd(text string) int {
 	return len(text)
 }
 
-// closed is the length of the quotes and brackets that text begins with, also
-// of a French one, that stands between spaces.
+// closed returns the length of the closing quotes and brackets at the start of text, including a
+// French quote after a space.
 func closed(text string) int {
 	rest := strings.TrimLeft(text, closing)
 	if after, ok := strings.CutPrefix(rest, " »"); ok && (after == "" || after[0] == ' ') {
@@ -56,7 +55,7 @@ func closed(text string) int {
 	return len(text) - len(rest)
 }
 
-// endsHere tells whether mark, between before and after, ends a sentence.
+// endsHere reports whether mark, between before and after, ends a sentence.
 func endsHere(before, mark, after string) bool {
 	next := strings.TrimLeftFunc(after, unicode.IsSpace)
 	if next == "" {
@@ -72,8 +71,8 @@ func endsHere(before, mark, after string) bool {
 	return true
 }
 
-// abbreviated tells whether the last word of before is one that a full stop
-// belongs to: "Dr", "z.B", "J" or, as in "3. Oktober", a short number.
+// abbreviated reports whether the last word of before is an abbreviation: "Dr", "z.B", "J" or, as
+// in "3. Oktober", a short number.
 func abbreviated(before string) bool {
 	word := strings.TrimLeft(before[strings.LastIndexByte(before, ' ')+1:], opening)
 	switch {
@@ -87,8 +86,8 @@ func abbreviated(before string) bool {
 	return strings.Contains(abbreviations, " "+strings.ToLower(word)+" ")
 }
 
-// dotted is an abbreviation of several words: "z.B", "e.g", "p.ex".
+// dotted matches an abbreviation of several words: "z.B", "e.g", "p.ex".
 var dotted = regexp.MustCompile(`^\pL{1,2}(?:\.\pL{1,2})+$`)
 
-// abbreviations that stand before a capital, in the languages of the tables.
+// abbreviations that precede a capital letter, in the languages of the voice tables.
 const abbreviations = " dr mr mrs ms prof st vs nr bzw vgl hr fr sr sra srta dott sig mme mlle jr "

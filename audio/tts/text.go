@@ -9,17 +9,16 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// maxText bounds what is said at once: about five minutes.
+// maxText is the maximum length of a text: about five minutes.
 const maxText = 5000 // bytes
 
-// prepare makes text from the network fit for an engine: on one line, valid
-// UTF-8 without control characters (espeak-ng takes \x01 for a command), and no
-// longer than maxText. The notation of Markdown is left out where texts are
-// written in it. SSML and [[phonemes]] are kept, made safe, for an engine that has
-// the notation; the others get the words alone.
+// prepare makes text from the network safe for an engine: one line of valid UTF-8 without control
+// characters (espeak-ng interprets \x01 as a command), at most maxText long. Markdown markup is
+// removed, if enabled. SSML and [[phonemes]] are kept, in a safe form, for an engine that supports
+// them; others get only the words.
 func prepare(text string, markdown, notation bool) (prepared string, cut bool) {
 	if len(text) > 4*maxText {
-		text = text[:4*maxText] // what follows would only be thrown away
+		text = text[:4*maxText] // the rest would be discarded anyway
 		cut = true
 	}
 	text = clean(text)
@@ -39,13 +38,13 @@ func prepare(text string, markdown, notation bool) (prepared string, cut bool) {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(clean(text)), " ") }
 
-// clean leaves of a text what a reader sees, spelled as engines know it: without
-// invisible characters, which would cut words in two, and with accents and letters
-// of another font composed. Other white space than line feeds, and what is neither
-// text nor invisible, becomes a space.
+// clean returns the visible characters of a text in the form that engines support: without
+// invisible characters, which would split words, and with composed accents and normal letters
+// instead of styled ones. White space other than line feeds, and characters that are neither text
+// nor invisible, become spaces.
 func clean(text string) string {
 	var b strings.Builder
-	var base rune // what a joiner would follow: the last rune that is no mark
+	var base rune // the last rune that is not a mark, for joiners
 	for _, r := range strings.ToValidUTF8(text, " ") {
 		switch {
 		case r == '\n':
@@ -71,8 +70,8 @@ func clean(text string) string {
 	return norm.NFC.String(b.String())
 }
 
-// The joiners are part of the spelling in some scripts, as in Persian, and the
-// zero-width joiner is part of emoji.
+// Joiners are part of the spelling in some scripts, such as Persian, and the zero-width joiner is
+// part of emoji.
 const (
 	zeroWidthNonJoiner = '\u200c'
 	zeroWidthJoiner    = '\u200d'
@@ -85,10 +84,9 @@ var joining = []*unicode.RangeTable{
 	unicode.Telugu, unicode.Kannada, unicode.Malayalam, unicode.Sinhala,
 }
 
-// fonts are letters and digits that differ from others by their look alone, and
-// of which engines spell out the number. Only these are replaced by what they are
-// compatible with (NFKC): "m²", "½" and "!" in its Chinese width mean something
-// else than "m2", "1⁄2" and "!".
+// fonts are letters and digits that differ from others only in style, and whose code points engines
+// spell out. Only these are replaced by their compatibility form (NFKC), because "m²", "½", and a
+// full-width "!" differ in meaning from "m2", "1⁄2", and "!".
 var fonts = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{Lo: 0x210a, Hi: 0x2113, Stride: 1}, // ℊ to ℓ
@@ -112,11 +110,11 @@ var fonts = &unicode.RangeTable{
 	R32: []unicode.Range32{{Lo: 0x1d400, Hi: 0x1d7ff, Stride: 1}}, // mathematical letters and digits
 }
 
-// spelt is a word in espeak-ng's phonemes.
+// spelt matches a word in espeak-ng's phonemes.
 var spelt = regexp.MustCompile(`\[\[[^\[\]]{1,200}\]\]`)
 
-// phonemes leaves brackets that open phonemes only where there are some, and
-// where they are understood.
+// phonemes removes brackets that would start phonemes, unless they contain phonemes and the engine
+// supports them.
 func phonemes(text string, understood bool) string {
 	var b strings.Builder
 	last := 0
@@ -125,7 +123,7 @@ func phonemes(text string, understood bool) string {
 		if understood {
 			b.WriteString(text[at[0]:at[1]])
 		} else {
-			b.WriteString(" ") // or the brackets around would meet
+			b.WriteString(" ") // otherwise the brackets around would become adjacent
 		}
 		last = at[1]
 	}
@@ -140,7 +138,7 @@ func noBrackets(text string) string {
 	return text
 }
 
-// shorten cuts text at the end of a sentence, or else of a word.
+// shorten truncates text at the end of a sentence, or otherwise of a word.
 func shorten(text string) string {
 	end := maxText
 	for !utf8.RuneStart(text[end]) {
@@ -155,7 +153,7 @@ func shorten(text string) string {
 	return text
 }
 
-// speakable tells whether there is anything to pronounce.
+// speakable reports whether there is anything to pronounce.
 func speakable(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool {
 		return unicode.IsLetter(r) || unicode.IsNumber(r) || unicode.IsSymbol(r)

@@ -1,8 +1,7 @@
-// Package tts makes sound of text with an engine of the owner's choice: a child
-// process for each text, or for each of its sentences, or a Wyoming service.
-// What is said again comes from memory.
+// Package tts synthesises speech with the configured engine: a child process for each text, or for
+// each of its sentences, or a Wyoming service. Repeated texts are played from memory.
 //
-// What must not live here: playing (player), and what is worth saying.
+// Playback (player), and the choice of texts, do not belong here.
 package tts
 
 import (
@@ -21,7 +20,7 @@ import (
 // ErrNothing is returned for a text without anything to pronounce.
 var ErrNothing = errors.New("there is nothing to say in the text")
 
-// How an engine fails that has started.
+// Failures of a started engine.
 var (
 	errHung    = errors.New("the engine hung and was stopped")
 	errHungUp  = errors.New("the Wyoming service closed the connection before the end of the sound")
@@ -41,10 +40,10 @@ type Speaker struct {
 
 // Stats are counters since the start.
 type Stats struct {
-	Texts    uint64 `json:"texts"`       // that were to be spoken
-	Cached   uint64 `json:"cached"`      // of them, those that came from memory
-	Failures uint64 `json:"failures"`    // texts of which nothing was heard
-	Bytes    int    `json:"cache_bytes"` // of memory that the cache takes
+	Texts    uint64 `json:"texts"`       // requested texts
+	Cached   uint64 `json:"cached"`      // of them, those played from memory
+	Failures uint64 `json:"failures"`    // texts that could not be spoken at all
+	Bytes    int    `json:"cache_bytes"` // size of the cache
 }
 
 // Stats returns the counters.
@@ -54,10 +53,10 @@ func (s *Speaker) Stats() Stats {
 	return Stats{s.spoken.Load(), s.cache.hits, s.failures.Load(), s.cache.bytes}
 }
 
-// errCut is returned for a text of which Speak speaks the beginning alone.
+// errCut is returned for a text of which Speak speaks only the beginning.
 var errCut = fmt.Errorf("the text is too long: only its first %d bytes are spoken", maxText)
 
-// Check returns an error when text is longer than what Speak speaks at once.
+// Check returns an error if text exceeds the limit of Speak.
 func (s *Speaker) Check(text string) error {
 	if _, cut := prepare(text, s.Config.Markdown, s.Config.engine().notation); cut {
 		return errCut
@@ -65,20 +64,18 @@ func (s *Speaker) Check(text string) error {
 	return nil
 }
 
-// Speak starts the engine on text and returns as soon as the sound begins, or
-// with the reason why it does not. An empty lang is Config.Language; a text of
-// more than 5,000 bytes is cut at the end of a sentence. SSML and [[phonemes]]
-// are for the engines that know them; of others nobody hears the markup.
+// Speak starts the engine and returns as soon as there is sound, or with an error. An empty lang
+// means Config.Language; a text of more than 5,000 bytes is truncated at the end of a sentence.
+// SSML and [[phonemes]] are passed to engines that support them; for others the markup is removed.
 //
-// ctx governs the sound to its end: when it ends, the engine is stopped and Read
-// fails with the cause. So it does when the engine hangs or crashes. The
-// caller must Close the sound.
+// ctx applies until the end of the sound: when it ends, the engine is stopped and Read fails with
+// the cause. Read also fails if the engine hangs or crashes. The caller must Close the sound.
 func (s *Speaker) Speak(ctx context.Context, text, lang string) (audio.Sound, error) {
 	return s.SpeakAs(ctx, text, lang, "")
 }
 
-// SpeakAs is Speak in another voice than that of the language: name is what the engine
-// calls it, "" for the usual one. It must not begin with a dash.
+// SpeakAs is Speak with a given voice: name is the engine's name of the voice, "" for that of the
+// language. It must not start with a dash.
 func (s *Speaker) SpeakAs(ctx context.Context, text, lang, name string) (audio.Sound, error) {
 	s.spoken.Add(1)
 	snd, err := s.speak(ctx, text, lang, name)

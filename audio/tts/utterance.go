@@ -11,18 +11,17 @@ import (
 )
 
 const (
-	// chunkSamples is what espeak-ng prints at once (4 KiB), and maxChunks is how
-	// many wait for the loudspeaker: 6 s at 22,050 Hz, in which an engine that
-	// takes one sentence at a time makes the next.
+	// chunkSamples is what espeak-ng writes at once (4 KiB), and maxChunks is how many are queued
+	// for the speaker: 6 s at 22,050 Hz, during which an engine that gets one sentence at a time
+	// synthesises the next.
 	chunkSamples = 2048
 	maxChunks    = 64
 	// maxTime is how long an engine may speak.
 	maxTime = 15 * time.Minute
 )
 
-// utterance is what an engine makes of the pieces of a text, as it comes. One
-// goroutine owns the engine and reads ahead; chunks go round between it and the
-// reader.
+// utterance is the sound of the pieces of a text. One goroutine owns the engine and reads ahead;
+// chunks circulate between it and the reader.
 type utterance struct {
 	begin  func(ctx context.Context, piece string) (source, error)
 	keep   *kept
@@ -30,19 +29,19 @@ type utterance struct {
 	hang   *time.Timer // ends the engine when it fires
 	limit  time.Duration
 
-	ready chan struct{} // closed at the first chunk, or the end where there is none
-	rate  int           // valid when ready is closed; 0 when there is no chunk
+	ready chan struct{} // closed at the first chunk, or at the end if there is none
+	rate  int           // valid when ready is closed; 0 if there is no chunk
 	full  chan []int16  // closed after the last chunk
 	free  chan []int16
-	made  int   // chunks there are
+	made  int   // number of chunks
 	left  int   // samples until maxTime
-	err   error // how it ended, io.EOF if well; valid when full is closed
+	err   error // how it ended, io.EOF on success; valid when full is closed
 
-	chunk, rest []int16 // what Read is at, and what is left of it
+	chunk, rest []int16 // the chunk that Read reads, and its unread part
 }
 
-// start returns when the engine has made its first samples. Silence of an
-// engine for longer than limit is its end. Sound that was whole goes to keep.
+// start returns when the engine has written its first samples. An engine without output for longer
+// than limit is stopped. Complete sound is added to keep.
 func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept, begin func(context.Context, string) (source, error)) (*utterance, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	u := &utterance{
@@ -58,7 +57,7 @@ func start(ctx context.Context, limit time.Duration, pieces []string, keep *kept
 		free:  make(chan []int16, maxChunks),
 	}
 	go u.run(ctx, pieces)
-	<-u.ready // soon: ctx and the timer both end the engine, and so run
+	<-u.ready // soon: ctx and the timer both end the engine, and thus run
 	if u.rate == 0 {
 		return nil, u.err
 	}
@@ -89,8 +88,8 @@ func (u *utterance) Read(ctx context.Context, pcm []int16) (int, error) {
 	return n, nil
 }
 
-// Close stops the engine if it is still at work, and returns when it is gone.
-// It may be called twice.
+// Close stops the engine, if it is still running, and returns when it has ended. It may be called
+// twice.
 func (u *utterance) Close() error {
 	u.cancel(audio.ErrClosed)
 	for range u.full { // until run has ended
@@ -123,7 +122,7 @@ func (u *utterance) all(ctx context.Context, pieces []string) error {
 	return io.EOF
 }
 
-// one speaks a piece. How an engine failed says more than what it left.
+// one speaks a piece. The engine's own error takes precedence over that of its output.
 func (u *utterance) one(ctx context.Context, piece string) error {
 	u.hang.Reset(u.limit)
 	src, err := u.begin(ctx, piece)
@@ -147,7 +146,7 @@ func whyEnded(ctx context.Context, err error) error {
 	return err
 }
 
-// pump reads ahead until the end of a piece, for which it returns nil.
+// pump reads ahead until the end of a piece, where it returns nil.
 func (u *utterance) pump(ctx context.Context, src source) error {
 	r, err := src.open()
 	if err != nil {
@@ -165,7 +164,7 @@ func (u *utterance) pump(ctx context.Context, src source) error {
 		if err != nil {
 			return err
 		}
-		// Only now, for while we do not read, the engine has to wait.
+		// Only now, because the engine has to wait while its output is not read.
 		u.hang.Reset(u.limit)
 		n, err := r.Read(chunk)
 		u.hang.Stop()
@@ -187,8 +186,7 @@ func (u *utterance) pump(ctx context.Context, src source) error {
 	return fmt.Errorf("%w: for more than %v", errTooLong, maxTime)
 }
 
-// next waits for an empty chunk: there are as many as the text needs, up to
-// maxChunks.
+// next waits for an empty chunk: there are as many as required, up to maxChunks.
 func (u *utterance) next(ctx context.Context) ([]int16, error) {
 	select {
 	case chunk := <-u.free:

@@ -12,10 +12,10 @@ import (
 // voice is one row of an engine's table.
 type voice struct {
 	language string // BCP 47: "fr-FR"
-	name     string // what the engine calls it; may be empty
+	name     string // the engine's name of it; may be empty
 }
 
-// UnsupportedError is returned for a language that no voice is known for.
+// UnsupportedError is returned for a language without a voice.
 type UnsupportedError struct {
 	Language string
 	Known    []string
@@ -25,7 +25,7 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("no voice for language %q; want one of %s", e.Language, strings.Join(e.Known, ", "))
 }
 
-// Languages lists what Speak takes.
+// Languages lists the languages of Speak.
 func (c Config) Languages() []string {
 	var tags []string
 	for _, v := range c.voices() {
@@ -34,10 +34,9 @@ func (c Config) Languages() []string {
 	return tags
 }
 
-// Find returns a language as the table of voices writes it, or UnsupportedError.
-// "fr_fr" and "fr_FR.UTF-8" are as good as "fr-FR", "fr" is the first of its family,
-// and one that has no voice is spoken by the closest of its family: "de-AT" by
-// de-DE, "en-AU" by en-GB.
+// Find returns a language in the form of the voice table, or UnsupportedError. "fr_fr" and
+// "fr_FR.UTF-8" are equivalent to "fr-FR", "fr" means the first variant, and a language without a
+// voice is spoken by the closest variant: "de-AT" by de-DE, "en-AU" by en-GB.
 func (c Config) Find(tag string) (string, error) {
 	v, err := c.find(tag)
 	return v.language, err
@@ -68,7 +67,7 @@ func (c Config) find(wanted string) (voice, error) {
 	return all[closest], nil
 }
 
-// bcp47 takes a locale of POSIX, "en_US.UTF-8", for the tag that it means.
+// bcp47 converts a POSIX locale, "en_US.UTF-8", to a language tag.
 func bcp47(tag string) string {
 	if end := strings.IndexAny(tag, ".@"); end >= 0 {
 		tag = tag[:end]
@@ -76,8 +75,8 @@ func bcp47(tag string) string {
 	return strings.ReplaceAll(strings.TrimSpace(tag), "_", "-")
 }
 
-// voices is the engine's own table, in the order of preference, with
-// what the owner's table changes and adds.
+// voices returns the engine's own table, in order of preference, with the owner's changes and
+// additions.
 func (c Config) voices() []voice {
 	table := c.builtin()
 	for _, tag := range slices.Sorted(maps.Keys(c.Voices)) {
@@ -92,8 +91,7 @@ func (c Config) voices() []voice {
 	return table
 }
 
-// builtin is what an engine speaks of its own. Piper speaks what models are
-// there for, which only the owner knows.
+// builtin returns an engine's own voices. For piper, only the owner's table defines the models.
 func (c Config) builtin() []voice {
 	switch c.Engine {
 	case EngineEspeak:
@@ -105,7 +103,7 @@ func (c Config) builtin() []voice {
 			return []voice{{"fr-FR", ""}, {"en-US", ""}, {"en-GB", ""}, {"es-ES", ""}, {"de-DE", ""}, {"it-IT", ""}}
 		}
 	case EngineWyoming:
-		// The service's default voice speaks the one language that it was started for.
+		// The service's default voice speaks the language that it was started for.
 		if wellFormed(c.Language) {
 			return []voice{{bcp47(c.Language), ""}}
 		}
@@ -113,7 +111,7 @@ func (c Config) builtin() []voice {
 	return nil
 }
 
-// wellFormed tells whether tag looks like one of BCP 47.
+// wellFormed reports whether tag has the form of a BCP 47 tag.
 func wellFormed(tag string) bool {
 	for i, part := range strings.Split(bcp47(tag), "-") {
 		if len(part) < 1 || len(part) > 8 || i == 0 && len(part) < 2 || strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" {

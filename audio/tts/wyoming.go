@@ -10,8 +10,7 @@ import (
 	"lintod/audio/wyoming"
 )
 
-// wyoming asks a service for a text. Without a name it takes the voice that it
-// was started with.
+// wyoming uses a Wyoming service. Without a name, the service uses its default voice.
 func (c Config) wyoming(ctx context.Context, v voice, text string) (source, error) {
 	conn, err := wyoming.Dial(ctx, c.Address)
 	if err != nil {
@@ -38,8 +37,8 @@ type (
 	}
 )
 
-// service is a Wyoming service at work on a text: audio-start, any number of
-// audio-chunk, audio-stop. Receive has no limit here, for ctx closes the connection.
+// service is the synthesis of a text by a Wyoming service: audio-start, any number of audio-chunk,
+// audio-stop. Receive has no timeout here, because ctx closes the connection.
 type service struct {
 	conn   *wyoming.Conn
 	format wyoming.Format
@@ -68,8 +67,7 @@ func (s *service) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// receive takes the next event that has to do with sound. It returns io.EOF
-// after the last one.
+// receive returns the next event about sound. It returns io.EOF after the last one.
 func (s *service) receive() error {
 	for {
 		e, err := s.conn.Receive(0)
@@ -91,7 +89,7 @@ func (s *service) receive() error {
 	}
 }
 
-// check holds the service to one format.
+// check fails if the service changes the format.
 func (s *service) check(e wyoming.Event) error {
 	f, err := e.Format()
 	if err != nil {

@@ -6,18 +6,19 @@ import (
 )
 
 const (
-	// activityMargin above the quietest that was heard lately, something is heard.
+	// activityMargin is the distance above the recent minimum level at which sound counts as
+	// activity.
 	activityMargin = 6.0 // dB
-	// floorRise lets the quietest be forgotten, in dB a frame: 1 dB a second.
+	// floorRise raises the minimum level, in dB per frame: 1 dB per second.
 	floorRise = 0.02
-	// activityFrames of something are worth a look.
+	// activityFrames is the minimum number of frames with activity.
 	activityFrames = 10
 )
 
-// activity finds out, roughly and at no cost, whether anything is to be heard at all.
+// activity detects, roughly and at almost no cost, whether there is any sound.
 type activity struct {
-	floor float64 // dBFS; 0 before the first frame, which is the loudest there is
-	loud  int     // frames since the last question
+	floor float64 // dBFS; 0, the maximum, before the first frame
+	loud  int     // frames since the last query
 }
 
 func (a *activity) hear(f *audio.Frame) {
@@ -28,7 +29,7 @@ func (a *activity) hear(f *audio.Frame) {
 	}
 }
 
-// heard reports whether anything was heard since it was last asked.
+// heard reports whether there was any sound since the last call.
 func (a *activity) heard() bool {
 	loud := a.loud
 	a.loud = 0

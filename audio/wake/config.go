@@ -14,20 +14,20 @@ import (
 	"lintod/audio/wyoming"
 )
 
-// The engines there are.
+// The engines.
 const (
 	EngineMicroWakeWord = "microwakeword"
 	EnginePocketsphinx  = "pocketsphinx"
 	EngineWyoming       = "wyoming"
 )
 
-// What a word does; without an action it is ActionTalk.
+// Actions of a word; the default is ActionTalk.
 const (
-	ActionTalk = "talk" // opens a turn
+	ActionTalk = "talk" // starts a turn
 	ActionStop = "stop" // silences the device while it speaks
 )
 
-// maxWords bounds the words that are listened for.
+// maxWords is the maximum number of words.
 const maxWords = 16
 
 // Config is the [wake] table.
@@ -36,51 +36,50 @@ type Config struct {
 	Engine string `toml:"engine"`
 	// Address is that of a Wyoming service, "wyoming://host:port".
 	Address string `toml:"address"`
-	// Refractory is how long after a wake word the next one counts.
+	// Refractory is how long after a wake word the next one is ignored.
 	Refractory config.Duration `toml:"refractory"`
-	// BargeIn lets a wake word interrupt the device's own voice. Without a
-	// microphone that does not hear the loudspeaker, the device interrupts itself.
+	// BargeIn allows a wake word to interrupt the device's own speech. If the microphone hears the
+	// speaker, the device interrupts itself.
 	BargeIn bool `toml:"barge_in"`
-	// Words are what is listened for.
+	// Words are the wake words.
 	Words []Word `toml:"word"`
-	// Models are the folders in which microwakeword looks for the models of words.
+	// Models are the directories in which microwakeword looks for models.
 	Models []string `toml:"-"`
 }
 
 // Word is a [[wake.word]] table.
 type Word struct {
-	// Name goes up with the turn. A Wyoming service knows the word by it, and
-	// microwakeword its model, NAME.json and NAME.tflite.
+	// Name is sent with the turn. It is also the name of the word for a Wyoming service, and of the
+	// microwakeword model, NAME.json and NAME.tflite.
 	Name string `toml:"name"`
-	// Phrase is what is said, for pocketsphinx: English words. Empty: the name.
+	// Phrase is the spoken phrase, for pocketsphinx: English words. Default: the name.
 	Phrase string `toml:"phrase"`
 	// Model is the manifest of a model elsewhere, for microwakeword.
 	Model string `toml:"model"`
-	// Sensitivity is from 0, rarely by mistake, to 1, rarely missed; nil is 0.5.
-	// A Wyoming service has a setting of its own.
+	// Sensitivity is from 0, few false activations, to 1, rarely missed; nil means 0.5. A Wyoming
+	// service has its own setting.
 	Sensitivity *float64 `toml:"sensitivity"`
-	// Link is who is talked to; empty: the first link that is enabled.
+	// Link is the link to talk to; empty: the first enabled one.
 	Link string `toml:"link"`
 	// Action is "talk", "stop", or empty for "talk".
 	Action string `toml:"action"`
 }
 
-// Stops tells whether the word silences the device.
+// Stops reports whether the word silences the device.
 func (w Word) Stops() bool { return w.Action == ActionStop }
 
-// Stops tells whether a word of all silences the device.
+// Stops reports whether any word silences the device.
 func (c Config) Stops() bool { return slices.ContainsFunc(c.Words, Word.Stops) }
 
-// Defaults is the [wake] table of a file that has none.
+// Defaults returns the default [wake] table.
 func Defaults() Config {
 	return Config{Refractory: config.Duration(2 * time.Second), Models: []string{"/var/lib/lintod/wake", models.Packaged}}
 }
 
-// Enabled tells whether there is a word to listen for.
+// Enabled reports whether wake words are enabled.
 func (c Config) Enabled() bool { return c.Engine != "" }
 
-// Validate reports values that cannot work. links are the names of those that
-// a word may be for.
+// Validate reports invalid values. links are the names of the links that a word may call.
 func (c Config) Validate(links []string) config.Problems {
 	var ps config.Problems
 	ps.OneOf("engine", c.Engine, "", EngineMicroWakeWord, EnginePocketsphinx, EngineWyoming)
@@ -108,7 +107,7 @@ func (w Word) validate(engine string, links []string) config.Problems {
 	var ps config.Problems
 	switch {
 	case w.Name == "":
-		ps.Add("name", nil, `what the word is called, for example "hey_jarvis"`)
+		ps.Add("name", nil, `the name of the word, for example "hey_jarvis"`)
 	case len(w.Name) > 64 || strings.ContainsFunc(w.Name, control):
 		ps.Add("name", w.Name, "at most 64 bytes on one line")
 	}
@@ -133,8 +132,8 @@ func (w Word) validate(engine string, links []string) config.Problems {
 
 func control(r rune) bool { return r < ' ' || r == 0x7f }
 
-// spoken are the words of the phrase as a dictionary has them; none when there
-// is a character that no dictionary has.
+// spoken returns the words of the phrase in the form of a dictionary, or none if it contains a
+// character that no dictionary has.
 func (w Word) spoken() []string {
 	phrase := w.Phrase
 	if phrase == "" {
@@ -156,8 +155,7 @@ func (w Word) sensitivity() float64 {
 	return *w.Sensitivity
 }
 
-// plain makes names comparable: services say "hey_jarvis_v0.1" where people say
-// "Hey Jarvis".
+// plain normalises names for comparison: services use "hey_jarvis_v0.1" for "Hey Jarvis".
 func plain(name string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "_", " "))
 	if i := strings.LastIndex(name, " v"); i > 0 && strings.Trim(name[i+2:], "0123456789.") == "" {
@@ -166,7 +164,7 @@ func plain(name string) string {
 	return strings.TrimSpace(name)
 }
 
-// Local tells whether the service runs on this device.
+// Local reports whether the service runs on this device.
 func (c Config) Local() bool {
 	address, err := wyoming.HostPort(c.Address)
 	if err != nil {

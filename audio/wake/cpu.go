@@ -7,7 +7,7 @@ import (
 	"lintod/agent/base/process"
 )
 
-// cpuTime is how often the child's use of the processor is looked at.
+// cpuTime is how often the child's CPU usage is measured.
 const cpuTime = 10 * time.Second
 
 // watchCPU measures the child until ctx ends.

@@ -9,14 +9,14 @@ import (
 	"lintod/audio/wake/models"
 )
 
-// behind is how long after its end a word is found, mostly. A request that begins a
-// little too soon loses nothing.
+// behind is the typical time from the end of a word to its detection. A request that starts
+// slightly too early loses nothing.
 const behind = 150 * time.Millisecond
 
 // network is the engine that runs models of microWakeWord in this process.
 type network struct {
 	words []Word
-	dirs  []string // where models are
+	dirs  []string // directories of models
 }
 
 func (n *network) run(ctx context.Context, mic *capture) error {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// prepare writes the phrases and their pronunciation into dir, and returns the
-// phrases as pocketsphinx will tell them.
+// prepare writes the phrases and their pronunciation to dir, and returns the phrases in the form
+// that pocketsphinx reports.
 func (p *pocketsphinx) prepare(dir string) (map[string]Word, error) {
 	dict, err := p.pronounce()
 	if err != nil {
@@ -35,17 +35,17 @@ func (p *pocketsphinx) prepare(dir string) (map[string]Word, error) {
 	return phrases, nil
 }
 
-// threshold is the exponent of how improbable a phrase may be, against any other
-// sound, and still be believed: the longer, the more so.
+// threshold returns the exponent of the minimum probability of a phrase relative to any other
+// sound, which decreases with its length.
 func threshold(sounds int, sensitivity float64) int {
 	return int(float64(sounds) * 4 * sensitivity)
 }
 
-// dictionary holds the few words that are listened for: the whole takes a
-// second to load, and memory.
+// dictionary contains only the required words: the whole dictionary takes a second to load, and
+// memory.
 type dictionary struct {
 	text   string
-	sounds map[string]int // how many a word has
+	sounds map[string]int // number of pronunciations of a word
 }
 
 // pronounce looks the words up.

@@ -22,11 +22,11 @@ const (
 	program      = "pocketsphinx_continuous"
 	englishModel = "/usr/share/pocketsphinx/model/en-us"
 
-	// startLimit is how long pocketsphinx may take to load its model, takeLimit how
-	// long it may then take no sound.
+	// startLimit is how long pocketsphinx may take to load its model, takeLimit how long it may
+	// then accept no sound.
 	startLimit = 30 * time.Second
 	takeLimit  = 5 * time.Second
-	// endLimit is how long it may live on when it is done with.
+	// endLimit is how long it may take to exit.
 	endLimit = time.Second
 )
 
@@ -35,7 +35,7 @@ var (
 	errDictionary = errors.New("is not in its English dictionary")
 )
 
-// pocketsphinx is the engine that needs nothing but a Debian package.
+// pocketsphinx is the engine that needs only a Debian package.
 type pocketsphinx struct {
 	words   []Word
 	program string
@@ -76,7 +76,7 @@ func (p *pocketsphinx) run(ctx context.Context, mic *capture) error {
 	return err
 }
 
-// serve gives the child its sound and takes what it finds, until either ends.
+// serve sends sound to the child and reads its detections, until either ends.
 func (p *pocketsphinx) serve(ctx context.Context, child *process.Child, phrases map[string]Word, mic *capture) error {
 	feeding, stop := context.WithCancel(ctx)
 	defer stop()
@@ -96,15 +96,14 @@ func (p *pocketsphinx) serve(ctx context.Context, child *process.Child, phrases 
 	switch waited := child.Wait(); {
 	case ctx.Err() != nil || hangs:
 		return err
-	case waited != nil: // which says more than a broken pipe
+	case waited != nil: // more informative than a broken pipe
 		return waited
 	}
 	return errEnded
 }
 
-// find reads what was found, until pocketsphinx ends: "hey computer 0.840 1.680
-// 0.891533", the phrase, its begin and its end in seconds of the input, how sure
-// it is. Other lines say nothing new.
+// find reads detections until pocketsphinx exits: "hey computer 0.840 1.680 0.891533", the phrase,
+// its start and end in seconds of the input, and the confidence. Other lines are ignored.
 func (p *pocketsphinx) find(out io.Reader, phrases map[string]Word, input *sphinxInput) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -132,7 +131,7 @@ func parse(line string) (phrase string, over, score float64, ok bool) {
 	return strings.Join(fields[:n], " "), over, min(score, 1), true
 }
 
-// complaint keeps the last error of all that pocketsphinx logs.
+// complaint keeps the last error that pocketsphinx logs.
 type complaint struct {
 	mu   sync.Mutex
 	line []byte // unfinished

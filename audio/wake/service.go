@@ -15,16 +15,14 @@ import (
 )
 
 const (
-	// infoLimit is how long a service may take to say what it can do; some load
-	// their models first.
+	// infoLimit is how long a service may take to describe itself; some load their models first.
 	infoLimit = 10 * time.Second
-	// pulseTime is how often a service is asked whether it still answers, and
-	// silenceLimit how long it may then say nothing.
+	// pulseTime is how often a service is pinged, and silenceLimit how long it may take to answer.
 	pulseTime    = 10 * time.Second
 	silenceLimit = 30 * time.Second
-	// chunkFrames go to a service at once: 80 ms, which is what models work by.
+	// chunkFrames is the number of frames per message: 80 ms, the step of the models.
 	chunkFrames = 4
-	// maxPast is how far back a detection may lie.
+	// maxPast is the maximum age of a detection.
 	maxPast = 10 * time.Second
 )
 
@@ -34,9 +32,9 @@ type service struct {
 	words   []Word
 }
 
-// The data of the events that only wake word services know.
+// The data of the events of wake word services.
 type (
-	// detect says which words are listened for.
+	// detect requests words.
 	detect struct {
 		Names []string `json:"names"`
 	}
@@ -45,7 +43,7 @@ type (
 	}
 	detection struct {
 		Name string `json:"name"`
-		// Timestamp is that of the chunk in which the word was found.
+		// Timestamp is that of the chunk in which the word was detected.
 		Timestamp *int64 `json:"timestamp"`
 	}
 	info struct {
@@ -59,15 +57,15 @@ type (
 	}
 )
 
-// connection is one to a service.
+// connection is a connection to a service.
 type connection struct {
 	*wyoming.Conn
 	mic   *capture
-	words map[string]Word // by the plain name that the service tells
-	names []string        // as it knows them
-	began time.Time       // what timestamps count from
-	asked chan time.Time  // when the question was put whose answer is awaited
-	again chan struct{}   // holds a token when the service should listen anew
+	words map[string]Word // by the service's normalised name
+	names []string        // the service's names
+	began time.Time       // reference of time stamps
+	asked chan time.Time  // when the pending ping was sent
+	again chan struct{}   // holds a token when a new stream should start
 }
 
 func (s *service) run(ctx context.Context, mic *capture) error {
@@ -94,7 +92,7 @@ func (s *service) run(ctx context.Context, mic *capture) error {
 	return context.Cause(ctx) // the first reason
 }
 
-// reach connects and asks for what the service can do.
+// reach connects and queries the service's description.
 func (s *service) reach(ctx context.Context) (*wyoming.Conn, []model, error) {
 	conn, err := wyoming.Dial(ctx, s.address)
 	if err != nil {
@@ -139,11 +137,11 @@ func ask(conn *wyoming.Conn) ([]model, error) {
 
 var (
 	errNoWake  = errors.New("this Wyoming service does not detect wake words")
-	errNoModel = errors.New("the service does not know the wake word")
+	errNoModel = errors.New("the service does not have the wake word")
 )
 
-// match finds each word among the models of a service. A service that tells of
-// none may load them when it is asked to.
+// match finds each word among the models of a service. A service that lists none may load them on
+// request.
 func match(words []Word, models []model) (byName map[string]Word, names []string, err error) {
 	byName = map[string]Word{}
 	for _, w := range words {
@@ -153,7 +151,7 @@ func match(words []Word, models []model) (byName map[string]Word, names []string
 				return plain(m.Name) == plain(w.Name) || plain(m.Phrase) == plain(w.Name)
 			})
 			if i < 0 {
-				return nil, nil, fmt.Errorf("%w %q; it knows %s", errNoModel, w.Name, list(models))
+				return nil, nil, fmt.Errorf("%w %q; it has %s", errNoModel, w.Name, list(models))
 			}
 			name = models[i].Name
 		}
@@ -163,7 +161,7 @@ func match(words []Word, models []model) (byName map[string]Word, names []string
 	return byName, names, nil
 }
 
-// list names models, some of them.
+// list returns the names of some models.
 func list(models []model) string {
 	var names []string
 	for _, m := range models[:min(len(models), 20)] {
@@ -172,7 +170,7 @@ func list(models []model) string {
 	return strings.Join(names, ", ")
 }
 
-// receive takes what the service says.
+// receive handles the messages of the service.
 func (x *connection) receive(context.Context) error {
 	for {
 		e, err := x.Receive(silenceLimit)
@@ -201,7 +199,7 @@ func (x *connection) detected(e wyoming.Event) {
 		return
 	}
 	word, known := x.words[plain(d.Name)]
-	if d.Name == "" && len(x.words) == 1 { // some services leave the name out
+	if d.Name == "" && len(x.words) == 1 { // some services omit the name
 		for _, word = range x.words {
 			known = true
 		}
@@ -211,14 +209,13 @@ func (x *connection) detected(e wyoming.Event) {
 		return
 	}
 	select {
-	case x.again <- struct{}{}: // before anybody knows of the word, so that what follows it is in the new stream
+	case x.again <- struct{}{}: // before the word is reported, so that what follows it is in the new stream
 	default:
 	}
 	x.mic.heard(word, 0, x.over(d.Timestamp, time.Now()))
 }
 
-// over is when a word was over. Who tells no time, or one that cannot be, found
-// the word now.
+// over returns the end of a word. Without a valid time stamp, it is now.
 func (x *connection) over(timestamp *int64, now time.Time) time.Time {
 	if timestamp == nil || *timestamp < 0 || *timestamp > now.Sub(x.began).Milliseconds() {
 		return now
@@ -230,9 +227,8 @@ func (x *connection) over(timestamp *int64, now time.Time) time.Time {
 	return over
 }
 
-// feed gives the service what mic hears. Some services find one word only in a
-// stream, and all of them are confused by a jump in the sound: both begin a new
-// stream.
+// feed sends the sound of mic to the service. It starts a new stream after each word, because some
+// services detect only one word per stream, and after each gap, which confuses all of them.
 func (x *connection) feed(ctx context.Context) error {
 	if err := x.start(); err != nil {
 		return err
@@ -273,7 +269,7 @@ func (x *connection) feed(ctx context.Context) error {
 }
 
 func (x *connection) restart() error {
-	// The reference implementation stumbles over an end without data.
+	// The reference implementation fails on an end without data.
 	if err := x.Send(wyoming.AudioStop, stop{}); err != nil {
 		return err
 	}
@@ -287,7 +283,7 @@ func (x *connection) start() error {
 	return x.Send(wyoming.AudioStart, wyoming.Speech())
 }
 
-// pulse makes the service prove that it lives, also while it gets no sound.
+// pulse checks that the service is alive, also while it gets no sound.
 func (x *connection) pulse(ctx context.Context) error {
 	beat := time.NewTicker(pulseTime)
 	defer beat.Stop()
@@ -299,7 +295,7 @@ func (x *connection) pulse(ctx context.Context) error {
 		}
 		select {
 		case x.asked <- time.Now():
-		default: // the last answer is still to come
+		default: // the last answer is still pending
 		}
 		if err := x.Send(wyoming.Describe, nil); err != nil {
 			return err

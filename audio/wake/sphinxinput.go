@@ -15,22 +15,21 @@ import (
 	"lintod/audio/ring"
 )
 
-// pocketsphinx tells of a phrase only when the speaker pauses, and in a room
-// where the radio is on nobody ever does. So while something is heard, a pause
-// is put into the sound every chapter; what was heard last is then repeated, so
-// that no phrase is cut in two. What is found twice is one word said once, which
-// the refractory time sees to.
+// pocketsphinx reports a phrase only at a pause, which never occurs in a room where a radio is on.
+// So while there is sound, a pause is inserted every chapter, and the most recent sound is then
+// repeated, so that no phrase is split. A phrase may therefore be detected twice, which the
+// refractory time filters out.
 const (
 	chapter = 1500 * time.Millisecond
 	pause   = 600 * time.Millisecond
 	repeat  = 1500 * time.Millisecond
-	// postspeech is what pocketsphinx takes for the end of speech; words hold
+	// postspeech is the silence that pocketsphinx treats as the end of speech; words contain
 	// silences of 200 ms.
 	postspeech = 300 * time.Millisecond
 )
 
-// sphinxInput is all the sound that pocketsphinx gets. One goroutine writes it, another
-// asks when something in it was.
+// sphinxInput is the sound for pocketsphinx. One goroutine writes it, another queries capture
+// times.
 type sphinxInput struct {
 	to  io.WriteCloser
 	mic *capture
@@ -38,8 +37,8 @@ type sphinxInput struct {
 	startLimit, takeLimit time.Duration
 
 	buf     []byte
-	history []audio.Frame // what would be repeated
-	rest    time.Duration // how much of the chapter is left
+	history []audio.Frame // the sound to repeat
+	rest    time.Duration // remaining part of the chapter
 	active  activity
 
 	mu     sync.Mutex
@@ -47,25 +46,25 @@ type sphinxInput struct {
 	marks  ring.Ring[mark] // the newest
 }
 
-// mark says when a frame of the input was captured.
+// mark is the capture time of a frame of the input.
 type mark struct {
-	at      int64 // samples from the begin
+	at      int64 // samples from the start
 	capture time.Time
 }
 
-// keptMarks are enough for 20 s.
+// keptMarks is enough for 20 s.
 const keptMarks = 1024
 
-// pipeSize keeps little sound between us and the child, in bytes.
+// pipeSize limits the sound in the pipe to the child, in bytes.
 const pipeSize = 4096
 
-// play feeds the child until ctx ends or the child takes no more.
+// play feeds the child until ctx ends or the child accepts no more.
 func (in *sphinxInput) play(ctx context.Context) error {
 	shrink(in.to)
 	defer context.AfterFunc(ctx, func() { in.to.Close() })() // ends a Write that blocks
 	in.history = make([]audio.Frame, 0, repeat/audio.FrameTime)
 	in.rest = chapter
-	// More than the pipe holds: once it is written, the child has begun to read.
+	// More than the pipe can hold: when it has been written, the child has started to read.
 	in.pause()
 	if err := in.flush(in.startLimit); err != nil {
 		return fmt.Errorf("pocketsphinx does not start: %w", err)
@@ -92,7 +91,7 @@ func (in *sphinxInput) play(ctx context.Context) error {
 	}
 }
 
-// turnPage ends the chapter when it is long enough, if anything was heard in it.
+// turnPage ends the chapter when it is long enough, if there was any sound in it.
 func (in *sphinxInput) turnPage(f *audio.Frame) {
 	in.active.hear(f)
 	if len(in.history) == cap(in.history) {
@@ -138,15 +137,15 @@ func (in *sphinxInput) pause() {
 
 func (in *sphinxInput) flush(limit time.Duration) error {
 	if w, ok := in.to.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = w.SetWriteDeadline(time.Now().Add(limit)) // the next error tells
+		_ = w.SetWriteDeadline(time.Now().Add(limit)) // the next write reports the error
 	}
 	_, err := in.to.Write(in.buf)
 	in.buf = in.buf[:0]
 	return err
 }
 
-// when is the moment that is so many seconds from the begin of the input; now,
-// when that is not remembered.
+// when returns the capture time for a position in the input, in seconds, or now if it is no longer
+// stored.
 func (in *sphinxInput) when(seconds float64) time.Time {
 	at := int64(seconds * audio.CaptureRate)
 	in.mu.Lock()
@@ -161,7 +160,7 @@ func (in *sphinxInput) when(seconds float64) time.Time {
 	return time.Now()
 }
 
-// shrink makes a pipe small, so that a child that is behind is seen to be.
+// shrink makes a pipe small, so that a slow child is detected.
 func shrink(w io.Writer) {
 	pipe, ok := w.(*os.File)
 	if !ok {

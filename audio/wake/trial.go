@@ -9,23 +9,23 @@ import (
 	"lintod/audio/wake/microwakeword"
 )
 
-// trialTime is how much sound one Score is about.
+// trialTime is the length of sound per Score.
 const trialTime = 100 * time.Millisecond
 
 // quietest is the level of digital silence.
 const quietest = -96.0
 
-// Score is how sure a model was of its word, at best, in 100 ms of sound.
+// Score is the maximum score of a model in 100 ms of sound.
 type Score struct {
 	Name      string  `json:"name"`
 	Score     float64 `json:"score"`     // from 0 to 1
-	Threshold float64 `json:"threshold"` // above which it is heard
+	Threshold float64 `json:"threshold"` // detection threshold
 	Heard     bool    `json:"heard"`
 	Level     float64 `json:"level"` // of the sound, dBFS
 }
 
-// Trial shows how sure models are of their words, for an owner who wants to know why
-// one is heard or is not. One goroutine uses it.
+// Trial returns the scores of models, to find out why a word is detected or not. One goroutine uses
+// it.
 type Trial struct {
 	Words   []Word
 	spotter *microwakeword.Spotter
@@ -33,8 +33,7 @@ type Trial struct {
 	frames  int
 }
 
-// NewTrial reads the model of the word with that name; of all words of the
-// configuration when there is none.
+// NewTrial reads the model of the word with this name, or, without a name, of all configured words.
 func NewTrial(c Config, name string) (*Trial, error) {
 	words := c.Words
 	if name != "" {
@@ -64,8 +63,8 @@ func (t *Trial) next() {
 	}
 }
 
-// Hear takes a frame. Each fifth time it returns the scores, one for each word, which
-// are valid until the next call, and else nil.
+// Hear processes a frame. Every fifth call returns the scores, one per word, which are valid until
+// the next call; other calls return nil.
 func (t *Trial) Hear(f *audio.Frame) []Score {
 	if t.frames == int(trialTime/audio.FrameTime) {
 		t.next()
@@ -82,8 +81,8 @@ func (t *Trial) Hear(f *audio.Frame) []Score {
 	return t.scores
 }
 
-// Sensitivity is the least at which a word would have been heard with that score, and
-// false when none is enough.
+// Sensitivity returns the lowest sensitivity at which a word with this score would have been
+// detected, or false if there is none.
 func (t *Trial) Sensitivity(word int, score float64) (float64, bool) {
 	return t.spotter.Words[word].Manifest.Sensitivity(score)
 }

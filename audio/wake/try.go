@@ -10,8 +10,8 @@ import (
 
 var errHears = errors.New("the engine works")
 
-// Try starts or reaches the engine, lets it listen to nothing, and leaves it
-// again. It returns why no wake word could be heard.
+// Try starts the engine or connects to it, without sound, and stops it again. It returns why wake
+// words cannot be detected.
 func Try(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -28,7 +28,7 @@ func Try(ctx context.Context, c Config) error {
 	return nil
 }
 
-// nothing is a microphone that never gives a frame.
+// nothing is a microphone that never delivers a frame.
 type nothing struct{}
 
 func (nothing) Read(ctx context.Context, _ *audio.Frame) error {

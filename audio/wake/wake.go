@@ -1,9 +1,7 @@
-// Package wake waits for a spoken word, with an engine of the owner's choice:
-// models of microWakeWord in this process, pocketsphinx as a child process, or any
-// Wyoming service.
+// Package wake detects wake words with the configured engine: microWakeWord models in this process,
+// pocketsphinx as a child process, or any Wyoming service.
 //
-// What must not live here: what a wake word is good for (agent), and the
-// microphone, which the engine is only lent.
+// The actions of wake words (agent), and the microphone, do not belong here.
 package wake
 
 import (
@@ -18,84 +16,84 @@ import (
 )
 
 const (
-	// maxLag is how old sound may be that an engine gets: older frames are dropped,
-	// so that an engine that is too slow loses sound and not the present.
+	// maxLag is the maximum age of sound for an engine: older frames are dropped, so that a slow
+	// engine loses sound but does not fall behind.
 	maxLag = 2 * time.Second
-	// settle is how long after a pause the engine hears nothing: what rings on in
-	// the room is the device's own voice.
+	// settle is how long after a pause the engine gets no sound, because the reverberation is that
+	// of the device's own voice.
 	settle = 300 * time.Millisecond
-	// gapLimit is how much sound may be missing without the engine being told.
+	// gapLimit is how much sound may be missing before the engine is notified.
 	gapLimit = 100 * time.Millisecond
 )
 
 // Stream is the microphone; audio.Stream is one.
 type Stream interface {
-	// Read blocks for the next frame.
+	// Read blocks until the next frame.
 	Read(ctx context.Context, f *audio.Frame) error
-	// Dropped counts the frames that the reader was too slow for.
+	// Dropped returns the number of frames that were dropped because the reader was too slow.
 	Dropped() uint64
 	Close() error
 }
 
-// Detection is a word that was said.
+// Detection is a detected word.
 type Detection struct {
 	Word  Word
-	Score float64   // from 0 to 1; 0 where the engine does not tell
-	Over  time.Time // when the word was over, as far as the engine knows
+	Score float64   // from 0 to 1; 0 if the engine does not report it
+	Over  time.Time // end of the word, as far as the engine knows
 }
 
 // Listener keeps the engine listening. Its fields are set before Run.
 type Listener struct {
 	Config Config
-	// Listen opens the microphone; it is called once the engine can hear.
+	// Listen opens the microphone; it is called when the engine is ready.
 	Listen func() Stream
-	// Awake tells whether a word would be obeyed now. While it would not, the
-	// engine is given no sound. It must not block.
+	// Awake reports whether a word would currently start a turn. While it would not, the engine
+	// gets no sound. It must not block.
 	Awake func() bool
-	// Speaking tells whether the device speaks, so that a word that stops it would be
-	// obeyed. It must not block, and is not called where no word stops.
+	// Speaking reports whether the device is speaking, so that a stop word would have an effect. It
+	// must not block, and is not called without a stop word.
 	Speaking func() bool
-	// Heard is told each word. It must not block.
+	// Heard is called for each word. It must not block.
 	Heard func(Detection)
 	Log   *slog.Logger
 
 	mu     sync.Mutex
 	status Status
-	last   map[bool]time.Time // when the last word was over, of those that stop and of the others
-	deaf   time.Time          // sound from before it is for words that stop only
-	told   error              // why the engine went away; nil while it is there
+	last   map[bool]time.Time // end of the last word, for stop words and for others
+	deaf   time.Time          // earlier sound is only for stop words
+	told   error              // why the engine is unavailable; nil while it is available
 }
 
-// State says what the engine does.
+// State is the state of the engine.
 type State string
 
-// What an engine can be doing.
+// The states of an engine.
 const (
-	Away      State = "away"      // it does not run, or cannot be reached
-	Listening State = "listening" // it hears what the microphone hears
-	Paused    State = "paused"    // it hears nothing: a turn goes on, or the microphone is closed
+	Away      State = "away"      // it is not running, or cannot be reached
+	Listening State = "listening" // it gets the microphone's sound
+	Paused    State = "paused"    // it gets no sound: during a turn, or while the microphone is closed
 )
 
-// maxReason bounds why an engine is away, in bytes: services send any text.
+// maxReason is the maximum length of the reason, in bytes, which may come from a service.
 const maxReason = 1 << 10
 
-// Status is how the engine fares. The counters are those since the start.
+// Status is the state of the engine, with counters since the start.
 type Status struct {
 	Engine     string  `json:"engine"`
 	State      State   `json:"state"`
-	Reason     string  `json:"reason,omitempty"`    // why it is away
-	Away       int     `json:"away"`                // how often it went away, or could not be had
+	Reason     string  `json:"reason,omitempty"`    // why it is unavailable
+	Away       int     `json:"away"`                // how often it became unavailable, or could not be started
 	Detections int     `json:"detections"`          //
-	Ignored    int     `json:"ignored"`             // words too soon after another, or at a moment when none counts
-	Frames     uint64  `json:"frames"`              // given to the engine
-	Dropped    uint64  `json:"dropped"`             // frames that it was too slow for
-	LagMS      int64   `json:"lag_ms"`              // how old the last frame was when the engine took it
-	MaxLagMS   int64   `json:"max_lag_ms"`          // the most that it ever was
-	CPU        float64 `json:"cpu_percent"`         // of one core, of a child; lately
-	AnswerMS   int64   `json:"answer_ms,omitempty"` // how long a service took to answer, lately
+	Ignored    int     `json:"ignored"`             // words too soon after another, or while none is accepted
+	Frames     uint64  `json:"frames"`              // frames sent to the engine
+	Dropped    uint64  `json:"dropped"`             // frames that were dropped because it was too slow
+	LagMS      int64   `json:"lag_ms"`              // age of the last frame when the engine accepted it
+	MaxLagMS   int64   `json:"max_lag_ms"`          // its maximum
+	CPU        float64 `json:"cpu_percent"`         // recent CPU usage of a child, as a share of one core
+	AnswerMS   int64   `json:"answer_ms,omitempty"` // recent response time of a service
 }
 
-// Line tells the status to people.
+// Line returns the status as text.
 func (s Status) Line() string {
 	if s.State == Away {
 		return fmt.Sprintf("%s is unavailable: %s", s.Engine, s.Reason)
@@ -103,7 +101,7 @@ func (s Status) Line() string {
 	return fmt.Sprintf("%s, %s; words detected: %d, frames dropped: %d", s.Engine, s.State, s.Detections, s.Dropped)
 }
 
-// Status is how the engine fares now.
+// Status returns the current state of the engine.
 func (l *Listener) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,11 +116,10 @@ func (l *Listener) Status() Status {
 	return s
 }
 
-// engine is a way to find words in sound.
+// engine detects words in sound.
 type engine interface {
-	// run starts or reaches the engine and gives it what mic hears, until it fails
-	// or ctx ends; all that it started is gone when it returns. It reports to mic what
-	// it finds.
+	// run starts the engine or connects to it, and sends it the sound of mic, until it fails or ctx
+	// ends; when it returns, everything that it started has ended. It reports detections to mic.
 	run(ctx context.Context, mic *capture) error
 }
 
@@ -139,9 +136,9 @@ func (l *Listener) engine() engine {
 	return &service{address: l.Config.Address, words: l.Config.Words}
 }
 
-// Run listens until ctx ends, or until the engine fails; it may then be called
-// again. Until the engine is back it returns the same reason, that for which it
-// went, so that an absence is one thing to tell; Status has the latest.
+// Run listens until ctx ends, or until the engine fails; it may then be called again. Until the
+// engine is available again it returns the same, first reason, so that an outage is logged only
+// once; Status has the latest.
 func (l *Listener) Run(ctx context.Context) error {
 	mic := &capture{listener: l}
 	defer mic.close()
@@ -166,11 +163,11 @@ func (l *Listener) update(change func(*Status)) {
 	change(&l.status)
 }
 
-// hears tells whether any word would be obeyed now.
+// hears reports whether any word would currently have an effect.
 func (l *Listener) hears() bool { return l.Awake() || l.Config.Stops() && l.Speaking() }
 
-// obeys tells whether that word would be obeyed now, as far as it was not said just
-// before. It needs mu.
+// obeys reports whether this word would currently have an effect, apart from the refractory time.
+// It needs mu.
 func (l *Listener) obeys(d Detection) bool {
 	if d.Word.Stops() {
 		return l.Speaking()
@@ -178,7 +175,7 @@ func (l *Listener) obeys(d Detection) bool {
 	return l.Awake() && !d.Over.Before(l.deaf)
 }
 
-// heard decides whether a word counts.
+// heard decides whether a word is accepted.
 func (l *Listener) heard(d Detection) {
 	l.mu.Lock()
 	last := l.last[d.Word.Stops()]
@@ -199,17 +196,16 @@ func (l *Listener) heard(d Detection) {
 	}
 }
 
-// capture is what an engine gets of the microphone, and where it reports words.
-// One goroutine reads.
+// capture is an engine's access to the microphone, and gets its detections. One goroutine reads.
 type capture struct {
 	listener *Listener
 	stream   Stream // nil until opened
-	dropped  uint64 // told of the stream so far
+	dropped  uint64 // already reported of the stream
 	deaf     time.Time
-	until    time.Time // end of the last frame that the engine got
+	until    time.Time // end of the last frame sent to the engine
 }
 
-// open begins to listen: the engine is ready.
+// open starts listening: the engine is ready.
 func (c *capture) open() {
 	c.stream = c.listener.Listen()
 	c.listener.update(func(s *Status) {
@@ -225,8 +221,8 @@ func (c *capture) close() {
 	}
 }
 
-// read blocks for the next frame that the engine should hear. gap tells that
-// the frame does not follow the one before it.
+// read blocks until the next frame for the engine. gap reports that the frame does not follow the
+// previous one.
 func (c *capture) read(ctx context.Context, f *audio.Frame) (gap bool, err error) {
 	for {
 		if err := c.stream.Read(ctx, f); err != nil {
@@ -245,7 +241,7 @@ func (c *capture) read(ctx context.Context, f *audio.Frame) (gap bool, err error
 	return gap, nil
 }
 
-// rest notes that words that are over before then are not obeyed.
+// rest sets the time before which words have no effect.
 func (c *capture) rest(then time.Time) {
 	l := c.listener
 	switch {
@@ -259,7 +255,7 @@ func (c *capture) rest(then time.Time) {
 	}
 }
 
-// count tells whether a frame of that age is still worth hearing.
+// count reports whether a frame of this age is still processed.
 func (c *capture) count(age time.Duration) bool {
 	missed := c.stream.Dropped()
 	fresh := age <= maxLag

@@ -15,8 +15,8 @@ const (
 	formatExtensible = 0xFFFE // the coding is the start of a GUID at byte 24
 )
 
-// Bounds on what a header may claim. The chunks in front of the data are
-// titles, cue points and the like; nobody has a megabyte of them.
+// Limits of a header. The chunks before the data are titles, cue points, and the like, of much less
+// than a megabyte.
 const (
 	minRate, maxRate = 1000, 384000
 	maxChannels      = 32
@@ -25,7 +25,7 @@ const (
 )
 
 var (
-	// ErrNotWAV is returned for what is no WAV sound from its first bytes on.
+	// ErrNotWAV is returned if the first bytes are not those of a WAV.
 	ErrNotWAV = errors.New("no RIFF/WAVE header")
 	// ErrCut is returned for sound that ends before its first sample could be read.
 	ErrCut = errors.New("truncated header")
@@ -48,13 +48,13 @@ type format struct {
 	coding, channels int
 	rate             int
 	width            int   // bytes of one sample of one channel
-	size             int64 // bytes of data; 0 when only the end of the file tells
+	size             int64 // bytes of data; 0 if unknown until the end of the file
 }
 
 func (f format) block() int { return f.channels * f.width }
 
-// readHeader reads up to the first byte of sound. The length of the RIFF chunk
-// is ignored, since no streaming writer knows it.
+// readHeader reads up to the first byte of sound. The length of the RIFF chunk is ignored, because
+// streaming writers do not know it.
 func readHeader(r io.Reader) (format, error) {
 	var riff [12]byte
 	if _, err := io.ReadFull(r, riff[:]); err != nil {
@@ -130,7 +130,7 @@ func readFormat(r io.Reader, size int64) (format, error) {
 	return f, nil
 }
 
-// decode mixes the blocks in b to one sample each.
+// decode mixes each block in b to one sample.
 func (f format) decode(pcm []int16, b []byte) {
 	if f.width == 2 && f.channels == 1 {
 		for i := range len(b) / 2 {
@@ -149,7 +149,7 @@ func (f format) decode(pcm []int16, b []byte) {
 	}
 }
 
-// sample is the first sample in b, scaled to 32 bits.
+// sample returns the first sample in b, scaled to 32 bits.
 func (f format) sample(b []byte) int32 {
 	switch {
 	case f.coding == formatFloat:
@@ -168,8 +168,8 @@ func (f format) sample(b []byte) int32 {
 	return int32(binary.LittleEndian.Uint32(b))
 }
 
-// noEOF makes sure that the end of the input inside the header is not taken
-// for the end of the sound.
+// noEOF turns io.EOF inside the header into an error, so that it does not mean the end of the
+// sound.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return ErrCut

@@ -1,8 +1,8 @@
-// Package wav reads and writes RIFF/WAVE as the rest of the world really
-// produces it: any depth and number of channels, headers that a streaming
-// writer never came back to correct, files cut off by a power failure.
+// Package wav reads and writes RIFF/WAVE, including files found in practice: any sample depth and
+// number of channels, headers that a streaming writer did not update, and files truncated by a
+// power failure.
 //
-// What must not live here: files, devices, resampling, other containers.
+// Files, devices, resampling, and other containers do not belong here.
 package wav
 
 import (
@@ -14,16 +14,16 @@ import (
 
 const (
 	headerSize = 44
-	// maxSamples bounds what Read keeps in memory: over half an hour at 16 kHz.
+	// maxSamples is the limit of Read: more than half an hour at 16 kHz.
 	maxSamples = 32 << 20
 )
 
-// ErrTooLong is returned by Read for sound that does not belong in memory; a
-// Reader takes it in pieces.
+// ErrTooLong is returned by Read for sound that is too long for memory; a Reader reads it in
+// pieces.
 var ErrTooLong = errors.New("WAV sound too long for memory")
 
-// Read returns the whole sound at r as mono, and its rate in samples a second.
-// Where the data ends early it returns what is there.
+// Read returns the whole sound as mono, and its rate in Hz. If the data ends early, it returns the
+// available part.
 func Read(r io.Reader) (pcm []int16, rate int, err error) {
 	wr, err := NewReader(r)
 	if err != nil {
@@ -44,8 +44,7 @@ func Read(r io.Reader) (pcm []int16, rate int, err error) {
 	}
 }
 
-// Encode returns pcm, mono at rate samples a second, as a WAV file with the
-// canonical 44-byte header.
+// Encode returns pcm, mono at rate, as a WAV file with the canonical 44-byte header.
 func Encode(pcm []int16, rate int) []byte {
 	b := AppendHeader(make([]byte, 0, headerSize+2*len(pcm)), rate, 2*len(pcm))
 	for _, s := range pcm {
@@ -72,17 +71,17 @@ func AppendHeader(b []byte, rate, size int) []byte {
 	return le.AppendUint32(b, uint32(size))
 }
 
-// Reader decodes a WAV as it arrives. It allocates nothing after NewReader.
+// Reader decodes a WAV as it arrives. It does not allocate after NewReader.
 type Reader struct {
 	src   io.Reader
 	f     format
 	buf   []byte // whole blocks and the beginning of the next
 	have  int
-	ended error // what the source ended with
+	ended error // final error of the source
 }
 
-// NewReader reads the header, and nothing behind it. It fails when r is no
-// WAV, or one with a coding other than linear PCM or 32-bit float.
+// NewReader reads only the header. It fails if r is not a WAV, or is not encoded as linear PCM or
+// 32-bit float.
 func NewReader(r io.Reader) (*Reader, error) {
 	f, err := readHeader(r)
 	if err != nil {
@@ -94,8 +93,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 	return newReader(r, f), nil
 }
 
-// NewRawReader reads 16-bit little-endian sound that has no header, at rate
-// samples a second for each of channels.
+// NewRawReader reads 16-bit little-endian sound without a header, at rate samples per second for
+// each of channels.
 func NewRawReader(r io.Reader, rate, channels int) *Reader {
 	return newReader(r, format{coding: formatPCM, channels: channels, rate: rate, width: 2})
 }
@@ -104,12 +103,12 @@ func newReader(r io.Reader, f format) *Reader {
 	return &Reader{src: r, f: f, buf: make([]byte, 2048*f.block())}
 }
 
-// Rate is the rate of the sound in samples a second.
+// Rate returns the sample rate, in Hz.
 func (r *Reader) Rate() int { return r.f.rate }
 
-// Read stores at least one sample in pcm, channels mixed to one, and returns
-// how many. It takes what the source has to give rather than wait for pcm to be
-// full. At the end, or where the data was cut off, it returns io.EOF.
+// Read stores at least one sample in pcm, with mixed channels, and returns the number. It returns
+// available samples instead of waiting for pcm to be full. At the end, or where the data is
+// truncated, it returns io.EOF.
 func (r *Reader) Read(pcm []int16) (int, error) {
 	if len(pcm) == 0 {
 		return 0, nil

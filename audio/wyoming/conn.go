@@ -16,17 +16,16 @@ import (
 )
 
 const (
-	// dialLimit is how long a connection may take to come about.
+	// dialLimit is the timeout for connecting.
 	dialLimit = 5 * time.Second
-	// sendLimit is how long a peer may take no byte.
+	// sendLimit is how long a peer may accept no data.
 	sendLimit = 5 * time.Second
-	// sendBuffer keeps little sound between us and a service that falls behind, in
-	// bytes: who is behind must be seen to be behind.
+	// sendBuffer limits the data in transit to a service, in bytes, so that a slow service is
+	// detected.
 	sendBuffer = 16 << 10
 )
 
-// Conn is a connection to a service. One goroutine may receive; any may send
-// and Close.
+// Conn is a connection to a service. One goroutine may receive; any may send or call Close.
 type Conn struct {
 	ctx  context.Context
 	conn net.Conn
@@ -38,8 +37,8 @@ type Conn struct {
 	data    []byte // reused
 }
 
-// HostPort returns the host:port of an address as the configuration gives it,
-// wyoming://host:port or tcp://host:port. The error is a config.Want.
+// HostPort returns the host:port of an address in the configuration, wyoming://host:port or
+// tcp://host:port. The error is a config.Want.
 func HostPort(address string) (string, error) {
 	u, err := config.ParseAddress(address, config.Scheme{Name: "wyoming"}, config.Scheme{Name: "tcp"})
 	if err != nil {
@@ -48,8 +47,8 @@ func HostPort(address string) (string, error) {
 	return u.Host, nil
 }
 
-// Dial connects to a service (see HostPort). When ctx ends the connection is
-// closed, and whatever blocks on it fails with the cause.
+// Dial connects to a service (see HostPort). When ctx ends, the connection is closed, and blocked
+// calls fail with the cause.
 func Dial(ctx context.Context, address string) (*Conn, error) {
 	host, err := HostPort(address)
 	if err != nil {
@@ -66,12 +65,12 @@ func Dial(ctx context.Context, address string) (*Conn, error) {
 		return nil, fmt.Errorf("reach the Wyoming service: %w", err)
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetWriteBuffer(sendBuffer) // a wish
+		_ = tcp.SetWriteBuffer(sendBuffer) // best effort
 	}
 	return NewConn(ctx, conn), nil
 }
 
-// NewConn speaks the protocol over a connection that exists, and owns it.
+// NewConn uses the protocol on an existing connection, and owns it.
 func NewConn(ctx context.Context, conn net.Conn) *Conn {
 	return &Conn{
 		ctx: ctx, conn: conn, in: bufio.NewReader(conn),
@@ -85,8 +84,8 @@ func (c *Conn) Close() error {
 	return c.conn.Close()
 }
 
-// Receive blocks for the next event, at most for limit; 0 stands for no limit.
-// A limit that is exceeded is os.ErrDeadlineExceeded.
+// Receive blocks until the next event, at most for limit; 0 means no limit. After the limit it
+// fails with os.ErrDeadlineExceeded.
 func (c *Conn) Receive(limit time.Duration) (Event, error) {
 	var deadline time.Time
 	if limit > 0 {
@@ -102,8 +101,7 @@ func (c *Conn) Receive(limit time.Duration) (Event, error) {
 	return e, nil
 }
 
-// Send sends an event whose data, which may be nil, is marshalled. It blocks
-// for a few seconds at most.
+// Send sends an event with marshalled data, which may be nil. It blocks for a few seconds at most.
 func (c *Conn) Send(kind string, data any) error {
 	e := Event{Type: kind}
 	if data != nil {

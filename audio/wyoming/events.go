@@ -7,28 +7,28 @@ import (
 	"strconv"
 )
 
-// The events that all kinds of service share.
+// The events of all kinds of services.
 const (
-	Describe   = "describe" // what can you do?
-	Info       = "info"     // the answer to it
+	Describe   = "describe" // requests the description
+	Info       = "info"     // the description
 	AudioStart = "audio-start"
 	AudioChunk = "audio-chunk"
 	AudioStop  = "audio-stop"
 	Failure    = "error"
 )
 
-// Format says what the samples of a stream are. It is the data of audio-start,
-// and part of that of each audio-chunk.
+// Format is the format of a stream's samples. It is the data of audio-start, and part of that of
+// each audio-chunk.
 type Format struct {
 	Rate     int `json:"rate"`     // samples a second
 	Width    int `json:"width"`    // bytes a sample; little-endian, signed
 	Channels int `json:"channels"` // interleaved
 }
 
-// Speech is what nearly all services take: 16 kHz, 16 bit, mono.
+// Speech is the format of nearly all services: 16 kHz, 16 bit, mono.
 func Speech() Format { return Format{Rate: 16000, Width: 2, Channels: 1} }
 
-// Format reads and checks the format of an audio-start or audio-chunk.
+// Format parses and validates the format of an audio-start or audio-chunk.
 func (e Event) Format() (Format, error) {
 	var f Format
 	if err := e.Decode(&f); err != nil {
@@ -40,13 +40,13 @@ func (e Event) Format() (Format, error) {
 	return f, nil
 }
 
-// Failed is the error that an event of the type Failure tells.
+// Failed returns the error of an event of type Failure.
 func (e Event) Failed() error {
 	var told struct {
 		Text string `json:"text"`
 		Code string `json:"code"`
 	}
-	_ = e.Decode(&told) // whatever it is, it is a failure
+	_ = e.Decode(&told) // any data means a failure
 	if told.Text == "" {
 		told.Text = told.Code
 	}
@@ -56,8 +56,8 @@ func (e Event) Failed() error {
 	return fmt.Errorf("the Wyoming service failed: %.200s", told.Text)
 }
 
-// SendChunk sends samples as Send does. The timestamp is in milliseconds, from
-// a beginning of the sender's choice. It allocates nothing.
+// SendChunk sends samples, like Send. The time stamp is in milliseconds since a time chosen by the
+// sender. It does not allocate.
 func (c *Conn) SendChunk(f Format, timestamp int64, samples []byte) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()

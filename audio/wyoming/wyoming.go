@@ -1,10 +1,8 @@
-// Package wyoming speaks the Wyoming protocol, by which voice services (wake
-// words, speech, recognition) are reached over TCP: the framing of an event, a
-// connection on which nothing blocks forever, and the few events that carry
-// sound.
+// Package wyoming implements the Wyoming protocol of voice services (wake words, speech,
+// recognition) over TCP: the framing of events, a connection with timeouts, and the events that
+// carry sound.
 //
-// What must not live here: what a kind of service is asked for. That stands
-// with the package that asks.
+// Events of a specific kind of service do not belong here but in the package that uses it.
 package wyoming
 
 import (
@@ -17,8 +15,8 @@ import (
 	"strconv"
 )
 
-// What a peer may send at most, in bytes. A service that lists its models sends
-// some ten kilobytes of data; a chunk of sound has some thousand.
+// Limits of received data, in bytes. A service that lists its models sends some ten kilobytes; a
+// chunk of sound has some thousand bytes.
 const (
 	maxHeader  = 256 << 10
 	maxData    = 1 << 20
@@ -26,23 +24,23 @@ const (
 )
 
 var (
-	// ErrProtocol is returned for bytes that are no event.
+	// ErrProtocol is returned for bytes that are not an event.
 	ErrProtocol = errors.New("not the Wyoming protocol")
-	// ErrFormat is returned for sound of a form that nobody here plays.
+	// ErrFormat is returned for an unsupported sound format.
 	ErrFormat = errors.New("unsupported sound format")
-	// ErrTooLong is returned for an event that is larger than any service has need of.
+	// ErrTooLong is returned for an event above the limits.
 	ErrTooLong = errors.New("the Wyoming service sends too much at once")
 )
 
 // Event is one message of the protocol.
 type Event struct {
 	Type    string
-	Data    json.RawMessage // a JSON object; nil when there is none
-	Payload []byte          // nil when there is none
+	Data    json.RawMessage // a JSON object, or nil
+	Payload []byte          // may be nil
 }
 
-// Decode stores the event's data in into, as json.Unmarshal does. An event
-// without data changes nothing.
+// Decode stores the event's data in into, like json.Unmarshal. An event without data changes
+// nothing.
 func (e Event) Decode(into any) error {
 	if len(e.Data) == 0 {
 		return nil
@@ -53,8 +51,8 @@ func (e Event) Decode(into any) error {
 	return nil
 }
 
-// header is the line that an event begins with. Older peers put the data into
-// it; newer ones send it behind, and both may be there.
+// header is the first line of an event. Older peers include the data in it; newer ones send the
+// data after it, and an event may have both.
 type header struct {
 	Type          string          `json:"type"`
 	Data          json.RawMessage `json:"data"`
@@ -62,9 +60,8 @@ type header struct {
 	PayloadLength int             `json:"payload_length"`
 }
 
-// Read reads one event. It returns io.EOF when the stream ends between two
-// events, and io.ErrUnexpectedEOF when it ends within one. After any other error
-// the stream is of no more use.
+// Read reads one event. It returns io.EOF if the stream ends between two events, and
+// io.ErrUnexpectedEOF if it ends within one. After any other error the stream is unusable.
 func Read(r *bufio.Reader) (Event, error) {
 	line, err := readLine(r)
 	if err != nil {
@@ -93,7 +90,7 @@ func Read(r *bufio.Reader) (Event, error) {
 	return e, err
 }
 
-// readLine reads a header without its end.
+// readLine reads a header without its line break.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
@@ -127,7 +124,7 @@ func readBytes(r io.Reader, n int) ([]byte, error) {
 	return b, nil
 }
 
-// merge joins the data of a header with that behind it, whose members win.
+// merge merges the data in a header with the data after it, whose members take precedence.
 func merge(inline, behind []byte) (json.RawMessage, error) {
 	if bytes.Equal(inline, []byte("null")) {
 		inline = nil
@@ -152,11 +149,10 @@ func merge(inline, behind []byte) (json.RawMessage, error) {
 	return json.Marshal(all)
 }
 
-// Append appends an event as it goes over the wire. The data must be a JSON
-// object, or empty.
+// Append appends an encoded event. The data must be a JSON object, or empty.
 func Append(b []byte, e Event) []byte {
 	b = append(b, `{"type":"`...)
-	b = append(b, e.Type...) // one of ours: nothing to escape
+	b = append(b, e.Type...) // a constant: nothing to escape
 	b = append(b, `","version":"1.5.4"`...)
 	if len(e.Data) > 0 {
 		b = append(b, `,"data_length":`...)

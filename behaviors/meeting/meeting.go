@@ -1,8 +1,7 @@
-// Package meeting is the behaviour that records meetings: its arguments, and what
-// becomes of them.
+// Package meeting is the behaviour that records meetings.
 //
-// What must not live here: how sound becomes a file (audio/recorder), and how a
-// platform asks and is answered (agent/link).
+// Writing sound to files (audio/recorder), and the messages of platforms (agent/link), do not
+// belong here.
 package meeting
 
 import (
@@ -16,7 +15,7 @@ import (
 	"lintod/behaviors"
 )
 
-// Verb is the name of the behaviour, as the owner's configuration has it.
+// Verb is the name of the behaviour in the owner's configuration.
 const Verb = "managemeeting"
 
 // The actions.
@@ -25,14 +24,13 @@ const (
 	Stop  = "stop"
 )
 
-// MaxSession is the longest name of a session, in bytes.
+// MaxSession is the maximum length of a session's name, in bytes.
 const MaxSession = 1024
 
 const (
-	// diskLimit is how long a card may take before the platform hears that it
-	// does not answer.
+	// diskLimit is how long the disk may take before the request fails.
 	diskLimit = 20 * time.Second
-	// A stop must never be refused because a start is still at the disk.
+	// A stop must not be refused because a start still waits for the disk.
 	atOnce    = 8
 	perMinute = 60
 )
@@ -47,7 +45,7 @@ type Config struct {
 // Defaults returns the configuration of an empty table.
 func Defaults() Config { return Config{Config: recorder.Defaults()} }
 
-// Validate reports values that cannot work. What is off is not checked.
+// Validate reports invalid values, if the behaviour is enabled.
 func (c Config) Validate() config.Problems {
 	if !c.Enabled {
 		return nil
@@ -55,19 +53,19 @@ func (c Config) Validate() config.Problems {
 	return c.Config.Validate()
 }
 
-// Recorder is what the behaviour needs of audio/recorder.
+// Recorder is the interface to audio/recorder.
 type Recorder interface {
 	Start(ctx context.Context, session string) error
 	Stop(ctx context.Context, session string) (recorder.File, error)
 }
 
-// Result repeats what was asked. It is the result of the verb, also beside an error.
+// Result repeats the request. It is the result of the verb, also in case of an error.
 type Result struct {
 	Action  string `json:"action"`
 	Session string `json:"session"`
 }
 
-// New returns the behaviour. r is only used when the owner has turned it on.
+// New returns the behaviour. r is used only if the owner has enabled it.
 func New(c Config, r Recorder) behaviors.Verb {
 	return behaviors.Verb{
 		Name:  Verb,
@@ -75,7 +73,7 @@ func New(c Config, r Recorder) behaviors.Verb {
 		Power: behaviors.Recording,
 		Params: []behaviors.Param{
 			{Name: "action", About: "what to do", Kind: behaviors.OneOf, Values: []string{Start, Stop}, Required: true},
-			{Name: "session", About: "name of the session; without one, stop ends whichever runs", Kind: behaviors.Text, Max: MaxSession},
+			{Name: "session", About: "name of the session; without one, stop ends the current one", Kind: behaviors.Text, Max: MaxSession},
 		},
 		Limits: behaviors.Limits{
 			Enabled:   c.Enabled,

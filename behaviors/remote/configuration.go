@@ -21,40 +21,40 @@ import (
 )
 
 const (
-	// maxText is the longest configuration that is taken, in bytes.
+	// maxText is the maximum size of a configuration, in bytes.
 	maxText = 256 << 10
-	// maxState bounds the file of the state, which has three of them as JSON.
+	// maxState is the maximum size of the state file, which contains three configurations as JSON.
 	maxState = 8 << 20
 	// stateFile is in the state directory.
 	stateFile = "configuration.json"
-	// linkBeat is how often a configuration on probation is looked at.
+	// linkBeat is how often a configuration on probation is checked.
 	linkBeat = 200 * time.Millisecond
 )
 
 // ConfigTable is the [behaviors.config] table.
 type ConfigTable struct {
 	Switch
-	// Probation is how long a new configuration has for the link that it came by to be
-	// back; then it is reverted.
+	// Probation is how long the link that a new configuration came by may take to reconnect; then
+	// the configuration is reverted.
 	Probation config.Duration `toml:"probation"`
 }
 
-// Keeper changes the configuration of the device. A new one is on probation: the daemon runs
-// with it, and its file is replaced when the link that asked for it is back. Until then all
-// that exists of it is in the state directory, so an end of the daemon or of the power
+// Keeper changes the configuration of the device. A new configuration is on probation: the daemon
+// runs with it, and the file is replaced when the link that requested it is connected again. Until
+// then it is stored only in the state directory, so the end of the daemon or a power failure
 // reverts it. One Keeper serves all agents of a process.
 type Keeper struct {
 	Path     string // of the configuration file
 	StateDir string
-	// Parse returns what is wrong with a text that is to replace the configuration, or why
-	// signer, "" where nobody has signed, may not have it so.
+	// Parse returns the errors of a new configuration, or the reason why signer ("" if unsigned)
+	// may not make this change.
 	Parse func(text []byte, signer string) error
-	// Seal hides what may be secret in a configuration.
+	// Seal hides possible secrets in a configuration.
 	Seal func(text []byte) ([]byte, error)
 	// Merge changes single keys of a configuration.
 	Merge func(text, change []byte) ([]byte, error)
-	// Apply has the daemon run with Trial, or with the file where there is none. It returns
-	// at once.
+	// Apply makes the daemon run with Trial, or with the file if there is none. It returns
+	// immediately.
 	Apply func()
 	Log   *slog.Logger
 
@@ -63,10 +63,10 @@ type Keeper struct {
 	changed chan struct{} // closed when a trial is decided
 }
 
-// keeperState is what survives the daemon.
+// keeperState is the persistent state.
 type keeperState struct {
 	Trial *trial `json:"trial,omitempty"`
-	// Previous is the configuration before the last one that was kept.
+	// Previous is the configuration before the last confirmed change.
 	Previous string    `json:"previous,omitempty"`
 	Last     *decision `json:"last,omitempty"`
 }
@@ -76,16 +76,16 @@ type trial struct {
 	Seq  uint64 `json:"seq"`  // of the request, in the ledger
 	Link string `json:"link"` // that it came by
 	Text string `json:"text"`
-	Base string `json:"base"` // the configuration that it replaces
-	// Order is the signed order that asked for it; nil where nobody has signed.
+	Base string `json:"base"` // the replaced configuration
+	// Order is the signed order that requested it, or nil.
 	Order []byte `json:"order,omitempty"`
 }
 
-// decision is what became of a trial.
+// decision is the result of a trial.
 type decision struct {
 	Seq      uint64 `json:"seq"`
 	Digest   string `json:"digest"`             // of the configuration in force
-	Reverted string `json:"reverted,omitempty"` // why; "" when the new one was kept
+	Reverted string `json:"reverted,omitempty"` // why; "" if the new one was kept
 }
 
 func digest(text string) string {
@@ -93,8 +93,8 @@ func digest(text string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Open reads the state. A configuration that the end of the process has caught on probation
-// is reverted, unless its file was replaced already.
+// Open reads the state. A configuration that was on probation when the process ended is reverted,
+// unless its file has already been replaced.
 func (k *Keeper) Open() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -108,7 +108,7 @@ func (k *Keeper) Open() error {
 	}
 	if err != nil {
 		k.state = keeperState{}
-		return fmt.Errorf("read what is known of the configuration's changes: %w", err)
+		return fmt.Errorf("read the state of the configuration's changes: %w", err)
 	}
 	t := k.state.Trial
 	if t == nil {
@@ -121,8 +121,8 @@ func (k *Keeper) Open() error {
 	if now == t.Text {
 		return k.decide("")
 	}
-	k.Log.Warn("a configuration on probation is reverted, because lintod ended")
-	return k.decide("lintod ended while it was on probation")
+	k.Log.Warn("a configuration on probation is reverted, because lintod stopped")
+	return k.decide("lintod stopped while it was on probation")
 }
 
 func (k *Keeper) read() (string, error) {
@@ -141,7 +141,7 @@ func (k *Keeper) save() error {
 	return state.ReplaceFile(filepath.Join(k.StateDir, stateFile), raw)
 }
 
-// decide ends the trial; k.mu is held. The configuration is kept when reverted is "".
+// decide ends the trial; k.mu is held. The configuration is kept if reverted is "".
 func (k *Keeper) decide(reverted string) error {
 	t := k.state.Trial
 	inForce := t.Base
@@ -153,12 +153,12 @@ func (k *Keeper) decide(reverted string) error {
 	close(k.changed)
 	k.changed = make(chan struct{})
 	if err := k.save(); err != nil {
-		return fmt.Errorf("save what became of a configuration on probation: %w", err)
+		return fmt.Errorf("save the result of a configuration on probation: %w", err)
 	}
 	return nil
 }
 
-// Trial is the configuration on probation, nil where there is none.
+// Trial returns the configuration on probation, or nil.
 func (k *Keeper) Trial() []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -168,7 +168,7 @@ func (k *Keeper) Trial() []byte {
 	return []byte(k.state.Trial.Text)
 }
 
-// Revert gives the configuration on probation up, if there is one.
+// Revert reverts the configuration on probation, if there is one.
 func (k *Keeper) Revert(why string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -177,12 +177,12 @@ func (k *Keeper) Revert(why string) {
 	}
 	k.Log.Warn("a configuration on probation is reverted", "error", why)
 	if err := k.decide(why); err != nil {
-		k.Log.Error("what became of a configuration", "error", err)
+		k.Log.Error("result of a configuration change", "error", err)
 	}
 }
 
-// Watch decides what becomes of the configuration on probation, if there is one, and
-// returns when ctx ends. online tells whether a link reaches its platform.
+// Watch keeps or reverts the configuration on probation, if there is one, and returns when ctx
+// ends. online reports whether a link is connected to its platform.
 func (k *Keeper) Watch(ctx context.Context, probation time.Duration, online func(link string) bool) error {
 	k.mu.Lock()
 	t := k.state.Trial
@@ -217,15 +217,15 @@ func (k *Keeper) try(ctx context.Context, t *trial, probation time.Duration, onl
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.state.Trial != t {
-		return // the owner was faster
+		return // the owner has changed the file
 	}
 	k.Log.Info("the new configuration is kept", "file", k.Path)
 	if err := k.decide(""); err != nil {
-		k.Log.Error("what became of a configuration", "error", err)
+		k.Log.Error("result of a configuration change", "error", err)
 	}
 }
 
-// replaceConfiguration replaces the file, whose owner and mode stay.
+// replaceConfiguration replaces the file and preserves its owner and mode.
 func replaceConfiguration(f newFile) error {
 	path, err := filepath.EvalSymlinks(f.Path)
 	if err != nil {
@@ -234,17 +234,17 @@ func replaceConfiguration(f newFile) error {
 	return state.ReplaceText(path, []byte(f.Text))
 }
 
-// configResult is the result of the verb; what does not apply is left out.
+// configResult is the result of the verb; members that do not apply are omitted.
 type configResult struct {
 	Text      string   `json:"text,omitempty"`
 	Digest    string   `json:"digest"`              // of the configuration in force
-	Probation bool     `json:"probation,omitempty"` // another one is on probation now
+	Probation bool     `json:"probation,omitempty"` // another one is currently on probation
 	Diff      string   `json:"diff,omitempty"`
-	Becomes   string   `json:"becomes,omitempty"` // digest of what diff leads to
+	Becomes   string   `json:"becomes,omitempty"` // digest of the result of diff
 	Problems  []string `json:"problems,omitempty"`
 }
 
-// do performs the verb but for its actions that change something.
+// do executes the actions of the verb that change nothing.
 func (k *Keeper) do(ctx context.Context, call behaviors.Call) (any, error) {
 	k.mu.Lock()
 	now, err := k.read()
@@ -276,7 +276,7 @@ func (k *Keeper) do(ctx context.Context, call behaviors.Call) (any, error) {
 		k.state.Trial = &trial{call.Seq, call.Link, next, now, call.Order}
 		if err = k.save(); err != nil {
 			k.state = t
-			err = behaviors.Fail(behaviors.Failed, "it could not be written down that it is about to be tried: %v", err)
+			err = behaviors.Fail(behaviors.Failed, "the start of the trial could not be recorded: %v", err)
 		}
 	}
 	k.mu.Unlock()
@@ -287,20 +287,20 @@ func (k *Keeper) do(ctx context.Context, call behaviors.Call) (any, error) {
 	return k.outcome(ctx, call)
 }
 
-// next is the configuration that a request wants.
+// next returns the configuration that a request results in.
 func (k *Keeper) next(now string, call behaviors.Call) (string, error) {
 	text, change := call.Args.Text("text"), call.Args.Text("change")
 	switch undo := call.Args.Text("action") == "undo"; {
 	case undo && (text != "" || change != ""):
 		return "", &behaviors.ArgumentError{Field: "text", Got: "there", Want: "no text and no change with undo"}
 	case undo && k.state.Previous == "":
-		return "", behaviors.Fail(behaviors.NotFound, "no configuration was replaced from afar yet")
+		return "", behaviors.Fail(behaviors.NotFound, "no configuration has been replaced remotely yet")
 	case undo:
 		return k.state.Previous, nil
 	case (text == "") == (change == ""):
 		return "", &behaviors.ArgumentError{Field: "text", Want: "either text or change"}
 	case strings.Contains(text+change, config.Mask):
-		return "", behaviors.Fail(behaviors.BadRequest, "%s stands where something was hidden; change the other keys by name", config.Mask)
+		return "", behaviors.Fail(behaviors.BadRequest, "the text contains %s in place of hidden values; change single keys by name instead", config.Mask)
 	case text != "":
 		return text, nil
 	}
@@ -311,15 +311,15 @@ func (k *Keeper) next(now string, call behaviors.Call) (string, error) {
 	return string(merged), nil
 }
 
-// check refuses what cannot be right. What the reader of the file says is in the result, too,
-// a line for each mistake.
+// check rejects an invalid configuration. The errors of the parser are also in the result, one per
+// line.
 func (k *Keeper) check(now, next string, call behaviors.Call, result *configResult) error {
 	wanted := call.Args.Text("digest")
 	switch {
 	case call.Args.Text("action") != "diff" && k.state.Trial != nil:
 		return behaviors.Fail(behaviors.Busy, "another configuration is on probation")
 	case wanted != "" && wanted != result.Digest:
-		return behaviors.Fail(behaviors.Refused, "the configuration is another one now; its digest is %s", result.Digest)
+		return behaviors.Fail(behaviors.Refused, "the configuration has changed; its digest is %s", result.Digest)
 	case len(next) > maxText:
 		return &behaviors.ArgumentError{Field: "text", Got: fmt.Sprintf("%d bytes", len(next)), Want: fmt.Sprintf("at most %d", maxText)}
 	case next == now:
@@ -333,10 +333,10 @@ func (k *Keeper) check(now, next string, call behaviors.Call, result *configResu
 	for _, p := range problems {
 		result.Problems = append(result.Problems, p.Error())
 	}
-	return behaviors.Fail(behaviors.BadRequest, "the configuration is wrong: %v", problems[0])
+	return behaviors.Fail(behaviors.BadRequest, "the configuration is invalid: %v", problems[0])
 }
 
-// outcome waits for what becomes of the configuration that a request has asked for.
+// outcome waits for the result of the configuration that a request has changed.
 func (k *Keeper) outcome(ctx context.Context, call behaviors.Call) (any, error) {
 	for {
 		k.mu.Lock()
@@ -348,7 +348,7 @@ func (k *Keeper) outcome(ctx context.Context, call behaviors.Call) (any, error) 
 		case last != nil && last.Seq == call.Seq:
 			return configResult{Digest: last.Digest}, nil
 		case t == nil || t.Seq != call.Seq:
-			return nil, behaviors.Fail(behaviors.Interrupted, "lintod ended before the configuration was tried")
+			return nil, behaviors.Fail(behaviors.Interrupted, "lintod stopped before the configuration was tried")
 		}
 		select {
 		case <-changed:
@@ -371,7 +371,7 @@ func (k *Keeper) diff(now, next string, result *configResult) error {
 	return nil
 }
 
-// configVerb reads and changes the configuration. keeper is nil where the daemon has no file.
+// configVerb reads and changes the configuration. keeper is nil if the daemon has no file.
 func configVerb(c ConfigTable, keeper func() *Keeper) behaviors.Verb {
 	need := func(do func(*Keeper, context.Context, behaviors.Call) (any, error)) func(context.Context, behaviors.Call) (any, error) {
 		return func(ctx context.Context, call behaviors.Call) (any, error) {
@@ -389,8 +389,8 @@ func configVerb(c ConfigTable, keeper func() *Keeper) behaviors.Verb {
 		Params: []behaviors.Param{
 			{Name: "action", About: "what to do", Kind: behaviors.OneOf, Values: []string{"get", "diff", "set", "undo"}, Required: true},
 			{Name: "text", About: "the whole new configuration, for diff and set", Kind: behaviors.Text, Max: maxText, Show: behaviors.Sealed},
-			{Name: "change", About: "instead of text, TOML with the keys that change", Kind: behaviors.Text, Max: maxText, Show: behaviors.Sealed},
-			{Name: "digest", About: "SHA-256 of the configuration that is to be changed, in hex; another one is left alone", Kind: behaviors.Text, Max: 64},
+			{Name: "change", About: "instead of text, TOML with the changed keys", Kind: behaviors.Text, Max: maxText, Show: behaviors.Sealed},
+			{Name: "digest", About: "SHA-256 of the configuration to change, in hex; any other one is not changed", Kind: behaviors.Text, Max: 64},
 		},
 		Limits: limits,
 		Do:     need((*Keeper).do),

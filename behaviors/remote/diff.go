@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// maxDiff bounds the work of a comparison, in lines of either side that differ at all.
+// maxDiff limits the work of a comparison, in differing lines of either side.
 const maxDiff = 2000
 
-// difference lists the lines that go, with a minus, and those that come, with a plus, and
-// before each group the number of its line in the old text.
+// difference lists removed lines, with a minus, and added lines, with a plus, and before each group
+// its line number in the old text.
 func difference(before, after string) string {
 	a, b := strings.SplitAfter(before, "\n"), strings.SplitAfter(after, "\n")
 	start := 0
@@ -22,7 +22,7 @@ func difference(before, after string) string {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
 	if len(a) > maxDiff || len(b) > maxDiff {
-		return "too much differs to be listed\n"
+		return "too many differences to list\n"
 	}
 	// same[i][j] is the length of the longest common subsequence of a[i:] and b[j:].
 	same := make([][]int16, len(a)+1)

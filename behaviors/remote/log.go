@@ -21,37 +21,37 @@ const (
 	maxWait    = 60        // seconds
 	maxLine    = 2 << 10   // bytes of one line
 	maxLog     = 48 << 10  // bytes of all lines
-	maxEntry   = 256 << 10 // bytes that the journal writes about one line
+	maxEntry   = 256 << 10 // maximum size of a journal entry, in bytes
 	maxCursor  = 256       // bytes
 	gatherTime = 500 * time.Millisecond
 	readLimit  = 20 * time.Second
 )
 
-// logQuery asks for the last lines of lintod's journal, or for those that follow a cursor.
+// logQuery requests the last lines of lintod's journal, or those that follow a cursor.
 type logQuery struct {
 	Lines int    `json:"lines"`
 	After string `json:"after,omitempty"`
-	// Wait is for how many seconds to wait for the first line behind After.
+	// Wait is how many seconds to wait for the first line after After.
 	Wait int `json:"wait,omitempty"`
 }
 
 // logLine is one line of the journal.
 type logLine struct {
 	At       time.Time `json:"at"`
-	Priority int       `json:"priority"` // as syslog(3) has it, 0 to 7
+	Priority int       `json:"priority"` // as in syslog(3), 0 to 7
 	Text     string    `json:"text"`
 }
 
 // logPage is the result of the verb.
 type logPage struct {
 	Lines []logLine `json:"lines"`
-	// Cursor is behind the last line, for the next request.
+	// Cursor is the position after the last line, for the next request.
 	Cursor string `json:"cursor,omitempty"`
-	// Dropped is how many older lines found no room.
+	// Dropped is how many older lines did not fit.
 	Dropped int `json:"dropped,omitempty"`
 }
 
-// read has journalctl read the journal. Only lintod's own unit is shown.
+// read reads the journal with journalctl, for lintod's own unit only.
 func (q logQuery) read(ctx context.Context) (*logPage, error) {
 	if len(q.After) > maxCursor || strings.ContainsAny(q.After, "\x00\n") {
 		return nil, &behaviors.ArgumentError{Field: "after", Got: "something else", Want: "a cursor of an earlier answer"}
@@ -76,7 +76,7 @@ func (q logQuery) read(ctx context.Context) (*logPage, error) {
 	page := &logPage{Lines: []logLine{}, Cursor: q.After}
 	following := q.After != "" && q.Wait > 0
 	unread := page.gather(child.Stdout, max(q.Lines, 1), func() {
-		if following { // the first line is here; what comes with it is waited for, too
+		if following { // the first line has arrived; wait for more that arrive with it
 			time.AfterFunc(gatherTime, cancel)
 		}
 	})
@@ -91,8 +91,8 @@ func (q logQuery) read(ctx context.Context) (*logPage, error) {
 	return page, unread
 }
 
-// gather reads what journalctl prints to the end, and keeps the last lines. first is
-// called when one is there.
+// gather reads the output of journalctl to the end, and keeps the last lines. first is called for
+// the first line.
 func (p *logPage) gather(r io.Reader, most int, first func()) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxEntry)
@@ -114,11 +114,11 @@ func (p *logPage) gather(r io.Reader, most int, first func()) error {
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	return nil // Wait reports a child that was ended
+	return nil // Wait reports a child that was killed
 }
 
-// parseEntry reads an entry as systemd.journal-fields(7) and journalctl(1) have it: what is
-// no UTF-8 is a list of bytes, and what is too long is null.
+// parseEntry parses an entry as documented in systemd.journal-fields(7) and journalctl(1): invalid
+// UTF-8 is a list of bytes, and a value that is too long is null.
 func parseEntry(raw []byte) (logLine, string, error) {
 	var e struct {
 		Cursor   string          `json:"__CURSOR"`
@@ -127,7 +127,7 @@ func parseEntry(raw []byte) (logLine, string, error) {
 		Message  json.RawMessage `json:"MESSAGE"`
 	}
 	if err := json.Unmarshal(raw, &e); err != nil {
-		return logLine{}, "", fmt.Errorf("the journal has an entry that cannot be read: %w", err)
+		return logLine{}, "", fmt.Errorf("the journal has an invalid entry: %w", err)
 	}
 	var text string
 	if json.Unmarshal(e.Message, &text) != nil {
@@ -156,7 +156,7 @@ func logVerb(c Switch) behaviors.Verb {
 		Params: []behaviors.Param{
 			{Name: "lines", About: "how many lines at most, from 1 to 1000; 50 without it", Kind: behaviors.Whole, Min: 1, Max: maxLines},
 			{Name: "after", About: "the cursor of an earlier answer: the lines that follow it", Kind: behaviors.Text, Max: maxCursor},
-			{Name: "wait", About: "with after: for how many seconds to wait for a line, from 0 to 60", Kind: behaviors.Whole, Min: 0, Max: maxWait},
+			{Name: "wait", About: "with after: how many seconds to wait for a line, from 0 to 60", Kind: behaviors.Whole, Min: 0, Max: maxWait},
 		},
 		Limits: limits,
 		Do: func(ctx context.Context, call behaviors.Call) (any, error) {

@@ -17,27 +17,27 @@ import (
 	"lintod/agent/base/textfile"
 )
 
-// Root does not believe the daemon that a task was signed: it gets the signed order with the
-// task, checks the signature itself, and does for one order what that asks for, once. So
-// a daemon that was taken over gains nothing from lintod-admin@.service that must be signed.
+// Root does not trust the daemon's statement that a task was signed: it gets the signed order with
+// the task, checks the signature itself, and executes each order once. So a compromised daemon
+// cannot use lintod-admin@.service for anything that must be signed.
 
 const (
-	ordersFile   = "orders"   // in root's state directory: the ids that were taken
-	previousFile = "previous" // there, too: the configuration before the last one
+	ordersFile   = "orders"   // in root's state directory: the IDs of executed orders
+	previousFile = "previous" // in the same directory: the previous configuration
 	maxTaken     = 10_000     // ids
-	// lateness is how long after its order has expired a task may come: a configuration is
-	// on probation before.
+	// lateness is how long after the expiry of its order a task may arrive, because a configuration
+	// is first on probation.
 	lateness = 5 * time.Minute
 )
 
-// SignedOrder is an order whose signature is right, and which is for this device.
+// SignedOrder is an order for this device with a valid signature.
 type SignedOrder struct {
 	ID, Do  string
 	Args    json.RawMessage
-	Expires time.Time // zero where it has a nonce instead
+	Expires time.Time // zero if it has a nonce instead
 }
 
-// orderArgs are those of config and upgrade.
+// orderArgs are the arguments of config and upgrade.
 type orderArgs struct {
 	Action  string `json:"action"`
 	Text    string `json:"text"`
@@ -46,10 +46,10 @@ type orderArgs struct {
 	SHA256  string `json:"sha256"`
 }
 
-var errNotOrdered = errors.New("the signed order asks for something else")
+var errNotOrdered = errors.New("the signed order requests something else")
 
-// permit refuses a task that must be signed, where what came with it is not the order for it.
-// What is not permitted yet is not taken.
+// permit refuses a task that must be signed if it does not come with the order for it. It does not
+// record the order's ID.
 func (o Owner) permit(a Allowed, t task, verb string, must bool, asks func(orderArgs) error) error {
 	if !must && !a.Signed(verb) {
 		return nil
@@ -75,12 +75,12 @@ func (o Owner) permit(a Allowed, t task, verb string, must bool, asks func(order
 	return o.take(order.ID)
 }
 
-// take notes the id of an order, or refuses one that was taken before.
+// take records the ID of an order, or refuses an order that was executed before.
 func (o Owner) take(id string) error {
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(o.StateDir, ordersFile+".lock"), os.O_CREATE|os.O_RDWR, 0o600) // tasks run side by side
+	lock, err := os.OpenFile(filepath.Join(o.StateDir, ordersFile+".lock"), os.O_CREATE|os.O_RDWR, 0o600) // tasks run concurrently
 	if err != nil {
 		return err
 	}
@@ -95,13 +95,13 @@ func (o Owner) take(id string) error {
 	}
 	ids := strings.Fields(string(raw))
 	if slices.Contains(ids, id) {
-		return errors.New("the signed order was carried out before")
+		return errors.New("the signed order was executed before")
 	}
 	ids = append(ids, id)
 	return state.ReplaceFile(path, []byte(strings.Join(ids[max(0, len(ids)-maxTaken):], "\n")+"\n"))
 }
 
-// leadsTo reports whether an order leads from the present configuration to a text.
+// leadsTo reports whether an order changes the current configuration to a text.
 func (o Owner) leadsTo(text string) func(orderArgs) error {
 	return func(a orderArgs) error {
 		var next []byte
@@ -127,7 +127,7 @@ func (o Owner) leadsTo(text string) func(orderArgs) error {
 	}
 }
 
-// replace replaces the configuration, and keeps the one before.
+// replace replaces the configuration, and stores the previous one.
 func (o Owner) replace(f newFile) error {
 	text, err := textfile.ReadRaw(o.Path, maxText)
 	if err == nil {

@@ -20,24 +20,23 @@ const (
 	rebootFile = "reboot.json" // in the state directory
 	// bootFile names the kernel's present boot (random(4)).
 	bootFile = "/proc/sys/kernel/random/boot_id"
-	// shutdownLimit is how long systemd may take to end lintod.
+	// shutdownLimit is how long systemd may take to stop lintod.
 	shutdownLimit = 3 * time.Minute
 	// systemdLimit is how long systemd may take to say when it started.
 	systemdLimit = 30 * time.Second
 )
 
-// restart restarts the device. The daemon is ended meanwhile; the one that runs after the
-// boot answers.
+// restart reboots the device, which stops the daemon; the daemon after the boot sends the answer.
 type restart struct {
 	stateDir string
 	boot     func(context.Context) (string, error) // names the present boot
 	reboot   func(context.Context) error
 }
 
-// rebooting is a restart that has begun.
+// rebooting is a reboot in progress.
 type rebooting struct {
 	Seq  uint64 `json:"seq"`  // of the request, in the ledger
-	Boot string `json:"boot"` // the one that it ends
+	Boot string `json:"boot"` // the boot before it
 }
 
 // bootID names the present boot: that of the kernel, and the start of systemd. The first one
@@ -71,7 +70,7 @@ func (r restart) do(ctx context.Context, call behaviors.Call) (any, error) {
 		return nil, err
 	}
 	if err := state.ReplaceFile(filepath.Join(r.stateDir, rebootFile), raw); err != nil {
-		return nil, behaviors.Fail(behaviors.Failed, "it could not be written down that a restart begins: %v", err)
+		return nil, behaviors.Fail(behaviors.Failed, "the start of the reboot could not be recorded: %v", err)
 	}
 	if err := r.reboot(ctx); err != nil {
 		return nil, err
@@ -80,7 +79,7 @@ func (r restart) do(ctx context.Context, call behaviors.Call) (any, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-time.After(shutdownLimit):
-		return nil, fmt.Errorf("systemd has not ended lintod within %v", shutdownLimit)
+		return nil, fmt.Errorf("systemd has not stopped lintod within %v", shutdownLimit)
 	}
 }
 
@@ -95,7 +94,7 @@ func (r restart) resume(ctx context.Context, call behaviors.Call) (any, error) {
 		return nil, behaviors.Fail(behaviors.Interrupted, "lintod was restarted, and perhaps the device: %v", bootErr)
 	}
 	if err != nil || began.Seq != call.Seq || began.Boot == now {
-		return nil, behaviors.Fail(behaviors.Interrupted, "lintod was restarted, and the device was not")
+		return nil, behaviors.Fail(behaviors.Interrupted, "lintod was restarted, but the device was not")
 	}
 	return struct{}{}, nil
 }

@@ -18,54 +18,53 @@ import (
 	"lintod/behaviors"
 )
 
-// The daemon's sandbox can neither write its configuration nor read the journal nor install
-// a package. lintod-admin.socket gives each task a unit of its own, lintod-admin@.service, in
-// which this program runs as root. It does three things, each only while the owner's
-// configuration allows it, and for nobody but the daemon. A task and its result are a JSON
-// object each.
+// In its sandbox, the daemon cannot write its configuration, read the journal, or install a
+// package. lintod-admin.socket starts a unit, lintod-admin@.service, for each task, in which this
+// program runs as root. It does these three things only if the owner's configuration allows them,
+// and only for the daemon. A task and its result are one JSON object each.
 
 const (
-	// Socket is where systemd waits for tasks (lintod-admin.socket).
+	// Socket is the socket for tasks (lintod-admin.socket).
 	Socket = "/run/lintod-admin.sock"
 	// upgrader installs a version of the package.
 	upgrader = "/usr/libexec/lintod/upgrade"
 
 	taskLimit = 5 * time.Second // for the task to arrive
-	maxTask   = 2 << 20         // bytes; JSON has six for some
+	maxTask   = 2 << 20         // bytes; JSON uses up to six per character
 	maxResult = 1 << 20         // bytes
 )
 
-// task is one of those that are not nil.
+// task has exactly one field that is not nil.
 type task struct {
-	Order   []byte    `json:"order,omitempty"` // the signed order that asks for it, as it came
+	Order   []byte    `json:"order,omitempty"` // the original signed order that requests it
 	Log     *logQuery `json:"log,omitempty"`
 	Config  *newFile  `json:"config,omitempty"`
 	Upgrade *release  `json:"upgrade,omitempty"`
 }
 
-// newFile is what the configuration file is to hold.
+// newFile is the new content of the configuration file.
 type newFile struct {
 	Path string `json:"path"`
 	Text string `json:"text"`
 }
 
-// result is what became of a task.
+// result is the result of a task.
 type result struct {
 	Error string   `json:"error,omitempty"`
 	Log   *logPage `json:"log,omitempty"`
 }
 
-// errNoSocket says that there is no socket, or none for this user.
-var errNoSocket = errors.New("there is no lintod-admin.socket; sudo systemctl start lintod-admin.socket")
+// errNoSocket means that the socket does not exist, or is not accessible to this user.
+var errNoSocket = errors.New("lintod-admin.socket is not running; sudo systemctl start lintod-admin.socket")
 
-// asRoot has a task done by lintod-admin@.service, until ctx ends.
+// asRoot executes a task in lintod-admin@.service, until ctx ends.
 func asRoot(ctx context.Context, t task) (result, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", Socket)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return result{}, errNoSocket
 	}
 	if err != nil {
-		return result{}, fmt.Errorf("lintod-admin.socket: %w; systemctl status lintod-admin.socket may tell more", err)
+		return result{}, fmt.Errorf("lintod-admin.socket: %w; see systemctl status lintod-admin.socket", err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -77,36 +76,35 @@ func asRoot(ctx context.Context, t task) (result, error) {
 	case ctx.Err() != nil:
 		return result{}, context.Cause(ctx)
 	case err != nil:
-		return result{}, fmt.Errorf("lintod-admin.socket: no result: %w; journalctl -u 'lintod-admin@*' may tell more", err)
+		return result{}, fmt.Errorf("lintod-admin.socket: no result: %w; see journalctl -u 'lintod-admin@*'", err)
 	case r.Error != "":
 		return r, errors.New(r.Error)
 	}
 	return r, nil
 }
 
-// Owner is what the unit knows of the owner's wishes.
+// Owner provides the owner's configuration to the unit.
 type Owner struct {
 	Path     string // of the configuration file
 	StateDir string // of root
 	Load     func() (Allowed, error)
-	// Parse says what is wrong with a configuration, and whether it changes who must sign.
+	// Parse returns the errors of a configuration, and whether it changes who must sign.
 	Parse func(text []byte) (signers bool, err error)
 	// Merge changes single keys of a configuration.
 	Merge func(text, change []byte) ([]byte, error)
 }
 
-// Allowed is what the configuration says about tasks.
+// Allowed returns what the configuration allows.
 type Allowed struct {
 	Config Config
-	// Signed reports whether the owner wants requests for a verb to be signed.
+	// Signed reports whether the owner requires a signature for a verb.
 	Signed func(verb string) bool
 	// Authentic checks the signature of an order, and that it is for this device.
 	Authentic func(order []byte) (SignedOrder, error)
 }
 
-// Serve does one task for the daemon at the other end of conn, whose process number is in
-// the file. It is to be called once in a process that does nothing else; an upgrade replaces
-// this process by another program.
+// Serve executes one task for the daemon at the other end of conn, whose PID is in the file. Call
+// it once in a process that does nothing else; an upgrade replaces this process by another program.
 func (o Owner) Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
 	if err := process.IsDaemon(ctx, conn, daemonFile); err != nil {
 		return fmt.Errorf("refuse a task: %w", err)
@@ -123,9 +121,9 @@ func (o Owner) Serve(ctx context.Context, conn *net.UnixConn, daemonFile string)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if t.Upgrade == nil { // which goes on when the daemon is gone
+	if t.Upgrade == nil { // which continues when the daemon is gone
 		go func() {
-			_, _ = conn.Read(make([]byte, 1)) // nothing comes but the end
+			_, _ = conn.Read(make([]byte, 1)) // nothing follows except the end
 			cancel()
 		}()
 	}
@@ -140,7 +138,7 @@ func (o Owner) Serve(ctx context.Context, conn *net.UnixConn, daemonFile string)
 func (o Owner) do(ctx context.Context, t task) (*logPage, error) {
 	c, err := o.Load()
 	if err != nil {
-		return nil, fmt.Errorf("read what the owner allows: %w", err)
+		return nil, fmt.Errorf("read the owner's configuration: %w", err)
 	}
 	off := errors.New("the owner's configuration does not allow this")
 	switch {
@@ -151,7 +149,7 @@ func (o Owner) do(ctx context.Context, t task) (*logPage, error) {
 		return t.Log.read(ctx)
 	case t.Config != nil && c.Config.Config.Enabled:
 		if t.Config.Path != o.Path {
-			return nil, fmt.Errorf("the daemon runs with %s, and this unit keeps %s", t.Config.Path, o.Path)
+			return nil, fmt.Errorf("the daemon runs with %s, but this unit manages %s", t.Config.Path, o.Path)
 		}
 		signers, err := o.Parse([]byte(t.Config.Text))
 		if err == nil {
@@ -180,7 +178,7 @@ func (o Owner) do(ctx context.Context, t task) (*logPage, error) {
 	return nil, off
 }
 
-// install replaces the configuration file, whose owner and mode stay.
+// install replaces the configuration file and preserves its owner and mode.
 func install(ctx context.Context, f newFile, order []byte) error {
 	_, err := asRoot(ctx, task{Config: &f, Order: order})
 	if errors.Is(err, errNoSocket) {
@@ -189,7 +187,7 @@ func install(ctx context.Context, f newFile, order []byte) error {
 	return err
 }
 
-// mayInstall tells why install cannot succeed, where that is known beforehand.
+// mayInstall returns why install cannot succeed, if that is known in advance.
 func mayInstall(path string) error {
 	if unix.Access(Socket, unix.W_OK) == nil {
 		return nil

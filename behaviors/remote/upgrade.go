@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// healthyLimit is how long a device may take to be back with another version.
+	// healthyLimit is how long a device may take to reconnect with another version.
 	healthyLimit = 5 * time.Minute
 	// upgradeLimit is how long apt may take.
 	upgradeLimit = 20 * time.Minute
@@ -26,7 +26,7 @@ type release struct {
 	SHA256  string `json:"sha256"`
 }
 
-// versions are those of Debian's packages (deb-version(7)).
+// versions matches versions of Debian packages (deb-version(7)).
 var (
 	versions = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~:-]{0,63}$`)
 	sums     = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -42,7 +42,7 @@ func (r release) check() error {
 	return nil
 }
 
-// upgrade is one that has begun.
+// upgrade is an upgrade in progress.
 type upgrade struct {
 	Seq  uint64 `json:"seq"` // of the request, in the ledger
 	To   string `json:"to"`
@@ -51,12 +51,12 @@ type upgrade struct {
 
 // upgraded is the result of the verb.
 type upgraded struct {
-	Version string `json:"version"` // that runs
+	Version string `json:"version"` // the running version
 	From    string `json:"from,omitempty"`
 }
 
-// packageUpgrade installs another version of the package. The daemon is ended meanwhile; the one
-// that comes after it answers.
+// packageUpgrade installs another version of the package, which restarts the daemon; the new one
+// sends the answer.
 type packageUpgrade struct {
 	stateDir string
 	running  string // version
@@ -75,7 +75,7 @@ func (p packageUpgrade) do(ctx context.Context, call behaviors.Call) (any, error
 		return nil, err
 	}
 	if err := state.ReplaceFile(filepath.Join(p.stateDir, upgradeFile), raw); err != nil {
-		return nil, behaviors.Fail(behaviors.Failed, "it could not be written down that an upgrade begins: %v", err)
+		return nil, behaviors.Fail(behaviors.Failed, "the start of the upgrade could not be recorded: %v", err)
 	}
 	apt, cancel := context.WithTimeout(ctx, upgradeLimit)
 	defer cancel()
@@ -85,7 +85,7 @@ func (p packageUpgrade) do(ctx context.Context, call behaviors.Call) (any, error
 	return p.resume(ctx, call)
 }
 
-// resume waits for the daemon to be ended until it is the right version that is asked.
+// resume waits for the daemon to be restarted, until the requested version runs.
 func (p packageUpgrade) resume(ctx context.Context, call behaviors.Call) (any, error) {
 	raw, err := state.ReadFile(filepath.Join(p.stateDir, upgradeFile), 1<<16)
 	var u upgrade
@@ -93,7 +93,7 @@ func (p packageUpgrade) resume(ctx context.Context, call behaviors.Call) (any, e
 		err = json.Unmarshal(raw, &u)
 	}
 	if err != nil || u.Seq != call.Seq {
-		return nil, behaviors.Fail(behaviors.Interrupted, "lintod ended before the upgrade began")
+		return nil, behaviors.Fail(behaviors.Interrupted, "lintod stopped before the upgrade started")
 	}
 	if u.To == p.running {
 		return upgraded{p.running, u.From}, nil
@@ -102,7 +102,7 @@ func (p packageUpgrade) resume(ctx context.Context, call behaviors.Call) (any, e
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	case <-time.After(healthyLimit):
-		return upgraded{p.running, u.From}, fmt.Errorf("after %v lintod %s runs, and not %s; journalctl -u 'lintod-admin@*' on the device may tell why", healthyLimit, p.running, u.To)
+		return upgraded{p.running, u.From}, fmt.Errorf("after %v, lintod %s is running and not %s; see journalctl -u 'lintod-admin@*' on the device", healthyLimit, p.running, u.To)
 	}
 }
 

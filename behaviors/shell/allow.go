@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// none is the rule of what no rule allows.
+// none is the rule of a command that no rule allows.
 const none = "none"
 
-// script is what to run for a command of the platform, and by which of the owner's rules.
+// script returns what to run for a command of the platform, and the owner's rule that allows it.
 func (c Config) script(cmd string) (script, rule string) {
 	if script, ok := c.Commands[cmd]; ok {
 		return script, "commands." + cmd
@@ -22,15 +22,13 @@ func (c Config) script(cmd string) (script, rule string) {
 	return cmd, fmt.Sprintf("allow %q", c.Allow[i])
 }
 
-// insideWord matches what precedes a place within a word of the shell that has
-// begun for sure: with a literal character, and without a quote or variable, which
-// may stand for nothing.
+// insideWord matches text that ends inside a shell word, which must have started with a literal
+// character and not with a quote or variable, which may be empty.
 var insideWord = regexp.MustCompile(`(?:^|[ \t])[A-Za-z0-9_.,:@%+/-]+$`)
 
-// matches tells whether an entry of the allow list covers cmd. What a * stands
-// for cannot leave its word: no blank, quote, variable, separator or redirection
-// for the shell, no slash or ".." for a path, and no dash where a word may begin,
-// which would make an option of it.
+// matches reports whether an entry of the allow list matches cmd. The text for a * cannot leave its
+// word: it contains no space, quote, variable, separator, or redirection of the shell, no slash or
+// ".." of a path, and no dash at the start of a word, which would make it an option.
 func matches(entry, cmd string) bool {
 	if entry == free {
 		return true

@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-// capture keeps the beginning and the end of what is written to it. A writer
-// that is late may still write while the rest is read.
+// capture keeps the beginning and the end of what is written to it. Writes are allowed while it is
+// read.
 type capture struct {
 	mu                 sync.Mutex
 	head, tail         []byte
 	headSize, tailSize int
-	next               int // where in the full tail the next byte goes
+	next               int // position of the next byte in the full tail
 	dropped            int64
 }
 
@@ -43,8 +43,8 @@ func (c *capture) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// text is what was kept, as valid UTF-8, with a note where something is missing,
-// and how many bytes are.
+// text returns the stored text, as valid UTF-8, with a note in place of missing bytes, and their
+// number.
 func (c *capture) text() (string, int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,23 +20,22 @@ type Config struct {
 	// for a word, or a part of one, made of letters, digits and _.,:@%+- only.
 	// ["*"] alone allows everything.
 	Allow config.Strings `toml:"allow"`
-	// Commands gives names to scripts of the owner: the platform sends the name.
+	// Commands are the owner's scripts by name: the platform sends the name.
 	Commands map[string]string `toml:"commands"`
 	// Timeout is how long a command may run.
 	Timeout config.Duration `toml:"timeout"`
-	// MaxOutput is how many bytes are kept of standard output, and as many of
-	// standard error: the first three quarters and the last one.
+	// MaxOutput is how many bytes are kept of standard output, and of standard error: the first
+	// three quarters and the last quarter.
 	MaxOutput int `toml:"max_output"`
-	// AtOnce is how many commands may run at the same time.
+	// AtOnce is the maximum number of concurrent commands.
 	AtOnce int `toml:"at_once"`
-	// PerMinute is how many requests are accepted in a minute.
+	// PerMinute is how many requests are accepted per minute.
 	PerMinute int `toml:"per_minute"`
-	// User is whom the commands run as; empty stands for the user of
-	// lintod-shell.socket, or where there is none, and lintod is not root, for the
-	// daemon's own, who runs no free shell.
+	// User is the user of the commands. Default: the user of lintod-shell.socket; without that
+	// socket, if lintod is not root, the daemon's own user, for which "*" is rejected.
 	User string `toml:"user"`
-	// Directory is where they run; empty stands for the home of that user, or
-	// "shell" in the state directory for the daemon's own.
+	// Directory is their working directory. Default: the home of that user, or "shell" in the state
+	// directory for the daemon's own.
 	Directory string `toml:"directory"`
 }
 
@@ -52,7 +51,7 @@ func Defaults() Config {
 
 const free = "*" // allows everything
 
-// Validate reports values that cannot be right.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	if c.Enabled && len(c.Allow) == 0 && len(c.Commands) == 0 {
@@ -86,17 +85,17 @@ func within(ps *config.Problems, key string, n, low, high int) {
 
 func (c Config) free() bool { return slices.Contains(c.Allow, free) }
 
-// Warnings tells what is allowed, but unwise.
+// Warnings reports what is allowed but risky.
 func (c Config) Warnings() []string { return c.warnings(Socket, os.Getuid()) }
 
-// warnings is of a device with that socket, or none, and a daemon that is root,
-// or not.
+// warnings returns the warnings for a device with or without the socket, and for a daemon that runs
+// as root or not.
 func (c Config) warnings(socket string, uid int) (warnings []string) {
 	if !c.Enabled {
 		return nil
 	}
 	if c.free() {
-		warnings = append(warnings, `[behaviors.shellexec] allow = ["*"]: whoever may ask this device through a platform may run any command on it`)
+		warnings = append(warnings, `[behaviors.shellexec] allow = ["*"]: any user of a platform may run any command on this device`)
 	}
 	if c.User != "" {
 		if _, err := user.Lookup(c.User); err != nil {
@@ -109,7 +108,7 @@ func (c Config) warnings(socket string, uid int) (warnings []string) {
 	switch become := c.become(uid); {
 	case become != "" && uid == 0:
 	case become != "":
-		warnings = append(warnings, fmt.Sprintf("behaviors.shellexec.user: without lintod-shell.socket, only a lintod that runs as root can become %q; sudo systemctl start lintod-shell.socket", become))
+		warnings = append(warnings, fmt.Sprintf("behaviors.shellexec.user: without lintod-shell.socket, only a lintod that runs as root can switch to %q; sudo systemctl start lintod-shell.socket", become))
 	case c.free():
 		warnings = append(warnings, errFree.Error())
 	default:
@@ -118,8 +117,8 @@ func (c Config) warnings(socket string, uid int) (warnings []string) {
 	return warnings
 }
 
-// become is whom a child of a daemon with that number becomes for a command;
-// empty stands for the daemon's own user.
+// become returns the user that a child of a daemon with this user ID switches to for a command; ""
+// means the daemon's own.
 func (c Config) become(uid int) string {
 	if c.User == "" && uid == 0 {
 		if _, err := user.Lookup(Account); err == nil {
@@ -129,11 +128,10 @@ func (c Config) become(uid int) string {
 	return c.User
 }
 
-// Reach says what commands can read, for an owner who looks; "" where Warnings
-// says it, and where the behaviour is off.
+// Reach describes what commands can read; "" if Warnings does, and if the behaviour is off.
 func (c Config) Reach() string {
 	if _, err := os.Stat(Socket); err != nil || !c.Enabled {
 		return ""
 	}
-	return "commands of the platform run in lintod-shell@.service, and read what every user of this device may read, but nothing of lintod's"
+	return "commands of the platform run in lintod-shell@.service, and can read what every user of this device can read, but not lintod's files"
 }

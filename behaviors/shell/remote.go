@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// Socket is where systemd waits for commands (lintod-shell.socket).
+	// Socket is the socket for commands (lintod-shell.socket).
 	Socket = "/run/lintod-shell.sock"
-	// Account is the user that the package makes for commands.
+	// Account is the user that the package creates for commands.
 	Account = "lintod-shell"
 
-	// dialLimit is how long systemd may take to start a sandboxed unit; on a busy
-	// machine with a slow disk that can be more than 5 s.
+	// dialLimit is how long systemd may take to start a sandboxed unit, which may exceed 5 s on a
+	// busy machine with a slow disk.
 	dialLimit = 15 * time.Second
-	// goneLimit is how long the daemon waits for the unit of a command to end, after
-	// the limit or a hang-up. It ends without the daemon's help, and an answer is due.
+	// goneLimit is how long the daemon waits for the unit of a command to end, after the limit or a
+	// disconnect. The unit ends by itself, and an answer is due.
 	goneLimit = 800 * time.Millisecond
 )
 
@@ -30,16 +30,15 @@ const (
 type runner struct {
 	conn *net.UnixConn
 	in   *frameReader
-	user string // whom the command will run as
+	user string // the user of the command
 }
 
-// errNoSocket says that there is no socket, or none for this user: systemd does
+// errNoSocket means that the socket does not exist, or is not accessible to this user: systemd does
 // not start commands here.
 var errNoSocket = errors.New("there is no lintod-shell.socket")
 
-// dial has systemd start a runner, before ctx ends. Only where there is no socket at
-// all may the daemon do without; one that is busy or broken must not make a command
-// the daemon's child.
+// dial makes systemd start a runner, before ctx ends. The daemon may run commands as its children
+// only if there is no socket, not if the socket is busy or fails.
 func dial(ctx context.Context, socket string) (*runner, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
@@ -48,7 +47,7 @@ func dial(ctx context.Context, socket string) (*runner, error) {
 		return nil, errNoSocket
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lintod-shell.socket: %w; systemctl status lintod-shell.socket may tell more", err)
+		return nil, fmt.Errorf("lintod-shell.socket: %w; see systemctl status lintod-shell.socket", err)
 	}
 	r := &runner{conn: conn.(*net.UnixConn), in: newFrameReader(conn)}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
@@ -58,15 +57,14 @@ func dial(ctx context.Context, socket string) (*runner, error) {
 	}
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("lintod-shell.socket: the unit of the command does not answer: %w; journalctl -u 'lintod-shell@*' may tell more", err)
+		return nil, fmt.Errorf("lintod-shell.socket: the unit of the command does not answer: %w; see journalctl -u 'lintod-shell@*'", err)
 	}
 	r.user = string(hello)
 	return r, nil
 }
 
-// run has the command run until ctx ends, which must have a deadline, and returns when
-// its unit has ended, with all its processes, or does not end in time. The error is
-// like that of local.
+// run runs the command until ctx ends, which must have a deadline, and returns when its unit has
+// ended, with all its processes, or does not end in time. The error is like that of local.
 func (r *runner) run(ctx context.Context, script, directory string, stdout, stderr io.Writer) (swept int, err error) {
 	defer r.conn.Close()
 	deadline, _ := ctx.Deadline()
@@ -78,8 +76,7 @@ func (r *runner) run(ctx context.Context, script, directory string, stdout, stde
 	if err := (&frames{w: r.conn}).write(frameRequest, body); err != nil {
 		return 0, refusal{fmt.Errorf("lintod-shell.socket: %w", err)}
 	}
-	// The runner knows the limit and needs no word of it; an end of the daemon
-	// it would not know.
+	// The runner knows the time limit, but not when the daemon stops.
 	hangUp := context.AfterFunc(ctx, func() {
 		if !errors.Is(context.Cause(ctx), errTimeout) {
 			_ = r.conn.CloseWrite()
@@ -111,15 +108,15 @@ func (r *runner) run(ctx context.Context, script, directory string, stdout, stde
 	return e.Swept, nil
 }
 
-// errNotGone: the machine is too busy, or a driver holds a process of the command.
-var errNotGone = errors.New("systemd is still ending its unit; systemctl list-units 'lintod-shell@*' lists it")
+// errNotGone: the machine is too busy, or a driver blocks a process of the command.
+var errNotGone = errors.New("systemd is still stopping its unit; systemctl list-units 'lintod-shell@*' lists it")
 
-// errUnitEnded: the runner did not live to tell. It shares the limits of its
-// unit with the command.
-var errUnitEnded = errors.New("its unit was ended; it may have used up its memory or its processes")
+// errUnitEnded: the runner was killed before it could report. It shares the limits of its unit with
+// the command.
+var errUnitEnded = errors.New("its unit was killed; it may have used up its memory or its processes")
 
-// follow reads until the connection ends, and returns why: when all is well,
-// io.EOF. What the runner has said of the command's end is nil where it has not.
+// follow reads until the connection ends, and returns the reason, normally io.EOF. The reported end
+// of the command is nil if the runner has not reported it.
 func (r *runner) follow(stdout, stderr io.Writer) (e *end, why error) {
 	for {
 		kind, body, err := r.in.next()
@@ -144,15 +141,15 @@ func (r *runner) follow(stdout, stderr io.Writer) (e *end, why error) {
 	}
 }
 
-// place says how a command runs.
+// place is how a command runs.
 type place struct {
 	runner    *runner // nil: as a child of the daemon
-	user      string  // whom the child becomes; "" stays the daemon's
+	user      string  // the user of the child; "" for the daemon's
 	directory string
 }
 
-// choose finds the safest place there is for a command. Without one, a command
-// that the platform may choose freely is refused.
+// choose returns the safest available place for a command. If there is none, a command that the
+// platform may choose freely is refused.
 func (s *shell) choose(ctx context.Context) (place, error) {
 	r, err := dial(ctx, s.socket)
 	switch {
@@ -179,4 +176,4 @@ func (s *shell) choose(ctx context.Context) (place, error) {
 // accountDirectory is the home of Account.
 const accountDirectory = "/var/lib/lintod-shell"
 
-var errFree = errors.New(`allow = ["*"] in [behaviors.shellexec] needs commands to run as a user of their own, or they could read lintod's secrets: start lintod-shell.socket, or list the commands`)
+var errFree = errors.New(`allow = ["*"] in [behaviors.shellexec] requires that commands run as a separate user, otherwise they could read lintod's secrets: start lintod-shell.socket, or list the commands`)

@@ -23,40 +23,37 @@ import (
 	"lintod/agent/base/process"
 )
 
-// A command of the platform is no child of the daemon where systemd can start
-// it: lintod-shell.socket gives each connection a unit of its own, with a user,
-// limits, a sandbox and a cgroup that the daemon has no part in, and without
-// giving the daemon any power over systemd. In that unit runs the runner, this
-// program again. It sends a hello with its user; it gets a request; it sends
-// what the command prints, and at last how it ended. systemd keeps the
-// connection open until the cgroup is empty, so its end tells that nothing is
-// left of the command.
+// If systemd can start commands of the platform, they are not children of the daemon:
+// lintod-shell.socket starts a unit for each connection, with its own user, limits, sandbox, and
+// cgroup, and without giving the daemon any control over systemd. The runner, this same program,
+// runs in that unit. It sends a hello with its user, gets a request, and sends the output of the
+// command and finally its result. systemd keeps the connection open until the cgroup is empty, so
+// the end of the connection means that no process of the command is left.
 //
-// A frame is a byte that says what it is, four bytes with the length of the rest
-// in network order, and the rest.
+// A frame is a type byte, four bytes with the length of the rest in network order, and the rest.
 const (
 	frameHello   = 'u' // the name of the user
 	frameRequest = 'c' // request, as JSON
 	frameStdout  = 'o'
 	frameStderr  = 'e'
-	frameEnd     = 'x'                  // end, as JSON; nothing comes after it
-	maxFrame     = 6*maxCommand + 8<<10 // JSON has six bytes for some
+	frameEnd     = 'x'                  // end, as JSON; the last frame
+	maxFrame     = 6*maxCommand + 8<<10 // JSON uses up to six bytes per character
 )
 
 // requestLimit is how long the runner waits for its request.
 const requestLimit = 5 * time.Second
 
-// request is what the runner is to do.
+// request is a request to the runner.
 type request struct {
 	Script    string `json:"script"`
-	Directory string `json:"directory,omitempty"` // empty stands for the unit's
-	// Until is when it is to end at the latest, on CLOCK_MONOTONIC: a machine so busy
-	// that the request is read late gives the command no more time.
+	Directory string `json:"directory,omitempty"` // default: the unit's
+	// Until is the deadline, on CLOCK_MONOTONIC: a request that is read late on a busy machine does
+	// not extend it.
 	Until time.Duration `json:"until_ns"`
 }
 
-// end is how it ended. The request was refused, or the time was up, or the
-// daemon has hung up, or there is a status.
+// end is the result: the request was refused, the time limit was reached, the daemon has
+// disconnected, or there is a status.
 type end struct {
 	Refused string             `json:"refused,omitempty"`
 	Timeout bool               `json:"timeout,omitempty"`
@@ -68,14 +65,13 @@ type end struct {
 
 var errProtocol = errors.New("not a frame of the runner")
 
-var errStopped = errors.New("the daemon hung up")
+var errStopped = errors.New("the daemon disconnected")
 
-// Serve runs one command for the daemon at the other end of conn, within the
-// limit that it sets or until it hangs up, and returns when it has said how that
-// ended. The daemon is the process whose number is in the file; nobody else is
-// served. It is to be called once in a process that does nothing else.
+// Serve runs one command for the daemon at the other end of conn, until its time limit or a
+// disconnect, and returns when it has reported the result. The daemon is the process whose PID is
+// in the file; no other process is served. Call it once in a process that does nothing else.
 func Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
-	// The command has the same user, and is not to reach into its warden.
+	// The command has the same user, and must not access the memory of this process.
 	if err := process.HideMemory(); err != nil {
 		return err
 	}
@@ -99,8 +95,8 @@ func Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
 		return errors.Join(errProtocol, err)
 	}
 	limit := max(r.Until-monotonic(), 0)
-	// The command may stop this process, which has its user. systemd may not be
-	// stopped: it ends the unit (RuntimeMaxSec=) when this time is over.
+	// The command, which has the same user, may stop this process, but not systemd, which kills the
+	// unit after this time (RuntimeMaxSec=).
 	if _, err := daemon.SdNotify(true, fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyReady, (limit+grace).Microseconds())); err != nil {
 		return fmt.Errorf("set the unit's limit: %w", err)
 	}
@@ -109,7 +105,7 @@ func Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	go func() {
 		_ = conn.SetReadDeadline(time.Time{})
-		_, _ = conn.Read(make([]byte, 1)) // nothing comes but the end
+		_, _ = conn.Read(make([]byte, 1)) // nothing follows except the end
 		stop(errStopped)
 	}()
 	directory := r.Directory
@@ -122,10 +118,10 @@ func Serve(ctx context.Context, conn *net.UnixConn, daemonFile string) error {
 	return out.end(swept, err)
 }
 
-// monotonic is CLOCK_MONOTONIC, which all processes of a machine share.
+// monotonic returns CLOCK_MONOTONIC, which is the same in all processes of a machine.
 func monotonic() time.Duration {
 	var now unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // has no reason to fail
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // cannot fail
 	return time.Duration(now.Nano())
 }
 
@@ -155,7 +151,7 @@ func (f *frames) end(swept int, err error) error {
 	return f.write(frameEnd, body)
 }
 
-// userName is the user of this process, or its number.
+// userName returns the user of this process, or its ID.
 func userName() string {
 	id := strconv.Itoa(os.Getuid())
 	if u, err := user.LookupId(id); err == nil {
@@ -178,7 +174,7 @@ func (f *frames) write(kind byte, body []byte) error {
 	return err
 }
 
-// stream makes frames of what is written to it.
+// stream writes frames.
 func (f *frames) stream(kind byte) io.Writer { return stream{f, kind} }
 
 type stream struct {
@@ -197,15 +193,15 @@ func (s stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// frameReader reads frames of what may be anything.
+// frameReader reads frames from untrusted input.
 type frameReader struct {
 	r   *bufio.Reader
-	buf []byte // of the last body
+	buf []byte // remaining bytes of the last body
 }
 
 func newFrameReader(r io.Reader) *frameReader { return &frameReader{r: bufio.NewReader(r)} }
 
-// next returns the next frame; its body is good until the one after it.
+// next returns the next frame; its body is valid until the next call.
 func (f *frameReader) next() (kind byte, body []byte, err error) {
 	var header [5]byte
 	if _, err := io.ReadFull(f.r, header[:]); err != nil {

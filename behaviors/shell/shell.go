@@ -1,9 +1,8 @@
-// Package shell is the behaviour shellexec: it runs a command of the platform,
-// within the limits that the owner has set, and answers with what it printed.
+// Package shell is the behaviour shellexec: it runs a command of the platform, within the owner's
+// limits, and answers with its output.
 //
-// What must not live here: how processes are started and ended
-// (agent/base/process), when the behaviour may be asked for (behaviors), and how its
-// answer looks on a wire (agent/link).
+// Starting and ending processes (agent/base/process), the policy (behaviors), and the messages of
+// platforms (agent/link) do not belong here.
 package shell
 
 import (
@@ -24,9 +23,9 @@ import (
 )
 
 const (
-	maxCommand = 32 << 10 // bytes; the kernel takes 128 KiB in one argument
-	// grace is the time between SIGTERM and SIGKILL. It is short: an answer is due
-	// a second after the limit, and the daemon stops within two.
+	maxCommand = 32 << 10 // bytes; the kernel's limit for one argument is 128 KiB
+	// grace is the time between SIGTERM and SIGKILL. It is short because an answer is due one
+	// second after the limit, and the daemon exits within two.
 	grace = 300 * time.Millisecond
 )
 
@@ -34,17 +33,17 @@ const (
 type Result struct {
 	Stdout   string `json:"stdout"`
 	Stderr   string `json:"stderr"`
-	ExitCode *int   `json:"exit_code,omitempty"` // absent when it did not exit by itself
+	ExitCode *int   `json:"exit_code,omitempty"` // absent if it did not exit by itself
 	Millis   int64  `json:"duration_ms"`
-	// Truncated tells that the output was too long; Dropped, by how many bytes.
+	// Truncated reports that the output was too long; Dropped is the number of missing bytes.
 	Truncated bool  `json:"truncated,omitempty"`
 	Dropped   int64 `json:"dropped_bytes,omitempty"`
-	// Swept is the number of background processes that were ended with it.
+	// Swept is the number of background processes that were killed with it.
 	Swept int `json:"background_killed,omitempty"`
 }
 
-// Verb returns the behaviour. A command that runs as the daemon's own user does
-// so in a folder of stateDir, unless the configuration says otherwise.
+// Verb returns the behaviour. By default, a command of the daemon's own user runs in a directory
+// below stateDir.
 func Verb(c Config, stateDir string) behaviors.Verb {
 	return newVerb(&shell{Config: c, socket: Socket, ownDirectory: filepath.Join(stateDir, "shell")})
 }
@@ -52,14 +51,14 @@ func Verb(c Config, stateDir string) behaviors.Verb {
 // shell runs commands.
 type shell struct {
 	Config
-	socket       string // where systemd may wait for commands
-	ownDirectory string // where those of the daemon's own user run
+	socket       string // the socket for commands, if it exists
+	ownDirectory string // directory for commands of the daemon's own user
 }
 
 func newVerb(s *shell) behaviors.Verb {
 	return behaviors.Verb{
 		Name:  "shellexec",
-		About: "Run a command and tell what it printed.",
+		About: "Run a command and return its output.",
 		Power: behaviors.Privileged,
 		Params: []behaviors.Param{
 			{Name: "cmd", About: "the command", Kind: behaviors.Text, Max: maxCommand, Required: true, Show: behaviors.Sealed},
@@ -78,13 +77,13 @@ func newVerb(s *shell) behaviors.Verb {
 func (s *shell) do(ctx context.Context, call behaviors.Call) (any, error) {
 	script, rule := s.script(call.Args.Text("cmd"))
 	if rule == none {
-		return nil, behaviors.Fail(behaviors.Refused, "the owner's list of commands, allow in [behaviors.shellexec], does not have this one")
+		return nil, behaviors.Fail(behaviors.Refused, "the owner's list of commands, allow in [behaviors.shellexec], does not contain this one")
 	}
 	if strings.TrimSpace(script) == "" {
 		return nil, behaviors.Fail(behaviors.BadRequest, "cmd is empty; want a command")
 	}
 	result, err := s.run(ctx, script)
-	if result == nil { // no interface that holds a nil pointer
+	if result == nil { // avoid an interface that contains a nil pointer
 		return nil, err
 	}
 	return result, err
@@ -109,7 +108,7 @@ func (s *shell) run(ctx context.Context, script string) (*Result, error) {
 	return result, s.judge(result, err)
 }
 
-// execute runs the script and returns when nothing of it is left.
+// execute runs the script and returns when none of its processes is left.
 func (s *shell) execute(ctx context.Context, script string, stdout, stderr io.Writer) (swept int, err error) {
 	p, err := s.choose(ctx)
 	if err != nil {
@@ -119,7 +118,7 @@ func (s *shell) execute(ctx context.Context, script string, stdout, stderr io.Wr
 		return p.runner.run(ctx, script, p.directory, stdout, stderr)
 	}
 	if err := makeDirectory(p.directory, p.user); err != nil {
-		return 0, refusal{fmt.Errorf("make the working directory: %w", err)}
+		return 0, refusal{fmt.Errorf("create the working directory: %w", err)}
 	}
 	name := p.user
 	if name == "" {
@@ -128,8 +127,8 @@ func (s *shell) execute(ctx context.Context, script string, stdout, stderr io.Wr
 	return local(ctx, script, p.user, name, p.directory, stdout, stderr)
 }
 
-// local runs the script as a child that becomes the user, where one is given.
-// The error says why it was refused, or is that of process.Child.Wait.
+// local runs the script as a child, which switches to user, if given. The error is the reason for a
+// refusal, or that of process.Child.Wait.
 func local(ctx context.Context, script, become, name, directory string, stdout, stderr io.Writer) (swept int, err error) {
 	child, err := process.Start(ctx, process.Command{
 		Argv:    []string{"/bin/sh", "-c", script},
@@ -140,41 +139,41 @@ func local(ctx context.Context, script, become, name, directory string, stdout, 
 		Stderr:  stderr,
 		User:    become,
 		Contain: true,
-		Devices: process.AllDevices, // the owner's list, or the unit, says what may be used
+		Devices: process.AllDevices, // the owner's list, or the unit, decides what may be used
 	})
 	if err != nil {
 		return 0, refusal{err}
 	}
 	_, err = io.Copy(stdout, child.Stdout) // ends with the child at the latest
 	if err != nil {
-		child.Kill() // there is nobody to hear it
+		child.Kill() // the receiver is gone
 	}
 	err = child.Wait()
 	return child.Swept(), err
 }
 
-// refusal is why a command did not start.
+// refusal is the reason why a command did not start.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// exitStatus is an error of a process that ended otherwise than well.
+// exitStatus is the error of a process that ended with a failure.
 type exitStatus interface {
 	error
 	ExitCode() int
 	Sys() any
 }
 
-// remoteStatus is that of one which ran elsewhere.
+// remoteStatus is that of a process in another unit.
 type remoteStatus struct{ syscall.WaitStatus }
 
 func (s remoteStatus) Error() string { return fmt.Sprintf("wait status %#x", uint32(s.WaitStatus)) }
 func (s remoteStatus) ExitCode() int { return s.ExitStatus() }
 func (s remoteStatus) Sys() any      { return s.WaitStatus }
 
-var errTimeout = errors.New("time is up")
+var errTimeout = errors.New("time limit reached")
 
-// judge says in a word and a sentence how the command ended.
+// judge returns the result of the command as a code and a sentence.
 func (s *shell) judge(result *Result, err error) error {
 	var exit exitStatus
 	switch {
@@ -182,16 +181,16 @@ func (s *shell) judge(result *Result, err error) error {
 		result.ExitCode = new(int)
 		return nil
 	case errors.Is(err, errTimeout) && errors.Is(err, errNotGone):
-		return behaviors.Fail(behaviors.Timeout, "the command was to end after %v: %v", s.Timeout, errNotGone)
+		return behaviors.Fail(behaviors.Timeout, "the command reached its time limit of %v: %v", s.Timeout, errNotGone)
 	case errors.Is(err, errTimeout):
-		return behaviors.Fail(behaviors.Timeout, "the command was ended after %v", s.Timeout)
+		return behaviors.Fail(behaviors.Timeout, "the command was killed after %v", s.Timeout)
 	case errors.Is(err, errUnitEnded):
-		return behaviors.Fail(behaviors.Killed, "the command was ended: %v", err)
+		return behaviors.Fail(behaviors.Killed, "the command was killed: %v", err)
 	case !errors.As(err, &exit):
 		return err
 	}
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return behaviors.Fail(behaviors.Killed, "the command was ended by signal %d (%v)", status.Signal(), status.Signal())
+		return behaviors.Fail(behaviors.Killed, "the command was killed by signal %d (%v)", status.Signal(), status.Signal())
 	}
 	code := exit.ExitCode()
 	result.ExitCode = &code
@@ -201,7 +200,7 @@ func (s *shell) judge(result *Result, err error) error {
 	return behaviors.Fail(behaviors.Failed, "command failed: exit status %d", code)
 }
 
-// environment is all that a command sees; nothing of the daemon's.
+// environment is the complete environment of a command; it contains nothing of the daemon's.
 func environment(name, directory string) []string {
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -213,8 +212,8 @@ func environment(name, directory string) []string {
 	}
 }
 
-// makeDirectory makes the working directory, if need be, for the user of the
-// commands. One that is there already is the owner's business.
+// makeDirectory creates the working directory for the user of the commands. An existing one is not
+// changed.
 func makeDirectory(directory, name string) error {
 	if _, err := os.Stat(directory); err == nil {
 		return nil

@@ -522,18 +522,18 @@ func TestFloodIsBounded(t *testing.T) {
 	d := newDesk(t, anything(), t.TempDir())
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	a, r := d.ask(t, payload(`echo first; head -c 200000000 /dev/zero | tr '\0' x; head -c 50000000 /dev/zero >&2; echo last`))
+	a, r := d.ask(t, payload(`echo first; head -c 40000000 /dev/zero | tr '\0' x; head -c 10000000 /dev/zero >&2; echo last`))
 	runtime.ReadMemStats(&after)
 	if a.Code != behaviors.OK || !strings.HasPrefix(r.Stdout, "first\nxxx") || !strings.HasSuffix(r.Stdout, "xxxlast\n") {
 		t.Errorf("%v, %d bytes: %.40q", a.Code, len(r.Stdout), r.Stdout)
 	}
 	keep := Defaults().MaxOutput
-	if want := int64(250_000_000 + len("first\nlast\n") - 2*keep); !r.Truncated || r.Dropped != want || !strings.Contains(r.Stdout, "bytes dropped") {
+	if want := int64(50_000_000 + len("first\nlast\n") - 2*keep); !r.Truncated || r.Dropped != want || !strings.Contains(r.Stdout, "bytes dropped") {
 		t.Errorf("%d bytes dropped, want %d", r.Dropped, want)
 	}
 	// NULs are six bytes each in JSON, which is copied a few times.
 	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
-		t.Errorf("%d bytes allocated for 250 MB of output", used)
+		t.Errorf("%d bytes allocated for 50 MB of output", used)
 	}
 	if len(a.Result) > 7*2*keep {
 		t.Errorf("the answer has %d bytes", len(a.Result))

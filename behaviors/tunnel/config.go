@@ -16,33 +16,30 @@ import (
 type Config struct {
 	// Enabled offers the behaviour to the platform.
 	Enabled bool `toml:"enabled"`
-	// AllowHosts lists the servers that may be asked for: "relay.example", or
-	// "relay.example:2222" where sshd listens on another port than 22. The
-	// platform may then leave the port out. "*" stands for any host.
+	// AllowHosts lists the allowed servers: "relay.example", or "relay.example:2222" if sshd does
+	// not listen on port 22. The platform may then omit the port. "*" means any host.
 	AllowHosts config.Strings `toml:"allow_hosts"`
-	// AllowUsers lists whom to log in as there; "*" stands for anybody.
+	// AllowUsers lists the allowed users on the servers; "*" means any.
 	AllowUsers config.Strings `toml:"allow_users"`
-	// AllowPorts lists the ports that may be opened there: "2222" or "20000-20999".
+	// AllowPorts lists the ports that may be opened on the servers: "2222" or "20000-20999".
 	AllowPorts config.Strings `toml:"allow_ports"`
 	// LocalPorts lists the ports of this device that may be reached.
 	LocalPorts config.Strings `toml:"local_ports"`
-	// KnownHosts is the file of the servers' keys; empty stands for "known_hosts"
-	// in the state directory.
+	// KnownHosts is the file with the servers' keys. Default: "known_hosts" in the state directory.
 	KnownHosts string `toml:"known_hosts"`
-	// AcceptNew adds the key of a server that is not in the file. One that has
-	// changed is refused all the same.
+	// AcceptNew adds the key of a server that is not in the file. A changed key is still refused.
 	AcceptNew bool `toml:"accept_new"`
-	// Key is the file of the private key for requests that bring none.
+	// Key is the file of the private key for requests without one.
 	Key string `toml:"key"`
 	// KeyDir is the directory below which a request may name a key file.
 	KeyDir string `toml:"key_dir"`
-	// Keepalive is how often the server is asked whether it is still there.
+	// Keepalive is how often the connection to the server is checked.
 	Keepalive config.Duration `toml:"keepalive"`
-	// MaxLife is how long a tunnel may stand.
+	// MaxLife is how long a tunnel may stay open.
 	MaxLife config.Duration `toml:"max_life"`
-	// AtOnce is how many tunnels may stand at the same time.
+	// AtOnce is the maximum number of open tunnels.
 	AtOnce int `toml:"at_once"`
-	// PerMinute is how many requests are accepted in a minute.
+	// PerMinute is how many requests are accepted per minute.
 	PerMinute int `toml:"per_minute"`
 }
 
@@ -61,7 +58,7 @@ func Defaults() Config {
 
 const every = "*" // in a list: no restriction
 
-// Validate reports values that cannot be right.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	if c.Enabled && len(c.AllowHosts) == 0 {
@@ -95,13 +92,13 @@ func (c Config) Validate() config.Problems {
 	return ps
 }
 
-// Warnings tells what is allowed, but unwise.
+// Warnings reports what is allowed but risky.
 func (c Config) Warnings() (warnings []string) {
 	if c.Enabled && slices.Contains(c.AllowHosts, every) {
-		warnings = append(warnings, `[behaviors.startreversessh] allow_hosts = ["*"]: whoever may ask this device through a platform may have a way in from any server`)
+		warnings = append(warnings, `[behaviors.startreversessh] allow_hosts = ["*"]: any user of a platform may open a tunnel to this device from any server`)
 	}
 	if c.Enabled && c.AcceptNew {
-		warnings = append(warnings, "[behaviors.startreversessh] accept_new = true: the first server that answers is believed to be the right one")
+		warnings = append(warnings, "[behaviors.startreversessh] accept_new = true: the first server that answers is trusted")
 	}
 	return warnings
 }
@@ -121,7 +118,7 @@ func portRange(entry string) (low, high int, err error) {
 		last = first
 	}
 	if !isPort(first) || !isPort(last) {
-		return 0, 0, fmt.Errorf("%q is no port", entry)
+		return 0, 0, fmt.Errorf("%q is not a port", entry)
 	}
 	low, _ = strconv.Atoi(first)
 	high, _ = strconv.Atoi(last)

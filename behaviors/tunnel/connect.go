@@ -12,12 +12,12 @@ import (
 	"lintod/behaviors"
 )
 
-// connectLimit is the time for everything until the tunnel stands.
+// connectLimit is the time limit until the tunnel is open.
 const connectLimit = 20 * time.Second
 
 var errConnect = fmt.Errorf("no answer within %v", connectLimit)
 
-// connect logs in and has the port opened. It returns when that is so.
+// connect logs in and opens the port. It returns when the port is open.
 func connect(ctx context.Context, t target, signer ssh.Signer, keys *hostKeys) (connection, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, connectLimit, errConnect)
 	defer cancel()
@@ -25,7 +25,7 @@ func connect(ctx context.Context, t target, signer ssh.Signer, keys *hostKeys) (
 	if err != nil {
 		return connection{}, failure(ctx, fmt.Errorf("connect to %s: %w", t.server, err))
 	}
-	unwatch := context.AfterFunc(ctx, func() { conn.Close() }) // the handshake knows no context
+	unwatch := context.AfterFunc(ctx, func() { conn.Close() }) // the handshake does not support contexts
 	client, listener, err := handshake(conn, t, signer, keys)
 	if err == nil && unwatch() {
 		return connection{client, listener}, nil
@@ -35,7 +35,7 @@ func connect(ctx context.Context, t target, signer ssh.Signer, keys *hostKeys) (
 }
 
 func handshake(conn net.Conn, t target, signer ssh.Signer, keys *hostKeys) (*ssh.Client, net.Listener, error) {
-	var keyErr error // the library may hide it in another
+	var keyErr error // the library may wrap it in another
 	c, channels, requests, err := ssh.NewClientConn(conn, t.server, &ssh.ClientConfig{
 		User:              t.user,
 		Auth:              []ssh.AuthMethod{ssh.PublicKeys(signer)},
@@ -60,8 +60,8 @@ func handshake(conn net.Conn, t target, signer ssh.Signer, keys *hostKeys) (*ssh
 	return client, listener, nil
 }
 
-// forward asks for the port in the words of OpenSSH's client, and in those of
-// others: a server that restricts ports (PermitListen) compares the words.
+// forward requests the port with the bind address of OpenSSH's client, and then with others: a
+// server that restricts ports (PermitListen) compares the text.
 func forward(client *ssh.Client, port int) (listener net.Listener, err error) {
 	for _, host := range []string{"localhost", "127.0.0.1"} {
 		if listener, err = client.Listen("tcp", fmt.Sprintf("%s:%d", host, port)); err == nil {
@@ -71,7 +71,7 @@ func forward(client *ssh.Client, port int) (listener net.Listener, err error) {
 	return nil, err
 }
 
-// failure gives an error its code, and says why ctx ended when it has.
+// failure adds the code to an error, and the cause if ctx has ended.
 func failure(ctx context.Context, err error) error {
 	var known *behaviors.Failure
 	switch cause := context.Cause(ctx); {

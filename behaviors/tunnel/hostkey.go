@@ -24,13 +24,12 @@ import (
 	"lintod/behaviors"
 )
 
-// maxKnownHosts bounds the file of known servers, in bytes.
+// maxKnownHosts is the maximum size of the file of known servers, in bytes.
 const maxKnownHosts = 8 << 20
 
-// hostKeys checks that a server is the one it is believed to be, as OpenSSH does
-// (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT; check_host_key in its sshconnect.c). The
-// library's knownhosts refuses a file for one line, and does not match patterns
-// and addresses without a port as OpenSSH does.
+// hostKeys verifies the identity of a server like OpenSSH (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT;
+// check_host_key in its sshconnect.c). The library's knownhosts rejects a file with one invalid
+// line, and matches patterns and addresses without a port differently from OpenSSH.
 type hostKeys struct {
 	file      string
 	acceptNew bool
@@ -74,7 +73,7 @@ func openHostKeys(file string, acceptNew bool, log *slog.Logger) (*hostKeys, err
 		h.lines = append(h.lines, l)
 	}
 	if len(unread) > 0 {
-		log.Warn("lines of known_hosts that cannot be read are skipped", "file", file, "lines", unread[:min(len(unread), 10)], "count", len(unread))
+		log.Warn("invalid lines of known_hosts are skipped", "file", file, "lines", unread[:min(len(unread), 10)], "count", len(unread))
 	}
 	return h, nil
 }
@@ -95,7 +94,7 @@ func readKnownHosts(file string) ([]byte, error) {
 	return text, err
 }
 
-// parseHostLine reads "[marker] names type key [comment]".
+// parseHostLine parses "[marker] names type key [comment]".
 func parseHostLine(line string) (hostLine, error) {
 	var l hostLine
 	names, rest := word(line)
@@ -126,8 +125,7 @@ func word(line string) (first, rest string) {
 	return line, ""
 }
 
-// match tells whether the line is about name: "host", or "[host]:port" where the
-// port is not 22.
+// match reports whether the line applies to name: "host", or "[host]:port" if the port is not 22.
 func (l hostLine) match(name string) bool {
 	name = strings.ToLower(name)
 	if hashed, ok := strings.CutPrefix(l.names, "|1|"); ok {
@@ -141,7 +139,7 @@ func (l hostLine) match(name string) bool {
 	return pattern.List(name, strings.ToLower(l.names))
 }
 
-// about are the lines about a name.
+// about returns the lines for a name.
 func (h *hostKeys) about(name string) []hostLine {
 	var lines []hostLine
 	for _, l := range h.lines {
@@ -152,8 +150,7 @@ func (h *hostKeys) about(name string) []hostLine {
 	return lines
 }
 
-// names are those under which address is looked for: with its port, and then
-// without.
+// names returns the names to look up for address: with its port, and then without.
 func names(address string) []string {
 	list := []string{knownhosts.Normalize(address)}
 	if host, _, err := net.SplitHostPort(address); err == nil && host != list[0] {
@@ -162,7 +159,7 @@ func names(address string) []string {
 	return list
 }
 
-// preferred are the algorithms of host keys, in OpenSSH's order.
+// preferred are the host key algorithms, in OpenSSH's order.
 var preferred = []string{
 	ssh.CertAlgoED25519v01, ssh.CertAlgoECDSA256v01, ssh.CertAlgoECDSA384v01, ssh.CertAlgoECDSA521v01,
 	ssh.CertAlgoRSASHA512v01, ssh.CertAlgoRSASHA256v01,
@@ -170,9 +167,8 @@ var preferred = []string{
 	ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
 }
 
-// algorithms are in the order of preference: first those of the keys and
-// authorities that are known for address, or a server that has several keys would
-// seem to have changed.
+// algorithms returns the algorithms by preference: first those of the known keys and authorities
+// for address. Otherwise a server with several keys could appear to have changed its key.
 func (h *hostKeys) algorithms(address string) []string {
 	var lines []hostLine
 	for _, name := range names(address) {
@@ -203,7 +199,7 @@ func (h *hostKeys) check(address string, _ net.Addr, key ssh.PublicKey) error {
 		plain = certificate.Key
 	}
 	fingerprint := plain.Type() + " " + ssh.FingerprintSHA256(plain)
-	var refused error // why a certificate does not count
+	var refused error // why a certificate is not accepted
 	changed := 0
 	for i, name := range names(address) {
 		lines := h.about(name)
@@ -224,16 +220,16 @@ func (h *hostKeys) check(address string, _ net.Addr, key ssh.PublicKey) error {
 			return nil
 		}
 		if j := slices.IndexFunc(lines, func(l hostLine) bool { return l.marker == "" }); j >= 0 && i == 0 {
-			changed = lines[j].number // what is known of it with its port counts
+			changed = lines[j].number // entries with the port take precedence
 		}
 	}
 	switch {
 	case refused != nil && (changed > 0 || !h.acceptNew):
 		return behaviors.Fail(behaviors.Refused, "the certificate of %s is not valid: %v", address, refused)
 	case changed > 0:
-		return behaviors.Fail(behaviors.Refused, "the host key of %s has changed to %s; somebody may be in between. If it is right, correct %s line %d", address, fingerprint, h.file, changed)
+		return behaviors.Fail(behaviors.Refused, "the host key of %s has changed to %s; the connection may be intercepted. If the new key is correct, update %s line %d", address, fingerprint, h.file, changed)
 	case !h.acceptNew:
-		return behaviors.Fail(behaviors.Refused, "the host key of %s is not known: %s. If it is right, add it to %s (ssh-keyscan prints such lines)", address, fingerprint, h.file)
+		return behaviors.Fail(behaviors.Refused, "the host key of %s is not known: %s. If it is correct, add it to %s (ssh-keyscan prints such lines)", address, fingerprint, h.file)
 	}
 	h.log.Warn("new host key accepted", "server", address, "fingerprint", fingerprint, "file", h.file)
 	return h.add(address, plain)
@@ -249,7 +245,7 @@ func find(lines []hostLine, marker string, key ssh.PublicKey) (hostLine, bool) {
 	return lines[i], true
 }
 
-// checkCertificate checks what a trusted authority has signed.
+// checkCertificate checks a certificate of a trusted authority.
 func checkCertificate(address string, c *ssh.Certificate) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -264,7 +260,7 @@ func checkCertificate(address string, c *ssh.Certificate) error {
 	return (&ssh.CertChecker{}).CheckCert(strings.ToLower(host), c)
 }
 
-// add appends a line, on a line of its own.
+// add appends a line, after a line break if necessary.
 func (h *hostKeys) add(address string, key ssh.PublicKey) error {
 	err := os.MkdirAll(filepath.Dir(h.file), 0o700)
 	var f *os.File
@@ -286,7 +282,7 @@ func (h *hostKeys) add(address string, key ssh.PublicKey) error {
 		err = errors.Join(err, f.Sync(), f.Close())
 	}
 	if err != nil {
-		return behaviors.Fail(behaviors.Failed, "remember the host key of %s: %v", address, err)
+		return behaviors.Fail(behaviors.Failed, "save the host key of %s: %v", address, err)
 	}
 	return nil
 }

@@ -1,9 +1,8 @@
-// Package tunnel is the behaviour startreversessh: it logs in at a server of the
-// owner's choice and has a port opened there that leads to this device, so that
-// somebody can log in where no connection from outside would arrive.
+// Package tunnel is the behaviour startreversessh: it logs in at a server of the owner's choice and
+// opens a port there that is forwarded to this device, so that an administrator can log in to a
+// device that is not reachable from outside.
 //
-// What must not live here: when the behaviour may be asked for (behaviors), and
-// how its answer looks on a wire (agent/link).
+// The policy (behaviors), and the messages of platforms (agent/link), do not belong here.
 package tunnel
 
 import (
@@ -19,31 +18,31 @@ import (
 	"lintod/behaviors"
 )
 
-// Keeper owns the tunnels that stand. Fields are set before use.
+// Keeper owns the open tunnels. Fields are set before use.
 type Keeper struct {
 	Config   Config
 	StateDir string
-	Audit    *behaviors.Audit // is told when a tunnel ends
-	// Changed, when set, is called with what happens to a tunnel without its being
-	// asked for. It may block until ctx ends, and is called again when it fails.
+	Audit    *behaviors.Audit // records the end of a tunnel
+	// Changed, if set, is called for unrequested changes of a tunnel. It may block until ctx ends,
+	// and is called again if it fails.
 	Changed func(ctx context.Context, e Event) error
 	Log     *slog.Logger
 
-	opening sync.Mutex // one tunnel is opened after the other
+	opening sync.Mutex // tunnels are opened one at a time
 	jobs    sync.WaitGroup
 
 	mu      sync.Mutex
-	ctx     context.Context // of Run; nil while it does not run
+	ctx     context.Context // of Run; nil while it is not running
 	tunnels []*tunnel
 }
 
-// Event is what happened to a tunnel.
+// Event is a change of a tunnel.
 type Event struct {
-	Link string // that the tunnel was asked for on
-	Err  error  // why it broke or closed; nil when it stands again
+	Link string // that requested the tunnel
+	Err  error  // why it broke or closed; nil if it is open again
 }
 
-// Run lets tunnels stand until ctx ends, and returns when they are closed.
+// Run keeps tunnels open until ctx ends, and returns when they are closed.
 func (k *Keeper) Run(ctx context.Context) error {
 	k.setContext(ctx)
 	<-ctx.Done()
@@ -57,7 +56,7 @@ func (k *Keeper) setContext(ctx context.Context) {
 	k.ctx = ctx
 }
 
-// Status lists the tunnels that stand.
+// Status lists the open tunnels.
 func (k *Keeper) Status() []Status {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -78,11 +77,11 @@ func (k *Keeper) Verbs() []behaviors.Verb {
 	}
 	return []behaviors.Verb{
 		{
-			Name: "startreversessh", About: "Open a port on a server that leads to this device's SSH.",
+			Name: "startreversessh", About: "Open a port on a server that is forwarded to this device's SSH.",
 			Power: behaviors.Privileged, Limits: limits, Params: params(), Do: k.start,
 		},
 		{
-			Name: "stopreversessh", About: "Close the ways in that startreversessh has opened.",
+			Name: "stopreversessh", About: "Close all tunnels that startreversessh has opened.",
 			Power: behaviors.Privileged, Limits: limits, Do: k.stop,
 		},
 	}
@@ -102,7 +101,7 @@ func (k *Keeper) start(ctx context.Context, call behaviors.Call) (any, error) {
 	k.opening.Lock()
 	defer k.opening.Unlock()
 	t, err := k.standing(wanted)
-	if t != nil && t.broken() != nil { // who asks does not wait for the next attempt
+	if t != nil && t.broken() != nil { // the request does not wait for the next attempt
 		t.close(errReplaced)
 		select {
 		case <-t.gone:
@@ -120,8 +119,7 @@ func (k *Keeper) start(ctx context.Context, call behaviors.Call) (any, error) {
 	return Opened{t.remotePort, t.until}, nil
 }
 
-// standing finds the tunnel that was asked for, or tells why there cannot be
-// one more.
+// standing finds the requested tunnel, or returns why no other can be opened.
 func (k *Keeper) standing(wanted target) (*tunnel, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -131,7 +129,7 @@ func (k *Keeper) standing(wanted target) (*tunnel, error) {
 		}
 	}
 	if len(k.tunnels) >= k.Config.AtOnce {
-		return nil, behaviors.Fail(behaviors.Busy, "%d of at most %d tunnels stand; ask for stopreversessh first", len(k.tunnels), k.Config.AtOnce)
+		return nil, behaviors.Fail(behaviors.Busy, "%d of at most %d tunnels are open; request stopreversessh first", len(k.tunnels), k.Config.AtOnce)
 	}
 	return nil, nil
 }
@@ -194,8 +192,8 @@ func (k *Keeper) keep(t *tunnel) bool {
 	return true
 }
 
-// hold keeps the tunnel open, again after each break, until ctx ends or the server
-// is another. It returns the reason.
+// hold keeps the tunnel open, and reopens it after each failure, until ctx ends or the server's
+// identity has changed. It returns the reason.
 func (k *Keeper) hold(ctx context.Context, t *tunnel) error {
 	for {
 		err := t.run(ctx)
@@ -214,8 +212,8 @@ func (k *Keeper) hold(ctx context.Context, t *tunnel) error {
 	}
 }
 
-// The pause before a broken tunnel is opened again doubles from the first to the
-// last; the port at the server may be taken until it has noticed the break.
+// The pause before a broken tunnel is reopened doubles from the first to the last; the port at the
+// server may be in use until the server has noticed the failure.
 const (
 	firstPause = time.Second
 	lastPause  = 30 * time.Second
@@ -245,14 +243,14 @@ func (k *Keeper) reopen(ctx context.Context, t *tunnel, err error) (connection, 
 	}
 }
 
-// keptNews is how many events of a tunnel wait to be reported; then the oldest go.
+// keptNews is the maximum number of queued events of a tunnel; then the oldest are dropped.
 const keptNews = 16
 
-// reportPause is how long an event that could not be reported waits.
+// reportPause is the pause before an event is reported again after a failure.
 const reportPause = 2 * time.Second
 
-// report passes on what happens to a tunnel, until news is closed or ctx ends. The
-// connection to the platform often breaks with the tunnel, so it tries again.
+// report reports the events of a tunnel, until news is closed or ctx ends. The connection to the
+// platform often fails together with the tunnel, so it retries.
 func (k *Keeper) report(ctx context.Context, news <-chan Event) {
 	for e := range news {
 		for k.Changed != nil && k.Changed(ctx, e) != nil {
@@ -276,8 +274,7 @@ func (k *Keeper) forget(gone *tunnel) {
 	}
 }
 
-// note writes down what happens to a way in; that it was opened is in the audit of
-// the behaviour.
+// note records changes of a tunnel in the audit; its opening is recorded as the request.
 func (k *Keeper) note(event string, t *tunnel, reason error) {
 	attrs := []slog.Attr{
 		slog.String("link", t.link), slog.String("server", t.server), slog.String("user", t.user),
@@ -291,7 +288,7 @@ func (k *Keeper) note(event string, t *tunnel, reason error) {
 	}
 }
 
-// closed writes down that a way in is no more.
+// closed records that a tunnel was closed.
 func (k *Keeper) closed(t *tunnel, reason error) {
 	s := t.status()
 	err := k.Audit.Write("reverse SSH closed",
@@ -311,7 +308,7 @@ func (k *Keeper) closed(t *tunnel, reason error) {
 
 var (
 	errStopped  = errors.New("stopreversessh")
-	errReplaced = errors.New("it is opened anew")
+	errReplaced = errors.New("it is being reopened")
 )
 
 // Closed is the result of stopreversessh.

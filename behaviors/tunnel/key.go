@@ -15,8 +15,8 @@ import (
 	"lintod/behaviors"
 )
 
-// signer is the private key that a request brings, names, or leaves to the
-// configuration. No error holds a part of it.
+// signer returns the private key that a request contains or names, or that of the configuration.
+// Errors contain no part of the key.
 func (c Config) signer(argument string) (ssh.Signer, error) {
 	text, err := c.keyText(argument)
 	if err != nil {
@@ -29,9 +29,9 @@ func (c Config) signer(argument string) (ssh.Signer, error) {
 	var locked *ssh.PassphraseMissingError
 	switch {
 	case errors.As(err, &locked):
-		return nil, behaviors.Fail(behaviors.Refused, "the private key is protected by a passphrase; want one that is not")
+		return nil, behaviors.Fail(behaviors.Refused, "the private key is protected by a passphrase; want one without a passphrase")
 	case err != nil:
-		return nil, &behaviors.ArgumentError{Field: argKey, Got: "unreadable", Want: "a private key in PEM or OpenSSH form"}
+		return nil, &behaviors.ArgumentError{Field: argKey, Got: "unreadable", Want: "a private key in PEM or OpenSSH format"}
 	}
 	return signer, nil
 }
@@ -60,8 +60,8 @@ func (c Config) keyText(argument string) ([]byte, error) {
 	return nil, behaviors.Fail(behaviors.Failed, "read key of [behaviors.startreversessh]: %v", reason(err))
 }
 
-// namedKey reads a file below the allowed directory; the kernel sees to it that
-// no ".." and no symbolic link leads out of it.
+// namedKey reads a file below the allowed directory; the kernel ensures that ".." and symbolic
+// links do not lead out of it.
 func (c Config) namedKey(name string) ([]byte, error) {
 	if c.KeyDir == "" {
 		return nil, errors.New("key_dir in [behaviors.startreversessh] is not set")
@@ -91,16 +91,16 @@ func readKey(f *os.File) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no plain file")
+		return nil, errors.New("it is not a regular file")
 	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("others may read it (mode %04o); run chmod 600", info.Mode().Perm())
+		return nil, fmt.Errorf("it is readable by other users (mode %04o); run chmod 600", info.Mode().Perm())
 	case info.Size() > maxKey:
 		return nil, errors.New("it is too large for a key")
 	}
 	return io.ReadAll(io.LimitReader(f, maxKey))
 }
 
-// reason is an error without the path, which is the sender's or the owner's.
+// reason returns an error without its path, which comes from the sender or the owner.
 func reason(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {

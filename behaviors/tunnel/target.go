@@ -9,7 +9,7 @@ import (
 	"lintod/behaviors"
 )
 
-// target is what tells one tunnel from another.
+// target identifies a tunnel.
 type target struct {
 	server     string // host:port of its sshd
 	user       string
@@ -38,13 +38,13 @@ func params() []behaviors.Param {
 	return []behaviors.Param{
 		{Name: argHost, About: "the server to connect to", Kind: behaviors.Text, Max: 260, Required: true},
 		{Name: argRemote, About: "the port to open on the server", Kind: behaviors.Whole, Min: 1, Max: 65535, Exact: true, Required: true},
-		{Name: argLocal, About: "the port of this device that it leads to, 22 unless given", Kind: behaviors.Whole, Min: 1, Max: 65535, Exact: true},
-		{Name: argUser, About: "whom to log in as on the server", Kind: behaviors.Text, Max: 33, Required: true},
+		{Name: argLocal, About: "the port of this device to forward to; default 22", Kind: behaviors.Whole, Min: 1, Max: 65535, Exact: true},
+		{Name: argUser, About: "the user on the server", Kind: behaviors.Text, Max: 33, Required: true},
 		{Name: argKey, About: "the private key as text, or the name of its file", Kind: behaviors.Text, Max: maxKey, Show: behaviors.Hidden},
 	}
 }
 
-// target is what args ask for, if the owner allows it.
+// target returns the requested tunnel, if the owner allows it.
 func (c Config) target(args behaviors.Args) (target, error) {
 	t := target{user: args.Text(argUser), remotePort: args.Whole(argRemote), localPort: args.Whole(argLocal)}
 	if t.localPort == 0 {
@@ -53,9 +53,9 @@ func (c Config) target(args behaviors.Args) (target, error) {
 	host, port := splitHost(args.Text(argHost))
 	switch {
 	case !hostName.MatchString(host) || port != "" && !isPort(port):
-		return t, &behaviors.ArgumentError{Field: argHost, Got: "no name of a host", Want: `"host" or "host:port"`}
+		return t, &behaviors.ArgumentError{Field: argHost, Got: "an invalid host name", Want: `"host" or "host:port"`}
 	case !userName.MatchString(t.user):
-		return t, &behaviors.ArgumentError{Field: argUser, Got: "no name of a user", Want: "letters, digits, dots, dashes or underscores"}
+		return t, &behaviors.ArgumentError{Field: argUser, Got: "an invalid user name", Want: "letters, digits, dots, dashes, or underscores"}
 	case !slices.Contains(c.AllowUsers, every) && !slices.Contains(c.AllowUsers, t.user):
 		return t, notAllowed("user", "allow_users")
 	case !portAllowed(c.AllowPorts, t.remotePort):
@@ -71,11 +71,10 @@ func (c Config) target(args behaviors.Args) (target, error) {
 }
 
 func notAllowed(what, key string) error {
-	return behaviors.Fail(behaviors.Refused, "the owner's list %s in [behaviors.startreversessh] does not have this %s", key, what)
+	return behaviors.Fail(behaviors.Refused, "the owner's list %s in [behaviors.startreversessh] does not contain this %s", key, what)
 }
 
-// server finds the address in the list of allowed ones, which may also know the
-// port of sshd there.
+// server finds the address in the list of allowed ones, which may also contain the port of sshd.
 func (c Config) server(host, port string) (string, bool) {
 	for _, entry := range c.AllowHosts {
 		allowed, allowedPort := splitHost(entry)

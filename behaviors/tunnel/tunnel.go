@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	maxConnections = 16 // through one tunnel at the same time
+	maxConnections = 16 // concurrent connections per tunnel
 	localLimit     = 10 * time.Second
 )
 
-// Status tells how a tunnel is.
+// Status is the state of a tunnel.
 type Status struct {
 	Server      string    `json:"server"`
 	User        string    `json:"user"`
@@ -27,34 +27,34 @@ type Status struct {
 	LocalPort   int       `json:"local_port"`
 	Since       time.Time `json:"since"`
 	Until       time.Time `json:"until"`
-	Open        int64     `json:"open"`        // connections that stand
-	Connections int64     `json:"connections"` // that ever stood
-	Bytes       int64     `json:"bytes"`       // both ways, of those that have ended
-	// Broken is why the tunnel does not stand now, while it is being reopened.
+	Open        int64     `json:"open"`        // open connections
+	Connections int64     `json:"connections"` // all connections so far
+	Bytes       int64     `json:"bytes"`       // in both directions, of closed connections
+	// Broken is why the tunnel is not open, while it is being reopened.
 	Broken string `json:"broken,omitempty"`
 }
 
-// Line tells it to people.
+// Line returns it as text.
 func (s Status) Line() string {
 	if s.Broken != "" {
 		return fmt.Sprintf("%s port %d is being reopened until %s: %s", s.Server, s.RemotePort, s.Until.Format(time.TimeOnly), s.Broken)
 	}
-	return fmt.Sprintf("%s port %d leads here to port %d, until %s; %d connections open, %d in all, %d bytes",
+	return fmt.Sprintf("%s port %d is forwarded to port %d of this device, until %s; %d connections open, %d in total, %d bytes",
 		s.Server, s.RemotePort, s.LocalPort, s.Until.Format(time.TimeOnly), s.Open, s.Connections, s.Bytes)
 }
 
-// connection is one to a server, with the port that is open there.
+// connection is a connection to a server, with the port that is open there.
 type connection struct {
 	client   *ssh.Client
 	listener net.Listener
 }
 
-// tunnel is one that stands, or is being reopened.
+// tunnel is open, or being reopened.
 type tunnel struct {
 	target
-	link      string // that it was asked for on
+	link      string // that requested it
 	signer    ssh.Signer
-	conn      connection // hold owns it
+	conn      connection // owned by hold
 	keepalive time.Duration
 	since     time.Time
 	until     time.Time
@@ -63,7 +63,7 @@ type tunnel struct {
 	news      chan Event              // not yet reported
 
 	open, connections, bytes atomic.Int64
-	fault                    atomic.Pointer[error] // nil while it stands
+	fault                    atomic.Pointer[error] // nil while it is open
 }
 
 func (t *tunnel) status() Status {
@@ -77,7 +77,7 @@ func (t *tunnel) status() Status {
 	return s
 }
 
-// tell has an event reported. One goroutine calls it.
+// tell queues an event to be reported. One goroutine calls it.
 func (t *tunnel) tell(err error) {
 	for {
 		select {
@@ -92,7 +92,7 @@ func (t *tunnel) tell(err error) {
 	}
 }
 
-// broken is why the tunnel does not stand now.
+// broken returns why the tunnel is not open.
 func (t *tunnel) broken() error {
 	if err := t.fault.Load(); err != nil {
 		return *err
@@ -109,12 +109,12 @@ func (t *tunnel) setBroken(err error) {
 }
 
 var (
-	errLife   = errors.New("its time is up")
-	errSilent = errors.New("the server does not answer any more")
+	errLife   = errors.New("its time limit is reached")
+	errSilent = errors.New("the server no longer answers")
 )
 
-// run keeps the connection until ctx ends or the server is gone. It returns the
-// reason when all connections through it are closed.
+// run keeps the connection open until ctx ends or the server is gone. It returns the reason when
+// all connections through the tunnel are closed.
 func (t *tunnel) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -123,13 +123,13 @@ func (t *tunnel) run(ctx context.Context) error {
 	all.Go(func() { stop(t.ask(ctx, &all)) })
 	all.Go(func() { t.accept(ctx, &all) })
 	<-ctx.Done()
-	t.conn.client.Close() // with it the server closes the port
+	t.conn.client.Close() // the server then closes the port
 	all.Wait()
 	return context.Cause(ctx)
 }
 
-// ask returns an error when the server does not answer (what it answers does
-// not matter), and nil when ctx ends.
+// ask returns an error if the server does not answer (the answer itself does not matter), and nil
+// when ctx ends.
 func (t *tunnel) ask(ctx context.Context, all *sync.WaitGroup) error {
 	beat := time.NewTicker(t.keepalive)
 	defer beat.Stop()
@@ -147,7 +147,7 @@ func (t *tunnel) ask(ctx context.Context, all *sync.WaitGroup) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-answered: // a refusal is a sign of life as well
+		case err := <-answered: // a refusal also shows that the server is alive
 			if err != nil {
 				return fmt.Errorf("the server is gone: %w", err)
 			}
@@ -157,7 +157,7 @@ func (t *tunnel) ask(ctx context.Context, all *sync.WaitGroup) error {
 	}
 }
 
-// accept takes connections until the client is closed.
+// accept accepts connections until the client is closed.
 func (t *tunnel) accept(ctx context.Context, all *sync.WaitGroup) {
 	for {
 		remote, err := t.conn.listener.Accept()
@@ -193,7 +193,7 @@ func (t *tunnel) carry(ctx context.Context, remote net.Conn) {
 	both.Wait()
 }
 
-// copy copies until from ends, and tells to that nothing more comes.
+// copy copies until from ends, and closes the writing side of to.
 func (t *tunnel) copy(to, from net.Conn) {
 	n, err := io.Copy(to, from)
 	t.bytes.Add(n)

@@ -14,7 +14,7 @@ import (
 	"lintod/cmd/lintoctl/signing"
 )
 
-// asker asks single devices for the orders of a run.
+// asker sends the orders of a run to single devices.
 type asker struct {
 	hub        *hub
 	id         string // of the run, and of each of its first orders
@@ -23,7 +23,7 @@ type asker struct {
 	waitOnline time.Duration
 }
 
-// recheck is how often a device that is away is pinged: a status may be lost.
+// recheck is how often an offline device is pinged, because its online status may be lost.
 const recheck = 30 * time.Second
 
 // ask is runs.Engine.Ask.
@@ -41,7 +41,7 @@ func (a *asker) ask(ctx, waiting context.Context, serial string, away func()) ru
 		}
 		away()
 		select {
-		case <-said: // whatever it says, it is there
+		case <-said: // any message shows that the device is online
 		case <-time.After(min(left, recheck)):
 		case <-waiting.Done():
 			r.Reason = context.Cause(waiting).Error()
@@ -52,27 +52,32 @@ func (a *asker) ask(ctx, waiting context.Context, serial string, away func()) ru
 	}
 }
 
-// once asks a device that should be there for all orders, one after the other.
+// once sends all orders, one at a time, to a device that should be online.
 func (a *asker) once(ctx context.Context, serial string, said <-chan message) runs.Result {
 	r := runs.Result{Serial: serial}
-	ids := true
-	if a.sealer == nil { // what is signed has an id, and older clients do not understand it
-		var err error
-		if ids, err = a.reach(ctx, serial, said); err != nil {
-			r.State, r.Reason = runs.Away, err.Error()
-			if !errors.Is(err, errSilent) {
-				r.State = runs.NoAnswer
-			} else if d, known := a.hub.known.Get(serial); known && !d.Online {
-				r.Reason = "away since " + d.Since.Format(time.DateTime)
-			} else if known {
-				r.Reason = "says online, but does not answer a ping"
-			} else {
-				r.Reason = "does not answer a ping, and has said no status"
-			}
-			return r
+	ids, err := a.reach(ctx, serial, said) // also where all must be signed: a refusal is an answer
+	if err != nil {
+		r.State, r.Reason = runs.Away, err.Error()
+		if !errors.Is(err, errSilent) {
+			r.State = runs.NoAnswer
+		} else if d, known := a.hub.known.Get(serial); known && !d.Online {
+			r.Reason = "away since " + d.Since.Format(time.DateTime)
+		} else if known {
+			r.Reason = "status is online, but it does not answer a ping"
+		} else {
+			r.Reason = "does not answer a ping, and has no status"
 		}
+		return r
+	}
+	if !ids && a.sealer != nil {
+		r.State, r.Reason = runs.Refused, "not supported by this device: old LinTO clients do not know signed commands"
+		return r
 	}
 	for i, o := range a.orders {
+		if !ids && o.Ours {
+			r.State, r.Reason = runs.Refused, "not supported by this device"
+			break
+		}
 		id := a.id
 		if i > 0 {
 			id = fmt.Sprintf("%s-%d", a.id, i+1)
@@ -85,8 +90,8 @@ func (a *asker) once(ctx context.Context, serial string, said <-chan message) ru
 	return r
 }
 
-// reach pings a device until it answers, and reports whether it knows ids of requests, as
-// lintod does and LinTO's own clients do not.
+// reach pings a device until it answers, and reports whether it supports request IDs, as lintod
+// does and LinTO's own clients do not.
 func (a *asker) reach(ctx context.Context, serial string, said <-chan message) (ids bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.hub.call.timeout)
 	defer cancel()
@@ -96,7 +101,7 @@ func (a *asker) reach(ctx context.Context, serial string, said <-chan message) (
 
 func pingPayload(id string) []byte { return fmt.Appendf(nil, `{"id":%q}`, id) }
 
-// order asks for one thing and notes how it ended.
+// order sends one order and records its result.
 func (a *asker) order(ctx context.Context, r *runs.Result, o runs.Order, id string, ids bool, said <-chan message) {
 	ctx, cancel := context.WithTimeout(ctx, a.hub.call.timeout+o.Takes)
 	defer cancel()
@@ -104,14 +109,17 @@ func (a *asker) order(ctx context.Context, r *runs.Result, o runs.Order, id stri
 	if topic == "" {
 		topic = o.Topic
 	}
-	mine := func(m message) bool { return m.name == topic && (!ids || readAnswer(m.payload).ID == id) }
 	payload, err := a.payload(ctx, r.Serial, o, id, "")
+	if err != nil {
+		r.State, r.Reason = runs.Skipped, err.Error()
+		return
+	}
+	mine := func(m message) bool { return m.name == topic && (!ids || readAnswer(m.payload).ID == id) }
 	var m message
 	switch {
-	case err != nil:
 	case ids:
 		m, err = a.hub.exchange(ctx, r.Serial, o.Topic, payload, true, said, mine)
-		// The clock of the device is not set: it wants the same again, with its nonce.
+		// The clock of the device is not set: it requires the same order with its nonce.
 		if nonce := readAnswer(m.payload).Nonce; err == nil && nonce != "" && a.sealer != nil {
 			if payload, err = a.payload(ctx, r.Serial, o, id, nonce); err == nil {
 				m, err = a.hub.exchange(ctx, r.Serial, o.Topic, payload, true, said, func(m message) bool {
@@ -146,7 +154,7 @@ func (a *asker) order(ctx context.Context, r *runs.Result, o runs.Order, id stri
 	}
 }
 
-// payload is the request, signed if need be.
+// payload returns the request, signed if required.
 func (a *asker) payload(ctx context.Context, serial string, o runs.Order, id, nonce string) ([]byte, error) {
 	if a.sealer == nil {
 		return signed.Order{Args: o.Args, ID: id}.Payload()
@@ -154,7 +162,7 @@ func (a *asker) payload(ctx context.Context, serial string, o runs.Order, id, no
 	return a.sealer.Seal(ctx, a.hub.call.scope, serial, o.Topic, o.Args, id, nonce)
 }
 
-// answer is the part of an answer that all have.
+// answer contains the members that all answers have.
 type answer struct {
 	ID      string `json:"id"`
 	Status  string `json:"status"`
@@ -162,7 +170,7 @@ type answer struct {
 	Nonce   string `json:"nonce"`
 }
 
-// pong is what devices with lintod say of themselves when they are pinged.
+// pong is the answer of devices with lintod to a ping.
 type pong struct {
 	ID      string `json:"id"` // "" from clients of LinTO
 	State   string `json:"state"`
@@ -176,10 +184,10 @@ type pong struct {
 		Result string    `json:"result"`
 		Answer int64     `json:"answer_ms"`
 	} `json:"last_turn"`
-	Dropped uint64 `json:"dropped"` // messages, since the start
+	Dropped uint64 `json:"dropped"` // messages since the start
 }
 
-// readPong reads what it can.
+// readPong parses a pong leniently.
 func readPong(payload []byte) (p pong) {
 	if json.Unmarshal(payload, &p) != nil {
 		return pong{}
@@ -187,14 +195,14 @@ func readPong(payload []byte) (p pong) {
 	return p
 }
 
-// readAnswer reads what it can: of a hostile answer, nothing.
+// readAnswer parses an answer leniently; an invalid one yields the zero value.
 func readAnswer(payload []byte) (a answer) {
 	_ = json.Unmarshal(payload, &a)
 	return a
 }
 
-// outcome reads the status: absent or "ok", or a code with a reason. One that has no code
-// is a reason.
+// outcome parses the status: absent or "ok", or a code with a reason. A status without a code is a
+// reason.
 func (a answer) outcome() (runs.State, string) {
 	code, why, _ := strings.Cut(a.Status, ": ")
 	switch code {

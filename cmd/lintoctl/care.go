@@ -15,19 +15,18 @@ import (
 	"lintod/cmd/lintoctl/runs"
 )
 
-// The verbs by which devices are looked after. Their owners turn each on in
-// [behaviors.NAME].
+// Verbs for maintaining devices. Their owners enable each in [behaviors.NAME].
 
-// How long devices may take, apart from the way.
+// How long devices may take, excluding network latency.
 const (
-	configTakes  = 3 * time.Minute // it is on probation for a minute, unless the owner wants more
+	configTakes  = 3 * time.Minute // the default probation of a minute
 	doctorTakes  = 3 * time.Minute
-	upgradeTakes = 26 * time.Minute // apt's 20, and 5 to be back with the new version
+	upgradeTakes = 26 * time.Minute // 20 minutes for apt, and 5 to reconnect with the new version
 	rebootTakes  = 5 * time.Minute
 	followTakes  = 60 * time.Second
 )
 
-// maxFile is the longest configuration that devices take, in bytes.
+// maxFile is the maximum size of a configuration that devices accept, in bytes.
 const maxFile = 256 << 10
 
 func one(o runs.Order) func([]string) ([]runs.Order, error) {
@@ -53,10 +52,9 @@ func configGet() verb {
 
 func configDiff() verb {
 	return verb{
-		parent: "config", use: "diff KEY=VALUE...", short: "print what a change would change, and change nothing",
-		long: `Print the lines that a change would change, with the number of the line, and change
-nothing. The device checks it as "lintod check" does. @FILE stands for a whole
-configuration.`,
+		parent: "config", use: "diff KEY=VALUE...", short: "print the effect of a change without making it",
+		long: `Print the lines that a change would change, with their numbers, without changing them. The
+device checks the result like "lintod check". @FILE stands for a whole configuration.`,
 		example: `  lintoctl config diff -all device.volume=40
   lintoctl config diff kitchen @lintod.toml`,
 		takes: aText,
@@ -73,11 +71,11 @@ configuration.`,
 func configSet() verb {
 	return verb{
 		parent: "config", use: "set KEY=VALUE...", short: "change the configuration, on probation",
-		long: `Change keys of the configuration, or with @FILE all of it. The device checks the
-change as "lintod check" does, runs with it, and keeps it when it is back within a
-minute; else it goes back to the old one by itself, and says so.
+		long: `Change keys of the configuration, or with @FILE all of it. The device checks the change like
+"lintod check", applies it, and keeps it if it is back online within a minute; otherwise it
+reverts the change and reports that.
 
-A value is written as in TOML; quotes may be left out. Without --, the first word is
+A value is written as in TOML; quotes may be omitted. Without --, the first word is
 the device, unless devices are selected by flags.`,
 		example: `  lintoctl config set kitchen device.volume=40
   lintoctl config set -all -canary 1 -wait 1m 'linto.broker=["mqtts://a", "mqtts://b"]'
@@ -96,21 +94,21 @@ func configUndo() verb {
 	o := order("config", configArgs{Action: "undo"})
 	o.Takes = configTakes
 	return verb{
-		parent: "config", use: "undo", short: "go back to the configuration before the last change, on probation",
+		parent: "config", use: "undo", short: "restore the configuration before the last change, on probation",
 		example: "  lintoctl config undo -failed-of last",
 		orders:  one(o),
 	}
 }
 
-// values that TOML knows without quotes.
+// values that TOML accepts without quotes
 var tomlValue = regexp.MustCompile(`^(true|false|[+-]?[0-9][0-9_]*(\.[0-9]+)?|["'\[{].*)$`)
 
-// parseChange makes TOML of KEY=VALUE, and a text of @FILE.
+// parseChange converts KEY=VALUE to TOML, and @FILE to its text.
 func parseChange(action string, args []string) (configArgs, error) {
 	a := configArgs{Action: action}
 	if path, ok := strings.CutPrefix(args[0], "@"); ok {
 		if len(args) > 1 {
-			return a, errors.New("@FILE is the whole configuration; nothing goes with it")
+			return a, errors.New("@FILE is the whole configuration and cannot be combined with keys")
 		}
 		text, err := textfile.Read(path, maxFile)
 		a.Text = string(text)
@@ -120,7 +118,7 @@ func parseChange(action string, args []string) (configArgs, error) {
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok || strings.TrimSpace(key) == "" || strings.ContainsAny(arg, "\r\n") {
-			return a, fmt.Errorf("%q; want KEY=VALUE, such as device.volume=40, or @FILE", arg)
+			return a, fmt.Errorf("invalid change %q; want KEY=VALUE, such as device.volume=40, or @FILE", arg)
 		}
 		if !tomlValue.MatchString(value) {
 			quoted, err := json.Marshal(value)
@@ -135,12 +133,12 @@ func parseChange(action string, args []string) (configArgs, error) {
 	return a, nil
 }
 
-// printMember prints the lines of a text in the answer; of several devices, behind the serial.
+// printMember prints the lines of a text in the answer; with several devices, after the serial.
 func printMember(name string) func(*call, runs.Result, bool) error {
 	return func(c *call, r runs.Result, alone bool) error {
 		var members map[string]json.RawMessage
 		var text string
-		_ = json.Unmarshal(r.Answer, &members) // of what cannot be read, the summary says why
+		_ = json.Unmarshal(r.Answer, &members) // if it cannot be parsed, the summary gives the reason
 		_ = json.Unmarshal(members[name], &text)
 		for line := range strings.Lines(text) {
 			c.line(r.Serial, alone, strings.TrimRight(line, "\r\n"))
@@ -149,7 +147,7 @@ func printMember(name string) func(*call, runs.Result, bool) error {
 	}
 }
 
-// line prints what a device has said.
+// line prints one line of a device's answer.
 func (c *call) line(serial string, alone bool, text string) {
 	if alone {
 		printable.Fprintf(c.stdout, "%s\n", text)
@@ -179,7 +177,7 @@ func deviceLog() verb {
 	var follow bool
 	return verb{
 		use: "log", short: "print the last lines of lintod's log",
-		long: "Print the last lines that lintod has written to the device's journal.",
+		long: "Print the last lines of lintod in the device's journal.",
 		example: `  lintoctl log kitchen
   lintoctl log kitchen -f`,
 		flags: func(f *pflag.FlagSet) {
@@ -205,9 +203,9 @@ func deviceLog() verb {
 		},
 		print: func(c *call, r runs.Result, alone bool) error {
 			var a logAnswer
-			_ = json.Unmarshal(r.Answer, &a) // what it cannot say, it does not
+			_ = json.Unmarshal(r.Answer, &a) // members that cannot be parsed are omitted
 			if a.Dropped > 0 {
-				c.line(r.Serial, alone, fmt.Sprintf("(%d older lines had no room)", a.Dropped))
+				c.line(r.Serial, alone, fmt.Sprintf("(%d older lines omitted)", a.Dropped))
 			}
 			for _, l := range a.Lines {
 				c.line(r.Serial, alone, l.At.Local().Format(time.DateTime)+" "+l.Text)
@@ -228,7 +226,7 @@ func deviceDoctor() verb {
 			var a struct {
 				Findings []struct{ Subject, Level, Text, Do string } `json:"findings"`
 			}
-			_ = json.Unmarshal(r.Answer, &a) // what it cannot say, it does not
+			_ = json.Unmarshal(r.Answer, &a) // members that cannot be parsed are omitted
 			for _, f := range a.Findings {
 				c.line(r.Serial, alone, fmt.Sprintf("%-4s  %-13s  %s", f.Level, f.Subject, f.Text))
 				if f.Do != "" {
@@ -245,9 +243,9 @@ func counters() verb {
 	o.Harmless = true
 	return verb{
 		use: "counters", short: "print uptime, turns, and failures; with -json all counters",
-		long: `Print how long devices have been running, what they are doing, how many turns they
-remember and how many of them failed, and how often their parts were restarted. With
--json, the answers have all that "lintod status -json" prints on the device.`,
+		long: `Print how long devices have been running, what they are doing, how many recent turns are stored
+and how many of them failed, and how often their parts were restarted. With -json, the answers
+contain everything that "lintod status -json" prints on the device.`,
 		example: `  lintoctl counters -all
   lintoctl counters kitchen -json`,
 		orders: one(o),
@@ -257,9 +255,9 @@ remember and how many of them failed, and how often their parts were restarted. 
 				Turns                 []struct{ Result string }
 				Parts                 map[string]struct{ Restarts int }
 			}
-			_ = json.Unmarshal(r.Answer, &a) // what it cannot say, it does not
+			_ = json.Unmarshal(r.Answer, &a) // members that cannot be parsed are omitted
 			if r.State != runs.Done {
-				return nil // the summary says why
+				return nil // the summary gives the reason
 			}
 			failed, restarts := 0, 0
 			for _, t := range a.Turns {

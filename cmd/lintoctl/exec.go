@@ -11,10 +11,9 @@ import (
 )
 
 const (
-	// execTakes is the time of a command, whose device ends it after a minute unless its
-	// owner says otherwise.
+	// execTakes is how long a command may take; the device's default limit is a minute.
 	execTakes = 2 * time.Minute
-	// statusNotRun is ssh's for what is not the command's own.
+	// statusNotRun is the exit status that ssh also uses for its own errors.
 	statusNotRun = 255
 )
 
@@ -22,13 +21,13 @@ func execute() verb {
 	return verb{
 		use: "exec COMMAND", short: "run a shell command",
 		long: `Run a shell command on devices whose owner allows it ([behaviors.shellexec] in
-lintod.toml(5)). Words are joined with blanks, as ssh does.
+lintod.toml(5)). Words are joined with spaces, as in ssh.
 
-With one device, standard output, standard error and the exit status are those of
-the command; the exit status is 255 when the device did not run it, and 3 when it was not
-reached. With more devices, each line begins with the serial.
+With one device, standard output, standard error, and the exit status are those of the command;
+the exit status is 255 if the device did not run it, and 3 if the device was not reached. With
+several devices, each line starts with the serial.
 
-A command may take two minutes, and the time of -timeout.`,
+A command may take two minutes, plus -timeout.`,
 		example: `  lintoctl exec kitchen -- df -h /
   lintoctl exec -where 'firmware<1.2' -- uptime`,
 		takes: aCommand,
@@ -49,7 +48,7 @@ func printOutput(c *call, r runs.Result, alone bool) error {
 		ExitCode *int   `json:"exit_code"`
 		Dropped  int64  `json:"dropped_bytes"`
 	}
-	_ = json.Unmarshal(r.Answer, &out) // what a device answers otherwise, the reason says
+	_ = json.Unmarshal(r.Answer, &out) // for other answers, the reason is printed
 	if !alone {
 		if err := printLines(c.stdout, r.Serial, out.Stdout); err != nil {
 			return err
@@ -68,7 +67,7 @@ func printOutput(c *call, r runs.Result, alone bool) error {
 	switch {
 	case out.ExitCode != nil:
 		c.status = *out.ExitCode & 0xff
-	case r.State != runs.Done: // clients of LinTO answer without an exit status
+	case r.State != runs.Done: // LinTO's own clients answer without an exit status
 		c.status = statusNotRun
 		printable.Fprintf(c.stderr, "lintoctl: %s: %s: %s\n", r.Serial, string(r.State), r.Reason)
 	}
@@ -85,7 +84,7 @@ func printLines(w io.Writer, serial, text string) error {
 	return nil
 }
 
-// printRaw prints text as it is, for a file or a pipe; a terminal obeys nothing in it.
+// printRaw prints text unchanged to a file or pipe; for a terminal, control characters are removed.
 func printRaw(w io.Writer, text string) error {
 	if !isTerminal(w) {
 		_, err := io.WriteString(w, text)

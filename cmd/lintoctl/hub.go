@@ -14,21 +14,21 @@ import (
 	"lintod/cmd/lintoctl/fleet"
 )
 
-// message is what a device has said.
+// message is a message of a device.
 type message struct {
 	serial, name string // the topic below the egress topic: "status", "nlp/file/7"
 	payload      []byte
 	retained     bool
 }
 
-// read takes a message apart; others than devices' are not ok.
+// read parses a message; ok is false if it is not from a device.
 func (c *call) read(m broker.Message) (message, bool) {
 	rest, ok := strings.CutPrefix(m.Topic, c.scope+"/fromlinto/")
 	serial, name, deep := strings.Cut(rest, "/")
 	return message{serial, name, m.Payload, m.Retain}, ok && deep
 }
 
-// said is the topic filter for what a device says; "+" stands for all devices.
+// said returns the topic filter for messages of a device; "+" stands for all devices.
 func (c *call) said(serial, name string) string {
 	return c.scope + "/fromlinto/" + serial + "/" + name
 }
@@ -43,8 +43,8 @@ func (c *call) conn(ctx context.Context, filters ...string) *broker.Conn {
 	return conn
 }
 
-// A hub is a connection to the broker, which is renewed when it is lost, and what devices
-// say on it. Its methods may be called from any goroutine.
+// A hub is a connection to the broker, which reconnects automatically, and the messages of devices
+// on it. Its methods may be called from any goroutine.
 type hub struct {
 	call  *call
 	conn  *broker.Conn
@@ -57,12 +57,12 @@ type hub struct {
 	listeners map[string]map[chan message]bool
 }
 
-// few is how many devices have subscriptions of their own.
+// few is the maximum number of devices with their own subscriptions.
 const few = 4
 
-// open connects and subscribes to what the devices say on topics, and to their status.
-// Subscriptions must not overlap: some brokers then deliver twice. It fails when the first
-// attempt does, with exit status 3.
+// open connects and subscribes to topics of the devices, and to their status. Subscriptions must
+// not overlap, because some brokers then deliver twice. It fails, with exit status 3, if the first
+// attempt fails.
 func (c *call) open(ctx context.Context, serials []string, topics ...string) (*hub, error) {
 	if len(serials) == 0 || len(serials) > few {
 		serials = []string{"+"}
@@ -120,16 +120,16 @@ func interrupted(ctx context.Context) error {
 	return fmt.Errorf("interrupted: %w", context.Cause(ctx))
 }
 
-// close ends the connection and keeps what was learned.
+// close ends the connection and saves the known devices.
 func (h *hub) close() {
 	h.end()
 	<-h.ended
 	if err := h.known.Save(); err != nil {
-		fmt.Fprintf(h.call.stderr, "lintoctl: the list of devices is not kept: %v\n", err)
+		fmt.Fprintf(h.call.stderr, "lintoctl: cannot save the list of devices: %v\n", err)
 	}
 }
 
-// handle must be quick: the queue before it drops the oldest.
+// handle must be fast: the queue before it drops the oldest message.
 func (h *hub) handle(m broker.Message) {
 	said, ok := h.call.read(m)
 	if !ok || !fleet.IsSerial(said.serial) {
@@ -151,12 +151,12 @@ func (h *hub) handle(m broker.Message) {
 	for listener := range h.listeners[said.serial] {
 		select {
 		case listener <- said:
-		default: // who asks asks again
+		default: // requests are repeated
 		}
 	}
 }
 
-// listen returns what a device says from now on, until stop is called.
+// listen returns the messages of a device from now on, until stop is called.
 func (h *hub) listen(serial string) (said <-chan message, stop func()) {
 	c := make(chan message, 16)
 	h.mu.Lock()
@@ -175,10 +175,10 @@ func (h *hub) listen(serial string) (said <-chan message, stop func()) {
 	}
 }
 
-// quiet is how long no new status must come for all to have come.
+// quiet is how long no new status must arrive before all are assumed to have arrived.
 const quiet = 300 * time.Millisecond
 
-// settle waits until the statuses that the broker keeps have come.
+// settle waits until the retained statuses have arrived.
 func (h *hub) settle(ctx context.Context) {
 	limit := time.After(h.call.timeout)
 	for heard := -1; h.known.Heard() != heard; {
@@ -193,12 +193,12 @@ func (h *hub) settle(ctx context.Context) {
 	}
 }
 
-// errSilent says that a device has not answered in time.
+// errSilent is returned if a device has not answered in time.
 var errSilent = errors.New("no answer")
 
-// exchange publishes a payload below the device's ingress topic until accept takes what it
-// says: once, or again and again, and after a lost connection. It fails with errSilent or,
-// without a connection, with the reason, when ctx ends.
+// exchange publishes a payload below the device's ingress topic until accept accepts an answer:
+// once, or repeatedly, and after a reconnect. When ctx ends, it fails with errSilent or, without a
+// connection, with the reason.
 func (h *hub) exchange(ctx context.Context, serial, topic string, payload []byte, again bool, said <-chan message, accept func(message) bool) (message, error) {
 	send := time.NewTimer(0)
 	defer send.Stop()
@@ -233,7 +233,7 @@ func (h *hub) exchange(ctx context.Context, serial, topic string, payload []byte
 	}
 }
 
-// send publishes once, when there is a connection, and returns when the broker has it.
+// send publishes once, when there is a connection, and returns when the broker has acknowledged it.
 func (h *hub) send(ctx context.Context, serial, topic string, payload []byte) error {
 	m := broker.Message{Topic: h.call.scope + "/tolinto/" + serial + "/" + topic, Payload: payload, QoS: 1}
 	for {

@@ -78,7 +78,7 @@ func TestWatchShowsATable(t *testing.T) {
 	for _, serial := range []string{"cellar", "kitchen"} { // for whom there are two rows, but one is the count
 		m.Publish("home/fromlinto/"+serial+"/status", `{"connexion":"online"}`, "-r")
 	}
-	brokertest.Eventually(t, "what has no room", func() bool { return strings.Contains(screen(), "(2 more have no room") })
+	brokertest.Eventually(t, "rows that do not fit are counted", func() bool { return strings.Contains(screen(), "(2 more do not fit") })
 	if status := stop(); status != 0 || errs.String() != "" {
 		t.Errorf("status %d\n%s", status, errs.String())
 	}

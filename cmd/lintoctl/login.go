@@ -18,12 +18,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"lintod/agent/base/config"
+	"lintod/agent/base/printable"
 	"lintod/agent/base/textfile"
 	"lintod/cmd/internal/cli"
 	"lintod/cmd/lintoctl/fleet"
 )
 
-// profile is what login keeps of a platform. It has no place for a password.
+// profile is what login saves about a platform. It never contains a password.
 type profile struct {
 	Broker          config.Strings `toml:"broker"`
 	Scope           string         `toml:"scope"`
@@ -35,19 +36,19 @@ type profile struct {
 	KeyFile         string         `toml:"key_file,omitempty"`
 }
 
-// Validate leaves what the flags say as well to their check.
+// Validate does not check values that are also flags; their check does.
 func (profile) Validate() config.Problems { return nil }
 
 func profilePath(name string) (string, error) {
 	if !fleet.IsSerial(name) || strings.ContainsAny(name, `\.`) {
-		return "", cli.Usagef("%q cannot be the name of a profile", name)
+		return "", cli.Usagef("%q is not a valid name of a profile", name)
 	}
 	dir, err := os.UserConfigDir()
 	return filepath.Join(dir, "lintoctl", name+".toml"), err
 }
 
-// useProfile fills in what flags do not say. Where they name a broker, no profile counts
-// but one that was named: a password is not for another broker.
+// useProfile supplies values for missing flags. If the flags name a broker, only a profile that was
+// explicitly named is used: a password must not be sent to another broker.
 func (c *call) useProfile() error {
 	name := c.profile
 	if name == "" && len(c.broker.Broker) > 0 {
@@ -69,7 +70,7 @@ func (c *call) useProfile() error {
 	case err != nil:
 		return err
 	case runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("%s can be read or changed by others; chmod 600 it", path)
+		return fmt.Errorf("%s is accessible by other users; run chmod 600 on it", path)
 	}
 	var p profile
 	if err := config.Load(path, &p); err != nil {
@@ -94,7 +95,7 @@ func (c *call) useProfile() error {
 	return nil
 }
 
-// login keeps the flags of the connection as a profile, when they work.
+// login saves the flags of the connection as a profile, if they work.
 func (c *call) login() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "login [PROFILE]", Short: "connect, and save the broker, account, and scope as a profile",
@@ -132,7 +133,7 @@ asks for it on the terminal.`,
 				if f.flag == "" {
 					continue
 				}
-				if *f.kept, err = filepath.Abs(f.flag); err != nil { // commands are run anywhere
+				if *f.kept, err = filepath.Abs(f.flag); err != nil { // commands run in any directory
 					return err
 				}
 			}
@@ -147,19 +148,20 @@ asks for it on the terminal.`,
 				err = os.Rename(path+".tmp", path)
 			}
 			if err != nil {
-				return fmt.Errorf("keep the profile: %w", err)
+				return fmt.Errorf("save the profile: %w", err)
 			}
+			printable.Fprintf(c.stderr, "lintoctl: connected; saved as profile %s\n", name)
 			return nil
 		},
 	}
 	return cmd
 }
 
-// commandLimit is how long a keyring may ask its user.
+// commandLimit is the time limit of -password-command, which may ask the user.
 const commandLimit = time.Minute
 
-// password returns what the connection asks for its password; nil where a file, or nothing,
-// gives it.
+// password returns the function that provides the password of the connection, or nil if there is
+// none or it is in a file.
 func (c *call) password(ctx context.Context) func() (string, error) {
 	ask := askSecret(c.stderr)
 	switch {
@@ -176,7 +178,7 @@ func (c *call) password(ctx context.Context) func() (string, error) {
 			}
 			line, err := textfile.FirstLine(out.Bytes())
 			if err != nil {
-				return "", fmt.Errorf("what -password-command prints %w", err)
+				return "", fmt.Errorf("the output of -password-command %w", err)
 			}
 			return line, nil
 		})

@@ -17,7 +17,7 @@ import (
 	"lintod/cmd/lintoctl/runs"
 )
 
-// ls lists devices. What a broker keeps of them may be old, so it pings them.
+// ls lists devices. Retained statuses may be outdated, so it pings them.
 func (c *call) ls() *cobra.Command {
 	var s selectFlags
 	var noPing bool
@@ -76,7 +76,7 @@ func (c *call) survey(ctx context.Context, s selectFlags, args []string, ping bo
 	return h, serials, pongs, nil
 }
 
-// unlikely is how long a device is waited for that says that it is offline.
+// unlikely is how long to wait for an answer of a device whose status is offline.
 const unlikely = 2 * time.Second
 
 // pingAll pings devices and returns the pongs of those that answer.

@@ -1,9 +1,8 @@
-// Command lintoctl is the administrator's hand on any computer: it watches
-// devices of a LinTO platform and tells them what to do, over the platform's
+// Command lintoctl administers devices of a LinTO platform from any computer, over the platform's
 // MQTT broker.
 //
-// This package knows the topics of an administrator (protocol 1.1 and 1.8) and
-// how to print what devices say. The connection itself is package broker's.
+// This package contains the topics of an administrator (protocol 1.1 and 1.8) and the output.
+// Package broker implements the connection.
 package main
 
 import (
@@ -35,16 +34,16 @@ const (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// A second signal ends the process at once.
+	// A second signal ends the process immediately.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// call is what a command gets.
+// call is passed to each command.
 type call struct {
 	broker          broker.Config
 	scope           string
-	profile         string // "" where none was named
+	profile         string // "" if none was named
 	passwordCommand string
 	askPassword     func() (string, error) // made at the first connection
 	timeout         time.Duration          // for an answer
@@ -53,8 +52,8 @@ type call struct {
 	stdin           io.Reader
 	stdout, stderr  io.Writer
 	printing        sync.Mutex // held while an answer is printed
-	status          int        // the exit status, where it is not that of the error
-	explained       bool       // a verb has set status, and printed how it ended with one device
+	status          int        // the exit status, if it differs from that of the error
+	explained       bool       // a verb has set status, and printed the result of one device
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -88,18 +87,18 @@ func (c *call) commands() *cobra.Command {
 		Long: `lintoctl administers the devices of a LinTO platform, one or many, over the
 platform's MQTT broker.
 
-To begin, "lintoctl login" saves the broker, the account and the scope, and
+To begin, "lintoctl login" saves the broker, the account, and the scope, and
 "lintoctl ls" lists the devices. The scope is the first level of the platform's
 topics; the account must be allowed to read SCOPE/fromlinto/# and to write
 SCOPE/tolinto/#.
 
 SERIAL is a device's serial number from its configuration, or the session that it
 logged in with, or a pattern such as 'hall-*'. Every command also selects devices
-by -all, -where, -from and -failed-of; -dry-run prints which ones, and sends nothing.
+by -all, -where, -from, and -failed-of; -dry-run prints which ones, and sends nothing.
 
 A command is sent again until the device answers, and executed once. Each run, with
 its result for each device, is saved: "lintoctl run" shows it and retries. A device
-that requires signatures wants -sign auto, which signs with your SSH key.
+that requires signatures needs -sign auto, which signs with your SSH key.
 
 A flag may have one dash or two, and come before or after the command.
 
@@ -113,7 +112,7 @@ selected, 3 no device reached.`,
 		RunE: func(*cobra.Command, []string) error { return cli.Usagef("the command is missing") },
 	}
 	f := root.PersistentFlags()
-	f.StringArrayVar((*[]string)(&c.broker.Broker), "broker", nil, "`ADDRESS` of the platform's broker: mqtt://, mqtts://, ws:// or wss://; may be given more than once")
+	f.StringArrayVar((*[]string)(&c.broker.Broker), "broker", nil, "`ADDRESS` of the platform's broker: mqtt://, mqtts://, ws://, or wss://; may be given more than once")
 	f.StringVar(&c.scope, "scope", "", "`SCOPE`, the first level of the platform's topics")
 	f.StringVar(&c.broker.Username, "username", "", "`NAME` of the account at the broker")
 	f.StringVar(&c.broker.PasswordFile, "password-file", "", "`FILE` with the password of the account")
@@ -157,9 +156,11 @@ selected, 3 no device reached.`,
 			Example: "  lintoctl meeting start hall-01 board-2026-11\n  lintoctl meeting list",
 		},
 	} {
-		parent.RunE = func(*cobra.Command, []string) error {
-			_, words, _ := strings.Cut(parent.Use, " ")
-			return cli.Usagef("%s what? want %s", parent.Name(), strings.ReplaceAll(words, "|", ", "))
+		parent.RunE = func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.Usagef("%q; want %s", args[0], parent.Use)
+			}
+			return cli.Usagef("a word is missing; want %s", parent.Use)
 		}
 		root.AddCommand(parent)
 		parents[parent.Name()] = parent
@@ -177,15 +178,19 @@ selected, 3 no device reached.`,
 	return root
 }
 
-// check completes the flags with the profile.
+// check adds the values of the profile to the flags, and validates them.
 func (c *call) check() error {
 	if err := c.useProfile(); err != nil {
 		return err
 	}
-	return c.validate()
+	err := c.validate()
+	if len(c.broker.Broker) == 0 {
+		err = cli.Usagef("%w\n%s", err, "\"lintoctl login\" saves them, so that other commands do not need them")
+	}
+	return err
 }
 
-// validate says in the words of the command line what cannot be right.
+// validate reports invalid flags.
 func (c *call) validate() error {
 	var errs []error
 	for _, p := range c.broker.Validate() {
@@ -195,11 +200,8 @@ func (c *call) validate() error {
 	if !fleet.IsSerial(c.scope) {
 		errs = append(errs, errors.New("-scope is missing or not a single level of a topic (it must not contain /, +, or #)"))
 	}
-	if len(c.broker.Broker) == 0 {
-		errs = append(errs, errors.New("\"lintoctl login\" saves both, so that other commands do not need them"))
-	}
 	if c.passwordCommand != "" && (c.broker.Username == "" || c.broker.PasswordFile != "" || strings.TrimSpace(c.passwordCommand) == "") {
-		errs = append(errs, errors.New("-password-command wants a command and -username, and no -password-file"))
+		errs = append(errs, errors.New("-password-command requires a command and -username, and excludes -password-file"))
 	}
 	if c.timeout <= 0 {
 		errs = append(errs, fmt.Errorf("-timeout is %v; want more than 0s", c.timeout))

@@ -68,7 +68,7 @@ func (c *call) ping() *cobra.Command {
 }
 
 // roundTrips pings a device count times, one after the other, and returns how long those
-// took that were answered. A client that does not know ids may answer a ping late.
+// took that were answered.
 func (h *hub) roundTrips(ctx context.Context, serial string, count int, interval time.Duration) (trips []time.Duration) {
 	said, stop := h.listen(serial)
 	defer stop()
@@ -80,24 +80,30 @@ func (h *hub) roundTrips(ctx context.Context, serial string, count int, interval
 				return trips
 			}
 		}
-		id := runs.NewID(time.Now())
-		began := time.Now()
-		limited, cancel := context.WithTimeout(ctx, h.call.timeout)
-		_, err := h.exchange(limited, serial, "ping", pingPayload(id), false, said, func(m message) bool {
-			answered := readAnswer(m.payload).ID
-			return m.name == "pong" && (answered == id || answered == "")
-		})
-		cancel()
-		if err == nil {
-			trips = append(trips, time.Since(began))
+		if trip, _, err := h.pingOnce(ctx, serial, said); err == nil {
+			trips = append(trips, trip)
 		}
 	}
 	return trips
 }
 
+// pingOnce sends one ping and returns how long its answer took. A client that does not know
+// ids may answer an earlier one.
+func (h *hub) pingOnce(ctx context.Context, serial string, said <-chan message) (time.Duration, pong, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.call.timeout)
+	defer cancel()
+	id := runs.NewID(time.Now())
+	began := time.Now()
+	m, err := h.exchange(ctx, serial, "ping", pingPayload(id), false, said, func(m message) bool {
+		answered := readAnswer(m.payload).ID
+		return m.name == "pong" && (answered == id || answered == "")
+	})
+	return time.Since(began), readPong(m.payload), err
+}
+
 type tripLine struct {
 	Version  int     `json:"v"`
-	Serial   string  `json:"serial,omitempty"` // absent in the line of all devices
+	Serial   string  `json:"serial,omitempty"` // absent in the summary of all devices
 	Sent     int     `json:"sent"`
 	Answered int     `json:"answered"`
 	Min      float64 `json:"min_ms,omitempty"`
@@ -120,7 +126,7 @@ func statistics(serial string, trips []time.Duration, sent int) tripLine {
 	return line
 }
 
-// manyTrips is from how many devices on only those are listed that lost something.
+// manyTrips is the number of devices from which on only those with lost pings are listed.
 const manyTrips = 20
 
 func (c *call) printTrips(serials []string, trips [][]time.Duration, count int) error {

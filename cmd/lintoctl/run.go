@@ -12,7 +12,7 @@ import (
 	"lintod/cmd/lintoctl/runs"
 )
 
-// runCommand shows runs and goes on with them.
+// runCommand shows and retries runs.
 func (c *call) runCommand() *cobra.Command {
 	var flags runFlags
 	cmd := &cobra.Command{
@@ -46,7 +46,7 @@ a command a second time when it is retried.`,
 			case "retry":
 				return c.retryRun(cmd, &flags, id)
 			}
-			return cli.Usagef("unknown command %q; want list, show or retry", args[0])
+			return cli.Usagef("unknown command %q; want list, show, or retry", args[0])
 		},
 	}
 	cmd.Flags().DurationVar(&flags.waitOnline, "wait-online", 0, "with retry, `DURATION` to wait for devices that are away")
@@ -66,7 +66,7 @@ func (c *call) retryRun(cmd *cobra.Command, flags *runFlags, id string) error {
 		return err
 	}
 	if c.scope != record.Scope {
-		return cli.Usagef("the run %s is of the scope %q", record.ID, record.Scope)
+		return cli.Usagef("the run %s is for the scope %q", record.ID, record.Scope)
 	}
 	devices := record.Undone()
 	if len(devices) == 0 {

@@ -194,7 +194,7 @@ func TestBrokerDiesInARun(t *testing.T) {
 	brokertest.Eventually(t, "the devices are back", f.conn.Connected)
 	f.set(f.mum, false, all...)
 	status, text, errs := lintoctl(t.Context(), on(m, "run", "retry", "last")...)
-	if status != 0 || !strings.Contains(text, "20 of 20 done") {
+	if status != 0 || !strings.Contains(text, "20 of 20") {
 		t.Errorf("status %d\n%s%s", status, text, errs)
 	}
 	f.mu.Lock()
@@ -221,8 +221,30 @@ func TestDeviceAwayForASecond(t *testing.T) {
 	f := startCrowd(t, m, names(2))
 	f.set(f.away, true, "device-0001")
 	time.AfterFunc(time.Second, func() { f.set(f.away, false, "device-0001") })
-	if status, out, errs := lintoctl(t.Context(), on(m, "mute", "-timeout", "30s", "device-*")...); status != 0 || !strings.Contains(out, "2 of 2 done") {
+	if status, out, errs := lintoctl(t.Context(), on(m, "mute", "-timeout", "30s", "device-*")...); status != 0 || !strings.Contains(out, "2 of 2") {
 		t.Errorf("status %d\n%s%s", status, out, errs)
+	}
+}
+
+// Who names two devices and forgets the -- does not have one of them speak the name of the
+// other.
+func TestTwoDevicesWithoutDashes(t *testing.T) {
+	fresh(t)
+	m := brokertest.Start(t)
+	f := startCrowd(t, m, names(2))
+	if status, out, errs := lintoctl(t.Context(), on(m, "ls")...); status != 0 {
+		t.Fatalf("status %d\n%s%s", status, out, errs)
+	}
+	for args, want := range map[string]int{
+		"say device-0000 device-0001 hello": statusUsage, "say -all device-0001 hello": statusUsage,
+		"say device-0000 -- device-0001 hello": 0, "say device-0000 device-0001 -- hello": 0,
+	} {
+		if status, _, errs := lintoctl(t.Context(), on(m, strings.Fields(args)...)...); status != want {
+			t.Errorf("%s: status %d\n%s", args, status, errs)
+		}
+	}
+	if n := len(f.did["device-0000"]); n != 2 {
+		t.Errorf("the first was asked %d times", n)
 	}
 }
 

@@ -21,16 +21,16 @@ import (
 )
 
 const (
-	// sshTakes is the time in which a device logs in at the relay.
+	// sshTakes is how long a device may take to log in at the relay.
 	sshTakes = time.Minute
-	// closeLimit is for the device to close the tunnel; it does so by itself, too
-	// (max_life).
+	// closeLimit is how long to wait for the device to close the tunnel; it also closes it after
+	// max_life.
 	closeLimit = 20 * time.Second
-	// firstPort and ports are where a port of the relay is taken at random.
+	// firstPort and ports define the range for a random port of the relay.
 	firstPort, ports = 20000, 10000
 )
 
-// sshFlags are the flags of ssh.
+// sshFlags are the flags of the command ssh.
 type sshFlags struct {
 	runFlags
 	via, jump, login, program string
@@ -80,7 +80,7 @@ not open the tunnel, and 3 if the device was not reached.`,
 			}
 			defer h.close()
 			if len(chosen) != 1 {
-				return cli.Usagef("%s are %d devices; ssh is for one", clean(names[0]), len(chosen))
+				return cli.Usagef("%s matches %d devices; ssh requires exactly one", clean(names[0]), len(chosen))
 			}
 			return c.session(cmd.Context(), h, chosen[0], open, &f, command)
 		},
@@ -98,14 +98,14 @@ not open the tunnel, and 3 if the device was not reached.`,
 	return cmd
 }
 
-// order opens the tunnel (protocol 1.8; LinTO has the ports as texts).
+// order opens the tunnel (protocol 1.8; in LinTO, ports are strings).
 func (f *sshFlags) order() (runs.Order, error) {
 	user, host, ok := strings.Cut(f.via, "@")
 	switch {
 	case !ok || user == "" || host == "" || strings.HasPrefix(f.via, "-") || strings.HasPrefix(f.jump, "-"):
-		return runs.Order{}, fmt.Errorf("-via is %q and -jump %q; want relays, such as tunnel@relay.example", f.via, f.jump)
+		return runs.Order{}, fmt.Errorf("invalid -via %q or -jump %q; want relays, such as tunnel@relay.example", f.via, f.jump)
 	case f.port < 0 || f.port > 65535 || f.devicePort < 1 || f.devicePort > 65535:
-		return runs.Order{}, fmt.Errorf("-port is %d and -device-port %d; want ports", f.port, f.devicePort)
+		return runs.Order{}, fmt.Errorf("invalid -port %d or -device-port %d; want numbers up to 65535", f.port, f.devicePort)
 	case len(strings.Fields(f.program)) == 0:
 		return runs.Order{}, errors.New("-ssh is empty")
 	}
@@ -131,7 +131,7 @@ func (c *call) session(ctx context.Context, h *hub, serial string, open runs.Ord
 		}
 	}
 	opened := a.ask(ctx, ctx, serial, func() {})
-	if opened.State == runs.NoAnswer || ctx.Err() != nil { // perhaps it is open all the same
+	if opened.State == runs.NoAnswer || ctx.Err() != nil { // it may be open anyway
 		return errors.Join(c.notOpened(opened), c.closeTunnel(ctx, a, serial))
 	}
 	if err := c.notOpened(opened); err != nil {
@@ -164,9 +164,9 @@ func (c *call) session(ctx context.Context, h *hub, serial string, open runs.Ord
 // notOpened reports why the tunnel was not opened.
 func (c *call) notOpened(r runs.Result) error {
 	var a struct {
-		Status string `json:"reversesshstatus"` // as LinTO's documents have it
+		Status string `json:"reversesshstatus"` // as documented by LinTO
 	}
-	_ = json.Unmarshal(r.Answer, &a) // outcome has read the status
+	_ = json.Unmarshal(r.Answer, &a) // outcome has parsed the status
 	if r.State == runs.Done && a.Status != "" && a.Status != "ok" {
 		r.State, r.Reason = runs.Failed, clean(a.Status)
 	}
@@ -180,14 +180,14 @@ func (c *call) notOpened(r runs.Result) error {
 	return fmt.Errorf("%s: %s: %s", clean(r.Serial), r.State, r.Reason)
 }
 
-// closeTunnel has the device close it.
+// closeTunnel makes the device close the tunnel.
 func (c *call) closeTunnel(ctx context.Context, a *asker, serial string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 	defer cancel()
 	end := *a
 	end.id, end.orders, end.waitOnline = runs.NewID(time.Now()), []runs.Order{closeTunnel()}, 0
 	if r := end.ask(ctx, ctx, serial, func() {}); r.State != runs.Done {
-		return fmt.Errorf("%s: the tunnel may still be open until its time is up: %s", clean(serial), cmp.Or(r.Reason, string(r.State)))
+		return fmt.Errorf("%s: the tunnel may remain open until its time limit: %s", clean(serial), cmp.Or(r.Reason, string(r.State)))
 	}
 	return nil
 }

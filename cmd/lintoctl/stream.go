@@ -15,7 +15,7 @@ import (
 	"lintod/cmd/lintoctl/fleet"
 )
 
-// stream prints what a platform understands of what a device streams.
+// stream prints the transcript of a device's stream.
 func (c *call) stream() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "stream SERIAL", Short: "print the live transcript of a device, until Ctrl-C",
@@ -32,7 +32,7 @@ The broker account must also be allowed to read SCOPE/tolinto/SERIAL/streaming/#
 				return err
 			}
 			if !fleet.IsSerial(args[0]) {
-				return cli.Usagef("%q is not a serial; it must not be empty nor contain /, + or #", args[0])
+				return cli.Usagef("%q is not a serial; it must not be empty or contain /, +, or #", args[0])
 			}
 			p := &transcript{call: c, serial: args[0], live: isTerminal(c.stdout) && !c.json}
 			told := c.scope + "/tolinto/" + args[0] + "/streaming/"
@@ -49,38 +49,38 @@ The broker account must also be allowed to read SCOPE/tolinto/SERIAL/streaming/#
 	return cmd
 }
 
-// listen passes on what comes on topics, until ctx or handle ends it.
+// listen passes messages on topics to handle, until ctx or handle ends it.
 func (c *call) listen(ctx context.Context, filters []string, handle func(broker.Message) error) error {
 	conn := c.conn(ctx, filters...)
-	conn.Offline = func(err error) { fmt.Fprintf(c.stderr, "lintoctl: %v; trying again\n", err) }
+	conn.Offline = func(err error) { fmt.Fprintf(c.stderr, "lintoctl: %v; retrying\n", err) }
 	outer := ctx
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	conn.Handle = func(_ context.Context, m broker.Message) {
 		if err := handle(m); err != nil {
-			cancel(fmt.Errorf("print: %w", err)) // as when piped into head
+			cancel(fmt.Errorf("print: %w", err)) // for example when piped into head
 		}
 	}
 	if err := conn.Run(ctx); err != nil {
 		return err
 	}
 	if outer.Err() != nil {
-		return nil // Ctrl-C is how it ends
+		return nil // Ctrl-C is the normal end
 	}
 	return context.Cause(ctx)
 }
 
-// transcript is what was understood of a device, as it comes.
+// transcript prints the transcript of a device as it arrives.
 type transcript struct {
 	call    *call
 	serial  string
-	live    bool   // what is being said is shown
-	partial string // that is shown
-	told    string // of the present stream, what the final text may repeat
-	heard   bool   // the platform has said anything since the device began
+	live    bool   // show the current utterance
+	partial string // the displayed one
+	told    string // utterances of the current stream, which the final text may repeat
+	heard   bool   // the platform has sent anything since the stream started
 }
 
-// wireStreaming is what platforms say of a stream (protocol 1.5).
+// wireStreaming is a platform's message about a stream (protocol 1.5).
 type wireStreaming struct {
 	Status  string          `json:"status"`
 	Partial *string         `json:"partial"`
@@ -89,7 +89,7 @@ type wireStreaming struct {
 	Message json.RawMessage `json:"message"`
 }
 
-// platform takes what the platform says of a step.
+// platform handles a message of the platform.
 func (p *transcript) platform(step string, payload []byte) error {
 	var m struct {
 		Behavior struct {
@@ -98,7 +98,7 @@ func (p *transcript) platform(step string, payload []byte) error {
 		} `json:"behavior"`
 		wireStreaming // of older servers
 	}
-	_ = json.Unmarshal(payload, &m) // what cannot be read says nothing
+	_ = json.Unmarshal(payload, &m) // unparsable messages are ignored
 	p.heard = true
 	s := m.wireStreaming
 	if m.Behavior.Streaming != nil {
@@ -124,7 +124,7 @@ func (p *transcript) platform(step string, payload []byte) error {
 	return nil
 }
 
-// finalText reads a result: JSON once more, in a text.
+// finalText parses a result, which is JSON in a string.
 func finalText(raw json.RawMessage) string {
 	var inner string
 	if json.Unmarshal(raw, &inner) == nil {
@@ -137,18 +137,18 @@ func finalText(raw json.RawMessage) string {
 	return result.Text
 }
 
-// device notes that the device begins to stream, or ends.
+// device records that the device starts or stops streaming.
 func (p *transcript) device(begins bool) error {
 	if begins {
 		p.heard = false
 	} else if !p.heard {
-		fmt.Fprintf(p.call.stderr, "lintoctl: %s has streamed, and nothing of the platform's was seen: it does not transcribe, or the broker's account may not read tolinto/%s/streaming/#\n",
+		fmt.Fprintf(p.call.stderr, "lintoctl: %s has streamed, but the platform sent nothing: it does not transcribe, or the account may not read tolinto/%s/streaming/#\n",
 			clean(p.serial), clean(p.serial))
 	}
 	return nil
 }
 
-// print prints a text, whole, as one line.
+// print prints a complete text as one line.
 func (p *transcript) print(kind, text string) error {
 	w := p.call.stdout
 	switch {
@@ -176,7 +176,7 @@ func (p *transcript) print(kind, text string) error {
 	return err
 }
 
-// tail is the end of a line, of at most that many characters.
+// tail returns the end of a line, of at most n characters.
 func tail(line string, most int) string {
 	if runes := []rune(line); len(runes) > most {
 		return string(runes[len(runes)-most:])

@@ -11,21 +11,20 @@ import (
 	"time"
 
 	"lintod/cmd/lintoctl/fleet"
-	"lintod/cmd/lintoctl/runs"
 )
 
-// redraw is how often the table of watch is drawn.
+// redraw is the interval between redraws of the table.
 const redraw = time.Second
 
-// watched is what watch has seen of a device.
+// watched is what watch knows about a device.
 type watched struct {
 	sent, lost int // pings
 	online     bool
-	trip       time.Duration // of the last ping that was answered
+	trip       time.Duration // of the last answered ping
 	pong       pong
 }
 
-// table is what watch shows.
+// table is the table of watch.
 type table struct {
 	known *fleet.Known
 
@@ -33,13 +32,13 @@ type table struct {
 	devices map[string]watched
 }
 
-// watchTable pings devices and shows how they are, until ctx ends.
+// watchTable pings devices and shows their state, until ctx ends.
 func (c *call) watchTable(ctx context.Context, sel fleet.Selection, interval time.Duration) error {
 	h, chosen, _, err := c.choose(ctx, sel, "pong")
 	if err != nil && !(sel.All && errors.Is(err, fleet.ErrNothing)) {
 		return err
 	}
-	if h == nil { // nobody has appeared yet
+	if h == nil { // there are no devices yet
 		if h, err = c.open(ctx, nil, "pong"); err != nil {
 			return err
 		}
@@ -73,7 +72,7 @@ func (c *call) watchTable(ctx context.Context, sel fleet.Selection, interval tim
 		select {
 		case <-beat.C:
 		case <-ctx.Done():
-			return nil // Ctrl-C is how it ends
+			return nil // Ctrl-C is the normal end
 		}
 	}
 }
@@ -100,19 +99,12 @@ func (t *table) keepPinging(ctx context.Context, h *hub, serial string, interval
 		case <-ctx.Done():
 			return
 		}
-		id := runs.NewID(time.Now())
-		began := time.Now()
-		limited, cancel := context.WithTimeout(ctx, h.call.timeout)
-		m, err := h.exchange(limited, serial, "ping", pingPayload(id), false, said, func(m message) bool {
-			answered := readAnswer(m.payload).ID
-			return m.name == "pong" && (answered == id || answered == "")
-		})
-		cancel()
+		trip, p, err := h.pingOnce(ctx, serial, said)
 		<-slots
 		if ctx.Err() != nil {
 			return
 		}
-		t.note(serial, time.Since(began), m.payload, err)
+		t.note(serial, trip, p, err)
 		select {
 		case <-pause:
 		case <-ctx.Done():
@@ -120,7 +112,7 @@ func (t *table) keepPinging(ctx context.Context, h *hub, serial string, interval
 	}
 }
 
-func (t *table) note(serial string, trip time.Duration, payload []byte, err error) {
+func (t *table) note(serial string, trip time.Duration, p pong, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	w := t.devices[serial]
@@ -129,12 +121,12 @@ func (t *table) note(serial string, trip time.Duration, payload []byte, err erro
 	if err != nil {
 		w.lost++
 	} else {
-		w.trip, w.pong = trip, readPong(payload)
+		w.trip, w.pong = trip, p
 	}
 	t.devices[serial] = w
 }
 
-// rows is the table as text, one device a line, sorted by serial.
+// rows returns the table as text, one device per line, sorted by serial.
 func (t *table) rows() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -174,17 +166,17 @@ func (t *table) rows() []string {
 		}
 		fmt.Fprintln(w, strings.Join(row(cells...), "\t"))
 	}
-	_ = w.Flush() // a builder takes everything
+	_ = w.Flush() // a Builder never fails
 	return strings.Split(strings.TrimSuffix(text.String(), "\n"), "\n")
 }
 
-// drawTable draws the table over the one before, of which shown lines are there, and returns
-// how many there are now. What has no room is counted.
+// drawTable draws the table over the previous one, of shown lines, and returns the new number of
+// lines. Rows that do not fit are counted.
 func (c *call) drawTable(t *table, shown int) (int, error) {
 	width, height := c.size()
 	rows := t.rows()
 	if room := max(height-1, 2); len(rows) > room {
-		more := fmt.Sprintf("(%d more have no room; select some of them)", len(rows)-room+1)
+		more := fmt.Sprintf("(%d more do not fit; select fewer devices)", len(rows)-room+1)
 		rows = append(rows[:room-1:room-1], more)
 	}
 	var text strings.Builder

@@ -13,13 +13,13 @@ import (
 	"lintod/cmd/lintoctl/runs"
 )
 
-// isTerminal reports whether a stream is one.
+// isTerminal reports whether a stream is a terminal.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// size is that of the terminal at standard output.
+// size returns the size of the terminal at standard output.
 func (c *call) size() (width, height int) {
 	if f, ok := c.stdout.(*os.File); ok {
 		if width, height, err := term.GetSize(int(f.Fd())); err == nil && width > 0 && height > 0 {
@@ -29,7 +29,7 @@ func (c *call) size() (width, height int) {
 	return 80, 24
 }
 
-// progress shows how far a run is, on one line of a terminal, and elsewhere nothing.
+// progress shows the progress of a run in one line, on a terminal only.
 type progress struct {
 	w      io.Writer
 	total  int
@@ -63,7 +63,8 @@ func (p *progress) clear() {
 	}
 }
 
-// askSecret asks for a secret on the terminal, without showing it; nil where there is none.
+// askSecret returns a function that reads a secret from the terminal without echo, or nil if there
+// is no terminal.
 func askSecret(w io.Writer) func(context.Context, string) ([]byte, error) {
 	if !isTerminal(os.Stdin) {
 		return nil
@@ -80,7 +81,7 @@ func askSecret(w io.Writer) func(context.Context, string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		go func() { // ends with the line, or with the process
+		go func() { // ends with the line or the process
 			secret, err := term.ReadPassword(int(os.Stdin.Fd()))
 			read <- result{secret, err}
 		}()

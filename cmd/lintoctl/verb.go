@@ -25,31 +25,33 @@ import (
 	"lintod/cmd/lintoctl/signing"
 )
 
-// A verb asks the selected devices for something, in a run. To add one, add it to verbs.
+// A verb is a command that sends a request to the selected devices, in a run. To add one, add it to
+// verbs.
 type verb struct {
-	group   string // of the help; see groupUse
-	parent  string // of a verb such as "config get"; mostly ""
-	use     string // the name and the arguments behind the devices: "volume PERCENT"
+	group   string // group of the help; see groupUse
+	parent  string // parent of a verb such as "config get"; usually ""
+	use     string // the name and the arguments after the devices: "volume PERCENT"
 	short   string
-	long    string // "" stands for short
+	long    string // default: short
 	example string
-	// takes says how the devices are told from the arguments: that many words at the end
-	// are arguments. aText takes one device without a --, and the rest.
+	// takes separates the devices from the arguments: this number of words at the end are
+	// arguments. With aText, the first word is the device and the rest the text, unless there is a
+	// --.
 	takes int
 	flags func(*pflag.FlagSet)
-	// orders are what is asked of each device. An error is one of usage.
+	// orders returns the requests to each device. Its errors are usage errors.
 	orders func(args []string) ([]runs.Order, error)
-	// print shows people the answer of a device that was reached; nil for verbs whose
-	// devices only say that it is done. alone says that one device alone was selected.
+	// print prints the answer of a device that was reached; nil for verbs whose devices only
+	// confirm. alone reports whether only one device was selected.
 	print func(c *call, r runs.Result, alone bool) error
-	// next, where set, are the orders that follow the answer of a device; nil ends it.
+	// next, if set, returns the orders that follow the answer of a device, or nil at the end.
 	next func(r runs.Result) []runs.Order
 }
 
-// full is the name in a run: "config get".
+// full returns the name in a run: "config get".
 func (v verb) full() string { return strings.TrimSpace(v.parent + " " + v.name()) }
 
-// name is the first word of use.
+// name returns the first word of use.
 func (v verb) name() string {
 	name, _, _ := strings.Cut(v.use, " ")
 	return name
@@ -57,17 +59,20 @@ func (v verb) name() string {
 
 const (
 	aText    = -1
-	aCommand = -2 // a -- is wanted before it, where devices are named
+	aCommand = -2 // requires a -- before it if devices are named
 )
 
-// order makes an order of arguments that marshal to an object.
+// order returns an order whose arguments marshal to an object.
 func order(topic string, args any) runs.Order {
 	raw, err := json.Marshal(args)
 	if err != nil {
 		panic(err) // structs and maps of strings and numbers always marshal
 	}
-	return runs.Order{Topic: topic, Args: raw}
+	return runs.Order{Topic: topic, Args: raw, Ours: slices.Contains(ours, topic)}
 }
+
+// ours are the topics that LinTO does not have.
+var ours = []string{"ask", "config", "counters", "doctor", "log", "reboot", "upgrade"}
 
 // selectFlags are the flags that select devices.
 type selectFlags struct {
@@ -79,13 +84,13 @@ type selectFlags struct {
 
 func (s *selectFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.all, "all", false, "select all known devices: those whose status the broker retains (status_retain), and those seen before")
-	f.StringVar(&s.where, "where", "", "select devices that meet a `CONDITION`: 'firmware<1.2 and online'; fields are serial, firmware, address, language, volume and age")
-	f.StringVar(&s.from, "from", "", "select the serials that `FILE` lists, one a line; - stands for standard input")
+	f.StringVar(&s.where, "where", "", "select devices that meet a `CONDITION`: 'firmware<1.2 and online'; fields are serial, firmware, address, language, volume, and age")
+	f.StringVar(&s.from, "from", "", "select the serials that `FILE` lists, one per line; - means standard input")
 	f.StringVar(&s.failedOf, "failed-of", "", "select the devices on which `RUN` did not succeed; last is the most recent run")
 	f.IntVar(&s.limit, "limit", 0, "select at most `N` devices")
 }
 
-// given reports whether flags say which devices are meant.
+// given reports whether flags select devices.
 func (s *selectFlags) given() bool {
 	return s.all || s.where != "" || s.from != "" || s.failedOf != ""
 }
@@ -125,8 +130,8 @@ func (s *selectFlags) selection(c *call, names []string) (fleet.Selection, error
 	return sel, nil
 }
 
-// readSerials reads the first word of each line; # begins a comment. The lines of -json
-// are taken, too.
+// readSerials reads the first word of each line; # starts a comment. Lines of -json output are also
+// accepted.
 func readSerials(path string, stdin io.Reader) ([]string, error) {
 	const limit = 64 << 20
 	var raw []byte
@@ -170,12 +175,12 @@ type runFlags struct {
 
 func (r *runFlags) register(f *pflag.FlagSet) {
 	r.selectFlags.register(f)
-	f.BoolVar(&r.dryRun, "dry-run", false, "print which devices would receive what, and why others are left out, and send nothing")
-	f.IntVar(&r.canary, "canary", 0, "begin with `N` devices")
-	f.StringArrayVar(&r.then, "then", nil, "`STAGE` that follows: a total number of devices, or a percentage such as 10%; may be given more than once; 100% after -canary unless given")
-	f.DurationVar(&r.wait, "wait", 0, "`DURATION` between stages; devices that no longer answer a ping then have failed")
+	f.BoolVar(&r.dryRun, "dry-run", false, "print which devices would receive what, and why others are left out, without sending anything")
+	f.IntVar(&r.canary, "canary", 0, "start with `N` devices")
+	f.StringArrayVar(&r.then, "then", nil, "next `STAGE`: a total number of devices, or a percentage such as 10%; may be given more than once; default 100% after -canary")
+	f.DurationVar(&r.wait, "wait", 0, "`DURATION` between stages; devices that then no longer answer a ping count as failed")
 	f.IntVar(&r.maxFailed, "max-failed", -1, "stop when more than `N` devices have failed, not counting those that are away; 0 with stages, and otherwise unlimited, unless given")
-	f.Lookup("max-failed").DefValue = "" // its text says what it is
+	f.Lookup("max-failed").DefValue = "" // its text contains the unit
 	f.DurationVar(&r.waitOnline, "wait-online", 0, "`DURATION` to wait for devices that are away")
 	r.registerSign(f)
 }
@@ -206,7 +211,7 @@ func (r *runFlags) stages() ([]runs.Stage, error) {
 	return stages, nil
 }
 
-// run is the command of a verb.
+// run executes a verb.
 func (c *call) run(v verb) *cobra.Command {
 	var flags runFlags
 	name := v.name()
@@ -223,6 +228,11 @@ func (c *call) run(v verb) *cobra.Command {
 			names, rest, err := v.split(cmd, args, flags.given())
 			if err != nil {
 				return err
+			}
+			if v.takes == aText && cmd.ArgsLenAtDash() < 0 && len(rest) > 1 {
+				if _, device := fleet.Open(c.devicesFile()).Get(rest[0]); device {
+					return cli.Usagef("%s is a device: put -- between the devices and the rest", clean(rest[0]))
+				}
 			}
 			sel, err := flags.selection(c, names)
 			if err != nil {
@@ -264,7 +274,7 @@ func (c *call) run(v verb) *cobra.Command {
 	return cmd
 }
 
-// topics are where the answers to orders come.
+// topics returns the topics of the answers to orders.
 func topics(orders []runs.Order) []string {
 	list := []string{"pong"}
 	for _, o := range orders {
@@ -277,7 +287,7 @@ func topics(orders []runs.Order) []string {
 	return list
 }
 
-// split tells the names of devices from the arguments of the verb.
+// split separates the names of devices from the arguments of the verb.
 func (v verb) split(cmd *cobra.Command, args []string, selected bool) (names, rest []string, err error) {
 	dash := cmd.ArgsLenAtDash()
 	wrong := cli.Usagef("wrong number of arguments; want %s %s", cmd.Root().Name(), cmd.Use)
@@ -288,6 +298,8 @@ func (v verb) split(cmd *cobra.Command, args []string, selected bool) (names, re
 		names, rest = args[:dash], args[dash:]
 	case v.takes > 0 && len(args) >= v.takes:
 		names, rest = args[:len(args)-v.takes], args[len(args)-v.takes:]
+	case v.takes == aCommand && !selected && len(args) > 0:
+		return nil, nil, cli.Usagef("-- is missing between the devices and the command; want %s %s", cmd.Root().Name(), cmd.Use)
 	case v.takes > 0 || v.takes == aCommand && !selected:
 		return nil, nil, wrong
 	case selected:
@@ -301,10 +313,10 @@ func (v verb) split(cmd *cobra.Command, args []string, selected bool) (names, re
 	return names, rest, nil
 }
 
-// choose connects and selects devices. Nothing selected is wrong usage.
+// choose connects and selects devices. An empty selection is a usage error.
 func (c *call) choose(ctx context.Context, sel fleet.Selection, topics ...string) (h *hub, chosen []string, left []fleet.Left, err error) {
 	if sel.Empty() {
-		return nil, nil, nil, cli.Usagef("no device is selected; name some, or use -all, -where, -from or -failed-of")
+		return nil, nil, nil, cli.Usagef("no device is selected; name some, or use -all, -where, -from, or -failed-of")
 	}
 	if !sel.Known() {
 		if chosen, left = sel.Choose(nil, time.Now()); len(chosen) == 0 {
@@ -322,9 +334,9 @@ func (c *call) choose(ctx context.Context, sel fleet.Selection, topics ...string
 	case len(chosen) > 0:
 		return h, chosen, left, nil
 	case len(left) > 0:
-		err = cli.Usagef("%w: %d are left out, the first, %s, as %s", fleet.ErrNothing, len(left), clean(left[0].Serial), left[0].Why)
+		err = cli.Usagef("%w: %d are left out; the first is %s (%s)", fleet.ErrNothing, len(left), clean(left[0].Serial), left[0].Why)
 	default:
-		err = cli.Usagef("%w: of %d known devices none matches; brokers keep the status of devices with status_retain only", fleet.ErrNothing, len(h.known.All()))
+		err = cli.Usagef("%w: none of the %d known devices matches; brokers retain the status only of devices with status_retain", fleet.ErrNothing, len(h.known.All()))
 	}
 	h.close()
 	return nil, nil, nil, err
@@ -370,10 +382,10 @@ func (c *call) printPlan(h *hub, orders []runs.Order, chosen []string, left []fl
 	return nil
 }
 
-// parallel is how many devices are asked at once.
+// parallel is the number of concurrent requests.
 const parallel = 1000
 
-// perform asks devices for the orders of a record, and prints how it ended.
+// perform sends the orders of a record to its devices, and prints the results.
 func (c *call) perform(ctx context.Context, h *hub, v verb, flags *runFlags, stages []runs.Stage, record *runs.Record, devices []string) (err error) {
 	defer func() { err = errors.Join(err, record.Close()) }()
 	a := &asker{hub: h, id: record.ID, orders: record.Orders, waitOnline: flags.waitOnline}
@@ -389,7 +401,7 @@ func (c *call) perform(ctx context.Context, h *hub, v verb, flags *runFlags, sta
 					break
 				}
 				if err := c.show(v, a.id, r, alone); err != nil {
-					break // nobody reads it
+					break // nothing reads it
 				}
 				r = then.ask(ctx, waiting, serial, away)
 			}
@@ -398,8 +410,12 @@ func (c *call) perform(ctx context.Context, h *hub, v verb, flags *runFlags, sta
 		Check: func(ctx context.Context, serial string) error {
 			said, stop := h.listen(serial)
 			defer stop()
-			if _, err := a.reach(ctx, serial, said); err != nil {
-				return errors.New("it did it, but no longer answers a ping")
+			_, err := a.reach(ctx, serial, said)
+			if errors.Is(err, errSilent) {
+				return errors.New("succeeded, but no longer answers a ping")
+			}
+			if err != nil {
+				return fmt.Errorf("it did it, but its state after that is not known: %w", err)
 			}
 			return nil
 		},
@@ -413,7 +429,7 @@ func (c *call) perform(ctx context.Context, h *hub, v verb, flags *runFlags, sta
 	engine.Done = func(r runs.Result) {
 		progress.clear()
 		if err := record.Add(r); err != nil && trouble == nil {
-			trouble = fmt.Errorf("note the run: %w", err)
+			trouble = fmt.Errorf("record the run: %w", err)
 		}
 		if err := c.show(v, record.ID, r, alone); err != nil && trouble == nil {
 			trouble = err
@@ -456,8 +472,8 @@ type summaryLine struct {
 	Groups  []runs.Group `json:"groups"`
 }
 
-// conclude prints the summary of a run and decides on the exit status. One device that is
-// done needs no words.
+// conclude prints the summary of a run and sets the exit status. If there is one device and it
+// succeeded, it prints nothing.
 func (c *call) conclude(record *runs.Record, alone bool) error {
 	results := record.All()
 	done, reached := 0, 0
@@ -489,7 +505,7 @@ func (c *call) conclude(record *runs.Record, alone bool) error {
 	return nil
 }
 
-// printSummary prints a line for each way in which it ended.
+// printSummary prints a line for each kind of result.
 func (c *call) printSummary(record *runs.Record, groups []runs.Group, done, of int) {
 	fmt.Fprintf(c.stdout, "%d of %d done\n", done, of)
 	for _, g := range groups {
@@ -503,7 +519,7 @@ func (c *call) printSummary(record *runs.Record, groups []runs.Group, done, of i
 		printable.Fprintf(c.stdout, "  %d %s: %s (%s%s)\n", g.Count, string(g.State), g.Reason, strings.Join(g.Serials, ", "), more)
 	}
 	if done < of {
-		fmt.Fprintf(c.stdout, "\"lintoctl run retry %s\" asks the others again\n", record.ID)
+		fmt.Fprintf(c.stdout, "\"lintoctl run retry %s\" retries the others\n", record.ID)
 	}
 }
 
@@ -519,7 +535,7 @@ func (c *call) emit(v any) error {
 	return nil
 }
 
-// sealer opens the key that signs.
+// sealer opens the signing key.
 func (c *call) sealer(ctx context.Context, flags *runFlags, group func() []string) (*signing.Sealer, error) {
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -532,8 +548,8 @@ func (c *call) sealer(ctx context.Context, flags *runFlags, group func() []strin
 	return &signing.Sealer{Key: key, Validity: flags.validity, Group: func(string, json.RawMessage) []string { return group() }}, nil
 }
 
-// stateDir is where lintoctl keeps what it learns: $XDG_STATE_HOME or ~/.local/state, and
-// the system's own place on macOS and Windows.
+// stateDir returns lintoctl's state directory: in $XDG_STATE_HOME or ~/.local/state, or the
+// system's equivalent on macOS and Windows.
 func stateDir() (string, error) {
 	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "lintoctl"), nil
@@ -548,7 +564,7 @@ func stateDir() (string, error) {
 
 func (c *call) runsDir() string { return filepath.Join(c.state, "runs") }
 
-// devicesFile is the file of the devices of a scope at a broker.
+// devicesFile returns the file of the known devices of a scope at a broker.
 func (c *call) devicesFile() string {
 	first := ""
 	if len(c.broker.Broker) > 0 {
@@ -557,7 +573,7 @@ func (c *call) devicesFile() string {
 	return filepath.Join(c.state, "devices", broker.ClientID(c.scope+"@"+first)+".json")
 }
 
-// completeSerials lets the shell complete serials that were seen; it asks no network.
+// completeSerials makes the shell complete known serials, without using the network.
 func (c *call) completeSerials(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	if c.useProfile() != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -10,7 +10,7 @@ import (
 	"lintod/cmd/lintoctl/runs"
 )
 
-// verbs are what can be asked of devices.
+// verbs are the commands that send requests to devices.
 func verbs() []verb {
 	var list []verb
 	for _, g := range []struct {
@@ -30,7 +30,7 @@ func verbs() []verb {
 	return list
 }
 
-// value is the arguments of most commands.
+// value is the argument of most commands.
 type value struct {
 	Value any `json:"value"`
 }
@@ -53,8 +53,8 @@ func say() verb {
 
 func ask() verb {
 	return verb{
-		use: "ask TEXT", short: "send a question in writing; the device speaks the answer",
-		long: `Send a question in writing to the device's platform; the device speaks the answer. Without
+		use: "ask TEXT", short: "send a written question; the device speaks the answer",
+		long: `Send a written question to the device's platform; the device speaks the answer. Without
 --, the first word is the device, and the rest the question. A device refuses while its user
 is speaking or waiting for an answer. Old LinTO clients do not support this command.`,
 		example: `  lintoctl ask kitchen "What is the weather like?"
@@ -79,7 +79,7 @@ func volume() verb {
 		orders: func(args []string) ([]runs.Order, error) {
 			percent, err := strconv.Atoi(args[0])
 			if err != nil || percent < 0 || percent > 100 {
-				return nil, fmt.Errorf("volume %q; want a whole number from 0 to 100", args[0])
+				return nil, fmt.Errorf("invalid volume %q; want a whole number from 0 to 100", args[0])
 			}
 			orders := []runs.Order{order("volume", value{percent})}
 			if keep {

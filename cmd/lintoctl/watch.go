@@ -34,7 +34,7 @@ it has changed, and sound as its size.`,
   lintoctl watch 'hall-*' -interval 2s
   lintoctl watch -json kitchen`,
 	}
-	lines := cmd.Flags().Bool("lines", false, "print lines on a terminal, too")
+	lines := cmd.Flags().Bool("lines", false, "print lines even on a terminal")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := c.check(); err != nil {
 			return err
@@ -58,7 +58,7 @@ it has changed, and sound as its size.`,
 	return cmd
 }
 
-// follow prints what the selected devices say, until ctx ends.
+// follow prints the messages of the selected devices, until ctx ends.
 func (c *call) follow(ctx context.Context, sel fleet.Selection) error {
 	everything := sel.All && sel.Where == nil && sel.Limit == 0
 	var chosen []string
@@ -81,9 +81,9 @@ func (c *call) follow(ctx context.Context, sel fleet.Selection) error {
 			filters = append(filters, c.said(serial, "#"))
 		}
 	}
-	show := (&teller{w: c.stdout, last: map[string]string{}, chunks: map[string]chunks{}}).tell
+	show := (&textPrinter{w: c.stdout, last: map[string]string{}, chunks: map[string]chunks{}}).tell
 	if c.json {
-		show = jsonTeller(c.stdout)
+		show = jsonPrinter(c.stdout)
 	}
 	return c.listen(ctx, filters, func(m broker.Message) error {
 		said, ok := c.read(m)
@@ -94,9 +94,9 @@ func (c *call) follow(ctx context.Context, sel fleet.Selection) error {
 	})
 }
 
-// jsonTeller prints a message as one line of JSON, whole. A payload that is no
-// JSON comes as base64.
-func jsonTeller(w io.Writer) func(message) error {
+// jsonPrinter prints a complete message as one line of JSON. A payload that is not JSON is encoded
+// in base64.
+func jsonPrinter(w io.Writer) func(message) error {
 	return func(m message) error {
 		line := struct {
 			Version  int             `json:"v"`
@@ -120,22 +120,22 @@ func jsonTeller(w io.Writer) func(message) error {
 	}
 }
 
-// teller prints messages for people: a status when it has changed, sound as its
-// size, a stream when it ends.
-type teller struct {
+// textPrinter prints messages as text: a status if it has changed, sound as its size, a stream when it
+// ends.
+type textPrinter struct {
 	w      io.Writer
 	last   map[string]string // status by serial
-	chunks map[string]chunks // of the present stream, by serial
+	chunks map[string]chunks // of the current stream, by serial
 }
 
 type chunks struct{ count, bytes int }
 
-func (t *teller) tell(m message) error {
+func (t *textPrinter) tell(m message) error {
 	what := clean(m.name) + " " + summary(m.payload)
 	switch m.name {
 	case "status":
-		if st, ok := readStatus(m.payload); ok {
-			what = st.line()
+		if d, ok := fleet.ParseStatus(m.serial, m.payload); ok {
+			what = d.Line()
 		}
 		if t.last[m.serial] == what {
 			return nil
@@ -159,7 +159,7 @@ func (t *teller) tell(m message) error {
 	return err
 }
 
-// remember bounds what a broker can make us keep.
+// remember limits how much is stored.
 func remember[V any](in map[string]V, serial string, v V) {
 	if len(in) >= fleet.MaxDevices {
 		clear(in)
@@ -192,5 +192,5 @@ func summary(payload []byte) string {
 	return clean(strings.TrimSuffix(text.String(), "\n"))
 }
 
-// clean makes a text of a device fit for a line.
+// clean makes a text of a device printable in one line.
 func clean(s string) string { return printable.Short(s, summaryLength) }

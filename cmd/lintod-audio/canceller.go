@@ -17,19 +17,18 @@ import (
 	"lintod/audio"
 )
 
-// echoTail is how long after a sound was to be heard its echo may last: the way
-// through the sound server and the cards, and the room.
+// echoTail is how long an echo may last after its sound was played: the delay of the sound server
+// and the cards, and the reverberation of the room.
 const echoTail = 300 * time.Millisecond
 
-// canceller takes out of what the microphone hears what the loudspeaker plays:
-// the adaptive filter (MDF) of libspeexdsp learns the way from the one to the
-// other.
+// canceller removes the speaker's output from the microphone signal, with the adaptive filter (MDF)
+// of libspeexdsp, which learns the path between them.
 type canceller struct {
 	state  *C.SpeexEchoState
 	played *reference
 	at     cursor
-	far    [audio.FrameSamples]int16 // what the loudspeaker played
-	near   [audio.FrameSamples]int16 // what the microphone heard
+	far    [audio.FrameSamples]int16 // speaker signal
+	near   [audio.FrameSamples]int16 // microphone signal
 	shifts int32                     // of played, as far as gate knows
 	gate   *gate
 }
@@ -37,7 +36,7 @@ type canceller struct {
 func newCanceller(played *reference) (*canceller, error) {
 	state := C.speex_echo_state_init(C.int(audio.FrameSamples), C.int(samples(audio.CaptureRate, echoTail)))
 	if state == nil {
-		return nil, errors.New("no memory for the echo canceller")
+		return nil, errors.New("out of memory for the echo canceller")
 	}
 	c := &canceller{state: state, played: played, gate: newGate()}
 	rate := C.spx_int32_t(audio.CaptureRate)
@@ -45,7 +44,7 @@ func newCanceller(played *reference) (*canceller, error) {
 	return c, nil
 }
 
-// process changes the frame that was captured at the moment at.
+// process filters, in place, the frame that was captured at the time at.
 func (c *canceller) process(at int64, frame *[audio.FrameSamples]int16) {
 	from, anew := c.at.move(at, len(c.far))
 	if shifts := c.played.shifts.Load(); anew || shifts != c.shifts {
@@ -64,7 +63,7 @@ func (c *canceller) cancel(frame *[audio.FrameSamples]int16) {
 		(*C.spx_int16_t)(unsafe.Pointer(&frame[0])))
 }
 
-// pause forgets the sound that still echoes, and not what was learnt.
+// pause discards the sound that still echoes, and keeps the adapted filter.
 func (c *canceller) pause() {
 	c.at = cursor{}
 	clear(c.far[:])
@@ -75,8 +74,7 @@ func (c *canceller) pause() {
 
 func (c *canceller) close() { C.speex_echo_state_destroy(c.state) }
 
-// path is the way of an echo, as far as we know it. Of another one, a filter that
-// was learnt would add an echo.
+// path identifies an echo path. On a different path, an adapted filter would add an echo.
 type path struct {
 	input, output string // devices
 	layout        layout // of the input
@@ -84,25 +82,25 @@ type path struct {
 	gain          float64
 }
 
-// filters keep the last canceller while no microphone is open: what it has learnt
-// takes seconds of sound, and with privacy a microphone is opened for each turn.
+// filters keeps the last canceller while no microphone is open: its adaptation takes seconds of
+// sound, and with privacy = true a microphone is opened for each turn.
 type filters struct {
 	played *reference
 
-	mu     sync.Mutex // guards what follows
-	output string     // the device that plays
+	mu     sync.Mutex // guards the following fields
+	output string     // current output device
 	kept   *canceller // nil: none
 	of     path
 }
 
-// plays notes the device that is played with from now on.
+// plays sets the current output device.
 func (f *filters) plays(device string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.output = device
 }
 
-// take returns the canceller of that path to the present loudspeaker, or a new one.
+// take returns the canceller for this path to the current speaker, or a new one.
 func (f *filters) take(p path) (*canceller, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -123,8 +121,7 @@ func (f *filters) take(p path) (*canceller, error) {
 	return c, nil
 }
 
-// put takes back a canceller that is used no more. What it learnt last is the path
-// to the present loudspeaker.
+// put returns a canceller that is no longer used. It is adapted to the path to the current speaker.
 func (f *filters) put(p path, c *canceller) {
 	f.played.readers.Add(-1)
 	c.pause()

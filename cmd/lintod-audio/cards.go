@@ -26,9 +26,8 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// How much a card buffers. What it holds of playback is heard late, and is lost
-// time when somebody interrupts; what it can hold of capture only helps.
-// PortAudio gives a stream one period more than the latency asked for.
+// Buffer sizes of a card. Buffered playback adds latency and delays interruptions; a large capture
+// buffer has no disadvantage. PortAudio gives a stream one period more than the requested latency.
 const (
 	period        = 10 * time.Millisecond
 	inputPeriods  = 160 // more than twice audio.IdleDelay
@@ -36,26 +35,25 @@ const (
 	inputLatency  = (inputPeriods - 1) * period
 	outputLatency = (outputPeriods - 1) * period
 
-	// relist is how old the list of devices may be when only a fall-back opens.
+	// relist is the maximum age of the device list if only a fallback device opens.
 	relist = 10 * time.Second
 )
 
-// cards is PortAudio, whose calls are not safe beside each other, except those
-// that move sound. Its list of devices is frozen from refresh to refresh, which
-// needs all streams closed.
+// cards wraps PortAudio, whose functions are not safe for concurrent use, except those that
+// transfer sound. Its list of devices changes only in refresh, which requires all streams to be
+// closed.
 type cards struct {
 	quiet bool
-	root  string // "/", but in tests
+	root  string // "/", except in tests
 
-	mu      sync.Mutex // held during every call but reading, writing, starting and stopping a stream
+	mu      sync.Mutex // held during all calls except reading, writing, starting, and stopping a stream
 	started bool
 	then    []alsa.Card // the kernel's cards at the last refresh
-	at      time.Time   // when that was
-	streams int         // that are open
+	at      time.Time   // time of the last refresh
+	streams int         // number of open streams
 }
 
-// refresh (re)starts PortAudio, so that it sees the devices there are now,
-// unless a stream is in the way.
+// refresh (re)starts PortAudio, so that it sees the current devices, unless a stream is open.
 func (c *cards) refresh() error {
 	if c.streams > 0 {
 		return nil
@@ -77,14 +75,13 @@ func (c *cards) refresh() error {
 	return nil
 }
 
-// stale tells whether the list is of another set of cards.
+// stale reports whether the cards have changed since the list was made.
 func (c *cards) stale() bool {
 	return !c.started || !reflect.DeepEqual(c.then, alsa.Cards(c.root))
 }
 
-// known is what the kernel's cards were when the list was made. It does not
-// block; ok is false while more than the caller's stream is open, or is just
-// being opened.
+// known returns the kernel's cards at the time of the list. It does not block; ok is false while
+// more than the caller's stream is open or being opened.
 func (c *cards) known() (then []alsa.Card, ok bool) {
 	if !c.mu.TryLock() {
 		return nil, false
@@ -93,8 +90,7 @@ func (c *cards) known() (then []alsa.Card, ok bool) {
 	return c.then, c.streams <= 1
 }
 
-// muteStderr keeps ALSA and JACK from printing what they could not open while
-// PortAudio tries every device that the configuration might mean.
+// muteStderr suppresses the messages of ALSA and JACK while PortAudio tries to open devices.
 func muteStderr() (restore func()) {
 	const stderr = 2
 	saved, err := unix.FcntlInt(stderr, unix.F_DUPFD_CLOEXEC, 3)
@@ -111,7 +107,7 @@ func muteStderr() (restore func()) {
 	}
 }
 
-// list returns the devices that are there now, or were at the last refresh.
+// list returns the current devices, or those of the last refresh.
 func (c *cards) list() ([]audio.Device, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,11 +143,11 @@ func plain(devices []device) []audio.Device {
 	return list
 }
 
-// direction is which way the sound goes through a device.
+// direction is capture or playback.
 type direction struct {
 	noun       string
 	way        audio.Direction
-	frames     int // that are moved at once, at most
+	frames     int // maximum per transfer
 	periods    int
 	latency    time.Duration
 	parameters func(portaudio.StreamDeviceParameters) portaudio.StreamParameters
@@ -169,7 +165,7 @@ var (
 		},
 	}
 	output = direction{
-		noun:    "loudspeaker",
+		noun:    "speaker",
 		way:     audio.Playback,
 		frames:  1,
 		periods: outputPeriods,
@@ -180,14 +176,13 @@ var (
 	}
 )
 
-// layout is a way in which a device may be opened.
+// layout is a format in which a device may be opened.
 type layout struct{ rate, channels int }
 
-// layouts are the ways to try, best first: as wanted, so that no sample needs
-// to be touched; then what the device is likely to do by itself. channel is the
-// one to hear of several, or 0. Of a card itself all channels come first: for
-// fewer, PortAudio would leave the rest silent, or unheard. A sound server mixes
-// them well.
+// layouts returns the formats to try, best first: the requested one, which requires no conversion;
+// then the likely native formats of the device. channel selects one of several input channels, or
+// 0. For a hardware card, all channels are tried first: with fewer, PortAudio would leave the
+// others silent, or ignore them. A sound server mixes them properly.
 func layouts(rate, channel int, d audio.Device, ownChannels int) []layout {
 	channels := []int{1, 2, channel, ownChannels}
 	if d.Card != "" {
@@ -196,7 +191,7 @@ func layouts(rate, channel int, d audio.Device, ownChannels int) []layout {
 	var ways []layout
 	for _, r := range []int{rate, d.Rate, 48000, 44100} {
 		for _, ch := range channels {
-			// What is asked for one channel may mix it of all.
+			// A device opened with one channel may mix all of them.
 			if channel == 0 || ch > 1 && ch >= channel {
 				ways = append(ways, layout{r, min(ch, ownChannels, audio.MaxChannels)})
 			}
@@ -216,19 +211,17 @@ func unique(ways []layout) (kept []layout) {
 	return kept
 }
 
-// opened is a device that was found, and how it was opened.
+// opened is a device, and the format in which it was opened.
 type opened struct {
 	stream *portaudio.Stream
 	layout layout
 	choice wire.Choice
-	// better are the sides of cards that would have been preferred, and were in
-	// use.
+	// better are the PCM devices of preferred cards that were in use.
 	better []alsa.PCM
 }
 
-// open opens the first of the named devices that will; buf becomes its buffer.
-// It looks for them twice: a card may have been plugged in, or the sound server
-// started, since the list was made.
+// open opens the first of the named devices that can be opened; buf becomes its buffer. It searches
+// twice: a card may have been plugged in, or the sound server started, since the list was made.
 func (c *cards) open(d direction, want wire.Open, buf *[]int16) (opened, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -253,7 +246,7 @@ func (c *cards) open(d direction, want wire.Open, buf *[]int16) (opened, error) 
 	return o, err
 }
 
-// try goes through the names and, for each, the devices that it stands for.
+// try tries the names in order and, for each, the devices that it matches.
 func (c *cards) try(d direction, want wire.Open, buf *[]int16) (opened, error) {
 	devices, err := c.devices()
 	if err != nil {
@@ -283,8 +276,7 @@ func (c *cards) try(d direction, want wire.Open, buf *[]int16) (opened, error) {
 	return opened{}, failure(d, want.Devices, faults)
 }
 
-// close frees a device. It has no error: a card that was pulled cannot be
-// closed without one.
+// close frees a device. Errors are ignored: closing an unplugged card always fails.
 func (c *cards) close(s *portaudio.Stream) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -292,10 +284,10 @@ func (c *cards) close(s *portaudio.Stream) {
 	c.streams--
 }
 
-// errNew is of a card that PortAudio can only see when no stream is open.
+// errNew is the error for a card that PortAudio can find only when no stream is open.
 var errNew = errors.New("was plugged in while another sound device was in use; available in a few seconds")
 
-// openDevice tries the ways in which dev may open.
+// openDevice tries the formats in which dev may open.
 func (d direction) openDevice(dev *device, want wire.Open, buf *[]int16) (*portaudio.Stream, layout, error) {
 	switch channels := dev.Channels(d.way); {
 	case dev.User(d.way) != "" && (dev.info == nil || !canOpen(dev.info, d.way)):
@@ -318,7 +310,7 @@ func (d direction) openDevice(dev *device, want wire.Open, buf *[]int16) (*porta
 	return nil, layout{}, failed
 }
 
-// canOpen tells whether PortAudio could look at that side when it made its list.
+// canOpen reports whether PortAudio could query this side of the device when it made its list.
 func canOpen(info *portaudio.DeviceInfo, way audio.Direction) bool {
 	if way == audio.Capture {
 		return info.MaxInputChannels > 0
@@ -339,5 +331,5 @@ func (d direction) openAs(dev *portaudio.DeviceInfo, way layout, buf *[]int16) (
 	return s, nil
 }
 
-// samples is how many samples of one channel last for d.
+// samples returns the number of samples per channel in d.
 func samples(rate int, d time.Duration) int { return int(time.Duration(rate) * d / time.Second) }

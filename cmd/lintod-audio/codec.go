@@ -15,30 +15,30 @@ import (
 
 // converter is an encoder or a decoder. One goroutine uses it.
 type converter interface {
-	// convert appends to dst what src, a frame or a packet, becomes. An error is
-	// about src alone.
+	// convert converts src, a frame or a packet, and appends the result to dst. An error affects
+	// only src.
 	convert(dst, src []byte) ([]byte, error)
 	close()
 }
 
-// converters makes one of each kind that this build has.
+// converters creates the converters that this build supports.
 var converters = map[string]func(wire.Codec) (converter, error){
 	opus.Kind:  openOpus,
 	"identity": func(c wire.Codec) (converter, error) { return identity{c.Encode, 2 * c.FrameSamples()}, nil },
 }
 
-// codec is a converter, its goroutine, and the queue between the reader of
-// standard input, which must never block, and that goroutine.
+// codec is a converter with its goroutine, and the queue between that goroutine and the reader of
+// standard input, which must never block.
 type codec struct {
 	out    *wire.Writer
 	stream uint16
 	want   wire.Codec
 
 	free     chan []byte   // buffers for the queue
-	queue    chan []byte   // what is to be converted
-	overflow chan struct{} // closed by the reader when lintod sent more than it may
-	full     bool          // overflow is closed; the reader's
-	closed   chan struct{} // closed by the reader when lintod is done with it
+	queue    chan []byte   // pending payloads
+	overflow chan struct{} // closed by the reader when lintod exceeds the limit
+	full     bool          // overflow is closed; owned by the reader
+	closed   chan struct{} // closed by the reader when lintod closes the codec
 }
 
 func newCodec(out *wire.Writer, stream uint16, want wire.Codec) *codec {
@@ -57,7 +57,7 @@ func newCodec(out *wire.Writer, stream uint16, want wire.Codec) *codec {
 	return c
 }
 
-// push queues the payload of a Convert. It does not block. Only the reader calls it.
+// push queues the payload of a Convert message. It does not block. Only the reader calls it.
 func (c *codec) push(payload []byte) {
 	if c.full {
 		return
@@ -71,21 +71,22 @@ func (c *codec) push(payload []byte) {
 	}
 }
 
-// run answers until closed. A codec that fails is still to be closed, as a card is.
+// run answers until the codec is closed. A failed codec must still be closed by lintod, like a
+// card.
 func (c *codec) run() {
 	t, err := c.serve()
 	if err != nil {
-		_ = c.out.SendBytes(t, c.stream, []byte(err.Error())) // else nobody hears us any more
+		_ = c.out.SendBytes(t, c.stream, []byte(err.Error())) // otherwise lintod is gone
 	}
 	<-c.closed
 	_ = c.out.Send(wire.Closed, c.stream)
 }
 
-// serve returns nil when closed, or an error and the message to send it as.
+// serve returns nil when closed, or an error and the message type for it.
 func (c *codec) serve() (wire.Type, error) {
 	open := converters[c.want.Kind]
 	if open == nil {
-		return wire.Unknown, fmt.Errorf("this lintod-audio has no codec %q, only %s", c.want.Kind, strings.Join(slices.Sorted(maps.Keys(converters)), ", "))
+		return wire.Unknown, fmt.Errorf("this lintod-audio does not support the codec %q, only %s", c.want.Kind, strings.Join(slices.Sorted(maps.Keys(converters)), ", "))
 	}
 	conv, err := open(c.want)
 	if err != nil {
@@ -103,7 +104,7 @@ func (c *codec) serve() (wire.Type, error) {
 		case src := <-c.queue:
 			var bad error
 			answer, bad = conv.convert(answer[:0], src)
-			c.free <- src // before lintod, which has the answer, sends the next
+			c.free <- src // before lintod receives the answer and sends the next
 			if bad != nil {
 				err = c.out.SendBytes(wire.Refused, c.stream, []byte(bad.Error()))
 			} else {
@@ -114,15 +115,14 @@ func (c *codec) serve() (wire.Type, error) {
 	return wire.Failed, err
 }
 
-// identity makes packets of the samples themselves: it shows that the way to a
-// codec and back works, without one.
+// identity uses the samples themselves as packets, to test the transport without a real codec.
 type identity struct {
 	encode bool
 	frame  int // bytes
 }
 
 var (
-	errNoFrame  = errors.New("not one frame long")
+	errNoFrame  = errors.New("the length is not one frame")
 	errNoPacket = errors.New("not a packet of whole samples of at most one frame")
 )
 

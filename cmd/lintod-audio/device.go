@@ -13,25 +13,25 @@ import (
 	"lintod/audio"
 )
 
-// device is what PortAudio and the kernel know of one device.
+// device is what PortAudio and the kernel report about one device.
 type device struct {
 	audio.Device
-	// info is nil when PortAudio does not know it: the card was busy, or not
-	// there, when the list was made.
+	// info is nil if PortAudio does not list the device: the card was busy, or absent, when the
+	// list was made.
 	info *portaudio.DeviceInfo
-	// capture and playback are its sides in the kernel, nil where there is none.
+	// capture and playback are its kernel PCM devices, nil if it has none.
 	capture, playback *alsa.PCM
 }
 
-// cardNumber is what PortAudio appends to the name of a device that is a
-// card's: " (hw:1,0)". The number is the card's of the moment.
+// cardNumber matches what PortAudio appends to the name of a card's device: " (hw:1,0)". The card's
+// number may change.
 var cardNumber = regexp.MustCompile(` \(hw:(\d+),(\d+)\)( \{.*\})?$`)
 
-// stableName is name without the card's number.
+// stableName returns name without the card's number.
 func stableName(name string) string { return cardNumber.ReplaceAllString(name, "") }
 
-// merge makes one list of PortAudio's, which was made while the cards were as
-// in then, and of the cards that there are now.
+// merge combines PortAudio's list, which was made when the cards were as in then, with the current
+// cards.
 func merge(infos []*portaudio.DeviceInfo, then, now []alsa.Card, owner func(alsa.PCM) (alsa.Owner, bool)) []device {
 	var list []device
 	for _, info := range infos {
@@ -39,7 +39,7 @@ func merge(infos []*portaudio.DeviceInfo, then, now []alsa.Card, owner func(alsa
 		if m := cardNumber.FindStringSubmatch(info.Name); m != nil {
 			card, ok := same(then, now, m[1])
 			if !ok {
-				continue // its number may be another card's by now
+				continue // another card may have its number now
 			}
 			d.Sub, _ = strconv.Atoi(m[2])
 			d.on(card)
@@ -81,7 +81,7 @@ func (d *device) on(card alsa.Card) {
 	}
 }
 
-// same returns the card with that index if it is the same one in both lists.
+// same returns the card with this index if it is the same in both lists.
 func same(then, now []alsa.Card, index string) (alsa.Card, bool) {
 	for _, card := range now {
 		if strconv.Itoa(card.Index) == index {
@@ -97,14 +97,14 @@ func has(list []alsa.Card, card alsa.Card) bool {
 	})
 }
 
-// addPCM adds to list what the kernel knows of one side of a device. PortAudio
-// leaves out what is in use, and what was plugged in since.
+// addPCM adds one side of a device, as reported by the kernel, to list. PortAudio omits devices
+// that are in use, or were plugged in later.
 func addPCM(list []device, card alsa.Card, pcm *alsa.PCM, isNew bool, owner func(alsa.PCM) (alsa.Owner, bool)) []device {
 	user, busy := owner(*pcm)
 	i := slices.IndexFunc(list, func(d device) bool { return d.Card == card.ID && d.Sub == pcm.Device })
 	if i < 0 {
 		if !busy && !isNew {
-			return list // PortAudio has looked at it, and cannot use it
+			return list // PortAudio has queried it, and cannot use it
 		}
 		i = len(list)
 		d := device{Device: audio.Device{Label: card.Name + ": " + pcm.Name, Sub: pcm.Device}}
@@ -123,15 +123,14 @@ func addPCM(list []device, card alsa.Card, pcm *alsa.PCM, isNew bool, owner func
 		*by = user.String()
 	}
 	if busy || d.info == nil {
-		*channels = max(*channels, 1) // how many cannot be asked now
+		*channels = max(*channels, 1) // the number cannot be queried now
 	}
 	return list
 }
 
-// name gives each device of a card a name for the configuration: the card's id,
-// or, where another card is of the same make, so that its id depends on which
-// was first, the place where it is plugged in. Further devices of a card carry
-// their number.
+// name gives each device of a card a name for the configuration: the card's ID, or its USB port if
+// there is another card of the same model, whose IDs depend on their order. Further devices of a
+// card are numbered.
 func name(list []device, cards []alsa.Card) {
 	first := map[string]int{}
 	for _, d := range list {
@@ -153,7 +152,7 @@ func name(list []device, cards []alsa.Card) {
 	}
 }
 
-// twins tells whether another card has the name of the one with that id.
+// twins reports whether another card has the same name as the one with this ID.
 func twins(cards []alsa.Card, id string) bool {
 	i := slices.IndexFunc(cards, func(c alsa.Card) bool { return c.ID == id })
 	return slices.ContainsFunc(cards, func(c alsa.Card) bool { return c.ID != id && c.Name == cards[i].Name })

@@ -14,7 +14,7 @@ import (
 	"lintod/audio"
 )
 
-// side is the kernel's half of the device, nil where it has none.
+// side returns the kernel's PCM device, or nil if there is none.
 func (d *device) side(way audio.Direction) *alsa.PCM {
 	if way == audio.Capture {
 		return d.capture
@@ -22,12 +22,11 @@ func (d *device) side(way audio.Direction) *alsa.PCM {
 	return d.playback
 }
 
-// inUse tells busy from absent: PortAudio makes paDeviceUnavailable of ALSA's
-// EBUSY, and of nothing else (OpenPcm's callers in pa_linux_alsa.c).
+// inUse distinguishes busy from absent: PortAudio maps only ALSA's EBUSY to paDeviceUnavailable
+// (OpenPcm's callers in pa_linux_alsa.c).
 func inUse(err error) bool { return errors.Is(err, portaudio.DeviceUnavailable) }
 
-// fault continues the sentence that begins with the name of a device that did
-// not open.
+// fault returns the predicate of an error message whose subject is a device that did not open.
 func fault(d *device, way audio.Direction, err error) string {
 	switch {
 	case inUse(err) && d.User(way) != "":
@@ -38,7 +37,7 @@ func fault(d *device, way audio.Direction, err error) string {
 	return fmt.Sprint(explain(err))
 }
 
-// absent says that no device has that name.
+// absent returns the error that no device has this name.
 func absent(list []audio.Device, name string, d direction) string {
 	var names []string
 	for _, dev := range list {
@@ -59,8 +58,8 @@ func failure(d direction, names, faults []string) error {
 	return fmt.Errorf("cannot open any %s: %s", d.noun, strings.Join(faults, ", "))
 }
 
-// broken says of an open device that it failed; nil and errChanged are no
-// failure of it, and the failure to open speaks for itself.
+// broken returns the error that an open device failed. nil and errChanged are not failures, and a
+// failure to open is returned unchanged.
 func (o opened) broken(err error) error {
 	if err == nil || errors.Is(err, errChanged) || o.stream == nil {
 		return err
@@ -68,8 +67,8 @@ func (o opened) broken(err error) error {
 	return fmt.Errorf("the sound card %q failed: %w", o.choice.Device, explain(err))
 }
 
-// notStarted is the error of PortAudio's start. It gives no reason where ALSA
-// cannot read its configuration, which is the usual one.
+// notStarted returns the error of PortAudio's start. PortAudio gives no reason if ALSA cannot read
+// its configuration, which is the usual cause.
 func notStarted(err error) error {
 	var host portaudio.UnanticipatedHostError
 	if errors.As(err, &host) && host.Text == "" && host.Code == 0 {
@@ -79,18 +78,17 @@ func notStarted(err error) error {
 }
 
 var (
-	errNoReason = errors.New("PortAudio gives no reason")
-	errAbsent   = errors.New("cannot be opened; was it unplugged, or has this user no access?")
+	errNoReason = errors.New("PortAudio reports no reason")
+	errAbsent   = errors.New("cannot be opened; was it unplugged, or does this user have no access?")
 )
 
-// explain makes a sentence of an error of PortAudio's, which may be empty, or
-// PortAudio's own word for something else.
+// explain returns a clearer text for an error of PortAudio, whose own may be empty or misleading.
 func explain(err error) error {
 	var host portaudio.UnanticipatedHostError
 	switch {
 	case errors.As(err, &host) && host.Text != "":
 		return err
-	case errors.As(err, &host) && host.Code < 0: // ALSA's codes are negative errnos
+	case errors.As(err, &host) && host.Code < 0: // ALSA's codes are negative errno values
 		return fmt.Errorf("the card or the sound server is unavailable (%w)", syscall.Errno(-host.Code))
 	case errors.As(err, &host):
 		return fmt.Errorf("the card or the sound server is unavailable (host error %d)", host.Code)

@@ -4,13 +4,13 @@ package main
 
 import "math"
 
-// gain amplifies, and counts what is too loud for 16 bits.
+// gain amplifies, and counts clipped samples.
 type gain float32
 
 func newGain(decibels float64) gain { return gain(math.Pow(10, decibels/20)) }
 
-// apply amplifies pcm in place. It returns how many samples are at the limit
-// afterwards: those were louder, here or already in the card.
+// apply amplifies pcm in place. It returns how many samples are at the limit afterwards: they were
+// clipped here or in the card.
 func (g gain) apply(pcm []int16) (clipped uint32) {
 	for i, s := range pcm {
 		if g != 1 {

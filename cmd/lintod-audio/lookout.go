@@ -11,27 +11,24 @@ import (
 	"lintod/audio"
 )
 
-// lookEvery is how many frames a microphone reads between two looks at what cards
-// there are: 5 s.
+// lookEvery is the number of frames between two checks for changed cards: 5 s.
 const lookEvery = int(5 * time.Second / audio.FrameTime)
 
-// errChanged ends a microphone that stands in the way of a new list.
+// errChanged ends a microphone that prevents a new device list.
 var errChanged = errors.New("the sound cards have changed; listing them again")
 
-// lookout tells a microphone that runs when to make way. PortAudio makes its
-// list only while no stream is open, and a microphone usually is, so that a
-// loudspeaker that was pulled and came back would never be found; nor would a
-// better microphone.
+// lookout decides when a running microphone must be closed for a new device list. PortAudio lists
+// devices only while no stream is open, and a microphone usually is, so a speaker that was
+// unplugged and plugged in again would never be found, nor would a preferred microphone.
 type lookout struct {
 	cards  *cards
-	better []alsa.PCM // that were in use when the microphone was opened
+	better []alsa.PCM // those in use when the microphone was opened
 	last   []alsa.Card
 }
 
-// changed reports whether a card came, went or moved since the list was made,
-// or one that would have been better is free. It waits for a second look: a card
-// that has just been plugged in takes a moment. While something is played, it
-// waits, too.
+// changed reports whether a card was added, removed, or moved since the list was made, or whether a
+// preferred one has become free. It returns true only at the second check, because a new card takes
+// a moment to become ready, and not during playback.
 func (l *lookout) changed() bool {
 	now := alsa.Cards(l.cards.root)
 	settled := reflect.DeepEqual(now, l.last)

@@ -10,20 +10,19 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// loudspeaker is a card that takes mono at the rate that was asked for, whatever
-// it does itself. The card is open only while it plays: an idle stream would not
-// notice that its sound server has been restarted, would keep PortAudio from
-// looking for new devices, and other programs from the card.
+// loudspeaker is a card that plays mono at the requested rate, whatever its native format. The card
+// is open only during playback: an idle stream would not notice a restart of the sound server, and
+// would prevent PortAudio from listing devices and other programs from using the card.
 type loudspeaker struct {
 	cards  *cards
 	want   wire.Open
-	chosen func(wire.Choice) // is told of the device when it is another
+	chosen func(wire.Choice) // called when the device has changed
 
 	opened              // the stream is nil while the card is closed
-	last    wire.Choice // that chosen knows
-	buf     []int16     // what the card takes, channels interleaved
-	convert *resampler  // nil when the card has the right rate by itself
-	room    int         // what the card can hold, in its own samples
+	last    wire.Choice // last reported to chosen
+	buf     []int16     // in the card's format, channels interleaved
+	convert *resampler  // nil if the card supports the rate
+	room    int         // size of the card's buffer, in its own samples
 }
 
 // open opens the card, unless it is open.
@@ -67,7 +66,7 @@ func (l *loudspeaker) write(pcm []int16) (dry bool, err error) {
 	l.buf = spread(l.buf[:0], pcm, l.layout.channels)
 	err = l.stream.Write()
 	if errors.Is(err, portaudio.OutputUnderflowed) {
-		return true, nil // what was written is played all the same
+		return true, nil // sound that was already written is played
 	}
 	return false, err
 }
@@ -94,7 +93,7 @@ func (l *loudspeaker) close() {
 	}
 }
 
-// spread appends mono to dst, the same in every channel.
+// spread appends mono to dst, copied to every channel.
 func spread(dst, mono []int16, channels int) []int16 {
 	for _, s := range mono {
 		for range channels {

@@ -1,15 +1,13 @@
 //go:build cgo
 
-// Command lintod-audio is the sound of lintod in a process of its own: it
-// drives the sound cards through PortAudio, and speaks the protocol of
-// lintod/audio/native/wire on its standard input and output.
+// Command lintod-audio is the sound process of lintod: it drives the sound cards through PortAudio,
+// and uses the protocol of lintod/audio/native/wire on its standard input and output.
 //
-// With -decode it is the decoder of one file (decode), and touches no card.
+// With -decode it decodes one file (package decode), and uses no card.
 //
-// It is the only program here that needs C. PortAudio cannot be trusted inside
-// a daemon that runs for years: a read has no deadline, a driver may hang or
-// abort the process. So this program keeps no state that would be missed, gives
-// up rather than wait, and lintod starts it anew.
+// It is the only program here that needs C. PortAudio is not reliable enough for a daemon that runs
+// for years: a read has no deadline, and a driver may hang or abort the process. Therefore this
+// program has no state that must survive, exits instead of waiting, and is restarted by lintod.
 package main
 
 import (
@@ -48,16 +46,17 @@ Flags:
 `
 
 func main() {
-	// As in lintod: a hand-over need not wake a thread. What is done in C runs beside it.
+	// As in lintod: passing work between goroutines does not need to wake a thread. C code runs on
+	// other threads.
 	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(20) // there is next to no garbage; it need not pile up to Go's 4 MB
+	debug.SetGCPercent(20) // there is little garbage; collect it before Go's default of 4 MB
 	err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
 		fatal(err)
 	}
-	os.Exit(0) // at once, even while a driver hangs on another thread
+	os.Exit(0) // immediately, even while a driver hangs on another thread
 }
 
 func fatal(err error) {
@@ -69,7 +68,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("lintod-audio", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	list := flags.Bool("list", false, "print the devices as JSON and exit")
-	form := flags.String("decode", "", "convert a file of that form (mpeg, vorbis, opus, flac) to WAV and exit")
+	form := flags.String("decode", "", "convert a file of this format (mpeg, vorbis, opus, flac) to WAV and exit")
 	verbose := flags.Bool("v", false, "show the messages of ALSA and JACK")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
@@ -84,7 +83,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) error {
 	if *form != "" {
 		return decode.Main(*form, stdin, stdout)
 	}
-	// JACK would start a server of its own, only to be asked whether it is there.
+	// Otherwise JACK would start a server when PortAudio looks for one.
 	if err := os.Setenv("JACK_NO_START_SERVER", "1"); err != nil {
 		return err
 	}
@@ -95,9 +94,8 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) error {
 	return serve(cards, polled(stdin), stdout)
 }
 
-// polled makes reading a pipe wait in the poller of Go's runtime. Otherwise each
-// message that comes has to wake a thread that is blocked in read(2), and then another
-// for the goroutine that the message is for.
+// polled makes reads of a pipe wait in the poller of Go's runtime. Otherwise each message has to
+// wake a thread that is blocked in read(2), and then another one for the receiving goroutine.
 func polled(f *os.File) *os.File {
 	fd := f.Fd()
 	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 || unix.SetNonblock(int(fd), true) != nil {

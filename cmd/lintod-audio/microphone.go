@@ -12,24 +12,22 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// microphone is an open card whose sound becomes frames as lintod wants them:
-// mono, 16 kHz, 20 ms.
+// microphone is an open card that delivers frames in lintod's format: mono, 16 kHz, 20 ms.
 type microphone struct {
 	cards *cards
 	want  wire.Open
 	opened
-	buf      []int16 // what the card gives, channels interleaved
+	buf      []int16 // in the card's format, channels interleaved
 	gain     gain
-	convert  *resampler // nil when the card has the right rate by itself
-	pending  []int16    // mono, right rate, not yet a whole frame
+	convert  *resampler // nil if the card supports the rate
+	pending  []int16    // mono, converted rate, less than a frame
 	batch    []wire.Captured
 	clock    sampleClock
 	clipped  uint32 // samples since the last frame
 	pipeline *pipeline
 }
 
-// openMicrophone opens the wanted card. Its pipeline does nothing until the caller
-// sets another.
+// openMicrophone opens the requested card. Its pipeline does nothing until the caller sets another.
 func openMicrophone(c *cards, want wire.Open) (*microphone, error) {
 	m := &microphone{cards: c, want: want, gain: newGain(want.Gain), pipeline: new(pipeline)}
 	var err error
@@ -57,13 +55,13 @@ func (m *microphone) run(stop <-chan struct{}, p *pace, send func([]wire.Capture
 	if err := m.stream.Start(); err != nil {
 		return err
 	}
-	defer func() { _ = m.stream.Abort() }() // on the goroutine that reads: beside a read it may crash
+	defer func() { _ = m.stream.Abort() }() // on the reading goroutine: concurrently with a read it may crash
 	look := lookout{cards: m.cards, better: m.better}
 	nap := time.NewTimer(0)
 	defer nap.Stop()
 	halfFull := m.stream.Info().InputLatency / 2
 	for read, frames := 0, 0; ; read += frames {
-		if frames < wire.MaxBatch { // else more may wait
+		if frames < wire.MaxBatch { // otherwise more may be waiting
 			p.rest(stop, nap, halfFull)
 		}
 		select {
@@ -84,8 +82,8 @@ func (m *microphone) run(stop <-chan struct{}, p *pace, send func([]wire.Capture
 	}
 }
 
-// take reads what whole frames the card holds, or else waits for the next, and sends
-// them. It returns how many they were.
+// take reads and sends the whole frames that the card has captured, or waits for the next one. It
+// returns their number.
 func (m *microphone) take(send func([]wire.Captured) error) (frames int, err error) {
 	held, err := m.stream.AvailableToRead()
 	if err != nil {
@@ -95,15 +93,14 @@ func (m *microphone) take(send func([]wire.Captured) error) (frames int, err err
 	block := samples(m.layout.rate, audio.FrameTime)
 	frames = min(max(1, held/block), wire.MaxBatch)
 	m.buf = m.buf[:frames*block*m.layout.channels]
-	// Overflow means that something is missing before this block, which is good in
-	// itself.
+	// Overflow means that samples are missing before this block, which is valid itself.
 	err = m.stream.Read()
 	overflow := errors.Is(err, portaudio.InputOverflowed)
 	if err != nil && !overflow {
 		return frames, err
 	}
 	behind := held - frames*block
-	if behind < 0 || overflow { // it was waited for, or what was held is gone
+	if behind < 0 || overflow { // there was nothing buffered, or buffered samples were lost
 		now = wire.Monotonic()
 		if behind, err = m.stream.AvailableToRead(); err != nil {
 			behind = 0
@@ -112,8 +109,7 @@ func (m *microphone) take(send func([]wire.Captured) error) (frames int, err err
 	return frames, m.emit(now-int64(behind)*int64(time.Second)/int64(m.layout.rate), overflow, send)
 }
 
-// emit turns the block in buf, whose last sample was captured at end, into
-// frames.
+// emit converts the block in buf, whose last sample was captured at end, to frames.
 func (m *microphone) emit(end int64, overflow bool, send func([]wire.Captured) error) error {
 	mono := pick(m.buf, m.layout.channels, m.want.Channel)
 	m.clipped += m.gain.apply(mono)
@@ -148,8 +144,8 @@ func (m *microphone) close() {
 	m.cards.close(m.stream)
 }
 
-// pick makes interleaved channels one, in place: the given one, from 1, or with
-// 0 the mean of all.
+// pick reduces interleaved channels to one, in place: the given one, from 1, or with 0 the mean of
+// all.
 func pick(pcm []int16, channels, channel int) []int16 {
 	if channels == 1 {
 		return pcm
@@ -173,16 +169,16 @@ func pick(pcm []int16, channels, channel int) []int16 {
 
 const sampleTime = int64(time.Second) / audio.CaptureRate
 
-// sampleClock tells when each frame was captured. The moment at which a block
-// was read is late by however long the scheduler and the server took, so the
-// clock counts samples, and lets that moment only pull it.
+// sampleClock estimates when each frame was captured. The time at which a block was read includes
+// the delay of the scheduler and the server, so the clock counts samples, and is only slowly
+// adjusted to that time.
 type sampleClock struct {
 	started bool
-	due     int64 // when the next frame should begin
+	due     int64 // expected start of the next frame
 }
 
-// next returns when a frame was captured that seems to begin at measured, and
-// how many samples are missing before it, when the card says that some are.
+// next returns the capture time of a frame whose measured start is given, and the number of samples
+// missing before it, if the card has reported a loss.
 func (c *sampleClock) next(measured int64, gap bool) (at int64, lost uint32) {
 	late := measured - c.due
 	switch {
@@ -191,9 +187,9 @@ func (c *sampleClock) next(measured int64, gap bool) (at int64, lost uint32) {
 	case gap:
 		lost = uint32(min(max(late/sampleTime, 1), 1<<31))
 		c.due += max(late, 0)
-	case late < 0: // nothing is captured after it was read
+	case late < 0: // a frame is never captured after it was read
 		c.due = measured
-	default: // the card's crystal and ours differ
+	default: // the clocks of card and CPU differ
 		c.due += late / 64
 	}
 	at = c.due

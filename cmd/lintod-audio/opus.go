@@ -14,10 +14,10 @@ import (
 	"lintod/audio/opus"
 )
 
-// maxOpusPacket bounds what is sent of one frame. It fits into one datagram.
+// maxOpusPacket is the maximum size of a packet. It fits into one datagram.
 const maxOpusPacket = 1275
 
-// openOpus makes an encoder or a decoder of libopus.
+// openOpus creates an encoder or a decoder of libopus.
 func openOpus(c wire.Codec) (converter, error) {
 	if rates := []int{8000, 12000, 16000, 24000, 48000}; !slices.Contains(rates, c.Rate) {
 		return nil, fmt.Errorf("%d samples a second; Opus has %v", c.Rate, rates)
@@ -38,8 +38,8 @@ type opusEncoder struct {
 	frame   []int16
 }
 
-// openOpusEncoder sets what the firmware of xiaozhi devices sets, which servers are
-// tuned to. Bit rate and bandwidth are left to libopus.
+// openOpusEncoder uses the settings of the xiaozhi firmware, to which servers are tuned. libopus
+// chooses bit rate and bandwidth.
 func openOpusEncoder(c wire.Codec) (converter, error) {
 	if lengths := []int{5, 10, 20, 40, 60, 80, 100, 120}; !slices.Contains(lengths, c.FrameMS) {
 		return nil, fmt.Errorf("a frame of %d ms; Opus has %v", c.FrameMS, lengths)
@@ -63,7 +63,7 @@ func (e *opusEncoder) convert(dst, src []byte) ([]byte, error) {
 	wire.Samples(e.frame, src)
 	at := len(dst)
 	dst = slices.Grow(dst, maxOpusPacket)
-	n, err := e.encoder.Encode(e.frame, dst[at:at+maxOpusPacket:at+maxOpusPacket]) // it takes the capacity for the length
+	n, err := e.encoder.Encode(e.frame, dst[at:at+maxOpusPacket:at+maxOpusPacket]) // libopus uses the capacity as the length
 	return dst[:at+max(n, 0)], err
 }
 
@@ -72,16 +72,16 @@ func (*opusEncoder) close() {}
 type opusDecoder struct {
 	decoder  *libopus.Decoder
 	channels int
-	last     int // samples of the latest frame in each channel; one that is concealed is as long
+	last     int // samples per channel of the latest frame, which is also the length of a concealed one
 	pcm      []int16
 }
 
-// convert decodes a packet. An empty one was lost, and is concealed. libopus gets
-// only what is a packet.
+// convert decodes a packet. An empty packet means a loss, which is concealed. Invalid packets are
+// not passed to libopus.
 func (d *opusDecoder) convert(dst, src []byte) ([]byte, error) {
 	n := d.last
 	if len(src) == 0 {
-		concealed := d.pcm[: n*d.channels : n*d.channels] // it takes the capacity for the length
+		concealed := d.pcm[: n*d.channels : n*d.channels] // libopus uses the capacity as the length
 		if err := d.decoder.DecodePLC(concealed); err != nil {
 			return dst, err
 		}

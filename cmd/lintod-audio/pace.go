@@ -9,8 +9,8 @@ import (
 	"lintod/agent/base/loop"
 )
 
-// pace is how late captured sound may come. Each wake-up costs power, and most of
-// the time nobody listens: then the card is left alone until it holds some.
+// pace is the acceptable delay of captured sound. Each wake-up costs power, so while nothing uses
+// the sound, the card is read less often.
 type pace struct {
 	delay atomic.Int64 // a time.Duration
 	wake  loop.Signal  // holds a token when delay has changed
@@ -24,8 +24,7 @@ func (p *pace) set(delay time.Duration) {
 	p.wake.Set()
 }
 
-// rest returns after the delay, limit at most, or earlier when the pace changes or
-// stop is closed.
+// rest returns after the delay, at most limit, or earlier when the pace changes or stop is closed.
 func (p *pace) rest(stop <-chan struct{}, t *time.Timer, limit time.Duration) {
 	delay := time.Duration(p.delay.Load())
 	if delay == 0 {

@@ -4,16 +4,16 @@ package main
 
 import "lintod/audio"
 
-// pipeline is what becomes of a captured frame, one stage after the other: the echo
-// goes first, since the other would change it.
+// pipeline processes captured frames in stages. The echo is cancelled first, because the other
+// stage would change it.
 type pipeline struct {
-	canceller    *canceller    // nil: not wanted; it is not the pipeline's
+	canceller    *canceller    // nil: disabled; not owned by the pipeline
 	gate         *gate         // nil: not wanted; the canceller's
 	preprocessor *preprocessor // nil: not wanted
-	opinion      bool          // of the preprocessor on voices: wanted
+	opinion      bool          // report the preprocessor's voice detection
 }
 
-// newPipeline makes the stages that are wanted. c is there when echo cancelling is.
+// newPipeline creates the enabled stages. c is nil unless echo cancelling is enabled.
 func newPipeline(want audio.Processing, c *canceller) (*pipeline, error) {
 	p := &pipeline{canceller: c, opinion: want.VoiceDetection == audio.SimpleDetection}
 	if p.opinion || want.NoiseSuppression || want.AutoGain || want.EchoCancelling {
@@ -29,7 +29,7 @@ func newPipeline(want audio.Processing, c *canceller) (*pipeline, error) {
 	return p, nil
 }
 
-// delay is by how many samples what process returns is older than what it got.
+// delay returns the latency of process, in samples.
 func (p *pipeline) delay() int {
 	if p.preprocessor == nil {
 		return 0
@@ -37,7 +37,7 @@ func (p *pipeline) delay() int {
 	return p.preprocessor.delay()
 }
 
-// process changes a frame that was captured at the moment at.
+// process filters, in place, a frame that was captured at the time at.
 func (p *pipeline) process(at int64, frame *[audio.FrameSamples]int16) audio.Speech {
 	if p.canceller != nil {
 		p.canceller.process(at, frame)

@@ -9,36 +9,34 @@ import (
 )
 
 const (
-	// chunkTime is how much is given to the card at a time, so also how long
-	// silence may wait for a chunk that is being written.
+	// chunkTime is the length of one write to the card, and so the maximum delay of an interruption
+	// by a write in progress.
 	chunkTime = 10 * time.Millisecond
-	// lowTime is how little the card may hold before it is given silence for
-	// want of sound.
+	// lowTime is the fill level of the card below which silence is written if there is no sound.
 	lowTime = 15 * time.Millisecond
-	// pollTime is how long the card is left alone while it holds more.
+	// pollTime is the poll interval while the card holds more.
 	pollTime = 5 * time.Millisecond
-	// serverTime is how long a sound server takes from the end of our part of
-	// the card to the real one.
+	// serverTime is the delay of a sound server from its stream to the card.
 	serverTime = 20 * time.Millisecond
-	// tailTime of silence follows the last sound before the card is stopped:
-	// what a sound server still holds of a stream that stops is not played.
+	// tailTime is how much silence follows the last sound before the card is stopped: a sound
+	// server discards what it has buffered of a stopped stream.
 	tailTime = 200 * time.Millisecond
 )
 
-// speaker is a card that plays: mono at the rate it was opened with.
+// speaker is an output card: mono at the rate it was opened with.
 type speaker interface {
-	// start makes the card run; write may then be called.
+	// start starts the card; write may then be called.
 	start() error
-	// write blocks until the card has room for pcm. It reports whether the card
-	// ran dry before.
+	// write blocks until the card has accepted pcm. It reports whether there was an underrun
+	// before.
 	write(pcm []int16) (dry bool, err error)
-	// holding is how many samples are written and not yet played.
+	// holding returns the number of written samples that have not been played.
 	holding() (int, error)
-	// halt makes the card silent at once, and drops what it holds.
+	// halt silences the card immediately, and discards what it has buffered.
 	halt() error
 }
 
-// playback feeds a speaker from a queue, and runs it only while there is sound.
+// playback writes the sound of a queue to a speaker, which runs only while there is sound.
 type playback struct {
 	speaker speaker
 	queue   *queue
@@ -46,12 +44,12 @@ type playback struct {
 
 	running  bool
 	silence  int  // samples of silence since the last sound, while running
-	draining bool // somebody waits for the last sound to be played
-	ended    bool // the last sound was the end of something: a pause is no underrun
+	draining bool // lintod waits until the last sound has been played
+	ended    bool // the last sound was the end of a clip, so a pause is not an underrun
 	progress wire.Progress
 }
 
-// run returns when the queue is closed, or with the card's failure.
+// run returns when the queue is closed, or with an error of the card.
 func (p *playback) run() error {
 	chunk := make([]int16, samples(p.queue.rate, chunkTime))
 	quiet := make([]int16, len(chunk))
@@ -105,8 +103,8 @@ func (p *playback) play(pcm []int16) error {
 	return p.report(wire.Played, p.progress)
 }
 
-// rest keeps the card running for a while: more sound may come at any moment,
-// and the last must be heard.
+// rest keeps the card running for a while: more sound may follow, and the last sound must be
+// played.
 func (p *playback) rest(quiet []int16) error {
 	held, err := p.speaker.holding()
 	if err != nil {

@@ -16,28 +16,27 @@ import (
 )
 
 const (
-	// voiceLikely is the probability, in percent, from which a frame is voice. At
-	// 60 what lies between words is voice too, so that ends are found late; at 80
-	// quiet ends of sentences are lost in noise as loud as the speech.
+	// voiceLikely is the minimum probability, in percent, for a frame to count as voice. At 60,
+	// pauses between words count as voice too, so the end is detected late; at 80, quiet ends of
+	// sentences are lost in noise as loud as the speech.
 	voiceLikely = 70
-	// gainTarget is what automatic gain makes of speech: as loud as a headset.
+	// gainTarget is the target level of automatic gain: that of a headset.
 	gainTarget = 16000
-	// gainMax is how much it raises what is quiet, in dB.
+	// gainMax is the maximum amplification, in dB.
 	gainMax = 24
 )
 
-// preprocessor is that of libspeexdsp: from one spectrum of a frame come the
-// suppression of noise, the automatic gain and the probability that there is a
-// voice.
+// preprocessor wraps libspeexdsp's preprocessor, which does noise suppression, automatic gain, and
+// voice detection with one spectrum per frame.
 //
-// The other library with all of that in Debian is libwebrtc-audio-processing. It
-// is C++, and its interface is another in each release (0.3 in Debian 12, 1.3 in
-// 13), where libspeexdsp is the same and needed for its resampler anyway. Measured
-// beside it, the voice detection of 0.3 was as good down to 5 dB above white noise
-// and took pink noise and a fan at 0 dB for speech without end, which this does not.
+// The alternative in Debian is libwebrtc-audio-processing. It is C++, and its interface differs
+// between releases (0.3 in Debian 12, 1.3 in 13), whereas libspeexdsp is stable and required for
+// its resampler anyway. In a comparison, the voice detection of 0.3 was equally good down to 5 dB
+// above white noise, but classified pink noise and a fan at 0 dB as endless speech, which
+// libspeexdsp does not.
 type preprocessor struct {
 	state   *C.SpeexPreprocessState
-	audible bool // what it makes of the sound is wanted, not only its opinion
+	audible bool // its output is used, not only its voice detection
 	frame   [audio.FrameSamples]int16
 	number  C.spx_int32_t // here, because C takes its address
 }
@@ -45,10 +44,10 @@ type preprocessor struct {
 func newPreprocessor(p audio.Processing) (*preprocessor, error) {
 	state := C.speex_preprocess_state_init(C.int(audio.FrameSamples), audio.CaptureRate)
 	if state == nil {
-		return nil, errors.New("no memory for the preprocessor")
+		return nil, errors.New("out of memory for the preprocessor")
 	}
 	pre := &preprocessor{state: state, audible: p.NoiseSuppression || p.AutoGain || p.EchoCancelling}
-	// What the canceller leaves of an echo goes the way of noise.
+	// Treat the residual echo of the canceller like noise.
 	pre.set(C.SPEEX_PREPROCESS_SET_DENOISE, number(p.NoiseSuppression || p.EchoCancelling))
 	if !p.NoiseSuppression {
 		pre.set(C.SPEEX_PREPROCESS_SET_NOISE_SUPPRESS, 0)
@@ -71,12 +70,12 @@ func (p *preprocessor) set(what C.int, to C.spx_int32_t) {
 	C.speex_preprocess_ctl(p.state, what, unsafe.Pointer(&p.number))
 }
 
-// suppressEcho makes it take away also what the canceller leaves over.
+// suppressEcho makes the preprocessor also suppress the canceller's residual echo.
 func (p *preprocessor) suppressEcho(c *canceller) {
 	C.speex_preprocess_ctl(p.state, C.SPEEX_PREPROCESS_SET_ECHO_STATE, unsafe.Pointer(c.state))
 }
 
-// delay is how much later the sound comes out, in samples: half of its windows.
+// delay returns the latency, in samples: half a window.
 func (p *preprocessor) delay() int {
 	if p.audible {
 		return audio.FrameSamples
@@ -84,7 +83,7 @@ func (p *preprocessor) delay() int {
 	return 0
 }
 
-// process changes the frame where that is wanted, and says whether it is voice.
+// process filters the frame in place, if enabled, and reports whether it is voice.
 func (p *preprocessor) process(frame *[audio.FrameSamples]int16) audio.Speech {
 	p.frame = *frame
 	C.speex_preprocess_run(p.state, (*C.spx_int16_t)(unsafe.Pointer(&p.frame[0])))

@@ -11,26 +11,26 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// queueTime is how much sound may wait for the card. lintod keeps far less in
-// it, so more is a fault of the protocol.
+// queueTime is how much sound may wait for the card. lintod queues far less, so more is a protocol
+// error.
 const queueTime = 500 * time.Millisecond
 
-// forever is long enough, and harmless when it is over.
+// forever is a timeout that never matters in practice.
 const forever = time.Hour
 
-var errQueueFull = errors.New("more sound was sent than was asked for")
+var errQueueFull = errors.New("more sound was sent than was requested")
 
-// queue lies between the reader of standard input, which must never block, and
-// the goroutine that feeds the card, which does little else.
+// queue connects the reader of standard input, which must never block, to the goroutine that writes
+// to the card.
 type queue struct {
 	rate  int
-	wake  loop.Signal // holds one token when there may be something to do
-	timer *time.Timer // of await
+	wake  loop.Signal // holds one token when there may be work
+	timer *time.Timer // owned by await
 
 	mu      sync.Mutex
 	ring    []int16
 	head, n int
-	flushed int // samples thrown away since the last take
+	flushed int // samples discarded since the last take
 	flush   bool
 	drain   bool
 	closed  bool
@@ -45,7 +45,7 @@ func newQueue(rate int) *queue {
 	}
 }
 
-// push appends samples as they stand in a message.
+// push appends samples in the encoding of a message.
 func (q *queue) push(payload []byte) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -85,7 +85,7 @@ func (q *queue) close() {
 	q.wake.Set()
 }
 
-// await returns when there may be something to do, or after limit.
+// await returns when there may be work, or after limit.
 func (q *queue) await(limit time.Duration) {
 	q.timer.Reset(limit)
 	select {
@@ -94,16 +94,16 @@ func (q *queue) await(limit time.Duration) {
 	}
 }
 
-// work is what there is to do, in this order.
+// work is the pending work, in order of execution.
 type work struct {
 	closed  bool // end
-	flush   bool // silence at once
-	flushed int  // samples that will not be played
-	samples int  // to play, now in the caller's buffer
-	drain   bool // everything before has been taken; say when it has been played
+	flush   bool // silence immediately
+	flushed int  // discarded samples
+	samples int  // samples to play, copied to the caller's buffer
+	drain   bool // everything before has been taken; report when it has been played
 }
 
-// take moves what fits into dst. It does not block.
+// take moves as many samples as fit to dst. It does not block.
 func (q *queue) take(dst []int16) work {
 	q.mu.Lock()
 	defer q.mu.Unlock()

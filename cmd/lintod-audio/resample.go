@@ -20,7 +20,7 @@ type resampler struct {
 	buf     []int16
 }
 
-// newResampler makes one for blocks of at most max samples.
+// newResampler returns a resampler for blocks of at most max samples.
 func newResampler(from, to, max int) (*resampler, error) {
 	var code C.int
 	state := C.speex_resampler_init(1, C.spx_uint32_t(from), C.spx_uint32_t(to), C.SPEEX_RESAMPLER_QUALITY_DESKTOP, &code)

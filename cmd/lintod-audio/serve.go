@@ -15,44 +15,42 @@ import (
 const (
 	maxCards    = 16
 	maxRequests = 64
-	// nativeLimit is how long a card may take for one step. One that takes
-	// longer hangs, and only a new process gets rid of it.
+	// nativeLimit is the time limit for one operation on a card. If it is exceeded, the driver
+	// hangs, and only a new process helps.
 	nativeLimit = 8 * time.Second
 )
 
-// server has two goroutines of its own: the reader of standard input, which
-// never blocks, and the owner of the cards, which does. Beside them each card and
-// each codec has one. The reader opens and closes codecs by itself: they do not
-// wait for a card.
+// server has two goroutines: the reader of standard input, which never blocks, and the owner of the
+// cards, which does. In addition, each card and each codec has one. The reader itself opens and
+// closes codecs, so that they do not wait for a card.
 type server struct {
 	cards    *cards
 	out      *wire.Writer
 	requests chan request // from the reader to the owner
-	played   *reference   // from the loudspeaker to the microphone
-	filters  *filters     // of its echo
+	played   *reference   // from the speaker to the microphone
+	filters  *filters     // of its echo canceller
 
-	queues  map[uint16]*queue   // the reader's
-	paces   map[uint16]*pace    // the reader's
-	codecs  map[uint16]*codec   // the reader's
-	running map[uint16]*running // the owner's
+	queues  map[uint16]*queue   // owned by the reader
+	paces   map[uint16]*pace    // owned by the reader
+	codecs  map[uint16]*codec   // owned by the reader
+	running map[uint16]*running // used by the owner
 }
 
 type request struct {
 	kind   wire.Type
 	stream uint16
 	open   wire.Open
-	queue  *queue // of an output
-	pace   *pace  // of an input
+	queue  *queue // for an output
+	pace   *pace  // for an input
 }
 
-// running is a card and the goroutine that feeds or empties it.
+// running is an open card and its goroutine.
 type running struct {
-	stop func()        // asks the goroutine to end
-	done chan struct{} // closed when it has, and the card is free
+	stop func()        // stops the goroutine
+	done chan struct{} // closed when it has ended and the card is free
 }
 
-// serve answers requests until in ends, or something is wrong that only a new
-// process can cure.
+// serve answers requests until in ends, or until an error occurs that requires a new process.
 func serve(c *cards, in io.Reader, out io.Writer) error {
 	played := newReference()
 	s := &server{
@@ -76,11 +74,10 @@ func serve(c *cards, in io.Reader, out io.Writer) error {
 	if err != nil {
 		_ = s.out.SendBytes(wire.Failed, 0, []byte(err.Error()))
 	}
-	return err // the caller ends the process, and with it the other goroutines
+	return err // the caller exits, which ends the other goroutines
 }
 
-// read takes messages apart. Sound goes straight to its queue, the rest to the
-// owner.
+// read parses messages. It passes sound directly to its queue, and everything else to the owner.
 func (s *server) read(r *wire.Reader) error {
 	first, err := r.Read()
 	if err == nil {
@@ -107,12 +104,12 @@ func (s *server) accept(m wire.Message) error {
 	switch m.Type {
 	case wire.Play, wire.Flush, wire.Drain:
 		if q == nil {
-			return nil // somebody has closed it while another one wrote
+			return nil // it was closed during a write
 		}
 		return feed(q, m)
 	case wire.Delay:
 		delay, err := wire.ParseDelay(m.Payload)
-		if p := s.paces[m.Stream]; p != nil { // else somebody has closed it meanwhile
+		if p := s.paces[m.Stream]; p != nil { // otherwise it was closed in the meantime
 			p.set(delay)
 		}
 		return err
@@ -138,7 +135,7 @@ func (s *server) accept(m wire.Message) error {
 		delete(s.paces, m.Stream)
 	case wire.List:
 	default:
-		return fmt.Errorf("%s is not for lintod-audio", m.Type)
+		return fmt.Errorf("unexpected message %s", m.Type)
 	}
 	select {
 	case s.requests <- req:
@@ -148,7 +145,7 @@ func (s *server) accept(m wire.Message) error {
 	}
 }
 
-// acceptCodec takes a message for c, which is nil when it is to be opened.
+// acceptCodec handles a message for c, which is nil if it is to be opened.
 func (s *server) acceptCodec(c *codec, m wire.Message) error {
 	switch {
 	case m.Type == wire.OpenCodec:
@@ -170,7 +167,7 @@ func (s *server) acceptCodec(c *codec, m wire.Message) error {
 	case m.Type == wire.Convert && len(m.Payload) <= wire.MaxPacket:
 		c.push(m.Payload)
 	default:
-		return fmt.Errorf("%s of %d bytes is not for a codec", m.Type, len(m.Payload))
+		return fmt.Errorf("unexpected message %s of %d bytes for a codec", m.Type, len(m.Payload))
 	}
 	return nil
 }
@@ -187,7 +184,7 @@ func feed(q *queue, m wire.Message) error {
 	return nil
 }
 
-// own answers requests one after the other.
+// own answers requests one at a time.
 func (s *server) own() error {
 	for req := range s.requests {
 		if err := s.within(req.kind.String(), func() error { return s.handle(req) }); err != nil {
@@ -197,8 +194,8 @@ func (s *server) own() error {
 	return nil
 }
 
-// within ends the process when step hangs. There is nobody to hand an error to:
-// the thread is lost, and PortAudio with it.
+// within ends the process if step hangs. Returning an error would not help: the thread is lost, and
+// so is PortAudio.
 func (s *server) within(what string, step func() error) error {
 	t := time.AfterFunc(nativeLimit, func() {
 		err := fmt.Errorf("%s: the sound driver has been hanging for %v", what, nativeLimit)
@@ -248,14 +245,14 @@ func (s *server) openCard(req request, open func(request) (*running, error)) err
 	return nil
 }
 
-// closeCard frees a card; one that is not open is free already.
+// closeCard frees a card, unless it is not open.
 func (s *server) closeCard(id uint16) {
 	st := s.running[id]
 	if st == nil {
 		return
 	}
 	st.stop()
-	<-st.done // within's limit watches
+	<-st.done // limited by within
 	delete(s.running, id)
 }
 
@@ -283,7 +280,7 @@ func (s *server) newInput(req request) (*running, error) {
 	return s.start(req, run, func() { close(stop) }), nil
 }
 
-// process gives the microphone its pipeline; release ends that.
+// process creates the pipeline of a microphone; release ends it.
 func (s *server) process(mic *microphone) (release func(), err error) {
 	want, way := mic.want.Processing, path{input: mic.choice.Device, layout: mic.layout, channel: mic.want.Channel, gain: mic.want.Gain}
 	free := func() {}
@@ -329,7 +326,7 @@ func (s *server) newOutput(req request) (*running, error) {
 	return s.start(req, run, req.queue.close), nil
 }
 
-// start runs an opened card, and tells lintod of its beginning and its end.
+// start runs an opened card, and reports its start and its end to lintod.
 func (s *server) start(req request, run func() error, stop func()) *running {
 	_ = s.out.Send(wire.Opened, req.stream) // else nobody hears us any more
 	st := &running{stop: stop, done: make(chan struct{})}

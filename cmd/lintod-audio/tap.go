@@ -9,12 +9,12 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// tap is a speaker of which a reference gets to know what it plays.
+// tap is a speaker that copies its output to a reference.
 type tap struct {
 	speaker
 	rate    int // of the speaker
 	played  *reference
-	convert *resampler // nil when the rate is right
+	convert *resampler // nil if the rate is already right
 	at      cursor
 }
 

@@ -21,8 +21,8 @@ import (
 	"lintod/cmd/internal/cli"
 )
 
-// The commands that talk to the running daemon over its unix socket, which is
-// open to root and to the group lintod.
+// Commands that use the running daemon's Unix socket, which is accessible to root and the group
+// lintod.
 
 func (c *call) status() *cobra.Command {
 	cmd := &cobra.Command{
@@ -253,7 +253,7 @@ func (c *call) stream() *cobra.Command {
 // patience is how long a shell waits for the daemon when it completes a word.
 const patience = 500 * time.Millisecond
 
-// links are the names of the links, as the running daemon knows them.
+// links returns the names of the running daemon's links.
 func (c *call) links() []string {
 	cfg, err := c.load()
 	if err != nil {

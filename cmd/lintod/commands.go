@@ -32,7 +32,7 @@ import (
 	"lintod/packaging"
 )
 
-// configError marks an error of the configuration, for the exit status.
+// configError marks a configuration error, for the exit status.
 type configError struct{ error }
 
 func (e configError) Unwrap() error { return e.error }
@@ -46,7 +46,7 @@ func (c *call) load() (agent.Config, error) {
 	return cfg, nil
 }
 
-// advise leads who has no configuration yet to setup.
+// advise adds a hint to run setup if there is no configuration yet.
 func (c *call) advise(err error) error {
 	text, readErr := os.ReadFile(c.config)
 	if !errors.Is(err, fs.ErrNotExist) && (readErr != nil || string(text) != packaging.Sample()) {
@@ -70,9 +70,9 @@ func (c *call) run() *cobra.Command {
 	return cmd
 }
 
-// daemon makes cmd the one that runs the daemon.
+// daemon makes cmd run the daemon.
 func (c *call) daemon(cmd *cobra.Command) {
-	verbose := cmd.Flags().BoolP("verbose", "v", false, "log in detail")
+	verbose := cmd.Flags().BoolP("verbose", "v", false, "log at debug level")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.runDaemon(cmd.Context(), *verbose) }
 }
 
@@ -91,18 +91,18 @@ func (c *call) runDaemon(ctx context.Context, verbose bool) error {
 		kept = w.File()
 	}
 	if cfg.GPIO.Simulate && kept != nil && term.IsTerminal(int(kept.Fd())) {
-		// The log and the board share the terminal: a line is written while the
-		// board is away, not when the queue comes to it.
+		// The log and the simulated board share the terminal, so a line must be written
+		// synchronously, while the board is hidden.
 		shared := journal.NewWriter(screen.Around(kept))
 		defer shared.Flush(lastLines)
 		c.stderr = shared
 	}
-	// What runs as the same user must not read passwords from this memory.
+	// Processes of the same user must not read passwords from this process's memory.
 	if err := process.HideMemory(); err != nil {
 		return err
 	}
-	// A log that nobody reads any more ends no daemon: where somebody is notified,
-	// a write to a broken pipe is an error and no signal.
+	// The daemon must not end when its log's reader does: with Notify, a write to a broken pipe
+	// returns an error instead of raising a signal.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	log, flush := journal.NewLogger(c.stderr, level)
 	defer flush(lastLines)
@@ -113,10 +113,10 @@ func (c *call) runDaemon(ctx context.Context, verbose bool) error {
 	}
 	service := agent.Service{Path: c.config, Config: cfg, Panel: screen, Log: log}
 	service.Doctor = func(ctx context.Context, tell func(doctor.Finding)) {
-		doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Quiet: true, Tell: tell}.Examine(ctx)
+		doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Quiet: true, Report: tell}.Examine(ctx)
 	}
-	// In a terminal SIGHUP says that the terminal is gone, else that the
-	// configuration has changed.
+	// In a terminal, SIGHUP means that the terminal was closed; otherwise, that the configuration
+	// has changed.
 	if term.IsTerminal(int(os.Stdin.Fd())) {
 		var stop context.CancelFunc
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
@@ -130,8 +130,8 @@ func (c *call) runDaemon(ctx context.Context, verbose bool) error {
 	return service.Run(ctx)
 }
 
-// shellRunner runs a command of the platform for the daemon at the other end of
-// standard input (lintod-shell@.service).
+// shellRunner runs a command of the platform for the daemon that is connected to standard input
+// (lintod-shell@.service).
 func (c *call) shellRunner() *cobra.Command {
 	return &cobra.Command{
 		Use:    "shell-runner",
@@ -148,7 +148,7 @@ func (c *call) shellRunner() *cobra.Command {
 	}
 }
 
-// adminRunner does as root what the daemon at the other end of standard input may not
+// adminRunner executes, as root, a task for the daemon that is connected to standard input
 // (lintod-admin@.service).
 func (c *call) adminRunner() *cobra.Command {
 	return &cobra.Command{
@@ -166,7 +166,7 @@ func (c *call) adminRunner() *cobra.Command {
 	}
 }
 
-// adminState is root's state directory.
+// adminState is the state directory of lintod-admin@.service.
 func adminState() string { return cmp.Or(os.Getenv("STATE_DIRECTORY"), "/var/lib/lintod-admin") }
 
 // daemonSocket is the connection to the daemon that systemd has accepted.
@@ -223,8 +223,8 @@ func (c *call) led() *cobra.Command {
 	}
 }
 
-// auditFile is where the audit log of root is, and auditIdle how long its keeper waits for
-// another line.
+// auditFile is root's audit log, and auditIdle how long its keeper waits for another line before it
+// exits.
 const (
 	auditFile = "/var/log/lintod/audit.log"
 	auditIdle = time.Minute
@@ -241,7 +241,7 @@ func (c *call) audit() *cobra.Command {
 	}
 }
 
-// keepAudit is started by systemd, with the socket opened.
+// keepAudit is started by systemd, with an open socket.
 func (c *call) keepAudit(ctx context.Context) error {
 	listeners, err := activation.Listeners()
 	if err != nil {

@@ -69,7 +69,7 @@ func printDevices(w io.Writer, list []agent.DeviceReport) error {
 	return t.Flush()
 }
 
-// channels of a device that has no rate are not known: it is in use.
+// A device without a rate is in use, so its channels are unknown.
 func channels(d audio.Device, n int) string {
 	if n > 0 && d.Rate == 0 {
 		return "yes"

@@ -376,6 +376,7 @@ func TestFolotoyPlays(t *testing.T) {
 // The integration in a box, with each of its faults: a device that keeps the rules, and is not
 // stopped by any of them.
 func TestFolotoySimulator(t *testing.T) {
+	t.Parallel()
 	events := make(chan integrator.Event, 1000)
 	sim := integrator.New(integrator.Options{
 		Listen: "127.0.0.1:0", HTTP: "127.0.0.1:0", Prefix: "/sys", Answers: integrator.Text, Fault: integrator.NoFault,

@@ -634,7 +634,9 @@ func TestRealSound(t *testing.T) {
 
 	dir, _ = programs()
 	// Beside the running daemon, with its configuration.
-	devices := exec.Command(filepath.Join(dir, "lintod"), "devices", "-config", b.path("lintod.toml"))
+	ctx, cancel := context.WithTimeout(t.Context(), brokertest.Limit)
+	defer cancel()
+	devices := exec.CommandContext(ctx, filepath.Join(dir, "lintod"), "devices", "-config", b.path("lintod.toml"))
 	devices.Env = append(os.Environ(), rig.Env()...)
 	out, err := devices.CombinedOutput()
 	if line := regexp.MustCompile(`default +\d+ ch +\d+ ch +\d+ +input, output +recorded by this lintod`); err != nil || !line.Match(out) {

@@ -137,6 +137,7 @@ func (a *account) count(kind platform.Kind) (n int) {
 }
 
 func TestLoginFromHTTPToMQTT(t *testing.T) {
+	t.Parallel()
 	a := startAccount(t, platform.Options{Server: platform.Server2021, TokenLife: 3 * time.Second})
 	a.run()
 	a.waitFor(platform.Online(a.serial))

@@ -1,8 +1,8 @@
-// Command lintod makes a Linux box with a microphone and a loudspeaker a voice
-// terminal of a platform that it reaches over MQTT.
+// Command lintod turns a Linux machine with a microphone and a speaker into a voice terminal of a
+// platform that it reaches over MQTT.
 //
-// This package holds commands, flags and the printing of answers, nothing else:
-// what the daemon does is in package agent.
+// This package contains commands, flags, and the output of answers, and nothing else: the daemon is
+// in package agent.
 package main
 
 import (
@@ -21,25 +21,25 @@ import (
 	"lintod/cmd/internal/cli"
 )
 
-// Exit statuses, beside those of cli. The unit file knows statusConfig: systemd
-// must not restart a daemon with an invalid configuration.
+// Exit statuses, in addition to those of cli. The unit file uses statusConfig: systemd must not
+// restart a daemon with an invalid configuration.
 const (
 	statusFailed = cli.StatusFailed
 	statusUsage  = cli.StatusUsage
 	statusConfig = 78 // EX_CONFIG, sysexits.h
 )
 
-// lastLines is how long the end waits for the last lines of the log to be read.
+// lastLines is how long the daemon waits at exit until the last lines of the log are written.
 const lastLines = 100 * time.Millisecond
 
 const defaultConfig = "/etc/lintod/lintod.toml"
 
 func main() {
-	// There is little to do, and much of it is one goroutine that hands something to the
-	// next. With several processors each hand-over wakes a thread, which finds nothing.
+	// The load is low, and mostly goroutines pass work to each other. With several processors, each
+	// such step would wake another thread for nothing.
 	runtime.GOMAXPROCS(1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	// A second signal ends the process at once.
+	// A second signal ends the process immediately.
 	context.AfterFunc(ctx, stop)
 	stderr := journal.NewWriter(journal.KeepStderr())
 	status := run(ctx, os.Args[1:], os.Stdout, stderr)
@@ -47,7 +47,7 @@ func main() {
 	os.Exit(status)
 }
 
-// call is what all commands get.
+// call is passed to all commands.
 type call struct {
 	config         string
 	stdout, stderr io.Writer

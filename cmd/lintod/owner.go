@@ -33,10 +33,10 @@ Exits with status 1 if there are failures.`,
 	return cmd
 }
 
-// examine fails when a finding is a failure.
+// examine returns an error if a finding is a failure.
 func (c *call) examine(ctx context.Context, asJSON bool) error {
 	findings, failures := []doctor.Finding{}, 0
-	doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Tell: func(f doctor.Finding) {
+	doctor.Doctor{Path: c.config, Root: "/", Host: gpio.Hardware{}, Report: func(f doctor.Finding) {
 		findings = append(findings, f)
 		if f.Level == doctor.Fail {
 			failures++

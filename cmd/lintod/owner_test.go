@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -95,7 +96,9 @@ func TestSetup(t *testing.T) {
 	}
 	setup := func(args ...string) (string, error) {
 		args = append([]string{"setup", "-config", b.path("new.toml")}, args...)
-		out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "lintod"), args...).CombinedOutput()
+		ctx, cancel := context.WithTimeout(t.Context(), brokertest.Limit)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, filepath.Join(dir, "lintod"), args...).CombinedOutput()
 		return string(out), err
 	}
 	out, err := setup("-yes", "-serial", serial, "-broker", b.broker.URL(), "-username", serial, "-input", "null", "-output", "null")
@@ -134,7 +137,9 @@ func TestSetupIsInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "lintod.toml")
-	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "lintod"), "setup", "-platform", "linto", "-config", path)
+	ctx, cancel := context.WithTimeout(t.Context(), brokertest.Limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, "lintod"), "setup", "-platform", "linto", "-config", path)
 	in, _ := cmd.StdinPipe()
 	defer in.Close()
 	out, _ := cmd.StdoutPipe()

@@ -12,9 +12,9 @@ import (
 	"lintod/cmd/internal/cli"
 )
 
-// redirect leads a browser on without a program that has the address among its arguments,
-// where each user of the machine can read it. The address is JSON, which escapes what would
-// end the script (html/template would add 4 MB to the program).
+// redirect is a page that opens the address, so that it is not in a browser's arguments, which
+// every user of the machine can read. The address is JSON, which escapes what would end the script
+// (html/template would add 4 MB to the program).
 const redirect = `<!doctype html>
 <meta charset="utf-8">
 <title>lintod</title>

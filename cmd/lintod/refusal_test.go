@@ -15,6 +15,7 @@ import (
 
 // A command that the device refuses exits with status 1 and one sentence.
 func TestRefusedCommandsFail(t *testing.T) {
+	t.Parallel()
 	m := brokertest.Start(t)
 	b := newBox(t, m, settings{tts: "engine = \"command\"\ncommand = [\"sh\", \"-c\", \"cat >/dev/null; head -c 3200 /dev/zero\"]\nrate = 16000"}).start()
 	refused := func(when string, commands ...string) {

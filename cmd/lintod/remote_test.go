@@ -160,6 +160,7 @@ func TestConfigurationIsChangedFromAfar(t *testing.T) {
 
 // A configuration with which the device does not come back is reverted.
 func TestWrongConfigurationIsReverted(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "3s")}).start()
 	first := b.file()
 	for id, change := range map[string]string{
@@ -179,6 +180,7 @@ func TestWrongConfigurationIsReverted(t *testing.T) {
 // Killed at any moment of a change, the device comes back with a configuration that works,
 // and says which.
 func TestKilledOnProbation(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "1m")}).start()
 	first := b.file()
 	b.sendConfig("wrong", "set", map[string]any{"change": "[linto]\nbroker = \"mqtt://127.0.0.1:1\"\n"})

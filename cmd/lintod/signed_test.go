@@ -96,6 +96,7 @@ func (b *box) sealFor(s *signing.Sealer, verb, args, id, nonce string) []byte {
 // Orders over a real broker to a real daemon, that is killed between taking an order and
 // doing it, and anywhere else: each is answered, and none is done twice.
 func TestSignedOrdersAreDoneOnceThoughKilled(t *testing.T) {
+	t.Parallel()
 	const orders = 12
 	m := brokertest.Start(t)
 	var table strings.Builder

@@ -20,6 +20,7 @@ const withShell = "\n[behaviors.shellexec]\nenabled = true\nallow = [\"seq 1 900
 // An answer that is longer than the broker takes: it ended the connection at each
 // connect, also after a restart, and kept all others waiting.
 func TestAnswerThatTheBrokerDoesNotTake(t *testing.T) {
+	t.Parallel()
 	for name, killed := range map[string]bool{"in one run": false, "killed after the first try": true} {
 		t.Run(name, func(t *testing.T) {
 			m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 20000")
@@ -62,6 +63,7 @@ func TestAnswerThatTheBrokerDoesNotTake(t *testing.T) {
 // With message_size_limit Mosquitto confirms a longer message to clients of our
 // version of MQTT, and drops it. Nobody can tell; the rest must go on.
 func TestAnswerThatTheBrokerDropsSilently(t *testing.T) {
+	t.Parallel()
 	m := brokertest.Start(t, "allow_anonymous true", "message_size_limit 20000")
 	b := newBox(t, m, settings{tts: withShell}).start()
 	b.tell("shellexec", `{"cmd":"seq 1 9000","id":"long"}`)
@@ -79,6 +81,7 @@ func TestAnswerThatTheBrokerDropsSilently(t *testing.T) {
 // A question that is longer than the broker takes: three of them were called a
 // taken client id. After two the device stays connected, and says why.
 func TestQuestionThatTheBrokerDoesNotTake(t *testing.T) {
+	t.Parallel()
 	m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 60000")
 	b := newBox(t, m, settings{})
 	question := filepath.Join(t.TempDir(), "question.wav")

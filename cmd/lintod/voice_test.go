@@ -64,6 +64,7 @@ echo "$text" | exec espeak-ng --stdin --stdout
 
 // A service that goes away and comes back needs nothing but the next text.
 func TestVoiceServiceThatComesBack(t *testing.T) {
+	t.Parallel()
 	format := wyoming.Format{Rate: 16000, Width: 2, Channels: 1}
 	service := wyomingtest.New(t, func(c *wyoming.Conn) {
 		if _, err := c.Receive(0); err != nil {

@@ -70,7 +70,7 @@ daemon, or for WAV files: for the word NAME, or for the configured words.`,
 	return cmd
 }
 
-// offered are the words whose models can be downloaded.
+// offered returns the words whose models can be downloaded.
 func offered() []string {
 	var names []string
 	for _, o := range models.Offers() {
@@ -79,8 +79,8 @@ func offered() []string {
 	return names
 }
 
-// wakeConfig is the configuration, or the defaults where there is none yet: models
-// are looked for, and tried, before a device is set up.
+// wakeConfig returns the configuration, or the defaults if there is none yet: models can be listed
+// and tested before a device is set up.
 func (c *call) wakeConfig() agent.Config {
 	cfg, err := agent.LoadConfig(c.config)
 	if err != nil {
@@ -144,7 +144,7 @@ func (c *call) provideModel(ctx context.Context, name string) error {
 	return c.download(ctx, dirs[0], offer)
 }
 
-// action is what the word that stops has in the configuration beyond its name.
+// action returns the additional configuration line of the word that stops the device.
 func action(name string) string {
 	if name == wake.ActionStop {
 		return "action = \"stop\"\n"
@@ -152,7 +152,7 @@ func action(name string) string {
 	return ""
 }
 
-// tryWords takes a first argument that is not a WAV file as the name of a word.
+// tryWords treats a first argument that is not a WAV file as the name of a word.
 func (c *call) tryWords(ctx context.Context, args []string) error {
 	name := ""
 	if len(args) > 0 && !strings.HasSuffix(strings.ToLower(args[0]), ".wav") {
@@ -170,7 +170,7 @@ func (c *call) tryWords(ctx context.Context, args []string) error {
 	return nil
 }
 
-// tryMicrophone has the daemon listen, which has the microphone.
+// tryMicrophone listens through the daemon, which has the microphone open.
 func (c *call) tryMicrophone(ctx context.Context, cfg agent.Config, name string) error {
 	fmt.Fprintln(c.stderr, "Say the word; Ctrl-C stops. A line is printed every 0.1 s while a score is above 0, otherwise every second.")
 	quiet := 0
@@ -186,13 +186,13 @@ func (c *call) tryMicrophone(ctx context.Context, cfg agent.Config, name string)
 		c.printScores(time.Now().Format("15:04:05.0"), scores)
 		return nil
 	})
-	if ctx.Err() != nil { // that is how it ends
+	if ctx.Err() != nil { // the usual end
 		err = nil
 	}
 	return err
 }
 
-// unsure reports that no model takes the sound for its word, even a little.
+// unsure reports whether every model's score is 0.
 func unsure(scores []wake.Score) bool {
 	for _, s := range scores {
 		if s.Score >= 0.05 {
@@ -261,7 +261,7 @@ func (c *call) tryFile(ctx context.Context, cfg wake.Config, name, path string) 
 	return nil
 }
 
-// frames gives each frame of a sound, and half a second of silence behind it.
+// frames yields each frame of a sound, followed by half a second of silence.
 func frames(ctx context.Context, sound *wav.Reader, frame *audio.Frame, hear func()) error {
 	convert := resample.New(sound.Rate(), audio.CaptureRate)
 	in := make([]int16, 4096)

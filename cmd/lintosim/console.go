@@ -10,11 +10,11 @@ import (
 	"golang.org/x/term"
 )
 
-// longestLine bounds what is typed or piped in.
+// longestLine limits the length of an input line.
 const longestLine = 1 << 20
 
-// console is where people type and read: a line editor that keeps the prompt
-// below what is printed when both ends are a terminal, plain lines otherwise.
+// console is the interactive input and output: on a terminal, a line editor that keeps the prompt
+// below the output; otherwise plain lines.
 type console struct {
 	mu       sync.Mutex
 	out      io.Writer
@@ -50,7 +50,7 @@ func openConsole(stdin io.Reader, stdout io.Writer) (*console, error) {
 	return c, nil
 }
 
-// Write prints whole lines; events and answers to commands come at any time.
+// Write prints whole lines; events and answers to commands arrive at any time.
 func (c *console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,13 +72,13 @@ func (c *console) readLine() (string, error) {
 	return c.lines.Text(), nil
 }
 
-// interactive reports whether the end of input means that the user left.
+// interactive reports whether the end of input means that the user wants to exit.
 func (c *console) interactive() bool { return c.terminal != nil }
 
-// close gives the terminal back as it was.
+// close restores the terminal.
 func (c *console) close() {
 	if c.terminal != nil {
-		_, _ = c.terminal.Write([]byte("\r\x1b[K")) // take the prompt away
+		_, _ = c.terminal.Write([]byte("\r\x1b[K")) // remove the prompt
 	}
 	_ = c.restore()
 }

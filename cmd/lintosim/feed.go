@@ -2,15 +2,15 @@ package main
 
 import "sync/atomic"
 
-// printer shows what happens on a platform with events of type E.
+// printer prints the events, of type E, of a platform.
 type printer[E any] interface {
 	event(e E)
 	lost(n uint64)
 	flush()
 }
 
-// feed carries events to the screen. The platform must not wait for a terminal
-// that somebody stopped with ^S: what does not fit is counted and dropped.
+// feed passes events to the screen. The platform must not wait for a terminal that was stopped with
+// ^S, so events that do not fit are dropped and counted.
 type feed[E any] struct {
 	events chan E
 	closed chan struct{}
@@ -29,7 +29,7 @@ func (f *feed[E]) put(e E) {
 	}
 }
 
-// end lets show return when it has shown what is there.
+// end makes show return after the queued events.
 func (f *feed[E]) end() { close(f.closed) }
 
 func (f *feed[E]) show(p printer[E]) {

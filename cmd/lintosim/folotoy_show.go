@@ -7,13 +7,13 @@ import (
 	"lintod/cmd/lintosim/integrator"
 )
 
-// folotoyTale prints what an integration sees for people.
+// folotoyTale prints the events of an integration as text.
 type folotoyTale struct{ tale }
 
 func (t *folotoyTale) ready(mqtt, sounds string) {
-	t.line(t.begun, t.colour.bold("a FoloToy integration is ready at "+mqtt))
-	t.line(t.begun, t.colour.dim(`sounds are at `+sounds+`/, which [behaviors.play] allow must list`))
-	t.line(t.begun, t.colour.dim("waiting for devices; ^C ends, help lists what you can send"))
+	t.line(t.begun, t.colour.bold("FoloToy integration ready at "+mqtt))
+	t.line(t.begun, t.colour.dim(`sounds are at `+sounds+`/, which must be listed in [behaviors.play] allow`))
+	t.line(t.begun, t.colour.dim("waiting for devices; help lists commands, Ctrl-C exits"))
 }
 
 func (t *folotoyTale) event(e integrator.Event) {
@@ -33,7 +33,7 @@ func (t *folotoyTale) event(e integrator.Event) {
 	}
 }
 
-// folotoyLines prints the same for scripts.
+// folotoyLines prints them as JSON.
 type folotoyLines struct{ jsonLines }
 
 // folotoyEvent is one line.

@@ -26,7 +26,7 @@ func TestFolotoyIsShownAndTakesOrders(t *testing.T) {
 		sounds = "http://" + sounds[:strings.IndexAny(sounds, `/"`)]
 
 		s.enter("say hello")
-		s.wait("no device was heard of yet")
+		s.wait("no device has been seen yet")
 		post := func(payload string) { s.publish("/sys/folotoy/toy1/thing/event/post", payload) }
 		post(`{"msgId":5,"identifier":"recording_transcribed","inputParams":{"recordingId":1,"recordingText":"几点了"}}`)
 		s.wait("toy1", "event/post", "recording_transcribed")
@@ -60,7 +60,7 @@ func TestFolotoyIsShownAndTakesOrders(t *testing.T) {
 			s.wait("toy1", c[1])
 		}
 		s.publish("/sys/folotoy/toy1/thing/command/callAck", `{"msgId":1,"identifier":"iwantplay","result":1}`)
-		s.wait("once more than it was sent")
+		s.wait("more often than it was sent")
 		s.enter("quit")
 		if code := s.exit(); code != 1 {
 			t.Errorf("%s: exit status %d although rules were broken", format, code)

@@ -1,10 +1,9 @@
-// Command lintosim is a platform in a box, of LinTO or of the xiaozhi family, or an
-// integration of FoloToy: it shows in a minute what a device does, and lets a developer try one without a
-// server.
+// Command lintosim simulates a platform of LinTO or of the xiaozhi family, or a FoloToy
+// integration, so that a developer can test a device without a server.
 //
-// This package holds the flags, the prompt and what the screen shows. What the
-// platforms do is in the packages platform (LinTO), gateway (xiaozhi) and integrator
-// (FoloToy), which the tests use as well.
+// This package contains the flags, the prompt, and the screen output. The platforms are in the
+// packages platform (LinTO), gateway (xiaozhi), and integrator (FoloToy), which the tests use as
+// well.
 package main
 
 import (

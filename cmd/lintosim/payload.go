@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	longestString  = 160 // runes of a JSON string that are shown
+	longestString  = 160 // displayed runes of a JSON string
 	longestPayload = 2000
 	hidden         = "•••"
 )
 
-// secretWords mark members whose values are never shown.
+// secretWords mark members whose values are never printed.
 var secretWords = []string{"password", "passwd", "secret", "token", "privatekey", "private_key", "credential"}
 
 func secret(key string) bool {
@@ -37,7 +37,7 @@ func secret(key string) bool {
 	return false
 }
 
-// A sound is what a WAV holds, in figures.
+// A sound contains the properties of a WAV.
 type sound struct {
 	Seconds  float64 `json:"seconds"`
 	Rate     int     `json:"rate"`
@@ -54,7 +54,7 @@ func (s sound) String() string {
 	return fmt.Sprintf("WAV %.2f s, %g kHz %s, %s dBFS", s.Seconds, float64(s.Rate)/1000, channels, level)
 }
 
-// soundOf measures base64 of a WAV; ok is false when it is none.
+// soundOf measures a base64-encoded WAV; ok is false if it is not one.
 func soundOf(audio string) (s sound, ok bool) {
 	file, err := base64.StdEncoding.DecodeString(audio)
 	if err != nil {
@@ -71,9 +71,8 @@ func soundOf(audio string) (s sound, ok bool) {
 	return s, true
 }
 
-// pretty writes JSON on one line with spaces where a reader wants them, keys in
-// their order, secrets hidden, sound in figures and long strings cut. What is
-// no JSON is quoted.
+// pretty formats JSON in one line with spaces, keys in their original order, secrets hidden, sound
+// replaced by its properties, and long strings truncated. Other data is quoted.
 func pretty(payload []byte, c colours) string {
 	if len(payload) == 0 {
 		return c.dim("(empty)")
@@ -89,7 +88,7 @@ func pretty(payload []byte, c colours) string {
 	return cut(b.String(), longestPayload)
 }
 
-// quoted shows what is no JSON, unless it seems to hold a secret.
+// quoted prints data that is not JSON, unless it may contain a secret.
 func quoted(payload []byte) string {
 	if secret(string(payload)) {
 		return fmt.Sprintf("%d bytes, not JSON; not shown, because it may contain a secret", len(payload))
@@ -107,11 +106,11 @@ type jsonWriter struct {
 	d *json.Decoder
 }
 
-// value writes the next value, which belongs to key.
+// value writes the next value, which is that of key.
 func (w jsonWriter) value(key string) {
 	if secret(key) {
 		var skipped json.RawMessage
-		_ = w.d.Decode(&skipped) // valid, as the whole is
+		_ = w.d.Decode(&skipped) // valid, because the whole is
 		w.b.WriteString(hidden)
 		return
 	}
@@ -167,7 +166,7 @@ func (w jsonWriter) text(key, s string) {
 	w.b.WriteString(shown)
 }
 
-// spoken are the members that a reader looks for first.
+// spoken are the most important members.
 var spoken = map[string]bool{"text": true, "transcript": true, "partial": true, "value": true, "cmd": true, "stdout": true}
 
 func jsonString(s string) string {
@@ -184,7 +183,7 @@ func cut(s string, n int) string {
 	return fmt.Sprintf("%s… (%d characters)", string(r[:n]), len(r))
 }
 
-// redacted is payload as JSON for scripts: secrets hidden, audio in figures.
+// redacted returns payload as JSON for scripts: secrets hidden, audio replaced by its properties.
 func redacted(payload []byte) any {
 	var v any
 	d := json.NewDecoder(bytes.NewReader(payload))

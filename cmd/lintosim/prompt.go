@@ -10,13 +10,13 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// prompt does what is typed.
+// prompt executes typed commands.
 type prompt struct {
-	out      io.Writer // standard error where standard output is for a script
+	out      io.Writer // standard error if standard output is for a script
 	commands []command
 }
 
-// command is one word of the prompt.
+// command is a command of the prompt.
 type command struct {
 	name, args, help string
 	do               func(args string) error
@@ -24,8 +24,8 @@ type command struct {
 
 var errQuit = errors.New("quit")
 
-// read does what comes line by line. It reports whether the user wants to
-// leave; the end of a pipe is no such wish.
+// read executes its input line by line. It reports whether the user wants to exit, which the end of
+// a pipe does not mean.
 func (p *prompt) read(ctx context.Context, c *console) bool {
 	for ctx.Err() == nil {
 		line, err := c.readLine()
@@ -55,7 +55,7 @@ func (p *prompt) do(line string) error {
 			continue
 		}
 		if c.args != "" && args == "" {
-			return fmt.Errorf("%s wants more: %s %s", name, name, c.args)
+			return fmt.Errorf("missing argument; usage: %s %s", name, c.args)
 		}
 		return c.do(args)
 	}
@@ -66,7 +66,7 @@ func (p *prompt) printf(format string, args ...any) {
 	printable.Fprintf(p.out, "         "+format+"\n", args...)
 }
 
-// all lists what can be typed, in the order of help.
+// all lists the commands, in the order of help.
 func (p *prompt) all() []command {
 	return append(p.commands,
 		command{"help", "", "this list", func(string) error { p.help(); return nil }},

@@ -10,14 +10,14 @@ import (
 	"lintod/cmd/lintosim/integrator"
 )
 
-// folotoyPrompt sends what an integration may send.
+// folotoyPrompt sends the messages of an integration.
 type folotoyPrompt struct {
 	*prompt
 	sim   *integrator.Integrator
-	using string // the device chosen by hand; empty for the only one there is
+	using string // the device selected by the user; empty for the only one
 }
 
-// list is what can be typed.
+// list returns the commands.
 func (p *folotoyPrompt) list() []command {
 	to := func(f func(serial, args string) error) func(string) error {
 		return func(args string) error {
@@ -29,9 +29,9 @@ func (p *folotoyPrompt) list() []command {
 		}
 	}
 	return []command{
-		{"say", "TEXT", "have a text spoken, in the voice of the role", to(p.sim.Say)},
-		{"play", "ADDRESS", "play a sound: an address, or one of ours: bell.wav, endless, missing", to(p.sim.Play)},
-		{"role", "1-7", "name this role from now on", func(args string) error {
+		{"say", "TEXT", "speak a text, in the voice of the role", to(p.sim.Say)},
+		{"play", "ADDRESS", "play a sound: an address, or a built-in one: bell.wav, endless, missing", to(p.sim.Play)},
+		{"role", "1-7", "use this role from now on", func(args string) error {
 			role, err := strconv.Atoi(args)
 			if err == nil {
 				p.sim.SetRole(role)
@@ -41,21 +41,21 @@ func (p *folotoyPrompt) list() []command {
 		{"volume", "0-100", "set the volume", to(func(serial, args string) error {
 			return p.configure(serial, fmt.Sprintf(`{"volume":%s}`, args))
 		})},
-		{"config", "JSON", `the common configuration: config {"sleep_trigger_time":60}`, to(p.configure)},
-		{"roles", "", "have all devices load their roles", func(string) error { return p.sim.LoadRoles() }},
-		{"send", "PAYLOAD", "any other command", to(func(serial, args string) error { return p.sim.Raw(serial, []byte(args)) })},
-		{"fault", "FAULT", "none, or what lintosim folotoy -help lists", func(args string) error {
+		{"config", "JSON", `send the common configuration: config {"sleep_trigger_time":60}`, to(p.configure)},
+		{"roles", "", "make all devices load their roles", func(string) error { return p.sim.LoadRoles() }},
+		{"send", "PAYLOAD", "send any other command", to(func(serial, args string) error { return p.sim.Raw(serial, []byte(args)) })},
+		{"fault", "FAULT", "inject a fault: none, or one of those in lintosim folotoy -help", func(args string) error {
 			f, err := integrator.ParseFault(args)
 			if err == nil {
 				p.sim.SetFault(f)
 			}
 			return err
 		}},
-		{"devices", "", "list the devices seen", func(string) error {
+		{"devices", "", "list known devices", func(string) error {
 			p.printf("%s", strings.Join(p.sim.Devices(), "\n"))
 			return nil
 		}},
-		{"use", "SERIAL", "send to this device from now on", func(args string) error { p.using = args; return nil }},
+		{"use", "SERIAL", "send to this device", func(args string) error { p.using = args; return nil }},
 	}
 }
 
@@ -68,17 +68,17 @@ func (p *folotoyPrompt) configure(serial, args string) error {
 	return p.sim.Call(serial, "updatecommonconfig", params)
 }
 
-// device is the serial that commands go to.
+// device returns the serial for commands.
 func (p *folotoyPrompt) device() (string, error) {
 	if p.using != "" {
 		return p.using, nil
 	}
 	switch list := p.sim.Devices(); len(list) {
 	case 0:
-		return "", errors.New("no device was heard of yet; name one: use SERIAL")
+		return "", errors.New("no device has been seen yet; name one: use SERIAL")
 	case 1:
 		return list[0], nil
 	default:
-		return "", fmt.Errorf("there are several devices; choose one with use: %s", strings.Join(list, " "))
+		return "", fmt.Errorf("there are several devices; select one with use: %s", strings.Join(list, " "))
 	}
 }

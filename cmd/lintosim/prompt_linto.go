@@ -15,10 +15,10 @@ import (
 type lintoPrompt struct {
 	*prompt
 	sim   *platform.Platform
-	using string // the device chosen by hand; empty for the last one seen
+	using string // the device selected by the user; empty for the most recent one
 }
 
-// list is what can be typed.
+// list returns the commands.
 func (p *lintoPrompt) list() []command {
 	simple := func(name, help string) command {
 		return command{name, "", help, func(string) error { return p.send(name, nil) }}
@@ -51,7 +51,7 @@ func (p *lintoPrompt) list() []command {
 	}
 }
 
-// device is the serial number that commands go to.
+// device returns the serial for commands.
 func (p *lintoPrompt) device() (string, error) {
 	if p.using != "" {
 		return p.using, nil

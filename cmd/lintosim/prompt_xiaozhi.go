@@ -11,15 +11,15 @@ import (
 	"lintod/cmd/lintosim/gateway"
 )
 
-// xiaozhiPrompt sends what a server of the xiaozhi family may send.
+// xiaozhiPrompt sends the messages of a server of the xiaozhi family.
 type xiaozhiPrompt struct {
 	*prompt
 	sim   *gateway.Gateway
 	ctx   context.Context
-	using string // the device chosen by hand; empty for the only one there is
+	using string // the device selected by the user; empty for the only one
 }
 
-// list is what can be typed.
+// list returns the commands.
 func (p *xiaozhiPrompt) list() []command {
 	to := func(f func(mac string) error) func(string) error {
 		return func(string) error {
@@ -31,8 +31,8 @@ func (p *xiaozhiPrompt) list() []command {
 		}
 	}
 	return []command{
-		{"say", "TEXT", "speak to the device, in its session or, with golang, by asking for one", p.say},
-		{"tools", "", "ask the device for its tools, with those for users only", p.tools},
+		{"say", "TEXT", "speak to the device, in its session or, with golang, by requesting one", p.say},
+		{"tools", "", "list the device's tools, including those for users only", p.tools},
 		{"call", "TOOL [JSON]", "call a tool: call self.audio_speaker.set_volume {\"volume\":40}", p.call},
 		{"alert", "TEXT", "show an alert", func(args string) error {
 			return p.send(map[string]any{"type": "alert", "status": "lintosim", "message": args, "emotion": "happy"})
@@ -43,17 +43,17 @@ func (p *xiaozhiPrompt) list() []command {
 		{"reboot", "", "ask the device to reboot", func(string) error {
 			return p.send(map[string]any{"type": "system", "command": "reboot"})
 		}},
-		{"send", "JSON", "any other message", p.sendAny},
-		{"goodbye", "", "end the session as the server", to(p.sim.Goodbye)},
-		{"drop", "", "cut the connection without a word", to(p.sim.Drop)},
-		{"activate", "", "let in all devices that show a code", func(string) error { p.sim.Activate(""); return nil }},
-		{"fault", "FAULTS", "none, or for example loss=10,jitter=100ms; lintosim xiaozhi -help lists them", p.fault},
-		{"devices", "", "list the devices seen", p.devices},
-		{"use", "MAC", "send to this device from now on", func(args string) error { p.using = args; return nil }},
+		{"send", "JSON", "send any other message", p.sendAny},
+		{"goodbye", "", "end the session from the server's side", to(p.sim.Goodbye)},
+		{"drop", "", "close the connection without a message", to(p.sim.Drop)},
+		{"activate", "", "activate all devices that show a code", func(string) error { p.sim.Activate(""); return nil }},
+		{"fault", "FAULTS", "inject faults: none, or for example loss=10,jitter=100ms; see lintosim xiaozhi -help", p.fault},
+		{"devices", "", "list known devices", p.devices},
+		{"use", "MAC", "send to this device", func(args string) error { p.using = args; return nil }},
 	}
 }
 
-// device is the address that commands go to.
+// device returns the address for commands.
 func (p *xiaozhiPrompt) device() (string, error) {
 	if p.using != "" {
 		return p.using, nil
@@ -70,7 +70,7 @@ func (p *xiaozhiPrompt) device() (string, error) {
 	case 1:
 		return found[0], nil
 	}
-	return "", fmt.Errorf("%d devices are connected; choose one: use MAC", len(found))
+	return "", fmt.Errorf("%d devices are connected; select one: use MAC", len(found))
 }
 
 func (p *xiaozhiPrompt) send(m map[string]any) error {

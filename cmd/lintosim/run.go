@@ -81,7 +81,7 @@ type options struct {
 	fault    string
 }
 
-// commandLine reads the options; do gets them.
+// commandLine parses the options and passes them to do.
 func commandLine(do func(context.Context, options) error) *cobra.Command {
 	o := options{join: broker.Defaults()}
 	cmd := &cobra.Command{
@@ -134,7 +134,7 @@ func commandLine(do func(context.Context, options) error) *cobra.Command {
 	return cmd
 }
 
-// complete makes the options of a platform of the values of flags.
+// complete converts the flags to the options of a platform.
 func (o *options) complete() error {
 	var err error
 	if o.platform.Fault, err = platform.ParseFault(o.fault); err != nil {
@@ -152,7 +152,7 @@ func (o *options) complete() error {
 		}
 	}
 	if o.platform.RecogniserOpens == 0 {
-		o.platform.RecogniserOpens = -1 // at once
+		o.platform.RecogniserOpens = -1 // immediately
 	}
 	if o.broker != "" {
 		o.join.Broker = config.Strings{o.broker}
@@ -204,7 +204,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return status
 }
 
-// serve runs a LinTO platform until ctx ends or the user leaves.
+// serve runs a LinTO platform until ctx ends or the user exits.
 func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Writer) error {
 	events := newFeed[platform.Event]()
 	o.platform.Observe = events.put
@@ -225,16 +225,16 @@ func serve(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wr
 
 // stage is a platform with a screen and a prompt.
 type stage[E any] struct {
-	device     string // the control socket of one whose web page is announced; "" for none
+	device     string // control socket of a device whose web page address is printed; "" for none
 	events     *feed[E]
 	start, end func() error
 	json       bool
-	// screen makes what shows events, and what tells the addresses.
+	// screen returns the printer of events, and the function that prints the addresses.
 	screen   func(out io.Writer, colour colours, begun time.Time) (printer[E], func())
 	commands func(*prompt) []command
 }
 
-// run returns when ctx has ended or the user has left, and everything has stopped.
+// run returns when ctx has ended or the user has exited, and everything has stopped.
 func (s stage[E]) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -259,8 +259,8 @@ func (s stage[E]) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	if s.device != "" {
 		shown.Go(func() { announcePage(ctx, s.device, p.out) })
 	}
-	// A read of standard input cannot be interrupted: this goroutine may outlive
-	// us when standard input is no terminal and never ends.
+	// A read of standard input cannot be interrupted: this goroutine may outlive run if standard
+	// input is not a terminal and does not end.
 	go func() {
 		if p.read(ctx, console) {
 			cancel()
@@ -273,10 +273,10 @@ func (s stage[E]) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	return err
 }
 
-const deviceFlag = "print the address of the web page of the device whose control `SOCKET` this is"
+const deviceFlag = "print the address of the web page of the device with this control `SOCKET`"
 
-// announcePage prints the address of a device's web page as soon as there is one, and why not
-// where there is none for half a minute.
+// announcePage prints the address of a device's web page as soon as it is available, or after half
+// a minute the reason why it is not.
 func announcePage(ctx context.Context, socket string, out io.Writer) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -12,7 +12,7 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// colours paints text for a terminal, or not.
+// colours adds colours to text, if the output is a terminal.
 type colours bool
 
 func (c colours) paint(code, s string) string {
@@ -30,7 +30,7 @@ func (c colours) heard(s string) string   { return c.paint("1;33", s) }
 func (c colours) fromDev(s string) string { return c.paint("36", s) }
 func (c colours) toDev(s string) string   { return c.paint("32", s) }
 
-// tale prints what happens for people.
+// tale prints events as text.
 type tale struct {
 	out    io.Writer
 	colour colours
@@ -38,14 +38,14 @@ type tale struct {
 	chunks chunks
 }
 
-// chunks counts binary messages that would drown everything else.
+// chunks counts binary messages, which are too many to print.
 type chunks struct {
 	m     platform.Message // the first of them
 	n     int
 	bytes int
 }
 
-const chunksShown = 50 // a line each second with 20 ms chunks
+const chunksShown = 50 // one line per second with 20 ms chunks
 
 func (t *tale) ready(url, websocket, login string) {
 	t.line(t.begun, t.colour.bold("LinTO platform ready at "+url))
@@ -85,7 +85,7 @@ func (t *tale) event(e platform.Event) {
 	}
 }
 
-// count takes m when it is a chunk of a stream.
+// count counts m if it is a chunk of a stream.
 func (t *tale) count(m platform.Message) bool {
 	if m.Command != "streaming/chunk" || m.Direction != platform.FromDevice {
 		return false
@@ -123,8 +123,8 @@ func (t *tale) message(m platform.Message) {
 	t.head(m, body)
 }
 
-// head prints a message behind its direction, device and command. The scope is
-// left out: it is the same all day.
+// head prints a message with its direction, device, and command. The scope is omitted, because it
+// is always the same.
 func (t *tale) head(m platform.Message, body string) {
 	switch m.Direction {
 	case platform.FromDevice:
@@ -140,7 +140,7 @@ func columns(m platform.Message) string {
 	return fmt.Sprintf("%-10s %-18s ", printable.Line(m.Serial), short(printable.Line(m.Command)))
 }
 
-// short cuts the long ids that devices like; eight characters tell them apart.
+// short truncates long IDs; eight characters distinguish them.
 func short(command string) string {
 	i := strings.LastIndexByte(command, '/')
 	if r := []rune(command[i+1:]); i > 0 && len(r) > 12 {
@@ -166,14 +166,14 @@ func (t *tale) line(at time.Time, text string) {
 	fmt.Fprintln(t.out, stamp+text)
 }
 
-// jsonLines prints what happens for scripts.
+// jsonLines prints events as JSON.
 type jsonLines struct {
 	out   io.Writer
 	begun time.Time
 }
 
-// jsonEvent is one line. Payload has its secrets hidden and its audio replaced
-// by figures; it is missing when it was no JSON.
+// jsonEvent is one line. In Payload, secrets are hidden and audio is replaced by its properties; it
+// is absent if it was not JSON.
 type jsonEvent struct {
 	T         float64 `json:"t"` // seconds since the start
 	Kind      string  `json:"kind"`
@@ -241,6 +241,6 @@ func (j *jsonLines) print(at time.Time, e jsonEvent) {
 
 func (j *jsonLines) write(e any) {
 	if line, err := json.Marshal(e); err == nil {
-		_, _ = fmt.Fprintf(j.out, "%s\n", printable.EscapeJSON(line)) // a script that went away hears no more
+		_, _ = fmt.Fprintf(j.out, "%s\n", printable.EscapeJSON(line)) // the reader may have exited
 	}
 }

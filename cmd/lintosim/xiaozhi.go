@@ -15,16 +15,15 @@ import (
 	"lintod/cmd/lintosim/gateway"
 )
 
-const aboutXiaozhi = `lintosim xiaozhi is a platform of the xiaozhi family in a box: an OTA server that
-provisions devices, an MQTT gateway with its UDP server, a WebSocket chat server,
-and behind them a chat that listens to what your device says and answers aloud.
-Start it, start lintod with
+const aboutXiaozhi = `lintosim xiaozhi simulates a platform of the xiaozhi family: an OTA server that
+provisions devices, an MQTT gateway with its UDP server, a WebSocket chat server, and
+a chat that recognises your speech and answers aloud. Start it, start lintod with
 
     [xiaozhi]
     enabled = true
     ota_url = "http://127.0.0.1:8003/xiaozhi/ota/"
 
-press the talk button (or run "lintod talk"), and say one of
+press the talk button (or run "lintod talk"), and say one of:
 
     hello                     what time is it            tell me a joke
     good morning              what can you do            how are you
@@ -34,29 +33,29 @@ Sentences are recognised by pocketsphinx, answers are spoken by espeak-ng and
 encoded by opusenc (apt install pocketsphinx pocketsphinx-en-us espeak-ng
 opus-tools).
 
-It behaves as real servers do. -server chooses which: xinnan is the MQTT gateway
-that knows only a part of MQTT and closes the connection of a client that uses
-the rest; golang is a server with a real broker, an own session id and one key a
-session; cheeko has a broker, a ping as first datagram, and another client id at
-each OTA check. The WebSocket server is there with each of them. A device that
-breaks a rule is shown with "✗", the name of the rule, and why.
+It behaves like a real server, selected by -server: xinnan is the MQTT gateway that
+supports only a part of MQTT and closes the connection of a client that uses the
+rest; golang is a server with a real broker, its own session ID, and one key per
+session; cheeko has a broker, a ping as first datagram, and a different client ID at
+each OTA check. All of them have a WebSocket server. A violation by the device is
+marked with "✗", the name of the rule, and the reason.
 
--fault spoils things, a comma between two: the network (loss=10, reorder=5,
-duplicate=2 in percent, delay=150ms, jitter=100ms, no-udp, no-udp-down, flood), the order
-of sound and messages (early=40ms, tail=100ms, no-stop, mute), the hello
+-fault injects faults, separated by commas, into the network (loss=10, reorder=5,
+duplicate=2 in percent, delay=150ms, jitter=100ms, no-udp, no-udp-down, flood), the
+order of sound and messages (early=40ms, tail=100ms, no-stop, mute), the hello
 (hello=error, absent, late, broken, foreign, garbage; hello-takes=2s), the sound
 (wrong-key, pcm), the session (goodbye= or cut= with connecting, listening,
-thinking, speaking, idle; strange), the tools (no-tools), what OTA gives
-(credentials, ota=500, error, empty, garbage, hang, endless) and the WebSocket
-(refuse=400, 401, text, silent, 1007). The prompt's "fault" changes them.
+thinking, speaking, idle; strange), the tools (no-tools), the OTA answers
+(credentials, ota=500, error, empty, garbage, hang, endless), and the WebSocket
+(refuse=400, 401, text, silent, 1007). The command "fault" at the prompt changes them.
 
--activate manual lets a device in when you type "activate", post at the third time
-that it asks.
+-activate manual activates a device when you type "activate", -activate post at its
+third request.
 
-Keys, tokens and passwords are never shown.
+Keys, tokens, and passwords are never printed.
 
-Exit status: 0 after an interrupt, 1 when the platform could not start or, with
--strict, a device broke a rule, 2 for a wrong command line.`
+Exit status: 0 after an interrupt, 1 if the platform could not start or, with -strict,
+a device violated a rule, 2 for invalid usage.`
 
 // xiaozhiOptions is the command line of lintosim xiaozhi.
 type xiaozhiOptions struct {
@@ -71,12 +70,12 @@ type xiaozhiOptions struct {
 	strict    bool
 }
 
-// xiaozhiCommand reads the options; do gets them.
+// xiaozhiCommand parses the options and passes them to do.
 func xiaozhiCommand(do func(context.Context, xiaozhiOptions) error) *cobra.Command {
 	var o xiaozhiOptions
 	cmd := &cobra.Command{
-		Use:   "xiaozhi [FLAG...]",
-		Short: "a platform of the xiaozhi family in a box",
+		Use:   "xiaozhi",
+		Short: "simulate a platform of the xiaozhi family",
 		Long:  aboutXiaozhi,
 		Example: `  lintosim xiaozhi
   lintosim xiaozhi -server golang -transport websocket
@@ -90,23 +89,23 @@ func xiaozhiCommand(do func(context.Context, xiaozhiOptions) error) *cobra.Comma
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.server, "server", string(gateway.Xinnan), "behave as this server: `xinnan|golang|cheeko`")
-	f.StringVar(&o.gateway.HTTP, "http", "127.0.0.1:8003", "`ADDRESS` for OTA and WebSocket; port 0 takes a free one")
-	f.StringVar(&o.gateway.MQTT, "mqtt", "127.0.0.1:0", "`ADDRESS` for MQTT, which OTA gives to devices")
-	f.StringVar(&o.gateway.UDP, "udp", "127.0.0.1:0", "`ADDRESS` for UDP, which a hello gives to devices")
-	f.StringVar(&o.gateway.Host, "host", "", "`HOST` that devices are given for MQTT and UDP (default that of the listener)")
-	f.StringVar(&o.transport, "transport", "both", "what OTA gives: `both|mqtt|websocket`")
+	f.StringVar(&o.server, "server", string(gateway.Xinnan), "behave like this server: `xinnan|golang|cheeko`")
+	f.StringVar(&o.gateway.HTTP, "http", "127.0.0.1:8003", "`ADDRESS` for OTA and WebSocket; port 0 selects a free port")
+	f.StringVar(&o.gateway.MQTT, "mqtt", "127.0.0.1:0", "`ADDRESS` for MQTT, which devices get from OTA")
+	f.StringVar(&o.gateway.UDP, "udp", "127.0.0.1:0", "`ADDRESS` for UDP, which devices get in a hello")
+	f.StringVar(&o.gateway.Host, "host", "", "`HOST` that devices get for MQTT and UDP (default that of the listener)")
+	f.StringVar(&o.transport, "transport", "both", "transports in OTA answers: `both|mqtt|websocket`")
 	f.IntVar(&o.gateway.FrameVersion, "frame-version", 0, "`VERSION` of WebSocket frames, 1 to 3 (default none: 1)")
-	f.StringVar(&o.token, "token-file", "", "`FILE` with the token that a WebSocket must bring (default none)")
-	f.StringVar(&o.activate, "activate", "free", "when a device is let in: `free|manual|post`")
-	f.DurationVar(&o.gateway.CodeLife, "code-life", 0, "`DURATION` for which the code of an activation is valid (default forever)")
+	f.StringVar(&o.token, "token-file", "", "`FILE` with the token that WebSocket clients must send (default none)")
+	f.StringVar(&o.activate, "activate", "free", "when a device is activated: `free|manual|post`")
+	f.DurationVar(&o.gateway.CodeLife, "code-life", 0, "`DURATION` for which an activation code is valid (default unlimited)")
 	f.IntVar(&o.gateway.Answers, "answers", 0, "end a session after `N` answers, as after a farewell (default never)")
-	f.BoolVar(&o.gateway.Echo, "echo", false, "send back what was said, instead of an answer")
+	f.BoolVar(&o.gateway.Echo, "echo", false, "send back the user's speech instead of an answer")
 	f.DurationVar(&o.gateway.ChatCloses, "chat-closes", 5*time.Millisecond, "`DURATION` that the chat server's socket takes to close; above 100ms a second hello kills its own session")
 	f.StringVar(&o.fault, "fault", "none", "`FAULTS` such as loss=10,jitter=100ms,tail=100ms")
-	f.BoolVar(&o.strict, "strict", false, "end with status 1 if a device broke a rule")
+	f.BoolVar(&o.strict, "strict", false, "exit with status 1 if a device violated a rule")
 	f.StringVar(&o.device, "device", "", deviceFlag)
-	f.BoolVar(&o.json, "json", false, "print one JSON object a line, for scripts")
+	f.BoolVar(&o.json, "json", false, "print JSON Lines, for scripts")
 	for name, values := range map[string]string{
 		"server": "xinnan golang cheeko", "transport": "both mqtt websocket", "activate": "free manual post", "frame-version": "1 2 3",
 	} {
@@ -116,7 +115,7 @@ func xiaozhiCommand(do func(context.Context, xiaozhiOptions) error) *cobra.Comma
 	return cmd
 }
 
-// complete makes the options of a gateway of the values of flags.
+// complete converts the flags to the options of a gateway.
 func (o *xiaozhiOptions) complete() error {
 	var err error
 	if o.gateway.Faults, err = gateway.ParseFaults(o.fault); err != nil {
@@ -131,14 +130,14 @@ func (o *xiaozhiOptions) complete() error {
 	}
 	o.gateway.Server = gateway.Server(o.server)
 	if !slices.Contains(gateway.Servers, o.gateway.Server) {
-		return fmt.Errorf("-server: %q is not a server; choose one of xinnan, golang, cheeko", o.server)
+		return fmt.Errorf("unknown -server %q; want xinnan, golang, or cheeko", o.server)
 	}
 	switch o.activate {
 	case "free":
 	case "manual", "post":
 		o.gateway.Activation = gateway.Activation(o.activate)
 	default:
-		return fmt.Errorf("-activate: want free, manual or post, got %q", o.activate)
+		return fmt.Errorf("invalid -activate %q; want free, manual, or post", o.activate)
 	}
 	switch o.transport {
 	case "both":
@@ -147,15 +146,15 @@ func (o *xiaozhiOptions) complete() error {
 	case "websocket":
 		o.gateway.NoMQTT = true
 	default:
-		return fmt.Errorf("-transport: want both, mqtt or websocket, got %q", o.transport)
+		return fmt.Errorf("invalid -transport %q; want both, mqtt, or websocket", o.transport)
 	}
 	if v := o.gateway.FrameVersion; v < 0 || v > 3 {
-		return fmt.Errorf("-frame-version: want 1, 2 or 3, got %d", v)
+		return fmt.Errorf("invalid -frame-version %d; want 1, 2, or 3", v)
 	}
 	return nil
 }
 
-// serveXiaozhi runs a gateway until ctx ends or the user leaves.
+// serveXiaozhi runs a gateway until ctx ends or the user exits.
 func serveXiaozhi(ctx context.Context, o xiaozhiOptions, stdin io.Reader, stdout, stderr io.Writer) error {
 	events := newFeed[gateway.Event]()
 	o.gateway.Observe = events.put
@@ -173,7 +172,7 @@ func serveXiaozhi(ctx context.Context, o xiaozhiOptions, stdin io.Reader, stdout
 		commands: func(p *prompt) []command { return (&xiaozhiPrompt{prompt: p, sim: sim, ctx: ctx}).list() },
 	}.run(ctx, stdin, stdout, stderr)
 	if broken := sim.Broken(); err == nil && o.strict && len(broken) > 0 {
-		return fmt.Errorf("devices broke %d rules, the first %s: %s", len(broken), broken[0].Rule, broken[0].Text)
+		return fmt.Errorf("devices violated %d rules; the first is %s: %s", len(broken), broken[0].Rule, broken[0].Text)
 	}
 	return err
 }

@@ -8,25 +8,25 @@ import (
 	"lintod/cmd/lintosim/gateway"
 )
 
-// xiaozhiTale prints what happens on a gateway for people.
+// xiaozhiTale prints the events of a gateway as text.
 type xiaozhiTale struct {
 	tale
 	sound sounds
 }
 
-// sounds counts packets of sound that would drown everything else.
+// sounds counts packets of sound, which are too many to print.
 type sounds struct {
 	e     gateway.Event // the first of them
 	n     int
 	bytes int
 }
 
-const soundsShown = 50 // a line every 3 seconds
+const soundsShown = 50 // one line every 3 seconds
 
 func (t *xiaozhiTale) ready(ota, mqtt, udp, websocket string) {
-	t.line(t.begun, t.colour.bold("a xiaozhi platform is ready; ota_url = "+ota))
+	t.line(t.begun, t.colour.bold("xiaozhi platform ready; ota_url = "+ota))
 	t.line(t.begun, t.colour.dim("MQTT at "+mqtt+", UDP at "+udp+", WebSocket at "+websocket))
-	t.line(t.begun, t.colour.dim("waiting for devices; ^C ends, help lists what you can send"))
+	t.line(t.begun, t.colour.dim("waiting for devices; help lists commands, Ctrl-C exits"))
 }
 
 func (t *xiaozhiTale) event(e gateway.Event) {
@@ -63,12 +63,12 @@ func (t *xiaozhiTale) event(e gateway.Event) {
 	}
 }
 
-// mark prints text behind the device's address.
+// mark prints text after the device's address.
 func (t *xiaozhiTale) mark(e gateway.Event, text string) {
 	t.line(e.At, lastDigits(e.Device)+" "+printable.Line(text))
 }
 
-// lastDigits tells devices apart on one screen.
+// lastDigits distinguishes devices on one screen.
 func lastDigits(mac string) string {
 	if len(mac) > 8 {
 		mac = mac[len(mac)-8:]
@@ -85,7 +85,7 @@ func (t *xiaozhiTale) message(e gateway.Event, body string) {
 	t.line(e.At, lastDigits(e.Device)+" "+paint(arrow+head)+body)
 }
 
-// count takes a packet of sound.
+// count counts a packet of sound.
 func (t *xiaozhiTale) count(e gateway.Event) bool {
 	if t.sound.n > 0 && (t.sound.e.FromDevice != e.FromDevice || t.sound.e.Device != e.Device || t.sound.n >= soundsShown) {
 		t.flush()
@@ -109,7 +109,7 @@ func (t *xiaozhiTale) flush() {
 	t.message(s.e, t.colour.sound(fmt.Sprintf("%d × Opus, %d bytes", s.n, s.bytes)))
 }
 
-// xiaozhiLines prints what happens on a gateway for scripts.
+// xiaozhiLines prints the events of a gateway as JSON.
 type xiaozhiLines struct{ jsonLines }
 
 // xiaozhiEvent is one line.

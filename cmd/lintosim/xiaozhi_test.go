@@ -63,7 +63,7 @@ func TestXiaozhiIsShownAndTakesOrders(t *testing.T) {
 		s.enter("devices")
 		s.wait("offline")
 		for typed, want := range map[string]string{
-			"fault fire": "is not a fault", "fault loss=10,mute": "", "call": "call TOOL", "send x": "not a JSON object",
+			"fault fire": "unknown fault", "fault loss=10,mute": "", "call": "call TOOL", "send x": "not a JSON object",
 			"goodbye": "no device is connected", "help": "activate", "dance": "unknown command",
 		} {
 			s.enter(typed)
@@ -104,11 +104,11 @@ func TestXiaozhiCommandLine(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"-help"}, 0, "xiaozhi family in a box"},
-		{[]string{"-server", "esp"}, 2, "xinnan, golang, cheeko"},
-		{[]string{"-transport", "pigeon"}, 2, "both, mqtt or websocket"},
-		{[]string{"-activate", "soon"}, 2, "free, manual or post"},
-		{[]string{"-frame-version", "4"}, 2, "1, 2 or 3"},
+		{[]string{"-help"}, 0, "platform of the xiaozhi family"},
+		{[]string{"-server", "esp"}, 2, "-server"},
+		{[]string{"-transport", "pigeon"}, 2, "-transport"},
+		{[]string{"-activate", "soon"}, 2, "-activate"},
+		{[]string{"-frame-version", "4"}, 2, "-frame-version"},
 		{[]string{"-fault", "loss=200"}, 2, "percentage"},
 		{[]string{"-token-file", token + "x"}, 2, "-token-file"},
 		{[]string{"now"}, 2, "number of arguments"},

@@ -1,8 +1,7 @@
-// Package boardtest is a box with pins and SPI ports for tests: what a program
-// does to them can be read back, and what people and accidents do to them can
-// be played.
+// Package boardtest simulates a machine with pins and SPI ports for tests: a test can read what a
+// program does to them, and simulate users and faults.
 //
-// What must not live here: anything that real hardware could not do.
+// It must not do anything that real hardware could not do.
 package boardtest
 
 import (
@@ -18,10 +17,10 @@ import (
 	"periph.io/x/conn/v3/spi/spitest"
 )
 
-// Host is a box. It implements gpio.Host. Make it with NewHost, inside the
-// bubble if the test has one.
+// Host is a simulated machine. It implements gpio.Host. Create it with NewHost, inside the bubble
+// if the test has one.
 type Host struct {
-	// Err, if set, is what opening any pin or port fails with.
+	// Err, if set, is the error of opening any pin or port.
 	Err error
 
 	mu    sync.Mutex
@@ -30,7 +29,7 @@ type Host struct {
 	chips map[string]spi.PortCloser
 }
 
-// NewHost returns a box with these pins, by canonical name, and no port.
+// NewHost returns a machine with these pins, by canonical name, and without ports.
 func NewHost(pins ...string) *Host {
 	h := &Host{pins: map[string]*Pin{}, ports: map[string]*Port{}, chips: map[string]spi.PortCloser{}}
 	for i, name := range pins {
@@ -39,7 +38,7 @@ func NewHost(pins ...string) *Host {
 	return h
 }
 
-// AddPort gives the box an SPI port.
+// AddPort adds an SPI port.
 func (h *Host) AddPort(name string) *Port {
 	p := &Port{}
 	h.ports[name] = p
@@ -57,14 +56,14 @@ func (h *Host) Pin(name string) (pgpio.PinIO, error) {
 	return nil, fmt.Errorf("no line %s on this machine", name)
 }
 
-// AddChip puts a chip on an SPI port.
+// AddChip connects a chip to an SPI port.
 func (h *Host) AddChip(name string, chip spi.PortCloser) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.chips[name] = chip
 }
 
-// P returns a pin of the box to play with.
+// P returns a pin, to simulate its level and faults.
 func (h *Host) P(name string) *Pin { return h.pins[name] }
 
 // Port implements gpio.Host.
@@ -84,29 +83,28 @@ func (h *Host) Port(name string) (spi.PortCloser, error) {
 	return spitest.NewRecordRaw(p), nil
 }
 
-// Pin is a gpiotest.Pin that behaves like a line of the kernel where that
-// matters: it can be busy, it can be given back, and it tells on those who read
-// an output.
+// Pin is a gpiotest.Pin that behaves like a line of the kernel: it can be busy, it can be released,
+// and it records reads of an output.
 type Pin struct {
 	gpiotest.Pin
 
 	mu      sync.Mutex
-	owner   string // other program that has the line
-	dead    bool   // waiting fails at once
+	owner   string // other program that uses the line
+	dead    bool   // waiting fails immediately
 	claimed bool
 	output  bool
 	misread bool
 	outs    []bool
 }
 
-// SetBusy lets another program own the line; "" gives it back.
+// SetBusy simulates another program that uses the line; "" releases it.
 func (p *Pin) SetBusy(owner string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.owner = owner
 }
 
-// SetDead makes waiting for edges fail at once, as when the chip has gone.
+// SetDead makes waiting for edges fail immediately, as if the chip was removed.
 func (p *Pin) SetDead(dead bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,8 +114,8 @@ func (p *Pin) SetDead(dead bool) {
 // Move sets the level from outside and waits until the program has noticed.
 func (p *Pin) Move(l pgpio.Level) { p.EdgesChan <- l }
 
-// Set changes the level from outside, whether the program looks or not: an edge
-// that it does not wait for is lost.
+// Set changes the level from outside, whether the program is waiting or not: an edge that it does
+// not wait for is lost.
 func (p *Pin) Set(l pgpio.Level) {
 	p.Lock()
 	p.L = l
@@ -135,29 +133,29 @@ func (p *Pin) Outs() []bool {
 	return slices.Clone(p.outs)
 }
 
-// Claimed reports whether the program holds the line.
+// Claimed reports whether the program has claimed the line.
 func (p *Pin) Claimed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.claimed
 }
 
-// Misread reports whether the program has read the line while it was an output.
-// With periph's gpioioctl that makes an input of it.
+// Misread reports whether the program has read the line while it was an output. With periph's
+// gpioioctl, a read makes it an input.
 func (p *Pin) Misread() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.misread
 }
 
-// Consumer names the other program that has the line.
+// Consumer returns the other program that uses the line.
 func (p *Pin) Consumer() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.owner
 }
 
-// Close gives the line back.
+// Close releases the line.
 func (p *Pin) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -203,8 +201,8 @@ func (p *Pin) Read() pgpio.Level {
 	return p.Pin.Read()
 }
 
-// WaitForEdge implements gpio.PinIn. An endless wait returns at once, as it does
-// with periph's gpioioctl.
+// WaitForEdge implements gpio.PinIn. An endless wait returns immediately, as with periph's
+// gpioioctl.
 func (p *Pin) WaitForEdge(timeout time.Duration) bool {
 	p.mu.Lock()
 	dead := p.dead
@@ -215,7 +213,7 @@ func (p *Pin) WaitForEdge(timeout time.Duration) bool {
 	return p.Pin.WaitForEdge(timeout)
 }
 
-// Port is an SPI port that keeps what is written to it.
+// Port is an SPI port that records what is written to it.
 type Port struct {
 	mu     sync.Mutex
 	err    error
@@ -229,7 +227,7 @@ func (p *Port) SetErr(err error) {
 	p.err = err
 }
 
-// Frames returns the transfers since the port was made, in order.
+// Frames returns the transfers since the creation of the port, in order.
 func (p *Port) Frames() [][]byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,11 +12,11 @@ import (
 	"periph.io/x/conn/v3/spi"
 )
 
-// MFRC522 is that chip on an SPI port, with cards in its field: its registers as far as a
-// reader of UIDs needs them (MFRC522 data sheet, chapter 9), and cards that answer bit by
-// bit (ISO/IEC 14443-3, chapter 6), so that they collide as real ones do.
+// MFRC522 simulates this chip on an SPI port, with cards in its field: the registers that are
+// required to read UIDs (MFRC522 data sheet, chapter 9), and cards that answer bit by bit (ISO/IEC
+// 14443-3, chapter 6), so that they collide like real ones.
 type MFRC522 struct {
-	conntest.Discard // what is not played
+	conntest.Discard // what is not simulated
 
 	mu        sync.Mutex
 	registers [64]byte
@@ -25,17 +25,17 @@ type MFRC522 struct {
 	air       []string
 	reads     int
 	err       error // of transfers
-	level     byte  // that MISO is stuck at
+	level     byte  // level that MISO is stuck at
 	absent    bool
 	stuck     bool
-	rest      int // frames until the cards leave; negative: they stay
+	rest      int // frames until the cards are removed; negative: they stay
 }
 
-// card is one in the field.
+// card is a card in the field.
 type card struct {
 	uid   []byte
 	state cardState
-	woken cardState // where it goes back to
+	woken cardState // the state it returns to
 	level int
 }
 
@@ -55,7 +55,7 @@ func NewMFRC522() *MFRC522 {
 	return m
 }
 
-// Put lays cards with these UIDs, of 4, 7 or 10 bytes, into the field, in place of others.
+// Put replaces the cards in the field by cards with these UIDs, of 4, 7, or 10 bytes.
 func (m *MFRC522) Put(uids ...[]byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,21 +65,21 @@ func (m *MFRC522) Put(uids ...[]byte) {
 	}
 }
 
-// LeaveAfter takes the cards away after so many frames.
+// LeaveAfter removes the cards after n frames.
 func (m *MFRC522) LeaveAfter(frames int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rest = frames
 }
 
-// Unplug leaves a port on which nothing answers; all bits have one level.
+// Unplug removes the chip from the port; all bits then have the same level.
 func (m *MFRC522) Unplug(level byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.absent, m.level = true, level
 }
 
-// Plug is a chip that has just got its supply.
+// Plug simulates a chip that has just been powered.
 func (m *MFRC522) Plug() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,7 +87,7 @@ func (m *MFRC522) Plug() {
 	m.reset()
 }
 
-// Stick has the chip keep its registers and do nothing.
+// Stick makes the chip keep its registers and do nothing.
 func (m *MFRC522) Stick() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -101,8 +101,8 @@ func (m *MFRC522) SetErr(err error) {
 	m.err = err
 }
 
-// Air returns what was said in the field since the last call: "> " before what the reader
-// has sent, "< " before what it has received.
+// Air returns the frames in the field since the last call: "> " precedes what the reader has sent,
+// "< " what it has received.
 func (m *MFRC522) Air() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -111,7 +111,7 @@ func (m *MFRC522) Air() []string {
 	return air
 }
 
-// Transfers counts those of the port.
+// Transfers returns the number of transfers of the port.
 func (m *MFRC522) Transfers() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -130,7 +130,7 @@ func (m *MFRC522) TxPackets([]spi.Packet) error { return errors.New("not played"
 // Connect implements spi.Port.
 func (m *MFRC522) Connect(f physic.Frequency, mode spi.Mode, bits int) (spi.Conn, error) {
 	if f > 10*physic.MegaHertz || mode != spi.Mode0 || bits != 8 {
-		return nil, fmt.Errorf("the chip does not understand %v, %v, %d bits", f, mode, bits)
+		return nil, fmt.Errorf("the chip does not support %v, %v, %d bits", f, mode, bits)
 	}
 	return m, nil
 }
@@ -156,7 +156,7 @@ func (m *MFRC522) Tx(w, r []byte) error {
 		return m.err
 	}
 	if len(w) != 2 {
-		return fmt.Errorf("a transfer of %d bytes is not played", len(w))
+		return fmt.Errorf("a transfer of %d bytes is not simulated", len(w))
 	}
 	at := w[0] >> 1 & 0x3F
 	if w[0]&0x80 == 0 {
@@ -239,7 +239,7 @@ func crc(data []byte) []byte {
 	return []byte{byte(sum), byte(sum >> 8)}
 }
 
-// transceive sends what is in the FIFO to all cards, and receives what they answer at once.
+// transceive sends the content of the FIFO to all cards, and receives their simultaneous answers.
 func (m *MFRC522) transceive(lastBits, align int) {
 	frame := m.fifo
 	m.fifo = nil
@@ -288,7 +288,7 @@ func (m *MFRC522) transceive(lastBits, align int) {
 	m.registers[regIrq] |= 0x20
 }
 
-// bits spreads bytes, the lowest bit first, from one bit on.
+// bits converts bytes to bits, the lowest bit first, starting at one bit.
 func bits(data []byte, from int) []byte {
 	var list []byte
 	for i := from; i < 8*len(data); i++ {
@@ -297,7 +297,7 @@ func bits(data []byte, from int) []byte {
 	return list
 }
 
-// part are the bytes of a cascade level, with their exclusive or.
+// part returns the bytes of a cascade level, with their exclusive or.
 func (c *card) part() []byte {
 	levels := map[int]int{4: 1, 7: 2, 10: 3}[len(c.uid)]
 	part := slices.Clone(c.uid[3*c.level : min(3*c.level+4, len(c.uid))])
@@ -307,7 +307,7 @@ func (c *card) part() []byte {
 	return append(part, part[0]^part[1]^part[2]^part[3])
 }
 
-// answer is what a card answers, in bits; nil for nothing.
+// answer returns the answer of a card, in bits, or nil.
 func (c *card) answer(frame []byte, lastBits int) []byte {
 	if len(frame) == 1 && lastBits == 7 {
 		if c.state == idle && frame[0] == 0x26 || c.state != active && c.state != ready && frame[0] == 0x52 {
@@ -349,7 +349,7 @@ func (c *card) answer(frame []byte, lastBits int) []byte {
 	return bits(part, known)
 }
 
-// back is where a card goes that hears what is not for it.
+// back returns the state of a card after a frame that is not for it.
 func (c *card) back() {
 	if c.state == ready || c.state == active {
 		c.state = c.woken

@@ -1,33 +1,32 @@
-// Package gesture turns the level of one push-button into what its user meant:
-// press, release, tap, double and triple tap, hold. It also says when the
-// button itself is at fault, so that a broken one can neither flood nor wedge
-// its owner.
+// Package gesture converts the level of one push-button to gestures: press, release, tap, double
+// and triple tap, hold. It also reports faults of the button, so that a broken one can neither
+// flood nor block its owner.
 //
-// Everything here is a pure function of (level, time). What must not live here:
-// pins, clocks, goroutines, and what a gesture is good for.
+// Everything here is a pure function of (level, time). Pins, clocks, goroutines, and the actions of
+// gestures do not belong here.
 package gesture
 
 import "time"
 
-// A Kind is one thing a button says.
+// A Kind is the kind of a gesture, or a fault.
 type Kind uint8
 
-// Every Press is followed by exactly one Release, also when the button gets
-// stuck or begins to bounce while it is down.
+// Every Press is followed by exactly one Release, even if the button gets stuck or starts to bounce
+// while it is down.
 const (
 	Press     Kind = iota + 1 // down for the debounce time
-	Release                   // up again; Held says how long it was down
-	Tap                       // down and up within Config.Hold, and no further tap came
+	Release                   // up again; Held is how long it was down
+	Tap                       // down and up within Config.Hold, without a further tap
 	DoubleTap                 // two taps no more than Config.Gap apart
 	TripleTap                 // three of them
 	Hold                      // still down after Config.Hold
 	LongHold                  // still down after Config.LongHold
 	Stuck                     // still down after Config.Stuck; silent until Recovered
-	Bouncing                  // the level does not settle, or no hand is that fast; silent until Recovered
+	Bouncing                  // the level does not settle, or changes faster than a user can press; silent until Recovered
 	Recovered                 // the fault is over
 )
 
-// String is the gesture's name as the configuration file writes it.
+// String returns the gesture's name in the configuration file.
 func (k Kind) String() string {
 	names := [...]string{
 		"none", "press", "release", "tap", "double_tap", "triple_tap",
@@ -45,76 +44,73 @@ type Event struct {
 	Held time.Duration // Release only: how long the button was down
 }
 
-// Config is how one button is to be understood. All fields must be set, except
-// LongHold (0: there is none).
+// Config contains the settings of one button. All fields must be set, except LongHold (0:
+// disabled).
 type Config struct {
-	Debounce time.Duration // the level counts once it was stable for so long
-	Hold     time.Duration // from here on it is no tap
+	Debounce time.Duration // how long the level must be stable
+	Hold     time.Duration // a press of at least this duration is not a tap
 	LongHold time.Duration
-	Gap      time.Duration // longest pause between the taps of one gesture
-	Taps     int           // most taps that mean something: with 1, a tap need not wait for a second
-	Stuck    time.Duration // nobody holds a button for so long
+	Gap      time.Duration // maximum pause between the taps of one gesture
+	Taps     int           // maximum number of taps with an action: with 1, a tap need not wait for a second one
+	Stuck    time.Duration // longer than a user holds a button
 }
 
 const (
-	// unsettledLimit is how long a level may go on changing faster than the
-	// debounce time. Contacts bounce for 20 ms at the very most; half a second
-	// of it is a loose wire or a floating pin that hears the mains.
+	// unsettledLimit is how long a level may keep changing faster than the debounce time. Contacts
+	// bounce for at most 20 ms; half a second means a loose wire or a floating pin that picks up
+	// mains hum.
 	unsettledLimit = 500 * time.Millisecond
-	// quiet is how long a bouncing button must be still to be believed again.
+	// quiet is how long a bouncing button must be stable before it is used again.
 	quiet = 2 * time.Second
-	// floodPresses within floodWindow are faster than a hand can press.
+	// floodPresses within floodWindow are faster than a user can press.
 	floodPresses = 20
 	floodWindow  = 2 * time.Second
 )
 
-// State is what must be remembered from one Step to the next. Its zero value is
-// a button that was never looked at.
+// State is the state between Steps. Its zero value is a button that has never been read.
 type State struct {
 	begun    bool
 	raw      bool          // the level at the last Step
-	rawSince time.Duration // when it became so
+	rawSince time.Duration // when it became down
 
-	unsettled      bool // raw has changed and not been stable since
+	unsettled      bool // raw has changed and has not been stable since
 	unsettledSince time.Duration
 
 	down      bool          // the debounced level
 	downSince time.Duration // when it became down
 	held      bool          // Hold was reported
 	long      bool          // LongHold was reported
-	taps      int           // taps of a gesture that may go on
+	taps      int           // taps of a gesture that may continue
 	upSince   time.Duration // end of the last of them
 
 	presses      int // since floodSince
 	floodSince   time.Duration
 	fault        Kind // Stuck, Bouncing, or 0
-	downAtStart  bool // was down when first looked at: nobody's gesture
-	stuckAtStart bool // and that has been reported
+	downAtStart  bool // was down at the first Step: not a gesture
+	stuckAtStart bool // which has been reported
 }
 
-// Bouncing reports whether the level is too wild to be worth waiting for its
-// edges; the caller should look at it now and then instead.
+// Bouncing reports whether the level changes too fast to wait for its edges; the caller should poll
+// it instead.
 func (s State) Bouncing() bool { return s.fault == Bouncing }
 
-// Step tells that the button's level is pressed at the given time, which must
-// not run backwards, and returns the state after it and the gestures completed
-// by it. It is to be called when the level changes and at each Deadline.
+// Step processes the button's level at the given time, which must not decrease, and returns the new
+// state and the completed gestures. Call it when the level changes and at each Deadline.
 func (c Config) Step(s State, pressed bool, at time.Duration) (State, []Event) {
 	m := machine{Config: c, State: s, at: at}
 	if !s.begun {
 		m.begin(pressed)
 		return m.State, nil
 	}
-	// What has been stable until now is judged before the change is noted, so
-	// that a late call gives the same answer as a punctual one.
+	// The level until now is evaluated before the change, so that a late call returns the same
+	// result as a punctual one.
 	m.settle()
 	m.timers()
 	m.note(pressed)
 	return m.State, m.out
 }
 
-// Deadline returns when Step must be called next even if the level stays as it
-// is; false means never.
+// Deadline returns when Step must be called next if the level does not change; false means never.
 func (c Config) Deadline(s State) (time.Duration, bool) {
 	next, found := time.Duration(0), false
 	at := func(t time.Duration) {
@@ -146,7 +142,7 @@ func (c Config) Deadline(s State) (time.Duration, bool) {
 	return next, found
 }
 
-// machine is one Step under way.
+// machine is the state of one Step.
 type machine struct {
 	Config
 	State
@@ -162,7 +158,7 @@ func (m *machine) begin(pressed bool) {
 	m.down, m.downSince, m.downAtStart = pressed, m.at, pressed
 }
 
-// note remembers the level and when it changed.
+// note stores the level and when it changed.
 func (m *machine) note(pressed bool) {
 	if pressed == m.raw {
 		return
@@ -173,7 +169,7 @@ func (m *machine) note(pressed bool) {
 	}
 }
 
-// settle believes a level that has been stable for long enough.
+// settle accepts a level that has been stable for long enough.
 func (m *machine) settle() {
 	stable := m.at - m.rawSince
 	if m.fault == Bouncing {
@@ -229,13 +225,13 @@ func (m *machine) release() {
 	}
 }
 
-// timers reports what time alone completes.
+// timers reports the gestures that are completed by time only.
 func (m *machine) timers() {
 	if m.fault != 0 {
 		return
 	}
 	if !m.down {
-		// A press that is not yet believed may still belong to the gesture.
+		// A press that is still being debounced may belong to the gesture.
 		if !m.raw && m.at-m.upSince >= m.Gap {
 			m.flushTaps()
 		}
@@ -259,7 +255,7 @@ func (m *machine) timers() {
 	}
 }
 
-// flushTaps reports the taps that were waiting for one more.
+// flushTaps reports the taps that were waiting for another.
 func (m *machine) flushTaps() {
 	if m.taps > 0 {
 		m.emit(Tap + Kind(min(m.taps, 3)) - 1)
@@ -267,7 +263,7 @@ func (m *machine) flushTaps() {
 	m.taps = 0
 }
 
-// fail ends the gesture under way and falls silent.
+// fail ends the current gesture and suppresses further ones.
 func (m *machine) fail(k Kind) {
 	if m.down && m.fault == 0 && !m.downAtStart {
 		m.out = append(m.out, Event{Kind: Release, Held: m.at - m.downSince})

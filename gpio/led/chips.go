@@ -1,19 +1,17 @@
 package led
 
-// AppendAPA102 appends the stream that shows the row on a chain of APA102
-// ("DotStar") or SK9822 chips. Brightness is within 0 to 1; order is that of
-// the colour bytes of one LED, "bgr" by the data sheet.
+// AppendAPA102 appends the byte stream for a row of APA102 ("DotStar") or SK9822 chips. Brightness
+// is from 0 to 1; order is that of the colour bytes of one LED, "bgr" in the data sheet.
 //
 // APA102 data sheet (Shiji Lighting), "Cascading data structure": a start frame
 // of 32 zero bits; for each LED the bits 111, a 5-bit global brightness, and
 // 8 bits each of blue, green and red, most significant bit first; an end frame
 // of 32 bits.
 //
-// The end frame does nothing but supply clock edges, of which each chip swallows
-// half a cycle (cpldcpu, "Understanding the APA102 Superled", 2014), so 32 are
-// enough for 64 LEDs only and longer chains need more. Ours is made of zeros,
-// not ones: an SK9822 takes over its new colour no sooner than at the next 32
-// zeros, and a chain longer than it was said to be would take 32 ones for white.
+// The end frame only supplies clock edges, of which each chip consumes half a cycle (cpldcpu,
+// "Understanding the APA102 Superled", 2014), so 32 bits are enough for 64 LEDs, and longer chains
+// need more. This one consists of zeros, not ones: an SK9822 adopts its new colour only at the next
+// 32 zeros, and a chain that is longer than configured would display 32 ones as white.
 func AppendAPA102(dst []byte, row []Colour, brightness float64, order string) []byte {
 	global, rest := globalBrightness(brightness)
 	dst = append(dst, 0, 0, 0, 0)
@@ -28,8 +26,8 @@ func AppendAPA102(dst []byte, row []Colour, brightness float64, order string) []
 	return dst
 }
 
-// globalBrightness splits a brightness into the chip's own 5 bits and what the
-// colours must do: dim colours keep their shades that way.
+// globalBrightness splits a brightness into the chip's 5 bits and a factor for the colours, which
+// preserves the shades of dim colours.
 func globalBrightness(b float64) (global uint8, rest float64) {
 	steps := min(31, max(0, b*31))
 	global = uint8(steps)
@@ -43,18 +41,17 @@ func globalBrightness(b float64) (global uint8, rest float64) {
 }
 
 const (
-	// WS2812Clock is the SPI clock in Hz at which AppendWS2812 keeps the data
-	// sheet's times: a bit of the LED is three of the port, 1.25 µs.
+	// WS2812Clock is the SPI clock, in Hz, for the timing of AppendWS2812: one bit of the LED is
+	// three bits of the port, 1.25 µs.
 	WS2812Clock = 2_400_000
 	// ws2812Reset is 300 µs of low level in bytes of the port. The WS2812B data
 	// sheet asks for more than 50 µs, its later versions (V5) for 280 µs.
 	ws2812Reset = 90
 )
 
-// AppendWS2812 appends the bits to be shifted out of an SPI port at WS2812Clock
-// that show the row on a chain of WS2812B ("NeoPixel") chips; the port's data
-// line is the LEDs' only wire. Brightness is within 0 to 1; order is that of
-// the colour bytes, "grb" by the data sheet.
+// AppendWS2812 appends the bits for a row of WS2812B ("NeoPixel") chips, to be sent by an SPI port
+// at WS2812Clock; only the port's data line is connected. Brightness is from 0 to 1; order is that
+// of the colour bytes, "grb" in the data sheet.
 //
 // WS2812B data sheet (Worldsemi), "Data transfer time": a 0 is high for 0.4 µs
 // and low for 0.85 µs, a 1 high for 0.8 µs and low for 0.45 µs, each ± 150 ns;
@@ -75,7 +72,7 @@ func AppendWS2812(dst []byte, row []Colour, brightness float64, order string) []
 	return dst
 }
 
-// appendThirds spreads the 8 bits of v over 24: 0 becomes 100, 1 becomes 110.
+// appendThirds converts the 8 bits of v to 24: 0 becomes 100, 1 becomes 110.
 func appendThirds(dst []byte, v byte) []byte {
 	bits := uint32(0)
 	for i := 7; i >= 0; i-- {
@@ -85,9 +82,9 @@ func appendThirds(dst []byte, v byte) []byte {
 	return append(dst, byte(bits>>16), byte(bits>>8), byte(bits))
 }
 
-// AppendLevels appends one byte a pin, 1 where it is to shine: a single LED has
-// one pin, an RGB LED (rgb true) three. A pin without PWM is on or off, so a
-// colour is taken for the nearest of the eight that three pins can make.
+// AppendLevels appends one byte per pin, 1 for on: a single LED has one pin, an RGB LED (rgb true)
+// three. A pin without PWM is on or off, so a colour is mapped to the nearest of the eight colours
+// of three pins.
 func AppendLevels(dst []byte, c Colour, rgb bool) []byte {
 	most := max(c.R, c.G, c.B)
 	on := func(v uint8) byte {

@@ -10,20 +10,20 @@ import (
 // FrameTime is the time between two frames of a smooth animation.
 const FrameTime = 40 * time.Millisecond
 
-// Shapes lists what a pattern can do.
+// Shapes lists the shapes of patterns.
 func Shapes() []string {
 	return []string{"off", "solid", "blink", "wink", "glint", "breathe", "spin", "meter", "rainbow"}
 }
 
-// Pattern is what a row of LEDs does over time.
+// Pattern defines what a row of LEDs shows over time.
 type Pattern struct {
 	Shape  string          `toml:"shape,omitempty"`  // one of Shapes
 	Colour Colour          `toml:"colour"`           //
-	Period config.Duration `toml:"period,omitempty"` // of all shapes but off, solid and meter
+	Period config.Duration `toml:"period,omitempty"` // for all shapes except off, solid, and meter
 }
 
-// Render fills the row with the colours at time t after the pattern began.
-// Level, from 0 to 1, is the loudness that a meter shows.
+// Render fills the row with the colours at time t after the start of the pattern. Level, from 0 to
+// 1, is the loudness for a meter.
 func (p Pattern) Render(row []Colour, t time.Duration, level float64) {
 	for i := range row {
 		if p.Shape == "rainbow" {
@@ -34,7 +34,7 @@ func (p Pattern) Render(row []Colour, t time.Duration, level float64) {
 	}
 }
 
-// Next returns how long after t the row looks the same; 0 means forever.
+// Next returns how long after t the row does not change; 0 means forever.
 func (p Pattern) Next(t time.Duration) time.Duration {
 	switch p.Shape {
 	case "breathe", "spin", "meter", "rainbow":
@@ -50,14 +50,14 @@ func (p Pattern) Next(t time.Duration) time.Duration {
 }
 
 const (
-	// winkDark is the part of its period for which a wink is dark.
+	// winkDark is the fraction of the period for which a wink is dark.
 	winkDark = 0.1
-	// glintLight is the part of its period for which a glint shines.
+	// glintLight is the fraction of the period for which a glint is lit.
 	glintLight = 0.02
 )
 
-// until is the time from t to the next change of a pattern that changes at the
-// given part of its period and at the end of it.
+// until returns the time from t to the next change of a pattern that changes at the given fraction
+// of its period and at its end.
 func (p Pattern) until(t time.Duration, part float64) time.Duration {
 	period := p.Period.Std()
 	t %= period
@@ -67,7 +67,7 @@ func (p Pattern) until(t time.Duration, part float64) time.Duration {
 	return period - t
 }
 
-// light is how bright LED i of n shines, from 0 to 1.
+// light returns the brightness of LED i of n, from 0 to 1.
 func (p Pattern) light(i, n int, t time.Duration, level float64) float64 {
 	switch p.Shape {
 	case "solid":
@@ -97,17 +97,17 @@ func (p Pattern) light(i, n int, t time.Duration, level float64) float64 {
 	return 0
 }
 
-// phase is the part of the period that has passed, from 0 up to 1.
+// phase returns the elapsed fraction of the period, from 0 up to 1.
 func (p Pattern) phase(t time.Duration) float64 {
 	period := p.Period.Std()
 	return float64(t%period) / float64(period)
 }
 
-// breath rises and falls like a cosine and never goes quite dark. It begins
-// bright, so that a change of state is seen at once.
+// breath follows a cosine and never becomes completely dark. It starts bright, so that a change of
+// state is visible immediately.
 func breath(phase float64) float64 { return 0.55 + 0.45*math.Cos(2*math.Pi*phase) }
 
-// hue is a full colour on the wheel of colours; a turn is 1, and 0 is red.
+// hue returns a colour of the colour wheel; h is from 0 to 1, and 0 is red.
 func hue(turn float64) Colour {
 	channel := func(at float64) uint8 {
 		distance := math.Abs(math.Mod(turn-at+1.5, 1)-0.5) * 6 // from the channel's own hue, in sixths
@@ -116,18 +116,17 @@ func hue(turn float64) Colour {
 	return Colour{channel(0), channel(1.0 / 3), channel(2.0 / 3)}
 }
 
-// comet is a bright head that runs round the row once a period, with a tail
-// that fades over half the row.
+// comet is a bright head that moves around the row once per period, with a tail that fades over
+// half the row.
 func comet(i, n int, phase float64) float64 {
 	behind := math.Mod(phase*float64(n)-float64(i)+float64(n), float64(n)) / float64(n)
 	return math.Max(0, 1-2*behind)
 }
 
-// bar lights the row from its first LED on, which never goes dark: it says that
-// the microphone is open.
+// bar lights the row from its first LED, which is never dark: it shows that the microphone is open.
 func bar(i, n int, level float64) float64 {
 	if n == 1 {
-		return 0.6 + 0.4*level // a pin without PWM takes less than half for off
+		return 0.6 + 0.4*level // a pin without PWM treats less than half as off
 	}
 	lit := min(1, max(0, level*float64(n)-float64(i)))
 	if i == 0 {
@@ -136,8 +135,7 @@ func bar(i, n int, level float64) float64 {
 	return lit
 }
 
-// Loudness is where a level in dBFS stands between quiet speech (0) and loud
-// speech (1).
+// Loudness maps a level in dBFS to the range from quiet speech (0) to loud speech (1).
 func Loudness(dBFS float64) float64 {
 	const quiet, loud = -55.0, -15.0
 	if math.IsNaN(dBFS) {

@@ -1,11 +1,10 @@
-// Package panel shows a board in a terminal: LEDs in true colour, the state in
-// words, and keys that press buttons. Where the output is no terminal, it tells
-// changes of the state in lines.
+// Package panel shows a board in a terminal: LEDs in true colour, the state as text, and keys that
+// press buttons. If the output is not a terminal, it prints changes of the state as lines.
 //
-// A terminal reports that a key went down and never that it came up, so there
-// are two keys a button: one taps it, the other holds it until pressed again.
+// A terminal reports when a key is pressed but not when it is released, so there are two keys per
+// button: one taps it, the other holds it until pressed again.
 //
-// What must not live here: what the buttons and the colours mean.
+// The meaning of buttons and colours does not belong here.
 package panel
 
 import (
@@ -26,10 +25,10 @@ import (
 // Scene is what the panel shows.
 type Scene struct {
 	LEDs    [][]led.Colour // rows of LEDs
-	State   string         // in words
-	Meter   float64        // loudness from 0 to 1; below 0 there is none to show
+	State   string         // as text
+	Meter   float64        // loudness from 0 to 1; negative: not shown
 	Buttons []Button
-	Last    string // what a button has asked for last
+	Last    string // the last action of a button
 }
 
 // Button is one of the board's buttons.
@@ -38,7 +37,7 @@ type Button struct {
 	Down  bool
 }
 
-// clone copies what the board will change.
+// clone copies what the board may change.
 func (s Scene) clone() Scene {
 	rows := make([][]led.Colour, len(s.LEDs))
 	for i, row := range s.LEDs {
@@ -60,13 +59,12 @@ type Panel struct {
 	mu    sync.Mutex
 	scene Scene
 	live  bool   // Run has taken the terminal
-	drawn []byte // what stands at the bottom of the terminal
-	told  string // the last line that was told where there is no terminal
+	drawn []byte // the lines at the bottom of the terminal
+	told  string // the last printed line, without a terminal
 }
 
-// Run reads keys and draws until ctx ends, then gives the terminal back as it
-// was, also when it panics. It does nothing but wait if the input is no
-// terminal.
+// Run reads keys and draws until ctx ends, then restores the terminal, also after a panic. It only
+// waits if the input is not a terminal.
 func (p *Panel) Run(ctx context.Context) error {
 	if term.IsTerminal(int(p.out().Fd())) {
 		p.setLive(true)
@@ -101,11 +99,11 @@ func (p *Panel) out() *os.File {
 
 const (
 	tapTime = 120 * time.Millisecond
-	// glance is the longest time without a look at ctx.
+	// glance is the maximum time between checks of ctx.
 	glance = 250 * time.Millisecond
 )
 
-// readKeys presses buttons as keys come.
+// readKeys presses buttons when keys are pressed.
 func (p *Panel) readKeys(ctx context.Context, in int) error {
 	k := keys{press: p.Press, down: map[int]bool{}, until: map[int]time.Time{}}
 	defer k.releaseAll()
@@ -127,15 +125,15 @@ func (p *Panel) buttons() int {
 	return len(p.scene.Buttons)
 }
 
-// keys knows which buttons the keyboard holds down.
+// keys tracks which buttons are held by the keyboard.
 type keys struct {
 	press func(button int, down bool)
 	down  map[int]bool
 	until map[int]time.Time // end of a tap
 }
 
-// The keys of buttons 1 to 9: those in the first row tap, those below them in
-// the second hold and let go. Space taps the first.
+// The keys of buttons 1 to 9: those in the first row tap, those below them in the second row hold
+// and release. Space taps the first.
 const (
 	tapKeys  = "123456789"
 	holdKeys = "qwertyuio"
@@ -182,7 +180,7 @@ func (k *keys) releaseAll() {
 	}
 }
 
-// patience is how long to wait for a key.
+// patience returns how long to wait for a key.
 func (k *keys) patience(now time.Time) time.Duration {
 	least := glance
 	for _, t := range k.until {
@@ -191,8 +189,7 @@ func (k *keys) patience(now time.Time) time.Duration {
 	return max(least, time.Millisecond)
 }
 
-// Show draws the scene, if it differs from what is there. It writes to the
-// terminal before it returns.
+// Show draws the scene, if it has changed. It writes to the terminal before it returns.
 func (p *Panel) Show(s Scene) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -214,10 +211,10 @@ func (p *Panel) setLive(live bool) {
 		p.draw()
 		return
 	}
-	p.drawn = nil // it stays on the screen as the last thing that was seen
+	p.drawn = nil // it stays on the screen as the last line
 }
 
-// tell writes a line where the state or the last action has changed.
+// tell prints a line if the state or the last action has changed.
 func (p *Panel) tell() {
 	line := "board: " + p.scene.State
 	if p.scene.Last != "" {
@@ -227,11 +224,11 @@ func (p *Panel) tell() {
 		return
 	}
 	p.told = line
-	// A reader that has gone away is no reason to stop the board.
+	// The board continues if the reader of its output is gone.
 	_, _ = fmt.Fprintln(p.out(), line)
 }
 
-// draw puts the scene where the last one stands.
+// draw replaces the last scene.
 func (p *Panel) draw() {
 	width, _, err := term.GetSize(int(p.out().Fd()))
 	if err != nil || width <= 0 {
@@ -253,8 +250,8 @@ func (p *Panel) erase() []byte {
 	return nil
 }
 
-// Around returns a writer for what else goes to the same terminal, such as the
-// log: it takes the panel away, writes, and puts the panel back below.
+// Around returns a writer for other output to the same terminal, such as the log: it removes the
+// panel, writes, and draws the panel again below.
 func (p *Panel) Around(w io.Writer) io.Writer { return around{p, w} }
 
 type around struct {

@@ -26,7 +26,7 @@ func TestRender(t *testing.T) {
 	want := "  \x1b[38;2;255;0;0m●\x1b[0m \x1b[38;2;0;128;0m●\x1b[0m \x1b[90m○\x1b[0m\n" +
 		"  listening, meeting  ██████████░░░░░░░░░░\n" +
 		"  [1 TALK]   2 mute\n" +
-		"  keys: 12 tap, qw hold and let go; space taps 1; ctrl-c ends\n" +
+		"  keys: 12 tap, qw hold and release; space taps 1; Ctrl-C exits\n" +
 		"  last: talk press\n"
 	if got := string(render(board, 79)); got != want {
 		t.Errorf("got\n%q\nwant\n%q", got, want)

@@ -22,7 +22,7 @@ func render(s Scene, width int) []byte {
 	writeLine(&out, "  "+legend(s.Buttons), width)
 	if len(s.Buttons) > 0 {
 		n := min(len(s.Buttons), len(tapKeys))
-		writeLine(&out, fmt.Sprintf("  keys: %s tap, %s hold and let go; space taps 1; ctrl-c ends", tapKeys[:n], holdKeys[:n]), width)
+		writeLine(&out, fmt.Sprintf("  keys: %s tap, %s hold and release; space taps 1; Ctrl-C exits", tapKeys[:n], holdKeys[:n]), width)
 	}
 	writeLine(&out, "  last: "+s.Last, width)
 	return out.Bytes()
@@ -37,7 +37,7 @@ func ledRow(row []led.Colour, width int) string {
 			break
 		}
 		if c == (led.Colour{}) {
-			b.WriteString(" \x1b[90m○\x1b[0m") // there, and dark
+			b.WriteString(" \x1b[90m○\x1b[0m") // present, and dark
 			continue
 		}
 		fmt.Fprintf(&b, " \x1b[38;2;%d;%d;%dm●\x1b[0m", c.R, c.G, c.B)
@@ -51,7 +51,7 @@ func meter(loudness float64) string {
 	return strings.Repeat("█", n) + strings.Repeat("░", width-n)
 }
 
-// legend names the buttons; one that is down stands in brackets of its own.
+// legend lists the buttons; pressed ones are in brackets.
 func legend(buttons []Button) string {
 	var words []string
 	for i, b := range buttons {
@@ -64,7 +64,7 @@ func legend(buttons []Button) string {
 	return strings.Join(words, "   ")
 }
 
-// writeLine writes plain text, cut to the width and freed of control characters.
+// writeLine writes plain text, truncated to the width and without control characters.
 func writeLine(out *bytes.Buffer, text string, width int) {
 	n := 0
 	for _, r := range text {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/term"
 )
 
-// unbuffer makes the terminal give each key at once and echo none, and returns
-// what undoes it. Unlike in raw mode Ctrl-C still interrupts, and line feeds of
-// others still return the carriage.
+// unbuffer makes the terminal return each key immediately and without echo, and returns a function
+// that restores it. Unlike in raw mode, Ctrl-C still interrupts, and line feeds of other output
+// still start at the left.
 func unbuffer(fd int) (restore func(), err error) {
 	old, err := term.GetState(fd)
 	if err != nil {
@@ -25,11 +25,11 @@ func unbuffer(fd int) (restore func(), err error) {
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, mode); err != nil {
 		return nil, err
 	}
-	// A terminal that has gone cannot be given back.
+	// A closed terminal cannot be restored.
 	return func() { _ = term.Restore(fd, old) }, nil
 }
 
-// readWithin reads what is typed, or nothing if the time is up first.
+// readWithin reads typed keys, or returns nothing after the timeout.
 func readWithin(fd int, buf []byte, d time.Duration) (int, error) {
 	ready, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(d.Milliseconds()))
 	if errors.Is(err, unix.EINTR) || ready == 0 {

@@ -140,7 +140,7 @@ func (term *terminal) restored() {
 func TestPanelInARealTerminal(t *testing.T) {
 	term := openTerminal(t)
 	term.run("play")
-	term.await("ctrl-c ends")
+	term.await("Ctrl-C exits")
 
 	term.typed("q") // hold
 	term.await("listening")

@@ -22,10 +22,10 @@ import (
 const (
 	// lookEvery is how often new devices are looked for.
 	lookEvery = 2 * time.Second
-	// typeLimit is how long a reader may take between two keys: what it has typed before is
-	// then of another card.
+	// typeLimit is the maximum time between two keys of one card; after it, earlier keys are
+	// discarded.
 	typeLimit = time.Second
-	// maxTyped bounds the keys of one card.
+	// maxTyped is the maximum number of keys of one card.
 	maxTyped = 32
 )
 
@@ -38,17 +38,17 @@ const (
 	eviocgrab  = 0x40044590 // _IOW('E', 0x90, int)
 )
 
-// typed are the characters of keys that UIDs are made of.
+// typed maps keys to the characters of UIDs.
 var typed = map[uint16]byte{
 	2: '1', 3: '2', 4: '3', 5: '4', 6: '5', 7: '6', 8: '7', 9: '8', 10: '9', 11: '0',
 	30: 'A', 48: 'B', 46: 'C', 32: 'D', 18: 'E', 33: 'F',
 	79: '1', 80: '2', 81: '3', 75: '4', 76: '5', 77: '6', 71: '7', 72: '8', 73: '9', 82: '0', // keypad
 }
 
-// ignored are keys that say nothing: both shifts, and separators of bytes.
+// ignored are keys without meaning: both shifts, and separators of bytes.
 var ignored = []uint16{42, 54, 12 /* - */, 39 /* : and ; */, 57 /* space */}
 
-// keyboards are the input devices of USB readers. They may be plugged and unplugged at any
+// keyboards reads the input devices of USB readers, which may be plugged in and unplugged at any
 // time.
 type keyboards struct {
 	pattern string // of their names
@@ -58,11 +58,11 @@ type keyboards struct {
 
 func (k *keyboards) name() string { return fmt.Sprintf("USB readers %q", k.pattern) }
 
-// grab opens an input device so that nobody else gets what it types. A Close ends a Read.
+// grab opens an input device exclusively. Close ends a Read.
 func grab(path string) (io.ReadCloser, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("%s may not be opened: add the drop-in card-reader.conf to lintod.service, or the user of lintod to the group input", path)
+		return nil, fmt.Errorf("no permission to open %s: add the drop-in card-reader.conf to lintod.service, or the user of lintod to the group input", path)
 	}
 	if err != nil {
 		return nil, err
@@ -73,16 +73,16 @@ func grab(path string) (io.ReadCloser, error) {
 		err = errors.Join(err, cerr)
 	}
 	if errors.Is(err, unix.EBUSY) {
-		err = errors.New("another program has it for itself alone")
+		err = errors.New("another program uses it exclusively")
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("take %s: %w", path, err)
+		return nil, fmt.Errorf("grab %s: %w", path, err)
 	}
 	return f, nil
 }
 
-// find returns the paths of the devices whose names fit.
+// find returns the paths of the devices with matching names.
 func (k *keyboards) find() []string {
 	names, _ := filepath.Glob(filepath.Join(k.root, "/sys/class/input/event*/device/name")) // the pattern is well-formed
 	var paths []string
@@ -97,7 +97,7 @@ func (k *keyboards) find() []string {
 }
 
 func (k *keyboards) none() error {
-	return fmt.Errorf("no input device has a name like %q; /proc/bus/input/devices lists those there are", k.pattern)
+	return fmt.Errorf("no input device matches %q; /proc/bus/input/devices lists all devices", k.pattern)
 }
 
 func (k *keyboards) check(context.Context) (string, error) {
@@ -115,7 +115,7 @@ func (k *keyboards) check(context.Context) (string, error) {
 	return strings.Join(paths, " and ") + " can be had", nil
 }
 
-// read reads from all devices that fit, and looks for others.
+// read reads from all matching devices, and looks for new ones.
 func (k *keyboards) read(ctx context.Context, to *reading) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -125,7 +125,7 @@ func (k *keyboards) read(ctx context.Context, to *reading) error {
 	open := map[string]bool{}
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
-	for state := errors.New("not yet looked for"); ; {
+	for state := errors.New("not searched yet"); ; {
 		why := k.none()
 		for _, p := range k.find() {
 			mu.Lock()
@@ -172,7 +172,7 @@ func (k *keyboards) read(ctx context.Context, to *reading) error {
 	}
 }
 
-// event is an input_event. Its time is as long as a word of the machine, twice.
+// event is an input_event. Its time consists of two machine words.
 const (
 	eventSize = int(2*unsafe.Sizeof(uintptr(0))) + 8
 	eventType = eventSize - 8

@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// pollEvery is how often the chip looks for a card, and misses how many looks in a row
-	// must miss a card before it counts as taken away: some do where a field is weak.
+	// pollEvery is the poll interval, and misses the number of consecutive polls without a card
+	// before it counts as removed: with a weak field, some polls fail.
 	pollEvery = 100 * time.Millisecond
 	misses    = 3
-	// clock suits wires of a hand's length; the chip takes 10 MHz.
+	// clock is suitable for wires of about 20 cm; the chip's maximum is 10 MHz.
 	clock = 4 * physic.MegaHertz
-	// resetTime is more than the chip takes for a reset (MFRC522 data sheet, 8.8).
+	// resetTime exceeds the duration of a reset (MFRC522 data sheet, 8.8).
 	resetTime = 50 * time.Millisecond
 )
 
@@ -45,16 +45,16 @@ const (
 )
 
 var (
-	errNoChip = errors.New("nothing answers on this SPI port: look at the wiring, mostly SDA (chip select), MISO, and 3.3 V at RST")
-	errLost   = errors.New("the chip has lost its settings: its supply may be weak")
-	errStuck  = errors.New("the chip answers, and does not do what it is asked: look at the wiring; long wires to MOSI or SCK do that")
+	errNoChip = errors.New("nothing answers on this SPI port: check the wiring, especially SDA (chip select), MISO, and 3.3 V at RST")
+	errLost   = errors.New("the chip has lost its settings: its power supply may be too weak")
+	errStuck  = errors.New("the chip answers but does not execute commands: check the wiring; long wires to MOSI or SCK can cause this")
 
 	errSilent = errors.New("no card answers")
-	errTorn   = errors.New("a card has not been understood; perhaps it was leaving")
+	errTorn   = errors.New("the answer of a card was incomplete; it may have been removed")
 )
 
-// mfrc522 is such a chip on SPI. Its interrupt line is not used: on the usual wiring it is
-// not connected.
+// mfrc522 is an MFRC522 on SPI. Its interrupt line is not used, because it is usually not
+// connected.
 type mfrc522 struct {
 	host  gpio.Host
 	port  string
@@ -96,8 +96,8 @@ func (m *mfrc522) read(ctx context.Context, to *reading) error {
 			held, missed = uid, 0
 			to.report(Event{uid, false})
 		case err == nil, errors.Is(err, errSilent), errors.Is(err, errTorn):
-			// Another card counts when this one is gone, so that of two cards that lie
-			// there at once none comes and goes.
+			// Another card is reported only when this one is gone, so that two cards on the reader
+			// do not alternate.
 			if missed++; held != "" && missed >= misses {
 				to.report(Event{held, true})
 				held = ""
@@ -113,7 +113,7 @@ func (m *mfrc522) read(ctx context.Context, to *reading) error {
 	}
 }
 
-// chip is an MFRC522 that is set up.
+// chip is an initialised MFRC522.
 type chip struct {
 	*commands.LowLevel
 	line    *line
@@ -121,8 +121,8 @@ type chip struct {
 	close   func()
 }
 
-// line remembers that a transfer has failed, which the errors of the driver do not tell
-// from a card that does not answer.
+// line records that a transfer has failed, which the driver's errors do not distinguish from a card
+// that does not answer.
 type line struct {
 	spi.PortCloser
 	spi.Conn
@@ -147,7 +147,7 @@ func (l *line) Tx(w, r []byte) error {
 	return err
 }
 
-// tied is the line of RST where that is connected to 3.3 V.
+// tied replaces the line of RST if that is connected to 3.3 V.
 type tied struct{ pgpio.PinIO }
 
 func (tied) Out(pgpio.Level) error { return nil }
@@ -172,7 +172,7 @@ func (m *mfrc522) open(ctx context.Context) (_ *chip, err error) {
 		if reset, err = m.host.Pin(name); err != nil {
 			return nil, err
 		}
-		c.close = func() { _ = reset.Out(pgpio.Low); gpio.Release(reset); _ = port.Close() } // low takes no power
+		c.close = func() { _ = reset.Out(pgpio.Low); gpio.Release(reset); _ = port.Close() } // low saves power
 	}
 	if c.LowLevel, err = commands.NewLowLevelSPI(c.line, reset, nil); err != nil {
 		return nil, fmt.Errorf("set up the port and its reset line: %w", err)
@@ -183,8 +183,8 @@ func (m *mfrc522) open(ctx context.Context) (_ *chip, err error) {
 	return c, nil
 }
 
-// setUp does what the driver's Init does, and waits between the reset and the rest: a fast
-// box is done with that before the chip hears anything.
+// setUp does what the driver's Init does, with a pause after the reset: without it, a fast machine
+// is finished before the chip is ready.
 func (c *chip) setUp(ctx context.Context) error {
 	if err := sleep(ctx, resetTime); err != nil { // since RST has gone high
 		return err
@@ -199,9 +199,9 @@ func (c *chip) setUp(ctx context.Context) error {
 		return err
 	}
 	for _, setting := range [][2]byte{
-		// The timer starts with the end of what is sent and counts in 0.5 ms. A card
-		// answers within 0.1 ms (ISO/IEC 14443-3, 6.2.1.1), so 1.5 ms of silence are
-		// enough: in that time the driver does not sleep.
+		// The timer starts at the end of transmission and counts in 0.5 ms. A card answers within
+		// 0.1 ms (ISO/IEC 14443-3, 6.2.1.1), so a timeout of 1.5 ms is sufficient; during that time
+		// the driver does not sleep.
 		{commands.TModeReg, 0x8D},
 		{commands.TPrescalerReg, 0x3E},
 		{commands.TReloadRegH, 0},
@@ -221,8 +221,8 @@ func (c *chip) setUp(ctx context.Context) error {
 	return c.SetAntenna(true)
 }
 
-// present looks whether there is a chip at all. Without one, all bits that come are equal.
-// Which version a chip reports does not matter: there are many copies.
+// present checks whether there is a chip. Without one, all received bits are equal. The reported
+// version is ignored, because there are many clones.
 func (c *chip) present() (err error) {
 	if c.version, err = c.DevRead(commands.VersionReg); err != nil {
 		return err
@@ -234,8 +234,8 @@ func (c *chip) present() (err error) {
 	return nil
 }
 
-// card looks for a card and returns its UID. The error is errSilent where there is none,
-// errTorn where one has not been understood; after any other the chip must be set up anew.
+// card looks for a card and returns its UID. The error is errSilent if there is none, and errTorn
+// if its answer was incomplete; after any other error the chip must be initialised again.
 func (c *chip) card() (string, error) {
 	uid, err := c.find()
 	if c.line.err != nil {
@@ -252,7 +252,7 @@ func (c *chip) find() ([]byte, error) {
 	if on, err := c.DevRead(commands.TxControlReg); err != nil || on&antennaOn != antennaOn || c.version != before {
 		return nil, cmp.Or(err, errLost)
 	}
-	// All cards, also those that were halted after the look before.
+	// All cards, also those that were halted after the previous poll.
 	if _, collided, err := c.exchange(shortFrame, commands.PICC_REQALL); err != nil && !collided {
 		return nil, err
 	}
@@ -279,8 +279,8 @@ func (c *chip) find() ([]byte, error) {
 	return nil, errTorn
 }
 
-// single finds the four bytes of one card at a cascade level (ISO/IEC 14443-3, 6.5.3.1).
-// Where cards collide, those go on that have a 1 there.
+// single finds the four bytes of one card at a cascade level (ISO/IEC 14443-3, 6.5.3.1). At a
+// collision, it continues with the cards that have a 1.
 func (c *chip) single(sel byte) ([]byte, error) {
 	var part [5]byte // four bytes, and their exclusive or
 	for known := 0; known < uidBits; {
@@ -293,7 +293,7 @@ func (c *chip) single(sel byte) ([]byte, error) {
 		if len(answer) != len(part)-whole {
 			return nil, errTorn
 		}
-		mask := byte(1<<rest - 1) // what was sent of the first byte
+		mask := byte(1<<rest - 1) // the sent part of the first byte
 		answer[0] = part[whole]&mask | answer[0]&^mask
 		copy(part[whole:], answer)
 		if !collided {
@@ -310,7 +310,7 @@ func (c *chip) single(sel byte) ([]byte, error) {
 			known += uidBits
 		}
 		if known > uidBits {
-			return nil, errTorn // in the check byte: not by cards
+			return nil, errTorn // in the check byte: not caused by cards
 		}
 		part[(known-1)/8] |= 1 << ((known - 1) % 8)
 	}
@@ -338,12 +338,12 @@ func (c *chip) choose(sel byte, part []byte) (byte, error) {
 	return answer[0], nil
 }
 
-// halt has the selected card wait for the next look; it does not answer.
+// halt makes the selected card wait for the next poll; it does not answer.
 func (c *chip) halt() { _, _, _ = c.exchange(0, commands.PICC_HALT, 0, 0x57, 0xCD) }
 
-// exchange sends a frame and returns the answer. framing is that of BitFramingReg: how many
-// bits of the last byte are sent, and where in the first byte the answer begins. Of an
-// answer in which cards have collided, what came of it is returned together with an error.
+// exchange sends a frame and returns the answer. framing is the value of BitFramingReg: how many
+// bits of the last byte are sent, and at which bit of the first byte the answer starts. If cards
+// have collided, the received part is returned together with an error.
 func (c *chip) exchange(framing byte, frame ...byte) (answer []byte, collided bool, err error) {
 	if err := c.DevWrite(commands.BitFramingReg, framing); err != nil {
 		return nil, false, err

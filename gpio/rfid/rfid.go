@@ -1,7 +1,7 @@
-// Package rfid reads cards that are held to the device: with an MFRC522 on SPI, and with
-// USB readers, which type like a keyboard.
+// Package rfid reads cards: with an MFRC522 on SPI, and with USB readers, which type like a
+// keyboard.
 //
-// What must not live here: what a card does.
+// The actions of cards do not belong here.
 package rfid
 
 import (
@@ -17,17 +17,17 @@ import (
 	"lintod/gpio"
 )
 
-// Config names the readers; its zero value has none.
+// Config configures the readers; its zero value has none.
 type Config struct {
 	// SPI is the port of an MFRC522 (RC522), such as "SPI0.0".
 	SPI string `toml:"spi"`
-	// Reset is the line of its RST, "" where that is connected to 3.3 V.
+	// Reset is the line of its RST, or "" if that is connected to 3.3 V.
 	Reset gpio.Pin `toml:"reset"`
 	// USB is a pattern for the names of input devices that are readers, such as "*RFID*".
 	USB string `toml:"usb"`
 }
 
-// Validate reports values that cannot be right.
+// Validate reports invalid values.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	if _, _, err := gpio.ParsePort(c.SPI); c.SPI != "" && err != nil {
@@ -36,45 +36,44 @@ func (c Config) Validate() config.Problems {
 	switch _, err := c.Reset.Canonical(); {
 	case c.Reset == "":
 	case c.SPI == "":
-		ps.Add("reset", string(c.Reset), "spi beside it")
+		ps.Add("reset", string(c.Reset), "spi in addition")
 	case err != nil:
 		ps.Add("reset", string(c.Reset), `a pin, for example "GPIO25", or "" (`+err.Error()+")")
 	}
 	if _, err := path.Match(c.USB, ""); err != nil || c.USB != "" && strings.Trim(c.USB, "*?") == "" {
-		ps.Add("usb", c.USB, `a part of a reader's name in /proc/bus/input/devices, such as "*RFID*": every device that fits types nowhere else`)
+		ps.Add("usb", c.USB, `a part of a reader's name in /proc/bus/input/devices, such as "*RFID*": every matching device types nowhere else`)
 	}
 	return ps
 }
 
-// Event is a card that is held to a reader, or was taken away. USB readers do not notice
-// the latter.
+// Event is a card that was put on a reader, or removed. USB readers do not detect removal.
 type Event struct {
-	UID     string // hexadecimal digits in upper case; of a USB reader, what it has typed
+	UID     string // hexadecimal digits in upper case; with a USB reader, what it has typed
 	Removed bool
 }
 
 // source is one reader.
 type source interface {
 	name() string
-	// check looks whether the reader is there, and returns what is known of it.
+	// check tests whether the reader is present, and returns a description.
 	check(ctx context.Context) (string, error)
-	// read reports cards until ctx ends or the reader fails. It calls ready when it has
-	// found the reader, and lost when that is gone and looked for.
+	// read reports cards until ctx ends or the reader fails. It calls ready when it has found the
+	// reader, and lost when it searches for a missing one.
 	read(ctx context.Context, r *reading) error
 }
 
-// reading is where a source reports to.
+// reading gets the reports of a source.
 type reading struct {
 	report func(Event)
 	found  func()
 	lost   func(error)
 }
 
-// Reader reads from all that are configured. It is ready when its exported fields are set.
+// Reader reads from all configured readers. It is ready for use when its exported fields are set.
 type Reader struct {
 	Config Config
-	Host   gpio.Host // where an MFRC522 is; nil means gpio.Hardware
-	Root   string    // of the file system that the kernel shows itself in; "" means "/"
+	Host   gpio.Host // host of an MFRC522; nil means gpio.Hardware
+	Root   string    // root of /proc, /sys, and /dev; "" means "/"
 	// Report is called for each card. It must not block.
 	Report func(Event)
 	Log    *slog.Logger
@@ -83,11 +82,11 @@ type Reader struct {
 	status map[string]*Status
 }
 
-// Status is how a reader fares.
+// Status is the state of a reader.
 type Status struct {
 	Reader string `json:"reader"`
-	Fault  string `json:"fault,omitempty"` // why it reads no cards at the moment
-	Cards  int    `json:"cards"`           // that were held to it since the start
+	Fault  string `json:"fault,omitempty"` // why it currently reads no cards
+	Cards  int    `json:"cards"`           // cards since the start
 	Faults int    `json:"faults"`          // since the start
 }
 
@@ -132,7 +131,7 @@ func (r *Reader) keep(ctx context.Context, s source) {
 		pause, isNew := backoff.Failed(err)
 		r.note(s, func(st *Status) { st.Fault = err.Error(); st.Faults++ })
 		if isNew {
-			r.Log.Warn("a reader of cards does not work; everything else does", "reader", s.name(), "error", err)
+			r.Log.Warn("a card reader does not work; everything else works", "reader", s.name(), "error", err)
 		}
 		return pause
 	}
@@ -146,7 +145,7 @@ func (r *Reader) keep(ctx context.Context, s source) {
 		found: func() {
 			backoff.Succeeded()
 			r.note(s, func(st *Status) { st.Fault = "" })
-			r.Log.Info("a reader of cards is ready", "reader", s.name())
+			r.Log.Info("a card reader is ready", "reader", s.name())
 		},
 		lost: func(err error) { failed(err) },
 	}
@@ -176,7 +175,7 @@ func (r *Reader) note(s source, change func(*Status)) {
 	change(st)
 }
 
-// Status returns how each reader fares. It may be called at any time.
+// Status returns the state of each reader. It may be called at any time.
 func (r *Reader) Status() []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -189,14 +188,14 @@ func (r *Reader) Status() []Status {
 	return list
 }
 
-// CheckResult is what a look at one reader has shown.
+// CheckResult is the result of checking one reader.
 type CheckResult struct {
 	Reader string
-	Text   string // what is there
+	Text   string // what was found
 	Err    error  // why it reads no cards, one sentence
 }
 
-// Check looks at each reader, for as long as no other program uses it.
+// Check tests each reader, unless another program uses it.
 func (r *Reader) Check(ctx context.Context) (results []CheckResult) {
 	for _, s := range r.sources() {
 		text, err := s.check(ctx)

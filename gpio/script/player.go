@@ -7,31 +7,30 @@ import (
 	"time"
 )
 
-// A Player plays a script on a board.
+// A Player replays a script on a board.
 type Player struct {
 	Steps []Step
 	// Press moves a button of the board. It must not block.
 	Press func(button string, down bool) error
-	// Limit is how long a see step waits at most; 0 means 30 s.
+	// Limit is the timeout of a see step; 0 means 30 s.
 	Limit time.Duration
 
-	seen chan []string // states not yet looked at
+	seen chan []string // states not yet checked
 }
 
 const (
 	defaultLimit = 30 * time.Second
 	tapTime      = 100 * time.Millisecond
-	// maxSeen states may come while the script looks elsewhere; more would be a
-	// board gone wild, and the eldest are of no more interest then.
+	// maxSeen is the maximum number of queued states; beyond that, the oldest are dropped.
 	maxSeen = 1024
 )
 
-// NewPlayer returns a player that is ready to be told of states.
+// NewPlayer returns a player that is ready to receive states.
 func NewPlayer(steps []Step, press func(button string, down bool) error) *Player {
 	return &Player{Steps: steps, Press: press, seen: make(chan []string, maxSeen)}
 }
 
-// Saw tells the player that the board shows a new state. It does not block.
+// Saw passes a new state of the board to the player. It does not block.
 func (p *Player) Saw(words []string) {
 	for {
 		select {
@@ -40,14 +39,14 @@ func (p *Player) Saw(words []string) {
 		default:
 		}
 		select {
-		case <-p.seen: // drop the eldest
+		case <-p.seen: // drop the oldest
 		default:
 		}
 	}
 }
 
-// Run plays the script to its end. It fails at the first step that cannot be
-// done, with a LineError.
+// Run replays the script to its end. It fails at the first step that cannot be executed, with a
+// LineError.
 func (p *Player) Run(ctx context.Context) error {
 	for _, s := range p.Steps {
 		if err := p.step(ctx, s); err != nil {
@@ -77,7 +76,7 @@ func (p *Player) step(ctx context.Context, s Step) error {
 	return p.Press(s.Button, false)
 }
 
-// see passes over states until one matches.
+// see skips states until one matches.
 func (p *Player) see(ctx context.Context, s Step) error {
 	limit := p.Limit
 	if limit == 0 {
@@ -101,11 +100,11 @@ func (p *Player) see(ctx context.Context, s Step) error {
 	}
 }
 
-// NotSeenError is returned when what a step waits for does not come.
+// NotSeenError is returned if the expected state does not occur.
 type NotSeenError struct {
 	Words string        // that the step waits for
 	Limit time.Duration // that it has waited
-	Seen  []string      // the states that came meanwhile, in order
+	Seen  []string      // the states in the meantime, in order
 }
 
 func (e *NotSeenError) Error() string {

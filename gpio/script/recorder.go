@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A Recorder writes what happens on a board as a script.
+// A Recorder records a board as a script.
 type Recorder struct {
 	W io.Writer
 
@@ -20,20 +20,20 @@ type Recorder struct {
 type event struct {
 	at   time.Time
 	text string
-	// press is a button's doing, which a replay must repeat at its time. States
-	// are waited for, whenever they come.
+	// press is a button event, which a replay must repeat at its time. A replay waits for states,
+	// whenever they occur.
 	press bool
 }
 
-// maxEvents wait while the disk is slow. Later ones are dropped and counted.
+// maxEvents is the maximum number of queued events. Later ones are dropped and counted.
 const maxEvents = 256
 
-// NewRecorder returns a recorder that is ready to be told of events.
+// NewRecorder returns a recorder that is ready to receive events.
 func NewRecorder(w io.Writer) *Recorder {
 	return &Recorder{W: w, events: make(chan event, maxEvents)}
 }
 
-// Pressed notes that a button went down or up. It does not block.
+// Pressed records that a button was pressed or released. It does not block.
 func (r *Recorder) Pressed(button string, down bool) {
 	verb := "release "
 	if down {
@@ -42,12 +42,12 @@ func (r *Recorder) Pressed(button string, down bool) {
 	r.note(event{time.Now(), verb + button, true})
 }
 
-// Saw notes that the board shows a new state. It does not block.
+// Saw records a new state of the board. It does not block.
 func (r *Recorder) Saw(words []string) {
 	r.note(event{time.Now(), "see " + strings.Join(words, " "), false})
 }
 
-// Dropped is how many events were not written, because the disk was too slow.
+// Dropped returns how many events were not written because the disk was too slow.
 func (r *Recorder) Dropped() int64 { return r.dropped.Load() }
 
 func (r *Recorder) note(e event) {
@@ -58,8 +58,7 @@ func (r *Recorder) note(e event) {
 	}
 }
 
-// Run writes until ctx ends and all that was noted before is written, or until
-// writing fails.
+// Run writes until ctx ends and all earlier events are written, or until writing fails.
 func (r *Recorder) Run(ctx context.Context) error {
 	last := time.Now()
 	for {
@@ -74,7 +73,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	}
 }
 
-// drain writes what has been noted by now.
+// drain writes the queued events.
 func (r *Recorder) drain(last *time.Time) error {
 	for range len(r.events) {
 		if err := r.write(<-r.events, last); err != nil {

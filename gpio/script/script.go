@@ -1,6 +1,5 @@
-// Package script writes down what happens on a board, and plays it again: a
-// script is a list of presses and of the states that must be seen between them.
-// What a Recorder has written, a Player can play.
+// Package script records what happens on a board, and replays it: a script is a list of presses and
+// of the states that must occur between them. A Player can replay what a Recorder has written.
 //
 //	# comments and empty lines count for nothing
 //	see idle !offline      wait until the board is idle and not offline
@@ -10,7 +9,7 @@
 //	tap talk               both, 100 ms apart
 //	see listening
 //
-// What must not live here: buttons, LEDs and the meaning of the words.
+// Buttons, LEDs, and the meaning of the words do not belong here.
 package script
 
 import (
@@ -26,15 +25,15 @@ import (
 type Step struct {
 	Line   int           // in the file
 	Verb   string        // "see", "after", "press", "release", "tap"
-	Words  []string      // see: those that must hold; with "!" before it, those that must not
+	Words  []string      // see: words that must hold; with a "!" prefix, those that must not
 	Button string        // press, release, tap
 	Pause  time.Duration // after
 }
 
-// maxSteps bounds a script; nobody writes so many lines by hand.
+// maxSteps is the maximum number of steps of a script.
 const maxSteps = 10_000
 
-// LineError is why a line of a script cannot be read, or be played.
+// LineError is why a line of a script cannot be parsed or replayed.
 type LineError struct {
 	Line int // from 1
 	Err  error
@@ -44,7 +43,7 @@ func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e
 
 func (e *LineError) Unwrap() error { return e.Err }
 
-// Parse reads a script. The error is a LineError, unless r fails.
+// Parse parses a script. The error is a LineError, unless r fails.
 func Parse(r io.Reader) ([]Step, error) {
 	var steps []Step
 	lines := bufio.NewScanner(r)
@@ -58,7 +57,7 @@ func Parse(r io.Reader) ([]Step, error) {
 			return nil, &LineError{n, err}
 		}
 		if len(steps) == maxSteps {
-			return nil, &LineError{n, fmt.Errorf("a script has no more than %d steps", maxSteps)}
+			return nil, &LineError{n, fmt.Errorf("a script has at most %d steps", maxSteps)}
 		}
 		step.Line = n
 		steps = append(steps, step)
@@ -94,7 +93,7 @@ func parseStep(text string) (Step, error) {
 	return s, nil
 }
 
-// matches reports whether the words of a state are what a see step waits for.
+// matches reports whether the words of a state match a see step.
 func (s Step) matches(state []string) bool {
 	for _, w := range s.Words {
 		word, not := strings.CutPrefix(w, "!")

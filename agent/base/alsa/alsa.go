@@ -1,8 +1,8 @@
-// Package alsa is what the kernel tells of sound cards: which there are, where
-// they are plugged in, and who has them open. It reads /proc and /sys only, so
-// it works for a card that is busy, beside whatever drives it.
+// Package alsa reads the kernel's data about sound cards: which exist, where
+// they are plugged in, and which programs have them open. It only reads /proc
+// and /sys, so it also works for a card that is in use.
 //
-// What must not live here: sound, and the choice of a card.
+// What must not live here: sound, and the selection of a card.
 package alsa
 
 import (
@@ -18,24 +18,24 @@ import (
 
 // Card is a sound card.
 type Card struct {
-	Index int    // of the moment: it depends on what else is plugged in
-	ID    string // "seeed2micvoicec"; of two equal USB cards one is "Device_1"
-	Name  string // what its driver calls it, for people
-	// Port is where a USB card is plugged in, as in /sys/bus/usb/devices:
-	// "1-1.2". Path is the same in the words of the driver:
+	Index int    // may change: it depends on the other cards
+	ID    string // "seeed2micvoicec"; of two identical USB cards one is "Device_1"
+	Name  string // name by the driver, for people
+	// Port is the port of a USB card, as in /sys/bus/usb/devices:
+	// "1-1.2". Path is the same in the form of the driver:
 	// "usb-0000:01:00.0-1.2". Both are empty for other cards.
 	Port, Path string
 	PCMs       []PCM
 }
 
-// PCM is one direction of one device of a card, for one program at a time.
+// PCM is one direction of a device of a card, which one program at a time can use.
 type PCM struct {
 	Card, Device int
 	Capture      bool
 	Name         string
 }
 
-// Cards lists the cards by their index. root is "/", but in tests.
+// Cards lists the cards by index. root is "/", except in tests.
 func Cards(root string) []Card {
 	text, err := os.ReadFile(filepath.Join(root, "proc/asound/cards"))
 	if err != nil {
@@ -62,7 +62,7 @@ var (
 
 func parseCards(text string) (cards []Card) {
 	for _, m := range cardLines.FindAllStringSubmatch(text, -1) {
-		index, _ := strconv.Atoi(m[1]) // it is digits
+		index, _ := strconv.Atoi(m[1]) // always digits
 		c := Card{Index: index, ID: m[2], Name: strings.TrimSpace(m[3])}
 		if p := usbPath.FindStringSubmatch(m[4]); p != nil {
 			c.Path = p[1]
@@ -73,8 +73,8 @@ func parseCards(text string) (cards []Card) {
 	return cards
 }
 
-// port is the USB port of a card: its device in /sys is an interface of what
-// is plugged in there, such as "1-1.2:1.0".
+// port is the USB port of a card: its device in /sys is an interface of the
+// USB device, such as "1-1.2:1.0".
 func port(root string, card int) string {
 	link, err := os.Readlink(filepath.Join(root, fmt.Sprintf("sys/class/sound/card%d/device", card)))
 	if err != nil {
@@ -90,7 +90,7 @@ var pcmDir = regexp.MustCompile(`^pcm(\d{1,4})([pc])$`)
 
 func pcms(root string, card int) (list []PCM) {
 	dir := filepath.Join(root, fmt.Sprintf("proc/asound/card%d", card))
-	entries, _ := os.ReadDir(dir) // a card that has just been pulled has none
+	entries, _ := os.ReadDir(dir) // a card that was just unplugged has none
 	for _, e := range entries {
 		m := pcmDir.FindStringSubmatch(e.Name())
 		if m == nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// tree makes files, and links where the content begins with "->".
+// tree creates files, and links if the content starts with "->".
 func tree(t *testing.T, files map[string]string) (root string) {
 	t.Helper()
 	root = t.TempDir()
@@ -78,9 +78,9 @@ func TestOwner(t *testing.T) {
 		"proc/asound/card1/pcm0p/sub0/status": "closed\n",
 		"proc/817/status":                     "Name:\tworker\nTgid:\t815\nPid:\t817\n",
 		"proc/815/comm":                       "arecord\n",
-		// A server of another user, which this one may not look at.
+		// A server of another user, to which access is denied.
 		"proc/asound/card2/pcm0p/sub0/status": "state: RUNNING\nowner_pid   : 9\n",
-		// A kernel that does not tell.
+		// A kernel without that information.
 		"proc/asound/card3/pcm1c/info": "name: x\n",
 		"proc/900/fd/4":                "->/dev/snd/pcmC3D1c",
 		"proc/900/fd/5":                "->/dev/null",
@@ -107,7 +107,7 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// Whatever is written there, the cards have an id and come in order.
+// For any contents, the cards have an id and are ordered.
 func FuzzParseCards(f *testing.F) {
 	f.Add(cardsOfOne)
 	f.Add("--- no soundcards ---\n")

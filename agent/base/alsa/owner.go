@@ -11,7 +11,7 @@ import (
 // Owner is a program that has a card open.
 type Owner struct {
 	PID  int
-	Name string // empty when the system does not let us see it
+	Name string // empty if access to it is denied
 }
 
 func (o Owner) String() string {
@@ -21,9 +21,9 @@ func (o Owner) String() string {
 	return fmt.Sprintf("%s (pid %d)", o.Name, o.PID)
 }
 
-// Owner tells who has p open; ok is false when nobody has. A kernel without
-// /proc/asound/…/status tells it by the open files of the processes, of which a
-// user sees those that are their own.
+// Owner returns the program that has p open; ok is false if none has. On a
+// kernel without /proc/asound/…/status it searches the open files of processes,
+// of which a user sees only those of own processes.
 func (p PCM) Owner(root string) (o Owner, ok bool) {
 	pattern := filepath.Join(root, "proc/asound", fmt.Sprintf("card%d", p.Card), p.dir(), "sub*/status")
 	files, _ := filepath.Glob(pattern) // the pattern is well-formed
@@ -48,7 +48,7 @@ func (p PCM) letter() rune {
 	return 'p'
 }
 
-// opener looks for the device's file among those that are open.
+// opener searches the open files of processes for the device's file.
 func (p PCM) opener(root string) (Owner, bool) {
 	device := fmt.Sprintf("/dev/snd/pcmC%dD%d%c", p.Card, p.Device, p.letter())
 	links, _ := filepath.Glob(filepath.Join(root, "proc/[0-9]*/fd/*"))
@@ -64,7 +64,7 @@ func (p PCM) opener(root string) (Owner, bool) {
 	return Owner{}, false
 }
 
-// owner is the process that id belongs to: ALSA notes the thread that has
+// owner returns the process of id: ALSA records the thread that has
 // opened a card.
 func owner(root string, id int) Owner {
 	o := Owner{PID: id}

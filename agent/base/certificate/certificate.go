@@ -1,7 +1,7 @@
-// Package certificate reads the files that TLS needs, and says of one that
-// cannot be used what it holds instead and how to convert it.
+// Package certificate reads the files that TLS needs. For a file that cannot be
+// used, the error states what it contains instead and how to convert it.
 //
-// What must not live here: connections, and what is wrong with the other side's
+// What must not live here: connections, and errors in the other side's
 // certificate (agent/base/neterr).
 package certificate
 
@@ -43,7 +43,7 @@ func Pool(path string) (*x509.CertPool, error) {
 }
 
 // Pair reads a certificate and its key, both in PEM. Errors name the path, and
-// never hold a part of the key.
+// never contain a part of the key.
 func Pair(certFile, keyFile string) (tls.Certificate, error) {
 	cert, err := read(certFile)
 	if err != nil {
@@ -69,7 +69,7 @@ func Pair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, nil
 }
 
-// read leaves a binary file as it is, so that it can be named.
+// read does not modify binary files, so that they can be recognised.
 func read(path string) ([]byte, error) {
 	raw, err := textfile.ReadRaw(path, textfile.Limit)
 	if err != nil {
@@ -92,7 +92,7 @@ func blocks(text []byte) (list []*pem.Block) {
 	return list
 }
 
-// holds tells whether text has a PEM block of a kind.
+// holds reports whether text contains a PEM block of a kind.
 func holds(text []byte, kind string) bool {
 	for _, block := range blocks(text) {
 		if strings.HasSuffix(block.Type, kind) {
@@ -102,7 +102,8 @@ func holds(text []byte, kind string) bool {
 	return false
 }
 
-// usable refuses a key that is none, or whose passphrase nobody can enter.
+// usable rejects an invalid key, and one with a passphrase, which cannot be
+// entered.
 func usable(key []byte, path string) error {
 	if !holds(key, "PRIVATE KEY") {
 		return foreign(key, "key", path)
@@ -120,7 +121,7 @@ func usable(key []byte, path string) error {
 
 const derSequence = 0x30
 
-// foreign says what a file without the PEM that was wanted holds.
+// foreign describes the contents of a file without the expected PEM block.
 func foreign(text []byte, wanted, path string) error {
 	tool := map[string]string{"certificate": "x509", "key": "pkey"}[wanted]
 	switch {
@@ -140,11 +141,12 @@ func foreign(text []byte, wanted, path string) error {
 	case bytes.Contains(text, []byte("-----BEGIN")):
 		return fmt.Errorf("contains no valid %s; it is truncated or damaged", wanted)
 	}
-	return fmt.Errorf("contains no %s; want PEM, which begins with -----BEGIN", wanted)
+	return fmt.Errorf("contains no %s; want PEM, which starts with -----BEGIN", wanted)
 }
 
-// pkcs12 tells by the version, which is 3 and stands first (RFC 7292); a
-// certificate begins with another sequence, and a key with version 0 or 1.
+// pkcs12 detects the format by the version, which is 3 and comes first
+// (RFC 7292); a certificate starts with another sequence, and a key with
+// version 0 or 1.
 func pkcs12(text []byte) bool {
 	var outer, version asn1.RawValue
 	if _, err := asn1.Unmarshal(text, &outer); err != nil || outer.Tag != asn1.TagSequence {

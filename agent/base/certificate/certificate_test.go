@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// openssl makes the files: it is what their owners have.
+// openssl creates the files, because their owners use it.
 func openssl(t *testing.T, dir string, args ...string) {
 	t.Helper()
 	cmd := exec.Command("openssl", args...)
@@ -62,7 +62,7 @@ func files(t *testing.T) string {
 	return dir
 }
 
-func TestFilesAsTheirOwnersHaveThem(t *testing.T) {
+func TestFilesOfOpenSSL(t *testing.T) {
 	dir := files(t)
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, name := range []string{"cert.pem", "cert-windows.pem", "cert-unended.pem", "bundle.pem"} {
@@ -98,13 +98,13 @@ func TestFilesAsTheirOwnersHaveThem(t *testing.T) {
 	}
 }
 
-// A file of the configuration may be anything: nothing of it may crash.
+// The configured file may contain anything and must not cause a crash.
 func FuzzForeign(f *testing.F) {
 	f.Add([]byte("\x30\x82\x01\x00\x02\x01\x03"))
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if foreign(text, "key", "f") == nil || foreign(text, "certificate", "f") == nil {
-			t.Error("nothing is said")
+			t.Error("no error was returned")
 		}
 		_ = usable(text, "f")
 	})

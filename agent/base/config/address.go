@@ -13,23 +13,23 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Scheme is how the address of one kind of server is written.
+// Scheme describes the address of one kind of server.
 type Scheme struct {
 	Name string // "mqtts"
-	Port string // that stands for a missing one; empty: it may not be missing
-	Path bool   // an address may have a path
-	// Query lets a query stand behind the path, such as that of a signed address.
+	Port string // default port; if empty, the port is required
+	Path bool   // the address may have a path
+	// Query allows a query after the path, as in a signed URL.
 	Query bool
 }
 
 const maxAddress = 4096 // bytes
 
-// ParseAddress reads "scheme://host:port/path" and completes the port. A host is
-// a name, an IPv4 address, or an IPv6 address in brackets, with its zone where it
-// has one. It opens no connection and looks no name up. The error is a Want, and
-// never repeats what may be a password.
+// ParseAddress parses "scheme://host:port/path" and adds the default port. A host
+// is a name, an IPv4 address, or an IPv6 address in brackets, with its zone if it
+// has one. It does not use the network. The error is a Want, and never contains
+// what may be a password.
 func ParseAddress(text string, schemes ...Scheme) (*url.URL, error) {
-	if len(text) > maxAddress { // of a platform; errors repeat parts of it
+	if len(text) > maxAddress { // addresses may come from a platform, and errors repeat parts of them
 		return nil, Want(fmt.Sprintf("an address of at most %d bytes", maxAddress))
 	}
 	name, rest, ok := strings.Cut(text, "://")
@@ -71,13 +71,13 @@ func ParseAddress(text string, schemes ...Scheme) (*url.URL, error) {
 	return u, nil
 }
 
-// hostPort splits and checks what stands between // and the path.
+// hostPort splits and checks the part between // and the path.
 func hostPort(authority string, s Scheme) (host, port string, err error) {
 	example := s.Name + "://host:" + s.port()
 	switch bracket := strings.LastIndexByte(authority, ']'); {
 	case strings.HasPrefix(authority, "[") && bracket > 0:
 		host, port = authority[1:bracket], authority[bracket+1:]
-		ip, err := netip.ParseAddr(strings.Replace(host, "%25", "%", 1)) // a URL writes the zone's % so
+		ip, err := netip.ParseAddr(strings.Replace(host, "%25", "%", 1)) // in a URL the zone's % is escaped
 		if err != nil || !ip.Is6() || port != "" && port[0] != ':' {
 			return "", "", Want(`an IPv6 address in brackets, followed by the port: "` + s.Name + "://[fd00::5]:" + s.port() + `"`)
 		}
@@ -124,7 +124,8 @@ func bracketed(host string) string {
 	return host
 }
 
-// wantOneColon tells an IPv6 address without brackets from a port too many.
+// wantOneColon distinguishes an IPv6 address without brackets from a superfluous
+// port.
 func wantOneColon(authority string, s Scheme) string {
 	authority = strings.NewReplacer("[", "", "]", "").Replace(authority) // one of the two is missing
 	parts := strings.Split(authority, ":")
@@ -150,8 +151,8 @@ func isIP(s string) bool {
 	return err == nil
 }
 
-// checkHost refuses what no name server knows. A name in another script is
-// written as name servers have it, xn--….
+// checkHost rejects invalid host names. A name in another script is
+// converted to the form for name servers, xn--….
 func checkHost(host, example string) (string, error) {
 	if host == "" {
 		return "", Want("an address with a host: " + strconv.Quote(example))
@@ -166,7 +167,7 @@ func checkHost(host, example string) (string, error) {
 	return ascii, nil
 }
 
-// wantScheme says how an address begins.
+// wantScheme describes the start of an address.
 func wantScheme(schemes []Scheme) string {
 	examples := make([]string, len(schemes))
 	for i, s := range schemes {
@@ -184,7 +185,7 @@ func wantScheme(schemes []Scheme) string {
 	return "an address such as " + list
 }
 
-// Loopback tells whether a host is this device itself.
+// Loopback reports whether a host is this device itself.
 func Loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()

@@ -43,9 +43,9 @@ func TestAddressesAreCompleted(t *testing.T) {
 	}
 }
 
-// Each refused address is answered with what would be right: where the right
-// one can be seen in it, with that.
-func TestAddressesThatCannotWorkAreRefused(t *testing.T) {
+// The error for each rejected address contains what is expected, with the
+// corrected address if it can be determined.
+func TestInvalidAddressesAreRejected(t *testing.T) {
 	for _, row := range []struct {
 		text    string
 		schemes []Scheme
@@ -115,7 +115,7 @@ func TestAddressesThatCannotWorkAreRefused(t *testing.T) {
 	}
 }
 
-// An address that is accepted can be dialled, and is accepted again.
+// An accepted address can be dialled, and is accepted again.
 func FuzzAddress(f *testing.F) {
 	for _, seed := range []string{"mqtt://[fe80::1%25eth0]:1883", "wss://host/a%20b", "mqtt://::1:1883", "mqtt://küche", "wyoming://[::ffff:1.2.3.4]:1"} {
 		f.Add(seed)
@@ -137,8 +137,8 @@ func FuzzAddress(f *testing.F) {
 	})
 }
 
-// Addresses come from platforms, too, and an error repeats parts of them.
-func TestAddressWithoutEndIsRefusedInShort(t *testing.T) {
+// Addresses also come from platforms, and errors repeat parts of them.
+func TestEndlessAddressGivesAShortError(t *testing.T) {
 	for _, text := range []string{"mqtt://h:" + strings.Repeat("1", 1<<20) + "/path", "mqtt://" + strings.Repeat("h", 1<<20) + ":1:2"} {
 		if _, err := ParseAddress(text, brokerSchemes...); err == nil || len(err.Error()) > 200 {
 			t.Errorf("%.20s…: error of %d bytes", text, len(fmt.Sprint(err)))

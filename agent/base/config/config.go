@@ -1,10 +1,10 @@
-// Package config is the vocabulary of the configuration file: how a value with
-// a meaning is written (Duration, Size), how an impossible one is reported (Problem),
-// and how a TOML file is read so that every complaint carries its line.
+// Package config defines the basic types of the configuration file: the format of
+// values (Duration, Size), the report of invalid ones (Problem), and the reading of
+// a TOML file in which every error has its line.
 //
-// It knows no section and no key: each package owns its own Config struct, and
-// agent.Config composes them. What must not live here: defaults, and anything
-// that would make two packages share a setting.
+// It knows no tables and no keys: each package owns its own Config struct, and
+// agent.Config composes them. What must not live here: defaults, and anything that
+// would make two packages share a setting.
 package config
 
 import (
@@ -16,14 +16,13 @@ import (
 	toml "github.com/pelletier/go-toml/v2"
 )
 
-// Want is the error of a type that reads its own text: what would be right,
+// Want is the error of a type that parses its own text: the expected value,
 // without the word "want".
 type Want string
 
 func (w Want) Error() string { return "want " + string(w) }
 
-// Duration is a length of time, written the way people write it: "500ms",
-// "1m30s", "8h".
+// Duration is a length of time, written as "500ms", "1m30s" or "8h".
 type Duration time.Duration
 
 // UnmarshalText parses a Go duration string; it implements encoding.TextUnmarshaler.
@@ -36,12 +35,12 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText writes the duration as UnmarshalText reads it.
+// MarshalText writes the form that UnmarshalText parses.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// Std is the duration as the standard library's type.
+// Std returns the duration as the standard library's type.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
 // Strings is a list of strings that may also be written as one string:
@@ -49,7 +48,7 @@ func (d Duration) Std() time.Duration { return time.Duration(d) }
 type Strings []string
 
 // UnmarshalTOML implements unstable.Unmarshaler, the only hook of the TOML
-// library that is called for a string and for an array alike.
+// library that is called for strings as well as arrays.
 func (s *Strings) UnmarshalTOML(text []byte) error {
 	const want = Want("one string in quotes, or a list of strings")
 	switch v := Literal(text).(type) {
@@ -71,9 +70,9 @@ func (s *Strings) UnmarshalTOML(text []byte) error {
 	return nil
 }
 
-// Literal is the value that a piece of TOML writes, such as the ones that
-// UnmarshalTOML gets: a string, an int64, a []any and so on; nil for a table and
-// for what is not one value.
+// Literal returns the value of a piece of TOML, such as those that UnmarshalTOML
+// receives: a string, an int64, a []any and so on; nil for a table or an invalid
+// value.
 func Literal(text []byte) any {
 	var v struct {
 		V any `toml:"v"`
@@ -87,16 +86,16 @@ func Literal(text []byte) any {
 	return v.V
 }
 
-// A Problem is one thing in a configuration that cannot be right. Key is
-// relative to the table of the package that reports it until In makes it
-// absolute. Parse fills in File and Line.
+// A Problem is an invalid setting in a configuration. Key is relative to
+// the table of the package that reports it until In makes it absolute.
+// Parse sets File and Line.
 type Problem struct {
-	File  string // as it was named to Parse
-	Line  int    // in the file, from 1; 0 when the key is not in it
-	Key   string // "preroll", "button[2].pin"; empty when none was found
-	Got   any    // the value as it was understood; nil when the key is missing
-	Fault string // what is wrong, where "key = got" does not show it
-	Want  string // what would be right: "between 0s and 5s"
+	File  string // as passed to Parse
+	Line  int    // in the file, from 1; 0 if the key is not in it
+	Key   string // "preroll", "button[2].pin"; empty if unknown
+	Got   any    // the parsed value; nil if the key is missing
+	Fault string // the error, if "key = got" does not show it
+	Want  string // the expected value: "between 0s and 5s"
 }
 
 func (p Problem) Error() string {
@@ -140,7 +139,7 @@ func quoted(v any) string {
 // Problems collects what Validate methods find.
 type Problems []Problem
 
-// Add reports that key has a value that cannot be right.
+// Add reports that key has an invalid value.
 func (ps *Problems) Add(key string, got any, want string) {
 	*ps = append(*ps, Problem{Key: key, Got: got, Want: want})
 }
@@ -166,8 +165,8 @@ func (ps *Problems) OneOf(key, got string, allowed ...string) {
 	ps.Add(key, got, "one of \""+strings.Join(allowed, `", "`)+`"`)
 }
 
-// Address reports the address at key when ParseAddress refuses it with err. What
-// may be a password in it is not repeated.
+// Address reports the address at key if ParseAddress rejected it with err.
+// Possible passwords in it are hidden.
 func (ps *Problems) Address(key, address string, err error) {
 	var want Want
 	switch {
@@ -186,7 +185,7 @@ func (ps *Problems) In(table string, sub Problems) {
 	}
 }
 
-// Error lists one problem a line.
+// Error lists one problem per line.
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {

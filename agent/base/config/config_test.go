@@ -73,7 +73,7 @@ func TestParseKeepsDefaults(t *testing.T) {
 	}
 }
 
-func TestByteOrderMarkIsNoMistake(t *testing.T) {
+func TestByteOrderMarkIsAccepted(t *testing.T) {
 	var w whole
 	if err := Parse("f", []byte("\xef\xbb\xbf[device]\nname = 'kitchen'"), &w); err != nil || w.Device.Name != "kitchen" {
 		t.Errorf("%+v, %v", w, err)
@@ -108,14 +108,14 @@ func TestDurationPrintsAsItIsWritten(t *testing.T) {
 	}
 }
 
-// complaint is what must be in a Problem, beside a cure.
+// complaint is the expected Problem, with a part of the cure.
 type complaint struct {
 	line int
 	key  string
 	cure string // within Want
 }
 
-// complaints compares those of a text. Each has a cure, whatever it is.
+// complaints compares the problems of a text. Each has a cure.
 func complaints(t *testing.T, text string, want ...complaint) {
 	t.Helper()
 	var w whole
@@ -125,7 +125,7 @@ func complaints(t *testing.T, text string, want ...complaint) {
 		t.Fatalf("%q: the error is a %T", text, err)
 	}
 	t.Log(err)
-	got = slices.DeleteFunc(slices.Clone(got), func(p Problem) bool { return p.Key == "device.name" && p.Got == nil && p.Fault == "" }) // is missing in most
+	got = slices.DeleteFunc(slices.Clone(got), func(p Problem) bool { return p.Key == "device.name" && p.Got == nil && p.Fault == "" }) // missing in most texts
 	if len(got) != len(want) {
 		t.Fatalf("%q: %d problems, want %d:\n%v", text, len(got), len(want), err)
 	}
@@ -136,8 +136,8 @@ func complaints(t *testing.T, text string, want ...complaint) {
 	}
 }
 
-// What people write who do not know TOML.
-func TestSlipsAreAnsweredWithTheCure(t *testing.T) {
+// Common mistakes of people who do not know TOML.
+func TestCommonMistakesAreReportedWithTheCure(t *testing.T) {
 	for text, want := range map[string]complaint{
 		"name = kitchen":                      {2, "device.name", `"kitchen"`},
 		"name = kitchen # the room":           {2, "device.name", `"kitchen"`},
@@ -221,8 +221,8 @@ func TestPasswordsInAddressesAreNotRepeated(t *testing.T) {
 	}
 }
 
-// Values of another type, keys that nobody knows, and values out of range.
-func TestParseComplains(t *testing.T) {
+// Values of a wrong type, unknown keys, and values out of range.
+func TestParseReportsProblems(t *testing.T) {
 	for text, want := range map[string][]complaint{
 		"\n[device]\nname = 5":                      {{3, "device.name", "a string"}},
 		"\n[device]\nname = [1]":                    {{3, "device.name", "a string"}},
@@ -284,7 +284,7 @@ func TestParseComplains(t *testing.T) {
 	}
 }
 
-func TestWhatIsMissingIsNamedWithItsTable(t *testing.T) {
+func TestMissingKeyIsReportedWithItsTable(t *testing.T) {
 	for text, line := range map[string]int{"[device]\nmuted = true": 1, "device.muted = true": 0, "": 0} {
 		var w whole
 		var got Problems
@@ -294,7 +294,7 @@ func TestWhatIsMissingIsNamedWithItsTable(t *testing.T) {
 	}
 }
 
-// What a file of today may hold, and what a newer library must not refuse.
+// A file that is valid today must be accepted by later versions of the library.
 func TestZeroNeedsNoUnit(t *testing.T) {
 	w := whole{Device: device{Name: "a", Wait: 5, Room: 5}}
 	if err := Parse("f", []byte("[device]\nwait = 0\nroom = 0"), &w); err != nil || w.Device.Wait != 0 || w.Device.Room != 0 {
@@ -331,8 +331,8 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// Whatever the text, Parse neither panics nor complains without naming the file
-// and a cure.
+// For any text, Parse neither panics nor returns a problem without the file and
+// a cure.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"", "[device]\nname = 'a'\nbroker = ['a', 'b']", "[[button]]\nhold = \"1s\"\n[button.colour]\nred = 1",

@@ -8,18 +8,19 @@ import (
 	"strings"
 )
 
-// Mask stands where Seal has hidden something.
+// Mask replaces what Seal has hidden.
 const Mask = "***"
 
-// secrets are what may be one in an address: a password, and what follows the question mark.
+// secrets are parts of addresses that may be secret: a password, and everything
+// after the question mark.
 var (
 	passwords = regexp.MustCompile(`://[^"'\s/?#]*@`)
 	queries   = regexp.MustCompile(`(://[^"'\s?#]*)\?[^"'\s]+`)
 )
 
-// Seal returns src, a file that v could be read from, with a Mask in place of what may be
-// a secret: command lines, and parts of addresses. Secrets of lintod itself are in files
-// of their own.
+// Seal returns src, a valid file for v, with a Mask in place of possible secrets:
+// command lines, and parts of addresses. Secrets of lintod itself are in files of
+// their own.
 func Seal(src []byte, v Validator) ([]byte, error) {
 	ix := newIndex(src, typeOf(v))
 	if ix.failed != nil {
@@ -42,12 +43,13 @@ func Seal(src []byte, v Validator) ([]byte, error) {
 	return queries.ReplaceAll(src, []byte("${1}?"+Mask)), nil
 }
 
-// aloneKey is one that needs no quotes in TOML, and names no element of a list.
+// aloneKey matches keys that need no quotes in TOML, and do not address an element
+// of a list.
 var aloneKey = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
 
-// Merge returns src, a file that v could be read from, with the values that change, TOML
-// as well, gives to single keys. Comments and all other lines stay as they are. It does
-// not say whether the result is valid.
+// Merge returns src, a valid file for v, with the values that change, which is also
+// TOML, sets for single keys. Comments and all other lines are kept. The result may
+// be invalid.
 func Merge(src, change []byte, v Validator) ([]byte, error) {
 	ix := newIndex(change, typeOf(v))
 	if ix.failed != nil {
@@ -83,7 +85,7 @@ func put(src []byte, key string, value []byte, v Validator) []byte {
 				at = e.end
 			}
 		case strings.EqualFold(e.key, key):
-			// The line is within a table, which its key does not name again.
+			// The line is within a table, so its key is relative.
 			relative := strings.TrimPrefix(key[min(len(head), len(key)):], ".")
 			line = slices.Concat([]byte(cmp.Or(relative, name)+" = "), value, []byte("\n"))
 			return slices.Concat(src[:e.start], line, src[e.end:])

@@ -65,8 +65,8 @@ d = "planted"
 	}
 }
 
-// Whatever is merged into a right file, the values that it had and that are not changed
-// stay, and what is changed has the new value.
+// After merging into a valid file, unchanged keys have their old values, and
+// changed ones the new values.
 func FuzzMerge(f *testing.F) {
 	f.Add("[device]\nname = \"a\"\nport = 1\n", "[device]\nport = 2\ngain = 1.5\n")
 	f.Add("device.name = 'a'\n[[button]]\npin = 1", "device.broker = 'x'")

@@ -9,7 +9,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// literal is a value as it stands in the file, or what kind of value it is.
+// literal is the text of a value in the file, or the kind of value.
 type literal string
 
 const (
@@ -22,29 +22,29 @@ type expression struct {
 	key    string // absolute and with indexes from 1: "button[2].pin"
 	line   int
 	start  int // offset of its first line
-	end    int // offset of the line behind it
+	end    int // offset of the next line
 	value  literal
 	header bool     // "[table]" or "[[table]]"
-	wrong  Problems // values in it that are not of the type that the key has
+	wrong  Problems // values in it whose type does not match the key
 }
 
-// index lists the expressions of a text: where each key stands, and whether its
-// value has the type that it should.
+// index lists the expressions of a text: the position of each key, and whether
+// its value has the right type.
 type index struct {
 	expressions []expression
-	table       string // that the text ends in
+	table       string // the last table of the text
 	failed      *syntaxError
 }
 
-// syntaxError is where a text stops to be TOML.
+// syntaxError is the position where a text is no longer TOML.
 type syntaxError struct {
 	start int // offset of the expression that cannot be read
-	at    int // offset of the first byte that does not belong there
+	at    int // offset of the first unexpected byte
 	text  string
 }
 
-// newIndex reads src, up to the first syntax error, and compares it with t, the
-// type of the whole configuration.
+// newIndex parses src, up to the first syntax error, and compares it with t,
+// the type of the whole configuration.
 func newIndex(src []byte, t reflect.Type) index {
 	var ix index
 	arrays := arrayCounts{}
@@ -79,13 +79,13 @@ func newIndex(src []byte, t reflect.Type) index {
 
 func (ix index) locate(p *unstable.Parser, src []byte, err error) *syntaxError {
 	failed := syntaxError{at: len(src), text: err.Error()}
-	if e, ok := err.(*unstable.ParserError); ok { //nolint:errorlint // the parser returns it as it is
+	if e, ok := err.(*unstable.ParserError); ok { //nolint:errorlint // the parser returns it unwrapped
 		failed.at = int(p.Range(e.Highlight).Offset)
 	}
 	if n := len(ix.expressions); n > 0 {
 		failed.start = ix.expressions[n-1].end
 	}
-	for failed.start < len(src) { // behind empty lines and comments
+	for failed.start < len(src) { // after empty lines and comments
 		line := bytes.TrimSpace(src[failed.start:lineEnd(src, failed.start)])
 		if len(line) > 0 && line[0] != '#' || failed.at < lineEnd(src, failed.start) {
 			break
@@ -97,7 +97,7 @@ func (ix index) locate(p *unstable.Parser, src []byte, err error) *syntaxError {
 
 func lineStart(src []byte, offset int) int { return bytes.LastIndexByte(src[:offset], '\n') + 1 }
 
-// lineEnd is the offset behind the end of the line.
+// lineEnd is the offset after the end of the line.
 func lineEnd(src []byte, offset int) int {
 	if i := bytes.IndexByte(src[offset:], '\n'); i >= 0 {
 		return offset + i + 1
@@ -107,7 +107,7 @@ func lineEnd(src []byte, offset int) int {
 
 func lineNumber(src []byte, offset int) int { return bytes.Count(src[:offset], []byte("\n")) + 1 }
 
-// keyOf returns the parts of an expression's key, and where it begins and ends.
+// keyOf returns the parts of an expression's key, and its start and end.
 func keyOf(node *unstable.Node) (parts []string, first, last int) {
 	for it := node.Key(); it.Next(); {
 		raw := it.Node().Raw
@@ -140,7 +140,7 @@ func (a arrayCounts) add(parts []string) {
 	a[join(a.path("", parts[:last]), parts[last])]++
 }
 
-// path makes parts absolute within table, in the latest element of each array.
+// path makes parts absolute within table, in the last element of each array.
 func (a arrayCounts) path(table string, parts []string) string {
 	path := table
 	for _, part := range parts {
@@ -159,7 +159,7 @@ func join(table, key string) string {
 	return table + "." + key
 }
 
-// line is where key stands, or else the table that it is missing from.
+// line is the line of key, or of the table in which it is missing.
 func (ix index) line(key string) int {
 	for key != "" {
 		for _, e := range ix.expressions {
@@ -172,7 +172,7 @@ func (ix index) line(key string) int {
 	return 0
 }
 
-// expression is the one that line is in.
+// expression is the expression that contains line.
 func (ix index) expression(src []byte, line int) (expression, bool) {
 	for _, e := range ix.expressions {
 		lines := bytes.Count(bytes.TrimRight(src[e.start:e.end], "\n"), []byte("\n")) + 1
@@ -183,8 +183,8 @@ func (ix index) expression(src []byte, line int) (expression, bool) {
 	return expression{}, false
 }
 
-// twins are keys that stand twice. The library takes two that differ by upper
-// and lower case only for one, and the last value for the right one.
+// twins are duplicate keys. The library treats keys that differ only in case
+// as the same, and uses the last value.
 func (ix index) twins() (found []expression, first map[string]expression) {
 	first = map[string]expression{}
 	for _, e := range ix.expressions {

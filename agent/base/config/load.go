@@ -13,15 +13,15 @@ import (
 	"lintod/agent/base/textfile"
 )
 
-// A Validator is a configuration struct that can check itself.
+// A Validator is a configuration struct that can validate itself.
 type Validator interface{ Validate() Problems }
 
-// maxFile is far more than a configuration has, in bytes.
+// maxFile is far larger than any configuration, in bytes.
 const maxFile = 1 << 20
 
 // Load reads the TOML file at path over the defaults already in v, a pointer,
-// and checks it. Everything that is wrong with the text comes back at once, as
-// Problems: "file:line: key = value; want …".
+// and validates it. All errors are returned at once, as Problems: "file:line:
+// key = value; want …".
 func Load(path string, v Validator) error {
 	src, err := textfile.ReadRaw(path, maxFile)
 	if err != nil {
@@ -30,8 +30,7 @@ func Load(path string, v Validator) error {
 	return Parse(path, src, v)
 }
 
-// Parse is Load for text that is already in memory; name stands for the file
-// in errors.
+// Parse is Load for text in memory; name is used as the file name in errors.
 func Parse(name string, src []byte, v Validator) error {
 	r := reader{told: map[string]bool{}}
 	if r.read(src, v) {
@@ -51,15 +50,15 @@ func Parse(name string, src []byte, v Validator) error {
 	return r.found
 }
 
-// maxProblems bounds what is reported of a file that is no configuration at all.
+// maxProblems limits what is reported of a file that is not a configuration.
 const maxProblems = 50
 
-// reader collects all that is wrong with one file, so that a person corrects it
-// in one round.
+// reader collects all problems of a file, so that they can be corrected at
+// once.
 type reader struct {
 	ix    index // of the whole text, for lines
 	found Problems
-	told  map[string]bool // keys with a value that could not be read
+	told  map[string]bool // keys with a value that could not be parsed
 }
 
 func (r *reader) add(p Problem) {
@@ -67,9 +66,9 @@ func (r *reader) add(p Problem) {
 	r.told[p.Key] = true
 }
 
-// read decodes src over what v holds. What cannot be read is a problem, and the
-// rest is read as if it were not there. It is false where something hides what
-// else is wrong.
+// read decodes src over the contents of v. Parts that cannot be read are
+// reported, and skipped. It returns false if further problems cannot be
+// determined.
 func (r *reader) read(src []byte, v Validator) bool {
 	src, ok := r.text(src)
 	if !ok {
@@ -86,7 +85,7 @@ func (r *reader) read(src []byte, v Validator) bool {
 	for _, e := range twins {
 		r.add(repeated(e, first[strings.ToLower(e.key)]))
 		if e.header {
-			return false // where what follows belongs, only its writer knows
+			return false // the table of the following keys is unknown
 		}
 		src = without(src, e.start, e.end)
 	}
@@ -104,10 +103,10 @@ func (r *reader) read(src []byte, v Validator) bool {
 	return r.values(src, v)
 }
 
-// typeOf is that of the struct that v points to.
+// typeOf returns the type of the struct to which v points.
 func typeOf(v Validator) reflect.Type { return reflect.TypeOf(v).Elem() }
 
-// text is what editors and power cuts do to a whole file.
+// text detects damage to a whole file by editors or power cuts.
 func (r *reader) text(src []byte) ([]byte, bool) {
 	text, err := textfile.Text(src)
 	switch {
@@ -124,8 +123,8 @@ func (r *reader) text(src []byte) ([]byte, bool) {
 	return text, true
 }
 
-// syntax takes out what is not TOML, one slip after the other, and indexes the
-// rest. Lines stay where they are.
+// syntax removes what is not TOML, one error after the other, and indexes the
+// rest. Line numbers do not change.
 func (r *reader) syntax(src []byte, t reflect.Type) ([]byte, bool) {
 	for range maxProblems {
 		r.ix = newIndex(src, t)
@@ -142,8 +141,8 @@ func (r *reader) syntax(src []byte, t reflect.Type) ([]byte, bool) {
 	return nil, false
 }
 
-// strange tells of a text that is no configuration at all, of which the library
-// would describe each key at length.
+// strange detects a text that is not a configuration at all, for which the
+// library would describe each key at length.
 func (r *reader) strange(t reflect.Type) bool {
 	var unknown Problems
 	for _, e := range r.ix.expressions {
@@ -169,8 +168,8 @@ func repeated(e, first expression) Problem {
 	return p
 }
 
-// values has the library decode what is TOML and of the right types. What it
-// still refuses are numbers out of range and tables in two shapes.
+// values has the library decode TOML with the right types. What it still
+// rejects are numbers out of range and tables in two forms.
 func (r *reader) values(src []byte, v Validator) bool {
 	target := reflect.ValueOf(v).Elem()
 	kept := reflect.New(target.Type()).Elem()
@@ -204,8 +203,8 @@ func unknownKey(line int, key string) Problem {
 	return Problem{Line: line, Key: key, Fault: "is not a known key", Want: "a key from lintod.toml(5)"}
 }
 
-// refused makes a problem of the library's error, and finds its expression; the
-// zero one when there is none.
+// refused converts the library's error to a problem, and finds its expression;
+// the zero one if there is none.
 func (r *reader) refused(src []byte, t reflect.Type, err error) (expression, Problem) {
 	var bad *toml.DecodeError
 	if !errors.As(err, &bad) {
@@ -225,7 +224,7 @@ func (r *reader) refused(src []byte, t reflect.Type, err error) (expression, Pro
 
 func plainText(err error) string { return strings.TrimPrefix(err.Error(), "toml: ") }
 
-// without is the text with a part blanked out; lines stay where they are.
+// without returns the text with a part blanked out; line numbers do not change.
 func without(src []byte, start, end int) []byte {
 	out := bytes.Clone(src)
 	for i := start; i < end; i++ {
@@ -237,7 +236,7 @@ func without(src []byte, start, end int) []byte {
 }
 
 func decode(src []byte, v any, strict bool) (err error) {
-	// A panic of the library is a value that it cannot read.
+	// A panic of the library means that it cannot read a value.
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)

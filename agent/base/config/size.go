@@ -6,11 +6,10 @@ import (
 	"strings"
 )
 
-// Size is an amount of data in bytes, written the way people write it: "200MB",
-// "1.5GB".
+// Size is an amount of data in bytes, written as "200MB" or "1.5GB".
 type Size int64
 
-// Units as disks are sold.
+// Units as for disks.
 const (
 	KB Size = 1000
 	MB      = 1000 * KB
@@ -45,7 +44,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// MarshalText writes the size as UnmarshalText reads it.
+// MarshalText writes the form that UnmarshalText parses.
 func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 func (s Size) String() string {

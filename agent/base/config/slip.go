@@ -11,19 +11,21 @@ import (
 	"unicode/utf8"
 )
 
-// What people write who do not know TOML: it stops the parser, whose words need
-// its grammar. Each is reported with the key, and with the value as TOML has it.
+// Common mistakes of people who do not know TOML. The parser stops at them, and
+// its errors require knowledge of the grammar. Each is reported with the key,
+// and with the value in valid TOML.
 
 var (
 	bareKey    = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 	headerLine = regexp.MustCompile(`^(\[{1,2})\s*([A-Za-z0-9_.-]+)\s*\]{0,2}\s*(#.*)?$`)
-	// betweenStrings is what people write for the comma between two strings.
+	// betweenStrings matches what people write instead of the comma between two
+	// strings.
 	betweenStrings = regexp.MustCompile(`(["'])[\s;]+["']`)
 	yamlLine       = regexp.MustCompile(`^([A-Za-z0-9_.-]+)\s*:\s*(.*)$`)
 )
 
 // slip explains the syntax error that ends the index, and returns the text
-// without it. goOn is false where the rest cannot be read without it.
+// without it. goOn is false if the rest cannot be parsed without it.
 func (ix index) slip(src []byte, t reflect.Type) (p Problem, instead []byte, goOn bool) {
 	at := ix.failed
 	end := lineEnd(src, at.start)
@@ -81,15 +83,15 @@ func (ix index) slip(src []byte, t reflect.Type) (p Problem, instead []byte, goO
 		p.Got, p.Fault = nil, "has no value"
 	}
 	p.Want = cure(f, value)
-	if at.at >= end && value != "" || strings.HasPrefix(value, "{") && !strings.HasSuffix(value, "}") { // it goes on behind its line
+	if at.at >= end && value != "" || strings.HasPrefix(value, "{") && !strings.HasSuffix(value, "}") { // it continues on the next line
 		p.Want = closed(value)
 		return p, instead, false
 	}
 	return p, instead, true
 }
 
-// control names the first of text when it is a control character that belongs
-// into no line.
+// control names the first byte of text if it is a control character that is
+// not allowed in a line.
 func control(text []byte) string {
 	if len(text) == 0 || text[0] >= ' ' && text[0] != 0x7f || unicode.IsSpace(rune(text[0])) {
 		return ""
@@ -104,7 +106,7 @@ func replaceLine(src []byte, start, end int, line string) []byte {
 	return []byte(string(src[:start]) + line + string(src[end:]))
 }
 
-// closed says how a value ends that has no end.
+// closed describes the end of a value whose end is missing.
 func closed(value string) string {
 	switch {
 	case strings.HasPrefix(value, "["):
@@ -117,7 +119,7 @@ func closed(value string) string {
 	return "a value on one line"
 }
 
-// withoutComment cuts at the # that does not stand in quotes.
+// withoutComment cuts at the # outside of quotes.
 func withoutComment(value string) string {
 	quote := rune(0)
 	for i, c := range value {
@@ -133,8 +135,8 @@ func withoutComment(value string) string {
 	return value
 }
 
-// cure is what value was meant to be, in TOML, or which value type t wants. A
-// nil t is a key that is not known.
+// cure returns the intended value in TOML, or the value that type t accepts.
+// A nil t means an unknown key.
 func cure(t reflect.Type, value string) string {
 	value = strings.TrimRight(withoutComment(strings.TrimLeft(value, "= ")), ",; \t")
 	plain := strings.TrimSpace(strings.Trim(value, "\"'`“”„‟‘’‚‛«»"))
@@ -188,7 +190,7 @@ func cureBool(plain string) string {
 	return "true or false"
 }
 
-// cureText is for a duration and the like, which are in quotes.
+// cureText is for durations and similar values, which are in quotes.
 func cureText(t reflect.Type, plain string) string {
 	v, ok := reflect.New(t).Interface().(interface{ UnmarshalText([]byte) error })
 	if ok && v.UnmarshalText([]byte(plain)) == nil {
@@ -210,8 +212,8 @@ func cureNumber(t reflect.Type, plain string, fraction bool) string {
 	return plainType(t)
 }
 
-// inQuotes writes a text in TOML: in single quotes where it has a backslash,
-// which then stands for itself.
+// inQuotes writes a text in TOML: in single quotes if it contains a
+// backslash, which is then literal.
 func inQuotes(s string) string {
 	s = Redact(s)
 	if strings.ContainsAny(s, `\"`) && !strings.Contains(s, "'") {

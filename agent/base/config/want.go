@@ -10,8 +10,8 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// checkHeader tells whether a [table] or [[table]] is one where t has it. The
-// library takes the first for an element of the second.
+// checkHeader checks that a [table] or [[table]] matches t. The library would
+// accept the first for an element of the second.
 func checkHeader(t reflect.Type, e expression, list bool) Problems {
 	p := Problem{Line: e.line, Key: e.key, Got: tableLiteral, Want: "a list of tables"}
 	if list {
@@ -23,7 +23,7 @@ func checkHeader(t reflect.Type, e expression, list bool) Problems {
 			p.Key = through
 			return Problems{p}
 		}
-		return nil // an unknown one, which the library reports
+		return nil // an unknown key, which the library reports
 	}
 	p.Want = plainType(f)
 	if kind := f.Kind(); readsItself(f) || list != (kind == reflect.Slice) || !list && kind != reflect.Struct && kind != reflect.Map {
@@ -32,9 +32,9 @@ func checkHeader(t reflect.Type, e expression, list bool) Problems {
 	return nil
 }
 
-// checkType compares the value of "key = value" with the field of root that the
-// key names. The library would take a number for a duration, and stops at the
-// first value of another type.
+// checkType compares the value of "key = value" with the type of the field of
+// root for the key. The library would accept a number for a duration, and stops
+// at the first value of a wrong type.
 func checkType(p *unstable.Parser, node *unstable.Node, root reflect.Type, e expression) Problems {
 	t := fieldAt(root, e.key)
 	if t == nil {
@@ -48,7 +48,7 @@ func checkType(p *unstable.Parser, node *unstable.Node, root reflect.Type, e exp
 	return c.found
 }
 
-// checker compares one value, and what is in it, with a type.
+// checker compares one value, including nested ones, with a type.
 type checker struct {
 	p          *unstable.Parser
 	expression *unstable.Node
@@ -76,7 +76,8 @@ func (c *checker) value(t reflect.Type, key string, n *unstable.Node) {
 	}
 }
 
-// list looks at the elements. Of one with simple ones the whole is reported.
+// list checks the elements. A wrong element of a list of simple values is reported
+// for the whole list.
 func (c *checker) list(t reflect.Type, key string, n *unstable.Node) {
 	simple := indirect(t.Elem()).Kind() != reflect.Struct || readsItself(indirect(t.Elem()))
 	i := 0
@@ -96,7 +97,7 @@ func (c *checker) list(t reflect.Type, key string, n *unstable.Node) {
 	}
 }
 
-// member looks at one "key = value" within {}.
+// member checks one "key = value" within {}.
 func (c *checker) member(t reflect.Type, table string, kv *unstable.Node) {
 	if kv.Kind != unstable.KeyValue {
 		return
@@ -115,7 +116,7 @@ func (c *checker) add(key string, n *unstable.Node, want string) {
 	c.found = append(c.found, Problem{Line: c.line, Key: key, Got: literalOf(n), Want: want})
 }
 
-// read lets a value of type t read n.
+// read decodes n into a value of type t.
 func (c *checker) read(t reflect.Type, n *unstable.Node) error {
 	switch v := reflect.New(t).Interface().(type) {
 	case unstable.Unmarshaler:
@@ -129,7 +130,7 @@ func (c *checker) read(t reflect.Type, n *unstable.Node) error {
 	return nil
 }
 
-// raw is a value as it stands in the file.
+// raw is the text of a value in the file.
 func (c *checker) raw(n *unstable.Node) []byte {
 	if n.Kind != unstable.Array && n.Kind != unstable.InlineTable {
 		return c.p.Raw(n.Raw)
@@ -155,7 +156,7 @@ func fits(t reflect.Kind, n unstable.Kind) bool {
 	return false
 }
 
-// fieldAt finds the type of a key such as "button[2].pin"; nil when there is none.
+// fieldAt finds the type of a key such as "button[2].pin"; nil if there is none.
 func fieldAt(t reflect.Type, key string) reflect.Type {
 	for part := range strings.SplitSeq(key, ".") {
 		name, _, indexed := strings.Cut(part, "[")
@@ -182,7 +183,7 @@ func fieldAt(t reflect.Type, key string) reflect.Type {
 	return indirect(t)
 }
 
-// throughList tells whether key goes through a list without saying which element.
+// throughList reports whether key passes through a list without an index.
 func throughList(t reflect.Type, key string) (list string, ok bool) {
 	for i, c := range key {
 		if c != '.' {
@@ -202,7 +203,7 @@ func indirect(t reflect.Type) reflect.Type {
 	return t
 }
 
-// plainType says which value a field of type t wants.
+// plainType describes the value that a field of type t accepts.
 func plainType(t reflect.Type) string {
 	if readsItself(t) {
 		return wanted(t, refusal(t))
@@ -233,14 +234,14 @@ func plainType(t reflect.Type) string {
 	return "another value"
 }
 
-// readsItself tells whether t parses its own text and so has its own words for
-// what it wants.
+// readsItself reports whether t parses its own text and therefore words its
+// own errors.
 func readsItself(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	return p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) || p.Implements(reflect.TypeFor[unstable.Unmarshaler]())
 }
 
-// refusal is what a type that reads itself says to a value that is none.
+// refusal is the error of a type that parses itself for a value of the wrong kind.
 func refusal(t reflect.Type) error {
 	switch v := reflect.New(t).Interface().(type) {
 	case unstable.Unmarshaler:
@@ -251,7 +252,8 @@ func refusal(t reflect.Type) error {
 	return nil
 }
 
-// wanted is what would be right by the error of a type that reads itself.
+// wanted is the expected value according to the error of a type that parses
+// itself.
 func wanted(t reflect.Type, err error) string {
 	var w Want
 	switch {

@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// idleLimit is how long a server may send nothing.
+	// idleLimit is the timeout for receiving no data.
 	idleLimit = 10 * time.Second
-	// Of rateWindow of waiting for a server, minRate bytes a second must come of
-	// it. Speech has 700 at least.
+	// In rateWindow of waiting for a server, at least minRate bytes per second
+	// must be received. Speech has at least 700.
 	rateWindow = 20 * time.Second
 	minRate    = 250
 )
 
-// Why a fetch ends early.
+// Why a fetch is aborted.
 var (
 	ErrIdle   = fmt.Errorf("the server has sent nothing for %v", idleLimit)
 	ErrSlow   = fmt.Errorf("the server has sent less than %d bytes per second for %v", minRate, rateWindow)
@@ -30,26 +30,26 @@ var (
 type StatusError int
 
 func (e StatusError) Error() string {
-	return fmt.Sprintf("the server answers %d %s", int(e), http.StatusText(int(e)))
+	return fmt.Sprintf("the server answered %d %s", int(e), http.StatusText(int(e)))
 }
 
-// Answer is one of a server, while it lasts. One goroutine reads it.
+// Answer is the answer from a server while it is being received. It must not be read
+// concurrently.
 type Answer struct {
 	Header http.Header
-	Size   int64 // what the server says, in bytes; -1 where it says nothing
+	Size   int64 // announced size in bytes; -1 if unknown
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	body   io.ReadCloser
-	idle   *time.Timer // ends it when it fires
+	idle   *time.Timer // aborts the fetch when it fires
 
-	waited time.Duration // for the server, in the present window
+	waited time.Duration // for the server, in the current window
 	got    int           // bytes in that time
 }
 
-// Get begins to receive what is at an address, and returns within half a minute. ctx
-// governs the Answer to its end. The error holds nothing of the address but its scheme
-// and host.
+// Get starts to fetch a URL, and returns within half a minute. ctx applies to the
+// Answer until its end. The error contains only the scheme and host of the URL.
 func (g Guard) Get(ctx context.Context, u *url.URL) (*Answer, error) {
 	if err := g.check(u); err != nil {
 		return nil, err
@@ -65,7 +65,7 @@ func (g Guard) Get(ctx context.Context, u *url.URL) (*Answer, error) {
 		}
 		a.Close()
 		if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
-			err = wrapped.Err // without the whole address
+			err = wrapped.Err // without the complete URL
 		}
 		return nil, err
 	}
@@ -89,8 +89,8 @@ func (a *Answer) start(client *http.Client, u *url.URL) error {
 	return nil
 }
 
-// Read gives up a server that sends nothing, or drop by drop. Only the time of
-// waiting counts: a station is not slow while the loudspeaker has enough.
+// Read aborts if a server sends nothing, or too slowly. Only the time of
+// waiting counts: a station is not slow while the speaker has enough sound.
 func (a *Answer) Read(b []byte) (int, error) {
 	a.idle.Reset(idleLimit)
 	began := time.Now()
@@ -110,7 +110,7 @@ func (a *Answer) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the fetch. It may be called twice.
+// Close ends the fetch. It may be called repeatedly.
 func (a *Answer) Close() error {
 	a.cancel(errClosed)
 	if a.body == nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// maze is a server of loopback that redirects.
+// maze is a server on the loopback interface that redirects.
 func maze(t *testing.T) *url.URL {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/plain", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("plain")) })
@@ -78,9 +78,9 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// A name of the internet that leads into this network is not followed, whatever
-// the list says of the name.
-func TestNamesThatLeadInside(t *testing.T) {
+// An internet name that resolves to an address in the local network is not
+// followed, even if it is listed.
+func TestNamesThatResolveToLocalAddresses(t *testing.T) {
 	for ip, want := range map[string]bool{
 		"93.184.216.34": true, "2606:2800:220:1::1": true,
 		"127.0.0.1": false, "10.1.2.3": false, "172.16.0.1": false, "192.168.1.1": false, "169.254.169.254": false,
@@ -105,7 +105,7 @@ func TestNamesThatLeadInside(t *testing.T) {
 	}
 }
 
-// dripping gives some bytes at a time, with pauses.
+// dripping returns some bytes at a time, with pauses.
 type dripping struct {
 	bytes int
 	pause time.Duration
@@ -118,7 +118,7 @@ func (d dripping) Read(b []byte) (int, error) {
 
 func (d dripping) Close() error { return nil }
 
-func TestServersThatDrip(t *testing.T) {
+func TestSlowServers(t *testing.T) {
 	for _, tt := range []struct {
 		dripping
 		want error

@@ -1,8 +1,8 @@
-// Package fetch requests what is at addresses that strangers give: only HTTP and
-// HTTPS, no redirect to where the first address might not lead, no way into the
-// network that the device is in, and no server that keeps the device waiting.
+// Package fetch requests untrusted URLs: only HTTP and HTTPS, no redirect to a
+// disallowed address, no access to the device's own network, and no server that
+// blocks the device.
 //
-// What must not live here: what is fetched, and how large it may be.
+// What must not live here: the contents, and their maximum size.
 package fetch
 
 import (
@@ -27,28 +27,28 @@ const (
 )
 
 var (
-	// ErrAddress is that of a text that is not an address of HTTP.
+	// ErrAddress is returned for a text that is not an HTTP URL.
 	ErrAddress = errors.New("want an http:// or https:// address of at most 2048 bytes")
 	// ErrRedirects ends a chain of redirects.
 	ErrRedirects = errors.New("the server redirects too often")
-	// ErrInside refuses an address inside the network.
+	// ErrInside is returned for an address in the local network.
 	ErrInside   = errors.New("it is on the local network")
 	errInsecure = errors.New("redirected from https:// to http://")
 )
 
-// A Guard decides what may be fetched. Its zero value allows every public address.
+// A Guard decides what may be fetched. The zero value allows every public address.
 type Guard struct {
-	// Check refuses an address that is otherwise in order, also one that a server
-	// redirects to; nil refuses none.
+	// Check may reject a URL that is otherwise allowed, including the target of a
+	// redirect; nil rejects none.
 	Check func(*url.URL) error
-	// Inside says that a host, a name or a number, may be in the network that the
-	// device is in; nil says that none may.
+	// Inside reports whether a host, a name or an IP address, may be in the
+	// device's network; nil allows none.
 	Inside func(host string) bool
-	// Wrap gets each new connection; nil leaves it as it is.
+	// Wrap wraps each new connection; nil leaves it unchanged.
 	Wrap func(net.Conn) net.Conn
 }
 
-// Parse reads an address. The error does not repeat it: it may be a secret.
+// Parse parses a URL. The error does not contain it, because it may be a secret.
 func Parse(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || len(text) > maxAddress || !web(u) {
@@ -93,7 +93,8 @@ func (g Guard) redirect(next *http.Request, before []*http.Request) error {
 	return g.check(next.URL)
 }
 
-// dial looks at the number that a name has led to, so that no name leads inside.
+// dial checks the IP address to which a name resolved, so that no name leads to
+// the local network.
 func (g Guard) dial(ctx context.Context, network, hostport string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
@@ -116,8 +117,8 @@ func (g Guard) dial(ctx context.Context, network, hostport string) (net.Conn, er
 	return conn, err
 }
 
-// Local tells whether a host can mean nothing but one in this network, so that
-// who lists it knows what he does: a number, or a name that the internet has not.
+// Local reports whether a host can only be in the local network, so that listing
+// it is deliberate: an IP address, or a name that does not exist on the internet.
 func Local(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
@@ -134,11 +135,11 @@ func Local(host string) bool {
 	return false
 }
 
-// Addresses that look public and are not, or may not be (the special-purpose
+// Addresses that look public but are not, or may not be (the special-purpose
 // registries of IANA).
 var special = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),     // this network; Linux takes 0.0.0.0 for itself
-	netip.MustParsePrefix("100.64.0.0/10"), // carriers' translators
+	netip.MustParsePrefix("0.0.0.0/8"),     // this network; on Linux 0.0.0.0 is the machine itself
+	netip.MustParsePrefix("100.64.0.0/10"), // carrier-grade NAT
 	netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("192.0.2.0/24"), // documentation, as the next ones
 	netip.MustParsePrefix("198.51.100.0/24"),
@@ -150,11 +151,11 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("3fff::/20"),
 }
 
-// unicast is all that is public of IPv6.
+// unicast is the public range of IPv6.
 var unicast = netip.MustParsePrefix("2000::/3")
 
-// Prefixes behind which an address of IPv4 is reached: by a translator (RFC 6052),
-// and by 6to4. The bytes of it follow.
+// Prefixes of IPv6 addresses that contain an IPv4 address: of translators (RFC
+// 6052), and of 6to4. The IPv4 address follows the prefix.
 var (
 	nat64 = netip.MustParsePrefix("64:ff9b::/96")
 	sixTo = netip.MustParsePrefix("2002::/16")

@@ -1,5 +1,5 @@
-// Package fuzzcost lets fuzz tests of parsers fail when an input costs more memory or
-// time than any input may: few bytes of a stranger must not keep the device busy.
+// Package fuzzcost makes fuzz tests of parsers fail if an input uses too much
+// memory or time: a few untrusted bytes must not keep the device busy.
 package fuzzcost
 
 import (
@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What one input may cost.
+// The limits for one input.
 const (
-	MaxMemory = 16 << 20    // bytes allocated, also those that are free again
-	MaxTime   = time.Second // of the processor, so that a busy machine changes nothing
+	MaxMemory = 16 << 20    // bytes allocated, including freed ones
+	MaxTime   = time.Second // of CPU time, independent of the load of the machine
 )
 
-// Check runs parse, which must start no goroutine, and fails t when that cost too much.
+// Check runs parse, which must start no goroutine, and fails t if that exceeded a
+// limit.
 func Check(t testing.TB, parse func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -28,7 +29,7 @@ func Check(t testing.TB, parse func()) {
 		t.Errorf("it allocated %d bytes", used)
 	}
 	if used := processor() - cpu; used > MaxTime {
-		t.Errorf("it took %v of the processor", used)
+		t.Errorf("it took %v of CPU time", used)
 	}
 }
 
@@ -38,7 +39,7 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// processor is the time that this thread has had.
+// processor is the CPU time of this thread.
 func processor() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {

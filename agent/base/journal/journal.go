@@ -1,6 +1,7 @@
-// Package journal chooses where log lines go: to systemd's journal with their
-// attributes as fields when the process runs as a service, else to standard
-// error as text. What must not live here: anything that decides what to log.
+// Package journal selects where log lines are written: to systemd's journal
+// with attributes as fields if the process runs as a service, otherwise to
+// standard error as text. What must not live here: decisions about what to
+// log.
 package journal
 
 import (
@@ -16,9 +17,10 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// NewLogger logs to the journal if standard error is connected to it, else as
-// text to stderr. What repeats too fast is summed up. The journal may hang, and
-// then loses lines rather than stop anybody; flush waits a moment for the last.
+// NewLogger logs to the journal if standard error is connected to it, otherwise
+// as text to stderr. Lines that repeat too often are summarized. If the journal
+// hangs, lines are dropped instead of blocking; flush waits a moment for the
+// last ones.
 func NewLogger(stderr io.Writer, level slog.Leveler) (log *slog.Logger, flush func(limit time.Duration)) {
 	if ok, err := journal.StderrIsJournalStream(); err != nil || !ok || !journal.Enabled() {
 		text := slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})
@@ -30,8 +32,8 @@ func NewLogger(stderr io.Writer, level slog.Leveler) (log *slog.Logger, flush fu
 
 type sender func(message string, p journal.Priority, fields map[string]string) error
 
-// queued is send without waiting. The audit has a queue of its own, which no flood of other
-// lines fills.
+// queued is send without blocking. The audit has a queue of its own, which other
+// lines cannot fill.
 func queued(send sender) (_ sender, flush func(time.Duration)) {
 	dropped := func(n int64) error {
 		return send(fmt.Sprintf("%d log lines were dropped: the journal did not accept them in time", n), journal.PriWarning, nil)
@@ -52,19 +54,19 @@ func queued(send sender) (_ sender, flush func(time.Duration)) {
 	}
 }
 
-// handler is a slog.Handler that sends to the journal. The message carries the
-// attributes as text too, so that `journalctl -u lintod` shows them; as fields
-// (LINTOD_COMPONENT=broker) they can be searched for.
+// handler is a slog.Handler that sends to the journal. The message also
+// contains the attributes as text, so that `journalctl -u lintod` shows them;
+// as fields (LINTOD_COMPONENT=broker) they can be searched.
 type handler struct {
 	send  sender
 	level slog.Leveler
-	text  *line // shared by all handlers made from one
+	text  *line // shared by all derived handlers
 	tail  slog.Handler
 	attrs []slog.Attr
 	group string
 }
 
-// line is where the text handler leaves one formatted record.
+// line is where the text handler writes one formatted record.
 type line struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -78,7 +80,7 @@ func newHandler(level slog.Leveler, send sender) *handler {
 	return &handler{send: send, level: level, text: text, tail: tail}
 }
 
-// dropBuiltins leaves out what the journal has fields of its own for.
+// dropBuiltins omits attributes for which the journal has its own fields.
 func dropBuiltins(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
 		return slog.Attr{}
@@ -131,8 +133,8 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.send(message, priority(r.Level), fields)
 }
 
-// field makes a name that the journal accepts: upper-case letters, digits and
-// underscores.
+// field converts a key to a name that the journal accepts: upper-case
+// letters, digits and underscores.
 func (h *handler) field(key string) string {
 	return "LINTOD_" + strings.Map(func(r rune) rune {
 		switch {

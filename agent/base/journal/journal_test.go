@@ -57,7 +57,7 @@ func TestTextWithoutJournal(t *testing.T) {
 	}
 }
 
-// A stranger's answer may be quoted in an error.
+// An error may quote the answer of an untrusted server.
 func TestLongValueIsCut(t *testing.T) {
 	t.Setenv("JOURNAL_STREAM", "")
 	var b bytes.Buffer

@@ -9,49 +9,48 @@ import (
 	"time"
 )
 
-// Of one kind of line (component and message), burst are written within an
-// interval. Of those that follow, the last is written at the end of the interval,
-// with the number that it stands for. So a platform that floods the device floods
-// no disk, and nothing that happens only now and then is held back.
+// Of each kind of line (component and message), burst are written per interval.
+// Of further ones, the last is written at the end of the interval, with their
+// number. Therefore a flood of messages from a platform does not fill the disk,
+// and rare events are not delayed.
 const (
 	burst    = 5
 	interval = 10 * time.Second
-	maxKinds = 512 // remembered; who reaches that has no kinds that repeat
+	maxKinds = 512 // remembered kinds; beyond that, kinds do not repeat
 
-	// budget is how many lines of all kinds, also for debugging, are written in an
-	// interval; those beyond are counted. It stays far below what makes journald drop
-	// lines of the service, among them those of the audit: 10,000 in 30 s.
+	// budget is how many lines of all kinds, including debug lines, are written per
+	// interval; further ones are counted. It is far below the limit at which journald
+	// drops lines of the service, including the audit: 10,000 in 30 s.
 	budget = 1000
 
-	// maxValue is how many bytes of one value are written: an error may quote what a
-	// stranger has sent. The journal cuts a line at 48 KiB.
+	// maxValue is the maximum length of a value in bytes, because an error may quote
+	// untrusted data. The journal truncates lines at 48 KiB.
 	maxValue = 4 << 10
 )
 
-// unlimited is the component whose lines are each wanted: what was asked of the
-// device, and by whom. It limits what is asked, not what is told of it.
+// unlimited is the component whose lines are never dropped: the audit of
+// requests. The requests are limited instead.
 const unlimited = "audit"
 
-// limiter is a slog.Handler that keeps repetitions away from another. What is
-// said for debugging, when somebody wants all of it, passes as far as the budget
-// allows.
+// limiter is a slog.Handler that drops repetitions before another handler. Debug
+// lines, which are enabled to see everything, are only limited by the budget.
 type limiter struct {
 	next  slog.Handler
 	scope string // the component
-	kinds *kinds // shared by all limiters made from one
+	kinds *kinds // shared by all derived limiters
 }
 
 type kinds struct {
 	mu  sync.Mutex
 	all map[string]*kind
 
-	since time.Time // begin of the interval of the budget
+	since time.Time // start of the budget's interval
 	lines int       // written in it
 	over  int       // dropped in it
 }
 
 type kind struct {
-	since time.Time // begin of the interval
+	since time.Time // start of the interval
 	lines int       // written in it
 	held  int       // not written in it
 	last  slog.Record
@@ -94,7 +93,7 @@ func (l *limiter) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// bounded is r without what is too long of its values.
+// bounded returns r with long values truncated.
 func bounded(r slog.Record) slog.Record {
 	var attrs []slog.Attr
 	changed := false
@@ -116,7 +115,7 @@ func bounded(r slog.Record) slog.Record {
 	return short
 }
 
-// afford takes one line from the budget, and tells whether there was one.
+// afford takes one line from the budget, and reports whether there was one.
 func (l *limiter) afford() bool {
 	ks := l.kinds
 	ks.mu.Lock()
@@ -136,7 +135,7 @@ func (l *limiter) afford() bool {
 	return false
 }
 
-// renew ends an interval whose budget was too small.
+// renew starts a new interval after one whose budget was exceeded.
 func (l *limiter) renew() {
 	ks := l.kinds
 	ks.mu.Lock()
@@ -148,7 +147,7 @@ func (l *limiter) renew() {
 	_ = l.next.Handle(context.Background(), r)
 }
 
-// admit tells whether r may be written now; if not, it is kept.
+// admit reports whether r may be written now; if not, it is kept.
 func (l *limiter) admit(r slog.Record) bool {
 	l.kinds.mu.Lock()
 	defer l.kinds.mu.Unlock()
@@ -169,7 +168,7 @@ func (l *limiter) admit(r slog.Record) bool {
 	return false
 }
 
-// find is the kind of that name; the mutex is held.
+// find returns the kind with that name; the mutex must be held.
 func (ks *kinds) find(name string) *kind {
 	k := ks.all[name]
 	if k == nil {
@@ -182,7 +181,7 @@ func (ks *kinds) find(name string) *kind {
 	return k
 }
 
-// sumUp ends an interval in which lines were held back.
+// sumUp ends an interval in which lines were dropped.
 func (l *limiter) sumUp(k *kind) {
 	l.kinds.mu.Lock()
 	r, held := k.last, k.held

@@ -9,30 +9,30 @@ import (
 	"time"
 )
 
-// queueLines is how many lines may wait for a reader that is slow.
+// queueLines is how many lines can be queued for a slow reader.
 const queueLines = 1024
 
-// queue does the writing for those who must never wait: a reader that has
-// stopped reading (a full pipe, a journal that hangs) stops nobody. Lines for
-// which there is no room are dropped and counted.
+// queue writes in the background, so that a reader that has stopped reading
+// (a full pipe, a journal that hangs) blocks nothing. Lines that do not fit
+// are dropped and counted.
 type queue struct {
 	jobs    chan func() error
 	dropped atomic.Int64
 }
 
-// newQueue starts one; tell is what writes how many lines were dropped.
-func newQueue(tell func(dropped int64) error) *queue {
+// newQueue starts a queue; report writes how many lines were dropped.
+func newQueue(report func(dropped int64) error) *queue {
 	q := &queue{jobs: make(chan func() error, queueLines)}
-	go q.run(tell)
+	go q.run(report)
 	return q
 }
 
-// run never ends. Errors are for nobody: there is no other log.
-func (q *queue) run(tell func(int64) error) {
+// run never ends. Errors are ignored, because there is no other log.
+func (q *queue) run(report func(int64) error) {
 	for write := range q.jobs {
 		_ = write()
 		if n := q.dropped.Swap(0); n > 0 {
-			_ = tell(n)
+			_ = report(n)
 		}
 	}
 }
@@ -45,7 +45,7 @@ func (q *queue) push(write func() error) {
 	}
 }
 
-// flush waits until what was pushed before is written, but no longer than limit.
+// flush waits until everything in the queue has been written, for at most limit.
 func (q *queue) flush(limit time.Duration) {
 	late := time.NewTimer(limit)
 	defer late.Stop()
@@ -61,15 +61,15 @@ func (q *queue) flush(limit time.Duration) {
 	}
 }
 
-// Writer never blocks: what it is given is written later, in order, and dropped
-// when too much waits. Make one with NewWriter.
+// Writer never blocks: data is written later, in order, and dropped if the
+// queue is full. Make one with NewWriter.
 type Writer struct {
 	to    io.Writer
 	queue *queue
 }
 
-// NewWriter writes to w, which may block and may fail, on a goroutine that lives
-// as long as the process.
+// NewWriter writes to w, which may block and may fail, in a goroutine that runs
+// until the process ends.
 func NewWriter(to io.Writer) *Writer {
 	return &Writer{to, newQueue(func(n int64) error {
 		_, err := fmt.Fprintf(to, "lintod: %d log lines were dropped: they were not read in time\n", n)
@@ -87,11 +87,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// File is where a Writer of a file writes; nil when it writes elsewhere.
+// File is the file to which the Writer writes; nil if it is not a file.
 func (w *Writer) File() *os.File {
 	f, _ := w.to.(*os.File)
 	return f
 }
 
-// Flush waits until everything is written, but no longer than limit.
+// Flush waits until everything is written, for at most limit.
 func (w *Writer) Flush(limit time.Duration) { w.queue.flush(limit) }

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-func TestReaderThatStopsBlocksNobody(t *testing.T) {
+func TestStoppedReaderDoesNotBlock(t *testing.T) {
 	out, in := io.Pipe()
 	w := NewWriter(in)
 	for i := range 3 * queueLines {
 		fmt.Fprintf(w, "line %d\n", i) // would wait forever without the queue
 	}
-	w.Flush(time.Millisecond) // there is no room for its mark
+	w.Flush(time.Millisecond) // the queue has no room for the flush marker
 	var heard strings.Builder
 	read := make(chan struct{})
 	go func() { defer close(read); _, _ = io.Copy(&heard, out) }()
@@ -38,13 +38,13 @@ func TestReaderThatStopsBlocksNobody(t *testing.T) {
 		}
 	}
 	if written := strings.Count(text, "line "); written+dropped != 3*queueLines || dropped == 0 {
-		t.Errorf("%d lines were written and %d told as dropped, of %d", written, dropped, 3*queueLines)
+		t.Errorf("%d lines were written and %d reported as dropped, of %d", written, dropped, 3*queueLines)
 	}
 }
 
-func TestWriterThatFailsHoldsNobodyUp(t *testing.T) {
+func TestFailingWriterDoesNotBlock(t *testing.T) {
 	out, in := io.Pipe()
-	out.Close() // nobody will ever read
+	out.Close() // without a reader
 	w := NewWriter(in)
 	for range 3 * queueLines {
 		fmt.Fprintln(w, "x")
@@ -53,8 +53,8 @@ func TestWriterThatFailsHoldsNobodyUp(t *testing.T) {
 }
 
 // Schedule: a thousand lines of one kind within a second, one of another; the
-// rest of the interval; then one of the first kind again.
-func TestFloodOfOneKindIsSummedUp(t *testing.T) {
+// rest of the interval; then one more of the first kind.
+func TestFloodOfOneKindIsSummarized(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
 		log := slog.New(newLimiter(slog.NewTextHandler(&text, &slog.HandlerOptions{ReplaceAttr: dropBuiltinTime})))

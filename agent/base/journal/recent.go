@@ -12,24 +12,24 @@ import (
 )
 
 const (
-	maxRecent     = 200     // lines; the oldest go
-	maxRecentLine = 1 << 10 // bytes of one
+	maxRecent     = 200     // lines; the oldest are dropped
+	maxRecentLine = 1 << 10 // bytes per line
 )
 
-// Recent keeps the last lines of a log, for who looks now.
+// Recent keeps the latest lines of a log, for display.
 type Recent struct {
 	mu    sync.Mutex
 	lines []Line
 }
 
-// Line is one of them.
+// Line is a line of the log.
 type Line struct {
 	At    time.Time `json:"at"`
 	Level string    `json:"level"` // "INFO", "WARN" or "ERROR"
 	Text  string    `json:"text"`
 }
 
-// Keep returns a logger that logs to log, and whose lines from slog.LevelInfo on are kept.
+// Keep returns a logger that logs to log and keeps lines from slog.LevelInfo on.
 func (r *Recent) Keep(log *slog.Logger) *slog.Logger {
 	return slog.New(slog.NewMultiHandler(log.Handler(), newHandler(slog.LevelInfo, r.add)))
 }
@@ -45,7 +45,7 @@ func (r *Recent) add(message string, p journal.Priority, _ map[string]string) er
 	return nil
 }
 
-// Lines returns those that are kept, oldest first.
+// Lines returns the kept lines, oldest first.
 func (r *Recent) Lines() []Line {
 	r.mu.Lock()
 	defer r.mu.Unlock()

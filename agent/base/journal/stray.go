@@ -7,30 +7,30 @@ import (
 	"os"
 )
 
-// maxStray is how much of a line that a stranger to the log prints is kept, in bytes.
+// maxStray is the maximum length of a stray line, in bytes.
 const maxStray = 1 << 10
 
-// KeepStderr returns standard error as a file of its own, which Divert does not change.
+// KeepStderr returns a duplicate of standard error, which Divert does not change.
 func KeepStderr() *os.File {
 	kept := *os.Stderr
 	return &kept
 }
 
-// Divert makes what libraries print on os.Stderr, and with package log, lines of log for the
-// rest of the process: so the limits of the log are theirs, too. log must write to what
-// KeepStderr returned. Descriptor 2 stays what it was, so that the last words of a process
-// that crashes, which the runtime writes there, need nobody to read them.
+// Divert converts what libraries print to os.Stderr, and with package log, to log
+// lines for the rest of the process, so that the limits of the log apply. log must
+// write to the file that KeepStderr returned. Descriptor 2 is not changed, so that
+// the runtime can print the message of a crash directly.
 func Divert(log *slog.Logger) error {
 	read, write, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("divert standard error: %w", err)
 	}
-	*os.Stderr = *write // not the variable: others have copied it when the program began
+	*os.Stderr = *write // not the variable: other packages copied it at the start
 	go logStrays(read, log)
 	return nil
 }
 
-// logStrays ends with the process.
+// logStrays runs until the process ends.
 func logStrays(read *os.File, log *slog.Logger) {
 	lines := bufio.NewReaderSize(read, maxStray)
 	for {

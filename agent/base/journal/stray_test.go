@@ -17,8 +17,8 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// strayEnv makes the test binary a program with noisy libraries, which then ends in the way
-// that it names.
+// strayEnv makes the test binary a program with noisy libraries, which then ends in
+// the way given by the value.
 const strayEnv = "JOURNAL_TEST_STRAY"
 
 func TestMain(m *testing.M) {
@@ -43,7 +43,7 @@ func stray(end string) {
 	logger.Info("ours")
 	w.Flush(time.Minute)
 	debug.SetTraceback("all")
-	for range 2000 { // their stacks are more than a pipe holds
+	for range 2000 { // their stacks exceed the capacity of a pipe
 		go func() { select {} }()
 	}
 	switch end {
@@ -90,8 +90,8 @@ func TestLibrariesAreLimitedAndCrashesAreNot(t *testing.T) {
 	}
 }
 
-// Schedule: kinds without end, and lines for debugging, for 29 seconds; the audit among
-// them; then nothing for an interval.
+// Schedule: an unlimited number of kinds, and debug lines, for 29 seconds, with
+// audit lines among them; then nothing for an interval.
 func TestLogHasABudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
@@ -121,13 +121,13 @@ func TestLogHasABudget(t *testing.T) {
 			written++
 		}
 		if written > 290+3*budget || written+dropped != 290+2*29_000 {
-			t.Errorf("%d lines were written, %d are said to be dropped", written, dropped)
+			t.Errorf("%d lines were written, %d were reported as dropped", written, dropped)
 		}
 	})
 }
 
-// A journal that is slow loses other lines, and none of the audit.
-func TestAuditHasAQueueOfItsOwn(t *testing.T) {
+// A slow journal loses other lines, and none of the audit.
+func TestAuditHasItsOwnQueue(t *testing.T) {
 	blocked := make(chan struct{})
 	got := make(chan string, 10*queueLines)
 	send, flush := queued(func(_ string, _ journal.Priority, fields map[string]string) error {

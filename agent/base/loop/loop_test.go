@@ -14,7 +14,7 @@ func TestSignalHoldsOneToken(t *testing.T) {
 	<-s
 	select {
 	case <-s:
-		t.Error("three reasons are more than one look")
+		t.Error("three signals caused more than one iteration")
 	default:
 	}
 	s.Set()
@@ -27,7 +27,7 @@ func TestProbe(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(gone)
 	if err := p.Check(ctx); !errors.Is(err, gone) {
-		t.Errorf("a loop that does not turn: %v", err)
+		t.Errorf("a loop that does not run: %v", err)
 	}
 	go func() { <-p }()
 	if err := p.Check(t.Context()); err != nil {

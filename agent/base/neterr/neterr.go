@@ -1,8 +1,8 @@
-// Package neterr says in one sentence why a server could not be reached or
+// Package neterr describes in one sentence why a server could not be reached or
 // trusted, and what to do about it.
 //
-// What must not live here: what one protocol means by a failure; its own package
-// knows that, and asks here for the rest.
+// What must not live here: the meaning of errors in one protocol, which that
+// protocol's package knows.
 package neterr
 
 import (
@@ -19,14 +19,14 @@ import (
 	"time"
 )
 
-// Server is how to speak of the other side.
+// Server contains the terms for the other side.
 type Server struct {
 	Name    string // "the broker"
 	Address string // where its address is configured: "the address", "url in [login]"
 	CA      string // where the CA is configured that its certificate is checked against
 }
 
-// Certificate tells why s was not trusted. It returns "" for any other failure.
+// Certificate describes why s was not trusted. It returns "" for any other error.
 func (s Server) Certificate(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
@@ -49,13 +49,13 @@ func (s Server) Certificate(err error) string {
 	return ""
 }
 
-// nameless tells whether a certificate names no server (RFC 9525, 6.3).
+// nameless reports whether a certificate names no server (RFC 9525, 6.3).
 func nameless(c *x509.Certificate) bool {
 	return c != nil && len(c.DNSNames)+len(c.IPAddresses)+len(c.URIs)+len(c.EmailAddresses) == 0
 }
 
-// validity tells a clock that was never set from a certificate that was never
-// renewed.
+// validity distinguishes a clock that was never set from a certificate that
+// was not renewed.
 func (s Server) validity(cert *x509.Certificate, now time.Time) string {
 	const layout = "2006-01-02 15:04 MST"
 	if now.Before(cert.NotBefore) {
@@ -67,8 +67,8 @@ func (s Server) validity(cert *x509.Certificate, now time.Time) string {
 		s.Name, cert.NotAfter.UTC().Format(layout), now.UTC().Format(layout))
 }
 
-// Network tells why s was not reached. It returns "" for any other failure, and
-// for time-outs, which mean something else in each step of a protocol.
+// Network describes why s was not reached. It returns "" for any other error,
+// and for timeouts, which have a different meaning in each step of a protocol.
 func (s Server) Network(err error) string {
 	var dns *net.DNSError
 	switch {
@@ -84,8 +84,8 @@ func (s Server) Network(err error) string {
 	return ""
 }
 
-// HTTP returns the error of a request as one sentence, which wraps it. Where ctx, the request's,
-// has ended, that is its cause.
+// HTTP returns the error of a request as one sentence, which wraps it. If ctx, the
+// request's context, has ended, it returns its cause.
 func (s Server) HTTP(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
@@ -97,7 +97,7 @@ func (s Server) HTTP(ctx context.Context, err error) error {
 	}
 	var outer *url.Error
 	if errors.As(err, &outer) {
-		return outer.Err // without the address, which the caller adds
+		return outer.Err // without the URL, which the caller adds
 	}
 	return err
 }
@@ -112,7 +112,7 @@ func (s Server) https(err error) string {
 	return ""
 }
 
-// explained is an error in a sentence for people.
+// explained is an error with a sentence for people.
 type explained struct {
 	sentence string
 	err      error

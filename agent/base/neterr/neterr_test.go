@@ -17,7 +17,7 @@ var shop = Server{Name: "the shop", Address: "shop_url", CA: "shop_ca"}
 func TestNetwork(t *testing.T) {
 	for name, row := range map[string]struct {
 		err  error
-		want string // in the sentence; "" for none
+		want string // part of the sentence; "" for none
 	}{
 		"unknown name":   {&net.DNSError{Name: "a.test", IsNotFound: true}, "the name a.test is unknown; correct shop_url"},
 		"no name server": {&net.DNSError{Name: "a.test", IsTimeout: true}, "a.test cannot be looked up"},

@@ -1,4 +1,5 @@
-// Package nettest gives tests ports of the loopback interface. Only tests import it.
+// Package nettest provides ports of the loopback interface for tests. Only tests
+// import it.
 package nettest
 
 import (
@@ -9,9 +10,9 @@ import (
 	"time"
 )
 
-// FreePort returns a port of the loopback interface on which nobody listens. Until the
-// end of the test it is given to no other test, whose process may be another, and to no
-// outgoing connection: those begin at 32768 (ip_local_port_range in ip(7)).
+// FreePort returns a port of the loopback interface without a listener. Until the
+// end of the test no other test gets it, not even in another process, and no
+// outgoing connection, because those start at 32768 (ip_local_port_range in ip(7)).
 func FreePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
@@ -27,11 +28,11 @@ func FreePort(t testing.TB) int {
 		}
 		reserved.Close()
 	}
-	t.Fatal("no port of the loopback is free")
+	t.Fatal("no free port on the loopback interface")
 	return 0
 }
 
-// Listens reports whether somebody listens on a port of the loopback interface.
+// Listens reports whether a port of the loopback interface has a listener.
 func Listens(port int) bool {
 	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 10*time.Second)
 	if err == nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// No two tests get the same port, and one that is taken is not given.
+// No two tests get the same port, and a port in use is not returned.
 func TestFreePort(t *testing.T) {
 	seen := map[int]bool{}
 	for range 50 {
@@ -23,6 +23,6 @@ func TestFreePort(t *testing.T) {
 	}
 	defer l.Close()
 	if !Listens(port) {
-		t.Error("nobody listens")
+		t.Error("no listener detected")
 	}
 }

@@ -1,13 +1,13 @@
-// Package pattern matches names as OpenSSH's files do.
+// Package pattern matches names like OpenSSH.
 //
-// What must not live here: what a name is, and in which case it is compared.
+// What must not live here: the meaning of names, and case folding.
 package pattern
 
 import "strings"
 
-// List tells whether one of the patterns of a list with commas matches text, and none of
-// those with ! in front (ssh_config(5), PATTERNS). In a pattern * stands for any text, and
-// ? for any byte.
+// List reports whether one of the patterns of a comma-separated list matches text,
+// and none of those with a leading ! (ssh_config(5), PATTERNS). In a pattern *
+// matches any text, and ? any byte.
 func List(text, list string) bool {
 	matched := false
 	for pattern := range strings.SplitSeq(list, ",") {
@@ -23,7 +23,7 @@ func List(text, list string) bool {
 	return matched
 }
 
-// match compares with * and ?, in time proportional to the product of the lengths.
+// match matches * and ?, in time proportional to the product of the lengths.
 func match(pattern, text string) bool {
 	star, mark, p, t := -1, 0, 0, 0
 	for t < len(text) {

@@ -27,7 +27,7 @@ func TestList(t *testing.T) {
 		{"*,!b", "a", true},
 		{"*,!b", "b", false},
 		{"!b,*", "b", false},
-		{"!b", "a", false}, // nothing allows it
+		{"!b", "a", false}, // no pattern matches
 		{strings.Repeat("*a", 50), strings.Repeat("a", 5000) + "b", false},
 	} {
 		if got := List(c.text, c.list); got != c.want {

@@ -1,6 +1,6 @@
-// Package plainjson writes JSON that no browser reads as HTML.
+// Package plainjson writes JSON without the escapes for HTML.
 //
-// What must not live here: what is written.
+// What must not live here: the contents.
 package plainjson
 
 import (
@@ -8,7 +8,7 @@ import (
 	"encoding/json"
 )
 
-// Marshal is json.Marshal that leaves <, > and & as they are. The error is that of
+// Marshal is json.Marshal without escaping <, > and &. The error is that of
 // encoding/json.
 func Marshal(v any) ([]byte, error) {
 	var text bytes.Buffer

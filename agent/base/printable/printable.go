@@ -1,10 +1,10 @@
-// Package printable makes text of strangers (platforms, voice services, brokers, the
-// sound process, names of devices) fit to be printed for people: nothing in it is obeyed
-// by a terminal, turns the direction of what follows, or begins a line of its own.
+// Package printable makes untrusted text (of platforms, voice services, brokers,
+// the sound process, names of devices) safe to print: nothing in it controls a
+// terminal, changes the direction of the following text, or starts a new line.
 //
-// Programs print with Fprintf, whose format is trusted and whose arguments are not, and
-// errors with Errors. What is printed as JSON, for machines, goes through JSON. What must
-// not live here: what is printed.
+// Programs print with Fprintf, whose format is trusted and whose arguments are not,
+// and errors with Error. JSON for machines is printed with JSON. What must not live
+// here: the texts.
 package printable
 
 import (
@@ -18,13 +18,13 @@ import (
 	"unicode/utf8"
 )
 
-// replacement stands for a character that is not printed.
+// replacement replaces a character that is not printed.
 const replacement = '·'
 
-// Line returns s as one line. Whatever is a blank or ends a line becomes a space, and
-// whatever else has no glyph a dot: control characters (C0, C1, ESC), marks and overrides of
-// direction, and bytes that are not UTF-8. Joiners, which Persian and emoji are
-// written with, stay.
+// Line returns s as one line. Blanks and line ends become spaces, and everything
+// else without a glyph a dot: control characters (C0, C1, ESC), direction marks and
+// overrides, and bytes that are not UTF-8. Joiners, which Persian and emoji need,
+// are kept.
 func Line(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -37,7 +37,7 @@ func Line(s string) string {
 	}, s)
 }
 
-// Short is Line with at most n characters; an ellipsis stands for the rest.
+// Short is Line with at most n characters; an ellipsis replaces the rest.
 func Short(s string, n int) string {
 	for i := range s {
 		if n--; n < 0 {
@@ -47,12 +47,12 @@ func Short(s string, n int) string {
 	return Line(s)
 }
 
-// Clip is Line with at most n bytes and with single spaces, for text in a log line or an
-// error; an ellipsis stands for the rest.
+// Clip is Line with at most n bytes and with single spaces, for text in a log line
+// or an error; an ellipsis replaces the rest.
 func Clip(s string, n int) string { return Cut(Line(strings.Join(strings.Fields(s), " ")), n) }
 
-// Cut returns s with at most n bytes, not counting the ellipsis that stands for the rest.
-// It keeps nothing else of s in memory.
+// Cut returns s with at most n bytes, not counting the ellipsis that replaces the
+// rest. It does not retain the rest of s in memory.
 func Cut(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -60,11 +60,11 @@ func Cut(s string, n int) string {
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
-	return s[:n] + "…" // a new string
+	return s[:n] + "…" // a new string, without the rest
 }
 
-// Fprintf is fmt.Fprintf for people: each string, error and Stringer among args, also in a
-// slice of strings, is printed as a Line. The format is printed as it is.
+// Fprintf is fmt.Fprintf for people: each string, error and Stringer in args, also
+// in a slice of strings, is printed as a Line. The format is printed unchanged.
 func Fprintf(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, format, clean(args)...)
 }
@@ -85,7 +85,7 @@ func clean(args []any) []any {
 			safe[i] = lines
 		default:
 			safe[i] = arg
-			if reflect.ValueOf(arg).Kind() == reflect.String { // also of a type of its own
+			if reflect.ValueOf(arg).Kind() == reflect.String { // including defined types
 				safe[i] = Line(fmt.Sprint(arg))
 			}
 		}
@@ -93,16 +93,16 @@ func clean(args []any) []any {
 	return safe
 }
 
-// Error prints what went wrong: each line of err's text as a Line behind prefix. Several
-// errors at once, such as those of a configuration, have a line each.
+// Error prints an error: each line of its text as a Line after prefix. Several
+// joined errors, such as those of a configuration, have a line each.
 func Error(w io.Writer, prefix string, err error) {
 	for line := range strings.Lines(err.Error()) {
 		fmt.Fprintf(w, "%s%s\n", prefix, Line(strings.TrimSuffix(line, "\n")))
 	}
 }
 
-// JSON returns v as indented JSON that means the same to a machine as any other and that a
-// terminal prints as it is: what Line would replace is escaped.
+// JSON returns v as indented JSON that is equivalent for machines and safe for
+// terminals: what Line would replace is escaped.
 func JSON(v any) ([]byte, error) {
 	raw, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -111,15 +111,16 @@ func JSON(v any) ([]byte, error) {
 	return EscapeJSON(raw), nil
 }
 
-// EscapeJSON returns valid JSON with what Line would replace escaped. Such characters are
-// in its strings only: outside of them JSON is ASCII.
+// EscapeJSON returns valid JSON in which everything that Line would replace is
+// escaped. Such characters occur only in its strings: outside of them JSON is
+// ASCII.
 func EscapeJSON(raw []byte) []byte {
 	var b bytes.Buffer
 	for len(raw) > 0 {
 		r, size := utf8.DecodeRune(raw)
 		raw = raw[size:]
 		switch {
-		case r < 0x7f, unicode.IsPrint(r): // C0 is between the strings only, as white space
+		case r < 0x7f, unicode.IsPrint(r): // C0 occurs only between strings, as white space
 			b.WriteRune(r)
 		case r > 0xffff: // a surrogate pair (RFC 8259, 7)
 			r -= 0x10000

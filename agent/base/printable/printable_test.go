@@ -14,10 +14,11 @@ import (
 	"unicode/utf8"
 )
 
-// Hostile is text that does something to a terminal that prints it.
+// Hostile is text that would control a terminal that prints it.
 const hostile = "a\x1b[31mb\ac\rd\u009b2Je\u202ef\ng\u2028h\x9bi\u0085j\u2066k\x7fl\x00m"
 
-// harmless fails when a terminal would do anything but print b, apart from new lines.
+// harmless fails if a terminal would do anything but print b, except for new
+// lines.
 func harmless(t *testing.T, b []byte, lines int) {
 	t.Helper()
 	if !utf8.Valid(b) || bytes.Count(b, []byte("\n")) != lines {
@@ -79,7 +80,7 @@ func TestError(t *testing.T) {
 	harmless(t, b.Bytes(), 2)
 }
 
-// JSON means the same, whatever is in it.
+// The escaped JSON is equivalent for any contents.
 func TestJSONStaysExact(t *testing.T) {
 	same := func(in map[string]string) bool {
 		in[hostile] = hostile + "\U000e0001"

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A cgroup of the daemon's own, below the one that systemd has delegated to it
-// (Delegate=yes). A nil cgroup does nothing.
+// A cgroup is a cgroup of a family, below the one that systemd has delegated
+// to the daemon (Delegate=yes). A nil cgroup does nothing.
 type cgroup struct {
 	path string
 	dir  *os.File
@@ -21,7 +21,7 @@ type cgroup struct {
 
 var cgroupNumber atomic.Int64
 
-// newCgroup returns nil where the daemon may not make one, and where the kernel
+// newCgroup returns nil if the daemon cannot create one, or if the kernel
 // (before 5.14) cannot kill one.
 func newCgroup() *cgroup {
 	own := ownCgroup()
@@ -43,7 +43,7 @@ func newCgroup() *cgroup {
 	return c
 }
 
-// admit moves a process, and what it will start, into the cgroup.
+// admit moves a process, and its future children, into the cgroup.
 func (c *cgroup) admit(pid int) error {
 	return os.WriteFile(filepath.Join(c.path, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
@@ -65,7 +65,7 @@ func (c *cgroup) remove() {
 	}
 }
 
-// removeCgroups removes a cgroup and those that its members have made below it.
+// removeCgroups removes a cgroup and those that its members have created below it.
 func removeCgroups(path string) bool {
 	entries, _ := os.ReadDir(path)
 	for _, entry := range entries {
@@ -76,7 +76,7 @@ func removeCgroups(path string) bool {
 	return os.Remove(path) == nil
 }
 
-// ownCgroup is the folder of the daemon's cgroup, "" when it has none of its own.
+// ownCgroup is the directory of the daemon's cgroup, "" if it has none of its own.
 func ownCgroup() string {
 	membership, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -89,8 +89,9 @@ func ownCgroup() string {
 	return cgroupFolder(membership, mounts)
 }
 
-// cgroupFolder finds the folder in /proc/self/cgroup and /proc/self/mountinfo
-// (cgroups(7), proc(5)). The root is nobody's own.
+// cgroupFolder finds the directory in /proc/self/cgroup and
+// /proc/self/mountinfo (cgroups(7), proc(5)). The root cgroup does not count
+// as the daemon's own.
 func cgroupFolder(membership, mounts []byte) string {
 	path := ""
 	for line := range bytes.Lines(membership) {

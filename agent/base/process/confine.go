@@ -14,17 +14,20 @@ import (
 
 const (
 	// maxProcesses is how many processes and threads the user of a child may have
-	// before the child cannot start another. TasksMax= of lintod.service leaves the
-	// daemon room above it: Go ends a program that gets no thread.
+	// before the child cannot start another one. TasksMax= of lintod.service leaves
+	// room for the daemon above that: Go aborts a program that cannot start a
+	// thread.
 	maxProcesses = 256
-	// oomScore is added to the daemon's own: what eats the memory goes first.
+	// oomScore is added to the daemon's own, so that children that use up the memory
+	// are killed first.
 	oomScore = 300
-	// firstPerson is the lowest number of a person's account (Debian policy, 9.2.2).
+	// firstPerson is the lowest user id of a person (Debian policy, 9.2.2).
 	firstPerson = 1000
 )
 
-// HideMemory keeps other processes of the same user from tracing this one, and
-// from reading its memory and environment in /proc; nor does it dump core.
+// HideMemory prevents other processes of the same user from tracing this one,
+// and from reading its memory and environment in /proc; it also disables core
+// dumps.
 func HideMemory() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("hide the memory from other processes: %w", err)
@@ -32,11 +35,11 @@ func HideMemory() error {
 	return nil
 }
 
-// confineThread takes from the calling thread what no child is to inherit: it
-// can gain no privileges any more, and what it starts has no capability in any
-// of the five sets, also as root. The thread itself keeps what it needs to
-// become another user between fork and exec. It must be locked, and not be used
-// for anything else afterwards.
+// confineThread removes from the calling thread what children must not inherit:
+// they can gain no privileges, and have no capability in any of the five sets,
+// even as root. The thread itself keeps what it needs to change the user
+// between fork and exec. It must be locked, and not be used for anything else
+// afterwards.
 func confineThread(devices Devices) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
@@ -50,8 +53,9 @@ func confineThread(devices Devices) error {
 	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("clear the ambient capabilities: %w", err)
 	}
-	// Only who has CAP_SETPCAP may lower the bounding set. Who has not is not root,
-	// except in some containers, and an ordinary user's exec takes nothing from it.
+	// Lowering the bounding set requires CAP_SETPCAP. A process without it is not
+	// root, except in some containers, and the exec of an ordinary user gains
+	// nothing from the set.
 	for capability := range uintptr(64) {
 		if unix.Prctl(unix.PR_CAPBSET_DROP, capability, 0, 0, 0) != nil {
 			break // no CAP_SETPCAP, or past the last one
@@ -66,16 +70,16 @@ func confineThread(devices Devices) error {
 		return nil
 	}
 	sets[0].Inheritable, sets[1].Inheritable = 0, 0
-	// Without the other sets these give nothing; a system-call filter may refuse.
+	// Without the other sets these have no effect; a system-call filter may refuse the call.
 	if err := unix.Capset(&header, &sets[0]); err != nil && !errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("clear the inheritable capabilities: %w", err)
 	}
 	return nil
 }
 
-// limitProcesses has prlimit(1) start the command, so that a fork bomb in it
-// leaves the daemon its threads. The kernel counts by user, so this is for
-// accounts of services only: a person runs much else.
+// limitProcesses starts the command through prlimit(1), so that a fork bomb
+// in it cannot use up the daemon's threads. The kernel counts per user, so
+// this is only for service accounts: a person runs many other processes.
 func limitProcesses(cmd *exec.Cmd) {
 	uid := uint32(os.Getuid())
 	if become := cmd.SysProcAttr.Credential; become != nil {
@@ -92,8 +96,9 @@ func limitProcesses(cmd *exec.Cmd) {
 	cmd.Path = prlimit
 }
 
-// preferToKill makes the kernel choose the child, not the daemon, when memory
-// runs out. It does nothing where it may not: to a child of another user.
+// preferToKill makes the kernel kill the child, not the daemon, when memory
+// runs out. It does nothing without permission, as for a child of another
+// user.
 func preferToKill(pid int) {
 	const file = "oom_score_adj"
 	text, err := os.ReadFile(filepath.Join("/proc/self", file))

@@ -16,14 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// capabilities are those of the drop-in that once made a command root.
+// capabilities are those that a drop-in once granted to a command run as root.
 var capabilities = []uintptr{unix.CAP_KILL, unix.CAP_SETGID, unix.CAP_SETUID}
 
-// inherited prints what a child has of its parent's.
+// inherited prints what a child has inherited from its parent.
 const inherited = "grep -E '^(Cap|NoNewPrivs)' /proc/self/status; ls /proc/self/fd"
 
-// inheritedNothing is what inherited prints where that is nothing: ls has its
-// three streams and the directory.
+// inheritedNothing is the output of inherited if nothing was inherited: ls
+// has its three streams and the directory.
 const inheritedNothing = `CapInh:	0000000000000000
 CapPrm:	0000000000000000
 CapEff:	0000000000000000
@@ -69,14 +69,14 @@ func TestNoCapabilityIsInherited(t *testing.T) {
 			}
 		}
 	}
-	// The threads that started them have ended.
+	// The threads that started them must have ended.
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		spoilt := spoiltThreads()
 		if len(spoilt) == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("they live on: %q", spoilt)
+			t.Fatalf("they are still alive: %q", spoilt)
 		}
 	}
 }
@@ -116,7 +116,7 @@ func TestNoAmbientCapabilityIsInherited(t *testing.T) {
 	if !strings.Contains(before, "CapAmb:\t00000000000000e0") {
 		t.Fatalf("the daemon of this test has no ambient capabilities:\n%s", before)
 	}
-	bounding := "" // an ordinary user cannot lower it, nor gain by it
+	bounding := "" // an ordinary user can neither lower it nor use it
 	for line := range strings.Lines(before) {
 		if set, ok := strings.CutPrefix(line, "CapBnd:\t"); ok {
 			bounding = strings.TrimSpace(set)
@@ -141,7 +141,7 @@ func printAmbient() {
 	}
 }
 
-// An engine with a fork bomb in it must leave its parent threads to start.
+// An engine with a fork bomb must leave its parent threads to start.
 func TestForkBombOfAServiceIsBounded(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: only root may become a service")
@@ -212,7 +212,8 @@ func TestHideMemory(t *testing.T) {
 	}
 }
 
-// A microphone stands open to whoever is in its group; a child is, and must not.
+// A microphone is accessible to every process in its group; children are in it,
+// but must be denied access.
 func TestDevicesAreWithheld(t *testing.T) {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno != 0 {

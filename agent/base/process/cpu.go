@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// CPUTime is the processor time that the process has used so far, without its
-// children, and 0 once it is gone. The kernel counts it in USER_HZ, which is 100
-// on all that Debian runs on (proc_pid_stat(5)).
+// CPUTime returns the CPU time that the process has used so far, without its
+// children, and 0 after it has ended. The kernel counts it in USER_HZ, which is
+// 100 on all architectures of Debian (proc_pid_stat(5)).
 func (c *Child) CPUTime() time.Duration {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Pid))
 	if err != nil {

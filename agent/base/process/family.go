@@ -14,31 +14,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// familyNice is how much nicer a contained child and its descendants are. It
-// keeps a command from disturbing the sound; and as nobody can take it back
-// without privileges, it tells orphans of a family from other children.
+// familyNice is the nice increment of a contained child and its descendants.
+// It keeps commands from disturbing the sound. As it cannot be reset without
+// privileges, it also distinguishes orphans of a family from other children.
 const familyNice = 10
 
 // sweepLimit is how long the members of a family may take to die.
 const sweepLimit = 2 * time.Second
 
-// A family is a contained child (the leader) and all its descendants, also
-// those that left its group and session and whose parents are gone.
+// A family is a contained child (the leader) and all its descendants, including
+// those that left its group and session and whose parents have ended.
 //
-// Where systemd delegates its cgroup to the daemon, a family gets one of its
-// own, which the kernel kills in one stroke. In any case members are looked for
-// in /proc: by parent, by session, and, for orphans, by the fact that the
-// daemon, which adopts them, has not started them itself.
+// If systemd delegates its cgroup to the daemon, a family gets a cgroup of its
+// own, which the kernel kills at once. In any case members are searched in
+// /proc: by parent, by session, and orphans by the fact that the daemon, which
+// adopts them, has not started them itself.
 type family struct {
 	leader int // pid
 	nice   int
-	mark   string  // in the environment of all who did not clear it
-	cgroup *cgroup // nil where there is none to be had
+	mark   string  // in the environment of all members that did not clear it
+	cgroup *cgroup // nil if none is available
 }
 
-// families are those that run. Adopting orphans (PR_SET_CHILD_SUBREAPER) is a
-// property of the whole process, so this is one, too. The lock is held while a
-// leader is born, so that none is mistaken for an orphan.
+// families are the running ones. Adopting orphans (PR_SET_CHILD_SUBREAPER) is
+// a property of the whole process, so this is global, too. The lock is held
+// while a leader is started, so that it is not mistaken for an orphan.
 var families struct {
 	mu      sync.Mutex
 	born    int
@@ -46,7 +46,8 @@ var families struct {
 }
 
 // startFamily starts cmd as the leader of a family. The calling thread must be
-// locked and not be used for anything else afterwards: it has become nicer.
+// locked and not be used for anything else afterwards, because its nice value
+// was increased.
 func startFamily(cmd *exec.Cmd) (*family, error) {
 	families.mu.Lock()
 	defer families.mu.Unlock()
@@ -56,9 +57,9 @@ func startFamily(cmd *exec.Cmd) (*family, error) {
 	cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], f.mark)
 	err := startInside(cmd, f.cgroup)
 	if err != nil && f.cgroup != nil {
-		// It is ours, but nobody may be born in it: systemd's RestrictNamespaces=
-		// refuses clone3(2). What the leader starts before it has moved in is found
-		// in /proc.
+		// The cgroup is ours, but the leader cannot be created in it: systemd's
+		// RestrictNamespaces= refuses clone3(2). Processes that the leader starts
+		// before it is moved are found in /proc.
 		if err = startInside(cmd, nil); err != nil || f.cgroup.admit(cmd.Process.Pid) != nil {
 			f.cgroup.remove()
 			f.cgroup = nil
@@ -79,7 +80,7 @@ func startFamily(cmd *exec.Cmd) (*family, error) {
 func startInside(cmd *exec.Cmd, c *cgroup) error {
 	fresh := &exec.Cmd{Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr}
 	attr := *cmd.SysProcAttr
-	attr.Setpgid, attr.Setsid = false, true // a session is a group, too
+	attr.Setpgid, attr.Setsid = false, true // a session is also a group
 	if attr.UseCgroupFD = c != nil; attr.UseCgroupFD {
 		attr.CgroupFD = int(c.dir.Fd())
 	}
@@ -97,9 +98,10 @@ func adoptOrphans(yes bool) {
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, flag, 0, 0, 0)
 }
 
-// becomeNicer makes the calling thread, and what it will start, nicer, and
-// returns how nice, or -1 where that tells nothing. It also gives the thread an
-// umask of its own: what a command writes is for its user alone.
+// becomeNicer increases the nice value of the calling thread and its children,
+// and returns it, or -1 if it cannot be used for detection. It also gives the
+// thread an umask of its own: files that a command writes are only for its
+// user.
 func becomeNicer() int {
 	if unix.Unshare(unix.CLONE_FS) == nil {
 		unix.Umask(0o077)
@@ -113,7 +115,7 @@ func becomeNicer() int {
 	return nice
 }
 
-// signal sends s to each member but the leader.
+// signal sends s to each member except the leader.
 func (f *family) signal(s syscall.Signal) {
 	families.mu.Lock()
 	defer families.mu.Unlock()
@@ -123,9 +125,9 @@ func (f *family) signal(s syscall.Signal) {
 	}
 }
 
-// end kills all members. The leader must have ended and not been reaped: its
-// number stands for the session. end returns how many were killed, when all of
-// them are gone or will not go.
+// end kills all members. The leader must have ended and not been reaped,
+// because its id identifies the session. It returns how many were killed, when
+// all of them have ended or cannot be killed.
 func (f *family) end() int {
 	killed := map[int]bool{}
 	quiet := 0
@@ -143,7 +145,7 @@ func (f *family) end() int {
 	}
 	families.mu.Lock()
 	defer families.mu.Unlock()
-	f.sweepLocked() // reaps the last
+	f.sweepLocked() // reaps the last ones
 	delete(families.leaders, f.leader)
 	adoptOrphans(len(families.leaders) > 0)
 	f.cgroup.remove()
@@ -156,8 +158,8 @@ func (f *family) sweep() (killed []int, doubt bool) {
 	return f.sweepLocked()
 }
 
-// sweepLocked kills the members that live, and reaps those that the daemon has
-// adopted. doubt is whether there may be one more, as members says.
+// sweepLocked kills the living members, and reaps those that the daemon has
+// adopted. doubt means that there may be another one, as for members.
 func (f *family) sweepLocked() (killed []int, doubt bool) {
 	members, doubt := f.members()
 	f.cgroup.kill()
@@ -173,8 +175,8 @@ func (f *family) sweepLocked() (killed []int, doubt bool) {
 	return killed, doubt
 }
 
-// members are the present ones, without the leader. doubt is whether there is an
-// orphan in the middle of execve(2), which has no environment for that moment.
+// members returns the current members without the leader. doubt means that an
+// orphan is executing execve(2), during which it has no environment.
 func (f *family) members() (found []relative, doubt bool) {
 	all := relatives()
 	in := map[int]bool{f.leader: true}
@@ -193,33 +195,34 @@ func (f *family) members() (found []relative, doubt bool) {
 	return found, doubt
 }
 
-// orphan tells whether p is one of this or another family that left its session.
+// orphan reports whether p belongs to this or another family but left its session.
 func (f *family) orphan(p relative) bool {
 	return p.ppid == os.Getpid() && f.nice >= 0 && p.nice >= f.nice && !families.leaders[p.pid] && !families.leaders[p.sid]
 }
 
-// adopted tells whether p is an orphan of this family. When several families
-// run, the environment tells whose it is; one that cleared it ends with the last
-// of them.
+// adopted reports whether p is an orphan of this family. If several families
+// run, the environment identifies its family; an orphan that cleared it is
+// killed with the last of them.
 func (f *family) adopted(p relative) bool {
 	return f.orphan(p) && (len(families.leaders) == 1 || p.startedWith(f.mark))
 }
 
-// executing tells whether the process is in the middle of execve(2): it has a new
-// memory, into which the kernel has not written the arguments and the environment.
-// No program has an empty command line afterwards: execve(2) gives it one argument.
+// executing reports whether the process is executing execve(2): it has a new
+// memory, to which the kernel has not written the arguments and the environment
+// yet. Afterwards no program has an empty command line, because execve(2) passes at
+// least one argument.
 func (p relative) executing() bool {
 	arguments, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
 	return err == nil && len(arguments) == 0 && !p.zombie
 }
 
-// startedWith tells whether the process was started with that variable.
+// startedWith reports whether the process was started with that variable.
 func (p relative) startedWith(variable string) bool {
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.pid))
 	return err == nil && bytes.Contains(environ, []byte(variable+"\x00"))
 }
 
-// relative is a process as /proc shows it.
+// relative is a process as shown in /proc.
 type relative struct {
 	pid, ppid, sid, nice int
 	zombie               bool
@@ -252,7 +255,8 @@ func relatives() (all []relative) {
 var errStat = errors.New("not a line of /proc/PID/stat")
 
 // splitStat returns the first field and those from the third, the state, to at
-// least the nineteenth. The name between them, in parentheses, may hold anything.
+// least the nineteenth. The name between them, in parentheses, may contain any
+// characters.
 func splitStat(stat []byte) (pid []byte, fields [][]byte, err error) {
 	open, last := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
 	if open < 0 || last < open {
@@ -264,7 +268,7 @@ func splitStat(stat []byte) (pid []byte, fields [][]byte, err error) {
 	return bytes.TrimSpace(stat[:open]), fields, nil
 }
 
-// parseStat reads what proc(5) says of a process.
+// parseStat parses a line of /proc/PID/stat (proc(5)).
 func parseStat(stat []byte) (p relative, err error) {
 	id, fields, err := splitStat(stat)
 	if err != nil {

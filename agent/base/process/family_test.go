@@ -18,8 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroupEnv tells the test binary, run as a child, that it has a cgroup of its
-// own.
+// cgroupEnv makes the test binary, run as a child, use a cgroup of its own.
 const cgroupEnv = "PROCESS_TEST_CGROUP"
 
 func contained(script string) Command {
@@ -28,7 +27,7 @@ func contained(script string) Command {
 	return c
 }
 
-// Each script prints the pid of a process that does its best to stay.
+// Each script prints the pid of a process that tries to survive.
 var escapes = map[string]string{
 	"in the background":           "sleep FAR & echo $!",
 	"left the session":            "setsid sleep FAR & echo $!",
@@ -69,7 +68,7 @@ func TestContainedFamilyEndsAtItsLimit(t *testing.T) {
 					}
 				})
 				if !gone(pid) {
-					t.Error("it lives")
+					t.Error("the process is still alive")
 				}
 			})
 		}
@@ -97,10 +96,10 @@ func TestContainedFamilyEndsWithItsLeader(t *testing.T) {
 				}
 			})
 			if !gone(pid) {
-				t.Error("it lives")
+				t.Error("the process is still alive")
 			}
 			if child.Swept() == 0 {
-				t.Error("it is not told that something was left")
+				t.Error("the survivor was not reported")
 			}
 		})
 	}
@@ -113,8 +112,8 @@ func requireCgroup(t *testing.T, c *Child) {
 	}
 }
 
-// A chain of processes each of which starts the next and ends.
-func TestContainedHopper(t *testing.T) {
+// A chain of processes, each of which starts the next one and ends.
+func TestContainedChainOfProcesses(t *testing.T) {
 	hop := filepath.Join(t.TempDir(), "hop")
 	if err := os.WriteFile(hop, []byte("setsid /bin/sh "+hop+" &\nexec sleep 0.02\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -129,7 +128,7 @@ func TestContainedHopper(t *testing.T) {
 			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid))
 			if bytes.Contains(line, []byte(hop)) {
 				syscall.Kill(p.pid, syscall.SIGKILL)
-				t.Fatalf("it hops on as %d", p.pid)
+				t.Fatalf("the chain continues as %d", p.pid)
 			}
 		}
 	}
@@ -141,19 +140,19 @@ func TestFamiliesDoNotEndEachOther(t *testing.T) {
 	long := start(t, t.Context(), wait)
 	orphan := pidFrom(t, long.Stdout)
 	plain := start(t, t.Context(), Command{Argv: []string{"cat"}})
-	other := exec.Command("sleep", strconv.Itoa(far)) // as another part of the program would
+	other := exec.Command("sleep", strconv.Itoa(far)) // started by another part of the program
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { other.Process.Kill(); other.Wait() }()
-	for range 10 { // one is caught in the middle of execve(2) now and then
+	for range 10 { // some are occasionally in the middle of execve(2)
 		child := start(t, t.Context(), contained("(setsid sleep FAR & echo $!); sleep FAR & true"))
 		short := pidFrom(t, child.Stdout)
 		if err := child.Wait(); err != nil {
 			t.Error(err)
 		}
 		if !gone(short) {
-			t.Error("the orphan of a short one lives on")
+			t.Error("the orphan of a short family is still alive")
 		}
 	}
 	for name, pid := range map[string]int{"the other leader": long.Pid, "its orphan": orphan, "a plain child": plain.Pid, "a foreign child": other.Process.Pid} {
@@ -212,11 +211,11 @@ func TestContainedIsPrivateAndNice(t *testing.T) {
 	out, _ = io.ReadAll(after.Stdout)
 	after.Wait()
 	if _, nice, _ := strings.Cut(string(out), "\n"); nice != fmt.Sprintln(own) {
-		t.Errorf("a plain child has %q", out)
+		t.Errorf("an uncontained child has %q", out)
 	}
 }
 
-// The same with a cgroup of the test's own, as systemd would delegate it.
+// The same with a cgroup of the test's own, like one delegated by systemd.
 func TestContainedInACgroup(t *testing.T) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -323,7 +322,7 @@ func TestNeverFallsBackToItsOwnUser(t *testing.T) {
 	}
 }
 
-// openDir is a folder on the disk of the test binary that anybody may enter.
+// openDir is a directory on the disk of the test binary that every user may enter.
 func openDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(filepath.Dir(filepath.Dir(filepath.Dir(os.Args[0]))), "process-test-")

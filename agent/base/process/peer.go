@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DaemonFile is where systemd writes, as root, the number of the daemon's process
-// once that is ready (lintod.service).
+// DaemonFile is the file to which systemd writes, as root, the process id of the
+// daemon when it is ready (lintod.service).
 const DaemonFile = "/run/lintod.pid"
 
 // daemonLimit is how long the file may lag behind a daemon that has just started.
 const daemonLimit = 5 * time.Second
 
-// IsDaemon returns nil if the process whose number is in the file has opened the
-// other end of conn. The children of the daemon have its user, and may so connect to
-// what is for the daemon alone. While there is no file, the daemon is starting; IsDaemon
-// waits for it some seconds, or until ctx ends.
+// IsDaemon returns nil if the process whose id is in the file has opened the other
+// end of conn. The children of the daemon run as its user, and could therefore
+// connect to services for the daemon only. If the file does not exist, the daemon
+// is starting; IsDaemon then waits for some seconds, or until ctx ends.
 func IsDaemon(ctx context.Context, conn *net.UnixConn, file string) error {
 	peer, err := Peer(conn)
 	if err != nil {
@@ -47,7 +47,7 @@ func IsDaemon(ctx context.Context, conn *net.UnixConn, file string) error {
 	}
 }
 
-// Peer is the process that has opened the other end of conn.
+// Peer returns the process that has opened the other end of conn.
 func Peer(conn *net.UnixConn) (*unix.Ucred, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

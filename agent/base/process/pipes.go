@@ -41,8 +41,8 @@ func (p *pipes) close() {
 	p.err.Close()
 }
 
-// childEnded wakes whoever waits at a pipe that a process outside the group
-// may still hold open.
+// childEnded wakes readers and writers of a pipe that a process outside the
+// group may still hold open.
 func (p *pipes) childEnded() {
 	p.in.Close()
 	now := time.Now()
@@ -50,13 +50,14 @@ func (p *pipes) childEnded() {
 	_ = p.err.SetReadDeadline(now)
 }
 
-// output is our end of a pipe that the child writes to. It ends when the child
-// has ended and what it wrote has been read, whoever else holds the other end.
-// The file is no embedded field: its WriteTo would pass Read by.
+// output is our end of a pipe to which the child writes. It ends when the
+// child has ended and its output has been read, even if another process holds
+// the other end. The file is not embedded, because its WriteTo would bypass
+// Read.
 type output struct {
 	file *os.File
 	over bool // the child has ended
-	left int  // bytes that were in the pipe then
+	left int  // bytes in the pipe at that time
 }
 
 func (o *output) Read(p []byte) (int, error) {
@@ -76,7 +77,8 @@ func (o *output) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// buffered is the number of bytes that can be read from a pipe at once (FIONREAD).
+// buffered is the number of bytes that can be read from a pipe without blocking
+// (FIONREAD).
 func buffered(pipe *os.File) (n int) {
 	conn, err := pipe.SyscallConn()
 	if err != nil {
@@ -88,8 +90,8 @@ func buffered(pipe *os.File) (n int) {
 
 func (o *output) Close() error { return o.file.Close() }
 
-// drain copies all that comes, and reads on when to fails: a child must not
-// block because nobody wants to hear it.
+// drain copies everything, and continues to read if to fails: a child must
+// not block because its output is not used.
 func drain(to io.Writer, from io.Reader) {
 	if _, err := io.Copy(to, from); err != nil {
 		_, _ = io.Copy(io.Discard, from)
@@ -114,7 +116,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is the text on one line, fit for an error message.
+// String returns the text on one line, for an error message.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

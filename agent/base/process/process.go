@@ -1,13 +1,13 @@
-// Package process starts child processes, and is the only place that does: a
-// linter rule keeps os/exec out of every other package, so that whoever asks
-// "what can this daemon run, and who ends it?" reads one file.
+// Package process starts child processes, and is the only package that does: a
+// linter rule forbids os/exec in every other package, so that one file answers
+// what the daemon can run and what ends it.
 //
 // A child gets its own process group, a minimal environment, no terminal, no
-// capability and no way to gain one, and dies before the daemon when memory runs
-// out; when its context ends the whole group is ended, first politely, then not. A
-// contained child is ended with its whole family, however its members hide.
-// What must not live here: the decision whether something may be run
-// (behaviors), and any knowledge of a particular program.
+// capability and no way to gain one, and is killed before the daemon when memory
+// runs out. When its context ends the whole group is terminated, then killed. A
+// contained child is killed with all its descendants, however they hide. What must
+// not live here: the decision whether something may be run (behaviors), and any
+// knowledge of a particular program.
 package process
 
 import (
@@ -29,53 +29,55 @@ import (
 )
 
 const (
-	killLimit = 5 * time.Second // how long a process may take to die of SIGKILL
-	copyLimit = time.Second     // how long stdin and stderr may be copied on after the end
+	killLimit = 5 * time.Second // how long a process may take to die after SIGKILL
+	copyLimit = time.Second     // how long stdin and stderr may be copied after the end
 )
 
-// Command says what to run.
+// Command describes what to run.
 type Command struct {
 	// Argv is the program, looked up in PATH, and its arguments. There is no shell.
 	Argv []string
-	// Env is the complete environment; nil stands for PATH, HOME and LANG only.
-	// The daemon's own variables (NOTIFY_SOCKET, credentials) are never inherited.
+	// Env is the complete environment; nil means PATH, HOME and LANG only. The
+	// daemon's own variables (NOTIFY_SOCKET, credentials) are never inherited.
 	Env []string
-	// Dir is the working directory; empty stands for "/".
+	// Dir is the working directory; empty means "/".
 	Dir string
 	// Grace is the time between SIGTERM and SIGKILL when the context ends; 0
-	// means SIGKILL at once.
+	// means SIGKILL immediately.
 	Grace time.Duration
-	// Stdin, when set, is copied to the child; otherwise Child.Stdin is a pipe.
-	// An empty reader stands for no input. Wait gives up a Read that is blocked.
+	// Stdin, if set, is copied to the child; otherwise Child.Stdin is a pipe. An
+	// empty reader means no input. Wait abandons a blocked Read.
 	Stdin io.Reader
-	// Stderr, when set, receives what the child prints there; otherwise the last
-	// 2 KiB are kept and become part of Wait's error. Its Write must not block.
+	// Stderr, if set, receives the child's standard error; otherwise the last 2
+	// KiB are kept and become part of Wait's error. Its Write must not block.
 	Stderr io.Writer
-	// Contain ends all descendants with the child, also those that left its group
-	// or session and whose parents are gone. The child runs with less priority and
-	// an umask of 077, and its end costs two looks at all processes.
+	// Contain kills all descendants with the child, including those that left its
+	// group or session and whose parents have ended. The child runs with lower
+	// priority and an umask of 077, and its end requires two scans of all
+	// processes.
 	Contain bool
-	// Devices are those of the daemon's that the child may use.
+	// Devices are the daemon's devices that the child may use.
 	Devices Devices
-	// User is whom the child becomes, with that user's groups. Where the daemon
-	// may not do that, Start fails. Empty: the daemon's own.
+	// User is the user as which the child runs, with that user's groups. If the
+	// daemon lacks the permission, Start fails. Empty means the daemon's own
+	// user.
 	User string
 }
 
-// Devices says which of the devices of a terminal (sound cards, GPIO lines, SPI
-// ports) a child may open, where the kernel can keep it from the others.
+// Devices are the devices of a terminal (sound cards, GPIO lines, SPI ports)
+// that a child may open, if the kernel can deny it the others.
 type Devices int
 
 const (
 	NoDevices  Devices = iota
 	Sound              // sound cards
-	AllDevices         // all that the daemon may: for programs of the owner's
+	AllDevices         // all of the daemon's, for programs of the owner
 )
 
 // Child is a started process. Its owner must call Wait.
 type Child struct {
 	Pid    int
-	Stdin  io.WriteCloser // nil when Command.Stdin was set
+	Stdin  io.WriteCloser // nil if Command.Stdin was set
 	Stdout io.ReadCloser  // read to the end (or Kill) before Wait
 
 	name   string
@@ -84,22 +86,22 @@ type Child struct {
 	pipes  pipes
 	tail   tail          // end of stderr, unless Command.Stderr was set
 	copies int           // copying goroutines
-	copied chan struct{} // one value for each that is done
+	copied chan struct{} // one value for each that has finished
 
 	killOnce sync.Once
 	killed   chan struct{} // closed when SIGKILL has been sent
-	ended    chan struct{} // closed when the group is gone; then state may be read
+	ended    chan struct{} // closed when the group has ended; then state may be read
 	state    *os.ProcessState
 	swept    int // members of the family that had to be killed at the end
 
 	mu        sync.Mutex
-	reaped    bool // the pid may belong to somebody else from now on
-	cancelled bool // the context ended the child
+	reaped    bool // the pid may now belong to another process
+	cancelled bool // the child was ended by the context
 }
 
-// Start runs c until it ends or ctx does. It fails when the program is missing
-// or cannot be started, with an error that says so in one sentence; a missing
-// program is fs.ErrNotExist.
+// Start runs c until it ends or ctx does. It fails if the program is missing
+// or cannot be started, with a one-sentence error; a missing program is
+// fs.ErrNotExist.
 func Start(ctx context.Context, c Command) (*Child, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -135,7 +137,7 @@ func Start(ctx context.Context, c Command) (*Child, error) {
 	return child, nil
 }
 
-// Find returns the file that Start would run for a program's name.
+// Find returns the file that Start would run for a program name.
 func Find(name string) (string, error) { return exec.LookPath(name) }
 
 func command(c Command) (*exec.Cmd, error) {
@@ -186,8 +188,8 @@ func minimalEnv() []string {
 }
 
 // onThread runs f on a thread that does nothing else, and ends with it. It is
-// never the first one: that would not end, and stands for the whole process in
-// /proc and where a signal is sent.
+// never the main thread, which would not end, and represents the whole process
+// in /proc and for signals.
 func onThread(f func()) {
 	runtime.LockOSThread()
 	if unix.Gettid() != os.Getpid() {
@@ -203,9 +205,9 @@ func onThread(f func()) {
 	runtime.UnlockOSThread()
 }
 
-// run starts the child and stays on its thread until the child is gone:
+// run starts the child and stays on its thread until the child has ended:
 // PR_SET_PDEATHSIG fires when the thread that forked ends, not the process, so
-// that thread must live as long as the child (prctl(2)). It is of no use for
+// that thread must live as long as the child (prctl(2)). It is not used for
 // anything else, and ends with this goroutine.
 func (c *Child) run(cmd *exec.Cmd, contain bool, devices Devices, started chan<- error) {
 	if err := confineThread(devices); err != nil {
@@ -213,8 +215,9 @@ func (c *Child) run(cmd *exec.Cmd, contain bool, devices Devices, started chan<-
 		return
 	}
 
-	// Whatever a library or our own parent left inheritable stops here. Kernels
-	// before 5.11 refuse; Go's own descriptors are close-on-exec anyway.
+	// Descriptors that a library or our own parent left inheritable are closed
+	// here. Kernels before 5.11 refuse; Go's own descriptors are close-on-exec
+	// anyway.
 	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	err := c.start(cmd, contain)
 	started <- err
@@ -244,8 +247,8 @@ func (c *Child) start(cmd *exec.Cmd, contain bool) (err error) {
 	return err
 }
 
-// awaitExit blocks until pid has ended and leaves it a zombie, which keeps its
-// number, and so its group's, from being given to somebody else.
+// awaitExit blocks until pid has ended and leaves it a zombie, so that its id,
+// and that of its group, are not reused.
 func awaitExit(pid int) {
 	for {
 		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -255,7 +258,7 @@ func awaitExit(pid int) {
 	}
 }
 
-// reap ends what the leader left behind in its group, then gives up its pid.
+// reap kills what the leader left in its group, then releases its pid.
 func (c *Child) reap(p *os.Process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,7 +268,7 @@ func (c *Child) reap(p *os.Process) {
 }
 
 // awaitGroup waits until the members of a group that was sent SIGKILL have
-// died. It gives up when they do not: zombies that nobody reaps count, too.
+// died. It gives up after a while: zombies that are not reaped also count.
 func awaitGroup(pgid int) {
 	for pause := time.Millisecond; pause < 512*time.Millisecond; pause *= 2 {
 		if errors.Is(syscall.Kill(-pgid, 0), syscall.ESRCH) {
@@ -275,7 +278,7 @@ func awaitGroup(pgid int) {
 	}
 }
 
-// connect gives the owner its pipes, or starts the copying in their stead.
+// connect gives the owner its pipes, or starts copying instead.
 func (c *Child) connect(cmd Command) {
 	c.Stdout = &output{file: c.pipes.out}
 	var stderr io.Writer = &c.tail
@@ -288,7 +291,7 @@ func (c *Child) connect(cmd Command) {
 		return
 	}
 	c.goCopy(func() {
-		_, _ = io.Copy(c.pipes.in, cmd.Stdin) // a child may leave its input unread
+		_, _ = io.Copy(c.pipes.in, cmd.Stdin) // a child may not read its input
 		c.pipes.in.Close()
 	})
 }
@@ -301,7 +304,7 @@ func (c *Child) goCopy(work func()) {
 	}()
 }
 
-// watch ends the child when its context ends.
+// watch terminates the child when its context ends.
 func (c *Child) watch(grace time.Duration) {
 	select {
 	case <-c.ended:
@@ -338,19 +341,20 @@ func (c *Child) signal(s syscall.Signal) {
 // killed. It may be called after Wait.
 func (c *Child) Swept() int { return c.swept }
 
-// Kill ends the process group at once. It may be called at any time, and twice.
+// Kill kills the process group immediately. It may be called at any time, and
+// repeatedly.
 func (c *Child) Kill() {
 	c.signal(syscall.SIGKILL)
 	c.killOnce.Do(func() { close(c.killed) })
 }
 
-// Wait blocks until the child and its whole process group are gone, and its
-// whole family when it is contained; else what left the group (setsid) is not
-// waited for. It returns nil for exit status 0, the
-// context's cause when that ended the child, else an error with the exit status
-// or signal and the end of what the child printed to standard error. A child
-// that cannot die (hung in a driver) is given up some seconds after SIGKILL.
-// It may be called once.
+// Wait blocks until the child and its whole process group have ended, and, if
+// it is contained, its whole family; otherwise it does not wait for processes
+// that left the group (setsid). It returns nil for exit status 0, the context's
+// cause if that ended the child, and otherwise an error with the exit status or
+// signal and the end of the child's standard error. A child that cannot be
+// killed (hung in a driver) is abandoned some seconds after SIGKILL. It may be
+// called once.
 func (c *Child) Wait() error {
 	select {
 	case <-c.ended:

@@ -22,7 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// far is a duration that no test reaches unless something hangs.
+// far is a duration that no test reaches unless it hangs.
 const far = 600
 
 func shell(script string) Command {
@@ -39,7 +39,8 @@ func start(t *testing.T, ctx context.Context, c Command) *Child {
 	return child
 }
 
-// pidFrom reads the line "PID\n" that a script has printed.
+// pidFrom reads the line "PID
+// " that a script has printed.
 func pidFrom(t *testing.T, r io.Reader) int {
 	t.Helper()
 	var line []byte
@@ -58,7 +59,7 @@ func pidFrom(t *testing.T, r io.Reader) int {
 	return pid
 }
 
-// alive tells whether pid runs; a zombie does not.
+// alive reports whether pid runs; a zombie does not count.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -68,8 +69,8 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(rest, "Z")
 }
 
-// gone waits until pid, which was killed, has died: on a busy machine that takes a
-// while. It kills what stays.
+// gone waits until pid, which was killed, has died, which takes a while on a busy
+// machine. It kills survivors.
 func gone(pid int) bool {
 	for deadline := time.Now().Add(time.Minute); alive(pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -162,7 +163,7 @@ func TestStartRefusesAnEndedContext(t *testing.T) {
 	}
 }
 
-func TestWaitTells(t *testing.T) {
+func TestErrorsOfWait(t *testing.T) {
 	for name, test := range map[string]struct{ script, says string }{
 		"success is nil":          {"echo ignored >&2", ""},
 		"status and stderr":       {"echo no such card >&2; exit 3", "sh: exit status 3: no such card"},
@@ -179,7 +180,7 @@ func TestWaitTells(t *testing.T) {
 	}
 }
 
-func TestExitCodeCanBeHad(t *testing.T) {
+func TestExitCodeIsAvailable(t *testing.T) {
 	var exit interface{ ExitCode() int }
 	if err := start(t, t.Context(), shell("exit 7")).Wait(); !errors.As(err, &exit) || exit.ExitCode() != 7 {
 		t.Errorf("error is %v", err)
@@ -193,7 +194,8 @@ func TestStderrTailIsBounded(t *testing.T) {
 	}
 }
 
-// exitCode is that of the child that err reports, -1 for another error or a signal.
+// exitCode returns the exit code of the child in err, -1 for another error or a
+// signal.
 func exitCode(err error) int {
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit.ExitCode()
@@ -201,7 +203,7 @@ func exitCode(err error) int {
 	return -1
 }
 
-// signalOf is what ended the child that err reports, 0 for nothing.
+// signalOf returns the signal that ended the child in err, 0 for none.
 func signalOf(err error) syscall.Signal {
 	exit, ok := errors.AsType[*exec.ExitError](err)
 	if !ok {
@@ -235,7 +237,7 @@ func TestFailingStderrWriterDoesNotBlockTheChild(t *testing.T) {
 	}
 }
 
-// The rows are those measured with os/exec alone, where each but the third
+// The rows were measured with os/exec alone, where each except the third
 // either returned late or left a child alive.
 func TestContextEndsTheWholeGroup(t *testing.T) {
 	for name, script := range map[string]string{
@@ -260,7 +262,7 @@ func TestContextEndsTheWholeGroup(t *testing.T) {
 					}
 				})
 				if !gone(pid) {
-					t.Error("a child of the child lives")
+					t.Error("a grandchild is still alive")
 				}
 			})
 		}
@@ -281,7 +283,7 @@ func TestGraceLetsTheChildEndItself(t *testing.T) {
 			t.Errorf("error is %v", err)
 		}
 	})
-	if !strings.HasSuffix(said.String(), "tidied up\n") { // the shell may report its own child first
+	if !strings.HasSuffix(said.String(), "tidied up\n") { // the shell may first report its own child
 		t.Errorf("child said %q", said.String())
 	}
 }
@@ -298,13 +300,13 @@ func TestEndOfTheLeaderEndsTheGroup(t *testing.T) {
 		}
 	})
 	if !gone(pid) {
-		t.Error("the background process lives")
+		t.Error("the background process is still alive")
 	}
 }
 
-// A process that left the group holds the pipes for as long as it likes. It
-// is beyond a group's reach, but nobody waits for it.
-func TestNobodyWaitsForWhoLeftTheGroup(t *testing.T) {
+// A process that left the group keeps the pipes open. It cannot be killed
+// with the group, but must not delay Wait.
+func TestWaitIgnoresProcessesThatLeftTheGroup(t *testing.T) {
 	for _, script := range []string{"setsid sleep FAR & echo $!", "setsid sh -c 'echo $$; while :; do echo; echo >&2; done' & sleep 0.1"} {
 		t.Run(script, func(t *testing.T) {
 			child := start(t, t.Context(), shell(script))
@@ -344,7 +346,7 @@ func TestKill(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 	if !gone(pid) {
-		t.Error("a child of the child lives")
+		t.Error("a grandchild is still alive")
 	}
 	child.Kill()
 }
@@ -358,13 +360,13 @@ func TestBlockedWriterIsWokenByTheEnd(t *testing.T) {
 	}()
 	child.Kill()
 	if err := <-wrote; err == nil {
-		t.Error("a write to the dead succeeded")
+		t.Error("a write to an ended child succeeded")
 	}
 	child.Wait()
 }
 
 func TestChildInheritsNoDescriptors(t *testing.T) {
-	fd, err := unix.Open("/dev/null", unix.O_RDONLY, 0) // inheritable, as a C library would leave it
+	fd, err := unix.Open("/dev/null", unix.O_RDONLY, 0) // inheritable, like a descriptor of a C library
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +376,7 @@ func TestChildInheritsNoDescriptors(t *testing.T) {
 	if err := child.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	// ls itself holds the folder open as 3.
+	// ls itself has the directory open as 3.
 	if got := strings.Fields(string(out)); !slices.Equal(got, []string{"0", "1", "2", "3"}) {
 		t.Errorf("descriptors are %v", got)
 	}
@@ -430,14 +432,14 @@ func TestChildDiesWithTheDaemon(t *testing.T) {
 	}
 }
 
-// Nothing else uses the thread that Pdeathsig is bound to: threads that end
-// around it must not take the child along.
+// No other code uses the thread to which Pdeathsig is bound: other threads
+// that end must not kill the child.
 func TestChildOutlivesOtherThreads(t *testing.T) {
 	child := start(t, t.Context(), Command{Argv: []string{"cat"}})
 	for range 50 {
 		done := make(chan struct{})
 		go func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 			close(done)
 		}()
 		<-done
@@ -514,12 +516,12 @@ func TestCPUTime(t *testing.T) {
 	}
 	for deadline := time.Now().Add(time.Minute); c.CPUTime() == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("a child that works has used no time")
+			t.Fatal("a busy child has used no CPU time")
 		}
 	}
 	c.Kill()
 	_ = c.Wait()
 	if used := c.CPUTime(); used != 0 {
-		t.Errorf("a child that is gone has used %v", used)
+		t.Errorf("an ended child has used %v", used)
 	}
 }

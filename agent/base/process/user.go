@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// credential is what a child needs to become the user of that name, with the
-// user's groups; nil when the daemon is that user.
+// credential returns the credentials with which a child becomes the named
+// user, with the user's groups; nil if the daemon already is that user.
 func credential(name string) (*syscall.Credential, error) {
 	if name == "" {
 		return nil, nil

@@ -1,7 +1,7 @@
-// Package retry decides how long to wait before something that failed is tried
-// again, and which of its failures are news.
+// Package retry decides how long to wait before a failed operation is tried
+// again, and which failures are new.
 //
-// What must not live here: the waiting, and the log.
+// What must not live here: waiting, and logging.
 package retry
 
 import (
@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// maxWordings is how many different failures in a row are news.
+// maxWordings is how many different failures in a row are reported as new.
 const maxWordings = 8
 
-// Backoff is the pause before the next try. It doubles from one failure to the
-// next, and is spread over 50 % to 150 %, so that a fleet that lost the same thing
-// does not come back in step. One goroutine uses it.
+// Backoff is the pause before the next attempt. It doubles with each failure, and
+// is randomized between 50 % and 150 %, so that a fleet does not reconnect in
+// step. It must not be used concurrently.
 type Backoff struct {
-	First, Most time.Duration // before they are spread
+	First, Most time.Duration // before randomization
 
 	pause time.Duration
 	seen  []string // failures since the last success
 }
 
-// Failed takes in a failure. It returns the pause before the next try, and
-// whether the failure is the first of its wording since the last success: a server
-// that is away for hours fails in turn in two or three ways, each of which is logged
-// once.
+// Failed records a failure. It returns the pause before the next attempt, and
+// whether the failure is the first with its text since the last success: a server
+// that is unavailable for hours fails alternately in two or three ways, each of
+// which is logged once.
 func (b *Backoff) Failed(err error) (pause time.Duration, isNew bool) {
 	b.pause = min(max(2*b.pause, b.First), b.Most)
 	text := err.Error()
@@ -36,8 +36,8 @@ func (b *Backoff) Failed(err error) (pause time.Duration, isNew bool) {
 	return b.pause/2 + rand.N(b.pause), isNew
 }
 
-// Succeeded makes the next failure the first one.
+// Succeeded resets the pause and the known failures.
 func (b *Backoff) Succeeded() { b.pause, b.seen = 0, nil }
 
-// Failing tells whether the last try failed.
+// Failing reports whether the last attempt failed.
 func (b *Backoff) Failing() bool { return b.pause > 0 }

@@ -12,7 +12,7 @@ func TestBackoff(t *testing.T) {
 	one, other := errors.New("one"), errors.New("other")
 	for range 2 {
 		if b.Failing() {
-			t.Error("it fails before the first try")
+			t.Error("Failing before the first attempt")
 		}
 		for i, step := range []struct {
 			err   error
@@ -29,9 +29,9 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// Failures that all differ, because a server or the network writes what it likes, do not fill
-// the log.
-func TestBackoffBoundsNews(t *testing.T) {
+// Failures that all differ, because their text comes from a server or the network,
+// do not fill the log.
+func TestBackoffLimitsNewFailures(t *testing.T) {
 	b := Backoff{First: time.Second, Most: time.Second}
 	news := 0
 	for i := range 1000 {
@@ -40,12 +40,12 @@ func TestBackoffBoundsNews(t *testing.T) {
 		}
 	}
 	if news != maxWordings {
-		t.Errorf("%d of 1000 failures are news", news)
+		t.Errorf("%d of 1000 failures are new", news)
 	}
 }
 
 // Two devices that fail at the same time do not try again at the same time.
-func TestBackoffIsSpread(t *testing.T) {
+func TestBackoffIsRandomized(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for range 100 {
 		b := Backoff{First: time.Second, Most: time.Second}

@@ -1,22 +1,23 @@
-// Package secret is text that no log, error or status may show.
+// Package secret is text that must not appear in logs, errors or
+// status.
 //
-// What must not live here: where secrets are kept.
+// What must not live here: the storage of secrets.
 package secret
 
 import "log/slog"
 
-// Text is a password, token or key. Whatever prints it gets Hidden; only JSON, in which it is
-// sent and stored, and a conversion to string have the value.
+// Text is a password, token or key. Printing it yields Hidden; only JSON, in which
+// it is sent and stored, and a conversion to string yield the value.
 type Text string
 
-// Hidden is printed in its place.
+// Hidden is printed instead of the value.
 const Hidden = "***"
 
-// String keeps the value out of fmt.
+// String hides the value from fmt.
 func (Text) String() string { return Hidden }
 
-// GoString keeps the value out of %#v.
+// GoString hides the value from %#v.
 func (Text) GoString() string { return Hidden }
 
-// LogValue keeps the value out of every slog handler.
+// LogValue hides the value from every slog handler.
 func (Text) LogValue() slog.Value { return slog.StringValue(Hidden) }

@@ -1,5 +1,5 @@
-// Package sshdtest runs a real sshd on the loopback interface for tests, with throw-away
-// keys. Only tests import it.
+// Package sshdtest runs a real sshd on the loopback interface for tests, with
+// temporary keys. Only tests import it.
 package sshdtest
 
 import (
@@ -22,7 +22,7 @@ import (
 	"lintod/agent/base/nettest"
 )
 
-// limit is how long sshd may take to listen on a busy machine.
+// limit is the timeout for starting sshd on a busy machine.
 const limit = 30 * time.Second
 
 // Key is a key pair.
@@ -31,7 +31,7 @@ type Key struct {
 	Public ssh.PublicKey
 }
 
-// NewKey makes an ed25519 key.
+// NewKey generates an ed25519 key.
 func NewKey(t testing.TB) Key {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -49,10 +49,10 @@ func NewKey(t testing.TB) Key {
 	return Key{string(pem.EncodeToMemory(block)), sshPublic}
 }
 
-// Line is the public key, as authorized_keys has it.
+// Line returns the public key in the format of authorized_keys.
 func (k Key) Line() string { return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.Public))) }
 
-// User is the one as whom tests log in: who runs them.
+// User is the user as whom tests log in: the one who runs them.
 func User(t testing.TB) string {
 	t.Helper()
 	me, err := user.Current()
@@ -62,16 +62,16 @@ func User(t testing.TB) string {
 	return me.Username
 }
 
-// Server is an sshd, and the keys that belong to it.
+// Server is an sshd with its keys.
 type Server struct {
 	Port    int
-	Host    Key // its own
-	Login   Key // that it accepts, for User
+	Host    Key // host key
+	Login   Key // accepted key of User
 	Process *os.Process
 }
 
-// Start runs an sshd with a host key until the end of the test. The line of the login key
-// begins with options, and lines are added to the configuration.
+// Start runs an sshd with a host key until the end of the test. The line of the
+// login key starts with options, and lines are added to the configuration.
 func Start(t testing.TB, host Key, options string, lines ...string) *Server {
 	t.Helper()
 	program, err := exec.LookPath("/usr/sbin/sshd")
@@ -79,7 +79,7 @@ func Start(t testing.TB, host Key, options string, lines ...string) *Server {
 		t.Skipf("SKIPPED: no sshd; install openssh-server: %v", err)
 	}
 	if os.Getuid() == 0 {
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // sshd wants it so
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil { //nolint:gosec // required by sshd
 			t.Fatal(err)
 		}
 	}
@@ -102,7 +102,7 @@ func Start(t testing.TB, host Key, options string, lines ...string) *Server {
 	}, lines...)
 	file, log := write("config", strings.Join(config, "\n")+"\n"), filepath.Join(dir, "log")
 	args := []string{"-D", "-f", file, "-E", log}
-	// OpenSSH 9.8 and later turn away an address from which too many logins fail.
+	// OpenSSH 9.8 and later reject an address from which too many logins fail.
 	patient := []string{"-o", "PerSourcePenalties=no"}
 	if exec.Command(program, append([]string{"-t", "-f", file}, patient...)...).Run() == nil {
 		args = append(args, patient...)
@@ -129,15 +129,15 @@ func Start(t testing.TB, host Key, options string, lines ...string) *Server {
 	return s
 }
 
-// Address is host and port.
+// Address returns host and port.
 func (s *Server) Address() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
 
-// KnownHosts is the line of the server in known_hosts.
+// KnownHosts returns the server's line for known_hosts.
 func (s *Server) KnownHosts() string {
 	return fmt.Sprintf("[127.0.0.1]:%d %s\n", s.Port, s.Host.Line())
 }
 
-// Sessions are the process IDs of the sessions that the server has begun.
+// Sessions returns the process ids of the started sessions.
 func (s *Server) Sessions() (pids []int) {
 	parents := map[int]bool{s.Process.Pid: true}
 	for grown := true; grown; {

@@ -12,15 +12,16 @@ import (
 
 var errIrregular = errors.New("not a regular file")
 
-// ReplaceFile replaces the file, readable by its owner only, so that a power cut
-// leaves either the old text or the new: write beside it, fsync, rename, fsync
-// the folder, which is made if need be: a disk may have come back empty. Two
-// callers must not write the same file at once.
+// ReplaceFile replaces the file, readable only by its owner, so that a power cut
+// leaves either the old text or the new: it writes a temporary file, syncs it,
+// renames it, and syncs the directory, which is created if necessary, because a
+// disk may have been replaced. It must not be called concurrently for the same
+// file.
 func ReplaceFile(path string, text []byte) error {
 	return replace(path, text, func(*os.File) error { return nil })
 }
 
-// ReplaceText is ReplaceFile for a file that is there, whose mode and owner stay.
+// ReplaceText is ReplaceFile for an existing file, whose mode and owner are kept.
 func ReplaceText(path string, text []byte) error {
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -40,7 +41,7 @@ func ReplaceText(path string, text []byte) error {
 	})
 }
 
-// replace has the new file prepared before it is in its place.
+// replace calls prepare for the new file before it is in place.
 func replace(path string, text []byte, prepare func(*os.File) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -48,7 +49,7 @@ func replace(path string, text []byte, prepare func(*os.File) error) error {
 	if err := refuseOddFile(path); err != nil {
 		return err
 	}
-	// One fixed name: what a crash leaves behind is reused, not collected.
+	// One fixed name, so that a file left by a crash is reused.
 	temp := path + ".tmp"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -62,7 +63,7 @@ func replace(path string, text []byte, prepare func(*os.File) error) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// ReadFile reads a plain file of at most limit bytes.
+// ReadFile reads a regular file of at most limit bytes.
 func ReadFile(path string, limit int64) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -76,8 +77,8 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return text, err
 }
 
-// refuseOddFile keeps us from reading, and from replacing, what is no plain
-// file: somebody else put it there, for a reason that we do not know.
+// refuseOddFile returns an error for anything but a regular file, so that it is
+// neither read nor replaced: it was created by another program.
 func refuseOddFile(path string) error {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
@@ -100,8 +101,9 @@ func writeSynced(path string, text []byte, prepare func(*os.File) error) error {
 	return errors.Join(err, f.Close())
 }
 
-// AppendFile adds text to the end of a file that only its owner reads, and returns when it
-// is on the disk. After an error a part of it may be. A file that is new, and its folder
+// AppendFile appends text to a file that only its owner can read, and returns when
+// it is on the disk. After an error a part of it may have been written. A new file,
+// and its directory, also survive a power cut.
 // if need be, survive a power cut as well.
 func AppendFile(path, text string) error {
 	_, err := os.Lstat(path)

@@ -11,8 +11,9 @@ import (
 	"lintod/agent/base/fuzzcost"
 )
 
-// Whatever is in a file of the ledger, it opens, costs little, keeps its bounds, and goes on
-// with a number that no entry has; what it took for an entry is the same at the next start.
+// For any contents of a file, the ledger opens with little memory, respects its
+// limits, and continues with an unused number; accepted entries are the same at the
+// next start.
 func FuzzLedger(f *testing.F) {
 	f.Add(uint64(7), []byte(`{"seq":7,"link":"linto","verb":"shellexec","digest":"d","done":true,"answer":{"code":"ok"}}`))
 	f.Add(uint64(1), []byte(`{"seq":1,"asked":"2026-01-01T00:00:00Z"}`))

@@ -12,21 +12,22 @@ import (
 )
 
 const (
-	// maxIDs is how many requests with an id are remembered after their entries.
+	// maxIDs is how many requests with an id are remembered after their entries were
+	// dropped.
 	maxIDs = 4096
-	// maxIDFile bounds the file; a larger one is not ours. In bytes.
+	// maxIDFile limits the file, in bytes; a larger one is not ours.
 	maxIDFile = 4 << 20
 )
 
-// Begun is what is remembered of a request with an id for much longer than its
-// entry: that it was begun.
+// Begun is the record of a started request with an id, which is kept much
+// longer than its entry.
 type Begun struct {
 	Asked  time.Time
 	Digest string // of the payload
 }
 
-// ids is that memory, in a file with one line for each. It belongs to the ledger,
-// whose lock is held.
+// ids are these records, in a file with one line each. They belong to the ledger,
+// whose lock must be held.
 type ids struct {
 	path  string
 	log   *slog.Logger
@@ -36,8 +37,8 @@ type ids struct {
 	torn  bool
 }
 
-// openIDs reads the file. What cannot be read of it is skipped: the entries
-// remember the latest, and the rest is better than nothing.
+// openIDs reads the file. Unreadable lines are skipped: the entries contain
+// the latest ids, and partial records are better than none.
 func openIDs(path string, log *slog.Logger) *ids {
 	m := &ids{path: path, log: log, known: map[string]Begun{}}
 	text, err := ReadFile(path, maxIDFile)
@@ -75,7 +76,7 @@ func (m *ids) remember(key string, b Begun) {
 	}
 }
 
-// add remembers a request, on the disk first.
+// add records a request, on the disk first.
 func (m *ids) add(e Entry) error {
 	if e.ID == "" {
 		return nil
@@ -89,7 +90,7 @@ func (m *ids) add(e Entry) error {
 		line = "\n" + line
 	}
 	if err := AppendFile(m.path, line); err != nil {
-		m.torn = true // perhaps a part of it was written
+		m.torn = true // a part of it may have been written
 		return fmt.Errorf("record the id: %w", err)
 	}
 	m.torn = false
@@ -98,7 +99,7 @@ func (m *ids) add(e Entry) error {
 	return nil
 }
 
-// rewrite leaves out of the file what is forgotten.
+// rewrite removes dropped records from the file.
 func (m *ids) rewrite(key string, b Begun) error {
 	m.remember(key, b)
 	var text strings.Builder

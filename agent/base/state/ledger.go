@@ -19,13 +19,13 @@ const (
 	maxEntries = 128
 	maxBytes   = 4 << 20 // of all answers together
 	maxEntry   = 2 << 20 // a larger file is not ours
-	maxSeq     = 1 << 50 // in a million years
+	maxSeq     = 1 << 50 // reached in a million years
 )
 
-// Entry is one request in the ledger and what became of it.
+// Entry is a request in the ledger and its result.
 type Entry struct {
-	Seq    uint64          `json:"seq"`          // given by Begin
-	Link   string          `json:"link"`         // that the answer goes to
+	Seq    uint64          `json:"seq"`          // assigned by Begin
+	Link   string          `json:"link"`         // link for the answer
 	Verb   string          `json:"verb"`         //
 	ID     string          `json:"id,omitempty"` // the platform's
 	Digest string          `json:"digest"`       // of the payload
@@ -35,15 +35,15 @@ type Entry struct {
 	Sent   bool            `json:"sent"` // the answer has been delivered
 }
 
-// Ledger remembers, across kill -9 and power cuts, which requests were begun,
-// how they ended and which answers still have to be delivered. A request is on
-// the disk before it is carried out, so that it is never carried out twice.
+// Ledger remembers, across kill -9 and power cuts, which requests were started,
+// how they ended and which answers must still be delivered. A request is on the
+// disk before it is executed, so that it is never executed twice.
 //
-// It is bounded: beyond 128 entries or 4 MiB of answers the oldest that are
-// done are forgotten, the delivered ones first; that a request with an id was
-// begun is remembered for 4096 of them (Begun), apart from its entry, so that one
-// that cannot be read does no harm. Its methods may be called from any goroutine
-// and return when the disk has taken the change.
+// It is bounded: beyond 128 entries or 4 MiB of answers the oldest finished ones
+// are dropped, delivered ones first. The ids of the last 4096 requests with an id
+// (Begun) are remembered separately from the entries, so that an unreadable entry
+// does no harm. The methods may be called from any goroutine and return when the
+// change is on the disk.
 type Ledger struct {
 	dir string
 	log *slog.Logger
@@ -53,19 +53,19 @@ type Ledger struct {
 	entries []Entry // ordered by Seq
 	ids     *ids
 	next    uint64
-	lost    int // answers forgotten before they were delivered
+	lost    int // answers dropped before they were delivered
 }
 
-// OpenLedger reads the ledger kept in dir. What is left unfinished there was
-// interrupted by the end of the daemon. After an error, which tells why it could
-// not be read, the ledger is empty and Begin fails, until Open succeeds: without
-// it, nothing keeps a request from being carried out twice.
+// OpenLedger reads the ledger in dir. Unfinished requests in it were interrupted
+// by the end of the daemon. After an error the ledger is empty and Begin fails
+// until Open succeeds: without the ledger, nothing prevents a request from being
+// executed twice.
 func OpenLedger(dir string, log *slog.Logger) (*Ledger, error) {
 	l := &Ledger{dir: filepath.Join(dir, ledgerDir), log: log, next: 1, ids: &ids{known: map[string]Begun{}}}
 	return l, l.Open()
 }
 
-// Open reads the ledger, unless that was done already.
+// Open reads the ledger, unless that was already done.
 func (l *Ledger) Open() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -89,7 +89,7 @@ func (l *Ledger) Open() error {
 		l.next = l.entries[n-1].Seq + 1
 	}
 	l.ids = openIDs(filepath.Join(l.dir, "ids"), l.log)
-	for _, e := range l.entries { // of a version without that memory
+	for _, e := range l.entries { // from a version without the separate ids
 		if e.ID != "" {
 			l.ids.remember(idKey(e.Link, e.Verb, e.ID), Begun{e.Asked, e.Digest})
 		}
@@ -99,8 +99,8 @@ func (l *Ledger) Open() error {
 	return nil
 }
 
-// Begun tells whether a request with that id was begun before, also when its
-// entry is forgotten or could not be read.
+// Begun reports whether a request with that id was started before, even if
+// its entry was dropped or could not be read.
 func (l *Ledger) Begun(link, verb, id string) (Begun, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,8 +108,8 @@ func (l *Ledger) Begun(link, verb, id string) (Begun, bool) {
 	return b, ok
 }
 
-// load reads one entry. An unreadable one is put aside under one fixed name, so
-// that the last of them can be looked into.
+// load reads one entry. An unreadable one is moved aside to a fixed name, so
+// that the last one can be examined.
 func (l *Ledger) load(name string) {
 	path := filepath.Join(l.dir, name)
 	var e Entry
@@ -117,7 +117,7 @@ func (l *Ledger) load(name string) {
 	if err == nil {
 		err = json.Unmarshal(text, &e)
 	}
-	if err == nil && e.Seq > maxSeq { // the next ones would begin at 0 again
+	if err == nil && e.Seq > maxSeq { // the next ones would restart at 0
 		err = fmt.Errorf("unexpected number %d", e.Seq)
 	}
 	if err == nil && l.path(e.Seq) != path {
@@ -135,8 +135,8 @@ func (l *Ledger) load(name string) {
 
 func (l *Ledger) path(seq uint64) string { return filepath.Join(l.dir, fmt.Sprintf("%016d.json", seq)) }
 
-// Begin writes down that a request is about to be carried out. After an error
-// it must not be.
+// Begin records that a request is about to be executed. After an error it
+// must not be executed.
 func (l *Ledger) Begin(e Entry) (Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,8 +158,8 @@ func (l *Ledger) Begin(e Entry) (Entry, error) {
 	return e, nil
 }
 
-// Finish writes down the answer, a JSON value, which is then to be delivered.
-// After an error of the disk the answer is known until the daemon ends.
+// Finish records the answer, a JSON value, which must then be delivered.
+// After a disk error the answer is kept in memory until the daemon ends.
 func (l *Ledger) Finish(seq uint64, answer json.RawMessage) error {
 	err := l.change(seq, func(e *Entry) { e.Done, e.Answer = true, answer })
 	l.mu.Lock()
@@ -168,12 +168,12 @@ func (l *Ledger) Finish(seq uint64, answer json.RawMessage) error {
 	return err
 }
 
-// Sent writes down that the answer has been delivered.
+// Sent records that the answer has been delivered.
 func (l *Ledger) Sent(seq uint64) error {
 	return l.change(seq, func(e *Entry) { e.Sent = true })
 }
 
-// Again has an answer delivered once more.
+// Again marks an answer to be delivered again.
 func (l *Ledger) Again(seq uint64) error {
 	return l.change(seq, func(e *Entry) { e.Sent = false })
 }
@@ -204,7 +204,7 @@ func (l *Ledger) write(e Entry) error {
 	return ReplaceFile(l.path(e.Seq), text)
 }
 
-// Last returns the newest entry that match accepts.
+// Last returns the latest entry that match accepts.
 func (l *Ledger) Last(match func(Entry) bool) (Entry, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,12 +216,12 @@ func (l *Ledger) Last(match func(Entry) bool) (Entry, bool) {
 	return Entry{}, false
 }
 
-// Unfinished lists the requests that were begun and have no answer.
+// Unfinished lists the requests that were started and have no answer.
 func (l *Ledger) Unfinished() []Entry {
 	return l.list(func(e Entry) bool { return !e.Done })
 }
 
-// Unsent lists the answers that link still has to deliver, oldest first.
+// Unsent lists the answers that link must still deliver, oldest first.
 func (l *Ledger) Unsent(link string) []Entry {
 	return l.list(func(e Entry) bool { return e.Done && !e.Sent && e.Link == link })
 }
@@ -237,14 +237,14 @@ func (l *Ledger) list(match func(Entry) bool) (some []Entry) {
 	return some
 }
 
-// Lost is the number of answers that were forgotten before they were delivered.
+// Lost is the number of answers that were dropped before they were delivered.
 func (l *Ledger) Lost() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lost
 }
 
-// forget keeps the ledger within its bounds.
+// forget enforces the limits of the ledger.
 func (l *Ledger) forget() {
 	for l.tooMuch() {
 		i := slices.IndexFunc(l.entries, func(e Entry) bool { return e.Done && e.Sent })
@@ -252,7 +252,7 @@ func (l *Ledger) forget() {
 			i = slices.IndexFunc(l.entries, func(e Entry) bool { return e.Done })
 		}
 		if i < 0 {
-			return // all are under way
+			return // all are in progress
 		}
 		gone := l.entries[i]
 		if !gone.Sent {

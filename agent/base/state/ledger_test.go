@@ -17,8 +17,8 @@ import (
 	"lintod/agent/base/journal/journaltest"
 )
 
-// ledgerEnv holds the folder in which the test binary, run as a child, keeps
-// beginning and finishing requests.
+// ledgerEnv is the directory in which the test binary, run as a child,
+// continuously starts and finishes requests.
 const ledgerEnv = "STATE_TEST_LEDGER"
 
 func openLedger(t *testing.T, dir string) (*Ledger, *bytes.Buffer) {
@@ -90,7 +90,7 @@ func TestLedgerSurvives(t *testing.T) {
 	}
 }
 
-func TestLedgerForgetsTheDeliveredFirst(t *testing.T) {
+func TestLedgerDropsDeliveredEntriesFirst(t *testing.T) {
 	l, log := openLedger(t, t.TempDir())
 	running := begin(t, l, Entry{Link: "x"})
 	unsent := begin(t, l, Entry{Link: "x"})
@@ -125,7 +125,7 @@ func TestLedgerIsBoundedInBytes(t *testing.T) {
 		t.Errorf("%d kept, %d lost, log %s", len(unsent), l.Lost(), log)
 	}
 	if last := unsent[len(unsent)-1]; last.Seq != 10 {
-		t.Errorf("the newest is gone, %d is the last", last.Seq)
+		t.Errorf("the latest entry is missing, %d is the last", last.Seq)
 	}
 }
 
@@ -153,8 +153,8 @@ func TestUnreadableEntriesArePutAside(t *testing.T) {
 	}
 }
 
-// That a request with an id was begun is known after its entry is forgotten, after
-// a restart, and when its entry, or a line of the memory, cannot be read.
+// A started request with an id is known after its entry was dropped, after a
+// restart, and if its entry, or a line of the record, cannot be read.
 func TestBegunIsRememberedForLonger(t *testing.T) {
 	dir := t.TempDir()
 	l, err := OpenLedger(dir, slog.New(slog.DiscardHandler))
@@ -186,7 +186,7 @@ func TestBegunIsRememberedForLonger(t *testing.T) {
 	}
 	_, _ = ids.WriteString("torn by a power c")
 	ids.Close()
-	for range 2 { // the second with what was added behind the torn line
+	for range 2 { // the second time with what was added after the torn line
 		if l, err = OpenLedger(dir, slog.New(slog.DiscardHandler)); err != nil {
 			t.Fatal(err)
 		}
@@ -203,13 +203,13 @@ func TestBegunIsRememberedForLonger(t *testing.T) {
 		}
 	}
 	if _, ok := l.Begun("l", "v", "new"); !ok {
-		t.Error("what came behind a torn line is forgotten")
+		t.Error("what follows a torn line is missing")
 	}
 }
 
 func TestMemoryOfIDsIsBounded(t *testing.T) {
 	m := openIDs(filepath.Join(t.TempDir(), "ids"), slog.New(slog.DiscardHandler))
-	m.lines = 2*maxIDs - 1 // as if it had grown so long
+	m.lines = 2*maxIDs - 1 // as if the file had that length
 	for i := range 2 * maxIDs {
 		m.remember(fmt.Sprint("l v ", i), Begun{})
 	}
@@ -224,7 +224,7 @@ func TestMemoryOfIDsIsBounded(t *testing.T) {
 	}
 }
 
-// Whatever the file holds, it is read, and can be added to.
+// For any contents of the file, it is read, and can be appended to.
 func FuzzIDs(f *testing.F) {
 	f.Add([]byte("2026-11-27T00:00:00Z l v 1 d\n"))
 	f.Add([]byte("\x00\x00\nl v 1"))
@@ -242,7 +242,7 @@ func FuzzIDs(f *testing.F) {
 	})
 }
 
-// FuzzLedgerEntry puts anything in the place of an entry.
+// FuzzLedgerEntry replaces an entry by any data.
 func FuzzLedgerEntry(f *testing.F) {
 	f.Add([]byte(`{"seq":1,"link":"l","verb":"v","done":true,"answer":{}}`))
 	f.Add([]byte(`{"seq":18446744073709551615}`))
@@ -260,7 +260,7 @@ func FuzzLedgerEntry(f *testing.F) {
 		}
 		e, err := l.Begin(Entry{Link: "l", Verb: "v"})
 		if err != nil || l.Finish(e.Seq, json.RawMessage("{}")) != nil {
-			t.Errorf("%q: the ledger does not go on: %v", text, err)
+			t.Errorf("%q: the ledger cannot continue: %v", text, err)
 		}
 	})
 }
@@ -275,7 +275,7 @@ func TestLedgerWithoutADisk(t *testing.T) {
 		t.Error("opened")
 	}
 	if _, err := late.Begin(Entry{}); err == nil || late.Open() == nil {
-		t.Errorf("begun in a file: %v", err)
+		t.Errorf("started with a file as the directory: %v", err)
 	}
 	if err := os.Remove(notADir); err != nil {
 		t.Fatal(err)
@@ -293,7 +293,7 @@ func TestLedgerWithoutADisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := l.Begin(Entry{}); err == nil {
-		t.Error("begun without a disk")
+		t.Error("started without a disk")
 	}
 	if err := l.Finish(e.Seq, json.RawMessage(`1`)); err == nil || len(l.Unsent("x")) != 1 {
 		t.Errorf("error %v, to deliver %+v", err, l.Unsent("x"))
@@ -310,7 +310,7 @@ func keepLedger(dir string) {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Println(e.Seq) // now it may be carried out
+		fmt.Println(e.Seq) // now it may be executed
 		if err := l.Finish(e.Seq, json.RawMessage(`"done"`)); err != nil {
 			panic(err)
 		}
@@ -320,9 +320,9 @@ func keepLedger(dir string) {
 	}
 }
 
-// What was announced as begun is there after kill -9, at any moment, and no
-// number is given twice.
-func TestLedgerKilledAtAnyMoment(t *testing.T) {
+// Every request reported as started is in the ledger after kill -9 at a
+// random time, and no number is assigned twice.
+func TestLedgerKilledAtRandomTimes(t *testing.T) {
 	dir := t.TempDir()
 	seen := map[string]bool{}
 	for round := range 20 {
@@ -344,14 +344,14 @@ func TestLedgerKilledAtAnyMoment(t *testing.T) {
 		lines := strings.Fields(said.String())
 		for _, seq := range lines {
 			if seen[seq] {
-				t.Fatalf("number %s was given twice", seq)
+				t.Fatalf("number %s was assigned twice", seq)
 			}
 			seen[seq] = true
 		}
 		l, openLog := openLedger(t, dir)
 		last := lines[len(lines)-1]
 		if _, ok := l.Last(func(e Entry) bool { return fmt.Sprint(e.Seq) == last }); !ok {
-			t.Errorf("begun, but forgotten: %s", last)
+			t.Errorf("started, but missing: %s", last)
 		}
 		if openLog.Len() > 0 {
 			t.Errorf("log: %s", openLog)

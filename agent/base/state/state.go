@@ -1,11 +1,11 @@
-// Package state keeps what must survive a restart and a power cut: the few
-// values that a user or the platform has set (Store), and which powerful
-// requests were begun, with their answers until they are delivered (Ledger).
-// Each file is written whole and atomically at each change; one that cannot be
-// read is put aside, never trusted and never fatal.
+// Package state stores what must survive a restart and a power cut: the few
+// values that a user or the platform has set (Store), and which privileged
+// requests were started, with their answers until they are delivered (Ledger).
+// Each file is written completely and atomically at each change; one that
+// cannot be read is moved aside, neither trusted nor fatal.
 //
 // What must not live here: configuration (the owner's file is never written),
-// recordings, and anything large or often changed.
+// recordings, and anything large or frequently changed.
 package state
 
 import (
@@ -25,17 +25,17 @@ import (
 const (
 	fileName = "state.json"
 	maxSize  = 64 << 10 // a larger file is not ours
-	keepBad  = 3        // unreadable files put aside
+	keepBad  = 3        // unreadable files that are kept
 
-	// writeEvery is the shortest time between two writes: platforms send a volume for
+	// writeEvery is the minimum time between two writes: platforms send a volume for
 	// each step of a slider, and each write wears the SD card.
 	writeEvery = time.Second
 )
 
-// Saved is what survives.
+// Saved are the values that survive a restart.
 type Saved struct {
-	Volume   int    `json:"volume"`   // loudness of the user's choice, 0 to 100
-	Language string `json:"language"` // of speech: "fr-FR"
+	Volume   int    `json:"volume"`   // chosen volume, 0 to 100
+	Language string `json:"language"` // for example "fr-FR"
 	Muted    bool   `json:"muted"`    // the microphone is closed
 }
 
@@ -51,19 +51,19 @@ type Store struct {
 	dir string
 	log *slog.Logger
 
-	mu    sync.Mutex // guards saved; never held while the disk is waited for
+	mu    sync.Mutex // guards saved; never held while waiting for the disk
 	saved Saved
 
 	disk    sync.Mutex  // held while writing
-	written Saved       // what the file holds
+	written Saved       // contents of the file
 	dirty   bool        // the last write failed
-	tried   time.Time   // when it was last written, or could not be
-	later   *time.Timer // the write that is due; nil when none is
+	tried   time.Time   // time of the last attempt to write
+	later   *time.Timer // the scheduled write; nil if none is
 }
 
-// Open reads the state kept in dir, which is created if need be, over the
-// defaults. The store works in any case; the error tells why it will forget at
-// the next restart.
+// Open reads the state in dir, which is created if necessary, over the
+// defaults. The store works in any case; the error is the reason why its
+// values will be lost at the next restart.
 func Open(dir string, defaults Saved, log *slog.Logger) (*Store, error) {
 	s := &Store{dir: dir, log: log}
 	err := os.MkdirAll(dir, 0o700)
@@ -79,7 +79,7 @@ func Open(dir string, defaults Saved, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-// Get returns the present values. It does not wait for the disk.
+// Get returns the current values. It does not wait for the disk.
 func (s *Store) Get() Saved {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,11 +87,11 @@ func (s *Store) Get() Saved {
 }
 
 // Update lets change set new values. They are on the disk when it returns, which
-// may take seconds on a slow card, unless the last write was less than a second ago:
-// then they, or newer ones, are written when the second is over, and Flush does not
-// wait for that. After an error of the disk the new values hold until the restart,
-// and the next Update tries to write again; values out of range change nothing.
-// change must not use the store.
+// may take seconds on a slow card, unless the last write was less than a second
+// ago: then these or newer values are written when the second is over, or by Flush.
+// After a disk error the new values apply until the restart, and the next Update
+// tries to write again. Values out of range change nothing. change must not use the
+// store.
 func (s *Store) Update(change func(*Saved)) error {
 	s.mu.Lock()
 	next := s.saved
@@ -107,19 +107,19 @@ func (s *Store) Update(change func(*Saved)) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	switch {
-	case s.dirty: // whoever changes a setting learns that it is not saved
+	case s.dirty: // the caller must get the error that it is not saved
 		return s.flush()
 	case s.later != nil:
 		return nil
 	}
 	if wait := time.Until(s.tried.Add(writeEvery)); wait > 0 && wait <= writeEvery {
-		s.later = time.AfterFunc(wait, func() { _ = s.Flush() }) // which logs its error
+		s.later = time.AfterFunc(wait, func() { _ = s.Flush() }) // Flush logs its error
 		return nil
 	}
 	return s.flush()
 }
 
-// Flush writes what waits for its second. Call it when nothing is updated any more.
+// Flush writes pending values. Call it after the last update.
 func (s *Store) Flush() error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -130,8 +130,8 @@ func (s *Store) Flush() error {
 	return s.flush()
 }
 
-// flush writes the present values, unless the file holds them. It needs disk: of many
-// callers that wait for it one writes for all.
+// flush writes the current values, unless the file already contains them. It needs
+// disk: of several waiting callers, one writes for all.
 func (s *Store) flush() error {
 	now := s.Get()
 	if now == s.written && !s.dirty {
@@ -152,9 +152,9 @@ func (s *Store) flush() error {
 
 func (s *Store) path() string { return filepath.Join(s.dir, fileName) }
 
-// load reads the file. One that cannot be trusted may have said that the device
-// is muted: nobody listens to a room against its owner's word because of a bad
-// card, so the device is muted until somebody says otherwise.
+// load reads the file. A file that cannot be trusted may have said that the
+// device is muted. A defective card must not open the microphone against the
+// owner's setting, so the device is muted until it is unmuted.
 func (s *Store) load(defaults Saved) (Saved, error) {
 	inDoubt := defaults
 	inDoubt.Muted = true
@@ -171,7 +171,7 @@ func (s *Store) load(defaults Saved) (Saved, error) {
 	if err := s.putAside(err); err != nil {
 		return inDoubt, err
 	}
-	return inDoubt, s.write(inDoubt) // or the next start finds no file, and no doubt
+	return inDoubt, s.write(inDoubt) // otherwise the next start would find no file, and use the defaults
 }
 
 func read(path string, defaults Saved) (Saved, error) {
@@ -182,8 +182,8 @@ func read(path string, defaults Saved) (Saved, error) {
 	return decode(text, defaults)
 }
 
-// decode reads text over the defaults, so that a file of an older version,
-// which lacks a value, is as good as another.
+// decode parses text over the defaults, so that a file of an older version
+// may lack values.
 func decode(text []byte, defaults Saved) (Saved, error) {
 	if !bytes.HasPrefix(text, []byte("{")) {
 		return Saved{}, errors.New("not a JSON object")
@@ -195,7 +195,7 @@ func decode(text []byte, defaults Saved) (Saved, error) {
 	return saved, saved.check()
 }
 
-// putAside renames the unreadable file, so that somebody may look into it, and
+// putAside renames the unreadable file, so that it can be examined, and
 // deletes the oldest of those kept before.
 func (s *Store) putAside(reason error) error {
 	aside := s.path() + ".bad-" + time.Now().UTC().Format("20060102T150405Z")

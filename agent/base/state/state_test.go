@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// childEnv holds the folder in which the test binary, run as a child, updates
-// without end.
+// childEnv is the directory in which the test binary, run as a child, updates
+// the state continuously.
 const childEnv = "STATE_TEST_DIR"
 
 func TestMain(m *testing.M) {
@@ -46,7 +46,7 @@ func open(t *testing.T, dir string) (*Store, *bytes.Buffer) {
 
 func set(volume int) func(*Saved) { return func(s *Saved) { s.Volume = volume } }
 
-func TestWhatIsUpdatedSurvives(t *testing.T) {
+func TestUpdatesSurviveARestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "folder")
 	s, _ := open(t, dir)
 	if s.Get() != defaults {
@@ -206,15 +206,15 @@ func TestOddFilesAreRefused(t *testing.T) {
 				t.Errorf("state %+v, error %v", s.Get(), err)
 			}
 			if text, err := os.ReadFile(outside); err != nil || string(text) != `{"volume":7}` {
-				t.Errorf("the file outside now holds %q, %v", text, err)
+				t.Errorf("the file outside now contains %q, %v", text, err)
 			}
 		})
 	}
 }
 
-// A folder that cannot be written stands for a read-only and for a full disk;
-// root may write anywhere, so a plain file in the folder's place does it.
-func TestWithoutADiskItGoesOnInMemory(t *testing.T) {
+// A directory that cannot be written, as on a read-only or full disk. Root
+// may write anywhere, so the test uses a file in place of the directory.
+func TestContinuesInMemoryWithoutADisk(t *testing.T) {
 	notADir := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(notADir, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -252,7 +252,7 @@ func TestFullDiskThenSpace(t *testing.T) {
 		t.Fatal("wrote on a full disk")
 	}
 	if again, _ := open(t, dir); again.Get().Volume != 1 {
-		t.Errorf("the full disk holds %+v", again.Get())
+		t.Errorf("the full disk contains %+v", again.Get())
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
@@ -261,11 +261,11 @@ func TestFullDiskThenSpace(t *testing.T) {
 		t.Errorf("with space again: %v", err)
 	}
 	if again, _ := open(t, dir); again.Get().Volume != 2 {
-		t.Errorf("with space again the disk holds %+v", again.Get())
+		t.Errorf("with space again the disk contains %+v", again.Get())
 	}
 }
 
-func TestManyUpdatersAtOnce(t *testing.T) {
+func TestConcurrentUpdates(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := open(t, dir)
 	s.Update(set(0))
@@ -286,8 +286,8 @@ func TestManyUpdatersAtOnce(t *testing.T) {
 	}
 }
 
-// Schedule: a slider is moved for ten seconds, a hundred times a second, and left; then
-// the daemon ends in the middle of a second.
+// Schedule: a slider is moved for ten seconds, a hundred times per second, and
+// released; then the daemon ends in the middle of a second.
 func TestFloodIsWrittenOnceASecond(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -309,17 +309,17 @@ func TestFloodIsWrittenOnceASecond(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if want := 999 % 101; onDisk().Volume != want {
-			t.Errorf("the disk holds %d, not the last value %d", onDisk().Volume, want)
+			t.Errorf("the disk contains %d, not the last value %d", onDisk().Volume, want)
 		}
 		s.Update(set(1))
 		s.Update(set(2))
 		if err := s.Flush(); err != nil || onDisk().Volume != 2 {
-			t.Errorf("at the end the disk holds %d, %v", onDisk().Volume, err)
+			t.Errorf("at the end the disk contains %d, %v", onDisk().Volume, err)
 		}
 	})
 }
 
-// updateForever writes values that can be told from torn or mixed ones.
+// updateForever writes values that can be distinguished from torn or mixed ones.
 func updateForever(dir string) {
 	s, err := Open(dir, defaults, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
@@ -339,7 +339,7 @@ func consistent(volume int) Saved {
 	return Saved{Volume: volume, Language: strings.Repeat(fmt.Sprintf("x%d-", volume), volume), Muted: volume%2 == 0}
 }
 
-func TestKilledAtAnyMoment(t *testing.T) {
+func TestKilledAtRandomTimes(t *testing.T) {
 	dir := t.TempDir()
 	changed := 0
 	for i := range 200 {
@@ -357,7 +357,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		if _, err := out.Read(make([]byte, 10)); err != nil {
 			t.Fatalf("the child does not update: %v %s", err, &log)
 		}
-		time.Sleep(rand.N(2 * time.Millisecond)) // any moment will do
+		time.Sleep(rand.N(2 * time.Millisecond)) // a random time
 		child.Process.Kill()
 		child.Wait()
 
@@ -373,7 +373,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	t.Logf("%d of 200 kills hit a write half done", changed)
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) > 2 {
-		t.Errorf("the folder holds %v, %v", entries, err)
+		t.Errorf("the directory contains %v, %v", entries, err)
 	}
 }
 

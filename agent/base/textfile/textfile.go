@@ -1,9 +1,9 @@
 // Package textfile reads text that people wrote: files that the configuration
-// names, and JSON that arrives over a network. What editors and shells add
-// without showing it (a byte order mark, NULs and new lines at the end) is left
-// out here, once, for every reader.
+// names, and JSON from the network. Invisible additions of editors and shells
+// (a byte order mark, NULs and line ends at the end) are removed here, once,
+// for all readers.
 //
-// What must not live here: what a text means, and files that lintod itself
+// What must not live here: the meaning of texts, and files that lintod itself
 // writes (agent/base/state).
 package textfile
 
@@ -17,13 +17,13 @@ import (
 	"unicode/utf8"
 )
 
-// Limit bounds a file of a few lines: a password, a key, certificates. In bytes.
+// Limit is for files of a few lines: a password, a key, certificates. In bytes.
 const Limit = 1 << 20
 
-// ErrEncoding is in the error for text in another encoding than UTF-8.
+// ErrEncoding is wrapped by the error for text that is not UTF-8.
 var ErrEncoding = errors.New("want UTF-8 text")
 
-// ErrEmpty is in the error for a text whose first line is empty.
+// ErrEmpty is wrapped by the error for a text whose first line is empty.
 var ErrEmpty = errors.New("has no text in its first line")
 
 // Read returns the cleaned text of the file at path; see ReadRaw. Errors name
@@ -41,7 +41,7 @@ func Read(path string, limit int64) ([]byte, error) {
 }
 
 // ReadRaw returns the bytes of the regular file at path, at most limit. It
-// follows symbolic links and does not wait for a pipe's writer.
+// follows symbolic links and does not block on a pipe.
 func ReadRaw(path string, limit int64) ([]byte, error) {
 	f, err := open(path)
 	if err != nil {
@@ -67,7 +67,7 @@ func open(path string) (*os.File, error) {
 }
 
 // Secret returns the first line of the file at path: a password or a token. An
-// empty line is an error. Blanks within the line count.
+// empty line is an error. Blanks within the line are kept.
 func Secret(path string) (string, error) {
 	raw, err := ReadRaw(path, Limit)
 	if err != nil {
@@ -80,8 +80,8 @@ func Secret(path string) (string, error) {
 	return line, nil
 }
 
-// FirstLine is the first line of a text, for what was read already. The error
-// goes behind the name of what was read.
+// FirstLine returns the first line of a text that was already read. The error
+// is to be appended to the name of the source.
 func FirstLine(raw []byte) (string, error) {
 	text, err := Text(raw)
 	if err != nil {
@@ -98,8 +98,8 @@ func FirstLine(raw []byte) (string, error) {
 	return line, nil
 }
 
-// Text is Clean, and refuses UTF-16, which some editors call "Unicode". The
-// error goes behind the name of what was read.
+// Text is Clean, but rejects UTF-16, which some editors call "Unicode". The
+// error is to be appended to the name of the source.
 func Text(raw []byte) ([]byte, error) {
 	if utf16(raw) {
 		return nil, fmt.Errorf("is encoded in UTF-16; %w", ErrEncoding)
@@ -107,8 +107,8 @@ func Text(raw []byte) ([]byte, error) {
 	return Clean(raw), nil
 }
 
-// utf16 tells by the byte order mark, or by the zero byte that each Latin
-// character has.
+// utf16 detects the encoding by the byte order mark, or by the zero bytes
+// of Latin characters.
 func utf16(raw []byte) bool {
 	if bytes.HasPrefix(raw, []byte("\xff\xfe")) || bytes.HasPrefix(raw, []byte("\xfe\xff")) {
 		return true
@@ -120,12 +120,12 @@ func utf16(raw []byte) bool {
 	return zeros == [4]bool{false, true, false, true} || zeros == [4]bool{true, false, true, false}
 }
 
-// Message is Clean for the payload of a message, around which white space does not
-// count either.
+// Message is Clean for the payload of a message; it also removes surrounding white
+// space.
 func Message(text []byte) []byte { return bytes.Trim(text, "\x00\ufeff \t\r\n") }
 
-// Clean returns text without a byte order mark in front and without NULs and
-// line ends behind. It changes nothing within, and shares text's memory.
+// Clean returns text without a leading byte order mark and without trailing
+// NULs and line ends. It does not copy text.
 func Clean(text []byte) []byte {
 	return bytes.TrimRight(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), "\x00\r\n")
 }

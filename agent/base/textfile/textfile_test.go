@@ -18,7 +18,7 @@ func write(t *testing.T, text string) string {
 	return path
 }
 
-func TestWhatEditorsAddIsLeftOut(t *testing.T) {
+func TestAdditionsOfEditorsAreRemoved(t *testing.T) {
 	for _, text := range []string{
 		"secret", "secret\n", "secret\r\n", "secret\n\n", "secret\x00", "secret\n\x00", "\xef\xbb\xbfsecret\r\n", "secret\nsecond line\n",
 	} {
@@ -34,7 +34,7 @@ func TestWhatEditorsAddIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestAnotherEncodingIsNamed(t *testing.T) {
+func TestOtherEncodingIsReported(t *testing.T) {
 	for name, text := range map[string]string{
 		"little endian":              "\xff\xfes\x00e\x00",
 		"big endian":                 "\xfe\xff\x00s\x00e",
@@ -50,7 +50,7 @@ func TestAnotherEncodingIsNamed(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTextFileIsRefused(t *testing.T) {
+func TestFilesThatAreNotTextAreRejected(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func FuzzClean(f *testing.F) {
 			t.Errorf("%q is not within %q", clean, raw)
 		}
 		if n := len(clean); n > 0 && (clean[n-1] == 0 || clean[n-1] == '\n') {
-			t.Errorf("%q has an end that was to be left out", clean)
+			t.Errorf("%q has an end that should have been removed", clean)
 		}
 	})
 }

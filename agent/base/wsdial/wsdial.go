@@ -1,7 +1,7 @@
-// Package wsdial opens WebSockets with what the library leaves out: an upgrade
-// ends with its context, and the server's answer is bounded.
+// Package wsdial opens WebSockets with what the library lacks: an upgrade ends with
+// its context, and the server's answer is limited.
 //
-// What must not live here: what goes over the WebSocket, and the words for its failures.
+// What must not live here: the data on the WebSocket, and the texts of errors.
 package wsdial
 
 import (
@@ -13,17 +13,17 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// MaxAnswer bounds the answer to the upgrade, in bytes. Servers send a few
+// MaxAnswer limits the answer to the upgrade, in bytes. Servers send a few
 // hundred, and cookies.
 const MaxAnswer = 64 << 10
 
-// ErrAnswer is what Dial returns for a longer one.
+// ErrAnswer is returned by Dial for a longer answer.
 var ErrAnswer = errors.New("its answer is longer than 64 KiB")
 
 // Dial upgrades the stream that open opens, an encrypted one for wss://, to the
-// WebSocket at address. When ctx ends first, the error is ctx's. An answer that is
-// not an upgrade is websocket.ErrBadHandshake, and returned with up to a kilobyte
-// of its body, which need not be closed.
+// WebSocket at address. If ctx ends first, the error is that of ctx. An answer
+// that is not an upgrade is websocket.ErrBadHandshake, and is returned with up to
+// a kilobyte of its body, which need not be closed.
 func Dial(ctx context.Context, address string, header http.Header, subprotocols []string,
 	open func(ctx context.Context, network, host string) (net.Conn, error),
 ) (*websocket.Conn, *http.Response, error) {
@@ -34,8 +34,8 @@ func Dial(ctx context.Context, address string, header http.Header, subprotocols 
 		if err != nil {
 			return nil, err
 		}
-		// The library heeds the deadline of a context but not its end, and reads an
-		// answer of any length into memory.
+		// The library respects the deadline of a context but not its cancellation,
+		// and reads an answer of any length into memory.
 		unwatch = context.AfterFunc(ctx, func() { conn.Close() })
 		stream = &limitedConn{conn, MaxAnswer}
 		return stream, nil
@@ -51,17 +51,17 @@ func Dial(ctx context.Context, address string, header http.Header, subprotocols 
 	if err != nil {
 		return nil, response, err
 	}
-	stream.left = unlimited // what follows is read piece by piece
+	stream.left = unlimited // later data is read in pieces
 	return ws, response, nil
 }
 
 const unlimited = -1
 
-// limitedConn ends a connection whose other side sends more than it should. One
-// goroutine reads it.
+// limitedConn closes a connection whose other side sends too much. It must not
+// be read concurrently.
 type limitedConn struct {
 	net.Conn
-	left int // bytes that may still come; or unlimited
+	left int // bytes that may still be received; or unlimited
 }
 
 func (c *limitedConn) Read(p []byte) (int, error) {

@@ -35,7 +35,7 @@ func dial(t *testing.T, ctx context.Context, act func(far net.Conn)) error {
 	return err
 }
 
-func TestTheAnswerIsBounded(t *testing.T) {
+func TestAnswerIsLimited(t *testing.T) {
 	sent := 0
 	err := dial(t, t.Context(), func(far net.Conn) {
 		_, _ = io.WriteString(far, "HTTP/1.1 101 Switching Protocols\r\nX: ")
@@ -50,7 +50,7 @@ func TestTheAnswerIsBounded(t *testing.T) {
 	}
 }
 
-func TestTheUpgradeEndsWithItsContext(t *testing.T) {
+func TestUpgradeEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := dial(t, ctx, func(far net.Conn) {
 		cancel()
@@ -60,9 +60,9 @@ func TestTheUpgradeEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// More than MaxAnswer may come after the upgrade, and the context does not matter
-// any more.
-func TestAConnectionOutlivesItsUpgrade(t *testing.T) {
+// After the upgrade more than MaxAnswer may be received, and the context has no
+// effect.
+func TestConnectionOutlivesItsUpgrade(t *testing.T) {
 	long := strings.Repeat("x", 4*MaxAnswer)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)

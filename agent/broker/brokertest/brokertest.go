@@ -1,5 +1,5 @@
 // Package brokertest runs real brokers for tests, a Mosquitto or a cluster of NATS
-// servers, and lets a test play the platform with Mosquitto's own clients: an
+// servers, and lets a test act as the platform with Mosquitto's own clients: an
 // implementation of MQTT that shares no code with lintod's.
 package brokertest
 
@@ -23,7 +23,7 @@ import (
 	"lintod/agent/base/nettest"
 )
 
-// Limit is how long a test waits for what must happen; it measures nothing.
+// Limit is the timeout for events that must happen; it measures nothing.
 const Limit = 2 * time.Minute
 
 // Mosquitto is a broker on a free port of the loopback.
@@ -37,7 +37,7 @@ type Mosquitto struct {
 }
 
 // Start runs a broker until the end of the test. lines are added to its
-// configuration; without any, everybody may connect.
+// configuration; without any, anonymous clients may connect.
 func Start(t testing.TB, lines ...string) *Mosquitto {
 	t.Helper()
 	for _, program := range []string{"mosquitto", "mosquitto_sub", "mosquitto_pub"} {
@@ -58,7 +58,7 @@ func Start(t testing.TB, lines ...string) *Mosquitto {
 	return m
 }
 
-// As makes the platform's clients log in.
+// As sets the credentials of the platform's clients.
 func (m *Mosquitto) As(user, password string) { m.auth = []string{"-u", user, "-P", password} }
 
 // Restart starts the broker, on the same port, and waits until it listens.
@@ -88,10 +88,10 @@ func (m *Mosquitto) Kill() {
 	}
 }
 
-// Addr is host and port.
+// Addr is the host and port.
 func (m *Mosquitto) Addr() string { return fmt.Sprintf("127.0.0.1:%d", m.port) }
 
-// URL is the broker's address as the configuration wants it.
+// URL is the broker's address in the form of the configuration.
 func (m *Mosquitto) URL() string { return "mqtt://" + m.Addr() }
 
 // Publish sends a message as the platform; flags are those of mosquitto_pub
@@ -112,11 +112,11 @@ func (m *Mosquitto) Publish(topic, payload string, flags ...string) {
 	}
 }
 
-// probes is where a Watch finds out that it is subscribed; it hides what comes
-// there.
+// probes is the prefix of the topics with which a Watch detects that it is
+// subscribed; it hides these messages.
 const probes = "brokertest/"
 
-// Message is what a Watch saw.
+// Message is a message that a Watch received.
 type Message struct {
 	Topic   string
 	Payload []byte
@@ -133,10 +133,10 @@ type Watch struct {
 	read     int
 }
 
-// Watch subscribes as the platform; it returns when the subscription stands.
+// Watch subscribes as the platform; it returns when the subscription is active.
 func (m *Mosquitto) Watch(filter string) *Watch {
 	m.t.Helper()
-	// A probe of our own shows that the subscription stands.
+	// A probe of our own shows that the subscription is active.
 	probe := fmt.Sprintf("%s%d", probes, time.Now().UnixNano())
 	args := append([]string{"-p", fmt.Sprint(m.port), "-q", "2", "-t", filter, "-t", probe, "-F", `{"t":"%t","q":%q,"r":%r,"p":"%x"}`}, m.auth...)
 	cmd := exec.Command("mosquitto_sub", args...)
@@ -184,15 +184,15 @@ func (w *Watch) collect(out interface{ Read([]byte) (int, error) }) {
 	}
 }
 
-// subscribed tells whether a probe has arrived.
+// subscribed reports whether a probe has arrived.
 func (w *Watch) subscribed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.probes > 0
 }
 
-// Next waits for the next unread message for which ok is true; those before it
-// count as read.
+// Next waits for the next unread message for which ok returns true; earlier
+// ones count as read.
 func (w *Watch) Next(what string, ok func(Message) bool) Message {
 	w.t.Helper()
 	var found Message
@@ -240,18 +240,18 @@ func (m Message) Audio(t testing.TB) []byte {
 	text, _ := m.JSON(t)["audio"].(string)
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(raw) == 0 {
-		t.Fatalf("%s holds no audio: %v", m.Topic, err)
+		t.Fatalf("%s contains no audio: %v", m.Topic, err)
 	}
 	return raw
 }
 
-// Eventually polls until ok, or fails the test.
+// Eventually polls until ok returns true, or fails the test.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	Within(t, Limit, what, ok)
 }
 
-// Within is Eventually with another limit.
+// Within is Eventually with another timeout.
 func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); ; {
@@ -260,9 +260,9 @@ func Within(t testing.TB, limit time.Duration, what string, ok func() bool) {
 			return
 		}
 		if began.After(deadline) {
-			t.Fatalf("never happened: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
-		// What is polled needs the processor more than the poll does.
+		// Leave most of the processor time to what is polled.
 		time.Sleep(min(max(5*time.Millisecond, 3*time.Since(began)), 50*time.Millisecond))
 	}
 }

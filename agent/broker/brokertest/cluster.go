@@ -16,21 +16,22 @@ import (
 // natsServer is the environment variable with the path of the program.
 const natsServer = "LINTOD_NATS_SERVER"
 
-// clusterLimit is how long a test waits for a cluster, whose elections take seconds
-// on a machine that is not busy.
+// clusterLimit is the timeout for a cluster, whose elections take seconds even on
+// an idle machine.
 const clusterLimit = 2 * time.Minute
 
-// Cluster is three NATS servers on the loopback, which are one MQTT broker.
+// Cluster is three NATS servers on the loopback interface that form one MQTT
+// broker.
 type Cluster struct {
 	t     testing.TB
 	nodes []*Node
 }
 
-// Node is one of a cluster.
+// Node is a node of a cluster.
 type Node struct {
 	Name string
-	Dir  string // of its own, for its files
-	// The ports of the loopback at which it may listen, and those of all routes.
+	Dir  string // directory of the node's files
+	// The loopback ports on which the node may listen, and the routes of all nodes.
 	Client, Route, MQTT, Websocket int
 	Routes                         []int
 
@@ -38,7 +39,7 @@ type Node struct {
 	cmd     *exec.Cmd
 }
 
-// open is the least configuration of a node: everybody may connect.
+// open is a minimal configuration of a node that accepts anonymous clients.
 func open(n *Node) string {
 	return fmt.Sprintf(`server_name: %s
 listen: 127.0.0.1:%d
@@ -49,14 +50,14 @@ max_payload: 8MB
 `, n.Name, n.Client, n.Dir, n.Route, n.Routes[0], n.Routes[1], n.Routes[2], n.MQTT)
 }
 
-// StartCluster runs a cluster until the end of the test. It takes some seconds, in
-// which the nodes find each other.
+// StartCluster runs a cluster until the end of the test. Starting takes some
+// seconds, in which the nodes find each other.
 func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
 	return StartClusterAs(t, open)
 }
 
-// StartClusterAs is StartCluster with the configuration that the function writes.
+// StartClusterAs is StartCluster with the configuration that the function returns.
 func StartClusterAs(t testing.TB, configuration func(*Node) string) *Cluster {
 	t.Helper()
 	if os.Getenv(natsServer) == "" {
@@ -89,7 +90,7 @@ func StartClusterAs(t testing.TB, configuration func(*Node) string) *Cluster {
 	return c
 }
 
-// Node is the n-th, from 0.
+// Node returns the n-th node, from 0.
 func (c *Cluster) Node(n int) *Node { return c.nodes[n] }
 
 func (n *Node) conf() string { return filepath.Join(n.Dir, "nats-server.conf") }
@@ -110,7 +111,7 @@ func (c *Cluster) await(n *Node) {
 
 func (c *Cluster) start(n *Node) {
 	c.t.Helper()
-	n.cmd = exec.Command(os.Getenv(natsServer), "-c", n.conf()) //nolint:gosec // who runs the test names the program
+	n.cmd = exec.Command(os.Getenv(natsServer), "-c", n.conf()) //nolint:gosec // the program is set by the caller of the test
 	if err := n.cmd.Start(); err != nil {
 		c.t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func (n *Node) kill() {
 	}
 }
 
-// URLs are the addresses of the nodes, as the configuration wants them.
+// URLs are the addresses of the nodes, in the form of the configuration.
 func (c *Cluster) URLs() []string {
 	var urls []string
 	for _, n := range c.nodes {
@@ -135,12 +136,12 @@ func (c *Cluster) URLs() []string {
 
 func (n *Node) url() string { return fmt.Sprintf("mqtt://127.0.0.1:%d", n.MQTT) }
 
-// Sessions is the stream in which the cluster keeps the sessions of its clients:
-// while it has no leader, nobody can connect.
+// Sessions is the stream in which the cluster stores the sessions of its
+// clients: while it has no leader, no client can connect.
 const Sessions = "$MQTT_sess"
 
-// KillLeader ends the node that leads a stream with SIGKILL, and returns the URL
-// at which it was. There must have been a client: with the first come the streams.
+// KillLeader kills the node that leads a stream with SIGKILL, and returns its URL.
+// A client must have been connected before: the first one creates the streams.
 func (c *Cluster) KillLeader(stream string) string {
 	c.t.Helper()
 	var leader *Node
@@ -152,7 +153,7 @@ func (c *Cluster) KillLeader(stream string) string {
 	return leader.url()
 }
 
-// Restart starts the nodes that were killed, and waits until they are ready.
+// Restart starts the killed nodes, and waits until they are ready.
 func (c *Cluster) Restart() {
 	c.t.Helper()
 	for _, n := range c.nodes {
@@ -163,7 +164,7 @@ func (c *Cluster) Restart() {
 	}
 }
 
-// leader is the node that says of itself that it leads a stream, nil if none does.
+// leader returns the node that reports that it leads a stream, nil if none does.
 func (c *Cluster) leader(stream string) *Node {
 	for _, n := range c.nodes {
 		var state struct {

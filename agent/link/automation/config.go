@@ -1,9 +1,11 @@
-// Package automation is the link to home automation: plain topics that say how the device
-// is and take commands, and Home Assistant's MQTT discovery, which others read too. It
-// never talks; it follows the device and has verbs done.
+// Package automation is the link to home automation: plain topics that publish the
+// state of the device and accept commands, and Home Assistant's MQTT discovery,
+// which other programs also support. It carries no turns; it follows the device and
+// executes verbs.
 //
 // "Decision Hx" in comments refers to the table in docs/automation.md. What must
-// not live here: what a verb does (behaviors), and how a connection lives (agent/broker).
+// not live here: what a verb does (behaviors), and the handling of connections
+// (agent/broker).
 package automation
 
 import (
@@ -13,25 +15,25 @@ import (
 	"lintod/agent/broker"
 )
 
-// Name is what the configuration calls the link.
+// Name is the link's name in the configuration.
 const Name = "automation"
 
 // Config is the [automation] table.
 type Config struct {
 	Enabled bool `toml:"enabled"`
 	broker.Config
-	// Topic is in front of the serial in every topic of the device.
+	// Topic is the prefix of the serial in every topic of the device.
 	Topic string `toml:"topic"`
 	// Discovery is Home Assistant's discovery prefix; "" publishes no description.
 	Discovery string `toml:"discovery"`
-	// Form is that of the description: one message for the "device", or one for each
-	// "entity".
+	// Form is the form of the description: one message for the "device", or one for
+	// each "entity".
 	Form string `toml:"form"`
-	// DeviceName is what people call the device; "" stands for its serial.
+	// DeviceName is the device's display name; "" for its serial.
 	DeviceName string `toml:"name"`
-	// Area is the room that is suggested for the device; "" suggests none.
+	// Area is the suggested room of the device; "" for none.
 	Area string `toml:"area"`
-	// Texts publishes what was said and answered.
+	// Texts publishes transcripts and answers.
 	Texts bool `toml:"texts"`
 }
 
@@ -44,13 +46,13 @@ const (
 // maxName bounds Config.DeviceName and Config.Area, in bytes.
 const maxName = 100
 
-// Defaults are those of an empty table.
+// Defaults returns the configuration of an empty table.
 func Defaults() Config {
 	return Config{Config: broker.Defaults(), Topic: "lintod", Discovery: "homeassistant", Form: deviceForm}
 }
 
-// For completes the table for the device of that serial: the access rules that the
-// documentation proposes want the user name to be the serial.
+// For completes the table for a device with that serial: the access rules in the
+// documentation require the serial as the user name.
 func (c Config) For(serial string) Config {
 	if c.Username == "" && c.PasswordFile != "" {
 		c.Username = serial
@@ -64,7 +66,7 @@ func (c Config) For(serial string) Config {
 	return c
 }
 
-// Validate reports values that cannot be right. A link that is not enabled is not checked.
+// Validate reports invalid values. A disabled link is not checked.
 func (c Config) Validate() config.Problems {
 	if !c.Enabled {
 		return nil

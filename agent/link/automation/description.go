@@ -14,15 +14,15 @@ import (
 	"lintod/agent/broker"
 )
 
-// description is where and in which form the device is described, and where its topics are.
-// What was published last is kept over restarts, so that it can be taken back.
+// description is where and in which form the device is described, and its topics.
+// The last published one survives restarts, so that it can be withdrawn.
 type description struct {
-	Base   string `json:"base"` // of the device's topics
+	Base   string `json:"base"` // prefix of the device's topics
 	Prefix string `json:"prefix"`
 	Form   string `json:"form"`
 	ID     string `json:"id"`
-	// Components are the platforms of the entities, by their keys. There are none where
-	// nothing is described.
+	// Components are the platforms of the entities, by key; empty if nothing is
+	// described.
 	Components map[string]string `json:"components"`
 }
 
@@ -36,7 +36,7 @@ func (l *Link) description() description {
 	return d
 }
 
-// topics are those of the messages, in order.
+// topics returns the topics of the messages, in order.
 func (d description) topics() (list []string) {
 	if d.Form == deviceForm && len(d.Components) > 0 {
 		return []string{d.deviceTopic()}
@@ -57,18 +57,18 @@ func retained(topic string, payload []byte) broker.Message {
 	return broker.Message{Topic: topic, Payload: payload, QoS: 1, Retain: true}
 }
 
-// steps are the messages that describe the device where last is what was described before;
-// describeGap has to be between two steps.
+// steps returns the messages that replace the description last by the current one;
+// there must be describeGap between two steps.
 func (l *Link) steps(last description) [][]broker.Message {
 	now := l.description()
 	var first, second []broker.Message
-	if last.Base != "" && last.Base != now.Base { // the serial has changed, or the topic
+	if last.Base != "" && last.Base != now.Base { // the serial or the topic has changed
 		first = append(first, cleared(last.Base)...)
 	}
 	here := last.Prefix == now.Prefix && last.ID == now.ID && len(now.Components) > 0
 	switch {
 	case here && last.Form == now.Form:
-	case here: // consumers keep what their users have changed of the entities
+	case here: // consumers keep the changes that their users have made to the entities
 		for _, topic := range last.topics() {
 			first = append(first, retained(topic, []byte(`{"migrate_discovery":true}`)))
 			second = append(second, retained(topic, nil))
@@ -90,8 +90,8 @@ func (l *Link) steps(last description) [][]broker.Message {
 	return steps
 }
 
-// configs describe the device. An entity that was described before and has fallen away is
-// removed (decision H9).
+// configs describes the device. Entities that were described before and no longer
+// exist are removed (decision H9).
 func (l *Link) configs(now description, before map[string]string) (list []broker.Message) {
 	all := l.entities()
 	if now.Form == deviceForm {
@@ -122,13 +122,13 @@ func (l *Link) configs(now description, before map[string]string) (list []broker
 	return list
 }
 
-// announce publishes the first step, and returns those that follow; none after the last, and
-// where the connection was lost.
+// announce publishes the first step, and returns the remaining ones; none after the
+// last, or if the connection was lost.
 func (l *Link) announce(ctx context.Context, steps [][]broker.Message) [][]broker.Message {
 	l.described = time.Now()
 	for _, m := range steps[0] {
 		if !l.publish(ctx, m) {
-			return nil // the next connect begins anew
+			return nil // the next connect starts again
 		}
 	}
 	if len(steps) == 1 {
@@ -137,7 +137,7 @@ func (l *Link) announce(ctx context.Context, steps [][]broker.Message) [][]broke
 	return steps[1:]
 }
 
-// cleared are messages that have the broker forget the state of a device.
+// cleared returns messages that make the broker forget the state of a device.
 func cleared(base string) (list []broker.Message) {
 	for _, topic := range append([]string{"status"}, stateTopics...) {
 		list = append(list, retained(base+"/"+topic, nil))
@@ -145,9 +145,10 @@ func cleared(base string) (list []broker.Message) {
 	return list
 }
 
-// Withdraw removes what the broker keeps of the device, as the owner has turned the link off
-// (decision H10). It returns when that is done, when the broker cannot be reached, or when
-// ctx ends. Nothing but the farewell is published afterwards.
+// Withdraw removes what the broker retains for the device, because the owner has
+// disabled the link (decision H10). It returns when that is done, when the broker
+// cannot be reached, or when ctx ends. Afterwards only the final status is
+// published.
 func (l *Link) Withdraw(ctx context.Context) {
 	done := make(chan struct{})
 	select {
@@ -161,7 +162,7 @@ func (l *Link) Withdraw(ctx context.Context) {
 	}
 }
 
-// clear does what Withdraw says.
+// clear implements Withdraw.
 func (l *Link) clear(ctx context.Context) {
 	messages := cleared(l.last.Base)
 	for _, topic := range l.last.topics() {
@@ -177,7 +178,7 @@ func (l *Link) clear(ctx context.Context) {
 
 func (l *Link) file() string { return filepath.Join(l.StateDir, "automation.json") }
 
-// maxFile bounds the file with the last description, in bytes.
+// maxFile bounds the file of the last description, in bytes.
 const maxFile = 64 << 10
 
 func (l *Link) loadDescription() (d description) {
@@ -186,18 +187,18 @@ func (l *Link) loadDescription() (d description) {
 		err = json.Unmarshal(raw, &d)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.Log.Warn("what home automation knows of this device is not known; entities that have fallen away may stay there", "error", err)
+		l.Log.Warn("the last published description cannot be read; removed entities may remain in home automation", "error", err)
 	}
 	return d
 }
 
-// remember keeps what was described.
+// remember saves the published description.
 func (l *Link) remember(d description) {
 	before := encode(l.last)
 	l.last = d
 	if text := encode(d); string(text) != string(before) {
 		if err := state.ReplaceFile(l.file(), text); err != nil {
-			l.Log.Warn("entities that fall away may stay in home automation", "error", err)
+			l.Log.Warn("removed entities may remain in home automation", "error", err)
 		}
 	}
 }

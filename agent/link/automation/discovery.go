@@ -9,12 +9,12 @@ import (
 	"lintod/agent/broker"
 )
 
-// entity is one component of the device, with the keys of Home Assistant's MQTT
-// integration, in full (decision H8).
+// entity is one component of the device, with the full keys of Home Assistant's
+// MQTT integration (decision H8).
 type entity struct {
-	Platform        string   `json:"platform,omitempty"` // not in a message for this entity alone
+	Platform        string   `json:"platform,omitempty"` // omitted in a message for one entity
 	UniqueID        string   `json:"unique_id,omitempty"`
-	Name            string   `json:"name,omitempty"` // does not begin with the device's (decision H18)
+	Name            string   `json:"name,omitempty"` // does not start with the device's name (decision H18)
 	Icon            string   `json:"icon,omitempty"`
 	DeviceClass     string   `json:"device_class,omitempty"`
 	Category        string   `json:"entity_category,omitempty"`
@@ -27,7 +27,7 @@ type entity struct {
 	*numberRange
 	PayloadPress string `json:"payload_press,omitempty"`
 	ForceUpdate  bool   `json:"force_update,omitempty"`
-	// Enabled is nil where the entity is shown at once.
+	// Enabled is nil if the entity is enabled by default.
 	Enabled *bool `json:"enabled_by_default,omitempty"`
 }
 
@@ -38,7 +38,7 @@ type numberRange struct {
 	Mode string `json:"mode"`
 }
 
-// shared is what describes the device: once in the form "device", in each message in the
+// shared describes the device: once in the form "device", in each message in the
 // form "entity".
 type shared struct {
 	Device       device `json:"device"`
@@ -46,8 +46,8 @@ type shared struct {
 	Availability string `json:"availability_topic"`
 }
 
-// device has no "connections": a MAC address that it shares with another integration
-// would make one device of both (decision H5).
+// device has no "connections": a MAC address that another integration also has
+// would merge both devices (decision H5).
 type device struct {
 	Identifiers  []string `json:"identifiers"`
 	Name         string   `json:"name"`
@@ -64,8 +64,9 @@ type origin struct {
 	Version string `json:"sw_version"`
 }
 
-// identifier makes of a name what discovery takes in topics and ids, [a-zA-Z0-9_-]. A hash
-// keeps apart names that differ in other characters only (decision H4).
+// identifier converts a name to the characters that discovery accepts in topics and
+// ids, [a-zA-Z0-9_-]. A hash distinguishes names that differ only in other
+// characters (decision H4).
 func identifier(name string) string {
 	id := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-' {
@@ -80,10 +81,10 @@ func identifier(name string) string {
 	return id + "_" + hex.EncodeToString(hash[:3])
 }
 
-// deviceID identifies the device among all of an installation.
+// deviceID identifies the device within an installation.
 func deviceID(serial string) string { return "lintod_" + identifier(serial) }
 
-// buttonLevel is a button's level of a topic: its name, where it can be one.
+// buttonLevel is a button's level of a topic: its name, if that is valid.
 func buttonLevel(name string) string {
 	if broker.TopicLevel(name) {
 		return name
@@ -91,7 +92,7 @@ func buttonLevel(name string) string {
 	return identifier(name)
 }
 
-// entities are those of the device, by their keys.
+// entities returns the device's entities by key.
 func (l *Link) entities() map[string]entity {
 	all := map[string]entity{
 		"state": {
@@ -113,7 +114,7 @@ func (l *Link) entities() map[string]entity {
 		"turn": {Platform: "event", Name: "Turn", StateTopic: "turn", EventTypes: outcomes, Icon: "mdi:forum"},
 	}
 	if l.offers("managemeeting") {
-		delete(all, "meeting") // a key keeps its platform: consumers know an entity by both
+		delete(all, "meeting") // a key must keep its platform: consumers identify an entity by both
 		all["meeting_set"] = entity{Platform: "switch", Name: "Recording", StateTopic: "meeting", CommandTopic: "meeting/set", Icon: "mdi:record-rec"}
 	}
 	if len(l.Features.Languages) > 1 {
@@ -126,7 +127,7 @@ func (l *Link) entities() map[string]entity {
 		all["wake"] = entity{Platform: "event", Name: "Wake word", StateTopic: "wake", EventTypes: []string{"wake"}, Icon: "mdi:ear-hearing"}
 	}
 	if l.Config.Texts {
-		hidden := false // who shows what was said decides so (decision H12)
+		hidden := false // enabled by the owner (decision H12)
 		for key, name := range map[string]string{"heard": "Last heard", "answered": "Last answer"} {
 			all[key] = entity{
 				Platform: "sensor", Name: name, StateTopic: key, AttributesTopic: key + "/more",
@@ -166,7 +167,7 @@ func (l *Link) shared() shared {
 func encode(v any) []byte {
 	raw, err := plainjson.Marshal(v)
 	if err != nil {
-		panic(err) // structs of texts and numbers always encode
+		panic(err) // structs of strings and numbers always marshal
 	}
 	return raw
 }

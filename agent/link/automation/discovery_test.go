@@ -18,9 +18,9 @@ import (
 	"lintod/behaviors/meeting"
 )
 
-var update = flag.Bool("update", false, "write the golden file anew")
+var update = flag.Bool("update", false, "rewrite the golden file")
 
-// kitchen is a link of a device that has everything, closed.
+// kitchen returns a link of a device that has all features, not connected.
 func kitchen(change func(*Config, *link.Device)) *Link {
 	cfg := Defaults()
 	cfg.Enabled, cfg.Broker, cfg.DeviceName, cfg.Area = true, []string{"mqtt://127.0.0.1"}, "Kitchen", "Kitchen"
@@ -41,7 +41,8 @@ func kitchen(change func(*Config, *link.Device)) *Link {
 	return New(cfg, d)
 }
 
-// messages are those of one description, which fits Home Assistant's schemas.
+// messages returns the messages of one description, after validating them against
+// Home Assistant's schemas.
 func messages(t *testing.T, l *Link) []broker.Message {
 	t.Helper()
 	steps := l.steps(description{})
@@ -59,8 +60,9 @@ func messages(t *testing.T, l *Link) []broker.Message {
 	return steps[0]
 }
 
-// The description of a device that has everything, word by word: what is published of an
-// entity must not change by accident, as consumers know it by its unique_id.
+// The complete description of a device that has all features: published properties
+// of an entity must not change by accident, because consumers identify it by its
+// unique_id.
 func TestGolden(t *testing.T) {
 	l := kitchen(func(c *Config, _ *link.Device) { c.Texts = true })
 	var got bytes.Buffer
@@ -85,14 +87,14 @@ func TestGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got.Bytes(), want) {
-		t.Errorf("the description is another (go test -update writes it anew):\n%s", got.Bytes())
+		t.Errorf("the description differs (go test -update rewrites the file):\n%s", got.Bytes())
 	}
 }
 
-// keys are those of the components, and their platforms.
+// keys returns the keys of the components, and their platforms.
 func keys(l *Link) map[string]string { return l.description().Components }
 
-// What a device does not have, or its owner does not allow, is not described.
+// Features that the device lacks or the owner disables are not described.
 func TestEntities(t *testing.T) {
 	for name, c := range map[string]struct {
 		change          func(*Config, *link.Device)
@@ -121,7 +123,7 @@ func TestEntities(t *testing.T) {
 	}
 }
 
-// powers is the executor of a device whose verbs nobody calls here.
+// powers is the executor of a device, with no verb called in these tests.
 type powers struct{ link.Powers }
 
 func recording(d *link.Device) {
@@ -134,7 +136,8 @@ func recording(d *link.Device) {
 	d.Registry, d.Powers = registry, powers{}
 }
 
-// Serials and names that are no identifiers become some, and different ones stay different.
+// Serials and names are converted to valid identifiers, and different ones stay
+// different.
 func TestIdentifiers(t *testing.T) {
 	seen := map[string]string{}
 	for _, serial := range []string{"kitchen-01", "kitchen.01", "kitchen 01", "küche", "kuche", "k.che", "台所", "a_b", "a:b"} {
@@ -145,7 +148,7 @@ func TestIdentifiers(t *testing.T) {
 		}
 		seen[m.Topic] = serial
 		if !strings.Contains(string(m.Payload), `"lintod/`+serial+`/state"`) {
-			t.Errorf("the serial %q is not in the topics as it is: %s", serial, m.Payload)
+			t.Errorf("the serial %q is not unchanged in the topics: %s", serial, m.Payload)
 		}
 	}
 	if got := deviceID("kitchen.01"); got != "lintod_kitchen_01_"+strings.TrimPrefix(identifier("kitchen.01"), "kitchen_01_") || len(got) != len("lintod_kitchen_01_")+6 {
@@ -156,7 +159,7 @@ func TestIdentifiers(t *testing.T) {
 	}
 }
 
-// In the form "entity" each message stands for itself.
+// In the form "entity" each message is self-contained.
 func TestEntityForm(t *testing.T) {
 	l := kitchen(func(c *Config, _ *link.Device) { c.Form, c.Texts = entityForm, true })
 	list := messages(t, l)
@@ -170,7 +173,7 @@ func TestEntityForm(t *testing.T) {
 	}
 }
 
-// texts of messages by topic.
+// payloads returns the payloads of messages by topic.
 func payloads(list []broker.Message) map[string]string {
 	all := map[string]string{}
 	for _, m := range list {
@@ -179,8 +182,8 @@ func payloads(list []broker.Message) map[string]string {
 	return all
 }
 
-// An entity that falls away is removed once.
-func TestFallsAway(t *testing.T) {
+// An entity that no longer exists is removed once.
+func TestRemovedEntity(t *testing.T) {
 	for _, form := range []string{deviceForm, entityForm} {
 		shape := func(c *Config, _ *link.Device) { c.Form = form }
 		before := kitchen(shape).description()
@@ -209,14 +212,15 @@ func TestFallsAway(t *testing.T) {
 		}
 		for _, m := range l.steps(l.description())[0] {
 			if strings.Contains(string(m.Payload), "button_talk") || len(m.Payload) == 0 {
-				t.Errorf("once more: %s %s", m.Topic, m.Payload)
+				t.Errorf("removed again: %s %s", m.Topic, m.Payload)
 			}
 		}
 	}
 }
 
-// What was described elsewhere is taken back; from one form to the other it is handed over.
-func TestMoves(t *testing.T) {
+// A description at other topics is withdrawn; a change of the form migrates the
+// entities.
+func TestDescriptionMoves(t *testing.T) {
 	now := kitchen(nil)
 	before := kitchen(func(c *Config, _ *link.Device) { c.Form = entityForm }).description()
 	steps := now.steps(before)
@@ -232,7 +236,7 @@ func TestMoves(t *testing.T) {
 		t.Errorf("%q %v", payload, ok)
 	}
 	if _, ok := second[own]; ok {
-		t.Error("the new description is taken back")
+		t.Error("the new description was withdrawn")
 	}
 
 	for name, change := range map[string]func(*Config, *link.Device){

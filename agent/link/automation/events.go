@@ -11,15 +11,16 @@ import (
 	"lintod/agent/turn"
 )
 
-// stateTopics are what the broker keeps of the device, beside its status.
+// stateTopics are what the broker retains for the device, in addition to its
+// status.
 var stateTopics = []string{"state", "muted", "deaf", "meeting", "connected", "volume", "language"}
 
-// states are the present values, by topic.
+// states returns the current values by topic.
 func (l *Link) states() map[string]string {
 	now := l.Shown()
 	shown := now.State
 	if now.State == turn.Conversing || now.Flags.Dictating && now.State == turn.Idle {
-		shown = turn.Listening // an open microphone must be seen
+		shown = turn.Listening // an open microphone must be shown
 	}
 	return map[string]string{
 		"state":     shown.String(),
@@ -42,7 +43,7 @@ func onOff(yes bool) string {
 // outcomes are the types of the event "turn".
 var outcomes = []string{"answered", "unanswered", "failed", "cancelled"}
 
-// outcome puts what came of a turn into the event's types.
+// outcome converts the result of a turn to a type of the event.
 func outcome(r turn.Result) string {
 	switch r {
 	case turn.ResultSpoken:
@@ -55,15 +56,15 @@ func outcome(r turn.Result) string {
 	return "cancelled"
 }
 
-// exchange is what was said in the turn that goes on.
+// exchange is what was said in the current turn.
 type exchange struct {
 	number        int
 	heard, answer string
-	answered      bool // answer is whole, and published
+	answered      bool // answer is complete, and published
 }
 
-// tell publishes what happened.
-func (l *Link) tell(ctx context.Context, n turn.Notice) {
+// handleNotice publishes the event for a notice.
+func (l *Link) handleNotice(ctx context.Context, n turn.Notice) {
 	if n.Turn != 0 && n.Turn != l.turn.number {
 		l.turn = exchange{number: n.Turn}
 	}
@@ -79,7 +80,7 @@ func (l *Link) tell(ctx context.Context, n turn.Notice) {
 			l.turn.answer = strings.TrimSpace(l.turn.answer + " " + n.Text)
 		}
 	case turn.TurnOver:
-		if n.Text = l.turn.answer; n.Text != "" && !l.turn.answered { // of a platform that answers by sentence
+		if n.Text = l.turn.answer; n.Text != "" && !l.turn.answered { // of a platform that answers sentence by sentence
 			l.text(ctx, "answered", n)
 		}
 		l.over(ctx, n)
@@ -106,14 +107,14 @@ func (l *Link) over(ctx context.Context, n turn.Notice) {
 	l.event(ctx, "turn", e)
 }
 
-// Bounds on texts.
+// Limits for texts.
 const (
-	maxState = 255     // characters of a state that Home Assistant takes
-	maxMore  = 8 << 10 // bytes of a text that is published whole
+	maxState = 255     // characters of a state that Home Assistant accepts
+	maxMore  = 8 << 10 // bytes of a text that is published completely
 )
 
-// clip makes a text the state of an entity: one line of at most 255 characters. "None" would
-// mean that the state is not known.
+// clip converts a text to the state of an entity: one line of at most 255
+// characters. "None" would mean that the state is unknown.
 func clip(text string) string {
 	text = printable.Line(text)
 	switch {
@@ -125,8 +126,8 @@ func clip(text string) string {
 	return printable.Short(text, maxState-3)
 }
 
-// text publishes what was said or answered. The attributes go first, so that they are there
-// when the state changes.
+// text publishes a transcript or an answer. The attributes are published first, so
+// that they are available when the state changes.
 func (l *Link) text(ctx context.Context, topic string, n turn.Notice) {
 	if !l.Config.Texts {
 		return
@@ -135,7 +136,7 @@ func (l *Link) text(ctx context.Context, topic string, n turn.Notice) {
 	l.publish(ctx, broker.Message{Topic: l.topic(topic), Payload: []byte(clip(n.Text)), QoS: 1})
 }
 
-// event publishes what the broker does not keep.
+// event publishes a message that is not retained.
 func (l *Link) event(ctx context.Context, topic string, members any) {
 	l.publish(ctx, broker.Message{Topic: l.topic(topic), Payload: encode(members), QoS: 1})
 }

@@ -12,7 +12,7 @@ import (
 	"lintod/behaviors"
 )
 
-// anything is a device that notes what reaches it, and refuses nothing.
+// anything is a device that records its calls, and refuses nothing.
 type anything struct {
 	volume int
 	texts  []string
@@ -36,7 +36,7 @@ func (a *anything) note(text string) error {
 	return nil
 }
 
-// submitted notes requests for the verbs that are not safe.
+// submitted records requests for verbs that are not safe.
 type submitted struct {
 	link.Powers
 	requests []behaviors.Request
@@ -47,8 +47,8 @@ func (s *submitted) Submit(q behaviors.Request) (behaviors.Answer, bool) {
 	return behaviors.Answer{}, true
 }
 
-// Whatever comes on a topic of a command, nothing but its verb is asked for, with an argument in
-// its range; and what is refused is explained in one short line.
+// A message on the topic of a command calls no verb but its own, with an argument
+// in range; the reason of a refusal is one short line.
 func FuzzCommand(f *testing.F) {
 	for i := range words {
 		for _, payload := range []string{"", "ON", "off", "40.0", "1e2", "-0", "NaN", "0x1p4", "fr-FR", "None", "{}", "a\x00b", "\xff", "\ufeffON\r\n", "ON\n"} {
@@ -71,7 +71,7 @@ func FuzzCommand(f *testing.F) {
 		select {
 		case refused := <-l.failures:
 			if !utf8.ValidString(refused.text) || len(refused.text) > 2*maxReason || strings.ContainsAny(refused.text, "\n\r\x1b") || !json.Valid(encode(refused.text)) {
-				t.Errorf("%s %q is refused with %q", w.topic, payload, refused.text)
+				t.Errorf("%s %q was refused with %q", w.topic, payload, refused.text)
 			}
 		default:
 			if err != nil && !errors.Is(err, behaviors.ErrCut) {
@@ -88,7 +88,7 @@ func FuzzCommand(f *testing.F) {
 		}
 		for _, q := range powers.requests {
 			if w.topic != "meeting/set" || q.Verb != "managemeeting" {
-				t.Errorf("%s %q asks for %s", w.topic, payload, q.Verb)
+				t.Errorf("%s %q requested %s", w.topic, payload, q.Verb)
 			}
 		}
 	})

@@ -19,21 +19,22 @@ import (
 )
 
 const (
-	// commandQueue is how many commands wait; the oldest are dropped: the last value wins.
+	// commandQueue is how many commands can wait; the oldest are dropped: the last value wins.
 	commandQueue = 64
 	sendLimit    = 5 * time.Second
-	// A description is not published within describeGap of the last one: consumers that are
-	// still taking that in lose a part of the next (decision H6).
+	// A description is not published within describeGap of the last one: consumers
+	// that are still processing that lose a part of the next one (decision H6).
 	describeGap = 1100 * time.Millisecond
-	// birthDelay is the longest time after the birth of Home Assistant until the device is
-	// described, so that the devices of a house do not all come at once (decision H7).
+	// birthDelay is the maximum delay after a start of Home Assistant before the
+	// device is described. It is random, so that the devices of a home do not all
+	// publish at once (decision H7).
 	birthDelay = 5 * time.Second
-	// stateGap is the time between two values on a topic (decision H19).
+	// stateGap is the minimum time between two values on a topic (decision H19).
 	stateGap  = 200 * time.Millisecond
 	maxReason = 300 // bytes of an error
 )
 
-// Link is one connection to a broker of home automation; New makes one.
+// Link is a connection to a broker of home automation. Use New to make one.
 type Link struct {
 	Config Config
 	link.Device
@@ -41,19 +42,19 @@ type Link struct {
 	conn     *broker.Conn
 	commands chan command
 	probes   loop.Probe
-	greeted  loop.Signal // connected anew
+	greeted  loop.Signal // connected again
 	born     loop.Signal // Home Assistant has started
-	changed  loop.Signal // a setting may be another
-	wronged  loop.Signal // the broker was told that the device is offline
+	changed  loop.Signal // a setting may have changed
+	wronged  loop.Signal // the status offline was published
 	failures chan failure
 	leaving  chan chan struct{}
 	dropped  atomic.Int64
-	refused  atomic.Bool // the broker does not let the device in
+	refused  atomic.Bool // the broker refuses the device
 
-	retained map[string]bool // topics of ignored retained commands; handle owns it
+	retained map[string]bool // topics of ignored retained commands; owned by handle
 
-	// All that follows is of report's goroutine.
-	sent      map[string]value // what was last published of the state, by topic
+	// The following fields are owned by report's goroutine.
+	sent      map[string]value // the last published state, by topic
 	described time.Time
 	last      description
 	turn      exchange
@@ -69,9 +70,9 @@ type failure struct {
 	text string
 }
 
-// value is what a topic of the state holds at the broker.
+// value is the state that the broker has on a topic.
 type value struct {
-	text string // "" when it is not known
+	text string // "" if unknown
 	at   time.Time
 }
 
@@ -81,10 +82,10 @@ type Stats struct {
 	CommandsDropped int64 `json:"commands_dropped"`
 }
 
-// Stats returns the counters; it may be called at any time.
+// Stats returns the counters. It may be called at any time.
 func (l *Link) Stats() Stats { return Stats{l.conn.Stats(), l.dropped.Load()} }
 
-// New makes the link, closed.
+// New makes the link, not connected.
 func New(cfg Config, d link.Device) *Link {
 	l := &Link{
 		Config: cfg.For(d.Serial), Device: d,
@@ -110,16 +111,16 @@ const (
 	offline = "offline"
 )
 
-// Name is what the configuration calls this link.
+// Name is the link's name in the configuration.
 func (l *Link) Name() string { return Name }
 
-// Status says how the link is.
+// Status returns the status of the link.
 func (l *Link) Status() link.Status {
 	s := l.Stats()
 	return link.BrokerStatus(s.Stats, s.CommandsDropped, l.refused.Load())
 }
 
-// Run keeps the connection until ctx ends, and then says goodbye.
+// Run keeps the connection until ctx ends, and then publishes the status offline.
 func (l *Link) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	work, stop := context.WithCancel(ctx)
@@ -130,20 +131,21 @@ func (l *Link) Run(ctx context.Context) error {
 	return l.conn.Run(ctx)
 }
 
-// Probe returns nil when the goroutine that obeys has taken it up, or with ctx's cause.
+// Probe returns nil when the goroutine that handles commands has run, or ctx's
+// cause.
 func (l *Link) Probe(ctx context.Context) error { return l.probes.Check(ctx) }
 
-// StatusChanged has the settings published, if they have changed. It does not block.
+// StatusChanged publishes the settings, if they have changed. It does not block.
 func (l *Link) StatusChanged() { l.changed.Set() }
 
-// topic is one of the device's own.
+// topic returns one of the device's own topics.
 func (l *Link) topic(below string) string { return l.Config.Topic + "/" + l.Serial + "/" + below }
 
-// birthTopic is where Home Assistant says that it is there.
+// birthTopic is where Home Assistant announces its start.
 func (l *Link) birthTopic() string { return l.Config.Discovery + "/status" }
 
 func (l *Link) filters() []string {
-	// The device's own status is read back: see handle.
+	// The device's own status is also subscribed: see handle.
 	list := []string{l.topic("status")}
 	for _, w := range words {
 		list = append(list, l.topic(w.topic))
@@ -156,7 +158,7 @@ func (l *Link) filters() []string {
 
 func (l *Link) status(text string) broker.Message { return l.state("status", text) }
 
-// state is a message that the broker keeps (decision H3).
+// state returns a message that the broker retains (decision H3).
 func (l *Link) state(topic, text string) broker.Message {
 	return broker.Message{Topic: l.topic(topic), Payload: []byte(text), QoS: 1, Retain: true}
 }
@@ -167,11 +169,11 @@ func (l *Link) online(ctx context.Context) {
 	l.greeted.Set()
 }
 
-// offline is told why there is no connection.
+// offline is called with the reason when there is no connection.
 func (l *Link) offline(err error) { l.refused.Store(broker.Refused(err)) }
 
-// publish tells whether the broker has the message. What it has not is said at the next
-// connect, if it still counts then.
+// publish reports whether the broker has received the message. Otherwise it is
+// published after the next connect, if it is still current then.
 func (l *Link) publish(ctx context.Context, m broker.Message) bool {
 	limited, cancel := context.WithTimeout(ctx, sendLimit)
 	defer cancel()
@@ -182,18 +184,19 @@ func (l *Link) publish(ctx context.Context, m broker.Message) bool {
 	return err == nil
 }
 
-// handle is called by the connection for each message, one at a time; it must not block.
+// handle is called by the connection for each message, one at a time. It must not
+// block.
 func (l *Link) handle(_ context.Context, m broker.Message) {
 	payload := string(textfile.Message(m.Payload))
 	switch m.Topic {
 	case l.birthTopic():
-		if !m.Retain && payload == online { // a retained one is as old as the connection
+		if !m.Retain && payload == online { // a retained one is not newer than the connection
 			l.born.Set()
 		}
 		return
 	case l.topic("status"):
-		// After a fast reconnect the broker may send the last will of the old connection when
-		// the new one has already said "online".
+		// After a fast reconnect the broker may send the last will of the old connection
+		// when the new one has already published "online".
 		if !m.Retain && payload != online {
 			l.wronged.Set()
 		}
@@ -205,14 +208,14 @@ func (l *Link) handle(_ context.Context, m broker.Message) {
 		}
 		switch {
 		case m.Retain:
-			// It would be done again at every connect (decision H13).
+			// It would be executed at every connect (decision H13).
 			l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
 			l.retained[m.Topic] = true
 		case payload == "" && l.retained[m.Topic]:
-			// That is how a retained message is deleted, and to who is subscribed it comes
-			// without the flag [MQTT-3.3.1-9].
+			// An empty payload deletes a retained message, and subscribers receive it
+			// without the retain flag [MQTT-3.3.1-9].
 			delete(l.retained, m.Topic)
-		case len(payload) > maxCommand: // before it waits with others
+		case len(payload) > maxCommand: // refused before it is queued
 			l.fail(w, wanted(fmt.Sprintf("at most %d bytes", maxCommand), strconv.Itoa(len(payload))))
 		default:
 			l.queue(command{w, payload})
@@ -237,7 +240,7 @@ func (l *Link) queue(c command) {
 	}
 }
 
-// obey does what is asked for, one after the other, until ctx ends.
+// obey executes commands, one at a time, until ctx ends.
 func (l *Link) obey(ctx context.Context) {
 	for {
 		select {
@@ -250,8 +253,8 @@ func (l *Link) obey(ctx context.Context) {
 	}
 }
 
-// fail has it published that a command was refused, or not done to its end, and does
-// nothing where err is none. It does not block.
+// fail publishes that a command was refused or failed; it does nothing if err is
+// nil. It does not block.
 func (l *Link) fail(w word, err error) {
 	if err == nil || errors.Is(err, behaviors.ErrCut) {
 		return
@@ -259,27 +262,27 @@ func (l *Link) fail(w word, err error) {
 	l.Log.Warn("command refused", "topic", w.topic, "error", err)
 	select {
 	case l.failures <- failure{w, printable.Clip(err.Error(), maxReason)}:
-	default: // home automation asks faster than it takes the answers
+	default: // home automation sends commands faster than it accepts answers
 		l.dropped.Add(1)
 	}
 }
 
-// report publishes what the device does, until ctx ends.
+// report publishes the state and events of the device, until ctx ends.
 func (l *Link) report(ctx context.Context) {
 	l.last = l.loadDescription()
 	notices := l.Follow()
 	defer notices.Close()
 	var describe, later <-chan time.Time
-	var steps [][]broker.Message // of the description, which are not out yet
+	var steps [][]broker.Message // of the description, not published yet
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.greeted: // the broker may have forgotten everything
+		case <-l.greeted: // the broker may have lost its retained messages
 			l.forgetStates()
 			steps, describe = nil, time.After(time.Until(l.described.Add(describeGap)))
 		case <-l.born:
-			if describe == nil { // what comes meanwhile is one birth
+			if describe == nil { // several announcements in that time count as one
 				describe = time.After(max(rand.N(birthDelay), time.Until(l.described.Add(describeGap))))
 			}
 		case <-describe:
@@ -292,13 +295,13 @@ func (l *Link) report(ctx context.Context) {
 				describe = time.After(describeGap)
 			}
 		case <-l.wronged:
-			l.Log.Warn("the status said offline; it says online again")
+			l.Log.Warn("the status was offline; publishing online again")
 			l.publish(ctx, l.status(online))
 		case n := <-notices.C:
-			l.tell(ctx, n)
+			l.handleNotice(ctx, n)
 		case f := <-l.failures:
 			l.event(ctx, "error", map[string]string{"command": f.word.topic, "error": f.text})
-			delete(l.sent, f.word.state) // so that a slider jumps back
+			delete(l.sent, f.word.state) // so that sliders return to the current value
 		case done := <-l.leaving:
 			l.clear(ctx)
 			close(done)
@@ -316,11 +319,11 @@ func (l *Link) forgetStates() {
 	}
 }
 
-// showStates publishes the values that have changed, and returns when to look again; nil
-// when nothing waits.
+// showStates publishes the values that have changed, and returns when to check
+// again; nil if nothing is pending.
 func (l *Link) showStates(ctx context.Context) <-chan time.Time {
 	if !l.conn.Connected() {
-		return nil // all is published after the next connect
+		return nil // everything is published after the next connect
 	}
 	var wait time.Duration
 	states := l.states()

@@ -23,7 +23,7 @@ import (
 	"lintod/behaviors"
 )
 
-// box is a device whose only link is this one, at a real broker.
+// box is a device that has only this link, on a real broker.
 type box struct {
 	*brokertest.Mosquitto
 	*Link
@@ -46,7 +46,7 @@ func (b *box) note(format string, args ...any) error {
 	return b.refuse
 }
 
-// done tells whether the device did exactly that.
+// done checks that the device did exactly that.
 func (b *box) done(want ...string) {
 	b.t.Helper()
 	brokertest.Eventually(b.t, strings.Join(want, ", "), func() bool {
@@ -79,13 +79,13 @@ func (b *box) Ask(_ context.Context, q string) error {
 }
 func (b *box) Say(text string, _ behaviors.Progress) error { return b.note("say %s", text) }
 
-// Play fails when it has begun, as a server that does not answer makes it.
+// Play fails after it has started, as with a server that does not answer.
 func (b *box) Play(address string, p behaviors.Progress) error {
 	go p.Ended(errors.New("404"))
 	return b.note("play %s", address)
 }
 
-// show changes what the device is doing, and says so.
+// show changes what the device is doing, and publishes it.
 func (b *box) show(change func(*turn.Snapshot)) {
 	b.mu.Lock()
 	change(&b.shown)
@@ -94,7 +94,7 @@ func (b *box) show(change func(*turn.Snapshot)) {
 	b.bus.Publish(turn.Notice{What: turn.StateChanged, State: now.State, Flags: now.Flags})
 }
 
-// newBox makes a device, which is not running yet.
+// newBox returns a device that is not running yet.
 func newBox(t *testing.T, change func(*Config, *link.Device)) *box {
 	b := &box{t: t, Mosquitto: brokertest.Start(t), volume: 50, language: "en-US"}
 	b.Link = b.link(t.TempDir(), change)
@@ -119,7 +119,7 @@ func (b *box) link(dir string, change func(*Config, *link.Device)) *Link {
 	})
 }
 
-// run starts the link and returns when it is described.
+// run starts the link and returns when its description was published.
 func (b *box) run() {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(b.t.Context())
@@ -143,10 +143,10 @@ func shows(t *testing.T, w *brokertest.Watch, topic, want string) brokertest.Mes
 	return w.Next(topic+" "+want, func(m brokertest.Message) bool { return m.Topic == own+topic && string(m.Payload) == want })
 }
 
-// kept are the messages that the broker keeps, by topic.
+// kept returns the retained messages by topic.
 func (b *box) kept() map[string]string {
 	all := map[string]string{}
-	w := b.Watch("#") // the probe of the subscription comes after what is retained
+	w := b.Watch("#") // retained messages arrive before the probe of the subscription
 	for _, m := range w.All() {
 		if m.Retain {
 			all[m.Topic] = string(m.Payload)
@@ -157,7 +157,7 @@ func (b *box) kept() map[string]string {
 
 const document = "homeassistant/device/lintod_kitchen-01/config"
 
-// What the broker keeps of a device, and what of one that has gone.
+// The messages that the broker retains for a device, connected or not.
 func TestStates(t *testing.T) {
 	b := newBox(t, nil)
 	w := b.Watch("#")
@@ -191,8 +191,8 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// A broker that comes back without its memory gets everything anew; one that only loses the
-// connection says that the device is away.
+// A broker that restarts without its retained messages receives everything again;
+// one that only loses the connection publishes that the device is offline.
 func TestBrokerRestarts(t *testing.T) {
 	b := newBox(t, nil)
 	b.run()
@@ -200,7 +200,7 @@ func TestBrokerRestarts(t *testing.T) {
 	b.Kill()
 	b.show(func(s *turn.Snapshot) { s.Flags.Muted = true })
 	b.Restart()
-	brokertest.Eventually(t, "all again", func() bool {
+	brokertest.Eventually(t, "everything is published again", func() bool {
 		got := b.kept()
 		return got[document] != "" && got[own+"muted"] == "ON" && got[own+"status"] == "online"
 	})
@@ -234,7 +234,8 @@ func TestCommands(t *testing.T) {
 	shows(t, w, "volume", "41")
 }
 
-// What is refused is reported, and the state is published again, so that a slider jumps back.
+// A refusal is reported, and the state is published again, so that sliders return
+// to the current value.
 func TestRefusals(t *testing.T) {
 	b := newBox(t, func(_ *Config, d *link.Device) { recording(d) })
 	registry := &behaviors.Registry{} // of a device that records, and requires a signature for that
@@ -296,7 +297,8 @@ func TestRetainedCommands(t *testing.T) {
 	b.done("stop")
 }
 
-// Home Assistant is born: once while the device is away, and twice within a second.
+// Home Assistant starts: once while the device is offline, and twice within a
+// second.
 func TestBirth(t *testing.T) {
 	b := newBox(t, nil)
 	b.Publish("homeassistant/status", "online")
@@ -311,7 +313,7 @@ func TestBirth(t *testing.T) {
 	}
 	w.Next("description again", brokertest.Topic("/config"))
 	shows(t, w, "state", "idle")
-	time.Sleep(describeGap) // whatever is published too often comes within it
+	time.Sleep(describeGap) // repeated messages would arrive within it
 	n := 0
 	for _, m := range w.All() {
 		if m.Topic == document {
@@ -323,7 +325,7 @@ func TestBirth(t *testing.T) {
 	}
 }
 
-// Each message of what happens arrives, also when it is the same as the last one.
+// Each event is published, even if it equals the last one.
 func TestEvents(t *testing.T) {
 	b := newBox(t, func(c *Config, _ *link.Device) { c.Texts = true })
 	w := b.Watch("#")
@@ -368,13 +370,13 @@ func TestEvents(t *testing.T) {
 	for topic := range b.kept() {
 		for _, private := range []string{"heard", "answered", "turn", "wake", "button"} {
 			if strings.HasPrefix(strings.TrimPrefix(topic, own), private) {
-				t.Errorf("%s is kept", topic)
+				t.Errorf("%s is retained", topic)
 			}
 		}
 	}
 }
 
-// What is said stays in the device unless its owner wants otherwise.
+// Transcripts and answers are not published unless the owner enables that.
 func TestPrivacy(t *testing.T) {
 	b := newBox(t, nil)
 	w := b.Watch("#")
@@ -398,7 +400,7 @@ func TestPrivacy(t *testing.T) {
 	}
 }
 
-// A knob that turns costs a few messages a second, and the last value wins.
+// Turning a knob publishes a few messages a second, and the last value wins.
 func TestKnob(t *testing.T) {
 	b := newBox(t, nil)
 	w := b.Watch(own + "volume")
@@ -410,7 +412,7 @@ func TestKnob(t *testing.T) {
 		b.volume = i % 100
 		b.mu.Unlock()
 		b.StatusChanged()
-		time.Sleep(10 * time.Millisecond) // a hand turns it
+		time.Sleep(10 * time.Millisecond) // the knob is turned
 	}
 	shows(t, w, "volume", "99")
 	most := int(time.Since(began)/stateGap) + 2
@@ -419,7 +421,7 @@ func TestKnob(t *testing.T) {
 	}
 }
 
-// Turned off, the link leaves nothing but that the device is offline.
+// After it is disabled, the link leaves only the status offline.
 func TestWithdraw(t *testing.T) {
 	b := newBox(t, nil)
 	w := b.Watch("#")
@@ -433,11 +435,12 @@ func TestWithdraw(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	if b.loadDescription().Components != nil {
-		t.Error("it is remembered as described")
+		t.Error("the description is still saved")
 	}
 }
 
-// What fell away while the device was off is removed after a restart, once.
+// An entity that was removed while the device was off is removed after the
+// restart, once.
 func TestRestartWithoutButton(t *testing.T) {
 	b := newBox(t, nil)
 	dir := b.StateDir
@@ -448,18 +451,19 @@ func TestRestartWithoutButton(t *testing.T) {
 	w := b.Watch(document)
 	b.run()
 	var doc struct{ Components map[string]map[string]any }
-	w.Next("the button falls away", func(m brokertest.Message) bool {
+	w.Next("the button is removed", func(m brokertest.Message) bool {
 		doc.Components = nil
 		return json.Unmarshal(m.Payload, &doc) == nil && len(doc.Components["button_talk"]) == 1
 	})
 	b.Publish("homeassistant/status", "online")
-	w.Next("and is left out", func(m brokertest.Message) bool {
+	w.Next("the button is omitted", func(m brokertest.Message) bool {
 		doc.Components = nil
 		return !m.Retain && json.Unmarshal(m.Payload, &doc) == nil && doc.Components["button_talk"] == nil
 	})
 }
 
-// Access rules that keep the device from its topics are found, each by its own.
+// Access rules that deny the device one of its topics are detected, each
+// separately.
 func TestExamine(t *testing.T) {
 	b := newBox(t, nil)
 	at := link.Place{Serial: "kitchen-01", Readable: func(path string) string { return path }, Protected: func(string) bool { return false }}
@@ -473,7 +477,7 @@ func TestExamine(t *testing.T) {
 	}
 	running := &link.Status{Connected: true}
 	if found := subjects(running); found["discovery"] != link.Fail {
-		t.Errorf("nothing is described: %v", found)
+		t.Errorf("without a description: %v", found)
 	}
 	b.run()
 	brokertest.Eventually(t, "described", func() bool { return b.kept()[document] != "" })
@@ -485,7 +489,8 @@ func TestExamine(t *testing.T) {
 	}
 }
 
-// What the broker's access rules keep the device from is found, in each of the two trees.
+// Rights that the broker's access rules do not grant are detected in both topic
+// trees.
 func TestExamineRights(t *testing.T) {
 	dir := t.TempDir()
 	passwords, acl, secret := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl"), filepath.Join(dir, "secret")

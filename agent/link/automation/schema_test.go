@@ -9,9 +9,10 @@ import (
 	"testing"
 )
 
-// What Home Assistant's MQTT integration takes (docs/automation.md, "What Home Assistant accepts"),
-// as a table. It refuses more than Home Assistant does: that drops unknown keys of a component in
-// silence, and a key that is dropped is a mistake of ours.
+// The keys that Home Assistant's MQTT integration accepts (docs/automation.md,
+// "What Home Assistant accepts"), as a table. It is stricter than Home Assistant,
+// which silently ignores unknown keys of a component: for us an ignored key is an
+// error.
 
 // kind checks a value.
 type kind func(any) bool
@@ -31,7 +32,7 @@ func oneOf(allowed ...string) kind {
 	return func(v any) bool { s, ok := v.(string); return ok && slices.Contains(allowed, s) }
 }
 
-// topic is one to publish on or to subscribe to without wildcards.
+// topic accepts topics for publishing, or for subscribing without wildcards.
 func topic(v any) bool {
 	s, ok := v.(string)
 	return ok && s != "" && !strings.ContainsAny(s, "#+\x00")
@@ -43,7 +44,8 @@ func object(keys, required keyTable) kind {
 
 type keyTable map[string]kind
 
-// check reports a key that is unknown, missing, or has a value that is not taken.
+// check returns an error for a key that is unknown, missing, or has an invalid
+// value.
 func (k keyTable) check(m map[string]any, required keyTable) error {
 	for key := range required {
 		if _, ok := m[key]; !ok {
@@ -83,7 +85,7 @@ var (
 	}
 )
 
-// platforms are those that the device uses: required keys, and others.
+// platforms are the platforms that the device uses: required keys, and others.
 var platforms = map[string][2]keyTable{
 	"sensor": {{"state_topic": topic}, {
 		"value_template": text, "device_class": text, "options": texts, "unit_of_measurement": text, "state_class": text,
@@ -109,7 +111,7 @@ var platforms = map[string][2]keyTable{
 	"event":  {{"state_topic": topic, "event_types": texts}, {"value_template": text, "device_class": oneOf("button", "doorbell", "motion")}},
 }
 
-// join returns the tables as one; of two checks for one key, the later counts.
+// join merges tables; the later check for a key is used.
 func join(tables ...keyTable) keyTable {
 	all := keyTable{}
 	for _, t := range tables {
@@ -120,7 +122,7 @@ func join(tables ...keyTable) keyTable {
 	return all
 }
 
-// checkEntity checks one component of a device whose name is known.
+// checkEntity checks one component of a device with the given name.
 func checkEntity(platform, device string, m map[string]any, also, alsoRequired keyTable) error {
 	p, ok := platforms[platform]
 	if !ok {
@@ -133,7 +135,7 @@ func checkEntity(platform, device string, m map[string]any, also, alsoRequired k
 	category := m["entity_category"]
 	switch {
 	case device != "" && strings.HasPrefix(name, device):
-		return fmt.Errorf("the name %q begins with the device's", name)
+		return fmt.Errorf("the name %q starts with the device's", name)
 	case (platform == "sensor" || platform == "binary_sensor") && category == "config":
 		return fmt.Errorf("a %s of the category config", platform)
 	case m["options"] != nil && platform == "sensor" && (m["device_class"] != "enum" || m["unit_of_measurement"] != nil || m["state_class"] != nil):
@@ -149,7 +151,7 @@ var (
 	entityTopic = regexp.MustCompile(`^homeassistant/([a-z_]+)/([a-zA-Z0-9_-]+)/([a-zA-Z0-9_-]+)/config$`)
 )
 
-// checkConfig checks a message that describes a device or an entity of it.
+// checkConfig checks a message that describes a device or one of its entities.
 func checkConfig(where string, payload []byte) error {
 	var doc map[string]any
 	if err := json.Unmarshal(payload, &doc); err != nil {
@@ -179,7 +181,7 @@ func checkConfig(where string, payload []byte) error {
 		}
 		platform, _ := m["platform"].(string)
 		if _, ok := platforms[platform]; ok && len(m) == 1 {
-			continue // that removes it
+			continue // removes the component
 		}
 		if err := checkEntity(platform, name, m, nil, keyTable{"platform": text}); err != nil {
 			return fmt.Errorf("component %s: %w", key, err)
@@ -192,7 +194,7 @@ func checkConfig(where string, payload []byte) error {
 	return nil
 }
 
-// The table refuses what Home Assistant refuses, and what it drops.
+// The table rejects what Home Assistant rejects or ignores.
 func TestSchema(t *testing.T) {
 	const where = "homeassistant/device/x/config"
 	good := `{"device":{"identifiers":["x"],"name":"Kitchen"},"origin":{"name":"lintod"},"components":{"a":{"platform":"sensor","unique_id":"x_a","state_topic":"x/a"}}}`

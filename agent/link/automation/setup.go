@@ -2,7 +2,7 @@ package automation
 
 import "lintod/agent/link"
 
-// Setup is what the owner of a device is asked for this link.
+// Setup returns the questions of `lintod setup` for this link.
 func Setup() link.Setup {
 	account := link.AccountQuestions()
 	for i := range account {
@@ -10,6 +10,6 @@ func Setup() link.Setup {
 	}
 	account[0].Usage, account[1].Usage = "`NAME` of the account there", "`FILE` with the password of that account"
 	broker := link.BrokerQuestion()
-	broker.Flag, broker.Usage = "automation-broker", "`ADDRESS` of a broker where the device is shown to home automation"
-	return link.Setup{Name: Name, Title: "home automation", Beside: true, Questions: append([]link.Question{broker}, account...)}
+	broker.Flag, broker.Usage = "automation-broker", "`ADDRESS` of the broker of your home automation"
+	return link.Setup{Name: Name, Title: "home automation", Additional: true, Questions: append([]link.Question{broker}, account...)}
 }

@@ -10,23 +10,23 @@ import (
 	"lintod/agent/link"
 )
 
-// trial connects as the device does, and sends itself a message on a topic of its own that
-// nobody obeys.
+// trial connects as the device does, and sends itself a message on a topic of its
+// own that has no handler.
 func (c Config) trial(at link.Place) link.Trial {
 	l := New(c, link.Device{Serial: at.Serial, Log: slog.New(slog.DiscardHandler)})
 	cfg := l.Config.Config
 	cfg.ClientID = broker.ClientID("lintod-try-automation-" + at.Serial)
 	cfg.PasswordFile = at.Readable(cfg.PasswordFile)
 	echo := l.topic("check")
-	unheard := fmt.Errorf("the broker lets this device in, but does not pass on its topics; allow its user to read and write %s", l.topic("#"))
+	unheard := fmt.Errorf("the broker accepts this device, but does not deliver messages to it; allow its user to read and write %s", l.topic("#"))
 	return link.Trial{Table: Name, Config: cfg, Subscribe: append(l.filters(), echo), Echo: echo, Unheard: unheard}
 }
 
-// Try connects as the device will, and returns nil when its own message comes back, else one
-// sentence.
+// Try connects as the device does, and returns nil when its own message was
+// delivered, or a one-sentence error.
 func (c Config) Try(ctx context.Context, at link.Place) error { return c.trial(at).Run(ctx) }
 
-// Warnings are what is allowed in the table, and probably not meant.
+// Warnings describes valid but probably mistaken settings in the table.
 func (c Config) Warnings(at link.Place) []string {
 	if !c.Enabled {
 		return nil
@@ -34,12 +34,12 @@ func (c Config) Warnings(at link.Place) []string {
 	return link.BrokerWarnings(Name, c.Config, at)
 }
 
-// Examine tries each broker with the device's own credentials, and whether it keeps the
-// description that the daemon has published. It takes up to half a minute for each broker,
-// and ends early with ctx.
-func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding)) {
+// Examine tries each broker with the device's own credentials, and checks that it
+// retains the description that the daemon has published. It takes up to half a
+// minute for each broker, and stops early when ctx ends.
+func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, report func(link.Finding)) {
 	t := c.trial(at)
-	if !t.Examine(ctx, tell) || c.Discovery == "" {
+	if !t.Examine(ctx, report) || c.Discovery == "" {
 		return
 	}
 	topic := description{Prefix: c.Discovery, ID: deviceID(at.Serial)}.deviceTopic()
@@ -48,21 +48,21 @@ func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status
 	}
 	switch {
 	case running == nil || !running.Connected:
-		tell(link.Finding{Subject: "discovery", Level: link.Warn, Text: "the description can be examined only while lintod is connected", Do: "sudo systemctl start lintod"})
+		report(link.Finding{Subject: "discovery", Level: link.Warn, Text: "the description can be examined only while lintod is connected", Do: "sudo systemctl start lintod"})
 	case !kept(ctx, t.Config, topic):
-		tell(link.Finding{
+		report(link.Finding{
 			Subject: "discovery", Level: link.Fail, Text: fmt.Sprintf("the broker does not return the description at %s; home automation may not find the device", topic),
 			Do: "allow the device's user to read and write that topic",
 		})
 	default:
-		tell(link.Finding{Subject: "discovery", Level: link.OK, Text: "the broker keeps the description at " + topic})
+		report(link.Finding{Subject: "discovery", Level: link.OK, Text: "the broker retains the description at " + topic})
 	}
 }
 
-// keptLimit is how long a broker may take for a message that it keeps.
+// keptLimit is how long a broker may take to deliver a retained message.
 const keptLimit = 5 * time.Second
 
-// kept tells whether the broker has a retained message for the device.
+// kept reports whether the broker has a retained message for the device.
 func kept(ctx context.Context, cfg broker.Config, topic string) (found bool) {
 	ctx, cancel := context.WithTimeout(ctx, keptLimit)
 	defer cancel()

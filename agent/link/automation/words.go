@@ -15,19 +15,19 @@ import (
 	"lintod/behaviors/meeting"
 )
 
-// A word is a topic by which home automation asks for a verb.
+// A word is a topic by which home automation requests a verb.
 type word struct {
-	topic string // below that of the device
+	topic string // below the device's prefix
 	state string // the topic whose value is published again after a refusal; "" for none
 	verbs []string
-	param string // of all verbs; "" where the payload says nothing
-	// read makes the argument of a payload.
+	param string // of all verbs; "" if the payload is unused
+	// read converts a payload to the argument.
 	read func(payload string) (any, error)
-	// fixed makes the other arguments; nil for none.
+	// fixed returns the other arguments; nil if there are none.
 	fixed func() map[string]any
 }
 
-// words are all that may be asked for. Nothing privileged is among them (decision H14).
+// words are all commands. No privileged verb is among them (decision H14).
 var words = []word{
 	{topic: "muted/set", state: "muted", verbs: []string{"mute"}, param: "on", read: readSwitch},
 	{topic: "volume/set", state: "volume", verbs: []string{"volume", "start_volume"}, param: "percent", read: readPercent},
@@ -40,7 +40,7 @@ var words = []word{
 	{topic: "stop", verbs: []string{"stop"}},
 }
 
-// A payloadError says what was wanted.
+// A payloadError describes the expected payload.
 type payloadError struct{ want, got string }
 
 func (e *payloadError) Error() string { return "want " + e.want + ", got " + e.got }
@@ -62,7 +62,7 @@ func readSwitch(payload string) (any, error) {
 	return nil, wanted("ON or OFF", payload)
 }
 
-// readPercent takes the fraction of zero that some consumers send.
+// readPercent accepts the zero with decimals that some consumers send.
 func readPercent(payload string) (any, error) {
 	n, err := strconv.ParseFloat(payload, 64)
 	if err != nil || n < 0 || n > 100 || n != math.Trunc(n) {
@@ -86,7 +86,7 @@ func readRecording(payload string) (any, error) {
 	return meeting.Stop, err
 }
 
-// newSession names a recording; stop ends whichever runs.
+// newSession names a recording; stop ends the current one, whatever its name.
 func newSession() map[string]any {
 	return map[string]any{"session": "automation-" + time.Now().Format("2006-01-02-1504")}
 }
@@ -94,7 +94,7 @@ func newSession() map[string]any {
 // maxCommand bounds the payload of a command, in bytes.
 const maxCommand = 64 << 10
 
-// do has done what a command asks for. It may wait for the disk and the microphone.
+// do executes a command. It may wait for the disk and the microphone.
 func (l *Link) do(ctx context.Context, w word, payload string) error {
 	args := behaviors.Arguments{Values: map[string]json.RawMessage{}, Names: map[string]string{w.param: "payload"}}
 	if w.read != nil {
@@ -117,8 +117,8 @@ func (l *Link) do(ctx context.Context, w word, payload string) error {
 	return nil
 }
 
-// perform has a verb done: a safe one at once, another by the owner's policy, whose answer
-// comes later.
+// perform executes a verb: a safe one immediately, others under the owner's policy,
+// whose answer follows later.
 func (l *Link) perform(ctx context.Context, w word, name string, args behaviors.Arguments) error {
 	verb, ok := l.Registry.Find(name)
 	if !ok {
@@ -142,8 +142,8 @@ func (l *Link) perform(ctx context.Context, w word, name string, args behaviors.
 	return nil
 }
 
-// deliver takes the answers that are there. Of those without an error nobody wants to hear:
-// the state has changed.
+// deliver handles queued answers. Those without an error are dropped, because the
+// state has changed.
 func (l *Link) deliver(w word) {
 	err := l.Powers.Deliver(Name, func(a behaviors.Answer) error {
 		if a.Code != behaviors.OK {
@@ -152,11 +152,11 @@ func (l *Link) deliver(w word) {
 		return nil
 	})
 	if err != nil {
-		l.Log.Warn("an answer is not delivered", "error", err)
+		l.Log.Warn("answer not delivered", "error", err)
 	}
 }
 
-// offers tells whether a verb is turned on for this link.
+// offers reports whether a verb is available to this link.
 func (l *Link) offers(name string) bool {
 	verb, ok := l.Registry.Find(name)
 	return ok && (verb.Power == behaviors.Safe || verb.Limits.Enabled && l.Powers != nil) && !l.Registry.MustSign(name, "")

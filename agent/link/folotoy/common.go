@@ -6,9 +6,9 @@ import (
 	"math"
 )
 
-// Common is what updatecommonconfig has set, by name (protocol 2). The volume is the
-// device's own setting as well; a device that is not a toy does not need the rest, but
-// `lintod status -json` shows what integrations have set.
+// Common are the values that updatecommonconfig has set, by name (protocol 2). The
+// volume is also a setting of the device. A device that is not a toy needs no
+// others, but `lintod status -json` shows what integrations have set.
 type Common map[string]float64
 
 const volume = "volume"
@@ -20,17 +20,17 @@ var common = []struct {
 	fraction  bool
 }{
 	{"record_type", 1, 3, false},            // click to record, press and hold, continuous
-	{"open_tip_type", 0, 1, false},          // 1: a sound at the start
+	{"open_tip_type", 0, 1, false},          // 1 plays a sound at the start
 	{"voltage_alarm", 0, 20, true},          // volts
 	{"sleep_trigger_time", 0, 86400, false}, // seconds; 0 for never
 	{volume, 0, 100, false},                 // percent
 	{"volume_control_type", 1, 2, false},    // by the knob, by commands
 }
 
-// minSleep is the least sleep_trigger_time but 0, in seconds.
+// minSleep is the minimum of sleep_trigger_time, other than 0, in seconds.
 const minSleep = 30
 
-// readCommon reads what a command sets. One value that is wrong refuses all.
+// readCommon reads the values of a command. One invalid value rejects all.
 func readCommon(c command) (Common, error) {
 	set := Common{}
 	for _, m := range common {

@@ -1,9 +1,10 @@
-// Package folotoy is the link to integrations of FoloToy: it stands in for the toy and its
-// server on the topics that an integration reads and writes. It never talks; it follows the
-// device, says what was heard and answered, and has sounds and texts played.
+// Package folotoy is the link to integrations of FoloToy: it replaces the toy and
+// its server on the topics that an integration uses. It carries no turns; it
+// follows the device, publishes transcripts and answers, and plays sounds and texts
+// on request.
 //
-// "Protocol x" in comments refers to docs/folotoy.md. What must not live here:
-// what a verb does (behaviors), and how a connection lives (agent/broker).
+// "Protocol x" in comments refers to docs/folotoy.md. What must not live here: what
+// a verb does (behaviors), and the handling of connections (agent/broker).
 package folotoy
 
 import (
@@ -13,25 +14,27 @@ import (
 	"lintod/agent/broker"
 )
 
-// Name is what the configuration calls the link.
+// Name is the link's name in the configuration.
 const Name = "folotoy"
 
 // Config is the [folotoy] table.
 type Config struct {
 	Enabled bool `toml:"enabled"`
 	broker.Config
-	// Serial is what integrations call the device; "" stands for the device's serial. Real
+	// Serial is the device's name for integrations; "" for the device's serial. Real
 	// toys have 12 lower-case hexadecimal digits.
 	Serial string `toml:"serial"`
-	// Prefix is in front of every topic.
+	// Prefix is the prefix of every topic.
 	Prefix string `toml:"prefix"`
-	// ConfigTopic obeys PREFIX/config, which names no device: each of those at one broker
-	// answers there.
+	// ConfigTopic enables the topic PREFIX/config, which names no device: every device
+	// on the broker answers there.
 	ConfigTopic bool `toml:"config_topic"`
-	// RolesFile says how each role speaks; see Roles. "" is the device's own voice for all.
+	// RolesFile defines the voices of the roles; see Roles. "" uses the device's own
+	// voice for all.
 	RolesFile string `toml:"roles_file"`
-	// Answers says whose are heard: "ours" are those of the platform that a turn is with,
-	// and an integrator may play more; "integrator" are those of the integrator alone.
+	// Answers is whose answers are played: with "ours", those of the turn's platform,
+	// and the integrator may play more; with "integrator", only those of the
+	// integrator.
 	Answers string `toml:"answers"`
 }
 
@@ -43,18 +46,18 @@ const (
 
 const maxPrefix = 200 // bytes
 
-// Defaults are those of an empty table.
+// Defaults returns the configuration of an empty table.
 func Defaults() Config {
 	return Config{Config: broker.Defaults(), Prefix: "/sys", ConfigTopic: true, Answers: ours}
 }
 
-// For completes the table for the device of that serial.
+// For completes the table for a device with that serial.
 func (c Config) For(serial string) Config {
 	if c.Serial == "" {
 		c.Serial = serial
 	}
 	if c.Username == "" && c.PasswordFile != "" {
-		c.Username = c.Serial // as toys have it
+		c.Username = c.Serial // as on toys
 	}
 	if c.ClientID == "" {
 		c.ClientID = broker.ClientID("lintod-folotoy-" + c.Serial)
@@ -62,7 +65,7 @@ func (c Config) For(serial string) Config {
 	return c
 }
 
-// Validate reports values that cannot be right. A link that is not enabled is not checked.
+// Validate reports invalid values. A disabled link is not checked.
 func (c Config) Validate() config.Problems {
 	if !c.Enabled {
 		return nil
@@ -72,16 +75,16 @@ func (c Config) Validate() config.Problems {
 		ps.Add("serial", c.Serial, broker.WantLevel)
 	}
 	if c.Prefix == "" || len(c.Prefix) > maxPrefix || strings.HasSuffix(c.Prefix, "/") || strings.ContainsAny(c.Prefix, "+#\x00") {
-		ps.Add("prefix", c.Prefix, `the beginning of topics, such as "/sys", without wildcards and without / at its end`)
+		ps.Add("prefix", c.Prefix, `the start of topics, such as "/sys", without wildcards and without / at its end`)
 	}
 	ps.OneOf("answers", c.Answers, ours, integrator)
 	return ps
 }
 
-// Unheard says that what platforms answer is not heard on this device.
+// Unheard reports whether the answers of platforms are not played on this device.
 func (c Config) Unheard() bool { return c.Enabled && c.Answers == integrator }
 
-// topic is one of the device's own.
+// topic returns one of the device's own topics.
 func (c Config) topic(below string) string {
 	return c.Prefix + "/folotoy/" + c.Serial + "/thing/" + below
 }

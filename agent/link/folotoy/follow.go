@@ -6,8 +6,8 @@ import (
 	"lintod/agent/turn"
 )
 
-// follow publishes what the device hears and says, and what commands lead to, until ctx
-// ends. What it is too slow for is dropped; a turn never waits.
+// follow publishes what is said to and by the device, and the results of commands,
+// until ctx ends. Notices for which it is too slow are dropped; turns never wait.
 func (l *Link) follow(ctx context.Context) {
 	notices := l.Follow()
 	defer notices.Close()
@@ -19,13 +19,13 @@ func (l *Link) follow(ctx context.Context) {
 			publish(ctx)
 		case n := <-notices.C:
 			l.missed.Store(notices.Dropped())
-			l.tell(ctx, n)
+			l.handleNotice(ctx, n)
 		}
 	}
 }
 
-// tell posts what a notice of a turn means to integrations, whatever link the turn is with.
-func (l *Link) tell(ctx context.Context, n turn.Notice) {
+// handleNotice posts the event for a notice of a turn with any link.
+func (l *Link) handleNotice(ctx context.Context, n turn.Notice) {
 	if n.Turn == 0 {
 		return
 	}
@@ -36,33 +36,33 @@ func (l *Link) tell(ctx context.Context, n turn.Notice) {
 	switch {
 	case n.What == turn.GotTranscript:
 		l.event(ctx, "recording_transcribed", transcribed{l.memory.recording(n.Turn), n.Text, l.currentRole()})
-	case l.Config.Answers == integrator: // what the platform says is not heard
+	case l.Config.Answers == integrator: // the platform's answer is not played
 	case n.What == turn.GotSentence:
 		l.event(ctx, "voice_generated", l.sentence(n.Turn, n.Text))
-	case n.What == turn.TurnOver && silent && !n.Record.Sounded.IsZero(): // sound without words
+	case n.What == turn.TurnOver && silent && !n.Record.Sounded.IsZero(): // sound without text
 		l.event(ctx, "voice_generated", l.sentence(n.Turn, ""))
 	}
 }
 
-// sentence counts one that is heard, in the answer to a turn.
+// sentence numbers a sentence that is played, within the answer of a turn.
 func (l *Link) sentence(number int, text string) generated {
 	order := 1
-	if number == l.turn.number { // else a turn that is over reports late
+	if number == l.turn.number { // otherwise a late notice of an earlier turn
 		l.turn.sentences++
 		order = l.turn.sentences
 	}
 	return generated{l.memory.recording(number), order, text, l.currentRole()}
 }
 
-// currentRole is the last that an integrator has named, at first 1.
+// currentRole is the last role that an integrator has set, initially 1.
 func (l *Link) currentRole() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.role
 }
 
-// say posts a text that an integrator has spoken, as a part of the answer to the latest
-// turn.
+// say posts a text that an integrator has spoken, as part of the answer to the
+// latest turn.
 func (l *Link) say(ctx context.Context, text string) {
 	l.event(ctx, "voice_generated", l.sentence(l.turn.number, text))
 }

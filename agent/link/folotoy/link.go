@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	commandQueue = 16 // of 64 KiB at most; the oldest are dropped: a newer one replaces them anyway
+	commandQueue = 16 // of 64 KiB at most; the oldest are dropped, because newer ones replace them
 	outQueue     = 64 // acknowledgements and events of commands
 	sendLimit    = 5 * time.Second
-	maxSeen      = 16 // commands that a redelivery is compared with
+	maxSeen      = 16 // commands remembered to detect redeliveries
 )
 
-// Link is one connection to the broker of an integration; New makes one.
+// Link is a connection to the broker of an integration. Use New to make one.
 type Link struct {
 	Config Config
 	link.Device
@@ -28,18 +28,18 @@ type Link struct {
 	conn     *broker.Conn
 	memory   *memory
 	commands chan request
-	out      chan func(context.Context) // publishes what a command leads to
+	out      chan func(context.Context) // publishes the results of commands
 	probes   loop.Probe
-	refused  atomic.Bool // the broker does not let the device in
+	refused  atomic.Bool // the broker refuses the device
 
 	dropped, lost, missed atomic.Int64
 
 	mu    sync.Mutex
 	roles map[int]Role
-	role  int // of the last command that named one
+	role  int // the last one that a command named
 
-	turn spoke  // the latest; of follow's goroutine
-	seen []seen // of obey's, the oldest first
+	turn spoke  // the latest; owned by follow's goroutine
+	seen []seen // oldest first; owned by obey's goroutine
 }
 
 // spoke is what was said in a turn.
@@ -48,24 +48,24 @@ type spoke struct {
 	sentences int
 }
 
-// request is a message that was received.
+// request is a received message.
 type request struct {
 	payload   []byte
-	config    bool // on the topic that names no device
+	config    bool // received on the topic that names no device
 	duplicate bool
 }
 
 // Stats are the link's counters.
 type Stats struct {
 	broker.Stats
-	CommandsDropped int64 `json:"commands_dropped"` // that the queue had no room for
+	CommandsDropped int64 `json:"commands_dropped"` // dropped because the queue was full
 	EventsDropped   int64 `json:"events_dropped"`   // events and acknowledgements that could not be sent
-	NoticesDropped  int64 `json:"notices_dropped"`  // of the device, that the link was too slow for
-	// CommonConfig is what integrations have set with updatecommonconfig.
+	NoticesDropped  int64 `json:"notices_dropped"`  // notices dropped because the link was too slow
+	// CommonConfig are the values that integrations have set with updatecommonconfig.
 	CommonConfig Common `json:"common_config,omitempty"`
 }
 
-// New makes the link, closed.
+// New makes the link, not connected.
 func New(cfg Config, d link.Device) *Link {
 	l := &Link{
 		Config: cfg.For(d.Serial), Device: d, memory: openMemory(d.StateDir, d.Log), role: 1,
@@ -73,7 +73,7 @@ func New(cfg Config, d link.Device) *Link {
 	}
 	var err error
 	if l.roles, err = loadRoles(l.Config.RolesFile); err != nil {
-		d.Log.Error("every role has the device's own voice until its file is loaded again", "error", err)
+		d.Log.Error("all roles use the device's own voice until the roles file is loaded", "error", err)
 	}
 	l.conn = &broker.Conn{
 		Config: l.Config.Config, Subscribe: l.Config.filters(),
@@ -84,7 +84,7 @@ func New(cfg Config, d link.Device) *Link {
 	return l
 }
 
-// filters are what the device subscribes to.
+// filters are the device's subscriptions.
 func (c Config) filters() []string {
 	list := []string{c.topic("command/call")}
 	if c.ConfigTopic {
@@ -93,7 +93,7 @@ func (c Config) filters() []string {
 	return list
 }
 
-// Name is what the configuration calls this link.
+// Name is the link's name in the configuration.
 func (l *Link) Name() string { return Name }
 
 // Run keeps the connection until ctx ends.
@@ -108,30 +108,31 @@ func (l *Link) Run(ctx context.Context) error {
 	return l.conn.Run(ctx)
 }
 
-// Probe returns nil when the goroutine that obeys integrations has taken it up, or with
-// ctx's cause.
+// Probe returns nil when the goroutine that handles commands has run, or ctx's
+// cause.
 func (l *Link) Probe(ctx context.Context) error { return l.probes.Check(ctx) }
 
-// Stats returns the counters; it may be called at any time.
+// Stats returns the counters. It may be called at any time.
 func (l *Link) Stats() Stats {
 	return Stats{l.conn.Stats(), l.dropped.Load(), l.lost.Load(), l.missed.Load(), l.memory.common()}
 }
 
-// Status says how the link is.
+// Status returns the status of the link.
 func (l *Link) Status() link.Status {
 	s := l.Stats()
 	return link.BrokerStatus(s.Stats, s.CommandsDropped+s.EventsDropped+s.NoticesDropped, l.refused.Load())
 }
 
-// handle is called by the connection for each message, one at a time; it must not block.
+// handle is called by the connection for each message, one at a time. It must not
+// block.
 func (l *Link) handle(_ context.Context, m broker.Message) {
 	r := request{payload: m.Payload, config: m.Topic == l.Config.Prefix+"/config", duplicate: m.Duplicate}
 	switch {
-	case m.Retain: // it would be done again at every connect
+	case m.Retain: // it would be executed at every connect
 		l.Log.Warn("retained message ignored; clear it at the broker", "topic", m.Topic)
 		return
 	case len(m.Payload) == 0, string(m.Payload) == "{}":
-		return // that is how a retained message is deleted; and a trial of the connection
+		return // deletes a retained message, or tests the connection
 	case !r.config && m.Topic != l.Config.topic("command/call"):
 		l.Log.Warn("message on a topic that was not subscribed", "topic", printable.Clip(m.Topic, 100))
 		return
@@ -153,8 +154,8 @@ func (l *Link) handle(_ context.Context, m broker.Message) {
 	}
 }
 
-// post has a message published soon. It does not block: where the broker takes messages more
-// slowly than they come, the newest are lost.
+// post publishes a message soon. It does not block: if the broker is slower than
+// the messages, the newest are dropped.
 func (l *Link) post(publish func(context.Context)) {
 	select {
 	case l.out <- publish:
@@ -163,7 +164,7 @@ func (l *Link) post(publish func(context.Context)) {
 	}
 }
 
-// send publishes a message, or counts it as lost: nobody wants it later.
+// send publishes a message, or counts it as lost: it would be outdated later.
 func (l *Link) send(ctx context.Context, topic string, payload []byte) {
 	limited, cancel := context.WithTimeout(ctx, sendLimit)
 	defer cancel()

@@ -23,18 +23,18 @@ import (
 	"lintod/behaviors"
 )
 
-// box is the device behind the link: it notes what it does, and plays at once what has a
-// good address.
+// box is the device behind the link: it records what it does, and plays valid
+// addresses immediately.
 type box struct {
-	behaviors.Device // of which no more is used
+	behaviors.Device // the rest is unused
 	did              chan string
-	hold             chan behaviors.Progress // of the address "later"
+	hold             chan behaviors.Progress // for the address "later"
 }
 
 func (b box) SetVolume(p int)        { b.did <- fmt.Sprint("volume ", p) }
 func (b box) KeepVolume(p int) error { b.did <- fmt.Sprint("keep ", p); return nil }
 
-// Play refuses an address before it makes room, as the device does.
+// Play refuses an address before it calls MakeRoom, as the device does.
 func (b box) Play(address string, p behaviors.Progress) error {
 	if address == "refused" {
 		return errors.New("not allowed")
@@ -67,7 +67,8 @@ func (b box) SayAs(text, language, voice string, p behaviors.Progress) error {
 	return nil
 }
 
-// stage is a link at a real broker, whose integration is mosquitto_pub and mosquitto_sub.
+// stage is a link on a real broker, with mosquitto_pub and mosquitto_sub as the
+// integration.
 type stage struct {
 	t *testing.T
 	*Link
@@ -91,7 +92,7 @@ func start(t *testing.T, change func(*Config)) *stage {
 	return s
 }
 
-// run starts the link with the state of a folder.
+// run starts the link with the state in dir.
 func (s *stage) run(cfg Config, dir string) {
 	s.t.Helper()
 	if ps := cfg.Validate(); len(ps) > 0 {
@@ -123,7 +124,7 @@ func (s *stage) call(payload string, flags ...string) {
 	s.broker.Publish(s.Config.topic("command/call"), payload, flags...)
 }
 
-// answers waits for the next message of a topic, as it came.
+// answers waits for the next message on a topic, and returns its raw payload.
 func (s *stage) answers(topic string) string {
 	s.t.Helper()
 	m := s.watch.Next("a message on "+topic, func(m brokertest.Message) bool { return m.Topic == topic })
@@ -140,7 +141,7 @@ func (s *stage) expect(topic, want string) {
 	}
 }
 
-// does waits for what the device does.
+// does waits for actions of the device.
 func (s *stage) does(want ...string) {
 	s.t.Helper()
 	for _, w := range want {
@@ -179,8 +180,8 @@ func TestCommands(t *testing.T) {
 		{`{"msgId":4,"identifier":"updatecommonconfig","inputParams":{"volume":101}}`, `{"msgId":4,"identifier":"updatecommonconfig","result":0}`, ""},
 		{`{"msgId":4,"identifier":"updatecommonconfig","inputParams":{"volume":30,"sleep_trigger_time":10}}`, `{"msgId":4,"identifier":"updatecommonconfig","result":0}`, ""},
 	} {
-		s.call("no JSON")
-		s.call("{}") // a trial of the connection
+		s.call("not JSON")
+		s.call("{}") // a test of the connection
 		s.call(tt.call)
 		s.expect(s.Config.topic("command/callAck"), tt.ack)
 		if tt.does != "" {
@@ -196,14 +197,14 @@ func TestCommands(t *testing.T) {
 	s.call(`{"msgId":9,"identifier":"iwantplay","inputParams":{"text":"retained"}}`, "-r")
 	s.call("")
 	s.call(`{"msgId":10,"identifier":"dance"}`)
-	s.expect(s.Config.topic("command/callAck"), `{"msgId":9,"identifier":"iwantplay","result":1}`) // it comes without the flag while connected
+	s.expect(s.Config.topic("command/callAck"), `{"msgId":9,"identifier":"iwantplay","result":1}`) // delivered without the retain flag while connected
 	s.expect(s.Config.topic("command/callAck"), `{"msgId":10,"identifier":"dance","result":0}`)
 }
 
-// What is played is acknowledged when it has begun, and once; the DUP flag alone makes a
-// message the same one again.
-// Nothing is done that the owner wants to be signed: not the sound that ends another one, and
-// of two settings not one.
+// A sound is acknowledged once, when it has started. Only the DUP flag marks a
+// message as a redelivery.
+// Commands that must be signed have no effect: they do not even end the current
+// sound, and of two settings neither is changed.
 func TestWhatMustBeSignedIsRefused(t *testing.T) {
 	for require, refused := range map[string]string{"all": "psv", "play": "p", "say": "s", "start_volume": "v", "privileged": ""} {
 		s := start(t, nil)
@@ -228,7 +229,7 @@ func TestWhatMustBeSignedIsRefused(t *testing.T) {
 			}
 		}
 		if n := len(s.box.did); refused == "psv" && n > 0 {
-			t.Errorf("the device did %d things", n)
+			t.Errorf("the device performed %d actions", n)
 		}
 		s.stop()
 	}
@@ -245,7 +246,7 @@ func TestAcknowledgement(t *testing.T) {
 		p := <-s.box.hold
 		again := m
 		again.Duplicate = true
-		s.handle(t.Context(), again) // while it waits: one answer is enough
+		s.handle(t.Context(), again) // while it is in progress: one answer is enough
 		s.call(`{"msgId":2,"identifier":"dance"}`)
 		s.expect(ack, `{"msgId":2,"identifier":"dance","result":0}`)
 		p.Began()
@@ -286,12 +287,12 @@ func TestRoles(t *testing.T) {
 	s.broker.Publish("/other/sys/config", `{"msgId":1,"identifier":"iwantplay"}`)
 	s.expect("/other/sys/configAck", `{"msgId":1,"identifier":"iwantplay","result":0}`)
 	if (Config{Prefix: "/sys"}).filters()[0] == "" || len((Config{Prefix: "/sys"}).filters()) != 1 {
-		t.Error("config is subscribed to although it is turned off")
+		t.Error("config is subscribed to although it is disabled")
 	}
 }
 
-// tell publishes what a turn with a link is on the bus.
-func (s *stage) tell(number int, link string, words ...string) {
+// publishTurn publishes the notices of a turn with a link on the bus.
+func (s *stage) publishTurn(number int, link string, words ...string) {
 	s.bus.Publish(turn.Notice{Turn: number, Link: link, What: turn.GotTranscript, Text: "question"})
 	for i, w := range words {
 		s.bus.Publish(turn.Notice{Turn: number, Link: link, What: turn.GotSentence, Text: w, Order: i + 1})
@@ -319,7 +320,7 @@ func (s *stage) event() (p posted) {
 	return p
 }
 
-// Each turn shows up, on any link; numbers grow, also over a restart.
+// Each turn of any link is published; the numbers grow, also across a restart.
 func TestEvents(t *testing.T) {
 	s := start(t, nil)
 	dir := filepath.Dir(s.memory.path)
@@ -329,7 +330,7 @@ func TestEvents(t *testing.T) {
 			s.run(s.Config, dir)
 		}
 		for number, link := range []string{"linto", "xiaozhi"} {
-			s.tell(number+1, link, "first", "second")
+			s.publishTurn(number+1, link, "first", "second")
 			for i, want := range []string{"question", "first", "second"} {
 				p := s.event()
 				if p.MsgID <= message || i == 0 && p.InputParams.RecordingID <= recording || i > 0 && p.InputParams.RecordingID != recording || p.InputParams.Role != 1 {
@@ -344,7 +345,7 @@ func TestEvents(t *testing.T) {
 				}
 			}
 		}
-		s.tell(3, "linto") // sound without words
+		s.publishTurn(3, "linto") // sound without text
 		if p := s.event(); p.Identifier != "recording_transcribed" {
 			t.Errorf("%+v", p)
 		}
@@ -366,15 +367,15 @@ func TestEvents(t *testing.T) {
 func TestIntegratorAnswers(t *testing.T) {
 	s := start(t, func(c *Config) { c.Answers = integrator })
 	defer s.stop()
-	s.tell(1, "linto", "not heard")
-	s.tell(2, "linto")
+	s.publishTurn(1, "linto", "not heard")
+	s.publishTurn(2, "linto")
 	for range 2 {
 		if p := s.event(); p.Identifier != "recording_transcribed" {
 			t.Errorf("%+v", p)
 		}
 	}
 	if !s.Config.Unheard() {
-		t.Error("what platforms say is heard")
+		t.Error("answers of platforms are played")
 	}
 }
 
@@ -400,7 +401,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// closed is a link that does whatever it is asked for, and has no broker.
+// closed returns a link that performs all requests, without a broker.
 func closed(t *testing.T) *Link {
 	did := box{did: make(chan string, 100), hold: make(chan behaviors.Progress, 4)}
 	registry := &behaviors.Registry{}
@@ -412,7 +413,8 @@ func closed(t *testing.T) *Link {
 	})
 }
 
-// Whatever comes, it is acknowledged once, and redelivered once more. An acknowledgement is JSON of a bounded length that repeats what came.
+// Every message is acknowledged once, and a redelivery once more. An
+// acknowledgement is JSON of bounded length that repeats the message.
 func FuzzCommand(f *testing.F) {
 	f.Add([]byte(`{"msgId":100,"identifier":"iwantplay","inputParams":{"role":7,"text":"a","url":"http://h"}}`))
 	f.Add([]byte(`{"msgId":"a\u0000<","identifier":17,"inputParams":[[]]}`))
@@ -427,7 +429,7 @@ func FuzzCommand(f *testing.F) {
 		answer := encode(c.ack(errUnknown))
 		var a struct{ MsgID, Identifier json.RawMessage }
 		if json.Unmarshal(answer, &a) != nil || len(answer) > 8*maxEcho || len(a.Identifier) == 0 {
-			t.Errorf("%q is answered with %q", payload, answer)
+			t.Errorf("%q was answered with %q", payload, answer)
 		}
 		if role, err := c.role(); err == nil && (role < 0 || role > maxRole) {
 			t.Errorf("role %d", role)
@@ -444,15 +446,16 @@ func FuzzCommand(f *testing.F) {
 					<-l.out
 				}
 				if spoken := c.name == playCommand && !config && again == 0; n == 0 || n > 1 && !(spoken && n == 2) {
-					t.Errorf("%q leads to %d messages", payload, n)
+					t.Errorf("%q led to %d messages", payload, n)
 				}
 			}
 		}
 	})
 }
 
-// However often an integration changes what is kept, the disk is written once a second.
-func TestMemorySparesTheCard(t *testing.T) {
+// However often an integration changes saved values, the disk is written once a
+// second.
+func TestMemoryLimitsDiskWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := openMemory(t.TempDir(), slog.New(slog.DiscardHandler))
 		onDisk := func() float64 { return openMemory(filepath.Dir(m.path), m.log).common()[volume] }
@@ -471,14 +474,15 @@ func TestMemorySparesTheCard(t *testing.T) {
 		}
 		_ = m.update(Common{volume: 7})
 		_ = m.update(Common{volume: 8})
-		m.flush() // the end of lintod
+		m.flush() // lintod stops
 		if onDisk() != 8 {
 			t.Errorf("%v on the disk", onDisk())
 		}
 	})
 }
 
-// The doctor is content with the access rules that the documentation asks for, and with no less.
+// The doctor accepts the access rules in the documentation, and reports any that
+// grant less.
 func TestExamineRights(t *testing.T) {
 	dir := t.TempDir()
 	passwords, acl, secret := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl"), filepath.Join(dir, "secret")

@@ -11,7 +11,7 @@ import (
 
 const (
 	maxMessage = 64 << 10 // bytes of a command
-	maxEcho    = 256      // bytes of what an acknowledgement repeats
+	maxEcho    = 256      // bytes of a value that an acknowledgement repeats
 )
 
 // Commands (protocol 2).
@@ -23,8 +23,8 @@ const (
 
 // command is a message on command/call or config.
 type command struct {
-	msgID, identifier json.RawMessage // as they came, to be repeated; nil where there is none
-	name              string          // the identifier; "" where that is no string
+	msgID, identifier json.RawMessage // as received, to be repeated; nil if absent
+	name              string          // the identifier; "" if it is not a string
 	params            map[string]json.RawMessage
 }
 
@@ -33,11 +33,11 @@ var (
 	errNoIdentifier = errors.New("the message has no identifier")
 )
 
-// readCommand reads a message. What is wrong with its parameters is found when it is done,
-// as even a command that is wrong is acknowledged.
+// readCommand parses a message. Invalid parameters are detected when the command is
+// executed, because even an invalid command is acknowledged.
 func readCommand(payload []byte) (c command, err error) {
 	if len(payload) > maxMessage {
-		return c, fmt.Errorf("the message has %d bytes; at most %d", len(payload), maxMessage)
+		return c, fmt.Errorf("the message has %d bytes; the limit is %d", len(payload), maxMessage)
 	}
 	var m map[string]json.RawMessage
 	if json.Unmarshal(textfile.Message(payload), &m) != nil || m == nil {
@@ -47,13 +47,13 @@ func readCommand(payload []byte) (c command, err error) {
 	if c.identifier == nil {
 		return c, errNoIdentifier
 	}
-	_ = json.Unmarshal(c.identifier, &c.name)       // of another type, it is none that is known
-	_ = json.Unmarshal(m["inputParams"], &c.params) // nor are these parameters
+	_ = json.Unmarshal(c.identifier, &c.name)       // any other type is an unknown identifier
+	_ = json.Unmarshal(m["inputParams"], &c.params) // and has no parameters
 	return c, nil
 }
 
-// echo is a value that an acknowledgement may repeat: a number or a string of no great
-// length.
+// echo returns a value that an acknowledgement may repeat: a number or a short
+// string.
 func echo(raw json.RawMessage) json.RawMessage {
 	if len(raw) == 0 || len(raw) > maxEcho || raw[0] != '"' && raw[0] != '-' && (raw[0] < '0' || raw[0] > '9') {
 		return nil
@@ -65,7 +65,7 @@ func echo(raw json.RawMessage) json.RawMessage {
 type ack struct {
 	MsgID      json.RawMessage `json:"msgId,omitempty"`
 	Identifier json.RawMessage `json:"identifier"`
-	Result     int             `json:"result"` // 1, or 0 for what failed
+	Result     int             `json:"result"` // 1 for success, 0 for failure
 }
 
 func (c command) ack(err error) ack {
@@ -76,7 +76,7 @@ func (c command) ack(err error) ack {
 	return a
 }
 
-// text reads a member that must be a string; "" where it is absent or null.
+// text returns a member that must be a string; "" if it is absent or null.
 func (c command) text(name string) (s string, err error) {
 	if raw, ok := c.params[name]; ok && json.Unmarshal(raw, &s) != nil {
 		return "", &fieldError{name, "a string"}
@@ -84,7 +84,7 @@ func (c command) text(name string) (s string, err error) {
 	return s, nil
 }
 
-// role reads the role, 0 where there is none.
+// role returns the role, 0 if there is none.
 func (c command) role() (n int, err error) {
 	if raw, ok := c.params["role"]; ok && (json.Unmarshal(raw, &n) != nil || string(raw) != "null" && (n < 1 || n > maxRole)) {
 		return 0, &fieldError{"role", "a whole number from 1 to 7"}
@@ -92,21 +92,21 @@ func (c command) role() (n int, err error) {
 	return n, nil
 }
 
-// fieldError names a member that is wrong. It does not repeat the value: addresses may hold
-// passwords.
+// fieldError names an invalid member. It does not include the value, because
+// addresses may contain passwords.
 type fieldError struct{ field, want string }
 
 func (e *fieldError) Error() string { return "inputParams." + e.field + ": want " + e.want }
 
-// event is what the device posts (protocol 3).
+// event is an event that the device posts (protocol 3).
 type event struct {
 	MsgID      int64  `json:"msgId"`
 	Identifier string `json:"identifier"`
 	Params     any    `json:"inputParams"`
 }
 
-// transcribed are the parameters of recording_transcribed. Integrations read RecordingText
-// without looking whether it is there.
+// transcribed are the parameters of recording_transcribed. Integrations expect
+// RecordingText to be present.
 type transcribed struct {
 	RecordingID   int64  `json:"recordingId"`
 	RecordingText string `json:"recordingText"`
@@ -124,7 +124,7 @@ type generated struct {
 func encode(v any) []byte {
 	raw, err := plainjson.Marshal(v)
 	if err != nil {
-		panic(err) // strings, numbers, and values that were read from JSON
+		panic(err) // strings, numbers, and values decoded from JSON
 	}
 	return raw
 }

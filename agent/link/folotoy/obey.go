@@ -11,20 +11,20 @@ import (
 	"lintod/behaviors"
 )
 
-// seen is a command and its result, which a redelivery gets again.
+// seen is a command and its result, with which redeliveries are answered.
 type seen struct {
 	digest [sha256.Size]byte
 	result *result
 }
 
-// result is what a command was acknowledged with.
+// result is the acknowledged result of a command.
 type result struct {
 	mu   sync.Mutex
 	done bool
 	err  error
 }
 
-// What the words of integrations are as verbs.
+// The verbs for the words of integrations.
 var (
 	playWord = behaviors.Word{Verb: "play", Params: map[string]string{"url": "url"}}
 	sayWord  = behaviors.Word{Verb: "say_as", Params: map[string]string{"text": "text", "language": "language", "voice": "voice"}}
@@ -35,10 +35,10 @@ var (
 var (
 	errUnknown = errors.New("unknown identifier")
 	errNeither = errors.New("inputParams has neither url nor text")
-	errNothing = errors.New("there was nothing to hear")
+	errNothing = errors.New("the sound was empty")
 )
 
-// obey does what integrations ask for, one after the other, until ctx ends.
+// obey executes commands, one at a time, until ctx ends.
 func (l *Link) obey(ctx context.Context) {
 	for {
 		select {
@@ -51,7 +51,7 @@ func (l *Link) obey(ctx context.Context) {
 	}
 }
 
-// do does a command and has it acknowledged once, when it has succeeded or failed.
+// do executes a command and acknowledges it once, when it has succeeded or failed.
 func (l *Link) do(ctx context.Context, r request) {
 	c, err := readCommand(r.payload)
 	if err != nil {
@@ -79,7 +79,7 @@ func (l *Link) do(ctx context.Context, r request) {
 	case again:
 		first.mu.Lock()
 		defer first.mu.Unlock()
-		if first.done { // else it will be
+		if first.done { // otherwise it will be
 			answer := encode(c.ack(first.err))
 			l.post(func(ctx context.Context) { l.send(ctx, topic, answer) })
 		}
@@ -96,8 +96,9 @@ func (l *Link) do(ctx context.Context, r request) {
 	}
 }
 
-// remember returns the result of a command, and whether it is a redelivery. Only the wire
-// says that: integrations use numbers again, some the same one for every command.
+// remember returns the result of a command, and whether it is a redelivery. Only
+// the DUP flag shows that: integrations reuse numbers, some use the same one for
+// every command.
 func (l *Link) remember(r request) (*result, bool) {
 	digest := sha256.Sum256(r.payload)
 	if r.duplicate {
@@ -115,8 +116,8 @@ func (l *Link) remember(r request) (*result, bool) {
 	return s.result, false
 }
 
-// play has a sound or a text played instead of what is heard. It returns an error when that
-// does not begin; else began or failed is acknowledged later.
+// play replaces the current sound with a sound or text. It returns an error if that
+// cannot be started; otherwise success or failure is acknowledged later.
 func (l *Link) play(ctx context.Context, c command, acknowledge func(error)) error {
 	role, err := c.role()
 	if err != nil {
@@ -139,7 +140,7 @@ func (l *Link) play(ctx context.Context, c command, acknowledge func(error)) err
 	word := playWord
 	progress := behaviors.Progress{Room: func() error { return l.MakeRoom(ctx) }, Began: func() { acknowledge(nil) }}
 	switch {
-	case url != "": // wins when both are there
+	case url != "": // takes precedence if both are present
 	case text != "":
 		word = sayWord
 		word.Fixed = map[string]json.RawMessage{"language": encode(voice.Language), "voice": encode(voice.Voice)}
@@ -152,7 +153,7 @@ func (l *Link) play(ctx context.Context, c command, acknowledge func(error)) err
 	}
 	progress.Ended = func(err error) {
 		if err == nil {
-			err = errNothing // unless it has begun
+			err = errNothing // unless it has started
 		}
 		acknowledge(err)
 	}
@@ -163,14 +164,14 @@ func (l *Link) play(ctx context.Context, c command, acknowledge func(error)) err
 	return err
 }
 
-// updateCommon applies and keeps what an integration sets.
+// updateCommon applies and saves the values that an integration sets.
 func (l *Link) updateCommon(ctx context.Context, c command) error {
 	set, err := readCommon(c)
 	if err != nil {
 		return err
 	}
 	if _, there := set[volume]; there {
-		for _, word := range []behaviors.Word{nowWord, keepWord} { // all or nothing
+		for _, word := range []behaviors.Word{nowWord, keepWord} { // check all before changing any
 			if err := l.permit(word, word.Arguments(c.params)); err != nil {
 				return err
 			}
@@ -184,7 +185,8 @@ func (l *Link) updateCommon(ctx context.Context, c command) error {
 	return l.memory.update(set)
 }
 
-// call is a command for a verb. Owners know say_as by the name say.
+// call converts a command to the call of a verb. In the owner's settings, say_as
+// is covered by say.
 func (l *Link) call(word behaviors.Word) behaviors.Call {
 	call := behaviors.Call{Link: Name, Source: l.Config.topic("command/call")}
 	if word.Verb == sayWord.Verb {
@@ -193,14 +195,14 @@ func (l *Link) call(word behaviors.Word) behaviors.Call {
 	return call
 }
 
-// permit refuses a command before any effect, where it must be signed: this protocol carries
-// no signatures.
+// permit refuses a command that must be signed, before any effect: this protocol
+// has no signatures.
 func (l *Link) permit(word behaviors.Word, args behaviors.Arguments) error {
 	call := l.call(word)
 	return l.Registry.Permit(behaviors.Request{Link: Name, Source: call.Source, Verb: word.Verb, Word: call.Word, Args: args})
 }
 
-// reloadRoles reads the file of the roles again. A wrong one changes nothing.
+// reloadRoles reads the roles file again. An invalid file changes nothing.
 func (l *Link) reloadRoles() error {
 	roles, err := loadRoles(l.Config.RolesFile)
 	if err != nil {

@@ -2,7 +2,7 @@ package folotoy
 
 import "lintod/agent/link"
 
-// Setup is what the owner of a device is asked for this link.
+// Setup returns the questions of `lintod setup` for this link.
 func Setup() link.Setup {
 	return link.Setup{
 		Name: Name, Title: "FoloToy (an integration that answers and plays)",

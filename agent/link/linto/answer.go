@@ -12,33 +12,33 @@ import (
 	"lintod/audio"
 )
 
-// emptyConversation is what a new conversation starts with (protocol 1.4).
+// emptyConversation is the data of a new conversation (protocol 1.4).
 var emptyConversation = json.RawMessage("{}")
 
-// reply is an answer as far as the device acts on it.
+// reply is an answer as far as the device uses it.
 type reply struct {
-	// Transcript is what the platform understood, if it says so.
+	// Transcript is what the platform understood, if it reports that.
 	Transcript string
 	// Text is to be spoken.
 	Text string
 	// Sound is played instead of Text when it is set.
 	Sound audio.Sound
-	// Ask says that the platform waits for a reply.
+	// Ask means that the platform expects an answer from the user.
 	Ask bool
-	// Conversation goes back with the next request, byte for byte.
+	// Conversation is returned with the next request, byte for byte.
 	Conversation json.RawMessage
-	// Audio is an encoded file to be played instead of the text, in base64.
+	// Audio is a base64-encoded sound file to play instead of the text.
 	Audio string
-	// Display is to be shown; nil when there is nothing to show.
+	// Display is what to show; nil if there is nothing to show.
 	Display *display
-	// Behavior is the whole behaviour. Custom says that it holds what is not for
-	// this device to understand: a custom action, or a chatbot's answer.
+	// Behavior is the whole behaviour. Custom means that it contains parts that
+	// this device does not interpret: a custom action, or a chatbot's answer.
 	Behavior json.RawMessage
 	Custom   bool
-	// Problem is what the platform says went wrong; it may come with something
-	// to say all the same.
+	// Problem is an error that the platform reports; the answer may still
+	// contain something to say.
 	Problem error
-	// Ignored are parts that were not understood.
+	// Ignored describes parts that were not understood.
 	Ignored error
 }
 
@@ -51,8 +51,8 @@ type wireAnswer struct {
 	Transcript json.RawMessage `json:"transcript"`
 }
 
-// wireParts are members of whose place the documents are not sure: inside
-// behavior, or beside it (C6).
+// wireParts are members that the documents place inconsistently: inside
+// behavior, or next to it (C6).
 type wireParts struct {
 	ConversationData json.RawMessage `json:"conversationData"`
 	Audio            json.RawMessage `json:"audio"`
@@ -69,23 +69,23 @@ type wireBehavior struct {
 }
 
 // wireError is {"message","code"}; some servers nest it in "message" (1.5), some
-// send the message alone.
+// send only the message.
 type wireError struct {
 	Message json.RawMessage `json:"message"`
 	Code    json.RawMessage `json:"code"`
 }
 
-// UnmarshalJSON takes whatever is there, so that no error hides another.
+// UnmarshalJSON accepts any JSON value, so that no error is lost.
 func (e *wireError) UnmarshalJSON(raw []byte) error {
 	if isObject(raw) {
-		type object wireError // has no UnmarshalJSON
+		type object wireError // without UnmarshalJSON
 		return json.Unmarshal(raw, (*object)(e))
 	}
 	e.Message = bytes.Clone(raw)
 	return nil
 }
 
-// none tells whether it says that there is no error.
+// none reports whether the value means that there is no error.
 func (e *wireError) none() bool {
 	return e == nil || string(e.Message) == "false" || string(e.Message) == `""` && len(e.Code) == 0
 }
@@ -94,11 +94,11 @@ func (e *wireError) none() bool {
 type wireSpeech struct {
 	Text       spelling        `json:"text"`
 	Phonetic   spelling        `json:"phonetic"`
-	ErrMessage string          `json:"errMessage"` // the newest servers' error form
+	ErrMessage string          `json:"errMessage"` // error form of the newest servers
 	Code       json.RawMessage `json:"code"`
 }
 
-// spelling is a string, or a number of which a template left the quotes out.
+// spelling is a string, or a number for which a template omitted the quotes.
 type spelling string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -110,9 +110,9 @@ func (s *spelling) UnmarshalJSON(raw []byte) error {
 	return json.Unmarshal(raw, (*string)(s))
 }
 
-// parseAnswer reads any form of answer that a LinTO server gives to a request
-// (protocol 1.4 and 1.6, decisions L10, L11, L15). phonetic prefers the phonetic
-// spelling for speaking.
+// parseAnswer parses any form of answer of a LinTO server to a request (protocol
+// 1.4 and 1.6, decisions L10, L11, L15). phonetic prefers the phonetic spelling
+// for speech.
 func parseAnswer(payload []byte, phonetic bool) (reply, error) {
 	if len(payload) > maxAnswer {
 		return reply{}, fmt.Errorf("answer too long: %d bytes; the limit is %d", len(payload), maxAnswer)
@@ -134,8 +134,8 @@ func parseAnswer(payload []byte, phonetic bool) (reply, error) {
 	r.Ignored = errors.Join(audioErr, displayErr)
 	r.Behavior, r.Custom = w.Behavior, present(b.CustomAction) || present(b.Chatbot)
 	r.Text = say.spoken(phonetic)
-	// say ends the conversation, ask goes on with it; where both are there the
-	// question is the more important (the RPi original spoke only say).
+	// say ends the conversation, ask continues it; if both are present, the
+	// question takes precedence (the RPi original spoke only say).
 	if text := ask.spoken(phonetic); text != "" || present(b.Ask) && r.Audio != "" {
 		r.Text, r.Ask = text, true
 		r.Conversation = conversation(either(b.ConversationData, w.ConversationData))
@@ -158,7 +158,7 @@ func decodeAnswer(payload []byte) (w wireAnswer, b wireBehavior, err error) {
 
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
 
-// either is the first that is there.
+// either returns the first of the two that is present.
 func either(inside, beside json.RawMessage) json.RawMessage {
 	if present(inside) {
 		return inside
@@ -170,7 +170,7 @@ func conversation(raw json.RawMessage) json.RawMessage {
 	if isObject(raw) {
 		return bytes.Clone(raw)
 	}
-	return emptyConversation // ask without data: listen again all the same
+	return emptyConversation // ask without data: still listen again
 }
 
 func parseAudio(raw json.RawMessage) (string, error) {
@@ -181,15 +181,15 @@ func parseAudio(raw json.RawMessage) (string, error) {
 	return s, nil
 }
 
-// parseChatbot returns what the chatbot says: all its sentences, each with a
-// space behind it (protocol 1.6).
+// parseChatbot returns the chatbot's text: all its sentences, each followed
+// by a space (protocol 1.6).
 func parseChatbot(raw json.RawMessage) string {
 	var c struct {
 		Answer struct {
 			Text string `json:"text"`
 		} `json:"answer"`
 	}
-	_ = json.Unmarshal(raw, &c) // another form is for the owner's program alone
+	_ = json.Unmarshal(raw, &c) // other forms are only passed to the owner's program
 	return strings.TrimSpace(c.Answer.Text)
 }
 
@@ -218,7 +218,7 @@ func (s wireSpeech) spoken(phonetic bool) string {
 	return string(first)
 }
 
-// findProblem looks in the three places where servers put errors (L10).
+// findProblem checks the three places where servers put errors (L10).
 func findProblem(w wireAnswer, b wireBehavior, say wireSpeech) error {
 	for _, e := range []*wireError{b.Error, w.Error} {
 		if !e.none() {
@@ -235,7 +235,7 @@ func findProblem(w wireAnswer, b wireBehavior, say wireSpeech) error {
 	return nil
 }
 
-// failed tells whether the code, a number or a string, is one of an error.
+// failed reports whether the code, a number or a string, is that of an error.
 func (s wireSpeech) failed() bool {
 	code, err := strconv.Atoi(strings.Trim(string(s.Code), `"`))
 	return err == nil && code >= 400
@@ -273,6 +273,6 @@ func parseTranscript(raw json.RawMessage) string {
 		return s
 	}
 	var o struct{ Text string }
-	_ = json.Unmarshal(raw, &o) // anything else is no transcript
+	_ = json.Unmarshal(raw, &o) // anything else is not a transcript
 	return o.Text
 }

@@ -40,7 +40,7 @@ func TestParseAnswer(t *testing.T) {
 			text:    "-12.50", conversation: `{}`,
 		},
 		{
-			name:    "a number in quotes that are missing",
+			name:    "a number without its quotes",
 			payload: `{"behavior":{"ask":{"text":7,"phonetic":8}}}`,
 			text:    "7", ask: true, conversation: `{}`,
 		},
@@ -66,7 +66,7 @@ func TestParseAnswer(t *testing.T) {
 			text:    "what?", ask: true, conversation: `{}`,
 		},
 		{
-			name:    "ask with data that is no object",
+			name:    "ask with data that is not an object",
 			payload: `{"behavior":{"ask":"what?","conversationData":"secret"}}`,
 			text:    "what?", ask: true, conversation: `{}`,
 		},
@@ -90,17 +90,17 @@ func TestParseAnswer(t *testing.T) {
 			conversation: `{}`, problem: "stt failed (code 500)",
 		},
 		{
-			name:    "error by its code alone",
+			name:    "error with only a code",
 			payload: `{"behavior":{"say":{"phonetic":"x","text":"the service is away","code":503}}}`,
 			text:    "the service is away", conversation: `{}`, problem: "the service is away (code 503)",
 		},
 		{
-			name:         "error by its code alone, as a string",
+			name:         "error with only a code, as a string",
 			payload:      `{"behavior":{"say":{"code":"400"}}}`,
 			conversation: `{}`, problem: `no reason given (code "400")`,
 		},
 		{
-			name:    "a code that is no error",
+			name:    "a code that is not an error",
 			payload: `{"behavior":{"say":{"text":"hello","code":200}}}`,
 			text:    "hello", conversation: `{}`,
 		},
@@ -111,7 +111,7 @@ func TestParseAnswer(t *testing.T) {
 		},
 		{name: "error as a string", payload: `{"error":"no skill"}`, conversation: `{}`, problem: "error: no skill"},
 		{name: "error as a list", payload: `{"behavior":{"error":[1]}}`, conversation: `{}`, problem: "error: [1]"},
-		{name: "error that is none", payload: `{"error":false,"behavior":{"error":""}}`, conversation: `{}`},
+		{name: "an error member that means no error", payload: `{"error":false,"behavior":{"error":""}}`, conversation: `{}`},
 		{name: "nothing to say", payload: `{"behavior":{}}`, conversation: `{}`},
 		{name: "custom action only", payload: `{"behavior":{"customAction":{"kind":"light_on"}}}`, conversation: `{}`},
 	}
@@ -140,7 +140,7 @@ func TestParseAnswerRefuses(t *testing.T) {
 		`{"behavior":{"ask":[]}}`,
 	} {
 		if r, err := parseAnswer([]byte(payload), false); err == nil {
-			t.Errorf("%q was understood as %+v", payload, r)
+			t.Errorf("%q was parsed as %+v", payload, r)
 		}
 	}
 }
@@ -151,7 +151,7 @@ func FuzzParseAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		r, err := parseAnswer(payload, true)
 		if err == nil && !isObject(r.Conversation) {
-			t.Errorf("conversation %q is no object", r.Conversation)
+			t.Errorf("conversation %q is not an object", r.Conversation)
 		}
 	})
 }

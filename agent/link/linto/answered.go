@@ -7,13 +7,13 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// maxAnswered is how many requests are remembered. A sender repeats a request for
+// maxAnswered is how many requests are remembered. Clients repeat a request for
 // minutes at most.
 const maxAnswered = 1024
 
-// answered remembers the answers to requests that had an id, of verbs without power:
-// who sends again until it is answered must not have a text spoken twice. It ends with
-// the process; those with power have a ledger on the disk.
+// answered remembers the answers to requests with an id, for verbs without power: a
+// client that repeats a request until it is answered must not have a text spoken
+// twice. It is kept in memory; verbs with power have a ledger on the disk.
 type answered struct {
 	mu      sync.Mutex
 	answers map[string][]byte // by topic and id
@@ -27,7 +27,7 @@ func (a *answered) find(w word, id string) ([]byte, bool) {
 	return answer, ok
 }
 
-// note remembers an answer. A ping is not a request that anything would happen twice of.
+// note remembers an answer. A ping is left out, because repeating it does no harm.
 func (a *answered) note(w word, id string, answer []byte) {
 	if id == "" || w.Verb == "ping" {
 		return
@@ -46,8 +46,8 @@ func (a *answered) note(w word, id string, answer []byte) {
 	}
 }
 
-// shortAnswer is the answer of a verb without power: the request's id, if it had one,
-// and the reason when it was not done.
+// shortAnswer is the answer of a verb without power: the id of the request, if it
+// had one, and the error, if it failed.
 func shortAnswer(id string, problem error) []byte {
 	members := map[string]json.RawMessage{}
 	if id != "" {

@@ -1,7 +1,7 @@
 // Package linto is the link to a LinTO platform: topics, payloads and
 // acknowledgements of its MQTT protocol, and nothing else. What a verb does is
-// in behaviors, when the microphone is open in agent/turn, how the connection
-// lives in agent/broker.
+// in behaviors, when the microphone is open in agent/turn, and the connection
+// in agent/broker.
 //
 // "Protocol 1.x" and "decision Lx, Cx" in comments refer to the tables in
 // docs/linto.md.
@@ -20,31 +20,31 @@ import (
 type Config struct {
 	Enabled bool `toml:"enabled"`
 	broker.Config
-	// Login, where it has a URL, is instead of static credentials and Scope.
+	// Login, if it has a URL, replaces static credentials and Scope.
 	Login login.Config `toml:"login"`
 	// Scope is the application's level of the topic tree.
 	Scope string `toml:"scope"`
 	// StatusRetain makes the broker keep status and last will (decision C1).
 	StatusRetain bool `toml:"status_retain"`
-	// Speak is which spelling of an answer is spoken: "text" or "phonetic" (L15).
+	// Speak is the spelling of answers that is spoken: "text" or "phonetic" (L15).
 	Speak string `toml:"speak"`
-	// MeetingAck answers managemeeting with a muteack too, as the document has it
+	// MeetingAck also answers managemeeting with a muteack, as documented
 	// (decision L1).
 	MeetingAck bool `toml:"meeting_ack"`
-	// AnswerTimeout is how long the platform may think.
+	// AnswerTimeout is how long the platform may take to answer.
 	AnswerTimeout config.Duration `toml:"answer_timeout"`
-	// Mode is how an utterance travels: as one "file" when it is over, or as a live
+	// Mode is how an utterance is sent: as a "file" when it has ended, or as a live
 	// "stream" (protocol 1.5).
 	Mode string `toml:"mode"`
-	// Chunk is how much sound one message of a stream carries, in whole frames.
+	// Chunk is the length of sound in one message of a stream, in whole frames.
 	Chunk config.Duration `toml:"chunk"`
-	// TextRequest is where texts go, written ones and those that a stream
-	// understood: "nlp", "chatbot", or "none" (1.4, 1.6).
+	// TextRequest is where texts are sent, written questions and
+	// transcripts of streams: "nlp", "chatbot", or "none" (1.4, 1.6).
 	TextRequest string `toml:"text_request"`
 	// DisplayCommand is the program, with arguments, that shows what the platform
-	// wants shown; see programs.
+	// sends for display; see programs.
 	DisplayCommand []string `toml:"display_command"`
-	// ActionCommand is the program that gets custom actions and chatbot answers.
+	// ActionCommand is the program that receives custom actions and chatbot answers.
 	ActionCommand []string `toml:"action_command"`
 }
 
@@ -57,7 +57,7 @@ const (
 	toNobody   = "none"
 )
 
-// Defaults are those of the protocol's recommendations.
+// Defaults returns the values that the protocol recommends.
 func Defaults() Config {
 	return Config{
 		Config:        broker.Defaults(),
@@ -71,8 +71,8 @@ func Defaults() Config {
 	}
 }
 
-// For completes the table for the device of that serial: the stock broker's ACL wants
-// the user name to be the serial (protocol 1.2.1).
+// For completes the table for a device with that serial: the stock broker's ACL
+// requires the serial as the user name (protocol 1.2.1).
 func (c Config) For(serial string) Config {
 	if c.Username == "" && c.PasswordFile != "" && !c.Login.Enabled() {
 		c.Username = serial
@@ -80,8 +80,7 @@ func (c Config) For(serial string) Config {
 	return c
 }
 
-// Validate reports values that cannot be right. A link that is not enabled is
-// not checked.
+// Validate reports invalid values. A disabled link is not checked.
 func (c Config) Validate() config.Problems {
 	if !c.Enabled {
 		return nil

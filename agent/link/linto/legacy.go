@@ -12,8 +12,8 @@ import (
 	"lintod/audio/tts"
 )
 
-// legacy is what we take of linto.json, the file of the LinTO client that came
-// before (protocol 1.2.1).
+// legacy is what is imported from linto.json, the file of the previous LinTO
+// client (protocol 1.2.1).
 type legacy struct {
 	SN     value `json:"sn"`
 	Config struct {
@@ -35,11 +35,11 @@ type legacy struct {
 	} `json:"config"`
 }
 
-// value is one that the old client wrote sometimes as a string and sometimes
-// as what it is.
+// value is a value that the old client wrote sometimes as a string and
+// sometimes with its own type.
 type value string
 
-// UnmarshalJSON takes a string, a number, a boolean or null.
+// UnmarshalJSON accepts a string, a number, a boolean or null.
 func (t *value) UnmarshalJSON(raw []byte) error {
 	var v any
 	if err := json.Unmarshal(raw, &v); err != nil {
@@ -57,7 +57,7 @@ func (t *value) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// importLegacy reads linto.json. Notes tell what was not taken over.
+// importLegacy reads linto.json. Notes describe what was not imported.
 func importLegacy(raw []byte) (link.Imported, error) {
 	var l legacy
 	if err := json.Unmarshal(raw, &l); err != nil {
@@ -106,13 +106,13 @@ func importLegacy(raw []byte) (link.Imported, error) {
 	return got, nil
 }
 
-// within tells whether s is a whole number from low to high.
+// within reports whether s is a whole number from low to high.
 func within(s string, low, high int) bool {
 	n, err := strconv.Atoi(s)
 	return err == nil && n >= low && n <= high
 }
 
-// address makes one of the old client's three values.
+// address builds an address from the old client's three values.
 func address(protocol, host, port string) (string, error) {
 	if host == "" {
 		return "", errors.New("linto.json has no config.mqtt.host: is it the file of a LinTO client?")

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// linto.json as the LinTO client keeps it, with values of both kinds.
+// linto.json as the LinTO client writes it, with values of both kinds.
 const lintoJSON = `{
   "enrolled": true, "sn": "cellar-7", "connexion": "offline",
   "config": {
@@ -34,7 +34,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-func TestImportOfOddFiles(t *testing.T) {
+func TestImportOfUnusualFiles(t *testing.T) {
 	answers := func(pairs ...string) map[string]string {
 		m := map[string]string{}
 		for i := 0; i < len(pairs); i += 2 {
@@ -60,7 +60,7 @@ func TestImportOfOddFiles(t *testing.T) {
 		{"protocol", mqtt(`"protocol":"carrier pigeon"`), answers(), "config.mqtt.protocol", ""},
 		{"another file", `{"name":"lintod"}`, answers(), "config.mqtt.host", ""},
 		{"an object for a value", mqtt(`"port":{}`), answers(), "anything", ""},
-		{"no JSON", `sn = "7"`, answers(), "anything", ""},
+		{"not JSON", `sn = "7"`, answers(), "anything", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

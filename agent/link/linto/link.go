@@ -22,21 +22,21 @@ import (
 	"lintod/behaviors"
 )
 
-// Bounds on what the platform may send.
+// Limits on what the platform may send.
 const (
 	maxCommand   = 64 << 10 // bytes
-	maxRetained  = 64       // topics that are remembered
+	maxRetained  = 64       // remembered topics
 	maxReason    = 500      // bytes
-	maxAnswer    = 8 << 20  // bytes; answers may carry sound
+	maxAnswer    = 8 << 20  // bytes; answers may contain sound
 	commandQueue = 64       // oldest dropped: the last state wins
 	sendLimit    = 5 * time.Second
 	finishLimit  = time.Second
 )
 
-// Link is one connection to a LinTO platform; New makes one.
+// Link is a connection to one LinTO platform. Use New to make one.
 type Link struct {
 	Config      Config
-	link.Device // its serial is one level of a topic; a login gives another
+	link.Device // its serial is one level of a topic; a login provides another one
 
 	conn     connection
 	login    *login.Client // nil with static credentials
@@ -45,22 +45,22 @@ type Link struct {
 	orders   chan command // to be verified
 	mutes    chan command
 	probes   loop.Probe
-	changed  loop.Signal  // holds a token when the status may be another
-	waits    loop.Signal  // holds a token when an answer waits that no request here has asked for
+	changed  loop.Signal  // holds a token when the status may have changed
+	waits    loop.Signal  // holds a token when an answer is queued for an earlier request
 	failures chan failure // to be published
 	dropped  atomic.Int64 // commands dropped because the queue was full
-	refused  atomic.Bool  // the broker does not let the device in
+	refused  atomic.Bool  // the broker refuses the device
 	pending  pending
 	uplink   *uplink
 	live     *live
 	programs *programs
 
-	answered answered // requests for verbs without power that had an id
+	answered answered // requests with an id, for verbs without power
 
-	retained map[string]bool // topics of ignored retained commands; handle owns it
+	retained map[string]bool // topics of ignored retained commands; owned by handle
 
 	mu           sync.Mutex
-	conversation json.RawMessage // of the last ask, {} otherwise
+	conversation json.RawMessage // of the last ask, otherwise {}
 	published    []byte          // the last status, without its time
 }
 
@@ -68,20 +68,20 @@ type command struct {
 	word      word
 	payload   []byte
 	duplicate bool // the broker may have delivered it before
-	// Of a signed request: who signed it, and whether it was taken before. Then it is
-	// not done.
+	// Of a signed request: who signed it, and whether it was accepted before. In that
+	// case it is not executed.
 	signer string
 	again  bool
-	order  []byte // as it came
+	order  []byte // as received
 }
 
-// failure is why something was not done.
+// failure is the reason why a request was not executed.
 type failure struct{ topic, id, text string }
 
-// Name is what the configuration calls the link.
+// Name is the link's name in the configuration.
 const Name = "linto"
 
-// Name is what the configuration calls this link.
+// Name is the link's name in the configuration.
 func (l *Link) Name() string { return Name }
 
 // Stats are the link's counters.
@@ -91,10 +91,10 @@ type Stats struct {
 	ActionsDropped  int64     `json:"actions_dropped"`
 	Live            LiveStats `json:"live"`
 	Login           string    `json:"login,omitempty"`   // why the device is not logged in
-	Pending         string    `json:"pending,omitempty"` // what it is about before the first login
+	Pending         string    `json:"pending,omitempty"` // what the login is waiting for, before the first one
 }
 
-// Stats returns the counters; it may be called at any time after Start.
+// Stats returns the counters. It may be called at any time after Start.
 func (l *Link) Stats() Stats {
 	s := Stats{
 		Stats: l.conn.Stats(), CommandsDropped: l.dropped.Load(),
@@ -106,7 +106,7 @@ func (l *Link) Stats() Stats {
 	return s
 }
 
-// Status says how the link is.
+// Status returns the status of the link.
 func (l *Link) Status() link.Status {
 	s := l.Stats()
 	return link.Status{
@@ -117,7 +117,7 @@ func (l *Link) Status() link.Status {
 	}
 }
 
-// New makes the link, closed.
+// New makes the link, not connected.
 func New(cfg Config, device link.Device) *Link {
 	l := &Link{Config: cfg, Device: device}
 	l.commands = make(chan command, commandQueue)
@@ -134,12 +134,12 @@ func New(cfg Config, device link.Device) *Link {
 	l.programs = newPrograms(cfg, l.Log)
 	l.live = l.newLive()
 	if cfg.Login.Enabled() {
-		l.login = l.newLogin() // and that makes the connection
+		l.login = l.newLogin() // which provides the connection
 		return l
 	}
 	wire := cfg.Config
 	if wire.ClientID == "" {
-		// Stable, so that a broker that still holds our dead connection sends its
+		// Stable, so that a broker that still has our dead connection sends its
 		// last will before it accepts the new one, not after.
 		wire.ClientID = broker.ClientID("lintod-" + cfg.Scope + "-" + l.Serial)
 	}
@@ -147,13 +147,13 @@ func New(cfg Config, device link.Device) *Link {
 	return l
 }
 
-// newPlace makes a connection, still closed.
+// newPlace makes a connection that is not yet started.
 func (l *Link) newPlace(cfg broker.Config, scope, serial string) *place {
 	p := &place{scope: scope, serial: serial}
 	p.Conn = &broker.Conn{
 		Config: cfg,
 		Will:   func() broker.Message { return l.statusMessage(offline) },
-		// The device's own status is read back: see healStatus.
+		// The device's own status is also subscribed: see healStatus.
 		Subscribe: []string{p.ingress("#"), p.egress("status")},
 		Online:    l.online,
 		Offline:   l.offline,
@@ -164,7 +164,7 @@ func (l *Link) newPlace(cfg broker.Config, scope, serial string) *place {
 	return p
 }
 
-// Run keeps the connection until ctx ends, and then says goodbye.
+// Run keeps the connection until ctx ends, and then publishes the status offline.
 func (l *Link) Run(ctx context.Context) error {
 	var worker sync.WaitGroup
 	work, stop := context.WithCancel(ctx)
@@ -183,27 +183,27 @@ func (l *Link) ingress(command string) string { return l.conn.place().ingress(co
 
 func (l *Link) egress(command string) string { return l.conn.place().egress(command) }
 
-// online runs after the subscriptions stand, so that what the platform sends
-// because of the status is not missed (protocol 1.3).
+// online runs after the subscriptions are active, so that messages that the
+// platform sends in reply to the status are received (protocol 1.3).
 func (l *Link) online(ctx context.Context) {
 	l.forgetStatus()
-	l.connected(true) // first: who reads "online" may open a turn at once
+	l.connected(true) // first: a client that sees "online" may open a turn immediately
 	if err := l.publishStatus(ctx); err != nil && ctx.Err() == nil {
 		l.Log.Warn("status not published", "error", err)
 	}
 	l.deliver(ctx)
 }
 
-// StatusChanged has the platform told how the device is, if that has changed. It does
-// not block: changes in quick succession are told as one, and none while the platform
-// cannot be reached, as each connect tells the status too.
+// StatusChanged publishes the status if it has changed. It does not block: changes
+// in quick succession are published as one, and none while the platform cannot be
+// reached, because the status is published after each connect.
 func (l *Link) StatusChanged() { l.changed.Set() }
 
-// AnswersWait has an answer delivered whose request came before an end of the daemon. It
-// does not block.
+// AnswersWait delivers answers whose request was made before the daemon was
+// restarted. It does not block.
 func (l *Link) AnswersWait() { l.waits.Set() }
 
-// report publishes what nobody waits for, until ctx ends.
+// report publishes status changes and failures until ctx ends.
 func (l *Link) report(ctx context.Context) {
 	repeat := time.NewTimer(untilRepeat())
 	defer repeat.Stop()
@@ -212,7 +212,7 @@ func (l *Link) report(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-repeat.C:
-			l.forgetStatus() // so that it is published although nothing has changed
+			l.forgetStatus() // so that it is published even if unchanged
 			l.StatusChanged()
 			repeat.Reset(untilRepeat())
 		case <-l.waits:
@@ -229,19 +229,20 @@ func (l *Link) report(ctx context.Context) {
 	}
 }
 
-// untilRepeat is the time to the next repetition of the status: about an hour, for
-// the devices of a fleet not at the same moment. A broker that dies sends no last
-// will, so it is the age of an "online" that shows whether the device is there.
+// untilRepeat is the time to the next repetition of the status: about an hour,
+// randomized so that the devices of a fleet do not publish at the same time. A
+// broker that dies sends no last will, so only a recent "online" shows that the
+// device is connected.
 func untilRepeat() time.Duration { return 54*time.Minute + rand.N(12*time.Minute) }
 
-// forgetStatus has the next publishStatus publish.
+// forgetStatus makes the next publishStatus publish unconditionally.
 func (l *Link) forgetStatus() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.published = nil
 }
 
-// offline is told why there is no connection.
+// offline is called with the reason when there is no connection.
 func (l *Link) offline(err error) {
 	l.refused.Store(broker.Refused(err))
 	l.connected(false)
@@ -252,9 +253,9 @@ func (l *Link) connected(yes bool) {
 	l.Connected(yes)
 }
 
-// publishStatus tells the platform how the device is, if that has changed since
-// the last time: servers answer each status with tts_lang, and repeating an
-// unchanged one would go on forever (protocol 1.3, "loop trap").
+// publishStatus publishes the status if it has changed since the last time:
+// servers answer each status with tts_lang, so repeating an unchanged one would
+// cause an endless loop (protocol 1.3, "loop trap").
 func (l *Link) publishStatus(ctx context.Context) error {
 	body := l.status().encode(online, time.Time{})
 	l.mu.Lock()
@@ -294,8 +295,8 @@ func (l *Link) statusMessage(connexion string) broker.Message {
 	}
 }
 
-// send publishes an acknowledgement or result. One that cannot be sent is
-// logged: the platform that asked is gone.
+// send publishes an acknowledgement or a result. A failure is logged: the
+// requester cannot be reached.
 func (l *Link) send(ctx context.Context, topic string, payload []byte) {
 	ctx, cancel := context.WithTimeout(ctx, sendLimit)
 	defer cancel()
@@ -304,13 +305,13 @@ func (l *Link) send(ctx context.Context, topic string, payload []byte) {
 	}
 }
 
-// ignored are messages of the tolinto tree that are not meant for devices (1.8).
+// ignored are topics of the tolinto tree that are not meant for devices (1.8).
 var ignored = map[string]bool{"statusack": true, "demo_mode": true}
 
-// handle is called by the connection for each message, one at a time; it must
+// handle is called by the connection for each message, one at a time. It must
 // not block.
 func (l *Link) handle(ctx context.Context, m broker.Message) {
-	m.Payload = textfile.Message(m.Payload) // some are written by hand
+	m.Payload = textfile.Message(m.Payload) // some messages are written by hand
 	if m.Topic == l.egress("status") {
 		l.healStatus(ctx, m)
 		return
@@ -328,8 +329,9 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 			l.retained[topic] = true
 		}
 	case len(m.Payload) == 0 && l.retained[topic]:
-		// That is how a retained message is deleted, and to who is subscribed it
-		// comes without the flag [MQTT-3.3.1-9]. Any other empty payload is {} (1.8).
+		// An empty payload deletes a retained message, and subscribers receive it
+		// without the retain flag [MQTT-3.3.1-9]. Any other empty payload means {}
+		// (1.8).
 		delete(l.retained, topic)
 	case ignored[topic]:
 	case isAnswer(topic):
@@ -345,7 +347,7 @@ func (l *Link) handle(ctx context.Context, m broker.Message) {
 	}
 }
 
-// dispatch hands a request to who does it; it must not block.
+// dispatch passes a request to its handler. It must not block.
 func (l *Link) dispatch(ctx context.Context, c command) {
 	switch topic := c.word.topic; {
 	case l.powerful(c.word) && len(c.payload) <= maxAsk:
@@ -355,7 +357,7 @@ func (l *Link) dispatch(ctx context.Context, c command) {
 	case topic == "ping":
 		l.do(ctx, c) // answered even while a slow verb runs
 	case topic == "mute" || topic == "unmute":
-		l.queue(l.mutes, c) // no flood of others may push it out
+		l.queue(l.mutes, c) // must not be displaced by a flood of other requests
 	default:
 		l.queue(l.commands, c)
 	}
@@ -390,11 +392,11 @@ func (l *Link) work(ctx context.Context) {
 	l.finish(context.WithoutCancel(ctx))
 }
 
-// settings are the verbs whose effect is for the next start as well.
+// settings are the verbs whose effect survives a restart.
 var settings = map[string]bool{"mute": true, "start_volume": true, "language": true}
 
-// finish does the settings that wait when the link ends: the broker has delivered
-// them and does not keep them. Nobody is there for an acknowledgement.
+// finish executes the queued settings when the link ends, because the broker has
+// delivered them and does not keep them. No acknowledgement can be sent.
 func (l *Link) finish(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, finishLimit)
 	defer cancel()
@@ -415,9 +417,9 @@ func (l *Link) finish(ctx context.Context) {
 	}
 }
 
-// Probe returns nil when the goroutine that obeys the platform has taken it up,
-// which proves that it is not stuck in a command, or with ctx's cause. It does
-// not depend on the connection.
+// Probe returns nil when the goroutine that handles the platform's requests has
+// run, which proves that no request blocks it, or ctx's cause. It does not
+// depend on the connection.
 func (l *Link) Probe(ctx context.Context) error {
 	return l.probes.Check(ctx)
 }
@@ -425,7 +427,7 @@ func (l *Link) Probe(ctx context.Context) error {
 func (l *Link) do(ctx context.Context, c command) {
 	args := c.word.arguments(c.payload)
 	id, topic := args.ID(), c.word.topic
-	if id != "" { // who names a request is answered, and once is enough
+	if id != "" { // a request with an id is answered, and executed once
 		topic = cmp.Or(c.word.ack, c.word.topic)
 		if first, ok := l.answered.find(c.word, id); ok {
 			l.send(ctx, topic, first)
@@ -442,11 +444,11 @@ func (l *Link) do(ctx context.Context, c command) {
 		}
 		select {
 		case l.failures <- failure{topic, id, err.Error()}:
-		default: // the platform asks faster than it takes the answers
+		default: // the platform sends requests faster than it accepts answers
 			l.dropped.Add(1)
 		}
 	}
-	ended := func(err error) { // that it has begun, LinTO's platforms do not want to hear
+	ended := func(err error) { // LinTO platforms expect no message at the start
 		if err != nil && !errors.Is(err, behaviors.ErrCut) {
 			failed(err)
 		}
@@ -454,7 +456,7 @@ func (l *Link) do(ctx context.Context, c command) {
 	call := l.call(c)
 	call.ID, call.Ended = id, ended
 	_, err := l.Registry.Do(ctx, call, c.word.Verb, args)
-	if errors.Is(err, behaviors.ErrUnsigned) { // the same id may come again, signed
+	if errors.Is(err, behaviors.ErrUnsigned) { // the same id may be sent again, signed
 		failed(err)
 		return
 	}
@@ -477,14 +479,15 @@ func (l *Link) do(ctx context.Context, c command) {
 	}
 }
 
-// call is a command for a verb without power.
+// call converts a command for a verb without power to a call.
 func (l *Link) call(c command) behaviors.Call {
 	return behaviors.Call{Link: l.Name(), Source: l.ingress(c.word.topic), Word: c.word.topic, Signer: c.signer}
 }
 
-// healStatus cures a race of MQTT: after a fast reconnect the broker may send
-// the last will of the old connection when the new one has already said
-// "online". The device reads its own status, and corrects what is not true.
+// healStatus corrects a race of MQTT: after a fast reconnect the broker may
+// send the last will of the old connection when the new one has already
+// published "online". The device subscribes to its own status, and publishes
+// it again if it is wrong.
 func (l *Link) healStatus(ctx context.Context, m broker.Message) {
 	var s struct{ Connexion string }
 	if m.Retain || json.Unmarshal(m.Payload, &s) != nil || s.Connexion != offline {
@@ -498,7 +501,7 @@ func (l *Link) healStatus(ctx context.Context, m broker.Message) {
 	}
 }
 
-// Line tells the counters to people.
+// Line returns the counters as text for people.
 func (s Stats) Line() string {
 	switch {
 	case !s.Connected && s.Login != "":

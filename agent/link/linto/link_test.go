@@ -28,10 +28,10 @@ import (
 	"lintod/behaviors"
 )
 
-// device is a box without sound: it notes what it is asked to do.
+// device is a device without sound that records what it is asked to do.
 type device struct {
 	link *Link
-	hold chan struct{} // where it is set, a language waits for it
+	hold chan struct{} // if set, setting the language blocks on it
 
 	mu    sync.Mutex
 	calls []string
@@ -116,7 +116,7 @@ func (d *device) Ask(_ context.Context, text string) error {
 	return nil
 }
 
-// stage is a link and its device at a real broker.
+// stage is a link and its device, connected to a real broker.
 type stage struct {
 	*device
 	t      *testing.T
@@ -126,10 +126,10 @@ type stage struct {
 	turns  *turn.Runner
 	stop   func()
 
-	notices chan string // what the world was told: "action: {…}"
+	notices chan string // published notices: "action: {…}"
 }
 
-func (s *stage) told(w turn.What, text string) {
+func (s *stage) note(w turn.What, text string) {
 	select {
 	case s.notices <- string(w) + ": " + text:
 	default:
@@ -141,8 +141,9 @@ func (s *stage) notice() string {
 	return wait(s.t, s.notices)
 }
 
-// keepalive outlasts the stalls of a busy machine: after one and a half of it without
-// a packet the broker hangs up, and what is published meanwhile is lost.
+// keepalive outlasts the stalls of a busy machine: a broker disconnects a client
+// that sends nothing for one and a half times the keepalive, and what is published
+// meanwhile is lost.
 const keepalive = config.Duration(time.Minute)
 
 func start(t *testing.T, options ...func(*Link)) *stage {
@@ -166,7 +167,7 @@ func startAt(m *brokertest.Mosquitto, t *testing.T, options ...func(*Link)) *sta
 			return []network.Interface{{Name: "eth0", Type: "eth", IP: "10.0.0.5", MAC: "b8:27:eb:00:00:01", Gateway: "10.0.0.1"}}, nil
 		},
 		Connected: func(bool) {},
-		Tell:      s.told,
+		Notify:    s.note,
 	}
 	o := &Link{Config: cfg, Device: device}
 	for _, option := range options {
@@ -192,7 +193,7 @@ func (s *stage) run() {
 	s.next("status", "online")
 }
 
-// next waits for a message of the device that contains text.
+// next waits for a message from the device that contains text.
 func (s *stage) next(topic, text string) brokertest.Message {
 	s.t.Helper()
 	return s.watch.Next(topic+" with "+text, func(m brokertest.Message) bool {
@@ -200,8 +201,8 @@ func (s *stage) next(topic, text string) brokertest.Message {
 	})
 }
 
-// tell publishes as the platform.
-func (s *stage) tell(command, payload string) {
+// publish publishes as the platform.
+func (s *stage) publish(command, payload string) {
 	s.t.Helper()
 	s.broker.Publish("blk/tolinto/sn-1/"+command, payload)
 }
@@ -227,7 +228,7 @@ func TestStatus(t *testing.T) {
 	s.stop()
 	last := s.next("status", "offline").JSON(t)
 	if last["config"] == nil || last["sn"] != "sn-1" {
-		t.Errorf("the farewell is no whole status: %v", last)
+		t.Errorf("the final status is incomplete: %v", last)
 	}
 }
 
@@ -239,19 +240,19 @@ func TestRetainedStatus(t *testing.T) {
 
 func TestCommandsAndTheirAcks(t *testing.T) {
 	s := start(t)
-	s.tell("ping", "")
+	s.publish("ping", "")
 	if m := s.next("pong", ""); string(m.Payload) != "{}" || m.Retain {
 		t.Errorf("pong is %+v", m)
 	}
-	s.tell("mute", "{}")
+	s.publish("mute", "{}")
 	s.next("muteack", "{}")
-	s.tell("unmute", "{}")
+	s.publish("unmute", "{}")
 	s.next("unmuteack", "{}")
-	s.tell("volume", `{"value":"35"}`)
-	s.tell("say", `{"value":"bonjour","transaction_id":"7"}`)
-	s.tell("endvolume", `{"value":0}`)
+	s.publish("volume", `{"value":"35"}`)
+	s.publish("say", `{"value":"bonjour","transaction_id":"7"}`)
+	s.publish("endvolume", `{"value":0}`)
 	s.next("status", `"volume":0`)
-	s.tell("tts_lang", `{"value":"fr-FR"}`)
+	s.publish("tts_lang", `{"value":"fr-FR"}`)
 	s.next("status", `"tts_lang":"fr-FR"`)
 	want := []string{"muted true", "muted false", "volume 35", "say bonjour", "keep 0", "lang fr-FR"}
 	if got := s.did(); !slices.Equal(got, want) {
@@ -259,8 +260,8 @@ func TestCommandsAndTheirAcks(t *testing.T) {
 	}
 }
 
-// A request with an id is answered under that id, also where the protocol has no answer,
-// and is done once however often it comes.
+// A request with an id is answered with that id, even if the protocol has no
+// answer, and is executed once even if it is repeated.
 func TestRequestsWithAnID(t *testing.T) {
 	s := start(t)
 	for _, r := range []struct{ verb, payload, answer, want string }{
@@ -275,9 +276,9 @@ func TestRequestsWithAnID(t *testing.T) {
 	} {
 		s.acked(r.verb, r.payload, r.answer, r.want)
 	}
-	s.tell("volume", `{"value":"loud","id":"3"}`)
+	s.publish("volume", `{"value":"loud","id":"3"}`)
 	failed := s.next("volume", `"id":"3"`).JSON(t)
-	s.tell("volume", `{"value":"loud","id":"3"}`)
+	s.publish("volume", `{"value":"loud","id":"3"}`)
 	if again := s.next("volume", `"id":"3"`).JSON(t); failed["status"] == nil || again["status"] != failed["status"] {
 		t.Errorf("%v, then %v", failed, again)
 	}
@@ -287,7 +288,7 @@ func TestRequestsWithAnID(t *testing.T) {
 	}
 }
 
-// What is remembered has a bound; the newest stay.
+// The number of remembered answers is bounded; the newest are kept.
 func TestAnsweredRequestsAreForgotten(t *testing.T) {
 	var a answered
 	w, _ := wordOf("say")
@@ -298,21 +299,21 @@ func TestAnsweredRequestsAreForgotten(t *testing.T) {
 		t.Errorf("%d answers are remembered", len(a.answers))
 	}
 	if _, ok := a.find(w, fmt.Sprint(3*maxAnswered-1)); !ok {
-		t.Error("the newest is forgotten")
+		t.Error("the newest answer was dropped")
 	}
 }
 
-// TestUnchangedStatusIsNotRepeated guards against the loop with servers that
+// TestUnchangedStatusIsNotRepeated guards against a loop with servers that
 // answer each status with tts_lang (protocol 1.3).
 func TestUnchangedStatusIsNotRepeated(t *testing.T) {
 	s := start(t)
 	before := len(s.watch.All())
-	s.tell("tts_lang", `{"value":"en-US"}`)
-	s.tell("endvolume", `{"value":80}`)
-	s.tell("ping", "{}") // overtakes nothing: it is the last to be sent
+	s.publish("tts_lang", `{"value":"en-US"}`)
+	s.publish("endvolume", `{"value":80}`)
+	s.publish("ping", "{}") // cannot overtake, because it is sent last
 	s.next("pong", "")
 	brokertest.Eventually(t, "both were handled", func() bool { return len(s.did()) == 2 })
-	s.tell("endvolume", `{"value":81}`)
+	s.publish("endvolume", `{"value":81}`)
 	s.next("status", `"volume":81`)
 	published := 0
 	for _, m := range s.watch.All()[before:] {
@@ -325,7 +326,8 @@ func TestUnchangedStatusIsNotRepeated(t *testing.T) {
 	}
 }
 
-// A status that takes long keeps no acknowledgement waiting, and many changes are one.
+// A slow status delays no acknowledgement, and several changes are published as
+// one.
 func TestAcksDoNotWaitForTheStatus(t *testing.T) {
 	slow, proceed := make(chan bool, 100), make(chan struct{})
 	var began atomic.Bool
@@ -342,7 +344,7 @@ func TestAcksDoNotWaitForTheStatus(t *testing.T) {
 	before := len(s.watch.All())
 	began.Store(true)
 	for _, lang := range []string{"de-DE", "it-IT", "fr-FR"} {
-		s.tell("tts_lang", `{"value":"`+lang+`"}`)
+		s.publish("tts_lang", `{"value":"`+lang+`"}`)
 		s.next("tts_lang", "{}")
 		if lang == "de-DE" {
 			<-slow // this one is being published
@@ -352,16 +354,16 @@ func TestAcksDoNotWaitForTheStatus(t *testing.T) {
 	s.next("status", `"fr-FR"`)
 	for _, m := range s.watch.All()[before:] {
 		if strings.Contains(string(m.Payload), "it-IT") {
-			t.Errorf("told, though it had changed again: %s", m.Payload)
+			t.Errorf("published an outdated status: %s", m.Payload)
 		}
 	}
 }
 
-// What was cut short has not failed.
+// What was interrupted has not failed.
 func TestOnlyFailuresAreReported(t *testing.T) {
 	s := start(t)
 	for _, text := range []string{"spoken", "interrupted", "unspeakable"} {
-		s.tell("say", `{"value":"`+text+`"}`)
+		s.publish("say", `{"value":"`+text+`"}`)
 	}
 	s.next("say", `"status"`)
 	s.acked("ping", "{}", "pong", "{}")
@@ -372,7 +374,7 @@ func TestOnlyFailuresAreReported(t *testing.T) {
 		}
 	}
 	if said != 1 {
-		t.Errorf("%d failures of one", said)
+		t.Errorf("%d failures reported, want 1", said)
 	}
 }
 
@@ -394,25 +396,25 @@ func TestHostileMessages(t *testing.T) {
 		{"demo_mode", `{"value":"start"}`},
 		{"shellexec/../mute", `{}`},
 	} {
-		s.tell(m[0], m[1])
+		s.publish(m[0], m[1])
 	}
-	s.tell("mute", "{}")
+	s.publish("mute", "{}")
 	s.next("muteack", "")
 	if got, want := s.did(), []string{"muted true"}; !slices.Equal(got, want) {
 		t.Errorf("the device did %q, want %q", got, want)
 	}
 }
 
-// The broker does not keep what it has delivered, so a setting that waits is done
-// also when the link ends. Nothing is said any more.
-func TestSettingsThatWaitAtTheEndAreDone(t *testing.T) {
+// The broker does not keep what it has delivered, so queued settings are applied
+// even when the link ends. No text is spoken then.
+func TestQueuedSettingsAreAppliedAtTheEnd(t *testing.T) {
 	s := start(t)
 	s.hold = make(chan struct{})
-	s.tell("tts_lang", "fr-FR")
-	s.tell("say", "too late")
-	s.tell("endvolume", "33")
-	s.tell("mute", "{}")
-	brokertest.Eventually(t, "all have arrived", func() bool { return len(s.link.commands) == 2 && len(s.link.mutes) == 1 })
+	s.publish("tts_lang", "fr-FR")
+	s.publish("say", "too late")
+	s.publish("endvolume", "33")
+	s.publish("mute", "{}")
+	brokertest.Eventually(t, "all messages have arrived", func() bool { return len(s.link.commands) == 2 && len(s.link.mutes) == 1 })
 	ended := make(chan string, 1)
 	go func() { s.stop(); ended <- "" }()
 	s.next("status", "offline")
@@ -429,8 +431,8 @@ func TestRetainedCommandIsIgnored(t *testing.T) {
 	m := brokertest.Start(t)
 	m.Publish("blk/tolinto/sn-1/say", `{"value":"again and again"}`, "-r")
 	s := startAt(m, t)
-	s.tell("say", `{"value":"once"}`)
-	s.tell("mute", "{}")
+	s.publish("say", `{"value":"once"}`)
+	s.publish("mute", "{}")
 	s.next("muteack", "")
 	if got, want := s.did(), []string{"say once", "muted true"}; !slices.Equal(got, want) {
 		t.Errorf("the device did %q, want %q", got, want)
@@ -440,17 +442,17 @@ func TestRetainedCommandIsIgnored(t *testing.T) {
 func TestReconnect(t *testing.T) {
 	s := start(t)
 	s.broker.Restart()
-	// The watcher lost the broker too, so a new one looks.
+	// The watcher has lost the broker too, so start a new one.
 	s.watch = s.broker.Watch("blk/fromlinto/#")
-	brokertest.Eventually(t, "the link comes back with its subscriptions", func() bool {
-		s.tell("ping", "{}")
+	brokertest.Eventually(t, "the link reconnects with its subscriptions", func() bool {
+		s.publish("ping", "{}")
 		return slices.ContainsFunc(s.watch.All(), brokertest.Topic("/pong"))
 	})
 }
 
-func TestOldWillIsHealed(t *testing.T) {
+func TestStaleLastWillIsCorrected(t *testing.T) {
 	s := start(t)
-	// A will that fires late looks just like this.
+	// A late last will looks like this.
 	s.broker.Publish("blk/fromlinto/sn-1/status", `{"connexion":"offline"}`)
 	s.next("status", `"offline"`)
 	s.next("status", `"online"`)
@@ -458,7 +460,7 @@ func TestOldWillIsHealed(t *testing.T) {
 
 // Talking.
 
-// utterance gives a turn to the link: a second of speech, then silence.
+// utterance runs a turn on the link: a second of speech, then silence.
 func (s *stage) talk(outcome chan<- string) {
 	speaker := &loudspeaker{outcome: outcome}
 	s.turns = &turn.Runner{
@@ -475,7 +477,7 @@ func (s *stage) talk(outcome chan<- string) {
 			select {
 			case n := <-notices.C:
 				if n.What != turn.StateChanged {
-					s.told(n.What, n.Text)
+					s.note(n.What, n.Text)
 				}
 			case <-done:
 				return
@@ -484,8 +486,8 @@ func (s *stage) talk(outcome chan<- string) {
 	}()
 }
 
-// microphone is faster than real time whose samples count up, so that a
-// lost one would show.
+// microphone is faster than real time. Its samples count up, so that a
+// lost one would be detected.
 type microphone struct{}
 
 type microphoneStream struct{ n int }
@@ -508,16 +510,16 @@ func (s *microphoneStream) Read(ctx context.Context, f *audio.Frame) error {
 	return nil
 }
 
-const voiced = 25 * audio.FrameSamples // then it is silent
+const voiced = 25 * audio.FrameSamples // followed by silence
 
 func sample(n int) int16 {
 	if n < 5*audio.FrameSamples || n >= 5*audio.FrameSamples+voiced {
 		return 0
 	}
-	return int16(n*7919%20001 - 10000) // a crude noise, different at each place
+	return int16(n*7919%20001 - 10000) // noise that differs at each position
 }
 
-// loudspeaker hands what it should say to the test.
+// loudspeaker passes what it is asked to play to the test.
 type loudspeaker struct{ outcome chan<- string }
 
 func (w *loudspeaker) Speak(_ context.Context, text string, started func()) error {
@@ -538,7 +540,7 @@ func (*loudspeaker) Sounded(time.Time) bool { return false }
 func (w *loudspeaker) SetTurn(bool)         {}
 func (w *loudspeaker) Hush()                {}
 func (w *loudspeaker) Cue(c turn.Cue) {
-	if c != turn.ListeningCue { // which says nothing of the link
+	if c != turn.ListeningCue { // which is independent of the link
 		w.outcome <- "cue " + string(c)
 	}
 }
@@ -549,7 +551,7 @@ func wait(t *testing.T, outcome <-chan string) string {
 	case s := <-outcome:
 		return s
 	case <-time.After(brokertest.Limit):
-		t.Fatal("nothing came")
+		t.Fatal("no outcome")
 		return ""
 	}
 }
@@ -579,7 +581,7 @@ func TestRequestIsAWholeFile(t *testing.T) {
 		t.Errorf("id %q", id)
 	}
 	if got := string(m.Payload[bytes.LastIndex(m.Payload, []byte(`"conversationData"`)):]); got != `"conversationData":{}}` {
-		t.Errorf("a new conversation begins with %s", got)
+		t.Errorf("a new conversation starts with %s", got)
 	}
 	file := m.Audio(t)
 	if header := fmt.Sprintf("%q", file[:4]) + fmt.Sprintf("%q", file[8:16]); header != `"RIFF""WAVEfmt "` {
@@ -590,20 +592,20 @@ func TestRequestIsAWholeFile(t *testing.T) {
 		t.Fatalf("rate %d, %v", rate, err)
 	}
 	if len(pcm) < 5*audio.FrameSamples+voiced {
-		t.Fatalf("%d samples are fewer than were spoken", len(pcm))
+		t.Fatalf("only %d samples, fewer than were spoken", len(pcm))
 	}
 	for i, got := range pcm {
 		if got != sample(i) {
 			t.Fatalf("sample %d is %d, want %d", i, got, sample(i))
 		}
 	}
-	s.tell("nlp/file/"+id, `{"behavior":{"say":{"phonetic":"f","text":"ten o'clock"}},"transcript":"what time"}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"say":{"phonetic":"f","text":"ten o'clock"}},"transcript":"what time"}`)
 	if got := wait(t, outcome); got != "ten o'clock" {
 		t.Errorf("spoken: %q", got)
 	}
 }
 
-func TestRequestTellsTheWakeWord(t *testing.T) {
+func TestRequestContainsTheWakeWord(t *testing.T) {
 	s := start(t)
 	s.talk(make(chan string, 10))
 	if err := s.turns.Wake(turn.WakeWord{Name: "hey \"you\"", Score: 0.5}, "linto", time.Now()); err != nil {
@@ -628,13 +630,13 @@ func TestAskKeepsTheConversation(t *testing.T) {
 			t.Errorf("request %d does not return the data byte for byte: %s", i, m.Payload[bytes.LastIndexByte(m.Payload, ','):])
 		}
 		topic := strings.Replace(form, "%s", id, 1)
-		s.tell(topic, `{"behavior":{"ask":{"text":"when?"},"conversationData":`+data+`}}`)
+		s.publish(topic, `{"behavior":{"ask":{"text":"when?"},"conversationData":`+data+`}}`)
 		if got := wait(t, outcome); got != "when?" {
 			t.Fatalf("spoken: %q", got)
 		}
 	}
 	id, _ := s.request()
-	s.tell("nlp/file/"+id, `{"behavior":{"say":"noted"}}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"say":"noted"}}`)
 	if got := wait(t, outcome); got != "noted" {
 		t.Fatalf("spoken: %q", got)
 	}
@@ -644,7 +646,7 @@ func TestAskKeepsTheConversation(t *testing.T) {
 	}
 }
 
-func TestBrokenAnswerEndsTheTurnAtOnce(t *testing.T) {
+func TestBrokenAnswerEndsTheTurnImmediately(t *testing.T) {
 	s := start(t, func(l *Link) { l.Config.AnswerTimeout = config.Duration(time.Hour) })
 	outcome := make(chan string, 10)
 	s.talk(outcome)
@@ -652,9 +654,9 @@ func TestBrokenAnswerEndsTheTurnAtOnce(t *testing.T) {
 		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
 		s.tap()
 		id, _ := s.request()
-		s.tell("nlp/file/"+id, answer)
+		s.publish("nlp/file/"+id, answer)
 		if got := wait(t, outcome); got != "cue error" {
-			t.Errorf("%.20s: the user hears %q", answer, got)
+			t.Errorf("%.20s: the outcome is %q", answer, got)
 		}
 	}
 }
@@ -665,31 +667,31 @@ func TestEmptyCommands(t *testing.T) {
 	s := startAt(m, t)
 	brokertest.Eventually(t, "the log names the retained message", func() bool { return strings.Contains(s.log.String(), "topic=blk/tolinto/sn-1/unmute") })
 	s.broker.Publish("blk/tolinto/sn-1/unmute", "", "-r") // deletes it
-	s.tell("mute", "")
+	s.publish("mute", "")
 	s.next("muteack", "")
 	if said := s.watch.All(); slices.ContainsFunc(said, func(m brokertest.Message) bool { return strings.HasSuffix(m.Topic, "/unmuteack") }) {
-		t.Errorf("the deletion of a command was obeyed: %v", said)
+		t.Errorf("the deletion of a retained command was executed: %v", said)
 	}
-	s.tell("unmute", "")
+	s.publish("unmute", "")
 	s.next("unmuteack", "")
 }
 
-// What editors, shells and C programs add to a message does not spoil it.
-func TestPayloadsWithWhatEditorsAdd(t *testing.T) {
+// Bytes that editors, shells and C programs add to a message are tolerated.
+func TestPayloadsWithStrayBytes(t *testing.T) {
 	s := start(t)
 	outcome := make(chan string, 10)
 	s.talk(outcome)
 	for _, row := range []struct{ before, after string }{{"\xef\xbb\xbf", ""}, {"", "\x00"}, {"", "\r\n\x00"}, {"\xef\xbb\xbf", "\n"}} {
 		brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
-		s.tell("mute", row.before+"{}"+row.after)
+		s.publish("mute", row.before+"{}"+row.after)
 		s.next("muteack", "")
-		s.tell("unmute", row.before+row.after)
+		s.publish("unmute", row.before+row.after)
 		s.next("unmuteack", "")
 		s.tap()
 		id, _ := s.request()
-		s.tell("nlp/file/"+id, row.before+`{"behavior":{"say":"heard"}}`+row.after)
+		s.publish("nlp/file/"+id, row.before+`{"behavior":{"say":"heard"}}`+row.after)
 		if got := wait(t, outcome); got != "heard" {
-			t.Errorf("%q…%q: the user hears %q", row.before, row.after, got)
+			t.Errorf("%q…%q: the outcome is %q", row.before, row.after, got)
 		}
 	}
 }
@@ -710,12 +712,12 @@ func TestAnswersThatFail(t *testing.T) {
 			s.tap()
 			id, _ := s.request()
 			if tt.answer != "" {
-				s.tell("nlp/file/other", `{"behavior":{"say":"for somebody else"}}`)
-				s.tell("nlp/file/"+id, tt.answer)
-				s.tell("nlp/file/"+id, tt.answer) // a duplicate
+				s.publish("nlp/file/other", `{"behavior":{"say":"for somebody else"}}`)
+				s.publish("nlp/file/"+id, tt.answer)
+				s.publish("nlp/file/"+id, tt.answer) // a duplicate
 			}
 			if got := wait(t, outcome); got != tt.outcome {
-				t.Errorf("the user hears %q, want %q", got, tt.outcome)
+				t.Errorf("the outcome is %q, want %q", got, tt.outcome)
 			}
 		})
 	}
@@ -728,7 +730,7 @@ func TestOffline(t *testing.T) {
 	s.broker.Kill()
 	s.tap()
 	if got := wait(t, outcome); got != "cue error" {
-		t.Errorf("the user hears %q", got)
+		t.Errorf("the outcome is %q", got)
 	}
 	s.mu.Lock()
 	s.sound.Volume++

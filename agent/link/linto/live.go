@@ -16,7 +16,7 @@ import (
 	"lintod/audio"
 )
 
-// claimLimit is how long a turn waits for the one before it to let go.
+// claimLimit is how long a turn waits for the previous stream to end.
 const claimLimit = 2 * time.Second
 
 var (
@@ -29,22 +29,22 @@ var (
 // live owns the one live transcription that a device may have (protocol 1.5),
 // of a turn or of a dictation. Its fields are set before use.
 type live struct {
-	// publish sends one message on streaming/<step>; it must not keep the payload
+	// publish sends one message on streaming/<step>. It must not keep the payload
 	// after it has returned nil.
 	publish func(ctx context.Context, step string, payload []byte, qos byte) error
 	uplink  *uplink
 	listen  func(ctx context.Context, taken func()) (turn.Stream, error) // the microphone, for dictations
 	chunk   int                                                          // bytes
 	// patience is how long a turn waits for a lost connection. A dictation waits
-	// forever.
+	// until it is stopped.
 	patience time.Duration
-	tell     notify // for what belongs to no exchange
-	doubt    func() // is called when the platform does not transcribe
+	notify   notifyFunc // publishes notices that belong to no exchange
+	doubt    func()     // called when the platform does not transcribe
 	log      *slog.Logger
 
-	slot       chan struct{} // holds a token while a stream has the platform
-	stopped    time.Time     // when the last one was, where that may still count; the slot's
-	reached    time.Time     // when one that was stopped at once can be stopped; the slot's
+	slot       chan struct{} // holds a token while a stream uses the platform
+	stopped    time.Time     // when the last stream was stopped, if that still matters; guarded by slot
+	reached    time.Time     // when a stream that was stopped early can be stopped; guarded by slot
 	stream     atomic.Pointer[transcription]
 	dictation  atomic.Pointer[dictation]
 	dictations chan *dictation
@@ -53,17 +53,18 @@ type live struct {
 	afterStop                       atomic.Int32
 
 	mu   sync.Mutex
-	last string // what was understood last
+	last string // the latest text
 }
 
-// What the platform says after a stop: not known yet, nothing, or the last words.
+// The platform's behaviour after a stop: not known yet, sends nothing, or sends
+// the last words.
 const (
 	unknown int32 = iota
 	noWords
 	someWords
 )
 
-// streaming begins the topics of live transcription.
+// streaming is the prefix of the topics of live transcription.
 const streaming = "streaming/"
 
 func (l *Link) newLive() *live {
@@ -71,7 +72,7 @@ func (l *Link) newLive() *live {
 		publish: func(ctx context.Context, step string, payload []byte, qos byte) error {
 			return l.conn.Publish(ctx, broker.Message{Topic: l.egress(streaming + step), Payload: payload, QoS: qos})
 		},
-		uplink: l.uplink, listen: l.Listen, tell: l.tell, doubt: l.doubt, log: l.Log,
+		uplink: l.uplink, listen: l.Listen, notify: l.notify, doubt: l.doubt, log: l.Log,
 		chunk:      int(l.Config.Chunk.Std()/audio.FrameTime) * 2 * audio.FrameSamples,
 		patience:   l.Config.AnswerTimeout.Std(),
 		slot:       make(chan struct{}, 1),
@@ -82,11 +83,11 @@ func (l *Link) newLive() *live {
 // LiveStats are the counters of live transcription.
 type LiveStats struct {
 	Dictating   bool   `json:"dictating"`
-	Streams     int64  `json:"streams"`              // begun, also again after an interruption
-	Restarts    int64  `json:"restarts"`             // because of an interruption
+	Streams     int64  `json:"streams"`              // started, including restarts
+	Restarts    int64  `json:"restarts"`             // after an interruption
 	Chunks      int64  `json:"chunks"`               // messages of sound sent
-	LostSamples int64  `json:"lost_samples"`         // sound that was dropped because the link was slow
-	Transcript  string `json:"transcript,omitempty"` // what was understood last
+	LostSamples int64  `json:"lost_samples"`         // dropped because the link was slow
+	Transcript  string `json:"transcript,omitempty"` // the latest text
 }
 
 func (l *live) stats() LiveStats {
@@ -99,12 +100,12 @@ func (l *live) stats() LiveStats {
 	}
 }
 
-// understood notes what a person said: for the bus and the status, and for the
-// journal at debug only.
+// understood publishes what a person said on the bus and in the status; the
+// journal gets it only at debug level.
 func (s *transcription) understood(what turn.What, text string) {
 	s.note(text)
 	s.log.Debug("understood", "kind", what, "text", text)
-	s.tell(what, text)
+	s.notify(what, text)
 }
 
 func (l *live) note(text string) {
@@ -113,7 +114,8 @@ func (l *live) note(text string) {
 	l.last = printable.Clip(text, 1000)
 }
 
-// claim makes s the stream that answers go to; it waits for room at most limit.
+// claim makes s the stream that receives answers. It waits for the slot for at
+// most limit.
 func (l *live) claim(ctx context.Context, s *transcription, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -142,23 +144,23 @@ func (l *live) vacate() {
 	<-l.slot
 }
 
-// transcribe streams an utterance while it is recorded, and returns what the
-// platform understood.
+// transcribe streams an utterance while it is recorded, and returns the
+// transcript.
 func (l *Link) transcribe(ctx context.Context, x *turn.Exchange, r *recording) (string, error) {
 	s := newTranscription(l.live, r)
-	s.tell, s.enough, s.opened = x.Tell, x.Enough, func() { x.Tell(turn.RequestOut, "") }
+	s.notify, s.enough, s.opened = x.Notify, x.Enough, func() { x.Notify(turn.RequestOut, "") }
 	if err := l.live.claim(ctx, s, claimLimit); err != nil {
 		return "", err
 	}
 	defer l.live.vacate()
 	text, err := s.run(ctx)
 	if err == nil {
-		l.live.note(text) // the turn will tell
+		l.live.note(text) // the turn publishes it
 	}
 	return text, err
 }
 
-// handleStream takes what the platform says on streaming/<step>.
+// handleStream handles a message on streaming/<step>.
 func (l *Link) handleStream(step string, payload []byte) {
 	if len(payload) > maxAnswer {
 		l.Log.Warn("answer ignored: too long", "bytes", len(payload), "limit", maxAnswer)
@@ -173,7 +175,7 @@ func (l *Link) handleStream(step string, payload []byte) {
 	switch {
 	case s != nil:
 		s.take(e)
-	case e.kind == streamText || e.kind == streamFinal: // too late, but it is worth waiting
+	case e.kind == streamText || e.kind == streamFinal: // too late, but shows that waiting is worthwhile
 		l.live.afterStop.Store(someWords)
 	}
 }
@@ -182,21 +184,21 @@ func (l *Link) handleStream(step string, payload []byte) {
 type dictation struct {
 	stream  *transcription
 	mic     turn.Stream
-	stop    context.CancelFunc // no more sound; what was said is still understood
+	stop    context.CancelFunc // ends the sound; what was said is still transcribed
 	started chan struct{}
 	done    chan struct{}
 	err     error // set before done is closed
 }
 
-// StartDictation streams the microphone until StopDictation, whatever turns do
-// meanwhile. It returns when the platform listens, or why it does not.
+// StartDictation streams the microphone until StopDictation, independently of
+// turns. It returns nil when the platform is ready, or why it failed.
 func (l *Link) StartDictation(ctx context.Context) error { return l.live.start(ctx) }
 
 // StopDictation ends the dictation, without blocking. done is closed when the
-// platform has said the rest of what it understood, or has had its time.
+// platform has sent the rest of the transcript, or has timed out.
 func (l *Link) StopDictation() (done <-chan struct{}, err error) { return l.live.end() }
 
-// Dictating tells whether the microphone is streamed now.
+// Dictating reports whether the microphone is being streamed.
 func (l *Link) Dictating() bool { return l.live.dictation.Load() != nil }
 
 func (l *live) start(ctx context.Context) error {
@@ -210,13 +212,13 @@ func (l *live) start(ctx context.Context) error {
 	if d.mic, err = l.listen(ctx, d.stop); err != nil {
 		return err
 	}
-	d.mic.SetDelay(time.Duration(l.chunk) * time.Second / (2 * audio.CaptureRate)) // what comes sooner waits for the rest of its chunk
+	d.mic.SetDelay(time.Duration(l.chunk) * time.Second / (2 * audio.CaptureRate)) // earlier frames only wait for the rest of their chunk
 	if err := l.claim(ctx, d.stream, 0); err != nil {
 		d.mic.Close()
 		return err
 	}
 	l.dictation.Store(d)
-	l.dictations <- d // there is room: who has the slot is alone
+	l.dictations <- d // never blocks: only the holder of the slot sends
 	select {
 	case <-d.started:
 		return nil
@@ -270,8 +272,8 @@ func (l *live) dictate(ctx context.Context, d *dictation) {
 	l.vacate()
 	if d.err != nil && ctx.Err() == nil {
 		l.log.Warn("dictation failed", "error", d.err)
-		l.tell(turn.Problem, fmt.Sprintf("dictation: %v", d.err))
+		l.notify(turn.Problem, fmt.Sprintf("dictation: %v", d.err))
 	}
-	l.tell(turn.Transcribing, "dictation ended")
+	l.notify(turn.Transcribing, "dictation ended")
 	close(d.done)
 }

@@ -14,8 +14,8 @@ import (
 	"lintod/agent/link/linto/login"
 )
 
-// A device has static credentials, or it logs in over HTTP and is told where
-// the broker is and who it is there (protocol 1.2).
+// A device has static credentials, or it logs in over HTTP, which returns
+// the broker's address and the device's identity there (protocol 1.2).
 
 // place is one connection and its names in the topic tree.
 type place struct {
@@ -31,11 +31,12 @@ func (p *place) egress(command string) string {
 	return p.scope + "/fromlinto/" + p.serial + "/" + command
 }
 
-// connection is the link's present place: with static credentials the same for
-// life, after a login one for each session, before it none.
+// connection is the link's current place: always the same with static
+// credentials; with a login, one for each session, and none before the first
+// one.
 type connection struct {
 	now   atomic.Pointer[place]
-	token func() string // that each JSON message carries; nil with static credentials
+	token func() string // included in each JSON message; nil with static credentials
 }
 
 func (c *connection) place() *place {
@@ -45,7 +46,7 @@ func (c *connection) place() *place {
 	return &place{}
 }
 
-// Publish is that of broker.Conn, with the token of the login.
+// Publish is broker.Conn's Publish, with the token of the login.
 func (c *connection) Publish(ctx context.Context, m broker.Message) error {
 	p := c.place()
 	if p.Conn == nil {
@@ -54,7 +55,7 @@ func (c *connection) Publish(ctx context.Context, m broker.Message) error {
 	return p.Conn.Publish(ctx, c.sign(m))
 }
 
-// Stats is that of broker.Conn.
+// Stats is broker.Conn's Stats.
 func (c *connection) Stats() broker.Stats {
 	p := c.place()
 	if p.Conn == nil {
@@ -63,10 +64,10 @@ func (c *connection) Stats() broker.Stats {
 	return p.Conn.Stats()
 }
 
-// sign adds the token to a JSON message: newest servers ignore it, older ones
-// want it in requests (protocol 1.2.2). Sound has no room for one. A status needs
-// none, and a broker may keep it for whoever asks: it would give away access to the
-// account for 60 days.
+// sign adds the token to a JSON message: the newest servers ignore it, older ones
+// require it in requests (protocol 1.2.2). Sound has no room for it. A status does
+// not need it, and a broker may retain the status for any subscriber: the token
+// would give access to the account for 60 days.
 func (c *connection) sign(m broker.Message) broker.Message {
 	if c.token == nil || strings.HasSuffix(m.Topic, "/streaming/chunk") || strings.HasSuffix(m.Topic, "/status") {
 		return m
@@ -98,15 +99,15 @@ func (l *Link) newLogin() *login.Client {
 	return client
 }
 
-// doubt has the token checked: older platforms do not answer who shows one that
-// counts no more, or answer with an error.
+// doubt checks the token: older platforms do not answer requests with an
+// invalid token, or answer with an error.
 func (l *Link) doubt() {
 	if l.login != nil {
 		l.login.Doubt()
 	}
 }
 
-// serve is connected as the login tells, until that changes.
+// serve connects as the login specifies, until that changes.
 func (l *Link) serve(ctx context.Context, s login.Session) error {
 	p := l.sessionPlace(s)
 	for _, address := range p.Config.Broker {
@@ -116,7 +117,7 @@ func (l *Link) serve(ctx context.Context, s login.Session) error {
 	}
 	l.conn.now.Store(p)
 	err := p.Run(ctx)
-	l.connected(false) // the next session may take its time
+	l.connected(false) // the next session may take a while
 	return err
 }
 
@@ -127,8 +128,8 @@ func (l *Link) sessionPlace(s login.Session) *place {
 	}
 	cfg.Username = s.Username
 	if cfg.ClientID == "" {
-		// The session is the account's: a second device with it must not throw us
-		// out again and again.
+		// The session belongs to the account: a second device with it must not
+		// disconnect us repeatedly.
 		cfg.ClientID = broker.ClientID("lintod-" + s.Scope + "-" + s.ID + "-" + l.Serial)
 	}
 	p := l.newPlace(cfg, s.Scope, s.ID)
@@ -143,7 +144,7 @@ func (l *Link) sessionPlace(s login.Session) *place {
 	return p
 }
 
-// validateLogin checks what login and static credentials have in common.
+// validateLogin checks the combination of login and static credentials.
 func (c Config) validateLogin() config.Problems {
 	var ps config.Problems
 	const want = "no value, because [linto.login] has a url: the platform provides the broker's user and password"
@@ -156,7 +157,7 @@ func (c Config) validateLogin() config.Problems {
 	broker := c.Config
 	broker.Username, broker.PasswordFile = "", ""
 	if len(broker.Broker) == 0 {
-		broker.Broker = config.Strings{"mqtt://told-by-the-platform"}
+		broker.Broker = config.Strings{"mqtt://provided-by-the-platform"}
 	}
 	return append(ps, broker.Validate()...)
 }

@@ -33,7 +33,7 @@ import (
 func TestTokenIsInEveryJSONMessage(t *testing.T) {
 	for _, tt := range []struct{ topic, payload, want string }{
 		{"blk/fromlinto/sn/pong", `{}`, `{"auth_token":"Android \"x\""}`},
-		{"blk/fromlinto/sn/status", `{"connexion":"online"}`, `{"connexion":"online"}`}, // brokers keep it
+		{"blk/fromlinto/sn/status", `{"connexion":"online"}`, `{"connexion":"online"}`}, // brokers retain it
 		{"blk/fromlinto/sn/streaming/start", `{"config":{}}`, `{"auth_token":"Android \"x\"","config":{}}`},
 		{"blk/fromlinto/sn/streaming/chunk", `{}`, `{}`}, // samples that look like JSON
 		{"blk/fromlinto/sn/x", ``, ``},
@@ -44,16 +44,16 @@ func TestTokenIsInEveryJSONMessage(t *testing.T) {
 			t.Errorf("%s %s becomes %s; want %s", tt.topic, tt.payload, got, tt.want)
 		}
 		if string(before) != tt.payload {
-			t.Errorf("the payload of another was changed: %s", before)
+			t.Errorf("the caller's payload was changed: %s", before)
 		}
 	}
 	if got := string((&connection{}).sign(broker.Message{Payload: []byte("{}")}).Payload); got != "{}" {
-		t.Errorf("static credentials have a token: %s", got)
+		t.Errorf("static credentials added a token: %s", got)
 	}
 }
 
 // The platform of these tests: Mosquitto with the access rules of the official
-// stack, and a login server whose answers a test may change.
+// stack, and a login server with configurable answers.
 const (
 	account  = "DEV_5f3d38aa"
 	mqttPass = "mqtt-pass-77"
@@ -62,12 +62,12 @@ const (
 type stack struct {
 	*brokertest.Mosquitto
 	login    *httptest.Server
-	password atomic.Value // of the broker, as the login tells it
+	password atomic.Value // of the broker, as the login returns it
 	logins   atomic.Int64
 }
 
 // officialBroker has the access rules of the official stack: a user may use the
-// topics of the serial that is its name, and admin all.
+// topics of the serial that equals its name, and admin may use all.
 func officialBroker(t *testing.T, user string) *brokertest.Mosquitto {
 	t.Helper()
 	if _, err := exec.LookPath("mosquitto_passwd"); err != nil {
@@ -102,7 +102,7 @@ func startStack(t *testing.T) *stack {
 	return s
 }
 
-// ServeHTTP is the login server; its tokens end with the next login.
+// ServeHTTP is the login server. The next login invalidates its tokens.
 func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u, _ := url.Parse(s.URL())
 	n := s.logins.Load()
@@ -126,7 +126,8 @@ func (s *stack) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// device starts a link that logs in; serial tells the boxes of one account apart.
+// device starts a link that logs in; serial distinguishes the devices of one
+// account.
 func (s *stack) device(t *testing.T, serial, dir string) (*stage, func()) {
 	t.Helper()
 	file := filepath.Join(dir, "password")
@@ -200,11 +201,11 @@ func TestLoginLeadsToTheBroker(t *testing.T) {
 			t.Errorf("the token is in %s %s", m.Topic, m.Payload)
 		}
 		if bytes.Contains(m.Payload, []byte("pass")) || bytes.Contains(m.Payload, []byte("ref1")) {
-			t.Errorf("a secret in %s %s", m.Topic, m.Payload)
+			t.Errorf("a secret is in %s %s", m.Topic, m.Payload)
 		}
 	}
 
-	// The next start goes on with the same session.
+	// The next start continues the same session.
 	again, _ := s.device(t, "box-1", dir)
 	again.nextOf("status", `"online"`)
 	if n := s.logins.Load(); n != 1 {
@@ -212,8 +213,8 @@ func TestLoginLeadsToTheBroker(t *testing.T) {
 	}
 }
 
-// TestTwoDevicesOfOneAccount is what the owner is told not to do; it works as
-// far as it can: they do not throw each other out.
+// TestTwoDevicesOfOneAccount is advised against in the documentation. It
+// works as far as possible: they do not disconnect each other.
 func TestTwoDevicesOfOneAccount(t *testing.T) {
 	s := startStack(t)
 	one, _ := s.device(t, "box-1", t.TempDir())
@@ -249,7 +250,7 @@ func TestBrokerRefusesTheSession(t *testing.T) {
 	stop()
 
 	s.password.Store(mqttPass)
-	d, _ := s.device(t, "box-1", dir) // with the session that was kept
+	d, _ := s.device(t, "box-1", dir) // with the saved session
 	d.nextOf("status", `"online"`)
 	if n := s.logins.Load(); n != 2 {
 		t.Errorf("%d logins; want 2", n)
@@ -269,7 +270,7 @@ func TestNotLoggedIn(t *testing.T) {
 	}
 }
 
-// file is a configuration file of which only [linto] counts.
+// file is a configuration file of which only [linto] is read.
 type file struct {
 	Linto Config `toml:"linto"`
 }

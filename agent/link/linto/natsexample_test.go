@@ -21,9 +21,9 @@ import (
 
 const natsExamples = "../../../packaging/examples/nats/"
 
-// TestNATSExampleLetsInWhoMayAndKeepsOutOthers runs the example of a cluster, with
-// nothing replaced but addresses, paths and passwords.
-func TestNATSExampleLetsInWhoMayAndKeepsOutOthers(t *testing.T) {
+// TestNATSExampleEnforcesItsAccounts runs the documented example of a
+// cluster; only addresses, paths and passwords are replaced.
+func TestNATSExampleEnforcesItsAccounts(t *testing.T) {
 	keys := t.TempDir()
 	cert, key := filepath.Join(keys, "node.pem"), filepath.Join(keys, "node.key")
 	out, err := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -68,10 +68,10 @@ func TestNATSExampleLetsInWhoMayAndKeepsOutOthers(t *testing.T) {
 		return conf
 	}
 
-	// Each is what somebody does with the example.
+	// Each step is one that a reader of the example would take.
 	device := Config{Config: account("kitchen-01", at(0)), Scope: "blk"}
 	place := link.Place{Serial: "kitchen-01", Readable: func(path string) string { return path }}
-	brokertest.Within(t, patience, "the doctor is content with kitchen-01", func() bool {
+	brokertest.Within(t, patience, "the doctor accepts kitchen-01", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), brokertest.Limit)
 		defer cancel()
 		err := device.Try(ctx, place)
@@ -103,7 +103,7 @@ func TestNATSExampleLetsInWhoMayAndKeepsOutOthers(t *testing.T) {
 	hall := newClient(t, account("hall-02", at(2)), "blk/tolinto/hall-02/#")
 	admin := newClient(t, account("linto", at(1)), "blk/fromlinto/#")
 	web := newClient(t, account("linto", fmt.Sprintf("wss://127.0.0.1:%d/mqtt", c.Node(2).Websocket)), "blk/fromlinto/#")
-	// The forged come first: what is refused is dropped without an answer.
+	// Forged messages first: the broker drops them without an answer.
 	hall.say("blk/fromlinto/kitchen-01/status", "forged")
 	hall.say("blk/tolinto/kitchen-01/say", "forged")
 	kitchen.say("blk/tolinto/hall-02/say", "forged")
@@ -127,7 +127,7 @@ func example(t *testing.T, name string) string {
 	return string(text)
 }
 
-// client is one of an account, which tests write with.
+// client is a client of an account, with which tests publish.
 type client struct {
 	*broker.Conn
 	t     *testing.T
@@ -159,7 +159,7 @@ func (c *client) say(topic, payload string) {
 	}
 }
 
-// hears waits for these messages, in any order, and for no other.
+// hears waits for these messages, in any order, and fails on any other.
 func (c *client) hears(want ...string) {
 	c.t.Helper()
 	missing := map[string]bool{}

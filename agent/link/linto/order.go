@@ -13,20 +13,22 @@ import (
 	"lintod/behaviors"
 )
 
-// orderQueue is how many signed requests wait, of 64 KiB at most.
+// orderQueue is how many signed requests can be queued, of 64 KiB each at most.
 const orderQueue = 64
 
-// errTakenBefore answers a signed request whose first answer is not known any more.
+// errTakenBefore answers a signed request that is repeated when its first answer
+// is no longer known.
 var errTakenBefore = behaviors.Fail(behaviors.Refused, "a request with this id was accepted before, and is not executed again")
 
-// toVerify reports whether a request claims to be signed, and is to be verified before it is
-// done. What ought to be signed, and is not, the verbs refuse.
+// toVerify reports whether a request is marked as signed and must be verified
+// before it is executed. Unsigned requests that must be signed are refused by the
+// verbs.
 func (l *Link) toVerify(c command) bool { return l.Orders != nil && signed.Enveloped(c.payload) }
 
-// queueOrder must not block; what finds no room is dropped and counted: who signs sends
-// again until there is an answer.
+// queueOrder must not block. Requests that do not fit are dropped and counted: the
+// sender repeats them until they are answered.
 func (l *Link) queueOrder(c command) {
-	c.payload = bytes.Clone(c.payload[:min(len(c.payload), signed.MaxEnvelope+1)]) // what is longer is none
+	c.payload = bytes.Clone(c.payload[:min(len(c.payload), signed.MaxEnvelope+1)]) // longer payloads are invalid
 	select {
 	case l.orders <- c:
 	default:
@@ -34,7 +36,7 @@ func (l *Link) queueOrder(c command) {
 	}
 }
 
-// serveOrders verifies what waits, until ctx ends.
+// serveOrders verifies queued requests until ctx ends.
 func (l *Link) serveOrders(ctx context.Context) {
 	for {
 		select {
@@ -46,7 +48,7 @@ func (l *Link) serveOrders(ctx context.Context) {
 	}
 }
 
-// verify has a signed request done as if it had come without a signature, or refuses it.
+// verify executes a signed request as if it were unsigned, or refuses it.
 func (l *Link) verify(ctx context.Context, c command) {
 	place := l.conn.place()
 	taken, err := l.Orders.Check(c.payload, verifier.Place{Scope: place.scope, Serial: place.serial, Do: c.word.topic})
@@ -59,14 +61,14 @@ func (l *Link) verify(ctx context.Context, c command) {
 		return
 	}
 	c.order, c.payload, c.signer, c.again = c.payload, payload, taken.Signer, taken.Again
-	if !l.powerful(c.word) { // else the audit says so
+	if !l.powerful(c.word) { // otherwise the audit records it
 		l.Log.Info("signed request", "topic", c.word.topic, "id", taken.Order.ID, "signer", taken.Signer, "again", taken.Again)
 	}
 	l.dispatch(ctx, c)
 }
 
-// refuseOrder answers and has it audited. A nonce in the answer asks for the same order
-// with it.
+// refuseOrder answers and audits a refusal. A nonce in the answer requests the same
+// order again, with the nonce.
 func (l *Link) refuseOrder(ctx context.Context, c command, err error) {
 	q := behaviors.Request{Link: l.Name(), Source: l.ingress(c.word.topic), Verb: c.word.Verb}
 	answer := map[string]json.RawMessage{}

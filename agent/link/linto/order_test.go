@@ -25,16 +25,17 @@ import (
 	"lintod/behaviors"
 )
 
-// guarded is a device whose owner wants some verbs to be signed, with a real executor.
+// guarded is a device whose owner requires signatures for some verbs, with a real
+// executor.
 type guarded struct {
 	*stage
 	dir   string
 	ann   ssh.Signer
-	clock *time.Time // nil: the system's, kept right
+	clock *time.Time // nil: the system's, which is set
 	ran   *ranCommands
 }
 
-// ranCommands notes the commands that were run.
+// ranCommands records the executed commands.
 type ranCommands struct {
 	mu   sync.Mutex
 	list []string
@@ -62,7 +63,7 @@ func startGuarded(t *testing.T, require ...string) *guarded {
 	if err := os.WriteFile(c.AllowedSigners, []byte(allowed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The device has been there for a day: it remembers what was asked since.
+	// The device has run for a day: it remembers the requests since then.
 	since := fmt.Sprintf("since %d\n", time.Now().Add(-24*time.Hour).Unix())
 	if err := os.WriteFile(filepath.Join(g.dir, verifier.MemoryFile), []byte(since), 0o600); err != nil {
 		t.Fatal(err)
@@ -97,12 +98,12 @@ func startGuarded(t *testing.T, require ...string) *guarded {
 			return time.Now(), true
 		}}
 	})
-	// Run sets the executor going; a request that comes before is refused as busy.
+	// Run starts the executor; an earlier request is refused as busy.
 	g.untilRuns()
 	return g
 }
 
-// untilRuns waits for the executor.
+// untilRuns waits until the executor runs.
 func (g *guarded) untilRuns() {
 	g.t.Helper()
 	for i := range 1000 {
@@ -135,7 +136,8 @@ func (g *guarded) sign(o signed.Order) string {
 	return string(signed.Envelope{Signed: text, Signature: s.Marshal()}.Encode())
 }
 
-// order publishes, and returns the next answer on the topic, or on its acknowledgement.
+// order publishes a request, and returns the next answer on its topic or
+// acknowledgement topic.
 func (g *guarded) order(topic, payload string) map[string]any {
 	g.t.Helper()
 	g.broker.Publish("blk/tolinto/sn-1/"+topic, payload)
@@ -148,7 +150,7 @@ func (g *guarded) order(topic, payload string) map[string]any {
 	}).JSON(g.t)
 }
 
-// audit returns the lines of the audit with all of these words.
+// audit returns the lines of the audit that contain all of these words.
 func (g *guarded) audit(words ...string) (lines []string) {
 	g.t.Helper()
 	text, err := os.ReadFile(filepath.Join(g.dir, "audit.log"))
@@ -174,7 +176,7 @@ func TestSignedRequests(t *testing.T) {
 	if a := g.order("shellexec", one); a["id"] != "one" || a["stdout"] != "did uptime" || a["status"] != nil {
 		t.Errorf("answered %v", a)
 	}
-	// Sent again, it is answered again, and not done again.
+	// A repeated order is answered again, but not executed again.
 	if a := g.order("shellexec", one); a["id"] != "one" || a["stdout"] != "did uptime" {
 		t.Errorf("sent again, answered %v", a)
 	}
@@ -196,7 +198,7 @@ func TestSignedRequests(t *testing.T) {
 			o.Issued, o.Expires = o.Issued.Add(-time.Hour), o.Issued.Add(-time.Hour+time.Minute)
 			return o
 		}())},
-		"for later": {"shellexec", g.sign(func() signed.Order {
+		"not valid yet": {"shellexec", g.sign(func() signed.Order {
 			o := g.make("two", "shellexec", `{"cmd":"reboot"}`)
 			o.Issued, o.Expires = o.Issued.Add(time.Hour), o.Issued.Add(time.Hour+time.Minute)
 			return o
@@ -222,7 +224,7 @@ func TestSignedRequests(t *testing.T) {
 	if got := g.ran.all(); !slices.Equal(got, []string{"uptime"}) {
 		t.Errorf("ran %q", got)
 	}
-	// What need not be signed goes on as before.
+	// Requests that need no signature still work.
 	g.acked("volume", `{"value":20,"id":"old"}`, "volume", `"id":"old"`)
 	g.acked("ping", "", "pong", "{}")
 	if got := g.did(); !slices.Equal(got, []string{"volume 20"}) {
@@ -237,8 +239,8 @@ func TestAllMustBeSigned(t *testing.T) {
 			t.Errorf("%s: answered %v", topic, a)
 		}
 	}
-	// A message that asks for nothing must not speak either.
-	g.tell("customAction/x", `{"behavior":{"say":{"text":"let them in","phonetic":"let them in"},"customAction":{"kind":"x"}}}`)
+	// A message that requests no verb must not speak either.
+	g.publish("customAction/x", `{"behavior":{"say":{"text":"let them in","phonetic":"let them in"},"customAction":{"kind":"x"}}}`)
 	for i, tt := range []struct{ topic, args, answer, want string }{
 		{"ping", `{}`, "pong", ""},
 		{"volume", `{"value":30}`, "volume", "volume 30"},
@@ -249,7 +251,7 @@ func TestAllMustBeSigned(t *testing.T) {
 	} {
 		id := fmt.Sprintf("s%d", i)
 		payload := g.sign(g.make(id, tt.topic, tt.args))
-		for range 2 { // the second is a repetition
+		for range 2 { // the second one is a repetition
 			if a := g.order(tt.topic, payload); a["id"] != id || a["status"] != nil {
 				t.Errorf("%s: answered %v", tt.topic, a)
 			}
@@ -261,7 +263,8 @@ func TestAllMustBeSigned(t *testing.T) {
 	}
 }
 
-// While the clock is not set, an order is asked for once more, with a nonce.
+// While the clock is not set, the device requests an order once more, with a
+// nonce.
 func TestOrdersWithANonce(t *testing.T) {
 	g := startGuarded(t, "privileged")
 	past := time.Unix(1000, 0)
@@ -288,7 +291,7 @@ func TestOrdersWithANonce(t *testing.T) {
 	}
 }
 
-// A flood of what is refused neither fills the audit nor keeps a good order out.
+// A flood of refused requests neither fills the audit nor blocks a valid order.
 func TestFloodOfUnsignedRequests(t *testing.T) {
 	g := startGuarded(t, "privileged")
 	for i := range 200 {
@@ -308,9 +311,9 @@ func TestFloodOfUnsignedRequests(t *testing.T) {
 	}
 }
 
-// An order that was taken before, and of which no answer is known, is not done: the daemon
-// may have been killed between the two.
-func TestOrdersTakenBeforeAreNotDone(t *testing.T) {
+// A repeated order whose answer is unknown is not executed: the daemon may have
+// been killed after executing it.
+func TestOrdersAcceptedBeforeAreNotExecutedAgain(t *testing.T) {
 	g := startGuarded(t, "all")
 	for i, tt := range []struct{ topic, args string }{{"shellexec", `{"cmd":"reboot"}`}, {"volume", `{"value":99}`}} {
 		id := fmt.Sprintf("lost-%d", i)

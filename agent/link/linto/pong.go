@@ -7,17 +7,17 @@ import (
 	"lintod/agent/turn"
 )
 
-// pong is the answer to a ping that has an id: who asks so is an administrator, and sees what
-// the device is doing. Of turns with other links it says nothing.
+// pong is the answer to a ping with an id, which administrators send to see what
+// the device is doing. It contains no turns of other links.
 type pong struct {
 	ID      string       `json:"id"`
 	State   string       `json:"state,omitempty"`
 	Meeting *pongMeeting `json:"meeting,omitempty"`
 	Turn    *pongTurn    `json:"last_turn,omitempty"`
-	Dropped uint64       `json:"dropped,omitempty"` // messages, since the start
+	Dropped uint64       `json:"dropped,omitempty"` // messages dropped since the start
 }
 
-// pongMeeting is a meeting that is being recorded.
+// pongMeeting is the meeting that is being recorded.
 type pongMeeting struct {
 	Session string    `json:"session"`
 	Since   time.Time `json:"since"`
@@ -28,8 +28,8 @@ type pongTurn struct {
 	Turn   int         `json:"turn"` // counts from 1 since the start, on all links
 	At     time.Time   `json:"at"`
 	Result turn.Result `json:"result"`
-	// Answer is from the user's last word, or the question in writing, to the platform's
-	// answer, in milliseconds; 0 where there was none.
+	// Answer is the time from the end of the utterance, or from the written question,
+	// to the platform's answer, in milliseconds; 0 if there was none.
 	Answer int64 `json:"answer_ms,omitempty"`
 }
 

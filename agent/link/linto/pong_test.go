@@ -8,8 +8,9 @@ import (
 	"lintod/agent/turn"
 )
 
-// Who pings with an id sees how the device is; of turns with other links, nothing.
-func TestPongSaysHowTheDeviceIs(t *testing.T) {
+// The answer to a ping with an id contains the device's state, and nothing about
+// turns of other links.
+func TestPongContainsTheState(t *testing.T) {
 	asked := time.Date(2026, 11, 28, 10, 0, 3, 0, time.UTC)
 	s := start(t, func(l *Link) {
 		l.Shown = func() turn.Snapshot { return turn.Snapshot{State: turn.Speaking} }
@@ -25,7 +26,7 @@ func TestPongSaysHowTheDeviceIs(t *testing.T) {
 			}
 		}
 	})
-	s.tell("ping", `{"id":"one"}`)
+	s.publish("ping", `{"id":"one"}`)
 	var got pong
 	if m := s.next("pong", "last_turn"); json.Unmarshal(m.Payload, &got) != nil || got.Turn == nil {
 		t.Fatalf("%s", m.Payload)

@@ -13,23 +13,25 @@ import (
 )
 
 const (
-	// askQueue is how many requests for verbs with power wait. They have a queue
-	// of their own, so that a flood of harmless ones cannot push them out.
+	// askQueue is how many requests for verbs with power can be queued. They
+	// have a queue of their own, so that a flood of other requests cannot
+	// displace them.
 	askQueue = 16
-	// maxAsk is their longest payload, in bytes: long enough for a field that is
-	// too long to be refused by its name.
+	// maxAsk is their maximum payload, in bytes: long enough that a field that
+	// is too long can be refused by its name.
 	maxAsk = 2 << 20
-	// slowest is a connection on which long answers still arrive, in bytes a second.
+	// slowest is the slowest connection on which long answers still arrive, in bytes
+	// per second.
 	slowest = 8 << 10
 )
 
-// powerful tells whether a word asks for a verb with power.
+// powerful reports whether a word requests a verb with power.
 func (l *Link) powerful(w word) bool {
 	verb, ok := l.Registry.Find(w.Verb)
 	return ok && verb.Power != behaviors.Safe && l.Powers != nil
 }
 
-// queueAsk must not block; what finds no room is told so.
+// queueAsk must not block. A request that does not fit is answered with "busy".
 func (l *Link) queueAsk(ctx context.Context, c command) {
 	select {
 	case l.asks <- c:
@@ -40,7 +42,7 @@ func (l *Link) queueAsk(ctx context.Context, c command) {
 	}
 }
 
-// serveAsks submits what waits, until ctx ends.
+// serveAsks submits queued requests until ctx ends.
 func (l *Link) serveAsks(ctx context.Context) {
 	for {
 		select {
@@ -61,22 +63,21 @@ func (l *Link) ask(ctx context.Context, c command) {
 	if accepted {
 		return
 	}
-	if c.word.topic == manageMeeting { // decision L1: the answer repeats what was asked
+	if c.word.topic == manageMeeting { // decision L1: the answer repeats the request
 		refusal.Result = encode(meetingRefused(c.payload, refusal.Error))
 	}
 	l.refuse(ctx, refusal)
 }
 
-// TellMeeting tells the platform why a recording ended, or was not resumed, without
-// its asking. While the platform cannot be reached it is only logged.
-func (l *Link) TellMeeting(ctx context.Context, session string, why error) {
+// ReportMeeting reports to the platform that a recording ended by itself or was not
+// resumed, and why. While the platform cannot be reached it is only logged.
+func (l *Link) ReportMeeting(ctx context.Context, session string, why error) {
 	l.send(ctx, manageMeeting, encode(meetingMessage{stopRecording, session, printable.Clip(why.Error(), maxMeetingStatus)}))
 }
 
-// TellTunnel tells the platform that a tunnel broke or closed without its asking,
-// or is open again, when problem is nil. It fails while the platform cannot be
-// reached.
-func (l *Link) TellTunnel(ctx context.Context, problem error) error {
+// ReportTunnel reports to the platform that a tunnel broke or closed by itself, or
+// is open again if problem is nil. It fails while the platform cannot be reached.
+func (l *Link) ReportTunnel(ctx context.Context, problem error) error {
 	a := behaviors.Answer{Verb: startTunnel, Code: behaviors.CodeOf(problem)}
 	if problem != nil {
 		a.Error = problem.Error()
@@ -92,27 +93,27 @@ func encode(v any) []byte {
 	return raw
 }
 
-// refuse answers at once, and only once: nothing has happened.
+// refuse sends a refusal immediately, and only once: nothing was executed.
 func (l *Link) refuse(ctx context.Context, a behaviors.Answer) {
 	for _, m := range wireAnswers(a, l.Config.MeetingAck) {
 		l.send(ctx, m.Topic, m.Payload)
 	}
 }
 
-// deliver sends the answers that wait. What cannot be sent now is sent at the
-// next connect, also after a restart.
+// deliver sends the queued answers. Those that cannot be sent now are sent
+// after the next connect, even after a restart.
 func (l *Link) deliver(ctx context.Context) {
 	if l.Powers == nil {
 		return
 	}
 	err := l.Powers.Deliver(l.Name(), func(a behaviors.Answer) error { return l.answer(ctx, a) })
 	if err != nil {
-		l.Log.Info("an answer waits for the connection", "error", err)
+		l.Log.Info("an answer is waiting for the connection", "error", err)
 	}
 }
 
-// answer publishes what became of a request, with QoS 1: it counts as delivered
-// only when the broker has it.
+// answer publishes the result of a request with QoS 1: it counts as delivered
+// only when the broker has acknowledged it.
 func (l *Link) answer(ctx context.Context, a behaviors.Answer) error {
 	for _, m := range wireAnswers(a, l.Config.MeetingAck) {
 		m.Topic = l.egress(m.Topic)
@@ -123,7 +124,7 @@ func (l *Link) answer(ctx context.Context, a behaviors.Answer) error {
 	return nil
 }
 
-// publishAnswer sorts the failures: those of the connection, and those of the
+// publishAnswer distinguishes errors of the connection from errors of the
 // message.
 func (l *Link) publishAnswer(ctx context.Context, m broker.Message) error {
 	limited, cancel := context.WithTimeout(ctx, sendLimit+time.Duration(len(m.Payload)/slowest)*time.Second)
@@ -138,14 +139,14 @@ func (l *Link) publishAnswer(ctx context.Context, m broker.Message) error {
 	return err
 }
 
-// wireAnswers puts an answer into the protocol's words; topics are relative.
+// wireAnswers converts an answer to the protocol's messages; topics are relative.
 func wireAnswers(a behaviors.Answer, meetingAck bool) []broker.Message {
 	members := map[string]json.RawMessage{}
 	if json.Unmarshal(a.Result, &members) != nil || members == nil {
 		members = map[string]json.RawMessage{}
 	}
 	problem := a.Error
-	if a.Code == behaviors.Disabled { // decision L17: the one word, and beside it which key helps
+	if a.Code == behaviors.Disabled { // decision L17: the status is one word, and the message names the key
 		members["message"] = quote(problem)
 		problem = string(behaviors.Disabled)
 	}
@@ -156,11 +157,11 @@ func wireAnswers(a behaviors.Answer, meetingAck bool) []broker.Message {
 	switch {
 	case w.answer != nil:
 		members = w.answer(members, problem)
-	case problem != "": // decision L5: what was printed, and the reason
+	case problem != "": // decision L5: the output, and the reason
 		members["status"] = quote(problem)
 	}
 	payload, err := json.Marshal(members)
-	if err != nil { // a Result that is no JSON
+	if err != nil { // a Result that is not JSON
 		payload = []byte(`{"status":"failed: the answer cannot be written"}`)
 	}
 	answer := broker.Message{Topic: w.topic, Payload: payload, QoS: w.qos}
@@ -170,7 +171,7 @@ func wireAnswers(a behaviors.Answer, meetingAck bool) []broker.Message {
 	return []broker.Message{answer}
 }
 
-// tried tells whether a request went so far as to be attempted.
+// tried reports whether a request was attempted.
 func tried(c behaviors.Code) bool {
 	switch c {
 	case behaviors.BadRequest, behaviors.Disabled, behaviors.Busy, behaviors.Unsupported:

@@ -30,17 +30,17 @@ func TestWireAnswers(t *testing.T) {
 			[]string{`shellexec {"message":"disabled: set the key","status":"disabled"}`},
 		},
 		{
-			"the tunnel stands",
+			"the tunnel is open",
 			behaviors.Answer{Verb: "startreversessh", Code: behaviors.OK, Result: []byte(`{"remote_port":2222}`)},
 			[]string{`startreversessh {"reversesshstatus":"ok"}`},
 		},
 		{
-			"the tunnel does not stand",
+			"the tunnel is not open",
 			behaviors.Answer{Verb: "startreversessh", Code: behaviors.Refused, Error: "refused: host"},
 			[]string{`startreversessh {"reversesshstatus":"refused: host","status":"refused: host"}`},
 		},
 		{
-			"a recording runs",
+			"a recording is running",
 			behaviors.Answer{Verb: "managemeeting", Code: behaviors.OK, Result: []byte(`{"command":"startlocalrecording","sessionname":"s"}`)},
 			[]string{`muteack {}`, `managemeeting {"command":"startlocalrecording","sessionname":"s","status":"ok"}`},
 		},

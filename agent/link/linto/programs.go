@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	actionQueue  = 16       // newest dropped: what was asked for first is done first
+	actionQueue  = 16       // the newest are dropped
 	maxAction    = 64 << 10 // bytes of one event
 	actionLimit  = 30 * time.Second
 	programGrace = time.Second // between SIGTERM and SIGKILL
@@ -35,8 +35,8 @@ const (
 // display is something to show (protocol 1.4).
 type display struct {
 	Type string `json:"type"` // "URL" or "DOCSTRING", which is HTML
-	// Content is the address as webAddress writes it, or HTML that begins with a tag, so
-	// that no program takes it for an address.
+	// Content is a URL as webAddress writes it, or HTML that starts with a tag, so
+	// that no program takes it for a URL.
 	Content string `json:"content"`
 }
 
@@ -70,15 +70,15 @@ func parseDisplay(raw json.RawMessage) (*display, error) {
 
 var errAddress = errors.New("want an http or https address without a user")
 
-// webAddress reads an address of http or https and writes it anew from its parts, so that
-// whoever gets it reads what was checked: ASCII without blanks or quotes, that begins with
-// http:// or https:// and a host.
+// webAddress parses an http or https URL and rebuilds it from its parts, so that
+// programs see exactly what was checked: ASCII without blanks or quotes that starts
+// with http:// or https:// and a host.
 func webAddress(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.User != nil || u.Opaque != "" || len(text) > maxAddress {
 		return "", errAddress
 	}
-	if u.Scheme != "http" && u.Scheme != "https" { // in lower case already
+	if u.Scheme != "http" && u.Scheme != "https" { // already in lower case
 		return "", errAddress
 	}
 	host, err := webHost(u)
@@ -92,7 +92,7 @@ func webAddress(text string) (string, error) {
 	return escapeRest(clean.String()), nil
 }
 
-// webHost is the host of an address, in the ASCII form of its name, and the port.
+// webHost returns the host of a URL, in the ASCII form of its name, with the port.
 func webHost(u *url.URL) (string, error) {
 	host, port := u.Hostname(), u.Port()
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" {
@@ -112,7 +112,7 @@ func webHost(u *url.URL) (string, error) {
 	return host, nil
 }
 
-// escapeRest percent-encodes what RFC 3986 has in no address.
+// escapeRest percent-encodes the characters that RFC 3986 does not allow.
 func escapeRest(s string) string {
 	var b strings.Builder
 	for i := range len(s) {
@@ -125,22 +125,23 @@ func escapeRest(s string) string {
 	return b.String()
 }
 
-// programs hand what the platform wants shown or done to the owner's programs.
-// What they are is in the configuration; no message chooses them, and no shell
-// reads what it says.
+// programs pass what the platform wants shown or done to the owner's programs.
+// Only the configuration chooses the programs, and no shell interprets the
+// messages.
 type programs struct {
-	// display is run for each display, which replaces the one before. "{content}"
-	// among its arguments stands for the address, or for a file with the HTML, and
-	// "{type}" for its type; without "{content}" the content comes on standard input.
+	// display is run for each display, which replaces the previous one. In its
+	// arguments, "{content}" is replaced by the URL or the path of a file with the
+	// HTML, and "{type}" by the type; without "{content}" the content is passed on
+	// standard input.
 	display []string
-	// action is run for each custom action, one after the other, with the event as
-	// JSON on standard input.
+	// action is run for each custom action, one at a time, with the event as JSON
+	// on standard input.
 	action []string
 	log    *slog.Logger
 
-	screen  chan display // the newest
+	screen  chan display // the latest display
 	events  chan []byte
-	dropped atomic.Int64 // events that there was no room for
+	dropped atomic.Int64 // events dropped because the queue was full
 }
 
 func newPrograms(cfg Config, log *slog.Logger) *programs {
@@ -178,7 +179,7 @@ func (p *programs) do(event []byte) {
 	}
 }
 
-// run runs what comes until ctx ends.
+// run runs the programs until ctx ends.
 func (p *programs) run(ctx context.Context) {
 	var screens sync.WaitGroup
 	defer screens.Wait()
@@ -201,8 +202,8 @@ func (p *programs) runAction(ctx context.Context, event []byte) {
 	}
 }
 
-// runScreens shows one display until the next comes; a program that ends by
-// itself leaves it at that.
+// runScreens shows each display until the next one arrives. A program that
+// ends by itself is not restarted.
 func (p *programs) runScreens(ctx context.Context) {
 	var screen sync.WaitGroup
 	end := func() {}
@@ -226,8 +227,8 @@ func (p *programs) runScreens(ctx context.Context) {
 	}
 }
 
-// runDisplay returns when the program has ended and, where it reads a file, ctx too: the
-// program may have handed the file on.
+// runDisplay returns when the program has ended and, if it was given a file, ctx
+// has ended too: the program may have passed the file on.
 func runDisplay(ctx context.Context, argv []string, d display) error {
 	argv = slices.Clone(argv)
 	for i, arg := range argv {
@@ -267,6 +268,6 @@ func runProgram(ctx context.Context, argv []string, stdin string) error {
 	if err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, child.Stdout) // what it prints is for nobody
+	_, _ = io.Copy(io.Discard, child.Stdout) // its output is discarded
 	return child.Wait()
 }

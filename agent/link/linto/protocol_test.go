@@ -22,13 +22,13 @@ import (
 	"lintod/behaviors/tunnel"
 )
 
-// row is one line of the table of topics.
+// row is one row of the table of topics.
 type row struct{ topics, direction, quality, line string }
 
 var ticked = regexp.MustCompile("`([^`]+)`")
 
-// names are the topics of a row, by which exercises are found: "to say",
-// "ping → pong".
+// names are the topics of a row, by which the exercises are found: "to
+// say", "ping → pong".
 func (r row) names() (list []string) {
 	if strings.Contains(r.topics, "→") {
 		return []string{strings.ReplaceAll(r.topics, "`", "")}
@@ -64,8 +64,8 @@ func table(t *testing.T, path, heading string) (rows []row) {
 
 const protocol = "../../../docs/linto.md"
 
-// TestEveryTopic does with each topic of the table what the table says, at a broker with
-// the official access rules.
+// TestEveryTopic performs each topic of the table as documented, with a broker that
+// has the official access rules.
 func TestEveryTopic(t *testing.T) {
 	m := officialBroker(t, "sn-1")
 	password := filepath.Join(t.TempDir(), "password")
@@ -123,7 +123,7 @@ func TestEveryTopic(t *testing.T) {
 	}
 }
 
-// powerful tells whether a verb is none of those that every device offers.
+// powerful reports whether a verb is not one of those that every device offers.
 func (w word) powerful() bool {
 	var everyday behaviors.Registry
 	everyday.Add(behaviors.Everyday(nil)...)
@@ -132,8 +132,8 @@ func (w word) powerful() bool {
 	return !ok
 }
 
-// TestTheTableOfWords compares it with the documentation: each word has its row, with its
-// members, and its answer has the documented topic and QoS.
+// TestTheTableOfWords compares the words with the documentation: each word has its
+// row, with its members, and its answer has the documented topic and QoS.
 func TestTheTableOfWords(t *testing.T) {
 	rows := table(t, protocol, "## 1.1 Topics")
 	find := func(name string) (row, bool) {
@@ -146,7 +146,7 @@ func TestTheTableOfWords(t *testing.T) {
 	for _, w := range words {
 		name, quality := "to "+w.topic, "–"
 		switch {
-		case w.powerful() || w.reason && w.topic != "endvolume": // which the document has answered by a status
+		case w.powerful() || w.reason && w.topic != "endvolume": // documented as answered by a status
 			name, quality = w.topic+" → "+w.topic, fmt.Sprintf("%d, no", w.qos)
 		case w.ack != "":
 			name, quality = w.topic+" → "+w.ack, fmt.Sprintf("%d, no", w.qos)
@@ -164,12 +164,13 @@ func TestTheTableOfWords(t *testing.T) {
 	}
 	for _, r := range rows {
 		if strings.Contains(r.topics, "→") {
-			t.Errorf("the documentation has a word that the code does not: %s", r.topics)
+			t.Errorf("the documentation has an unknown word: %s", r.topics)
 		}
 	}
 }
 
-// TestWordsFitTheVerbs: what a word says exists, and all that a verb needs is given.
+// TestWordsFitTheVerbs: every verb and parameter of a word exists, and all
+// required parameters are given.
 func TestWordsFitTheVerbs(t *testing.T) {
 	var r behaviors.Registry
 	r.Add(behaviors.Everyday(nil)...)
@@ -198,7 +199,7 @@ func TestWordsFitTheVerbs(t *testing.T) {
 	}
 }
 
-// obedient does whatever is asked, and says so.
+// obedient accepts every request and reports success.
 type obedient struct{ answers chan behaviors.Answer }
 
 func (o obedient) Submit(r behaviors.Request) (behaviors.Answer, bool) {
@@ -218,7 +219,7 @@ func (o obedient) Deliver(_ string, send func(behaviors.Answer) error) error {
 	}
 }
 
-// An exercise plays the platform with one topic. It returns the last message of
+// An exercise plays the platform for one topic. It returns the last message of
 // the device that the row describes.
 type exercise func(s *stage, outcome <-chan string) brokertest.Message
 
@@ -241,7 +242,7 @@ var exercises = map[string]exercise{
 	"to chatbot/ID":   func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toChatbot, true) },
 	"to chatbot":      func(s *stage, outcome <-chan string) brokertest.Message { return s.written(outcome, toChatbot, false) },
 	"to customAction/SKILL/ACTION": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("customAction/light/on", `{"behavior":{"customAction":{"kind":"light"},"say":"the light is on"}}`)
+		s.publish("customAction/light/on", `{"behavior":{"customAction":{"kind":"light"},"say":"the light is on"}}`)
 		s.noticed(`action: {"behavior":{"customAction":{"kind":"light"},"say":"the light is on"},"topic":"customAction/light/on"}`)
 		return s.does("say the light is on")
 	},
@@ -269,15 +270,15 @@ var exercises = map[string]exercise{
 	},
 	"to streaming/chunk": func(s *stage, _ <-chan string) brokertest.Message {
 		s.dictate()
-		s.tell("streaming/chunk", `{"behavior":{"streaming":{"partial":"good"}}}`)
+		s.publish("streaming/chunk", `{"behavior":{"streaming":{"partial":"good"}}}`)
 		s.noticed("partial: good")
-		s.tell("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
+		s.publish("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
 		s.noticed("transcript: good morning")
 		return s.finishDictation()
 	},
 	"to streaming/stop": func(s *stage, _ <-chan string) brokertest.Message {
 		s.dictate()
-		s.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+		s.publish("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
 		s.noticed("streaming: the platform ended the stream")
 		s.noticed("streaming: dictation ended")
 		return brokertest.Message{}
@@ -290,7 +291,7 @@ var exercises = map[string]exercise{
 	},
 	"to streaming/error": func(s *stage, _ <-chan string) brokertest.Message {
 		s.dictate()
-		s.tell("streaming/error", `{"behavior":{"streaming":{"status":"error","message":"no STT"}}}`)
+		s.publish("streaming/error", `{"behavior":{"streaming":{"status":"error","message":"no STT"}}}`)
 		s.noticed("streaming: interrupted: the platform stopped transcribing: no STT")
 		done, _ := s.link.StopDictation()
 		<-done
@@ -300,15 +301,15 @@ var exercises = map[string]exercise{
 	"mute → muteack":     func(s *stage, _ <-chan string) brokertest.Message { return s.acked("mute", "{}", "muteack", "{}") },
 	"unmute → unmuteack": func(s *stage, _ <-chan string) brokertest.Message { return s.acked("unmute", "{}", "unmuteack", "{}") },
 	"to volume": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("volume", `{"value":"35"}`)
+		s.publish("volume", `{"value":"35"}`)
 		return s.does("volume 35")
 	},
 	"to endvolume": func(s *stage, _ <-chan string) brokertest.Message {
 		return s.acked("endvolume", `{"value":0}`, "status", `"volume":0`)
 	},
 	"tts_lang → tts_lang": func(s *stage, _ <-chan string) brokertest.Message {
-		before := len(s.watch.All()) // the new status and the ack come in any order
-		s.tell("tts_lang", `{"value":"fr-FR"}`)
+		before := len(s.watch.All()) // the new status and the ack arrive in any order
+		s.publish("tts_lang", `{"value":"fr-FR"}`)
 		for topic, text := range map[string]string{"status": `"tts_lang":"fr-FR"`, "tts_lang": "{}"} {
 			brokertest.Eventually(s.t, topic+" with "+text, func() bool {
 				return slices.ContainsFunc(s.watch.All()[before:], func(m brokertest.Message) bool {
@@ -319,17 +320,17 @@ var exercises = map[string]exercise{
 		return s.acked("tts_lang", `{"value":"tlh"}`, "tts_lang", `{"status":"tts_lang: not spoken here"}`)
 	},
 	"say → say": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("say", `{"value":"bonjour"}`)
+		s.publish("say", `{"value":"bonjour"}`)
 		s.does("say bonjour")
 		return s.acked("say", `{"value":"unspeakable"}`, "say", `{"status":"the engine crashed"}`)
 	},
 	"ask → ask": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("ask", `{"value":"what time is it"}`)
+		s.publish("ask", `{"value":"what time is it"}`)
 		s.does("ask what time is it")
 		return s.acked("ask", `{"value":"too early"}`, "ask", `{"status":"ask: `)
 	},
 	"play → play": func(s *stage, _ <-chan string) brokertest.Message {
-		s.tell("play", `{"url":"https://media.example/bell"}`)
+		s.publish("play", `{"url":"https://media.example/bell"}`)
 		s.does("play https://media.example/bell")
 		return s.acked("play", `{"url":"https://elsewhere.example/"}`, "play", `{"status":"play: not allowed"}`)
 	},
@@ -356,7 +357,7 @@ var exercises = map[string]exercise{
 	"to demo_mode": func(s *stage, _ <-chan string) brokertest.Message { return s.ignores("demo_mode") },
 }
 
-// spoken is a turn with an answer, on a topic with or without the id.
+// spoken is a turn with an answer on a topic with or without the id.
 func (s *stage) spoken(outcome <-chan string, withID bool) brokertest.Message {
 	s.t.Helper()
 	s.tap()
@@ -365,14 +366,14 @@ func (s *stage) spoken(outcome <-chan string, withID bool) brokertest.Message {
 	if withID {
 		topic += "/" + id
 	}
-	s.tell(topic, `{"behavior":{"say":"ten o'clock"},"transcript":"what time is it"}`)
+	s.publish(topic, `{"behavior":{"say":"ten o'clock"},"transcript":"what time is it"}`)
 	if got := wait(s.t, outcome); got != "ten o'clock" {
 		s.t.Errorf("spoken: %q", got)
 	}
 	return m
 }
 
-// written is the same for a question in writing.
+// written is a written question with an answer on a topic with or without the id.
 func (s *stage) written(outcome <-chan string, where string, withID bool) brokertest.Message {
 	s.t.Helper()
 	s.link.Config.TextRequest = where
@@ -383,17 +384,17 @@ func (s *stage) written(outcome <-chan string, where string, withID bool) broker
 	if withID {
 		topic = m.Topic[strings.Index(m.Topic, kind):]
 	}
-	s.tell(topic, `{"behavior":{"say":"hi"}}`)
+	s.publish(topic, `{"behavior":{"say":"hi"}}`)
 	if got := wait(s.t, outcome); got != "hi" {
 		s.t.Errorf("spoken: %q", got)
 	}
 	return m
 }
 
-// acked is a command and what the device publishes because of it.
+// acked sends a command and returns what the device publishes in reply.
 func (s *stage) acked(topic, payload, ack, text string) brokertest.Message {
 	s.t.Helper()
-	s.tell(topic, payload)
+	s.publish(topic, payload)
 	return s.next(ack, text)
 }
 
@@ -406,11 +407,11 @@ func (s *stage) does(what string) brokertest.Message {
 	return brokertest.Message{}
 }
 
-// ignores: nothing done, and nothing said.
+// ignores sends a command that must have no effect and no answer.
 func (s *stage) ignores(topic string) brokertest.Message {
 	s.t.Helper()
 	did, said := len(s.did()), len(s.watch.All())
-	s.tell(topic, `{"value":"start"}`)
+	s.publish(topic, `{"value":"start"}`)
 	s.acked("ping", "{}", "pong", "{}")
 	if len(s.did()) != did || len(s.watch.All()) != said+1 {
 		s.t.Errorf("%s is not ignored", topic)
@@ -418,21 +419,21 @@ func (s *stage) ignores(topic string) brokertest.Message {
 	return brokertest.Message{}
 }
 
-// dictate begins a dictation, and returns the request.
+// dictate starts a dictation, and returns the request.
 func (s *stage) dictate() brokertest.Message {
 	s.t.Helper()
-	brokertest.Eventually(s.t, "the link is up", s.link.uplink.isUp) // a moment after the status
+	brokertest.Eventually(s.t, "the link is up", s.link.uplink.isUp) // shortly after the status
 	began := make(chan error, 1)
 	go func() { began <- s.link.StartDictation(s.t.Context()) }()
 	m := s.next("streaming/start", `{"config":{"sample_rate":16000,"metadata":1}}`)
-	s.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	s.publish("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
 	select {
 	case err := <-began:
 		if err != nil {
 			s.t.Fatal(err)
 		}
 	case <-time.After(brokertest.Limit):
-		s.t.Fatal("the dictation does not begin")
+		s.t.Fatal("the dictation does not start")
 	}
 	return m
 }
@@ -444,13 +445,13 @@ func (s *stage) finishDictation() brokertest.Message {
 		s.t.Fatal(err)
 	}
 	m := s.next("streaming/stop", "{}")
-	s.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
-	s.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"goodbye\"}"}}}`)
+	s.publish("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	s.publish("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"goodbye\"}"}}}`)
 	<-done
 	return m
 }
 
-// noticed waits until the world is told something.
+// noticed waits for a notice.
 func (s *stage) noticed(want string) {
 	s.t.Helper()
 	for got := ""; got != want; {
@@ -458,7 +459,7 @@ func (s *stage) noticed(want string) {
 	}
 }
 
-// verbatimly asks for a verb that has no words of LinTO's.
+// verbatimly requests a verb for which LinTO has no words of its own.
 func verbatimly(verb string) func(*stage, <-chan string) brokertest.Message {
 	return func(s *stage, _ <-chan string) brokertest.Message { return s.acked(verb, `{}`, verb, ``) }
 }

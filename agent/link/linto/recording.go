@@ -14,16 +14,16 @@ import (
 	"lintod/audio"
 )
 
-// dictationMemory bounds the recording of a dictation, in samples: half a
-// minute. What is out goes first; where nothing is, the microphone waits, and its
-// own queue drops what comes too late.
+// dictationMemory bounds the recording of a dictation, in samples: half a minute.
+// Sent samples are dropped first; if there are none, recording pauses, and the
+// microphone's own queue drops what does not fit.
 const dictationMemory = 30 * audio.CaptureRate
 
-// recording is what the microphone gave to one live transcription. One goroutine
-// records it, while another one sends it and may have to send it again.
+// recording is the sound of one live transcription. One goroutine records it,
+// while another one sends it and may have to send it again.
 type recording struct {
 	*live
-	limit   int          // samples; 0 for an utterance, which has a limit of its own
+	limit   int          // samples; 0 for an utterance, whose length is limited by the turn
 	more    loop.Signal  // holds a token when there may be more
 	room    loop.Signal  // holds a token when something was sent
 	missing atomic.Int64 // samples
@@ -31,7 +31,7 @@ type recording struct {
 	mu   sync.Mutex
 	pcm  []int16
 	sent int  // samples of pcm
-	over bool // nothing will be added
+	over bool // recording has ended
 	err  error
 }
 
@@ -39,8 +39,8 @@ func newRecording(l *live, limit int) *recording {
 	return &recording{live: l, limit: limit, more: loop.NewSignal(), room: loop.NewSignal()}
 }
 
-// record takes what read gives, until that fails or returns io.EOF. When stop is
-// closed it does not wait for room any more.
+// record records from read until it fails or returns io.EOF. After stop is
+// closed it no longer waits for room.
 func (r *recording) record(stop <-chan struct{}, read func(*audio.Frame) error) {
 	var f audio.Frame
 	for {
@@ -82,7 +82,7 @@ func (r *recording) awaitRoom(stop <-chan struct{}) {
 	}
 }
 
-// add drops a second at a time, so that it need not move the rest for each frame.
+// add drops a second at a time, so that the rest need not be moved for each frame.
 func (r *recording) add(pcm []int16) {
 	r.pcm = append(r.pcm, pcm...)
 	if r.limit > 0 && len(r.pcm) > r.limit {
@@ -91,7 +91,7 @@ func (r *recording) add(pcm []int16) {
 	}
 }
 
-// miss counts sound that nobody will hear.
+// miss counts sound that will not be transcribed.
 func (r *recording) miss(samples int) {
 	r.lost.Add(int64(samples))
 	if r.missing.Add(int64(samples)) == int64(samples) {
@@ -106,9 +106,9 @@ func (r *recording) tellMissing() {
 	}
 }
 
-// chunk appends to buf, as 16-bit little-endian samples, what comes next: as much
-// as fits, or the rest of a recording that is over. It fails with io.EOF when that
-// was all. Where it appends nothing, there is not enough yet.
+// chunk appends the next samples to buf, as 16-bit little-endian: as many as fit,
+// or the rest of a recording that has ended. It returns io.EOF after the last
+// ones. If it appends nothing, there are not enough samples yet.
 func (r *recording) chunk(buf []byte) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,21 +131,22 @@ func (r *recording) chunk(buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// back has the last bytes of a chunk, which could not be sent, come again.
+// back returns the last bytes of a chunk that could not be sent to the recording,
+// to be sent again.
 func (r *recording) back(bytes int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sent = max(0, r.sent-bytes/2)
 }
 
-// rewind has everything sent again.
+// rewind makes chunk start again from the first sample.
 func (r *recording) rewind() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sent = 0
 }
 
-// forget drops what was sent.
+// forget drops the samples that were sent.
 func (r *recording) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -27,7 +27,7 @@ func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, paylo
 	if err := l.conn.Publish(ctx, broker.Message{Topic: l.egress(topic), Payload: payload, QoS: 1}); err != nil {
 		return reply{}, fmt.Errorf("request not sent: %w", err)
 	}
-	x.Tell(turn.RequestOut, "")
+	x.Notify(turn.RequestOut, "")
 	limit := time.NewTimer(l.Config.AnswerTimeout.Std())
 	defer limit.Stop()
 	select {
@@ -35,25 +35,25 @@ func (l *Link) request(ctx context.Context, x *turn.Exchange, kind string, paylo
 		if r.Problem != nil {
 			l.doubt()
 		}
-		return l.accept(x.Tell, kind, r)
+		return l.accept(x.Notify, kind, r)
 	case <-limit.C:
 		l.doubt()
-		return reply{}, fmt.Errorf("no answer of the platform within %v", l.Config.AnswerTimeout)
+		return reply{}, fmt.Errorf("no answer from the platform within %v", l.Config.AnswerTimeout)
 	case <-ctx.Done():
 		return reply{}, context.Cause(ctx)
 	}
 }
 
 // accept acts on an answer, in the order that protocol 1.4 recommends: error,
-// actions, display, and at last what is to be heard.
-func (l *Link) accept(tell notify, topic string, r reply) (reply, error) {
+// actions, display, and finally sound.
+func (l *Link) accept(notify notifyFunc, topic string, r reply) (reply, error) {
 	if r.Problem != nil {
 		if r.Text == "" && r.Audio == "" {
 			return reply{}, r.Problem
 		}
 		l.Log.Warn("answer with an error", "error", r.Problem)
 	}
-	l.act(tell, topic, r)
+	l.act(notify, topic, r)
 	l.mu.Lock()
 	l.conversation = r.Conversation
 	l.mu.Unlock()
@@ -69,47 +69,47 @@ func (l *Link) accept(tell notify, topic string, r reply) (reply, error) {
 	return r, nil
 }
 
-// act hands on what is not to be heard. tell publishes notices.
-func (l *Link) act(tell notify, topic string, r reply) {
+// act handles the parts of an answer that are not sound. notify publishes notices.
+func (l *Link) act(notify notifyFunc, topic string, r reply) {
 	if r.Ignored != nil {
 		l.Log.Warn("part of the answer ignored", "error", r.Ignored)
 	}
 	if r.Custom {
-		l.fire(tell, topic, r.Behavior)
+		l.fire(notify, topic, r.Behavior)
 	}
 	if r.Display != nil {
-		tell(turn.GotDisplay, r.Display.Type+" "+r.Display.Content)
+		notify(turn.GotDisplay, r.Display.Type+" "+r.Display.Content)
 		l.programs.show(*r.Display)
 	}
 }
 
-// fire tells of a custom action, on the bus and to the owner's program. What it
-// does not tell is the sound, which may be long.
-func (l *Link) fire(tell notify, topic string, behavior json.RawMessage) {
+// fire publishes a custom action on the bus and passes it to the owner's
+// program, without the sound, which may be long.
+func (l *Link) fire(notify notifyFunc, topic string, behavior json.RawMessage) {
 	var members map[string]json.RawMessage
-	_ = json.Unmarshal(behavior, &members) // an action may come without any
+	_ = json.Unmarshal(behavior, &members) // an action may have no members
 	delete(members, "audio")
 	event, err := json.Marshal(map[string]any{"topic": topic, "behavior": members})
 	if err != nil || len(event) > maxAction {
 		l.Log.Warn("action ignored: too long", "topic", topic, "bytes", len(event), "limit", maxAction)
 		return
 	}
-	tell(turn.GotAction, string(event))
+	notify(turn.GotAction, string(event))
 	l.programs.do(event)
 }
 
-// notify publishes a notice, of an exchange or of none.
-type notify func(w turn.What, text string)
+// notifyFunc publishes a notice, with or without an exchange.
+type notifyFunc func(w turn.What, text string)
 
-// tell publishes what belongs to no exchange.
-func (l *Link) tell(w turn.What, text string) {
-	if l.Tell != nil {
-		l.Tell(w, text)
+// notify publishes a notice that belongs to no exchange.
+func (l *Link) notify(w turn.What, text string) {
+	if l.Notify != nil {
+		l.Notify(w, text)
 	}
 }
 
-// decodeAudio reads the base64 of a sound file, padded or not; some platforms
-// put the head of a data URL before it.
+// decodeAudio decodes a base64 sound file, padded or not; some platforms
+// prepend the header of a data URL.
 func decodeAudio(text string) (audio.Sound, error) {
 	if rest, ok := strings.CutPrefix(text, "data:"); ok {
 		_, text, _ = strings.Cut(rest, ",")
@@ -121,8 +121,8 @@ func decodeAudio(text string) (audio.Sound, error) {
 	return codec.Decode(file)
 }
 
-// isAnswer tells whether a topic answers one of our requests, or follows from
-// what somebody else asked (1.7).
+// isAnswer reports whether a topic is that of an answer to one of our
+// requests, or to a request of another client (1.7).
 func isAnswer(topic string) bool {
 	for _, kind := range []string{nlpFile, nlpText, chatbot, customAction} {
 		if topic == kind || strings.HasPrefix(topic, kind+"/") {
@@ -134,7 +134,7 @@ func isAnswer(topic string) bool {
 
 const customAction = "customAction"
 
-// handleAnswer gives an answer to the request that waits for it.
+// handleAnswer passes an answer to the request that waits for it.
 func (l *Link) handleAnswer(topic string, payload []byte) {
 	asked := !strings.HasPrefix(topic, customAction)
 	if asked && !l.pending.waits(topic) {
@@ -143,7 +143,7 @@ func (l *Link) handleAnswer(topic string, payload []byte) {
 	}
 	r, err := parseAnswer(payload, l.Config.Speak == "phonetic")
 	switch {
-	case err != nil && asked: // a better one will not come: who waits is told now
+	case err != nil && asked: // no other answer will follow, so the request fails now
 		l.pending.resolve(topic, reply{Problem: err})
 	case err != nil:
 		l.Log.Warn("message ignored", "topic", printable.Clip(topic, 100), "error", err)
@@ -154,21 +154,21 @@ func (l *Link) handleAnswer(topic string, payload []byte) {
 	}
 }
 
-// handleAction obeys an answer that no turn waits for (protocol 1.7). What it
-// says is spoken as any announcement; nobody is there to reply to an ask, and
-// conversations belong to turns.
+// handleAction handles an answer that belongs to no turn (protocol 1.7). Its
+// text is spoken as an announcement; an ask is not followed by listening,
+// because conversations belong to turns.
 func (l *Link) handleAction(topic string, r reply) {
 	if r.Problem != nil {
 		l.Log.Warn("action with an error", "topic", topic, "error", r.Problem)
 	}
 	r.Custom = true
-	l.act(l.tell, topic, r)
+	l.act(l.notify, topic, r)
 	switch {
-	case len(r.Text) > maxCommand: // commands wait, and many of them would be much
+	case len(r.Text) > maxCommand: // commands are queued, and the queue must stay small
 		l.Log.Warn("text of an action ignored: too long", "topic", topic, "bytes", len(r.Text), "limit", maxCommand)
 	case r.Text != "":
 		say, _ := wordOf("say")
-		if l.Registry.MustSign(say.Verb, say.topic) { // nobody speaks here without a signature by another way
+		if l.Registry.MustSign(say.Verb, say.topic) { // no other path may speak without a signature
 			l.Log.Warn("text of an action ignored: say requires a signature", "topic", topic)
 			return
 		}
@@ -176,8 +176,8 @@ func (l *Link) handleAction(topic string, r reply) {
 	}
 }
 
-// pending are the requests without an answer, oldest first. There is one a
-// turn, and turns that were dropped remove theirs, so it stays short.
+// pending are the requests without an answer, oldest first. Each turn has
+// one, and dropped turns remove theirs, so the list stays short.
 type pending struct {
 	mu   sync.Mutex
 	list []waiting
@@ -208,8 +208,8 @@ func (p *pending) waits(topic string) bool {
 	return p.index(topic) >= 0
 }
 
-// index finds the request that an answer belongs to. The documented topics have
-// no id: such an answer belongs to the oldest request of its kind (decision L9).
+// index finds the request of an answer. The documented topics have no id: such
+// an answer belongs to the oldest request of its kind (decision L9).
 func (p *pending) index(topic string) int {
 	return slices.IndexFunc(p.list, func(w waiting) bool {
 		return w.topic == topic || w.topic[:strings.LastIndexByte(w.topic, '/')] == topic

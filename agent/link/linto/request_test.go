@@ -28,9 +28,9 @@ func TestAnswersOfEveryForm(t *testing.T) {
 	beep := base64.StdEncoding.EncodeToString(wav.Encode(make([]int16, 500), 8000))
 	tests := []struct{ name, answer, outcome string }{
 		{"audio instead of the text", `{"behavior":{"say":{"text":"ten"},"audio":"` + beep + `"}}`, "sound at 8000, 100 samples or more, <nil>"},
-		{"audio beside the behavior, as a data URL", `{"behavior":{},"audio":"data:audio/wav;base64,` + strings.TrimRight(beep, "=") + `"}`, "sound at 8000, 100 samples or more, <nil>"},
-		{"audio that is none", `{"behavior":{"say":"ten","audio":"aGVsbG8="}}`, "ten"},
-		{"audio that is no base64", `{"behavior":{"say":"ten","audio":"~"}}`, "ten"},
+		{"audio next to the behavior, as a data URL", `{"behavior":{},"audio":"data:audio/wav;base64,` + strings.TrimRight(beep, "=") + `"}`, "sound at 8000, 100 samples or more, <nil>"},
+		{"audio that is not a sound file", `{"behavior":{"say":"ten","audio":"aGVsbG8="}}`, "ten"},
+		{"audio that is not base64", `{"behavior":{"say":"ten","audio":"~"}}`, "ten"},
 		{"audio of another type", `{"behavior":{"say":"ten","audio":{}}}`, "ten"},
 		{"chatbot", `{"behavior":{"chatbot":{"ask":"hello","answer":{"text":"Hi! ","data":[{"text":"Hi!","eventType":"sentence"}]}}}}`, "Hi!"},
 		{"chatbot and say", `{"behavior":{"say":"ten","chatbot":{"answer":{"text":"Hi! "}}}}`, "ten"},
@@ -46,17 +46,18 @@ func TestAnswersOfEveryForm(t *testing.T) {
 			brokertest.Eventually(t, "idle", func() bool { return s.turns.Snapshot().State == turn.Idle })
 			s.tap()
 			id, _ := s.request()
-			s.tell("nlp/file/"+id, tt.answer)
+			s.publish("nlp/file/"+id, tt.answer)
 			if got := wait(t, outcome); got != tt.outcome {
-				t.Errorf("the user hears %q, want %q", got, tt.outcome)
+				t.Errorf("the outcome is %q, want %q", got, tt.outcome)
 			}
 		})
 	}
 }
 
-// TestWhatIsNotToBeHeard: actions and displays go to the bus, and to the
-// owner's programs as arguments and input, never through a shell.
-func TestWhatIsNotToBeHeard(t *testing.T) {
+// TestActionsAndDisplays: actions and displays are published on the bus
+// and passed to the owner's programs as arguments and input, never
+// through a shell.
+func TestActionsAndDisplays(t *testing.T) {
 	dir := t.TempDir()
 	shown, acted := filepath.Join(dir, "shown"), filepath.Join(dir, "acted")
 	s := start(t, func(l *Link) {
@@ -68,23 +69,23 @@ func TestWhatIsNotToBeHeard(t *testing.T) {
 	s.tap()
 	id, _ := s.request()
 	const address = `https://x.example/?a=$(id)&b=";ls"`
-	s.tell("nlp/file/"+id, `{"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"audio":"QUJD","display":{"type":"url","content":`+string(quote(address))+`}}}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"audio":"QUJD","display":{"type":"url","content":`+string(quote(address))+`}}}`)
 	if got := wait(t, outcome); got != "on" {
 		t.Errorf("spoken: %q", got)
 	}
 	s.noticed("request: ")
 	if got, want := s.notice(), `action: {"behavior":{"customAction":{"kind":"light_on","data":{"n":1}},"say":{"text":"on"},"display":{"type":"url","content":`+string(quote(address))+`}},"topic":"nlp/file"}`; !sameJSON(got, want) {
-		t.Errorf("told %s\nwant %s", got, want)
+		t.Errorf("published %s\nwant %s", got, want)
 	}
 	const written = `https://x.example/?a=$(id)&b=%22;ls%22`
 	if got, want := s.notice(), "display: URL "+written; got != want {
-		t.Errorf("told %s, want %s", got, want)
+		t.Errorf("published %s, want %s", got, want)
 	}
 	holds(t, shown, "URL|"+written)
 
-	// An action that nobody asked for, with something to say.
-	s.tell("customAction/light/on", `{"behavior":{"customAction":{"kind":"light_off"},"ask":{"text":"really \"off\"?"}}}`)
-	brokertest.Eventually(t, "what it says is spoken", func() bool {
+	// An unsolicited action, with a text to speak.
+	s.publish("customAction/light/on", `{"behavior":{"customAction":{"kind":"light_off"},"ask":{"text":"really \"off\"?"}}}`)
+	brokertest.Eventually(t, "its text is spoken", func() bool {
 		return len(s.did()) == 1 && s.did()[0] == `say really "off"?`
 	})
 	brokertest.Eventually(t, "both actions reach the program, in order", func() bool {
@@ -93,14 +94,14 @@ func TestWhatIsNotToBeHeard(t *testing.T) {
 		return first > 0 && second > first
 	})
 
-	// HTML replaces what is shown, and comes on standard input.
+	// HTML replaces the display, and is passed on standard input.
 	s.link.programs.display = []string{"sh", "-c", `cat >"$0"`, shown}
-	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>hello</p>"}}`)
+	s.publish("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>hello</p>"}}`)
 	holds(t, shown, "<p>hello</p>")
 
-	// Or in a file, which is there until the next, and never as an argument.
+	// Or in a file, which exists until the next display, and never as an argument.
 	s.link.programs.display = []string{"sh", "-c", `{ printf '%s|' "$2"; cat "$2"; } >"$0"`, shown, "{type}", "{content}"}
-	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"file:///etc/shadow"}}`)
+	s.publish("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"file:///etc/shadow"}}`)
 	var file string
 	brokertest.Eventually(t, "the page is shown from a file", func() bool {
 		raw, _ := os.ReadFile(shown)
@@ -111,14 +112,14 @@ func TestWhatIsNotToBeHeard(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Error(err)
 	}
-	s.tell("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>next</p>"}}`)
-	brokertest.Eventually(t, "the file goes with its page", func() bool {
+	s.publish("customAction/show/page", `{"behavior":{},"display":{"type":"DOCSTRING","content":"<p>next</p>"}}`)
+	brokertest.Eventually(t, "the file is removed with its page", func() bool {
 		_, err := os.Stat(file)
 		return errors.Is(err, fs.ErrNotExist)
 	})
 }
 
-func TestAddressToShow(t *testing.T) {
+func TestDisplayedURL(t *testing.T) {
 	for text, want := range map[string]string{
 		"http://x/":                            "http://x/",
 		"HTTPS://X.example:8443/a b?q=ä é#f g": "https://x.example:8443/a%20b?q=%C3%A4%20%C3%A9#f%20g",
@@ -159,8 +160,8 @@ func TestPasswordOfARefusedAddress(t *testing.T) {
 	}
 }
 
-// What is to be shown is an address that any program reads as such, or HTML that none
-// takes for an address; it costs little time and memory.
+// A display is a URL that every program parses the same way, or HTML that no
+// program takes for a URL. Parsing takes little time and memory.
 func FuzzDisplay(f *testing.F) {
 	for _, content := range []string{"http://x/?a#b", "HTTP://u:p@h/", "http://[::1]:1/%zz", "<p>", "file:///etc/shadow", "http://ü.example/"} {
 		f.Add("URL", content)
@@ -184,7 +185,7 @@ func FuzzDisplay(f *testing.F) {
 				t.Errorf("%q is shown as %q", content, d.Content)
 			}
 			if again, err := webAddress(d.Content); err != nil || again != d.Content {
-				t.Errorf("%q is written %q, and that %q, %v", content, d.Content, again, err)
+				t.Errorf("%q becomes %q, and that becomes %q, %v", content, d.Content, again, err)
 			}
 		}
 	})
@@ -206,14 +207,14 @@ func holds(t *testing.T, path, want string) {
 }
 
 // TestDisplayIsReplaced: the program of the first display ends when the second
-// comes, and the last one when the link stops.
+// arrives, and the last one ends with the link.
 func TestDisplayIsReplaced(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, func(l *Link) {
 		l.Config.DisplayCommand = []string{"sh", "-c", `trap 'rm "$0/$$"; exit' TERM; cat >"$0/$$"; while :; do sleep 0.05; done`, dir}
 	})
 	for _, page := range []string{"<p>first", "<p>second"} {
-		s.tell("customAction/show/page", `{"display":{"type":"DOCSTRING","content":"`+page+`"}}`)
+		s.publish("customAction/show/page", `{"display":{"type":"DOCSTRING","content":"`+page+`"}}`)
 		brokertest.Eventually(t, "only the page "+page+" is shown", func() bool {
 			entries, _ := os.ReadDir(dir)
 			if len(entries) != 1 {
@@ -260,19 +261,19 @@ func (s *stage) answer(to brokertest.Message, payload string) {
 	s.broker.Publish(strings.Replace(to.Topic, "/fromlinto/", "/tolinto/", 1), payload)
 }
 
-func TestQuestionsThatCannotBeWritten(t *testing.T) {
+func TestWrittenQuestionsThatAreRefused(t *testing.T) {
 	l := &Link{Config: Defaults()}
 	l.Config.TextRequest = toNobody
 	if _, err := l.question(t.Context(), &turn.Exchange{}, "hello"); err == nil || !strings.Contains(err.Error(), "text_request") {
 		t.Errorf("turned off: %v", err)
 	}
 	if _, err := l.question(t.Context(), &turn.Exchange{}, strings.Repeat("x", maxText+1)); err == nil {
-		t.Error("a book was sent")
+		t.Error("a question beyond the limit was sent")
 	}
 }
 
-// TestConversation is three questions in a row: spoken, and what they remember
-// comes back byte for byte each time.
+// TestConversation asks three questions in a row: the data of each answer is
+// returned byte for byte.
 func TestConversation(t *testing.T) {
 	s := start(t)
 	outcome := make(chan string, 10)
@@ -290,7 +291,7 @@ func TestConversation(t *testing.T) {
 			t.Fatalf("request %d returns …%s", i, m.Payload[bytes.LastIndex(m.Payload, []byte(`"conversationData"`)):])
 		}
 		last = ask.data
-		s.tell("nlp/file/"+id, `{"behavior":{"ask":{"phonetic":"","text":"`+ask.text+`"},"conversationData":`+ask.data+`},"transcript":"t"}`)
+		s.publish("nlp/file/"+id, `{"behavior":{"ask":{"phonetic":"","text":"`+ask.text+`"},"conversationData":`+ask.data+`},"transcript":"t"}`)
 		if got := wait(t, outcome); got != ask.text {
 			t.Fatalf("spoken: %q", got)
 		}
@@ -299,7 +300,7 @@ func TestConversation(t *testing.T) {
 	if !bytes.HasSuffix(m.Payload, []byte(`"conversationData":`+last+`}`)) {
 		t.Error("the last answer does not return the data")
 	}
-	s.tell("nlp/file/"+id, `{"behavior":{"say":{"text":"Noted."},"conversationData":{}}}`)
+	s.publish("nlp/file/"+id, `{"behavior":{"say":{"text":"Noted."},"conversationData":{}}}`)
 	if got := wait(t, outcome); got != "Noted." {
 		t.Errorf("spoken: %q", got)
 	}
@@ -309,7 +310,7 @@ func TestConversation(t *testing.T) {
 	}
 }
 
-// loose is a link without a broker.
+// loose returns a link without a broker.
 func loose() *Link {
 	d := &device{}
 	reg := &behaviors.Registry{}
@@ -322,7 +323,8 @@ func loose() *Link {
 	return d.link
 }
 
-// FuzzHandle sends anything on any topic, with a request and a stream waiting.
+// FuzzHandle sends any message on any topic, with a request and a stream in
+// progress.
 func FuzzHandle(f *testing.F) {
 	f.Add("nlp/file", []byte(`{"behavior":{"say":"x","display":{"type":"URL","content":"http://x"},"audio":"UklGRg=="}}`))
 	f.Add("customAction/a/b", []byte(`{"behavior":{"chatbot":{"answer":{"text":"x"}}}}`))
@@ -336,7 +338,7 @@ func FuzzHandle(f *testing.F) {
 		l.handle(t.Context(), broker.Message{Topic: l.ingress(topic), Payload: payload})
 		select {
 		case r := <-answers:
-			if a, err := l.accept(l.tell, nlpFile, r); err == nil && a.Sound != nil {
+			if a, err := l.accept(l.notify, nlpFile, r); err == nil && a.Sound != nil {
 				a.Sound.Close()
 			}
 		default:

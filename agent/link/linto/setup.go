@@ -2,7 +2,7 @@ package linto
 
 import "lintod/agent/link"
 
-// Setup is what the owner of a device is asked for this link.
+// Setup returns the questions of `lintod setup` for this link.
 func Setup() link.Setup {
 	questions := []link.Question{
 		link.BrokerQuestion(),
@@ -13,7 +13,7 @@ func Setup() link.Setup {
 	}
 	return link.Setup{
 		Name: Name, Title: "LinTO", Import: importLegacy,
-		// The stock broker's ACL wants the user name to be the serial (protocol 1.2.1).
+		// The stock broker's ACL requires the serial as the user name (protocol 1.2.1).
 		Questions: append(questions, link.AccountQuestions()...),
 	}
 }

@@ -8,17 +8,17 @@ import (
 	"lintod/agent/network"
 )
 
-// sound is the part of the device's settings that LinTO's consumers know.
+// sound are the settings of the device that LinTO's clients know.
 type sound struct {
-	Volume   int    `json:"volume"` // percent, kept over restarts
+	Volume   int    `json:"volume"` // percent, survives restarts
 	Language string `json:"tts_lang"`
 }
 
 func settingsSound(s state.Saved) sound { return sound{Volume: s.Volume, Language: s.Language} }
 
-// status is what the platform learns of the device (protocol 1.3, decisions
-// C2–C4). The RPi original sent its whole configuration, passwords included;
-// this struct is the whole of what leaves the device, and has no room for more.
+// status is what the device publishes about itself (protocol 1.3, decisions
+// C2–C4). The RPi original sent its whole configuration, including passwords;
+// this struct contains everything that is published.
 type status struct {
 	Connexion string       `json:"connexion"` // the protocol's spelling
 	On        string       `json:"on"`

@@ -16,9 +16,9 @@ import (
 	"lintod/behaviors"
 )
 
-// LEDs and status tell a first connection, a broker that is away, and one that does
-// not let the device in apart.
-func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
+// LEDs and status distinguish a first connection, a broker that is offline, and one
+// that refuses the device.
+func TestStatusDistinguishesConnectionFailures(t *testing.T) {
 	s := start(t)
 	if now := s.link.Status(); !now.Connected || now.Failed || now.Refused || now.Line == "" {
 		t.Errorf("connected: %+v", now)
@@ -28,7 +28,7 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 		t.Helper()
 		brokertest.Eventually(t, what, func() bool { return ok(s.link.Status()) })
 	}
-	becomes("the broker is away", func(now link.Status) bool { return !now.Connected && now.Failed && !now.Refused })
+	becomes("the broker is offline", func(now link.Status) bool { return !now.Connected && now.Failed && !now.Refused })
 	s.broker.Restart()
 	becomes("connected again", func(now link.Status) bool { return now.Connected && !now.Failed && !now.Refused })
 
@@ -52,7 +52,7 @@ func TestStatusSaysWhyThereIsNoConnection(t *testing.T) {
 	<-ended
 }
 
-// debugs counts what is logged at debug: here, statuses that cannot be published
+// debugs counts records at debug level: here, statuses that cannot be published
 // because there is no connection.
 type debugs struct{ n atomic.Int64 }
 
@@ -66,8 +66,8 @@ func (d *debugs) Handle(_ context.Context, r slog.Record) error {
 func (d *debugs) WithAttrs([]slog.Attr) slog.Handler { return d }
 func (d *debugs) WithGroup(string) slog.Handler      { return d }
 
-// A status that does not change is published again about every hour, and not at
-// the same moment by all.
+// An unchanged status is published again about every hour, at a different time
+// by each device.
 func TestStatusIsRepeatedEveryHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tried := &debugs{}
@@ -94,5 +94,5 @@ func TestStatusIsRepeatedEveryHour(t *testing.T) {
 			return
 		}
 	}
-	t.Error("all devices repeat at the same moment")
+	t.Error("all devices repeat at the same time")
 }

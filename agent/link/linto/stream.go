@@ -2,21 +2,21 @@ package linto
 
 import "fmt"
 
-// This is a live transcription as a table: in which state which event leads
-// where, after which steps. It has no clock and no I/O; transcription.go feeds it
-// and carries out its steps.
+// This is a live transcription as a table: state, event, next state and steps. It
+// has no clock and no I/O; transcription.go feeds events to it and carries out
+// its steps.
 
-// streamState is where a live transcription stands (protocol 1.5).
+// streamState is the state of a live transcription (protocol 1.5).
 type streamState uint8
 
 const (
 	connecting streamState = iota // waits for the broker
 	starting                      // the platform was asked to start
-	held                          // the platform still holds an earlier stream of this device
+	held                          // the platform has not released an earlier stream of this device
 	opening                       // it has started, but may not have reached its recogniser
-	sending                       // sound goes out as it comes
-	stopping                      // all sound is out, and the platform was asked to stop
-	closing                       // the platform has stopped; its last words are on their way
+	sending                       // sound is sent as it is recorded
+	stopping                      // all sound was sent, and the platform was asked to stop
+	closing                       // the platform has stopped; the last text is expected
 	pausing                       // before the next attempt, after an interruption
 	over
 	numStates
@@ -26,15 +26,15 @@ var stateNames = [...]string{"connecting", "starting", "held", "opening", "sendi
 
 func (s streamState) String() string { return stateNames[s] }
 
-// streamKind is something that happens to a live transcription.
+// streamKind is an event of a live transcription.
 type streamKind uint8
 
 const (
 	// From the platform.
 	streamStarted streamKind = iota
 	streamAlready            // refused: there is a stream of this serial
-	streamPartial            // what was understood of an utterance that goes on
-	streamText               // an utterance that is over
+	streamPartial            // the text so far of an unfinished utterance
+	streamText               // the text of a finished utterance
 	streamStopped            // by us or by the platform
 	streamFinal              // the rest, after a stop
 	streamMissing            // refused: there is no stream
@@ -45,17 +45,17 @@ const (
 	streamLost
 
 	// From the microphone.
-	streamSound    // enough for one message, or the last of it
-	streamFinished // the last of it is out
+	streamSound    // enough for one message, or the rest
+	streamFinished // all of it was sent
 	streamBroken   // it failed
-	streamQuit     // no more is wanted, although not all of it is out
+	streamQuit     // stopped by the user before all of it was sent
 
 	// From the clock.
-	streamDue     // the time of the state is over
+	streamDue     // the time limit of the state has passed
 	streamExpired // the platform has held an earlier stream for too long
 
-	// streamSetback is what an error becomes from which a dictation recovers. Only
-	// the machine makes it.
+	// streamSetback replaces an error from which a dictation recovers. Only the
+	// machine makes it.
 	streamSetback
 	numKinds
 )
@@ -67,22 +67,22 @@ var kindNames = [...]string{
 
 func (k streamKind) String() string { return kindNames[k] }
 
-// streamStep is something that must be done.
+// streamStep is an action to perform.
 type streamStep uint8
 
 const (
 	askStart    streamStep = iota // publish streaming/start
 	askStop                       // publish streaming/stop
-	release                       // the same, for an earlier stream, unless it was stopped just now
-	rewind                        // the new stream gets what the one before it was not asked to understand
+	release                       // stop an earlier stream, unless that was just done
+	rewind                        // resend to the new stream what the previous one did not transcribe
 	send                          // publish streaming/chunk
-	begun                         // tell that the platform listens
-	enough                        // tell the turn that the platform has heard enough
-	interrupted                   // count it, tell of it
-	hear                          // these words are of this stream
-	hearOld                       // these words are of an earlier stream
-	conclude                      // what was understood by now must do
-	fail                          // say why
+	begun                         // report that the platform is ready
+	enough                        // report to the turn that the platform has ended the stream
+	interrupted                   // count and publish the interruption
+	hear                          // text of this stream
+	hearOld                       // text of an earlier stream
+	conclude                      // the transcript so far is the result
+	fail                          // return the reason
 )
 
 var stepNames = [...]string{
@@ -91,19 +91,19 @@ var stepNames = [...]string{
 
 func (s streamStep) String() string { return stepNames[s] }
 
-// streamLimit is how long a state may last.
+// streamLimit is the time limit of a state.
 type streamLimit uint8
 
 const (
-	unchanged   streamLimit = iota // the time goes on
+	unchanged   streamLimit = iota // the timer continues
 	unlimited                      //
-	forBroker                      // as long as the platform may take for an answer; a dictation waits until it is stopped
+	forBroker                      // the platform's answer timeout; a dictation waits until it is stopped
 	forStart                       // for the answer to a start
-	forRelease                     // until a start may be tried again
+	forRelease                     // until the next start
 	forOpening                     // for the platform to reach its recogniser
-	forLastWord                    // for the rest of what was understood
+	forLastWord                    // for the rest of the transcript
 	forMore                        // for a final result after a last word
-	forPause                       // the longer, the more attempts there were
+	forPause                       // grows with the number of attempts
 )
 
 type streamWhen struct {
@@ -117,8 +117,8 @@ type streamThen struct {
 	do    []streamStep
 }
 
-// streamTable is the machine. A pair that is missing changes nothing and does
-// nothing; stream_test.go walks every pair and says which those are.
+// streamTable is the machine. A missing pair changes nothing and has no
+// effect; machine_test.go walks every pair and lists those.
 var streamTable = map[streamWhen]streamThen{
 	{connecting, streamConnected}: {starting, forStart, []streamStep{askStart}},
 	{connecting, streamDue}:       {over, unlimited, []streamStep{fail}},
@@ -135,19 +135,19 @@ var streamTable = map[streamWhen]streamThen{
 	{starting, streamFinal}:   {starting, unchanged, []streamStep{hearOld}},
 	{starting, streamQuit}:    {over, unlimited, []streamStep{askStop, conclude}},
 
-	// Only "started" starts: what the platform holds is not ours.
+	// Only "started" starts a stream: the one that the platform still has is not ours.
 	{held, streamDue}:     {starting, forStart, []streamStep{askStart}},
 	{held, streamExpired}: {over, unlimited, []streamStep{fail}},
 	{held, streamSetback}: {pausing, forPause, nil},
-	{held, streamStarted}: {opening, forOpening, []streamStep{rewind}}, // an answer that came late
+	{held, streamStarted}: {opening, forOpening, []streamStep{rewind}}, // a late answer
 	{held, streamLost}:    {pausing, forPause, nil},
 	{held, streamPartial}: {held, unchanged, []streamStep{hearOld}},
 	{held, streamText}:    {held, unchanged, []streamStep{hearOld}},
 	{held, streamFinal}:   {held, unchanged, []streamStep{hearOld}},
 	{held, streamQuit}:    {over, unlimited, []streamStep{conclude}},
 
-	// What was understood before any sound is out was said to an earlier stream.
-	// The answers to an earlier start and stop may be late, too.
+	// Text that arrives before any sound was sent belongs to an earlier stream.
+	// Answers to an earlier start and stop may also be late.
 	{opening, streamDue}:     {sending, unlimited, []streamStep{begun}},
 	{opening, streamStarted}: {opening, forOpening, []streamStep{rewind}},
 	{opening, streamAlready}: {held, forRelease, []streamStep{release}},
@@ -171,8 +171,8 @@ var streamTable = map[streamWhen]streamThen{
 	{sending, streamSetback}:  {pausing, forPause, []streamStep{interrupted}},
 	{sending, streamFailed}:   {over, unlimited, []streamStep{fail}},
 
-	// A text may be that of the utterance before the last until the platform has
-	// taken note of the stop.
+	// Until the platform has handled the stop, a text may be that of the
+	// utterance before the last.
 	{stopping, streamPartial}: {stopping, unchanged, []streamStep{hear}},
 	{stopping, streamText}:    {stopping, unchanged, []streamStep{hear}},
 	{stopping, streamStopped}: {closing, forLastWord, nil},
@@ -196,31 +196,31 @@ var streamTable = map[streamWhen]streamThen{
 	{pausing, streamQuit}:    {over, unlimited, []streamStep{conclude}},
 }
 
-// streamNature is what makes one transcription differ from another.
+// streamNature is what distinguishes one transcription from another.
 type streamNature struct {
-	dictated  bool // of a dictation: it goes on until it is stopped
-	listened  bool // the platform has listened to it
-	forgotten bool // the platform did not know it any more, once
+	dictated  bool // of a dictation, which continues until it is stopped
+	listened  bool // the platform was ready for it
+	forgotten bool // the platform has reported it as unknown once
 }
 
-// admit replaces an event that means something else to this transcription.
+// admit replaces an event that has a different meaning for this transcription.
 func (n streamNature) admit(state streamState, k streamKind) streamKind {
 	tail := state == stopping || state == closing
 	switch {
 	case n.dictated && (tail && k == streamLost || state == stopping && k == streamMissing):
-		return streamDue // nobody waits for a dictation that was stopped
+		return streamDue // a stopped dictation does not wait
 	case n.dictated && n.listened && !tail && k == streamFailed,
 		n.dictated && n.listened && state == starting && k == streamDue,
 		n.dictated && n.listened && k == streamExpired:
 		return streamSetback
 	case !n.dictated && n.forgotten && k == streamMissing && (state == sending || state == stopping):
-		return streamFailed // once is a restart of the platform, twice is a fault
+		return streamFailed // once means a restart of the platform, twice an error
 	}
 	return k
 }
 
-// next is the machine: a pure function. known is false where the event means
-// nothing.
+// next is the machine: a pure function. known is false if the event has no
+// meaning in the state.
 func (n streamNature) next(state streamState, k streamKind) (then streamThen, known bool) {
 	then, known = streamTable[streamWhen{state, n.admit(state, k)}]
 	if !known {
@@ -229,7 +229,7 @@ func (n streamNature) next(state streamState, k streamKind) (then streamThen, kn
 	return then, true
 }
 
-// describe is for logs and tests: "opening --due--> sending".
+// describe formats a transition for logs and tests: "opening --due--> sending".
 func describe(from streamState, k streamKind, to streamState) string {
 	return fmt.Sprintf("%v --%v--> %v", from, k, to)
 }

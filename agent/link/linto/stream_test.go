@@ -23,31 +23,31 @@ import (
 	"lintod/audio"
 )
 
-// server is the platform's side of live transcription, in a bubble. What it
-// answers is up to the test.
+// server is the platform's side of live transcription, in a bubble. The
+// test determines its answers.
 type server struct {
 	*live
-	log   journaltest.Buffer
-	sound []byte             // all chunks
-	steps []string           // all else, and "chunk" once for each run of them
-	reply func(step string)  // called for each message
-	slow  atomic.Int64       // nanoseconds that the link takes for a chunk
-	down  atomic.Bool        // there is no connection
-	said  atomic.Int64       // messages
-	mic   func() turn.Stream // for dictations
-	mu    sync.Mutex
-	told  []string // notices
+	log     journaltest.Buffer
+	sound   []byte             // all chunks
+	steps   []string           // all other messages, and "chunk" once for each run of chunks
+	reply   func(step string)  // called for each message
+	slow    atomic.Int64       // nanoseconds that the link takes for a chunk
+	down    atomic.Bool        // not connected
+	said    atomic.Int64       // messages
+	mic     func() turn.Stream // for dictations
+	mu      sync.Mutex
+	notices []string // published notices
 
 	rtt time.Duration
 
-	// The newest server, as obey plays it.
-	opens    time.Duration // how long its recogniser cannot be reached
-	thinks   time.Duration // how long its recogniser needs for its last word
-	words    string        // the last word
+	// Behaviour of the newest server; see obey.
+	opens    time.Duration // start-up time of its recogniser
+	thinks   time.Duration // how long its recogniser takes for the last text
+	words    string        // the last text
 	running  bool
 	open     time.Time
 	heldTill time.Time
-	got      []byte // what the recogniser of the present stream got
+	got      []byte // what the recogniser of the current stream received
 }
 
 func newServer() *server {
@@ -55,10 +55,10 @@ func newServer() *server {
 	s.live = &live{
 		publish: s.published, uplink: newUplink(), chunk: 1920, patience: 15 * time.Second,
 		listen: func(context.Context, func()) (turn.Stream, error) { return s.mic(), nil },
-		tell: func(w turn.What, text string) {
+		notify: func(w turn.What, text string) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.told = append(s.told, string(w)+": "+text)
+			s.notices = append(s.notices, string(w)+": "+text)
 		},
 		doubt:      func() {},
 		log:        slog.New(slog.NewTextHandler(&s.log, nil)),
@@ -88,7 +88,7 @@ func (s *server) published(ctx context.Context, step string, payload []byte, _ b
 	return nil
 }
 
-// say is a message of the platform, which comes a moment later.
+// say sends a message from the platform, which arrives a moment later.
 func (s *server) say(step, streaming string) {
 	e, err := parseStreaming(step, []byte(`{"behavior":{"streaming":`+streaming+`}}`))
 	if err != nil {
@@ -102,9 +102,9 @@ func (s *server) say(step, streaming string) {
 	})
 }
 
-// obey is the newest server. It says "started" before its recogniser can be
-// reached, and holds a stream for 3 s after its stop. One whose recogniser was not
-// there it holds on.
+// obey is the newest server. It sends "started" before its recogniser can be
+// reached, and keeps a stream for 3 s after its stop. A stream whose recogniser
+// was not reached is kept without limit.
 func (s *server) obey(step string) {
 	now := time.Now()
 	if s.running && !s.heldTill.IsZero() && !now.Before(s.heldTill) {
@@ -130,8 +130,8 @@ func (s *server) obey(step string) {
 	}
 }
 
-// obeyFinal is a server with a kind end: a final result, and the next stream may
-// begin at once.
+// obeyFinal is a server that ends streams properly: with a final result, after
+// which the next stream may start immediately.
 func (s *server) obeyFinal(step string) {
 	switch step {
 	case "start":
@@ -143,7 +143,7 @@ func (s *server) obeyFinal(step string) {
 	}
 }
 
-// finishDictation ends the dictation and waits for its last word.
+// finishDictation ends the dictation and waits for its last text.
 func (s *server) finishDictation() error {
 	done, err := s.end()
 	if err == nil {
@@ -152,7 +152,7 @@ func (s *server) finishDictation() error {
 	return err
 }
 
-// speech is a microphone that gives n frames, one every 20 ms.
+// speech returns a microphone that delivers n frames, one every 20 ms.
 func speech(n int) func(*audio.Frame) error {
 	at := 0
 	return func(f *audio.Frame) error {
@@ -182,7 +182,7 @@ func soundOf(frames int) []byte {
 	return b
 }
 
-// talk is a turn's stream.
+// talk runs the stream of a turn.
 func (s *server) talk(ctx context.Context, read func(*audio.Frame) error) (string, error) {
 	return s.talkTo(ctx, read, nil)
 }
@@ -210,7 +210,7 @@ func (s *server) talkTo(ctx context.Context, read func(*audio.Frame) error, enou
 	return st.run(ctx)
 }
 
-// dictated is a dictation of what read gives, until hearing ends.
+// dictated runs a dictation of what read returns, until hearing ends.
 func (s *server) dictated(ctx, hearing context.Context, read func(*audio.Frame) error) (string, error) {
 	recording := newRecording(s.live, dictationMemory)
 	hearing, stop := context.WithCancel(hearing)
@@ -234,7 +234,7 @@ func (s *server) dictated(ctx, hearing context.Context, read func(*audio.Frame) 
 	return st.run(ctx)
 }
 
-// play runs a story in a bubble.
+// play runs story in a bubble.
 func play(t *testing.T, story func(*testing.T, *server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { story(t, newServer()) })
@@ -258,8 +258,8 @@ func TestStreamOfATurn(t *testing.T) {
 	})
 }
 
-// TestNothingBeforeStarted: a server announces "started" before it hears, and
-// hears nothing before that at all.
+// TestNothingBeforeStarted: a server may send "started" before it is ready
+// for sound, and ignores sound before that.
 func TestNothingBeforeStarted(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		began := time.Now()
@@ -316,9 +316,9 @@ func TestStreamsThatDoNotBegin(t *testing.T) {
 	}
 }
 
-// TestStreamLeftBehind is a start after a power cut: the server still has the
-// old stream, and says so in the words of its generation. Nothing of the old stream
-// is taken for what is said now.
+// TestStreamLeftBehind starts a stream after a power cut: the server still has the
+// old stream, and reports that in the form of its generation. No text of the old
+// stream is attributed to the new one.
 func TestStreamLeftBehind(t *testing.T) {
 	for name, already := range map[string][2]string{
 		"older server":  {"start", `{"status":"started","message":"already started"}`},
@@ -335,7 +335,7 @@ func TestStreamLeftBehind(t *testing.T) {
 						}
 						s.obey(step)
 						if step == "stop" {
-							s.thinks, s.words = 0, "hello world" // of the next
+							s.thinks, s.words = 0, "hello world" // of the next stream
 						}
 					}
 					text, err := s.talk(t.Context(), speech(50))
@@ -343,10 +343,10 @@ func TestStreamLeftBehind(t *testing.T) {
 						t.Errorf("understood %q, %v", text, err)
 					}
 					if !bytes.Equal(s.got, soundOf(50)) {
-						t.Error("the recogniser did not get all that the microphone gave")
+						t.Error("the recogniser did not receive all of the microphone's sound")
 					}
 					if n := slices.Index(s.steps, "chunk"); n < 0 || strings.Count(strings.Join(s.steps[:n], " "), "stop") != 1 {
-						t.Errorf("steps %v; one stop must do, because each ends what runs 3 s later", s.steps)
+						t.Errorf("steps %v; want one stop, because each one ends the stream that runs 3 s later", s.steps)
 					}
 				})
 			})
@@ -354,9 +354,9 @@ func TestStreamLeftBehind(t *testing.T) {
 	}
 }
 
-// TestStreamThatIsHeldForEver fails after some seconds, and nothing of the sound is
-// put into it.
-func TestStreamThatIsHeldForEver(t *testing.T) {
+// TestStreamThatIsNeverReleased fails after some seconds, and sends no sound to the
+// old stream.
+func TestStreamThatIsNeverReleased(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		s.running, s.open = true, time.Now().Add(time.Hour) // its recogniser is dead
 		began := time.Now()
@@ -365,14 +365,14 @@ func TestStreamThatIsHeldForEver(t *testing.T) {
 			t.Errorf("error %v after %v", err, took)
 		}
 		if len(s.sound) > 0 {
-			t.Errorf("%d bytes of sound went to the earlier stream", len(s.sound))
+			t.Errorf("%d bytes of sound were sent to the earlier stream", len(s.sound))
 		}
 	})
 }
 
-// TestTurnAfterTurn at the newest server, which refuses each start for 3 s after a
-// stop: each turn is understood, and its recogniser gets all of it, of the first
-// moment too.
+// TestTurnAfterTurn runs several turns on the newest server, which refuses each
+// start for 3 s after a stop: each turn is transcribed, and its recogniser
+// receives all of its sound, from the first moment.
 func TestTurnAfterTurn(t *testing.T) {
 	for _, opens := range []time.Duration{0, 20 * time.Millisecond, 400 * time.Millisecond} {
 		for _, thinks := range []time.Duration{0, 1200 * time.Millisecond, 3 * time.Second} {
@@ -398,8 +398,8 @@ func TestTurnAfterTurn(t *testing.T) {
 	}
 }
 
-// TestWaitsNoLongerThanNeeded: a text after the stop is the last word.
-func TestWaitsNoLongerThanNeeded(t *testing.T) {
+// TestTextAfterTheStopEndsTheWait: a text after the stop is the last one.
+func TestTextAfterTheStopEndsTheWait(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		var last time.Time
 		s.reply = func(step string) {
@@ -418,11 +418,11 @@ func TestWaitsNoLongerThanNeeded(t *testing.T) {
 }
 
 // TestStreamEndsWithAnother is the newest server with a recogniser whose results
-// have words: it forgets a stream at once, and again, whatever stream that is, 3 s
-// after its stop. The turn that runs then is said again.
+// contain words: it forgets a stream when it stops, and 3 s later also forgets the
+// stream that runs then. The turn that runs then is sent again.
 func TestStreamEndsWithAnother(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
-		s.rtt = 150 * time.Millisecond // some chunks are on their way to what has ended
+		s.rtt = 150 * time.Millisecond // some chunks are in flight when the stream ends
 		var ends []time.Time
 		s.reply = func(step string) {
 			for len(ends) > 0 && !time.Now().Before(ends[0]) {
@@ -450,9 +450,10 @@ func TestStreamEndsWithAnother(t *testing.T) {
 	})
 }
 
-// TestSaysNothingAtAll is a platform whose recogniser was never reached: the turn
-// fails, so that it can be asked otherwise, and the next stops the stream at once.
-func TestSaysNothingAtAll(t *testing.T) {
+// TestNoResponseToTheStream is a platform whose recogniser was never reached: the turn
+// fails, so that the utterance can be sent as a file, and the next turn stops the
+// stream immediately.
+func TestNoResponseToTheStream(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		s.opens = 4 * time.Second
 		if text, err := s.talk(t.Context(), speech(50)); !errors.Is(err, errPlatform) {
@@ -473,15 +474,15 @@ func TestFinalResults(t *testing.T) {
 		end    [][2]string // said after stop
 		want   string
 	}{
-		{"final tells all", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"one two three\"}"}`}}, "one two three"},
-		{"final tells the rest", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"three\"}"}`}}, "one two three"},
+		{"final contains everything", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"one two three\"}"}`}}, "one two three"},
+		{"final contains the rest", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"three\"}"}`}}, "one two three"},
 		{"final is empty", [][2]string{{"chunk", `{"text":"one two"}`}}, [][2]string{{"final", `{"status":"final","result":"{\"text\":\"\"}"}`}}, "one two"},
 		{"result is an object", nil, [][2]string{{"final", `{"status":"final","result":{"text":"one","words":[]}}`}}, "one"},
 		{"result is text", nil, [][2]string{{"final", `{"status":"final","result":"one"}`}}, "one"},
-		{"stop tells the text", nil, [][2]string{{"stop", `{"status":"stop","text":"one","words":[]}`}}, "one"},
+		{"stop contains the text", nil, [][2]string{{"stop", `{"status":"stop","text":"one","words":[]}`}}, "one"},
 		{"no final", [][2]string{{"chunk", `{"text":"one"}`}, {"chunk", `{"partial":"tw"}`}}, [][2]string{{"stop", `{"status":"stop"}`}}, "one tw"},
 		{"nothing at all", [][2]string{{"chunk", `{"partial":"one"}`}, {"chunk", `{"text":"one two"}`}}, nil, "one two"},
-		{"text is the last word", [][2]string{{"chunk", `{"text":"one"}`}}, [][2]string{{"stop", `{"status":"stop"}`}, {"chunk", `{"text":"two"}`}}, "one two"},
+		{"text is the last one", [][2]string{{"chunk", `{"text":"one"}`}}, [][2]string{{"stop", `{"status":"stop"}`}, {"chunk", `{"text":"two"}`}}, "one two"},
 		{"text of the utterance before the last", nil, [][2]string{{"chunk", `{"text":"one"}`}, {"stop", `{"status":"stop"}`}, {"chunk", `{"partial":"tw"}`}, {"chunk", `{"text":"two"}`}}, "one two"},
 		{"empty text", nil, [][2]string{{"stop", `{"status":"stop"}`}, {"chunk", `{"text":""}`}}, ""},
 		{"nothing was understood", nil, [][2]string{{"final", `{"status":"final"}`}}, ""},
@@ -511,8 +512,9 @@ func TestFinalResults(t *testing.T) {
 	}
 }
 
-// TestSilentEndIsNotWaitedForTwice: who said nothing after a stop is not given
-// 3.5 s the next time; who said something is, however late it came.
+// TestSilentEndIsNotWaitedForTwice: a platform that sent nothing after a stop
+// is not given 3.5 s the next time; one that sent something is, however late
+// that was.
 func TestSilentEndIsNotWaitedForTwice(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		quiet := func(step string) {
@@ -547,13 +549,13 @@ func TestSilentEndIsNotWaitedForTwice(t *testing.T) {
 		s.reply = s.obeyFinal
 		_, _ = s.talk(t.Context(), speech(0))
 		if s.afterStop.Load() != someWords {
-			t.Error("a server that sends final results again is not trusted again")
+			t.Error("a server that sends final results again is not waited for again")
 		}
 	})
 }
 
-// TestPlatformEndsTheStream: sending stops at once, and what was understood
-// counts.
+// TestPlatformEndsTheStream: sending stops immediately, and the transcript
+// so far is the result.
 func TestPlatformEndsTheStream(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		s.reply = func(step string) {
@@ -576,9 +578,10 @@ func TestPlatformEndsTheStream(t *testing.T) {
 	})
 }
 
-// TestReconnectInTheMiddle: the platform still has the old stream, which is stopped.
-// A turn is then said again from its beginning, so that nothing is missing that was
-// on the way when the connection broke. A dictation goes on where it was.
+// TestReconnectInTheMiddle: the platform still has the old stream, which is
+// stopped. A turn is then sent again from its beginning, so that nothing is missing
+// that was in flight when the connection was lost. A dictation continues where it
+// was.
 func TestReconnectInTheMiddle(t *testing.T) {
 	for _, dictated := range []bool{false, true} {
 		t.Run(fmt.Sprintf("dictated %v", dictated), func(t *testing.T) {
@@ -606,16 +609,16 @@ func TestReconnectInTheMiddle(t *testing.T) {
 				if sound := map[bool][]byte{false: s.got, true: s.sound}[dictated]; !bytes.Equal(sound, soundOf(200)) {
 					t.Error("the chunks are not what the microphone gave")
 				}
-				if s.restarts.Load() != 1 || !slices.ContainsFunc(s.told, func(n string) bool { return strings.HasPrefix(n, "streaming: interrupted: the connection was lost") }) {
-					t.Errorf("%d restarts; the user was told %q", s.restarts.Load(), s.told)
+				if s.restarts.Load() != 1 || !slices.ContainsFunc(s.notices, func(n string) bool { return strings.HasPrefix(n, "streaming: interrupted: the connection was lost") }) {
+					t.Errorf("%d restarts; notices %q", s.restarts.Load(), s.notices)
 				}
 			})
 		})
 	}
 }
 
-// TestDictationIsForgotten: what a restarted platform has not told is said to it
-// again, what it has told is not.
+// TestDictationIsForgotten: after a restart of the platform, sound that it has
+// not transcribed is sent again, and other sound is not.
 func TestDictationIsForgotten(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		s.reply = func(step string) {
@@ -637,13 +640,13 @@ func TestDictationIsForgotten(t *testing.T) {
 			t.Errorf("understood %q, %v", text, err)
 		}
 		if all := soundOf(200); !bytes.HasSuffix(all, s.got) || len(s.got) < len(all)-63*640 {
-			t.Errorf("the new stream got %d bytes", len(s.got))
+			t.Errorf("the new stream received %d bytes", len(s.got))
 		}
 	})
 }
 
-// TestConnectionThatStaysAway: a turn does not wait forever.
-func TestConnectionThatStaysAway(t *testing.T) {
+// TestTurnWithoutConnectionFails: a turn gives up after a while.
+func TestTurnWithoutConnectionFails(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		time.AfterFunc(time.Second, func() { s.down.Store(true); s.uplink.set(false) })
 		_, err := s.talk(t.Context(), speech(1e6))
@@ -653,8 +656,8 @@ func TestConnectionThatStaysAway(t *testing.T) {
 	})
 }
 
-// TestPlatformForgets is a platform that was restarted: it complains of every
-// chunk. A turn tries once more, a dictation goes on trying.
+// TestPlatformForgets is a platform that was restarted: it reports an error
+// for every chunk. A turn tries once more, a dictation keeps trying.
 func TestPlatformForgets(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		s.reply = func(step string) {
@@ -688,7 +691,7 @@ func TestPlatformForgets(t *testing.T) {
 	})
 }
 
-// TestTurnThatIsDropped lets go of the platform's only stream at once.
+// TestTurnThatIsDropped releases the platform's only stream immediately.
 func TestTurnThatIsDropped(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -711,7 +714,7 @@ func TestTurnThatIsDropped(t *testing.T) {
 }
 
 // TestTurnThatIsDroppedWhileItOpens leaves a stream behind, because the stop does
-// not reach the recogniser; the next turn is understood all the same.
+// not reach the recogniser; the next turn is transcribed nevertheless.
 func TestTurnThatIsDroppedWhileItOpens(t *testing.T) {
 	for _, after := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 450 * time.Millisecond} {
 		t.Run(after.String(), func(t *testing.T) {
@@ -720,7 +723,7 @@ func TestTurnThatIsDroppedWhileItOpens(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), after)
 				defer cancel()
 				if _, err := s.talk(ctx, speech(100)); err == nil {
-					t.Error("a turn that was dropped is understood")
+					t.Error("a dropped turn returned a transcript")
 				}
 				text, err := s.talk(t.Context(), speech(50))
 				if err != nil || text != "hello world" || !bytes.Equal(s.got, soundOf(50)) {
@@ -731,7 +734,7 @@ func TestTurnThatIsDroppedWhileItOpens(t *testing.T) {
 	}
 }
 
-// frames is a card that gives frames as fast as the bubble's clock.
+// frames is a microphone that delivers frames as fast as the bubble's clock.
 type frames struct{ n int }
 
 func (c *frames) Close() error { return nil }
@@ -747,7 +750,7 @@ func (c *frames) Read(ctx context.Context, f []audio.Frame) (int, error) {
 }
 
 // TestTenMinutes: a dictation of ten minutes, through the hub that owns the
-// microphone, is the microphone's samples without one missing or doubled.
+// microphone, contains every sample of the microphone exactly once.
 func TestTenMinutes(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -759,7 +762,7 @@ func TestTenMinutes(t *testing.T) {
 			t.Fatal(err)
 		}
 		all.Go(func() { _ = hub.Run(ctx) })
-		time.Sleep(time.Minute) // ten of sound
+		time.Sleep(time.Minute) // ten minutes of sound
 		if _, err := s.talk(ctx, speech(1)); !errors.Is(err, errDictating) {
 			t.Errorf("a live turn while dictating got %v", err)
 		}
@@ -781,7 +784,8 @@ func TestTenMinutes(t *testing.T) {
 	})
 }
 
-// recorded is a microphone stream of n frames, which come as fast as they are taken.
+// recorded is a microphone stream of n frames, which are delivered as fast as they
+// are read.
 type recorded struct{ at, n int }
 
 func (*recorded) SetDelay(time.Duration) {}
@@ -797,7 +801,7 @@ func (c *recorded) Read(ctx context.Context, f *audio.Frame) error {
 	return nil
 }
 
-// TestTenMinutesOverTheWire is the same at a real broker, as fast as that goes.
+// TestTenMinutesOverTheWire is the same with a real broker, as fast as possible.
 func TestTenMinutesOverTheWire(t *testing.T) {
 	const frames = 30000
 	s := startAt(brokertest.Start(t, "allow_anonymous true", "max_queued_messages 0"), t, func(l *Link) {
@@ -823,14 +827,14 @@ func TestTenMinutesOverTheWire(t *testing.T) {
 	}
 }
 
-// TestSlowLink: what the link cannot carry is dropped by the microphone's own
-// queue, oldest first, and counted to the sample.
+// TestSlowLink: sound that the link cannot send is dropped by the
+// microphone's own queue, oldest first, and counted exactly.
 func TestSlowLink(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		ctx, cancel := context.WithCancel(t.Context())
 		hub := &audio.Hub{Log: slog.New(slog.DiscardHandler), Open: func(context.Context) (audio.Input, error) { return &frames{}, nil }}
 		s.mic = func() turn.Stream { return hub.Listen(false) }
-		s.slow.Store(int64(40 * time.Millisecond)) // of 6 ms of the bubble's sound
+		s.slow.Store(int64(40 * time.Millisecond)) // for 6 ms of sound in the bubble
 		var all sync.WaitGroup
 		all.Go(func() { s.runDictations(ctx) })
 		if err := s.start(ctx); err != nil {
@@ -845,19 +849,19 @@ func TestSlowLink(t *testing.T) {
 		}
 		cancel()
 		all.Wait()
-		// The samples are numbered, so the last one tells how many there were.
+		// The samples are numbered, so the last one is their total number.
 		arrived, lost := len(s.sound)/2, int(s.lost.Load())
 		last := binary.LittleEndian.Uint16(s.sound[len(s.sound)-2:])
 		if lost == 0 || uint16(arrived+lost-1) != last {
 			t.Errorf("%d samples arrived and %d count as lost, but the last one was number %d", arrived, lost, last)
 		}
-		if n := strings.Count(s.log.String(), "level=WARN"); n != 2 { // when it begins, and at the end
+		if n := strings.Count(s.log.String(), "level=WARN"); n != 2 { // at the start, and at the end
 			t.Errorf("%d warnings:\n%s", n, s.log.String())
 		}
 	})
 }
 
-// TestDictationIsStoppedOffline: nobody must wait for the connection to stop.
+// TestDictationIsStoppedOffline: stopping does not wait for the connection.
 func TestDictationIsStoppedOffline(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -902,9 +906,9 @@ func (e *endless) Read(ctx context.Context, f *audio.Frame) error {
 	return nil
 }
 
-// TestDictationTellsWhatItUnderstands: each utterance once, and the journal
-// holds none.
-func TestDictationTellsWhatItUnderstands(t *testing.T) {
+// TestDictationPublishesItsTranscript: each utterance is published once,
+// and the journal contains none.
+func TestDictationPublishesItsTranscript(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		s.reply = func(step string) {
 			switch {
@@ -930,14 +934,14 @@ func TestDictationTellsWhatItUnderstands(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []string{"partial: good", "transcript: good morning", "transcript: everybody", "streaming: dictation ended"}
-		if !slices.Equal(s.told, want) {
-			t.Errorf("told %q, want %q", s.told, want)
+		if !slices.Equal(s.notices, want) {
+			t.Errorf("published %q, want %q", s.notices, want)
 		}
 		if last := s.stats().Transcript; last != "everybody" {
 			t.Errorf("the status shows %q", last)
 		}
 		if strings.Contains(s.log.String(), "morning") {
-			t.Errorf("the journal tells what people say:\n%s", s.log.String())
+			t.Errorf("the journal contains what people said:\n%s", s.log.String())
 		}
 		cancel()
 		all.Wait()
@@ -964,7 +968,7 @@ func TestParseStreaming(t *testing.T) {
 	}
 	for _, payload := range []string{``, `null`, `[]`, `{}`, `{"behavior":{}}`, `{"behavior":{"streaming":{}}}`, `{"behavior":{"streaming":{"text":5}}}`} {
 		if e, err := parseStreaming("chunk", []byte(payload)); err == nil {
-			t.Errorf("%q was understood as %+v", payload, e)
+			t.Errorf("%q was parsed as %+v", payload, e)
 		}
 	}
 }
@@ -982,7 +986,7 @@ func FuzzParseStreaming(f *testing.F) {
 	})
 }
 
-// BenchmarkStream is the work for one chunk of 60 ms, without the network.
+// BenchmarkStream measures the work for one chunk of 60 ms, without the network.
 func BenchmarkStream(b *testing.B) {
 	s := newServer()
 	s.publish = func(context.Context, string, []byte, byte) error { return nil }

@@ -14,20 +14,21 @@ import (
 	"lintod/audio/wav"
 )
 
-// The kinds of request that have an answer each: the topic is the kind, a slash,
-// and an id of ours.
+// The kinds of request, each with an answer: the topic is the kind, a slash, and
+// an id of ours.
 const (
 	nlpFile = "nlp/file"
 	nlpText = "nlp/text"
 	chatbot = "chatbot"
 )
 
-// maxText is far more than anybody writes, in bytes.
+// maxText bounds a written question, in bytes. It is far longer than any in
+// practice.
 const maxText = 16 << 10
 
-// Talk asks the platform and has its answer heard; it implements turn.Talker. The
-// device decides when the user has finished, also live: a platform may end a
-// stream, but need not.
+// Talk sends the utterance to the platform and plays its answer; it implements
+// turn.Talker. The device decides when the user has finished, also with live
+// transcription: a platform may end a stream, but does not have to.
 func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	x.EndsBy(turn.Device)
 	r, err := l.exchange(ctx, x)
@@ -35,7 +36,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 		return turn.Over, err
 	}
 	if r.Transcript != "" {
-		x.Tell(turn.GotTranscript, r.Transcript)
+		x.Notify(turn.GotTranscript, r.Transcript)
 	}
 	if r.Text == "" && r.Sound == nil {
 		return turn.Over, nil
@@ -50,15 +51,15 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	x.Answer(r.Text, next)
 	if r.Sound != nil {
 		if r.Text != "" {
-			x.Tell(turn.GotSentence, r.Text) // of which the sound is
+			x.Notify(turn.GotSentence, r.Text) // the text of the sound
 		}
 		return next, x.Play(ctx, r.Sound)
 	}
 	return next, x.Say(ctx, r.Text)
 }
 
-// exchange carries a question, in writing or as an utterance, as a file or live,
-// and waits for the answer.
+// exchange sends a question, written or spoken, as a file or live, and waits for
+// the answer.
 func (l *Link) exchange(ctx context.Context, x *turn.Exchange) (reply, error) {
 	switch {
 	case x.Trigger == turn.ByText:
@@ -73,9 +74,9 @@ func (l *Link) exchange(ctx context.Context, x *turn.Exchange) (reply, error) {
 	return l.request(ctx, x, nlpFile, fileRequest(pcm, l.takeConversation(), x.WakeWord))
 }
 
-// talkLive has the utterance understood while it is spoken. What was understood
-// is then a question in writing. A platform that does not transcribe is asked with
-// the utterance as a file.
+// talkLive has the utterance transcribed while it is spoken, and sends the
+// transcript as a written question. If the platform does not transcribe, the
+// utterance is sent as a file.
 func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
 	r := newRecording(l.live, 0)
 	var recorder sync.WaitGroup
@@ -84,7 +85,7 @@ func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
 	text, err := l.transcribe(ctx, x, r)
 	if errors.Is(err, errPlatform) && l.Config.TextRequest != toNobody {
 		l.Log.Warn("live transcription failed; sending the utterance as a file", "error", err)
-		x.Tell(turn.Transcribing, err.Error()+"; sending the utterance as a file")
+		x.Notify(turn.Transcribing, err.Error()+"; sending the utterance as a file")
 		return l.askFile(ctx, x, r)
 	}
 	if err != nil {
@@ -101,7 +102,7 @@ func (l *Link) talkLive(ctx context.Context, x *turn.Exchange) (reply, error) {
 	return answer, err
 }
 
-// askFile asks with a recording, when that is over.
+// askFile sends a recording when it has ended.
 func (l *Link) askFile(ctx context.Context, x *turn.Exchange, r *recording) (reply, error) {
 	pcm, err := r.whole(ctx)
 	if err != nil {
@@ -110,7 +111,7 @@ func (l *Link) askFile(ctx context.Context, x *turn.Exchange, r *recording) (rep
 	return l.request(ctx, x, nlpFile, fileRequest(pcm, l.takeConversation(), x.WakeWord))
 }
 
-// question asks in writing.
+// question sends a written question.
 func (l *Link) question(ctx context.Context, x *turn.Exchange, text string) (reply, error) {
 	if len(text) > maxText {
 		return reply{}, fmt.Errorf("the question has %d bytes; the limit is %d", len(text), maxText)
@@ -123,8 +124,8 @@ func (l *Link) question(ctx context.Context, x *turn.Exchange, text string) (rep
 	return l.request(ctx, x, kind, textRequest(text, l.takeConversation(), x.WakeWord))
 }
 
-// takeConversation returns what the last ask left, and forgets it: a request
-// that fails must not be continued by the next one.
+// takeConversation returns the data of the last ask, and clears it: after a
+// failed request, the next one must not continue its conversation.
 func (l *Link) takeConversation() json.RawMessage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,8 +150,8 @@ func collect(x *turn.Exchange) ([]int16, error) {
 	}
 }
 
-// fileRequest builds the payload of nlp/file by hand: the sound is most of it,
-// and conversationData must go back byte for byte.
+// fileRequest builds the payload of nlp/file by hand: most of it is sound, and
+// conversationData must be returned byte for byte.
 func fileRequest(pcm []int16, conversation json.RawMessage, word *turn.WakeWord) []byte {
 	const head, middle = `{"audio":"`, `","conversationData":`
 	tail := ending(word)
@@ -171,14 +172,14 @@ func textRequest(text string, conversation json.RawMessage, word *turn.WakeWord)
 	return append(b, ending(word)...)
 }
 
-// ending closes a request. Which word was said to open it is no part of the
-// documented protocol; platforms ignore members that they do not know.
+// ending closes a request. The wake word is not part of the documented
+// protocol; platforms ignore unknown members.
 func ending(word *turn.WakeWord) string {
 	if word == nil {
 		return "}"
 	}
 	member, err := json.Marshal(word)
-	if err != nil { // no number, which no engine should tell
+	if err != nil { // not a number, which no engine should report
 		return "}"
 	}
 	return `,"wakeword":` + string(member) + "}"

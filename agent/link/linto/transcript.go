@@ -9,10 +9,10 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// streamEvent is what the platform says of a live transcription.
+// streamEvent is a message from the platform about a live transcription.
 type streamEvent struct {
 	kind streamKind
-	text string // understood, or what went wrong
+	text string // the transcript, or the error
 }
 
 // wireStreaming is the superset of the forms in protocol 1.5.
@@ -24,9 +24,9 @@ type wireStreaming struct {
 	Message json.RawMessage `json:"message"`
 }
 
-// parseStreaming reads what came on streaming/<step>, from servers of either
-// generation: the older answer errors on the topic of the request, the newest
-// on streaming/error, where the status names the step that failed.
+// parseStreaming parses a message on streaming/<step>, of servers of both
+// generations: older ones report errors on the topic of the request, the
+// newest on streaming/error, where the status names the step that failed.
 func parseStreaming(step string, payload []byte) (streamEvent, error) {
 	var w struct {
 		Behavior struct {
@@ -50,14 +50,14 @@ func parseStreaming(step string, payload []byte) (streamEvent, error) {
 	}
 	e, err := s.progress()
 	limit := maxUtterance
-	if e.kind == streamFinal { // it may tell the whole stream anew
+	if e.kind == streamFinal { // it may contain the text of the whole stream
 		limit = maxTranscript
 	}
 	e.text = printable.Cut(e.text, limit)
 	return e, err
 }
 
-// failure tells what an error is about.
+// failure returns the event of an error.
 func (s wireStreaming) failure(step string) streamEvent {
 	message := wireError{Message: s.Message}.String()
 	if step == "error" {
@@ -84,7 +84,7 @@ func (s wireStreaming) progress() (streamEvent, error) {
 		return streamEvent{streamStarted, ""}, nil
 	case s.Status == "final":
 		return streamEvent{streamFinal, strings.TrimSpace(text + parseResult(s.Result))}, nil
-	case s.Status == "stop" && s.Text != nil: // a draft, which some server may follow
+	case s.Status == "stop" && s.Text != nil: // a draft that some servers may implement
 		return streamEvent{streamFinal, text}, nil
 	case s.Status == "stop":
 		return streamEvent{streamStopped, ""}, nil
@@ -96,7 +96,7 @@ func (s wireStreaming) progress() (streamEvent, error) {
 	return streamEvent{}, errors.New("invalid answer: no status, partial, or text")
 }
 
-// parseResult reads a final result: JSON once more, inside a string.
+// parseResult parses a final result: JSON within a string.
 func parseResult(raw json.RawMessage) string {
 	var inner string
 	if json.Unmarshal(raw, &inner) == nil {
@@ -104,22 +104,22 @@ func parseResult(raw json.RawMessage) string {
 	}
 	var result struct{ Text string }
 	if err := json.Unmarshal(raw, &result); err != nil && !isObject(raw) {
-		return inner // no JSON, so it is the text itself
+		return inner // not JSON, so it is the text itself
 	}
 	return result.Text
 }
 
-// maxTranscript bounds what is kept of one stream: a day of speech, in bytes.
+// maxTranscript bounds the transcript of one stream, in bytes: a day of speech.
 const maxTranscript = 1 << 20
 
-// maxUtterance bounds one utterance, or a draft of one: hours of speech, in bytes.
+// maxUtterance bounds one utterance, or a draft of one, in bytes: hours of speech.
 const maxUtterance = 64 << 10
 
-// transcript puts together what a platform understood, in utterances, of one
+// transcript assembles the utterances that a platform transcribed, from one
 // or more streams.
 type transcript struct {
-	past    string // of streams that were interrupted
-	texts   string // of the present one
+	past    string // of interrupted streams
+	texts   string // of the current stream
 	partial string
 }
 
@@ -130,9 +130,9 @@ func (t *transcript) utterance(text string) {
 	}
 }
 
-// finish ends the present stream with its final result; "" where there is none,
-// and then the last partial one must do. It returns what that adds: some servers
-// tell the whole stream anew, some only what followed the last utterance.
+// finish ends the current stream with its final result; if that is "", the last
+// partial text is used. It returns what that adds: some servers repeat the whole
+// stream, some send only what followed the last utterance.
 func (t *transcript) finish(final string) (rest string) {
 	if final == "" {
 		final = t.partial
@@ -143,7 +143,7 @@ func (t *transcript) finish(final string) (rest string) {
 	return rest
 }
 
-// soFar is everything that was understood.
+// soFar is the whole transcript so far.
 func (t *transcript) soFar() string { return join(join(t.past, t.texts), t.partial) }
 
 func join(a, b string) string {

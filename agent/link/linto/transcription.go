@@ -14,80 +14,80 @@ import (
 // Limits of a live transcription (protocol 1.5).
 const (
 	startLimit = 5 * time.Second
-	// releaseTime is a little more than the 3 s for which the newest server holds a
+	// releaseTime is slightly more than the 3 s for which the newest server keeps a
 	// stream that was stopped. Another stop in that time would end the next stream.
 	releaseTime  = 3200 * time.Millisecond
-	releaseEvery = 250 * time.Millisecond // between starts meanwhile
+	releaseEvery = 250 * time.Millisecond // between attempts to start meanwhile
 	releaseLimit = 4 * time.Second
-	// openingTime is what the platform is given to reach its recogniser: what is
-	// sent before is lost, and nothing tells when.
+	// openingTime is the time that the platform gets to reach its recogniser:
+	// sound that is sent earlier is lost, and no message reports when it is
+	// ready.
 	openingTime = 500 * time.Millisecond
 	finalLimit  = 3500 * time.Millisecond // the newest server takes 3 s at most
-	// shortFinal is for a platform that has never said anything after a stop.
+	// shortFinal is for a platform that has never sent anything after a stop.
 	shortFinal   = 700 * time.Millisecond
-	moreTime     = 300 * time.Millisecond // for a final result behind a text
+	moreTime     = 300 * time.Millisecond // for a final result after a text
 	partingLimit = 500 * time.Millisecond
-	// steady is how long a stream must have lived for its end to be no part of a
-	// series of failures.
+	// steady is how long a stream must have lasted for its end not to count as
+	// one of a series of failures.
 	steady   = 10 * time.Second
-	maxPause = 30 * time.Second // between attempts of a dictation to go on
+	maxPause = 30 * time.Second // between attempts to resume a dictation
 )
 
 var (
-	// errLost: the connection under the stream is not the one it began with.
+	// errLost: the connection has changed since the stream started.
 	errLost = errors.New("the connection was lost")
-	// errForgotten: the platform does not know of the stream any more.
+	// errForgotten: the platform no longer knows the stream.
 	errForgotten = errors.New("the platform does not know the stream")
-	// errPlatform: the platform does not transcribe, whatever the reason.
+	// errPlatform: the platform does not transcribe, for any reason.
 	errPlatform = errors.New("the platform does not transcribe")
 )
 
-// transcription is one live transcription, from the first frame to the last
-// word. It may take several streams of the protocol: one ends when the connection
-// does. Its fields down to answers are set before run, whose goroutine owns the
-// rest.
+// transcription is one live transcription, from the first frame to the last word.
+// It may use several streams of the protocol: a stream ends with its connection.
+// The fields down to answers are set before run, whose goroutine owns the rest.
 type transcription struct {
 	*live
 	streamNature
 	recording *recording
-	hearing   context.Context // of a dictation: ends when it is stopped
-	opened    func()          // called once, when the platform listens; may be nil
+	hearing   context.Context // ends when a dictation is stopped
+	opened    func()          // called once, when the platform is ready; may be nil
 	enough    func()          // called when the platform ends the stream; may be nil
-	tell      notify          // publishes what is learnt
+	notify    notifyFunc      // publishes notices
 
 	answers chan streamEvent
 
 	state   streamState
 	timer   *time.Timer
-	gone    <-chan struct{} // closed when the present connection is lost
-	buf     []byte          // the chunk that is being sent
+	gone    <-chan struct{} // closed when the current connection is lost
+	buf     []byte          // the chunk being sent
 	err     error
-	pending bool      // the platform may hold a stream that is to be stopped
-	began   time.Time // of the present stream
-	expires time.Time // when the platform has held an earlier stream for too long
+	pending bool      // the platform may have a stream that must be stopped
+	began   time.Time // when the current stream started
+	expires time.Time // when an earlier stream must have been released
 	failed  int       // interruptions since it was last steady
-	resumed bool      // the earlier stream, if there is one, is ours
-	found   bool      // and the platform still has it
-	spoke   bool      // the platform said something of the present stream
-	replied bool      // and something after it was stopped
-	out     bool      // sound of the present stream is out
+	resumed bool      // an earlier stream, if any, is ours
+	found   bool      // the platform still has it
+	spoke   bool      // the platform has sent something about the current stream
+	replied bool      // it has sent something after the stop
+	out     bool      // sound of the current stream was sent
 	heard   transcript
 }
 
 func newTranscription(l *live, r *recording) *transcription {
-	return &transcription{live: l, recording: r, tell: l.tell, answers: make(chan streamEvent, 256), buf: make([]byte, 0, l.chunk)}
+	return &transcription{live: l, recording: r, notify: l.notify, answers: make(chan streamEvent, 256), buf: make([]byte, 0, l.chunk)}
 }
 
-// take is called for each message of the platform, and must not block.
+// take is called for each message from the platform. It must not block.
 func (s *transcription) take(e streamEvent) {
 	select {
 	case s.answers <- e:
-	default: // a server that complains of each chunk says nothing new
+	default: // a server that reports an error for each chunk adds nothing new
 	}
 }
 
-// run streams the recording to its end, or until the platform has heard enough,
-// and returns all that was understood. It returns soon after ctx ends.
+// run streams the recording to its end, or until the platform ends the stream,
+// and returns the transcript. It returns soon after ctx ends.
 func (s *transcription) run(ctx context.Context) (string, error) {
 	defer s.recording.tellMissing()
 	s.timer = time.NewTimer(0)
@@ -103,8 +103,8 @@ func (s *transcription) run(ctx context.Context) (string, error) {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
 	case s.err == nil && !s.dictated && !s.spoke:
-		// Not even that it understood nothing: its recogniser is not there, or was
-		// not reached in time.
+		// Not even an empty transcript: the recogniser is not running, or was not
+		// reached in time.
 		s.stopped = time.Time{}
 		return "", fmt.Errorf("%w: it did not respond to the stream", errPlatform)
 	}
@@ -167,8 +167,8 @@ func (s *transcription) wait(ctx context.Context) streamEvent {
 	}
 }
 
-// sound looks for what is to be sent, unless the platform has said something that
-// comes first.
+// sound returns the next sound to send, unless a message from the platform takes
+// precedence.
 func (s *transcription) sound() (streamEvent, bool) {
 	select {
 	case e := <-s.answers:
@@ -188,7 +188,7 @@ func (s *transcription) sound() (streamEvent, bool) {
 	return streamEvent{kind: streamSound}, len(s.buf) > 0
 }
 
-// handle asks the table and does what it says. A step that fails is an event of
+// handle performs the transition for an event. A step that fails is an event of
 // its own.
 func (s *transcription) handle(ctx context.Context, e streamEvent) {
 	if ctx.Err() != nil {
@@ -218,7 +218,7 @@ func (s *transcription) handle(ctx context.Context, e streamEvent) {
 	}
 }
 
-// allow sets how long the present state may last.
+// allow sets the time limit of the current state.
 func (s *transcription) allow(l streamLimit) {
 	limit := time.Duration(1<<63 - 1)
 	switch l {
@@ -290,12 +290,12 @@ func (s *transcription) do(ctx context.Context, step streamStep, was streamState
 		if !s.listened && s.opened != nil {
 			s.opened()
 		} else if s.listened {
-			s.tell(turn.Transcribing, "resumed")
+			s.notify(turn.Transcribing, "resumed")
 		}
 		s.listened, s.resumed, s.out = true, true, true
 	case enough:
 		s.pending = false
-		s.tell(turn.Transcribing, "the platform ended the stream")
+		s.notify(turn.Transcribing, "the platform ended the stream")
 		if s.enough != nil {
 			s.enough()
 		}
@@ -323,11 +323,11 @@ func (s *transcription) do(ctx context.Context, step streamStep, was streamState
 	return nil
 }
 
-// rewind prepares for a stream that has just begun. A turn says everything again:
-// nobody knows how much an interrupted stream was still given, and what comes late
-// of it must not be taken for the new one's. A dictation has told its words
-// already; it goes on where an interrupted stream left off, as far as the platform
-// still had that, and behind the last utterance where it had not.
+// rewind prepares for a stream that has just started. A turn is sent again from
+// its start: it is unknown how much sound the interrupted stream received, and its
+// late text must not be attributed to the new one. A dictation has already
+// published its text. It continues where the interrupted stream stopped, if the
+// platform still had that stream, and otherwise after the last utterance.
 func (s *transcription) rewind() {
 	switch {
 	case !s.dictated:
@@ -342,7 +342,7 @@ func (s *transcription) rewind() {
 	s.found = false
 }
 
-// interrupt notes that the present stream has ended before its time.
+// interrupt records that the current stream has ended early.
 func (s *transcription) interrupt(e streamEvent) {
 	s.pending = false
 	why := errLost.Error()
@@ -357,10 +357,10 @@ func (s *transcription) interrupt(e streamEvent) {
 	}
 	s.restarts.Add(1)
 	s.log.Warn("live transcription interrupted", "error", why)
-	s.tell(turn.Transcribing, "interrupted: "+why)
+	s.notify(turn.Transcribing, "interrupted: "+why)
 }
 
-// hear notes what was understood, and tells of it.
+// hear records a text, and publishes it.
 func (s *transcription) hear(e streamEvent) {
 	s.spoke = true
 	if s.state == closing || s.state == over {
@@ -391,14 +391,14 @@ func (s *transcription) hear(e streamEvent) {
 	}
 }
 
-// finish closes the present part of the transcript with a final result.
+// finish ends the current part of the transcript with a final result.
 func (s *transcription) finish(final string) {
 	if rest := s.heard.finish(final); s.dictated && rest != "" {
 		s.understood(turn.GotTranscript, rest)
 	}
 }
 
-// problem is why the transcription failed.
+// problem returns why the transcription failed.
 func (s *transcription) problem(was streamState, e streamEvent) error {
 	switch {
 	case was == connecting:
@@ -409,7 +409,7 @@ func (s *transcription) problem(was streamState, e streamEvent) error {
 		return fmt.Errorf("%w: it does not release an earlier stream of this device; "+
 			"if this continues, its recogniser has failed, and the platform must be restarted", errPlatform)
 	case e.kind == streamDue:
-		return fmt.Errorf("%w: it did not begin within %v", errPlatform, startLimit)
+		return fmt.Errorf("%w: it did not start within %v", errPlatform, startLimit)
 	case e.kind == streamMissing:
 		return fmt.Errorf("%w: %w", errPlatform, errForgotten)
 	}
@@ -423,9 +423,9 @@ func (s *transcription) say(ctx context.Context, step, payload string) error {
 	return s.publish(ctx, step, []byte(payload), 1)
 }
 
-// noteStop notes when the platform was asked to stop. What asks it before any sound
-// was out may not reach the recogniser, and ends nothing; it is of use when that has
-// had its time.
+// noteStop records when the platform was asked to stop. A stop before any sound was
+// sent may not reach the recogniser and then has no effect; it works after the
+// recogniser's start-up time.
 func (s *transcription) noteStop() {
 	if s.out {
 		s.stopped = time.Now()
@@ -434,10 +434,10 @@ func (s *transcription) noteStop() {
 	}
 }
 
-// part ends a stream of which nothing is wanted any more.
+// part ends a stream that is no longer needed.
 func (s *transcription) part(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingLimit)
 	defer cancel()
 	s.noteStop()
-	_ = s.publish(ctx, "stop", []byte("{}"), 0) // the platform will give it up by itself
+	_ = s.publish(ctx, "stop", []byte("{}"), 0) // the platform will release it by itself
 }

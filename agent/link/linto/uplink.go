@@ -2,12 +2,12 @@ package linto
 
 import "sync"
 
-// uplink lets goroutines wait for the connection, and notice that one is not
-// the same any more.
+// uplink lets goroutines wait for the connection, and detect that it has
+// changed.
 type uplink struct {
 	mu   sync.Mutex
 	up   chan struct{} // closed while the platform can be reached
-	gone chan struct{} // closed when the present connection is lost
+	gone chan struct{} // closed when the current connection is lost
 }
 
 func newUplink() *uplink {
@@ -36,8 +36,8 @@ func (u *uplink) isUp() bool {
 	return isClosed(u.up)
 }
 
-// now returns what is closed while there is a connection, and what is closed when
-// that is lost.
+// now returns a channel that is closed while there is a connection, and one that
+// is closed when it is lost.
 func (u *uplink) now() (up, gone <-chan struct{}) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"lintod/agent/link"
 )
 
-// Warnings are what is allowed in the table, and probably not meant: what goes over
-// the network unprotected, files that cannot be used, and secrets that others can
+// Warnings describes valid but probably mistaken settings in the table: secrets
+// that are sent unprotected, files that cannot be used, and secrets that others can
 // read.
 func (c Config) Warnings(at link.Place) (list []string) {
 	if !c.Enabled {

@@ -13,27 +13,28 @@ import (
 	"lintod/behaviors/meeting"
 )
 
-// A word is a topic by which the platform asks for a verb (protocol 1.8).
+// A word is a topic by which the platform requests a verb (protocol 1.8).
 type word struct {
 	topic string // below tolinto/SERIAL; answers go to the same below fromlinto/SERIAL
 	behaviors.Word
-	// bare is the member that a payload which is no object stands for: 53, 50% or "53"
-	// for a volume, a text as it is. Where it is "", the payload must be an object.
+	// bare is the member for a payload that is not an object: 53, 50% or "53" for a
+	// volume, or plain text. If it is "", the payload must be an object.
 	bare string
-	ack  string // topic on which the platform hears that it is done; "" where it does not
-	// reason says that the platform hears on topic why it was not done. Of verbs with
-	// power it always does.
+	ack  string // topic on which success is acknowledged; "" if it is not
+	// reason means that failures are reported on topic. Verbs with power always
+	// report them.
 	reason bool
-	qos    byte // of what is published on topic and ack; an ack before an answer has 0
-	// read, where set, puts values into the verb's words.
+	qos    byte // for messages on topic and ack; an ack before an answer has 0
+	// read, if set, converts values to the verb's words.
 	read func(members map[string]json.RawMessage) error
-	// answer, where set, puts a verb's result into the protocol's words. problem is ""
-	// when all went well.
+	// answer, if set, converts a verb's result to the protocol's words. problem is ""
+	// on success.
 	answer func(result map[string]json.RawMessage, problem string) map[string]json.RawMessage
 }
 
-// words are all that the platform may ask for. A verb that is not here is not offered.
-// Admin pages listen for tts_lang and say, too, of which the originals never speak.
+// words are all requests from the platform. A verb that is not listed is not offered.
+// Admin pages also subscribe to tts_lang and say, on which the originals never
+// publish.
 var words = []word{
 	{topic: "ping", ack: "pong", Word: behaviors.Word{Verb: "ping"}},
 	{topic: "mute", ack: "muteack", Word: behaviors.Word{Verb: "mute", Fixed: members{"on": yes}}},
@@ -85,7 +86,8 @@ const (
 	manageMeeting = "managemeeting"
 )
 
-// Verbs are what the platform may ask for: the topics, and the verbs that they stand for.
+// Verbs returns what the platform can request: the topics, and the verbs that they
+// stand for.
 func Verbs() []string {
 	var list []string
 	for _, w := range words {
@@ -106,18 +108,18 @@ func wordOf(topic string) (word, bool) {
 	return words[i], true
 }
 
-// wordFor finds the word for a verb with power, which has one.
+// wordFor finds the word of a verb with power, which has exactly one.
 func wordFor(verb string) word {
 	i := slices.IndexFunc(words, func(w word) bool { return w.Verb == verb })
-	if i < 0 { // an answer that another version of lintod has left
+	if i < 0 { // an answer stored by another version of lintod
 		return word{topic: verb, qos: 1}
 	}
 	return words[i]
 }
 
-// arguments decodes a payload that was trimmed. Empty stands for {}, for an empty ping
-// is a ping, and members that the word does not have are ignored, as every platform
-// adds its own (protocol 1.8: be lenient).
+// arguments decodes a trimmed payload. Empty means {}, because an empty ping is a
+// ping. Unknown members are ignored, because every platform adds its own (protocol
+// 1.8: be lenient).
 func (w word) arguments(payload []byte) behaviors.Arguments {
 	var m members
 	var problem error
@@ -133,15 +135,15 @@ func (w word) arguments(payload []byte) behaviors.Arguments {
 		problem = w.read(m)
 	}
 	a := w.Arguments(m)
-	if id, ok := m["id"]; ok { // of every request
+	if id, ok := m["id"]; ok { // any request may have one
 		a.Values["id"] = id
 	}
 	a.Problem = problem
 	return a
 }
 
-// bareValue reads a payload that is no object. What seems to be JSON and cannot be
-// read is no text.
+// bareValue decodes a payload that is not an object. Text that looks like JSON but
+// is invalid is rejected.
 func (w word) bareValue(payload []byte) (value json.RawMessage, ok bool) {
 	switch {
 	case w.bare == "" || len(payload) == 0 || bytes.ContainsAny(payload[:1], "{["):
@@ -154,13 +156,13 @@ func (w word) bareValue(payload []byte) (value json.RawMessage, ok bool) {
 	return quote(string(payload)), true
 }
 
-// notShown describes what may hold a secret.
+// notShown describes a value that may contain a secret.
 func notShown(raw []byte) string {
 	return fmt.Sprintf("something else (%d bytes, not shown)", len(raw))
 }
 
-// tunnelAnswer has the reason under both keys (decision L2). Of a tunnel that is open
-// nothing else is reported (decision L3), but the id of the request.
+// tunnelAnswer has the reason under both keys (decision L2). For an open tunnel
+// only the id of the request is reported (decision L3).
 func tunnelAnswer(result members, problem string) members {
 	if problem == "" {
 		maps.DeleteFunc(result, func(name string, _ json.RawMessage) bool { return name != "id" })
@@ -200,21 +202,21 @@ func readMeeting(m members) error {
 	return bad
 }
 
-// meetingMessage is the payload by which the platform hears of a recording
+// meetingMessage is the payload that reports a recording to the platform
 // (protocol 1.9, decision L1).
 type meetingMessage struct {
 	Command string `json:"command"`
 	Session string `json:"sessionname"`
-	Status  string `json:"status"` // "ok" or what went wrong
+	Status  string `json:"status"` // "ok" or the error
 }
 
-// meetingRefused repeats a hostile payload as far as it is one of this word's.
+// meetingRefused repeats a hostile payload as far as it fits this word's members.
 func meetingRefused(payload []byte, why string) meetingMessage {
 	var raw struct {
 		Command json.RawMessage `json:"command"`
 		Session json.RawMessage `json:"sessionname"`
 	}
-	_ = json.Unmarshal(payload, &raw) // what cannot be read is not repeated
+	_ = json.Unmarshal(payload, &raw) // what cannot be parsed is not repeated
 	text := func(raw json.RawMessage, most int) (s string) {
 		if len(raw) > 6*most || json.Unmarshal(raw, &s) != nil || len(s) > most {
 			return ""
@@ -224,7 +226,8 @@ func meetingRefused(payload []byte, why string) meetingMessage {
 	return meetingMessage{text(raw.Command, maxMeetingCommand), text(raw.Session, meeting.MaxSession), printable.Clip(why, maxMeetingStatus)}
 }
 
-// meetingAnswer also takes results that an earlier lintod kept, which had the protocol's words.
+// meetingAnswer also accepts results that an earlier lintod stored, which had the
+// protocol's words.
 func meetingAnswer(result members, problem string) members {
 	for command, action := range meetingCommands {
 		if string(result["action"]) == string(quote(action)) {

@@ -46,7 +46,7 @@ func TestPayloadsBecomeArguments(t *testing.T) {
 	}
 }
 
-func TestPayloadsThatAreNoArguments(t *testing.T) {
+func TestPayloadsThatAreInvalid(t *testing.T) {
 	for _, tt := range []struct{ topic, payload, field string }{
 		{"ping", `1`, "payload"},
 		{"mute", `true`, "payload"},
@@ -56,7 +56,7 @@ func TestPayloadsThatAreNoArguments(t *testing.T) {
 		{"volume", "{\"value\":53}\x00{\"value\":54}", "payload"},
 		{"say", `null`, "payload"},
 		{"say", `{"value":"unfinished`, "payload"},
-		{"shellexec", `"planted"`, "payload"}, // a command is spelled out
+		{"shellexec", `"planted"`, "payload"}, // a command needs its member
 		{"shellexec", `{"planted`, "payload"},
 		{"managemeeting", `{}`, "command"},
 		{"managemeeting", ``, "command"},
@@ -75,25 +75,25 @@ func TestPayloadsThatAreNoArguments(t *testing.T) {
 	}
 }
 
-// A message that the registry refuses names the member that the platform has sent.
+// A refusal of the registry names the member that the platform sent.
 func TestRefusalsNameTheMember(t *testing.T) {
 	s := start(t)
-	s.tell("endvolume", `{"value":"loud"}`)
+	s.publish("endvolume", `{"value":"loud"}`)
 	if m := s.next("endvolume", "status"); !strings.Contains(string(m.Payload), "value") || strings.Contains(string(m.Payload), "percent") {
 		t.Errorf("refused with %s", m.Payload)
 	}
 }
 
-// A verb is offered by the words of the link alone.
+// Only verbs in the words of the link are offered.
 func TestVerbsWithoutAWordAreNotOffered(t *testing.T) {
 	s := start(t, func(l *Link) {
 		l.Powers = obedient{make(chan behaviors.Answer, 1)}
 		l.Registry.Add(behaviors.Verb{Name: "erase", Power: behaviors.Privileged})
 	})
 	for _, topic := range []string{"erase", "start_volume", "language"} {
-		s.tell(topic, `{"percent":1,"language":"fr-FR"}`)
+		s.publish(topic, `{"percent":1,"language":"fr-FR"}`)
 	}
-	s.tell("mute", "{}")
+	s.publish("mute", "{}")
 	s.next("muteack", "{}")
 	if did := s.did(); len(did) != 1 {
 		t.Errorf("the device did %q", did)
@@ -116,8 +116,9 @@ func (s submitted) Submit(q behaviors.Request) (behaviors.Answer, bool) {
 	return behaviors.Answer{}, true
 }
 
-// The digest of a request is that of its payload, in each version of lintod: by it a
-// command is recognised that comes again after an upgrade, and is not run twice.
+// The digest of a request is that of its payload, in every version of lintod: it
+// identifies a command that is repeated after an upgrade, so that it is not run
+// twice.
 func TestRequestsHaveTheDigestOfTheirPayload(t *testing.T) {
 	var q behaviors.Request
 	l := loose()
@@ -158,14 +159,14 @@ func TestRecordingsThatEnd(t *testing.T) {
 	s := start(t)
 	brokertest.Eventually(t, "the link is up", s.link.uplink.isUp)
 	full := fmt.Errorf("write the recording:\n%w", syscall.ENOSPC)
-	s.link.TellMeeting(t.Context(), "a", full)
+	s.link.ReportMeeting(t.Context(), "a", full)
 	want := `{"command":"stoplocalrecording","sessionname":"a","status":"` + printable.Clip(full.Error(), maxMeetingStatus) + `"}`
 	if m := s.next(manageMeeting, ""); string(m.Payload) != want {
-		t.Errorf("told %s, want %s", m.Payload, want)
+		t.Errorf("published %s, want %s", m.Payload, want)
 	}
-	s.link.TellMeeting(t.Context(), "b", errors.New(strings.Repeat("é", 999)))
+	s.link.ReportMeeting(t.Context(), "b", errors.New(strings.Repeat("é", 999)))
 	if m := s.next(manageMeeting, `"b"`); len(m.JSON(t)["status"].(string)) > maxMeetingStatus+3 || bytes.ContainsRune(m.Payload, '\n') {
-		t.Errorf("told %s", m.Payload)
+		t.Errorf("published %s", m.Payload)
 	}
 }
 

@@ -7,10 +7,10 @@ import (
 	"lintod/agent/link/xiaozhi/message"
 )
 
-// callKept is how long a request of the server to speak is worth an answer.
+// callKept is how long a server's request to speak stays valid.
 const callKept = 5 * time.Second
 
-// calls is what the server wants of the exchange that it asks for.
+// calls are the reasons for which the server requests an exchange.
 type calls struct {
 	mu      sync.Mutex
 	at      time.Time
@@ -30,7 +30,8 @@ func (c *calls) wake(reason string) {
 	c.at, c.request, c.reason = time.Now(), nil, reason
 }
 
-// take gives an exchange what it was opened for. Without a request the server speaks already.
+// take passes the reason of the call to the exchange. Without a request the server is
+// already speaking.
 func (c *calls) take(t *talk) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

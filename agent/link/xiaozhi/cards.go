@@ -11,7 +11,7 @@ import (
 	"lintod/agent/link/xiaozhi/message"
 )
 
-var errCardAway = errors.New("xiaozhi: the server cannot be asked about a card now; over WebSocket it can in a session only")
+var errCardAway = errors.New("xiaozhi: cannot look up a card now; over WebSocket this is only possible during a session")
 
 // LookUpCard implements taps.Platform. It does not block.
 func (l *Link) LookUpCard(_ context.Context, c link.Card) error {
@@ -25,11 +25,11 @@ func (l *Link) LookUpCard(_ context.Context, c link.Card) error {
 	return nil
 }
 
-// CardRemoved implements taps.Platform. The server does not want to know; the session that
-// was opened for the card ends. It does not block.
+// CardRemoved implements taps.Platform. The server expects no message; the session
+// that was opened for the card ends. It does not block.
 func (l *Link) CardRemoved(uid string) { l.deliver(event{kind: cool, uid: uid}) }
 
-// lookUp asks the server about a card, in a session or without one.
+// lookUp asks the server about a card, during a session or without one.
 func (s *session) lookUp(c link.Card) {
 	err := errCardAway
 	if s.channel != nil {
@@ -40,21 +40,21 @@ func (s *session) lookUp(c link.Card) {
 		err = s.channel.send(message.CardLookup(id, c.UID, c.Skill, c.Version))
 	}
 	if err != nil {
-		s.Log.Info("the server is not asked about a card", "error", err)
+		s.Log.Info("card not looked up on the server", "error", err)
 		s.Cards.Unknown(c.UID, err.Error())
 	}
 }
 
-// hearCard passes on what the server says of a card. Content without a card is a newer
-// version of what some card has.
-func (s *session) hearCard(ctx context.Context, m message.Message) {
+// handleCard passes on the server's message about a card. Content without a card is a
+// newer version of the content of some card.
+func (s *session) handleCard(ctx context.Context, m message.Message) {
 	if s.Cards == nil {
 		s.unknown(m.Type)
 		return
 	}
 	uid, err := cards.ParseUID(m.Card.UID)
 	if err != nil && (m.Card.UID != "" || m.Type == message.CardUnknown || m.Type == message.CardAI) {
-		s.Warn("a message about a card is ignored", errors.New("rfid_uid "+printable.Clip(m.Card.UID, 80)))
+		s.Warn("message about a card ignored", errors.New("rfid_uid "+printable.Clip(m.Card.UID, 80)))
 		return
 	}
 	c := m.Card
@@ -74,8 +74,8 @@ func (s *session) hearCard(ctx context.Context, m message.Message) {
 	}
 }
 
-// content is what a server has for a card. Its files may be in this network where the server
-// that the owner has configured is.
+// content is a server's content for a card. Its files may be in this network if the
+// configured server is.
 func (s *session) content(c *message.Card) cards.Content {
 	content := cards.Content{Skill: c.Skill, Name: printable.Cut(c.Name, 128), Version: c.Version}
 	for _, f := range c.Files {

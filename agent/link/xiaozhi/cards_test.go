@@ -11,7 +11,7 @@ import (
 	"lintod/agent/turn"
 )
 
-// deck notes what the link says of cards.
+// deck records what the link reports about cards.
 type deck struct{ heard []string }
 
 func (d *deck) Content(uid string, c cards.Content) {
@@ -64,12 +64,12 @@ func TestCardLookup(t *testing.T) {
 		s.expectSent("card_lookup 04A1B2C3", "card_lookup 04A1B2C4")
 		s.put(s.ctx, event{kind: down})
 		if err := s.LookUpCard(s.ctx, link.Card{UID: "04A1B2C3"}); err == nil {
-			s.Error("a server that cannot be reached is asked")
+			s.Error("a card was looked up without a connection")
 		}
 	})
 	play(t, func(s *stage) { s.device.Cards, s.server.kind = d, useWebSocket }, func(s *stage) {
 		if err := s.LookUpCard(s.ctx, link.Card{UID: "04A1B2C3"}); err == nil {
-			s.Error("a server is asked over WebSocket without a session")
+			s.Error("a card was looked up over WebSocket without a session")
 		}
 	})
 	if len(d.heard) != 0 {
@@ -77,8 +77,8 @@ func TestCardLookup(t *testing.T) {
 	}
 }
 
-// A card that begins a conversation opens a session, in which the button then listens at
-// once; a card that is taken away before ends it.
+// A card that starts a conversation opens a session, in which the button then
+// listens immediately. Removing the card before that ends the session.
 func TestCardOpensASession(t *testing.T) {
 	with := func(f func(*stage)) {
 		t.Helper()
@@ -92,7 +92,7 @@ func TestCardOpensASession(t *testing.T) {
 		s.expectSent("hello")
 		s.tap()
 		s.expectSent("hello", "listen start auto")
-		s.CardRemoved("04A1B2C3") // which changes nothing now
+		s.CardRemoved("04A1B2C3") // which has no effect now
 		s.wait(time.Second)
 		s.expect(turn.Listening)
 		s.expectSent("hello", "listen start auto")
@@ -110,7 +110,7 @@ func TestCardOpensASession(t *testing.T) {
 		s.wait(time.Second)
 		s.expectSent("hello", "goodbye", "hello")
 	})
-	with(func(s *stage) { // before the server has answered
+	with(func(s *stage) { // before the server answers
 		s.server.delay = time.Second
 		says(s)
 		s.wait(0)
@@ -122,7 +122,7 @@ func TestCardOpensASession(t *testing.T) {
 		s.expect(turn.Listening)
 		s.expectSent("hello", "hello", "listen start auto")
 	})
-	with(func(s *stage) { // a server that has forgotten it
+	with(func(s *stage) { // a server that has forgotten the session
 		says(s)
 		s.wait(time.Hour)
 		s.expect(turn.Idle)

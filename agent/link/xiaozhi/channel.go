@@ -19,42 +19,44 @@ import (
 )
 
 const (
-	// sendLimit is how long one message may take.
+	// sendLimit is the time limit for one message.
 	sendLimit = 5 * time.Second
-	// dialLimit is that of a connection.
+	// dialLimit is the time limit for connecting.
 	dialLimit = 10 * time.Second
-	// noInventory is after which time from the connection on a gateway that has not
-	// asked for the tools is not going to (protocol 2.3, G14).
+	// noInventory is how long after connecting a gateway may take to request the
+	// tools; after that it is not going to (protocol 2.3, G14).
 	noInventory = 1500 * time.Millisecond
-	// inventoryLimit is how long a gateway may take that has begun to ask.
+	// inventoryLimit is how long a gateway may take for listing the tools.
 	inventoryLimit = 10 * time.Second
 )
 
-// A channel is a connection to a server, or a way to one, and the sessions on it.
-// The session's goroutine alone calls its methods, but for send, sound and stats.
+// A channel is a connection to a server, or a way to open one, and its sessions.
+// Only the session's goroutine calls its methods, except for send, sound and
+// stats.
 type channel interface {
 	// transport is "mqtt" or "websocket".
 	transport() string
-	// prepare makes a hello possible: it posts ready or refused, of that session. After
-	// the time that it returns hello may go out anyway.
+	// prepare makes it possible to send hello: it posts ready or refused for that
+	// session. After the returned time, hello may be sent anyway.
 	prepare(ctx context.Context, session int) time.Duration
 	hello(language string) []byte
-	// open connects the sound of a session, as the server's hello says.
+	// open connects the sound of a session, as specified by the server's hello.
 	open(ctx context.Context, session int, m message.Message) error
 	// send sends a message, within sendLimit.
 	send(payload []byte) error
-	// sound sends an Opus packet, and does not block. It is dropped where there is no session.
+	// sound sends an Opus packet, and does not block. Without a session the packet is
+	// dropped.
 	sound(opus []byte)
-	// quiet throws away what has not been sent of the microphone.
+	// quiet discards sound of the microphone that has not been sent.
 	quiet()
-	// echoes tells whether a goodbye may be answered.
+	// echoes reports whether a goodbye may be answered.
 	echoes() bool
 	// end closes what open and prepare have opened.
 	end()
 	stats() wireStats
 }
 
-// wireStats are the numbers of the present or last session.
+// wireStats are the counters of the current or last session.
 type wireStats struct {
 	Local    string `json:"local,omitempty"`
 	Remote   string `json:"remote,omitempty"` // UDP address, or the server of a WebSocket
@@ -62,12 +64,12 @@ type wireStats struct {
 	Unsent   uint64 `json:"unsent"`
 	Received uint64 `json:"received"`
 	Dropped  uint64 `json:"dropped"`
-	// Unreachable counts what the server's host has sent back: nothing listens at the
-	// UDP port.
+	// Unreachable counts the errors from the server's host that no process listens on
+	// the UDP port.
 	Unreachable uint64 `json:"unreachable"`
 }
 
-// overMQTT has messages over MQTT and sound over UDP.
+// overMQTT carries messages over MQTT and sound over UDP.
 type overMQTT struct {
 	*Link
 	settings ota.MQTT
@@ -76,15 +78,15 @@ type overMQTT struct {
 
 	greeted   chan struct{} // closed when the server has sent something
 	greeting  sync.Once
-	asked     atomic.Bool // it has begun to ask for the tools
+	asked     atomic.Bool // the server has started to request the tools
 	inventory chan struct{}
-	listed    sync.Once // it knows them
+	listed    sync.Once // the server has the list of tools
 
 	audio atomic.Pointer[udp.Conn]
-	last  atomic.Pointer[udp.Stats] // of the session before; nil before the first
+	last  atomic.Pointer[udp.Stats] // of the previous session; nil before the first
 }
 
-// dialMQTT connects. lost is called once, when the connection has ended by itself.
+// dialMQTT connects. lost is called once if the connection ends by itself.
 func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*overMQTT, error) {
 	c := &overMQTT{Link: l, settings: m, greeted: make(chan struct{}), inventory: make(chan struct{}), since: time.Now()}
 	settings, err := l.Config.mqttSettings(m)
@@ -92,12 +94,12 @@ func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*ove
 		return nil, err
 	}
 	client := make(chan *mqtt.Client, 1)
-	var sender *mqtt.Client // receive's
+	var sender *mqtt.Client // used by receive
 	receive := func(payload []byte) {
 		c.greeting.Do(func() { close(c.greeted) })
 		if sender == nil {
 			select {
-			case sender = <-client: // what comes before Dial has returned waits for it
+			case sender = <-client: // messages that arrive before Dial has returned wait for it
 			case <-ctx.Done():
 				return
 			}
@@ -113,9 +115,10 @@ func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*ove
 	return c, nil
 }
 
-// subscriptions are asked for although some gateways push without any, and some refuse
-// all (protocol 2.2). Of Cheeko's gateways the newer ones push to the client id, the older ones to
-// the MAC address that is its second part.
+// subscriptions are the topics to subscribe to, although some gateways push without
+// a subscription, and some refuse all (protocol 2.2). Of Cheeko's gateways the
+// newer ones push to the client id, the older ones to the MAC address that is its
+// second part.
 func (c Config) subscriptions(m ota.MQTT) []string {
 	list := []string{m.SubscribeTopic}
 	if m.SubscribeTopic == "" {
@@ -129,7 +132,7 @@ func (c Config) subscriptions(m ota.MQTT) []string {
 	return list
 }
 
-// mqttSettings is how to connect to the server that m names. It fails where the CA of the
+// mqttSettings returns how to connect to the server of m. It fails if the CA of the
 // configuration cannot be used.
 func (c Config) mqttSettings(m ota.MQTT) (mqtt.Settings, error) {
 	tls, err := c.tls()
@@ -139,7 +142,7 @@ func (c Config) mqttSettings(m ota.MQTT) (mqtt.Settings, error) {
 	}, err
 }
 
-// webSocketSettings is mqttSettings for a WebSocket.
+// webSocketSettings is mqttSettings for WebSocket.
 func (c Config) webSocketSettings(w ota.WebSocket, id ota.Identity) (websocket.Settings, error) {
 	tls, err := c.tls()
 	return websocket.Settings{
@@ -161,8 +164,8 @@ func sendWithin(w wire, payload []byte) error {
 
 func (c *overMQTT) transport() string { return "mqtt" }
 
-// prepare waits for the tools to be listed: a server to which hello comes first sees
-// none in that session (G14).
+// prepare waits for the tools to be listed: a server that receives hello first
+// knows no tools in that session (G14).
 func (c *overMQTT) prepare(ctx context.Context, session int) time.Duration {
 	select {
 	case <-c.inventory:
@@ -184,7 +187,8 @@ func (c *overMQTT) prepare(ctx context.Context, session int) time.Duration {
 	return max(left, time.Millisecond)
 }
 
-// listing takes note of a request for the tools, and of its answer when that was the last page.
+// listing records a request for the tools; last means that the answer was the last
+// page.
 func (c *overMQTT) listing(last bool) {
 	c.asked.Store(true)
 	if last {
@@ -226,11 +230,11 @@ func (c *overMQTT) send(payload []byte) error { return sendWithin(c.client, payl
 
 func (c *overMQTT) sound(opus []byte) {
 	if conn := c.audio.Load(); conn != nil {
-		_ = conn.Send(opus) // which counts what is not sent
+		_ = conn.Send(opus) // failures are counted
 	}
 }
 
-func (c *overMQTT) quiet() {} // nothing waits
+func (c *overMQTT) quiet() {} // no sound is queued
 
 func (c *overMQTT) echoes() bool { return true }
 
@@ -240,7 +244,7 @@ func (c *overMQTT) end() {
 		last := conn.Stats()
 		c.last.Store(&last)
 		if n := last.Dropped.Total(); n > 0 && c.reports.isNew("foreign datagrams", "") {
-			c.Log.Warn("datagrams that do not belong to the session were dropped; more are only counted", "from", last.Remote, "dropped", n)
+			c.Log.Warn("datagrams of other sessions dropped; further ones are only counted", "from", last.Remote, "dropped", n)
 		}
 	}
 }
@@ -258,15 +262,16 @@ func (c *overMQTT) stats() wireStats {
 	}
 }
 
-// overWebSocket has both over WebSocket. A session is a connection.
+// overWebSocket carries messages and sound over WebSocket. Each session is a
+// connection.
 type overWebSocket struct {
 	*Link
-	settings func() ota.WebSocket // a connection is made with the newest
+	settings func() ota.WebSocket // each connection uses the latest ones
 
-	cancel context.CancelFunc // ends the dialling
+	cancel context.CancelFunc // cancels dialling
 	began  time.Time
 	conn   atomic.Pointer[websocket.Conn] // nil without a session
-	latest atomic.Pointer[websocket.Conn] // of the session before, too
+	latest atomic.Pointer[websocket.Conn] // also after the session
 }
 
 func (c *overWebSocket) transport() string { return "websocket" }
@@ -282,7 +287,7 @@ func (c *overWebSocket) prepare(ctx context.Context, session int) time.Duration 
 		}
 		c.post(context.WithoutCancel(ctx), e)
 	}()
-	return dialLimit + sendLimit // longer than dial takes: it posts what came of it
+	return dialLimit + sendLimit // longer than dial takes, which posts its result
 }
 
 func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket, stream *jitter.Stream) error {
@@ -316,7 +321,7 @@ func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket, 
 		return err
 	}
 	conn = dialled
-	if ctx.Err() != nil { // nobody wants it any more
+	if ctx.Err() != nil { // no longer needed
 		close(known)
 		conn.Close()
 		return context.Cause(ctx)
@@ -330,7 +335,7 @@ func (c *overWebSocket) dial(ctx context.Context, session int, s ota.WebSocket, 
 
 var errEnded = errors.New("the server has closed the connection")
 
-// ended is why a connection that was open is not any more.
+// ended returns why an open connection has ended.
 func ended(err error) error {
 	if err == nil {
 		return errEnded
@@ -359,7 +364,7 @@ func (c *overWebSocket) send(payload []byte) error {
 
 func (c *overWebSocket) sound(opus []byte) {
 	if conn := c.conn.Load(); conn != nil {
-		_ = conn.SendAudio(opus, uint32(time.Since(c.began).Milliseconds())) // which counts what is dropped
+		_ = conn.SendAudio(opus, uint32(time.Since(c.began).Milliseconds())) // dropped packets are counted
 	}
 }
 

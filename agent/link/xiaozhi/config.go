@@ -23,7 +23,8 @@ type Config struct {
 	// Transport is how the server is reached: "mqtt" (with UDP), "websocket", or "auto"
 	// (decision C44).
 	Transport string `toml:"transport"`
-	// ota.Config is where the device gets all that follows from. Without it:
+	// ota.Config is the provisioning server, which provides the following settings.
+	// Without it:
 	ota.Config
 	// Broker is mqtt://host:port or mqtts://host:port.
 	Broker         string `toml:"broker"`
@@ -36,28 +37,30 @@ type Config struct {
 	WebSocketURL     string `toml:"websocket_url"`
 	WebSocketVersion int    `toml:"websocket_version"`
 	TokenFile        string `toml:"token_file"`
-	// UDPIV says how the initial counter block of a packet is formed: "header", or
+	// UDPIV is how the initial counter block of a packet is formed: "header", or
 	// "nonce_seq" (decision C19).
 	UDPIV string `toml:"udp_iv"`
-	// UDPPing has the first datagram be "ping:" and the session's id; the profile cheeko
-	// sends it anyway.
+	// UDPPing makes "ping:" and the session's id the first datagram; the profile
+	// cheeko always sends it.
 	UDPPing bool `toml:"udp_ping"`
-	// Complexity of the encoder is from 0 (the least work) to 10 (the best sound).
+	// Complexity of the encoder is from 0 (least CPU time) to 10 (best sound).
 	Complexity int `toml:"complexity"`
-	// Listening is who ends an utterance that was not begun by holding a button.
+	// Listening is who ends an utterance that was not started by holding a button.
 	Listening message.Listening `toml:"listening"`
-	// FullDuplex says that the microphone does not hear the loudspeaker, although nothing
-	// cancels the echo: with a headset.
+	// FullDuplex declares that the microphone does not pick up the speaker although
+	// there is no echo cancellation, as with a headset.
 	FullDuplex bool `toml:"full_duplex"`
-	// SilenceTimeout ends a session in which nobody speaks; 0 never does (decision C60).
+	// SilenceTimeout ends a session without speech; 0 disables it (decision C60).
 	SilenceTimeout config.Duration `toml:"silence_timeout"`
-	// AllowRemoteSpeech lets the server speak unasked (decision C56).
+	// AllowRemoteSpeech lets the server speak without a request (decision C56).
 	AllowRemoteSpeech bool `toml:"allow_remote_speech"`
-	// AllowRemoteListening lets it open the microphone after that, if it asks to.
+	// AllowRemoteListening lets it open the microphone afterwards, if it asks a
+	// question.
 	AllowRemoteListening bool `toml:"allow_remote_listening"`
-	// Tools are verbs that the server may ask for besides those that each device offers.
+	// Tools are verbs that the server may call in addition to those that every device
+	// offers.
 	Tools []string `toml:"tools"`
-	// FirmwareCommand is the program, with arguments, that gets an offer of firmware.
+	// FirmwareCommand is the program, with arguments, that receives firmware offers.
 	FirmwareCommand []string `toml:"firmware_command"`
 }
 
@@ -70,10 +73,10 @@ const (
 	useWebSocket = "websocket"
 )
 
-// cheekoSilence is how long Cheeko's devices wait for a voice.
+// cheekoSilence is how long Cheeko's devices wait for speech.
 const cheekoSilence = 30 * time.Second
 
-// Defaults are those of the protocol's recommendations.
+// Defaults returns the values that the protocol recommends.
 func Defaults() Config {
 	return Config{
 		Profile: plain, Transport: auto, Config: ota.Config{KeyFormat: "hex"}, PublishTopic: "device-server", UDPIV: string(udp.IVHeader),
@@ -82,8 +85,7 @@ func Defaults() Config {
 	}
 }
 
-// Validate reports values that cannot be right. A link that is not enabled is not
-// checked.
+// Validate reports invalid values. A disabled link is not checked.
 func (c Config) Validate() config.Problems {
 	if !c.Enabled {
 		return nil
@@ -104,7 +106,7 @@ func (c Config) Validate() config.Problems {
 		ps = append(ps, c.Config.Validate()...)
 		for key, value := range map[string]string{"broker": c.Broker, "websocket_url": c.WebSocketURL} {
 			if value != "" {
-				ps.Add(key, value, "nothing, as ota_url gives it")
+				ps.Add(key, value, "no value, because ota_url provides it")
 			}
 		}
 		return ps
@@ -113,9 +115,9 @@ func (c Config) Validate() config.Problems {
 	case c.Broker == "" && c.WebSocketURL == "":
 		ps.Add("ota_url", nil, "the server's address for devices, such as \"https://server.example/xiaozhi/ota/\"; or broker or websocket_url")
 	case c.Transport == useMQTT && c.Broker == "":
-		ps.Add("broker", c.Broker, "the gateway's address, as transport is \"mqtt\"")
+		ps.Add("broker", c.Broker, "the gateway's address, because transport is \"mqtt\"")
 	case c.Transport == useWebSocket && c.WebSocketURL == "":
-		ps.Add("websocket_url", c.WebSocketURL, "the server's address, as transport is \"websocket\"")
+		ps.Add("websocket_url", c.WebSocketURL, "the server's address, because transport is \"websocket\"")
 	}
 	if c.Broker != "" {
 		addresses(&ps, "broker", c.Broker, "mqtt", "mqtts")
@@ -137,11 +139,11 @@ func (c Config) Validate() config.Problems {
 func addresses(ps *config.Problems, key, value string, schemes ...string) {
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" || !slices.Contains(schemes, u.Scheme) || u.User != nil {
-		ps.Add(key, config.Redact(value), "an address that begins with "+strings.Join(schemes, ":// or ")+"://, without a user")
+		ps.Add(key, config.Redact(value), "an address that starts with "+strings.Join(schemes, ":// or ")+"://, without a user")
 	}
 }
 
-// silence is how long nothing may be heard in a session.
+// silence is how long a session may last without speech.
 func (c Config) silence() time.Duration {
 	d := c.SilenceTimeout.Std()
 	switch {
@@ -153,7 +155,7 @@ func (c Config) silence() time.Duration {
 	return d
 }
 
-// language is what hello says of it: Cheeko's servers alone read that.
+// language is the language in hello: only Cheeko's servers use it.
 func (c Config) language(tag string) string {
 	if c.Profile != cheeko {
 		return ""
@@ -162,10 +164,10 @@ func (c Config) language(tag string) string {
 	return short
 }
 
-// pings tells whether the first datagram is a ping.
+// pings reports whether the first datagram is a ping.
 func (c Config) pings() bool { return c.UDPPing || c.Profile == cheeko }
 
-// tls is for all connections; nil stands for the system's authorities.
+// tls is the TLS configuration of all connections; nil for the system's CAs.
 func (c Config) tls() (*tls.Config, error) {
 	if c.CAFile == "" {
 		return nil, nil

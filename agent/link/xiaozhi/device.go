@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// status is self.get_device_status. Cheeko's volume up and down reads audio_speaker.volume.
+// status is the result of self.get_device_status. Cheeko's volume up and down
+// reads audio_speaker.volume.
 type status struct {
 	Speaker struct {
 		Volume int `json:"volume"`
@@ -31,7 +32,8 @@ type chipStatus struct {
 	Temperature float64 `json:"temperature"` // °C
 }
 
-// deviceStatus reads what the kernel tells of the device; what it does not have is left out.
+// deviceStatus reads the kernel's data about the device; unavailable values are
+// omitted.
 func deviceStatus(volume int, root string) (s status) {
 	s.Speaker.Volume = volume
 	s.Network = readNetwork(root)
@@ -49,8 +51,9 @@ func deviceStatus(volume int, root string) (s status) {
 	return s
 }
 
-// readNetwork tells how strong Wi-Fi is, where there is some; proc/net/wireless has two lines of
-// titles, then the quality of the link, of 70, in the third column.
+// readNetwork reads the signal strength of Wi-Fi, if there is any.
+// proc/net/wireless has two header lines, then the link quality, up to 70, in the
+// third column.
 func readNetwork(root string) *networkStatus {
 	text, err := os.ReadFile(filepath.Join(root, "proc/net/wireless"))
 	if err != nil {

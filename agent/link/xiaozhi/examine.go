@@ -19,27 +19,27 @@ import (
 )
 
 const (
-	// examineLimit bounds each connection that is tried.
+	// examineLimit is the time limit for each connection.
 	examineLimit = 20 * time.Second
-	// echoWait is how long a gateway may take for a packet in answer to ours.
+	// echoWait is how long a gateway may take to answer our packet with one.
 	echoWait = 3 * time.Second
 )
 
-// examination looks at what the link needs, for the doctor. Like the device it says hello,
-// which costs the server a session of some seconds.
+// examination checks what the link needs, for the doctor. Like the device it sends
+// hello, which opens a session of some seconds on the server.
 type examination struct {
 	Config
 	at      link.Place
 	running *link.Status
-	tell    func(link.Finding)
+	report  func(link.Finding)
 }
 
-// Examine tries the server's addresses, one after the other. running is how a daemon's link is,
-// nil when none runs. It takes up to 20 s for each address that does not answer, and ends early
-// with ctx.
-func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, tell func(link.Finding)) {
+// Examine tries the server's addresses, one after the other. running is the status
+// of the daemon's link, nil if none runs. It takes up to 20 s for each address that
+// does not answer, and stops early when ctx ends.
+func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status, report func(link.Finding)) {
 	c.PasswordFile, c.TokenFile = at.Readable(c.PasswordFile), at.Readable(c.TokenFile)
-	x := examination{c, at, running, tell}
+	x := examination{c, at, running, report}
 	l := x.link()
 	place, ok := x.provision(ctx, l)
 	if !ok {
@@ -49,35 +49,35 @@ func (c Config) Examine(ctx context.Context, at link.Place, running *link.Status
 		// A second connection with the device's client id would end the first one's.
 		x.ok("xiaozhi", "lintod is connected: "+x.running.Line)
 		if place.MQTT != nil && x.Transport != useWebSocket {
-			x.ok("UDP", "MQTT and UDP are tried only while lintod is stopped, which this would disturb")
+			x.ok("UDP", "not tested, to avoid disturbing the running daemon; stop lintod to test MQTT and UDP")
 		}
 	} else if place.MQTT != nil && x.Transport != useWebSocket {
 		x.mqtt(ctx, *place.MQTT)
 	}
 	switch {
 	case place.WebSocket == nil || x.Transport == useMQTT:
-	case x.running != nil && x.running.InSession: // some servers end it when the device comes again
-		x.ok("WebSocket", "it is tried only between sessions, one of which this would disturb")
+	case x.running != nil && x.running.InSession: // some servers end the session when the device connects again
+		x.ok("WebSocket", "not tested, to avoid disturbing the current session; run the doctor again later")
 	default:
 		x.webSocket(ctx, l, *place.WebSocket)
 	}
 }
 
-// link is one that does not run.
+// link returns a link that is not running.
 func (x examination) link() *Link {
 	l := &Link{Config: x.Config}
 	l.Log, l.StateDir, l.Version = slog.New(slog.DiscardHandler), x.at.StateDir, x.at.Version
 	l.Settings = func() saved.Saved { return saved.Saved{Language: "en-US"} }
 	id, err := ota.LoadIdentity(filepath.Join(l.StateDir, identityFile), "/")
 	if err != nil {
-		x.warn("identity", fmt.Sprintf("the identity in %s cannot be kept: %v", l.StateDir, err), "ask the doctor as root: sudo lintod doctor")
+		x.warn("identity", fmt.Sprintf("the identity in %s cannot be saved: %v", l.StateDir, err), "run as root: sudo lintod doctor")
 	}
 	l.id = id
 	return l
 }
 
-// Try connects as the device will, beside a running daemon, and returns why that fails, in one
-// sentence. It opens no session.
+// Try connects as the device does, also while a daemon runs, and returns a
+// one-sentence error if that fails. It opens no session.
 func (c Config) Try(ctx context.Context, at link.Place) (problem error) {
 	c.PasswordFile, c.TokenFile = at.Readable(c.PasswordFile), at.Readable(c.TokenFile)
 	x := examination{c, at, nil, func(f link.Finding) {
@@ -88,16 +88,16 @@ func (c Config) Try(ctx context.Context, at link.Place) (problem error) {
 	l := x.link()
 	place, ok := x.provision(ctx, l)
 	switch {
-	case !ok || place.Activation != nil: // and it asks for the code by itself
+	case !ok || place.Activation != nil: // the server requests activation
 	case place.MQTT == nil && place.WebSocket == nil:
-		return errors.New("the server gives no way to reach it")
+		return errors.New("the server provided no connection settings")
 	case place.MQTT == nil || x.Transport == useWebSocket:
 		x.webSocket(ctx, l, *place.WebSocket)
 	}
 	return problem
 }
 
-// provision finds out how to reach the server.
+// provision gets the connection settings of the server.
 func (x examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) {
 	if x.URL == "" {
 		if err := l.readPlace(); err != nil {
@@ -110,10 +110,10 @@ func (x examination) provision(ctx context.Context, l *Link) (ota.Answer, bool) 
 	a, err := client.Check(ctx)
 	switch {
 	case err != nil:
-		x.fail("provisioning", err, "correct [xiaozhi] ota_url, or look at that server")
+		x.fail("provisioning", err, "correct [xiaozhi] ota_url, or check that server")
 		return a, false
 	case a.Activation != nil:
-		x.warn("provisioning", fmt.Sprintf("the server does not know whose device this is; its code is %s", a.Activation.Code),
+		x.warn("provisioning", fmt.Sprintf("the device is not bound to an account; its activation code is %s", a.Activation.Code),
 			"enter it at "+a.Activation.Address)
 	default:
 		x.ok("provisioning", x.URL+" knows the device")
@@ -143,24 +143,24 @@ func (x examination) mqtt(ctx context.Context, m ota.MQTT) {
 		}
 	}, func(err error) { lost <- err })
 	if err != nil {
-		x.fail("MQTT", err, "is that port open, at the server and on the way?")
+		x.fail("MQTT", err, "check that the port is open on the server and in firewalls")
 		return
 	}
 	defer c.Close()
 	if err := c.Send(ctx, message.NewHello(3, "udp", "")); err != nil {
-		x.fail("MQTT", err, "look at the server's log")
+		x.fail("MQTT", err, "check the server's log")
 		return
 	}
 	select {
 	case err := <-lost:
-		x.fail("MQTT", fmt.Errorf("%s: %w", m.URL, err), "correct client_id, username and password, or look at the server's log")
+		x.fail("MQTT", fmt.Errorf("%s: %w", m.URL, err), "correct client_id, username and password, or check the server's log")
 	case <-time.After(helloLimit):
-		x.fail("MQTT", fmt.Errorf("%s lets the device in and does not answer hello", m.URL), "is the chat server behind the gateway there?")
+		x.fail("MQTT", fmt.Errorf("%s accepts the device but does not answer hello", m.URL), "check that the chat server behind the gateway is running")
 	case <-ctx.Done():
 		x.fail("MQTT", context.Cause(ctx), "")
 	case h := <-hellos:
 		if h.UDP == nil {
-			x.fail("MQTT", fmt.Errorf("%s: %s", m.URL, h.Text), "is the chat server behind the gateway there?")
+			x.fail("MQTT", fmt.Errorf("%s: %s", m.URL, h.Text), "check that the chat server behind the gateway is running")
 			return
 		}
 		x.ok("MQTT", m.URL+" opens sessions")
@@ -169,8 +169,8 @@ func (x examination) mqtt(ctx context.Context, m ota.MQTT) {
 	}
 }
 
-// udp sends packets and waits for one. Most servers send nothing unless they speak, so they are
-// asked to.
+// udp sends packets and waits for one. Most servers send packets only when they
+// speak, so the examination requests that.
 func (x examination) udp(ctx context.Context, u message.UDP, session string, send func([]byte)) {
 	came := make(chan struct{})
 	var once sync.Once
@@ -191,19 +191,19 @@ func (x examination) udp(ctx context.Context, u message.UDP, session string, sen
 	for {
 		select {
 		case <-came:
-			x.ok("UDP", "sound goes to "+remote+" and comes back")
+			x.ok("UDP", "packets are sent to "+remote+" and received")
 			return
 		case <-look.C:
 			if conn.Stats().Unreachable > 0 {
-				x.fail("UDP", fmt.Errorf("nothing listens at UDP port %d of %s", u.Port, u.Server), "open that port at the server")
+				x.fail("UDP", fmt.Errorf("UDP port %d of %s is closed", u.Port, u.Server), "open that port on the server")
 				return
 			}
 		case <-wait.C:
-			x.warn("UDP", "sound goes to "+remote+", and none came back when the server was asked to speak",
-				fmt.Sprintf("open UDP port %d at the server and on the way, in both directions", u.Port))
+			x.warn("UDP", "packets are sent to "+remote+", but none were received when the server was asked to speak",
+				fmt.Sprintf("open UDP port %d on the server and in firewalls, in both directions", u.Port))
 			return
 		case <-ctx.Done():
-			x.warn("UDP", "no packet came back from "+remote, fmt.Sprintf("open UDP port %d in both directions", u.Port))
+			x.warn("UDP", "no packet was received from "+remote, fmt.Sprintf("open UDP port %d in both directions", u.Port))
 			return
 		}
 	}
@@ -231,32 +231,32 @@ func (x examination) webSocket(ctx context.Context, l *Link, w ota.WebSocket) {
 		Closed: func(err error) { closed <- err },
 	})
 	if err != nil {
-		x.fail("WebSocket", err, "is that port open, and is the token right?")
+		x.fail("WebSocket", err, "check that the port is open and the token is correct")
 		return
 	}
 	defer c.Close()
 	if err := c.Send(ctx, message.NewHello(max(w.Version, 1), "websocket", "")); err != nil {
-		x.fail("WebSocket", err, "look at the server's log")
+		x.fail("WebSocket", err, "check the server's log")
 		return
 	}
 	select {
 	case <-answers:
 		x.ok("WebSocket", w.URL+" opens sessions")
 	case err := <-closed:
-		x.fail("WebSocket", fmt.Errorf("%s: %w", w.URL, ended(err)), "is the token right?")
+		x.fail("WebSocket", fmt.Errorf("%s: %w", w.URL, ended(err)), "check the token")
 	case <-ctx.Done():
-		x.fail("WebSocket", errors.New(w.URL+" does not answer hello"), "look at the server's log")
+		x.fail("WebSocket", errors.New(w.URL+" does not answer hello"), "check the server's log")
 	}
 }
 
 func (x examination) ok(subject, text string) {
-	x.tell(link.Finding{Subject: subject, Level: link.OK, Text: text})
+	x.report(link.Finding{Subject: subject, Level: link.OK, Text: text})
 }
 
 func (x examination) warn(subject, text, do string) {
-	x.tell(link.Finding{Subject: subject, Level: link.Warn, Text: text, Do: do})
+	x.report(link.Finding{Subject: subject, Level: link.Warn, Text: text, Do: do})
 }
 
 func (x examination) fail(subject string, err error, otherwise string) {
-	x.tell(link.Report(subject, link.Fail, err, otherwise))
+	x.report(link.Report(subject, link.Fail, err, otherwise))
 }

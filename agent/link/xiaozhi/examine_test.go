@@ -12,9 +12,9 @@ import (
 	"lintod/agent/link"
 )
 
-// Some servers end a session when the device connects again: the doctor opens none while the
-// user talks.
-func TestExamineSparesTheSession(t *testing.T) {
+// Some servers end a session when the device connects again: the doctor opens no
+// session while the user talks.
+func TestExamineDoesNotDisturbTheSession(t *testing.T) {
 	var sessions atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
@@ -27,7 +27,7 @@ func TestExamineSparesTheSession(t *testing.T) {
 			return
 		}
 		_ = ws.WriteMessage(websocket.TextMessage, []byte(`{"type":"hello","transport":"websocket"}`))
-		_, _, _ = ws.ReadMessage() // until the doctor leaves
+		_, _, _ = ws.ReadMessage() // until the doctor disconnects
 	}))
 	defer server.Close()
 	c := Defaults()

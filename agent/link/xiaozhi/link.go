@@ -1,14 +1,14 @@
-// Package xiaozhi is the link to a voice gateway of the xiaozhi family: Cheeko, the ESP32
-// "MQTT Gateway" platforms, and servers that have WebSocket only.
+// Package xiaozhi is the link to a voice gateway of the xiaozhi family: Cheeko, the
+// ESP32 "MQTT Gateway" platforms, and servers that have WebSocket only.
 //
-// What happens in a session is a table (states.go), which one goroutine carries out
-// (session.go). Two wires bring messages and sound to the server (channel.go); link.go
-// keeps the connection. Talk carries an exchange (talk.go), tools.go says what the server
-// may ask of the device.
+// A session follows a table (states.go), which one goroutine carries out
+// (session.go). There are two kinds of connection for messages and sound
+// (channel.go); link.go keeps the connection. Talk carries an exchange (talk.go),
+// and tools.go lists what the server may request from the device.
 //
-// What must not live here: how a message is written (message), the wires themselves (mqtt,
-// udp, websocket), how the device is provisioned (ota), JSON-RPC (mcp), and what becomes of
-// packets that are late or lost (audio/jitter).
+// What must not live here: the encoding of messages (message), the connections
+// themselves (mqtt, udp, websocket), provisioning (ota), JSON-RPC (mcp), and the
+// handling of late or lost packets (audio/jitter).
 //
 // "Protocol" and "Gx, Ex, Cx" in comments refer to the tables in docs/xiaozhi.md.
 package xiaozhi
@@ -40,68 +40,69 @@ import (
 	"lintod/audio/opus"
 )
 
-// Name is what the configuration calls the link.
+// Name is the link's name in the configuration.
 const Name = "xiaozhi"
 
 const (
-	// asMany failures in a row are more than chance: the server is asked for new
-	// settings, and with transport "auto" the other transport is tried.
-	asMany = 3
-	// otherwise is how long the other transport is used before the first is tried again.
-	otherwise  = time.Hour
-	firstPause = time.Second
-	// brief is how long a connection lives that another device ends.
+	// maxFailures failures in a row are not chance: new settings are requested from
+	// the server, and with transport "auto" the other transport is tried.
+	maxFailures = 3
+	// fallbackTime is how long the other transport is used before the first one is tried
+	// again.
+	fallbackTime = time.Hour
+	firstPause   = time.Second
+	// brief is how long a connection lasts at most that another device ends.
 	brief     = 2 * time.Minute
 	mostPause = time.Minute
 )
 
-// Link is the device at one server; New makes one.
+// Link is the connection to one server. Use New to make one.
 type Link struct {
 	Config Config
 	link.Device
 	openEncoder func(ctx context.Context) (Encoder, error)
 	openDecoder func(ctx context.Context) (jitter.Decoder, error)
-	rate        int       // of what is decoded
+	rate        int       // sample rate of decoded sound
 	started     time.Time // when the link was made
 
 	provision *ota.Client // nil without ota_url
 	id        ota.Identity
 	tools     *mcp.Server
 	calls     calls
-	wanted    atomic.Value // a message.Listening: who ends utterances, as the server wants it
+	wanted    atomic.Value // a message.Listening: who ends utterances, as set by the server
 	session   *session
 	events    chan event
 	stopped   chan struct{} // closed when the session's goroutine has ended
 	probes    loop.Probe
-	fresh     loop.Signal // holds a token when how to reach the server may have changed
+	fresh     loop.Signal // holds a token when the server's settings may have changed
 	rested    loop.Signal // holds a token when a session may have ended
 	reports   reports
-	dropped   atomic.Int64 // messages of the server for which there was no room
-	answers   answers      // of verbs with power, that are waited for
+	dropped   atomic.Int64 // messages from the server dropped because the queue was full
+	answers   answers      // awaited answers of verbs with power
 
 	microphones sync.WaitGroup
 
 	mu        sync.Mutex
-	place     ota.Answer // how to reach the server
-	known     bool       // there is one
-	instead   time.Time  // until then the other transport is used
+	place     ota.Answer // connection settings of the server
+	known     bool       // whether place is set
+	instead   time.Time  // the other transport is used until then
 	insteadOf string
 	problem   string          // why the last connection failed
-	code      *ota.Activation // that the user has to enter
-	now       shown           // how the session is
+	code      *ota.Activation // that the user must enter
+	now       shown           // state of the session
 }
 
-// Encoder makes packets of frames; *native.Encoder is one.
+// Encoder encodes frames to packets; *native.Encoder implements it.
 type Encoder interface {
 	Write(ctx context.Context, pcm []int16) error
 	Read(ctx context.Context, packet []byte) (int, error)
 	Close() error
 }
 
-// Name is what the configuration calls this link.
+// Name is the link's name in the configuration.
 func (l *Link) Name() string { return Name }
 
-// New makes the link, closed.
+// New makes the link, not connected.
 func New(cfg Config, device link.Device) *Link {
 	l := &Link{Config: cfg, Device: device, rate: jitter.Rate(device.OutputRate)}
 	l.openEncoder = func(ctx context.Context) (Encoder, error) {
@@ -128,7 +129,7 @@ func New(cfg Config, device link.Device) *Link {
 	return l
 }
 
-// Run keeps the connection until ctx ends, and then says goodbye.
+// Run keeps the connection until ctx ends, and then sends goodbye.
 func (l *Link) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	defer parts.Wait()
@@ -177,7 +178,7 @@ func (l *Link) readPlace() error {
 	return nil
 }
 
-// settle takes in how to reach the server.
+// settle stores new connection settings of the server.
 func (l *Link) settle(a ota.Answer) {
 	l.mu.Lock()
 	// Other settings are a reason to try MQTT again. The same ones are not: failures over MQTT
@@ -190,8 +191,8 @@ func (l *Link) settle(a ota.Answer) {
 	l.fresh.Set()
 }
 
-// choose returns the transport to use (decision C44), "" where the server gave none, and
-// until when.
+// choose returns the transport to use (decision C44), "" if the server provided
+// none, and until when.
 func (l *Link) choose() (transport string, place ota.Answer, until time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,17 +213,17 @@ func (l *Link) choose() (transport string, place ota.Answer, until time.Time) {
 	return transport, p, until
 }
 
-// avoidMQTT has WebSocket used for a while, if the server offers it, and says so.
+// avoidMQTT uses WebSocket for a while, if the server offers it, and reports that.
 func (l *Link) avoidMQTT(why error) {
 	l.mu.Lock()
 	fallBack := l.Config.Transport == auto && l.place.MQTT != nil && l.place.WebSocket != nil && time.Now().After(l.instead)
 	if fallBack {
-		l.instead, l.insteadOf = time.Now().Add(otherwise), why.Error()
+		l.instead, l.insteadOf = time.Now().Add(fallbackTime), why.Error()
 	}
 	l.mu.Unlock()
 	if fallBack {
-		l.Log.Warn("using WebSocket instead of MQTT and UDP", "reason", why, "for", otherwise)
-		l.Tell(turn.GotDisplay, "the server is reached over WebSocket from now on: "+why.Error())
+		l.Log.Warn("using WebSocket instead of MQTT and UDP", "reason", why, "for", fallbackTime)
+		l.Notify(turn.GotDisplay, "using WebSocket instead of MQTT: "+why.Error())
 		l.fresh.Set()
 	}
 }
@@ -259,8 +260,8 @@ func (l *Link) failed(err error, back *retry.Backoff) time.Duration {
 	return pause
 }
 
-// connected reports a connection, once for each absence that was reported: a server that soon ends
-// each connection would fill the log.
+// connected reports a connection, once for each reported outage: a server that soon
+// ends each connection must not fill the log.
 func (l *Link) connected(server string) {
 	if l.reports.away {
 		l.reports.away = false
@@ -268,7 +269,8 @@ func (l *Link) connected(server string) {
 	}
 }
 
-// wait returns after a pause, when the way to the server may be another, or when ctx ends.
+// wait returns after a pause, when the server's settings may have changed, or when
+// ctx ends.
 func (l *Link) wait(ctx context.Context, pause time.Duration) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -279,8 +281,8 @@ func (l *Link) wait(ctx context.Context, pause time.Duration) {
 	}
 }
 
-// stayOverMQTT connects, and returns when that has failed or is over. The error is nil when
-// another transport is to be used.
+// stayOverMQTT connects, and returns when that has failed or the connection has
+// ended. The error is nil when another transport is to be used.
 func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff) error {
 	lost := make(chan error, 1)
 	c, err := l.dialMQTT(ctx, m, func(err error) { lost <- err })
@@ -293,8 +295,9 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 		c.end()
 		c.client.Close()
 	}()
-	// Some gateways refuse a device after they have accepted the connection (G1). One that has
-	// done so last time is believed when it says something, or lets the device stay.
+	// Some gateways refuse a device after they have accepted the connection (G1).
+	// After such a refusal the next connection counts as established only when the
+	// gateway sends a message, or keeps it for a while.
 	greeted := c.greeted
 	accepted := func() {
 		if greeted = nil; !l.reports.online {
@@ -319,13 +322,13 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 			l.fail("")
 			l.countFailure(nil)
 		case err = <-lost:
-			if time.Since(c.since) > brief { // else a server that soon ends each connection is not spared
+			if time.Since(c.since) > brief { // otherwise a server that soon ends each connection gets too many attempts
 				back.Succeeded()
 			}
 			l.countFailure(err)
-			err = l.suspectTwin(err, m.ClientID, time.Since(c.since))
+			err = l.explainShortConnection(err, m.ClientID, time.Since(c.since))
 			return err
-		case <-l.fresh: // the settings of the present connection are good until it ends
+		case <-l.fresh: // the current connection is kept until it ends
 		case <-l.rested:
 		}
 		if transport, _, _ := l.choose(); transport != useMQTT && !l.inSession() {
@@ -334,38 +337,39 @@ func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff
 	}
 }
 
-// countFailure counts failures to connect in a row, and does something about too many. It
-// belongs to keep's goroutine.
+// countFailure counts failures to connect in a row, and reacts to too many. Only
+// keep's goroutine calls it.
 func (l *Link) countFailure(err error) {
 	if l.reports.refused = errors.Is(err, mqtt.ErrRefused); err == nil {
 		l.reports.failures = 0
 		return
 	}
 	l.reports.failures++
-	if asksAnew(l.reports.failures) && l.provision != nil {
+	if requestsSettings(l.reports.failures) && l.provision != nil {
 		l.provision.Again()
 	}
-	if l.reports.failures%asMany == 0 {
+	if l.reports.failures%maxFailures == 0 {
 		l.avoidMQTT(fmt.Errorf("the server cannot be reached over MQTT: %w", err))
 	}
 }
 
-// asksAnew tells whether so many failures in a row are a reason to ask for new settings: 3, 6,
-// 12, 24… A server that stays away for hours is asked ever more seldom.
-func asksAnew(failures int) bool {
-	n := failures / asMany
-	return n > 0 && n&(n-1) == 0 && failures%asMany == 0
+// requestsSettings reports whether to request new settings after that many failures in a
+// row: 3, 6, 12, 24… A server that is unavailable for hours gets ever fewer
+// requests.
+func requestsSettings(failures int) bool {
+	n := failures / maxFailures
+	return n > 0 && n&(n-1) == 0 && failures%maxFailures == 0
 }
 
-// suspectTwin names what may be behind connections that end soon, one after the other: a server
-// ends the connection of a device when another one comes with its name (G21). It belongs to
-// keep's goroutine.
-func (l *Link) suspectTwin(err error, clientID string, lived time.Duration) error {
+// explainShortConnection explains a series of short connections: a server ends the connection
+// of a device when another one connects with the same identity (G21). Only keep's
+// goroutine calls it.
+func (l *Link) explainShortConnection(err error, clientID string, lived time.Duration) error {
 	if lived > brief || errors.Is(err, mqtt.ErrRefused) {
 		l.reports.brief = 0
 		return err
 	}
-	if l.reports.brief++; l.reports.brief < asMany {
+	if l.reports.brief++; l.reports.brief < maxFailures {
 		return err
 	}
 	return fmt.Errorf("%w; perhaps another device has the same identity (client_id %s): give each its own state_dir and client_id",
@@ -407,22 +411,23 @@ func (l *Link) stayOverWebSocket(ctx context.Context, until time.Time) {
 	}
 }
 
-// inSession tells whether changing the connection would end a session; rested says when it would
-// not any more.
+// inSession reports whether a change of the connection would end a session; rested
+// is set when that may have changed.
 func (l *Link) inSession() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.now.State == inSession
 }
 
-// fail notes why there is no connection; "" where there is one.
+// fail records why there is no connection; "" if there is one.
 func (l *Link) fail(why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.problem = why
 }
 
-// post hands an event to the session. It waits for room, for the end of ctx, or of the link.
+// post passes an event to the session. It blocks until there is room, or until ctx
+// or the link ends.
 func (l *Link) post(ctx context.Context, e event) {
 	select {
 	case l.events <- e:
@@ -431,7 +436,7 @@ func (l *Link) post(ctx context.Context, e event) {
 	}
 }
 
-// put is post that returns when the event has been handled.
+// put is post, and returns when the event has been handled.
 func (l *Link) put(ctx context.Context, e event) {
 	e.taken = make(chan struct{})
 	l.post(ctx, e)
@@ -442,17 +447,17 @@ func (l *Link) put(ctx context.Context, e event) {
 	}
 }
 
-// receive takes in a message of a wire, and does not block. listing, where set, is told of
-// requests for the tools.
+// receive handles a message of a connection, and does not block. listing, if set,
+// is called for requests for the tools.
 func (l *Link) receive(session int, payload []byte, listing func(last bool), send func([]byte) error) {
 	m, err := message.Parse(payload)
 	if err != nil {
 		l.reports.malformed.Add(1)
-		if l.reports.isNew("a malformed message", m.Type) { // whatever is in it
-			l.Log.Warn("a message of the server is ignored; more of this type are only counted", "type", m.Type, "error", err)
+		if l.reports.isNew("a malformed message", m.Type) { // whatever its content
+			l.Log.Warn("message from the server ignored; further ones of this type are only counted", "type", m.Type, "error", err)
 		}
-		// A broken hello does not get better by waiting, and by a text over a new WebSocket one
-		// server refuses a device.
+		// Waiting does not repair an invalid hello, and one server refuses a device with
+		// a text over a new WebSocket.
 		var text string
 		switch {
 		case m.Type == message.Hello:
@@ -472,7 +477,7 @@ func (l *Link) receive(session int, payload []byte, listing func(last bool), sen
 	l.deliver(event{session: session, from: true, message: m})
 }
 
-// deliver is post for a wire, which must not be blocked.
+// deliver is post for a connection, which must not be blocked.
 func (l *Link) deliver(e event) {
 	select {
 	case l.events <- e:
@@ -482,18 +487,19 @@ func (l *Link) deliver(e event) {
 	}
 }
 
-// handleMCP answers a request for the tools in every state, with and without a session.
+// handleMCP answers a request for the tools in every state, with and without a
+// session.
 func (l *Link) handleMCP(payload json.RawMessage, listing func(last bool), send func([]byte) error) {
 	var q struct {
 		Method string `json:"method"`
 	}
-	_ = json.Unmarshal(payload, &q) // the tools say what is wrong with it
+	_ = json.Unmarshal(payload, &q) // the tools report what is wrong with it
 	if listing != nil && q.Method == "initialize" {
 		listing(false)
 	}
 	l.tools.Handle(payload, func(answer json.RawMessage) {
 		if err := send(message.NewMCP(l.reports.sessionID(), answer)); err != nil {
-			l.Warn("an answer of the tools is not sent", err)
+			l.Warn("answer of a tool not sent", err)
 		}
 		if listing != nil && q.Method == "tools/list" {
 			var a struct {
@@ -514,18 +520,18 @@ func (l *Link) Warn(what string, err error) {
 	}
 }
 
-// unknown is said once for each type.
+// unknown logs an unknown type of message, once for each type.
 func (l *Link) unknown(kind string) {
 	kind = printable.Clip(kind, 40)
 	if l.reports.isNew("a message of an unknown type", kind) {
-		l.Log.Info("messages of a type that has no effect here", "type", kind)
+		l.Log.Info("ignoring messages of an unsupported type", "type", kind)
 	}
 }
 
-// Probe returns nil when the session's loop has turned once, or with ctx's cause.
+// Probe returns nil when the session's loop has run once, or ctx's cause.
 func (l *Link) Probe(ctx context.Context) error { return l.probes.Check(ctx) }
 
-// newStream is the sound of the next session.
+// newStream makes the sound stream of the next session.
 func (s *session) newStream() {
 	if s.stream != nil {
 		s.stream.Close()
@@ -533,5 +539,5 @@ func (s *session) newStream() {
 	s.stream = &jitter.Stream{Open: s.openDecoder, Rate: s.rate}
 }
 
-// refusedMQTT tells that a server does not let the device in.
+// refusedMQTT reports whether a server refuses the device.
 func refusedMQTT(why string) bool { return strings.Contains(why, mqtt.ErrRefused.Error()) }

@@ -16,7 +16,8 @@ import (
 	"lintod/agent/turn"
 )
 
-// Which transport is used, by what the server gives and what has failed (decision C44).
+// The transport that is used, depending on what the server offers and what has
+// failed (decision C44).
 func TestChoice(t *testing.T) {
 	for _, tt := range []struct {
 		transport       string
@@ -39,7 +40,7 @@ func TestChoice(t *testing.T) {
 	} {
 		play(t, func(s *stage) { s.config.Transport = tt.transport }, func(s *stage) {
 			if got, _, _ := s.choose(); got != "" {
-				s.Errorf("%q before anything is known", got)
+				s.Errorf("%q without settings", got)
 			}
 			s.settle(place(tt.mqtt, tt.webSocket))
 			notices := s.runner.Bus.Subscribe(8)
@@ -54,12 +55,12 @@ func TestChoice(t *testing.T) {
 			if told := len(notices.C); (told == 1) != switched || switched && (<-notices.C).What != turn.GotDisplay {
 				s.Errorf("%+v: %d notices", tt, told)
 			}
-			if switched { // the first is tried again after a while, and with other settings
-				s.settle(place(tt.mqtt, tt.webSocket)) // the check that the failures asked for
+			if switched { // the first one is tried again after a while, and with other settings
+				s.settle(place(tt.mqtt, tt.webSocket)) // the request that the failures caused
 				if got, _, _ := s.choose(); got != useWebSocket {
-					s.Errorf("%q after a check that brought the same settings", got)
+					s.Errorf("%q after a request that returned the same settings", got)
 				}
-				s.wait(otherwise)
+				s.wait(fallbackTime)
 				if got, _, _ := s.choose(); got != useMQTT {
 					s.Errorf("%q an hour later", got)
 				}
@@ -76,8 +77,8 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// An invalid or unknown message from a server leaves the session as it is,
-// and a few lines in the log, however much comes.
+// An invalid or unknown message from a server leaves the session
+// unchanged, and a few lines in the log, however many there are.
 func TestGarbage(t *testing.T) {
 	var log strings.Builder
 	play(t, func(s *stage) { s.device.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *stage) {
@@ -122,7 +123,7 @@ func TestGarbage(t *testing.T) {
 		}
 		s.expectSent("hello", "listen start manual", "listen stop")
 		if n := s.Stats().Malformed; n < 1000 {
-			s.Errorf("%d malformed messages are counted", n)
+			s.Errorf("%d malformed messages counted", n)
 		}
 	})
 	if n := strings.Count(log.String(), "\n"); n > 150 {
@@ -133,8 +134,8 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// A server that soon ends each connection costs a few lines in the log, however often it does; an
-// absence after a good connection is reported, and so is its end.
+// A server that soon ends each connection causes a few lines in the log, however
+// often it does. An outage after a long connection is reported, and so is its end.
 func TestShortConnections(t *testing.T) {
 	var log strings.Builder
 	play(t, func(s *stage) { s.device.Log = slog.New(slog.NewTextHandler(&log, nil)) }, func(s *stage) {
@@ -155,17 +156,17 @@ func TestShortConnections(t *testing.T) {
 		}
 		s.connected("mqtt://192.0.2.1")
 		if n := lines(); n != 2 {
-			s.Errorf("%d lines of an absence", n)
+			s.Errorf("%d lines about an outage", n)
 		}
 	})
 }
 
-// A server that is away for hours, or soon ends each connection, is asked for new settings ever
-// more seldom.
-func TestPatience(t *testing.T) {
+// A server that is unavailable for hours, or soon ends each connection, gets ever
+// fewer requests for new settings.
+func TestSettingsAreRequestedLessAndLessOften(t *testing.T) {
 	var asked []int
 	for n := range 100 {
-		if asksAnew(n) {
+		if requestsSettings(n) {
 			asked = append(asked, n)
 		}
 	}
@@ -174,7 +175,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// Everything that a configuration can have wrong is reported with its key.
+// Every invalid value of a configuration is reported with its key.
 func TestValidate(t *testing.T) {
 	right := Defaults()
 	right.Enabled, right.URL = true, "https://server.example/xiaozhi/ota/"
@@ -225,7 +226,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// Which topics are asked for, one at a time.
+// The topics of the subscriptions, one at a time.
 func TestSubscriptions(t *testing.T) {
 	const id = "GID@@@aa_bb_cc_dd_ee_ff@@@36c98363"
 	for name, tt := range map[string]struct {
@@ -246,14 +247,14 @@ func TestSubscriptions(t *testing.T) {
 	}
 }
 
-// New settings do not end a session that goes on: the way to the server changes after it.
+// New settings do not end a session: the connection changes after it.
 func TestNewSettingsInASession(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.settle(place(false, true))
 		left := make(chan struct{})
 		go func() { defer close(left); s.stayOverWebSocket(s.ctx, time.Time{}) }()
 		synctest.Wait()
-		s.put(s.ctx, event{kind: up, channel: s.server}) // in the place of a real one
+		s.put(s.ctx, event{kind: up, channel: s.server}) // instead of a real one
 		s.press()
 		s.talks(time.Second)
 		s.settle(place(true, true))

@@ -9,14 +9,15 @@ import (
 	"lintod/behaviors"
 )
 
-// answers are those of verbs with power that a call waits for, by the id of the request.
+// answers are the channels for the answers of verbs with power, by the id of the
+// request.
 type answers struct {
 	mu      sync.Mutex
 	waiting map[string]chan behaviors.Answer
 }
 
-// submit asks for a verb with power and waits for its answer until ctx ends. The requests of a
-// server have ids that it uses again, so ours are of our own.
+// submit requests a verb with power and waits for its answer until ctx ends.
+// Servers reuse the ids of their requests, so we use ids of our own.
 func (l *Link) submit(ctx context.Context, verb string, args behaviors.Arguments) (any, error) {
 	if l.Powers == nil {
 		return nil, behaviors.Fail(behaviors.Unsupported, "this device does not offer %s", verb)
@@ -59,15 +60,15 @@ func (l *Link) submit(ctx context.Context, verb string, args behaviors.Arguments
 	}
 }
 
-// answered gives the answers that are there to the calls that wait for them. Nobody waits for one
-// from before a restart.
+// answered passes the queued answers to the calls that wait for them. There is no
+// call for a request from before a restart.
 func (l *Link) answered() {
 	err := l.Powers.Deliver(Name, func(a behaviors.Answer) error {
 		l.answers.mu.Lock()
 		waiting := l.answers.waiting[a.ID]
 		l.answers.mu.Unlock()
 		if waiting == nil {
-			l.Log.Info("nobody waits for the answer of a tool any more", "verb", a.Verb, "result", a.Code)
+			l.Log.Info("answer of a tool discarded: no call is waiting for it", "verb", a.Verb, "result", a.Code)
 			return nil
 		}
 		select {
@@ -77,11 +78,11 @@ func (l *Link) answered() {
 		return nil
 	})
 	if err != nil {
-		l.Log.Warn("the answers of tools are not delivered", "error", err)
+		l.Log.Warn("answers of tools not delivered", "error", err)
 	}
 }
 
-// failed is an answer that says why not.
+// failed is an answer with an error.
 type failed struct{ behaviors.Answer }
 
 func (f failed) Error() string { return f.Answer.Error }

@@ -14,15 +14,15 @@ import (
 	"lintod/behaviors"
 )
 
-// refusals notes what was kept from being done.
+// refusals records refused requests.
 type refusals struct {
 	verbs []string
 }
 
 func (r *refusals) Refuse(q behaviors.Request, _ string) { r.verbs = append(r.verbs, q.Verb) }
 
-// This protocol has no signatures, so what must be signed is not done, and audited: also
-// the second verb of a tool, and one with power.
+// This protocol has no signatures, so verbs that must be signed are refused and
+// audited, also the second verb of a tool, and one with power.
 func TestWhatMustBeSignedIsRefused(t *testing.T) {
 	for require, want := range map[string]string{
 		"": "", "volume": "volume", "start_volume": "start_volume", "all": "volume", "privileged": "",
@@ -44,7 +44,7 @@ func TestWhatMustBeSignedIsRefused(t *testing.T) {
 		_, err := l.doer([]string{"start_volume"})(t.Context(), "volume", behaviors.Arguments{Values: map[string]json.RawMessage{}})
 		var failure *behaviors.Failure
 		if refused := errors.As(err, &failure) && failure.Code == behaviors.Refused; refused != (want != "") || refused == (done == 2) {
-			t.Errorf("%q: %v, %d verbs were done", require, err, done)
+			t.Errorf("%q: %v, %d verbs were executed", require, err, done)
 		}
 		if got := append(audit.verbs, "")[0]; got != want {
 			t.Errorf("%q: audited as refused: %q, want %q", require, got, want)

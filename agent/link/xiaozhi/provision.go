@@ -23,7 +23,7 @@ const (
 func (l *Link) initIdentity() {
 	id, err := ota.LoadIdentity(filepath.Join(l.StateDir, identityFile), "/")
 	if err != nil {
-		l.Log.Warn("the device's identity", "error", err) // which says what that means
+		l.Log.Warn("the device's identity", "error", err) // the error explains the consequence
 	}
 	l.id = id
 }
@@ -40,7 +40,8 @@ func (l *Link) newProvision() *ota.Client {
 	}
 }
 
-// localAddress is that of the interface by which other networks are reached. Nothing is sent.
+// localAddress is the address of the interface with the default route. Nothing is
+// sent.
 func localAddress() string {
 	conn, err := net.Dial("udp", "192.0.2.1:9")
 	if err != nil {
@@ -51,13 +52,13 @@ func localAddress() string {
 	return host
 }
 
-// provisioned takes in what the server gave.
+// provisioned stores what the server returned.
 func (l *Link) provisioned(a ota.Answer) {
 	for _, p := range a.Problems {
-		l.Log.Warn("what the server offers is not used", "reason", p)
+		l.Log.Warn("settings offered by the server not used", "reason", p)
 	}
 	if s := a.Skew; s > time.Minute || s < -time.Minute {
-		l.Log.Warn("the clocks of device and server differ", "by", s.Round(time.Second))
+		l.Log.Warn("device and server clocks differ", "by", s.Round(time.Second))
 	}
 	l.settle(a)
 	if f := a.Firmware; f != nil {
@@ -65,7 +66,7 @@ func (l *Link) provisioned(a ota.Answer) {
 	}
 }
 
-// offer reports firmware, once, and runs the owner's command for it.
+// offer reports a firmware offer, once, and runs the owner's command for it.
 func (l *Link) offer(f ota.Firmware) {
 	if !l.reports.isNew("firmware", f.Version) {
 		return
@@ -98,7 +99,7 @@ func run(ctx context.Context, argv []string, stdin []byte) error {
 	return child.Wait()
 }
 
-// activation is told how far provisioning is.
+// activation is called when the state of provisioning changes.
 func (l *Link) activation(s ota.State) {
 	l.mu.Lock()
 	before := l.code
@@ -109,30 +110,30 @@ func (l *Link) activation(s ota.State) {
 	text := l.activationTextLocked()
 	isNew := s.Activation != nil && (before == nil || before.Code != s.Activation.Code)
 	l.mu.Unlock()
-	// A press must reach Talk, which says the code again.
+	// A press must reach Talk, which repeats the code.
 	switch {
 	case isNew:
 		l.Connected(true)
-		l.Log.Warn("the device has to be bound to an account", "code", s.Activation.Code, "address", s.Activation.Address)
-		l.Tell(turn.GotDisplay, text)
+		l.Log.Warn("the device must be bound to an account", "code", s.Activation.Code, "address", s.Activation.Address)
+		l.Notify(turn.GotDisplay, text)
 		if err := l.Announce(text); err != nil {
-			l.Log.Warn("the activation code is not spoken", "error", err)
+			l.Log.Warn("activation code not spoken", "error", err)
 		}
 	case before != nil && s.Activation == nil:
-		l.Connected(false) // until the connection is there
+		l.Connected(false) // until it is connected
 	}
 }
 
-// activationText is what the user has to do before the server lets the device in; "" where
-// there is nothing.
+// activationText is what the user must do before the server accepts the device; ""
+// if nothing.
 func (l *Link) activationText() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.activationTextLocked()
 }
 
-// activationTextLocked says the code digit by digit, in the language of speech where that is known
-// here.
+// activationTextLocked spells the code digit by digit, in the device's language if
+// it has a translation.
 func (l *Link) activationTextLocked() string {
 	a := l.code
 	if a == nil {

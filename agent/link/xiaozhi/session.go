@@ -25,39 +25,41 @@ const (
 	moreLimit   = 35 * time.Second
 	tailLimit   = 8 * time.Second
 	echoLimit   = time.Second
-	// lapse is how soon a goodbye says that the server knew nothing of the session.
+	// lapse is how soon after our first message a goodbye means that the server did
+	// not know the session.
 	lapse = 3 * time.Second
-	// lateGoodbye is how long after hello a goodbye may be that of the session before,
-	// whatever its id (C51).
+	// lateGoodbye is how long after hello a goodbye may be that of the previous
+	// session, whatever its id (C51).
 	lateGoodbye = time.Second
 )
 
 const (
 	eventQueue = 256
-	// maxSentences is how many of an answer are kept, for who asked in writing.
+	// maxSentences is how many sentences of an answer are kept, for written
+	// questions.
 	maxSentences = 200
 )
 
 const forever = time.Duration(1<<63 - 1)
 
-// event is something that happened, with what belongs to it.
+// event is an input of the session, with its arguments.
 type event struct {
 	kind    eventKind
-	session int             // number of the session; 0: whichever there is
+	session int             // number of the session; 0 for the current one
 	channel channel         // with up
 	taken   chan struct{}   // closed when it was handled; may be nil
-	talk    *talk           // whose it is
-	sound   int             // with played: which answer
+	talk    *talk           // the exchange that it belongs to
+	sound   int             // number of the answer, with played
 	message message.Message // from the server
-	from    bool            // there is a message, and kind is not known yet
-	card    *link.Card      // that the server is asked about, and kind does not count
+	from    bool            // message is set, and kind is not determined yet
+	card    *link.Card      // card to look up; kind is unused then
 	uid     string          // of the card, with cool
 	err     error
 	cause   error // with dropped
 }
 
-// session is what goes on between the device and a server, and who carries it out.
-// One goroutine, that of run, owns it; what other goroutines use is said to be theirs.
+// session is the state of the conversation with a server. Run's goroutine owns it;
+// fields that other goroutines use are marked.
 type session struct {
 	*Link
 
@@ -65,34 +67,34 @@ type session struct {
 	limit   limit
 	timer   *time.Timer
 	channel channel // nil while offline
-	talk    *talk   // the exchange that has the session, or waits for it; may be nil
+	talk    *talk   // the exchange that uses the session, or waits for it; may be nil
 
-	warmed string // the card that the session was opened for, and nobody has talked in
+	warmed string // the card for which an unused session was opened
 
-	number int    // counts sessions: their ids prove nothing (C51)
-	id     string // that the server gave to the present or last one
+	number int    // counts sessions, because their ids are not reliable (C51)
+	id     string // the server's id of the current or last session
 	stream *jitter.Stream
-	why    error     // of a failure
-	opened time.Time // when hello went out
-	began  time.Time // when the microphone opened, or the question went out
-	parted bool      // the session before was ended by us, and not echoed
-	sign   time.Time // the last message of the server
+	why    error     // reason of a failure
+	opened time.Time // when hello was sent
+	began  time.Time // when the microphone was opened, or the question was sent
+	parted bool      // we ended the previous session, without an echo
+	sign   time.Time // time of the server's last message
 
 	sounds    int       // answers so far
-	more      bool      // another answer follows the one that is heard
-	spoken    bool      // the server has begun a sentence of this answer
+	more      bool      // another answer follows the current one
+	spoken    bool      // the server has started a sentence of this answer
 	promised  time.Time // when this answer was announced
-	received  uint64    // packets of the session before this answer
-	refused   uint64    // datagrams of the session before it that were no packets of it
-	suspected bool      // the sound of this answer does not come
-	deaf      int       // answers without sound, one after the other, of whichever session
-	silent    error     // why no sound comes; nil when some has
+	received  uint64    // packets of the session received before this answer
+	refused   uint64    // invalid datagrams received before this answer
+	suspected bool      // the sound of this answer does not arrive
+	deaf      int       // consecutive answers without sound, across sessions
+	silent    error     // why no sound arrives; nil if some has
 
-	arrived atomic.Int64 // when the last packet of sound came: nanoseconds since the link's start
-	pending atomic.Bool  // the first packet of an answer is to be posted
+	arrived atomic.Int64 // when the last packet of sound arrived, in nanoseconds since the link's start
+	pending atomic.Bool  // post the first packet of an answer
 }
 
-// run owns the session until ctx ends; then it says goodbye.
+// run owns the session until ctx ends; then it sends goodbye.
 func (s *session) run(ctx context.Context) {
 	s.timer = time.NewTimer(forever)
 	defer s.timer.Stop()
@@ -132,7 +134,7 @@ func (s *session) shutDown() {
 	s.show()
 }
 
-// take sorts an event: what belongs to an earlier session or exchange is past.
+// take handles an event, and discards those of earlier sessions or exchanges.
 func (s *session) take(ctx context.Context, e event) {
 	if e.taken != nil {
 		defer close(e.taken)
@@ -185,16 +187,16 @@ func (s *session) take(ctx context.Context, e event) {
 	s.handle(ctx, e)
 }
 
-// afterSound is what it means that an answer has been heard.
+// afterSound returns the event for the end of an answer's sound.
 func (s *session) afterSound() eventKind {
 	switch {
-	case !s.unheard():
+	case !s.soundMissing():
 		s.audible()
-	case s.garbles():
+	case s.allInvalid():
 		return garbled
-	case s.state == draining && s.endsUnheard():
+	case s.state == draining && s.endsSilent():
 		return dead
-	case s.spoken && s.talk.question == "": // whoever asked in writing has the answer
+	case s.spoken && s.talk.question == "": // a written question has its answer as text
 		s.why = s.noSound()
 		s.Warn("no sound arrives", s.why)
 		return voiceless
@@ -208,7 +210,7 @@ func (s *session) afterSound() eventKind {
 	return played
 }
 
-// handle asks the table and does what it says.
+// handle performs the transition for an event.
 func (s *session) handle(ctx context.Context, e event) {
 	now := s.state
 	then, known := table[when{now, e.kind}]
@@ -231,7 +233,7 @@ func (s *session) handle(ctx context.Context, e event) {
 	}
 }
 
-// allow sets how long the present state may last.
+// allow sets the time limit of the current state.
 func (s *session) allow(l limit) {
 	if l == unchanged {
 		return
@@ -263,13 +265,13 @@ func (s *session) longest() time.Duration {
 		}
 		return time.Millisecond
 	case forPrepare:
-		return dialLimit + sendLimit // or what prepare says
+		return dialLimit + sendLimit // or what prepare returns
 	}
 	return forever
 }
 
-// left is how much longer the present state may last because the server, or the user,
-// has given a sign of life meanwhile.
+// left is how much longer the current state may last because the server or the user
+// was active meanwhile.
 func (s *session) left() time.Duration {
 	last := s.sign
 	switch s.limit {
@@ -288,7 +290,8 @@ func (s *session) left() time.Duration {
 	return time.Until(last.Add(s.longest()))
 }
 
-// firstOpus returns what the wire calls at each packet of a session.
+// firstOpus returns the function that the channel calls for each packet of a
+// session.
 func (s *session) firstOpus(session int) func() {
 	return func() {
 		s.arrived.Store(int64(time.Since(s.started)))
@@ -298,12 +301,13 @@ func (s *session) firstOpus(session int) func() {
 	}
 }
 
-// do carries out a step of the transition from the state was. An error ends the session.
+// do carries out a step of the transition from the state was. An error ends the
+// session.
 func (s *session) do(ctx context.Context, do step, was state, e event) error {
 	switch do {
-	case tellOnline:
+	case setOnline:
 		s.Connected(true)
-	case tellOffline:
+	case setOffline:
 		s.channel = nil
 		s.Connected(false)
 	case prepare:
@@ -381,7 +385,7 @@ func (s *session) do(ctx context.Context, do step, was state, e event) error {
 	return nil
 }
 
-// startMic says that the microphone opens, and lets it flow.
+// startMic announces the microphone to the server, and opens the gate.
 func (s *session) startMic() error {
 	t := s.talk
 	s.began = time.Now()
@@ -398,7 +402,7 @@ func (s *session) startMic() error {
 	return nil
 }
 
-// ask asks without the microphone: in writing, or because the server wants to be asked.
+// ask sends a written question, or the answer to a request from the server.
 func (s *session) ask() error {
 	t := s.talk
 	s.began = time.Now()
@@ -406,12 +410,12 @@ func (s *session) ask() error {
 	case t.request != nil:
 		return s.channel.send(message.SpeakReady(t.request.Session, t.number == s.number))
 	default:
-		t.x.Tell(turn.RequestOut, "")
+		t.x.Notify(turn.RequestOut, "")
 		return s.channel.send(message.ListenDetect(s.id, t.question))
 	}
 }
 
-// startSound begins an answer. The exchange, if there is one, gets it.
+// startSound starts an answer, and passes it to the exchange, if there is one.
 func (s *session) startSound(ctx context.Context) {
 	s.sounds++
 	s.more, s.spoken, s.suspected, s.promised = false, false, false, time.Now()
@@ -420,7 +424,7 @@ func (s *session) startSound(ctx context.Context) {
 	s.stream.Start()
 	if time.Since(s.started.Add(time.Duration(s.arrived.Load()))) < earlySound && s.arrived.Load() > 0 {
 		s.pending.Store(false)
-		s.handle(ctx, event{kind: firstOpus}) // it came before it was announced (G24)
+		s.handle(ctx, event{kind: firstOpus}) // it arrived before it was announced (G24)
 	}
 	if s.talk != nil {
 		if s.talk.mode != message.Realtime {
@@ -430,19 +434,20 @@ func (s *session) startSound(ctx context.Context) {
 	}
 }
 
-// earlySound is how long before its announcement the sound of an answer may come.
+// earlySound is how long before its announcement the sound of an answer may
+// arrive.
 const earlySound = 500 * time.Millisecond
 
-// unheard tells that no packet of this answer has come.
-func (s *session) unheard() bool { return s.stream.Stats().Packets == s.received }
+// soundMissing reports whether no packet of this answer has arrived.
+func (s *session) soundMissing() bool { return s.stream.Stats().Packets == s.received }
 
-// suspect is called when sound that was announced does not come. A server that has
-// not begun a sentence may still be making it.
+// suspect is called when announced sound does not arrive. A server that has not
+// started a sentence may still be generating it.
 func (s *session) suspect(ctx context.Context) {
 	switch {
-	case s.garbles():
+	case s.allInvalid():
 		s.handle(ctx, event{kind: garbled})
-	case s.channel.stats().Unreachable > 0, (!s.suspected || s.spoken) && s.deafer():
+	case s.channel.stats().Unreachable > 0, (!s.suspected || s.spoken) && s.countSilent():
 		s.handle(ctx, event{kind: dead})
 	case time.Since(s.promised) > moreLimit:
 		s.handle(ctx, event{kind: ttsStop})
@@ -450,28 +455,29 @@ func (s *session) suspect(ctx context.Context) {
 	s.suspected = true
 }
 
-// deafer notes that announced sound has not come, and tells whether that is enough to
-// give up on UDP. Over WebSocket the server has not sent any.
-func (s *session) deafer() bool {
+// countSilent counts an answer without sound, and reports whether that is enough to give
+// up on UDP. Over WebSocket the server has not sent any.
+func (s *session) countSilent() bool {
 	s.deaf++
 	return s.deaf >= 2 && s.channel.transport() == useMQTT
 }
 
-// endsUnheard is deafer at the end of an answer. One of which the server has begun a sentence
-// is enough in a session in which not one datagram has come.
-func (s *session) endsUnheard() bool {
+// endsSilent is countSilent at the end of an answer. If the server has started a
+// sentence, one answer is enough in a session in which no datagram has arrived.
+func (s *session) endsSilent() bool {
 	if s.channel.transport() == useMQTT && s.spoken && s.channel.stats().Received == 0 {
 		return true
 	}
-	return !s.suspected && s.deafer()
+	return !s.suspected && s.countSilent()
 }
 
-// audible notes that sound arrives.
+// audible records that sound arrives.
 func (s *session) audible() { s.deaf, s.silent = 0, nil }
 
-// garbles tells that what has come of this answer is no sound, which another key may mend.
-func (s *session) garbles() bool {
-	if !s.unheard() || s.channel == nil || s.channel.stats().Dropped == s.refused {
+// allInvalid reports whether everything received for this answer is invalid, which a
+// new key may fix.
+func (s *session) allInvalid() bool {
+	if !s.soundMissing() || s.channel == nil || s.channel.stats().Dropped == s.refused {
 		return false
 	}
 	s.why = errNotOpus
@@ -486,10 +492,10 @@ func (s *session) noSound() error {
 	if stats.Unreachable > 0 {
 		return fmt.Errorf("no sound: the server's host refuses UDP at %s; open that port at the server", stats.Remote)
 	}
-	return fmt.Errorf("no sound arrives from %s, perhaps because the UDP port is closed on the way; `lintod doctor` tries it", stats.Remote)
+	return fmt.Errorf("no sound arrives from %s, perhaps because a firewall blocks the UDP port; `lintod doctor` tests it", stats.Remote)
 }
 
-// callDevice opens an exchange for what the server says by itself.
+// callDevice opens an exchange for what the server says without a request.
 func (s *session) callDevice(ctx context.Context) {
 	if s.talk != nil {
 		return
@@ -497,7 +503,7 @@ func (s *session) callDevice(ctx context.Context) {
 	number := s.number
 	go func() {
 		if err := s.Call(ctx, s.Link); err != nil {
-			s.Log.Info("the server's call is not taken", "reason", err)
+			s.Log.Info("the server's call was refused", "reason", err)
 			s.post(ctx, event{kind: unwanted, session: number})
 		}
 	}()
@@ -510,7 +516,7 @@ func (s *session) sendGoodbye() {
 	}
 }
 
-// reason is what an interruption is called.
+// reason returns the protocol's name of an interruption.
 func reason(e event) string {
 	switch {
 	case e.kind == wantListen && e.talk != nil && e.talk.x.Trigger == turn.ByWake, errors.Is(e.cause, turn.ErrWoken):
@@ -521,7 +527,7 @@ func reason(e event) string {
 	return message.UserInterrupt
 }
 
-// conclude ends the exchange that has the session.
+// conclude ends the exchange that uses the session.
 func (s *session) conclude(err error) {
 	t := s.talk
 	s.talk, s.why = nil, nil
@@ -540,18 +546,18 @@ var (
 	errNoAnswer = errors.New("the server does not answer")
 	errNoHello  = errors.New("the server did not open a session within 10 s")
 	errAway     = errors.New("the server cannot be reached")
-	errNoVoice  = errors.New("the server has begun an answer, and sent no sound of it")
-	errNotOpus  = errors.New("what was received is not Opus: the packets are too long, or of another session")
+	errNoVoice  = errors.New("the server started an answer but sent no sound")
+	errNotOpus  = errors.New("received packets are not Opus: they are too long, or belong to another session")
 	errGoodbye  = errors.New("the server has ended the session")
 )
 
-// failure is why the exchange fails; nil where nobody misses anything.
+// failure returns why the exchange failed; nil if the user expects nothing more.
 func (s *session) failure(was state, e event) error {
 	t := s.talk
 	silent := t != nil && was == listening && t.x.Trigger == turn.ByFollowUp && !t.x.Heard()
 	switch {
 	case silent && e.kind != down:
-		return nil // nobody wanted to go on
+		return nil // the user did not continue
 	case s.why != nil:
 		return s.why
 	case e.kind == due && was == connecting:
@@ -566,7 +572,7 @@ func (s *session) failure(was state, e event) error {
 	return errAway
 }
 
-// receive takes in a message of the server.
+// receive handles a message from the server.
 func (s *session) receive(ctx context.Context, m message.Message) {
 	s.sign = time.Now()
 	foreign := m.Session != "" && s.id != "" && m.Session != s.id
@@ -574,7 +580,7 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 	switch m.Type {
 	case message.Hello:
 		if s.state != connecting {
-			return // late, or nobody asked
+			return // late, or without a request
 		}
 		e.kind = hello
 	case message.TTS:
@@ -604,14 +610,14 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 	case message.Error:
 		text := printable.Clip(strings.TrimSpace(m.Text+" "+m.Code), 200)
 		s.Warn("the server reports an error", errors.New(text))
-		e.kind, e.err = refused, fmt.Errorf("the server reports: %s", text)
+		e.kind, e.err = refused, fmt.Errorf("the server reported: %s", text)
 		if s.state != connecting {
-			return // an event, and no change
+			return // an event without a transition
 		}
 	case message.SpeakRequest:
 		if !s.Config.AllowRemoteSpeech || s.talk != nil {
 			if s.reports.isNew("speak_request", strconv.FormatBool(s.Config.AllowRemoteSpeech)) {
-				s.Log.Info("the server may not speak now; its request is not answered", "allowed", s.Config.AllowRemoteSpeech)
+				s.Log.Info("ignoring the server's request to speak", "allowed", s.Config.AllowRemoteSpeech)
 			}
 			return
 		}
@@ -628,22 +634,24 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 		s.modeUpdate(ctx, m)
 		return
 	default:
-		s.hear(ctx, m)
+		s.handleOther(ctx, m)
 		return
 	}
 	s.handle(ctx, e)
 }
 
-// forgot tells that a goodbye answers our first message: the server knows of no session,
-// though we do. Of what was said nothing is lost if it is asked again, once.
+// forgot reports whether a goodbye answers our first message: the server does not
+// know the session that we have open. The utterance is sent again, once, so that
+// nothing is lost.
 func (s *session) forgot() bool {
 	t := s.talk
 	return t != nil && !t.retried && time.Since(s.began) < lapse &&
 		(s.state == listening || s.state == waiting && t.wants == wantAnswer)
 }
 
-// late tells that a goodbye is not that of this session: it comes right after a hello
-// that followed a goodbye of ours (C51); or there is none, and it has no id (G19).
+// late reports whether a goodbye belongs to an earlier session: it follows a hello
+// that was sent right after our goodbye (C51), or there is no session, and it has
+// no id (G19).
 func (s *session) late(m message.Message) bool {
 	if s.state == closing {
 		s.parted = false
@@ -656,7 +664,7 @@ func (s *session) late(m message.Message) bool {
 	return s.state == connecting && m.Session == ""
 }
 
-// modeUpdate adopts what a change of mode or character brings.
+// modeUpdate applies a change of mode or character.
 func (s *session) modeUpdate(ctx context.Context, m message.Message) {
 	if m.Listening != "" {
 		s.wanted.Store(m.Listening)
@@ -674,22 +682,22 @@ func (s *session) modeUpdate(ctx context.Context, m message.Message) {
 	}
 }
 
-// sentence takes note of what the server begins to say.
+// sentence records a sentence that the server starts to speak.
 func (s *session) sentence(text string) {
 	s.spoken = true
 	if t := s.talk; t != nil && text != "" && (s.state == announced || s.state == speaking) {
 		if len(t.sentences) < maxSentences {
 			t.sentences = append(t.sentences, text)
 		}
-		t.x.Tell(turn.GotSentence, text)
+		t.x.Notify(turn.GotSentence, text)
 	}
 }
 
-// hear takes in what changes nothing.
-func (s *session) hear(ctx context.Context, m message.Message) {
-	tell := s.Tell
+// handleOther handles messages that change no state.
+func (s *session) handleOther(ctx context.Context, m message.Message) {
+	notify := s.Notify
 	if s.talk != nil {
-		tell = s.talk.x.Tell
+		notify = s.talk.x.Notify
 	}
 	switch m.Type {
 	case message.STT:
@@ -697,26 +705,26 @@ func (s *session) hear(ctx context.Context, m message.Message) {
 			s.talk.understood = true
 		}
 		if m.Text != "" {
-			tell(turn.GotTranscript, m.Text)
+			notify(turn.GotTranscript, m.Text)
 		}
 	case message.LLM, message.Emotion:
 		if m.Emotion != "" {
-			tell(turn.GotEmotion, m.Emotion)
+			notify(turn.GotEmotion, m.Emotion)
 		}
 	case message.Alert:
 		text := strings.Trim(m.Status+": "+m.Text, ": ")
-		s.Warn("alert of the server", errors.New(printable.Clip(text, 500)))
-		tell(turn.GotDisplay, text)
+		s.Warn("alert from the server", errors.New(printable.Clip(text, 500)))
+		notify(turn.GotDisplay, text)
 	case message.System:
 		s.system(m.Command)
 	case message.IoT:
 		s.iot(m)
 	case message.AgentReady, message.CallAccepted, message.Greeting:
 		if s.reports.isNew("an event", m.Type) {
-			s.Log.Info("the server reports", "event", m.Type)
+			s.Log.Info("event from the server", "event", m.Type)
 		}
 	case message.CardContent, message.CardCurrent, message.CardUnknown, message.CardAI, message.DownloadResponse:
-		s.hearCard(ctx, m)
+		s.handleCard(ctx, m)
 	default:
 		s.unknown(m.Type)
 	}

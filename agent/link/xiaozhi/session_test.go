@@ -13,8 +13,9 @@ import (
 	"lintod/behaviors"
 )
 
-// A button that is held: the half second before it, what is said while the session is being
-// opened, and all that follows reach the server; the answer is heard to its end.
+// A held button: the half second before it, the speech while the session is being
+// opened, and all that follows are sent to the server; the answer is played to its
+// end.
 func TestHeldButton(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.server.script = func(m sent) {
@@ -26,8 +27,8 @@ func TestHeldButton(t *testing.T) {
 		s.press()
 		s.talks(2 * time.Second)
 		s.release()
-		if n := s.server.heard(); n != 34 { // 2 s, and the last one is filled up
-			s.Errorf("%d packets of two seconds", n)
+		if n := s.server.heard(); n != 34 { // 2 s, and the last one is padded
+			s.Errorf("%d packets for two seconds", n)
 		}
 		s.wait(400 * time.Millisecond)
 		s.expect(turn.Speaking)
@@ -35,7 +36,7 @@ func TestHeldButton(t *testing.T) {
 		s.expect(turn.Idle)
 		s.expectSent("hello", "listen start manual", "listen stop")
 		if d := s.loudspeaker.length(); d != 1200*time.Millisecond {
-			s.Errorf("%v of 1.2 s were heard", d)
+			s.Errorf("%v of 1.2 s were played", d)
 		}
 		if r := s.last(); r.Result != turn.ResultSpoken {
 			s.Errorf("record %+v", r)
@@ -49,7 +50,7 @@ func TestHeldButton(t *testing.T) {
 	})
 }
 
-// Nothing of what is said while the server thinks about hello is lost.
+// No sound is lost while the server delays its hello.
 func TestSlowHello(t *testing.T) {
 	play(t, func(s *stage) { s.server.delay = 8 * time.Second }, func(s *stage) {
 		s.press()
@@ -60,14 +61,14 @@ func TestSlowHello(t *testing.T) {
 		}
 		s.wait(6 * time.Second)
 		if n := s.server.heard(); n != 50 {
-			s.Errorf("%d packets of three seconds", n)
+			s.Errorf("%d packets for three seconds", n)
 		}
 		s.expectSent("hello", "listen start manual", "listen stop")
 	})
 }
 
-// With a tap the server says when the user has finished, and the conversation goes on until
-// nobody wants it any more.
+// After a tap the server decides when the user has finished, and the conversation
+// continues until the user is silent.
 func TestConversation(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
@@ -79,16 +80,16 @@ func TestConversation(t *testing.T) {
 		s.server.answer(time.Second)
 		s.wait(3 * time.Second)
 		s.expect(turn.Listening)
-		s.wait(25 * time.Second) // and nobody says anything
+		s.wait(25 * time.Second) // silence
 		s.expect(turn.Idle)
 		s.expectSent("hello", "listen start auto", "listen start auto", "listen start auto", "goodbye")
 		if s.loudspeaker.cued(turn.ErrorCue) {
-			s.Error("that nobody went on is an error")
+			s.Error("the end of the conversation is reported as an error")
 		}
 	})
 }
 
-// Sound that comes before its announcement is heard, and so is what comes after its end.
+// Sound is played that arrives before its announcement, or after its end.
 func TestEarlyAndLateSound(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.press()
@@ -102,12 +103,12 @@ func TestEarlyAndLateSound(t *testing.T) {
 		s.wait(3 * time.Second)
 		s.expect(turn.Idle)
 		if d := s.loudspeaker.length(); d != 1200*time.Millisecond {
-			s.Errorf("%v of 1.2 s were heard", d)
+			s.Errorf("%v of 1.2 s were played", d)
 		}
 	})
 }
 
-// A press while the device speaks: quiet at once, and no second hello.
+// A press while the device speaks: silence immediately, and no second hello.
 func TestInterruption(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -135,10 +136,10 @@ func TestInterruption(t *testing.T) {
 				tt.do(s)
 				s.wait(500 * time.Millisecond)
 				if s.loudspeaker.last.Sub(now) > 150*time.Millisecond {
-					s.Errorf("heard %v after the interruption", s.loudspeaker.last.Sub(now))
+					s.Errorf("played %v after the interruption", s.loudspeaker.last.Sub(now))
 				}
 				s.expectSent(append([]string{"hello", "listen start manual", "listen stop", "abort " + tt.reason}, tt.then...)...)
-				s.server.says(`{"type":"tts","state":"stop"}`) // of the old answer: means nothing now
+				s.server.says(`{"type":"tts","state":"stop"}`) // of the old answer: no effect now
 				s.wait(500 * time.Millisecond)
 				if tt.then != nil {
 					s.expect(turn.Listening)
@@ -148,13 +149,14 @@ func TestInterruption(t *testing.T) {
 	}
 }
 
-// A server that says nothing any more, in each state: the device gives up in time and says so.
+// A server that stops responding, in each state: the device gives up in time and
+// reports it.
 func TestMuteServer(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		story func(*stage)
 		limit time.Duration
-		sent  string // last
+		sent  string // last message
 	}{
 		{"no hello", func(s *stage) { s.server.delay = -1; s.press() }, 11 * time.Second, "hello"},
 		{"no answer", func(s *stage) { s.press(); s.talks(time.Second); s.release() }, 22 * time.Second, "goodbye"},
@@ -183,22 +185,22 @@ func TestMuteServer(t *testing.T) {
 				if m := s.server.messages(); m[len(m)-1] != tt.sent {
 					s.Errorf("sent %q", m)
 				}
-				// The next press opens a session, whatever was.
+				// The next press opens a session in any case.
 				s.server.delay = 30 * time.Millisecond
 				s.wait(2 * time.Second)
 				n := s.server.heard()
 				s.press()
 				s.talks(time.Second)
 				if s.server.heard() == n {
-					s.Errorf("the next press is not heard; sent %q", s.server.messages())
+					s.Errorf("the next press has no effect; sent %q", s.server.messages())
 				}
 			})
 		})
 	}
 }
 
-// The server ends the session: in each state the device goes on, and the next press opens a
-// new one within 300 ms.
+// The server ends the session in each state: the device recovers, and the next
+// press opens a new session within 300 ms.
 func TestGoodbyeInEachState(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -231,7 +233,7 @@ func TestGoodbyeInEachState(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			play(t, nil, func(s *stage) {
 				tt.story(s)
-				s.server.says(`{"type":"goodbye","session_id":"another"}`) // is none of ours
+				s.server.says(`{"type":"goodbye","session_id":"another"}`) // not our session
 				synctest.Wait()
 				s.server.says(`{"type":"goodbye","session_id":"s","reason":"error"}`)
 				s.wait(100 * time.Millisecond)
@@ -246,7 +248,7 @@ func TestGoodbyeInEachState(t *testing.T) {
 					return n
 				}
 				if slices.Contains(s.server.messages(), "goodbye") {
-					s.Error("a goodbye is answered by another")
+					s.Error("a goodbye was answered with another")
 				}
 				s.press()
 				s.wait(300 * time.Millisecond)
@@ -258,8 +260,8 @@ func TestGoodbyeInEachState(t *testing.T) {
 	}
 }
 
-// A server that has forgotten the session answers the first message with a goodbye. It is asked
-// again, and what was said is not lost.
+// A server that has forgotten the session answers the first message with a goodbye.
+// The utterance is sent again, and nothing of it is lost.
 func TestForgottenSession(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.press()
@@ -278,21 +280,22 @@ func TestForgottenSession(t *testing.T) {
 		s.talks(2 * time.Second)
 		s.release()
 		s.wait(time.Second)
-		// All two seconds, and the first 200 ms twice.
+		// All of the two seconds, and the first 200 ms twice.
 		if n := s.server.heard() - before; n < 34+3 || n > 34+5 {
-			s.Errorf("%d packets of two seconds", n)
+			s.Errorf("%d packets for two seconds", n)
 		}
 		s.expectSent("hello", "listen start manual", "listen stop", "listen start manual", "hello", "listen start manual", "listen stop")
 	})
 }
 
-// The goodbye of the session before comes late, with the id of the new one (C51).
+// The goodbye of the previous session arrives late, with the id of the new one
+// (C51).
 func TestLateGoodbye(t *testing.T) {
 	play(t, func(s *stage) { s.server.id, s.server.mute = "always", true }, func(s *stage) {
 		s.tap()
 		s.talks(time.Second)
 		s.runner.Post(turn.Stop)
-		s.wait(1200 * time.Millisecond) // the echo does not come
+		s.wait(1200 * time.Millisecond) // the echo does not arrive
 		s.press()
 		s.wait(100 * time.Millisecond)
 		s.server.says(`{"type":"goodbye","session_id":"always"}`)
@@ -302,7 +305,8 @@ func TestLateGoodbye(t *testing.T) {
 	})
 }
 
-// A hello is not sent before the old session's goodbye has been echoed, or a second has passed.
+// A hello is sent only after the old session's goodbye has been echoed, or a
+// second has passed.
 func TestHelloAfterGoodbye(t *testing.T) {
 	for name, mute := range map[string]bool{"echoed": false, "not echoed": true} {
 		t.Run(name, func(t *testing.T) {
@@ -326,9 +330,10 @@ func TestHelloAfterGoodbye(t *testing.T) {
 	}
 }
 
-// UDP is dead: the user learns it within 6 s of the announcement, and MQTT is avoided.
+// UDP does not work: an error is reported within 6 s of the announcement, and MQTT
+// is avoided.
 func TestDeadUDP(t *testing.T) {
-	for name, unreachable := range map[string]uint64{"dropped on the way": 0, "port closed": 1} {
+	for name, unreachable := range map[string]uint64{"dropped by a firewall": 0, "port closed": 1} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(s *stage) { s.server.bury, s.server.deaf = true, unreachable }, func(s *stage) {
 				s.settle(place(true, true))
@@ -350,9 +355,9 @@ func TestDeadUDP(t *testing.T) {
 	}
 }
 
-// An answer of which no sound comes is an error that the user hears, however short it is. UDP is
-// given up at once where nothing has ever come, else with the second answer, whether or not the
-// session is the same.
+// An answer without sound is reported as an error, however short it is. UDP is
+// given up immediately if no sound has ever arrived, otherwise after the second
+// such answer, in the same session or not.
 func TestAnswersWithoutSound(t *testing.T) {
 	ask := func(s *stage, length time.Duration) turn.Record {
 		s.press()
@@ -366,17 +371,17 @@ func TestAnswersWithoutSound(t *testing.T) {
 	next := func(s *stage) string { transport, _, _ := s.choose(); return transport }
 	for name, tt := range map[string]struct {
 		kind   string
-		before bool // an answer is heard first
-		spoil  bool // what comes is no sound
+		before bool // an answer is played first
+		spoil  bool // the received packets are not sound
 		length time.Duration
-		cause  string // part of it
+		cause  string // substring of the cause
 		then   string // transport
 	}{
-		"nothing has ever come": {useMQTT, false, false, time.Second, udpAddress, useWebSocket},
-		"sound came before":     {useMQTT, true, false, time.Second, udpAddress, useMQTT},
-		"over WebSocket":        {useWebSocket, false, false, time.Second, errNoVoice.Error(), useMQTT},
-		"no Opus, short":        {useMQTT, false, true, time.Second, errNotOpus.Error(), useMQTT},
-		"no Opus, long":         {useMQTT, false, true, 10 * time.Second, errNotOpus.Error(), useMQTT},
+		"no sound has ever arrived": {useMQTT, false, false, time.Second, udpAddress, useWebSocket},
+		"sound arrived before":      {useMQTT, true, false, time.Second, udpAddress, useMQTT},
+		"over WebSocket":            {useWebSocket, false, false, time.Second, errNoVoice.Error(), useMQTT},
+		"not Opus, short":           {useMQTT, false, true, time.Second, errNotOpus.Error(), useMQTT},
+		"not Opus, long":            {useMQTT, false, true, 10 * time.Second, errNotOpus.Error(), useMQTT},
 	} {
 		t.Run(name, func(t *testing.T) {
 			play(t, func(s *stage) { s.server.kind = tt.kind }, func(s *stage) {
@@ -410,7 +415,8 @@ func TestAnswersWithoutSound(t *testing.T) {
 	}
 }
 
-// A UDP port that the server's host refuses is noticed while the user still speaks.
+// A UDP port that the server's host refuses is detected while the user still
+// speaks.
 func TestClosedPort(t *testing.T) {
 	play(t, func(s *stage) { s.server.deaf = 3 }, func(s *stage) {
 		s.settle(place(true, true))
@@ -428,9 +434,9 @@ func TestClosedPort(t *testing.T) {
 	})
 }
 
-// A server that does not notice that the user has finished: the device shows that it waits for the
-// answer, and the wait for it begins then.
-func TestServerDoesNotHear(t *testing.T) {
+// A server that does not detect the end of speech: the device shows that it waits
+// for the answer, and its timeout starts then.
+func TestServerDoesNotDetectTheEndOfSpeech(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
 		s.talks(2 * time.Second)
@@ -447,7 +453,8 @@ func TestServerDoesNotHear(t *testing.T) {
 	})
 }
 
-// A server that is slow to make a sentence is not taken for one behind a firewall.
+// A server that is slow to generate a sentence is not mistaken for one behind a
+// firewall.
 func TestSlowVoice(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.press()
@@ -479,7 +486,7 @@ func TestRefusedHello(t *testing.T) {
 				}
 				s.press()
 				s.wait(500 * time.Millisecond)
-				if name == "goodbye" { // means nothing without a session (G19)
+				if name == "goodbye" { // no effect without a session (G19)
 					s.expect(turn.Listening)
 					s.wait(helloLimit)
 				}
@@ -492,7 +499,8 @@ func TestRefusedHello(t *testing.T) {
 	}
 }
 
-// The server speaks by itself: with a request (E), by the tool (A), or just so.
+// The server speaks without a turn: with a request (E), by the tool (A), or
+// without either.
 func TestServerSpeaks(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -508,7 +516,7 @@ func TestServerSpeaks(t *testing.T) {
 		{"wake-up", func(s *stage) {
 			s.server.says(`{"type":"mcp","payload":{"jsonrpc":"2.0","id":9999,"method":"tools/call","params":{"name":"self.remote_wakeup","arguments":{"reason":"[device_call] from aa"}}}}`)
 		}, false, []string{"hello", "listen detect [device_call] from aa"}, true},
-		{"just so", func(*stage) {}, true, nil, false},
+		{"without a request", func(*stage) {}, true, nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			play(t, func(s *stage) { s.config.AllowRemoteListening = true }, func(s *stage) {
@@ -531,7 +539,7 @@ func TestServerSpeaks(t *testing.T) {
 					s.Errorf("sent %q", got)
 				}
 				if d := s.loudspeaker.length() - heard; d < 900*time.Millisecond {
-					s.Errorf("%v of a second were heard", d)
+					s.Errorf("%v of a second were played", d)
 				}
 				if tt.listen {
 					s.expect(turn.Listening)
@@ -543,7 +551,8 @@ func TestServerSpeaks(t *testing.T) {
 	}
 }
 
-// The owner does not allow it, or the device is in use: the server gets no answer and gives up.
+// The owner does not allow it, or the device is in use: the server gets no answer
+// and gives up.
 func TestServerMayNotSpeak(t *testing.T) {
 	play(t, func(s *stage) { s.config.AllowRemoteSpeech = false }, func(s *stage) {
 		s.server.says(`{"type":"speak_request","session_id":"x","text":"tea"}`)
@@ -552,7 +561,7 @@ func TestServerMayNotSpeak(t *testing.T) {
 	})
 }
 
-// A question in writing opens no microphone.
+// A written question does not open the microphone.
 func TestQuestionInWriting(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.server.script = func(m sent) {
@@ -572,7 +581,7 @@ func TestQuestionInWriting(t *testing.T) {
 	})
 }
 
-// The connection is lost in each state: nobody waits for it.
+// The connection is lost in each state: the exchange fails immediately.
 func TestConnectionLost(t *testing.T) {
 	for _, story := range []func(*stage){
 		func(*stage) {},
@@ -603,13 +612,13 @@ func TestConnectionLost(t *testing.T) {
 			s.press()
 			s.talks(time.Second)
 			if s.server.heard() == n {
-				s.Errorf("the next press is not heard; sent %q", s.server.messages())
+				s.Errorf("the next press has no effect; sent %q", s.server.messages())
 			}
 		})
 	}
 }
 
-// A loudspeaker that fails ends the exchange, not the session.
+// A failure of the speaker ends the exchange, not the session.
 func TestLoudspeakerFails(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.loudspeaker.broken = errors.New("the card is gone")
@@ -632,7 +641,7 @@ func TestLoudspeakerFails(t *testing.T) {
 	})
 }
 
-// A card that vanishes in an answer, and is replaced: the rest is heard.
+// A card is unplugged during an answer, and plugged in again: the rest is played.
 func TestCardIsUnplugged(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.loudspeaker.breaks = 2 * time.Second
@@ -643,13 +652,13 @@ func TestCardIsUnplugged(t *testing.T) {
 		s.wait(9 * time.Second)
 		s.expect(turn.Idle)
 		if r := s.last(); r.Result != turn.ResultSpoken || s.loudspeaker.length() < 5500*time.Millisecond {
-			s.Errorf("%v of 6 s were heard: %+v", s.loudspeaker.length(), r)
+			s.Errorf("%v of 6 s were played: %+v", s.loudspeaker.length(), r)
 		}
 	})
 }
 
-// The microphone stays open while the answer is heard, and the conversation goes on in one
-// exchange.
+// The microphone stays open while the answer plays, and the conversation continues
+// in one exchange.
 func TestRealtime(t *testing.T) {
 	play(t, func(s *stage) { s.config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
 		s.tap()
@@ -660,20 +669,20 @@ func TestRealtime(t *testing.T) {
 		n := s.server.heard()
 		s.wait(3 * time.Second)
 		if more := s.server.heard() - n; more < 45 {
-			s.Errorf("%d packets while the answer was heard", more)
+			s.Errorf("%d packets while the answer played", more)
 		}
 		s.expect(turn.Listening)
 		s.expectSent("hello", "listen start realtime", "listen start realtime")
-		s.wait(70 * time.Second) // nobody speaks any more
+		s.wait(70 * time.Second) // silence
 		s.expect(turn.Idle)
 	})
 }
 
-// Silence ends a session; a long speech does not.
-func TestSilenceIsNoLongSpeech(t *testing.T) {
+// Silence ends a session; a long utterance does not.
+func TestOnlySilenceEndsTheSession(t *testing.T) {
 	play(t, func(s *stage) { s.config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
 		s.tap()
-		s.talks(3 * time.Minute) // and the server says nothing
+		s.talks(3 * time.Minute) // without a message from the server
 		s.expect(turn.Listening)
 		s.expectSent("hello", "listen start realtime")
 		s.wait(50 * time.Second)
@@ -683,7 +692,8 @@ func TestSilenceIsNoLongSpeech(t *testing.T) {
 	})
 }
 
-// Without echo cancelling the server hears the device speak, so the microphone closes.
+// Without echo cancellation the server would receive the device's own voice, so
+// the microphone is closed.
 func TestNoRealtimeWithEcho(t *testing.T) {
 	play(t, func(s *stage) { s.config.Listening = "realtime" }, func(s *stage) {
 		s.tap()
@@ -692,7 +702,7 @@ func TestNoRealtimeWithEcho(t *testing.T) {
 	})
 }
 
-// A change of mode gives the session another id, and says who ends utterances.
+// A change of mode gives the session another id, and sets who ends utterances.
 func TestModeUpdate(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
@@ -700,7 +710,7 @@ func TestModeUpdate(t *testing.T) {
 		s.server.says(`{"type":"mode_update","mode":"music","session_id":"t","listening_mode":"manual"}`)
 		s.server.answer(time.Second)
 		s.wait(3 * time.Second)
-		s.server.says(`{"type":"goodbye","session_id":"s"}`) // is the old one's
+		s.server.says(`{"type":"goodbye","session_id":"s"}`) // of the old session
 		s.wait(time.Second)
 		s.server.mu.Lock()
 		defer s.server.mu.Unlock()
@@ -711,7 +721,7 @@ func TestModeUpdate(t *testing.T) {
 	})
 }
 
-// What a shut down leaves: a goodbye.
+// A shutdown sends goodbye.
 func TestShutDown(t *testing.T) {
 	var server *server
 	play(t, nil, func(s *stage) {
@@ -742,8 +752,8 @@ func TestPressWhileTheServerCalls(t *testing.T) {
 	})
 }
 
-// Of messages that other devices act on, these have the effect that they can have here; the rest
-// is ignored, and changes nothing.
+// Messages that other devices support have the effect that they can have here; the
+// rest is ignored.
 func TestOtherMessages(t *testing.T) {
 	volume := make(chan int, 2)
 	play(t, func(s *stage) {
@@ -770,27 +780,27 @@ func TestOtherMessages(t *testing.T) {
 		s.wait(time.Second)
 		s.expect(turn.Thinking)
 		s.expectSent("hello", "listen start manual", "listen stop")
-		for range 2 { // now, and after a restart
+		for range 2 { // now and after a restart
 			select {
 			case v := <-volume:
 				if v != 35 {
 					s.Errorf("volume %d", v)
 				}
 			default:
-				s.Error("the volume is not set")
+				s.Error("the volume was not set")
 			}
 		}
 		select {
 		case v := <-volume:
-			s.Errorf("and set to %d", v)
+			s.Errorf("saved volume %d", v)
 		default:
 		}
 	})
 }
 
-// The counters are those of now, not of the last message of the server: with automatic listening
-// none comes while the user speaks.
-func TestCountersAreThoseOfNow(t *testing.T) {
+// The counters are current, not as of the server's last message: with automatic
+// listening none arrives while the user speaks.
+func TestCountersAreCurrent(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.tap()
 		s.talks(time.Second)

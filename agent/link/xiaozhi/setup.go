@@ -6,14 +6,14 @@ import (
 	"lintod/agent/link"
 )
 
-// Setup is what the owner of a device is asked for this link.
+// Setup returns the questions of `lintod setup` for this link.
 func Setup() link.Setup {
 	return link.Setup{
 		Name: Name, Title: "xiaozhi (Cheeko, ESP32 gateways, self-hosted servers)",
 		Questions: []link.Question{
 			{
-				Key: "ota_url", Text: "Address for devices (OTA), such as https://server.example/xiaozhi/ota/", Complete: withScheme,
-				Flag: "ota-url", Usage: "`ADDRESS` by which the server provisions devices",
+				Key: "ota_url", Text: "Provisioning address (OTA), such as https://server.example/xiaozhi/ota/", Complete: withScheme,
+				Flag: "ota-url", Usage: "`ADDRESS` at which the server provisions devices",
 			},
 			{
 				Key: "profile", Text: "Profile (xiaozhi or cheeko)", Preset: func(string) string { return plain },
@@ -23,7 +23,7 @@ func Setup() link.Setup {
 	}
 }
 
-// withScheme completes what people leave out of an address.
+// withScheme adds the scheme that people often omit.
 func withScheme(address string) string {
 	if address != "" && !strings.Contains(address, "://") {
 		return "https://" + address

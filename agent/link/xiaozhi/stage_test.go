@@ -24,8 +24,8 @@ import (
 	"lintod/behaviors"
 )
 
-// stage is a device with a real turn machine and a session at a server that does what a
-// test says. Time is that of a bubble.
+// stage is a device with a real turn machine and a session on a server that follows
+// the test's script, in a bubble.
 type stage struct {
 	*testing.T
 	*Link
@@ -38,17 +38,17 @@ type stage struct {
 	ctx         context.Context
 }
 
-// server is the far end: a channel whose other side is a script. By itself it opens a session
-// 30 ms after hello, and says nothing else.
+// server is the far end: a channel whose other side is a script. By default it
+// opens a session 30 ms after hello, and sends nothing else.
 type server struct {
 	*stage
 	kind   string
-	script func(m sent)  // what it does when it gets a message; nil: nothing
-	delay  time.Duration // until its hello; negative: never
-	mute   bool          // it does not even echo a goodbye
-	broken error         // of send
+	script func(m sent)  // called for each message; may be nil
+	delay  time.Duration // delay of its hello; negative for never
+	mute   bool          // does not echo a goodbye
+	broken error         // error of send
 	deaf   uint64        // Unreachable
-	id     string        // of sessions; "" gives each another
+	id     string        // id of all sessions; "" for a new one each
 
 	speaking sync.WaitGroup
 	mu       sync.Mutex
@@ -58,15 +58,15 @@ type server struct {
 	ended    int
 	sequence uint32
 	bury     bool // packets to the device are lost
-	spoil    bool // what arrives in their place is too long
+	spoil    bool // they arrive as packets that are too long
 	arrived  uint64
 	spoiled  uint64
 }
 
-// udpAddress is where the sound of the sessions is.
+// udpAddress is the address for the sound of the sessions.
 const udpAddress = "192.0.2.1:8884"
 
-// sent is a message of the device.
+// sent is a message from the device.
 type sent struct {
 	Type, State, Mode, Text, Reason string
 	Session                         string `json:"session_id"`
@@ -141,7 +141,7 @@ func (s *server) send(payload []byte) error {
 
 func (*server) hello(language string) []byte { return message.NewHello(3, "udp", language) }
 
-// says has the server send messages now.
+// says sends messages from the server now.
 func (s *server) says(messages ...string) {
 	for _, m := range messages {
 		s.receive(0, []byte(m), nil, func([]byte) error { return nil })
@@ -152,7 +152,7 @@ func (s *server) after(d time.Duration, messages ...string) {
 	time.AfterFunc(d, func() { s.says(messages...) })
 }
 
-// speaks sends so much sound at the pace of a server, without announcing it.
+// speaks sends d of sound at the pace of a server, without announcing it.
 func (s *server) speaks(d time.Duration) {
 	stream := s.Link.session.stream
 	first := s.Link.session.firstOpus(s.Link.session.number)
@@ -179,7 +179,7 @@ func (s *server) speaks(d time.Duration) {
 	}
 }
 
-// answer is a whole answer.
+// answer sends a whole answer.
 func (s *server) answer(d time.Duration) {
 	s.speaking.Go(func() {
 		s.says(`{"type":"tts","state":"start"}`, `{"type":"tts","state":"sentence_start","text":"it is four"}`)
@@ -188,7 +188,7 @@ func (s *server) answer(d time.Duration) {
 	})
 }
 
-// messages are those that the device has sent so far.
+// messages returns what the device has sent so far.
 func (s *server) messages() (list []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,12 +233,12 @@ func (*roomStream) Close() error           { return nil }
 // loudspeaker plays at the pace of a card.
 type loudspeaker struct {
 	mu     sync.Mutex
-	heard  time.Duration // of sound that is no silence
+	heard  time.Duration // duration of sound other than silence
 	last   time.Time     // when
 	cues   []turn.Cue
 	said   []string
 	broken error
-	breaks time.Duration // once, after so much of a sound
+	breaks time.Duration // fails once after this much of a sound
 }
 
 func (m *loudspeaker) Speak(_ context.Context, text string, started func()) error {
@@ -304,7 +304,7 @@ func (m *loudspeaker) cued(c turn.Cue) bool {
 	return slices.Contains(m.cues, c)
 }
 
-// codec makes ten bytes of 60 ms, and 60 ms of them.
+// codec encodes 60 ms to ten bytes, and back.
 type codec struct{ frames chan struct{} }
 
 func newCodec() codec { return codec{make(chan struct{}, 64)} }
@@ -335,7 +335,7 @@ func (c decoder) Read(ctx context.Context, frame []int16) (int, error) {
 	return n, nil
 }
 
-// play runs a test on a stage, with a server that is reached.
+// play runs a test on a stage with a connected server.
 func play(t *testing.T, change func(*stage), story func(*stage)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -353,7 +353,7 @@ func play(t *testing.T, change func(*stage), story func(*stage)) {
 			Initial:  turn.Flags{Offline: true},
 		}
 		s.device.Connected = func(up bool) { s.runner.SetOnline(Name, up) }
-		s.device.Tell = func(w turn.What, text string) { s.runner.Tell(Name, w, text) }
+		s.device.Notify = func(w turn.What, text string) { s.runner.Notify(Name, w, text) }
 		s.device.Call = s.runner.Call
 		s.server = &server{stage: s, kind: useMQTT, delay: 30 * time.Millisecond}
 		if change != nil {
@@ -402,7 +402,7 @@ func (s *stage) press() {
 
 func (s *stage) release() { s.runner.Post(turn.Release); synctest.Wait() }
 
-// talks has the user speak for a time.
+// talks makes the user speak for d.
 func (s *stage) talks(d time.Duration) {
 	s.room.loud.Store(8000)
 	s.wait(d)
@@ -428,7 +428,7 @@ func (s *stage) last() turn.Record {
 	s.Helper()
 	r := s.runner.Records()
 	if len(r) == 0 {
-		s.Fatal("no turn is over")
+		s.Fatal("no turn has ended")
 	}
 	return r[len(r)-1]
 }

@@ -2,23 +2,23 @@ package xiaozhi
 
 import "fmt"
 
-// state is where the link stands. The protocol's own names for its states, by which
-// servers and other devices call them, are in protocolState.
+// state is the state of the link. The protocol's names for its states, which
+// servers and other devices use, are in protocolState.
 type state uint8
 
 const (
-	offline    state = iota // no server can be reached yet, or any more
+	offline    state = iota // no server can be reached
 	idle                    // a server can be reached; no session is open
-	preparing               // a session is wanted, and hello may not go out yet
-	connecting              // hello is out
-	open                    // a session is open, and nobody talks in it
-	listening               // the server hears the microphone
-	waiting                 // the server has the request
-	announced               // it said that its answer begins; no sound has come yet
-	speaking                // the answer is heard
-	draining                // the server has sent all of it; the rest is heard
-	leaving                 // the same, and the server has ended the session
-	closing                 // our goodbye is out, and the server may echo it
+	preparing               // a session is requested, and hello may not be sent yet
+	connecting              // hello was sent
+	open                    // a session is open and unused
+	listening               // the microphone is sent to the server
+	waiting                 // the server works on the request
+	announced               // it announced its answer; no sound has arrived yet
+	speaking                // the answer plays
+	draining                // the server has sent all of it; the rest plays
+	leaving                 // as draining, and the server has ended the session
+	closing                 // our goodbye was sent, and the server may echo it
 	numStates
 )
 
@@ -28,7 +28,7 @@ var stateNames = [...]string{
 
 func (s state) String() string { return stateNames[s] }
 
-// protocolState is the name of a state in the protocol.
+// protocolState is the protocol's name of a state.
 func (s state) protocolState() string {
 	switch s {
 	case offline:
@@ -43,48 +43,48 @@ func (s state) protocolState() string {
 	return "idle"
 }
 
-// inSession tells whether a server has a session for the device.
+// inSession reports whether the server has a session for the device.
 func (s state) inSession() bool { return s >= open && s <= draining }
 
-// eventKind is something that happened.
+// eventKind is the kind of an event.
 type eventKind uint8
 
 const (
 	// The connection.
 	up      eventKind = iota // a server can be reached
-	down                     // it cannot any more
-	ready                    // hello may go out
-	refused                  // no session is to be had
+	down                     // no server can be reached
+	ready                    // hello may be sent
+	refused                  // the server opens no session
 
 	// An exchange of the device.
 	wantListen // the user speaks
-	wantAnswer // the server is asked without the microphone
-	join       // the device takes the server's call
+	wantAnswer // a question without the microphone
+	join       // the device accepts the server's call
 	finished   // the user has finished
-	nothing    // nobody spoke
-	played     // an answer has been heard to its last sample
-	heardPart  // the same, and another has begun
-	heardOut   // the same, and the microphone is still open
-	voiceless  // nothing of it came
-	unplayed   // the loudspeaker failed in it, and may be back
-	dropped    // the exchange is over for the device, whatever the server thinks
-	unwanted   // the device does not take the server's call
-	warm       // a card begins a conversation: a session is opened ahead of the button
-	cool       // that card was taken away before
+	nothing    // no speech was detected
+	played     // an answer was played to its last sample
+	heardPart  // as played, and another answer has started
+	heardOut   // as played, and the microphone is still open
+	voiceless  // no sound of the answer arrived
+	unplayed   // the speaker failed during the answer, and may recover
+	dropped    // the exchange has ended on the device
+	unwanted   // the device refuses the server's call
+	warm       // a card starts a conversation: a session is opened before the button is pressed
+	cool       // that card was removed before that
 
 	// The server.
 	hello    // the session is open
-	ttsStart // an answer begins
+	ttsStart // an answer starts
 	firstOpus
 	ttsStop
-	stopMic // it has heard enough
-	goodbye // it has ended the session
-	lapsed  // the same at once, in answer to our first message: it knew of no session
-	request // it wants to speak
+	stopMic // the server ends the utterance
+	goodbye // the server has ended the session
+	lapsed  // goodbye in answer to our first message: the server did not know the session
+	request // the server requests to speak
 
-	due     // the time of the state is over
-	dead    // UDP does not work: sound that was announced does not arrive, or the port is closed
-	garbled // it arrives, and is no Opus: another key may help
+	due     // the time limit of the state has passed
+	dead    // UDP does not work: announced sound does not arrive, or the port is closed
+	garbled // sound arrives but is not Opus: a new key may help
 	numEvents
 )
 
@@ -96,50 +96,50 @@ var eventNames = [...]string{
 
 func (e eventKind) String() string { return eventNames[e] }
 
-// step is something to do.
+// step is an action to perform.
 type step uint8
 
 const (
-	tellOnline     step = iota // triggers are served
-	tellOffline                // they are refused
-	prepare                    // make hello possible: posts ready or refused
+	setOnline      step = iota // report the link as online
+	setOffline                 // report the link as offline
+	prepare                    // prepare hello: posts ready or refused
 	sendHello                  //
-	openSound                  // to where the server's hello says
-	proceed                    // with what the exchange that waits wants
-	startMic                   // listen start, and the microphone flows
-	ask                        // what is asked without the microphone
-	stopMicrophone             // listen stop, or speech_end
-	cutMic                     // the server has heard enough
-	startSound                 // an answer begins; the exchange, if there is one, gets it
-	giveSound                  // hand the answer that has begun to the exchange
-	stopSound                  // it has an end
-	dropSound                  // and is not wanted any more
-	again                      // another answer follows the one that is heard
-	call                       // open an exchange for what the server says by itself
-	suspect                    // no sound has come in time
-	trust                      // some has
-	abort                      // tell the server that the answer is not wanted
-	sayTimeout                 // tell it that its sound does not arrive
+	openSound                  // to the address in the server's hello
+	proceed                    // with the request of the waiting exchange
+	startMic                   // send listen start, and open the gate
+	ask                        // send a question without the microphone
+	stopMicrophone             // send listen stop or speech_end
+	cutMic                     // the server has ended the utterance
+	startSound                 // start an answer; pass it to the exchange, if there is one
+	giveSound                  // pass the started answer to the exchange
+	stopSound                  // mark the end of the answer
+	dropSound                  // discard the answer
+	again                      // another answer follows the current one
+	call                       // open an exchange for speech without a request
+	suspect                    // no sound has arrived in time
+	trust                      // sound has arrived
+	abort                      // send abort for the current answer
+	sayTimeout                 // report missing sound to the server
 	sayGoodbye                 //
-	endSession                 // forget it
-	over                       // the exchange has ended well
-	fail                       // it has not
+	endSession                 // close the session
+	over                       // the exchange has succeeded
+	fail                       // the exchange has failed
 )
 
-// limit is how long a state may last.
+// limit is the time limit of a state.
 type limit uint8
 
 const (
 	unlimited  limit = iota
-	unchanged        // what is left of the present one
+	unchanged        // the timer continues
 	forPrepare       // the tools are being listed
 	forHello         // 10 s
-	forIdle          // 120 s without a sign of the server; what was said then would be lost
-	forVoice         // silence_timeout without a voice, or a sign of the server
-	forAnswer        // 20 s without a sign of the server
+	forIdle          // 120 s without a message from the server, after which it may have forgotten the session
+	forVoice         // silence_timeout without a voice or a message from the server
+	forAnswer        // 20 s without a message from the server
 	forOpus          // 3 s to the first sound
 	forMore          // 35 s without one; a tool may take 30 s
-	forTail          // 8 s for what is left
+	forTail          // 8 s for the rest of the sound
 	forEcho          // 1 s
 )
 
@@ -154,15 +154,15 @@ type then struct {
 	do    []step
 }
 
-// table is the protocol. A pair that is missing changes nothing and does nothing;
-// states_test.go walks every pair and says which those are.
+// table is the protocol. A missing pair changes nothing and has no effect;
+// states_test.go walks every pair and lists those.
 var table = map[when]then{
-	{offline, up}:         {idle, unlimited, []step{tellOnline, proceed}},
+	{offline, up}:         {idle, unlimited, []step{setOnline, proceed}},
 	{offline, wantListen}: {offline, unlimited, []step{fail}},
 	{offline, wantAnswer}: {offline, unlimited, []step{fail}},
 	{offline, join}:       {offline, unlimited, []step{over}},
 
-	{idle, down}:       {offline, unlimited, []step{tellOffline}},
+	{idle, down}:       {offline, unlimited, []step{setOffline}},
 	{idle, wantListen}: {preparing, forPrepare, []step{prepare}},
 	{idle, wantAnswer}: {preparing, forPrepare, []step{prepare}},
 	{idle, warm}:       {preparing, forPrepare, []step{prepare}},
@@ -174,13 +174,13 @@ var table = map[when]then{
 	{preparing, refused}: {idle, unlimited, []step{endSession, fail}},
 	{preparing, cool}:    {idle, unlimited, []step{endSession}},
 	{preparing, dropped}: {idle, unlimited, []step{endSession}},
-	{preparing, down}:    {offline, unlimited, []step{endSession, tellOffline, fail}},
+	{preparing, down}:    {offline, unlimited, []step{endSession, setOffline, fail}},
 
 	{connecting, hello}:   {open, forIdle, []step{openSound, proceed}},
 	{connecting, refused}: {idle, unlimited, []step{endSession, fail}},
 	{connecting, cool}:    {idle, unlimited, []step{endSession}},
 	{connecting, due}:     {idle, unlimited, []step{endSession, fail}},
-	{connecting, down}:    {offline, unlimited, []step{endSession, tellOffline, fail}},
+	{connecting, down}:    {offline, unlimited, []step{endSession, setOffline, fail}},
 
 	{open, wantListen}: {listening, forVoice, []step{startMic}},
 	{open, wantAnswer}: {waiting, forAnswer, []step{ask}},
@@ -193,7 +193,7 @@ var table = map[when]then{
 	{open, lapsed}:     {idle, unlimited, []step{endSession}},
 	{open, cool}:       {closing, forEcho, []step{sayGoodbye, endSession}},
 	{open, due}:        {closing, forEcho, []step{sayGoodbye, endSession}},
-	{open, down}:       {offline, unlimited, []step{endSession, tellOffline}},
+	{open, down}:       {offline, unlimited, []step{endSession, setOffline}},
 
 	{listening, finished}: {waiting, forAnswer, []step{stopMicrophone}},
 	{listening, nothing}:  {closing, forEcho, []step{sayGoodbye, endSession, over}},
@@ -205,7 +205,7 @@ var table = map[when]then{
 	{listening, lapsed}:   {preparing, forPrepare, []step{endSession, prepare}},
 	{listening, dropped}:  {closing, forEcho, []step{sayGoodbye, endSession}},
 	{listening, due}:      {closing, forEcho, []step{sayGoodbye, endSession, over}},
-	{listening, down}:     {offline, unlimited, []step{endSession, tellOffline, fail}},
+	{listening, down}:     {offline, unlimited, []step{endSession, setOffline, fail}},
 
 	{waiting, ttsStart}: {announced, forOpus, []step{startSound}},
 	{waiting, goodbye}:  {idle, unlimited, []step{endSession, fail}},
@@ -214,12 +214,12 @@ var table = map[when]then{
 	{waiting, lapsed}:   {preparing, forPrepare, []step{endSession, prepare}},
 	{waiting, dropped}:  {open, forIdle, []step{abort}},
 	{waiting, due}:      {closing, forEcho, []step{sayGoodbye, endSession, fail}},
-	{waiting, down}:     {offline, unlimited, []step{endSession, tellOffline, fail}},
+	{waiting, down}:     {offline, unlimited, []step{endSession, setOffline, fail}},
 
 	{announced, firstOpus}:  {speaking, forMore, []step{trust}},
 	{announced, unplayed}:   {announced, unchanged, []step{giveSound}},
 	{announced, join}:       {announced, unchanged, []step{giveSound}},
-	{announced, wantListen}: {listening, forVoice, []step{dropSound, abort, startMic}}, // before the call was taken
+	{announced, wantListen}: {listening, forVoice, []step{dropSound, abort, startMic}}, // before the call was accepted
 	{announced, wantAnswer}: {waiting, forAnswer, []step{dropSound, abort, ask}},
 	{announced, ttsStop}:    {draining, forTail, []step{stopSound}},
 	{announced, goodbye}:    {leaving, forTail, []step{stopSound, endSession}},
@@ -229,7 +229,7 @@ var table = map[when]then{
 	{announced, due}:        {announced, forOpus, []step{suspect}},
 	{announced, dead}:       {closing, forEcho, []step{sayTimeout, endSession, fail}},
 	{announced, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
-	{announced, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
+	{announced, down}:       {offline, unlimited, []step{endSession, setOffline, fail}},
 
 	{speaking, unplayed}:   {speaking, unchanged, []step{giveSound}},
 	{speaking, join}:       {speaking, unchanged, []step{giveSound}},
@@ -242,7 +242,7 @@ var table = map[when]then{
 	{speaking, unwanted}:   {open, forIdle, []step{dropSound, abort}},
 	{speaking, dropped}:    {open, forIdle, []step{dropSound, abort}},
 	{speaking, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
-	{speaking, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
+	{speaking, down}:       {offline, unlimited, []step{endSession, setOffline, fail}},
 
 	{draining, played}:     {open, forIdle, []step{over}},
 	{draining, due}:        {open, forIdle, []step{dropSound, over}},
@@ -260,7 +260,7 @@ var table = map[when]then{
 	{draining, unwanted}:   {open, forIdle, []step{dropSound}},
 	{draining, dropped}:    {open, forIdle, []step{dropSound}},
 	{draining, garbled}:    {closing, forEcho, []step{dropSound, sayGoodbye, endSession, fail}},
-	{draining, down}:       {offline, unlimited, []step{endSession, tellOffline, fail}},
+	{draining, down}:       {offline, unlimited, []step{endSession, setOffline, fail}},
 
 	{leaving, played}:     {idle, unlimited, []step{over}},
 	{leaving, due}:        {idle, unlimited, []step{dropSound, over}},
@@ -274,15 +274,15 @@ var table = map[when]then{
 	{leaving, unwanted}:   {idle, unlimited, []step{dropSound}},
 	{leaving, dropped}:    {idle, unlimited, []step{dropSound}},
 	{leaving, garbled}:    {idle, unlimited, []step{dropSound, fail}},
-	{leaving, down}:       {offline, unlimited, []step{tellOffline, fail}},
+	{leaving, down}:       {offline, unlimited, []step{setOffline, fail}},
 
 	{closing, goodbye}: {idle, unlimited, []step{proceed}},
 	{closing, refused}: {idle, unlimited, []step{proceed}},
 	{closing, due}:     {idle, unlimited, []step{proceed}},
-	{closing, down}:    {offline, unlimited, []step{tellOffline, fail}},
+	{closing, down}:    {offline, unlimited, []step{setOffline, fail}},
 }
 
-// describe is for logs and tests.
+// describe formats a transition for logs and tests.
 func describe(from state, e eventKind, to state) string {
 	return fmt.Sprintf("%v --%v--> %v", from, e, to)
 }

@@ -6,14 +6,16 @@ import (
 	"testing"
 )
 
-// nothing happens in these pairs. Each state has a line; what is not in it is in the table.
+// ignored lists the pairs without effect, a line for each state; all others are in
+// the table.
 var ignored = map[state]string{
 	offline: "down ready refused finished nothing played heard-part heard-out voiceless unplayed dropped unwanted warm cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed request due dead garbled",
 	idle:    "up ready refused finished nothing played heard-part heard-out voiceless unplayed dropped unwanted cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed due dead garbled",
-	// Who wants something meanwhile waits; who is dropped leaves a session behind.
+	// A request of an exchange waits meanwhile; a dropped exchange leaves a session
+	// behind.
 	preparing:  "up want-listen want-answer join finished nothing played heard-part heard-out voiceless unplayed unwanted warm hello tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
 	connecting: "up ready want-listen want-answer join finished nothing played heard-part heard-out voiceless unplayed dropped unwanted warm tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
-	// What the server still says after an interruption has no effect.
+	// What the server still sends after an interruption has no effect.
 	open:      "up ready finished nothing played heard-part heard-out voiceless unplayed dropped unwanted warm hello first-opus tts-stop stop-mic garbled",
 	listening: "up ready want-listen want-answer join played heard-part heard-out voiceless unplayed unwanted warm cool hello first-opus tts-stop request garbled",
 	waiting:   "up ready want-listen want-answer join finished nothing played heard-part heard-out voiceless unplayed unwanted warm cool hello first-opus tts-stop stop-mic request garbled",
@@ -38,9 +40,9 @@ func TestEveryPair(t *testing.T) {
 	}
 }
 
-// No state holds the device, whatever the server does or does not do: but for those in
-// which nothing goes on, each has an end in time, and so has who waits in it.
-func TestNoStateIsForGood(t *testing.T) {
+// No state can last forever, whatever the server does: each state in which an
+// exchange waits has a time limit.
+func TestEveryStateHasAnEnd(t *testing.T) {
 	for s := preparing; s < numStates; s++ {
 		if _, ok := table[when{s, due}]; !ok {
 			t.Errorf("%v does not end by itself", s)
@@ -59,8 +61,8 @@ func TestNoStateIsForGood(t *testing.T) {
 	}
 }
 
-// Who had the session must learn that it is over.
-func TestNobodyIsForgotten(t *testing.T) {
+// An exchange that loses the session is always ended.
+func TestExchangesAreAlwaysEnded(t *testing.T) {
 	concluded := []step{over, fail, proceed, prepare, call, again, giveSound, startSound}
 	busy := []state{listening, waiting, announced, speaking, draining, leaving}
 	for w, then := range table {
@@ -68,12 +70,12 @@ func TestNobodyIsForgotten(t *testing.T) {
 			continue
 		}
 		if !slices.ContainsFunc(then.do, func(s step) bool { return slices.Contains(concluded, s) }) {
-			t.Errorf("%s: the exchange is not told", describe(w.state, w.event, then.state))
+			t.Errorf("%s: the exchange is not ended", describe(w.state, w.event, then.state))
 		}
 	}
 }
 
-// A session that ends closes what it has opened.
+// The end of a session closes what it has opened.
 func TestSessionsAreClosed(t *testing.T) {
 	for w, then := range table {
 		if !w.state.inSession() || then.state.inSession() {

@@ -14,24 +14,25 @@ import (
 	"lintod/audio/jitter"
 )
 
-// maxWordings is how many different texts of one kind are logged: a server may make up any number.
+// maxWordings is how many different texts of one kind are logged: a server could
+// invent any number.
 const maxWordings = 16
 
-// reports is what is said once, and what is counted.
+// reports tracks what was logged, and counters.
 type reports struct {
-	failures  int  // to connect, in a row; keep's, as the next four
-	away      bool // that there is no connection was reported, or there has been none yet
-	refused   bool // the last one was for who we are
-	brief     int  // connections in a row that did not live long
-	online    bool // the present connection was reported
+	failures  int  // failures to connect in a row; owned by keep, as are the next four
+	away      bool // the outage was reported, or there has been no connection yet
+	refused   bool // the last failure was a refusal of the device
+	brief     int  // short connections in a row
+	online    bool // the current connection was reported
 	malformed atomic.Int64
 
 	mu   sync.Mutex
-	said map[string][]string // wordings, by what they are about
-	id   string              // of the present session
+	said map[string][]string // logged texts by subject
+	id   string              // of the current session
 }
 
-// isNew tells whether this wording of something is to be logged: once, and not one of too many.
+// isNew reports whether to log this wording: once, and only up to maxWordings.
 func (r *reports) isNew(what, wording string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,37 +52,39 @@ func (r *reports) sessionID() string {
 	return r.id
 }
 
-// Stats are how the link is, and its counters.
+// Stats are the state of the link and its counters.
 type Stats struct {
 	Connected bool   `json:"connected"`
 	State     string `json:"state"` // "not connected", "activating", "online", "in session" or "offline"
-	// Protocol is the state in the words of the protocol: idle, connecting, listening, speaking …
+	// Protocol is the state as named by the protocol: idle, connecting, listening,
+	// speaking …
 	Protocol  string `json:"device_state"`
 	Transport string `json:"transport,omitempty"` // "mqtt" or "websocket"
 	Server    string `json:"server,omitempty"`
-	Instead   string `json:"instead_of_mqtt,omitempty"` // why WebSocket is used although MQTT is offered
+	Instead   string `json:"instead_of_mqtt,omitempty"` // why WebSocket is used instead of MQTT
 	Error     string `json:"error,omitempty"`
 	Code      string `json:"activation_code,omitempty"`
 	Address   string `json:"activation_address,omitempty"`
-	Sessions  int    `json:"sessions"`  // opened, or tried
-	Malformed int64  `json:"malformed"` // messages that could not be read
+	Sessions  int    `json:"sessions"`  // opened or attempted
+	Malformed int64  `json:"malformed"` // invalid messages
 	Dropped   int64  `json:"messages_dropped"`
-	// Wire and Sound are those of the present session, or the last one.
+	// Wire and Sound are those of the current or last session.
 	Wire  wireStats    `json:"wire"`
 	Sound jitter.Stats `json:"sound"`
 }
 
-// inSession is the State in which the server has a session for the device.
+// inSession is the State while the server has a session for the device.
 const inSession = "in session"
 
-// shown is how the session is, and who has its counters: they change while it does not.
+// shown is the state of the session, and where its counters are, which change
+// without it.
 type shown struct {
 	Stats
 	channel channel // nil while offline
 	stream  *jitter.Stream
 }
 
-// show notes how the session is, for other goroutines.
+// show publishes the state of the session to other goroutines.
 func (s *session) show() {
 	now := Stats{Connected: s.state != offline, Protocol: s.state.protocolState(), Sessions: s.number}
 	switch {
@@ -143,7 +146,7 @@ func (l *Link) Stats() Stats {
 	return s
 }
 
-// Line reports the counters to people.
+// Line returns the status as text for people.
 func (s Stats) Line() string {
 	switch s.State {
 	case "activating":
@@ -167,7 +170,7 @@ func (s Stats) Line() string {
 			s.Sound.Jitter.Round(time.Millisecond), s.Sound.Delay.Round(time.Millisecond))
 	}
 	if s.Instead != "" {
-		line += "; not over MQTT: " + s.Instead
+		line += "; MQTT not used: " + s.Instead
 	}
 	if s.Error != "" {
 		line += "; " + s.Error
@@ -175,7 +178,7 @@ func (s Stats) Line() string {
 	return strings.TrimSpace(line)
 }
 
-// Status says how the link is.
+// Status returns the status of the link.
 func (l *Link) Status() link.Status {
 	s := l.Stats()
 	status := link.Status{

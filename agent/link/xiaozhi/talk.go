@@ -18,50 +18,52 @@ import (
 )
 
 const (
-	// PacketTime is how much sound an Opus packet to the server holds (C61).
+	// PacketTime is the duration of sound in an Opus packet to the server (C61).
 	PacketTime   = packetFrames * audio.FrameTime
 	packetFrames = 3
-	// unpaced is how many packets that waited for the session are sent at once; those
-	// after them follow each other by paceTime, six times as fast as they were said, or
-	// buffers on the way would overflow.
+	// unpaced is how many packets that were queued while the session was opened are
+	// sent at once. The following ones are sent every paceTime, six times as fast as
+	// real time, because faster sending would overflow buffers in the network.
 	unpaced  = 10
 	paceTime = PacketTime / 6
-	// quietTime is how long nobody must have spoken for the end of an utterance to mean
-	// that nobody will; who presses the button sooner means something.
+	// quietTime is how long the user must have been silent for the end of an utterance
+	// to end the conversation; a button that is pressed sooner is a request.
 	quietTime = 10 * time.Second
-	// deafTime is how long a server that decides when the user has finished may not notice that
-	// they have; it does after one or two seconds. Then it is told so, which is worth nothing where
-	// it hears nothing, but the user sees that the device waits for an answer.
+	// deafTime is how long a server that decides when the user has finished may fail
+	// to detect it; normally it takes one or two seconds. After that the device sends
+	// the end of speech. That does not help if the server receives no sound, but shows
+	// the user that the device waits for an answer.
 	deafTime = 5 * time.Second
-	// maxText is far more than anybody writes, in bytes.
+	// maxText bounds a written question, in bytes. It is far longer than any in
+	// practice.
 	maxText = 4 << 10
 )
 
-// talk is an exchange as the session sees it.
+// talk is an exchange as the session uses it.
 type talk struct {
 	x     *turn.Exchange
 	wants eventKind // wantListen, wantAnswer or join
 	mode  message.Listening
-	again bool // the microphone opens again after the answer
+	again bool // the microphone is opened again after the answer
 
-	word     string           // heard, to be reported before the utterance
+	word     string           // detected wake word, reported before the utterance
 	question string           // for wantAnswer
-	request  *message.Message // the same: the server's speak_request
+	request  *message.Message // the server's speak_request, for wantAnswer
 
 	mic     gate
 	answers chan answer
-	enough  loop.Signal // holds a token when the server has heard enough
-	done    chan result // gets one
+	enough  loop.Signal // holds a token when the server has ended the utterance
+	done    chan result // receives one result
 
 	// The session's goroutine owns the rest.
-	number     int // of the session that was there when it began
-	sounds     int // answers before it
+	number     int // of the session at the start of the exchange
+	sounds     int // number of answers before it
 	retried    bool
 	understood bool
 	sentences  []string
 }
 
-// answer is sound for the exchange, and which.
+// answer is a sound for the exchange, with its number.
 type answer struct {
 	number int
 	sound  audio.Sound
@@ -72,8 +74,8 @@ type result struct {
 	err  error
 }
 
-// Talk carries an exchange in a session with the server, which it has opened if need be;
-// it implements turn.Talker. The session decides what happens (states.go).
+// Talk carries an exchange in a session with the server, which it opens if
+// necessary; it implements turn.Talker. The session follows the table in states.go.
 func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	if text := l.activationText(); text != "" {
 		return turn.Over, x.Say(ctx, text)
@@ -84,10 +86,10 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	}
 	l.post(ctx, event{kind: t.wants, talk: t})
 	if t.wants == wantListen {
-		l.microphones.Go(func() { l.hear(ctx, t) })
+		l.microphones.Go(func() { l.sendMicrophone(ctx, t) })
 	}
 	defer t.mic.close()
-	replays := []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second} // a card that is unplugged takes a moment to be replaced
+	replays := []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, time.Second} // an unplugged card takes a moment to be replaced
 	for {
 		select {
 		case <-ctx.Done():
@@ -100,7 +102,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 			switch {
 			case ctx.Err() != nil:
 			case err != nil && !errors.Is(err, jitter.ErrNotOpus) && len(replays) > 0:
-				l.Log.Info("the rest of an answer is played again", "reason", err)
+				l.Log.Info("playing the rest of an answer again", "reason", err)
 				pause := time.NewTimer(replays[0])
 				select {
 				case <-pause.C:
@@ -124,7 +126,7 @@ func (l *Link) Talk(ctx context.Context, x *turn.Exchange) (turn.Next, error) {
 	}
 }
 
-// newTalk says what an exchange wants of the session.
+// newTalk translates an exchange to a request to the session.
 func (l *Link) newTalk(x *turn.Exchange) (*talk, error) {
 	t := &talk{
 		x: x, wants: wantListen, answers: make(chan answer, 4), enough: loop.NewSignal(), done: make(chan result, 1),
@@ -142,7 +144,7 @@ func (l *Link) newTalk(x *turn.Exchange) (*talk, error) {
 		return t, nil
 	case turn.ByHold:
 		t.mode = message.Manual
-		x.EndsBy(turn.Device) // when the button comes up
+		x.EndsBy(turn.Device) // when the button is released
 		return t, nil
 	case turn.ByWake:
 		t.word = x.WakeWord.Name
@@ -155,7 +157,7 @@ func (l *Link) newTalk(x *turn.Exchange) (*talk, error) {
 	case message.Manual:
 		x.EndsBy(turn.Device)
 	case message.Realtime:
-		if x.EndsBy(turn.Nobody) != turn.Nobody { // the microphone hears the loudspeaker
+		if x.EndsBy(turn.Nobody) != turn.Nobody { // the microphone picks up the speaker
 			t.mode = message.Auto
 		}
 		t.again = true
@@ -166,8 +168,8 @@ func (l *Link) newTalk(x *turn.Exchange) (*talk, error) {
 	return t, nil
 }
 
-// take hands an answer to Talk. There are as many as the server announces while one is
-// heard, which is one.
+// take passes an answer to Talk. The queue holds as many as the server can announce
+// while one plays, which is one.
 func (t *talk) take(a answer) {
 	select {
 	case t.answers <- a:
@@ -176,7 +178,7 @@ func (t *talk) take(a answer) {
 	}
 }
 
-// conclude ends Talk; the first call counts.
+// conclude ends Talk; only the first call counts.
 func (t *talk) conclude(next turn.Next, err error) {
 	select {
 	case t.done <- result{next, err}:
@@ -184,10 +186,10 @@ func (t *talk) conclude(next turn.Next, err error) {
 	}
 }
 
-// hear sends the microphone while the session wants it, from half a second before the
-// trigger on: what is said while the session is being opened waits in the exchange.
-// Between packets it allocates nothing.
-func (l *Link) hear(ctx context.Context, t *talk) {
+// sendMicrophone sends the microphone's sound while the session accepts it, from half a
+// second before the trigger: sound is queued in the exchange while the session is
+// being opened. It allocates nothing between packets.
+func (l *Link) sendMicrophone(ctx context.Context, t *talk) {
 	u := utterance{Link: l, talk: t}
 	err := u.run(ctx)
 	switch {
@@ -202,19 +204,19 @@ func (l *Link) hear(ctx context.Context, t *talk) {
 	}
 }
 
-// utterance is what the user says in one exchange, on its way to the server.
+// utterance is the sound of one exchange on its way to the server.
 type utterance struct {
 	*Link
 	*talk
 	encoder Encoder
-	heard   time.Duration // so far
+	heard   time.Duration // duration so far
 	sent    int
 	began   time.Time // when the first packet was sent
-	kept    [][]byte  // of the first seconds, for a server that has to be asked twice
-	opening int       // which opening of the gate the kept packets went to
+	kept    [][]byte  // packets of the first seconds, in case they must be sent again
+	opening int       // number of the gate's opening to which the kept packets were sent
 }
 
-// run returns io.EOF when the user has finished and all of it has been sent.
+// run returns io.EOF when the user has finished and all sound has been sent.
 func (u *utterance) run(ctx context.Context) error {
 	var err error
 	if u.encoder, err = u.openEncoder(ctx); err != nil {
@@ -234,7 +236,7 @@ func (u *utterance) run(ctx context.Context) error {
 			}
 			pcm = append(pcm, frame.PCM[:]...)
 		case errors.Is(readErr, io.EOF) && len(pcm) > 0:
-			clear(pcm[len(pcm):cap(pcm)]) // the last packet is filled up with silence
+			clear(pcm[len(pcm):cap(pcm)]) // pad the last packet with silence
 			pcm = pcm[:cap(pcm)]
 		default:
 			return readErr
@@ -259,8 +261,8 @@ func (u *utterance) run(ctx context.Context) error {
 	}
 }
 
-// send sends a packet as soon as the session hears the microphone. When the server has
-// heard enough it is not sent.
+// send sends a packet as soon as the gate is open. It discards the packet if the
+// server has ended the utterance.
 func (u *utterance) send(ctx context.Context, packet []byte) error {
 	channel, opening, err := u.mic.wait(ctx)
 	if err != nil {
@@ -268,7 +270,7 @@ func (u *utterance) send(ctx context.Context, packet []byte) error {
 	}
 	if opening != u.opening {
 		u.opening, u.began, u.sent = opening, time.Now(), 0
-		for _, early := range u.kept { // a session in the place of one that the server had forgotten
+		for _, early := range u.kept { // a new session replaces one that the server had forgotten
 			if err := u.pace(ctx); err != nil {
 				return err
 			}
@@ -287,10 +289,10 @@ func (u *utterance) send(ctx context.Context, packet []byte) error {
 	return nil
 }
 
-// pace waits before the next packet where many have waited.
+// pace waits before the next packet if many were queued.
 func (u *utterance) pace(ctx context.Context) error {
 	if u.sent == 0 && u.opening == 1 {
-		u.x.Tell(turn.RequestOut, "")
+		u.x.Notify(turn.RequestOut, "")
 	}
 	u.sent++
 	early := time.Duration(u.sent-unpaced)*paceTime - time.Since(u.began)
@@ -305,7 +307,8 @@ func (u *utterance) pace(ctx context.Context) error {
 	}
 }
 
-// gate is what the microphone goes through. It is closed at first.
+// gate passes the microphone's sound to the server while it is open. It is closed
+// at first.
 type gate struct {
 	mu      sync.Mutex
 	channel channel // nil while closed
@@ -339,7 +342,8 @@ func (g *gate) isOpen() bool {
 	return g.channel != nil
 }
 
-// wait returns where sound goes, and the number of the opening, when the gate is open.
+// wait blocks until the gate is open, and returns the channel and the number of
+// the opening.
 func (g *gate) wait(ctx context.Context) (channel, int, error) {
 	for {
 		g.mu.Lock()

@@ -13,14 +13,16 @@ import (
 	"lintod/behaviors"
 )
 
-// A tool is what the server calls a verb (protocol 2.8).
+// A tool is the server's name for a verb (protocol 2.8).
 type tool struct {
 	name  string
-	about string // "": the verb's own
+	about string // "" for the verb's own description
 	behaviors.Word
-	// also are verbs that get the same arguments after Verb: a volume is kept.
+	// also are verbs that are called with the same arguments after Verb: a volume is
+	// also saved.
 	also []string
-	// user says that only people's programs see it in the list.
+	// user means that the tool is listed only for programs of people, not for the
+	// model.
 	user bool
 }
 
@@ -31,8 +33,8 @@ type (
 
 var yes, no = json.RawMessage("true"), json.RawMessage("false")
 
-// tools are those that each device offers, where it has the verb. A verb that is not here and
-// not in the owner's list is not offered.
+// tools are those that every device offers if it has the verb. Verbs that are
+// neither here nor in the owner's list are not offered.
 var tools = []tool{
 	{
 		name: "self.audio_speaker.set_volume", about: "Set the volume of the speaker, in percent.",
@@ -50,19 +52,19 @@ var tools = []tool{
 		name: "self.led.set_color", about: "Set the colour of the LEDs: red, green and blue from 0 to 255, or color as #rrggbb.",
 		Word: behaviors.Word{Verb: "lamp", Fixed: members{"mode": json.RawMessage(`"solid"`)}, Params: names{"red": "red", "green": "green", "blue": "blue", "color": "color"}},
 	},
-	{name: "self.led.set_mode", about: "Set what the LEDs do while the device is idle.", Word: behaviors.Word{Verb: "lamp", Params: names{"mode": "mode"}}},
+	{name: "self.led.set_mode", about: "Set the LED pattern while the device is idle.", Word: behaviors.Word{Verb: "lamp", Params: names{"mode": "mode"}}},
 	{
-		name: "self.led.set_rainbow_speed", about: "Show a rainbow on the LEDs; each of its steps takes so many milliseconds.",
+		name: "self.led.set_rainbow_speed", about: "Show a rainbow on the LEDs, with the given number of milliseconds per step.",
 		Word: behaviors.Word{Verb: "lamp", Fixed: members{"mode": json.RawMessage(`"rainbow"`)}, Params: names{"speed_ms": "step_ms"}},
 	},
 	{name: "self.reboot", user: true, Word: behaviors.Word{Verb: "reboot"}},
 }
 
-// statusTool and volumeTool read; they ask for no verb.
+// statusTool and volumeTool only read; they request no verb.
 func (l *Link) statusTool() mcp.Tool {
 	return mcp.Tool{
 		Name:        "self.get_device_status",
-		Description: "The present status of the device: volume of the speaker, network, temperature. Call it before a relative change, and for any question about the device's state.",
+		Description: "The current status of the device: volume of the speaker, network, temperature. Call it before a relative change, and for any question about the device's state.",
 		Call: func(context.Context, json.RawMessage) (string, error) {
 			status, err := json.Marshal(deviceStatus(l.Volume(), "/"))
 			return string(status), err
@@ -92,7 +94,7 @@ func (l *Link) wakeupTool() mcp.Tool {
 				return "", fmt.Errorf("reason has %d bytes; want 1 to %d", len(a.Reason), maxText)
 			}
 			if !l.Config.AllowRemoteSpeech {
-				return "", fmt.Errorf("the owner of this device does not allow it: allow_remote_speech in [xiaozhi]")
+				return "", fmt.Errorf("not allowed by the owner of this device: allow_remote_speech in [xiaozhi]")
 			}
 			l.calls.wake(a.Reason)
 			l.post(ctx, event{kind: request})
@@ -101,7 +103,8 @@ func (l *Link) wakeupTool() mcp.Tool {
 	}
 }
 
-// ValidateTools reports what of the owner's list cannot be offered. verbs are those of the device.
+// ValidateTools reports tools of the owner's list that cannot be offered. verbs
+// are those of the device.
 func (c Config) ValidateTools(verbs *behaviors.Registry) (ps config.Problems) {
 	if !c.Enabled {
 		return nil
@@ -123,19 +126,20 @@ func (c Config) ValidateTools(verbs *behaviors.Registry) (ps config.Problems) {
 	return ps
 }
 
-// initTools makes the table. Lists of the owner that cannot be offered are refused before
-// (ValidateTools); what else cannot be is a mistake in the program, and costs that tool alone.
+// initTools builds the table. ValidateTools has rejected invalid lists of the
+// owner; any other failure is a bug, and affects only that tool.
 func (l *Link) initTools() {
 	list := l.offered()
 	server, err := mcp.New("lintod", l.Version, list, l.Log)
 	for ; err != nil; server, err = mcp.New("lintod", l.Version, list, l.Log) {
-		l.Log.Error("a tool is not offered", "tool", list[len(list)-1].Name, "error", err)
+		l.Log.Error("tool not offered", "tool", list[len(list)-1].Name, "error", err)
 		list = list[:len(list)-1]
 	}
 	l.tools = server
 }
 
-// offered are the tools of each device that has their verbs, and those of the owner's list.
+// offered returns the standard tools whose verbs the device has, and those of the
+// owner's list.
 func (l *Link) offered() []mcp.Tool {
 	list := []mcp.Tool{l.statusTool(), l.volumeTool()}
 	for _, t := range tools {
@@ -151,7 +155,7 @@ func (l *Link) offered() []mcp.Tool {
 	for _, name := range l.Config.Tools {
 		verb, ok := l.Registry.Find(name)
 		if !ok {
-			l.Log.Warn("a tool of the configuration is not offered", "tool", name, "error", behaviors.ErrUnknown)
+			l.Log.Warn("configured tool not offered", "tool", name, "error", behaviors.ErrUnknown)
 			continue
 		}
 		list = append(list, mcp.ForVerb("self."+strings.ToLower(name), "", verb, own(verb), l.doer(nil)))
@@ -159,7 +163,7 @@ func (l *Link) offered() []mcp.Tool {
 	return list
 }
 
-// own is the word that calls a verb's parameters by their own names.
+// own is a word that uses a verb's own parameter names.
 func own(v behaviors.Verb) behaviors.Word {
 	w := behaviors.Word{Verb: v.Name, Params: names{}}
 	for _, p := range v.Params {
@@ -168,14 +172,14 @@ func own(v behaviors.Verb) behaviors.Word {
 	return w
 }
 
-// doer performs verbs: those that are safe at once, the others by the owner's policy.
+// doer executes verbs: safe ones directly, the others under the owner's policy.
 func (l *Link) doer(also []string) mcp.Do {
 	return func(ctx context.Context, name string, args behaviors.Arguments) (any, error) {
 		if verb, ok := l.Registry.Find(name); ok && verb.Power != behaviors.Safe {
 			return l.submit(ctx, name, args)
 		}
 		call := behaviors.Call{Link: Name, Source: "mcp"}
-		for _, verb := range append([]string{name}, also...) { // all or nothing
+		for _, verb := range append([]string{name}, also...) { // check all before executing any
 			if err := l.Registry.Permit(behaviors.Request{Link: Name, Source: call.Source, Verb: verb, Args: args}); err != nil {
 				return nil, err
 			}
@@ -190,23 +194,23 @@ func (l *Link) doer(also []string) mcp.Do {
 	}
 }
 
-// system does what a system message asks for: one thing is known.
+// system executes a system message; only one command is known.
 func (s *session) system(command string) {
 	if command != "reboot" {
-		s.Warn("a command of the server is not known", fmt.Errorf("system: %q", command))
+		s.Warn("unknown command from the server", fmt.Errorf("system: %q", command))
 		return
 	}
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), firmwareLimit)
 		defer cancel()
 		if _, err := s.submit(ctx, "reboot", behaviors.Arguments{}); err != nil {
-			s.Log.Warn("reboot asked for by the server", "error", err)
+			s.Log.Warn("reboot requested by the server", "error", err)
 		}
 	}()
 }
 
-// iot does what servers ask for that know of no tools: the one command that all of their devices
-// have, as a call of the tool.
+// iot executes the command of servers that do not use tools, the only one that all
+// of their devices have, as a call of the tool.
 func (s *session) iot(m message.Message) {
 	if m.Volume < 0 {
 		s.unknown(m.Type)
@@ -214,6 +218,6 @@ func (s *session) iot(m message.Message) {
 	}
 	call := fmt.Sprintf(`{"id":"iot","function":"self.audio_speaker.set_volume","params":{"volume":%d}}`, m.Volume)
 	s.tools.Handle(json.RawMessage(call), func(answer json.RawMessage) {
-		s.Log.Debug("volume asked for by the server", "answer", string(answer)) // which such a server does not await
+		s.Log.Debug("volume requested by the server", "answer", string(answer)) // such a server expects no answer
 	})
 }

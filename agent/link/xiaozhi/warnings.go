@@ -12,8 +12,8 @@ import (
 	"lintod/agent/link"
 )
 
-// Warnings are what is allowed in the table, and probably not meant: what goes over the network
-// unprotected, files that cannot be used, and secrets that others can read.
+// Warnings describes valid but probably mistaken settings in the table: data that
+// is sent unprotected, files that cannot be used, and secrets that others can read.
 func (c Config) Warnings(at link.Place) (list []string) {
 	if !c.Enabled {
 		return nil
@@ -21,7 +21,7 @@ func (c Config) Warnings(at link.Place) (list []string) {
 	for key, address := range map[string]string{"ota_url": c.URL, "broker": c.Broker, "websocket_url": c.WebSocketURL} {
 		for _, plain := range []string{"http://", "mqtt://", "ws://"} {
 			if strings.HasPrefix(address, plain) {
-				list = append(list, fmt.Sprintf("xiaozhi.%s: %s sends passwords and what is said unprotected; use the address with TLS where the server has one", key, plain))
+				list = append(list, fmt.Sprintf("xiaozhi.%s: %s sends passwords and speech unencrypted; use the server's TLS address, if it has one", key, plain))
 			}
 		}
 	}
@@ -45,11 +45,11 @@ func (c Config) Warnings(at link.Place) (list []string) {
 			err = f.read(path)
 		}
 		switch {
-		case errors.Is(err, fs.ErrPermission): // who checks may not be who reads
+		case errors.Is(err, fs.ErrPermission): // the user who runs the check may lack permission
 		case err != nil:
 			list = append(list, fmt.Sprintf("xiaozhi.%s: %v", f.key, err))
 		case f.key != "ca_file" && info.Mode().Perm()&0o077 != 0 && !at.Protected(path):
-			list = append(list, fmt.Sprintf("xiaozhi.%s: %s can be read by others; chmod 600 it", f.key, path))
+			list = append(list, fmt.Sprintf("xiaozhi.%s: %s is readable by other users; chmod 600 it", f.key, path))
 		}
 	}
 	return list

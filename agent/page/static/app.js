@@ -1,7 +1,7 @@
 'use strict'
 const $ = id => document.getElementById(id)
 const kiosk = location.hash.startsWith('#kiosk')
-const silence = -60 // dBFS: what a level meter shows as nothing
+const silence = -60 // dBFS: shown as zero by the level meter
 
 function el(tag, props = {}, ...children) {
   const e = Object.assign(document.createElement(tag), props)
@@ -11,10 +11,10 @@ function el(tag, props = {}, ...children) {
 
 function show(e, text) {
   e.hidden = !text
-  if (e.textContent !== (text || '')) e.textContent = text || '' // a screen reader reads what is set
+  if (e.textContent !== (text || '')) e.textContent = text || '' // a screen reader reads every change
 }
 
-// Storage may be switched off; the page then works until it is reloaded.
+// Storage may be disabled; the page then works until it is reloaded.
 const kept = {
   get(name) { try { return localStorage.getItem('lintod.' + name) } catch { return null } },
   set(name, value) { try { localStorage.setItem('lintod.' + name, value) } catch { /* see above */ } },
@@ -23,7 +23,7 @@ const kept = {
 // ---- words
 
 let lang = 'en'
-let view = null // what the device is doing, as of the last event
+let view = null // the state of the device as of the last event
 let session = kept.get('session')
 
 const t = (key, with_) => (words[lang][key] ?? words.en[key] ?? key).replace('{}', with_)
@@ -57,7 +57,7 @@ async function post(path, body) {
   return answer.result
 }
 
-// call does a command; what goes wrong is shown.
+// call executes a command and shows errors.
 async function call(command, args = {}) {
   try {
     return await post('/do/' + command, args)
@@ -73,7 +73,7 @@ function toast(text) {
   toastTimer = setTimeout(() => show($('toast'), ''), 8000)
 }
 
-// lock shows how to get a session. A kiosk ends, and its unit gets a new one.
+// lock shows how to get a session. A kiosk exits, and its unit starts a new one.
 function lock() {
   $('app').hidden = true
   $('locked').hidden = false
@@ -84,7 +84,7 @@ async function enter() {
   const key = new URLSearchParams(location.hash.slice(1)).get('key')
   document.body.classList.toggle('kiosk', kiosk)
   chooseWords()
-  $('app').hidden = !key && !session // seen before the session is open
+  $('app').hidden = !key && !session // visible before the session is open
   if (key) {
     history.replaceState(null, '', kiosk ? '#kiosk' : location.pathname)
     try {
@@ -99,8 +99,8 @@ async function enter() {
   if (!kiosk) poll()
 }
 
-// follow shows what the device sends, and connects again where the connection ends: after
-// sleep, too, when it is found to be silent.
+// follow shows what the device sends, and reconnects when the connection ends, also after
+// sleep, when it is found to be silent.
 async function follow() {
   for (let pause = 500; $('locked').hidden; pause = Math.min(2 * pause, 10000)) {
     const stop = new AbortController()
@@ -121,7 +121,7 @@ async function follow() {
         text = events.pop()
         for (const e of events) take(e)
       }
-    } catch { /* it is tried again */ }
+    } catch { /* retried below */ }
     clearTimeout(alive)
     lost()
     await new Promise(wake => {
@@ -162,7 +162,7 @@ const mouths = {
   flat: 'M80 132h40', smile: 'M70 124q30 28 60 0', grin: 'M68 120q32 52 64 0z', sad: 'M72 140q28-26 56 0',
   open: 'M87 130a13 15 0 1 0 26 0a13 15 0 1 0-26 0z', wavy: 'M70 132q10-14 20 0t20 0t20 0', small: 'M90 132q10 8 20 0',
 }
-// The emotions that servers send. What is not in the list looks neutral.
+// The emotions that servers send. Unknown ones look neutral.
 const emotions = {
   neutral: 'open small', happy: 'happy smile', laughing: 'happy grin', funny: 'happy grin', sad: 'sad sad', crying: 'closed sad', angry: 'angry flat',
   loving: 'happy smile', embarrassed: 'closed wavy', surprised: 'wide open', shocked: 'wide open', thinking: 'open flat', winking: 'wink smile', cool: 'open smile',
@@ -211,7 +211,7 @@ function render() {
     show($('code'), code.code)
     show($('address'), code.code ? code.address || code.message : '')
   }
-  $('talked').hidden = !!code // which is all that there is to see
+  $('talked').hidden = !!code // nothing else is shown then
   show($('heard'), face.heard || face.partial)
   $('heard').classList.toggle('partial', !face.heard)
   renderAnswer(face.sentences || [])
@@ -231,8 +231,8 @@ function render() {
   if (document.activeElement !== $('language')) $('language').value = now.language
 }
 
-// renderCard shows what a card plays, or what is downloaded for one. A picture takes the
-// place of the face while nobody talks.
+// renderCard shows what a card plays, or the download for a card. A picture replaces the
+// face outside of conversations.
 function renderCard(now, picture) {
   const { card, download } = now
   const wanted = download && (download.name || download.skill)
@@ -246,10 +246,10 @@ function renderCard(now, picture) {
   if (picture && $('picture').getAttribute('src') !== picture) $('picture').src = picture
   $('picture').alt = card ? card.name : ''
 }
-let broken = '' // the picture that is none
+let broken = '' // path of a picture that cannot be shown
 $('picture').addEventListener('error', () => { broken = $('picture').getAttribute('src'); if (view) render() })
 
-// renderAnswer adds the sentences that are new.
+// renderAnswer adds new sentences.
 function renderAnswer(sentences) {
   const box = $('answer')
   const shown = [...box.children].map(e => e.textContent)
@@ -259,7 +259,7 @@ function renderAnswer(sentences) {
   if (kiosk) box.lastElementChild?.scrollIntoView({ block: 'nearest' })
 }
 
-let hidden = '' // the page that the viewer has closed
+let hidden = '' // the page that the user has closed
 function renderShown(display) {
   const address = display.page || display.url || ''
   show($('text'), display.text || (display.refused ? t('notAllowed', display.refused) : ''))
@@ -271,7 +271,7 @@ function renderShown(display) {
   const frame = el('iframe', { title: t('framed') })
   frame.dataset.address = address
   frame.referrerPolicy = 'no-referrer'
-  // Of the web only origins that the owner has named; HTML of the platform may do nothing.
+  // Only origins that the owner has allowed; HTML from the platform cannot run scripts.
   frame.setAttribute('sandbox', display.url ? 'allow-scripts allow-same-origin' : '')
   frame.src = address
   $('shown').prepend(frame)
@@ -286,8 +286,8 @@ function level(dBFS) {
 
 // ---- controls
 
-// The talk button is that of the device: held, it ends what the user says; tapped, silence
-// does.
+// The talk button acts as the device's: when it was held, releasing it ends the utterance;
+// when it was tapped, silence does.
 const tap = 350 // ms
 let pressed = 0
 function press() {
@@ -303,10 +303,10 @@ function release() {
 }
 $('talk').addEventListener('pointerdown', e => { if (e.button === 0) { $('talk').setPointerCapture(e.pointerId); press() } })
 for (const name of ['pointerup', 'pointercancel', 'blur']) $('talk').addEventListener(name, release)
-$('talk').addEventListener('contextmenu', e => e.preventDefault()) // of a long touch
+$('talk').addEventListener('contextmenu', e => e.preventDefault()) // on a long touch
 $('talk').addEventListener('keydown', e => { if ((e.key === ' ' || e.key === 'Enter') && !e.repeat) { e.preventDefault(); press() } })
 $('talk').addEventListener('keyup', e => { if (e.key === ' ' || e.key === 'Enter') { e.preventDefault(); release() } })
-// A screen reader clicks without a pointer or a key.
+// A screen reader clicks without pointer or key events.
 $('talk').addEventListener('click', e => { if (e.detail === 0 && !pressed && e.pointerType !== 'mouse') call('talk') })
 addEventListener('pagehide', release)
 
@@ -325,7 +325,7 @@ function hide() {
 }
 $('hide').addEventListener('click', hide)
 
-// form has a text sent, one at a time.
+// form sends texts, one at a time.
 function form(name, done) {
   $(name + '-form').addEventListener('submit', async e => {
     e.preventDefault()
@@ -351,7 +351,7 @@ async function poll() {
       report = await post('/do/status', {})
       renderLog(await post('/do/log', {}))
       renderReport()
-    } catch { /* the face shows that the device is away */ }
+    } catch { /* the face shows the lost connection */ }
   }
 }
 
@@ -367,7 +367,7 @@ function renderReport() {
     el('td', { textContent: p.restarts }), el('td', { textContent: p.last || '' }))))
 }
 
-// flat are the numbers of an object, also of those in it.
+// flat returns the numbers of an object and of its nested objects.
 function flat(o, prefix = '', out = {}) {
   for (const [key, v] of Object.entries(o)) {
     if (typeof v === 'number') out[(prefix + key).replaceAll('_', ' ')] = v
@@ -383,7 +383,7 @@ const svg = (tag, attributes) => {
   return e
 }
 
-// renderTurns draws where the time of each turn went, all on one scale.
+// renderTurns draws the timing of each turn, all on one scale.
 function renderTurns(turns) {
   const last = turns.slice(-8).reverse().map(turn => {
     const since = key => turn[key] ? (Date.parse(turn[key]) - Date.parse(turn.triggered)) / 1000 : undefined
@@ -399,7 +399,7 @@ function renderTurns(turns) {
     let from = 0
     for (const [i, name] of ['end', 'answer', 'sound', 'total'].entries()) {
       const to = Math.max(from, at[name] ?? (name === 'total' ? from : NaN))
-      if (Number.isNaN(to)) continue // its time is in the next stage
+      if (Number.isNaN(to)) continue // its time is part of the next stage
       bar.append(svg('rect', { class: 's' + (i + 1), x: x(from), y: 0, width: x(to - from), height: 10 }))
       from = to
     }

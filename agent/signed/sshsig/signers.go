@@ -15,21 +15,22 @@ import (
 	"lintod/agent/base/textfile"
 )
 
-// MaxFile is the longest file of keys that is read, in bytes.
+// MaxFile is the maximum size of a key file, in bytes.
 const MaxFile = 1 << 20
 
-// Signers are the keys that may sign, as a file of allowed signers lists them.
+// Signers are the keys that may sign, from a file of allowed signers.
 type Signers struct {
-	// Lines are those that can be read.
+	// Lines are the valid lines.
 	Lines []SignerLine
-	// Wrong are those that cannot, or that do nothing here. The other lines count.
+	// Wrong are lines that are invalid, or have no effect here. The other lines are
+	// used.
 	Wrong []LineError
 }
 
 // A SignerLine allows one key.
 type SignerLine struct {
 	Number     int    // in the file, from 1
-	Principals string // whose key it is
+	Principals string // owners of the key
 	Key        ssh.PublicKey
 
 	namespaces  string // a list of patterns; "" for all
@@ -37,7 +38,7 @@ type SignerLine struct {
 	validBefore time.Time
 }
 
-// A LineError says what is wrong with a line of a file of keys.
+// A LineError is an error in a line of a key file.
 type LineError struct {
 	Number int // from 1
 	Err    error
@@ -47,7 +48,7 @@ func (e LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Number, 
 
 func (e LineError) Unwrap() error { return e.Err }
 
-// ErrNotAllowed is in the error for a key that may not sign.
+// ErrNotAllowed is wrapped by the error for a key that may not sign.
 var ErrNotAllowed = errors.New("the key is not allowed to sign")
 
 // ReadSigners reads a file of allowed signers. Its errors name the path.
@@ -59,8 +60,8 @@ func ReadSigners(path string) (Signers, error) {
 	return ParseSigners(text), nil
 }
 
-// ParseSigners reads the text of a file of allowed signers. A line that is wrong is left
-// out, so that a slip in one locks nobody else out.
+// ParseSigners parses a file of allowed signers. Invalid lines are skipped, so that
+// a mistake in one does not lock out others.
 func ParseSigners(text []byte) (s Signers) {
 	for number, line := range keyLines(text) {
 		l, err := parseSigner(line)
@@ -74,7 +75,7 @@ func ParseSigners(text []byte) (s Signers) {
 	return s
 }
 
-// keyLines are the lines with something in them, numbered from 1.
+// keyLines are the non-empty lines, numbered from 1.
 func keyLines(text []byte) func(yield func(int, string) bool) {
 	return func(yield func(int, string) bool) {
 		number := 0
@@ -98,7 +99,7 @@ func parseSigner(line string) (l SignerLine, err error) {
 	}
 	l.Key, err = parseKey(rest)
 	var options string
-	if errors.Is(err, errNoKey) { // then options stand in front of it
+	if errors.Is(err, errNoKey) { // then options precede it
 		if options, rest, err = field(rest); err != nil {
 			return l, err
 		}
@@ -113,7 +114,7 @@ func parseSigner(line string) (l SignerLine, err error) {
 	return l, CheckKey(l.Key)
 }
 
-// field cuts at the first blank that is not between quotes, as OpenSSH does.
+// field cuts at the first blank outside of quotes, as OpenSSH does.
 func field(line string) (first, rest string, err error) {
 	quoted := false
 	for i := 0; i < len(line); i++ {
@@ -134,7 +135,8 @@ func field(line string) (first, rest string, err error) {
 
 var errNoKey = errors.New("no public key")
 
-// parseKey reads "type base64 [comment]". It returns errNoKey where no key begins.
+// parseKey parses "type base64 [comment]". It returns errNoKey if there is no key
+// at the start.
 func parseKey(text string) (ssh.PublicKey, error) {
 	fields := strings.Fields(text)
 	if len(fields) < 2 || !strings.HasPrefix(fields[1], "AAAA") {
@@ -154,8 +156,8 @@ func parseKey(text string) (ssh.PublicKey, error) {
 	return key, nil
 }
 
-// readOptions reads namespaces, valid-after and valid-before. The key of a line with
-// another option must not count: the option may have been meant to limit it.
+// readOptions parses namespaces, valid-after and valid-before. The key of a line
+// with any other option is not accepted: the option may be meant to restrict it.
 func (l *SignerLine) readOptions(list string) error {
 	seen := map[string]bool{}
 	for list != "" {
@@ -193,7 +195,7 @@ func (l *SignerLine) readOptions(list string) error {
 	return nil
 }
 
-// option cuts the first off a list: name or name="value".
+// option cuts the first option off a list: name or name="value".
 func option(list string) (name, value, rest string, err error) {
 	end := strings.IndexAny(list, ",=")
 	if end < 0 {
@@ -216,7 +218,7 @@ func option(list string) (name, value, rest string, err error) {
 	return name, value, strings.TrimPrefix(rest, ","), nil
 }
 
-// parseTime reads YYYYMMDD[HHMM[SS]][Z], without Z in the time zone of the system.
+// parseTime parses YYYYMMDD[HHMM[SS]][Z], without Z in the system's time zone.
 func parseTime(option, text string) (time.Time, error) {
 	digits, zone := text, time.Local
 	if cut, ok := strings.CutSuffix(text, "Z"); ok {
@@ -230,9 +232,9 @@ func parseTime(option, text string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf(`%s is %.40q; want a time such as "20270101" or "202701012359Z"`, option, text)
 }
 
-// Find is the line that allows key to sign in namespace. now is the earliest that the time
-// can be; exact says that it is the time, so that a key that is not yet valid is known for
-// one. The error says why no line allows it.
+// Find returns the line that allows key to sign in namespace. now is the earliest
+// possible time; exact means that it is the actual time, so that keys that are not
+// yet valid can be rejected. The error explains why no line allows it.
 func (s Signers) Find(key ssh.PublicKey, namespace string, now time.Time, exact bool) (SignerLine, error) {
 	raw := key.Marshal()
 	why := fmt.Errorf("%w: %s is not among the allowed signers", ErrNotAllowed, ssh.FingerprintSHA256(key))
@@ -261,23 +263,24 @@ func (l SignerLine) allows(namespace string, now time.Time, exact bool) error {
 	return nil
 }
 
-// Names tells whether the line allows signatures in namespace at all, at some time.
+// Names reports whether the line allows signatures in namespace at any time.
 func (l SignerLine) Names(namespace string) bool {
 	return l.namespaces == "" || pattern.List(namespace, l.namespaces)
 }
 
-// Expires is when the line ends to count; zero for never.
+// Expires is when the line expires; zero for never.
 func (l SignerLine) Expires() time.Time { return l.validBefore }
 
-// Revoked are the keys that may not sign, whoever allows them.
+// Revoked are the keys that may not sign, even if they are allowed.
 type Revoked struct {
-	keys         map[string]bool // in the form of the wire
+	keys         map[string]bool // in wire format
 	fingerprints map[string]bool
 }
 
-// ReadRevoked reads a file of revoked keys: one public key, or its "SHA256:" fingerprint, a
-// line. A file that is not there revokes nothing. One with a line that cannot be read is an
-// error, for that line may be of a key that was stolen; the error names the path.
+// ReadRevoked reads a file of revoked keys: one public key, or its "SHA256:"
+// fingerprint, per line. If the file does not exist, no key is revoked. An invalid
+// line is an error, because it may be that of a stolen key; the error names the
+// path.
 func ReadRevoked(path string) (Revoked, error) {
 	raw, err := textfile.ReadRaw(path, MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -293,7 +296,7 @@ func ReadRevoked(path string) (Revoked, error) {
 	return r, nil
 }
 
-// ParseRevoked reads the bytes of a file of revoked keys.
+// ParseRevoked parses a file of revoked keys.
 func ParseRevoked(raw []byte) (Revoked, error) {
 	r := Revoked{keys: map[string]bool{}, fingerprints: map[string]bool{}}
 	if bytes.HasPrefix(raw, []byte("SSHKRL\n\x00")) {
@@ -322,7 +325,7 @@ func ParseRevoked(raw []byte) (Revoked, error) {
 	return r, nil
 }
 
-// Has tells whether key is revoked.
+// Has reports whether key is revoked.
 func (r Revoked) Has(key ssh.PublicKey) bool {
 	return r.keys[string(key.Marshal())] || r.fingerprints[ssh.FingerprintSHA256(key)]
 }

@@ -1,9 +1,10 @@
-// Package sshsig makes and checks signatures of OpenSSH's form, as ssh-keygen -Y does
-// (PROTOCOL.sshsig of OpenSSH), and reads the files that say whose signatures count:
-// allowed signers (ssh-keygen(1), ALLOWED SIGNERS) and revoked keys.
+// Package sshsig creates and verifies signatures in OpenSSH's format, like
+// ssh-keygen -Y (PROTOCOL.sshsig of OpenSSH), and reads the files with the keys
+// whose signatures are accepted: allowed signers (ssh-keygen(1), ALLOWED SIGNERS)
+// and revoked keys.
 //
-// It takes the keys that KeyTypes lists, and no certificates. What must not live here: what
-// is signed. It is built for each system that lintoctl runs on.
+// It accepts the keys that KeyTypes lists, and no certificates. What must not live
+// here: what is signed. It is built for every system on which lintoctl runs.
 package sshsig
 
 import (
@@ -22,7 +23,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// MaxBlob is the longest signature that is read, in bytes.
+// MaxBlob is the maximum length of a signature, in bytes.
 const MaxBlob = 4 << 10
 
 const (
@@ -31,11 +32,11 @@ const (
 	armour  = "SSH SIGNATURE"
 )
 
-// KeyTypes are the kinds of keys that may sign. RSA is not one of them: its signatures
-// come in too many forms.
+// KeyTypes are the types of keys that may sign. RSA is not included, because its
+// signatures have too many formats.
 var KeyTypes = []string{ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoSKECDSA256}
 
-// CheckKey refuses a key that may not sign; the error says why.
+// CheckKey returns an error for a key that may not sign.
 func CheckKey(key ssh.PublicKey) error {
 	if slices.Contains(KeyTypes, key.Type()) {
 		return nil
@@ -46,25 +47,26 @@ func CheckKey(key ssh.PublicKey) error {
 	return fmt.Errorf("its type is %s; want one of %s", key.Type(), strings.Join(KeyTypes, ", "))
 }
 
-// Hardware tells whether a key lives in a security key, which wants a touch for each
-// signature.
+// Hardware reports whether a key is in a security key, which requires a touch for
+// each signature.
 func Hardware(key ssh.PublicKey) bool {
 	return key.Type() == ssh.KeyAlgoSKED25519 || key.Type() == ssh.KeyAlgoSKECDSA256
 }
 
-// A Signature says that somebody with a key has signed a message.
+// A Signature claims that the owner of a key has signed a message.
 type Signature struct {
-	Key       ssh.PublicKey // that claims to have signed; Verify says whether it has
+	Key       ssh.PublicKey // the claimed signer; see Verify
 	Namespace string
 	Hash      string // of the message: "sha512" or "sha256"
 
 	signature *ssh.Signature
 }
 
-// ErrSignature is in the error for a signature that is not by its key over the message.
-var ErrSignature = errors.New("the signature does not match key and text")
+// ErrSignature is wrapped by the error for a signature that does not match its key
+// and message.
+var ErrSignature = errors.New("invalid signature")
 
-// wire is the form of the blob, after the magic.
+// wire is the format of the blob, after the magic.
 type wire struct {
 	Version   uint32
 	Key       []byte
@@ -82,7 +84,8 @@ type covered struct {
 	Digest    []byte
 }
 
-// Parse reads a signature without armour. It checks its form, not the signature.
+// Parse parses a signature without armour. It checks the format, not the
+// signature.
 func Parse(blob []byte) (*Signature, error) {
 	var w wire
 	rest, ok := bytes.CutPrefix(blob, []byte(magic))
@@ -122,7 +125,7 @@ func newHash(name string) hash.Hash {
 	return nil
 }
 
-// Marshal is the signature without armour.
+// Marshal returns the signature without armour.
 func (s *Signature) Marshal() []byte {
 	return append([]byte(magic), ssh.Marshal(wire{
 		Version: version, Key: s.Key.Marshal(), Namespace: s.Namespace, Hash: s.Hash, Signature: ssh.Marshal(s.signature),
@@ -135,8 +138,8 @@ func toSign(namespace, hash string, message []byte) []byte {
 	return append([]byte(magic), ssh.Marshal(covered{Namespace: namespace, Hash: hash, Digest: h.Sum(nil)})...)
 }
 
-// Verify returns nil when the key has signed message in namespace. A security key must
-// have been touched. Whether the key may sign, AllowedSigners says.
+// Verify returns nil if the key has signed message in namespace. A security key
+// must have been touched. Whether the key may sign is checked elsewhere (Signers).
 func (s *Signature) Verify(namespace string, message []byte) error {
 	if s.Namespace != namespace {
 		return fmt.Errorf("the signature is for the namespace %.40q; want %q", s.Namespace, namespace)
@@ -147,8 +150,8 @@ func (s *Signature) Verify(namespace string, message []byte) error {
 	return nil
 }
 
-// Sign signs message in namespace. An agent or a security key may block it, and ask the
-// user.
+// Sign signs message in namespace. An agent or a security key may block, and ask
+// the user.
 func Sign(signer ssh.Signer, namespace string, message []byte) (*Signature, error) {
 	if err := CheckKey(signer.PublicKey()); err != nil {
 		return nil, fmt.Errorf("the key %s is not allowed to sign: %w", ssh.FingerprintSHA256(signer.PublicKey()), err)
@@ -161,7 +164,7 @@ func Sign(signer ssh.Signer, namespace string, message []byte) (*Signature, erro
 	return s, s.Verify(namespace, message)
 }
 
-// Armor is the form in which ssh-keygen writes and reads signatures.
+// Armor returns the format that ssh-keygen writes and reads.
 func Armor(blob []byte) []byte {
 	text := base64.StdEncoding.EncodeToString(blob)
 	var b bytes.Buffer
@@ -173,11 +176,11 @@ func Armor(blob []byte) []byte {
 	return b.Bytes()
 }
 
-// Dearmor reads what ssh-keygen wrote.
+// Dearmor decodes what ssh-keygen wrote.
 func Dearmor(text []byte) ([]byte, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != armour {
-		return nil, errors.New("not a signature of ssh-keygen")
+		return nil, errors.New("not a signature from ssh-keygen")
 	}
 	return block.Bytes, nil
 }

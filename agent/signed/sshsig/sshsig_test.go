@@ -52,7 +52,7 @@ func line(s ssh.Signer) string {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(s.PublicKey())))
 }
 
-func TestSignedHereCheckedThere(t *testing.T) {
+func TestOurSignatureIsAcceptedBySSHKeygen(t *testing.T) {
 	message := []byte("open the door")
 	for _, kind := range []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256} {
 		signer := newSigner(t, kind)
@@ -68,7 +68,7 @@ func TestSignedHereCheckedThere(t *testing.T) {
 			t.Errorf("%s: another message: %v", kind, err)
 		}
 		if again.Verify("other", message) == nil {
-			t.Errorf("%s: another namespace is taken", kind)
+			t.Errorf("%s: another namespace was accepted", kind)
 		}
 		dir := t.TempDir()
 		for name, text := range map[string]string{"allowed": "me@here " + line(signer) + "\n", "sig": string(Armor(s.Marshal()))} {
@@ -89,7 +89,7 @@ func TestSignedHereCheckedThere(t *testing.T) {
 	}
 }
 
-func TestSignedThereCheckedHere(t *testing.T) {
+func TestSignatureOfSSHKeygenIsAccepted(t *testing.T) {
 	message := []byte("open the door")
 	for _, kind := range []string{"ed25519", "ecdsa"} {
 		for _, hash := range []string{"sha512", "sha256"} {
@@ -118,7 +118,7 @@ func TestSignedThereCheckedHere(t *testing.T) {
 		}
 	}
 	if _, err := Dearmor([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")); err == nil {
-		t.Error("a certificate is a signature")
+		t.Error("a certificate was accepted as a signature")
 	}
 }
 
@@ -142,19 +142,19 @@ func TestSignaturesThatAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, blob := range map[string][]byte{
-		"nothing":             nil,
-		"magic alone":         []byte(magic),
-		"cut":                 good.Marshal()[:100],
-		"something behind":    append(good.Marshal(), 0),
-		"another version":     build(func(w *wire) { w.Version = 2 }),
-		"no key":              build(func(w *wire) { w.Key = nil }),
-		"RSA":                 build(func(w *wire) { w.Key = other.PublicKey().Marshal() }),
-		"certificate":         build(func(w *wire) { w.Key = certificate.Marshal() }),
-		"sha1":                build(func(w *wire) { w.Hash = "sha1" }),
-		"reserved":            build(func(w *wire) { w.Reserved = []byte{1} }),
-		"no signature":        build(func(w *wire) { w.Signature = nil }),
-		"behind a signature":  build(func(w *wire) { w.Signature = append(w.Signature, 0) }),
-		"longer than allowed": build(func(w *wire) { w.Namespace = strings.Repeat("x", MaxBlob) }),
+		"nothing":                nil,
+		"magic only":             []byte(magic),
+		"cut":                    good.Marshal()[:100],
+		"trailing data":          append(good.Marshal(), 0),
+		"another version":        build(func(w *wire) { w.Version = 2 }),
+		"no key":                 build(func(w *wire) { w.Key = nil }),
+		"RSA":                    build(func(w *wire) { w.Key = other.PublicKey().Marshal() }),
+		"certificate":            build(func(w *wire) { w.Key = certificate.Marshal() }),
+		"sha1":                   build(func(w *wire) { w.Hash = "sha1" }),
+		"reserved":               build(func(w *wire) { w.Reserved = []byte{1} }),
+		"no signature":           build(func(w *wire) { w.Signature = nil }),
+		"data after a signature": build(func(w *wire) { w.Signature = append(w.Signature, 0) }),
+		"longer than allowed":    build(func(w *wire) { w.Namespace = strings.Repeat("x", MaxBlob) }),
 	} {
 		if s, err := Parse(blob); err == nil {
 			t.Errorf("%s: read as %+v", name, s)
@@ -200,7 +200,7 @@ func TestLinesOfAllowedSigners(t *testing.T) {
 			continue
 		}
 		if number := append(s.Wrong, LineError{})[0].Number; !want && number != 3 {
-			t.Errorf("%s is line %d", text, number)
+			t.Errorf("%s was accepted as line %d", text, number)
 		}
 	}
 	path := filepath.Join(t.TempDir(), "allowed")
@@ -212,8 +212,8 @@ func TestLinesOfAllowedSigners(t *testing.T) {
 	}
 }
 
-// A key is followed by the next without a gap, and a clock that is behind does not take
-// the new one for one of the future.
+// A key is followed by the next without a gap, and a clock that is slow does not
+// reject the new one as not yet valid.
 func TestKeysInTheirTime(t *testing.T) {
 	old, next := newSigner(t, ssh.KeyAlgoED25519), newSigner(t, ssh.KeyAlgoED25519)
 	s := ParseSigners(fmt.Appendf(nil, "ann valid-before=\"20270101Z\" %s\nann valid-after=\"20261201Z\" %s\n", line(old), line(next)))
@@ -252,19 +252,19 @@ func TestRevokedKeys(t *testing.T) {
 	}
 	rsa := newSigner(t, ssh.KeyAlgoRSA)
 	if r, err := ParseRevoked([]byte(line(rsa))); err != nil || !r.Has(rsa.PublicKey()) {
-		t.Errorf("a key that may not sign anyway: %v", err)
+		t.Errorf("a key that may not sign: %v", err)
 	}
 	dir := t.TempDir()
 	if r, err := ReadRevoked(filepath.Join(dir, "missing")); err != nil || r.Has(one.PublicKey()) {
 		t.Errorf("no file: %v", err)
 	}
 	for name, text := range map[string]string{
-		"a word":            "ann\n",
-		"a broken key":      "ssh-ed25519 AAAAC3Nz\n",
-		"a fingerprint cut": ssh.FingerprintSHA256(one.PublicKey())[:20] + "\n",
-		"MD5":               ssh.FingerprintLegacyMD5(one.PublicKey()) + "\n",
-		"a binary list":     "SSHKRL\n\x00\x00\x00\x00\x01",
-		"UTF-16":            "\xff\xfes\x00s\x00h\x00",
+		"a word":                  "ann\n",
+		"a broken key":            "ssh-ed25519 AAAAC3Nz\n",
+		"a truncated fingerprint": ssh.FingerprintSHA256(one.PublicKey())[:20] + "\n",
+		"MD5":                     ssh.FingerprintLegacyMD5(one.PublicKey()) + "\n",
+		"a binary list":           "SSHKRL\n\x00\x00\x00\x00\x01",
+		"UTF-16":                  "\xff\xfes\x00s\x00h\x00",
 	} {
 		path := filepath.Join(dir, "revoked")
 		if err := os.WriteFile(path, []byte(line(two)+"\n"+text), 0o600); err != nil {
@@ -280,11 +280,12 @@ func TestRevokedKeys(t *testing.T) {
 		}
 	}
 	if _, err := ReadRevoked(dir); err == nil {
-		t.Error("a folder revokes nothing")
+		t.Error("a directory was accepted")
 	}
 }
 
-// Parse gives back what it has read, and Verify takes nothing that was not signed.
+// Marshal returns what Parse has read, and Verify accepts nothing that was not
+// signed.
 func FuzzParse(f *testing.F) {
 	for _, kind := range []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256} {
 		s, err := Sign(newSigner(f, kind), namespace, []byte("x"))
@@ -301,10 +302,10 @@ func FuzzParse(f *testing.F) {
 				return
 			}
 			if !bytes.Equal(s.Marshal(), blob) {
-				t.Errorf("%x is written as %x", blob, s.Marshal())
+				t.Errorf("%x was marshalled as %x", blob, s.Marshal())
 			}
 			if s.Verify(namespace, []byte("never signed")) == nil {
-				t.Errorf("%x has signed what nobody has", blob)
+				t.Errorf("%x was accepted for a message that was never signed", blob)
 			}
 		})
 	})
@@ -326,7 +327,7 @@ func FuzzDearmor(f *testing.F) {
 	})
 }
 
-// Each line with something in it either allows a key or is reported.
+// Each non-empty line either allows a key or is reported.
 func FuzzSigners(f *testing.F) {
 	key := line(newSigner(f, ssh.KeyAlgoED25519))
 	f.Add([]byte("# c\r\nann namespaces=\"a,!b\",valid-after=\"20260101Z\" " + key + "\n"))
@@ -340,7 +341,7 @@ func FuzzSigners(f *testing.F) {
 			lines++
 		}
 		if len(s.Lines)+len(s.Wrong) != lines {
-			t.Errorf("%q: %d lines allow, %d are wrong, of %d", text, len(s.Lines), len(s.Wrong), lines)
+			t.Errorf("%q: %d valid and %d invalid lines, of %d", text, len(s.Lines), len(s.Wrong), lines)
 		}
 		for _, l := range s.Lines {
 			if l.Key == nil || l.Principals == "" || CheckKey(l.Key) != nil {
@@ -361,10 +362,10 @@ func FuzzRevoked(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// One more line does not bring a key back.
+		// An additional line does not reinstate a key.
 		more, err := ParseRevoked(append(bytes.TrimRight(text, "\x00\r\n"), "\n"+line(key)+"\n"...))
 		if err != nil || !more.Has(key.PublicKey()) || len(more.keys) < len(r.keys) || len(more.fingerprints) < len(r.fingerprints) {
-			t.Errorf("%q with a line more: %+v, %v", text, more, err)
+			t.Errorf("%q with an additional line: %+v, %v", text, more, err)
 		}
 	})
 }

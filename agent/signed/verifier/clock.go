@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// timesync is there once systemd-timesyncd has set the clock since the box was started.
+// timesync exists if systemd-timesyncd has set the clock since boot.
 const timesync = "/run/systemd/timesync/synchronized"
 
-// System is the time of the system, and whether something keeps its clock right, as
-// adjtimex(2) says. Where that may not be asked (ProtectClock= in lintod.service, some
-// containers), systemd-timesyncd is.
+// System returns the system's time, and whether the clock is being synchronised,
+// according to adjtimex(2). If that call is not permitted (ProtectClock= in
+// lintod.service, some containers), systemd-timesyncd's status is used.
 func System() (now time.Time, synchronized bool) {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)

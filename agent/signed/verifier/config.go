@@ -16,20 +16,20 @@ import (
 
 // Config is the [signed] table.
 type Config struct {
-	// Require lists what must be signed: "all", a power ("privileged", "recording"), or
-	// verbs. The rest may be.
+	// Require lists what must be signed: "all", a power ("privileged", "recording"),
+	// or verbs. Everything else may be signed.
 	Require config.Strings `toml:"require"`
-	// AllowedSigners is a file with the keys that may sign, in OpenSSH's form.
+	// AllowedSigners is a file with the keys that may sign, in OpenSSH's format.
 	AllowedSigners string `toml:"allowed_signers"`
-	// Revoked is a file with keys that may not sign any more; it need not be there.
+	// Revoked is a file with keys that may no longer sign; it need not exist.
 	Revoked string `toml:"revoked"`
-	// MaxAge is the longest time for which an order may be valid.
+	// MaxAge is the longest allowed validity of an order.
 	MaxAge config.Duration `toml:"max_age"`
-	// Broadcast takes orders for all devices of the scope.
+	// Broadcast accepts orders for all devices of the scope.
 	Broadcast bool `toml:"broadcast"`
 }
 
-// Defaults is the configuration of an empty table: nothing must be signed.
+// Defaults returns the configuration of an empty table: nothing must be signed.
 func Defaults() Config {
 	return Config{
 		AllowedSigners: "/etc/lintod/allowed_signers",
@@ -38,14 +38,15 @@ func Defaults() Config {
 	}
 }
 
-// What Require may have beside verbs; the second and third are powers of behaviors.
+// Values of Require in addition to verbs; the second and third are powers of
+// behaviors.
 const (
 	all        = "all"
 	privileged = "privileged"
 	recording  = "recording"
 )
 
-// Validate reports values that cannot be right. verbs are those that can be asked for.
+// Validate reports invalid values. verbs are all verbs.
 func (c Config) Validate(verbs []string) config.Problems {
 	var ps config.Problems
 	for _, what := range c.Require {
@@ -60,8 +61,8 @@ func (c Config) Validate(verbs []string) config.Problems {
 	return ps
 }
 
-// Requires tells whether what has one of these names, its verb, its topic and its power,
-// must be signed.
+// Requires reports whether a request with one of these names, its verb, topic or
+// power, must be signed.
 func (c Config) Requires(names ...string) bool {
 	return slices.ContainsFunc(c.Require, func(what string) bool { return what == all || slices.Contains(names, what) })
 }
@@ -74,10 +75,10 @@ func (c Config) revoked() (sshsig.Revoked, error) {
 	return sshsig.ReadRevoked(c.Revoked)
 }
 
-// A Fault is something about the files of [signed] that the owner should know.
+// A Fault is a problem of the files of [signed] for the owner.
 type Fault struct {
 	Key string // of the table: "allowed_signers", "revoked"
-	// Closed says that because of it no signed order is taken.
+	// Closed means that because of it no signed order is accepted.
 	Closed bool
 	Err    error
 }
@@ -86,8 +87,8 @@ func (f Fault) Unwrap() error { return f.Err }
 
 func (f Fault) Error() string { return "signed." + f.Key + ": " + f.Err.Error() }
 
-// Examine reads the files as an order would have them read. Who has no signed commands has
-// no faults.
+// Examine reads the files as for an order. If signed commands are not used, there
+// are no faults.
 func (c Config) Examine(now time.Time) (signers int, faults []Fault) {
 	fault := func(key string, closed bool, format string, args ...any) {
 		faults = append(faults, Fault{key, closed, fmt.Errorf(format, args...)})
@@ -108,7 +109,7 @@ func (c Config) Examine(now time.Time) (signers int, faults []Fault) {
 	}
 	for _, l := range list.Lines {
 		switch _, why := list.Find(l.Key, signed.Namespace, now, true); {
-		case !l.Names(signed.Namespace): // for something else than us
+		case !l.Names(signed.Namespace): // not for lintod
 		case revoked.Has(l.Key):
 			fault("allowed_signers", false, "%s line %d: the key of %.80q is revoked; remove the line", c.AllowedSigners, l.Number, l.Principals)
 		case why != nil:

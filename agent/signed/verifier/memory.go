@@ -18,22 +18,23 @@ import (
 	"lintod/agent/signed"
 )
 
-// MemoryFile is the name of the file in the state directory. Without it, the device wants
-// a nonce for each order that was issued before it noticed.
+// MemoryFile is the name of the file in the state directory. If it is lost, the
+// device requires a nonce for each order that was issued before it detected the
+// loss.
 const MemoryFile = "orders"
 
 const (
-	// maxOrders is how many orders are remembered. One that has not expired is never
-	// forgotten: while there are as many, no other is taken.
+	// maxOrders is how many orders are remembered. Orders that have not expired are
+	// never dropped: while there are that many, no other is accepted.
 	maxOrders = 8192
-	// maxLines is how long the file may become until it is written anew.
+	// maxLines is the length at which the file is rewritten.
 	maxLines = 2 * maxOrders
-	// maxMemory bounds the file; a larger one is not ours. In bytes.
+	// maxMemory limits the file, in bytes; a larger one is not ours.
 	maxMemory = 8 << 20
 )
 
-// memory is which orders were taken, in a file that is only appended to, and written anew
-// when much of it has expired. A line is one of:
+// memory records the accepted orders, in a file that is only appended to, and
+// rewritten when much of it has expired. A line is one of:
 //
 //	latest SECONDS            the time is never before this
 //	since SECONDS             all orders issued after this are in the file
@@ -41,11 +42,11 @@ const (
 type memory struct {
 	path   string
 	log    *slog.Logger
-	latest time.Time // zero when nothing is known
-	since  time.Time // zero while no right clock was seen
+	latest time.Time // zero if unknown
+	since  time.Time // zero until the clock was correct
 	orders map[string]remembered
 	lines  int
-	torn   bool // the file may end within a line
+	torn   bool // the last line may be incomplete
 }
 
 type remembered struct {
@@ -53,8 +54,8 @@ type remembered struct {
 	digest string
 }
 
-// openMemory reads the file. One that is not there, and one that is damaged, is the
-// memory of a device that does not know what it has done.
+// openMemory reads the file. If it does not exist or is damaged, the device does
+// not know which orders it has executed.
 func openMemory(path string, log *slog.Logger) (*memory, error) {
 	m := &memory{path: path, log: log, orders: map[string]remembered{}}
 	text, err := state.ReadFile(path, maxMemory)
@@ -68,7 +69,7 @@ func openMemory(path string, log *slog.Logger) (*memory, error) {
 	damaged := 0
 	for line := range bytes.Lines(text) {
 		m.lines++
-		whole := line[len(line)-1] == '\n' // else nothing was done yet
+		whole := line[len(line)-1] == '\n' // otherwise the order was not executed yet
 		if !m.read(strings.Fields(string(line))) && whole {
 			damaged++
 		}
@@ -84,7 +85,7 @@ func openMemory(path string, log *slog.Logger) (*memory, error) {
 	return m, nil
 }
 
-// read takes one line; it is false where that is none of ours.
+// read parses one line; it returns false if that is invalid.
 func (m *memory) read(fields []string) bool {
 	if len(fields) < 2 {
 		return false
@@ -111,8 +112,8 @@ func (m *memory) read(fields []string) bool {
 	return true
 }
 
-// begin notes that from now on all orders are remembered, where that is not noted yet.
-// What was issued until then may have been taken before the memory was lost.
+// begin records that from now on all orders are remembered, unless that is already
+// recorded. Orders issued before may have been accepted before the memory was lost.
 func (m *memory) begin(now time.Time) error {
 	if !m.since.IsZero() {
 		return nil
@@ -125,7 +126,7 @@ func (m *memory) begin(now time.Time) error {
 	return nil
 }
 
-// remember puts an order on the disk.
+// remember writes an order to the disk.
 func (m *memory) remember(o signed.Order, digest string, until time.Time, now instant) error {
 	latest := m.latest
 	if o.Issued.After(latest) {
@@ -134,7 +135,7 @@ func (m *memory) remember(o signed.Order, digest string, until time.Time, now in
 	if now.synchronized && now.wall.After(latest) {
 		latest = now.wall
 	}
-	// By this time, and by no clock that nobody has set, orders are forgotten.
+	// Orders expire by this time, not by a clock that may not be set.
 	maps.DeleteFunc(m.orders, func(_ string, o remembered) bool { return o.until.Before(latest) })
 	if len(m.orders) >= maxOrders {
 		return because(ErrFull, "too many orders: %d have not expired", len(m.orders))
@@ -168,14 +169,14 @@ func (m *memory) append(lines string) error {
 		}
 	}
 	if err := state.AppendFile(m.path, lines); err != nil {
-		m.torn = true // perhaps a part of it was written
+		m.torn = true // a part of it may have been written
 		return err
 	}
 	m.lines += strings.Count(lines, "\n")
 	return nil
 }
 
-// rewrite leaves out of the file what is forgotten.
+// rewrite removes expired orders from the file.
 func (m *memory) rewrite() error {
 	var text strings.Builder
 	if !m.latest.IsZero() {
@@ -194,8 +195,8 @@ func (m *memory) rewrite() error {
 	return nil
 }
 
-// Latest is the latest time that the orders kept in dir have shown; ok is false where
-// none has, or the file cannot be read.
+// Latest returns the latest time in the orders stored in dir; ok is false if there
+// is none, or the file cannot be read.
 func Latest(dir string) (t time.Time, ok bool) {
 	text, err := state.ReadFile(filepath.Join(dir, MemoryFile), maxMemory)
 	if err != nil {

@@ -1,9 +1,9 @@
-// Package verifier decides whether the device obeys a signed order: who may sign, whether
-// it is for this device and this verb, whether it is still valid, and whether it was
-// taken before. An order that it takes is on the disk before anything is done.
+// Package verifier decides whether the device accepts a signed order: who may sign,
+// whether it is for this device and verb, whether it is still valid, and whether it
+// was accepted before. An accepted order is on the disk before it is executed.
 //
-// What must not live here: the text of an order (agent/signed), how it arrives (agent/link), and
-// what else must allow it (behaviors).
+// What must not live here: the text of an order (agent/signed), how it arrives
+// (agent/link), and other permissions (behaviors).
 package verifier
 
 import (
@@ -25,60 +25,60 @@ import (
 )
 
 const (
-	// Skew is how far the clocks of the device and of who signs may be apart.
+	// Skew is how far the clocks of the device and of the signer may differ.
 	Skew = 2 * time.Minute
 
-	// staleness is how old the last order may be for a clock to be trusted that nobody
-	// has set.
+	// staleness is the maximum age of the last order for an unsynchronised clock to be
+	// trusted.
 	staleness = 24 * time.Hour
 
 	nonceLife = 5 * time.Minute
 	maxNonces = 256 // the oldest is dropped
 )
 
-// Verifier checks orders. Its fields are set before use; its methods may be called from
-// any goroutine.
+// Verifier verifies orders. Its fields are set before use; its methods may be
+// called from any goroutine.
 type Verifier struct {
 	Config   Config
-	StateDir string // keeps which orders were taken
-	// Clock is the time, and whether it is known to be right; nil stands for the system's.
+	StateDir string // contains the record of accepted orders
+	// Clock returns the time, and whether it is synchronised; nil means the system's.
 	Clock func() (now time.Time, synchronized bool)
 	Log   *slog.Logger
 
 	mu     sync.Mutex
-	memory *memory // nil until it could be read
+	memory *memory // nil until it has been read
 	nonces []nonce // the oldest first
 }
 
-// nonce is a number that an order may carry instead of times, once.
+// nonce is a number that an order may contain once, instead of times.
 type nonce struct {
 	text  string
-	given time.Time // with the monotonic clock, which nobody sets
+	given time.Time // includes the monotonic clock, which cannot be set
 }
 
-// Place is where an order has arrived.
+// Place is where an order was received.
 type Place struct {
 	Scope, Serial string // the device's
-	Do            string // what the topic asks for
+	Do            string // the verb of the topic
 }
 
-// Taken is an order that the device obeys.
+// Taken is an accepted order.
 type Taken struct {
 	Order  signed.Order
-	Signer string // who signed it: the principals of the line, and the key's fingerprint
-	// Again says that an order with this id was taken before. It must not be carried out;
-	// an answer that is known may be given again.
+	Signer string // the signer: the principals of the line, and the key's fingerprint
+	// Again means that an order with this id was accepted before. It must not be
+	// executed again; a known answer may be repeated.
 	Again bool
 }
 
-// Refusal is why an order is not obeyed.
+// Refusal is why an order is rejected.
 type Refusal struct {
-	ID  string // the order's; "" where it could not be read. It may be forged.
+	ID  string // of the order; "" if it could not be read. It may be forged.
 	Err error
-	// Nonce, where set, is what the same order must carry instead of times, signed again
-	// with the same id.
+	// Nonce, if set, must be in the same order instead of times, signed again with the
+	// same id.
 	Nonce string
-	// Signer is who signed it, "" where that is not known for sure.
+	// Signer is the verified signer, "" if unknown.
 	Signer string
 }
 
@@ -86,22 +86,22 @@ func (r *Refusal) Error() string { return r.Err.Error() }
 
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// What a refusal can be about; for errors.Is.
+// Reasons of a refusal, for errors.Is.
 var (
 	ErrMalformed   = errors.New("not an order")
-	ErrSignature   = errors.New("not signed by who may sign")
-	ErrElsewhere   = errors.New("not for here")
+	ErrSignature   = errors.New("not signed by an allowed signer")
+	ErrElsewhere   = errors.New("not for this device")
 	ErrClockNotSet = errors.New("clock not set")
-	ErrNonceWanted = errors.New("wants a nonce")
+	ErrNonceWanted = errors.New("nonce required")
 	ErrExpired     = errors.New("expired")
 	ErrEarly       = errors.New("issued in the future")
 	ErrTooLong     = errors.New("valid for too long")
-	ErrID          = errors.New("the id is taken")
+	ErrID          = errors.New("the ID is already used")
 	ErrFull        = errors.New("too many orders at once")
-	ErrDisk        = errors.New("cannot be remembered")
+	ErrDisk        = errors.New("cannot be recorded")
 )
 
-// cause is an error with a sentence of its own that is one of the above.
+// cause is an error with its own text that is one of the above.
 type cause struct {
 	kind error
 	text string
@@ -115,8 +115,8 @@ func because(kind error, format string, args ...any) error {
 	return &cause{kind, fmt.Sprintf(format, args...)}
 }
 
-// Check decides about the payload of a message. It returns a *Refusal where the device
-// must not obey. It waits for the disk: when it returns an order, that is remembered.
+// Check verifies the payload of a message. It returns a *Refusal if the device must
+// not execute it. It waits for the disk: a returned order has been recorded.
 func (v *Verifier) Check(payload []byte, at Place) (Taken, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -130,7 +130,7 @@ func (v *Verifier) Check(payload []byte, at Place) (Taken, error) {
 	return Taken{}, r
 }
 
-// check goes from what is cheap to what is dear.
+// check performs the cheap checks first.
 func (v *Verifier) check(payload []byte, at Place, t *Taken, r *Refusal) error {
 	e, err := signed.ParseEnvelope(payload)
 	if err != nil {
@@ -140,7 +140,7 @@ func (v *Verifier) check(payload []byte, at Place, t *Taken, r *Refusal) error {
 	if err != nil {
 		return because(ErrMalformed, "invalid signature: %v", err)
 	}
-	// It is read before it is trusted, so that the answer can name it.
+	// It is parsed before it is trusted, so that the answer can contain its id.
 	var unread error
 	if t.Order, unread = signed.ParseOrder(e.Signed); unread != nil {
 		t.Order = signed.Order{}
@@ -161,8 +161,8 @@ func (v *Verifier) check(payload []byte, at Place, t *Taken, r *Refusal) error {
 	return v.take(t, now, trusted, r)
 }
 
-// Authentic reads an order and checks who has signed it, and nothing else: it asks neither when
-// the order is valid nor whether it was taken before, as Check does.
+// Authentic parses an order and verifies the signer, and nothing else: unlike
+// Check, it checks neither the times nor whether the order was accepted before.
 func (v *Verifier) Authentic(payload []byte) (signed.Order, error) {
 	e, err := signed.ParseEnvelope(payload)
 	if err != nil {
@@ -184,11 +184,11 @@ func (v *Verifier) Authentic(payload []byte) (signed.Order, error) {
 // instant is what is known about the time.
 type instant struct {
 	wall         time.Time
-	earliest     time.Time // that it can be
+	earliest     time.Time // earliest possible time
 	synchronized bool
 }
 
-// time opens the memory, which the time depends on, if that is not done yet.
+// time opens the memory, on which the time depends, unless it is already open.
 func (v *Verifier) time() (now instant, trusted bool, err error) {
 	now.wall, now.synchronized = v.clock()
 	if v.memory == nil {
@@ -204,7 +204,7 @@ func (v *Verifier) time() (now instant, trusted bool, err error) {
 		now.earliest = latest
 	}
 	if now.synchronized {
-		// A clock that was set back is wrong now, or was before.
+		// A clock that was set back is wrong now, or was wrong before.
 		trusted = !latest.After(now.wall.Add(Skew))
 	} else {
 		age := now.wall.Sub(latest)
@@ -220,8 +220,9 @@ func (v *Verifier) clock() (time.Time, bool) {
 	return System()
 }
 
-// Open reads the memory of orders, as the first order would. Called at the start of the
-// device, it lets orders with times be taken that are issued from then on.
+// Open reads the memory of orders, like the first order would. When called at the
+// start of the device, orders with times that are issued from then on can be
+// accepted.
 func (v *Verifier) Open() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -232,8 +233,8 @@ func (v *Verifier) Open() error {
 	return err
 }
 
-// signer is who has signed text. The files are read for each order: a key that was revoked
-// is revoked from then on.
+// signer returns who has signed text. The files are read for each order, so that a
+// revocation takes effect immediately.
 func (v *Verifier) signer(s *sshsig.Signature, text string, now instant) (string, error) {
 	if s.Namespace != signed.Namespace {
 		return "", because(ErrSignature, "the signature is for the namespace %.40q; want %q", s.Namespace, signed.Namespace)
@@ -262,8 +263,8 @@ func (v *Verifier) signer(s *sshsig.Signature, text string, now instant) (string
 	return fmt.Sprintf("%.100s %s", line.Principals, ssh.FingerprintSHA256(s.Key)), nil
 }
 
-// here compares where the order belongs with where it has arrived: a broker must not move
-// it to another device or another verb.
+// here compares the destination of an order with where it was received: a broker
+// must not be able to redirect it to another device or verb.
 func (v *Verifier) here(o signed.Order, at Place) error {
 	switch {
 	case o.Scope != at.Scope:
@@ -278,7 +279,7 @@ func (v *Verifier) here(o signed.Order, at Place) error {
 	return nil
 }
 
-// take remembers the order, unless it may not be taken.
+// take records the order, unless it must be rejected.
 func (v *Verifier) take(t *Taken, now instant, trusted bool, r *Refusal) error {
 	o, m := t.Order, v.memory
 	digest, err := digest(o)
@@ -315,11 +316,11 @@ func (v *Verifier) take(t *Taken, now instant, trusted bool, r *Refusal) error {
 	return m.remember(o, digest, until, now)
 }
 
-// valid judges the times of an order.
+// valid checks the times of an order.
 func (v *Verifier) valid(o signed.Order, now instant, trusted bool) error {
 	var err error
 	most := v.Config.MaxAge.Std()
-	// Where the clock is right, who signs with one that is ahead must not push ours.
+	// If our clock is correct, a signer's clock that is ahead must not advance our time.
 	present := now.earliest
 	if now.synchronized {
 		present = now.wall
@@ -338,7 +339,7 @@ func (v *Verifier) valid(o signed.Order, now instant, trusted bool) error {
 	case !o.Issued.After(v.memory.since):
 		return because(ErrNonceWanted, "this device has no record of orders before %s; a nonce is required", stamp(v.memory.since))
 	}
-	if err != nil && !now.synchronized { // perhaps it is the clock that is wrong
+	if err != nil && !now.synchronized { // the clock may be wrong
 		return because(ErrClockNotSet, "clock not set")
 	}
 	return err
@@ -346,7 +347,7 @@ func (v *Verifier) valid(o signed.Order, now instant, trusted bool) error {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// digest is of what an order asks, whenever it was signed.
+// digest is the digest of an order's request, independent of its times.
 func digest(o signed.Order) (string, error) {
 	payload, err := o.Payload()
 	if err != nil {
@@ -367,7 +368,8 @@ func (v *Verifier) newNonce() string {
 	return text
 }
 
-// useNonce tells whether the nonce was given and is not used; then it is.
+// useNonce reports whether the nonce was issued and is unused, and marks it as
+// used.
 func (v *Verifier) useNonce(text string) bool {
 	for i, n := range v.nonces {
 		if n.text == text {

@@ -27,7 +27,7 @@ import (
 // noon is the time in most tests; the device has been running for a day.
 var noon = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 
-// device is a verifier whose clock the test sets.
+// device is a verifier with a clock that the test sets.
 type device struct {
 	*Verifier
 	t            *testing.T
@@ -70,7 +70,7 @@ func (d *device) write(path, text string) {
 	}
 }
 
-// start begins a new process with the same disk.
+// start starts a new process with the same disk.
 func (d *device) start(c Config, dir string) {
 	d.t.Helper()
 	d.Verifier = &Verifier{Config: c, StateDir: dir, Clock: func() (time.Time, bool) { return d.now, d.synchronized }, Log: slog.New(slog.DiscardHandler)}
@@ -83,7 +83,7 @@ func (d *device) restart() { d.start(d.Config, d.StateDir) }
 
 var here = Place{"blk", "kitchen-01", "shellexec"}
 
-// order is one that the device takes at noon.
+// order returns an order that the device accepts at noon.
 func order(id string, changes ...func(*signed.Order)) signed.Order {
 	o := signed.Order{
 		Scope: here.Scope, To: []string{"hall-02", here.Serial}, Do: here.Do, Args: json.RawMessage(`{"cmd":"uptime"}`), ID: id,
@@ -110,17 +110,18 @@ func envelope(t testing.TB, o signed.Order, by ssh.Signer) []byte {
 	return signed.Envelope{Signed: text, Signature: s.Marshal()}.Encode()
 }
 
-// takes has an order taken, for the first time or again.
+// takes checks that an order is accepted, for the first time or again.
 func (d *device) takes(payload []byte, again bool) Taken {
 	d.t.Helper()
 	taken, err := d.Check(payload, here)
 	if err != nil || taken.Again != again {
-		d.t.Errorf("taken %+v, %v; want again %v", taken, err, again)
+		d.t.Errorf("accepted %+v, %v; want again %v", taken, err, again)
 	}
 	return taken
 }
 
-// refuses has an order refused for a reason, and returns the nonce of the refusal.
+// refuses checks that an order is rejected for a reason, and returns the nonce of
+// the refusal.
 func (d *device) refuses(payload []byte, at Place, why error) string {
 	d.t.Helper()
 	taken, err := d.Check(payload, at)
@@ -144,14 +145,14 @@ func TestOrdersAreTakenOnce(t *testing.T) {
 	d.takes(payload, true)
 	d.restart()
 	d.takes(payload, true)
-	d.takes(envelope(t, order("one"), bob), true) // what is asked is the same
+	d.takes(envelope(t, order("one"), bob), true) // the request is the same
 	d.takes(envelope(t, order("two"), bob), false)
 	d.refuses(envelope(t, order("two", func(o *signed.Order) { o.Args = json.RawMessage(`{"cmd":"reboot"}`) }), ann), here, ErrID)
 	d.now = noon.Add(5*time.Minute + Skew + time.Second)
 	d.refuses(payload, here, ErrExpired)
 }
 
-func TestOrdersForSomethingElse(t *testing.T) {
+func TestOrdersForOtherDestinations(t *testing.T) {
 	d := newDevice(t)
 	payload := envelope(t, order("one"), ann)
 	for name, at := range map[string]Place{
@@ -165,7 +166,7 @@ func TestOrdersForSomethingElse(t *testing.T) {
 	d.refuses(everybody, here, ErrElsewhere)
 	d.Config.Broadcast = true
 	d.takes(everybody, false)
-	d.takes(payload, false) // nothing of it was remembered
+	d.takes(payload, false) // the rejected order was not recorded
 }
 
 func TestWhoMaySign(t *testing.T) {
@@ -179,7 +180,7 @@ func TestWhoMaySign(t *testing.T) {
 	d.takes(envelope(t, order("a"), ann), false)
 	d.write(d.Config.Revoked, line(ann)+" stolen\r\n")
 	d.refuses(envelope(t, order("b"), ann), here, ErrSignature)
-	d.refuses(envelope(t, order("a"), ann), here, ErrSignature) // nor again
+	d.refuses(envelope(t, order("a"), ann), here, ErrSignature) // also if repeated
 	d.takes(envelope(t, order("b"), bob), false)
 	d.write(d.Config.Revoked, "a line that may be of a stolen key\n")
 	d.refuses(envelope(t, order("c"), bob), here, ErrSignature)
@@ -197,7 +198,8 @@ func TestWhoMaySign(t *testing.T) {
 	d.refuses(envelope(t, order("d"), ann), here, ErrSignature)
 }
 
-// Who signed an order can be asked without taking it, and of one that has expired.
+// The signer of an order can be verified without accepting it, even if it has
+// expired.
 func TestAuthenticOrders(t *testing.T) {
 	d := newDevice(t)
 	late := envelope(t, order("one", func(o *signed.Order) {
@@ -206,17 +208,17 @@ func TestAuthenticOrders(t *testing.T) {
 	if o, err := d.Authentic(late); err != nil || o.ID != "one" || o.Do != here.Do {
 		t.Errorf("%+v, %v", o, err)
 	}
-	d.takes(envelope(t, order("one"), ann), false) // it was not taken
+	d.takes(envelope(t, order("one"), ann), false) // not accepted before
 	for name, payload := range map[string][]byte{
-		"by somebody else": envelope(t, order("two"), mallory),
-		"altered":          bytes.Replace(envelope(t, order("two"), ann), []byte("two"), []byte("tow"), 1),
+		"by another key": envelope(t, order("two"), mallory),
+		"altered":        bytes.Replace(envelope(t, order("two"), ann), []byte("two"), []byte("tow"), 1),
 	} {
 		if o, err := d.Authentic(payload); !errors.Is(err, ErrSignature) {
 			t.Errorf("%s: %+v, %v", name, o, err)
 		}
 	}
 	if _, err := d.Authentic([]byte("{}")); !errors.Is(err, ErrMalformed) {
-		t.Errorf("no order: %v", err)
+		t.Errorf("not an order: %v", err)
 	}
 }
 
@@ -248,8 +250,8 @@ func TestTimesOfOrders(t *testing.T) {
 	}
 }
 
-// A box without a clock starts in the past, or where it was switched off: what was ordered
-// yesterday is not done again.
+// A device without a clock starts in the past, or at the time when it was switched
+// off: yesterday's orders are not executed again.
 func TestClockThatWasSetBack(t *testing.T) {
 	d := newDevice(t)
 	yesterday := envelope(t, order("yesterday"), ann)
@@ -263,7 +265,7 @@ func TestClockThatWasSetBack(t *testing.T) {
 			missed := order("missed")
 			nonce := d.refuses(envelope(t, missed, ann), here, ErrClockNotSet)
 			if _, err := d.Check(yesterday, here); err == nil {
-				t.Errorf("at %v, synchronized %v, an order of yesterday is taken", now, synchronized)
+				t.Errorf("at %v, synchronized %v, yesterday's order was accepted", now, synchronized)
 			}
 			missed.ID, missed.Nonce = fmt.Sprintf("again-%d-%v", now.Unix(), synchronized), nonce
 			d.takes(envelope(t, missed, ann), false)
@@ -271,11 +273,11 @@ func TestClockThatWasSetBack(t *testing.T) {
 	}
 }
 
-func TestClockThatNobodyHasSet(t *testing.T) {
+func TestClockThatIsNotSet(t *testing.T) {
 	d := newDevice(t)
 	d.takes(envelope(t, order("known"), ann), false)
 	d.synchronized = false
-	// The last order is young: the clock may be trusted so far.
+	// The last order is recent, so the clock is trusted to that extent.
 	d.takes(envelope(t, order("soon"), ann), false)
 	early := func(o *signed.Order) { o.Issued, o.Expires = noon.Add(time.Hour), noon.Add(61*time.Minute) }
 	d.refuses(envelope(t, order("behind", early), ann), here, ErrClockNotSet)
@@ -283,7 +285,7 @@ func TestClockThatNobodyHasSet(t *testing.T) {
 	o := order("late", func(o *signed.Order) { o.Issued, o.Expires = d.now, d.now.Add(time.Minute) })
 	nonce := d.refuses(envelope(t, o, ann), here, ErrClockNotSet)
 
-	// The same order with the nonce is taken once, under the same id.
+	// The same order with the nonce is accepted once, with the same id.
 	o.Nonce = nonce
 	payload := envelope(t, o, ann)
 	d.takes(payload, false)
@@ -294,18 +296,19 @@ func TestClockThatNobodyHasSet(t *testing.T) {
 	d.restart()
 	d.takes(payload, true)
 	o.ID, o.Nonce = "kept", d.refuses(envelope(t, order("before", nonced(strings.Repeat("b", 32))), ann), here, ErrNonceWanted)
-	d.restart() // which forgets nonces
+	d.restart() // which discards nonces
 	d.refuses(envelope(t, o, ann), here, ErrNonceWanted)
 }
 
-// A nonce lives for five minutes of a clock that nobody sets, and strangers cannot have one.
+// A nonce is valid for five minutes of the monotonic clock, and is only issued for
+// valid signatures.
 func TestNoncesExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDevice(t)
 		d.synchronized, d.now = false, time.Unix(0, 0)
 		d.refuses(envelope(t, order("x"), mallory), here, ErrSignature)
 		if len(d.nonces) != 0 {
-			t.Errorf("a stranger has a nonce")
+			t.Errorf("a nonce was issued for an invalid signature")
 		}
 		first := d.refuses(envelope(t, order("x"), ann), here, ErrClockNotSet)
 		time.Sleep(nonceLife + time.Second)
@@ -317,12 +320,13 @@ func TestNoncesExpire(t *testing.T) {
 			d.refuses(envelope(t, order("y"), ann), here, ErrClockNotSet)
 		}
 		if len(d.nonces) != maxNonces {
-			t.Errorf("%d nonces are remembered", len(d.nonces))
+			t.Errorf("%d nonces are stored", len(d.nonces))
 		}
 	})
 }
 
-// Who has lost its state cannot know what it has done: orders from before need a nonce.
+// A device that has lost its state does not know which orders it has executed:
+// earlier orders need a nonce.
 func TestStateThatIsLost(t *testing.T) {
 	d := newDevice(t)
 	payload := envelope(t, order("one"), ann)
@@ -333,13 +337,13 @@ func TestStateThatIsLost(t *testing.T) {
 	d.now = noon.Add(time.Minute)
 	d.restart()
 	nonce := d.refuses(payload, here, ErrNonceWanted)
-	d.takes(envelope(t, order("one", nonced(nonce)), ann), false) // the administrator's word
+	d.takes(envelope(t, order("one", nonced(nonce)), ann), false) // confirmed by the administrator
 	d.refuses(envelope(t, order("two"), ann), here, ErrNonceWanted)
-	// What is issued later cannot have been done before.
+	// Later orders cannot have been executed before.
 	d.now = noon.Add(time.Hour)
 	d.takes(envelope(t, order("three", func(o *signed.Order) { o.Issued, o.Expires = d.now, d.now.Add(time.Minute) }), ann), false)
 
-	// The same where the clock is set only later.
+	// The same if the clock is set later.
 	if err := os.RemoveAll(d.StateDir); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +355,8 @@ func TestStateThatIsLost(t *testing.T) {
 	d.refuses(envelope(t, order("four", late), ann), here, ErrNonceWanted)
 }
 
-// No order that has not expired is forgotten, however many come, and those that have are.
+// Orders that have not expired are never dropped, however many there are, and
+// expired ones are.
 func TestManyOrders(t *testing.T) {
 	d := newDevice(t)
 	first := envelope(t, order("first"), ann)
@@ -377,13 +382,13 @@ func TestManyOrders(t *testing.T) {
 	later := func(o *signed.Order) { o.Issued, o.Expires = d.now, d.now.Add(time.Minute) }
 	d.takes(envelope(t, order("later", later), ann), false)
 	if n := len(d.memory.orders); n != 1 {
-		t.Errorf("%d orders are remembered", n)
+		t.Errorf("%d orders are recorded", n)
 	}
-	d.memory.lines = maxLines // as after so many orders
+	d.memory.lines = maxLines // as after that many orders
 	d.takes(envelope(t, order("again", later), ann), false)
 	text, err := os.ReadFile(d.memory.path)
 	if err != nil || bytes.Count(text, []byte("\n")) != 4 {
-		t.Errorf("the file was not written anew, %v: %d bytes", err, len(text))
+		t.Errorf("the file was not rewritten, %v: %d bytes", err, len(text))
 	}
 	d.refuses(first, here, ErrExpired)
 	d.restart()
@@ -391,8 +396,9 @@ func TestManyOrders(t *testing.T) {
 	d.takes(envelope(t, order("later", later), ann), true)
 }
 
-// What cannot be written down is not done, and is not taken for done.
-func TestDiskThatTakesNothing(t *testing.T) {
+// An order that cannot be recorded is not executed, and does not count as
+// executed.
+func TestUnwritableDisk(t *testing.T) {
 	d := newDevice(t)
 	payload := envelope(t, order("one"), ann)
 	d.takes(envelope(t, order("zero"), ann), false)
@@ -401,7 +407,7 @@ func TestDiskThatTakesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A folder in its place is what no user can write to, not even root.
+	// A directory in its place cannot be written by any user, not even root.
 	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -416,11 +422,11 @@ func TestDiskThatTakesNothing(t *testing.T) {
 	d.takes(payload, true)
 	d.takes(envelope(t, order("zero"), ann), true)
 	if d.memory.since.IsZero() {
-		t.Error("a torn end is taken for a lost memory")
+		t.Error("an incomplete last line was treated as a lost memory")
 	}
 }
 
-// A memory that somebody has damaged is not relied on, and what can be read of it counts.
+// A damaged memory is not relied on, but its readable lines are used.
 func TestDamagedMemory(t *testing.T) {
 	d := newDevice(t)
 	payload := envelope(t, order("one"), ann)
@@ -440,7 +446,7 @@ func TestDamagedMemory(t *testing.T) {
 	d.write(path, strings.Repeat("x", maxMemory+1))
 	d.Verifier = &Verifier{Config: d.Config, StateDir: d.StateDir, Clock: d.Clock, Log: d.Log}
 	if d.Open() == nil {
-		t.Error("a file without end is read")
+		t.Error("an endless file was read")
 	}
 	d.refuses(payload, here, ErrDisk)
 }
@@ -455,7 +461,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// takeForever takes the orders of standard input, and does each: it prints the id.
+// takeForever accepts the orders from standard input, and executes each by
+// printing its id.
 func takeForever(dir string) {
 	c := Defaults()
 	c.AllowedSigners, c.Revoked = filepath.Join(dir, "allowed_signers"), ""
@@ -473,10 +480,11 @@ func takeForever(dir string) {
 	}
 }
 
-// A daemon that is killed at any moment, between memory and act too, does nothing twice,
-// though each order is sent until one was done behind it.
+// A daemon that is killed at any time, also between recording and executing,
+// executes nothing twice, although each order is sent until a later one was
+// executed.
 func TestKilledAtAnyMoment(t *testing.T) {
-	d := newDevice(t) // which has noted that it remembers
+	d := newDevice(t) // which has recorded that it remembers
 	dir := d.StateDir
 	text, err := os.ReadFile(d.Config.AllowedSigners)
 	if err != nil {
@@ -511,11 +519,11 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	}
 	for id, n := range done {
 		if n > 1 {
-			t.Errorf("%s was done %d times", id, n)
+			t.Errorf("%s was executed %d times", id, n)
 		}
 	}
 	if len(done) == 0 {
-		t.Error("nothing was done")
+		t.Error("nothing was executed")
 	}
 	d.restart()
 	for _, payload := range bytes.Split(bytes.TrimSpace(all.Bytes()), []byte("\n")) {
@@ -524,16 +532,16 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		if done[taken.Order.ID] > 0 && !taken.Again {
-			t.Errorf("%s was done, and is forgotten", taken.Order.ID)
+			t.Errorf("%s was executed, but is not recorded", taken.Order.ID)
 		}
 	}
-	t.Logf("%d of 200 orders were done", len(done))
+	t.Logf("%d of 200 orders were executed", len(done))
 }
 
 func TestConfiguration(t *testing.T) {
 	verbs := []string{"volume", "shellexec"}
 	if ps := Defaults().Validate(verbs); len(ps) > 0 {
-		t.Errorf("the defaults are wrong: %v", ps)
+		t.Errorf("the defaults are invalid: %v", ps)
 	}
 	for key, change := range map[string]func(*Config){
 		"require":         func(c *Config) { c.Require = config.Strings{"volume", "shelexec"} },
@@ -590,17 +598,17 @@ func TestFaultsOfTheFiles(t *testing.T) {
 	d.write(d.Config.Revoked, "")
 	d.write(d.Config.AllowedSigners, "ann namespaces=\"file\" "+line(ann)+"\n")
 	if signers, closed, list := faults(); signers != 0 || closed != 1 {
-		t.Errorf("nobody may sign: %v", list)
+		t.Errorf("no key may sign: %v", list)
 	}
 	if err := os.Chmod(d.Config.AllowedSigners, 0o666); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, list := faults(); len(list) != 2 {
-		t.Errorf("others can change the file: %v", list)
+		t.Errorf("other users can change the file: %v", list)
 	}
 	os.Remove(d.Config.AllowedSigners)
 	if _, _, list := faults(); len(list) != 0 {
-		t.Errorf("who has no signed commands: %v", list)
+		t.Errorf("without signed commands: %v", list)
 	}
 	d.Config.Require = config.Strings{"all"}
 	if _, closed, list := faults(); closed != 1 {
@@ -608,8 +616,8 @@ func TestFaultsOfTheFiles(t *testing.T) {
 	}
 }
 
-// Whatever is in the file, it opens or fails, costs little, and what is taken after that
-// is remembered by the next start.
+// For any contents of the file, opening succeeds or fails with little memory, and
+// later orders are remembered by the next start.
 func FuzzMemory(f *testing.F) {
 	f.Add([]byte("latest 1795788000\nsince 1795788000\norder 1795788420 01JE 0123456789abcdef0123456789abcdef\n"))
 	f.Add([]byte("order 1 x"))
@@ -642,7 +650,7 @@ func FuzzMemory(f *testing.F) {
 			return
 		}
 		if second, err := open().Check(payload, here); err != nil || !second.Again {
-			t.Errorf("with %q an order is taken twice: %+v, %+v, %v", text, first, second, err)
+			t.Errorf("with %q an order was accepted twice: %+v, %+v, %v", text, first, second, err)
 		}
 	})
 }

@@ -27,21 +27,21 @@ const (
 	progSize = 12
 )
 
-// Open is the payload of OpenInput and OpenOutput, as JSON: it is sent once a
-// stream, and grows with what a card can be asked for.
+// Open is the payload of OpenInput and OpenOutput, as JSON, because it is sent once per stream and
+// is extended with new features of cards.
 type Open struct {
-	Rate int `json:"rate"` // samples a second; an input wants audio.CaptureRate
-	// Devices are names as audio.Choose has them. The first that opens is used.
+	Rate int `json:"rate"` // sample rate in Hz; audio.CaptureRate for an input
+	// Devices are names for audio.Choose. The first that can be opened is used.
 	Devices []string `json:"devices"`
-	// Channel is that of an input to hear, from 1; 0 is the mean of all.
+	// Channel is the channel of an input, from 1; 0 is the mean of all.
 	Channel int `json:"channel,omitempty"`
-	// Gain of an input in decibels.
+	// Gain is the gain of an input, in decibels.
 	Gain float64 `json:"gain,omitempty"`
 	// Processing is for an input.
 	Processing audio.Processing `json:"processing,omitzero"`
 }
 
-// check tells what is impossible. Every string and number has its bounds here.
+// check reports invalid values. It limits every string and number.
 func (o Open) check() error {
 	if o.Rate < minRate || o.Rate > maxRate {
 		return fmt.Errorf("%d samples a second is not between %d and %d", o.Rate, minRate, maxRate)
@@ -64,43 +64,43 @@ func (o Open) check() error {
 	case audio.SimpleDetection, audio.NoDetection:
 		return nil
 	default:
-		return fmt.Errorf("a voice detection of %d bytes that is not lintod-audio's", len(d))
+		return fmt.Errorf("a voice detection of %d bytes, unknown to lintod-audio", len(d))
 	}
 }
 
-// Choice is the payload of Chosen: the device that a stream has found.
+// Choice is the payload of Chosen: the device of a stream.
 type Choice struct {
 	Device string `json:"device"` // its audio.Device.Name
-	Rank   int    `json:"rank"`   // index in Open.Devices of the name that it fits
-	// Why tells what was wrong with those before it.
+	Rank   int    `json:"rank"`   // index in Open.Devices of the matching name
+	// Why is the error of those before it.
 	Why string `json:"why,omitempty"`
 }
 
 // Captured is a captured frame.
 type Captured struct {
 	PCM  [audio.FrameSamples]int16
-	At   int64  // when its first sample was captured, as Monotonic counts
+	At   int64  // when its first sample was captured, on the clock Monotonic
 	Lost uint32 // samples that the card dropped just before
-	// Clipped samples of this frame are as loud as can be, so they were louder.
+	// Clipped is the number of samples of this frame at the limit of 16 bits.
 	Clipped uint32
 	Speech  audio.Speech
 }
 
-// Progress is how far an output has come.
+// Progress is the progress of an output.
 type Progress struct {
-	Samples   uint64 // that left the queue since it was opened: handed to the card, or flushed
-	Underruns uint32 // times that the card ran dry in the middle of sound
+	Samples   uint64 // that left the queue since it was opened: written to the card, or flushed
+	Underruns uint32 // underruns of the card during sound
 }
 
-// Monotonic is the clock that both processes share, in nanoseconds since
-// some moment in the past (clock_gettime(2), CLOCK_MONOTONIC).
+// Monotonic returns the clock that both processes share, in nanoseconds since an arbitrary time
+// (clock_gettime(2), CLOCK_MONOTONIC).
 func Monotonic() int64 {
 	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail: every Linux has it
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail on Linux
 	return ts.Nano()
 }
 
-// ParseHello checks that the other side speaks this version.
+// ParseHello checks that the other side uses this version.
 func ParseHello(b []byte) error {
 	if len(b) != len(magic)+2 || string(b[:len(magic)]) != magic {
 		return errors.New("invalid hello")
@@ -111,7 +111,7 @@ func ParseHello(b []byte) error {
 	return nil
 }
 
-// VersionError is the Version of the other side when it is not ours.
+// VersionError is the Version of the other side if it differs.
 type VersionError uint16
 
 func (e VersionError) Error() string {
@@ -129,7 +129,7 @@ func ParseOpen(b []byte) (o Open, err error) {
 	return o, nil
 }
 
-// ParseChoice decodes the payload of Chosen. Its texts are made printable.
+// ParseChoice decodes the payload of Chosen and makes its texts printable.
 func ParseChoice(b []byte) (c Choice, err error) {
 	if err = parseJSON(b, &c); err == nil && (c.Rank < 0 || c.Rank >= audio.MaxDevices) {
 		err = fmt.Errorf("rank %d", c.Rank)
@@ -141,8 +141,7 @@ func ParseChoice(b []byte) (c Choice, err error) {
 	return c, nil
 }
 
-// parseJSON refuses fields that it does not know: both programs come out of one
-// build.
+// parseJSON rejects unknown fields: both programs come from the same build.
 func parseJSON(b []byte, v any) error {
 	if len(b) > maxJSON || !json.Valid(b) {
 		return fmt.Errorf("%d bytes are not JSON, or too many", len(b))
@@ -180,7 +179,7 @@ func ParseDelay(b []byte) (time.Duration, error) {
 	return d, nil
 }
 
-// Samples decodes as many samples as both sides hold, and returns how many.
+// Samples decodes min(len) samples, and returns their number.
 func Samples(pcm []int16, b []byte) int {
 	n := min(len(pcm), len(b)/2)
 	for i := range pcm[:n] {
@@ -218,5 +217,5 @@ func ParseDevices(b []byte) ([]audio.Device, error) {
 	return ds, nil
 }
 
-// ParseText makes an error text of a payload: one line, printable, bounded.
+// ParseText converts a payload to an error text: one printable line of limited length.
 func ParseText(b []byte) string { return printable.Clip(string(b), maxText) }

@@ -1,20 +1,18 @@
-// Package wire is the protocol between lintod and lintod-audio: framed binary
-// messages, down the child's standard input and up its standard output. Both
-// programs come out of one build, so the version only guards against a half
-// finished upgrade.
+// Package wire is the protocol between lintod and lintod-audio: framed binary messages on the
+// child's standard input and output. Both programs come from the same build, so the version only
+// detects an incomplete upgrade.
 //
-// A frame is a header of eight bytes, little endian, and a payload:
+// A frame is a header of eight bytes, little-endian, and a payload:
 //
 //	type uint8 · zero uint8 · stream uint16 · length uint32 · payload
 //
-// lintod chooses the stream numbers; every answer carries the number of its
-// request. Each side says Hello first.
+// lintod assigns the stream numbers; every answer has the number of its request. Each side sends
+// Hello first.
 //
-// A stream is a request and what comes of it: a sound card, a list of devices, or
-// a codec. Cards are opened one after the other, and may take seconds; a codec has
-// nothing to do with them, and waits for none.
+// A stream is a request and its answers: for a sound card, a list of devices, or a codec. Cards are
+// opened one at a time, and may take seconds; codecs do not wait for cards.
 //
-// What must not live here: devices, processes, any decision.
+// Devices, processes, and decisions do not belong here.
 package wire
 
 import (
@@ -29,45 +27,45 @@ import (
 // Version must be equal on both sides.
 const Version = 10
 
-// MaxBatch is how many captured frames fit into a message: more than the card
-// captures within audio.IdleDelay.
+// MaxBatch is the maximum number of captured frames in a message: more than the card captures
+// within audio.IdleDelay.
 const MaxBatch = 40
 
 const (
 	headerSize = 8
-	// MaxPayload bounds what a reader ever holds. A list of devices is the
-	// longest message, frames of sound stay far below.
+	// MaxPayload is the maximum size of a payload. A list of devices is the longest message; frames
+	// of sound are far shorter.
 	MaxPayload = 64 << 10
 )
 
-// Type says what a message is.
+// Type is the type of a message.
 type Type uint8
 
 // Messages. The comment names the sender and the payload.
 const (
 	_          Type = iota
 	Hello           // both, first: magic and Version
-	List            // lintod: which devices are there?
+	List            // lintod: list the devices
 	OpenInput       // lintod: Open as JSON
 	OpenOutput      // lintod: Open as JSON
-	Close           // lintod: free the device, or give up opening it
+	Close           // lintod: free the device, or cancel opening it
 	Play            // lintod: samples
-	Flush           // lintod: throw away what was not yet played
-	Drain           // lintod: say Drained when all that was sent has been played
+	Flush           // lintod: discard unplayed samples
+	Drain           // lintod: send Drained when everything sent has been played
 	Devices         // lintod-audio: []audio.Device as JSON
 	Chosen          // lintod-audio, before Opened and at each change: Choice as JSON
 	Opened          // lintod-audio: the device runs
 	Closed          // lintod-audio: the device is free
-	Capture         // lintod-audio: Captured, one after the other
+	Capture         // lintod-audio: consecutive Captured
 	Played          // lintod-audio: Progress
 	Drained         // lintod-audio: Progress
-	Delay           // lintod: captured frames may come in batches, so many ms late; 0: at once
+	Delay           // lintod: captured frames may be sent in batches, delayed by this many ms; 0: immediately
 	OpenCodec       // lintod: Codec as JSON
 	Convert         // lintod: a frame of samples for an encoder, a packet for a decoder
-	Converted       // lintod-audio: the packet or the samples, one for each Convert and in its order
-	Refused         // lintod-audio, in place of Converted: text. The codec takes the next
-	Unknown         // lintod-audio, in place of Opened: text. This build has no such codec
-	Failed          // lintod-audio: text. The stream is of no more use; stream 0: the program
+	Converted       // lintod-audio: the packet or the samples, one for each Convert, in the same order
+	Refused         // lintod-audio, instead of Converted: text. The codec remains usable
+	Unknown         // lintod-audio, instead of Opened: text. This build has no such codec
+	Failed          // lintod-audio: text. The stream is unusable; stream 0: the program
 	numTypes
 )
 
@@ -83,26 +81,25 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-// Message is one frame as it was read.
+// Message is one received frame.
 type Message struct {
 	Type    Type
 	Stream  uint16
 	Payload []byte // valid until the next Read
 }
 
-// Reader takes messages from a stream. It allocates only when a payload is
-// longer than any before.
+// Reader reads messages from a stream. It allocates only if a payload is longer than all before.
 type Reader struct {
 	r      io.Reader
 	header [headerSize]byte
 	buf    []byte
 }
 
-// NewReader returns a Reader. It reads no further than the message asked for.
+// NewReader returns a Reader. It does not read beyond the requested message.
 func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 
-// Read blocks until a whole message is there. It returns io.EOF at an end
-// between two messages, and an error for everything that is no message.
+// Read blocks until a complete message has arrived. It returns io.EOF at an end between two
+// messages, and an error for anything that is not a message.
 func (r *Reader) Read() (Message, error) {
 	if _, err := io.ReadFull(r.r, r.header[:]); err != nil {
 		return Message{}, err
@@ -122,7 +119,7 @@ func (r *Reader) Read() (Message, error) {
 	return m, nil
 }
 
-// Writer sends messages; any goroutine may. Each message is one Write.
+// Writer sends messages, and may be used by any goroutine. Each message is one Write.
 type Writer struct {
 	mu  sync.Mutex
 	w   io.Writer
@@ -142,7 +139,7 @@ func (w *Writer) Send(t Type, stream uint16) error {
 	return w.flush()
 }
 
-// SendBytes writes a message with a payload that is encoded already.
+// SendBytes writes a message with an encoded payload.
 func (w *Writer) SendBytes(t Type, stream uint16, payload []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -151,20 +148,20 @@ func (w *Writer) SendBytes(t Type, stream uint16, payload []byte) error {
 	return w.flush()
 }
 
-// SendHello introduces this side.
+// SendHello sends this side's version.
 func (w *Writer) SendHello() error {
 	return w.SendBytes(Hello, 0, binary.LittleEndian.AppendUint16([]byte(magic), Version))
 }
 
-// SendOpen asks for a device; t is OpenInput or OpenOutput.
+// SendOpen requests a device; t is OpenInput or OpenOutput.
 func (w *Writer) SendOpen(t Type, stream uint16, o Open) error { return w.sendJSON(t, stream, o) }
 
-// SendOpenCodec asks for an encoder or a decoder.
+// SendOpenCodec requests an encoder or a decoder.
 func (w *Writer) SendOpenCodec(stream uint16, c Codec) error {
 	return w.sendJSON(OpenCodec, stream, c)
 }
 
-// SendChoice tells which device a stream has.
+// SendChoice reports the device of a stream.
 func (w *Writer) SendChoice(stream uint16, c Choice) error {
 	c.Why = c.Why[:min(len(c.Why), maxText)]
 	return w.sendJSON(Chosen, stream, c)
@@ -204,7 +201,7 @@ func (w *Writer) SendCapture(stream uint16, batch []Captured) error {
 	return w.flush()
 }
 
-// SendDelay says how late captured frames may come.
+// SendDelay sets how late captured frames may be sent.
 func (w *Writer) SendDelay(stream uint16, d time.Duration) error {
 	return w.SendBytes(Delay, stream, binary.LittleEndian.AppendUint16(nil, uint16(d.Milliseconds())))
 }
@@ -219,8 +216,8 @@ func (w *Writer) SendProgress(t Type, stream uint16, p Progress) error {
 	return w.flush()
 }
 
-// begin starts a message in the buffer; flush completes and writes it. The
-// caller holds the lock from the one to the other.
+// begin starts a message in the buffer; flush completes and writes it. The caller holds the lock
+// from begin to flush.
 func (w *Writer) begin(t Type, stream uint16) {
 	w.buf = append(w.buf[:0], byte(t), 0, byte(stream), byte(stream>>8), 0, 0, 0, 0)
 }

@@ -6,35 +6,34 @@ import (
 )
 
 const (
-	rate       = 16000 // samples a second
+	rate       = 16000 // sample rate
 	windowSize = 480   // 30 ms
 	stepSize   = 160   // 10 ms
-	// channels are the bands of a spectrum that a model hears.
+	// channels is the number of bands of a spectrum.
 	channels             = 40
-	lowest               = 125.0 // the lower end of all bands, Hz; the upper one is 7500
+	lowest               = 125.0 // the lower end of all bands, in Hz; the upper one is 7500
 	weightBits           = 12
 	smoothingBits        = 10
 	noiseBits            = 14
-	noiseRest            = 819 // 5 % of a band is left however loud its noise is, Q14
+	noiseRest            = 819 // at least 5 % of a band remain, however loud its noise is, Q14
 	gainBits, gainOffset = 21, 80.0
 	gainStrength         = 0.95
 	snrBits, outputBits  = 12, 6
 	logShift             = 6
-	featureUnit          = 0.0390625 // what one of a feature is to a model
-	// correction undoes what the transform divides by, and the weights.
+	featureUnit          = 0.0390625 // scale of a feature in the model
+	// correction compensates for the division of the transform, and the weights.
 	correction = 9 - weightBits/2
 )
 
-// smoothing is how fast the estimate of the noise follows, for even and odd
-// bands, Q14: 2.5 and 6 %.
+// smoothing is the adaptation rate of the noise estimate, for even and odd bands, Q14: 2.5 and 6 %.
 var smoothing = [2]uint64{409, 983}
 
-// tables are what all front ends have in common.
+// tables are shared by all front ends.
 type tables struct {
 	fft    *fft
 	window [windowSize]int32 // Q12
-	// Each line of the spectrum from first on lies between two bands, and counts
-	// for the upper one by its weight and for the lower one by the rest.
+	// Each line of the spectrum from first on is between two bands, and is added to the upper one
+	// with its weight and to the lower one with the rest.
 	first    int
 	band     []uint8
 	weight   []uint16
@@ -43,9 +42,9 @@ type tables struct {
 	logarith [129]int32
 }
 
-// features makes of sound what models hear: each 10 ms the loudness of 40 bands,
-// of which steady noise is taken away. Its arithmetic is in integers; it is that of
-// the front end of TensorFlow Lite for microcontrollers, bit by bit.
+// features converts sound to the input of models: every 10 ms the level of 40 bands, with steady
+// noise removed. It uses integer arithmetic and is bit-exact with the front end of TensorFlow Lite
+// for microcontrollers.
 type features struct {
 	*tables
 	sound    [windowSize]int16
@@ -56,11 +55,11 @@ type features struct {
 	noise    [channels]uint32
 }
 
-// newFeatures makes the tables. A product that a sum takes is converted to the type
-// that it has, or some processors do not round it.
+// newFeatures computes the tables. Products in sums are explicitly converted to their own type,
+// because otherwise some processors do not round them.
 func newFeatures() *features {
 	t := &tables{fft: newFFT()}
-	for i := range t.window { // single precision, which rounds one of them otherwise
+	for i := range t.window { // single precision, which rounds one of them differently
 		const angle = float32(math.Pi) * 2 / windowSize
 		value := 0.5 - float32(0.5*float32(math.Cos(float64(angle*(float32(i)+0.5)))))
 		t.window[i] = int32(float32(value*(1<<12)) + 0.5)
@@ -120,7 +119,7 @@ func (t *tables) placeBands() {
 	}
 }
 
-// gainAt is the gain for a noise, as far as it goes into 16 bits.
+// gainAt returns the gain for a noise, limited to 16 bits.
 func gainAt(noise float64) int32 {
 	gain := float32((1 << gainBits) * float32(math.Pow(noise/(1<<(smoothingBits-correction))+gainOffset, -gainStrength)))
 	if gain > math.MaxInt16 {
@@ -129,8 +128,8 @@ func gainAt(noise float64) int32 {
 	return int32(gain + 0.5)
 }
 
-// hear takes stepSize samples and stores the features of the last 30 ms. It
-// reports whether there have been so many.
+// hear adds stepSize samples and stores the features of the last 30 ms. It reports whether there
+// have been enough samples.
 func (f *features) hear(pcm []int16, out *[channels]uint16) bool {
 	f.used += copy(f.sound[f.used:], pcm)
 	if f.used < windowSize {
@@ -149,8 +148,7 @@ func (f *features) hear(pcm []int16, out *[channels]uint16) bool {
 	return true
 }
 
-// fold windows the sound, and makes it as loud as 16 bits allow. It returns by how
-// many bits.
+// fold windows the sound, and scales it up to 16 bits. It returns the shift.
 func (f *features) fold() (shift int) {
 	loudest := int16(0)
 	var windowed [fftSize]int16
@@ -169,7 +167,7 @@ func (f *features) fold() (shift int) {
 	return shift
 }
 
-// filter adds the lines of the spectrum up to bands.
+// filter adds the lines of the spectrum to bands.
 func (f *features) filter() {
 	f.energy = [channels + 1]uint64{}
 	for i, band := range f.band {
@@ -182,7 +180,7 @@ func (f *features) filter() {
 	}
 }
 
-// root is the square root, rounded.
+// root returns the rounded square root.
 func root(x uint64) uint32 {
 	if x == 0 {
 		return 0
@@ -205,7 +203,7 @@ func root(x uint64) uint32 {
 	return uint32(result)
 }
 
-// denoise takes steady noise from a band, most of it.
+// denoise removes most of the steady noise from a band.
 func (f *features) denoise(i int, level uint32) uint32 {
 	scaled := level << smoothingBits
 	s := smoothing[i&1]
@@ -214,7 +212,7 @@ func (f *features) denoise(i int, level uint32) uint32 {
 	return max((scaled-min(noise, scaled))>>smoothingBits, uint32(uint64(level)*noiseRest>>noiseBits))
 }
 
-// level evens out how loud a band is, by how loud its noise is.
+// level normalises the level of a band by its noise.
 func (f *features) level(level, noise uint32) uint32 {
 	snr := uint32(uint64(level) * uint64(f.interpolate(noise)) >> (gainBits - correction - snrBits))
 	if snr < 2<<snrBits {
@@ -223,7 +221,7 @@ func (f *features) level(level, noise uint32) uint32 {
 	return snr>>(snrBits-outputBits) - 1<<outputBits
 }
 
-// interpolate looks a gain up.
+// interpolate looks up a gain.
 func (t *tables) interpolate(noise uint32) int16 {
 	if noise <= 2 {
 		return int16(t.gain[noise])
@@ -240,7 +238,7 @@ func (t *tables) interpolate(noise uint32) int16 {
 	return int16((result+1<<14)>>15 + c[0])
 }
 
-// log is 64 times the natural logarithm.
+// log returns 64 times the natural logarithm.
 func (t *tables) log(x uint32) uint32 {
 	if x <= 1 {
 		return 0

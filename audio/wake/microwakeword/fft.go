@@ -2,11 +2,11 @@ package microwakeword
 
 import "math"
 
-// The transform is computed in 16 bits, as on the microcontrollers that the models
-// are made for: each result is the same on every processor.
+// The transform is computed in 16 bits, as on the microcontrollers that the models are made for, so
+// that the results are the same on every processor.
 const (
 	fftSize = 512
-	half    = fftSize / 2 // complex points: two real samples are one of them
+	half    = fftSize / 2 // complex points of two real samples each
 )
 
 // point is a complex number in Q15.
@@ -14,7 +14,7 @@ type point struct{ re, im int16 }
 
 func round15(x int32) int16 { return int16((x + 1<<14) >> 15) }
 
-// by divides by n, nearly.
+// by divides approximately by n.
 func (p point) by(n int32) point {
 	return point{round15(int32(p.re) * (math.MaxInt16 / n)), round15(int32(p.im) * (math.MaxInt16 / n))}
 }
@@ -29,11 +29,11 @@ func (p point) times(q point) point {
 func (p point) plus(q point) point  { return point{p.re + q.re, p.im + q.im} }
 func (p point) minus(q point) point { return point{p.re - q.re, p.im - q.im} }
 
-// fft holds the tables of a transform of fftSize real samples.
+// fft contains the tables of a transform of fftSize real samples.
 type fft struct {
-	order  [half]uint8     // where the first stage takes its points from
+	order  [half]uint8     // input positions of the first stage
 	turns  [half]point     // the roots of unity
-	unfold [half / 2]point // those that separate the two samples of a point
+	unfold [half / 2]point // roots that separate the two samples of a point
 }
 
 func newFFT() *fft {
@@ -76,7 +76,7 @@ func (f *fft) transform(in *[half]point, out *[half + 1]point) {
 
 func halved[T int16 | int32](a int16, b T) int16 { return int16((int32(a) + int32(b)) >> 1) }
 
-// stage joins four transforms of size points each to one.
+// stage combines four transforms of size points each.
 func (f *fft) stage(work *[half]point, size int) {
 	step := half / (4 * size)
 	for begin := 0; begin < half; begin += 4 * size {

@@ -5,9 +5,8 @@ import (
 	"math"
 )
 
-// flat reads a FlatBuffer, which is tables that point at each other by offsets.
-// Whatever the offsets are, nothing outside of data is read: it reads as nothing,
-// and torn is set.
+// flat reads a FlatBuffer, which consists of tables that refer to each other by offsets. Nothing
+// outside data is read: an invalid offset yields zero values and sets torn.
 type flat struct {
 	data []byte
 	torn bool
@@ -35,8 +34,8 @@ func (f *flat) int32(at int) int32 {
 	return 0
 }
 
-// follow is where the offset at a place leads. Offsets are unsigned, and none that
-// is right has the highest bit.
+// follow returns the target of the offset at a position. Offsets are unsigned, and valid ones do
+// not have the highest bit set.
 func (f *flat) follow(at int) int {
 	offset := f.int32(at)
 	if offset < 0 {
@@ -50,7 +49,7 @@ func (f *flat) follow(at int) int {
 type table struct {
 	*flat
 	at     int
-	fields []byte // for each field two bytes: where it is, from at; 0 is nowhere
+	fields []byte // for each field two bytes: its offset from at; 0 means absent
 }
 
 func (f *flat) table(at int) table {
@@ -59,7 +58,7 @@ func (f *flat) table(at int) table {
 	return table{f, at, f.bytes(fields, size)}
 }
 
-// field is the place of a field, 0 for one that is absent.
+// field returns the position of a field, or 0 if it is absent.
 func (t table) field(n int) int {
 	n = 4 + 2*n
 	if n+2 > len(t.fields) {
@@ -78,7 +77,7 @@ func (t table) number(n int, absent int32) int32 {
 	return absent
 }
 
-// small is a field of one byte; 0 when it is absent.
+// small returns a field of one byte, or 0 if it is absent.
 func (t table) small(n int) int8 {
 	if at := t.field(n); at > 0 {
 		if b := t.bytes(at, 1); b != nil {
@@ -88,8 +87,7 @@ func (t table) small(n int) int8 {
 	return 0
 }
 
-// vector is the content of a field that is a list, whose elements have so many
-// bytes, and how many there are.
+// vector returns the content of a list field, whose elements have size bytes, and their number.
 func (t table) vector(n, width int) (content []byte, count int) {
 	at := t.field(n)
 	if at == 0 {
@@ -105,10 +103,10 @@ func (t table) vector(n, width int) (content []byte, count int) {
 	return content, len(content) / width
 }
 
-// numbers is a list of 32-bit numbers, of at most so many.
+// numbers returns a list of 32-bit numbers, limited to most.
 func (t table) numbers(n, most int) []int32 {
 	content, count := t.vector(n, 4)
-	return numbers(content[:4*min(count, most+1)]) // one too many shows that there are
+	return numbers(content[:4*min(count, most+1)]) // one more shows that the limit is exceeded
 }
 
 func numbers(content []byte) []int32 {
@@ -119,7 +117,7 @@ func numbers(content []byte) []int32 {
 	return list
 }
 
-// floats is a list of 32-bit floats.
+// floats returns a list of 32-bit floats.
 func (t table) floats(n, most int) []float32 {
 	content, count := t.vector(n, 4)
 	list := make([]float32, min(count, most+1))
@@ -129,7 +127,7 @@ func (t table) floats(n, most int) []float32 {
 	return list
 }
 
-// tables is a list of tables, of at most so many; count is how many there are.
+// tables returns a list of tables, limited to most; count returns their number.
 func (t table) tables(n, most int) (list []table, count int) {
 	at := t.field(n)
 	if at == 0 {
@@ -143,7 +141,7 @@ func (t table) tables(n, most int) (list []table, count int) {
 	return list, count
 }
 
-// child is the table that a field points at.
+// child returns the table that a field refers to.
 func (t table) child(n int) (table, bool) {
 	at := t.field(n)
 	if at == 0 {
@@ -152,7 +150,7 @@ func (t table) child(n int) (table, bool) {
 	return t.table(t.follow(at)), true
 }
 
-// text is a field that is a string, of at most so many bytes.
+// text returns a string field, limited to most bytes.
 func (t table) text(n, most int) string {
 	content, count := t.vector(n, 1)
 	return string(content[:min(count, most)])

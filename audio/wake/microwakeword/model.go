@@ -1,13 +1,11 @@
-// Package microwakeword hears wake words with the models that are made for
-// microWakeWord and ESPHome: networks of some ten thousand 8-bit weights in a file
-// of TensorFlow Lite, with a manifest beside it.
+// Package microwakeword detects wake words with models for microWakeWord and ESPHome: networks of
+// some ten thousand 8-bit weights in a TensorFlow Lite file, with a manifest next to it.
 //
-// It computes as TensorFlow Lite does, in integers, so that a model gives the same
-// scores on every processor. It knows the operators that such models have, and
-// refuses all others. A model comes from strangers: it is checked once, when it is
-// parsed, and what it asks for is bounded.
+// It computes like TensorFlow Lite, in integers, so that a model gives the same scores on every
+// processor. It supports the operators of such models, and rejects all others. Models are
+// untrusted: they are validated when they are parsed, and their resources are limited.
 //
-// What must not live here: the microphone, configuration, and the network.
+// The microphone, configuration, and network access do not belong here.
 package microwakeword
 
 import (
@@ -16,8 +14,7 @@ import (
 	"math"
 )
 
-// What a model may ask for. Those that exist have 80 KB, 112 tensors, 75 operators
-// and 50,000 products.
+// Limits of a model. Existing ones have 80 KB, 112 tensors, 75 operators, and 50,000 products.
 const (
 	maxFile     = 1 << 20
 	maxTensors  = 1024
@@ -28,10 +25,10 @@ const (
 	maxStride   = 8
 )
 
-// errTorn is what is said of offsets that lead out of the file.
-var errTorn = errors.New("it is damaged or not complete")
+// errTorn is the error for offsets outside the file.
+var errTorn = errors.New("it is damaged or incomplete")
 
-// kind is the type of a tensor's elements, by the numbers of TensorFlow Lite.
+// kind is the type of a tensor's elements, with the numbers of TensorFlow Lite.
 type kind int8
 
 const (
@@ -49,20 +46,20 @@ type tensor struct {
 	size     int // elements
 	constant []byte
 	quantity
-	small  []int8 // also of kindUint8, bit by bit
+	small  []int8 // also of kindUint8, with the same bits
 	floats []float32
 
 	variable *variable // of kindResource
 }
 
-// quantity is what the numbers of a tensor mean: scale × (number − zero), with one
-// scale for all, or one for each channel.
+// quantity defines the values of a tensor: scale × (number − zero), with one scale for all, or one
+// for each channel.
 type quantity struct {
 	scales []float32
 	zero   int32
 }
 
-// variable is what a model remembers from one run to the next.
+// variable is state that a model keeps between runs.
 type variable struct {
 	kind   kind
 	small  []int8
@@ -71,7 +68,7 @@ type variable struct {
 
 // Model is a network that is ready to run. One goroutine uses it.
 type Model struct {
-	stride    int // sets of features that it takes at once
+	stride    int // sets of features per run
 	input     *tensor
 	output    *tensor
 	variables map[string]*variable
@@ -91,8 +88,7 @@ type parser struct {
 	called   bool
 }
 
-// Parse makes a model of a file of TensorFlow Lite. The error says what is wrong
-// with it.
+// Parse parses a TensorFlow Lite file. The error describes what is wrong with it.
 func Parse(data []byte) (*Model, error) {
 	switch {
 	case len(data) > maxFile:
@@ -124,7 +120,7 @@ func (p *parser) parse() error {
 	case counts[0] > maxSteps || counts[1] > 2 || counts[2] > 2*maxTensors:
 		return errors.New("it is larger than any wake word")
 	case counts[1] == 0:
-		return errors.New("it has no network in it")
+		return errors.New("it contains no network")
 	}
 	tensors, err := p.tensors(p.graphs[0])
 	if err != nil {
@@ -137,7 +133,7 @@ func (p *parser) parse() error {
 	return err
 }
 
-// ends finds where features go in and the score comes out.
+// ends finds the input of features and the output of the score.
 func (p *parser) ends(tensors []*tensor) error {
 	in, out := p.graphs[0].numbers(1, 1), p.graphs[0].numbers(2, 1)
 	if len(in) != 1 || len(out) != 1 || uint(in[0]) >= uint(len(tensors)) || uint(out[0]) >= uint(len(tensors)) {
@@ -196,7 +192,7 @@ func (p *parser) tensor(t table) (*tensor, error) {
 	case made.kind == kindResource:
 		return made, nil
 	case width == 0:
-		return nil, fmt.Errorf("has elements of a type, number %d, that wake words do not have", made.kind)
+		return nil, fmt.Errorf("has elements of the unsupported type %d", made.kind)
 	case len(made.constant) > 0 && len(made.constant) != width*made.size:
 		return nil, fmt.Errorf("has %d bytes for %d elements", len(made.constant), made.size)
 	}
@@ -207,7 +203,7 @@ func (p *parser) tensor(t table) (*tensor, error) {
 	return made, nil
 }
 
-// fill gives a tensor its content.
+// fill sets the content of a tensor.
 func (t *tensor) fill() {
 	switch t.kind {
 	case kindInt8, kindUint8:
@@ -234,17 +230,17 @@ func (t *tensor) quantify(q table) error {
 	for i := range count {
 		zero := numbers(zeros[8*i : 8*i+8])
 		if high := zero[0] >> 31; zero[1] != high || zero[0] < math.MinInt8 || zero[0] > math.MaxUint8 || i > 0 && zero[0] != t.zero {
-			return errors.New("has a zero point that 8 bits do not hold, or several")
+			return errors.New("has a zero point that does not fit into 8 bits, or several")
 		}
 		t.zero = zero[0]
 	}
 	return nil
 }
 
-// Stride is how many sets of features Run takes: one for each 10 ms.
+// Stride returns how many sets of features a run takes: one per 10 ms.
 func (m *Model) Stride() int { return m.stride }
 
-// Reset forgets all that was heard.
+// Reset resets the state.
 func (m *Model) Reset() {
 	for _, v := range m.variables {
 		clear(v.small)
@@ -255,7 +251,7 @@ func (m *Model) Reset() {
 	}
 }
 
-// run takes stride sets of features, and returns how sure the model is, from 0 to 1.
+// run processes stride sets of features, and returns the score, from 0 to 1.
 func (m *Model) run(heard [][channels]uint16) float64 {
 	scale, zero := float64(m.input.scales[0]), float64(m.input.zero)
 	for i := range heard {

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// known are the operators that models of wake words have, by the numbers of
-// TensorFlow Lite, and how each becomes a step.
+// known are the supported operators, by the numbers of TensorFlow Lite, with the functions that
+// create their steps.
 func (p *parser) known() map[int32]known {
 	return map[int32]known{
 		2:   {"CONCATENATION", p.concatenation},
@@ -33,21 +33,21 @@ type known struct {
 	compile func(operator) (func(), error)
 }
 
-// operator is one of a file.
+// operator is an operator of a file.
 type operator struct {
-	in, out []*tensor // a tensor that is left out is nil
+	in, out []*tensor // an omitted tensor is nil
 	options table
 }
 
-// maxOperands bounds what an operator reads or writes.
+// maxOperands is the maximum number of inputs or outputs of an operator.
 const maxOperands = 16
 
 var (
 	errOperands = errors.New("its operands do not fit together")
-	errOptions  = errors.New("it has options that wake words do not have")
+	errOptions  = errors.New("it has unsupported options")
 )
 
-// steps makes the steps of a graph.
+// steps creates the steps of a graph.
 func (p *parser) steps(graph table, tensors []*tensor) ([]func(), error) {
 	list, count := graph.tables(3, maxSteps)
 	if count > maxSteps {
@@ -63,7 +63,7 @@ func (p *parser) steps(graph table, tensors []*tensor) ([]func(), error) {
 		number := max(int32(p.codes[code].small(0)), p.codes[code].number(3, 0))
 		known, ok := all[number]
 		if !ok {
-			return nil, fmt.Errorf("it needs an operator that lintod does not have: number %d%s", number, p.custom(code))
+			return nil, fmt.Errorf("it needs an unsupported operator: number %d%s", number, p.custom(code))
 		}
 		op, err := p.operator(t, tensors)
 		if err != nil {
@@ -83,8 +83,8 @@ func (p *parser) steps(graph table, tensors []*tensor) ([]func(), error) {
 	return steps, nil
 }
 
-// spend counts what an operator costs: its products, and what it reads and writes,
-// of which eight elements take as long as a product.
+// spend adds up the cost of an operator: its products, and the elements that it reads and writes,
+// of which eight take as long as a product.
 func (p *parser) spend(op operator) error {
 	for _, t := range append(op.in, op.out...) {
 		if t != nil {
@@ -101,7 +101,7 @@ func (p *parser) affordable() error {
 	return nil
 }
 
-// custom names an operator that is not one of TensorFlow Lite's own.
+// custom returns the name of a custom operator.
 func (p *parser) custom(code uint) string {
 	if name := p.codes[code].text(1, 40); name != "" {
 		return fmt.Sprintf(", %q", name)
@@ -131,7 +131,7 @@ func (p *parser) operator(t table, tensors []*tensor) (operator, error) {
 	return op, nil
 }
 
-// has reports whether there are so many operands, and none is left out.
+// has reports whether the operator has this number of operands, and none is omitted.
 func (op operator) has(in, out int) bool {
 	if len(op.in) != in || len(op.out) != out {
 		return false
@@ -144,18 +144,18 @@ func (op operator) has(in, out int) bool {
 	return true
 }
 
-// holds reports whether a tensor has elements of one of those types.
+// holds reports whether the elements of a tensor have one of these types.
 func (t *tensor) holds(kinds ...kind) bool { return slices.Contains(kinds, t.kind) }
 
-// anything can be moved.
+// anything contains the types that can be copied.
 var anything = []kind{kindInt8, kindFloat}
 
-// movable reports whether elements of one may become elements of the other.
+// movable reports whether elements of one tensor may be copied to the other.
 func movable(from, to *tensor) bool {
 	return from.kind == to.kind && from.holds(anything...) && (from.kind == kindFloat || from.unit() == to.unit())
 }
 
-// unit is what the numbers of a tensor with one scale mean.
+// unit returns the quantity of a tensor with one scale.
 func (q quantity) unit() [2]float64 {
 	if len(q.scales) != 1 {
 		return [2]float64{}
@@ -163,7 +163,7 @@ func (q quantity) unit() [2]float64 {
 	return [2]float64{float64(q.scales[0]), float64(q.zero)}
 }
 
-// integers are the numbers of a constant.
+// integers returns the numbers of a constant.
 func (t *tensor) integers(most int) ([]int32, bool) {
 	if t.kind != kindInt32 || len(t.constant) == 0 || t.size > most {
 		return nil, false
@@ -171,8 +171,8 @@ func (t *tensor) integers(most int) ([]int32, bool) {
 	return numbers(t.constant), true
 }
 
-// along splits a shape at an axis: how many blocks there are before it, how long it
-// is, and how many elements each of it has.
+// along splits a shape at an axis: the number of blocks before it, its length, and the number of
+// elements of each entry.
 func (t *tensor) along(axis int) (blocks, length, inner int) {
 	blocks, inner = 1, 1
 	for i, n := range t.shape {
@@ -186,7 +186,7 @@ func (t *tensor) along(axis int) (blocks, length, inner int) {
 	return blocks, t.shape[axis], inner
 }
 
-// axis makes a number from the end one from the begin.
+// axis converts a negative axis, counted from the end, to a positive one.
 func (t *tensor) axis(n int32) (int, bool) {
 	if n < 0 {
 		n += int32(len(t.shape))
@@ -194,7 +194,7 @@ func (t *tensor) axis(n int32) (int, bool) {
 	return int(n), n >= 0 && int(n) < len(t.shape)
 }
 
-// part copies what lies between two places of an axis from one tensor to another.
+// part copies a range of an axis from one tensor to another.
 func part(to *tensor, toAt int, from *tensor, fromAt, length, axis int) func() {
 	blocks, toLength, inner := to.along(axis)
 	_, fromLength, _ := from.along(axis)
@@ -213,7 +213,7 @@ func copyBlocks[T any](blocks, length int, to []T, toStep int, from []T, fromSte
 	}
 }
 
-// sameBut reports whether two shapes differ in one axis at most.
+// sameBut reports whether two shapes differ at most in one axis.
 func sameBut(a, b []int, axis int) bool {
 	if len(a) != len(b) {
 		return false
@@ -226,7 +226,7 @@ func sameBut(a, b []int, axis int) bool {
 	return true
 }
 
-// each makes one step of several.
+// each combines several steps.
 func each(steps []func()) func() {
 	return func() {
 		for _, step := range steps {
@@ -286,7 +286,7 @@ func (p *parser) splitV(op operator) (func(), error) {
 	return each(steps), nil
 }
 
-// stridedSlice cuts one axis, without leaving anything out between its ends.
+// stridedSlice slices one axis, with stride 1.
 func (p *parser) stridedSlice(op operator) (func(), error) {
 	if !op.has(4, 1) {
 		return nil, errOperands
@@ -300,7 +300,7 @@ func (p *parser) stridedSlice(op operator) (func(), error) {
 		return nil, errOperands
 	}
 	o := op.options
-	if o.number(2, 0)|o.number(3, 0)|o.number(4, 0) != 0 || o.small(5) != 0 { // ellipsis, new axis, axis less, offset
+	if o.number(2, 0)|o.number(3, 0)|o.number(4, 0) != 0 || o.small(5) != 0 { // ellipsis, new axis, shrink axis, offset
 		return nil, errOptions
 	}
 	cut, at, length := 0, 0, from.shape[0]
@@ -328,7 +328,7 @@ func (p *parser) stridedSlice(op operator) (func(), error) {
 	return part(to, 0, from, at, length, cut), nil
 }
 
-// within is a place on an axis of n elements, counted from the end where negative.
+// within returns a position on an axis of n elements; negative positions count from the end.
 func within(place int32, n int) int {
 	if place < 0 {
 		return max(0, n+max(int(place), -n))
@@ -343,7 +343,7 @@ func (p *parser) reshape(op operator) (func(), error) {
 	return whole(op.out[0].small, op.in[0].small, op.out[0].floats, op.in[0].floats), nil
 }
 
-// whole copies the one content or the other; that which a tensor does not have is empty.
+// whole copies both kinds of content, of which a tensor has one.
 func whole(to, from []int8, toFloats, fromFloats []float32) func() {
 	return func() {
 		copy(to, from)
@@ -351,7 +351,7 @@ func whole(to, from []int8, toFloats, fromFloats []float32) func() {
 	}
 }
 
-// callOnce makes the steps of the second graph, which set the variables.
+// callOnce returns the steps of the second graph, which set the variables.
 func (p *parser) callOnce(op operator) (func(), error) {
 	if p.called || op.options.number(0, 0) != 1 || len(p.graphs) < 2 {
 		return nil, errOptions
@@ -379,8 +379,8 @@ func (p *parser) varHandle(op operator) (func(), error) {
 	return nil, nil
 }
 
-// fits gives a variable the form of the first tensor that meets it, and reports
-// whether another one is of that form, too.
+// fits sets the format of a variable to that of its first tensor, and reports whether later ones
+// have the same.
 func (p *parser) fits(v *variable, t *tensor) bool {
 	if v == nil || !t.holds(anything...) {
 		return false
@@ -412,18 +412,18 @@ func (p *parser) assignVariable(op operator) (func(), error) {
 type products struct {
 	in, out  []int8
 	weights  []int8
-	bias     []int32 // with what the zero point of the input adds
+	bias     []int32 // including the contribution of the input's zero point
 	scale    []multiplier
 	zero     int32 // of the output
-	least    int32 // activation cuts off what is below
-	window   int   // elements of the input that a sum takes
-	step     int   // elements from one window to the next
+	least    int32 // lower limit of the activation
+	window   int   // input elements per sum
+	step     int   // distance between windows, in elements
 	channels int
 	sums     []int32
 }
 
-// newProducts reads what is common to the operators that multiply. The filter has
-// so many weights for each channel.
+// newProducts parses the common part of the operators that multiply. The filter has the given
+// number of weights per channel.
 func (p *parser) newProducts(op operator, activation int8, outputs, window int) (*products, error) {
 	if len(op.in) == 2 {
 		op.in = append(op.in[:2:2], nil)
@@ -462,8 +462,7 @@ func (p *parser) newProducts(op operator, activation int8, outputs, window int) 
 	return m, p.affordable()
 }
 
-// offset adds to the bias of a channel what the zero point of the input takes from
-// each product.
+// offset corrects the bias of a channel for the zero point of the input.
 func (m *products) offset(zero int32, weight func(channel, i int) int8) {
 	for c := range m.bias {
 		for i := range m.window {
@@ -472,7 +471,7 @@ func (m *products) offset(zero int32, weight func(channel, i int) int8) {
 	}
 }
 
-// put stores what a sum is in the unit of the output.
+// put stores a sum in the quantity of the output.
 func (m *products) put(i int, number int32) {
 	m.out[i] = int8(min(max(number+m.zero, m.least), math.MaxInt8))
 }
@@ -480,7 +479,7 @@ func (m *products) put(i int, number int32) {
 // timeline reports whether a tensor is a sequence of sets of channels.
 func (t *tensor) timeline() bool { return len(t.shape) == 4 && t.shape[0] == 1 && t.shape[2] == 1 }
 
-// windows is how many windows an input has. Its ends are not padded.
+// windows returns the number of windows of an input, without padding.
 func windows(in, out *tensor, size int, padding int8, step int32) bool {
 	if step < 1 || int(step) > in.shape[1] || size > in.shape[1] {
 		return false
@@ -532,7 +531,7 @@ func (p *parser) fullyConnected(op operator) (func(), error) {
 	return m.once, nil
 }
 
-// dense multiplies each window with the weights of each channel.
+// dense multiplies each window by the weights of each channel.
 func (m *products) dense() {
 	for i, at := 0, 0; i < len(m.out); i, at = i+m.channels, at+m.step {
 		m.multiply(m.in[at:][:m.window])
@@ -542,7 +541,7 @@ func (m *products) dense() {
 	}
 }
 
-// once is dense for all of the input. TensorFlow Lite rounds it in another way.
+// once is dense for the whole input, which TensorFlow Lite rounds differently.
 func (m *products) once() {
 	m.multiply(m.in)
 	for c, sum := range m.sums {
@@ -584,7 +583,7 @@ func (p *parser) depthwise(op operator) (func(), error) {
 	return m.separate, nil
 }
 
-// separate multiplies each channel of a window with weights of its own.
+// separate multiplies each channel of a window by its own weights.
 func (m *products) separate() {
 	for i, at := 0, 0; i < len(m.out); i, at = i+m.channels, at+m.step {
 		copy(m.sums, m.bias)
@@ -692,7 +691,7 @@ func (m multiplier) times(x int32) int32 {
 	return int32((int64(high) + 1<<(right-1)) >> right)
 }
 
-// timesOnce rounds but once.
+// timesOnce rounds only once.
 func (m multiplier) timesOnce(x int32) int32 {
 	return int32((int64(x)*int64(m.factor) + 1<<(30-m.shift)) >> (31 - m.shift))
 }

@@ -13,21 +13,20 @@ import (
 const (
 	maxManifest = 64 << 10
 	maxWindow   = 100 // scores: 3 s
-	// unsure is what a word is believed at by those who would hear it too often
-	// rather than miss it. Models of short words ask for no more as they are.
+	// unsure is the threshold at the highest sensitivity. Models of short words have it by default.
 	unsure = 0.5
-	// surest is the highest mean that scores in 8 bits can be above.
+	// surest is the highest threshold that 8-bit scores can exceed.
 	surest = 0.99
 )
 
-// Manifest is what ESPHome knows of a model, in a JSON file of version 2.
+// Manifest is ESPHome's description of a model, a JSON file of version 2.
 type Manifest struct {
 	Type      string   `json:"type"`
 	Version   int      `json:"version"`
 	WakeWord  string   `json:"wake_word"`
 	Author    string   `json:"author"`
 	Website   string   `json:"website"`
-	Model     string   `json:"model"` // the file, beside the manifest
+	Model     string   `json:"model"` // the file, in the directory of the manifest
 	Languages []string `json:"trained_languages"`
 	Micro     struct {
 		Cutoff float64 `json:"probability_cutoff"`
@@ -36,7 +35,7 @@ type Manifest struct {
 	} `json:"micro"`
 }
 
-// ReadManifest reads and checks one. Errors name the file.
+// ReadManifest reads and validates a manifest. Errors contain the file name.
 func ReadManifest(path string) (Manifest, error) {
 	text, err := textfile.Read(path, maxManifest)
 	if err != nil {
@@ -64,7 +63,7 @@ func (m Manifest) check() error {
 	case m.Version != 2:
 		return fmt.Errorf("version is %d; want 2, the one of ESPHome since 2024.7", m.Version)
 	case m.Model == "" || !filepath.IsLocal(m.Model):
-		return fmt.Errorf("model is %.80q; want a file beside the manifest", m.Model)
+		return fmt.Errorf("model is %.80q; want a file in the directory of the manifest", m.Model)
 	case !(m.Micro.Cutoff > 0 && m.Micro.Cutoff < 1):
 		return fmt.Errorf("micro.probability_cutoff is %g; want a number between 0 and 1", m.Micro.Cutoff)
 	case m.Micro.Window < 1 || m.Micro.Window > maxWindow:
@@ -75,24 +74,23 @@ func (m Manifest) check() error {
 	return nil
 }
 
-// Word is a model that listens for one word. One goroutine uses it.
+// Word is a model for one word. One goroutine uses it.
 type Word struct {
 	Manifest Manifest
-	// Threshold is what the mean of the last scores has to be above.
+	// Threshold is the value that the mean of the last scores must exceed.
 	Threshold float64
 
 	model  *Model
 	heard  [][channels]uint16
-	sets   int       // of heard that are filled
-	scores []float64 // the last ones, in a ring
+	sets   int       // filled part of heard
+	scores []float64 // the last scores, in a ring
 	count  int       // of all scores
 	mean   float64
 	above  bool
 }
 
-// Open reads the model that a manifest describes. sensitivity is from 0, rarely by
-// mistake, to 1, rarely missed; 0.5 takes the threshold of the manifest. Errors
-// name the file.
+// Open reads the model that a manifest describes. sensitivity is from 0, few false activations, to
+// 1, rarely missed; 0.5 uses the threshold of the manifest. Errors contain the file name.
 func Open(manifest string, sensitivity float64) (*Word, error) {
 	m, err := ReadManifest(manifest)
 	if err != nil {
@@ -126,8 +124,8 @@ func threshold(cutoff, sensitivity float64) float64 {
 	return math.Min(cutoff, surest)
 }
 
-// Sensitivity is the least at which a mean of the scores is enough, and false when
-// none is.
+// Sensitivity returns the lowest sensitivity at which a mean of the scores is sufficient, or false
+// if there is none.
 func (m Manifest) Sensitivity(mean float64) (float64, bool) {
 	for percent := range 101 {
 		if s := float64(percent) / 100; mean > threshold(m.Micro.Cutoff, s) {
@@ -137,17 +135,16 @@ func (m Manifest) Sensitivity(mean float64) (float64, bool) {
 	return 0, false
 }
 
-// Mean is that of the last scores, from 0 to 1.
+// Mean returns the mean of the last scores, from 0 to 1.
 func (w *Word) Mean() float64 { return w.mean }
 
-// reset forgets what was heard.
+// reset resets the state.
 func (w *Word) reset() {
 	w.model.Reset()
 	w.sets, w.count, w.mean, w.above = 0, 0, 0, false
 }
 
-// hear takes the features of 10 ms. It reports whether the word is over now, once
-// for each time that it is said.
+// hear processes the features of 10 ms. It reports the end of the word, once per utterance.
 func (w *Word) hear(features *[channels]uint16) bool {
 	w.heard[w.sets] = *features
 	if w.sets++; w.sets < len(w.heard) {
@@ -169,20 +166,20 @@ func (w *Word) hear(features *[channels]uint16) bool {
 	return w.above && !before
 }
 
-// Spotter listens for words in one stream of sound. One goroutine uses it.
+// Spotter detects words in one stream of sound. One goroutine uses it.
 type Spotter struct {
 	Words []*Word
 
 	features *features
-	rest     int // samples of the step that is being filled
+	rest     int // samples of the current step
 	step     [stepSize]int16
 }
 
-// NewSpotter listens for those words.
+// NewSpotter returns a Spotter for these words.
 func NewSpotter(words []*Word) *Spotter { return &Spotter{Words: words, features: newFeatures()} }
 
-// Reset is for sound that does not follow what was heard last. What the noise of
-// the room is like is kept.
+// Reset must be called before sound that does not follow the previous sound. The noise estimate is
+// kept.
 func (s *Spotter) Reset() {
 	s.features.used, s.rest = 0, 0
 	for _, w := range s.Words {
@@ -190,8 +187,8 @@ func (s *Spotter) Reset() {
 	}
 }
 
-// Hear takes sound of any length, 16,000 samples a second. It calls found for each
-// word that is over, by its place in Words. It allocates nothing.
+// Hear processes sound of any length, at 16 kHz. It calls found for each detected word, with its
+// index in Words. It does not allocate.
 func (s *Spotter) Hear(pcm []int16, found func(word int)) {
 	for len(pcm) > 0 {
 		n := copy(s.step[s.rest:], pcm)

@@ -1,8 +1,8 @@
-// Package models knows the models of wake words: which can be downloaded, which are
-// on this device, and how to download one.
+// Package models manages wake word models: those that can be downloaded, those on this device, and
+// the download.
 //
-// What must not live here: what is in a model (audio/wake/microwakeword). Nothing
-// here is called by the daemon but Find, which only looks for a file.
+// The content of models (audio/wake/microwakeword) does not belong here. The daemon calls only
+// Find, which looks for a file.
 package models
 
 import (
@@ -25,30 +25,29 @@ import (
 	"lintod/audio/wake/microwakeword"
 )
 
-// Packaged is where packages put models.
+// Packaged is the directory for models from packages.
 const Packaged = "/usr/share/lintod/wake"
 
-// Limits of a download: in bytes of a file, however many the server sends, and for
-// all of it.
+// Limits of a download: the size of a file, in bytes, and the total time.
 const (
 	maxFile   = 1 << 20
 	timeLimit = 2 * time.Minute
 )
 
-// Offer is a model that can be downloaded. What is downloaded is what was there
-// when the offer was written, or is refused.
+// Offer is a model that can be downloaded. A download that differs from the offered version is
+// rejected.
 type Offer struct {
-	Name      string // of the word in the configuration
-	Phrase    string // what is said
-	Languages string // whose speakers it was trained with
+	Name      string // name of the word in the configuration
+	Phrase    string // spoken phrase
+	Languages string // language of its training data
 	Author    string
 	License   string
-	base      string // address of the two files, without their endings
+	base      string // address of the two files, without their extensions
 	model     pin
 	manifest  pin
 }
 
-// pin is what a file has to be.
+// pin is the expected size and checksum of a file.
 type pin struct {
 	size   int64
 	sha256 string
@@ -109,10 +108,10 @@ var offers = []Offer{
 	},
 }
 
-// Offers are all models that can be downloaded.
+// Offers lists all models that can be downloaded.
 func Offers() []Offer { return slices.Clone(offers) }
 
-// Offered is the model for a word, if there is one.
+// Offered returns the model for a word, if there is one.
 func Offered(name string) (Offer, bool) {
 	i := slices.IndexFunc(offers, func(o Offer) bool { return o.Name == name })
 	if i < 0 {
@@ -121,7 +120,7 @@ func Offered(name string) (Offer, bool) {
 	return offers[i], true
 }
 
-// names are those of all offers.
+// names returns the names of all offers.
 func names() string {
 	var list []string
 	for _, o := range offers {
@@ -130,8 +129,8 @@ func names() string {
 	return strings.Join(list, ", ")
 }
 
-// Find is the manifest of a word, in the first of the folders that has it. The error
-// says how to get one.
+// Find returns the manifest of a word, from the first of the directories that contains it. The
+// error explains how to get one.
 func Find(dirs []string, name string) (string, error) {
 	for _, dir := range dirs {
 		path := filepath.Join(dir, name+".json")
@@ -157,10 +156,10 @@ type Installed struct {
 	Err      error // why it cannot be used
 }
 
-// List looks for models in the folders; of two with one name the first counts.
+// List lists the models in the directories; of two with the same name, only the first.
 func List(dirs []string) (list []Installed) {
 	for _, dir := range dirs {
-		paths, _ := filepath.Glob(filepath.Join(dir, "*.json")) // fails for a wrong pattern only
+		paths, _ := filepath.Glob(filepath.Join(dir, "*.json")) // fails only for an invalid pattern
 		for _, path := range paths {
 			name := strings.TrimSuffix(filepath.Base(path), ".json")
 			if slices.ContainsFunc(list, func(i Installed) bool { return i.Name == name }) {
@@ -180,20 +179,19 @@ func List(dirs []string) (list []Installed) {
 
 // Getter downloads models.
 type Getter struct {
-	// Dir is where they go; it is made if need be.
+	// Dir is the target directory; it is created if necessary.
 	Dir string
-	// Client does it; nil is one that goes through the proxy of the environment.
+	// Client is the HTTP client; nil means one that uses the proxy of the environment.
 	Client *http.Client
 }
 
-// Get downloads the two files of an offer. It returns when both are whole and on the
-// disk, or with the reason, and has then changed nothing that could be used before.
+// Get downloads the two files of an offer. It returns when both are complete and on disk, or with
+// an error, in which case existing models are unchanged.
 func (g Getter) Get(ctx context.Context, o Offer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeLimit, fmt.Errorf("took longer than %v", timeLimit))
 	defer cancel()
-	// Root writes into a folder of the daemon's user, who must not lead it elsewhere.
-	// Before its first start systemd has not made that folder; it takes over one that
-	// is there.
+	// Root writes to a directory of the daemon's user, who must not be able to redirect the write.
+	// systemd creates this directory at the first start of the service, or adopts an existing one.
 	if err := os.MkdirAll(filepath.Dir(g.Dir), 0o755); err != nil { //nolint:gosec // others read models
 		return err
 	}
@@ -210,7 +208,7 @@ func (g Getter) Get(ctx context.Context, o Offer) error {
 		return err
 	}
 	defer dir.Close()
-	// The manifest last: it is what makes the model one that is found.
+	// The manifest is written last, because it makes the model visible.
 	for _, file := range []struct {
 		ending string
 		pin    pin
@@ -264,7 +262,7 @@ func (g Getter) fetch(ctx context.Context, address string, size int64) ([]byte, 
 	return io.ReadAll(io.LimitReader(response.Body, min(size, maxFile)+1))
 }
 
-// secure follows a redirection only over TLS.
+// secure follows redirects only over TLS.
 func secure(to *http.Request, via []*http.Request) error {
 	if to.URL.Scheme != "https" || len(via) > 5 {
 		return fmt.Errorf("redirected to %s", config.Redact(to.URL.String()))
@@ -272,10 +270,10 @@ func secure(to *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// replace writes a file that all may read, so that a power cut leaves either the
-// old one or the new.
+// replace writes a world-readable file atomically: a power cut leaves either the old or the new
+// one.
 func replace(dir *os.Root, name string, content []byte) error {
-	const temp = ".download" // what a crash leaves behind is used again
+	const temp = ".download" // leftovers of a crash are overwritten
 	if err := dir.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -1,8 +1,7 @@
-// Package wyomingtest is a Wyoming service for tests: a real listener on
-// loopback, whose conversation the test writes.
+// Package wyomingtest is a Wyoming service for tests: a real listener on the loopback address,
+// whose behaviour the test defines.
 //
-// What must not live here: the conversation of a kind of service, which stands
-// with the tests that need it.
+// The behaviour of a specific kind of service belongs in the tests that need it.
 package wyomingtest
 
 import (
@@ -14,9 +13,9 @@ import (
 	"lintod/audio/wyoming"
 )
 
-// Service is a service that can go away and come back at the same address.
+// Service is a service that can be stopped and restarted at the same address.
 type Service struct {
-	// Address is what goes into a configuration.
+	// Address is the address for the configuration.
 	Address string
 
 	t      testing.TB
@@ -29,9 +28,8 @@ type Service struct {
 	all      sync.WaitGroup
 }
 
-// New returns a service that runs until the test ends. handle has one
-// connection, in a goroutine of its own; it is closed when handle returns, and
-// when the service stops.
+// New returns a service that runs until the test ends. handle handles one connection, in its own
+// goroutine; it is closed when handle returns, and when the service stops.
 func New(t testing.TB, handle func(*wyoming.Conn)) *Service {
 	t.Helper()
 	s := &Service{t: t, handle: handle}
@@ -45,12 +43,12 @@ func New(t testing.TB, handle func(*wyoming.Conn)) *Service {
 func (s *Service) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listener.Close() // first, or who is hung up on could come back at once
+	s.listener.Close() // first, otherwise clients could reconnect immediately
 	s.stop()
 	s.all.Wait()
 }
 
-// Start lets a service that was stopped come back.
+// Start restarts a stopped service.
 func (s *Service) Start() {
 	s.t.Helper()
 	s.mu.Lock()

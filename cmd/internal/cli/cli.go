@@ -1,12 +1,10 @@
-// Package cli is the command line of the programs below cmd: how arguments are
-// read, and how help, completion, manual pages and errors are printed. All of
-// them are made of the same cobra commands.
+// Package cli implements the command line of the programs below cmd: parsing of arguments, and
+// output of help, completion, manual pages, and errors, all from the same cobra commands.
 //
-// It keeps the two habits that these programs have from Go's own flag package:
-// a long flag may have one dash or two (-config, --config), and flags that a
-// command knows may stand before its name.
+// Like Go's flag package, it accepts long flags with one dash or two (-config, --config). It also
+// accepts a command's flags before the command's name.
 //
-// What must not live here: a command of one program.
+// Commands of a single program do not belong here.
 package cli
 
 import (
@@ -25,24 +23,23 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// Exit statuses of all programs. A program may have others for its own errors.
+// Exit statuses of all programs. A program may have additional ones for its own errors.
 const (
 	StatusFailed = 1
 	StatusUsage  = 2
 )
 
-// UsageError is a command line that cannot be understood.
+// UsageError reports an invalid command line.
 type UsageError struct{ error }
 
 // Unwrap returns the reason.
 func (e UsageError) Unwrap() error { return e.error }
 
-// Usagef makes a UsageError.
+// Usagef returns a UsageError.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
-// Run reads args, without the name of the program, and runs the command that
-// they name. It prints errors to stderr, and returns the exit status and the
-// error.
+// Run parses args, without the name of the program, and runs the command that they name. It prints
+// errors to stderr, and returns the exit status and the error.
 func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr io.Writer) (status int, err error) {
 	prepare(root)
 	root.SetErr(stderr)
@@ -63,7 +60,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	return StatusUsage, err
 }
 
-// prepare completes a tree of commands with what all programs have.
+// prepare adds to a tree of commands what all programs have.
 func prepare(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -76,13 +73,19 @@ func prepare(root *cobra.Command) {
 		root.Args = noSuchCommand
 	}
 	root.InitDefaultHelpCmd()
-	for _, cmd := range append(root.Commands(), root) {
-		cmd.InitDefaultHelpFlag()
-		completeFiles(cmd)
+	prepareFlags(root)
+}
+
+// prepareFlags prepares the flags of a command and of all below it.
+func prepareFlags(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
+	completeFiles(cmd)
+	for _, sub := range cmd.Commands() {
+		prepareFlags(sub)
 	}
 }
 
-// completeFiles lets the shell complete the values that are names of files.
+// completeFiles makes the shell complete file names as values of the flags that take a file.
 func completeFiles(cmd *cobra.Command) {
 	cmd.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
 		if kind, _ := pflag.UnquoteUsage(f); kind == "FILE" {
@@ -91,7 +94,7 @@ func completeFiles(cmd *cobra.Command) {
 	})
 }
 
-// CompleteFlag lets the shell complete the values of a flag.
+// CompleteFlag sets the shell completion of a flag's values.
 func CompleteFlag(cmd *cobra.Command, name string, values func() []string) {
 	completeWith(cmd, name, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return values(), cobra.ShellCompDirectiveNoFileComp
@@ -100,11 +103,11 @@ func CompleteFlag(cmd *cobra.Command, name string, values func() []string) {
 
 func completeWith(cmd *cobra.Command, name string, f cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(name, f); err != nil {
-		panic(err) // the program is wrong: it has no such flag, or completes it twice
+		panic(err) // a bug of the program: it has no such flag, or sets its completion twice
 	}
 }
 
-// Args demands between low and high arguments.
+// Args requires between low and high arguments.
 func Args(low, high int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if n := len(args); n < low || n > high {
@@ -114,9 +117,9 @@ func Args(low, high int) cobra.PositionalArgs {
 	}
 }
 
-// Text makes the arguments of a command a text of at least one word. Flags are
-// read up to the first word, so that the others may begin with a dash; a flag of
-// the command among them is a mistake unless there is a "--".
+// Text requires a text of at least one word as arguments of a command. Flags are parsed up to the
+// first word, so later words may start with a dash; a flag of the command among them is an error
+// unless there is a "--".
 func Text(cmd *cobra.Command) {
 	cmd.Flags().SetInterspersed(false)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -135,9 +138,9 @@ func Text(cmd *cobra.Command) {
 	}
 }
 
-// normalise returns args as pflag wants them: the names of commands first, and
-// two dashes before the name of each flag that the command has (one, if the name
-// is one letter). Everything else is left as it is, and all that follows "--".
+// normalise returns args in the form that pflag requires: the names of commands first, and two
+// dashes before the name of each flag that the command has (one, if the name is one letter).
+// Everything else is unchanged, including everything after "--".
 func normalise(root *cobra.Command, args []string) []string {
 	cmd, command := root, true
 	var names, rest []string
@@ -169,7 +172,7 @@ func normalise(root *cobra.Command, args []string) []string {
 	return append(names, rest...)
 }
 
-// flagName is the name in -name, --name and -name=value, or "".
+// flagName returns the name in -name, --name, and -name=value, or "".
 func flagName(arg string) string {
 	name, ok := strings.CutPrefix(arg, "-")
 	if !ok {
@@ -179,7 +182,7 @@ func flagName(arg string) string {
 	return name
 }
 
-// findFlag finds a flag of a command or, as flags may come first, of one below it.
+// findFlag finds a flag of a command or, because flags may come first, of one of its subcommands.
 func findFlag(cmd *cobra.Command, name string) *pflag.Flag {
 	if name == "" {
 		return nil
@@ -238,8 +241,8 @@ func flagError(_ *cobra.Command, err error) error {
 	return UsageError{err}
 }
 
-// complete answers the scripts of shells. Who has begun a flag with one dash
-// gets flags with one.
+// complete answers the completion scripts. If the user has typed a flag with one dash, it returns
+// flags with one dash.
 func complete(ctx context.Context, root *cobra.Command, args []string, stdout io.Writer) error {
 	last := len(args) - 1
 	word := args[last]

@@ -70,13 +70,13 @@ func description(cmd *cobra.Command) string {
 	return strings.ToUpper(cmd.Short[:1]) + cmd.Short[1:] + "."
 }
 
-// arguments are those in the command's Use, with a space before them.
+// arguments returns the arguments in the command's Use, with a leading space.
 func arguments(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.Use, cmd.Name()) }
 
-// shortList is how many flags a usage line spells out.
+// shortList is the maximum number of flags that a usage line lists.
 const shortList = 4
 
-// usageLine is how a command is used. That of a program is written by hand.
+// usageLine returns the usage of a command. That of a program is written by hand.
 func usageLine(cmd *cobra.Command) string {
 	if !cmd.HasParent() {
 		return cmd.Use
@@ -92,7 +92,7 @@ func usageLine(cmd *cobra.Command) string {
 	return line + arguments(cmd)
 }
 
-// listed are the flags that help and manual describe.
+// listed returns the flags that help and manual describe.
 func listed(set *pflag.FlagSet) []*pflag.Flag {
 	var list []*pflag.Flag
 	set.VisitAll(func(f *pflag.Flag) {
@@ -103,13 +103,13 @@ func listed(set *pflag.FlagSet) []*pflag.Flag {
 	return list
 }
 
-// flagWords is a flag with what it takes: "-config FILE".
+// flagWords returns a flag with its value: "-config FILE".
 func flagWords(f *pflag.Flag) string {
 	kind, _ := pflag.UnquoteUsage(f)
 	return strings.TrimSpace("-" + cmp.Or(f.Shorthand, f.Name) + " " + kind)
 }
 
-// flagUsage is what a flag does, with its default value.
+// flagUsage returns the description of a flag, with its default value.
 func flagUsage(f *pflag.Flag) string {
 	_, about := pflag.UnquoteUsage(f)
 	if !slices.Contains([]string{"", "false", "0", "0s", "[]"}, f.DefValue) {
@@ -129,13 +129,13 @@ func printFlags(w io.Writer, title string, set *pflag.FlagSet) {
 	}
 }
 
-// group is a list of commands below one title.
+// group is a titled list of commands.
 type group struct {
 	title    string
 	commands []*cobra.Command
 }
 
-// groups are the commands below cmd; those of no group come last.
+// groups returns the subcommands of cmd by group; those without a group come last.
 func groups(cmd *cobra.Command) []group {
 	var list []group
 	for _, g := range cmd.Groups() {

@@ -9,9 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// pageCommand makes a manual page: it copies one from standard input, and puts
-// what the commands know in place of the lines `.\" synopsis`, `.\" commands` and
-// `.\" flags`. scripts/package uses it.
+// pageCommand generates a manual page: it copies standard input, and replaces the lines `.\"
+// synopsis`, `.\" commands`, and `.\" flags` with generated text. scripts/package uses it.
 func pageCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "manual-page",
@@ -62,7 +61,7 @@ func mdocCommands(root *cobra.Command) string {
 	return b.String()
 }
 
-// withSubcommands puts the commands below each one behind it.
+// withSubcommands inserts the subcommands of each command after it.
 func withSubcommands(commands []*cobra.Command) (list []*cobra.Command) {
 	for _, cmd := range commands {
 		list = append(list, cmd)
@@ -110,7 +109,7 @@ func mdocUsage(line string) string {
 	return b.String()
 }
 
-// mdocText is a text in lines of mdoc; an empty line begins a paragraph.
+// mdocText returns a text as mdoc lines; an empty line starts a paragraph.
 func mdocText(text string) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -128,7 +127,7 @@ func mdocText(text string) string {
 	return b.String()
 }
 
-// escape keeps what groff would take for its own.
+// escape escapes characters that groff would interpret.
 func escape(s string) string {
 	return strings.NewReplacer(`\`, `\e`, `"`, `\(dq`, "…", "...").Replace(s)
 }

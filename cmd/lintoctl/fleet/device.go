@@ -1,7 +1,7 @@
-// Package fleet is what lintoctl knows of devices, and how commands select some of
-// them: by serial, by pattern, by what their statuses say.
+// Package fleet stores what lintoctl knows about devices, and selects devices for commands: by
+// serial, by pattern, and by their status.
 //
-// What must not live here: how statuses arrive, and what is asked of devices.
+// Receiving statuses and sending requests does not belong here.
 package fleet
 
 import (
@@ -22,32 +22,32 @@ import (
 )
 
 const (
-	// MaxDevices bounds what a broker can make us remember.
+	// MaxDevices is the maximum number of known devices.
 	MaxDevices = 100_000
 	maxFile    = 64 << 20 // bytes
 	maxText    = 100      // characters of a text in a status
 )
 
-// A Device is what one has said of itself.
+// A Device is what a device has reported about itself.
 type Device struct {
 	Serial string `json:"serial"`
-	// Online is what the last status says. Brokers may keep an old one, so it decides
-	// nothing: a ping does.
+	// Online is from the last status. Brokers may retain an outdated one, so only a ping shows
+	// whether the device is online.
 	Online bool `json:"online"`
-	// Since is when lintoctl first saw Online as it is.
+	// Since is when lintoctl first saw the current value of Online.
 	Since time.Time `json:"since"`
-	// Said is the time in the status, by the device's own clock.
+	// Said is the time in the status, according to the device's clock.
 	Said     time.Time `json:"said,omitzero"`
 	Firmware string    `json:"firmware,omitempty"`
 	Address  string    `json:"address,omitempty"`
 	Volume   *int      `json:"volume,omitempty"` // percent
 	Language string    `json:"language,omitempty"`
-	// Turn is when the last turn began that the device has said of, by its own clock.
+	// Turn is the start of the last reported turn, according to the device's clock.
 	Turn time.Time `json:"last_turn,omitzero"`
 }
 
-// wireStatus is a status of LinTO (protocol 1.3), as far as it is of use here. Older
-// clients send numbers as strings.
+// wireStatus contains the used members of a LinTO status (protocol 1.3). Older clients send numbers
+// as strings.
 type wireStatus struct {
 	Connexion string    `json:"connexion"`
 	On        time.Time `json:"on"`
@@ -64,8 +64,8 @@ type wireStatus struct {
 	} `json:"config"`
 }
 
-// parseStatus reads a status; ok is false for what is none.
-func parseStatus(serial string, payload []byte) (d Device, ok bool) {
+// ParseStatus reads a status; ok is false for what is none.
+func ParseStatus(serial string, payload []byte) (d Device, ok bool) {
 	var w wireStatus
 	err := json.Unmarshal(payload, &w)
 	var wrongTime *time.ParseError
@@ -87,14 +87,34 @@ func parseStatus(serial string, payload []byte) (d Device, ok bool) {
 	return d, true
 }
 
-// Known are the devices that were seen at one platform, kept in a file from one command
-// to the next. Its methods may be called from any goroutine.
+// Line is what the device has said, in one line and without times.
+func (d Device) Line() string {
+	parts := []string{"offline"}
+	if d.Online {
+		parts[0] = "online"
+	}
+	volume := ""
+	if d.Volume != nil {
+		volume = strconv.Itoa(*d.Volume)
+	}
+	for _, p := range []struct{ label, text string }{
+		{"", d.Address}, {"firmware ", d.Firmware}, {"volume ", volume}, {"", d.Language},
+	} {
+		if p.text != "" {
+			parts = append(parts, p.label+p.text)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Known contains the devices seen on one platform, stored in a file between commands. Its methods
+// may be called from any goroutine.
 type Known struct {
 	path string
 
 	mu      sync.Mutex
 	devices map[string]Device
-	heard   map[string]bool // said their status since Open
+	heard   map[string]bool // have sent their status since Open
 }
 
 type file struct {
@@ -102,8 +122,8 @@ type file struct {
 	Devices []Device `json:"devices"`
 }
 
-// Open reads the file at path, if there is one. A file that cannot be read counts as
-// empty: statuses fill it again.
+// Open reads the file at path, if it exists. An unreadable file counts as empty, because statuses
+// fill it again.
 func Open(path string) *Known {
 	k := &Known{path: path, devices: map[string]Device{}, heard: map[string]bool{}}
 	var f file
@@ -118,9 +138,9 @@ func Open(path string) *Known {
 	return k
 }
 
-// Learn notes what a device says of itself, and reports whether it was a status.
+// Learn stores a device's status, and reports whether the payload was one.
 func (k *Known) Learn(serial string, payload []byte, now time.Time) bool {
-	d, ok := parseStatus(serial, payload)
+	d, ok := ParseStatus(serial, payload)
 	if !ok || !IsSerial(serial) {
 		return false
 	}
@@ -139,7 +159,7 @@ func (k *Known) Learn(serial string, payload []byte, now time.Time) bool {
 	return true
 }
 
-// LearnTurn notes when the last turn of a device began, where its status is known.
+// LearnTurn stores when the last turn of a device started, if its status is known.
 func (k *Known) LearnTurn(serial string, at time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -149,7 +169,7 @@ func (k *Known) LearnTurn(serial string, at time.Time) {
 	}
 }
 
-// Get returns what is known of a device.
+// Get returns what is known about a device.
 func (k *Known) Get(serial string) (Device, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -166,14 +186,14 @@ func (k *Known) All() []Device {
 	return list
 }
 
-// Heard is how many have said their status since Open.
+// Heard returns the number of devices that have sent their status since Open.
 func (k *Known) Heard() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.heard)
 }
 
-// Forget removes a device until it says its status again.
+// Forget removes a device until it sends its status again.
 func (k *Known) Forget(serial string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -194,7 +214,7 @@ func (k *Known) Save() error {
 	if err := os.MkdirAll(filepath.Dir(k.path), 0o700); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(k.path), filepath.Base(k.path)+".*") // commands may run side by side
+	temp, err := os.CreateTemp(filepath.Dir(k.path), filepath.Base(k.path)+".*") // commands may run concurrently
 	if err != nil {
 		return err
 	}
@@ -208,6 +228,5 @@ func (k *Known) Save() error {
 	return nil
 }
 
-// IsSerial reports whether s can be a serial: one level of a topic without wildcards
-// [MQTT-4.7.1].
+// IsSerial reports whether s is a valid serial: one topic level without wildcards [MQTT-4.7.1].
 func IsSerial(s string) bool { return s != "" && len(s) <= 256 && !strings.ContainsAny(s, "/+#\x00") }

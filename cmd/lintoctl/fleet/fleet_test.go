@@ -174,7 +174,7 @@ func FuzzStatus(f *testing.F) {
 	f.Add(status("online", "1.2", 40, now))
 	f.Add([]byte(`{"connexion":"\u001b[2J","on":"x","config":{"sound":{"volume":[1]}}}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		d, ok := parseStatus("hall", payload)
+		d, ok := ParseStatus("hall", payload)
 		if ok && strings.ContainsAny(d.Firmware+d.Address+d.Language, "\x1b\r\n\x07") {
 			t.Errorf("a terminal would obey %+v", d)
 		}

@@ -10,53 +10,52 @@ import (
 	"lintod/agent/base/pattern"
 )
 
-// A Selection says which devices a command is for.
+// A Selection defines the devices of a command.
 type Selection struct {
 	// Names are serials, and patterns with * and ?, which select among the known devices.
 	Names []string
 	// All selects each known device.
 	All bool
-	// Serials are from a list or an earlier run, as they are.
+	// Serials are from a list or an earlier run, and are not patterns.
 	Serials []string
-	// Where, where set, keeps those that meet it. With nothing else set, it selects among
-	// the known devices.
+	// Where, if set, keeps the devices that match it. If nothing else is set, it selects among the
+	// known devices.
 	Where *Condition
-	// Limit is how many are kept; 0 stands for all.
+	// Limit is the maximum number of devices; 0 means no limit.
 	Limit int
 }
 
-// Left is a device that was not selected.
+// Left is a device that was not selected, with the reason.
 type Left struct {
 	Serial string `json:"serial"`
 	Why    string `json:"why"`
 }
 
-// ErrNothing says that no device is selected.
+// ErrNothing is returned if no device is selected.
 var ErrNothing = errors.New("no device is selected")
 
-// Validate reports names that cannot be.
+// Validate reports invalid names.
 func (s Selection) Validate() error {
 	for _, name := range slices.Concat(s.Names, s.Serials) {
 		if !IsSerial(name) {
-			return fmt.Errorf("%q is not a serial; it must not be empty nor contain /, + or #", name)
+			return fmt.Errorf("%q is not a serial; it must not be empty or contain /, +, or #", name)
 		}
 	}
 	return nil
 }
 
-// Known reports whether the selection depends on what is known of devices.
+// Known reports whether the selection depends on the known devices.
 func (s Selection) Known() bool {
 	return s.All || s.Where != nil || slices.ContainsFunc(s.Names, isPattern)
 }
 
-// Empty reports whether nothing was said about which devices are meant.
+// Empty reports whether the selection has no criteria.
 func (s Selection) Empty() bool {
 	return !s.All && s.Where == nil && len(s.Names) == 0 && s.Serials == nil
 }
 
-// Choose returns the serials of the selected devices, named ones first, and of the
-// candidates those that were left out. Of all that are known, those that match no name are
-// no candidates.
+// Choose returns the serials of the selected devices, named ones first, and the candidates that
+// were left out. Known devices that match no name are not candidates.
 func (s Selection) Choose(known []Device, now time.Time) (chosen []string, left []Left) {
 	byName := map[string]Device{}
 	for _, d := range known {

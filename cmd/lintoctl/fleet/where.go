@@ -11,7 +11,7 @@ import (
 	"lintod/agent/base/pattern"
 )
 
-// A Condition is what --where asks of devices:
+// A Condition is the condition of -where:
 //
 //	condition = and { "or" and }
 //	and       = term { "and" term }
@@ -19,13 +19,13 @@ import (
 //	field     = "serial" | "firmware" | "address" | "language" | "volume" | "age"
 //	operator  = "=" | "!=" | "<" | "<=" | ">" | ">="
 //
-// With = and != the value of a text is a pattern with * and ?. Versions are compared by
-// their numbers, and an age, the time since the device said its status, is a duration such
-// as 90m. A value with blanks is put in quotes. Where a device has not said a field, each
-// comparison with it is false.
+// With = and !=, the value of a text field is a pattern with * and ?. Versions are compared by
+// their numbers. An age, the time since the device sent its status, is a duration such as 90m. A
+// value with spaces is quoted. If a device has not reported a field, each comparison with it is
+// false.
 type Condition struct{ root node }
 
-// node decides on a device; why is the reason when it does not match.
+// node evaluates a device; why is the reason if it does not match.
 type node func(d Device, now time.Time) (match bool, why string)
 
 const (
@@ -36,7 +36,7 @@ const (
 // ParseCondition reads a condition.
 func ParseCondition(text string) (*Condition, error) {
 	if len(text) > maxCondition {
-		return nil, fmt.Errorf("the condition has %d bytes; want at most %d", len(text), maxCondition)
+		return nil, fmt.Errorf("the condition has %d bytes; the limit is %d", len(text), maxCondition)
 	}
 	tokens, err := scan(text)
 	if err != nil {
@@ -45,7 +45,7 @@ func ParseCondition(text string) (*Condition, error) {
 	p := &parser{tokens: tokens}
 	root, err := p.condition(0)
 	if err == nil && len(p.tokens) > 0 {
-		err = fmt.Errorf("%q is not expected; want and, or", p.tokens[0].text)
+		err = fmt.Errorf("unexpected %q; want and, or", p.tokens[0].text)
 	}
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func ParseCondition(text string) (*Condition, error) {
 	return &Condition{root}, nil
 }
 
-// Match reports whether a device meets the condition at the time now, and why not.
+// Match reports whether a device matches the condition at the time now, and if not, why.
 func (c *Condition) Match(d Device, now time.Time) (match bool, why string) { return c.root(d, now) }
 
 type token struct {
@@ -61,7 +61,7 @@ type token struct {
 	quoted bool
 }
 
-// scan cuts a condition into words, operators and parentheses.
+// scan splits a condition into words, operators, and parentheses.
 func scan(text string) (tokens []token, err error) {
 	for text = strings.TrimLeft(text, " \t\r\n"); text != ""; text = strings.TrimLeft(text, " \t\r\n") {
 		var n int
@@ -144,7 +144,7 @@ func (p *parser) term(depth int) (node, error) {
 	}
 	switch {
 	case len(p.tokens) == 0:
-		return nil, errors.New("the condition ends too early; want a field, online or away")
+		return nil, errors.New("the condition is incomplete; want a field, online, or away")
 	case p.take("not"):
 		inner, err := p.term(depth + 1)
 		return func(d Device, now time.Time) (bool, string) {
@@ -169,15 +169,15 @@ func (p *parser) comparison() (node, error) {
 	field := p.tokens[0]
 	read, known := fields[strings.ToLower(field.text)]
 	if field.quoted || !known {
-		return nil, fmt.Errorf("unknown field %q; want serial, firmware, address, language, volume, age, online or away", field.text)
+		return nil, fmt.Errorf("unknown field %q; want serial, firmware, address, language, volume, age, online, or away", field.text)
 	}
 	if len(p.tokens) < 3 {
-		return nil, fmt.Errorf("%s wants an operator and a value, for example %s", field.text, read.example)
+		return nil, fmt.Errorf("%s requires an operator and a value, for example %s", field.text, read.example)
 	}
 	op, value := p.tokens[1].text, p.tokens[2].text
 	accepts, known := comparisons[op]
 	if !known || p.tokens[1].quoted {
-		return nil, fmt.Errorf("unknown operator %q; want =, !=, <, <=, > or >=", op)
+		return nil, fmt.Errorf("unknown operator %q; want =, !=, <, <=, >, or >=", op)
 	}
 	p.tokens = p.tokens[3:]
 	compare, err := read.compare(value, op == "=" || op == "!=")
@@ -203,13 +203,13 @@ var comparisons = map[string]func(order int) bool{
 	">=": func(o int) bool { return o >= 0 },
 }
 
-// comparer compares the field of a device with a value; shown is "" where the device has
-// not said it.
+// comparer compares a field of a device with a value; shown is "" if the device has not reported
+// the field.
 type comparer func(d Device, now time.Time) (order int, shown string)
 
 type field struct {
 	example string
-	// compare reads the value, which is a pattern where equal is set and the field is a text.
+	// compare parses the value, which is a pattern if equal is set and the field is a text.
 	compare func(value string, equal bool) (comparer, error)
 }
 
@@ -254,15 +254,15 @@ func textField(read func(Device) string, compare func(a, b string) int) func(str
 			}
 			order := compare(text, value)
 			if equal && order == 0 {
-				order = 1 // a list of patterns with ! excludes it
+				order = 1 // pattern lists treat ! as an exclusion
 			}
 			return order, text
 		}, nil
 	}
 }
 
-// compareVersions compares digits as numbers and the rest as text; a tilde comes before
-// everything, even the end, as in Debian's versions: 1.2~rc1 < 1.2 < 1.10.
+// compareVersions compares digits as numbers and the rest as text; a tilde sorts before everything,
+// even the end, as in Debian's versions: 1.2~rc1 < 1.2 < 1.10.
 func compareVersions(a, b string) int {
 	as, bs := parts(a), parts(b)
 	for i := range max(len(as), len(bs)) {
@@ -285,7 +285,7 @@ func compareVersions(a, b string) int {
 	return 0
 }
 
-// parts are the runs of digits of a version and what is between them.
+// parts splits a version into runs of digits and the text between them.
 func parts(s string) (list []string) {
 	isDigit := func(c byte) bool { return c >= '0' && c <= '9' }
 	for s != "" {

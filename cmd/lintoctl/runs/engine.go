@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// A Stage is how many of the devices are asked before the next pause, counted from the
-// first one: a number, or a share of all.
+// A Stage is the total number of devices, counted from the first, that are done before the next
+// pause: a number, or a percentage of all.
 type Stage struct {
-	Count   int // 0 where Percent counts
+	Count   int // 0 if Percent is used
 	Percent int
 }
 
@@ -22,14 +22,14 @@ func ParseStage(text string) (Stage, error) {
 	n, err := strconv.Atoi(digits)
 	switch {
 	case err != nil || n < 1 || share && n > 100:
-		return Stage{}, fmt.Errorf("%q is not a number of devices, such as 5, or a share, such as 10%%", text)
+		return Stage{}, fmt.Errorf("%q is not a number of devices, such as 5, or a percentage, such as 10%%", text)
 	case share:
 		return Stage{Percent: n}, nil
 	}
 	return Stage{Count: n}, nil
 }
 
-// of is the number of devices of total, at least one.
+// of returns the number of devices in the stage, at least one.
 func (s Stage) of(total int) int {
 	n := s.Count
 	if n == 0 {
@@ -38,24 +38,24 @@ func (s Stage) of(total int) int {
 	return min(max(n, 1), total)
 }
 
-// An Engine asks devices, stage by stage.
+// An Engine sends requests to devices, stage by stage.
 type Engine struct {
-	// Stages are asked one after the other; none stands for one with all. Devices beyond
-	// the last one are skipped.
+	// Stages are executed in order; without any, there is one stage with all devices. Devices
+	// beyond the last stage are skipped.
 	Stages []Stage
 	// Pause is the time between two stages.
 	Pause time.Duration
-	// MaxFailed is how many may fail, be refused or not answer; with one more, nobody else
-	// is asked. Those that are away do not count. Less than 0 stands for any number.
+	// MaxFailed is how many devices may fail, refuse, or not answer; with one more, the run stops.
+	// Devices that are away do not count. A negative value means no limit.
 	MaxFailed int
-	// Parallel is how many are asked at once.
+	// Parallel is the number of concurrent requests.
 	Parallel int
-	// Ask asks one device, and blocks until it has answered or is given up. away says that
-	// it is waited for: the stage does not wait for it any more. waiting ends when nobody
-	// else is to be asked.
+	// Ask sends the request to one device, and blocks until it has answered or the attempt has
+	// failed. It calls away when the device is offline, so that the stage no longer waits for it.
+	// waiting ends when the run stops.
 	Ask func(ctx, waiting context.Context, serial string, away func()) Result
-	// Check, where set, is called after a pause for each device that was done before: an
-	// error makes it a failed one.
+	// Check, if set, is called after a pause for each device that has succeeded: an error makes it
+	// a failed one.
 	Check func(ctx context.Context, serial string) error
 	// Done gets each result, one at a time. A device that fails its check has two.
 	Done func(Result)
@@ -63,11 +63,12 @@ type Engine struct {
 	mu     sync.Mutex
 	stage  []string
 	failed int
-	done   []string // in this stage and before, without those that failed a check
+	done   []string // in this stage and earlier, except those that failed a check
 	stop   context.CancelCauseFunc
 }
 
-// Run asks all, and returns when it is known of each how it ended, or soon after ctx ended.
+// Run sends the request to all devices, and returns when each has a result, or soon after ctx
+// ended.
 func (e *Engine) Run(ctx context.Context, serials []string) {
 	waiting, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -98,14 +99,14 @@ func (e *Engine) Run(ctx context.Context, serials []string) {
 	}
 }
 
-// Stage are the devices of the present stage.
+// Stage returns the devices of the current stage.
 func (e *Engine) Stage() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.stage
 }
 
-// ask asks devices until each has answered, is given up, or is waited for, and returns how
+// ask sends the request to devices until each has answered, failed, or is away, and returns how
 // many were asked. all counts those that are not finished.
 func (e *Engine) ask(ctx, waiting context.Context, serials []string, all *sync.WaitGroup) int {
 	e.mu.Lock()
@@ -133,7 +134,7 @@ func (e *Engine) ask(ctx, waiting context.Context, serials []string, all *sync.W
 	return len(serials)
 }
 
-// pause waits and checks; it reports whether the next stage may begin.
+// pause waits and checks; it reports whether the next stage may start.
 func (e *Engine) pause(ctx, waiting context.Context) bool {
 	select {
 	case <-time.After(e.Pause):
@@ -169,7 +170,7 @@ func (e *Engine) pause(ctx, waiting context.Context) bool {
 	return waiting.Err() == nil
 }
 
-// note passes a result on, and ends the run when too many have failed.
+// note reports a result, and stops the run if too many have failed.
 func (e *Engine) note(r Result) {
 	r.Time = time.Now()
 	e.mu.Lock()

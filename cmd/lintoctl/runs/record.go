@@ -1,7 +1,7 @@
-// Package runs asks many devices for one thing: in stages, each device once, and noted in a
-// file, so that a run can be read and gone on with later.
+// Package runs sends one request to many devices: in stages, once to each device, and recorded in a
+// file, so that a run can be shown and continued later.
 //
-// What must not live here: how one device is asked, and what is asked of it.
+// The content of requests, and how they are sent to a device, do not belong here.
 package runs
 
 import (
@@ -20,15 +20,15 @@ import (
 	"time"
 )
 
-// A State says how it ended with one device.
+// A State is the result of one device.
 type State string
 
-// Away devices could not be reached and have said so; nothing was asked of skipped ones.
+// Away devices have reported that they are offline; skipped devices were not asked.
 const (
 	Done     State = "done"
-	Failed   State = "failed"    // it was tried
-	Refused  State = "refused"   // the device does not do it
-	NoAnswer State = "no answer" // it may have been done
+	Failed   State = "failed"    // the attempt failed
+	Refused  State = "refused"   // the device refuses it
+	NoAnswer State = "no answer" // it may have been executed
 	Away     State = "away"
 	Skipped  State = "skipped"
 )
@@ -40,35 +40,36 @@ func (s State) Reached() bool { return s == Done || s == Failed || s == Refused 
 // is away does not.
 func (s State) counts() bool { return s == Failed || s == Refused || s == NoAnswer }
 
-// A Result is the line of one device.
+// A Result is the line of one device in the record.
 type Result struct {
 	Serial string          `json:"serial"`
 	State  State           `json:"state"`
-	Reason string          `json:"reason,omitempty"` // why it is not done; of a done one, a remark
-	Answer json.RawMessage `json:"answer,omitempty"` // the device's own
-	Millis int64           `json:"ms,omitempty"`     // until the answer
-	Time   time.Time       `json:"time"`
+	Reason string          `json:"reason,omitempty"` // why it was not done; if done, a remark
+	Answer json.RawMessage `json:"answer,omitempty"` // the device's exit status
+	Millis int64           `json:"ms,omitempty"`     // time until the answer
+	Time   time.Time       `json:"time,omitzero"`
 }
 
-// An Order is one thing that is asked of each device.
+// An Order is one request to each device.
 type Order struct {
 	Topic string          `json:"topic"` // below SCOPE/tolinto/SERIAL
 	Args  json.RawMessage `json:"args"`  // an object without id
-	// Answer is the topic of the answer; "" stands for Topic.
+	// Answer is the topic of the answer; "" means Topic.
 	Answer string `json:"answer,omitempty"`
-	// Harmless says that done twice is as good as done once: it may be sent again to
-	// devices that do not know ids.
+	// Harmless marks an idempotent order: it may be repeated to devices without support for IDs.
 	Harmless bool `json:"harmless,omitempty"`
-	// Silent says that devices that do not know ids do not answer it.
+	// Silent marks an order that devices without support for IDs do not answer.
 	Silent bool `json:"silent,omitempty"`
-	// Takes is how long it may take, apart from the way.
+	// Ours says that devices that do not know ids do not know it: it is not part of LinTO.
+	Ours bool `json:"ours,omitempty"`
+	// Takes is how long it may take, excluding network latency.
 	Takes time.Duration `json:"takes_ns,omitempty"`
 }
 
-// A Header says what a run asks, and of whom.
+// A Header contains the orders and devices of a run.
 type Header struct {
 	Version int       `json:"v"`
-	ID      string    `json:"run"` // the id of the request at each device, too
+	ID      string    `json:"run"` // also the ID of the request on each device
 	Began   time.Time `json:"began"`
 	Verb    string    `json:"verb"`
 	Scope   string    `json:"scope"`
@@ -79,7 +80,7 @@ type Header struct {
 // A Record is the file of a run. Add may be called from any goroutine.
 type Record struct {
 	Header
-	Results map[string]Result // by serial; the last one counts
+	Results map[string]Result // by serial; the last one is valid
 
 	mu   sync.Mutex
 	file *os.File
@@ -91,13 +92,14 @@ const (
 	maxLine = 64 << 20 // bytes
 )
 
-// NewID returns an id that sorts by time and can be typed.
+// NewID returns an id that sorts by time, to the millisecond, and can be typed.
 func NewID(now time.Time) string {
-	return now.UTC().Format("20060102-150405") + "-" + strings.ToLower(rand.Text()[:5])
+	digits := strings.Replace(now.UTC().Format("20060102-150405.000"), ".", "", 1)
+	return digits + "-" + strings.ToLower(rand.Text()[:5])
 }
 
-// Create begins the file of a run in dir, readable by its owner only, and removes the
-// oldest of more than 200.
+// Create creates the file of a run in dir, readable by its owner only, and removes the oldest of
+// more than 200 files.
 func Create(dir string, h Header) (*Record, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -121,7 +123,7 @@ func Create(dir string, h Header) (*Record, error) {
 	return r, nil
 }
 
-// IDs are those of the runs in dir, oldest first.
+// IDs returns the IDs of the runs in dir, oldest first.
 func IDs(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -137,7 +139,7 @@ func IDs(dir string) ([]string, error) {
 	return ids, err
 }
 
-// Open reads a run, and lets more be added to it. "last" stands for the last one.
+// Open reads a run, and allows adding results. "last" means the most recent one.
 func Open(dir, id string) (*Record, error) {
 	ids, err := IDs(dir)
 	if err != nil {
@@ -161,8 +163,8 @@ func Open(dir, id string) (*Record, error) {
 	return r, nil
 }
 
-// read reads the file to its end. A last line that was not written whole counts as absent,
-// and is ended, so that the next one is read.
+// read reads the file to its end. An incomplete last line is ignored, and terminated, so that the
+// next one can be read.
 func (r *Record) read() error {
 	lines := bufio.NewScanner(r.file)
 	lines.Buffer(nil, maxLine)
@@ -170,7 +172,7 @@ func (r *Record) read() error {
 		line := bytes.TrimSpace(lines.Bytes())
 		if n == 1 {
 			if err := json.Unmarshal(line, &r.Header); err != nil || r.Version != 1 {
-				return errors.New("line 1 is not the beginning of a run")
+				return errors.New("line 1 is not the header of a run")
 			}
 			continue
 		}
@@ -196,7 +198,7 @@ func (r *Record) read() error {
 	return err
 }
 
-// Add notes how it ended with a device.
+// Add records the result of a device.
 func (r *Record) Add(result Result) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -215,8 +217,8 @@ func (r *Record) write(v any) error {
 // Close closes the file.
 func (r *Record) Close() error { return r.file.Close() }
 
-// All returns a result for each device, in the order of the run. One that has none was
-// skipped, as far as is known.
+// All returns a result for each device, in the order of the run. Of one that has none it is
+// not known whether it was asked.
 func (r *Record) All() []Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,14 +226,14 @@ func (r *Record) All() []Result {
 	for _, serial := range r.Devices {
 		result, ok := r.Results[serial]
 		if !ok {
-			result = Result{Serial: serial, State: Skipped, Reason: "the run ended before it was asked"}
+			result = Result{Serial: serial, State: NoAnswer, Reason: "the run ended before its answer"}
 		}
 		list = append(list, result)
 	}
 	return list
 }
 
-// Undone are the devices that are not done.
+// Undone returns the devices that are not done.
 func (r *Record) Undone() []string {
 	list := []string{}
 	for _, result := range r.All() {
@@ -242,7 +244,7 @@ func (r *Record) Undone() []string {
 	return list
 }
 
-// A Group is devices that ended alike.
+// A Group contains devices with the same result.
 type Group struct {
 	State   State    `json:"state"`
 	Reason  string   `json:"reason,omitempty"`
@@ -250,7 +252,7 @@ type Group struct {
 	Serials []string `json:"serials"` // the first few
 }
 
-// examples is how many serials a group names.
+// examples is the maximum number of serials listed for a group.
 const examples = 3
 
 // Summary groups results by state and reason: done ones first, then the largest groups.

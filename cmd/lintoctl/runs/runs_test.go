@@ -142,7 +142,11 @@ func TestStageTexts(t *testing.T) {
 
 func TestRecordIsReadAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "runs")
-	id := NewID(time.Now())
+	now := time.Now()
+	id := NewID(now)
+	if later := NewID(now.Add(time.Millisecond)); later <= id {
+		t.Errorf("%s, a millisecond after %s, sorts before it", later, id)
+	}
 	r, err := Create(dir, Header{ID: id, Verb: "say", Orders: []Order{{Topic: "say", Args: json.RawMessage(`{"value":"hi"}`)}}, Devices: serials(4)})
 	if err != nil {
 		t.Fatal(err)

@@ -24,23 +24,22 @@ import (
 	"lintod/agent/signed/sshsig"
 )
 
-// Auto is the name of the key that Open chooses: the only one in the agent that may sign,
-// or else the first of the user's own.
+// Auto makes Open choose a key: the only suitable one in the agent, or otherwise the first in the
+// user's home.
 const Auto = "auto"
 
 const (
-	maxKey = 64 << 10 // bytes of a file with a key
+	maxKey = 64 << 10 // maximum size of a key file, in bytes
 	tries  = 3        // to type a passphrase
 )
 
-// Options are what opening a key needs of its surroundings.
+// Options are the environment for opening a key.
 type Options struct {
 	// Agent is the address of the agent; "" for none. See AgentAddress.
 	Agent string
-	// Home is the folder that has .ssh.
+	// Home is the directory that contains .ssh.
 	Home string
-	// Ask shows a question and reads a secret, without showing it; nil where there is
-	// nobody to ask.
+	// Ask prints a question and reads a secret without echo; nil if there is no terminal.
 	Ask func(ctx context.Context, question string) ([]byte, error)
 	// Stderr is where ssh-keygen asks for the touch of a security key.
 	Stderr io.Writer
@@ -48,7 +47,7 @@ type Options struct {
 
 const windowsPipe = `\\.\pipe\`
 
-// AgentAddress is where ssh would look for the agent.
+// AgentAddress returns the address where ssh would look for the agent.
 func AgentAddress() string {
 	address := os.Getenv("SSH_AUTH_SOCK")
 	if address == "" && runtime.GOOS == "windows" {
@@ -57,9 +56,9 @@ func AgentAddress() string {
 	return address
 }
 
-// Open finds the key that --sign names: Auto, a public key (a file, its text, or its SHA256
-// fingerprint) whose private half is in the agent, or the file of a private key. It asks
-// for the passphrase of a file, and waits for the user and the agent.
+// Open finds the key that -sign names: Auto, a public key (a file, its text, or its SHA256
+// fingerprint) whose private key is in the agent, or the file of a private key. It asks for the
+// passphrase of a file, and blocks for the user and the agent.
 func Open(ctx context.Context, name string, o Options) (*Key, error) {
 	keys, agentErr := o.agentKeys()
 	switch {
@@ -89,7 +88,7 @@ func notInAgent(name string, agentErr error) error {
 	return fmt.Errorf("the agent does not have the key %s; ssh-add adds one, and ssh-add -l lists those that it has", name)
 }
 
-// agentKeys are the keys of the agent; without one, the error says why.
+// agentKeys returns the keys of the agent, or the error why there is none.
 func (o Options) agentKeys() ([]*agent.Key, error) {
 	conn, err := o.dial()
 	if err != nil {
@@ -105,7 +104,7 @@ func (o Options) agentKeys() ([]*agent.Key, error) {
 
 func (o Options) dial() (io.ReadWriteCloser, error) {
 	if o.Agent == "" {
-		return nil, errors.New("no agent runs here (SSH_AUTH_SOCK is not set)")
+		return nil, errors.New("no agent is running (SSH_AUTH_SOCK is not set)")
 	}
 	if strings.HasPrefix(o.Agent, windowsPipe) {
 		return os.OpenFile(o.Agent, os.O_RDWR, 0)
@@ -122,7 +121,7 @@ func find(keys []*agent.Key, public ssh.PublicKey) (*agent.Key, bool) {
 	return nil, false
 }
 
-// auto chooses where there is no doubt.
+// auto chooses a key if the choice is unambiguous.
 func (o Options) auto(ctx context.Context, keys []*agent.Key) (*Key, error) {
 	var usable []*agent.Key
 	for _, k := range keys {
@@ -138,7 +137,7 @@ func (o Options) auto(ctx context.Context, keys []*agent.Key) (*Key, error) {
 		for _, k := range usable {
 			fmt.Fprintf(&list, "\n  %s %s", ssh.FingerprintSHA256(k), printable.Clip(k.Comment, 60))
 		}
-		return nil, fmt.Errorf("the agent has %d keys that may sign; name one of them:%s", len(usable), &list)
+		return nil, fmt.Errorf("the agent has %d suitable keys; select one of them:%s", len(usable), &list)
 	}
 	for _, name := range []string{"id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk"} {
 		path := filepath.Join(o.Home, ".ssh", name)
@@ -146,11 +145,11 @@ func (o Options) auto(ctx context.Context, keys []*agent.Key) (*Key, error) {
 			return o.file(ctx, path, nil, nil)
 		}
 	}
-	return nil, errors.New("there is no key to sign with: none in an agent, and no id_ed25519 or id_ecdsa in ~/.ssh; ssh-keygen -t ed25519 makes one")
+	return nil, errors.New("there is no key to sign with: none in an agent, and no id_ed25519 or id_ecdsa in ~/.ssh; ssh-keygen -t ed25519 creates one")
 }
 
-// inAgent has the agent sign. Each signature has a connection of its own, for some agents
-// close one that is idle.
+// inAgent signs with the agent. Each signature uses a new connection, because some agents close
+// idle ones.
 func (o Options) inAgent(k *agent.Key) (*Key, error) {
 	public, err := ssh.ParsePublicKey(k.Blob)
 	if err == nil {
@@ -167,7 +166,7 @@ func (o Options) inAgent(k *agent.Key) (*Key, error) {
 				return nil, err
 			}
 			defer conn.Close()
-			// Who waits for a touch that does not come can leave.
+			// The user can interrupt the wait for a touch.
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			signers := agentSigner{agent.NewClient(conn), public}
 			s, err := sshsig.Sign(signers, signed.Namespace, message)
@@ -202,7 +201,7 @@ func (s agentSigner) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
 	return s.agent.Sign(s.public, data)
 }
 
-// file opens a public or a private key. What the agent has needs no passphrase.
+// file opens a public or a private key. If the agent has the key, no passphrase is required.
 func (o Options) file(ctx context.Context, path string, keys []*agent.Key, agentErr error) (*Key, error) {
 	text, err := textfile.ReadRaw(path, maxKey)
 	if err != nil {
@@ -252,24 +251,24 @@ func (o Options) file(ctx context.Context, path string, keys []*agent.Key, agent
 	}, nil
 }
 
-// private refuses a file that others can read, as ssh does.
+// private rejects a file that other users can read, as ssh does.
 func private(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("%s can be read by others (mode %04o); chmod 600 it", path, info.Mode().Perm())
+		return fmt.Errorf("%s is readable by other users (mode %04o); run chmod 600 on it", path, info.Mode().Perm())
 	}
 	return nil
 }
 
-// publicHalf is the public key in a private one of OpenSSH's form, which also a locked one
-// shows (PROTOCOL.key of OpenSSH).
+// publicHalf returns the public key in a private key in OpenSSH's format, which is readable even if
+// the key is encrypted (PROTOCOL.key of OpenSSH).
 func publicHalf(text []byte) (ssh.PublicKey, error) {
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "OPENSSH PRIVATE KEY" {
-		return nil, errors.New("not in OpenSSH's form")
+		return nil, errors.New("not in OpenSSH's format")
 	}
 	rest, ok := bytes.CutPrefix(block.Bytes, []byte("openssh-key-v1\x00"))
 	var head struct {
@@ -280,12 +279,12 @@ func publicHalf(text []byte) (ssh.PublicKey, error) {
 		Rest        []byte `ssh:"rest"`
 	}
 	if !ok || ssh.Unmarshal(rest, &head) != nil {
-		return nil, errors.New("not in OpenSSH's form")
+		return nil, errors.New("not in OpenSSH's format")
 	}
 	return ssh.ParsePublicKey(head.Public)
 }
 
-// unlock reads a private key, and asks for its passphrase if it has one.
+// unlock parses a private key, and asks for its passphrase if it has one.
 func (o Options) unlock(ctx context.Context, path string, text []byte) (ssh.Signer, error) {
 	signer, err := ssh.ParsePrivateKey(text)
 	var locked *ssh.PassphraseMissingError
@@ -293,10 +292,10 @@ func (o Options) unlock(ctx context.Context, path string, text []byte) (ssh.Sign
 		return signer, nil
 	}
 	if !errors.As(err, &locked) {
-		return nil, fmt.Errorf("%s is not a private key that can be read: %w", path, err)
+		return nil, fmt.Errorf("%s is not a readable private key: %w", path, err)
 	}
 	if o.Ask == nil {
-		return nil, fmt.Errorf("%s has a passphrase, and nobody is there to ask; ssh-add it to an agent", path)
+		return nil, fmt.Errorf("%s has a passphrase, and there is no terminal to ask for it; add the key to an agent with ssh-add", path)
 	}
 	for range tries {
 		secret, err := o.Ask(ctx, "Passphrase of "+path+": ")
@@ -309,10 +308,10 @@ func (o Options) unlock(ctx context.Context, path string, text []byte) (ssh.Sign
 			return signer, nil
 		}
 	}
-	return nil, fmt.Errorf("that is not the passphrase of %s", path)
+	return nil, fmt.Errorf("incorrect passphrase of %s", path)
 }
 
-// securityKey has ssh-keygen sign, which knows how to ask for the touch and the PIN.
+// securityKey signs with ssh-keygen, which asks for the touch and the PIN.
 func (o Options) securityKey(path string, public ssh.PublicKey) *Key {
 	return &Key{
 		Public: public, Name: describe(public, "", "in "+path),
@@ -324,7 +323,7 @@ func (o Options) securityKey(path string, public ssh.PublicKey) *Key {
 			case ctx.Err() != nil:
 				return nil, context.Cause(ctx)
 			case errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
-				return nil, errors.New("ssh-keygen is missing, which asks security keys; install OpenSSH's client")
+				return nil, errors.New("ssh-keygen is required for security keys and not installed; install OpenSSH's client")
 			case err != nil:
 				return nil, fmt.Errorf("ssh-keygen: %w", err)
 			}

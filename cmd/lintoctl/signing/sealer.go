@@ -9,24 +9,24 @@ import (
 	"lintod/agent/signed"
 )
 
-// A Sealer makes the payloads of a run with one key. Its methods may be called from any
+// A Sealer creates the payloads of a run with one key. Its methods may be called from any
 // goroutine.
 type Sealer struct {
 	Key *Key
-	// Validity is how long each order may be carried out; see Batch.
+	// Validity is how long each order is valid; see Batch.
 	Validity time.Duration
-	// Group lists the devices of the run that are now asked for verb with exactly these
-	// arguments, for one touch of a security key. It is called again for a device that was
-	// not among them, as in the next stage of a run. Who is in the list can be made to do it by
-	// whoever has the broker. nil signs for each device alone.
+	// Group lists the devices that are currently sent verb with exactly these arguments, for one
+	// touch of a security key. It is called again for a device that was not among them, as in the
+	// next stage of a run. Whoever controls the broker can make each listed device execute the
+	// order. nil signs for each device separately.
 	Group func(verb string, args json.RawMessage) []string
 
 	mu      sync.Mutex
 	batches map[string]*Batch
 }
 
-// Seal returns the payload of a signed order for one device: the same each time, until it
-// has expired. nonce is what the device has answered, "" where it has not.
+// Seal returns the payload of a signed order for one device: the same each time, until it has
+// expired. nonce is from the device's answer, or "".
 func (s *Sealer) Seal(ctx context.Context, scope, serial, verb string, args json.RawMessage, id, nonce string) ([]byte, error) {
 	b := s.batch(signed.Order{Scope: scope, Do: verb, Args: args, ID: id})
 	if nonce != "" {

@@ -1,7 +1,7 @@
-// Package signing signs what lintoctl asks of devices, with the administrator's own ssh
-// key: one in an agent, one in a file, or one in a security key.
+// Package signing signs the orders of lintoctl with the administrator's SSH key: one in an agent,
+// in a file, or in a security key.
 //
-// What must not live here: what an order is (agent/signed), and how it is sent.
+// The format of orders (agent/signed), and sending them, do not belong here.
 package signing
 
 import (
@@ -19,22 +19,23 @@ import (
 	"lintod/agent/signed/sshsig"
 )
 
-// Validity is how long an order may be carried out, unless Batch.Validity says otherwise.
+// Validity is the default of Batch.Validity.
 const Validity = 5 * time.Minute
 
-// A Key signs orders. Its methods may be called from any goroutine; signatures are made
-// one after the other.
+// A Key signs orders. Its methods may be called from any goroutine; signatures are created one at a
+// time.
 type Key struct {
 	// Public is the key that the device must allow.
 	Public ssh.PublicKey
-	// Name is where the key is, for people: "SHA256:… (ann@example.org), from the agent".
+	// Name describes the key and its location for the user: "SHA256:… (ann@example.org), from the
+	// agent".
 	Name string
 
 	mu   sync.Mutex
 	sign func(ctx context.Context, message []byte) (blob []byte, err error)
 }
 
-// Touch tells whether each signature wants a touch of a security key.
+// Touch reports whether each signature requires a touch of a security key.
 func (k *Key) Touch() bool { return sshsig.Hardware(k.Public) }
 
 // Sign returns the payload of an order. With a security key it waits for the touch, or
@@ -58,13 +59,13 @@ func (k *Key) Sign(ctx context.Context, o signed.Order) ([]byte, error) {
 	}
 	payload := signed.Envelope{Signed: text, Signature: blob}.Encode()
 	if len(payload) > signed.MaxEnvelope {
-		return nil, fmt.Errorf("the signed order has %d bytes; devices take at most %d", len(payload), signed.MaxEnvelope)
+		return nil, fmt.Errorf("the signed order has %d bytes; devices accept at most %d", len(payload), signed.MaxEnvelope)
 	}
 	return payload, nil
 }
 
-// check makes sure that devices will take a signature: that a security key was touched, for
-// example, which some do not ask for.
+// check ensures that devices will accept a signature: for example, that a security key was touched,
+// which some keys do not require.
 func check(blob []byte, text string) error {
 	s, err := sshsig.Parse(blob)
 	if err != nil {
@@ -73,29 +74,29 @@ func check(blob []byte, text string) error {
 	return s.Verify(signed.Namespace, []byte(text))
 }
 
-// ErrExpired is the error for a device whose order has expired before it was answered. To
-// sign it again would risk that it is carried out twice.
+// ErrExpired is the error for a device whose order has expired before it was answered. Signing it
+// again could cause it to be executed twice.
 var ErrExpired = errors.New("the signed order has expired without an answer")
 
-// A Batch signs one order for many devices: with a security key for as many as fit under
-// one touch, else for each alone, as single orders are short. All have the same id, which
-// each device remembers for itself. Its methods may be called from any goroutine.
+// A Batch signs one order for many devices: with a security key for as many as fit into one order,
+// otherwise for each separately, because single orders are shorter. All have the same ID, which
+// each device remembers itself. Its methods may be called from any goroutine.
 type Batch struct {
 	Key *Key
-	// Order has what is asked: Scope, Do, Args and ID; the rest is filled in.
+	// Order has Scope, Do, Args, and ID; the rest is filled in.
 	Order signed.Order
-	// Serials are the devices, in the sequence in which they will be asked for. Who is
-	// signed for together can be made to do it by whoever has the broker.
+	// Serials are the devices, in the sequence in which Envelope will be called. Whoever controls
+	// the broker can make each device of a joint order execute it.
 	Serials []string
-	// Validity is how long each order may be carried out; 0 stands for the package's. It
-	// must not be longer than max_age of the devices.
+	// Validity is how long each order is valid; 0 means the package's default. It must not exceed
+	// max_age of the devices.
 	Validity time.Duration
-	// Now is the time; nil stands for the system's.
+	// Now returns the time; nil means the system clock.
 	Now func() time.Time
 
 	mu   sync.Mutex
 	sent map[string]sentOrder // by serial
-	list sentOrder            // with a security key, the last that was signed
+	list sentOrder            // with a security key, the last signed order
 }
 
 // sentOrder is an order and its payload.
@@ -103,12 +104,12 @@ type sentOrder struct {
 	payload []byte
 	to      []string
 	issued  time.Time
-	expires time.Time // zero with a nonce: the device knows
+	expires time.Time // zero with a nonce: the device decides
 }
 
-// Envelope returns the payload for a device. It signs when it is first called for a
-// device; after that it returns the same, which is what to send again while there is no
-// answer. It fails with ErrExpired when the device would not take it any more.
+// Envelope returns the payload for a device. The first call for a device signs; later calls return
+// the same payload, to be repeated until there is an answer. It fails with ErrExpired when the
+// device would no longer accept the order.
 func (b *Batch) Envelope(ctx context.Context, serial string) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,7 +128,7 @@ func (b *Batch) Envelope(ctx context.Context, serial string) ([]byte, error) {
 		b.note(serial, s)
 		return s.payload, nil
 	}
-	// Who is asked last must have time to answer.
+	// The last device must have time to answer.
 	fresh := now.Sub(b.list.issued) < b.validity()/2
 	if !fresh || !slices.Contains(b.list.to, serial) {
 		s, err := b.signFor(ctx, b.next(serial), now)
@@ -140,7 +141,7 @@ func (b *Batch) Envelope(ctx context.Context, serial string) ([]byte, error) {
 	return b.list.payload, nil
 }
 
-// join makes sure that a device is among Serials, if it is in the present group.
+// join adds a device to Serials, if it is in the current group.
 func (b *Batch) join(serial string, group func() []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,7 +151,7 @@ func (b *Batch) join(serial string, group func() []string) {
 }
 
 // WithNonce returns the payload for a device that has answered "clock not set", with the
-// nonce of its answer. With a security key it wants a touch for each device.
+// nonce of its answer. With a security key it requires a touch for each device.
 func (b *Batch) WithNonce(ctx context.Context, serial, nonce string) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -185,13 +186,13 @@ func (b *Batch) note(serial string, s sentOrder) {
 	b.sent[serial] = s
 }
 
-// next are the devices for one touch: serial, and those that follow and were not asked.
+// next returns the devices for one touch: serial, and those that follow and have no order yet.
 func (b *Batch) next(serial string) []string {
 	o := b.Order
-	o.To, o.Nonce = []string{serial}, strings.Repeat("0", 32) // as long as the times
+	o.To, o.Nonce = []string{serial}, strings.Repeat("0", 32) // the same length as real times
 	text, err := o.Text()
 	if err != nil {
-		return o.To // which Sign will say
+		return o.To // Sign reports this
 	}
 	room := signed.MaxOrder - len(text) - len(`"issued":,"expires":`)
 	from := max(0, slices.Index(b.Serials, serial))

@@ -6,7 +6,7 @@ package decode
 #define _GNU_SOURCE
 #include <pthread.h>
 
-// The stacks of threads count as memory; Go's own are elsewhere.
+// Thread stacks count as memory; Go allocates its own elsewhere.
 static int small_stacks(void) {
 	pthread_attr_t a;
 	int err = pthread_attr_init(&a);
@@ -32,18 +32,17 @@ import (
 )
 
 const (
-	// maxMemory is what a decoder may use beyond what the process has at its start.
+	// maxMemory is how much memory a decoder may use in addition to that of the process at its
+	// start.
 	maxMemory = 15 << 20
-	// maxLead is for how long a decoder may compute beyond the length of the sound
-	// that it has made: a second, and less than real time from then on.
+	// maxLead is by how much the CPU time of a decoder may exceed the length of the decoded sound.
 	maxLead = time.Second
 )
 
-// confine takes from this process what a decoder does not need. Go's memory and
-// that of the C libraries count alike: where a decoder wants more, it gets none
-// and the process ends.
+// confine drops the rights that a decoder does not need. The memory limit includes Go's memory and
+// that of the C libraries: if a decoder exceeds it, the allocation fails and the process ends.
 func confine() error {
-	// The FLAC reader prints what it finds odd, for each frame.
+	// The FLAC reader prints warnings for each frame.
 	log.SetOutput(io.Discard)
 	if code := C.small_stacks(); code != 0 {
 		return fmt.Errorf("limit the stacks: %w", syscall.Errno(code))
@@ -54,7 +53,7 @@ func confine() error {
 	}
 	for what, limit := range map[int]uint64{
 		unix.RLIMIT_DATA:   used + maxMemory,
-		unix.RLIMIT_NOFILE: 0, // those that are open stay so, and no other can be
+		unix.RLIMIT_NOFILE: 0, // open files stay open, and no others can be opened
 		unix.RLIMIT_CORE:   0,
 	} {
 		if err := unix.Setrlimit(what, &unix.Rlimit{Cur: limit, Max: limit}); err != nil {
@@ -67,8 +66,8 @@ func confine() error {
 	return nil
 }
 
-// dataSize is what RLIMIT_DATA counts, in bytes: the sixth number of statm is
-// data and stack, in pages (proc(5)).
+// dataSize returns what RLIMIT_DATA counts, in bytes: the sixth number of statm is data and stack,
+// in pages (proc(5)).
 func dataSize() (uint64, error) {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
@@ -85,8 +84,8 @@ func dataSize() (uint64, error) {
 	return pages * uint64(os.Getpagesize()), nil
 }
 
-// watch ends the process when it has computed for longer than the sound lasts
-// that it has made, and maxLead. A loop in a C library ends in no other way.
+// watch ends the process when its CPU time exceeds the length of the decoded sound by maxLead.
+// There is no other way to end a loop in a C library.
 func watch(made *atomic.Int64) {
 	for range time.Tick(100 * time.Millisecond) {
 		var used unix.Rusage

@@ -1,13 +1,11 @@
 //go:build cgo
 
-// Package decode turns an encoded file or stream into WAV, for the child process
-// that lintod starts for each (lintod-audio -decode). The decoders are the
-// libraries that players use: mpg123, and Xiph's for Vorbis and Opus. A file may
-// come from a stranger, and so the process gives up first whatever a decoder
-// does not need: it opens no file and no socket, and has little memory and time.
+// Package decode turns an encoded file or stream into WAV, for the child process that lintod starts
+// for each (lintod-audio -decode). The decoders are the libraries that players use: mpg123, and
+// Xiph's for Vorbis and Opus. Files are untrusted, so the process first drops all rights that a
+// decoder does not need: it cannot open files or sockets, and its memory and CPU time are limited.
 //
-// What must not live here: sound cards, and how a file's form is recognised
-// (audio/codec).
+// Sound cards, and the recognition of formats (audio/codec), do not belong here.
 package decode
 
 import (
@@ -24,17 +22,17 @@ import (
 	"lintod/audio/wav"
 )
 
-// Rates beyond these are not sound for people.
+// Supported sample rates, in Hz.
 const minRate, maxRate = 4000, 192000
 
-// block is how many samples a decoder of a C library gives at once.
+// block is the number of samples that a decoder of a C library returns at once.
 const block = 2048
 
 // decoder decodes one stream to its end.
 type decoder interface {
-	// next returns at least one sample, mono, and their rate, which may change on
-	// the way. The samples are valid until the next call. It returns io.EOF at the
-	// end, also where the file is cut off.
+	// next returns at least one sample, mono, and the sample rate, which may change within a file.
+	// The samples are valid until the next call. It returns io.EOF at the end, also of a truncated
+	// file.
 	next() (pcm []int16, rate int, err error)
 	// close frees the memory of the library.
 	close()
@@ -47,8 +45,8 @@ var decoders = map[codec.Form]func(*os.File) (decoder, error){
 	codec.FLAC:   openFLAC,
 }
 
-// Main decodes in to out as run does. It gives up this process's rights first,
-// which it does not get back, and ends it when the decoder computes for too long.
+// Main decodes in to out like run. It first drops rights of this process irrevocably, and ends the
+// process if the decoder takes too long.
 func Main(form string, in *os.File, out io.Writer) error {
 	if err := confine(); err != nil {
 		return err
@@ -58,9 +56,8 @@ func Main(form string, in *os.File, out io.Writer) error {
 	return run(codec.Form(form), in, out, &made)
 }
 
-// run writes WAV, 16 bits, mono, at the rate that the sound begins with. It
-// writes the header when there are samples. It counts in made the milliseconds
-// that it has decoded.
+// run writes WAV, 16 bits, mono, at the sound's initial rate. It writes the header when there are
+// samples. It counts the decoded milliseconds in made.
 func run(form codec.Form, in *os.File, out io.Writer, made *atomic.Int64) error {
 	open := decoders[form]
 	if open == nil {
@@ -110,12 +107,12 @@ func appendSamples(b []byte, pcm []int16) []byte {
 	return b
 }
 
-// sample makes 16 bits of a value between −1 and 1.
+// sample converts a value between −1 and 1 to 16 bits.
 func sample(v float32) int16 {
 	return int16(max(math.MinInt16, min(math.RoundToEven(float64(v)*(1<<15)), math.MaxInt16)))
 }
 
-// noEOF makes sure that a file without sound is not taken for one that has ended.
+// noEOF turns io.EOF into an error, for a file that ends before any sound.
 func noEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the file contains no sound")

@@ -13,8 +13,8 @@ import (
 	"github.com/mewkiz/flac/frame"
 )
 
-// flacDecoder decodes FLAC, also several files in a row. libFLAC would do, but
-// its name changes with each Debian release.
+// flacDecoder decodes FLAC, also several concatenated files. libFLAC is not used because its
+// package name changes with each Debian release.
 type flacDecoder struct {
 	r      *bufio.Reader
 	stream *flac.Stream
@@ -22,7 +22,7 @@ type flacDecoder struct {
 }
 
 func openFLAC(f *os.File) (decoder, error) {
-	// The library reads through this very buffer, and nothing beyond a frame.
+	// The library reads from this buffer, and nothing beyond a frame.
 	r := bufio.NewReaderSize(f, 1<<16)
 	stream, err := flac.New(r)
 	if err != nil {
@@ -33,8 +33,8 @@ func openFLAC(f *os.File) (decoder, error) {
 
 func (d *flacDecoder) close() {}
 
-// next skips what is not a frame, such as tags at the end, and frames that are
-// broken. A file that is cut off has ended.
+// next skips everything that is not a frame, such as tags at the end, and damaged frames. It
+// returns io.EOF for a truncated file.
 func (d *flacDecoder) next() ([]int16, int, error) {
 	for {
 		head, err := d.r.Peek(4)
@@ -59,12 +59,12 @@ func (d *flacDecoder) next() ([]int16, int, error) {
 				return d.pcm, rate, nil
 			}
 		default:
-			_, _ = d.r.Discard(1) // was peeked
+			_, _ = d.r.Discard(1) // already peeked
 		}
 	}
 }
 
-// mix tells whether it understood the frame: at most 65,536 samples a channel.
+// mix reports whether it could decode the frame, of at most 65,536 samples per channel.
 func (d *flacDecoder) mix(f *frame.Frame) bool {
 	depth := int(f.BitsPerSample)
 	if depth < 4 || depth > 32 || len(f.Subframes) == 0 {
@@ -74,7 +74,7 @@ func (d *flacDecoder) mix(f *frame.Frame) bool {
 	for i := range f.Subframes[0].Samples {
 		var sum int64
 		for _, channel := range f.Subframes {
-			sum += int64(channel.Samples[i]) // the library sees to it that all are as long
+			sum += int64(channel.Samples[i]) // the library ensures that all have the same length
 		}
 		d.pcm = append(d.pcm, int16(sum<<(32-depth)/int64(len(f.Subframes))>>16))
 	}

@@ -33,25 +33,25 @@ import (
 	"unsafe"
 )
 
-// resyncLimit is how many bytes of garbage may lie between two frames.
+// resyncLimit is the maximum number of invalid bytes between two frames.
 const resyncLimit = 64 << 10
 
-// mpegDecoder decodes MPEG audio: layers I to III of MPEG-1, 2 and 2.5. What the
-// encoder has padded is left out where a tag says how much that is.
+// mpegDecoder decodes MPEG audio: layers I to III of MPEG-1, 2, and 2.5. Encoder padding is removed
+// if a tag contains its length.
 type mpegDecoder struct {
 	h    *C.mpg123_handle
 	file *os.File
 	fed  [4 << 10]byte
 	pcm  [block]int16
 	rate C.long
-	// renewed tells that another rate begins behind what was decoded last.
+	// renewed reports that the sample rate changes after the samples that were decoded last.
 	renewed bool
 }
 
 func openMPEG(f *os.File) (decoder, error) {
 	h := C.begin_mpeg(resyncLimit)
 	if h == nil {
-		return nil, errors.New("mpg123 does not start")
+		return nil, errors.New("cannot initialise mpg123")
 	}
 	return &mpegDecoder{h: h, file: f}, nil
 }

@@ -11,7 +11,7 @@ package decode
 #include <opusfile.h>
 #include <vorbis/vorbisfile.h>
 
-// A stream is the number of a descriptor, and 1 more: NULL would be no stream.
+// A stream is a file descriptor plus 1, because NULL means no stream.
 static ssize_t pull(void *stream, void *to, size_t n) {
 	ssize_t got;
 	do got = read((int)(intptr_t)stream - 1, to, n);
@@ -47,7 +47,7 @@ static long next_vorbis(OggVorbis_File *f, float *mono, int max, int *rate) {
 	int link, c;
 	long n, i;
 	do n = ov_read_float(f, &channels, max, &link);
-	while (n == OV_HOLE); // something is missing or broken; it went on behind it
+	while (n == OV_HOLE); // data is missing or damaged; decoding continues after it
 	if (n <= 0) return n;
 	vorbis_info *v = ov_info(f, -1); // of this link of the chain
 	*rate = v->rate;
@@ -82,10 +82,10 @@ import (
 	"os"
 )
 
-// opusRate is that of all Opus, whatever was encoded (RFC 7845, 5.1).
+// opusRate is the decoding rate of Opus, whatever the input rate was (RFC 7845, 5.1).
 const opusRate = 48000
 
-// mono is what a library that gives fractions has decoded.
+// mono holds the samples of a library that returns floats.
 type mono struct {
 	fractions [block]C.float
 	pcm       [block]int16
@@ -108,7 +108,7 @@ func openVorbis(file *os.File) (decoder, error) {
 	var code C.int
 	f := C.begin_vorbis(C.int(file.Fd()), &code)
 	if f == nil {
-		return nil, fmt.Errorf("the Vorbis headers are broken (libvorbisfile: error %d)", code)
+		return nil, fmt.Errorf("the Vorbis headers are invalid (libvorbisfile: error %d)", code)
 	}
 	return &vorbisDecoder{f: f}, nil
 }
@@ -124,7 +124,7 @@ func (d *vorbisDecoder) next() ([]int16, int, error) {
 	case n == C.OV_ENOTVORBIS:
 		return nil, 0, errors.New("the Ogg stream changes from Vorbis to another format, which lintod does not support")
 	case n < 0:
-		return nil, 0, fmt.Errorf("the Vorbis stream is broken (libvorbisfile: error %d)", n)
+		return nil, 0, fmt.Errorf("the Vorbis stream is damaged (libvorbisfile: error %d)", n)
 	}
 	return d.first(n), int(rate), nil
 }
@@ -139,7 +139,7 @@ func openOpus(file *os.File) (decoder, error) {
 	var code C.int
 	f := C.begin_opus(C.int(file.Fd()), &code)
 	if f == nil {
-		return nil, fmt.Errorf("the Opus headers are broken (libopusfile: error %d)", code)
+		return nil, fmt.Errorf("the Opus headers are invalid (libopusfile: error %d)", code)
 	}
 	return &opusDecoder{f: f}, nil
 }
@@ -154,7 +154,7 @@ func (d *opusDecoder) next() ([]int16, int, error) {
 	case n == C.OP_ENOTFORMAT:
 		return nil, 0, errors.New("the Ogg stream changes from Opus to another format, which lintod does not support")
 	case n < 0:
-		return nil, 0, fmt.Errorf("the Opus stream is broken (libopusfile: error %d)", n)
+		return nil, 0, fmt.Errorf("the Opus stream is damaged (libopusfile: error %d)", n)
 	}
 	return d.first(n), opusRate, nil
 }

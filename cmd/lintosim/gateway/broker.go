@@ -16,7 +16,7 @@ import (
 
 const (
 	publishTopic = "device-server"
-	ingestTopic  = "internal/server-ingest" // Cheeko's rule publishes there what devices say
+	ingestTopic  = "internal/server-ingest" // Cheeko's rule publishes devices' messages there
 	brokerLimit  = 1 << 20
 )
 
@@ -94,9 +94,9 @@ func (b *broker) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool 
 	return err == nil
 }
 
-// OnACLCheck is asked for topics to publish, for filters to subscribe, and again
-// before each delivery. The Go server lets devices publish to one topic and
-// subscribe to none but the one that it subscribes for them, C17.
+// OnACLCheck is called for topics to publish, for filters to subscribe, and again before each
+// delivery. The Go server allows devices to publish to one topic, and to subscribe only to the
+// topic that it subscribes for them, C17.
 func (b *broker) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	if b.g.opts.Server == Cheeko {
 		return write || !strings.HasPrefix(topic, "internal/")
@@ -107,7 +107,7 @@ func (b *broker) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	return topic == deviceTopic(cl.ID)
 }
 
-// deviceTopic is where the Go server sends what is for a device.
+// deviceTopic returns the topic on which the Go server sends to a device.
 func deviceTopic(clientID string) string {
 	parts := strings.Split(clientID, "@@@")
 	if len(parts) != 3 {
@@ -116,13 +116,12 @@ func deviceTopic(clientID string) string {
 	return "/p2p/device_sub/" + parts[1]
 }
 
-// OnSessionEstablished subscribes for a device of the Go server, and begins to
-// serve it.
+// OnSessionEstablished subscribes for a device of the Go server, and starts serving it.
 func (b *broker) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	if cl.Net.Inline {
 		return
 	}
-	mac := strings.ReplaceAll(strings.Split(cl.ID, "@@@")[1], "_", ":") // login has seen to that
+	mac := strings.ReplaceAll(strings.Split(cl.ID, "@@@")[1], "_", ":") // ensured by login
 	d := newBrokered(b, cl, mac)
 	b.mu.Lock()
 	old := b.clients[cl.ID]
@@ -141,7 +140,7 @@ func (b *broker) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	d.begin()
 }
 
-// OnSubscribed shows what a device subscribes.
+// OnSubscribed reports the subscriptions of a device.
 func (b *broker) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	d := b.client(cl.ID)
 	if d == nil {
@@ -171,7 +170,7 @@ func (b *broker) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
 	}
 	b.g.left(cl.ID, d)
 	b.g.tell(Event{Kind: Disconnected, Device: d.mac, Wire: MQTT, Text: reason(err)})
-	b.g.wg.Go(d.leave) // this is the client's own goroutine
+	b.g.wg.Go(d.leave) // this runs on the client's own goroutine
 }
 
 func (b *broker) client(id string) *brokered {
@@ -180,7 +179,7 @@ func (b *broker) client(id string) *brokered {
 	return b.clients[id]
 }
 
-// OnPublish takes what devices publish.
+// OnPublish handles what devices publish.
 func (b *broker) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	d := b.client(cl.ID)
 	if cl.Net.Inline || d == nil {
@@ -193,7 +192,7 @@ func (b *broker) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, 
 		d.broken("G9", fmt.Sprintf("a payload of %d bytes; other gateways close the connection", len(pk.Payload)))
 	}
 	if pk.TopicName != publishTopic {
-		d.g.notef(d.mac, "publish to %q reaches nobody", pk.TopicName)
+		d.g.notef(d.mac, "publish to %q has no subscriber", pk.TopicName)
 		return pk, nil
 	}
 	if b.g.opts.Server == Cheeko {
@@ -207,11 +206,11 @@ func (b *broker) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, 
 	return pk, nil
 }
 
-// ingest is Cheeko's gateway behind the broker's rule, 2.10.
+// ingest is Cheeko's gateway, which gets messages by the broker's rule, 2.10.
 func (b *broker) ingest(_ *mqtt.Client, _ packets.Subscription, pk packets.Packet) {
 	var wrapped struct {
 		Sender  string `json:"sender_client_id"`
-		Payload string `json:"orginal_payload"` // as it is spelled there
+		Payload string `json:"orginal_payload"` // the spelling of the protocol
 	}
 	if json.Unmarshal(pk.Payload, &wrapped) != nil {
 		return
@@ -232,5 +231,5 @@ func (b *broker) deliver(d *brokered, payload []byte) {
 	}
 	e, _ := readEnvelope(payload)
 	b.g.tell(Event{Kind: Exchanged, Device: d.mac, Wire: MQTT, Name: e.name(), Payload: payload})
-	_ = b.server.Publish(topic, payload, false, 0) // fails when the broker is closing
+	_ = b.server.Publish(topic, payload, false, 0) // fails if the broker is closing
 }

@@ -19,8 +19,7 @@ const (
 	agentJoins   = 200 * time.Millisecond
 )
 
-// brokered is a device at a real broker: of the Go server (E1 to E14), or of
-// Cheeko.
+// brokered is a device on a real broker: of the Go server (E1 to E14), or of Cheeko.
 type brokered struct {
 	g      *Gateway
 	b      *broker
@@ -33,12 +32,12 @@ type brokered struct {
 	wg     sync.WaitGroup
 	inbox  chan []byte
 
-	learning sync.Mutex // requests with the ids 1 and 2 are under way
+	learning sync.Mutex // requests with the IDs 1 and 2 are in progress
 
 	mu    sync.Mutex
 	chat  *chat
 	sound *stream
-	asked chan envelope // waits for speak_ready, nil for nobody
+	asked chan envelope // waits for speak_ready, or nil
 	tools []Tool
 }
 
@@ -58,7 +57,7 @@ func newBrokered(b *broker, cl *mqtt.Client, mac string) *brokered {
 	return d
 }
 
-// begin serves the device until leave.
+// begin serves the device until leave is called.
 func (d *brokered) begin() {
 	d.wg.Go(func() {
 		for {
@@ -75,25 +74,25 @@ func (d *brokered) begin() {
 	}
 }
 
-// leave ends all of it, and waits.
+// leave ends all goroutines, and waits for them.
 func (d *brokered) leave() {
 	d.cancel()
 	d.endSession("the connection ended")
 	d.wg.Wait()
 }
 
-// take gives a payload of the device to its goroutine.
+// take passes a payload of the device to its goroutine.
 func (d *brokered) take(payload []byte) {
 	select {
 	case d.inbox <- payload:
 	default:
-		d.g.notef(d.mac, "too many messages at a time; one is dropped")
+		d.g.notef(d.mac, "too many queued messages; one is dropped")
 	}
 }
 
 func (d *brokered) broken(rule, text string) { d.g.broken(d.mac, rule, text) }
 
-// inventory asks for the tools after CONNECT and every two minutes, E2.
+// inventory requests the tools after CONNECT and every two minutes, E2.
 func (d *brokered) inventory() {
 	for sleep(d.ctx, 20*time.Millisecond) && !d.g.currentFaults().NoTools {
 		d.learn(1, 2, "2025-06-18", "xiaozhi-mcp-client")
@@ -118,7 +117,7 @@ func (d *brokered) learn(first, second int, version, name string) {
 		return
 	}
 	if err != nil {
-		d.broken("E2", "the tools could not be learned: "+err.Error())
+		d.broken("E2", "cannot get the tools: "+err.Error())
 		return
 	}
 	d.mu.Lock()
@@ -163,7 +162,7 @@ func (d *brokered) hello(payload []byte) {
 	var hello helloMessage
 	var features map[string]bool
 	if err := json.Unmarshal(payload, &hello); err != nil {
-		d.broken("E4", "this hello cannot be read, and is not answered: "+err.Error())
+		d.broken("E4", "invalid hello, not answered: "+err.Error())
 		return
 	}
 	d.g.checkHello(d.mac, hello, "udp")
@@ -236,7 +235,7 @@ func (d *brokered) hello(payload []byte) {
 	d.follow(chat)
 }
 
-// follow is what a server sends behind its hello.
+// follow sends what a server sends after its hello.
 func (d *brokered) follow(c *chat) {
 	if d.g.currentFaults().NoTools {
 		return
@@ -254,12 +253,12 @@ func (d *brokered) follow(c *chat) {
 			return
 		}
 		d.send(message{"type": "agent_ready", "session_id": c.id})
-		now := int(time.Now().UnixMilli()) // its ids do not fit into 32 bits
+		now := int(time.Now().UnixMilli()) // its IDs do not fit into 32 bits
 		d.learn(now, now+1, "2024-11-05", "cheeko")
 	})
 }
 
-// sessionID is one for all sessions of a device at the Go server, E6.
+// sessionID is the same for all sessions of a device on the Go server, E6.
 func (d *brokered) sessionID() string {
 	if d.g.opts.Server == Cheeko {
 		return "u_" + strings.ReplaceAll(d.mac, ":", "") + "_conversation"
@@ -276,7 +275,7 @@ func (d *brokered) sessionID() string {
 	return known.session
 }
 
-// endSession reports whether there was one.
+// endSession reports whether there was a session.
 func (d *brokered) endSession(why string) bool {
 	d.mu.Lock()
 	chat, sound := d.chat, d.sound
@@ -291,7 +290,7 @@ func (d *brokered) endSession(why string) bool {
 	return true
 }
 
-// speakRequest asks the device to open a session and play text, E11.
+// speakRequest requests that the device opens a session and plays text, E11.
 func (d *brokered) speakRequest(text string, autoListen bool) {
 	asked := make(chan envelope, 1)
 	d.mu.Lock()
@@ -316,7 +315,7 @@ func (d *brokered) speakRequest(text string, autoListen bool) {
 				chat.answer(func(context.Context) (string, speech.Order) { return text, speech.Order{} }, "")
 			})
 		case <-time.After(speakTimeout):
-			d.g.notef(d.mac, "no speak_ready within %v; given up", speakTimeout)
+			d.g.notef(d.mac, "no speak_ready within %v", speakTimeout)
 		case <-d.ctx.Done():
 		}
 	})
@@ -328,7 +327,7 @@ func (d *brokered) ready(e envelope) {
 	d.asked = nil
 	d.mu.Unlock()
 	if asked == nil {
-		d.broken("E11", "speak_ready that nobody waits for")
+		d.broken("E11", "unexpected speak_ready")
 		return
 	}
 	asked <- e // room for one
@@ -351,5 +350,5 @@ func (d *brokered) current() *chat {
 	return d.chat
 }
 
-// drop cuts the connection without a word.
+// drop closes the connection without a message.
 func (d *brokered) drop() { d.cl.Stop(errCut) }

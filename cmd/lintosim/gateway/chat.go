@@ -15,7 +15,8 @@ import (
 // message is a JSON object to or from a device.
 type message map[string]any
 
-// envelope is what a chat reads of a device's messages. Wrong types are zero.
+// envelope contains the members of a device's message that the chat uses. Members of wrong types
+// are zero.
 type envelope struct {
 	Type      string          `json:"type"`
 	State     string          `json:"state"`
@@ -27,21 +28,21 @@ type envelope struct {
 	Payload   json.RawMessage `json:"payload"`
 }
 
-// readEnvelope reads a JSON object leniently; ok is false for anything else.
+// readEnvelope parses a JSON object leniently; ok is false for anything else.
 func readEnvelope(raw []byte) (e envelope, ok bool) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(raw, &members) != nil || members == nil {
 		return e, false
 	}
 	for name, to := range map[string]*string{"type": &e.Type, "state": &e.State, "mode": &e.Mode, "text": &e.Text, "reason": &e.Reason, "rfid_uid": &e.UID} {
-		_ = json.Unmarshal(members[name], to) // what is no string is empty
+		_ = json.Unmarshal(members[name], to) // non-strings are treated as empty
 	}
 	_ = json.Unmarshal(members["session_id"], &e.SessionID)
 	e.Payload = members["payload"]
 	return e, true
 }
 
-// name is the type of a message and what tells it apart.
+// name returns the type and subtype of a message.
 func (e envelope) name() string {
 	var rpc struct {
 		Method string          `json:"method"`
@@ -61,18 +62,17 @@ func (e envelope) name() string {
 
 // Timings of xinnan's chat server, 2.10.
 const (
-	sentAhead    = 5 // frames before the pace of the sound
+	sentAhead    = 5 // frames sent ahead of real time
 	deafAfter    = 2 * time.Second
 	stopAfter    = 7 * frameLength
 	pauseLength  = 700 * time.Millisecond // silence that ends a sentence in auto mode
-	leastVoice   = 250 * time.Millisecond // a device's chime is shorter, and no voice to real servers
+	leastVoice   = 250 * time.Millisecond // a device's chime is shorter, and real servers do not treat it as voice
 	longestInput = 60 * speech.Rate
 	inboxSize    = 512
 	silenceLimit = 120 * time.Second
 )
 
-// chat is one session of the chat server behind a wire: it listens, understands,
-// and answers.
+// chat is one session of the chat server: it listens, recognises, and answers.
 type chat struct {
 	g         *Gateway
 	device    string
@@ -80,10 +80,10 @@ type chat struct {
 	wire      Wire
 	send      func(message)
 	sound     func(opus []byte, timestamp uint32)
-	end       func(text string) // ends the session as the server
+	end       func(text string) // ends the session from the server's side
 	cut       func()            // drops the connection
 	tools     *mcp
-	wants     func() []Tool // what the chat server knows of the device's tools
+	wants     func() []Tool // the device's tools, as known to the chat server
 	sentences bool          // sends "sentence_end", as E does
 
 	inbox  chan func()
@@ -99,13 +99,13 @@ type chat struct {
 	pcm       []int16
 	voiced    time.Duration
 	quiet     time.Duration
-	frames    [][]byte    // as they came, for the echo
-	stop      func() bool // ends the answer that is being given; false when there is none
+	frames    [][]byte    // unchanged, for the echo
+	stop      func() bool // ends the current answer; false if there is none
 
-	answers atomic.Int32 // given in this session
+	answers atomic.Int32 // answers in this session
 }
 
-// newChat prepares a session; the caller fills in its ways to the device.
+// newChat creates a session; the caller sets its functions for sending to the device.
 func (g *Gateway) newChat(ctx context.Context, device, id string, wire Wire) *chat {
 	c := &chat{
 		g: g, device: device, id: id, wire: wire,
@@ -121,8 +121,7 @@ func (c *chat) start() {
 	c.wg.Go(c.run)
 }
 
-// close ends everything the chat does, and waits for it. It must not be called
-// from one of its own goroutines.
+// close ends the chat's goroutines and waits for them. It must not be called from one of them.
 func (c *chat) close() {
 	c.cancel()
 	c.wg.Wait()
@@ -146,13 +145,13 @@ func (c *chat) run() {
 	}
 }
 
-// put lets run do f, if it keeps up.
+// put queues f for run, unless the queue is full.
 func (c *chat) put(f func()) {
 	select {
 	case c.inbox <- f:
 	case <-c.ctx.Done():
 	default:
-		c.g.notef(c.device, "the chat is too slow; something of the device was dropped")
+		c.g.notef(c.device, "the chat is too slow; a message of the device was dropped")
 	}
 }
 
@@ -165,7 +164,7 @@ func (c *chat) message(e envelope) {
 		c.listen(e)
 	case "speech_end":
 		if c.g.opts.Server != Cheeko {
-			c.note("speech_end means nothing here; send listen stop")
+			c.note("speech_end is not supported; send listen stop")
 			return
 		}
 		c.finish()
@@ -175,7 +174,7 @@ func (c *chat) message(e envelope) {
 		c.send(c.g.card(c.device, e.UID))
 	case "mcp":
 		if !c.tools.take(e.Payload) {
-			c.note("mcp %s that nobody waits for", e.name())
+			c.note("unexpected mcp %s", e.name())
 		}
 	case "speak_ready", "ping", "iot", "udp_timeout":
 	default:
@@ -205,7 +204,7 @@ func (c *chat) listen(e envelope) {
 	}
 }
 
-// at lets the fault of this stage happen; it reports whether the session is over.
+// at injects the fault of this stage; it reports whether the session is over.
 func (c *chat) at(s Stage) bool {
 	f := c.g.currentFaults()
 	switch s {
@@ -219,11 +218,11 @@ func (c *chat) at(s Stage) bool {
 	return true
 }
 
-// hear takes one Opus packet of the device.
+// hear handles one Opus packet of the device.
 func (c *chat) hear(packet []byte) {
 	if strings.HasPrefix(string(packet), "ping:") {
 		if c.g.opts.Server != Cheeko {
-			c.g.broken(c.device, "2.5 ping", "a ping as first datagram is only for Cheeko; here it is forwarded as Opus")
+			c.g.broken(c.device, "2.5 ping", "only Cheeko supports a ping as first datagram; here it is forwarded as Opus")
 		}
 		c.note("ping of session %q", packet[len("ping:"):])
 		return
@@ -248,7 +247,7 @@ func (c *chat) hear(packet []byte) {
 	}
 }
 
-// finish understands what was said, and answers it.
+// finish recognises the utterance, and answers it.
 func (c *chat) finish() {
 	if !c.listening || c.g.currentFaults().Mute {
 		return
@@ -264,12 +263,12 @@ func (c *chat) finish() {
 		return
 	}
 	if len(pcm) == 0 {
-		return // real recognisers give nothing, and no turn begins
+		return // real recognisers return nothing, and no turn starts
 	}
 	c.answer(func(ctx context.Context) (string, speech.Order) { return c.understand(ctx, pcm) }, "")
 }
 
-// understand decides what to say to pcm.
+// understand recognises pcm and decides on an answer.
 func (c *chat) understand(ctx context.Context, pcm []int16) (string, speech.Order) {
 	h, err := c.g.recogniser.Hear(ctx, pcm, speech.Opening)
 	if err != nil {
@@ -284,7 +283,7 @@ func (c *chat) understand(ctx context.Context, pcm []int16) (string, speech.Orde
 	return speech.Reply(h.Text, c.g.opts.Now())
 }
 
-// answer says what decide returns; said is shown when it is known before.
+// answer speaks what decide returns; said is shown if it is known in advance.
 func (c *chat) answer(decide func(context.Context) (string, speech.Order), said string) {
 	c.play(func(ctx context.Context) {
 		if said != "" && c.g.opts.Server != Golang {
@@ -310,7 +309,7 @@ func (c *chat) answer(decide func(context.Context) (string, speech.Order), said 
 	})
 }
 
-// play runs f in place of the answer that is being given.
+// play cancels the current answer and runs f.
 func (c *chat) play(f func(context.Context)) {
 	c.stop()
 	ctx, cancel := context.WithCancel(c.ctx)
@@ -325,7 +324,7 @@ func (c *chat) play(f func(context.Context)) {
 	})
 }
 
-// obey calls the tool of an order, if the device has it.
+// obey calls the tool for an order, if the device has it.
 func (c *chat) obey(ctx context.Context, o speech.Order) error {
 	name, arguments := "self.audio_speaker.set_volume", map[string]any{"volume": o.Percent}
 	switch o.Verb {
@@ -347,7 +346,7 @@ func (c *chat) obey(ctx context.Context, o speech.Order) error {
 	return err
 }
 
-// say sends an answer: the messages around it, and its sound at the pace of time.
+// say sends an answer: its messages, and its sound in real time.
 func (c *chat) say(ctx context.Context, text string, frames [][]byte) {
 	f := c.g.currentFaults()
 	if c.g.opts.Echo && f.Early == 0 {
@@ -403,11 +402,11 @@ func (c *chat) say(ctx context.Context, text string, frames [][]byte) {
 		return
 	}
 	if n := c.answers.Add(1); c.g.opts.Answers > 0 && n >= int32(c.g.opts.Answers) {
-		c.end("the last answer was given")
+		c.end("the maximum number of answers is reached")
 	}
 }
 
-// sleep reports false when ctx ended first.
+// sleep returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -422,8 +421,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// abort stops the answer, as the device asked. The Go server says nothing when
-// there is none.
+// abort stops the answer, as requested by the device. The Go server sends nothing if there is none.
 func (c *chat) abort() {
 	if !c.stop() && c.g.opts.Server == Golang {
 		return
@@ -431,7 +429,7 @@ func (c *chat) abort() {
 	c.send(message{"type": "tts", "state": "stop", "session_id": c.id})
 }
 
-// strange sends what a device must not stumble over.
+// strange sends messages that a device must tolerate.
 func (c *chat) strange() {
 	c.send(message{"type": "glyph_push", "glyphs": []int{1, 2}, "session_id": c.id})
 	c.send(message{"type": "tts", "state": "stop", "session_id": "of-somebody-else"})

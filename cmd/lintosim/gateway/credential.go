@@ -17,31 +17,31 @@ var (
 	anyMAC     = regexp.MustCompile(`^[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$`)
 )
 
-// underscored is a MAC address as topics and client ids have it.
+// underscored returns a MAC address in the form of topics and client IDs.
 func underscored(mac string) string { return strings.ReplaceAll(mac, ":", "_") }
 
-// sign is the password that belongs to a client id and a user name.
+// sign returns the password for a client ID and a user name.
 func sign(key, clientID, username string) string {
 	h := hmac.New(sha256.New, []byte(key))
 	h.Write([]byte(clientID + "|" + username))
 	return base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
-// login checks what a client says of itself, and returns the MAC address in its
-// client id. One of two parts needs no credentials.
+// login checks the credentials of a client, and returns the MAC address in its client ID. A client
+// ID with two parts needs no credentials.
 func login(key string, c connect, twoParts bool) (mac string, err error) {
 	parts := strings.Split(c.clientID, "@@@")
 	switch {
 	case len(parts) == 2 && twoParts:
 		mac = strings.ReplaceAll(parts[1], "_", ":")
 		if !macAddress.MatchString(mac) {
-			return "", fmt.Errorf("the client id has no MAC address of lower-case digits: %q", parts[1])
+			return "", fmt.Errorf("the client ID has no MAC address with lower-case digits: %q", parts[1])
 		}
 		return mac, nil
 	case len(parts) != 3:
-		return "", errors.New("the client id is not <group>@@@<mac>@@@<uuid>")
+		return "", errors.New("the client ID is not <group>@@@<mac>@@@<uuid>")
 	case !hmac.Equal([]byte(c.password), []byte(sign(key, c.clientID, c.username))):
-		return "", errors.New("wrong password for this client id and user name")
+		return "", errors.New("wrong password for this client ID and user name")
 	}
 	user, err := base64.StdEncoding.DecodeString(c.username)
 	var members map[string]any
@@ -51,7 +51,7 @@ func login(key string, c connect, twoParts bool) (mac string, err error) {
 	return strings.ReplaceAll(parts[1], "_", ":"), nil
 }
 
-// uuid draws a random UUID, version 4.
+// uuid generates a random UUID, version 4.
 func uuid() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails

@@ -10,31 +10,31 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// Kind is what an Event is about.
+// Kind is the kind of an Event.
 type Kind string
 
 // The kinds of events.
 const (
-	Exchanged    Kind = "message"      // Name and Payload passed, as JSON
-	Sounded      Kind = "audio"        // one Opus packet of Bytes passed
-	Provisioned  Kind = "ota"          // a device asked for its settings: Text
+	Exchanged    Kind = "message"      // the JSON message Name with Payload
+	Sounded      Kind = "audio"        // one Opus packet of Bytes
+	Provisioned  Kind = "ota"          // a device requested its settings: Text
 	Connected    Kind = "connected"    // from the address in Text
 	Disconnected Kind = "disconnected" // because of Text
-	Refused      Kind = "refused"      // by a server that behaves as real ones do: Text
-	Broken       Kind = "rule"         // the device broke Rule: Text. A test fails
-	Listed       Kind = "tools"        // Tools of the device are known
+	Refused      Kind = "refused"      // refused, like by a real server: Text
+	Broken       Kind = "rule"         // the device violated Rule: Text. A test fails
+	Listed       Kind = "tools"        // the device's Tools are known
 	Opened       Kind = "session"      // a session is open
 	Listening    Kind = "listening"    // the chat listens, in the mode of Text
-	Understood   Kind = "heard"        // what the device's user said was understood as Heard
-	Answered     Kind = "answered"     // the answer in Text has been sent as sound
+	Understood   Kind = "heard"        // an utterance was recognised as Heard
+	Answered     Kind = "answered"     // the answer Text has been sent as sound
 	Closed       Kind = "closed"       // the session is over: Text
-	Noted        Kind = "note"         // anything else, in words
+	Noted        Kind = "note"         // anything else, as text
 )
 
-// Wire is what an event came over.
+// Wire is the transport of an event.
 type Wire string
 
-// The wires.
+// The transports.
 const (
 	OTA       Wire = "ota"
 	MQTT      Wire = "mqtt"
@@ -42,15 +42,15 @@ const (
 	WebSocket Wire = "websocket"
 )
 
-// Event is one thing that happened.
+// Event is an event of the gateway.
 type Event struct {
 	At     time.Time
 	Kind   Kind
 	Device string // MAC address, aa:bb:cc:dd:ee:ff; empty while unknown
 	Wire   Wire
-	// FromDevice tells the direction of messages and sound.
+	// FromDevice is the direction of messages and sound.
 	FromDevice bool
-	Name       string // type of a message and what tells it apart: "listen start", "mcp tools/list"
+	Name       string // type and subtype of a message: "listen start", "mcp tools/list"
 	Payload    []byte // must not be changed
 	Bytes      int
 	Tools      []string
@@ -61,11 +61,11 @@ type Event struct {
 
 const keptEvents = 50000 // an hour of sound both ways
 
-// history keeps events for tests, and wakes those who wait for one.
+// history stores events for tests, and wakes goroutines that wait for one.
 type history struct {
 	mu      sync.Mutex
 	events  []Event
-	lost    int           // events forgotten
+	lost    int           // discarded events
 	changed chan struct{} // closed and replaced at each event
 }
 
@@ -83,8 +83,8 @@ func (h *history) add(e Event) {
 	}
 }
 
-// from returns the events after the first n, how many there were in all, and a
-// channel that is closed when there is more.
+// from returns the events after the first n, their total number, and a channel that is closed when
+// there are more.
 func (h *history) from(n int) ([]Event, int, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -114,7 +114,7 @@ func (h *history) waitFor(ctx context.Context, match func(Event) bool) (Event, e
 	}
 }
 
-// last names the latest events but sound, for the one who waited in vain.
+// last lists the latest events except sound, for error messages.
 func (h *history) last(n int) string {
 	events, _, _ := h.from(0)
 	var names []string

@@ -10,52 +10,49 @@ import (
 	"time"
 )
 
-// Faults are what goes wrong. The zero value is a server and a network that
-// behave as the real ones do on a good day.
+// Faults are the injected faults. The zero value is a server and a network without faults.
 type Faults struct {
-	// The network, both ways, for UDP only.
-	Loss, Reorder, Duplicate float64 // parts of 1
+	// The network, in both directions, for UDP only.
+	Loss, Reorder, Duplicate float64 // fractions of 1
 	Delay, Jitter            time.Duration
-	// Early is how long the first packets of an answer come before "tts start";
-	// Tail how long the last ones come after "tts stop".
+	// Early is how long the first packets of an answer arrive before "tts start"; Tail is how long
+	// the last ones arrive after "tts stop".
 	Early, Tail time.Duration
-	// NoUDP drops every datagram of both directions, NoUDPDown those to the device:
-	// the server hears, and its answer is announced, but not heard.
+	// NoUDP drops every datagram in both directions, NoUDPDown those to the device: the server
+	// receives speech and announces its answer, but the sound does not arrive.
 	NoUDP, NoUDPDown bool
-	// Flood sends datagrams of another session along with those to the device.
+	// Flood adds datagrams of another session to those to the device.
 	Flood bool
-	// NoStop leaves "tts stop" out; Mute leaves everything out that follows
-	// "listen start".
+	// NoStop omits "tts stop"; Mute omits everything that follows "listen start".
 	NoStop, Mute bool
-	// Hello is what becomes of the answer to a hello.
+	// Hello is the fault of the answer to a hello.
 	Hello HelloFault
-	// HelloTakes is how long a good answer takes.
+	// HelloTakes is the delay of a correct answer.
 	HelloTakes time.Duration
-	// WrongKey encrypts with another key than the hello says; PCM sends raw sound
-	// in place of Opus; Strange mixes in messages that no device understands.
+	// WrongKey encrypts with a different key than that of the hello; PCM sends raw sound instead of
+	// Opus; Strange adds messages that no device supports.
 	WrongKey, PCM, Strange bool
-	// Goodbye and Cut are the states of a session in which the server ends it
-	// with a goodbye, or cuts the connection without a word.
+	// Goodbye and Cut are the states of a session in which the server ends it with a goodbye, or
+	// closes the connection without a message.
 	Goodbye, Cut Stage
-	// Credentials lets the OTA server give out credentials that are refused.
+	// Credentials makes the OTA server return credentials that are refused.
 	Credentials bool
-	// NoTools lets the server never ask for tools.
+	// NoTools makes the server never request tools.
 	NoTools bool
-	// Refuse is how a WebSocket is refused.
+	// Refuse is how WebSocket connections are refused.
 	Refuse Refusal
 	// OTA is how the OTA server fails.
 	OTA OTAFault
 }
 
-// HelloFault is what goes wrong with the answer to a hello.
+// HelloFault is a fault of the answer to a hello.
 type HelloFault string
 
-// HelloFaults are all that can go wrong with a hello: it is refused with an
-// error, never answered, answered after 11 s, answered without a key, with
-// another transport, or with what is no JSON.
+// HelloFaults are all faults of a hello: it is refused with an error, never answered, answered
+// after 11 s, answered without a key, with a different transport, or with invalid JSON.
 var HelloFaults = []HelloFault{"error", "absent", "late", "broken", "foreign", "garbage"}
 
-// Stage is where a session is.
+// Stage is a state of a session.
 type Stage string
 
 // Stages are the states of a session that a fault can hit.
@@ -69,22 +66,21 @@ const (
 	idle       Stage = "idle" // between two answers
 )
 
-// Refusal is how a WebSocket server turns a device away.
+// Refusal is how a WebSocket server refuses a device.
 type Refusal string
 
-// Refusals are those that real servers use: an HTTP status, a text that is no
-// JSON and a close, a close without a word, close code 1007.
+// Refusals are those of real servers: an HTTP status, a text that is not JSON and a close, a close
+// without a message, close code 1007.
 var Refusals = []Refusal{"400", "401", "text", "silent", "1007"}
 
 // OTAFault is how an OTA server fails.
 type OTAFault string
 
-// OTAFaults are: HTTP status 500, an error in a body with status 200, settings of
-// no transport at all, broken JSON, no answer at all, and an answer that never ends.
+// OTAFaults are: HTTP status 500, an error in a body with status 200, settings without any
+// transport, invalid JSON, no answer, and an endless answer.
 var OTAFaults = []OTAFault{"500", "error", "empty", "garbage", "hang", "endless"}
 
-// ParseFaults reads "loss=10,jitter=100ms,goodbye=speaking,mute"; "" and "none"
-// stand for no fault.
+// ParseFaults parses "loss=10,jitter=100ms,goodbye=speaking,mute"; "" and "none" mean no fault.
 func ParseFaults(text string) (Faults, error) {
 	var f Faults
 	if text == "" || text == "none" {
@@ -94,7 +90,7 @@ func ParseFaults(text string) (Faults, error) {
 		name, value, _ := strings.Cut(strings.TrimSpace(word), "=")
 		set, ok := faultWords[name]
 		if !ok {
-			return f, fmt.Errorf("%q is not a fault; choose among %s", name, strings.Join(FaultNames(), ", "))
+			return f, fmt.Errorf("unknown fault %q; want any of %s", name, strings.Join(FaultNames(), ", "))
 		}
 		if err := set(&f, value); err != nil {
 			return f, fmt.Errorf("fault %s: %w", name, err)
@@ -103,7 +99,7 @@ func ParseFaults(text string) (Faults, error) {
 	return f, nil
 }
 
-// FaultNames are the words that ParseFaults knows.
+// FaultNames returns the names that ParseFaults accepts.
 func FaultNames() []string {
 	names := make([]string, 0, len(faultWords))
 	for name := range faultWords {
@@ -173,9 +169,8 @@ func choice[T ~string](to *T, value string, all []T) error {
 	return nil
 }
 
-// journey is what becomes of one datagram: when each of its copies arrives, none
-// if it is lost. Jitter keeps the order, as queues do; what is re-ordered is
-// overtaken by the two or three packets behind it.
+// journey returns when each copy of a datagram arrives, or nothing if it is lost. Jitter preserves
+// the order, as queues do; a reordered packet is overtaken by the two or three packets after it.
 func (f Faults) journey(now time.Time, last *time.Time) []time.Time {
 	if f.NoUDP || rand.Float64() < f.Loss {
 		return nil

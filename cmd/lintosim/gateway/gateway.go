@@ -1,12 +1,11 @@
-// Package gateway is the platforms of the xiaozhi family in a box: an OTA server
-// that provisions and activates devices, an MQTT gateway with its UDP server, a
-// WebSocket chat server, and behind them a chat that listens, understands a few
-// sentences and answers aloud.
+// Package gateway simulates platforms of the xiaozhi family: an OTA server that provisions and
+// activates devices, an MQTT gateway with its UDP server, a WebSocket chat server, and a chat that
+// listens, recognises a few sentences, and answers aloud.
 //
-// It behaves as the real servers do that were read and run: xinnan's gateway with
-// its subset of MQTT, the Go server of hackers365, and Cheeko's broker. Where a
-// real server closes a connection or keeps silent, so does this one; but it says
-// which rule the device broke, and a test fails on that:
+// It behaves like real servers, whose source was read and which were run: xinnan's gateway with its
+// subset of MQTT, the Go server of hackers365, and Cheeko's broker. If a real server closes a
+// connection or does not answer, so does this one; but it reports which rule the device violated,
+// and tests fail on that:
 //
 //	sim := gateway.New(gateway.Options{})
 //	if err := sim.Start(); err != nil { … }
@@ -15,9 +14,8 @@
 //	sim.WaitFor(ctx, gateway.Is(gateway.Answered))
 //	if broken := sim.Broken(); len(broken) > 0 { … }
 //
-// What must not live here: anything of the device's side of this protocol. Its
-// packets, encryption and parsers are written anew, so that no mistake hides in
-// both.
+// This package must not use the device's implementation of this protocol. Packets, encryption, and
+// parsers are implemented independently, so that a mistake is not in both.
 package gateway
 
 import (
@@ -41,7 +39,7 @@ import (
 	"lintod/cmd/lintosim/tracked"
 )
 
-// Server is which server is played.
+// Server is a simulated server.
 type Server string
 
 // The servers.
@@ -51,63 +49,62 @@ const (
 	Cheeko Server = "cheeko" // Cheeko's broker and gateway
 )
 
-// Servers are all that can be played.
+// Servers are all simulated servers.
 var Servers = []Server{Xinnan, Golang, Cheeko}
 
-// Activation is when a device is let in.
+// Activation is when a device is activated.
 type Activation string
 
 // The activations.
 const (
 	Free   Activation = ""       // every device is activated from the start
 	ByHand Activation = "manual" // when Activate is called
-	ByPost Activation = "post"   // at the third request for it
+	ByPost Activation = "post"   // at the third activation request
 )
 
-// Options say what a gateway is and how it behaves. The zero value is xinnan's on
-// free loopback ports, where every device is activated.
+// Options configure a gateway. The zero value simulates xinnan's on free loopback ports, with every
+// device activated.
 type Options struct {
 	Server Server
-	// HTTP is the address of the OTA and WebSocket server, MQTT and UDP those of
-	// the gateway; empty stands for 127.0.0.1:0.
+	// HTTP is the address of the OTA and WebSocket server, MQTT and UDP those of the gateway;
+	// default 127.0.0.1:0.
 	HTTP, MQTT, UDP string
-	// Host is how devices are told to reach MQTT and UDP; empty stands for the host
-	// of the listener, or, if that is none, the one that the device asked for.
+	// Host is the host that devices get for MQTT and UDP; default: the host of the listener or, if
+	// that is unspecified, of the device's request.
 	Host string
-	// NoMQTT and NoWebSocket leave the transport out of what OTA gives.
+	// NoMQTT and NoWebSocket omit the transport from OTA answers.
 	NoMQTT, NoWebSocket bool
-	// FrameVersion of the WebSocket, 1 to 3; 0 leaves it out of what OTA gives.
+	// FrameVersion of the WebSocket, 1 to 3; 0 omits it from OTA answers.
 	FrameVersion int
-	// TLS secures OTA, WebSocket and MQTT; nil leaves them unprotected. Devices know MQTT over
-	// TLS by its port, 8883.
+	// TLS is used for OTA, WebSocket, and MQTT; nil disables it. Devices use MQTT over TLS if the
+	// port is 8883.
 	TLS *tls.Config
-	// Key signs credentials; empty stands for a random one.
+	// Key signs credentials; default: a random one.
 	Key string
-	// Token is what a WebSocket must bring; empty for none.
+	// Token is required by the WebSocket server; empty for none.
 	Token string
-	// Activation is when a device is let in; CodeLife how long a code lasts, 0 forever.
+	// Activation is when a device is activated; CodeLife is how long a code is valid, 0 without
+	// limit.
 	Activation Activation
 	CodeLife   time.Duration
-	// Answers is after how many a session is ended by the server, as it is after a
-	// farewell; 0 for never.
+	// Answers is the number of answers after which the server ends a session, as after a farewell;
+	// 0 for never.
 	Answers int
-	// Cards are what card_lookup is answered with, by UID: a whole message. Other cards
-	// are unknown.
+	// Cards are the answers to card_lookup, whole messages by UID. Other cards are unknown.
 	Cards map[string]map[string]any
-	// Echo sends back what was said, instead of an answer.
+	// Echo sends back the user's speech instead of an answer.
 	Echo bool
-	// ChatCloses is how long the chat server's socket takes to close. More than
-	// 100 ms turns the order of a second hello and the goodbye, G18.
+	// ChatCloses is how long the chat server's socket takes to close. More than 100 ms reverses the
+	// order of a second hello and the goodbye, G18.
 	ChatCloses time.Duration
 	// Faults from the start; see SetFaults.
 	Faults Faults
 	// Recognise replaces pocketsphinx, Speak espeak-ng and opusenc.
 	Recognise speech.Script
 	Speak     func(ctx context.Context, text string) ([][]byte, error)
-	// Now is the clock that "what time is it" reads; nil stands for time.Now.
+	// Now is the clock for "what time is it"; default time.Now.
 	Now func() time.Time
-	// Observe gets everything that happens. It is called from several goroutines
-	// and must not block.
+	// Observe gets all events. It is called from several goroutines and must not block.
 	Observe func(Event)
 }
 
@@ -142,7 +139,7 @@ type line interface {
 	drop()
 }
 
-// device is what is known of a device beyond its connections.
+// device is what is known about a device, independent of its connections.
 type device struct {
 	mac       string
 	activated bool
@@ -150,7 +147,7 @@ type device struct {
 	code      string
 	challenge string
 	coded     time.Time
-	session   string // E's, which outlives connections
+	session   string // of server E, kept across connections
 	tools     []Tool
 	line      line
 }
@@ -183,7 +180,7 @@ type Gateway struct {
 	wg     sync.WaitGroup
 }
 
-// New prepares a gateway; Start opens it.
+// New creates a gateway; Start opens it.
 func New(o Options) *Gateway {
 	o = o.withDefaults()
 	g := &Gateway{
@@ -198,7 +195,7 @@ func New(o Options) *Gateway {
 // must Close.
 func (g *Gateway) Start() error {
 	if !slices.Contains(Servers, g.opts.Server) {
-		return fmt.Errorf("%q is not a server; choose one of %q", g.opts.Server, Servers)
+		return fmt.Errorf("unknown server %q; want one of %q", g.opts.Server, Servers)
 	}
 	if err := g.recogniser.Open(); err != nil {
 		return err
@@ -237,7 +234,7 @@ func (g *Gateway) open() error {
 	return nil
 }
 
-// secure is l with TLS where that is wanted.
+// secure adds TLS to l, if enabled.
 func (g *Gateway) secure(l net.Listener) net.Listener {
 	if g.opts.TLS == nil {
 		return l
@@ -245,7 +242,7 @@ func (g *Gateway) secure(l net.Listener) net.Listener {
 	return tls.NewListener(l, g.opts.TLS)
 }
 
-// scheme is "http" or "ws", or that of the same with TLS.
+// scheme returns "http" or "ws", or the same with TLS.
 func (g *Gateway) scheme(plain string) string {
 	if g.opts.TLS == nil {
 		return plain
@@ -272,7 +269,7 @@ func (g *Gateway) Close() error {
 	return errors.Join(err, g.recogniser.Close())
 }
 
-// OTA is what devices are configured with, "http://127.0.0.1:41833/xiaozhi/ota/".
+// OTA returns the ota_url for devices, "http://127.0.0.1:41833/xiaozhi/ota/".
 func (g *Gateway) OTA() string {
 	path := "/xiaozhi/ota/"
 	if g.opts.Server == Cheeko {
@@ -281,25 +278,25 @@ func (g *Gateway) OTA() string {
 	return g.scheme("http") + "://" + g.listen.Addr().String() + path
 }
 
-// MQTT is the address of the gateway, "127.0.0.1:41834".
+// MQTT returns the address of the gateway, "127.0.0.1:41834".
 func (g *Gateway) MQTT() string { return g.mqtt.Addr().String() }
 
-// WebSocket is the chat server, "ws://127.0.0.1:41833/xiaozhi/v1/".
+// WebSocket returns the URL of the chat server, "ws://127.0.0.1:41833/xiaozhi/v1/".
 func (g *Gateway) WebSocket() string {
 	return g.scheme("ws") + "://" + g.listen.Addr().String() + "/xiaozhi/v1/"
 }
 
-// UDP is the address of the sound, "127.0.0.1:41835".
+// UDP returns the address for sound, "127.0.0.1:41835".
 func (g *Gateway) UDP() string { return g.udp.conn.LocalAddr().String() }
 
-// Credentials are the MQTT settings of a device, as OTA gives them.
+// Credentials returns the MQTT settings of a device, as in OTA answers.
 func (g *Gateway) Credentials(mac, clientUUID string) (clientID, username, password string) {
 	clientID = "GID_test@@@" + underscored(strings.ToLower(mac)) + "@@@" + clientUUID
 	username = "eyJpcCI6IjEyNy4wLjAuMSJ9" // {"ip":"127.0.0.1"}
 	return clientID, username, sign(g.opts.Key, clientID, username)
 }
 
-// SetFaults chooses what goes wrong from now on.
+// SetFaults changes the injected faults.
 func (g *Gateway) SetFaults(f Faults) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -312,14 +309,14 @@ func (g *Gateway) currentFaults() Faults {
 	return g.faults
 }
 
-// Events returns what happened so far, oldest first, as far as it is remembered.
+// Events returns the stored events, oldest first.
 func (g *Gateway) Events() []Event {
 	events, _, _ := g.history.from(0)
 	return events
 }
 
-// WaitFor returns the first event that matches, whether it is past or comes. When
-// ctx ends, the error says what happened instead.
+// WaitFor returns the first event that matches, past or future. When ctx ends, the error lists what
+// happened instead.
 func (g *Gateway) WaitFor(ctx context.Context, match func(Event) bool) (Event, error) {
 	return g.history.waitFor(ctx, match)
 }
@@ -327,8 +324,8 @@ func (g *Gateway) WaitFor(ctx context.Context, match func(Event) bool) (Event, e
 // Is matches events of a kind.
 func Is(k Kind) func(Event) bool { return func(e Event) bool { return e.Kind == k } }
 
-// Got matches a message of a device by its type and what tells it apart,
-// "listen start"; Sent one to a device.
+// Got matches a message of a device by its type and subtype, "listen start"; Sent matches one to a
+// device.
 func Got(name string) func(Event) bool {
 	return func(e Event) bool { return e.Kind == Exchanged && e.FromDevice && e.Name == name }
 }
@@ -338,14 +335,14 @@ func Sent(name string) func(Event) bool {
 	return func(e Event) bool { return e.Kind == Exchanged && !e.FromDevice && e.Name == name }
 }
 
-// Broken returns the rules that devices broke.
+// Broken returns the rules that devices violated.
 func (g *Gateway) Broken() []Event {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.Clone(g.rules)
 }
 
-// Device is what is known of a device.
+// Device describes a device.
 type Device struct {
 	MAC       string
 	Activated bool
@@ -372,8 +369,7 @@ func (g *Gateway) Devices() []Device {
 	return list
 }
 
-// Activate lets a device in that shows its code; an empty address stands for all
-// that wait.
+// Activate activates a device that shows its code; an empty address means all that wait.
 func (g *Gateway) Activate(mac string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -397,7 +393,7 @@ func (g *Gateway) Send(mac string, payload map[string]any) error {
 // card is the answer to a card_lookup.
 func (g *Gateway) card(mac, uid string) message {
 	if uid == "" || strings.Trim(uid, "0123456789ABCDEF") != "" {
-		g.broken(mac, "2.6 rfid_uid", fmt.Sprintf("card_lookup of %q, want upper-case hexadecimal digits", uid))
+		g.broken(mac, "2.6 rfid_uid", fmt.Sprintf("card_lookup of %q; want upper-case hexadecimal digits", uid))
 	}
 	if known, ok := g.opts.Cards[uid]; ok {
 		return maps.Clone(known)
@@ -405,7 +401,7 @@ func (g *Gateway) card(mac, uid string) message {
 	return message{"type": "card_unknown", "rfid_uid": uid}
 }
 
-// Goodbye ends the session of a device as the server; Drop cuts its connection.
+// Goodbye ends the session of a device from the server's side; Drop closes its connection.
 func (g *Gateway) Goodbye(mac string) error {
 	l, err := g.reach(mac)
 	if err != nil {
@@ -419,7 +415,7 @@ func (g *Gateway) Goodbye(mac string) error {
 	return nil
 }
 
-// Drop cuts the connection to a device.
+// Drop closes the connection to a device.
 func (g *Gateway) Drop(mac string) error {
 	l, err := g.reach(mac)
 	if err != nil {
@@ -447,7 +443,7 @@ func (g *Gateway) Call(ctx context.Context, mac, tool string, arguments any) (st
 // commandLimit is how long gateway A's management waits for a device.
 const commandLimit = 5 * time.Second
 
-// clientOf is the way to the tools of a device. Gateway A's needs no session.
+// clientOf returns the client of a device's tools. Gateway A's needs no session.
 func clientOf(l line) (*mcp, error) {
 	if x, ok := l.(*xinnan); ok {
 		return x.mcp, nil
@@ -459,8 +455,8 @@ func clientOf(l line) (*mcp, error) {
 	return c.tools, nil
 }
 
-// AllTools asks a device for its tools, with those that are for users only, as
-// the management of xinnan does, G27.
+// AllTools requests the tools of a device, including those that are for users only, like xinnan's
+// management, G27.
 func (g *Gateway) AllTools(ctx context.Context, mac string) ([]Tool, error) {
 	l, err := g.reach(mac)
 	if err != nil {
@@ -475,8 +471,8 @@ func (g *Gateway) AllTools(ctx context.Context, mac string) ([]Tool, error) {
 	return client.list(ctx, 0, true)
 }
 
-// Say lets the server speak to a device: in its session or, at the Go server, by a
-// request to open one.
+// Say makes the server speak to a device: in its session or, with the Go server, by a request to
+// open one.
 func (g *Gateway) Say(mac, text string, autoListen bool) error {
 	l, err := g.reach(mac)
 	if err != nil {
@@ -490,7 +486,7 @@ func (g *Gateway) Say(mac, text string, autoListen bool) error {
 	}
 	b, ok := l.(*brokered)
 	if !ok || g.opts.Server != Golang {
-		return errors.New("no session is open, and this server cannot ask for one")
+		return errors.New("no session is open, and this server cannot request one")
 	}
 	b.speakRequest(text, autoListen)
 	return nil
@@ -506,7 +502,7 @@ func (g *Gateway) reach(mac string) (line, error) {
 	return d.line, nil
 }
 
-// device finds or makes the record of a device; nil when there are too many.
+// device finds or creates the record of a device; nil if there are too many.
 func (g *Gateway) device(mac string) *device {
 	d := g.devices[mac]
 	if d == nil && len(g.devices) < maxDevices {
@@ -516,8 +512,8 @@ func (g *Gateway) device(mac string) *device {
 	return d
 }
 
-// join makes l the way to a device, and destroys the older connection of the same
-// client id, G21.
+// join makes l the connection of a device, and closes the older connection of the same client ID,
+// G21.
 func (g *Gateway) join(client, mac string, l line) {
 	g.mu.Lock()
 	old := g.lines[client]
@@ -527,7 +523,7 @@ func (g *Gateway) join(client, mac string, l line) {
 	}
 	g.mu.Unlock()
 	if old != nil && old != l {
-		g.notef(mac, "client id %s connects again: the older connection is destroyed, G21", client)
+		g.notef(mac, "client ID %s connects again: the older connection is closed, G21", client)
 		old.drop()
 	}
 }
@@ -554,7 +550,7 @@ func (g *Gateway) listed(mac string, tools []Tool) {
 	g.tell(Event{Kind: Listed, Device: mac, Tools: names(tools)})
 }
 
-// connectionNumber draws the number of a connection in UDP packets.
+// connectionNumber generates the connection ID for UDP packets.
 func (g *Gateway) connectionNumber() uint32 {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -594,7 +590,7 @@ func (g *Gateway) sendSound(mac string, s *stream, opus []byte, timestamp uint32
 	g.tell(Event{Kind: Noted, Device: mac, Wire: UDP, Text: "sound is lost: the device has sent no datagram yet"})
 }
 
-// voice speaks text, or remembers how.
+// voice synthesises text, or returns it from the cache.
 func (g *Gateway) voice(ctx context.Context, text string) ([][]byte, error) {
 	g.mu.Lock()
 	frames := g.voices[text]
@@ -615,7 +611,7 @@ func (g *Gateway) voice(ctx context.Context, text string) ([][]byte, error) {
 	return frames, nil
 }
 
-// host is how a device is told to reach a listener.
+// host returns the address of a listener for a device.
 func (g *Gateway) host(listener, asked string) string {
 	if g.opts.Host != "" {
 		return g.opts.Host
@@ -632,7 +628,8 @@ func (g *Gateway) host(listener, asked string) string {
 
 func (g *Gateway) udpHost() string { return g.host(g.UDP(), "127.0.0.1") }
 
-// helloMessage is what servers read of a hello. Wrong types make it no hello.
+// helloMessage contains the members of a hello that servers use. A wrong type makes the hello
+// invalid.
 type helloMessage struct {
 	Version     any             `json:"version"`
 	Transport   string          `json:"transport"`
@@ -646,7 +643,7 @@ type helloMessage struct {
 	} `json:"audio_params"`
 }
 
-// checkHello says what is wrong with a hello for some server of the family.
+// checkHello reports what some server of the family rejects in a hello.
 func (g *Gateway) checkHello(mac string, hello helloMessage, transport string) {
 	var features map[string]bool
 	switch a := hello.AudioParams; {
@@ -663,13 +660,13 @@ func (g *Gateway) checkHello(mac string, hello helloMessage, transport string) {
 	}
 }
 
-// answer opens a session for a hello, or fails as the faults say.
+// answer opens a session for a hello, or fails as set by the faults.
 type answer struct {
 	message message
-	opened  func()       // before the message goes out
+	opened  func()       // before the message is sent
 	raw     func([]byte) // to the device
 	cut     func()
-	refuse  func() // what this server does when there is no session
+	refuse  func() // what this server does if there is no session
 }
 
 // answerHello reports whether the server believes that the session is open.

@@ -22,18 +22,18 @@ type Tool struct {
 const (
 	inventoryLimit = 10 * time.Second // gateway A, G13
 	callLimit      = 30 * time.Second // xinnan's chat server
-	answerLimit    = 3 * time.Second  // what a device shall keep to, 2.7.4
+	answerLimit    = 3 * time.Second  // required of devices, 2.7.4
 	maxTools       = 32               // G15
 	maxPages       = 40
 	maxListing     = 8000 // bytes of a page, 2.8
 )
 
-// mcp is the client of the tools of one device, and speaks JSON-RPC 2.0.
+// mcp is the JSON-RPC 2.0 client of one device's tools.
 type mcp struct {
 	send   func(payload any)
 	broken func(rule, text string)
-	// behind is set where the notification that follows initialize stays behind a
-	// gateway, and vision is what the Go server offers.
+	// behind is set if a gateway keeps back the notification that follows initialize, and vision is
+	// the capability that the Go server offers.
 	behind bool
 	vision message
 
@@ -53,8 +53,8 @@ func newMCP(first int, send func(any), broken func(rule, text string)) *mcp {
 	return &mcp{send: send, broken: broken, next: first, pending: map[string]chan rpcAnswer{}}
 }
 
-// take gives an answer to the one who waits for it, and reports whether there is
-// such a one. A string id matches the same number, as in real gateways.
+// take passes an answer to the request that waits for it, and reports whether there is one. A
+// string ID matches the same number, as in real gateways.
 func (m *mcp) take(payload json.RawMessage) bool {
 	var a rpcAnswer
 	if json.Unmarshal(payload, &a) != nil || a.ID == nil {
@@ -72,7 +72,7 @@ func (m *mcp) take(payload json.RawMessage) bool {
 		return false
 	}
 	if _, err := strconv.Atoi(string(a.ID)); err != nil {
-		m.broken("2.8 id", "the answer has id "+string(a.ID)+" for the number "+id)
+		m.broken("2.8 id", "the answer has the ID "+string(a.ID)+" for the number "+id)
 	}
 	waiting <- a // room for one
 	return true
@@ -109,7 +109,7 @@ func (m *mcp) requestAs(ctx context.Context, id int, method string, params any) 
 	select {
 	case a := <-answer:
 		if took := time.Since(begun); took > answerLimit {
-			m.broken("2.7.4", fmt.Sprintf("%s was answered after %v, want %v", method, took.Round(time.Millisecond), answerLimit))
+			m.broken("2.7.4", fmt.Sprintf("%s was answered after %v; want %v", method, took.Round(time.Millisecond), answerLimit))
 		}
 		return a.Result, a.err()
 	case <-ctx.Done():
@@ -117,7 +117,7 @@ func (m *mcp) requestAs(ctx context.Context, id int, method string, params any) 
 	}
 }
 
-// err is what gateway A makes of an error: only its message, G28.
+// err is an error as passed on by gateway A: only its message, G28.
 func (a rpcAnswer) err() error {
 	if len(a.Error) == 0 || string(a.Error) == "null" {
 		return nil
@@ -155,7 +155,7 @@ func (m *mcp) initialize(ctx context.Context, id int, version, name string) erro
 	}
 	switch err := json.Unmarshal(result, &r); {
 	case err != nil:
-		m.broken("2.8 initialize", "the result is not what it should be: "+err.Error())
+		m.broken("2.8 initialize", "invalid result: "+err.Error())
 	case r.ProtocolVersion != version && r.ProtocolVersion != "2024-11-05":
 		m.broken("C53", fmt.Sprintf("protocol version %q in answer to %q", r.ProtocolVersion, version))
 	case r.Capabilities["tools"] == nil || r.ServerInfo.Name == "":
@@ -167,9 +167,9 @@ func (m *mcp) initialize(ctx context.Context, id int, version, name string) erro
 	return nil
 }
 
-// list asks for all pages of the tools. id is that of each request, 0 for a new
-// one each time. As at gateway A, a page that would exceed the limit is dropped
-// whole, and those behind it.
+// list requests all pages of the tools. id is the ID of each request, 0 for a new one each time. As
+// in gateway A, a page that would exceed the limit is dropped completely, and so are the following
+// pages.
 func (m *mcp) list(ctx context.Context, id int, withUser bool) ([]Tool, error) {
 	var all []Tool
 	cursor := ""
@@ -200,7 +200,7 @@ func (m *mcp) list(ctx context.Context, id int, withUser bool) ([]Tool, error) {
 			return all, fmt.Errorf("tools/list: %w", err)
 		}
 		if len(result) > maxListing {
-			m.broken("2.8 page", fmt.Sprintf("a page of tools has %d bytes, want at most %d", len(result), maxListing))
+			m.broken("2.8 page", fmt.Sprintf("a page of tools has %d bytes; the limit is %d", len(result), maxListing))
 		}
 		m.check(page.Tools, withUser)
 		if len(all)+len(page.Tools) > maxTools {
@@ -212,7 +212,7 @@ func (m *mcp) list(ctx context.Context, id int, withUser bool) ([]Tool, error) {
 			return all, nil
 		}
 		if *page.NextCursor == "" || *page.NextCursor == cursor {
-			m.broken("2.8 cursor", fmt.Sprintf("nextCursor is %q; leave it out on the last page", *page.NextCursor))
+			m.broken("2.8 cursor", fmt.Sprintf("nextCursor is %q; omit it on the last page", *page.NextCursor))
 			return all, nil
 		}
 		cursor = *page.NextCursor
@@ -223,7 +223,7 @@ func (m *mcp) list(ctx context.Context, id int, withUser bool) ([]Tool, error) {
 
 var toolName = regexp.MustCompile(`^[a-z0-9_.]{1,64}$`)
 
-// check looks at tools as a language model's interface does.
+// check validates tools like the interface of a language model.
 func (m *mcp) check(tools []Tool, withUser bool) {
 	for _, t := range tools {
 		var schema struct {
@@ -235,7 +235,7 @@ func (m *mcp) check(tools []Tool, withUser bool) {
 			Audience []string `json:"audience"`
 		}
 		err := json.Unmarshal(t.InputSchema, &schema)
-		_ = json.Unmarshal(t.Annotations, &notes) // absent is fine
+		_ = json.Unmarshal(t.Annotations, &notes) // may be absent
 		switch {
 		case !toolName.MatchString(t.Name):
 			m.broken("2.8 name", fmt.Sprintf("a tool is named %q", t.Name))
@@ -271,7 +271,7 @@ func (m *mcp) call(ctx context.Context, name string, arguments any) (string, err
 		m.broken("2.8 result", "the result of "+name+" has no content")
 		return "", fmt.Errorf("%s: the result has no content", name)
 	}
-	if r.IsError { // xinnan's chat server looks for an error that is not there, C54
+	if r.IsError { // xinnan's chat server expects a JSON-RPC error, C54
 		m.broken("C54", name+" reports a failure as isError; its text is lost, use a JSON-RPC error")
 		return "", errors.New(name + " failed")
 	}

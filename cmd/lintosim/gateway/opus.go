@@ -15,8 +15,8 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// Sound is encoded by opusenc and decoded by a decoder in Go: neither is what
-// lintod uses, so that a mistake in one is not undone by the same in the other.
+// Sound is encoded by opusenc and decoded by a decoder in Go. lintod uses neither, so that the same
+// mistake is not in both.
 
 const (
 	frameLength = 60 * time.Millisecond
@@ -25,8 +25,8 @@ const (
 	maxSentence = 1 << 20 // bytes of encoded speech
 )
 
-// Voice speaks text, and returns it as Opus packets of 60 ms. It is what Options.Speak stands for
-// where it is nil, and needs espeak-ng and opusenc.
+// Voice synthesises text, and returns it as Opus packets of 60 ms. It is the default of
+// Options.Speak, and requires espeak-ng and opusenc.
 func Voice(ctx context.Context, text string) ([][]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, speakLimit)
 	defer cancel()
@@ -44,12 +44,12 @@ func Voice(ctx context.Context, text string) ([][]byte, error) {
 		return nil, err
 	}
 	if len(packets) < 3 {
-		return nil, errors.New("opusenc made no sound")
+		return nil, errors.New("opusenc returned no sound")
 	}
-	return packets[2:], nil // behind OpusHead and OpusTags
+	return packets[2:], nil // after OpusHead and OpusTags
 }
 
-// filter runs a program that reads in and writes what is returned.
+// filter runs a program with in on its standard input, and returns its output.
 func filter(ctx context.Context, in []byte, argv ...string) ([]byte, error) {
 	child, err := process.Start(ctx, process.Command{Argv: argv, Stdin: bytes.NewReader(in)})
 	if err != nil {
@@ -62,22 +62,22 @@ func filter(ctx context.Context, in []byte, argv ...string) ([]byte, error) {
 	return out, errors.Join(err, child.Wait())
 }
 
-// oggPackets takes the packets out of an Ogg stream, RFC 3533.
+// oggPackets returns the packets of an Ogg stream, RFC 3533.
 func oggPackets(file []byte) ([][]byte, error) {
 	var packets [][]byte
 	var packet []byte
 	for len(file) > 0 {
 		if len(file) < 27 || string(file[:4]) != "OggS" {
-			return nil, errors.New("what opusenc wrote is not Ogg")
+			return nil, errors.New("the output of opusenc is not Ogg")
 		}
 		table := int(file[26])
 		if len(file) < 27+table {
-			return nil, errors.New("an Ogg page is cut off")
+			return nil, errors.New("an Ogg page is truncated")
 		}
 		segments, body := file[27:27+table], file[27+table:]
 		for _, n := range segments {
 			if len(body) < int(n) {
-				return nil, errors.New("an Ogg page is cut off")
+				return nil, errors.New("an Ogg page is truncated")
 			}
 			packet, body = append(packet, body[:n]...), body[n:]
 			if n < 255 { // the lacing value that ends a packet
@@ -89,7 +89,7 @@ func oggPackets(file []byte) ([][]byte, error) {
 	return packets, nil
 }
 
-// decoder decodes what one device says.
+// decoder decodes the sound of one device.
 type decoder struct {
 	opus opus.Decoder
 	out  []int16
@@ -115,7 +115,7 @@ func (d *decoder) decode(packet []byte) ([]int16, error) {
 	return d.out[:n], nil
 }
 
-// rawPCM is 60 ms of a tone at 24 kHz, as a server sends whose encoder failed.
+// rawPCM returns 60 ms of a tone at 24 kHz, as sent by a server whose encoder has failed.
 func rawPCM() []byte {
 	pcm := make([]byte, 0, 2880)
 	for i := range 1440 {

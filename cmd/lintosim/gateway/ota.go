@@ -18,7 +18,8 @@ const (
 	postsToBind = 3 // with ByPost
 )
 
-// routes are the OTA server, under the paths of all servers, and the chat server.
+// routes returns the handlers of the OTA server, under the paths of all servers, and of the chat
+// server.
 func (g *Gateway) routes() http.Handler {
 	mux := http.NewServeMux()
 	for _, path := range []string{"/xiaozhi/ota/", "/toy/ota/"} {
@@ -29,7 +30,7 @@ func (g *Gateway) routes() http.Handler {
 	return mux
 }
 
-// otaRequest is what servers read of a request.
+// otaRequest contains the members of a request that servers use.
 type otaRequest struct {
 	mac, client string
 	body        struct {
@@ -44,7 +45,7 @@ type otaRequest struct {
 	}
 }
 
-// readOTA reads a request, or refuses it as this server does.
+// readOTA parses a request, or refuses it like this server.
 func (g *Gateway) readOTA(w http.ResponseWriter, r *http.Request) (q otaRequest, ok bool) {
 	q.mac, q.client = r.Header.Get("Device-Id"), r.Header.Get("Client-Id")
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
@@ -63,7 +64,7 @@ func (g *Gateway) readOTA(w http.ResponseWriter, r *http.Request) (q otaRequest,
 	case !anyMAC.MatchString(q.mac):
 		g.refuseOTA(w, q, http.StatusOK, "application/json", `{"error":"Invalid device ID"}`, "Device-Id is not a MAC address")
 	case err != nil:
-		g.refuseOTA(w, q, http.StatusOK, "application/json", `{"success":false,"message":"request error."}`, "the body cannot be read: "+err.Error())
+		g.refuseOTA(w, q, http.StatusOK, "application/json", `{"success":false,"message":"request error."}`, "invalid body: "+err.Error())
 	default:
 		q.mac = strings.ToLower(strings.ReplaceAll(q.mac, "-", ":"))
 		return q, true
@@ -80,7 +81,7 @@ func (g *Gateway) refuseOTA(w http.ResponseWriter, q otaRequest, status int, kin
 
 var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
-// checkOTA says what some server of the family would miss.
+// checkOTA reports what some server of the family requires and the request lacks.
 func (g *Gateway) checkOTA(q otaRequest, r *http.Request) {
 	application := q.body.Application
 	for problem, wrong := range map[string]bool{
@@ -130,7 +131,7 @@ func (g *Gateway) writeOTA(w http.ResponseWriter, q otaRequest, status int, answ
 	_, _ = w.Write(payload)
 }
 
-// failOTA reports whether a fault has answered.
+// failOTA injects a fault, and reports whether it has answered.
 func (g *Gateway) failOTA(w http.ResponseWriter, r *http.Request, fault OTAFault) bool {
 	switch fault {
 	case "500":
@@ -156,7 +157,7 @@ func (g *Gateway) failOTA(w http.ResponseWriter, r *http.Request, fault OTAFault
 	return true
 }
 
-// settings is the answer to a check.
+// settings returns the answer to a check.
 func (g *Gateway) settings(q otaRequest, r *http.Request, f Faults) message {
 	version := "1.0.0"
 	if q.body.Application != nil {
@@ -189,7 +190,7 @@ func (g *Gateway) settings(q otaRequest, r *http.Request, f Faults) message {
 func (g *Gateway) mqttSettings(q otaRequest, r *http.Request, f Faults) message {
 	client := q.client
 	if g.opts.Server == Cheeko {
-		client = uuid() // another one at each check
+		client = uuid() // a different one at each check
 	}
 	id, username, password := g.Credentials(q.mac, client)
 	if f.Credentials {
@@ -211,7 +212,7 @@ func (g *Gateway) mqttSettings(q otaRequest, r *http.Request, f Faults) message 
 	return settings
 }
 
-// activation is what a device must show that is not bound, or nil.
+// activation returns what a device that is not bound must show, or nil.
 func (g *Gateway) activation(mac, host string) message {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -228,12 +229,12 @@ func (g *Gateway) activation(mac, host string) message {
 	}
 	a := message{"code": d.code, "challenge": d.challenge, "message": g.scheme("http") + "://" + host + "\n" + d.code}
 	if g.opts.Server == Golang {
-		a["timeout_ms"], a["message"] = 300, "xiaozhi\n"+d.code // no address to go to
+		a["timeout_ms"], a["message"] = 300, "xiaozhi\n"+d.code // without an address
 	}
 	return a
 }
 
-// activate answers a device that asks whether it is bound now.
+// activate answers the activation request of a device.
 func (g *Gateway) activate(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
 	mac := strings.ToLower(strings.ReplaceAll(r.Header.Get("Device-Id"), "-", ":"))
@@ -253,7 +254,7 @@ func (g *Gateway) activate(w http.ResponseWriter, r *http.Request) {
 	switch bound := g.bind(mac); {
 	case bound:
 		_, _ = io.WriteString(w, "success")
-	case g.opts.Server == Cheeko: // 200 all the same, C37
+	case g.opts.Server == Cheeko: // status 200 anyway, C37
 		g.writeOTA(w, q, http.StatusOK, g.settings(q, r, g.currentFaults()))
 	default:
 		w.WriteHeader(http.StatusAccepted)
@@ -261,8 +262,7 @@ func (g *Gateway) activate(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// checkActivation reads the body of an activation as the Go server does: wrapped
-// in Payload, C49.
+// checkActivation parses the body of an activation like the Go server: wrapped in Payload, C49.
 func (g *Gateway) checkActivation(mac string, raw []byte) string {
 	var body struct {
 		Payload struct {
@@ -289,17 +289,17 @@ func (g *Gateway) checkActivation(mac string, raw []byte) string {
 		return "Payload.algorithm is not hmac-sha256"
 	case !hmac.Equal([]byte(p.Challenge), []byte(challenge)):
 		return "Payload.challenge is not the one of this device"
-	case p.SerialNumber != "" && !hexForm.MatchString(p.HMAC): // the challenge is enough without one
+	case p.SerialNumber != "" && !hexForm.MatchString(p.HMAC): // without one, the challenge is sufficient
 		return "Payload.hmac is not 64 lower-case hex digits"
 	case body.Challenge != p.Challenge || body.Algorithm != p.Algorithm:
-		return "the flat fields are missing beside Payload"
+		return "the flat fields are missing next to Payload"
 	}
 	return ""
 }
 
 var hexForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// bind counts a request, and reports whether the device is let in.
+// bind counts a request, and reports whether the device is activated.
 func (g *Gateway) bind(mac string) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

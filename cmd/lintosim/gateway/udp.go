@@ -14,7 +14,7 @@ import (
 
 const headerSize = 16
 
-// header is what stands before each Opus frame, and the IV of its encryption.
+// header precedes each Opus frame, and is the IV of its encryption.
 type header struct {
 	kind, flags         byte
 	length              uint16
@@ -55,16 +55,16 @@ func crypt(key [16]byte, iv, data []byte) []byte {
 type stream struct {
 	id        uint32
 	key       [16]byte
-	constant  uint32 // E puts the seconds of the hello in each packet; 0 for real timestamps
-	ordered   bool   // A drops what is older than the last, E takes everything
-	lossy     bool   // the first packet may be lost
+	constant  uint32 // E uses the time of the hello, in seconds, in each packet; 0 for real timestamps
+	ordered   bool   // A drops packets older than the last, E accepts all
+	lossy     bool   // the first packet may have been lost
 	receive   func(opus []byte)
 	broken    func(rule, text string)
 	opened    time.Time
-	encryptAs [16]byte // differs from key with the fault of that name
+	encryptAs [16]byte // differs from key with the fault wrong-key
 
 	mu       sync.Mutex
-	remote   netip.AddrPort // zero until the device has sent something
+	remote   netip.AddrPort // invalid until the device has sent a datagram
 	local    uint32         // last sequence sent
 	last     uint32         // last sequence received
 	lastTime uint32
@@ -72,7 +72,7 @@ type stream struct {
 	reused   map[uint32]uint64 // sequence to a checksum of its packet, while few
 }
 
-// newStream draws a key.
+// newStream generates a key.
 func newStream(id uint32) *stream {
 	s := &stream{id: id, opened: time.Now(), ordered: true, reused: map[uint32]uint64{}}
 	_, _ = rand.Read(s.key[:]) // never fails
@@ -80,13 +80,12 @@ func newStream(id uint32) *stream {
 	return s
 }
 
-// nonce is the template that a hello carries.
+// nonce returns the template in a hello.
 func (s *stream) nonce() []byte {
 	return header{kind: 1, connection: s.id, timestamp: s.constant}.bytes()
 }
 
-// seal makes the next packet to the device; ok is false while its address is
-// unknown.
+// seal returns the next packet to the device; ok is false while its address is unknown.
 func (s *stream) seal(opus []byte, timestamp uint32) (packet []byte, to netip.AddrPort, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +100,7 @@ func (s *stream) seal(opus []byte, timestamp uint32) (packet []byte, to netip.Ad
 	return append(h, crypt(s.encryptAs, h, opus)...), s.remote, true
 }
 
-// open reads a packet of the device, and tells what is wrong with it where real
-// gateways keep quiet.
+// open decrypts a packet of the device, and reports errors that real gateways ignore silently.
 func (s *stream) open(packet []byte, from netip.AddrPort) (opus []byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,18 +111,18 @@ func (s *stream) open(packet []byte, from netip.AddrPort) (opus []byte, ok bool)
 	seen, again := s.reused[h.sequence]
 	switch {
 	case h.flags != 0:
-		s.broken("2.5 flags", fmt.Sprintf("flags of a UDP packet are %d, want 0", h.flags))
+		s.broken("2.5 flags", fmt.Sprintf("flags of a UDP packet are %d; want 0", h.flags))
 	case len(packet) != headerSize+int(h.length):
-		s.broken("2.5 length", fmt.Sprintf("the length field says %d, but %d bytes follow the header", h.length, len(packet)-headerSize))
+		s.broken("2.5 length", fmt.Sprintf("the length field is %d, but %d bytes follow the header", h.length, len(packet)-headerSize))
 	case again && seen != sum:
 		s.broken("2.5 sequence", fmt.Sprintf("two different packets with sequence %d: their key stream is the same", h.sequence))
 	case !s.heard && !s.lossy && h.sequence != 1:
-		s.broken("2.5 sequence", fmt.Sprintf("the first packet has sequence %d, want 1", h.sequence))
+		s.broken("2.5 sequence", fmt.Sprintf("the first packet has sequence %d; want 1", h.sequence))
 	case s.heard && h.sequence > s.last && int32(h.timestamp-s.lastTime) < 0:
-		s.broken("2.5 timestamp", fmt.Sprintf("the timestamp went back from %d to %d", s.lastTime, h.timestamp))
+		s.broken("2.5 timestamp", fmt.Sprintf("the timestamp decreased from %d to %d", s.lastTime, h.timestamp))
 	}
 	if !s.heard && time.Since(s.opened) > 2*time.Second {
-		s.broken("E8", fmt.Sprintf("the first datagram came %v after the hello; the answer would have been lost after 2s", time.Since(s.opened).Round(time.Millisecond)))
+		s.broken("E8", fmt.Sprintf("the first datagram arrived %v after the hello; after 2s the answer would have been lost", time.Since(s.opened).Round(time.Millisecond)))
 	}
 	if len(s.reused) < 20000 {
 		s.reused[h.sequence] = sum
@@ -137,7 +135,7 @@ func (s *stream) open(packet []byte, from netip.AddrPort) (opus []byte, ok bool)
 	return opus, true
 }
 
-// checksum tells packets apart (FNV-1a).
+// checksum distinguishes packets (FNV-1a).
 func checksum(b []byte) uint64 {
 	sum := uint64(14695981039346656037)
 	for _, c := range b {
@@ -198,14 +196,14 @@ func (u *udpServer) serve() {
 			if closed {
 				return
 			}
-			continue // an ICMP error of a device that is gone
+			continue // an ICMP error from a device that is gone
 		}
 		packet := append([]byte(nil), buffer[:n]...)
 		u.travel(&u.up, func() { u.take(packet, from) })
 	}
 }
 
-// take does what gateway A does with a datagram, in its order.
+// take handles a datagram like gateway A, in the same order.
 func (u *udpServer) take(packet []byte, from netip.AddrPort) {
 	if len(packet) < headerSize {
 		return
@@ -225,8 +223,8 @@ func (u *udpServer) take(packet []byte, from netip.AddrPort) {
 	}
 }
 
-// floodSize is how many datagrams of a stranger, who forges the server's address, come before each
-// of the server's: as many as a socket's buffer holds.
+// floodSize is the number of forged datagrams, with the server's address, before each of the
+// server's: as many as fit into a socket's buffer.
 const floodSize = 100
 
 // send sends one Opus frame of a stream, if the device's address is known.
@@ -241,12 +239,12 @@ func (u *udpServer) send(s *stream, opus []byte, timestamp uint32) bool {
 		}
 	}
 	if ok && !f.NoUDPDown {
-		u.travel(&u.down, func() { _, _ = u.conn.WriteToUDPAddrPort(packet, to) }) // lost, as datagrams are
+		u.travel(&u.down, func() { _, _ = u.conn.WriteToUDPAddrPort(packet, to) }) // lost, like datagrams
 	}
 	return ok
 }
 
-// travel lets a datagram arrive through the faults of the network.
+// travel delivers a datagram subject to the network faults.
 func (u *udpServer) travel(last *time.Time, arrive func()) {
 	f := u.faults()
 	now := time.Now()

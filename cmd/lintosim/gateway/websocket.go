@@ -21,24 +21,24 @@ const (
 	pingEvery  = 30 * time.Second
 )
 
-var errCut = errors.New("cut on demand")
+var errCut = errors.New("closed on request")
 
-// unwrap takes what a binary message of a WebSocket holds, in frame versions 1 to
-// 3: an Opus packet, or the text of a JSON message.
+// unwrap returns the content of a binary WebSocket message, in frame versions 1 to 3: an Opus
+// packet, or the text of a JSON message.
 func unwrap(version int, b []byte) (opus, text []byte, err error) {
 	switch version {
 	case 1:
 		return b, nil, nil
 	case 2:
 		if len(b) < 16 {
-			return nil, nil, fmt.Errorf("a frame of version 2 has %d bytes, want at least 16", len(b))
+			return nil, nil, fmt.Errorf("a frame of version 2 has %d bytes; want at least 16", len(b))
 		}
 		size := binary.BigEndian.Uint32(b[12:])
 		if v := binary.BigEndian.Uint16(b); v != 2 {
-			return nil, nil, fmt.Errorf("a frame of version 2 says that it is of %d", v)
+			return nil, nil, fmt.Errorf("a frame of version 2 has the version field %d", v)
 		}
 		if uint64(size) != uint64(len(b)-16) {
-			return nil, nil, fmt.Errorf("a frame says that it holds %d bytes, and has %d", size, len(b)-16)
+			return nil, nil, fmt.Errorf("a frame has the length field %d, but contains %d bytes", size, len(b)-16)
 		}
 		switch kind := binary.BigEndian.Uint16(b[2:]); kind {
 		case 0:
@@ -50,17 +50,17 @@ func unwrap(version int, b []byte) (opus, text []byte, err error) {
 		}
 	case 3:
 		if len(b) < 4 {
-			return nil, nil, fmt.Errorf("a frame of version 3 has %d bytes, want at least 4", len(b))
+			return nil, nil, fmt.Errorf("a frame of version 3 has %d bytes; want at least 4", len(b))
 		}
 		if size := int(binary.BigEndian.Uint16(b[2:])); size != len(b)-4 || b[0] != 0 {
-			return nil, nil, fmt.Errorf("a frame of type %d says that it holds %d bytes, and has %d", b[0], size, len(b)-4)
+			return nil, nil, fmt.Errorf("a frame of type %d has the length field %d, but contains %d bytes", b[0], size, len(b)-4)
 		}
 		return b[4:], nil, nil
 	}
 	return nil, nil, fmt.Errorf("frame version %d", version)
 }
 
-// wrap makes a binary message of an Opus packet.
+// wrap returns a binary message with an Opus packet.
 func wrap(version int, opus []byte, timestamp uint32) []byte {
 	var b []byte
 	switch version {
@@ -92,7 +92,7 @@ type socket struct {
 	open  bool // hello is answered
 }
 
-// webSocket serves the chat server's address, with the refusals of 2.9.
+// webSocket serves the chat server, with the refusals of 2.9.
 func (g *Gateway) webSocket(w http.ResponseWriter, r *http.Request) {
 	refuse := g.currentFaults().Refuse
 	mac := r.Header.Get("Device-Id")
@@ -101,7 +101,7 @@ func (g *Gateway) webSocket(w http.ResponseWriter, r *http.Request) {
 	case refuse != "":
 		why = "fault " + string(refuse)
 	case !macAddress.MatchString(mac):
-		why, refuse = fmt.Sprintf("Device-Id %q is not a MAC address of lower-case digits", mac), map[Server]Refusal{Golang: "400", Xinnan: "1007", Cheeko: "400"}[g.opts.Server]
+		why, refuse = fmt.Sprintf("Device-Id %q is not a MAC address with lower-case digits", mac), map[Server]Refusal{Golang: "400", Xinnan: "1007", Cheeko: "400"}[g.opts.Server]
 	case r.Header.Get("Client-Id") == "":
 		why, refuse = "no Client-Id", "400"
 	case g.opts.Token != "" && r.Header.Get("Authorization") != "Bearer "+g.opts.Token:
@@ -141,16 +141,16 @@ func (g *Gateway) shut(conn *websocket.Conn, code int) {
 	_ = conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(writeLimit))
 }
 
-// checkUpgrade reads the frame version, and says what is wrong with the request.
+// checkUpgrade parses the frame version, and reports errors of the request.
 func (g *Gateway) checkUpgrade(mac string, r *http.Request) int {
 	version, err := strconv.Atoi(r.Header.Get("Protocol-Version"))
 	want := max(g.opts.FrameVersion, 1)
 	if err != nil || version != want {
-		g.broken(mac, "2.9 Protocol-Version", fmt.Sprintf("Protocol-Version is %q, want %d", r.Header.Get("Protocol-Version"), want))
+		g.broken(mac, "2.9 Protocol-Version", fmt.Sprintf("Protocol-Version is %q; want %d", r.Header.Get("Protocol-Version"), want))
 		version = want
 	}
 	if r.Header.Get("Sec-WebSocket-Protocol") != "" {
-		g.broken(mac, "2.9 subprotocol", "a subprotocol is asked for")
+		g.broken(mac, "2.9 subprotocol", "a subprotocol is requested")
 	}
 	if g.opts.Token == "" && r.Header.Get("Authorization") != "" {
 		g.broken(mac, "2.9 Authorization", "Authorization without a token of OTA")
@@ -238,7 +238,7 @@ func (s *socket) message(payload []byte) {
 	case !ok:
 		s.broken("2.9 JSON", "a text message is not a JSON object")
 	case len(payload) > packetLimit:
-		s.broken("2.9 length", fmt.Sprintf("a message of %d bytes, want at most %d", len(payload), packetLimit))
+		s.broken("2.9 length", fmt.Sprintf("a message of %d bytes; the limit is %d", len(payload), packetLimit))
 	case e.Type == "hello":
 		s.hello(payload)
 	case e.Type == "mcp" && s.chat.tools.take(e.Payload):
@@ -259,12 +259,12 @@ func (s *socket) hello(payload []byte) {
 	}
 	var hello helloMessage
 	if err := json.Unmarshal(payload, &hello); err != nil {
-		s.broken("E4", "this hello cannot be read, and is not answered: "+err.Error())
+		s.broken("E4", "invalid hello, not answered: "+err.Error())
 		return
 	}
 	s.g.checkHello(s.mac, hello, "websocket")
 	if hello.Version != float64(s.version) {
-		s.broken("2.9 version", fmt.Sprintf("hello says version %v, Protocol-Version says %d", hello.Version, s.version))
+		s.broken("2.9 version", fmt.Sprintf("the version of hello is %v, Protocol-Version is %d", hello.Version, s.version))
 	}
 	_ = s.conn.SetReadDeadline(time.Time{})
 	open := s.g.answerHello(s.ctx, answer{
@@ -291,14 +291,14 @@ func (s *socket) hello(payload []byte) {
 	}
 }
 
-// ping keeps the connection alive, as the Go server does.
+// ping keeps the connection alive, like the Go server.
 func (s *socket) ping() {
 	for sleep(s.chat.ctx, pingEvery) {
 		_ = s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(writeLimit))
 	}
 }
 
-// learn asks for the tools: in each session, as no other place knows them.
+// learn requests the tools, in each session, because they are not stored.
 func (s *socket) learn() {
 	version := "2024-11-05"
 	if s.g.opts.Server == Golang {
@@ -315,7 +315,7 @@ func (s *socket) learn() {
 		return
 	}
 	if err != nil {
-		s.broken("2.8", "the tools could not be learned: "+err.Error())
+		s.broken("2.8", "cannot get the tools: "+err.Error())
 		return
 	}
 	s.mu.Lock()
@@ -365,5 +365,5 @@ func (s *socket) current() *chat {
 	return nil
 }
 
-// drop cuts the connection without a word.
+// drop closes the connection without a message.
 func (s *socket) drop() { _ = s.conn.Close() }

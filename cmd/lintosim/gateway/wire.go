@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// Packet types that gateway A knows, of MQTT 3.1.1.
+// Packet types of MQTT 3.1.1 that gateway A supports.
 const (
 	typeConnect     = 1
 	typeConnAck     = 2
@@ -18,7 +18,7 @@ const (
 	typeDisconnect  = 14
 )
 
-// brokenRule is why gateway A closes a connection.
+// brokenRule is the reason why gateway A closes a connection.
 type brokenRule struct{ rule, text string }
 
 func (b *brokenRule) Error() string { return b.rule + ": " + b.text }
@@ -29,8 +29,8 @@ func breaks(rule, format string, args ...any) error {
 
 var errIncomplete = errors.New("incomplete")
 
-// nextPacket cuts the first packet off what has come in. It fails with
-// errIncomplete while there is more to come. limit is that of the whole packet.
+// nextPacket splits off the first received packet. It fails with errIncomplete while the packet is
+// incomplete. limit is the maximum size of the whole packet.
 func nextPacket(in []byte, limit int) (packet, rest []byte, err error) {
 	length, size := 0, 0
 	for shift := 0; ; shift += 7 {
@@ -57,7 +57,7 @@ func nextPacket(in []byte, limit int) (packet, rest []byte, err error) {
 	return in[:whole], in[whole:], nil
 }
 
-// body is what follows the fixed header of a whole packet.
+// body returns what follows the fixed header of a packet.
 func body(packet []byte) []byte {
 	i := 1
 	for packet[i]&128 != 0 {
@@ -66,16 +66,16 @@ func body(packet []byte) []byte {
 	return packet[i+1:]
 }
 
-// field takes a string or bytes with a length before it.
+// field parses a string or bytes preceded by the length.
 func field(b []byte) (value, rest []byte, err error) {
 	if len(b) < 2 || len(b) < 2+int(binary.BigEndian.Uint16(b)) {
-		return nil, nil, breaks("MQTT 1.5.3", "a field is cut off")
+		return nil, nil, breaks("MQTT 1.5.3", "a field is truncated")
 	}
 	n := int(binary.BigEndian.Uint16(b))
 	return b[2 : 2+n], b[2+n:], nil
 }
 
-// connect is what gateway A reads of a CONNECT.
+// connect contains what gateway A uses of a CONNECT.
 type connect struct {
 	level                        byte
 	flags                        byte
@@ -83,19 +83,19 @@ type connect struct {
 	clientID, username, password string
 }
 
-// readConnect does not know of a will: topic and message of one are taken for
-// user name and password, G2.
+// readConnect does not support wills: the topic and message of a will are interpreted as user name
+// and password, G2.
 func readConnect(b []byte) (c connect, err error) {
 	_, b, err = field(b) // any protocol name
 	if err != nil {
 		return c, err
 	}
 	if len(b) < 4 {
-		return c, breaks("MQTT 3.1", "CONNECT is cut off")
+		return c, breaks("MQTT 3.1", "CONNECT is truncated")
 	}
 	c.level, c.flags, c.keepAlive = b[0], b[1], int(binary.BigEndian.Uint16(b[2:]))
 	if c.level != 3 && c.level != 4 {
-		return c, nil // the rest may look otherwise
+		return c, nil // the rest may have a different format
 	}
 	b = b[4:]
 	for _, f := range []struct {
@@ -122,7 +122,7 @@ type publish struct {
 
 func readPublish(packet []byte) (p publish, err error) {
 	if qos := packet[0] >> 1 & 3; qos != 0 {
-		return p, breaks("G5", "PUBLISH with QoS %d; only 0 is known", qos)
+		return p, breaks("G5", "PUBLISH with QoS %d; only 0 is supported", qos)
 	}
 	topic, payload, err := field(body(packet))
 	if err != nil {
@@ -131,22 +131,22 @@ func readPublish(packet []byte) (p publish, err error) {
 	return publish{string(topic), payload}, nil
 }
 
-// subscribe is what gateway A reads of a SUBSCRIBE: it looks for the packet id at
-// a fixed place, G6, and at the first topic only, G7.
+// subscribe contains what gateway A uses of a SUBSCRIBE: it reads the packet ID at a fixed offset,
+// G6, and only the first topic, G7.
 type subscribe struct {
 	id    uint16
 	topic string
-	more  bool // topics behind the first
+	more  bool // topics after the first
 }
 
 func readSubscribe(packet []byte) (s subscribe, err error) {
 	if len(packet) < 6 {
-		return s, breaks("MQTT 3.8", "SUBSCRIBE is cut off")
+		return s, breaks("MQTT 3.8", "SUBSCRIBE is truncated")
 	}
 	s.id = binary.BigEndian.Uint16(packet[2:])
 	b := body(packet)
 	if len(b) < 2 {
-		return s, breaks("MQTT 3.8", "SUBSCRIBE is cut off")
+		return s, breaks("MQTT 3.8", "SUBSCRIBE is truncated")
 	}
 	topic, rest, err := field(b[2:])
 	if err != nil {
@@ -162,7 +162,7 @@ func subAck(id uint16) []byte { return []byte{typeSubAck << 4, 3, byte(id >> 8),
 
 func pingAnswer() []byte { return []byte{typePingAnswer << 4, 0} }
 
-// publishPacket is a PUBLISH with QoS 0 of any length.
+// publishPacket returns a PUBLISH with QoS 0 of any length.
 func publishPacket(topic string, payload []byte) []byte {
 	length := 2 + len(topic) + len(payload)
 	b := []byte{typePublish << 4}

@@ -24,15 +24,15 @@ const (
 	helloLate    = 11 * time.Second
 )
 
-// xinnan is one connection to gateway A: its subset of MQTT, and the bridge to a
-// chat server. G1 to G28 are the rules of its behaviour.
+// xinnan is one connection to gateway A: its subset of MQTT, and the bridge to a chat server. G1 to
+// G28 are its rules.
 type xinnan struct {
 	g      *Gateway
 	conn   net.Conn
 	number uint32 // of the connection, in its UDP packets
 	client string // MQTT client id
 	mac    string
-	topic  string // of everything to the device
+	topic  string // of everything sent to the device
 	mcp    *mcp   // the gateway's own, for the inventory
 	ctx    context.Context
 	wg     sync.WaitGroup
@@ -41,7 +41,7 @@ type xinnan struct {
 
 	mu        sync.Mutex
 	keepAlive time.Duration // 0 for none
-	activity  time.Time     // last packet of either direction
+	activity  time.Time     // last packet in either direction
 	bridge    *chat
 	ready     bool // the chat server has answered the hello
 	sound     *stream
@@ -62,7 +62,7 @@ func (g *Gateway) serveXinnan(l net.Listener) {
 			raw = secure.NetConn()
 		}
 		if tcp, ok := raw.(*net.TCPConn); ok {
-			_ = tcp.SetNoDelay(false) // as node: a small message waits for the ACK of the one before, G24
+			_ = tcp.SetNoDelay(false) // like Node.js: a small message waits for the ACK of the previous one, G24
 		}
 		g.wg.Go(func() { g.xinnan(conn) })
 	}
@@ -104,7 +104,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// serve reads packets until the connection ends; nil stands for DISCONNECT.
+// serve reads packets until the connection ends; nil means DISCONNECT.
 func (d *xinnan) serve() error {
 	var in []byte
 	buffer := make([]byte, 4096)
@@ -136,7 +136,7 @@ func (d *xinnan) serve() error {
 	}
 }
 
-// read waits for bytes, and for half as long again as the keep-alive, G20.
+// read waits for bytes, at most 1.5 keepalive intervals, G20.
 func (d *xinnan) read(buffer []byte, connected bool) (int, error) {
 	for {
 		d.mu.Lock()
@@ -149,7 +149,7 @@ func (d *xinnan) read(buffer []byte, connected bool) (int, error) {
 		}
 		d.mu.Unlock()
 		if !limit.IsZero() && !time.Now().Before(limit) {
-			return 0, breaks("G20", "nothing for longer than 1.5 keep-alives")
+			return 0, breaks("G20", "nothing received for 1.5 keepalive intervals")
 		}
 		_ = d.conn.SetReadDeadline(limit)
 		n, err := d.conn.Read(buffer)
@@ -157,7 +157,7 @@ func (d *xinnan) read(buffer []byte, connected bool) (int, error) {
 			d.touch()
 			return n, nil
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) { // else something may have been sent meanwhile
+		if !errors.Is(err, os.ErrDeadlineExceeded) { // otherwise something may have been sent in the meantime
 			return 0, err
 		}
 	}
@@ -189,7 +189,7 @@ func (d *xinnan) packet(packet []byte) error {
 		d.raw(pingAnswer())
 		return nil
 	}
-	return breaks("G4", "packet type %d is not known", packet[0]>>4)
+	return breaks("G4", "unknown packet type %d", packet[0]>>4)
 }
 
 func (d *xinnan) connect(packet []byte) error {
@@ -208,9 +208,9 @@ func (d *xinnan) connect(packet []byte) error {
 	d.mu.Lock()
 	d.keepAlive = time.Duration(c.keepAlive) * time.Second
 	d.mu.Unlock()
-	d.raw(connAck(0)) // before the credentials are looked at, G1
+	d.raw(connAck(0)) // before the credentials are checked, G1
 	if c.flags&0x04 != 0 {
-		d.g.broken("", "G2", "CONNECT with a will: its topic and message are taken for user name and password")
+		d.g.broken("", "G2", "CONNECT with a will: its topic and message are interpreted as user name and password")
 	}
 	if c.flags&0x02 == 0 {
 		d.g.broken("", "2.3 clean session", "CONNECT without a clean session")
@@ -223,7 +223,7 @@ func (d *xinnan) connect(packet []byte) error {
 	d.mac, d.client = mac, c.clientID
 	d.topic = "devices/p2p/" + strings.Split(c.clientID, "@@@")[1]
 	d.g.tell(Event{Kind: Connected, Device: d.mac, Wire: MQTT, Text: d.conn.RemoteAddr().String()})
-	d.g.join(d.client, d.mac, d) // the older connection of this client id is destroyed, G21
+	d.g.join(d.client, d.mac, d) // the older connection of this client ID is closed, G21
 	d.mcp = newMCP(10001, func(payload any) { d.send(message{"type": "mcp", "payload": payload}) }, d.broken)
 	d.wg.Go(d.inventory)
 	return nil
@@ -231,7 +231,7 @@ func (d *xinnan) connect(packet []byte) error {
 
 func (d *xinnan) broken(rule, text string) { d.g.broken(d.mac, rule, text) }
 
-// inventory asks for the tools right after CONNECT, G13.
+// inventory requests the tools immediately after CONNECT, G13.
 func (d *xinnan) inventory() {
 	if d.g.currentFaults().NoTools {
 		return
@@ -249,7 +249,7 @@ func (d *xinnan) inventory() {
 		return
 	}
 	if err != nil {
-		d.broken("G13", "the tools could not be learned: "+err.Error())
+		d.broken("G13", "cannot get the tools: "+err.Error())
 		return
 	}
 	d.mu.Lock()
@@ -265,7 +265,7 @@ func (d *xinnan) subscribe(packet []byte) error {
 	}
 	d.g.tell(Event{Kind: Exchanged, Device: d.mac, Wire: MQTT, FromDevice: true, Name: "SUBSCRIBE", Text: s.topic})
 	if len(packet)-2 > 127 {
-		d.broken("G6", "SUBSCRIBE has more than 127 bytes: the packet id of its SUBACK is wrong")
+		d.broken("G6", "SUBSCRIBE has more than 127 bytes: the packet ID of its SUBACK is wrong")
 	}
 	if s.more {
 		d.broken("G7", "SUBSCRIBE has more than one topic; only the first is read")
@@ -274,7 +274,7 @@ func (d *xinnan) subscribe(packet []byte) error {
 	return nil
 }
 
-// published handles the payload of a PUBLISH, to whatever topic.
+// published handles the payload of a PUBLISH to any topic.
 func (d *xinnan) published(payload []byte) error {
 	if !json.Valid(payload) || string(bytes.TrimSpace(payload)) == "null" {
 		return breaks("G10", "the payload is not a JSON object: %.60q", payload)
@@ -288,7 +288,7 @@ func (d *xinnan) published(payload []byte) error {
 	case "hello":
 		var hello helloMessage
 		if err := json.Unmarshal(payload, &hello); err != nil || hello.Version != 3.0 {
-			return breaks("G11", "hello with version %v, want 3", hello.Version)
+			return breaks("G11", "hello with version %v; want 3", hello.Version)
 		}
 		d.g.checkHello(d.mac, hello, "udp")
 		d.wg.Go(func() { d.hello(hello) })
@@ -305,7 +305,7 @@ func (d *xinnan) published(payload []byte) error {
 	return nil
 }
 
-// other handles all messages but hello.
+// other handles all messages except hello.
 func (d *xinnan) other(e envelope) {
 	d.mu.Lock()
 	bridge, ready, session := d.bridge, d.ready, d.session
@@ -323,17 +323,17 @@ func (d *xinnan) other(e envelope) {
 	case e.Type == "goodbye" || e.Type == "udp_timeout":
 		d.hangUp(bridge, "the device sent "+e.Type)
 	case !ready:
-		d.g.notef(d.mac, "%s is lost: the chat server is not there yet", e.name())
+		d.g.notef(d.mac, "%s is lost: the chat server is not connected yet", e.name())
 	default:
 		if e.Type != "mcp" && (e.SessionID == nil || *e.SessionID != session) {
-			d.broken("2.6 session_id", e.name()+" without the id of the session")
+			d.broken("2.6 session_id", e.name()+" without the session ID")
 		}
 		bridge.put(func() { bridge.message(e) })
 	}
 }
 
-// hangUp closes a bridge. Its end is told to the device as soon as the chat
-// server's socket is closed, with the session that is current then, G17, G18.
+// hangUp closes a bridge. When the chat server's socket is closed, the end is reported to the
+// device, with the session that is current at that time, G17, G18.
 func (d *xinnan) hangUp(bridge *chat, why string) {
 	d.mu.Lock()
 	if d.bridge == bridge {
@@ -367,7 +367,7 @@ func (d *xinnan) hello(hello helloMessage) {
 	sound := newStream(d.number)
 	sound.lossy = f.Loss > 0 || f.Reorder > 0 || f.NoUDP
 	sound.broken = d.broken
-	if previous != nil { // the gateway goes on sending where the last session was
+	if previous != nil { // the gateway continues to send to the address of the last session
 		previous.mu.Lock()
 		sound.remote = previous.remote
 		previous.mu.Unlock()
@@ -429,7 +429,7 @@ func (d *xinnan) answerHello(hello helloMessage, sound *stream, bridge *chat) bo
 				"server": d.g.udpHost(), "port": d.g.udp.port(), "encryption": "aes-128-ctr",
 				"key": hex.EncodeToString(sound.key[:]), "nonce": hex.EncodeToString(sound.nonce()),
 			},
-			"audio_params": hello.AudioParams, // xinnan's chat server gives back what it got
+			"audio_params": hello.AudioParams, // xinnan's chat server returns what it received
 		},
 		opened: func() {
 			bridge.start()
@@ -442,7 +442,7 @@ func (d *xinnan) answerHello(hello helloMessage, sound *stream, bridge *chat) bo
 			}
 		},
 		raw: d.publish, cut: d.drop,
-		refuse: func() { // G19: twice, without an id in the first session
+		refuse: func() { // G19: twice, without an ID in the first session
 			d.send(goodbyeOf(before))
 			d.send(goodbyeOf(before))
 			d.send(message{"type": "error", "message": "处理 hello 消息失败"})
@@ -450,8 +450,8 @@ func (d *xinnan) answerHello(hello helloMessage, sound *stream, bridge *chat) bo
 	})
 }
 
-// greet is what the chat server asks at each hello: it initializes, and its
-// tools/list is answered from the cache, G25.
+// greet sends the chat server's requests at each hello: initialize, and tools/list, which is
+// answered from the cache, G25.
 func (d *xinnan) greet(bridge *chat) {
 	ctx, cancel := context.WithTimeout(bridge.ctx, callLimit)
 	defer cancel()
@@ -469,14 +469,14 @@ func (d *xinnan) send(m message) {
 	d.publish(payload)
 }
 
-// publish publishes a payload, and shows it.
+// publish publishes a payload, and reports it.
 func (d *xinnan) publish(payload []byte) {
 	e, _ := readEnvelope(payload)
 	d.g.tell(Event{Kind: Exchanged, Device: d.mac, Wire: MQTT, Name: e.name(), Payload: payload})
 	d.raw(publishPacket(d.topic, payload))
 }
 
-// raw writes a packet. A device that does not read is cut off.
+// raw writes a packet. A device that does not read is disconnected.
 func (d *xinnan) raw(packet []byte) {
 	d.write.Lock()
 	defer d.write.Unlock()

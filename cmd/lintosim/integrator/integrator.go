@@ -1,8 +1,8 @@
-// Package integrator is an integration of FoloToy in a box: a program that follows devices over
-// MQTT, answers what their users say, and has texts and sounds played. It behaves as public ones
-// do, and tells when a device breaks a rule of the protocol (docs/folotoy.md).
+// Package integrator simulates a FoloToy integration: a program that follows devices over MQTT,
+// answers what their users say, and has texts and sounds played. It behaves like public ones, and
+// reports violations of the protocol (docs/folotoy.md) by a device.
 //
-// What must not live here: flags, and what a screen shows.
+// Flags and screen output do not belong here.
 package integrator
 
 import (
@@ -27,64 +27,64 @@ import (
 )
 
 const (
-	// ackLimit is how long a device may take to acknowledge a command: it gives up a server of
-	// sounds sooner.
+	// ackLimit is how long a device may take to acknowledge a command: its timeout for sound
+	// servers is shorter.
 	ackLimit     = 75 * time.Second
 	publishLimit = 5 * time.Second
 )
 
 // Options are set before Start.
 type Options struct {
-	Listen string         // address for MQTT, of a broker of our own
-	Join   *broker.Config // instead, a broker that runs already
+	Listen string         // MQTT address of its own broker
+	Join   *broker.Config // instead, an existing broker
 	HTTP   string         // address of the web server with the sounds
 	Prefix string         // of all topics
 	// Answers is how a transcript is answered.
 	Answers Answers
-	// Delay is how long the integration thinks before it answers.
+	// Delay is how long the integration waits before it answers.
 	Delay time.Duration
 	Fault Fault
-	// Observe gets what happens. It must not block.
+	// Observe gets all events. It must not block.
 	Observe func(Event)
 }
 
-// Answers is how an integration answers.
+// Answers is the kind of an integration's answers.
 type Answers string
 
-// Ways to answer: a text to be spoken, the address of a sound, or not at all.
+// Kinds of answers: a text to be spoken, the address of a sound, or none.
 const (
 	Text  Answers = "text"
 	Sound Answers = "sound"
 	None  Answers = "none"
 )
 
-// Kind says what an Event is.
+// Kind is the kind of an Event.
 type Kind string
 
 // The kinds of events.
 const (
 	Exchanged Kind = "message" // Topic, Payload
-	Broken    Kind = "broken"  // Text: the rule that a device broke, and how
+	Broken    Kind = "broken"  // Text: the rule that a device violated, and how
 	Noted     Kind = "note"    // Text
 )
 
-// Event is something that happened.
+// Event is an event of the integration.
 type Event struct {
 	At         time.Time
 	Kind       Kind
 	Serial     string // of the device; "" for all
 	FromDevice bool
-	Topic      string // below the device's, such as event/post
+	Topic      string // relative to the device's, such as event/post
 	Payload    []byte
 	Text       string
 }
 
-// Integrator is one integration. Make it with New.
+// Integrator is one integration. Create it with New.
 type Integrator struct {
 	opts   Options
 	ctx    context.Context
 	cancel context.CancelFunc
-	broker *mqtt.Server // nil where another is joined
+	broker *mqtt.Server // nil if an existing one is used
 	tcp    *tracked.Listener
 	conn   *broker.Conn
 	web    *http.Server
@@ -96,24 +96,24 @@ type Integrator struct {
 	number  int // of the last command
 	role    int
 	devices map[string]*device
-	waiting map[string]int // acknowledgements, by what they repeat
+	waiting map[string]int // acknowledgements, by the members that they repeat
 	broken  []Event
 }
 
-// device is what was seen of one.
+// device is what is known about a device.
 type device struct {
 	message, recording int64
 	order              int
 }
 
-// New makes an integration, which does nothing yet.
+// New creates an integration; Start starts it.
 func New(o Options) *Integrator {
 	i := &Integrator{opts: o, role: 1, devices: map[string]*device{}, waiting: map[string]int{}, joined: make(chan error, 1)}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	return i
 }
 
-// Start returns when devices can connect. After an error nothing runs.
+// Start returns when devices can connect. After an error, nothing is running.
 func (i *Integrator) Start() (err error) {
 	defer func() {
 		if err != nil {
@@ -156,7 +156,7 @@ func (i *Integrator) Start() (err error) {
 	}
 	go func() { i.joined <- i.conn.Run(i.ctx) }()
 	if err := <-first; err != nil {
-		return fmt.Errorf("join the broker: %w", err)
+		return fmt.Errorf("connect to the broker: %w", err)
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (i *Integrator) openBroker() error {
 	}
 	var err error
 	if i.tcp, err = tracked.Listen(i.opts.Listen); err != nil {
-		return fmt.Errorf("listen for MQTT; choose another address, or -broker to join the broker that has it: %w", err)
+		return fmt.Errorf("listen for MQTT; choose another address, or use -broker to connect to the broker there: %w", err)
 	}
 	if err := i.broker.AddListener(listeners.NewNet("tcp", i.tcp)); err != nil {
 		return fmt.Errorf("listen for MQTT: %w", err)
@@ -176,7 +176,7 @@ func (i *Integrator) openBroker() error {
 	return i.broker.Serve()
 }
 
-// Close ends everything.
+// Close stops the integration.
 func (i *Integrator) Close() error {
 	i.cancel()
 	var errs []error
@@ -193,7 +193,7 @@ func (i *Integrator) Close() error {
 	return errors.Join(errs...)
 }
 
-// URL is the address of the broker.
+// URL returns the address of the broker.
 func (i *Integrator) URL() string {
 	if i.tcp != nil {
 		return "mqtt://" + i.tcp.Addr().String()
@@ -201,10 +201,10 @@ func (i *Integrator) URL() string {
 	return i.conn.Stats().Broker
 }
 
-// Sounds is the address of the web server, which devices must be allowed to play.
+// Sounds returns the address of the web server, which devices must be allowed to play.
 func (i *Integrator) Sounds() string { return i.sounds }
 
-// Devices are the serials of those that were heard of.
+// Devices returns the serials of the devices seen.
 func (i *Integrator) Devices() (serials []string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -215,14 +215,14 @@ func (i *Integrator) Devices() (serials []string) {
 	return serials
 }
 
-// Broken are the rules that devices have broken.
+// Broken returns the rules that devices have violated.
 func (i *Integrator) Broken() []Event {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return slices.Clone(i.broken)
 }
 
-// SetFault changes what goes wrong from now on; SetRole the role that commands name.
+// SetFault changes the injected fault; SetRole the role in commands.
 func (i *Integrator) SetFault(f Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -256,7 +256,8 @@ func (i *Integrator) rule(serial, format string, args ...any) {
 	i.tell(Event{Kind: Broken, Serial: serial, FromDevice: true, Text: fmt.Sprintf(format, args...)})
 }
 
-// Say has a text spoken, and Play a sound played: an address, or a path on our own server.
+// Say has a text spoken, and Play a sound played: an address, or a path on the integration's
+// server.
 func (i *Integrator) Say(serial, text string) error {
 	return i.Call(serial, "iwantplay", map[string]any{"text": text})
 }
@@ -269,12 +270,12 @@ func (i *Integrator) Play(serial, address string) error {
 	return i.Call(serial, "iwantplay", map[string]any{"url": address})
 }
 
-// LoadRoles has all devices load their roles.
+// LoadRoles makes all devices load their roles.
 func (i *Integrator) LoadRoles() error {
 	return i.send("", i.opts.Prefix+"/config", i.command("load_roles_config", nil), false)
 }
 
-// Call sends a command, spoilt as the fault says.
+// Call sends a command, with the injected fault.
 func (i *Integrator) Call(serial, identifier string, params map[string]any) error {
 	i.mu.Lock()
 	fault := i.opts.Fault
@@ -306,12 +307,12 @@ func (i *Integrator) Call(serial, identifier string, params map[string]any) erro
 	return nil
 }
 
-// Raw sends any payload as a command; what comes of it is not checked.
+// Raw sends any payload as a command, without checking the result.
 func (i *Integrator) Raw(serial string, payload []byte) error {
 	return i.publish(serial, i.topic(serial, "command/call"), payload, false)
 }
 
-// message is a command or an acknowledgement; MsgID is left out where there is none.
+// message is a command or an acknowledgement; MsgID is omitted if there is none.
 type message struct {
 	MsgID      any    `json:"msgId,omitempty"`
 	Identifier string `json:"identifier"`
@@ -341,7 +342,7 @@ func (i *Integrator) send(serial, topic string, m message, retain bool) error {
 	if err != nil {
 		return err
 	}
-	if serial != "" { // else nobody knows how many devices answer
+	if serial != "" { // otherwise the number of answers is unknown
 		key := fmt.Sprint(serial, " ", m.Identifier, " ", m.MsgID)
 		i.mu.Lock()
 		i.waiting[key]++
@@ -369,7 +370,7 @@ func (i *Integrator) await(serial, key string) {
 	}
 }
 
-// publish sends with QoS 0, as all public integrations do.
+// publish sends with QoS 0, like all public integrations.
 func (i *Integrator) publish(serial, topic string, payload []byte, retain bool) error {
 	i.tell(Event{Kind: Exchanged, Serial: serial, Topic: below(topic), Payload: payload})
 	ctx, cancel := context.WithTimeout(i.ctx, publishLimit)
@@ -377,7 +378,7 @@ func (i *Integrator) publish(serial, topic string, payload []byte, retain bool) 
 	return i.conn.Publish(ctx, broker.Message{Topic: topic, Payload: payload, Retain: retain})
 }
 
-// below is the part of a topic that is the same for all devices.
+// below returns the part of a topic that is the same for all devices.
 func below(topic string) string {
 	if _, rest, ok := strings.Cut(topic, "/thing/"); ok {
 		return rest

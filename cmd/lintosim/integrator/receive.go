@@ -22,7 +22,7 @@ type received struct {
 	} `json:"inputParams"`
 }
 
-// receive takes what a device publishes, holds it to the rules, and answers a transcript.
+// receive handles a message of a device: it checks the rules, and answers a transcript.
 func (i *Integrator) receive(m broker.Message) {
 	serial, _, _ := strings.Cut(strings.TrimPrefix(m.Topic, i.opts.Prefix+"/folotoy/"), "/")
 	topic := below(m.Topic)
@@ -50,7 +50,7 @@ func (i *Integrator) acknowledged(serial string, r received) {
 	if r.Result == nil || *r.Result != 0 && *r.Result != 1 {
 		i.rule(serial, "an acknowledgement without a result of 0 or 1")
 	}
-	id := "<nil>" // as fmt prints the number of a command that has none
+	id := "<nil>" // as printed by fmt if a command has no number
 	if r.MsgID != nil {
 		id = string(r.MsgID)
 	}
@@ -65,7 +65,7 @@ func (i *Integrator) acknowledged(serial string, r received) {
 	}
 	i.mu.Unlock()
 	if known && expected == 0 {
-		i.rule(serial, "%s %s is acknowledged once more than it was sent", r.Identifier, id)
+		i.rule(serial, "%s %s is acknowledged more often than it was sent", r.Identifier, id)
 	}
 }
 
@@ -110,7 +110,7 @@ func (i *Integrator) posted(serial string, r received) {
 		if r.Params.RecordingID != last.recording {
 			before = 0
 		}
-		if last.message > 0 && r.Params.Order != before+1 { // else we have come in the middle
+		if last.message > 0 && r.Params.Order != before+1 { // otherwise the integration started later
 			i.rule(serial, "order %d follows %d", r.Params.Order, before)
 		}
 	default:
@@ -118,7 +118,7 @@ func (i *Integrator) posted(serial string, r received) {
 	}
 }
 
-// answer answers what a user said, after the time that a model needs.
+// answer answers a transcript, after Delay.
 func (i *Integrator) answer(serial, said string, how Answers, delay time.Duration) {
 	select {
 	case <-i.ctx.Done():

@@ -12,13 +12,12 @@ import (
 	"lintod/audio/wav"
 )
 
-// Fault is what goes wrong.
+// Fault is an injected fault.
 type Fault string
 
-// Faults of commands: they have all one number, or none; each comes twice; their parameters have
-// wrong types; they follow half a message; they are retained. And faults of sounds: 404, redirects
-// without end, a web page, a sound without end, one that stops before it begins, one that is too
-// large.
+// Faults of commands: all have the same number, or none; each is sent twice; parameters have wrong
+// types; they follow half a message; they are retained. Faults of sounds: 404, endless redirects, a
+// web page, an endless sound, one that stalls before it starts, one that is too large.
 const (
 	NoFault    Fault = "none"
 	Constant   Fault = "constant"
@@ -35,18 +34,18 @@ const (
 	Huge       Fault = "huge"
 )
 
-// Faults are all of them.
+// Faults lists all faults.
 var Faults = []Fault{NoFault, Constant, Unnumbered, Twice, Types, Garbage, Retained, Missing, Loop, Page, Endless, Stalled, Huge}
 
-// ParseFault reads the name of a fault.
+// ParseFault parses the name of a fault.
 func ParseFault(name string) (Fault, error) {
 	if f := Fault(name); slices.Contains(Faults, f) {
 		return f, nil
 	}
-	return "", fmt.Errorf("unknown fault %q; choose one of %s", name, strings.Trim(fmt.Sprint(Faults), "[]"))
+	return "", fmt.Errorf("unknown fault %q; want one of %s", name, strings.Trim(fmt.Sprint(Faults), "[]"))
 }
 
-// path is that of the sound that answers, which has the fault.
+// path returns the path of the sound for answers, with the injected fault.
 func (i *Integrator) path() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -59,7 +58,7 @@ func (i *Integrator) path() string {
 
 const rate = 16000
 
-// bell is a second of a tone that fades.
+// bell returns a second of a fading tone.
 func bell() []byte {
 	pcm := make([]int16, rate)
 	for n := range pcm {

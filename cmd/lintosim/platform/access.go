@@ -8,8 +8,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// hook stands between the embedded broker and the platform: it decides who may
-// do what, and shows every message to the platform.
+// hook connects the embedded broker to the platform: it enforces the access rules, and passes every
+// message to the platform.
 type hook struct {
 	mqtt.HookBase
 	p *Platform
@@ -39,8 +39,8 @@ func (h *hook) OnConnectAuthenticate(cl *mqtt.Client, pk packets.Packet) bool {
 	return ok
 }
 
-// OnACLCheck is asked for topics to publish, for filters to subscribe, and
-// again before each delivery.
+// OnACLCheck is called for topics to publish, for filters to subscribe, and again before each
+// delivery.
 func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, _ bool) bool {
 	return h.p.access.allows(string(cl.Properties.Username), topic)
 }
@@ -76,8 +76,8 @@ func message(cl *mqtt.Client, pk packets.Packet) Message {
 	return m
 }
 
-// access holds the accounts of the broker and the rights that the official
-// LinTO stack gives them: the administrator everything, everybody else
+// access contains the accounts of the broker, with the rights of the official LinTO stack: the
+// administrator may do everything, everybody else
 //
 //	readwrite +/tolinto/%u/#
 //	readwrite +/fromlinto/%u/#

@@ -8,29 +8,29 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// dialogue is the built-in conversation: a few sentences without memory, and a
-// reminder that takes three turns. As in real servers all memory is in the
-// conversationData that the device brings back, and its intent finds the skill.
+// dialogue is the built-in conversation: a few stateless sentences, and a reminder that takes three
+// turns. As in real servers, the only state is the conversationData that the device returns, and
+// its intent selects the skill.
 type dialogue struct{ now time.Time }
 
-// memory is our conversationData.
+// memory is the dialogue's conversationData.
 type memory struct {
 	Intent string `json:"intent"`
 	When   string `json:"when,omitempty"`
 	Tries  int    `json:"tries,omitempty"`
 }
 
-// recall reads a conversationData; a foreign one starts a new conversation.
+// recall parses a conversationData; one from elsewhere starts a new conversation.
 func recall(conversationData json.RawMessage) memory {
 	var m memory
-	_ = json.Unmarshal(conversationData, &m) // what is no memory of ours is none
+	_ = json.Unmarshal(conversationData, &m) // foreign data is ignored
 	if m.Intent != "remind" {
 		return memory{}
 	}
 	return m
 }
 
-// expected is the rule of the grammar for what comes next in a conversation.
+// expected returns the grammar rule for the next utterance of a conversation.
 func expected(conversationData json.RawMessage) string {
 	if recall(conversationData).Intent != "" {
 		return speech.Answer
@@ -40,7 +40,7 @@ func expected(conversationData json.RawMessage) string {
 
 const maxTries = 2 // questions repeated before giving up
 
-// answer replies to r in the form that its kind wants.
+// answer replies to r in the form of its kind.
 func (d dialogue) answer(r Request) []Reply {
 	switch r.Kind {
 	case "skills":
@@ -53,7 +53,7 @@ func (d dialogue) answer(r Request) []Reply {
 	return replies
 }
 
-// chat puts the first sentence of an answer into the form of a chatbot.
+// chat converts the first sentence of an answer to the form of a chatbot.
 func chat(asked string, replies []Reply) Reply {
 	s := replies[0].Behavior.Say
 	if s == nil {
@@ -65,7 +65,7 @@ func chat(asked string, replies []Reply) Reply {
 	}}}}
 }
 
-// converse returns at least one reply; the first is the answer itself.
+// converse returns at least one reply; the first is the answer.
 func (d dialogue) converse(r Request) []Reply {
 	if r.Heard.By == speech.ByLevel {
 		return []Reply{bySound(r)}
@@ -119,7 +119,7 @@ func question(text string, m memory) Reply {
 	return Ask(text, string(data))
 }
 
-// bySound answers where no recogniser is installed.
+// bySound answers if no recogniser is installed.
 func bySound(r Request) Reply {
 	return Say(speech.ReplyToSound(r.PCM))
 }

@@ -13,21 +13,20 @@ import (
 	"lintod/cmd/lintosim/tracked"
 )
 
-// maxPacket holds a minute of base64 WAV twice over; what is longer ends the
-// connection of its sender.
+// maxPacket is the size of two minutes of base64 WAV; a longer packet closes the connection.
 const maxPacket = 8 << 20
 
-// embedded is a broker of our own.
+// embedded is the platform's own broker.
 type embedded struct {
 	server *mqtt.Server
 	tcp    *tracked.Listener
-	ws     string // address, empty when there is no WebSocket listener
+	ws     string // address, empty if there is no WebSocket listener
 }
 
 func openBroker(o Options, hook mqtt.Hook) (*embedded, error) {
 	b := &embedded{server: mqtt.New(&mqtt.Options{
 		InlineClient: true,
-		Logger:       slog.New(slog.DiscardHandler), // the hook tells what matters
+		Logger:       slog.New(slog.DiscardHandler), // the hook reports what matters
 		Capabilities: capabilities(),
 	})}
 	if err := b.server.AddHook(hook, nil); err != nil {
@@ -89,9 +88,8 @@ func (b *embedded) listen(o Options) error {
 	return b.server.AddListener(listeners.NewWebsocket(listeners.Config{ID: "ws", Address: b.ws}))
 }
 
-// freeAddress finds the port for "host:0" and tells whether the address can be
-// had at all: the broker binds WebSocket addresses itself, and keeps quiet when
-// it cannot.
+// freeAddress finds the port for "host:0" and reports whether the address is available: the broker
+// binds WebSocket addresses itself, and does not report errors.
 func freeAddress(addr string) (string, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// Fault is something that goes wrong with the answer to a request.
+// Fault is a fault of the answer to a request.
 type Fault string
 
-// What can go wrong.
+// The faults.
 const (
 	NoFault   Fault = ""
 	Error     Fault = "error"     // the answer is an error
-	Late      Fault = "late"      // it comes when the device has given up
-	NoID      Fault = "noid"      // its topic lacks the id of the request
-	Duplicate Fault = "duplicate" // it comes twice
-	Garbage   Fault = "garbage"   // it is broken JSON
-	Silent    Fault = "silent"    // it never comes
+	Late      Fault = "late"      // it arrives after the device's timeout
+	NoID      Fault = "noid"      // its topic lacks the ID of the request
+	Duplicate Fault = "duplicate" // it is sent twice
+	Garbage   Fault = "garbage"   // it is invalid JSON
+	Silent    Fault = "silent"    // it is never sent
 )
 
-// Faults are all faults that can be asked for.
+// Faults lists all faults.
 var Faults = []Fault{Error, Late, NoID, Duplicate, Garbage, Silent}
 
-// ParseFault reads the name of a fault; "" and "none" stand for NoFault.
+// ParseFault parses the name of a fault; "" and "none" mean NoFault.
 func ParseFault(name string) (Fault, error) {
 	if name == "none" {
 		return NoFault, nil
@@ -43,11 +43,11 @@ func (f Fault) valid() error {
 	return fmt.Errorf("unknown fault %q; want one of none, %s", string(f), strings.Join(names, ", "))
 }
 
-// apply spoils replies. late is how long Late takes.
+// apply injects a fault into replies. late is the delay of Late.
 func (f Fault) apply(replies []Reply, late time.Duration) []Reply {
 	switch f {
 	case Error:
-		return []Reply{Fail(500, "fault on demand", "Something went wrong on the server.")}
+		return []Reply{Fail(500, "injected fault", "Something went wrong on the server.")}
 	case Late:
 		replies = slices.Clone(replies)
 		for i := range min(1, len(replies)) {
@@ -63,7 +63,7 @@ func (f Fault) apply(replies []Reply, late time.Duration) []Reply {
 	return replies
 }
 
-// topic spoils the topic of an answer to request, "nlp/file/5f2c".
+// topic injects a fault into the topic of an answer to request, "nlp/file/5f2c".
 func (f Fault) topic(kind, request string) string {
 	if f == NoID {
 		return kind

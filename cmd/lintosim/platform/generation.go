@@ -5,23 +5,22 @@ import (
 	"fmt"
 )
 
-// Generation is a version of the real server whose dialect the platform speaks
-// (protocol 1.4 to 1.7).
+// Generation is the version of the real server whose dialect the platform uses (protocol 1.4 to
+// 1.7).
 type Generation string
 
 const (
-	// Server2021 answers at QoS 0, tells errors in "error" beside "say" and those
-	// of a stream on the topic of the request, delivers the transcript as an
-	// object, wants the token of a login in every message, forgets a stream as
-	// soon as it is stopped, and does not know nlp/text and skills.
+	// Server2021 answers at QoS 0, reports errors in "error" next to "say" and stream errors on the
+	// topic of the request, sends the transcript as an object, requires the token of a login in
+	// every message, releases a stream as soon as it is stopped, and does not support nlp/text and
+	// skills.
 	Server2021 Generation = "2021"
-	// Server2024 answers at QoS 2, tells errors within "say" and those of a stream
-	// as streaming/error, holds a stream for 3 s after its stop, and does not look
-	// at tokens.
+	// Server2024 answers at QoS 2, reports errors in "say" and stream errors as streaming/error,
+	// holds a stream for 3 s after its stop, and ignores tokens.
 	Server2024 Generation = "2024"
 )
 
-// ParseGeneration reads the name of a generation.
+// ParseGeneration parses the name of a generation.
 func ParseGeneration(name string) (Generation, error) {
 	g := Generation(name)
 	if g != Server2021 && g != Server2024 {
@@ -30,7 +29,7 @@ func ParseGeneration(name string) (Generation, error) {
 	return g, nil
 }
 
-// answerQoS is that of answers; commands come at QoS 0 from both.
+// answerQoS returns the QoS of answers; both send commands at QoS 0.
 func (g Generation) answerQoS() byte {
 	if g == Server2021 {
 		return 0
@@ -38,7 +37,7 @@ func (g Generation) answerQoS() byte {
 	return 2
 }
 
-// result is how its recognisers tell the end of a stream.
+// result returns how its recognisers report the end of a stream.
 func (g Generation) result() Result {
 	if g == Server2021 {
 		return FinalResult
@@ -46,12 +45,12 @@ func (g Generation) result() Result {
 	return TextResult
 }
 
-// knows tells whether requests of a kind are answered at all.
+// knows reports whether requests of a kind are answered.
 func (g Generation) knows(kind string) bool {
 	return g != Server2021 || kind == "nlp/file" || kind == "chatbot"
 }
 
-// spell writes a reply in the dialect.
+// spell converts a reply to the dialect.
 func (g Generation) spell(r Reply) ([]byte, error) {
 	switch {
 	case r.Raw != nil:
@@ -90,8 +89,8 @@ func oldError(b Behavior) Behavior {
 	return b
 }
 
-// streamError is what a stream's step is answered with when it fails, and on
-// which topic. The newest server names the step that failed as the status.
+// streamError returns the answer to a failed step of a stream, and its topic. The newest server
+// uses the name of the failed step as the status.
 func (g Generation) streamError(step, status, message string) (topic string, s Streaming) {
 	if g != Server2021 {
 		return "streaming/error", Streaming{Status: status, Message: message}

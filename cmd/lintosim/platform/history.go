@@ -8,14 +8,14 @@ import (
 	"sync"
 )
 
-// What history keeps. A test needs the last minutes, not the last days.
+// Limits of history. A test needs only the last minutes.
 const (
 	historyMessages = 10000
 	historyBytes    = 64 << 20
 )
 
-// history remembers what devices published, numbers every message, and wakes
-// those who wait for one.
+// history stores what devices published, numbers every message, and wakes goroutines that wait for
+// one.
 type history struct {
 	mu      sync.Mutex
 	seq     uint64
@@ -24,7 +24,7 @@ type history struct {
 	changed chan struct{} // closed and replaced at each new message
 }
 
-// number gives a message that is not kept its place in the order.
+// number numbers a message that is not stored.
 func (h *history) number() uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -32,7 +32,7 @@ func (h *history) number() uint64 {
 	return h.seq
 }
 
-// add numbers m, keeps it, and forgets the oldest when there are too many.
+// add numbers and stores m, and discards the oldest if there are too many.
 func (h *history) add(m Message) Message {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -52,8 +52,7 @@ func (h *history) add(m Message) Message {
 	return m
 }
 
-// since returns what is known after seq, and a channel that is closed when
-// there is more.
+// since returns the stored messages after seq, and a channel that is closed when there are more.
 func (h *history) since(seq uint64) ([]Message, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -82,7 +81,7 @@ func (h *history) waitFor(ctx context.Context, match func(Message) bool) (Messag
 	}
 }
 
-// last names the latest topics, for the one who waited in vain.
+// last lists the latest topics, for error messages.
 func (h *history) last(n int) string {
 	msgs, _ := h.since(0)
 	if len(msgs) == 0 {

@@ -15,7 +15,7 @@ import (
 // publishLimit is how long a message may wait for a slow broker.
 const publishLimit = 5 * time.Second
 
-// joined is a connection to somebody else's broker.
+// joined is a connection to an existing broker.
 type joined struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -23,8 +23,7 @@ type joined struct {
 	done   chan error // what Conn.Run returned
 }
 
-// join connects, and fails when the first attempt does. Later the connection
-// is renewed forever.
+// join connects, and fails if the first attempt fails. Afterwards it reconnects without limit.
 func join(ctx context.Context, config broker.Config, p *Platform) (*joined, error) {
 	if config.ClientID == "" {
 		config.ClientID = "lintosim-" + strings.ToLower(rand.Text()[:8])
@@ -40,23 +39,23 @@ func join(ctx context.Context, config broker.Config, p *Platform) (*joined, erro
 		Subscribe: []string{"+/fromlinto/#"},
 		Online: func(context.Context) {
 			offer(first, nil)
-			p.tell(Event{Kind: Noted, Text: "joined the broker"})
+			p.tell(Event{Kind: Noted, Text: "connected to the broker"})
 		},
 		Offline: func(err error) {
 			offer(first, err)
 			p.tell(Event{Kind: Noted, Text: err.Error()})
 		},
 		Handle: func(_ context.Context, m broker.Message) { p.receive(foreign(m)) },
-		Log:    slog.New(slog.DiscardHandler), // the hooks tell what matters
+		Log:    slog.New(slog.DiscardHandler), // the hooks report what matters
 	}
 	go func() { j.done <- j.conn.Run(ctx) }()
 	if err := <-first; err != nil {
-		return nil, fmt.Errorf("join the broker: %w", errors.Join(err, j.close()))
+		return nil, fmt.Errorf("connect to the broker: %w", errors.Join(err, j.close()))
 	}
 	return j, nil
 }
 
-// offer gives err to whoever still waits for the first news.
+// offer passes err to join, if it is still waiting.
 func offer(first chan<- error, err error) {
 	select {
 	case first <- err:
@@ -64,7 +63,7 @@ func offer(first chan<- error, err error) {
 	}
 }
 
-// foreign is a message of a client whose name a broker does not tell.
+// foreign is a message whose client ID the broker does not reveal.
 func foreign(m broker.Message) Message {
 	own := newMessage(m.Topic, m.Payload)
 	own.QoS, own.Retain = m.QoS, m.Retain

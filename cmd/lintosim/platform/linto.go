@@ -13,12 +13,12 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// maxUtterance is longer than anybody speaks to a machine.
+// maxUtterance is longer than any real utterance.
 const maxUtterance = 2 * time.Minute
 
-// Request is something a device wants an answer to.
+// Request is a request of a device.
 type Request struct {
-	// Message is the request as it came.
+	// Message is the received message.
 	Message Message
 	// Kind is "nlp/file", "nlp/text", "chatbot" or "skills"; ID is the rest of the
 	// command, for skills "<skill>/<action>".
@@ -26,16 +26,16 @@ type Request struct {
 	// PCM is the sound of an nlp/file, mono at Rate samples a second.
 	PCM  []int16
 	Rate int
-	// Transcript is what was understood, or the text of the other kinds; Heard
-	// tells how an nlp/file was understood.
+	// Transcript is the recognised text, or the text of the other kinds; Heard is how an nlp/file
+	// was recognised.
 	Transcript string
 	Heard      speech.Heard
-	// ConversationData is the JSON object as it came, nil when there was none.
+	// ConversationData is the received JSON object, or nil.
 	ConversationData json.RawMessage
 }
 
-// serve handles the messages of all devices in the order they came. Whatever
-// takes time has a goroutine of its own.
+// serve handles the messages of all devices in order of arrival. Slow operations have their own
+// goroutines.
 func (p *Platform) serve() {
 	defer p.endStreams()
 	for {
@@ -66,7 +66,7 @@ func (p *Platform) handle(m Message) {
 	}
 }
 
-// greet answers a status as the flow "on-connect" does.
+// greet answers a status like the flow "on-connect".
 func (p *Platform) greet(m Message) {
 	if p.opts.StatusLanguage != "" {
 		payload, _ := encode(map[string]string{"value": p.opts.StatusLanguage}) // strings always marshal
@@ -74,13 +74,13 @@ func (p *Platform) greet(m Message) {
 	}
 }
 
-// request starts r, whose id has so many levels, if this server answers it.
+// request starts r, whose ID has the given number of levels, if this server answers it.
 func (p *Platform) request(r Request, levels int) {
 	switch {
 	case r.ID == "" || strings.Count(r.ID, "/") != levels-1:
 		p.notef(r.Message, "%s requires %d more level(s); not answered", r.Kind, levels)
 	case !p.opts.Server.knows(r.Kind):
-		p.notef(r.Message, "a server of %s does not know %s; not answered", p.opts.Server, r.Kind)
+		p.notef(r.Message, "a server of %s does not support %s; not answered", p.opts.Server, r.Kind)
 	case r.Kind == "chatbot" && p.opts.NoChatbot && !isSession(r.Message.Serial):
 		p.notef(r.Message, "chatbot requests of devices that are not logged in get no answer here")
 	case !p.trusts(r.Message) && r.Kind == "nlp/file":
@@ -92,20 +92,20 @@ func (p *Platform) request(r Request, levels int) {
 	}
 }
 
-const unsigned = "auth_token is missing, or counts no more"
+const unsigned = "auth_token is missing or invalid"
 
-// trusts tells whether m has what an older server wants of devices that are
-// logged in.
+// trusts reports whether m has the token that an older server requires of devices that are logged
+// in.
 func (p *Platform) trusts(m Message) bool {
 	return p.logins == nil || p.opts.Server != Server2021 || !isSession(m.Serial) || p.logins.vouches(m.Serial, m.Payload)
 }
 
-// start answers r in a goroutine of its own.
+// start answers r in its own goroutine.
 func (p *Platform) start(r Request) {
 	select {
 	case p.work <- struct{}{}:
 	default:
-		p.reply(r, NoFault, Fail(503, "too many requests at once", "I am too busy."))
+		p.reply(r, NoFault, Fail(503, "too many concurrent requests", "I am too busy."))
 		return
 	}
 	p.wg.Go(func() {
@@ -120,7 +120,7 @@ func (p *Platform) start(r Request) {
 	})
 }
 
-// answer decides what to say to r.
+// answer decides on the answer to r.
 func (p *Platform) answer(r Request) []Reply {
 	scripted, ok := p.scripted(r.Message.Serial)
 	if err := p.understand(&r); err != nil {
@@ -136,7 +136,7 @@ func (p *Platform) answer(r Request) []Reply {
 	return dialogue{p.opts.Now()}.answer(r)
 }
 
-// pause waits, and reports false when the platform closed meanwhile.
+// pause waits, and returns false if the platform was closed.
 func (p *Platform) pause(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -149,8 +149,8 @@ func (p *Platform) pause(d time.Duration) bool {
 	}
 }
 
-// reply publishes one message of an answer. The id is part of the topic in
-// every server version, though the document leaves it out.
+// reply publishes one message of an answer. The ID is part of the topic in every server version,
+// although the documentation omits it.
 func (p *Platform) reply(r Request, fault Fault, reply Reply) {
 	command := fault.topic(r.Kind, r.Message.Command)
 	if r.Kind == "skills" {
@@ -177,7 +177,7 @@ func (p *Platform) respond(m Message, command string, payload []byte) {
 	}
 }
 
-// understand reads the payload of r, which may be anything, and listens to it.
+// understand parses the payload of r, which may be anything, and recognises its speech.
 func (p *Platform) understand(r *Request) error {
 	var body struct {
 		Audio            *string         `json:"audio"`
@@ -223,7 +223,7 @@ func (p *Platform) listen(r *Request, audio string) error {
 	return nil
 }
 
-// decodeAudio reads base64 of a WAV, 16 kHz as the STT service wants it.
+// decodeAudio decodes a base64-encoded WAV, with the 16 kHz that the STT service requires.
 func decodeAudio(audio string) (pcm []int16, rate int, err error) {
 	file, err := base64.StdEncoding.DecodeString(audio)
 	if err != nil {

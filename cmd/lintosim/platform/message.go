@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Direction says who a topic of the LinTO tree speaks to.
+// Direction is the direction of a topic of the LinTO tree.
 type Direction int
 
 const (
-	// Elsewhere is a topic that is not of the LinTO tree.
+	// Elsewhere is a topic outside the LinTO tree.
 	Elsewhere Direction = iota
 	// FromDevice is <scope>/fromlinto/<serial>/<command>.
 	FromDevice
@@ -17,16 +17,16 @@ const (
 	ToDevice
 )
 
-// Message is one MQTT message that the platform saw or sent.
+// Message is an MQTT message that the platform received or sent.
 type Message struct {
-	// Seq grows with every message of either direction; see After.
+	// Seq increases with every message in either direction; see After.
 	Seq uint64
 	At  time.Time
-	// Client is the MQTT client id of the publisher, empty for the platform itself.
+	// Client is the MQTT client ID of the publisher, empty for the platform itself.
 	Client string
 	Topic  string
-	// Direction, Scope, Serial and Command are the parts of a LinTO topic; the
-	// command is all that follows the serial number: "status", "nlp/file/5f2c".
+	// Direction, Scope, Serial, and Command are the parts of a LinTO topic; the command is
+	// everything after the serial: "status", "nlp/file/5f2c".
 	Direction Direction
 	Scope     string
 	Serial    string
@@ -35,7 +35,7 @@ type Message struct {
 	Payload []byte
 	QoS     byte
 	Retain  bool
-	// Will marks a last will, published by the broker when the connection broke.
+	// Will marks a last will, published by the broker when the connection was lost.
 	Will bool
 }
 
@@ -57,7 +57,7 @@ func newMessage(topic string, payload []byte) Message {
 	return m
 }
 
-// reply is the topic below which the device that sent m listens.
+// reply returns the topic below which the sender of m receives commands.
 func (m Message) replyTopic(command string) string {
 	return m.Scope + "/tolinto/" + m.Serial + "/" + command
 }
@@ -71,10 +71,10 @@ func Published(serial, command string) func(Message) bool {
 	}
 }
 
-// Online matches a status that says that the device is there.
+// Online matches a status of an online device.
 func Online(serial string) func(Message) bool { return connexion(serial, "online") }
 
-// Offline matches a status or last will that says that the device is gone.
+// Offline matches a status or last will of an offline device.
 func Offline(serial string) func(Message) bool { return connexion(serial, "offline") }
 
 func connexion(serial, want string) func(Message) bool {
@@ -82,8 +82,8 @@ func connexion(serial, want string) func(Message) bool {
 	return func(m Message) bool { return status(m) && connexionOf(m.Payload) == want }
 }
 
-// After narrows match to messages later than prev, so that the second "muteack"
-// of a story is not taken for the first.
+// After restricts match to messages later than prev, for example to wait for the second "muteack"
+// of a test.
 func After(prev Message, match func(Message) bool) func(Message) bool {
 	return func(m Message) bool { return m.Seq > prev.Seq && match(m) }
 }

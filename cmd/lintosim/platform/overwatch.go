@@ -24,15 +24,15 @@ type Scope struct {
 }
 
 const (
-	tokenType = "Android " // what stands before a device's token
+	tokenType = "Android " // prefix of a device's token
 	maxBody   = 64 << 10
 	maxLogins = 10000
 )
 
-// SessionID is the serial number of a device that is logged in as user: it
-// belongs to the account, so two devices with one account share it.
+// SessionID returns the serial of a device that is logged in as user: it belongs to the account, so
+// two devices with one account share it.
 func SessionID(user string) string {
-	id := sha256.Sum256([]byte(user)) // as long as a database's id
+	id := sha256.Sum256([]byte(user)) // the length of a database ID
 	return sessionPrefix + hex.EncodeToString(id[:12])
 }
 
@@ -40,8 +40,8 @@ const sessionPrefix = "DEV_"
 
 func isSession(serial string) bool { return strings.HasPrefix(serial, sessionPrefix) }
 
-// overwatch is the login server of protocol 1.2.2, as its code does it: GET for
-// a refresh, "email" for the user.
+// overwatch is the login server of protocol 1.2.2, with the behaviour of its code: GET for a
+// refresh, "email" for the user.
 type overwatch struct {
 	p        *Platform
 	listener net.Listener
@@ -52,11 +52,10 @@ type overwatch struct {
 	logins map[string]grant // by user
 }
 
-// grant are the tokens of a user that count. Each login and each refresh makes
-// those before it worthless.
+// grant contains the valid tokens of a user. Each login and each refresh invalidates earlier ones.
 type grant struct {
 	auth, refresh string
-	expires       time.Time // of auth; the refresh token has no end
+	expires       time.Time // of auth; the refresh token does not expire
 }
 
 func openOverwatch(p *Platform) (*overwatch, error) {
@@ -68,7 +67,7 @@ func openOverwatch(p *Platform) (*overwatch, error) {
 	o.server = http.Server{Handler: o.handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
 	go func() {
 		defer close(o.done)
-		_ = o.server.Serve(l) // ends with close
+		_ = o.server.Serve(l) // ended by close
 	}()
 	return o, nil
 }
@@ -96,7 +95,7 @@ func (o *overwatch) handler() http.Handler {
 func answerJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // a device that went away hears no more
+	_ = json.NewEncoder(w).Encode(v) // the device may have disconnected
 }
 
 func refuse(w http.ResponseWriter, status int, message string) {
@@ -123,7 +122,7 @@ func (o *overwatch) login(w http.ResponseWriter, r *http.Request) {
 	answerJSON(w, http.StatusAccepted, map[string]any{"user": g.answer(user), "mqtt": o.mqtt(r, user)})
 }
 
-// credentials reads a login's body, JSON or a form.
+// credentials parses the body of a login, JSON or a form.
 func credentials(w http.ResponseWriter, r *http.Request) (user, password string) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -131,11 +130,11 @@ func credentials(w http.ResponseWriter, r *http.Request) (user, password string)
 		return r.PostFormValue("email"), r.PostFormValue("password")
 	}
 	var body struct{ Email, Password string }
-	_ = json.NewDecoder(r.Body).Decode(&body) // what is not there is empty
+	_ = json.NewDecoder(r.Body).Decode(&body) // missing members are empty
 	return body.Email, body.Password
 }
 
-// admits checks an account. Without any, everybody is let in.
+// admits checks an account. Without accounts, every login is accepted.
 func (o Options) admits(user, password string) bool {
 	if len(o.Users) == 0 {
 		return true
@@ -144,7 +143,7 @@ func (o Options) admits(user, password string) bool {
 	return known && subtle.ConstantTimeCompare([]byte(want), []byte(password)) == 1
 }
 
-// grant gives a user new tokens.
+// grant creates new tokens for a user.
 func (o *overwatch) grant(user string) (grant, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -163,15 +162,14 @@ func (g grant) answer(user string) map[string]any {
 	}
 }
 
-// mqtt tells where the broker is: the port as a string, and credentials only
-// where they are wanted.
+// mqtt returns the broker's settings: the port as a string, and credentials only if required.
 func (o *overwatch) mqtt(r *http.Request, user string) map[string]any {
 	host, port := "", ""
 	if u, err := url.Parse(o.p.URL()); err == nil {
 		host, port = u.Hostname(), u.Port()
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = (&url.URL{Host: r.Host}).Hostname() // by which the device has found us
+		host = (&url.URL{Host: r.Host}).Hostname() // that the device has used
 	}
 	data := map[string]any{"mqtt_host": host, "mqtt_port": port, "mqtt_use_login": len(o.p.opts.Users) > 0}
 	if password, known := o.p.opts.Users[user]; known {
@@ -180,7 +178,7 @@ func (o *overwatch) mqtt(r *http.Request, user string) map[string]any {
 	return data
 }
 
-// member answers who shows an auth_token that counts.
+// member answers requests with a valid auth_token.
 func (o *overwatch) member(answer func(http.ResponseWriter, string)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		user, ok := o.owner(r.Header.Get("Authorization"), false)
@@ -192,7 +190,7 @@ func (o *overwatch) member(answer func(http.ResponseWriter, string)) http.Handle
 	}
 }
 
-// owner is the user whose token is presented.
+// owner returns the user of the given token.
 func (o *overwatch) owner(presented string, refresh bool) (string, bool) {
 	token, ok := strings.CutPrefix(presented, tokenType)
 	if !ok || token == "" {
@@ -235,17 +233,17 @@ func (o *overwatch) refresh(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusUnauthorized, "Invalid token")
 		return
 	}
-	g, _ := o.grant(user) // known, so there is room
+	g, _ := o.grant(user) // the user is known, so the limit is not exceeded
 	o.p.tell(Event{Kind: Refreshed, Client: user, Text: "session " + SessionID(user)})
 	answerJSON(w, http.StatusAccepted, g.answer(user))
 }
 
-// vouches tells whether a message from a session carries its token.
+// vouches reports whether a message from a session contains its token.
 func (o *overwatch) vouches(serial string, payload []byte) bool {
 	var body struct {
 		Token string `json:"auth_token"`
 	}
-	_ = json.Unmarshal(payload, &body) // what is no JSON has no token
+	_ = json.Unmarshal(payload, &body) // other data has no token
 	user, ok := o.owner(body.Token, false)
 	return ok && SessionID(user) == serial
 }

@@ -1,9 +1,8 @@
-// Package platform is a LinTO platform in a box: an MQTT broker with the
-// accounts and rights of the official stack, and behind it the server side of
-// the protocol: it listens to what devices say, understands a few sentences,
-// answers in the forms that real servers use, and sends any behaviour.
+// Package platform simulates a LinTO platform: an MQTT broker with the accounts and rights of the
+// official stack, and a server that recognises a few sentences, answers in the forms of real
+// servers, and sends any behaviour.
 //
-// cmd/lintosim shows it to people; the end-to-end tests use it as a library:
+// cmd/lintosim is its command line; the end-to-end tests use it as a library:
 //
 //	sim := platform.New(platform.Options{Answer: func(r platform.Request) []platform.Reply {
 //		return []platform.Reply{platform.Say("Hello.")}
@@ -15,8 +14,8 @@
 //	sent, _ := sim.Send("kitchen", "mute", nil)
 //	sim.WaitFor(ctx, platform.After(sent, platform.Published("kitchen", "muteack")))
 //
-// What must not live here: anything of the device's own code but its WAV reader
-// and process starter, and the way things look on a screen.
+// Of the device's code, this package uses only the WAV reader and the process starter. Screen
+// output does not belong here.
 package platform
 
 import (
@@ -36,75 +35,70 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// Options say what a platform is and how it behaves. The zero value listens on
-// a free loopback port, lets everybody in, and answers as the built-in dialogue
-// does.
+// Options configure a platform. The zero value listens on a free loopback port, accepts all
+// clients, and answers with the built-in dialogue.
 type Options struct {
-	// Listen is the address of the MQTT listener; empty stands for 127.0.0.1:0.
+	// Listen is the address of the MQTT listener; default 127.0.0.1:0.
 	Listen string
 	// WebSocket is the address of a listener for MQTT over WebSocket; empty for none.
 	WebSocket string
-	// Join, when set, is used instead of a broker of our own: the platform is
-	// then a client that sees what devices publish, but not who comes and goes,
-	// nor what others send to them. Listen, WebSocket and Users mean nothing then.
+	// Join, if set, is an existing broker to use: the platform is then a client that receives what
+	// devices publish, but not when they connect or disconnect, nor what others send to them.
+	// Listen, WebSocket, and Users are ignored.
 	Join *broker.Config
 	// Users maps account names to passwords. Without any, everybody may connect
 	// and do everything.
 	Users map[string]string
-	// Admin is the account with full access; empty stands for "admin".
+	// Admin is the account with full access; default "admin".
 	Admin string
-	// HTTP is the address of the login server; empty for none. Each account of
-	// Users is then also one of the broker under the name of its SessionID.
+	// HTTP is the address of the login server; empty for none. Each account of Users then also has
+	// a broker account, named like its SessionID.
 	HTTP string
-	// Scopes are what each account may use; without any, there is one that is
-	// named like Scope.
+	// Scopes are the applications of each account; default: one named like Scope.
 	Scopes []Scope
-	// TokenLife is how long an auth_token counts; 0 stands for 60 days.
+	// TokenLife is how long an auth_token is valid; default 60 days.
 	TokenLife time.Duration
 
-	// Scope is used to reach a device that has not been seen yet; empty stands
-	// for "linto".
+	// Scope is used for devices that have not been seen yet; default "linto".
 	Scope string
-	// Server is the generation whose dialect is spoken; empty stands for the newest.
+	// Server is the generation whose dialect is used; default: the newest.
 	Server Generation
-	// ChunkLimit is after how many chunks a stream is stopped unasked; 0 for never.
-	// Real flows that have the limit take 150.
+	// ChunkLimit is the number of chunks after which a stream is stopped; 0 for never. Real flows
+	// with this limit use 150.
 	ChunkLimit int
-	// Result is how the recogniser of a stream tells its end; empty stands for
-	// "text" on the newest server, and "final" on that of 2021.
+	// Result is how the recogniser of a stream reports its end; default "text" for the newest
+	// server, and "final" for that of 2021.
 	Result Result
-	// RecogniserOpens is how long after "started" a stream's recogniser can be
-	// reached. Sound that comes before is dropped. 0 stands for 20 ms, less for
-	// not at all.
+	// RecogniserOpens is how long after "started" a stream's recogniser becomes reachable. Earlier
+	// sound is dropped. 0 means 20 ms, a negative value immediately.
 	RecogniserOpens time.Duration
-	// RecogniserDelay is how long a stream's recogniser needs for its last word.
+	// RecogniserDelay is how long a stream's recogniser takes for its last result.
 	RecogniserDelay time.Duration
-	// RecogniserDies is after how many chunks a stream's recogniser dies; 0 for
-	// never. The newest server does not forget such a stream.
+	// RecogniserDies is the number of chunks after which a stream's recogniser fails; 0 for never.
+	// The newest server does not release such a stream.
 	RecogniserDies int
-	// StatusLanguage, when set, is sent as tts_lang for each status of a device,
-	// offline or not, as the flow "on-connect" of real platforms does.
+	// StatusLanguage, if set, is sent as tts_lang after each status of a device, even an offline
+	// one, like the flow "on-connect" of real platforms.
 	StatusLanguage string
-	// NoChatbot leaves chatbot requests of devices that are not logged in without
-	// an answer, as some flows of the newest server do.
+	// NoChatbot disables answers to chatbot requests of devices that are not logged in, as in some
+	// flows of the newest server.
 	NoChatbot bool
 
-	// Answer, when set, replaces the built-in dialogue. It may block.
+	// Answer, if set, replaces the built-in dialogue. It may block.
 	Answer func(Request) []Reply
-	// Recognise, when set, replaces pocketsphinx. It must be safe for concurrent use.
+	// Recognise, if set, replaces pocketsphinx. It must be safe for concurrent use.
 	Recognise func(ctx context.Context, pcm []int16, rate int) (string, error)
-	// Delay passes before each answer, as on a slow network.
+	// Delay is the time before each answer, as on a slow network.
 	Delay time.Duration
-	// Fault is what goes wrong with answers from the start; see SetFault.
+	// Fault is the initial fault of answers; see SetFault.
 	Fault Fault
-	// Late is how long the fault "late" holds answers back; 0 stands for 20 s,
-	// more than any client waits.
+	// Late is the delay of the fault "late"; default 20 s, more than any client waits.
 	Late time.Duration
-	// Now is the clock that "what time is it" reads; nil stands for time.Now.
+	// Now is the clock for "what time is it"; default time.Now.
 	Now func() time.Time
 
-	// Observe is told everything that happens, in order for each device. It is
-	// called from several goroutines and must not block.
+	// Observe gets all events, in order for each device. It is called from several goroutines and
+	// must not block.
 	Observe func(Event)
 }
 
@@ -142,7 +136,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// access are the broker's accounts: those of the users, and of their sessions.
+// access returns the broker's accounts: those of the users, and of their sessions.
 func (o Options) access() access {
 	if o.HTTP == "" || len(o.Users) == 0 {
 		return access{o.Users, o.Admin}
@@ -154,23 +148,23 @@ func (o Options) access() access {
 	return access{users, o.Admin}
 }
 
-// Kind is what an Event tells of.
+// Kind is the kind of an Event.
 type Kind string
 
 // The kinds of events.
 const (
-	Exchanged    Kind = "message"      // Message was published, by whomever
+	Exchanged    Kind = "message"      // Message was published
 	Connected    Kind = "connected"    // Client connected from Text
-	Disconnected Kind = "disconnected" // Client is gone because of Text
-	Refused      Kind = "refused"      // Client was not let in: Text
-	Understood   Kind = "heard"        // what Message.Serial said was understood as Heard
+	Disconnected Kind = "disconnected" // Client disconnected because of Text
+	Refused      Kind = "refused"      // Client was refused: Text
+	Understood   Kind = "heard"        // the utterance of Message.Serial was recognised as Heard
 	LoggedIn     Kind = "login"        // Client, an account, logged in over HTTP: Text
 	Refreshed    Kind = "refresh"      // Client got new tokens
 	LoggedOut    Kind = "logout"       // Client logged out
-	Noted        Kind = "note"         // anything else, in words
+	Noted        Kind = "note"         // anything else, as text
 )
 
-// Event is one thing that happened on the platform.
+// Event is an event of the platform.
 type Event struct {
 	At      time.Time
 	Kind    Kind
@@ -180,29 +174,28 @@ type Event struct {
 	Text    string
 }
 
-// Device is what the platform knows of a device.
+// Device is what the platform knows about a device.
 type Device struct {
 	Serial, Scope string
-	Seen          time.Time // when it last published anything
+	Seen          time.Time // when it last published
 	Online        bool
 	Status        json.RawMessage // its last status, nil before the first
 }
 
-// A carrier takes messages to the devices, and what comes from them to
-// Platform.receive.
+// A carrier sends messages to the devices, and passes theirs to Platform.receive.
 type carrier interface {
 	publish(topic string, payload []byte, qos byte, retain bool) error
-	// urls are what devices connect to; ws is empty where there is none.
+	// urls returns the addresses for devices; ws is empty if there is none.
 	urls() (mqtt, ws string)
-	// close returns when nothing will be received any more.
+	// close returns when no more messages will be received.
 	close() error
 }
 
 const (
-	maxDevices = 20000 // known at a time; more are served, but not listed
-	queueSize  = 1024  // messages from devices that wait to be handled
-	maxWork    = 256   // answers in the making; more requests are refused
-	maxStreams = 64    // live transcriptions
+	maxDevices = 20000 // maximum number of listed devices; more are served
+	queueSize  = 1024  // queued messages from devices
+	maxWork    = 256   // concurrent answers; more requests are refused
+	maxStreams = 64    // concurrent live transcriptions
 )
 
 // Platform is a running platform. Its methods may be called from any goroutine.
@@ -221,7 +214,7 @@ type Platform struct {
 
 	queue   chan Message
 	dropped atomic.Uint64
-	work    chan struct{}      // a slot for each answer in the making
+	work    chan struct{}      // a slot for each concurrent answer
 	streams map[string]*stream // owned by serve
 	calls   chan func()        // for serve
 
@@ -230,7 +223,7 @@ type Platform struct {
 	wg     sync.WaitGroup
 }
 
-// New prepares a platform; Start or Run opens it.
+// New creates a platform; Start or Run starts it.
 func New(o Options) *Platform {
 	o = o.withDefaults()
 	p := &Platform{
@@ -249,7 +242,7 @@ func New(o Options) *Platform {
 	return p
 }
 
-// Start opens the platform; when it returns nil, devices can connect. The
+// Start starts the platform; when it returns nil, devices can connect. The
 // caller must Close. A platform can be started once.
 func (p *Platform) Start() error {
 	if err := p.opts.Fault.valid(); err != nil {
@@ -305,26 +298,26 @@ func (p *Platform) Run(ctx context.Context) error {
 	return p.Close()
 }
 
-// Addr is the address of the MQTT listener, "127.0.0.1:41833".
+// Addr returns the address of the MQTT listener, "127.0.0.1:41833".
 func (p *Platform) Addr() string {
 	_, addr, _ := strings.Cut(p.URL(), "://")
 	return addr
 }
 
-// URL is what devices are configured with, "mqtt://127.0.0.1:41833".
+// URL returns the broker address for devices, "mqtt://127.0.0.1:41833".
 func (p *Platform) URL() string {
 	url, _ := p.carrier.urls()
 	return url
 }
 
-// WebSocketURL is "ws://127.0.0.1:41834/mqtt", or empty without such a listener.
+// WebSocketURL returns "ws://127.0.0.1:41834/mqtt", or "" without such a listener.
 func (p *Platform) WebSocketURL() string {
 	_, ws := p.carrier.urls()
 	return ws
 }
 
-// LoginURL is what devices that log in are configured with,
-// "http://127.0.0.1:41835/overwatch", or empty without a login server.
+// LoginURL returns the login address for devices, "http://127.0.0.1:41835/overwatch", or "" without
+// a login server.
 func (p *Platform) LoginURL() string {
 	if p.logins == nil {
 		return ""
@@ -332,13 +325,11 @@ func (p *Platform) LoginURL() string {
 	return "http://" + p.logins.listener.Addr().String() + "/overwatch"
 }
 
-// LoginHandler is the login server itself, for a test that puts TLS or trouble
-// before it.
+// LoginHandler returns the login server's handler, for a test that adds TLS or faults.
 func (p *Platform) LoginHandler() http.Handler { return p.logins.server.Handler }
 
-// Send publishes a command to a device. A payload of nil is sent as {}, a
-// string or bytes as they are, anything else as JSON. The returned message is
-// for After.
+// Send publishes a command to a device. A nil payload is sent as {}, a string or bytes unchanged,
+// anything else as JSON. The returned message is for After.
 func (p *Platform) Send(serial, command string, payload any) (Message, error) {
 	body, err := encode(payload)
 	if err != nil {
@@ -375,22 +366,21 @@ func (p *Platform) publish(topic string, payload []byte, qos byte, retain bool) 
 	return m, nil
 }
 
-// Messages returns what devices (and other clients) published, oldest first, as
-// far as it is remembered: the last 10,000 messages or 64 MB.
+// Messages returns what devices and other clients published, oldest first: at most the last 10,000
+// messages or 64 MB.
 func (p *Platform) Messages() []Message {
 	msgs, _ := p.history.since(0)
 	return msgs
 }
 
-// WaitFor returns the first message from a device (or another client) that
-// matches, whether it came before the call or comes later. Messages of the
-// platform itself are not looked at. When ctx ends, the error says what was
-// published instead.
+// WaitFor returns the first message from a device or another client that matches, past or future.
+// Messages of the platform itself are ignored. When ctx ends, the error lists what was published
+// instead.
 func (p *Platform) WaitFor(ctx context.Context, match func(Message) bool) (Message, error) {
 	return p.history.waitFor(ctx, match)
 }
 
-// Status returns what is known of a device, and whether it was ever seen.
+// Status returns what is known about a device, and whether it was ever seen.
 func (p *Platform) Status(serial string) (Device, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -398,7 +388,7 @@ func (p *Platform) Status(serial string) (Device, bool) {
 	return d, ok
 }
 
-// Devices lists the devices seen so far, the one seen last first.
+// Devices lists the devices seen so far, the most recent first.
 func (p *Platform) Devices() []Device {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -410,7 +400,7 @@ func (p *Platform) Devices() []Device {
 	return ds
 }
 
-// SetFault chooses what goes wrong with the answers from now on.
+// SetFault changes the fault of answers.
 func (p *Platform) SetFault(f Fault) error {
 	if err := f.valid(); err != nil {
 		return err
@@ -421,15 +411,15 @@ func (p *Platform) SetFault(f Fault) error {
 	return nil
 }
 
-// AnswerNext scripts the answer to the next request of a device; scripts queue
-// up and come before Answer and the dialogue.
+// AnswerNext sets the answer to the next request of a device; such answers are queued, and precede
+// Answer and the dialogue.
 func (p *Platform) AnswerNext(serial string, replies ...Reply) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next[serial] = append(p.next[serial], replies)
 }
 
-// Dropped counts messages that were not handled because too many waited.
+// Dropped returns the number of messages that were dropped because the queue was full.
 func (p *Platform) Dropped() uint64 { return p.dropped.Load() }
 
 func (p *Platform) scripted(serial string) ([]Reply, bool) {
@@ -456,12 +446,12 @@ func (p *Platform) scopeOf(serial string) string {
 	return p.opts.Scope
 }
 
-// receive takes a message from the broker. It does not block.
+// receive handles a message from the broker. It does not block.
 func (p *Platform) receive(m Message) {
 	p.note(m)
 	m = p.history.add(m)
 	p.tell(Event{At: m.At, Kind: Exchanged, Message: m})
-	// Requests are never retained; a status may be, and is one as a last will too.
+	// Requests are never retained; a status may be, also as a last will.
 	if m.Direction != FromDevice || (m.Will || m.Retain) && m.Command != "status" {
 		return
 	}
@@ -474,7 +464,7 @@ func (p *Platform) receive(m Message) {
 	}
 }
 
-// note remembers what m tells of its device.
+// note stores what m reports about its device.
 func (p *Platform) note(m Message) {
 	if m.Direction != FromDevice {
 		return
@@ -493,10 +483,10 @@ func (p *Platform) note(m Message) {
 	p.devices[m.Serial] = d
 }
 
-// connexionOf reads the member of a status that counts; the x is the protocol's.
+// connexionOf returns the relevant member of a status, in the protocol's spelling.
 func connexionOf(status []byte) string {
 	var s struct{ Connexion string }
-	_ = json.Unmarshal(status, &s) // what is no status says nothing
+	_ = json.Unmarshal(status, &s) // other messages are ignored
 	return s.Connexion
 }
 

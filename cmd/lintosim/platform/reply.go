@@ -7,20 +7,19 @@ import (
 
 // Reply is one message that answers a request.
 type Reply struct {
-	// Behavior is what the device shall do; Transcript is what was heard.
+	// Behavior is what the device should do; Transcript is the recognised text.
 	Behavior   Behavior
 	Transcript string
-	// Command, when set, makes this a behaviour of its own ("volume") instead of
-	// an answer; Payload is then its payload.
+	// Command, if set, makes this a behaviour such as "volume" instead of an answer, with Payload.
 	Command string
 	Payload any
-	// Raw, when set, is sent as it is instead of Behavior and Transcript.
+	// Raw, if set, is sent unchanged instead of Behavior and Transcript.
 	Raw []byte
-	// After passes before the message is sent.
+	// After is the time before the message is sent.
 	After time.Duration
 }
 
-// Behavior has the members that a real server puts into an answer.
+// Behavior has the members of a real server's answer.
 type Behavior struct {
 	Say              *Speech         `json:"say,omitempty"`
 	Ask              *Speech         `json:"ask,omitempty"`
@@ -28,20 +27,20 @@ type Behavior struct {
 	CustomAction     any             `json:"customAction,omitempty"`
 	Chatbot          *Chatbot        `json:"chatbot,omitempty"`
 	Streaming        *Streaming      `json:"streaming,omitempty"`
-	// Error is where older servers put it.
+	// Error is the error of older servers.
 	Error *Problem `json:"error,omitempty"`
 }
 
-// Problem is an error of an older server. Its router has a Status, and a
-// Problem as the message.
+// Problem is an error of an older server. Errors of its router have a Status, and a Problem as the
+// message.
 type Problem struct {
 	Status  string `json:"status,omitempty"`
 	Message any    `json:"message"`
 	Code    int    `json:"code,omitempty"`
 }
 
-// Speech is something to say aloud. ErrMessage and Code make it an error, in
-// the form of the newest servers, which may leave out the text.
+// Speech is a text to speak. ErrMessage and Code make it an error, in the form of the newest
+// servers, which may omit the text.
 type Speech struct {
 	Phonetic   string `json:"phonetic,omitempty"`
 	Text       string `json:"text,omitempty"`
@@ -55,7 +54,7 @@ type Chatbot struct {
 	Answer ChatbotAnswer `json:"answer"`
 }
 
-// ChatbotAnswer is the whole text, and the same in pieces.
+// ChatbotAnswer is the complete text, and the same in pieces.
 type ChatbotAnswer struct {
 	Text string         `json:"text"`
 	Data []ChatbotPiece `json:"data"`
@@ -71,7 +70,7 @@ type ChatbotPiece struct {
 type Streaming struct {
 	Status  string  `json:"status,omitempty"`
 	Partial string  `json:"partial,omitempty"`
-	Text    *string `json:"text,omitempty"`   // may be empty: nothing was understood
+	Text    *string `json:"text,omitempty"`   // may be empty: nothing was recognised
 	Result  string  `json:"result,omitempty"` // JSON in a string
 	Message string  `json:"message,omitempty"`
 }
@@ -81,8 +80,8 @@ func Say(text string) Reply {
 	return Reply{Behavior: Behavior{Say: &Speech{Phonetic: text, Text: text}}}
 }
 
-// Ask answers with a question. The device sends conversationData, a JSON
-// object, back with what it hears next.
+// Ask answers with a question. The device returns conversationData, a JSON object, with its next
+// request.
 func Ask(text, conversationData string) Reply {
 	return Reply{Behavior: Behavior{
 		Ask:              &Speech{Phonetic: text, Text: text},
@@ -90,7 +89,7 @@ func Ask(text, conversationData string) Reply {
 	}}
 }
 
-// Fail answers with an error that the device shall speak.
+// Fail answers with an error that the device should speak.
 func Fail(code int, message, text string) Reply {
 	return Reply{Behavior: Behavior{Say: &Speech{Phonetic: text, Text: text, ErrMessage: message, Code: code}}}
 }

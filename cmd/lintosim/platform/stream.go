@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	chunkQueue   = 512              // chunks that wait while the recogniser works
+	chunkQueue   = 512              // queued chunks
 	partialEvery = speech.Rate      // samples between partial results: 1 s
 	pauseSamples = speech.Rate      // silence that ends an utterance: 1 s
-	maxCollected = 60 * speech.Rate // longest utterance of a stream
+	maxCollected = 60 * speech.Rate // maximum length of an utterance
 	// heldAfterStop is how long the newest server holds a stream after a stop.
 	heldAfterStop = 3 * time.Second
 )
 
-// Result is how a recogniser tells the end of a stream.
+// Result is how a recogniser reports the end of a stream.
 type Result string
 
-// The results that recognisers are known to give.
+// The known results of recognisers.
 const (
-	TextResult  Result = "text"  // a text on streaming/chunk, as today's recognisers do
+	TextResult  Result = "text"  // a text on streaming/chunk, as current recognisers do
 	FinalResult Result = "final" // JSON with words, which servers send as streaming/final
-	NoResult    Result = "none"  // the server closed the connection before there was one
+	NoResult    Result = "none"  // none, because the server closed the connection earlier
 )
 
-// ParseResult reads the name of a result.
+// ParseResult parses the name of a result.
 func ParseResult(name string) (Result, error) {
 	switch r := Result(name); r {
 	case TextResult, FinalResult, NoResult:
@@ -39,22 +39,22 @@ func ParseResult(name string) (Result, error) {
 	return "", fmt.Errorf("unknown result %q; want one of %s, %s, %s", name, TextResult, FinalResult, NoResult)
 }
 
-// stream is one live transcription: the server's entry for a device, and the
-// recogniser behind it, which has a goroutine of its own.
+// stream is one live transcription: the server's state for a device, and its recogniser, which has
+// its own goroutine.
 type stream struct {
 	p      *Platform
 	m      Message // the request that started it
 	chunks chan []byte
-	open   atomic.Bool // the connection to the recogniser, which comes and goes
+	open   atomic.Bool // whether the recogniser is connected
 
 	// Owned by serve.
-	sent    int  // chunks that were handed to the recogniser
-	stopped bool // the recogniser was told that this was all
-	deaf    bool // a chunk came before the recogniser's connection was open
+	sent    int  // chunks passed to the recogniser
+	stopped bool // the recogniser has got the end of the sound
+	deaf    bool // a chunk arrived before the recogniser was connected
 
 	// Owned by run.
-	pcm   []int16 // the utterance that goes on
-	odd   []byte  // half a sample that waits for its other half
+	pcm   []int16 // the current utterance
+	odd   []byte  // the first byte of an incomplete sample
 	fresh int     // samples since the last partial result
 	last  string  // the last partial result
 	past  int     // samples of utterances before this one
@@ -85,7 +85,7 @@ func (p *Platform) stream(step string, m Message) {
 	}
 }
 
-// unknownStep answers as the router of older servers; the newest says nothing.
+// unknownStep answers like the router of older servers; the newest does not answer.
 func (p *Platform) unknownStep(m Message) {
 	if p.opts.Server != Server2021 {
 		return
@@ -99,8 +99,7 @@ func (p *Platform) unknownStep(m Message) {
 	p.respond(m, m.Command, payload)
 }
 
-// startStream says "started" before the recogniser can be reached, as real
-// servers do.
+// startStream sends "started" before the recogniser is reachable, like real servers.
 func (p *Platform) startStream(key string, s *stream, m Message) {
 	switch {
 	case s != nil:
@@ -117,10 +116,9 @@ func (p *Platform) startStream(key string, s *stream, m Message) {
 	}
 }
 
-// stopStream tells the recogniser that this was all, if it is there. The 2021
-// server forgets the stream at once. The newest does so 3 s later, and then
-// forgets whatever stream the device has by that time; one whose recogniser is
-// not there is never forgotten.
+// stopStream sends the end of the sound to the recogniser, if it is connected. The 2021 server
+// releases the stream immediately. The newest releases, 3 s later, whichever stream the device then
+// has; it never releases a stream without a recogniser.
 func (p *Platform) stopStream(key string, s *stream) {
 	reached := s.open.Load()
 	if reached || p.opts.Server == Server2021 {
@@ -138,7 +136,7 @@ func (p *Platform) stopStream(key string, s *stream) {
 	}
 }
 
-// forget closes the stream that a device has now.
+// forget closes the current stream of a device.
 func (p *Platform) forget(key string) {
 	if s := p.streams[key]; s != nil {
 		delete(p.streams, key)
@@ -146,7 +144,7 @@ func (p *Platform) forget(key string) {
 	}
 }
 
-// later has serve call f.
+// later makes serve call f.
 func (p *Platform) later(f func()) {
 	select {
 	case p.calls <- f:
@@ -162,8 +160,8 @@ func (s *stream) end() {
 	}
 }
 
-// acceptable reports whether the configuration of a stream, which may be
-// missing, asks for the rate that we know.
+// acceptable reports whether the configuration of a stream, which may be missing, has the supported
+// rate.
 func acceptable(payload []byte) bool {
 	var start struct {
 		Config struct {
@@ -176,8 +174,7 @@ func acceptable(payload []byte) bool {
 	return start.Config.Rate == nil || start.Config.Rate.String() == "16000"
 }
 
-// chunk hands sound to the recogniser. What comes while that cannot be reached
-// is dropped, without a word to the device.
+// chunk passes sound to the recogniser. While that is not connected, sound is silently dropped.
 func (p *Platform) chunk(key string, s *stream, m Message) {
 	switch {
 	case p.opts.ChunkLimit > 0 && s.sent >= p.opts.ChunkLimit:
@@ -200,7 +197,7 @@ func (p *Platform) chunk(key string, s *stream, m Message) {
 	}
 }
 
-// endStreams lets all streams go when the platform closes.
+// endStreams releases all streams when the platform closes.
 func (p *Platform) endStreams() {
 	for _, s := range p.streams {
 		s.end()
@@ -224,8 +221,8 @@ func (p *Platform) streaming(m Message, topic string, s Streaming) {
 	p.respond(m, topic, payload)
 }
 
-// run is the recogniser: it takes some time to be reached, listens until the
-// stream is stopped, takes its time again, and tells the rest.
+// run simulates the recogniser: it connects after a delay, listens until the stream is stopped, and
+// returns the rest after another delay.
 func (s *stream) run(key string) {
 	if !s.p.pause(s.p.opts.RecogniserOpens) {
 		return
@@ -251,7 +248,7 @@ func (s *stream) run(key string) {
 	}
 }
 
-// take adds a chunk, of any length, and tells what can be told by now.
+// take adds a chunk of any length, and sends the results so far.
 func (s *stream) take(chunk []byte) {
 	s.odd = append(s.odd, chunk...)
 	n := len(s.odd) / 2
@@ -290,14 +287,14 @@ func (s *stream) partial() {
 	}
 }
 
-// utterance tells the text of an utterance that is over; the stream goes on.
+// utterance sends the text of a finished utterance; the stream continues.
 func (s *stream) utterance() {
 	if text := s.conclude(); text != "" {
 		s.p.streaming(s.m, "streaming/chunk", Streaming{Text: &text})
 	}
 }
 
-// conclude moves the utterance that goes on to those that are over.
+// conclude moves the current utterance to the finished ones.
 func (s *stream) conclude() string {
 	h, ok := s.hear()
 	if ok {
@@ -326,9 +323,8 @@ func (s *stream) hear() (speech.Heard, bool) {
 	return h, err == nil
 }
 
-// finish tells the rest of what was understood, in the way of this recogniser.
-// When the newest server passes on a result with words it forgets the stream
-// that the device has by then.
+// finish sends the remaining results, in the form of this recogniser. When the newest server passes
+// on a result with words, it releases the stream that the device has at that time.
 func (s *stream) finish(key string) {
 	if s.p.opts.Result == NoResult || !s.p.pause(s.p.opts.RecogniserDelay) {
 		return
@@ -355,8 +351,7 @@ func (s *stream) finish(key string) {
 	}
 }
 
-// told is the text of an utterance, or what can be said of it without a
-// recogniser.
+// told returns the text of an utterance, or a description without a recogniser.
 func told(h speech.Heard) string {
 	if h.By == speech.ByLevel && h.Level > speech.Floor {
 		return speech.Describe(h)

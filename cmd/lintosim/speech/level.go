@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// silence is the level of no signal at all; 16 bits reach no further down.
+// silence is the level of digital silence, the lowest of 16 bits.
 const silence = -96
 
 // Level is the mean power of pcm in dB below full scale, -96 for nothing.
@@ -22,19 +22,19 @@ func Level(pcm []int16) float64 {
 	return max(silence, 20*math.Log10(rms))
 }
 
-// Duration is how long n samples last.
+// Duration returns the length of n samples.
 func Duration(n, rate int) time.Duration {
 	return time.Duration(n) * time.Second / time.Duration(rate)
 }
 
-// The gate tells speech from the room behind it: within gateRange of the
-// loudest 20 ms, and above Floor, in dB below full scale.
+// The gate distinguishes speech from background noise: within gateRange of the loudest 20 ms, and
+// above Floor, in dB below full scale.
 const (
 	gateRange = 30.0
 	Floor     = -55.0
 )
 
-// Voiced is how much of pcm, at 16 kHz, is not silence.
+// Voiced returns how much of pcm, at 16 kHz, is not silence.
 func Voiced(pcm []int16) time.Duration {
 	const frame = Rate / 50
 	var levels []float64
@@ -54,7 +54,7 @@ func Voiced(pcm []int16) time.Duration {
 	return time.Duration(n) * 20 * time.Millisecond
 }
 
-// Describe puts length and level into words.
+// Describe returns the length and level as text.
 func Describe(h Heard) string {
 	return fmt.Sprintf("%.1f s of sound at %.0f dBFS", h.Length.Seconds(), h.Level)
 }

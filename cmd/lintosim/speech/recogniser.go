@@ -1,8 +1,7 @@
-// Package speech is what the platforms of lintosim understand and say: words are
-// recognised by pocketsphinx, and a few sentences have an answer.
+// Package speech is the speech recognition and the answers of lintosim's platforms: pocketsphinx
+// recognises words, and a few sentences have an answer.
 //
-// What must not live here: a protocol, and the device's own code but its process
-// starter.
+// Protocols do not belong here. Of the device's code, it uses only the process starter.
 package speech
 
 import (
@@ -25,14 +24,14 @@ import (
 )
 
 const (
-	// Rate is the only rate that our acoustic model knows, in Hz.
+	// Rate is the sample rate of the acoustic model, in Hz.
 	Rate = 16000
 	// recogniseLimit is far more than pocketsphinx takes for the longest utterance.
 	recogniseLimit = 30 * time.Second
 	// margin of silence around an utterance, for the recogniser's voice detector.
 	margin = 300 * time.Millisecond
-	// A sentence of the grammar is believed when its words fill this part of the
-	// sound; the grammar forces some sentence onto everything.
+	// A sentence of the grammar is accepted if its words cover this fraction of the sound, because
+	// the grammar matches some sentence to any sound.
 	minCoverage = 0.5
 )
 
@@ -46,22 +45,22 @@ const (
 //go:embed speech.jsgf
 var grammar string
 
-// Grammar is all that can be understood, in JSGF.
+// Grammar contains all sentences that can be recognised, in JSGF.
 func Grammar() string { return grammar }
 
-// By says how an utterance was understood.
+// By is how an utterance was recognised.
 type By string
 
-// How an utterance can be understood.
+// How an utterance can be recognised.
 const (
 	ByPocketsphinx By = "pocketsphinx"
-	ByLevel        By = "level" // not at all: only its length and level are known
+	ByLevel        By = "level" // not recognised: only its length and level are known
 	ByScript       By = "script"
 )
 
-// Heard is what was made of an utterance.
+// Heard is the result of recognising an utterance.
 type Heard struct {
-	Text   string // empty when nothing was understood
+	Text   string // empty if nothing was recognised
 	Words  []Word
 	By     By
 	Length time.Duration
@@ -77,19 +76,19 @@ type Word struct {
 	Conf  float64 `json:"conf"`
 }
 
-// Recogniser turns sound into words.
+// Recogniser converts speech to text.
 type Recogniser struct {
 	script  Script
 	grammar string        // file name
-	slots   chan struct{} // one for each child at work
+	slots   chan struct{} // one for each running child
 }
 
-// Script stands in for pocketsphinx in tests. It must be safe for concurrent
-// use; fs.ErrNotExist says that there is no recogniser.
+// Script replaces pocketsphinx in tests. It must be safe for concurrent use; fs.ErrNotExist means
+// that there is no recogniser.
 type Script func(ctx context.Context, pcm []int16, rate int) (string, error)
 
-// NewRecogniser makes a recogniser that asks script or, when that is nil,
-// pocketsphinx. Open and Close must be called.
+// NewRecogniser returns a recogniser that uses script or, if that is nil, pocketsphinx. Open and
+// Close must be called.
 func NewRecogniser(script Script) *Recogniser {
 	return &Recogniser{script: script, slots: make(chan struct{}, runtime.NumCPU())}
 }
@@ -116,8 +115,7 @@ func (s *Recogniser) Close() error {
 	return nil
 }
 
-// Hear understands pcm, at Rate, as a sentence of rule. It blocks for the
-// recogniser.
+// Hear recognises pcm, at Rate, as a sentence of rule. It blocks for the recogniser.
 func (s *Recogniser) Hear(ctx context.Context, pcm []int16, rule string) (Heard, error) {
 	h := Heard{By: ByPocketsphinx, Length: Duration(len(pcm), Rate), Level: Level(pcm)}
 	select {
@@ -142,9 +140,8 @@ func (s *Recogniser) Hear(ctx context.Context, pcm []int16, rule string) (Heard,
 	return h, err
 }
 
-// pocketsphinx runs Debian's pocketsphinx_continuous (0.8+5prealpha) with its
-// default US English model. It fails with fs.ErrNotExist where that is not
-// installed.
+// pocketsphinx runs Debian's pocketsphinx_continuous (0.8+5prealpha) with its default US English
+// model. It fails with fs.ErrNotExist if that is not installed.
 func (s *Recogniser) pocketsphinx(ctx context.Context, pcm []int16, rule string) ([]Word, error) {
 	ctx, cancel := context.WithTimeout(ctx, recogniseLimit)
 	defer cancel()
@@ -172,7 +169,7 @@ func (s *Recogniser) pocketsphinx(ctx context.Context, pcm []int16, rule string)
 	return words, nil
 }
 
-// raw is pcm as little-endian bytes between two margins of silence.
+// raw returns pcm as little-endian bytes between two margins of silence.
 func raw(pcm []int16) []byte {
 	pad := make([]byte, 2*Rate*margin/time.Second)
 	b := make([]byte, 0, 2*len(pcm)+2*len(pad))
@@ -183,8 +180,8 @@ func raw(pcm []int16) []byte {
 	return append(b, pad...)
 }
 
-// parseWords reads lines "volume 0.700 1.140 1.000000"; a line without three
-// numbers is the sentence as a whole, <sil> is a pause, to(3) a variant.
+// parseWords parses lines "volume 0.700 1.140 1.000000"; a line without three numbers is the whole
+// sentence, <sil> is a pause, to(3) a variant.
 func parseWords(out string) []Word {
 	var words []Word
 	for line := range strings.Lines(out) {
@@ -204,7 +201,7 @@ func parseWords(out string) []Word {
 	return words
 }
 
-// Hundredths rounds a time to what the recogniser knows, 10 ms.
+// Hundredths rounds a time to the recogniser's resolution, 10 ms.
 func Hundredths(t float64) float64 { return math.Round(100*t) / 100 }
 
 func sentence(words []Word) string {

@@ -8,23 +8,23 @@ import (
 	"unicode"
 )
 
-// Verb is what a sentence asks the device to do.
+// Verb is what a sentence requests of the device.
 type Verb string
 
-// What can be asked for.
+// The verbs.
 const (
 	Nothing Verb = ""
 	Mute    Verb = "mute"
 	Volume  Verb = "volume"
 )
 
-// Order is what shall happen beside the answer.
+// Order is an action in addition to the answer.
 type Order struct {
 	Verb    Verb
-	Percent int // of Volume
+	Percent int // for Volume
 }
 
-// Reply answers a sentence in plain words, which may be empty. There is always a
+// Reply returns the answer to a recognised sentence, which may be empty. The answer always has a
 // text.
 func Reply(said string, now time.Time) (text string, order Order) {
 	switch said {
@@ -46,7 +46,7 @@ func Reply(said string, now time.Time) (text string, order Order) {
 	return "I heard: " + said + ". I do not know what to do with it.", Order{}
 }
 
-// ReplyToSound answers where no recogniser is installed.
+// ReplyToSound returns the answer if no recogniser is installed.
 func ReplyToSound(pcm []int16) string {
 	spoken := Voiced(pcm)
 	if spoken == 0 {
@@ -69,7 +69,7 @@ var smallTalk = map[string]string{
 	"never mind":        "All right.",
 }
 
-// Plain makes typed text look like recognised speech: lower case, no
+// Plain normalises typed text to the form of recognised speech: lower case, no
 // punctuation, single spaces.
 func Plain(text string) string {
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
@@ -78,7 +78,7 @@ func Plain(text string) string {
 	return strings.Join(words, " ")
 }
 
-// volume reads "turn the volume to forty" or "… to 40".
+// volume parses "turn the volume to forty" or "… to 40".
 func volume(said string) (int, bool) {
 	number, ok := strings.CutPrefix(said, "turn the volume to ")
 	if !ok {
@@ -94,7 +94,7 @@ var numbers = map[string]int{
 	"ninety": 90, "one hundred": 100,
 }
 
-// parseNumber reads "40", "forty" and "forty two".
+// parseNumber parses "40", "forty", and "forty two".
 func parseNumber(text string) (int, bool) {
 	if v, err := strconv.ParseUint(text, 10, 16); err == nil {
 		return int(v), true

@@ -1,5 +1,5 @@
-// Package tracked is a TCP listener for an embedded MQTT broker, and an end for
-// the broker that neither hangs nor waits for silent clients.
+// Package tracked provides a TCP listener for an embedded MQTT broker, and closes the broker
+// without hanging and without waiting for silent clients.
 package tracked
 
 import (
@@ -12,21 +12,21 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// closeTimeout bounds how long CloseBroker waits for connections to end. Only a
-// WebSocket client that has not sent its CONNECT takes so long.
+// closeTimeout is how long CloseBroker waits for connections to end. Only a WebSocket client that
+// has not sent its CONNECT takes that long.
 const closeTimeout = 2 * time.Second
 
-// Listener closes its connections with itself; the broker would wait for those
-// that have not yet said who they are.
+// Listener closes its connections when it is closed; the broker would wait for clients that have
+// not sent CONNECT.
 type Listener struct {
 	net.Listener
-	fresh  sync.WaitGroup // connections that the broker has not begun to read
+	fresh  sync.WaitGroup // connections that the broker has not read from
 	mu     sync.Mutex
 	conns  map[net.Conn]bool
 	closed bool
 }
 
-// Listen listens at a TCP address.
+// Listen listens on a TCP address.
 func Listen(address string) (*Listener, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -35,10 +35,9 @@ func Listen(address string) (*Listener, error) {
 	return &Listener{Listener: l, conns: map[net.Conn]bool{}}, nil
 }
 
-// CloseBroker ends the connections of a broker that listens on t, and then the
-// broker. The broker's own Close can wait forever: it takes the read lock of its
-// clients twice, and a client that leaves in between asks for the write lock. So
-// it is called once nobody is left who could leave.
+// CloseBroker closes the connections of a broker that listens on t, and then the broker. The
+// broker's own Close can deadlock: it takes the read lock of its clients twice, and a client that
+// disconnects in between requests the write lock. Therefore it is called when no clients are left.
 func (t *Listener) CloseBroker(broker *mqtt.Server) error {
 	t.settle()
 	_ = t.Close()
@@ -56,12 +55,12 @@ func (t *Listener) CloseBroker(broker *mqtt.Server) error {
 	case err := <-closed:
 		return err
 	case <-time.After(closeTimeout):
-		return nil // all listeners are closed; what is left waits for a silent WebSocket client
+		return nil // all listeners are closed; only a silent WebSocket client is left
 	}
 }
 
-// settle stops accepting, and waits until the broker serves those who were
-// accepted: it counts them in a way that races with its own end otherwise.
+// settle stops accepting, and waits until the broker serves all accepted clients: otherwise its
+// counter of clients races with Close.
 func (t *Listener) settle() {
 	t.mu.Lock()
 	t.closed = true
@@ -91,7 +90,7 @@ func (t *Listener) Accept() (net.Conn, error) {
 	return &conn{Conn: c, t: t}, nil
 }
 
-// Close ends all connections, too.
+// Close also closes all connections.
 func (t *Listener) Close() error {
 	t.mu.Lock()
 	t.closed = true

@@ -1,4 +1,4 @@
-// Package journaltest keeps what a program under test has logged or printed.
+// Package journaltest captures the log or output of a program under test.
 // Only tests import it.
 package journaltest
 
@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Buffer may be read while it is written. The zero value is empty.
+// Buffer may be read and written concurrently. The zero value is empty.
 type Buffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -20,7 +20,7 @@ func (b *Buffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// String is all that was written so far.
+// String returns everything written so far.
 func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

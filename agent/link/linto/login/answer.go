@@ -16,22 +16,22 @@ import (
 	"lintod/agent/broker"
 )
 
-// These are the platform's answers. Types differ between its code and its
-// documentation (protocol 1.2.2), so the fields take either.
+// The platform's answers. Its code and its documentation differ in types
+// (protocol 1.2.2), so the fields accept both.
 
-// method is one way to log in.
+// method is a login method.
 type method struct {
 	Type     string `json:"type"`
 	BasePath string `json:"basePath"`
 }
 
-// loginAnswer is what a login gives.
+// loginAnswer is the answer to a login.
 type loginAnswer struct {
 	User tokens   `json:"user"`
 	MQTT mqttData `json:"mqtt"`
 }
 
-// tokens are those of a login or a refresh.
+// tokens are the tokens of a login or a refresh.
 type tokens struct {
 	Auth    Secret  `json:"auth_token"`
 	Refresh Secret  `json:"refresh_token"`
@@ -51,7 +51,7 @@ func (t tokens) check() error {
 	return nil
 }
 
-// mqttData says how to reach the broker.
+// mqttData describes how to reach the broker.
 type mqttData struct {
 	Host     string `json:"mqtt_host"`
 	Port     text   `json:"mqtt_port"`
@@ -60,8 +60,8 @@ type mqttData struct {
 	Password Secret `json:"mqtt_password"`
 }
 
-// address is the broker's URL. Of the protocol behind a bare host only the port
-// tells something: 8883 is that of MQTT over TLS.
+// address is the broker's URL. For a host without a scheme only the port
+// indicates the protocol: 8883 is MQTT over TLS.
 func (m mqttData) address() (string, error) {
 	whole := m.Host
 	if !strings.Contains(whole, "://") {
@@ -78,7 +78,7 @@ func (m mqttData) address() (string, error) {
 	return whole, nil
 }
 
-// credentials are absent when the broker lets everybody in.
+// credentials are empty if the broker accepts anonymous clients.
 func (m mqttData) credentials() (user string, password Secret) {
 	if m.UseLogin != nil && !bool(*m.UseLogin) {
 		return "", ""
@@ -86,7 +86,7 @@ func (m mqttData) credentials() (user string, password Secret) {
 	return m.Login, m.Password
 }
 
-// scope is one application of the account.
+// scope is an application of the account.
 type scope struct {
 	Name  string `json:"name"`
 	Topic string `json:"topic"`
@@ -94,7 +94,7 @@ type scope struct {
 
 var errScope = errors.New("no scope")
 
-// choose returns the scope that is wanted by name, or the only one.
+// choose returns the scope with the wanted name, or the only one.
 func choose(scopes []scope, wanted string) (scope, error) {
 	names := make([]string, 0, len(scopes))
 	for _, s := range scopes {
@@ -116,18 +116,18 @@ func choose(scopes []scope, wanted string) (scope, error) {
 	}
 }
 
-// topicLevel tells whether s can be one level of a topic (protocol 1.1): a session
-// or a scope of the broker's own, such as $SYS or $share, is none.
+// topicLevel reports whether s can be one level of a topic (protocol 1.1).
+// Reserved levels of the broker, such as $SYS or $share, are not allowed.
 func topicLevel(s string) bool {
 	return s != "" && len(s) <= 200 && s[0] != '$' && utf8.ValidString(s) && visible(s) && !strings.ContainsAny(s, "/+# ")
 }
 
-// visible tells whether s is visible ASCII or above.
+// visible reports whether s contains only visible ASCII or higher code points.
 func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufffd' })
 }
 
-// text is a string, or a number that stands for one.
+// text is a string, or a number in its place.
 type text string
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -136,7 +136,7 @@ func (t *text) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// truth is a boolean, or its name.
+// truth is a boolean, or its name as a string.
 type truth bool
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -146,7 +146,7 @@ func (t *truth) UnmarshalJSON(raw []byte) error {
 	return err
 }
 
-// seconds is a time in Unix seconds, as number or string; 0 when it is not known.
+// seconds is a time in Unix seconds, as number or string; 0 if unknown.
 type seconds int64
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -159,7 +159,7 @@ func (s *seconds) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// unquoted is the text of a JSON string, number or word.
+// unquoted returns the text of a JSON string, number or word.
 func unquoted(raw []byte) string {
 	var s string
 	if json.Unmarshal(raw, &s) == nil {

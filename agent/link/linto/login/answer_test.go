@@ -130,7 +130,7 @@ func FuzzAnswers(f *testing.F) {
 				t.Errorf("accepted %q %q", l.Session.ID, l.Auth)
 			}
 			if raw, err := json.Marshal(l); err != nil || json.Unmarshal(raw, &l) != nil {
-				t.Errorf("cannot be kept: %v", err)
+				t.Errorf("cannot be saved: %v", err)
 			}
 		}
 		_, _ = a.MQTT.address()

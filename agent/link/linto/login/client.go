@@ -15,53 +15,54 @@ import (
 )
 
 const (
-	// checkEvery is how often the platform is asked whether the token still counts:
-	// another login with the same account ends it at once.
+	// checkEvery is how often the token is checked with the platform: another login
+	// with the same account invalidates it immediately.
 	checkEvery = time.Hour
 	// loginEvery is how often a broker that refuses us may cause a new login.
 	loginEvery = 5 * time.Minute
-	// askEvery is how often a request without an answer may cause a question.
+	// askEvery is how often unanswered requests may cause a check.
 	askEvery = time.Minute
-	// settleTime is what the platform is given after a login to know its own token.
+	// settleTime is how long the platform may take after a login to recognize its own
+	// token.
 	settleTime = time.Second
-	// logoutLimit must fit into what the agent gives its parts to stop, behind the
-	// farewell to the broker.
+	// logoutLimit must fit into the time that the agent gives its parts to stop,
+	// after the farewell to the broker.
 	logoutLimit = 600 * time.Millisecond
 )
 
 // Client keeps the device logged in. Make one with New, then Run it once; the
-// other methods may be called at any time, by anyone.
+// other methods may be called at any time, from any goroutine.
 type Client struct {
 	config Config
 	file   string
 	log    *slog.Logger
 	limit  time.Duration // for one request
 
-	refusals loop.Signal // the broker refused us
-	doubts   loop.Signal // the platform did not answer, or with an error
+	refusals loop.Signal // the broker refused the device
+	doubts   loop.Signal // the platform did not answer, or returned an error
 	backoff  retry.Backoff
-	again    bool      // log in, whatever the tokens
-	ask      bool      // ask whether the token counts
+	again    bool      // log in regardless of the tokens
+	ask      bool      // check the token
 	entered  time.Time // the last login of this process
-	asked    time.Time // the last question
+	asked    time.Time // the last check
 
 	mu      sync.Mutex
-	login   login // zero before the first
+	login   login // zero before the first one
 	problem string
 }
 
-// New returns a client that keeps its tokens in file, readable by the owner
-// only.
+// New returns a client that stores its tokens in file, readable only by the
+// owner.
 func New(c Config, file string, log *slog.Logger) *Client {
 	return &Client{config: c, file: file, log: log, limit: answerLimit, refusals: loop.NewSignal(), doubts: loop.NewSignal(), backoff: retry.Backoff{First: shortest}}
 }
 
-// Run keeps the device logged in until ctx ends. As soon as there is a session
-// it calls serve, in a goroutine of its own, which shall be connected to the
-// broker until its context ends; that happens, and serve is called again, when
-// a later login leads elsewhere. A new token alone is no reason: see Token.
-// When ctx has ended and serve has returned, Run logs out if the configuration
-// says so. An error is one that serve returned before its time.
+// Run keeps the device logged in until ctx ends. Once there is a session it
+// calls serve, in a goroutine of its own. serve must stay connected to the
+// broker until its context ends. If a later login returns another session,
+// that context ends and serve is called again; a new token alone does not
+// cause that: see Token. When ctx has ended and serve has returned, Run logs
+// out if configured. It returns an error only if serve returned one early.
 func (c *Client) Run(ctx context.Context, serve func(context.Context, Session) error) error {
 	c.restore()
 	var now service
@@ -80,7 +81,7 @@ func (c *Client) Run(ctx context.Context, serve func(context.Context, Session) e
 	}
 }
 
-// Token is what every message carries as "auth_token"; empty before a login.
+// Token is the "auth_token" of every message; empty before a login.
 func (c *Client) Token() string {
 	l := c.present()
 	if l.Auth == "" {
@@ -89,35 +90,36 @@ func (c *Client) Token() string {
 	return bearer(l.Auth)
 }
 
-// Problem says why the device is not logged in, or not as it should; empty when
-// all is well.
+// Problem describes why the device is not logged in, or an error of the login;
+// empty if there is none.
 func (c *Client) Problem() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.problem
 }
 
-// Refused tells that the broker does not accept the session's credentials, so
-// that a new login is worth trying. It does not block, and may be called often.
+// Refused reports that the broker does not accept the session's credentials, so
+// that a new login is attempted. It does not block, and may be called often.
 func (c *Client) Refused() {
 	c.refusals.Set()
 }
 
-// Doubt tells that the platform did not answer a message, or with an error, as
-// older ones do when the token in it counts no more. It does not block, and may be
-// called often.
+// Doubt reports that the platform did not answer a message, or returned an error,
+// as older ones do when its token is no longer valid. It does not block, and may
+// be called often.
 func (c *Client) Doubt() {
 	c.doubts.Set()
 }
 
-// Pending says what Run is about while there is no session and no problem yet.
+// Pending describes what Run is doing while there is neither a session nor a
+// problem.
 func (c *Client) Pending() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.problem != "" || c.login.Auth != "" {
 		return ""
 	}
-	return "logging in at " + c.config.URL
+	return "logging in to " + c.config.URL
 }
 
 func (c *Client) present() login {
@@ -128,7 +130,7 @@ func (c *Client) present() login {
 
 func (c *Client) session() Session { return c.present().Session }
 
-// restore goes on with the login of the run before. The first step checks it.
+// restore continues the login of the previous run. The first step checks it.
 func (c *Client) restore() {
 	kept, err := load(c.file, c.config)
 	if err != nil {
@@ -139,7 +141,7 @@ func (c *Client) restore() {
 	c.login = kept
 }
 
-// wait returns when it is time for the next step, or when nothing is left to do.
+// wait returns when the next step is due, or when the client must stop.
 func (c *Client) wait(ctx context.Context, pause time.Duration, served <-chan error) (err error, ended bool) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -168,7 +170,7 @@ func (c *Client) wait(ctx context.Context, pause time.Duration, served <-chan er
 	}
 }
 
-// step does what is due, and tells how long to wait for the next.
+// step performs what is due, and returns how long to wait for the next step.
 func (c *Client) step(ctx context.Context) time.Duration {
 	err := c.due(ctx)
 	if ctx.Err() != nil {
@@ -202,7 +204,7 @@ func (c *Client) due(ctx context.Context) error {
 	return c.check(ctx, s, l)
 }
 
-// verify asks whether the token counts, because something went wrong that this
+// verify checks the token, because an error occurred that an invalid token
 // would explain.
 func (c *Client) verify(ctx context.Context, s *server, l login) error {
 	c.ask = false
@@ -213,9 +215,9 @@ func (c *Client) verify(ctx context.Context, s *server, l login) error {
 	return c.judge(ctx, s, l, err)
 }
 
-// judge acts on the answer to a request that showed the token. After silence, or a
-// connection that was closed instead of an answer, the next attempt is a login: the
-// token may be what the platform does not get over.
+// judge handles the answer to a request with the token. If there was no answer, or
+// the connection was closed, the next attempt is a login: the platform may fail on
+// the token.
 func (c *Client) judge(ctx context.Context, s *server, l login, err error) error {
 	if refused(err) {
 		c.log.Warn("the platform rejects the token before it expires; probably another device has logged in "+
@@ -226,8 +228,8 @@ func (c *Client) judge(ctx context.Context, s *server, l login, err error) error
 	return err
 }
 
-// check asks for the scopes, which tells both whether the token counts and
-// whether the scope is still ours.
+// check requests the scopes, which shows whether the token is valid and
+// whether the scope still belongs to the account.
 func (c *Client) check(ctx context.Context, s *server, l login) error {
 	scopes, err := s.scopes(ctx, l.BasePath, l.Auth)
 	if err != nil {
@@ -242,7 +244,7 @@ func (c *Client) refresh(ctx context.Context, s *server, l login) error {
 	}
 	t, err := s.refresh(ctx, l.BasePath, l.Refresh)
 	if err != nil && status(err) == 0 {
-		c.again = isUnanswered(err) // otherwise it was not there, and needs no password
+		c.again = isUnanswered(err) // otherwise it was unreachable, and no login is needed
 		return err
 	}
 	if err == nil {
@@ -257,7 +259,7 @@ func (c *Client) refresh(ctx context.Context, s *server, l login) error {
 	return nil
 }
 
-// enter is a whole login.
+// enter performs a complete login.
 func (c *Client) enter(ctx context.Context, s *server) error {
 	password, err := c.password()
 	if err != nil {
@@ -295,9 +297,9 @@ func (c *Client) enter(ctx context.Context, s *server) error {
 	return nil
 }
 
-// firstScopes asks for the scopes right after a login. The platform answers that
-// before it has stored what its tokens are checked with, so the first refusal may be
-// too early.
+// firstScopes requests the scopes right after a login. The platform answers the
+// login before it has stored the data for checking its tokens, so the first refusal
+// may be premature.
 func (c *Client) firstScopes(ctx context.Context, s *server, l login) ([]scope, error) {
 	scopes, err := s.scopes(ctx, l.BasePath, l.Auth)
 	if !refused(err) {
@@ -311,7 +313,7 @@ func (c *Client) firstScopes(ctx context.Context, s *server, l login) ([]scope, 
 	}
 }
 
-// local chooses the platform's own accounts; the other method, LDAP, is
+// local selects the platform's own accounts; the other method, LDAP, is
 // unfinished there (protocol 1.2.2).
 func local(methods []method) (method, error) {
 	for _, m := range methods {
@@ -325,7 +327,7 @@ func local(methods []method) (method, error) {
 	return methods[0], nil
 }
 
-// adopt takes l over when the account has the wanted scope.
+// adopt uses l if the account has the wanted scope.
 func (c *Client) adopt(l login, scopes []scope) error {
 	chosen, err := choose(scopes, c.config.Scope)
 	if err != nil {
@@ -336,7 +338,7 @@ func (c *Client) adopt(l login, scopes []scope) error {
 	return nil
 }
 
-// keep makes l the present login, here and on the disk.
+// keep makes l the current login, and saves it.
 func (c *Client) keep(l login) {
 	c.mu.Lock()
 	same := c.login == l
@@ -350,7 +352,7 @@ func (c *Client) keep(l login) {
 	}
 }
 
-// password is the first line of its file.
+// password reads the first line of its file.
 func (c *Client) password() (Secret, error) {
 	line, err := textfile.Secret(c.config.PasswordFile)
 	if err != nil {
@@ -359,7 +361,7 @@ func (c *Client) password() (Secret, error) {
 	return Secret(line), nil
 }
 
-// report logs what has changed; a failure that repeats is logged once.
+// report logs changes; a repeated failure is logged once.
 func (c *Client) report(err error) {
 	text := ""
 	if err != nil {
@@ -378,7 +380,7 @@ func (c *Client) report(err error) {
 	}
 }
 
-// leave logs out, if the configuration says so.
+// leave logs out, if configured.
 func (c *Client) leave(ctx context.Context) {
 	l := c.present()
 	if !c.config.LogoutOnStop || l.Auth == "" {

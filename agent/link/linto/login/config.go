@@ -1,10 +1,9 @@
-// Package login logs the device in to a LinTO platform over HTTP, and keeps
-// it logged in: the account's session, the scope, where the broker is, and the
-// token that messages carry. The platform's own name for that service is
-// "overwatch".
+// Package login logs the device in to a LinTO platform over HTTP, and keeps it
+// logged in: the account's session, the scope, the broker's address, and the
+// token in messages. The platform's own name for that service is "overwatch".
 //
-// What must not live here: MQTT, topics and payloads; they are the link's.
-//
+// What must not live here: MQTT, topics and payloads, which belong to the
+// link.
 // "Protocol 1.2.2" in comments refers to docs/linto.md.
 package login
 
@@ -16,29 +15,30 @@ import (
 )
 
 // Config is the [linto.login] table. Without a URL there is no login, and the
-// other keys are not allowed either.
+// other keys are not allowed.
 type Config struct {
-	// URL is the platform's address, http:// or https://; without a path it gets
-	// the platform's default, /overwatch.
+	// URL is the platform's address, http:// or https://; the default path is
+	// the platform's, /overwatch.
 	URL string `toml:"url"`
-	// User is the account, an e-mail address as a rule. Each device needs its own:
-	// the session, and so the topics, belong to the account (protocol 1.2.2).
+	// User is the account, usually an e-mail address. Each device needs its own:
+	// the session, and therefore the topics, belong to the account (protocol
+	// 1.2.2).
 	User string `toml:"user"`
-	// PasswordFile and CAFile are read anew at each login, so that renewed ones
-	// need no restart. Without CAFile the system's roots count.
+	// PasswordFile and CAFile are read at each login, so that renewed ones need
+	// no restart. Without CAFile the system's CAs are used.
 	PasswordFile string `toml:"password_file"`
 	CAFile       string `toml:"ca_file"`
-	// Scope is the name of the application, needed where the account has several.
+	// Scope is the name of the application, required if the account has several.
 	Scope string `toml:"scope"`
 	// LogoutOnStop ends the session when the device stops. Otherwise the next
-	// start goes on with it.
+	// start continues it.
 	LogoutOnStop bool `toml:"logout_on_stop"`
 }
 
-// Enabled tells whether the device logs in at all.
+// Enabled reports whether the device logs in at all.
 func (c Config) Enabled() bool { return c.URL != "" }
 
-// Validate reports what cannot be right. It opens no file and asks no network.
+// Validate reports invalid values. It opens no file and does not use the network.
 func (c Config) Validate() config.Problems {
 	var ps config.Problems
 	if c == (Config{}) {
@@ -55,7 +55,7 @@ func (c Config) Validate() config.Problems {
 	return ps
 }
 
-// base is the address below which all requests go.
+// base is the address of which all requests are sub-paths.
 func (c Config) base() (*url.URL, error) {
 	u, err := config.ParseAddress(c.URL, config.Scheme{Name: "https", Port: "443", Path: true}, config.Scheme{Name: "http", Port: "80", Path: true})
 	if err != nil {
@@ -64,6 +64,6 @@ func (c Config) base() (*url.URL, error) {
 	if strings.Trim(u.Path, "/") == "" {
 		u.Path = "/overwatch"
 	}
-	u.Host = strings.TrimSuffix(u.Host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme]) // as browsers name a host
+	u.Host = strings.TrimSuffix(u.Host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme]) // as browsers write a host
 	return u, nil
 }

@@ -10,8 +10,8 @@ import (
 	"lintod/agent/base/fuzzcost"
 )
 
-// Whatever is in the file of a login, it is taken only when it can be used as it is, costs
-// little, and no error shows what is in it.
+// A login file with any contents is used only if it is valid, uses little memory,
+// and no error reveals its contents.
 func FuzzLoad(f *testing.F) {
 	c := Config{URL: "https://h", User: "u", Scope: "s"}
 	path := filepath.Join(f.TempDir(), "login.json")
@@ -40,7 +40,7 @@ func FuzzLoad(f *testing.F) {
 				return
 			}
 			if !topicLevel(l.Session.ID) || !topicLevel(l.Session.Scope) || strings.ContainsAny(string(l.Auth), "\r\n") || l.URL != c.URL {
-				t.Errorf("%q is taken as %+v", text, l)
+				t.Errorf("%q was loaded as %+v", text, l)
 			}
 			if shown := fmt.Sprintf("%v %+v", l, l); strings.Contains(shown, "PLANTED") && !strings.Contains(l.BasePath+l.Session.ID+l.Session.Scope+l.Session.Broker+l.Session.Username, "PLANTED") {
 				t.Errorf("shown as %s", shown)

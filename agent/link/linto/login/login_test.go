@@ -28,10 +28,10 @@ const (
 	password  = "pass-3f9c1e"
 	authToken = "eyJ-auth-7d21"
 	freshOne  = "eyJ-refresh-90ab"
-	limit     = 2 * time.Minute // of a wait in a test that fails
+	limit     = 2 * time.Minute // timeout of a failing test
 )
 
-// fake is an overwatch whose answers a test chooses, path by path.
+// fake is an overwatch server whose answers a test sets for each path.
 type fake struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -105,7 +105,7 @@ func loginJSON(auth, refresh string) string {
 		`,"mqtt":{"mqtt_host":"linto.example","mqtt_port":"1883","mqtt_use_login":true,"mqtt_login":"DEV_5f3d38","mqtt_password":"` + password + `"}}`
 }
 
-// stage is a client and what it serves.
+// stage is a client and its sessions.
 type stage struct {
 	*Client
 	t        *testing.T
@@ -169,7 +169,7 @@ func (s *stage) eventually(what string, ok func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(limit); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("never happened: %s; the problem is %q", what, s.Problem())
+			s.t.Fatalf("timed out waiting for %s; the problem is %q", what, s.Problem())
 		}
 	}
 }
@@ -204,11 +204,11 @@ func TestLoginFromTheFirstRequestToTheSession(t *testing.T) {
 	}
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("tokens are kept in %v, %v; want mode 0600", info, err)
+		t.Errorf("tokens are stored in %v, %v; want mode 0600", info, err)
 	}
 }
 
-func TestRestartGoesOnWithTheKeptLogin(t *testing.T) {
+func TestRestartContinuesTheSavedLogin(t *testing.T) {
 	f, file := newFake(t), tokenFile(t)
 	c := settings(t, f.URL)
 	first := start(t, c, file)
@@ -225,14 +225,14 @@ func TestRestartGoesOnWithTheKeptLogin(t *testing.T) {
 		t.Errorf("%d logins", n)
 	}
 
-	// With the platform away too.
+	// Also without the platform.
 	f.Close()
 	if got := start(t, c, file).session(); got != want {
 		t.Errorf("session %#v\nwant %#v", got, want)
 	}
 }
 
-func TestKeptLoginIsOfNoUse(t *testing.T) {
+func TestUnusableSavedLogin(t *testing.T) {
 	for name, spoil := range map[string]func(*Config, string){
 		"another user":  func(c *Config, _ string) { c.User = "bob" },
 		"another scope": func(c *Config, _ string) { c.Scope = "Home" },
@@ -299,7 +299,7 @@ func TestFailures(t *testing.T) {
 		{"no answer", func(f *fake, _ *Config) {
 			f.route("GET /auths", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		}, nil},
-		{"drop by drop", func(f *fake, _ *Config) {
+		{"byte by byte", func(f *fake, _ *Config) {
 			f.route("GET /auths", func(w http.ResponseWriter, r *http.Request) {
 				for r.Context().Err() == nil {
 					_, _ = io.WriteString(w, "[")
@@ -311,7 +311,7 @@ func TestFailures(t *testing.T) {
 				}
 			})
 		}, nil},
-		{"hangs up", func(f *fake, _ *Config) {
+		{"closes the connection", func(f *fake, _ *Config) {
 			f.route("GET /auths", func(w http.ResponseWriter, _ *http.Request) {
 				c, _, _ := http.NewResponseController(w).Hijack()
 				c.Close()
@@ -322,10 +322,10 @@ func TestFailures(t *testing.T) {
 		{"hostile session", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"x/#"}}`))
 		}, []string{"session_id"}},
-		{"session of the broker's own", func(f *fake, _ *Config) {
+		{"reserved session", func(f *fake, _ *Config) {
 			f.route("POST /local/android/login", says(202, `{"user":{"auth_token":"a","session_id":"$SYS"}}`))
 		}, []string{"session_id"}},
-		{"scope of the broker's own", func(f *fake, _ *Config) {
+		{"reserved scope", func(f *fake, _ *Config) {
 			f.route("GET /local/scopes", says(200, `[{"name":"Home","topic":"$share"}]`))
 		}, []string{"$share"}},
 		{"broker's address with a password", func(f *fake, _ *Config) {
@@ -343,14 +343,14 @@ func TestFailures(t *testing.T) {
 		{"no password file", func(_ *fake, c *Config) { c.PasswordFile = "/nonexistent/pw" }, []string{"password_file", syscall.ENOENT.Error()}},
 		{"no CA file", func(_ *fake, c *Config) { c.CAFile = "/nonexistent/ca" }, []string{"ca_file", syscall.ENOENT.Error()}},
 		{"empty CA file", func(_ *fake, c *Config) { c.CAFile = c.PasswordFile }, []string{"ca_file"}},
-		{"https where http is spoken", func(_ *fake, c *Config) { c.URL = strings.Replace(c.URL, "http:", "https:", 1) }, nil},
+		{"https to an http server", func(_ *fake, c *Config) { c.URL = strings.Replace(c.URL, "http:", "https:", 1) }, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
 			c := settings(t, f.URL)
 			tt.spoil(f, &c)
 			s := start(t, c, tokenFile(t), func(c *Client) {
-				if tt.name == "no answer" || tt.name == "drop by drop" {
+				if tt.name == "no answer" || tt.name == "byte by byte" {
 					c.limit = 300 * time.Millisecond
 				}
 			})
@@ -364,7 +364,7 @@ func TestFailures(t *testing.T) {
 				t.Errorf("the problem is %q", got)
 			}
 			if len(s.sessions) > 0 {
-				t.Error("there is a session all the same")
+				t.Error("there is a session nevertheless")
 			}
 			s.stop()
 			if n := strings.Count(s.log.String(), "level=WARN"); n != 1 {
@@ -374,7 +374,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-func TestComesBackWhenThePlatformDoes(t *testing.T) {
+func TestReconnectsWhenThePlatformIsBack(t *testing.T) {
 	f := newFake(t)
 	f.route("GET /auths", says(503, ""))
 	s := start(t, settings(t, f.URL), tokenFile(t))
@@ -386,14 +386,14 @@ func TestComesBackWhenThePlatformDoes(t *testing.T) {
 
 func TestPatience(t *testing.T) {
 	if got := patience(errors.New("away")); got != away {
-		t.Errorf("a platform that is away: %v", got)
+		t.Errorf("an unreachable platform: %v", got)
 	}
 	if got := patience(&statusError{code: 401}); got != refusal {
 		t.Errorf("a refusal: %v", got)
 	}
 }
 
-// accept makes f accept one auth_token only.
+// accept makes f accept only one auth_token.
 func (f *fake) accept(token string) {
 	f.route("GET /local/scopes", func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Android "+token {
@@ -415,19 +415,19 @@ func TestRefreshOn401(t *testing.T) {
 		{"nested in user", func(f *fake) {
 			f.route("GET /local/android/refresh", says(202, `{"user":`+refreshJSON("eyJ-second", "")+`}`))
 		}, "eyJ-second", 1},
-		{"POST where GET is not allowed", func(f *fake) {
+		{"POST if GET is not allowed", func(f *fake) {
 			f.route("GET /local/android/refresh", says(405, ""))
 			f.route("POST /local/android/refresh", says(202, refreshJSON("eyJ-second", "x")))
 		}, "eyJ-second", 1},
-		{"POST where GET is not known", func(f *fake) {
+		{"POST where GET is unknown", func(f *fake) {
 			f.route("GET /local/android/refresh", says(404, "<html>"))
 			f.route("POST /local/android/refresh", says(202, refreshJSON("eyJ-second", "x")))
 		}, "eyJ-second", 1},
-		{"login where refresh is refused", func(f *fake) {
+		{"login if refresh is refused", func(f *fake) {
 			f.route("GET /local/android/refresh", says(401, `{"message":"`+freshOne+`"}`))
 			f.route("POST /local/android/login", says(202, loginJSON("eyJ-second", "x")))
 		}, "eyJ-second", 2},
-		{"login where refresh gives nothing", func(f *fake) {
+		{"login if refresh returns nothing", func(f *fake) {
 			f.route("GET /local/android/refresh", says(202, `{}`))
 			f.route("POST /local/android/login", says(202, loginJSON("eyJ-second", "x")))
 		}, "eyJ-second", 2},
@@ -458,8 +458,8 @@ func TestRefreshOn401(t *testing.T) {
 	}
 }
 
-// silent and hangUp are what real platforms do with the token of an account that
-// was deleted.
+// silent and hangUp are the reactions of real platforms to the token of a
+// deleted account.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
 func hangUp(w http.ResponseWriter, _ *http.Request) {
@@ -467,7 +467,8 @@ func hangUp(w http.ResponseWriter, _ *http.Request) {
 	c.Close()
 }
 
-// TestTokenThatIsNotAnswered leads to a login, whose answer tells why.
+// TestTokenThatIsNotAnswered: no answer leads to a login, whose answer gives the
+// reason.
 func TestTokenThatIsNotAnswered(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{"silence": silent, "closed": hangUp} {
 		for _, request := range []string{"GET /local/scopes", "GET /local/android/refresh"} {
@@ -486,15 +487,15 @@ func TestTokenThatIsNotAnswered(t *testing.T) {
 				s.session()
 				s.eventually("the login is refused", func() bool { return strings.Contains(s.Problem(), "password_file") })
 				if n := f.count(request) - before; n != 1 {
-					t.Errorf("the token was shown %d times", n)
+					t.Errorf("the token was sent %d times", n)
 				}
 			})
 		}
 	}
 }
 
-// TestPlatformThatIsAway is no reason to show it the password when it is back.
-func TestPlatformThatIsAway(t *testing.T) {
+// TestOutageOfThePlatform: an outage does not cause a login with the password.
+func TestOutageOfThePlatform(t *testing.T) {
 	f, file := newFake(t), tokenFile(t)
 	c := settings(t, f.URL)
 	first := start(t, c, file)
@@ -518,17 +519,17 @@ func TestPlatformThatIsAway(t *testing.T) {
 	}
 }
 
-// TestDoubt asks once whether the token counts, and acts on the answer.
+// TestDoubt checks once whether the token is valid, and acts on the answer.
 func TestDoubt(t *testing.T) {
 	f := newFake(t)
 	f.route("GET /local/isAuth", says(200, "Ok"))
 	s := start(t, settings(t, f.URL), tokenFile(t))
 	s.session()
-	s.eventually("the login is over", func() bool { return s.Problem() == "" && f.count("GET /local/scopes") == 1 })
+	s.eventually("the login has finished", func() bool { return s.Problem() == "" && f.count("GET /local/scopes") == 1 })
 	for range 10 {
 		s.Doubt()
 	}
-	s.eventually("a question", func() bool { return f.count("GET /local/isAuth Android "+authToken) == 1 })
+	s.eventually("a check of the token", func() bool { return f.count("GET /local/isAuth Android "+authToken) == 1 })
 	for range 10 {
 		s.Doubt()
 	}
@@ -538,7 +539,7 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
-func TestDoubtThatWasRight(t *testing.T) {
+func TestDoubtWithAnInvalidToken(t *testing.T) {
 	f := newFake(t)
 	f.route("GET /local/isAuth", says(401, `{"message":"invalid signature"}`))
 	s := start(t, settings(t, f.URL), tokenFile(t))
@@ -547,7 +548,8 @@ func TestDoubtThatWasRight(t *testing.T) {
 	s.eventually("a new token", func() bool { return s.Token() == "Android eyJ-second" })
 }
 
-// TestTokenThatIsTooNew: the platform answers a login before it knows its token.
+// TestTokenThatIsTooNew: the platform answers a login before it recognizes its own
+// token.
 func TestTokenThatIsTooNew(t *testing.T) {
 	f := newFake(t)
 	var asked atomic.Int64
@@ -565,7 +567,7 @@ func TestTokenThatIsTooNew(t *testing.T) {
 	}
 }
 
-// TestPending: before the first login the device can say what it is about.
+// TestPending: before the first login the device reports what it is doing.
 func TestPending(t *testing.T) {
 	f := newFake(t)
 	release := make(chan struct{})
@@ -574,12 +576,12 @@ func TestPending(t *testing.T) {
 	s := start(t, settings(t, f.URL), tokenFile(t))
 	s.eventually("the first request", func() bool { return f.count("GET /auths") == 1 })
 	if got := s.Pending(); !strings.Contains(got, f.URL) {
-		t.Errorf("the device says %q", got)
+		t.Errorf("pending is %q", got)
 	}
 	close(release)
 	s.session()
 	if got := s.Pending(); got != "" {
-		t.Errorf("after the login it says %q", got)
+		t.Errorf("pending after the login is %q", got)
 	}
 }
 
@@ -606,14 +608,14 @@ func TestRefreshBeforeTheTokenEnds(t *testing.T) {
 	}
 }
 
-func TestRefreshWhenFourFifthsAreOver(t *testing.T) {
+func TestRefreshAfterFourFifthsOfTheLifetime(t *testing.T) {
 	for _, tt := range []struct {
 		since, until seconds
 		want         int64
 	}{
 		{1000, 2000, 1800},
-		{1000, 0, 1000 + 48*60},   // not told, or a clock that is wrong
-		{1000, 500, 1000 + 48*60}, // over when it came
+		{1000, 0, 1000 + 48*60},   // unknown, or a wrong clock
+		{1000, 500, 1000 + 48*60}, // expired on arrival
 		{1000, 1e18, 1000 + 8e8},
 	} {
 		if got := (login{Since: tt.since, Until: tt.until}).refreshAt().Unix(); got != tt.want {
@@ -622,21 +624,21 @@ func TestRefreshWhenFourFifthsAreOver(t *testing.T) {
 	}
 }
 
-func TestBrokerRefusesUs(t *testing.T) {
+func TestBrokerRefusesTheDevice(t *testing.T) {
 	f, file := newFake(t), tokenFile(t)
 	c := settings(t, f.URL)
 	first := start(t, c, file)
 	old := first.session()
 	first.stop()
 
-	// The password was changed at the platform while the device was off.
+	// The password was changed on the platform while the device was off.
 	changed := strings.Replace(loginJSON(authToken, freshOne), `"mqtt_password":"`+password, `"mqtt_password":"pass-new`, 1)
 	f.route("POST /local/android/login", says(202, changed))
 	s := start(t, c, file)
 	if got := s.session(); got != old {
 		t.Fatalf("session %#v", got)
 	}
-	s.eventually("the kept token is checked", func() bool { return f.count("GET /local/scopes") == 2 })
+	s.eventually("the saved token is checked", func() bool { return f.count("GET /local/scopes") == 2 })
 	s.Refused()
 	if got := s.session(); got.Password != "pass-new" {
 		t.Errorf("session %#v", got)
@@ -644,7 +646,7 @@ func TestBrokerRefusesUs(t *testing.T) {
 	if left := <-s.left; left != old {
 		t.Errorf("left %#v", left)
 	}
-	// Again and again, as the broker's retries would: the login is too fresh.
+	// Repeatedly, as with retries of the broker: the last login is too recent.
 	for range 5 {
 		s.Refused()
 	}
@@ -665,14 +667,14 @@ func TestLogoutOnStop(t *testing.T) {
 		t.Errorf("%d logouts", n)
 	}
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
-		t.Errorf("the tokens are still kept: %v", err)
+		t.Errorf("the tokens are still stored: %v", err)
 	}
 	if len(s.left) != 1 {
 		t.Error("logged out before the connection had ended")
 	}
 }
 
-func TestLogoutDoesNotHoldUpTheStop(t *testing.T) {
+func TestLogoutDoesNotBlockTheStop(t *testing.T) {
 	f := newFake(t)
 	release := make(chan struct{})
 	defer close(release)
@@ -686,11 +688,11 @@ func TestLogoutDoesNotHoldUpTheStop(t *testing.T) {
 	select {
 	case <-done:
 	case <-time.After(limit):
-		t.Fatal("the stop waits for a platform that hangs")
+		t.Fatal("Run waits for a platform that hangs")
 	}
 }
 
-func TestRunReturnsWhatServeDoes(t *testing.T) {
+func TestRunReturnsTheErrorOfServe(t *testing.T) {
 	f := newFake(t)
 	c := New(settings(t, f.URL), tokenFile(t), slog.New(slog.DiscardHandler))
 	broken := fmt.Errorf("broken")

@@ -27,16 +27,17 @@ const (
 
 var (
 	platform = neterr.Server{Name: "the platform", Address: "url in [linto.login]", CA: "ca_file in [linto.login]"}
-	errSlow  = errors.New("the platform did not answer in time; is it overloaded, or the address wrong?")
+	errSlow  = errors.New("the platform did not answer in time; is it overloaded, or is the address wrong?")
 )
 
-// server makes the requests of protocol 1.2.2, one method each. It follows no
-// redirect: a password must not go where the owner did not send it.
+// server makes the requests of protocol 1.2.2, with one method each. It
+// follows no redirects: a password must only be sent to the configured
+// address.
 type server struct {
 	base    *url.URL
 	client  *http.Client
 	limit   time.Duration
-	secrets []Secret // what no error may repeat
+	secrets []Secret // must not appear in errors
 }
 
 func newServer(c Config, limit time.Duration) (*server, error) {
@@ -81,14 +82,14 @@ func (s *server) scopes(ctx context.Context, basePath string, token Secret) (lis
 	return list, s.call(ctx, http.MethodGet, basePath+"/scopes", token, nil, &list)
 }
 
-// isAuth asks whether a token counts.
+// isAuth checks whether a token is valid.
 func (s *server) isAuth(ctx context.Context, basePath string, token Secret) error {
 	return s.call(ctx, http.MethodGet, basePath+"/isAuth", token, nil, nil)
 }
 
-// refresh tries GET, which the code takes, and then POST, which the
-// documentation wants. The tokens stand in the answer itself, or within "user"
-// as those of a login.
+// refresh tries GET, which the code accepts, and then POST, which is
+// documented. The tokens are in the answer itself, or within "user" as after a
+// login.
 func (s *server) refresh(ctx context.Context, basePath string, token Secret) (tokens, error) {
 	var a struct {
 		tokens
@@ -108,7 +109,7 @@ func (s *server) logout(ctx context.Context, basePath string, token Secret) erro
 	return s.call(ctx, http.MethodGet, basePath+"/android/logout", token, nil, nil)
 }
 
-// call makes one request. An answer of nil is not looked at.
+// call makes one request. If answer is nil, the answer is ignored.
 func (s *server) call(ctx context.Context, method, path string, token Secret, body, answer any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.limit, errSlow)
 	defer cancel()
@@ -146,11 +147,11 @@ func (s *server) request(ctx context.Context, method, path string, token Secret,
 	return r, nil
 }
 
-// bearer is how a device presents a token, in headers and in messages.
+// bearer is the form of a token in headers and messages.
 func bearer(token Secret) string { return "Android " + string(token) }
 
 func (s *server) exchange(r *http.Request, answer any) error {
-	asked := false // the platform has the whole request
+	asked := false // the platform has received the whole request
 	trace := httptrace.ClientTrace{WroteRequest: func(w httptrace.WroteRequestInfo) { asked = w.Err == nil }}
 	response, err := s.client.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), &trace)))
 	if err != nil {
@@ -183,7 +184,7 @@ func (s *server) exchange(r *http.Request, answer any) error {
 
 var errStranger = errors.New("it is not from a LinTO platform, or from a proxy: correct url in [linto.login]")
 
-// redirected refuses to follow, and says where to.
+// redirected returns the error for a redirect, which is not followed.
 func (s *server) redirected(response *http.Response) error {
 	to, err := response.Location()
 	if err != nil {
@@ -192,13 +193,13 @@ func (s *server) redirected(response *http.Response) error {
 	target := printable.Clip(to.Scheme+"://"+to.Host+to.Path, 200)
 	if s.base.Scheme == "https" && to.Scheme != "https" {
 		return fmt.Errorf("the platform redirects to %s, where the password would be sent unencrypted; not followed: "+
-			"make it answer on https", target)
+			"enable https there", target)
 	}
 	return fmt.Errorf("the platform redirects to %s; if that is correct, set it as url in [linto.login]", target)
 }
 
-// message is what the platform says about a failure. It may repeat what it was
-// sent, and so a secret.
+// message returns the platform's text of a failure. That may repeat the
+// request, and therefore a secret.
 func (s *server) message(raw []byte) string {
 	var m struct{ Message string }
 	if json.Unmarshal(raw, &m) != nil {
@@ -212,8 +213,8 @@ func (s *server) message(raw []byte) string {
 	return printable.Clip(m.Message, 200)
 }
 
-// unanswered is the failure of a request that the platform has got. Real ones fall
-// silent, or end, over a token of an account that was deleted.
+// unanswered is the failure of a request that the platform has received. Real ones
+// do not answer, or close the connection, on the token of a deleted account.
 type unanswered struct{ err error }
 
 func (e *unanswered) Error() string { return e.err.Error() }
@@ -224,14 +225,14 @@ func isUnanswered(err error) bool {
 	return errors.As(err, &e)
 }
 
-// statusError is an answer that is no success.
+// statusError is an answer with an error status.
 type statusError struct {
 	code    int
 	message string
 }
 
 func (e *statusError) Error() string {
-	text := fmt.Sprintf("the platform answers %d %s", e.code, http.StatusText(e.code))
+	text := fmt.Sprintf("the platform answered %d %s", e.code, http.StatusText(e.code))
 	if e.message != "" {
 		text += fmt.Sprintf(" (%q)", e.message)
 	}
@@ -249,17 +250,18 @@ func status(err error) int {
 	return 0
 }
 
-// refused tells whether the platform does not accept who we are.
+// refused reports whether the platform does not accept the device's identity.
 func refused(err error) bool {
 	code := status(err)
 	return code == http.StatusUnauthorized || code == http.StatusForbidden
 }
 
-// absent tells whether the platform does not know the request.
+// absent reports whether the platform does not know the request.
 func absent(err error) bool {
 	code := status(err)
 	return code == http.StatusNotFound || code == http.StatusMethodNotAllowed
 }
 
-// needsPeople tells whether trying again will not help until somebody acts.
+// needsPeople reports whether retrying is pointless until someone changes
+// something.
 func needsPeople(err error) bool { return errors.Is(err, errScope) || status(err)/100 == 4 }

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// service is serve at work for one session. The zero value does nothing.
+// service is a running call of serve for one session. The zero value does nothing.
 type service struct {
 	session Session
 	cancel  context.CancelFunc
-	done    chan error // closed behind what serve returned
+	done    chan error // closed after the result of serve
 }
 
 func startService(ctx context.Context, s Session, serve func(context.Context, Session) error) service {
@@ -22,7 +22,7 @@ func startService(ctx context.Context, s Session, serve func(context.Context, Se
 	return service{s, cancel, done}
 }
 
-// stop returns when serve has.
+// stop returns when serve has returned.
 func (s service) stop() {
 	if s.cancel == nil {
 		return
@@ -36,10 +36,10 @@ func (s service) stop() {
 const (
 	shortest = 2 * time.Second
 	away     = time.Minute      // longest pause while the platform cannot be reached
-	refusal  = 10 * time.Minute // longest when it says no, which only people can change
+	refusal  = 10 * time.Minute // longest pause after a refusal, which only people can change
 )
 
-// patience is how long pauses may get after err.
+// patience is the maximum pause after err.
 func patience(err error) time.Duration {
 	if needsPeople(err) {
 		return refusal

@@ -12,38 +12,39 @@ import (
 	"lintod/agent/base/state"
 )
 
-// Session is what a login gives the link. It does not change with the token.
+// Session is the result of a login for the link. It does not change with the
+// token.
 type Session struct {
 	// ID is the serial number in topics. It belongs to the account, not to the
 	// device (protocol 1.2.2).
 	ID string
 	// Scope is the application's level of the topic tree.
 	Scope string
-	// Broker is the address that the platform names, mqtt://host:port.
+	// Broker is the broker's address, mqtt://host:port, as provided by the platform.
 	Broker string
-	// Username is empty when the broker wants none.
+	// Username is empty if the broker requires none.
 	Username string
 	Password Secret
 }
 
-// LogValue tells what may be told.
+// LogValue omits secrets.
 func (s Session) LogValue() slog.Value {
 	return slog.GroupValue(slog.String("id", s.ID), slog.String("scope", s.Scope), slog.String("broker", s.Broker))
 }
 
-// login is a Session with what keeps it alive. The file holds just that: with
-// the token alone a restart could not find the broker.
+// login is a Session with the data to renew it, as stored in the file: with
+// only the token, a restarted device could not find the broker.
 type login struct {
-	URL, User, Wanted string // of the configuration that it was made with
-	BasePath          string // of the method
+	URL, User, Wanted string // from the configuration of the login
+	BasePath          string // path of the method
 	Session           Session
 	Auth, Refresh     Secret
-	Since, Until      seconds // when the token was given, and its end
+	Since, Until      seconds // start and end of the token's lifetime
 }
 
 const maxFile = 64 << 10
 
-// renewed is l with new tokens.
+// renewed returns l with new tokens.
 func (l login) renewed(t tokens) login {
 	l.Session.ID = t.Session
 	l.Auth, l.Since, l.Until = t.Auth, seconds(time.Now().Unix()), t.Expires
@@ -53,8 +54,8 @@ func (l login) renewed(t tokens) login {
 	return l
 }
 
-// refreshAt is when 80 % of the token's life are over. A token that was too old
-// when it came tells of clocks that differ.
+// refreshAt is when 80 % of the token's lifetime have passed. A token that was
+// expired on arrival means that the clocks differ.
 func (l login) refreshAt() time.Time {
 	life := time.Duration(min(max(l.Until-l.Since, 0), 1e9)) * time.Second
 	if life == 0 {
@@ -74,7 +75,7 @@ func (l login) save(path string) error {
 	return nil
 }
 
-// load reads what save wrote, if it is still of use with c.
+// load reads the file of save, if it is valid for c.
 func load(path string, c Config) (login, error) {
 	raw, err := state.ReadFile(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {

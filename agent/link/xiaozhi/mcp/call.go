@@ -17,18 +17,18 @@ import (
 )
 
 const (
-	// patience is how long a call may take before its caller is told that it goes on; a
-	// server waits 3 s (protocol 2.7.4).
+	// patience is how long a call may take before its caller is answered that it
+	// continues; a server waits 3 s (protocol 2.7.4).
 	patience = 2500 * time.Millisecond
-	// callLimit ends a call that would otherwise take one of the places forever.
+	// callLimit ends a call that would otherwise occupy a slot forever.
 	callLimit = 10 * time.Minute
 
-	maxWaiting = 16 // calls that have not begun
-	maxRunning = 4  // calls at once
-	// headStart is how long a call keeps the next from beginning, so that calls that
-	// are quick, of a volume say, are over in the order in which they came.
+	maxWaiting = 16 // queued calls
+	maxRunning = 4  // concurrent calls
+	// headStart delays the next call, so that quick calls, for example of a volume,
+	// finish in the order in which they arrived.
 	headStart = 200 * time.Millisecond
-	// resultKept is how long the result of a call that took too long waits to be asked for.
+	// resultKept is how long the result of a call that took too long is kept.
 	resultKept = time.Minute
 )
 
@@ -38,10 +38,10 @@ type call struct {
 	args    json.RawMessage
 	arrived time.Time
 	reply   func(result any, err error)
-	room    int // bytes for the text of the result, encoded
+	room    int // maximum size of the encoded result, in bytes
 }
 
-// call queues the call of a tool. The error is the answer where nothing is queued.
+// call queues the call of a tool. An error is the answer if nothing was queued.
 func (s *Server) call(q request, reply func(result any, err error)) error {
 	params, err := object(q.params)
 	if err != nil {
@@ -64,18 +64,18 @@ func (s *Server) call(q request, reply func(result any, err error)) error {
 	case s.calls <- &call{t, args, time.Now(), reply, MaxAnswer - head}:
 		return nil
 	default:
-		return fmt.Errorf("the device is busy: %d calls wait", maxWaiting)
+		return fmt.Errorf("the device is busy: %d calls are waiting", maxWaiting)
 	}
 }
 
-// job is a call at work, or one that took so long that its result is still to be asked for.
+// job is a running call, or a finished one whose result has not been delivered.
 type job struct {
 	tool string
 	args string
-	late atomic.Bool // its caller was told that it goes on
-	told atomic.Bool // a caller has got the result
+	late atomic.Bool // its caller was answered that it continues
+	told atomic.Bool // a caller has received the result
 
-	done  chan struct{} // closed when the rest is there
+	done  chan struct{} // closed when the result is set
 	text  string
 	err   error
 	ended time.Time
@@ -90,14 +90,14 @@ func (j *job) running() bool {
 	}
 }
 
-// awaited tells whether a caller may come back for the result.
+// awaited reports whether a caller may call again for the result.
 func (j *job) awaited() bool { return j.late.Load() && !j.told.Load() }
 
-// Run performs calls until ctx ends, and returns when they have ended.
+// Run executes calls until ctx ends, and returns when they have ended.
 func (s *Server) Run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
-	var jobs []*job // that run, and whose result is awaited
+	var jobs []*job // running, or with an awaited result
 	for {
 		select {
 		case <-ctx.Done():
@@ -124,8 +124,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 }
 
-// find returns the job whose result a call asks for: the same was called before, and its caller
-// was told that it goes on.
+// find returns the job whose result a call requests: the same call was made before,
+// and answered that it continues.
 func find(jobs []*job, c *call) *job {
 	for _, j := range jobs {
 		if j.tool == c.tool.Name && j.args == string(c.args) && j.awaited() {
@@ -144,35 +144,37 @@ func running(jobs []*job) (n int) {
 	return n
 }
 
-// forgotten tells whether nobody will ask for the result any more.
+// forgotten reports whether the result is no longer needed.
 func (j *job) forgotten() bool {
 	return !j.running() && (!j.awaited() || time.Since(j.ended) > resultKept)
 }
 
-// perform runs the tool. A panic in it is its failure: one tool must not take the device down.
+// perform runs the tool. A panic in it counts as a failure: one tool must not
+// terminate the daemon.
 func (s *Server) perform(ctx context.Context, t *tool, j *job) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, callLimit, fmt.Errorf("it took longer than %v", callLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, callLimit, fmt.Errorf("the call took longer than %v", callLimit))
 	defer cancel()
 	defer close(j.done)
 	defer func() {
 		if p := recover(); p != nil {
-			j.err = errors.New("a bug in lintod; its log tells more")
-			s.log.Error("a tool panicked", "tool", t.Name, "error", p, "stack", string(debug.Stack()))
+			j.err = errors.New("a bug in lintod; see its log")
+			s.log.Error("tool panicked", "tool", t.Name, "error", p, "stack", string(debug.Stack()))
 		}
 		j.ended = time.Now()
 		if j.late.Load() {
-			s.log.Info("a tool that took long has ended", "tool", t.Name, "took", j.ended.Sub(began).Round(time.Millisecond))
+			s.log.Info("slow tool finished", "tool", t.Name, "took", j.ended.Sub(began).Round(time.Millisecond))
 		}
 	}()
 	if j.text, j.err = t.Call(ctx, json.RawMessage(j.args)); j.err != nil {
-		s.log.Warn("a tool failed", "tool", t.Name, "error", j.err)
+		s.log.Warn("tool failed", "tool", t.Name, "error", j.err)
 	}
 }
 
-// answer answers a call when its job is done, and in time at the latest. A job that takes longer
-// goes on, and that is not a failure: of a failure the language model would tell the user, who
-// would ask for the same again while it happens. The result can be asked for by the same call.
+// answer answers a call when its job is done, or when patience has passed. A slow
+// job continues, and is not reported as a failure: the language model would report
+// the failure to the user, who would repeat the request while it is being executed.
+// The same call returns the result later.
 func (c *call) answer(ctx context.Context, j *job) {
 	limit := time.NewTimer(time.Until(c.arrived.Add(patience)))
 	defer limit.Stop()
@@ -184,8 +186,8 @@ func (c *call) answer(ctx context.Context, j *job) {
 		return
 	case <-limit.C:
 		j.late.Store(true)
-		c.reply(content(fmt.Sprintf("still running: %s has begun and goes on; its result is not known yet. "+
-			"To get it, call the tool again with the same arguments, some seconds from now.", j.tool)), nil)
+		c.reply(content(fmt.Sprintf("still running: %s was started and continues; its result is not available yet. "+
+			"To get it, call the tool again with the same arguments in some seconds.", j.tool)), nil)
 		return
 	}
 	if j.err != nil {
@@ -208,8 +210,8 @@ func content(text string) any {
 	}{[]part{{"text", text}}, false}
 }
 
-// fit cuts a text to room bytes, encoded, and says so in it. JSON is not cut: half of it has no
-// meaning to who reads it.
+// fit truncates a text to room bytes, encoded, with a note. JSON is not truncated,
+// because a part of it would be invalid.
 func fit(text string, room int) (string, error) {
 	text = strings.ToValidUTF8(text, "\ufffd")
 	if encoded(text) <= room {

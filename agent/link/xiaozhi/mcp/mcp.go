@@ -1,10 +1,9 @@
-// Package mcp lists the device's tools to a xiaozhi server and calls them, over the Model
-// Context Protocol: JSON-RPC 2.0 without a transport. The link hands over each payload and
-// sends what comes back.
+// Package mcp lists the device's tools for a xiaozhi server and calls them, over
+// the Model Context Protocol: JSON-RPC 2.0 without a transport. The link passes
+// payloads in and sends the answers.
 //
-// What must not live here: which tools there are (the link's table), what they do
-// (behaviors), and the envelope of a message (agent/link/xiaozhi/message).
-//
+// What must not live here: the tools themselves (the link's table), what they do
+// (behaviors), and the envelope of messages (agent/link/xiaozhi/message).
 // "Protocol" in comments refers to docs/xiaozhi.md.
 package mcp
 
@@ -24,45 +23,46 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// A Tool is one thing that the server may have the device do.
+// A Tool is a function of the device that the server may call.
 type Tool struct {
-	Name        string // of a-z, 0-9, _ and dots
-	Description string // for the language model that chooses among tools
-	// Schema of the arguments is a JSON Schema of the type "object", whose properties are
-	// of the types string, integer, number and boolean. nil: there are none.
+	Name        string // consists of a-z, 0-9, _ and dots
+	Description string // for the language model that selects tools
+	// Schema is the JSON Schema of the arguments: type "object", with properties of
+	// the types string, integer, number and boolean. nil means no arguments.
 	Schema   map[string]any
-	UserOnly bool // listed for people's own programs only; everybody may call it
-	// Call performs the tool. args is a JSON object which the schema allows, with the
-	// schema's defaults and without what it does not name. The text is what the language
-	// model reads. ctx ends with the server's Run, not with the request: a call that takes
-	// long goes on. A *CallError decides the code of a failure.
+	UserOnly bool // listed only for programs of people; any client may call it
+	// Call executes the tool. args is a JSON object that matches the schema, with the
+	// schema's defaults and without unknown members. The text is for the language
+	// model. ctx ends with the server's Run, not with the request: a slow call
+	// continues. A *CallError sets the code of a failure.
 	Call func(ctx context.Context, args json.RawMessage) (string, error)
 }
 
-// Limits of a table of tools and of a message (protocol 2.3, G9 and G15).
+// Limits of a table of tools and of messages (protocol 2.3, G9 and G15).
 const (
 	MaxTools  = 32
-	MaxAnswer = 7800 // bytes of a payload to send: 8192 less the packet's head, topic and envelope
+	MaxAnswer = 7800 // bytes of a payload to send: 8192 minus the packet's header, topic and envelope
 
 	maxDescription = 1000     // bytes
-	maxPayload     = 64 << 10 // bytes of a payload that came in
+	maxPayload     = 64 << 10 // bytes of a received payload
 	maxID          = 128      // bytes
 )
 
-// Codes of errors in JSON-RPC 2.0.
+// Error codes of JSON-RPC 2.0.
 const (
 	codeParse    = -32700
 	codeRequest  = -32600
-	codeMethod   = -32601 // also for a tool that is unknown
+	codeMethod   = -32601 // also for an unknown tool
 	codeParams   = -32602
 	codeInternal = -32603 // a tool failed
 )
 
-// versions of the protocol that are the same for a server that has nothing but tools (protocol
-// C53). Who asks for another one gets the first.
+// versions are the protocol versions that do not differ for a server with tools
+// only (protocol C53). A request for another version is answered with the first.
 var versions = []string{"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"}
 
-// Server answers for a table of tools. Make one with New, then Run it once.
+// Server answers requests for a table of tools. Make one with New, then Run it
+// once.
 type Server struct {
 	name, version string
 	tools         []tool
@@ -70,7 +70,7 @@ type Server struct {
 	calls         chan *call
 }
 
-// tool is a Tool made ready.
+// tool is a Tool with prepared data.
 type tool struct {
 	Tool
 	entry  json.RawMessage // in a list
@@ -79,16 +79,16 @@ type tool struct {
 
 var toolName = regexp.MustCompile(`^[a-z0-9_.]{1,64}$`)
 
-// New returns a server that calls itself name and version. The error says which tool of the
-// table cannot be offered, and why.
+// New returns a server with the given name and version. The error names a tool that
+// cannot be offered, and why.
 func New(name, version string, tools []Tool, log *slog.Logger) (*Server, error) {
 	if len(tools) > MaxTools {
-		return nil, fmt.Errorf("%d tools: the platform takes at most %d; leave some out", len(tools), MaxTools)
+		return nil, fmt.Errorf("%d tools: the platform accepts at most %d; remove some", len(tools), MaxTools)
 	}
 	s := &Server{name: name, version: version, log: log, calls: make(chan *call, maxWaiting)}
 	for _, t := range tools {
 		if s.find(t.Name) != nil {
-			return nil, fmt.Errorf("tool %q: there are two of that name", t.Name)
+			return nil, fmt.Errorf("tool %q: the name is not unique", t.Name)
 		}
 		ready, err := prepare(t)
 		if err != nil {
@@ -99,7 +99,7 @@ func New(name, version string, tools []Tool, log *slog.Logger) (*Server, error) 
 	return s, nil
 }
 
-// Check returns why a server cannot offer t; nil where it can.
+// Check returns why a server cannot offer t; nil if it can.
 func (t Tool) Check() error {
 	_, err := prepare(t)
 	return err
@@ -108,11 +108,11 @@ func (t Tool) Check() error {
 func prepare(t Tool) (tool, error) {
 	switch {
 	case !toolName.MatchString(t.Name):
-		return tool{}, errors.New("a name has 1 to 64 of the characters a-z, 0-9, _ and dot")
+		return tool{}, errors.New("the name must have 1 to 64 of the characters a-z, 0-9, _ and dot")
 	case t.Description == "" || len(t.Description) > maxDescription || !utf8.ValidString(t.Description):
-		return tool{}, fmt.Errorf("a description has 1 to %d bytes of UTF-8", maxDescription)
+		return tool{}, fmt.Errorf("the description must have 1 to %d bytes of UTF-8", maxDescription)
 	case t.Call == nil:
-		return tool{}, errors.New("nothing performs it")
+		return tool{}, errors.New("it has no Call function")
 	}
 	raw, parsed, err := parseSchema(t.Schema)
 	if err != nil {
@@ -124,7 +124,7 @@ func prepare(t Tool) (tool, error) {
 	}
 	ready := tool{Tool: t, entry: encode(entry), schema: parsed}
 	if most := MaxAnswer - pageHead; len(ready.entry) > most {
-		return tool{}, fmt.Errorf("its entry in the list has %d bytes, at most %d fit into a message; shorten its description", len(ready.entry), most)
+		return tool{}, fmt.Errorf("its entry in the list has %d bytes, but only %d fit into a message; shorten its description", len(ready.entry), most)
 	}
 	return ready, nil
 }
@@ -137,29 +137,29 @@ func (s *Server) find(name string) *tool {
 	return &s.tools[i]
 }
 
-// request is one message of the server.
+// request is a message from the server.
 type request struct {
-	id     json.RawMessage // as it came; nil for a notification
+	id     json.RawMessage // as received; nil for a notification
 	method string
 	params json.RawMessage
 	simple bool // in the form without jsonrpc (protocol C27)
 }
 
-// Handle takes in the payload of one message and does not block. answer is called at most once,
-// with the payload to send back: before Handle returns, or, for a call of a tool, within
-// 3 seconds and from another goroutine. It is not called for what wants no answer. Calls begin
-// in the order of arrival. It may be called from any goroutine, also before and without a
-// session.
+// Handle processes the payload of one message and does not block. answer is called
+// at most once, with the payload to send back: before Handle returns, or, for a
+// call of a tool, within 3 seconds and from another goroutine. It is not called for
+// messages without an answer. Calls start in the order of arrival. Handle may be
+// called from any goroutine, also without a session.
 func (s *Server) Handle(payload json.RawMessage, answer func(json.RawMessage)) {
 	q, err := parse(payload)
 	reply := func(result any, err error) { answer(q.answer(result, err)) }
 	switch {
 	case err != nil:
-		s.log.Debug("message for the tools refused", "error", err)
+		s.log.Debug("invalid message for the tools", "error", err)
 		reply(nil, err)
-	case q.id == nil: // a notification, or an answer to somebody else: neither has effects here
+	case q.id == nil: // a notification or a stray answer, without effect
 		if q.method == "tools/call" {
-			s.log.Info("a call of a tool without an id is not performed")
+			s.log.Info("call of a tool without an id ignored")
 		}
 	case q.method == "initialize":
 		reply(s.initialize(q.params), nil)
@@ -176,12 +176,12 @@ func (s *Server) Handle(payload json.RawMessage, answer func(json.RawMessage)) {
 	}
 }
 
-// parse reads a request. Beside an error, the request has the id to answer to, if that could be
-// read.
+// parse parses a request. With an error, the request contains the id for the
+// answer, if it could be read.
 func parse(payload json.RawMessage) (q request, err error) {
 	switch {
 	case len(payload) > maxPayload:
-		return q, &CallError{codeRequest, fmt.Sprintf("the message has %d bytes; at most %d are read", len(payload), maxPayload)}
+		return q, &CallError{codeRequest, fmt.Sprintf("the message has %d bytes; the limit is %d", len(payload), maxPayload)}
 	case !utf8.Valid(payload):
 		return q, &CallError{codeParse, "the message is not UTF-8"}
 	case !json.Valid(payload):
@@ -189,14 +189,14 @@ func parse(payload json.RawMessage) (q request, err error) {
 	}
 	payload = bytes.TrimSpace(payload)
 	if payload[0] == '[' {
-		return q, &CallError{codeRequest, "batches are not read; send one request in a message"}
+		return q, &CallError{codeRequest, "batches are not supported; send one request per message"}
 	}
 	members, err := object(payload)
 	if err != nil {
 		return q, &CallError{codeRequest, "request: " + err.Error()}
 	}
 	id, hasID := members["id"]
-	if string(id) == "null" { // as many libraries write that there is none
+	if string(id) == "null" { // many libraries send null for none
 		hasID = false
 	}
 	if hasID && (id[0] != '"' && id[0] != '-' && (id[0] < '0' || id[0] > '9') || len(id) > maxID) {
@@ -218,8 +218,8 @@ func parse(payload json.RawMessage) (q request, err error) {
 	return q, nil
 }
 
-// parseSimple reads {"id","function","params"}. What is neither that nor a request is an
-// answer to a question that nobody here has asked.
+// parseSimple parses {"id","function","params"}. Anything else is an answer without
+// a question.
 func (q *request) parseSimple(members map[string]json.RawMessage) error {
 	_, rpc := members["jsonrpc"]
 	function, ok := members["function"]
@@ -241,11 +241,12 @@ func (q *request) parseSimple(members map[string]json.RawMessage) error {
 	return &CallError{codeRequest, "method is missing"}
 }
 
-// initialize may come at any time and again (protocol C53), so it changes nothing.
+// initialize may be received at any time and repeatedly (protocol C53), so it
+// changes nothing.
 func (s *Server) initialize(params json.RawMessage) any {
 	var asked string
 	if members, err := object(params); err == nil {
-		_ = json.Unmarshal(members["protocolVersion"], &asked) // what is no text is none that is known
+		_ = json.Unmarshal(members["protocolVersion"], &asked) // any other type is an unknown version
 	}
 	if !slices.Contains(versions, asked) {
 		asked = versions[0]
@@ -257,10 +258,10 @@ func (s *Server) initialize(params json.RawMessage) any {
 	}
 }
 
-// pageHead is what a page of the list has besides its entries, at most, in bytes.
+// pageHead is the maximum size of a page without its entries, in bytes.
 const pageHead = 120 + maxID + 64
 
-// list returns the page that begins with the tool which the cursor names.
+// list returns the page that starts with the tool named by the cursor.
 func (s *Server) list(q request) (any, error) {
 	params, err := object(q.params)
 	if err != nil {
@@ -296,16 +297,16 @@ func (s *Server) list(q request) (any, error) {
 // CallError is a failure with its code in JSON-RPC.
 type CallError struct {
 	Code int
-	Text string // one sentence, without secrets: the language model reads it
+	Text string // one sentence without secrets, for the language model
 }
 
 func (e *CallError) Error() string { return e.Text }
 
-// maxMessage bounds the message of an error, in bytes.
+// maxMessage limits the message of an error, in bytes.
 const maxMessage = 500
 
-// answer is the payload that answers q. Failures are errors of JSON-RPC with the reason in
-// message, of which alone all servers know (protocol C54).
+// answer is the payload that answers q. Failures are JSON-RPC errors with the
+// reason in message, the only form that all servers support (protocol C54).
 func (q request) answer(result any, err error) json.RawMessage {
 	members := map[string]any{"id": json.RawMessage("null")}
 	if q.id != nil {
@@ -320,13 +321,13 @@ func (q request) answer(result any, err error) json.RawMessage {
 	}
 	failure := &CallError{Code: codeInternal, Text: err.Error()}
 	_ = errors.As(err, &failure)
-	message, _, _ := strings.Cut(failure.Text, "\n") // without the stack of a panic
+	message, _, _ := strings.Cut(failure.Text, "\n") // without a stack trace
 	members["error"] = map[string]any{"code": failure.Code, "message": printable.Clip(message, maxMessage)}
 	return encode(members)
 }
 
-// object reads the members of a JSON object. An absent one and null have none. A name that
-// comes twice is refused: two readers would not agree on what was asked.
+// object parses a JSON object. An absent one and null are empty. Duplicate names
+// are rejected, because readers would interpret them differently.
 func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	if len(raw) == 0 || string(raw) == "null" {
@@ -343,7 +344,7 @@ func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
 		}
 		name := fmt.Sprint(key)
 		if _, twice := members[name]; twice {
-			return nil, fmt.Errorf("%q is there twice", printable.Clip(name, 64))
+			return nil, fmt.Errorf("%q is present twice", printable.Clip(name, 64))
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
@@ -354,7 +355,7 @@ func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-// encode writes what can be written: our own values, and what has been read as JSON.
+// encode encodes values that cannot fail: our own ones, and decoded JSON.
 func encode(v any) json.RawMessage {
 	raw, err := plainjson.Marshal(v)
 	if err != nil {

@@ -24,7 +24,7 @@ func text(s string) func(context.Context, json.RawMessage) (string, error) {
 
 func echo(_ context.Context, args json.RawMessage) (string, error) { return string(args), nil }
 
-// table is one of tools as a device has it.
+// table is a typical table of tools.
 func table() []Tool {
 	return []Tool{
 		{Name: "self.get_device_status", Description: "What the device is doing.", Call: text(`{"audio_speaker":{"volume":70}}`)},
@@ -57,7 +57,7 @@ func newServer(t testing.TB, tools []Tool) *Server {
 	return s
 }
 
-// atWork is a server whose Run lasts until the test has ended.
+// atWork returns a server that runs until the end of the test.
 func atWork(t testing.TB, tools []Tool) *Server {
 	s := newServer(t, tools)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -67,7 +67,8 @@ func atWork(t testing.TB, tools []Tool) *Server {
 	return s
 }
 
-// ask returns the answer, "" when there is none at once and the request is not a call.
+// ask returns the answer, or "" if there is none immediately and the request is
+// not a call.
 func ask(t testing.TB, s *Server, payload string) string {
 	t.Helper()
 	answers := make(chan string, 2)
@@ -89,7 +90,7 @@ func ask(t testing.TB, s *Server, payload string) string {
 	}
 }
 
-// same compares JSON by its meaning, and numbers by their digits.
+// same compares JSON by value, and numbers by their digits.
 func same(t *testing.T, got, want string) {
 	t.Helper()
 	norm := func(s string) string {
@@ -131,8 +132,8 @@ func TestAnswers(t *testing.T) {
 		"notification":                   {`{"jsonrpc":"2.0","method":"notifications/initialized"}`, ``},
 		"notification that is unknown":   {`{"jsonrpc":"2.0","method":"notifications/x","params":[1]}`, ``},
 		"id null":                        {`{"jsonrpc":"2.0","id":null,"method":"ping"}`, ``},
-		"somebody else's result":         {`{"jsonrpc":"2.0","id":5,"result":{}}`, ``},
-		"somebody else's error":          {`{"jsonrpc":"2.0","id":5,"error":{"code":1,"message":"m"}}`, ``},
+		"stray result":                   {`{"jsonrpc":"2.0","id":5,"result":{}}`, ``},
+		"stray error":                    {`{"jsonrpc":"2.0","id":5,"error":{"code":1,"message":"m"}}`, ``},
 		"method unknown":                 {`{"jsonrpc":"2.0","id":4,"method":"resources/list"}`, `{"jsonrpc":"2.0","id":4,"error":{"code":-32601,"message":"Method not implemented: resources/list"}}`},
 		"call":                           {calling("7", "self.set_volume", `{"volume":40,"more":1}`), result("7", `{"volume":40}`)},
 		"call without arguments":         {`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"self.get_device_status"}}`, result("7", `{"audio_speaker":{"volume":70}}`)},
@@ -157,7 +158,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// refusal is the code and the message of an error.
+// refusal returns the code and message of an error.
 func refusal(t testing.TB, answer string) (id string, code int, message string) {
 	t.Helper()
 	var a struct {
@@ -181,14 +182,14 @@ func TestRefusesWithCodeAndReason(t *testing.T) {
 		payload string
 		id      string
 		code    int
-		names   string // by the reason: the field, the tool, or the limit; empty: the code says it all
+		names   string // a word that the reason must contain: the field, the tool, or the limit; empty if the code is enough
 	}{
 		"batch":                   {`[{"jsonrpc":"2.0","id":1,"method":"ping"}]`, "null", -32600, ""},
-		"no JSON":                 {`{"jsonrpc":`, "null", -32700, ""},
+		"not JSON":                {`{"jsonrpc":`, "null", -32700, ""},
 		"nothing":                 {``, "null", -32700, ""},
 		"a number":                {`7`, "null", -32600, ""},
 		"null":                    {`null`, "null", -32600, "method"},
-		"no UTF-8":                {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}", "null", -32700, ""},
+		"not UTF-8":               {"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"\xff\"}", "null", -32700, ""},
 		"too deep":                {`{"jsonrpc":"2.0","id":1,"method":"ping","params":` + deep + `}`, "null", -32700, ""},
 		"too long":                {`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"` + strings.Repeat("x", 1<<20) + `"}}`, "null", -32600, ""},
 		"a name twice":            {`{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}`, "null", -32600, "method"},
@@ -237,7 +238,7 @@ func TestRefusesWithCodeAndReason(t *testing.T) {
 	}
 }
 
-// many are n tools whose descriptions have about size bytes each.
+// many returns n tools whose descriptions have about size bytes each.
 func many(n, size int) (tools []Tool) {
 	for i := range n {
 		tools = append(tools, Tool{Name: fmt.Sprintf("self.tool_%02d", i), Description: strings.Repeat("é", size/2) + "<", Call: echo, UserOnly: i%10 == 9})
@@ -303,7 +304,7 @@ func TestListsInPagesThatFit(t *testing.T) {
 	}
 }
 
-func TestListIsThatOfFirmware(t *testing.T) {
+func TestListLikeFirmware(t *testing.T) {
 	s := newServer(t, table()[1:4:4])
 	same(t, ask(t, s, `{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{"withUserTools":true}}`), `{"jsonrpc":"2.0","id":2,"result":{"tools":[
 		{"name":"self.set_volume","description":"Set the volume.","inputSchema":{"type":"object","properties":{"volume":{"type":"integer","minimum":0,"maximum":100}},"required":["volume"]}},
@@ -382,7 +383,7 @@ func TestLongResults(t *testing.T) {
 	same(t, ask(t, s, calling("1", "self.bytes", "{}")), result("1", "a\ufffdb"))
 }
 
-// slow are two tools: one takes a time of its own, another is over at once.
+// slow returns two tools: one takes the given time, the other returns immediately.
 func slow(took time.Duration, calls *atomic.Int64) []Tool {
 	return []Tool{
 		{Name: "self.slow", Description: "d", Schema: map[string]any{"type": "object", "properties": map[string]any{"n": map[string]any{"type": "integer"}}}, Call: func(ctx context.Context, args json.RawMessage) (string, error) {
@@ -398,7 +399,7 @@ func slow(took time.Duration, calls *atomic.Int64) []Tool {
 	}
 }
 
-// inBubble runs f with a server; ask answers as soon as time allows, and says how long that took.
+// inBubble runs f with a server; ask returns the answer and how long it took.
 func inBubble(t *testing.T, tools func() []Tool, f func(ask func(payload string) (answer string, after time.Duration), start func(payload string) chan string)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, tools())
@@ -419,8 +420,8 @@ func inBubble(t *testing.T, tools func() []Tool, f func(ask func(payload string)
 	})
 }
 
-// unfinished recognises the answer to a call of self.slow that continues: neither a failure nor the
-// result either.
+// unfinished recognizes the answer to a call of self.slow that continues: neither a
+// failure nor a result.
 func unfinished(t *testing.T, answer string) bool {
 	t.Helper()
 	var a struct {
@@ -436,8 +437,9 @@ func unfinished(t *testing.T, answer string) bool {
 		a.Result.Content[0].Text != "" && !strings.HasPrefix(a.Result.Content[0].Text, "done")
 }
 
-// A call of 8 s is answered within 3 s, goes on, and whoever asks again gets its result, once.
-func TestSlowCallGoesOn(t *testing.T) {
+// A call of 8 s is answered within 3 s and continues; the same call returns its
+// result later, once.
+func TestSlowCallContinues(t *testing.T) {
 	var calls atomic.Int64
 	inBubble(t, func() []Tool { return slow(8*time.Second, &calls) }, func(ask func(string) (string, time.Duration), start func(string) chan string) {
 		first, after := ask(calling("1", "self.slow", "{}"))
@@ -445,10 +447,10 @@ func TestSlowCallGoesOn(t *testing.T) {
 			t.Errorf("after %v: %s", after, first)
 		}
 		if quick, after := ask(calling("2", "self.quick", "{}")); after != 0 || !strings.Contains(quick, "true") {
-			t.Errorf("beside it, after %v: %s", after, quick)
+			t.Errorf("meanwhile, after %v: %s", after, quick)
 		}
 		if second, after := ask(calling("3", "self.slow", "{}")); after > 3*time.Second || !unfinished(t, second) {
-			t.Errorf("asked again, after %v: %s", after, second)
+			t.Errorf("called again, after %v: %s", after, second)
 		}
 		time.Sleep(5 * time.Second)
 		third, after := ask(calling("4", "self.slow", "{}"))
@@ -459,7 +461,7 @@ func TestSlowCallGoesOn(t *testing.T) {
 		if fourth, _ := ask(calling("5", "self.slow", "{}")); !unfinished(t, fourth) || calls.Load() != 2 {
 			t.Errorf("a new one: %s, %d calls", fourth, calls.Load())
 		}
-		// Nobody asks for that one; after a minute its result is too old to be given.
+		// That result is not requested; after a minute it is discarded.
 		time.Sleep(70 * time.Second)
 		if fifth, _ := ask(calling("6", "self.slow", "{}")); !unfinished(t, fifth) || calls.Load() != 3 {
 			t.Errorf("a minute later: %s, %d calls", fifth, calls.Load())
@@ -467,7 +469,8 @@ func TestSlowCallGoesOn(t *testing.T) {
 	})
 }
 
-// Two of the same that are in time are two: a volume that is turned up twice.
+// Two equal calls that finish in time are independent: a volume that is increased
+// twice.
 func TestSameCallTwiceIsPerformedTwice(t *testing.T) {
 	var calls atomic.Int64
 	inBubble(t, func() []Tool { return slow(time.Second, &calls) }, func(_ func(string) (string, time.Duration), start func(string) chan string) {
@@ -494,9 +497,9 @@ func TestCallsAtOnceAreBounded(t *testing.T) {
 			}
 		}
 		if running != maxRunning || busy != 40-maxRunning || time.Since(began) > 3*time.Second {
-			t.Errorf("%d run and %d are refused after %v", running, busy, time.Since(began))
+			t.Errorf("%d are running and %d were refused after %v", running, busy, time.Since(began))
 		}
-		// What hangs is ended, and its place is free again.
+		// Calls that hang are cancelled, and their slots are free again.
 		time.Sleep(callLimit)
 		if text := <-start(calling("41", "self.quick", "{}")); !strings.Contains(text, "true") {
 			t.Errorf("later: %s", text)
@@ -504,7 +507,7 @@ func TestCallsAtOnceAreBounded(t *testing.T) {
 	})
 }
 
-// Calls that are quick take effect in the order in which they came.
+// Quick calls take effect in the order of arrival.
 func TestCallsKeepTheirOrder(t *testing.T) {
 	var order []string
 	tools := []Tool{{Name: "self.note", Description: "d", Schema: map[string]any{"type": "object", "properties": map[string]any{"n": map[string]any{"type": "integer"}}}, Call: func(_ context.Context, args json.RawMessage) (string, error) {
@@ -546,7 +549,7 @@ func TestStopAnswersWhatRuns(t *testing.T) {
 	})
 }
 
-// light is a verb as others are.
+// light is an example of a verb.
 var light = behaviors.Verb{
 	Name: "light", About: "Set the light.", Power: behaviors.Safe,
 	Params: []behaviors.Param{
@@ -602,8 +605,8 @@ func TestToolOfAVerb(t *testing.T) {
 	}
 }
 
-// Whatever comes in costs little, and its answer is one valid payload of a length that a
-// gateway takes, with the id that was sent.
+// Any input uses little memory, and is answered with one valid payload that fits
+// into a gateway's packet, with the id of the request.
 func FuzzHandle(f *testing.F) {
 	for _, seed := range []string{
 		`{"jsonrpc":"2.0","id":10000,"method":"initialize","params":{"protocolVersion":"2024-11-05"}}`,
@@ -621,7 +624,7 @@ func FuzzHandle(f *testing.F) {
 		select {
 		case c := <-s.calls:
 			if len(answers) != 0 {
-				t.Errorf("queued and answered %s", answers)
+				t.Errorf("queued, but answered %s", answers)
 			}
 			var args map[string]any
 			if err := json.Unmarshal(c.args, &args); err != nil {
@@ -629,7 +632,7 @@ func FuzzHandle(f *testing.F) {
 			}
 			for name := range args {
 				if _, ok := c.tool.schema.Properties[name]; !ok {
-					t.Errorf("argument %q is none", name)
+					t.Errorf("argument %q is not in the schema", name)
 				}
 			}
 			c.reply(content("x"), nil)

@@ -30,14 +30,14 @@ type property struct {
 	Default   json.RawMessage `json:"default"`
 }
 
-// parseSchema returns s as a list shows it, and as arguments are checked against it.
+// parseSchema returns s as listed, and parsed for checking arguments.
 func parseSchema(s map[string]any) (raw json.RawMessage, parsed schema, err error) {
 	s = maps.Clone(s)
 	if s == nil {
 		s = map[string]any{"type": "object"}
 	}
 	if s["properties"] == nil {
-		s["properties"] = map[string]any{} // firmware has it always
+		s["properties"] = map[string]any{} // firmware always includes it
 	}
 	plain, err := json.Marshal(s)
 	if err == nil {
@@ -50,11 +50,11 @@ func parseSchema(s map[string]any) (raw json.RawMessage, parsed schema, err erro
 		return nil, schema{}, errors.New(`schema: its type must be "object"`)
 	}
 	if len(parsed.Required) == 0 {
-		delete(s, "required") // as firmware leaves it out
+		delete(s, "required") // as firmware omits it
 	}
 	for _, name := range parsed.Required {
 		if _, ok := parsed.Properties[name]; !ok {
-			return nil, schema{}, fmt.Errorf("schema: %q is required, and no property", name)
+			return nil, schema{}, fmt.Errorf("schema: %q is required, but not a property", name)
 		}
 	}
 	for name, p := range parsed.Properties {
@@ -71,9 +71,9 @@ func parseSchema(s map[string]any) (raw json.RawMessage, parsed schema, err erro
 	return encode(s), parsed, nil
 }
 
-// arguments returns those that s allows, each of the type that s names. Language models write
-// numbers and booleans as strings at times; those are taken for what they mean. The error
-// names the argument, and does not repeat its value, which may be a secret.
+// arguments returns the arguments, converted to the types of s. Language models
+// sometimes send numbers and booleans as strings, which are converted. The error
+// names the argument but does not contain its value, which may be a secret.
 func (s schema) arguments(raw json.RawMessage) (json.RawMessage, error) {
 	given, err := object(raw)
 	if err != nil {
@@ -101,7 +101,7 @@ func (s schema) arguments(raw json.RawMessage) (json.RawMessage, error) {
 	return encode(allowed), nil
 }
 
-// instead names what was given, for the model that has misspelt an argument.
+// instead names the given arguments, for a model that has misspelt one.
 func (s schema) instead(given map[string]json.RawMessage) string {
 	var unknown []string
 	for name := range given {
@@ -116,7 +116,7 @@ func (s schema) instead(given map[string]json.RawMessage) string {
 	return fmt.Sprintf("; unknown: %s", strings.Join(unknown[:min(len(unknown), 5)], ", "))
 }
 
-// value returns an argument in the type of p, or what is wrong with it.
+// value converts an argument to the type of p, or returns the problem.
 func (p property) value(raw json.RawMessage) (value json.RawMessage, problem string) {
 	var text string
 	isText := json.Unmarshal(raw, &text) == nil
@@ -134,7 +134,7 @@ func (p property) value(raw json.RawMessage) (value json.RawMessage, problem str
 		return json.RawMessage(text), ""
 	}
 	f, err := strconv.ParseFloat(text, 64)
-	plain := strings.Trim(text, "+-.0123456789eE") == "" // Go would also read Inf, 0x1p4 and 1_0
+	plain := strings.Trim(text, "+-.0123456789eE") == "" // Go also accepts Inf, 0x1p4 and 1_0
 	switch {
 	case err != nil || !plain:
 		return nil, " must be of the type " + p.Type
@@ -144,7 +144,7 @@ func (p property) value(raw json.RawMessage) (value json.RawMessage, problem str
 		return nil, ": Value is below minimum allowed: " + number(*p.Minimum)
 	case p.Maximum != nil && f > *p.Maximum:
 		return nil, ": Value exceeds maximum allowed: " + number(*p.Maximum)
-	case math.Abs(f) > 1<<53: // without a range of its own: beyond, neighbours are the same number
+	case math.Abs(f) > 1<<53: // without a range: larger integers are not exact
 		return nil, " is too large"
 	}
 	return json.RawMessage(number(f)), ""

@@ -11,13 +11,13 @@ import (
 	"lintod/behaviors"
 )
 
-// Do performs a verb: *behaviors.Registry does those that are safe; for the others it waits for
+// Do executes a verb: safe ones by *behaviors.Registry; for the others it waits for
 // the answer of *behaviors.Executor.
 type Do func(ctx context.Context, verb string, args behaviors.Arguments) (result any, err error)
 
-// ForVerb makes a tool of a verb. word says what the tool calls the verb's parameters, and
-// which it does not offer because their values are fixed; those that it does not mention are
-// not offered either. An empty about is the verb's own.
+// ForVerb makes a tool for a verb. word maps the tool's argument names to the
+// verb's parameters; parameters with fixed values, and those that it does not
+// mention, are not offered. An empty about means the verb's own.
 func ForVerb(name, about string, verb behaviors.Verb, word behaviors.Word, do Do) Tool {
 	if about == "" {
 		about = verb.About
@@ -38,7 +38,7 @@ func ForVerb(name, about string, verb behaviors.Verb, word behaviors.Word, do Do
 	}
 }
 
-// verbSchema is the verb's, in the word's names.
+// verbSchema is the verb's schema with the names of word.
 func verbSchema(verb behaviors.Verb, word behaviors.Word) map[string]any {
 	of := verb.Schema()
 	theirs, _ := of["properties"].(map[string]any)
@@ -55,7 +55,7 @@ func verbSchema(verb behaviors.Verb, word behaviors.Word) map[string]any {
 	return map[string]any{"type": "object", "properties": properties, "required": required}
 }
 
-// coded gives a verb's failure its code in JSON-RPC.
+// coded adds the JSON-RPC code to a verb's error.
 func coded(err error) error {
 	code := codeInternal
 	switch behaviors.CodeOf(err) {
@@ -67,14 +67,14 @@ func coded(err error) error {
 	return &CallError{code, err.Error()}
 }
 
-// resultText is what a verb returned, as firmware writes results: true, 42, a text or JSON.
+// resultText formats a verb's result like firmware does: true, 42, a text or JSON.
 func resultText(result any) (string, error) {
 	if result == nil {
 		return "true", nil
 	}
 	raw, err := plainjson.Marshal(result)
 	if err != nil {
-		return "", fmt.Errorf("its result cannot be written: %w", err)
+		return "", fmt.Errorf("encode the result: %w", err)
 	}
 	var text string
 	if json.Unmarshal(raw, &text) == nil {

@@ -8,34 +8,35 @@ import (
 	"strings"
 )
 
-// The messages of a server about cards (Protocol 2.7.3).
+// The messages of servers about cards (Protocol 2.7.3).
 const (
 	CardContent      = "card_content"
 	CardCurrent      = "card_up_to_date"
 	CardUnknown      = "card_unknown"
 	CardAI           = "card_ai"
-	DownloadResponse = "download_response" // as content, of servers from before it
+	DownloadResponse = "download_response" // as content, from older servers
 )
 
-// Card is what a server says of a card. Nothing of it was checked but its types.
+// Card is a server's message about a card. Only the types of its members were
+// checked.
 type Card struct {
 	UID     string
 	Skill   string
 	Name    string
 	Version string
 	Status  string // of a download_response: not_found, up_to_date, download_required or error
-	Why     string // the server's words for what is wrong
+	Why     string // the server's reason
 	Files   []CardFile
 }
 
 // CardFile is a file of a card's content.
 type CardFile struct {
 	Image bool
-	Index int // as the server has it, or the place among all stories
+	Index int // the server's index, or the position among all stories
 	URL   string
 }
 
-// parseCard reads a message about a card.
+// parseCard parses a message about a card.
 func parseCard(o object) *Card {
 	c := &Card{UID: o.word("rfid_uid"), Status: o.word("status"), Why: cmp.Or(o.text("error"), o.text("message"))}
 	c.Skill = cmp.Or(o.word("skill_id"), o.word("pack_code"))
@@ -78,7 +79,7 @@ func parseCard(o object) *Card {
 	return c
 }
 
-// files reads a list of index and url. An index that is missing is 0, which nobody takes.
+// files parses a list of index and url. A missing index is 0, which is invalid.
 func files(raw json.RawMessage, image bool) (list []CardFile) {
 	for _, o := range objects(raw) {
 		n, _ := o.whole("index")
@@ -87,7 +88,8 @@ func files(raw json.RawMessage, image bool) (list []CardFile) {
 	return list
 }
 
-// objects are the members of a list; what is no object is an empty one.
+// objects returns the items of a list; an item that is not an object becomes an
+// empty one.
 func objects(raw json.RawMessage) []object {
 	var members []json.RawMessage
 	if json.Unmarshal(raw, &members) != nil {
@@ -100,7 +102,7 @@ func objects(raw json.RawMessage) []object {
 	return list
 }
 
-// scalar is a member that is a string or a number.
+// scalar returns a member that is a string or a number.
 func (o object) scalar(name string) string {
 	var n json.Number
 	if raw := o[name]; len(raw) > 0 && raw[0] != '"' && json.Unmarshal(raw, &n) == nil {
@@ -109,7 +111,8 @@ func (o object) scalar(name string) string {
 	return o.word(name)
 }
 
-// CardLookup asks what a card is. skill and version are what the device has for it.
+// CardLookup asks the server about a card. skill and version describe the device's
+// content for it.
 func CardLookup(session, uid, skill, version string) []byte {
 	return encode(struct {
 		device

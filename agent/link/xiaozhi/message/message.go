@@ -1,9 +1,9 @@
-// Package message reads and writes the JSON messages of the xiaozhi protocol, the
-// same on each of its wires. It knows the form of a message and nothing of what it
-// leads to.
+// Package message encodes and decodes the JSON messages of the xiaozhi protocol,
+// which are the same on all transports. It knows the form of messages, not their
+// effect.
 //
-// Servers differ: members are missing, or have another type than documented. A
-// member of a wrong type counts as missing, unknown members are ignored.
+// Servers differ: members are missing, or have other types than documented. A
+// member of a wrong type counts as missing, and unknown members are ignored.
 package message
 
 import (
@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	// MaxMessage is the longest message that is read, in bytes.
+	// MaxMessage is the maximum length of a received message, in bytes.
 	MaxMessage = 1 << 20
-	// maxText is how much of a text is kept, maxWord of an id or a mode, in bytes.
+	// maxText limits texts, maxWord ids and modes, in bytes.
 	maxText = 16 << 10
 	maxWord = 256
 )
 
-// The messages of a server that have an effect.
+// The messages from a server that have an effect.
 const (
 	Hello        = "hello"
 	TTS          = "tts"
@@ -45,28 +45,29 @@ const (
 	SpeechEnd    = "speech_end"
 	CallAccepted = "call_accepted"
 	IoT          = "iot"
-	Emotion      = "emotion"            // as LLM, of some servers
+	Emotion      = "emotion"            // like LLM, from some servers
 	Greeting     = "ready_for_greeting" // an event
 )
 
-// Message is what a server sent. Members that its type does not have are empty.
+// Message is a message from a server. Members that its type does not have are
+// empty.
 type Message struct {
 	Type    string
-	Session string // "" where there is none
+	Session string // "" if absent
 	State   string // tts, llm, listen
 	Text    string // tts, stt, llm, speak_request; of alert and error their message
 	Emotion string // llm, alert
 	Mode    string // mode_update: conversation, music, story or another
-	// Listening is the mode of mode_update for the next utterance, "" where there is
-	// none that is known.
+	// Listening is the mode of mode_update for the next utterance, "" if absent or
+	// unknown.
 	Listening  Listening
 	Status     string // alert
 	Command    string // system
 	Reason     string // goodbye
 	Code       string // error
 	AutoListen bool   // speak_request
-	// Volume is what the last command of iot that sets the speaker's asks for, in percent; -1
-	// where none does.
+	// Volume is the speaker volume in percent that the last iot command sets; -1 if
+	// none does.
 	Volume    int
 	Transport string // hello
 	UDP       *UDP   // hello, and mode_update with a new key
@@ -74,7 +75,7 @@ type Message struct {
 	Payload   json.RawMessage
 }
 
-// UDP is where sound goes, and how it is encrypted.
+// UDP is the address for sound, and its encryption.
 type UDP struct {
 	Server       string
 	Port         int
@@ -87,20 +88,21 @@ type Listening string
 
 // The modes of listening.
 const (
-	Manual   Listening = "manual"   // the user does, with a button
-	Auto     Listening = "auto"     // the server hears the end
-	Realtime Listening = "realtime" // nobody: the microphone stays open
+	Manual   Listening = "manual"   // the user, with a button
+	Auto     Listening = "auto"     // the server, when it detects the end
+	Realtime Listening = "realtime" // neither: the microphone stays open
 )
 
-// ErrNotJSON is wrapped by the error of a message that is no JSON object. Some
-// servers refuse a device with a text.
-var ErrNotJSON = errors.New("the message is no JSON object")
+// ErrNotJSON is wrapped by the error for a message that is not a JSON object.
+// Some servers refuse a device with a plain text.
+var ErrNotJSON = errors.New("the message is not a JSON object")
 
-// Parse reads a message. The payload is not changed, and Payload of the message
-// shares its memory. Of a message that is wrong Type is known, if it was readable.
+// Parse decodes a message. It does not modify the payload, and Payload of the
+// message shares its memory. For an invalid message Type is set if it was
+// readable.
 func Parse(payload []byte) (Message, error) {
 	if len(payload) > MaxMessage {
-		return Message{}, fmt.Errorf("a message of %d bytes; at most %d", len(payload), MaxMessage)
+		return Message{}, fmt.Errorf("a message of %d bytes; the limit is %d", len(payload), MaxMessage)
 	}
 	var o object
 	if err := json.Unmarshal(payload, &o); err != nil || o == nil {
@@ -124,7 +126,7 @@ func Parse(payload []byte) (Message, error) {
 	case MCP:
 		m.Payload = o["payload"]
 		if len(m.Payload) == 0 || m.Payload[0] != '{' {
-			return Message{Type: m.Type}, errors.New("mcp: payload is no JSON object")
+			return Message{Type: m.Type}, errors.New("mcp: payload is not a JSON object")
 		}
 	case CardContent, CardCurrent, CardUnknown, CardAI, DownloadResponse:
 		m.Card = parseCard(o)
@@ -150,7 +152,8 @@ func Parse(payload []byte) (Message, error) {
 	return m, nil
 }
 
-// speakerVolume reads the commands of servers from before the tools; of these all have Speaker.
+// speakerVolume decodes the commands of servers that do not use tools; all of
+// these support Speaker.
 func speakerVolume(commands json.RawMessage) int {
 	volume := -1
 	var list []json.RawMessage
@@ -169,7 +172,8 @@ func speakerVolume(commands json.RawMessage) int {
 	return volume
 }
 
-// parseUDP reads where sound goes. A broken hello does not get better by waiting.
+// parseUDP decodes the address and encryption of sound. An invalid hello is an
+// error.
 func parseUDP(raw json.RawMessage) (UDP, error) {
 	var o object
 	if json.Unmarshal(raw, &o) != nil || o == nil {
@@ -181,14 +185,14 @@ func parseUDP(raw json.RawMessage) (UDP, error) {
 	}
 	port, ok := o.whole("port")
 	if !ok || port < 1 || port > 65535 {
-		return u, errors.New("udp.port is no number from 1 to 65535")
+		return u, errors.New("udp.port is not a number from 1 to 65535")
 	}
 	u.Port = int(port)
 	if e := o.word("encryption"); e != "" && !strings.EqualFold(e, "aes-128-ctr") {
 		return u, fmt.Errorf("udp.encryption is %q; want aes-128-ctr", printable.Clip(e, 40))
 	}
 	for name, to := range map[string]*[16]byte{"key": &u.Key, "nonce": &u.Nonce} {
-		// The value is a secret, so no error shows it.
+		// The value is secret, so the error does not contain it.
 		b, err := hex.DecodeString(o.word(name))
 		if err != nil || len(b) != len(to) {
 			return u, fmt.Errorf("udp.%s is not 32 hexadecimal digits", name)
@@ -204,14 +208,14 @@ func parseUDP(raw json.RawMessage) (UDP, error) {
 	return u, nil
 }
 
-// object is a JSON object whose members have any type.
+// object is a JSON object with members of any type.
 type object map[string]json.RawMessage
 
 func (o object) text(name string) string { return o.string(name, maxText) }
 func (o object) word(name string) string { return o.string(name, maxWord) }
 
-// string is a member that is a string, cut at a rune so that it is not longer than
-// most bytes.
+// string returns a member that is a string, truncated at a rune to at most most
+// bytes.
 func (o object) string(name string, most int) (s string) {
 	raw := o[name]
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
@@ -232,9 +236,9 @@ func (o object) object(name string) (inner object) {
 	return inner
 }
 
-// The messages of a device. Each returns the payload to send.
+// The messages from a device. Each function returns the payload to send.
 
-// audioParams are those of what the device sends.
+// audioParams describe the device's sound.
 type audioParams struct {
 	Format   string `json:"format"`
 	Rate     int    `json:"sample_rate"`
@@ -242,8 +246,8 @@ type audioParams struct {
 	Frame    int    `json:"frame_duration"` // ms
 }
 
-// NewHello asks for a session. It holds booleans only in features, or one server does
-// not read it. language is left out where it is "".
+// NewHello requests a session. It contains booleans only in features, because one
+// server cannot parse it otherwise. If language is "" it is omitted.
 func NewHello(version int, transport, language string) []byte {
 	return encode(struct {
 		Type      string          `json:"type"`
@@ -255,7 +259,7 @@ func NewHello(version int, transport, language string) []byte {
 	}{Hello, version, transport, map[string]bool{"mcp": true}, audioParams{"opus", 16000, 1, 60}, language})
 }
 
-// device is what all messages but hello begin with.
+// device is the start of all messages except hello.
 type device struct {
 	Session string `json:"session_id"`
 	Type    string `json:"type"`
@@ -268,26 +272,25 @@ type listen struct {
 	Text  string    `json:"text,omitempty"`
 }
 
-// ListenStart says that the microphone opens.
+// ListenStart reports that the microphone was opened.
 func ListenStart(session string, mode Listening) []byte {
 	return encode(listen{device{session, Listen}, "start", mode, ""})
 }
 
-// ListenStop says that the user has finished.
+// ListenStop reports that the user has finished.
 func ListenStop(session string) []byte {
 	return encode(listen{device{session, Listen}, "stop", "", ""})
 }
 
-// ListenDetect says which wake word was heard; a text that is none is a request in
-// writing.
+// ListenDetect reports a detected wake word; any other text is a written request.
 func ListenDetect(session, text string) []byte {
 	return encode(listen{device{session, Listen}, "detect", "", text})
 }
 
-// NewSpeechEnd is ListenStop of the profile cheeko.
+// NewSpeechEnd is ListenStop in the profile cheeko.
 func NewSpeechEnd(session string) []byte { return encode(device{session, SpeechEnd}) }
 
-// Why the user does not want to hear the answer.
+// Reasons for interrupting the answer.
 const (
 	WakeWordDetected = "wake_word_detected"
 	ButtonPressed    = "button_pressed"
@@ -305,10 +308,10 @@ func Abort(session, reason string) []byte {
 // NewGoodbye ends the session.
 func NewGoodbye(session string) []byte { return encode(device{session, Goodbye}) }
 
-// UDPTimeout says that an answer was announced and no sound came.
+// UDPTimeout reports that an answer was announced but no sound arrived.
 func UDPTimeout(session string) []byte { return encode(device{session, "udp_timeout"}) }
 
-// NewMCP carries an answer of the tools, or a notification.
+// NewMCP contains an answer of the tools, or a notification.
 func NewMCP(session string, payload json.RawMessage) []byte {
 	return encode(struct {
 		device
@@ -316,7 +319,8 @@ func NewMCP(session string, payload json.RawMessage) []byte {
 	}{device{session, MCP}, payload})
 }
 
-// SpeakReady answers a speak_request. reuse says that the session was open before.
+// SpeakReady answers a speak_request. reuse means that the session was already
+// open.
 func SpeakReady(session string, reuse bool) []byte {
 	type udp struct {
 		Ready bool `json:"ready"`
@@ -329,11 +333,11 @@ func SpeakReady(session string, reuse bool) []byte {
 	}{device{session, "speak_ready"}, "ready", udp{true, reuse}})
 }
 
-// encode writes a message.
+// encode encodes a message.
 func encode(v any) []byte {
 	raw, err := plainjson.Marshal(v)
 	if err != nil {
-		panic(err) // a payload that is no JSON, which the tools do not make
+		panic(err) // a payload that is not JSON, which the tools never produce
 	}
 	return raw
 }

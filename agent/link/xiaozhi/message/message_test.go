@@ -21,18 +21,18 @@ func TestParse(t *testing.T) {
 		in   string
 		want Message
 	}{
-		"hello of gateway A":       {`{"type":"hello","transport":"udp","session_id":"u",` + udp + `}`, Message{Type: Hello, Session: "u", Transport: "udp", UDP: &full}},
-		"connection id":            {`{"type":"hello","transport":"udp",` + strings.Replace(udp, `"port"`, `"connection_id":7,"cookie":8,"port"`, 1) + `}`, Message{Type: Hello, Transport: "udp", UDP: with(7)}},
-		"cookie":                   {`{"type":"hello","transport":"udp",` + strings.Replace(udp, `"port"`, `"connection_id":"x","cookie":8,"port"`, 1) + `}`, Message{Type: Hello, Transport: "udp", UDP: with(8)}},
-		"hello of a WebSocket":     {`{"type":"hello","transport":"websocket","audio_params":{"sample_rate":24000}}`, Message{Type: Hello, Transport: "websocket"}},
-		"members of another type":  {`{"type":"tts","state":"start","text":1,"session_id":null,"version":0}`, Message{Type: TTS, State: "start"}},
-		"character change":         {`{"type":"mode_update","mode":"story","listening_mode":"manual","session_id":"n","udp":{"server":"h","port":1}}`, Message{Type: ModeUpdate, Session: "n", Mode: "story", Listening: Manual}},
-		"mode change with a key":   {`{"type":"mode_update","mode":"music","listening_mode":"nobody",` + udp + `}`, Message{Type: ModeUpdate, Mode: "music", UDP: &full}},
-		"alert":                    {`{"type":"alert","status":"Error","message":"late","emotion":"sad"}`, Message{Type: Alert, Status: "Error", Text: "late", Emotion: "sad"}},
-		"error":                    {`{"type":"error","message":"no","code":"NO_SESSION"}`, Message{Type: Error, Text: "no", Code: "NO_SESSION"}},
-		"request to speak":         {`{"type":"speak_request","text":"tea","session_id":"s","auto_listen":true}`, Message{Type: SpeakRequest, Text: "tea", Session: "s", AutoListen: true}},
-		"a type that nobody knows": {`{"type":"card_dance","audio":[{}]}`, Message{Type: "card_dance"}},
-		"tools":                    {`{"type":"mcp","payload":{"id":1}}`, Message{Type: MCP, Payload: json.RawMessage(`{"id":1}`)}},
+		"hello of gateway A":      {`{"type":"hello","transport":"udp","session_id":"u",` + udp + `}`, Message{Type: Hello, Session: "u", Transport: "udp", UDP: &full}},
+		"connection id":           {`{"type":"hello","transport":"udp",` + strings.Replace(udp, `"port"`, `"connection_id":7,"cookie":8,"port"`, 1) + `}`, Message{Type: Hello, Transport: "udp", UDP: with(7)}},
+		"cookie":                  {`{"type":"hello","transport":"udp",` + strings.Replace(udp, `"port"`, `"connection_id":"x","cookie":8,"port"`, 1) + `}`, Message{Type: Hello, Transport: "udp", UDP: with(8)}},
+		"hello of a WebSocket":    {`{"type":"hello","transport":"websocket","audio_params":{"sample_rate":24000}}`, Message{Type: Hello, Transport: "websocket"}},
+		"members of another type": {`{"type":"tts","state":"start","text":1,"session_id":null,"version":0}`, Message{Type: TTS, State: "start"}},
+		"character change":        {`{"type":"mode_update","mode":"story","listening_mode":"manual","session_id":"n","udp":{"server":"h","port":1}}`, Message{Type: ModeUpdate, Session: "n", Mode: "story", Listening: Manual}},
+		"mode change with a key":  {`{"type":"mode_update","mode":"music","listening_mode":"nobody",` + udp + `}`, Message{Type: ModeUpdate, Mode: "music", UDP: &full}},
+		"alert":                   {`{"type":"alert","status":"Error","message":"late","emotion":"sad"}`, Message{Type: Alert, Status: "Error", Text: "late", Emotion: "sad"}},
+		"error":                   {`{"type":"error","message":"no","code":"NO_SESSION"}`, Message{Type: Error, Text: "no", Code: "NO_SESSION"}},
+		"request to speak":        {`{"type":"speak_request","text":"tea","session_id":"s","auto_listen":true}`, Message{Type: SpeakRequest, Text: "tea", Session: "s", AutoListen: true}},
+		"an unknown type":         {`{"type":"card_dance","audio":[{}]}`, Message{Type: "card_dance"}},
+		"tools":                   {`{"type":"mcp","payload":{"id":1}}`, Message{Type: MCP, Payload: json.RawMessage(`{"id":1}`)}},
 	} {
 		if got, err := Parse([]byte(tt.in)); err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s:\n got %+v, %v\nwant %+v", name, got, err, tt.want)
@@ -51,7 +51,7 @@ func TestRefused(t *testing.T) {
 		`{"type":"mcp"}`, `{"type":"mcp","payload":[]}`, `{}`, `{"Type":"tts"}`, `{"type":1}`,
 	} {
 		if m, err := Parse([]byte(in)); err == nil {
-			t.Errorf("%s is taken: %+v", in, m)
+			t.Errorf("%s was accepted: %+v", in, m)
 		} else if strings.Contains(err.Error(), "01020") {
 			t.Errorf("a key in an error: %v", err)
 		}
@@ -62,7 +62,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	if _, err := Parse(make([]byte, MaxMessage+1)); err == nil {
-		t.Error("a message of any length is taken")
+		t.Error("a message of any length was accepted")
 	}
 }
 
@@ -102,7 +102,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%+v", m)
 			}
 			if m.Type == MCP && !json.Valid(NewMCP(m.Session, m.Payload)) {
-				t.Error("the payload of mcp is no JSON")
+				t.Error("the payload of mcp is not JSON")
 			}
 		})
 	})

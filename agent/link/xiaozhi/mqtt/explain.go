@@ -11,11 +11,11 @@ import (
 )
 
 var (
-	errProtocol = errors.New("what answers is not an MQTT server, or a broken one")
-	errSilent   = errors.New("no answer to a ping; the network between is broken, or the server hangs")
+	errProtocol = errors.New("the answer is not from a working MQTT server")
+	errSilent   = errors.New("no answer to a ping; the network is interrupted, or the server hangs")
 )
 
-// A step of a connection: the same failure means different things in each.
+// A step of a connection. The same error has different causes in different steps.
 type step int
 
 const (
@@ -25,7 +25,7 @@ const (
 	stepConnected
 )
 
-// serverError is a failure to get or keep a connection.
+// serverError is a failure to establish or keep a connection.
 type serverError struct {
 	address string
 	step    step
@@ -51,13 +51,13 @@ func (e *serverError) explain() string {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(e.err, &record):
-		return "that port does not speak TLS; use the server's TLS port, or mqtt:// if it has none"
+		return "that port does not use TLS; use the server's TLS port, or mqtt:// if it has none"
 	case errors.Is(e.err, context.Canceled):
-		return "the attempt was given up"
+		return "the attempt was cancelled"
 	case neterr.TimedOut(e.err) && e.step == stepReach:
-		return "no answer from that host; check the address, and whether a firewall is in between"
+		return "no answer from that host; check the address, and whether a firewall blocks it"
 	case neterr.TimedOut(e.err) && e.step == stepConnected:
-		return "the server takes no more data; the network between is broken, or the server hangs"
+		return "the server no longer accepts data; the network is interrupted, or the server hangs"
 	case neterr.TimedOut(e.err):
 		return "the host took the connection but did not answer in time; check that the port is the MQTT server's, and whether it wants TLS (mqtts://)"
 	case neterr.HungUp(e.err) && e.step == stepTLS:
@@ -70,7 +70,7 @@ func (e *serverError) explain() string {
 	return e.err.Error()
 }
 
-// hintError is an error whose meaning is known: a sentence, the error to match,
+// hintError is an error with a known meaning: a sentence, the error to match,
 // and the cause.
 type hintError struct {
 	text  string
@@ -81,19 +81,19 @@ type hintError struct {
 func (e *hintError) Error() string   { return e.text }
 func (e *hintError) Unwrap() []error { return []error{e.is, e.cause} }
 
-// errRefusal is the cause of a refusal that is not about who the device is.
+// errRefusal is the cause of a refusal that is unrelated to the device's identity.
 var errRefusal = errors.New("refused by the server")
 
-// connackError is the refusal in a CONNACK [MQTT-3.2.2-4].
+// connackError returns the error of a CONNACK [MQTT-3.2.2-4].
 func connackError(code byte) error {
 	cause := fmt.Errorf("CONNACK %d", code)
 	switch code {
 	case 1:
-		return &hintError{"the server does not speak MQTT 3.1.1 (CONNACK 1)", errRefusal, cause}
+		return &hintError{"the server does not support MQTT 3.1.1 (CONNACK 1)", errRefusal, cause}
 	case 2:
 		return &hintError{"the server refuses the client id (CONNACK 2)", ErrRefused, cause}
 	case 3:
-		return &hintError{"the server says that it is not available (CONNACK 3); see its log", errRefusal, cause}
+		return &hintError{"the server reports that it is unavailable (CONNACK 3); see its log", errRefusal, cause}
 	}
 	return &hintError{fmt.Sprintf("the server refuses the username or password (CONNACK %d)", code), ErrRefused, cause}
 }

@@ -13,8 +13,8 @@ import (
 	"lintod/agent/base/neterr"
 )
 
-// gateway is a server of raw packets that closes the connection at whatever the
-// strictest real gateway does not understand, and says so in faults.
+// gateway is a server of raw packets that closes the connection on anything
+// that the strictest real gateway does not support, and reports it in faults.
 type gateway struct {
 	net.Listener
 	username, password string
@@ -24,7 +24,7 @@ type gateway struct {
 	got    chan string // payloads
 	topics chan string // of SUBSCRIBE
 	faults chan string // why a connection was closed
-	closed chan string // client ids of connections that ended
+	closed chan string // client ids of ended connections
 
 	all   sync.WaitGroup
 	mu    sync.Mutex
@@ -73,7 +73,7 @@ func newGateway(t testing.TB, change func(*gateway)) *gateway {
 
 func (g *gateway) url() string { return "mqtt://" + g.Addr().String() }
 
-// publish is a PUBLISH packet, always QoS 0 (G23).
+// publish returns a PUBLISH packet, always QoS 0 (G23).
 func publish(topic, payload string) []byte {
 	size := 2 + len(topic) + len(payload)
 	raw := []byte{0x30}
@@ -85,7 +85,7 @@ func publish(topic, payload string) []byte {
 	return append(append(raw, topic...), payload...)
 }
 
-// readPacket returns a whole packet and where its body begins.
+// readPacket returns a whole packet and the offset of its body.
 func readPacket(in *bufio.Reader) (raw []byte, body int, err error) {
 	for i := 0; i < 5; i++ {
 		b, err := in.ReadByte()
@@ -114,7 +114,7 @@ func text(raw []byte) (string, []byte) {
 	return string(raw[2 : 2+n]), raw[2+n:]
 }
 
-// serve is the life of one connection; it returns what the client did wrong.
+// serve serves one connection; it returns the client's violation, if any.
 func (g *gateway) serve(conn net.Conn) string {
 	in := bufio.NewReader(conn)
 	raw, body, err := readPacket(in)
@@ -131,10 +131,10 @@ func (g *gateway) serve(conn net.Conn) string {
 		return fmt.Sprintf("level %d", level)
 	}
 	if flags&0x02 == 0 {
-		return "not a clean session" // G4: nothing may be resumed
+		return "not a clean session" // G4: sessions are not resumed
 	}
 	id, rest := text(rest[4:])
-	username, rest := text(rest) // G2: a will would be read here
+	username, rest := text(rest) // G2: a will would be parsed here
 	password, rest := text(rest)
 	greeting := []byte{0x20, 2, 0, 0}
 	if username != g.username || password != g.password || len(rest) > 0 {
@@ -184,7 +184,7 @@ func (g *gateway) serve(conn net.Conn) string {
 				return "several topics in one SUBSCRIBE, or another QoS"
 			}
 			g.topics <- topic
-			answer := []byte{0x90, 3, raw[2], raw[3], 0} // G6: the id is read at a fixed offset
+			answer := []byte{0x90, 3, raw[2], raw[3], 0} // G6: the id is copied from a fixed offset
 			if g.refuseTopics {
 				answer = []byte{0x90, 3, raw[body], raw[body+1], 0x80}
 			}

@@ -1,13 +1,14 @@
-// Package mqtt is an MQTT connection that keeps to what xiaozhi gateways
-// understand. Some of them speak a small part of MQTT 3.1.1 only and close the
-// connection at anything else, so this client sends CONNECT (clean session, no
-// will), SUBSCRIBE with one topic, PUBLISH of QoS 0, PINGREQ and DISCONNECT, and
-// nothing else.
+// Package mqtt is an MQTT connection that uses only what xiaozhi gateways
+// support. Some of them implement a small part of MQTT 3.1.1 and close the
+// connection on anything else, so this client sends CONNECT (clean session, no
+// will), SUBSCRIBE with one topic, PUBLISH with QoS 0, PINGREQ and DISCONNECT,
+// and nothing else.
 //
-// The client is written out, on the codec of the MQTT library: the library's own
-// client sends more than these, knows no context, and takes a packet of any size.
+// The client is implemented here, with the codec of the MQTT library: the
+// library's own client sends more than these, ignores contexts, and accepts
+// packets of any size.
 //
-// What must not live here: what the messages mean, and reconnecting (the link).
+// What must not live here: the meaning of messages, and reconnecting (the link).
 package mqtt
 
 import (
@@ -32,81 +33,82 @@ import (
 	"lintod/agent/base/neterr"
 )
 
-// MaxPacket is how large a packet to a gateway may be, in bytes, header and topic
-// included. A gateway closes the connection at a larger one.
+// MaxPacket is the maximum size of a packet to a gateway, in bytes, including
+// header and topic. A gateway closes the connection on a larger one.
 const MaxPacket = 8192
 
 var (
-	// ErrRefused says that the server does not accept who we are: by its CONNACK, or
-	// by closing the connection within 3 s of an accepting CONNACK without having
-	// sent anything else, which is how some gateways refuse credentials.
+	// ErrRefused means that the server does not accept the device's identity: by its
+	// CONNACK, or by closing the connection within 3 s of an accepting CONNACK
+	// without sending anything else, which is how some gateways refuse credentials.
 	ErrRefused = errors.New("the server does not accept client_id, username and password")
-	// ErrTooLarge is what Send returns for a message that does not fit in MaxPacket.
+	// ErrTooLarge is returned by Send for a message that does not fit into MaxPacket.
 	ErrTooLarge = errors.New("message too large")
-	// ErrClosed is what Send returns after Close.
+	// ErrClosed is returned by Send after Close.
 	ErrClosed = errors.New("connection closed")
 )
 
-// Settings say which server to connect to, and as whom.
+// Settings are the server and the credentials.
 type Settings struct {
 	URL          string // mqtt://host:port (1883 by default) or mqtts://host:port (8883)
 	ClientID     string
 	Username     string
 	Password     string
 	PublishTopic string
-	Subscribe    []string      // topics, each asked for in a SUBSCRIBE of its own; a refusal is no error
-	KeepAlive    time.Duration // what CONNECT announces, in whole seconds; 0 means 240 s
+	Subscribe    []string      // topics, each with its own SUBSCRIBE; a refusal is not an error
+	KeepAlive    time.Duration // sent in CONNECT, in whole seconds; 0 means 240 s
 	TLS          *tls.Config   // for mqtts://; nil means the system's CAs
 }
 
 const (
-	// dialTimeout bounds reaching the server, TLS and CONNACK together.
+	// dialTimeout is the time limit for TCP, TLS and CONNACK together.
 	dialTimeout = 10 * time.Second
-	// writeTimeout bounds the writing of one packet.
+	// writeTimeout is the time limit for writing one packet.
 	writeTimeout = 5 * time.Second
-	// farewellTimeout bounds DISCONNECT, and then once more the server's close.
+	// farewellTimeout is the time limit for DISCONNECT, and again for the server's
+	// close.
 	farewellTimeout = 500 * time.Millisecond
 	// refusalTime is how soon after CONNACK a close means wrong credentials.
 	refusalTime = 3 * time.Second
-	// maxReceived is the largest packet that is taken, in bytes. A header of five
+	// maxReceived is the largest accepted packet, in bytes. A header of five
 	// bytes may announce 256 MB.
 	maxReceived = 1 << 20
 
 	defaultKeepAlive = 240 * time.Second
 	maxKeepAlive     = 65535 * time.Second
-	// A ping goes out at half the keepalive, but at least once a minute, so that a
-	// dead link is noticed; its answer is waited for for a quarter of it.
+	// Pings are sent at half the keepalive, but at least once a minute, to detect
+	// a dead connection; the timeout of the answer is a quarter of the interval.
 	maxPingInterval = time.Minute
 	maxPingWait     = 15 * time.Second
 )
 
-// Client is one connection. Its methods may be called by any goroutine.
+// Client is a connection. Its methods may be called from any goroutine.
 type Client struct {
 	topic   string
 	receive func([]byte)
 	conn    net.Conn
 	in      *bufio.Reader
 
-	turn     chan struct{} // holds one; who takes it may write
+	turn     chan struct{} // write lock: holds one token
 	arrived  atomic.Uint64 // packets after CONNACK
-	accepted time.Time     // when CONNACK came
+	accepted time.Time     // when CONNACK was received
 
-	ended  chan struct{} // closed when nothing comes any more
-	done   chan struct{} // closed when the goroutines are gone, lost apart
+	ended  chan struct{} // closed when reading has ended
+	done   chan struct{} // closed when the goroutines have ended, except lost
 	keeper sync.WaitGroup
 
 	mu      sync.Mutex
-	cause   error             // why the connection ended, if it was not the other side
-	asked   map[uint16]string // topics by the id of their SUBSCRIBE
+	cause   error             // why the connection ended, unless the other side closed it
+	asked   map[uint16]string // topics by SUBSCRIBE id
 	refused []string
 }
 
-// Dial connects once, within 10 s and the end of ctx, and returns when the server
+// Dial connects once, within 10 s and until ctx ends, and returns when the server
 // has sent an accepting CONNACK and the subscriptions have been sent. receive is
-// called with the payload of each message, whatever its topic, in order, by one
+// called with the payload of each message of any topic, in order, in one
 // goroutine; it must not block for long, and may keep the payload. lost is called
-// once, after the connection has ended for another reason than Close. Both may be
-// called before Dial returns. Errors, also that of lost, are sentences for people.
+// once when the connection has ended, except by Close. Both may be called before
+// Dial returns. Errors, including that of lost, are sentences for people.
 func Dial(ctx context.Context, s Settings, receive func(payload []byte), lost func(error)) (*Client, error) {
 	address, secure, err := s.address()
 	if err != nil {
@@ -129,8 +131,8 @@ func Dial(ctx context.Context, s Settings, receive func(payload []byte), lost fu
 	return login(ctx, conn, address, s, receive, lost)
 }
 
-// address checks the settings and returns the host and port to connect to, and
-// the configuration of TLS, nil without.
+// address validates the settings and returns the host and port to connect to,
+// and the TLS configuration, nil without TLS.
 func (s Settings) address() (string, *tls.Config, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Hostname() == "" || u.Scheme != "mqtt" && u.Scheme != "mqtts" {
@@ -164,7 +166,7 @@ func (s Settings) address() (string, *tls.Config, error) {
 	return net.JoinHostPort(u.Hostname(), port), secure, nil
 }
 
-// open connects, with acknowledgements that are not delayed (see quick).
+// open connects, with immediate acknowledgements (see quick).
 func open(ctx context.Context, address string) (net.Conn, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", address)
@@ -174,7 +176,7 @@ func open(ctx context.Context, address string) (net.Conn, error) {
 	return quick(conn), nil
 }
 
-// login makes a Client of a stream that was just opened. It owns conn.
+// login makes a Client from a new stream. It owns conn.
 func login(ctx context.Context, conn net.Conn, address string, s Settings, receive func([]byte), lost func(error)) (*Client, error) {
 	c := &Client{
 		topic:   s.PublishTopic,
@@ -204,7 +206,7 @@ func login(ctx context.Context, conn net.Conn, address string, s Settings, recei
 		return nil, &serverError{address, stepConnect, err}
 	}
 	c.keeper.Go(func() { c.keep(keepAlive) })
-	go func() { // until Close, which waits for it
+	go func() { // runs until Close, which waits for it
 		err := c.ending(c.read())
 		close(c.ended)
 		c.conn.Close()
@@ -217,9 +219,9 @@ func login(ctx context.Context, conn net.Conn, address string, s Settings, recei
 	return c, nil
 }
 
-// greet sends CONNECT, waits for CONNACK, and sends the subscriptions. Their
-// answers are not waited for: some gateways answer with another packet id or
-// refuse what they deliver, and a broker heeds the order of packets.
+// greet sends CONNECT, waits for CONNACK, and sends the subscriptions. It
+// does not wait for their answers: some gateways answer with another packet
+// id or refuse what they deliver, and brokers process packets in order.
 func (c *Client) greet(ctx context.Context, s Settings, keepAlive time.Duration) error {
 	connect := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 	connect.ProtocolName, connect.ProtocolVersion = "MQTT", 4
@@ -235,7 +237,7 @@ func (c *Client) greet(ctx context.Context, s Settings, keepAlive time.Duration)
 	if err != nil {
 		return err
 	}
-	if first[0] != packets.Connack<<4 { // another protocol's greeting has no end that MQTT knows
+	if first[0] != packets.Connack<<4 { // the length of another protocol's greeting is unknown
 		return fmt.Errorf("%w: its first packet is not a CONNACK", errProtocol)
 	}
 	packet, err := c.next()
@@ -262,7 +264,7 @@ func (c *Client) greet(ctx context.Context, s Settings, keepAlive time.Duration)
 	return nil
 }
 
-// read takes what comes until the connection ends, and returns why.
+// read reads until the connection ends, and returns why.
 func (c *Client) read() error {
 	for {
 		packet, err := c.next()
@@ -308,7 +310,7 @@ func (c *Client) next() (packets.ControlPacket, error) {
 		}
 	}
 	if size > maxReceived {
-		return nil, fmt.Errorf("%w: a packet of %d bytes; at most %d are taken", errProtocol, size, maxReceived)
+		return nil, fmt.Errorf("%w: a packet of %d bytes; the limit is %d", errProtocol, size, maxReceived)
 	}
 	packet, err := packets.ReadPacket(c.in)
 	if err != nil && !neterr.HungUp(err) && !neterr.TimedOut(err) && !errors.Is(err, net.ErrClosed) {
@@ -317,9 +319,10 @@ func (c *Client) next() (packets.ControlPacket, error) {
 	return packet, err
 }
 
-// acknowledge answers a message of QoS 1 or 2, which a broker may send that
-// subscribes the device by itself: it would soon send no more. A gateway that
-// understands no acknowledgement sends QoS 0 only.
+// acknowledge acknowledges a message of QoS 1 or 2, which a broker may send
+// if it subscribes the device by itself. Without acknowledgements it would
+// soon stop sending. Gateways without support for acknowledgements only send
+// QoS 0.
 func (c *Client) acknowledge(p *packets.PublishPacket) error {
 	var answer packets.ControlPacket
 	switch p.Qos {
@@ -339,7 +342,7 @@ func (c *Client) acknowledge(p *packets.PublishPacket) error {
 	return c.write(context.Background(), answer, writeTimeout)
 }
 
-// subscribed notes a refusal.
+// subscribed records a refusal.
 func (c *Client) subscribed(p *packets.SubackPacket) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -350,7 +353,7 @@ func (c *Client) subscribed(p *packets.SubackPacket) {
 	}
 }
 
-// keep pings, and ends a connection whose other side is silent.
+// keep sends pings, and ends a connection whose other side is silent.
 func (c *Client) keep(keepAlive time.Duration) {
 	interval, wait := min(keepAlive/2, maxPingInterval), min(keepAlive/4, maxPingWait)
 	for c.pause(interval) {
@@ -369,7 +372,7 @@ func (c *Client) keep(keepAlive time.Duration) {
 	}
 }
 
-// pause waits, and tells whether the connection goes on.
+// pause waits, and reports whether the connection still exists.
 func (c *Client) pause(d time.Duration) bool {
 	select {
 	case <-c.ended:
@@ -379,15 +382,15 @@ func (c *Client) pause(d time.Duration) bool {
 	}
 }
 
-// write writes one packet when it is its turn; once begun, it takes limit at most.
-// A packet that was written in part only ends the connection.
+// write writes one packet when it is its turn; writing takes at most limit. A
+// partially written packet ends the connection.
 func (c *Client) write(ctx context.Context, packet packets.ControlPacket, limit time.Duration) error {
 	var raw bytes.Buffer
 	if err := packet.Write(&raw); err != nil {
 		return err
 	}
 	if raw.Len() > MaxPacket {
-		return fmt.Errorf("%w: a packet of %d bytes; a gateway takes %d", ErrTooLarge, raw.Len(), MaxPacket)
+		return fmt.Errorf("%w: a packet of %d bytes; gateways accept %d", ErrTooLarge, raw.Len(), MaxPacket)
 	}
 	select {
 	case <-c.turn:
@@ -407,7 +410,7 @@ func (c *Client) write(ctx context.Context, packet packets.ControlPacket, limit 
 	return err
 }
 
-// fail ends the connection. The first reason counts.
+// fail ends the connection; only the first reason counts.
 func (c *Client) fail(cause error) {
 	c.mu.Lock()
 	if c.cause == nil {
@@ -417,7 +420,7 @@ func (c *Client) fail(cause error) {
 	c.conn.Close()
 }
 
-// ending is why the connection ended, when reading or writing has given err.
+// ending is why the connection ended, after reading or writing returned err.
 func (c *Client) ending(err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -428,18 +431,18 @@ func (c *Client) ending(err error) error {
 		err = c.cause
 	}
 	if neterr.HungUp(err) && c.arrived.Load() == 0 && time.Since(c.accepted) < refusalTime {
-		return &hintError{"the server accepted the connection and closed it at once; " +
+		return &hintError{"the server accepted the connection and closed it immediately; " +
 			"gateways do so when client_id, username or password is wrong", ErrRefused, err}
 	}
 	return err
 }
 
 // Send publishes payload, which must not be empty, to the publish topic. It
-// returns when the packet has been handed to the kernel. When ctx ends before the
-// packet's turn has come, nothing is sent; once begun, writing takes 5 s at most.
+// returns when the packet has been passed to the kernel. If ctx ends before the
+// packet's turn, nothing is sent; writing takes 5 s at most.
 func (c *Client) Send(ctx context.Context, payload []byte) error {
 	if len(payload) == 0 {
-		return errors.New("an empty message; gateways close the connection at one")
+		return errors.New("empty message: gateways would close the connection")
 	}
 	publish := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
 	publish.TopicName, publish.Payload = c.topic, payload
@@ -450,8 +453,8 @@ func (c *Client) Send(ctx context.Context, payload []byte) error {
 	return fmt.Errorf("%w: %w", ErrClosed, err)
 }
 
-// Refused returns the topics of Settings.Subscribe whose subscription the server
-// has refused so far. Some servers refuse all and deliver nevertheless.
+// Refused returns the topics of Settings.Subscribe that the server has refused
+// so far. Some servers refuse all and deliver nevertheless.
 func (c *Client) Refused() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -459,7 +462,7 @@ func (c *Client) Refused() []string {
 }
 
 // Close sends DISCONNECT and closes the connection, within about a second. When it
-// returns, receive is not running and is not called any more. It may be called
+// returns, receive is not running and is not called again. It may be called
 // several times, and by lost, but not by receive.
 func (c *Client) Close() {
 	c.mu.Lock()
@@ -470,8 +473,8 @@ func (c *Client) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), farewellTimeout)
 	defer cancel()
 	if c.write(ctx, packets.NewControlPacket(packets.Disconnect), farewellTimeout) == nil {
-		// The server closes. Closing before what it sent has been read would reset
-		// the connection, and could take the last message with it.
+		// The server closes the connection. Closing it before the received data
+		// has been read would reset it, and could discard the last message.
 		select {
 		case <-c.done:
 		case <-time.After(farewellTimeout):

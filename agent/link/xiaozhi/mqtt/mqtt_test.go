@@ -19,7 +19,7 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// limit is how long a test waits for what must happen; it is no measure.
+// limit is the timeout for events that must happen; it measures nothing.
 const limit = 2 * time.Minute
 
 func next[T any](t testing.TB, what string, from <-chan T) T {
@@ -28,14 +28,14 @@ func next[T any](t testing.TB, what string, from <-chan T) T {
 	case v := <-from:
 		return v
 	case <-time.After(limit):
-		t.Fatalf("never came: %s", what)
+		t.Fatalf("timed out waiting for %s", what)
 		panic("unreachable")
 	}
 }
 
 const clientID = "GID_test@@@aa_bb_cc_dd_ee_ff@@@36c98363-3656-43cb-a00f-8bced2391a90"
 
-// device is a client and what it got.
+// device is a client and its events.
 type device struct {
 	*Client
 	got  chan string
@@ -73,7 +73,7 @@ func (d *device) send(t testing.TB, payload string) {
 	}
 }
 
-func TestAStrictGatewayIsContent(t *testing.T) {
+func TestSessionWithAStrictGateway(t *testing.T) {
 	inventory := []string{`{"type":"mcp","payload":{"id":10000}}`, `{"type":"mcp","payload":{"method":"notifications/initialized"}}`, `{"type":"mcp","payload":{"id":10001}}`}
 	g := newGateway(t, func(g *gateway) { g.push = inventory })
 	d := connect(t, settings(g.url()))
@@ -111,13 +111,13 @@ func TestAStrictGatewayIsContent(t *testing.T) {
 	d.Close()
 }
 
-// G1: CONNACK 0 comes before the credentials are looked at.
+// G1: CONNACK 0 is sent before the credentials are checked.
 func TestAcceptedThenClosedIsARefusal(t *testing.T) {
 	g := newGateway(t, nil)
 	s := settings(g.url())
 	s.Password = "wrong"
 	d, err := try(s)
-	if err == nil { // else a SUBSCRIBE met the close already
+	if err == nil { // otherwise a SUBSCRIBE already failed
 		defer d.Close()
 		err = next(t, "the loss", d.lost)
 	}
@@ -128,11 +128,11 @@ func TestAcceptedThenClosedIsARefusal(t *testing.T) {
 		t.Errorf("the gateway closed for %s", fault)
 	}
 	if strings.Contains(err.Error(), "wrong") && !strings.Contains(err.Error(), "is wrong") {
-		t.Errorf("the error holds the password: %v", err)
+		t.Errorf("the error contains the password: %v", err)
 	}
 }
 
-// G1 without a subscription: nothing but the close comes.
+// G1 without a subscription: only the connection is closed.
 func TestAcceptedThenClosedWithoutSubscriptions(t *testing.T) {
 	g := newGateway(t, nil)
 	s := settings(g.url())
@@ -143,8 +143,8 @@ func TestAcceptedThenClosedWithoutSubscriptions(t *testing.T) {
 	}
 }
 
-// A connection that was in use is not refused when it is lost.
-func TestALossIsNoRefusal(t *testing.T) {
+// The loss of a connection that was in use is not a refusal.
+func TestLossIsNotARefusal(t *testing.T) {
 	g := newGateway(t, func(g *gateway) { g.push = []string{"{}"} })
 	d := connect(t, settings(g.url()))
 	next(t, "the first message", d.got)
@@ -155,14 +155,14 @@ func TestALossIsNoRefusal(t *testing.T) {
 	if err := d.Send(context.Background(), []byte("{}")); !errors.Is(err, ErrClosed) {
 		t.Errorf("Send on a lost connection: %v", err)
 	}
-	d.Close() // by the owner, who was informed
+	d.Close() // after lost was called
 	select {
 	case err := <-d.lost:
 		t.Errorf("lost again: %v", err)
 	default:
 	}
 	other.send(t, "{}")
-	next(t, "a message of the other", g.got)
+	next(t, "a message of the other client", g.got)
 }
 
 func TestAPacketOf8192BytesIsTheLargest(t *testing.T) {
@@ -182,7 +182,7 @@ func TestAPacketOf8192BytesIsTheLargest(t *testing.T) {
 }
 
 // G6: the answer to a long SUBSCRIBE has another packet id.
-func TestAWrongPacketIDIsIgnored(t *testing.T) {
+func TestWrongPacketIDIsIgnored(t *testing.T) {
 	g := newGateway(t, nil)
 	s := settings(g.url())
 	s.Subscribe = []string{strings.Repeat("t", 200), "short"}
@@ -196,13 +196,13 @@ func TestAWrongPacketIDIsIgnored(t *testing.T) {
 	}
 }
 
-func TestARefusedSubscriptionIsNoError(t *testing.T) {
+func TestRefusedSubscriptionIsNotAnError(t *testing.T) {
 	g := newGateway(t, func(g *gateway) { g.refuseTopics = true })
 	d := connect(t, settings(g.url()))
 	for range 2 {
 		next(t, "SUBSCRIBE", g.topics)
 	}
-	g.send(t, clientID, publish("x", "delivered")) // behind both answers
+	g.send(t, clientID, publish("x", "delivered")) // after both answers
 	if got := next(t, "a message", d.got); got != "delivered" {
 		t.Errorf("received %s", got)
 	}
@@ -211,7 +211,7 @@ func TestARefusedSubscriptionIsNoError(t *testing.T) {
 	}
 }
 
-// raw is a server that answers with bytes and reads to the end.
+// raw is a server that sends bytes and reads to the end.
 func raw(t testing.TB, answer string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -274,7 +274,7 @@ func TestRefusals(t *testing.T) {
 }
 
 // A broker that subscribes the device by itself may do so with QoS 1 or 2, and
-// stops sending when nothing is acknowledged.
+// stops sending without acknowledgements.
 func TestMessagesOfQoS1And2AreAcknowledged(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -309,7 +309,7 @@ func TestMessagesOfQoS1And2AreAcknowledged(t *testing.T) {
 	}
 }
 
-// bubble runs a client in a bubble of time, on a pipe whose far end is served.
+// bubble runs a client in a bubble, on a pipe whose far end is served.
 func bubble(t *testing.T, keepAlive time.Duration, serve func(far net.Conn), happens func(*device, time.Time)) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -337,8 +337,8 @@ func greeted(far net.Conn) {
 	_, _ = io.WriteString(far, accepted)
 }
 
-// The pings of an idle connection keep it alive at a server that allows 1.5
-// keepalives without a packet, and does not count what it sends.
+// The pings of an idle connection keep it alive on a server that allows 1.5
+// keepalives without a packet from the client.
 func TestKeepAlive(t *testing.T) {
 	for _, keepAlive := range []time.Duration{time.Second, 10 * time.Second, 60 * time.Second, 0, 65535 * time.Second} {
 		t.Run(keepAlive.String(), func(t *testing.T) {
@@ -350,7 +350,7 @@ func TestKeepAlive(t *testing.T) {
 				greeted(far)
 				packet := make([]byte, 1000)
 				for {
-					_ = far.SetReadDeadline(time.Now().Add(allowed)) // G20, and less patient
+					_ = far.SetReadDeadline(time.Now().Add(allowed)) // G20, with a shorter limit
 					if n, err := far.Read(packet); err != nil || packet[0] != 0xc0 || n != 2 {
 						return
 					}
@@ -369,8 +369,8 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// A server that falls silent is noticed 75 s later, with the default keepalive.
-func TestASilentServerIsLost(t *testing.T) {
+// A server that falls silent is detected after 75 s, with the default keepalive.
+func TestSilentServerIsDetected(t *testing.T) {
 	bubble(t, 0, func(far net.Conn) {
 		greeted(far)
 		_, _ = io.Copy(io.Discard, far)
@@ -380,13 +380,13 @@ func TestASilentServerIsLost(t *testing.T) {
 			t.Errorf("lost: %v", err)
 		}
 		if took := time.Since(began); took != 75*time.Second {
-			t.Errorf("noticed after %v", took)
+			t.Errorf("detected after %v", took)
 		}
 	})
 }
 
-// A server that reads nothing more fails a Send after 5 s.
-func TestAServerThatTakesNothing(t *testing.T) {
+// If a server stops reading, Send fails after 5 s.
+func TestServerThatStopsReading(t *testing.T) {
 	bubble(t, 0, func(far net.Conn) {
 		greeted(far)
 		time.Sleep(20 * time.Second)
@@ -432,7 +432,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		s := settings("mqtt://127.0.0.1:1")
 		change(&s)
 		if _, _, err := s.address(); err == nil {
-			t.Errorf("address takes %+v", s)
+			t.Errorf("address accepts %+v", s)
 		}
 	}
 	for url, want := range map[string]string{"mqtt://h": "h:1883", "mqtts://h": "h:8883", "mqtt://[::1]:5": "[::1]:5", "mqtts://h:443": "h:443"} {
@@ -443,7 +443,7 @@ func TestSettingsAreChecked(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
-	web := httptest.NewTLSServer(nil) // has a certificate for 127.0.0.1
+	web := httptest.NewTLSServer(nil) // its certificate is for 127.0.0.1
 	web.Close()
 	g := newGateway(t, func(g *gateway) {
 		g.push = []string{"{}"}
@@ -478,7 +478,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-func TestARealBroker(t *testing.T) {
+func TestRealBroker(t *testing.T) {
 	m := brokertest.Start(t)
 	s := settings("mqtt://" + m.Addr())
 	s.PublishTopic = s.Subscribe[1]
@@ -491,13 +491,13 @@ func TestARealBroker(t *testing.T) {
 			t.Errorf("received %.20q, want %.20q", got, want)
 		}
 	}
-	connect(t, s) // the broker ends the older connection
+	connect(t, s) // the broker closes the older connection
 	if err := next(t, "the loss", d.lost); errors.Is(err, ErrRefused) {
 		t.Errorf("lost: %v", err)
 	}
 }
 
-func TestARealBrokerRefuses(t *testing.T) {
+func TestRefusalOfARealBroker(t *testing.T) {
 	m := brokertest.Start(t, "allow_anonymous false")
 	if _, err := try(settings("mqtt://" + m.Addr())); !errors.Is(err, ErrRefused) {
 		t.Errorf("%v is not ErrRefused", err)
@@ -527,7 +527,7 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// script is a connection whose other side says something and closes.
+// script is a connection whose other side sends data and closes.
 type script struct{ *bytes.Reader }
 
 func (*script) Write(p []byte) (int, error)      { return len(p), nil }
@@ -538,8 +538,8 @@ func (*script) SetDeadline(time.Time) error      { return nil }
 func (*script) SetReadDeadline(time.Time) error  { return nil }
 func (*script) SetWriteDeadline(time.Time) error { return nil }
 
-// BenchmarkTwoMessages is a message to a gateway with Nagle's algorithm, which
-// answers with two. Without TCP_QUICKACK the second takes 40 ms.
+// BenchmarkTwoMessages sends a message to a gateway that answers with two,
+// with Nagle's algorithm. Without TCP_QUICKACK the second one takes 40 ms.
 func BenchmarkTwoMessages(b *testing.B) {
 	g := newGateway(b, nil)
 	d := connect(b, settings(g.url()))

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// quick returns conn with acknowledgements that go out at once. Gateways send
-// small messages with Nagle's algorithm, so each waits for the acknowledgement of
-// the one before; the kernel delays that by 40 ms, and the audio of an answer
-// overtakes the message that announces it. TCP_QUICKACK does not last (tcp(7)):
-// it is set before each read.
+// quick returns conn with immediate acknowledgements. Gateways send small
+// messages with Nagle's algorithm, so each waits for the acknowledgement of the
+// previous one. The kernel delays that by 40 ms, and the audio of an answer
+// overtakes the message that announces it. TCP_QUICKACK is not permanent
+// (tcp(7)), so it is set before each read.
 func quick(conn net.Conn) net.Conn {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
@@ -30,7 +30,7 @@ type quickConn struct {
 }
 
 func (c *quickConn) Read(p []byte) (int, error) {
-	_ = c.raw.Control(acknowledgeAtOnce) // without it, reading is slower
+	_ = c.raw.Control(acknowledgeAtOnce) // if it fails, reading is slower
 	return c.TCPConn.Read(p)
 }
 

@@ -17,44 +17,44 @@ import (
 	"lintod/agent/base/secret"
 )
 
-// Answer is what a server gave at a check, as far as it can be used.
+// Answer is the usable part of a server's answer to a check.
 type Answer struct {
-	MQTT       *MQTT         // nil: not offered
-	WebSocket  *WebSocket    // nil: not offered
-	Activation *Activation   // nil: the device is bound
-	Firmware   *Firmware     // nil: nothing newer is offered
-	ServerTime time.Time     // zero: not said
+	MQTT       *MQTT         // nil if not offered
+	WebSocket  *WebSocket    // nil if not offered
+	Activation *Activation   // nil if the device is bound
+	Firmware   *Firmware     // nil if no newer version is offered
+	ServerTime time.Time     // zero if not sent
 	Skew       time.Duration // how far the device's clock is behind ServerTime; less than zero: ahead
-	Problems   []string      // what was offered and cannot be used, and why
-	Stored     time.Time     // when it was kept, of an answer that is not the server's own; else zero
+	Problems   []string      // unusable parts of the answer, with the reasons
+	Stored     time.Time     // when a saved answer was stored; otherwise zero
 }
 
-// MQTT are the settings of the connection over MQTT. They belong together: a password counts for
-// its client id only.
+// MQTT are the settings of the connection over MQTT. They belong together: a
+// password is valid for its client id only.
 type MQTT struct {
 	URL            string // mqtt://host:port, or mqtts:// for TLS
 	ClientID       string
-	Username       string // "" where none is needed
+	Username       string // "" if none is required
 	Password       secret.Text
 	PublishTopic   string
-	SubscribeTopic string // "" where the server names none
+	SubscribeTopic string // "" if the server sends none
 	KeepAlive      time.Duration
 }
 
 // WebSocket are the settings of the connection over WebSocket.
 type WebSocket struct {
-	URL     string      // ws:// or wss://, as the server wrote it
-	Token   secret.Text // "" where none is needed
+	URL     string      // ws:// or wss://, as sent by the server
+	Token   secret.Text // "" if none is required
 	Version int         // of the frames: 1, 2 or 3
 }
 
-// Activation is what binds the device to an account.
+// Activation is the data for binding the device to an account.
 type Activation struct {
-	Code      string    // that the user enters; may be ""
-	Message   string    // for the user, in lines; the code may be in it
-	Address   string    // the web page where the code is entered; "" where Message names none
+	Code      string    // to be entered by the user; may be ""
+	Message   string    // for the user, may have several lines and include the code
+	Address   string    // the web page where the code is entered; "" if Message contains none
 	Challenge string    // to be signed
-	Until     time.Time // when the code expires; zero: not said
+	Until     time.Time // when the code expires; zero if not sent
 }
 
 const (
@@ -65,23 +65,23 @@ const (
 
 	maxText    = 4 << 10          // bytes of a setting
 	maxCode    = 32               // bytes of a code
-	maxLines   = 5                // of a message for the user
-	maxLine    = 200              // bytes of one
-	minTimeout = 30 * time.Second // of a code: nobody enters one sooner, and each new one is spoken
+	maxLines   = 5                // lines of a message for the user
+	maxLine    = 200              // bytes per line
+	minTimeout = 30 * time.Second // minimum lifetime of a code, because each new one is spoken
 	maxTimeout = 24 * time.Hour
 )
 
-// members of a JSON object, by the name as it is written.
+// members is a JSON object, with names as written.
 type members map[string]json.RawMessage
 
-// within returns the object that a member is; nil where it is none.
+// within returns a member that is an object; nil if it is not.
 func (m members) within(name string) (inner members) {
-	_ = json.Unmarshal(m[name], &inner) // null, false and texts stand for none, too
+	_ = json.Unmarshal(m[name], &inner) // null, false and strings also mean none
 	return inner
 }
 
-// text returns a member that is a string or a number; "" for everything else. Some servers
-// write numbers as strings, and ids as numbers.
+// text returns a member that is a string or a number; otherwise "". Some servers
+// send numbers as strings, and ids as numbers.
 func (m members) text(name string) string {
 	raw := m[name]
 	var s string
@@ -100,12 +100,12 @@ func (m members) number(name string) (f float64, ok bool) {
 	return f, err == nil
 }
 
-// ErrRefused is wrapped by the error of a server that was reached and gives no settings: people
-// have to act, there or in the configuration.
+// ErrRefused is wrapped by the error of a server that was reached but provides no
+// settings until someone changes something, there or in the configuration.
 var ErrRefused = errors.New("the server refuses")
 
-// parse reads the answer of host to a check; now is when it came, and present the version that
-// runs.
+// parse parses the answer of host to a check; now is when it was received, and
+// present the running version.
 func parse(raw []byte, host string, now time.Time, present string) (a Answer, err error) {
 	var all members
 	if json.Unmarshal(raw, &all) != nil || all == nil {
@@ -148,10 +148,10 @@ func parse(raw []byte, host string, now time.Time, present string) (a Answer, er
 	return a, err
 }
 
-var errStray = errors.New("its address is the server's own name for itself, such as 127.0.0.1, by which this device only finds itself; set the address that devices reach at the server")
+var errStray = errors.New("its address is the server's own name for itself, such as 127.0.0.1, with which the device would connect to itself; configure an address on the server that devices can reach")
 
-// strays tells an address that a server of another machine was left with: that of its own
-// loopback, or of all its interfaces.
+// strays reports whether an address of a server on another machine is that of its
+// own loopback interface, or of all its interfaces.
 func strays(address, host string) bool {
 	u, err := url.Parse(address)
 	if err != nil || config.Loopback(host) {
@@ -161,7 +161,7 @@ func strays(address, host string) bool {
 	return config.Loopback(u.Hostname()) || ip != nil && ip.IsUnspecified()
 }
 
-// reason is what the answer of a failure says, fit for one line.
+// reason returns the text of a failure, fit for one line.
 func (m members) reason() string {
 	for _, name := range []string{"error", "message", "msg"} {
 		if text := m.text(name); text != "" {
@@ -171,7 +171,7 @@ func (m members) reason() string {
 	return ""
 }
 
-// parseMQTT returns nil where nothing is offered.
+// parseMQTT returns nil if nothing is offered.
 func parseMQTT(m members) (*MQTT, error) {
 	endpoint := m.text("endpoint")
 	if endpoint == "" {
@@ -204,8 +204,8 @@ func parseMQTT(m members) (*MQTT, error) {
 	return &s, nil
 }
 
-// endpointURL completes host, host:port or an address with its scheme. As in firmware, port 8883,
-// which is also what a missing one stands for, is that of TLS, and no other is.
+// endpointURL completes host, host:port or an address with its scheme. As in
+// firmware, the default port is 8883, and only port 8883 uses TLS.
 func endpointURL(endpoint, port string) (string, error) {
 	scheme, rest, ok := strings.Cut(endpoint, "://")
 	if !ok {
@@ -236,7 +236,7 @@ func endpointURL(endpoint, port string) (string, error) {
 	return u.String(), nil
 }
 
-// check tells what a broker or the connection could not take.
+// check returns why a broker or the connection would reject the settings.
 func (s MQTT) check() error {
 	_, err := config.ParseAddress(s.URL, config.Scheme{Name: "mqtt", Port: "1883"}, config.Scheme{Name: "mqtts", Port: "8883"})
 	switch {
@@ -245,7 +245,7 @@ func (s MQTT) check() error {
 	case s.ClientID == "":
 		return errors.New("client_id is missing")
 	case strings.ContainsAny(s.PublishTopic, "+#"):
-		return errors.New("publish_topic has + or #, which no topic of a message has")
+		return errors.New("publish_topic contains + or #, which are invalid in the topic of a message")
 	}
 	for _, field := range []struct{ name, text string }{
 		{"client_id", s.ClientID},
@@ -255,13 +255,13 @@ func (s MQTT) check() error {
 		{"subscribe_topic", s.SubscribeTopic},
 	} {
 		if len(field.text) > maxText || !utf8.ValidString(field.text) || strings.ContainsAny(field.text, "\x00\r\n") {
-			return fmt.Errorf("%s is longer than %d bytes, or has characters that MQTT does not take", field.name, maxText)
+			return fmt.Errorf("%s is longer than %d bytes, or contains characters that MQTT does not allow", field.name, maxText)
 		}
 	}
 	return nil
 }
 
-// parseWebSocket returns nil where nothing is offered.
+// parseWebSocket returns nil if nothing is offered.
 func parseWebSocket(m members) (*WebSocket, error) {
 	s := WebSocket{URL: m.text("url"), Token: secret.Text(m.text("token")), Version: 1}
 	if s.URL == "" {
@@ -269,7 +269,7 @@ func parseWebSocket(m members) (*WebSocket, error) {
 	}
 	if version, ok := m.number("version"); ok && version != 0 {
 		if s.Version = int(version); version != 1 && version != 2 && version != 3 {
-			return nil, fmt.Errorf("version is %v; the device knows 1, 2 and 3", version)
+			return nil, fmt.Errorf("version is %v; supported versions are 1, 2 and 3", version)
 		}
 	}
 	if err := s.check(); err != nil {
@@ -278,14 +278,14 @@ func parseWebSocket(m members) (*WebSocket, error) {
 	return &s, nil
 }
 
-// check tells what the connection could not take.
+// check returns why the connection would reject the settings.
 func (s WebSocket) check() error {
 	u, err := url.Parse(s.URL)
 	switch {
 	case err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Hostname() == "" || len(s.URL) > maxText || !visible(s.URL):
 		return fmt.Errorf("url is %q; want an address such as wss://host/path", printable.Clip(config.Redact(s.URL), 100))
 	case len(s.Token) > maxText || !visible(string(s.Token)):
-		return fmt.Errorf("token is longer than %d bytes, or has characters that no header has", maxText)
+		return fmt.Errorf("token is longer than %d bytes, or contains characters that are invalid in a header", maxText)
 	case s.Version < 1 || s.Version > 3:
 		return errors.New("version is not 1, 2 or 3")
 	}
@@ -294,11 +294,11 @@ func (s WebSocket) check() error {
 
 var webAddress = regexp.MustCompile(`(?i)(https?://[^\s"'<>]+|[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,}(:\d+)?(/[!-~]*)?)`)
 
-// parseActivation returns nil where the device is bound.
+// parseActivation returns nil if the device is bound.
 func parseActivation(m members, now time.Time) *Activation {
 	a := Activation{Code: printable.Clip(m.text("code"), maxCode), Challenge: m.text("challenge")}
 	if len(a.Challenge) > maxText {
-		a.Challenge = "" // one that long is of no server
+		a.Challenge = "" // no server sends one that long
 	}
 	if a.Code == "" && a.Challenge == "" {
 		return nil
@@ -313,7 +313,7 @@ func parseActivation(m members, now time.Time) *Activation {
 	a.Address = strings.TrimRight(webAddress.FindString(a.Message), ".,;:!?)")
 	if n, ok := m.number("timeout_ms"); ok && n > 0 {
 		unit := time.Millisecond
-		if n < 10_000 { // nobody enters a code in 10 s: server E writes 300 and means five minutes
+		if n < 10_000 { // too short for a user: server E sends 300 for five minutes
 			unit = time.Second
 		}
 		a.Until = now.Add(min(max(time.Duration(min(n, 1e9))*unit, minTimeout), maxTimeout))

@@ -11,25 +11,26 @@ import (
 	"lintod/agent/base/textfile"
 )
 
-// Config is how the device provisions itself; its keys stand in the [xiaozhi] table.
+// Config describes how the device is provisioned; its keys are in the [xiaozhi]
+// table.
 type Config struct {
-	// URL is the server's address for this, http:// or https://, with the path and its
-	// last slash as the server's documentation has them.
+	// URL is the server's address for provisioning, http:// or https://, with the path
+	// and its final slash as in the server's documentation.
 	URL string `toml:"ota_url"`
-	// CAFile holds the CA certificates that the server's is checked against; without it
-	// the system's roots count. It is read anew at each request, as KeyFile is.
+	// CAFile contains the CA certificates for checking the server's; without it the
+	// system's CAs are used. Like KeyFile, it is read at each request.
 	CAFile string `toml:"ca_file"`
-	// SerialNumber is that of the device at a server that knows devices by one. Most do
-	// not.
+	// SerialNumber identifies the device on servers that require a serial number. Most
+	// do not.
 	SerialNumber string `toml:"serial_number"`
-	// KeyFile has the key that belongs to the serial number in its first line, and KeyFormat
-	// says what stands there: "hex", two digits for each byte of the key, or "text", the key
-	// itself. "" is "hex".
+	// KeyFile contains the key for the serial number in its first line, and KeyFormat
+	// is its format: "hex", two digits for each byte of the key, or "text", the key
+	// itself. "" means "hex".
 	KeyFile   string `toml:"key_file"`
 	KeyFormat string `toml:"key_format"`
 }
 
-// Validate reports what cannot be right. It opens no file and asks no network.
+// Validate reports invalid values. It opens no file and does not use the network.
 func (c Config) Validate() (ps config.Problems) {
 	_, err := c.base()
 	ps.Address("ota_url", c.URL, err)
@@ -48,20 +49,20 @@ func (c Config) Validate() (ps config.Problems) {
 	return ps
 }
 
-// base is the address of a check.
+// base is the URL of a check.
 func (c Config) base() (*url.URL, error) {
 	u, err := config.ParseAddress(c.URL, config.Scheme{Name: "https", Port: "443", Path: true}, config.Scheme{Name: "http", Port: "80", Path: true})
 	if err != nil {
 		return nil, err
 	}
-	u.Host = strings.TrimSuffix(u.Host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme]) // as browsers name a host
+	u.Host = strings.TrimSuffix(u.Host, map[string]string{"https": ":443", "http": ":80"}[u.Scheme]) // as browsers write a host
 	if u.Path == "" {
 		u.Path = "/"
 	}
 	return u, nil
 }
 
-// key is that of the serial number.
+// key reads the key of the serial number.
 func (c Config) key() ([]byte, error) {
 	line, err := textfile.Secret(c.KeyFile)
 	if err != nil {
@@ -71,13 +72,13 @@ func (c Config) key() ([]byte, error) {
 		return []byte(line), nil
 	}
 	key, err := hex.DecodeString(line)
-	if err != nil { // whose text would show a part of the key
+	if err != nil { // the text of err would reveal a part of the key
 		return nil, errors.New("key_file: its first line is not hexadecimal digits, two for each byte; if it is the key itself, set key_format = \"text\"")
 	}
 	return key, nil
 }
 
-// visible tells whether s can stand in a header.
+// visible reports whether s is valid in a header.
 func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }

@@ -7,19 +7,20 @@ import (
 	"strings"
 )
 
-// Firmware is a version that the server offers: newer than the present one, or to be
-// installed in any case.
+// Firmware is a version that the server offers: newer than the current one, or
+// forced.
 type Firmware struct {
 	Version string
 	URL     string // http:// or https://
 	Force   bool
 }
 
-// invalidURL is in the address that xinnan's servers send where they have nothing to offer.
+// invalidURL is part of the URL that xinnan's servers send if they have no
+// firmware to offer.
 const invalidURL = "NOT_ACTIVATED_FIRMWARE_THIS_IS_A_INVALID_URL"
 
-// offer returns the firmware that is worth a user's attention, nil where there is none: servers
-// send the member always.
+// offer returns the firmware if it is relevant to the user, otherwise nil: servers
+// always send the member.
 func offer(f Firmware, present string) *Firmware {
 	if !plausible(f.URL) || !f.Force && !newer(f.Version, present) {
 		return nil
@@ -33,8 +34,8 @@ func plausible(address string) bool {
 		len(address) <= maxText && visible(address) && !strings.Contains(address, invalidURL)
 }
 
-// newer compares versions number by number; of two that begin alike, the longer is newer. What
-// is not made of numbers is never newer.
+// newer compares versions number by number; if one is a prefix of the other, the
+// longer one is newer. Versions with other parts are never newer.
 func newer(offered, present string) bool {
 	a, okA := numbers(offered)
 	b, okB := numbers(present)
@@ -44,7 +45,7 @@ func newer(offered, present string) bool {
 func numbers(version string) (list []uint64, ok bool) {
 	version = strings.TrimPrefix(version, "v")
 	if i := strings.IndexAny(version, "-+~"); i >= 0 {
-		version = version[:i] // what stands behind, dev or a build, is not compared
+		version = version[:i] // suffixes such as dev or a build number are not compared
 	}
 	for part := range strings.SplitSeq(version, ".") {
 		n, err := strconv.ParseUint(part, 10, 32)

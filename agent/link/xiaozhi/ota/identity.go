@@ -17,28 +17,29 @@ import (
 	"lintod/agent/base/state"
 )
 
-// Identity is what servers know the device by. It is made once and kept: a device with another
-// one has to be bound anew.
+// Identity is how servers identify the device. It is created once and saved: a
+// device with a new identity must be bound again.
 type Identity struct {
-	MAC  string // lower case with colons; of a network interface where there is one
+	MAC  string // lower case with colons; of a network interface if there is one
 	UUID string // version 4
 }
 
-// kept is an identity in its file.
+// kept is the contents of the identity file.
 type kept struct {
 	MAC   string `json:"mac"`
 	UUID  string `json:"uuid"`
-	Board string `json:"board,omitempty"` // serial number of the board that it was made on
+	Board string `json:"board,omitempty"` // serial number of the board on which it was created
 }
 
-// ErrCopied is wrapped by the error of LoadIdentity when the file was made on another board.
+// ErrCopied is wrapped by the error of LoadIdentity if the file was created on
+// another board.
 var ErrCopied = errors.New("the identity is that of another board")
 
-// LoadIdentity returns the identity kept in file; where there is none it makes one and keeps it.
-// root is where sys, proc and etc are: "/". Beside an error the identity can be used, until the
-// next start at least: it could not be read or kept, or, with ErrCopied, a new one was made
-// because the memory card was copied or moved: two devices with one identity would keep ending
-// each other's connections.
+// LoadIdentity returns the identity in file, or creates and saves a new one. root
+// is the directory that contains sys, proc and etc: "/". The identity is usable
+// even with an error, at least until the next start: it could not be read or saved,
+// or, with ErrCopied, a new one was created because the memory card was copied or
+// moved: two devices with the same identity would disconnect each other.
 func LoadIdentity(file, root string) (Identity, error) {
 	system := os.DirFS(root)
 	board := boardSerial(system)
@@ -47,11 +48,11 @@ func LoadIdentity(file, root string) (Identity, error) {
 	case err == nil && (board == "" || old.Board == "" || old.Board == board):
 		return Identity{old.MAC, old.UUID}, nil
 	case err == nil:
-		err = fmt.Errorf("%w: %s was made on board %s, and this is board %s; this device gets a new one and has to be bound anew", ErrCopied, file, old.Board, board)
+		err = fmt.Errorf("%w: %s was created on board %s, and this is board %s; the device gets a new identity and must be bound again", ErrCopied, file, old.Board, board)
 	case errors.Is(err, fs.ErrNotExist):
 		err = nil
 	default:
-		err = fmt.Errorf("the identity cannot be read; this device gets a new one and has to be bound anew: %w", err)
+		err = fmt.Errorf("the identity cannot be read; the device gets a new one and must be bound again: %w", err)
 	}
 	made := kept{MAC: macOf(system), UUID: uuid.NewString(), Board: board}
 	raw, failed := json.Marshal(made)
@@ -59,7 +60,7 @@ func LoadIdentity(file, root string) (Identity, error) {
 		failed = state.ReplaceFile(file, append(raw, '\n'))
 	}
 	if failed != nil {
-		err = errors.Join(err, fmt.Errorf("the identity cannot be kept; the next start makes another: %w", failed))
+		err = errors.Join(err, fmt.Errorf("the identity cannot be saved; the next start creates another one: %w", failed))
 	}
 	return Identity{made.MAC, made.UUID}, err
 }
@@ -75,12 +76,12 @@ func readIdentity(file string) (k kept, err error) {
 		return k, fmt.Errorf("%s: %w", file, err)
 	}
 	if _, err := uuid.Parse(k.UUID); err != nil || len(k.UUID) != 36 || !macForm.MatchString(k.MAC) {
-		return k, fmt.Errorf("%s: mac and uuid are not such", file)
+		return k, fmt.Errorf("%s: invalid mac or uuid", file)
 	}
 	return k, nil
 }
 
-// boardSerial is the serial number that the firmware of a board gives it, "" where it has none
+// boardSerial is the serial number from the board's firmware, "" if there is none
 // that a service may read.
 func boardSerial(system fs.FS) string {
 	raw, err := fs.ReadFile(system, "proc/device-tree/serial-number")
@@ -94,20 +95,21 @@ func boardSerial(system fs.FS) string {
 	return serial
 }
 
-// macOf is the address of a network interface that is hardware: one that the maker gave, before
-// one that software has set; by cable before by air, which is by name. Where there is none, it
-// is made of the machine's own id, which is as stable, and at last by chance.
+// macOf is the address of a hardware network interface: assigned by the
+// manufacturer rather than by software, wired rather than wireless, which is
+// determined by the name. Without one, it is derived from the machine id, which is
+// as stable, and otherwise random.
 func macOf(system fs.FS) string {
 	type candidate struct {
 		mac  string
 		rank int
 	}
 	var found []candidate
-	entries, _ := fs.ReadDir(system, "sys/class/net") // none where there is no such folder
+	entries, _ := fs.ReadDir(system, "sys/class/net") // empty if the directory does not exist
 	for _, e := range entries {
 		dir := "sys/class/net/" + e.Name() + "/"
 		if _, err := fs.Stat(system, dir+"device"); err != nil {
-			continue // a bridge, a tunnel, a container's
+			continue // a bridge, a tunnel, or an interface of a container
 		}
 		mac := strings.ToLower(line(system, dir+"address"))
 		if !macForm.MatchString(mac) || mac == "00:00:00:00:00:00" || mac == "ff:ff:ff:ff:ff:ff" {
@@ -126,13 +128,13 @@ func macOf(system fs.FS) string {
 	if seed == "" {
 		seed = uuid.NewString()
 	}
-	// The id itself must not be shown to others (machine-id(5)).
+	// The id itself must not be disclosed (machine-id(5)).
 	sum := sha256.Sum256([]byte("lintod xiaozhi " + seed))
-	sum[0] = sum[0]&^1 | 2 // of one device, and not given by a maker
+	sum[0] = sum[0]&^1 | 2 // unicast, locally administered
 	return net.HardwareAddr(sum[:6]).String()
 }
 
-// local tells whether software has made up an address.
+// local reports whether an address was assigned by software.
 func local(mac string) bool {
 	first, err := net.ParseMAC(mac)
 	return err != nil || first[0]&2 != 0

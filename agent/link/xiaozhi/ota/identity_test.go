@@ -24,7 +24,7 @@ func box(t *testing.T, files map[string]string) (root string) {
 	return root
 }
 
-// card are the files of a network interface of hardware.
+// card adds the files of a hardware network interface.
 func card(files map[string]string, name, mac, assigned string) map[string]string {
 	dir := "sys/class/net/" + name + "/"
 	files[dir+"address"], files[dir+"addr_assign_type"], files[dir+"device/vendor"] = mac+"\n", assigned+"\n", "x"
@@ -33,20 +33,20 @@ func card(files map[string]string, name, mac, assigned string) map[string]string
 
 func none() map[string]string { return map[string]string{"etc/machine-id": "5e1d\n"} }
 
-func TestAddressIsThatOfHardware(t *testing.T) {
+func TestAddressOfTheHardware(t *testing.T) {
 	bridge := card(none(), "wlan0", "DC:A6:32:01:02:03", "0")
 	bridge["sys/class/net/docker0/address"] = "02:42:00:00:00:01\n"
 	for name, test := range map[string]struct {
 		files map[string]string
-		want  string // "": made up, and stable
+		want  string // "" for a generated, stable one
 	}{
-		"no bridge":                 {bridge, "dc:a6:32:01:02:03"},
-		"cable before air":          {card(card(none(), "wlan0", "dc:a6:32:01:02:03", "0"), "eth0", "dc:a6:32:01:02:02", "0"), "dc:a6:32:01:02:02"},
-		"the maker's before chance": {card(card(none(), "wlan0", "dc:a6:32:01:02:03", "0"), "eth0", "dc:a6:32:01:02:02", "1"), "dc:a6:32:01:02:03"},
-		"a made-up one at last":     {card(none(), "wlan0", "d6:a6:32:01:02:03", "0"), "d6:a6:32:01:02:03"},
-		"no zeros":                  {card(none(), "eth0", "00:00:00:00:00:00", "0"), ""},
-		"no InfiniBand":             {card(none(), "ib0", "80:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:01", "0"), ""},
-		"nothing":                   {none(), ""},
+		"no bridge":                              {bridge, "dc:a6:32:01:02:03"},
+		"wired before wireless":                  {card(card(none(), "wlan0", "dc:a6:32:01:02:03", "0"), "eth0", "dc:a6:32:01:02:02", "0"), "dc:a6:32:01:02:02"},
+		"the manufacturer's before a random one": {card(card(none(), "wlan0", "dc:a6:32:01:02:03", "0"), "eth0", "dc:a6:32:01:02:02", "1"), "dc:a6:32:01:02:03"},
+		"a software-assigned one last":           {card(none(), "wlan0", "d6:a6:32:01:02:03", "0"), "d6:a6:32:01:02:03"},
+		"no zeros":                               {card(none(), "eth0", "00:00:00:00:00:00", "0"), ""},
+		"no InfiniBand":                          {card(none(), "ib0", "80:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:01", "0"), ""},
+		"nothing":                                {none(), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := box(t, test.files)
@@ -71,8 +71,8 @@ func TestAddressIsThatOfHardware(t *testing.T) {
 	}
 }
 
-// Once made, an identity does not follow the hardware: a dongle that is pulled out, an update that
-// names interfaces anew.
+// Once created, an identity does not depend on the hardware: a removed USB adapter,
+// or an update that renames interfaces.
 func TestIdentityIsKept(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state", "id")
 	first, err := LoadIdentity(file, box(t, card(none(), "wlan0", "dc:a6:32:01:02:03", "0")))
@@ -87,7 +87,7 @@ func TestIdentityIsKept(t *testing.T) {
 	}
 }
 
-// Two boxes from one image of a memory card are two devices.
+// Two machines with copies of one memory card are two devices.
 func TestCopiedCardGetsItsOwnIdentity(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "id")
 	machine := func(serial, mac string) string {
@@ -106,7 +106,7 @@ func TestCopiedCardGetsItsOwnIdentity(t *testing.T) {
 	if again, err := LoadIdentity(file, machine("10000000bbbb", "dc:a6:32:00:00:02")); err != nil || again != second {
 		t.Errorf("%+v, %v", again, err)
 	}
-	for _, unknown := range []string{"", "0000000000000000", "\x01"} { // a board that does not say its serial number
+	for _, unknown := range []string{"", "0000000000000000", "\x01"} { // a board without a serial number
 		if again, err := LoadIdentity(file, machine(unknown, "dc:a6:32:00:00:02")); err != nil || again != second {
 			t.Errorf("board %q: %+v, %v", unknown, again, err)
 		}
@@ -128,7 +128,7 @@ func TestIdentityThatCannotBeReadOrKept(t *testing.T) {
 			t.Errorf("%q: then %+v, %v", bad, again, err)
 		}
 	}
-	folder := t.TempDir() // where the file should be
+	folder := t.TempDir() // a directory instead of the file
 	if got, err := LoadIdentity(folder, root); err == nil || got.UUID == "" {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -49,7 +49,7 @@ const (
 	unbound = `{"activation":{"code":"048291","message":"http://xiaozhi.server.com\n048291","challenge":"aa:bb:cc:dd:ee:ff","timeout_ms":30000},"websocket":{"url":"ws://h/"}}`
 )
 
-func TestReadsWhatServersGive(t *testing.T) {
+func TestAnswersOfServers(t *testing.T) {
 	now := time.UnixMilli(1795816790000)
 	mqtt := func(url, id, sub string, alive time.Duration) *MQTT {
 		return &MQTT{URL: url, ClientID: id, Username: "u", Password: "p", PublishTopic: "device-server", SubscribeTopic: sub, KeepAlive: alive}
@@ -82,12 +82,12 @@ func TestReadsWhatServersGive(t *testing.T) {
 		"IPv6":                   {`{"mqtt":{"endpoint":"fd00::5","client_id":"i","username":"u","password":"p"}}`, Answer{MQTT: mqtt("mqtts://[fd00::5]:8883", "i", "", 240*time.Second)}},
 		"IPv6 with port":         {`{"mqtt":{"endpoint":"[fd00::5]:1883","client_id":"i","username":"u","password":"p"}}`, Answer{MQTT: mqtt("mqtt://[fd00::5]:1883", "i", "", 240*time.Second)}},
 		"frames of version 3":    {`{"websocket":{"url":"ws://h/","token":"t","version":"3"}}`, Answer{WebSocket: &WebSocket{"ws://h/", "t", 3}}},
-		"firmware by force":      {`{"websocket":{"url":"ws://h/"},"firmware":{"version":"0.1","url":"http://h/f","force":1}}`, Answer{WebSocket: &WebSocket{"ws://h/", "", 1}, Firmware: &Firmware{"0.1", "http://h/f", true}}},
-		"time of another planet": {`{"websocket":{"url":"ws://h/"},"server_time":{"timestamp":1e300}}`, Answer{WebSocket: &WebSocket{"ws://h/", "", 1}}},
-		"one of two strays": {`{"websocket":{"url":"ws://0.0.0.0:8000/"},"mqtt":{"endpoint":"h:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
+		"forced firmware":        {`{"websocket":{"url":"ws://h/"},"firmware":{"version":"0.1","url":"http://h/f","force":1}}`, Answer{WebSocket: &WebSocket{"ws://h/", "", 1}, Firmware: &Firmware{"0.1", "http://h/f", true}}},
+		"time out of range":      {`{"websocket":{"url":"ws://h/"},"server_time":{"timestamp":1e300}}`, Answer{WebSocket: &WebSocket{"ws://h/", "", 1}}},
+		"one of two has a loopback address": {`{"websocket":{"url":"ws://0.0.0.0:8000/"},"mqtt":{"endpoint":"h:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
 			MQTT: mqtt("mqtt://h:1883", "i", "", 240*time.Second), Problems: []string{"websocket"},
 		}},
-		"the other strays": {`{"websocket":{"url":"ws://h:8000/"},"mqtt":{"endpoint":"localhost:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
+		"the other has a loopback address": {`{"websocket":{"url":"ws://h:8000/"},"mqtt":{"endpoint":"localhost:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
 			WebSocket: &WebSocket{"ws://h:8000/", "", 1}, Problems: []string{"mqtt"},
 		}},
 		"one of two is broken": {`{"websocket":{"url":"ws://你的ip:端口号/xiaozhi/v1/"},"mqtt":{"endpoint":"h:1883","client_id":"i","username":"u","password":"p"}}`, Answer{
@@ -114,8 +114,8 @@ func TestReadsWhatServersGive(t *testing.T) {
 	}
 }
 
-// Each of these is no answer that a device could work with, and the error has a word of why.
-func TestUnkindServers(t *testing.T) {
+// None of these answers is usable, and the error contains the reason.
+func TestUnusableAnswers(t *testing.T) {
 	says := func(code int, kind, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", kind)
@@ -158,22 +158,22 @@ func TestUnkindServers(t *testing.T) {
 		"500":                    {says(500, "text/plain", "\x1b[31moops\nline"), "oops", false},
 		"502":                    {says(502, "text/html", "<html>"), "502", false},
 		"closed":                 {hijack(""), "", false},
-		"no HTTP":                {hijack("\x00\x01\x02\r\n\r\n"), "", false},
-		"shorter than it says":   {hijack("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"), "", false},
+		"not HTTP":               {hijack("\x00\x01\x02\r\n\r\n"), "", false},
+		"shorter than announced": {hijack("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"), "", false},
 		"endless headers":        {hijack("HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 100000)), "", false},
-		"gzip unasked":           {hijack("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"), "ota_url", true},
+		"gzip without a request": {hijack("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"), "ota_url", true},
 		"port 0":                 {mqtt(`{"endpoint":"h:0","client_id":"i"}`), "endpoint", true},
 		"port 65536":             {mqtt(`{"endpoint":"h:65536","client_id":"i"}`), "endpoint", true},
 		"two hosts":              {mqtt(`{"endpoint":"h,g:1883","client_id":"i"}`), "endpoint", true},
 		"endpoint without end":   {mqtt(`{"endpoint":"h:188` + strings.Repeat("~é", 1000) + `/x","client_id":"i"}`), "endpoint", true},
-		"endpoint of the web":    {mqtt(`{"endpoint":"https://h","client_id":"i"}`), "endpoint", true},
+		"endpoint with https":    {mqtt(`{"endpoint":"https://h","client_id":"i"}`), "endpoint", true},
 		"password in endpoint":   {mqtt(`{"endpoint":"mqtt://u:PLANTED@h","client_id":"i"}`), "endpoint", true},
 		"no client id":           {mqtt(`{"endpoint":"h","username":"u","password":"PLANTED"}`), "client_id", true},
 		"client id with NUL":     {mqtt(`{"endpoint":"h","client_id":"a\u0000b"}`), "client_id", true},
 		"client id too long":     {mqtt(`{"endpoint":"h","client_id":"` + strings.Repeat("x", 5000) + `"}`), "client_id", true},
 		"publish to a wildcard":  {mqtt(`{"endpoint":"h","client_id":"i","publish_topic":"a/#"}`), "publish_topic", true},
 		"token with a line end":  {json200(`{"websocket":{"url":"ws://h/","token":"PLANTED\r\nX: y"}}`), "token", true},
-		"address of the web":     {json200(`{"websocket":{"url":"http://h/"}}`), "url", true},
+		"address with http":      {json200(`{"websocket":{"url":"http://h/"}}`), "url", true},
 		"address without host":   {json200(`{"websocket":{"url":"ws:///xiaozhi"}}`), "url", true},
 		"frames of version 9":    {json200(`{"websocket":{"url":"ws://h/","version":9}}`), "version", true},
 		"to another host": {func(w http.ResponseWriter, r *http.Request) {
@@ -211,8 +211,8 @@ type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return copy(p, strings.Repeat(" ", len(p))), nil }
 
-// A server on this machine may name this machine.
-func TestAddressThatLeadsBackHere(t *testing.T) {
+// A server on this machine may send a loopback address.
+func TestLoopbackAddressOfALocalServer(t *testing.T) {
 	for _, test := range []struct {
 		address, host string
 		want          bool
@@ -231,7 +231,7 @@ func TestAddressThatLeadsBackHere(t *testing.T) {
 	}
 }
 
-func TestSaysWhoItIs(t *testing.T) {
+func TestIdentityInRequests(t *testing.T) {
 	var header http.Header
 	var body map[string]any
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -288,8 +288,9 @@ func TestSaysWhoItIs(t *testing.T) {
 	}
 }
 
-// A server behind a proxy that wants a slash or https is followed, with the whole request.
-func TestFollowsItsOwnServer(t *testing.T) {
+// A redirect of a proxy that requires a slash or https is followed, with the
+// complete request.
+func TestRedirectsWithinTheServer(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "/") {
 			http.Redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
@@ -307,7 +308,7 @@ func TestFollowsItsOwnServer(t *testing.T) {
 	}
 }
 
-func TestTrustsTheOwnersCAOnly(t *testing.T) {
+func TestConfiguredCAIsTheOnlyOne(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, serverE) }))
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 	t.Cleanup(s.Close)
@@ -367,15 +368,15 @@ func TestActivation(t *testing.T) {
 		wait   time.Duration
 		fails  bool
 	}{
-		"success":                 {200, "success", true, 0, false},
-		"nothing":                 {200, "", true, 0, false},
-		"JSON":                    {200, `{"message":"ok"}`, true, 0, false},
-		"activation over":         {200, `{"activation":null,"mqtt":{}}`, true, 0, false},
-		"Cheeko: not yet":         {200, cheeko[:len(cheeko)-1] + `,"activation":{"code":"123456"}}`, false, waiting, false},
-		"waiting":                 {202, "Device activation timeout", false, waiting, false},
-		"E: what is not accepted": {400, "不支持的算法", false, unsure, true},
-		"500":                     {500, "", false, unsure, true},
-		"204":                     {204, "", false, unsure, true},
+		"success":         {200, "success", true, 0, false},
+		"nothing":         {200, "", true, 0, false},
+		"JSON":            {200, `{"message":"ok"}`, true, 0, false},
+		"activation over": {200, `{"activation":null,"mqtt":{}}`, true, 0, false},
+		"Cheeko: not yet": {200, cheeko[:len(cheeko)-1] + `,"activation":{"code":"123456"}}`, false, waiting, false},
+		"waiting":         {202, "Device activation timeout", false, waiting, false},
+		"E: not accepted": {400, "不支持的算法", false, unsure, true},
+		"500":             {500, "", false, unsure, true},
+		"204":             {204, "", false, unsure, true},
 	} {
 		for _, url := range []string{"/xiaozhi/ota/", "/xiaozhi/ota"} {
 			t.Run(name, func(t *testing.T) {
@@ -428,8 +429,8 @@ func TestActivation(t *testing.T) {
 	}
 }
 
-// The vectors of the protocol stand on another implementation of the same.
-func TestSignatureIsThatOfTheLibrary(t *testing.T) {
+// The test vectors of the protocol were computed with another implementation.
+func TestSignatureMatchesTheLibrary(t *testing.T) {
 	h := hmac.New(sha256.New, []byte("key"))
 	h.Write([]byte("The quick brown fox jumps over the lazy dog"))
 	const rfc = "f7bc83f430538424b13298e6aa6fb143ef4d59a14946175997479dbc2d1a3cd8"
@@ -438,7 +439,7 @@ func TestSignatureIsThatOfTheLibrary(t *testing.T) {
 	}
 }
 
-func TestFirmwareIsOfferedWhenItIsOne(t *testing.T) {
+func TestFirmwareOffers(t *testing.T) {
 	const good = "http://h/f.bin"
 	for _, test := range []struct {
 		version, url string
@@ -476,11 +477,11 @@ func TestFirmwareIsOfferedWhenItIsOne(t *testing.T) {
 		}
 	}
 	if offer(Firmware{"0.0.1", good, false}, "0.0.0-dev") == nil {
-		t.Error("a development version has no successor")
+		t.Error("firmware was offered for a development version")
 	}
 }
 
-func TestKeepsSettings(t *testing.T) {
+func TestSettingsAreSaved(t *testing.T) {
 	c := newClient(t, "http://h/")
 	if a, err := c.kept(); a != nil || err != nil {
 		t.Errorf("before: %v, %v", a, err)
@@ -521,16 +522,16 @@ func TestKeepsSettings(t *testing.T) {
 	}
 }
 
-// script is a server that is played step by step in a bubble of time.
+// script is a server that follows the steps of a test, in a bubble.
 type script struct {
 	mu    sync.Mutex
 	steps []step
-	log   []string // "0s ota", "3s activate": what was asked, and when
+	log   []string // "0s ota", "3s activate": requests with their times
 	began time.Time
 }
 
-// step answers one request; times: how often, 0 is once. A body of "down" closes the connection, and
-// one of "silence" lets it wait.
+// step answers one request, or times of them; 0 means once. The body "down" closes
+// the connection, and "silence" leaves it without an answer.
 type step struct {
 	times int
 	code  int
@@ -552,14 +553,14 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "down":
 		panic(http.ErrAbortHandler)
 	case "silence":
-		_, _ = io.Copy(io.Discard, r.Body) // only behind it is the end of the connection noticed
+		_, _ = io.Copy(io.Discard, r.Body) // the end of the connection is only detected after the body
 		<-r.Context().Done()
 	}
 	w.WriteHeader(now.code)
 	fmt.Fprint(w, now.body)
 }
 
-// pipes is a network of one server.
+// pipes is a network with one server.
 type pipes struct {
 	conns chan net.Conn
 	ended chan struct{}
@@ -581,14 +582,14 @@ func (p pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	select {
 	case p.conns <- there:
 		return here, nil
-	case <-p.ended: // a transport may dial still when nobody waits for it any more
+	case <-p.ended: // a transport may still dial when the request was cancelled
 		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// play runs a client against a script; watch is called in the bubble while it does.
+// play runs a client against a script; watch runs in the bubble at the same time.
 func play(t *testing.T, steps []step, prepare func(*Client), watch func(c *Client, s *script, given chan Answer)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -625,7 +626,7 @@ func (s *script) asked() []string {
 	return slices.Clone(s.log)
 }
 
-func TestServerThatIsAway(t *testing.T) {
+func TestUnreachableServer(t *testing.T) {
 	play(t, []step{{times: 6, body: "down"}, {code: 200, body: official}}, nil, func(c *Client, s *script, given chan Answer) {
 		synctest.Wait()
 		if state := c.State(); state.Problem == "" || state.Refused || state.Next.IsZero() {
@@ -642,7 +643,7 @@ func TestServerThatIsAway(t *testing.T) {
 	})
 }
 
-func TestKeptSettingsAreUsedAtOnce(t *testing.T) {
+func TestSavedSettingsAreUsedImmediately(t *testing.T) {
 	prepare := func(c *Client) {
 		a, err := parse([]byte(gatewayA), "h", time.Now(), "1")
 		if err == nil {
@@ -662,7 +663,7 @@ func TestKeptSettingsAreUsedAtOnce(t *testing.T) {
 	})
 }
 
-func TestActivationToItsEnd(t *testing.T) {
+func TestCompleteActivation(t *testing.T) {
 	steps := []step{
 		{code: 200, body: strings.Replace(unbound, `,"timeout_ms":30000`, "", 1)},
 		{times: 10, code: 202},
@@ -686,7 +687,7 @@ func TestActivationToItsEnd(t *testing.T) {
 		<-given
 		want := []string{
 			"0s ota/", "0s ota/activate", "3s ota/activate", "6s ota/activate", "9s ota/activate", "12s ota/activate", "15s ota/activate",
-			"18s ota/activate", "21s ota/activate", "24s ota/activate", "27s ota/activate", // then 3 s for the last, and 3 s before the check
+			"18s ota/activate", "21s ota/activate", "24s ota/activate", "27s ota/activate", // then 3 s after the last one, and 3 s before the check
 			"33s ota/", "33s ota/activate", "43s ota/activate", "46s ota/activate", "49s ota/activate", "49s ota/",
 		}
 		if got := s.asked(); !slices.Equal(got, want) {
@@ -696,7 +697,7 @@ func TestActivationToItsEnd(t *testing.T) {
 		if !slices.Equal(codes, []string{"048291", "777777"}) || c.State() != (State{}) {
 			t.Errorf("codes %v, state %+v", codes, c.State())
 		}
-		// The next check is that of the day, unless somebody wants it before.
+		// The next check is after a day, unless Again is called.
 		c.Again()
 		<-given
 		if got := s.asked(); got[len(got)-1] != "52s ota/" {
@@ -716,8 +717,9 @@ func TestCodeIsRenewedWhenItExpires(t *testing.T) {
 	})
 }
 
-// A server that says yes to the code and no at the check, or whose codes expire at once, is not
-// asked without a pause; and one whose device nobody binds is asked ever less often.
+// A server that confirms the code but not the check, or whose codes expire
+// immediately, is not queried without pauses; a device that is not bound sends ever
+// fewer requests.
 func TestServersAreNotFlooded(t *testing.T) {
 	for name, steps := range map[string]func() []step{
 		"yes and no": func() []step { return repeat(step{code: 200, body: unbound}, step{code: 200, body: "success"}) },
@@ -743,7 +745,7 @@ func TestServersAreNotFlooded(t *testing.T) {
 					t.Errorf("%d requests in ten minutes", first)
 				}
 				checks := len(slices.DeleteFunc(s.asked(), func(r string) bool { return !strings.HasSuffix(r, "ota/") }))
-				if name == "expires at once" && checks > 600/25 { // each brings a code that is spoken
+				if name == "expires at once" && checks > 600/25 { // each returns a code that is spoken
 					t.Errorf("%d codes in ten minutes", checks)
 				}
 				if name != "never bound" {
@@ -779,7 +781,7 @@ func TestClockSkewIsReported(t *testing.T) {
 	}
 }
 
-func TestConfigSaysWhatIsWrong(t *testing.T) {
+func TestInvalidConfig(t *testing.T) {
 	good := Config{URL: "https://api.tenclass.net/xiaozhi/ota/"}
 	for _, test := range []struct {
 		change func(*Config)
@@ -807,8 +809,8 @@ func TestConfigSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// Whatever a server answers costs little, what is taken of it can be used as it is, and no error
-// shows a secret.
+// Any answer from a server uses little memory, the accepted parts are valid, and no
+// error reveals a secret.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{official, gatewayA, cheeko, serverE, unbound, `{"error":"e"}`, `{"mqtt":{"endpoint":"[fe80::1%eth0]:1883","client_id":"i"}}`} {
 		f.Add([]byte(seed))
@@ -824,7 +826,7 @@ func FuzzParse(f *testing.F) {
 				return
 			}
 			if a.MQTT == nil && a.WebSocket == nil && a.Activation == nil {
-				t.Error("taken, and nothing in it")
+				t.Error("an empty answer was accepted")
 			}
 			if a.MQTT != nil && (a.MQTT.check() != nil || a.MQTT.KeepAlive < minKeepAlive || a.MQTT.KeepAlive > maxKeepAlive || a.MQTT.PublishTopic == "") {
 				t.Errorf("%+v", a.MQTT)
@@ -844,8 +846,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// Whatever stands in the file of settings, it is taken only when it can be used as it is, and no
-// error shows a secret.
+// A settings file with any contents is used only if it is valid, and no error
+// reveals a secret.
 func FuzzKept(f *testing.F) {
 	c := newClient(f, "http://h/")
 	a, err := parse([]byte(official), "h", time.Now(), "1")
@@ -859,7 +861,7 @@ func FuzzKept(f *testing.F) {
 	f.Add(raw)
 	f.Add([]byte(strings.ReplaceAll(string(raw), "wss://", "PLANTED://")))
 	f.Add([]byte("\x00PLANTED"))
-	f.Add([]byte(`{"websocket":{"url":"PLANTED-0"}}`)) // an address is shown
+	f.Add([]byte(`{"websocket":{"url":"PLANTED-0"}}`)) // an address may be shown
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var shown struct{ MQTT, WebSocket struct{ URL string } }
 		_ = json.Unmarshal(text, &shown)
@@ -876,7 +878,7 @@ func FuzzKept(f *testing.F) {
 				return
 			}
 			if a.MQTT == nil && a.WebSocket == nil || a.MQTT != nil && a.MQTT.check() != nil || a.WebSocket != nil && a.WebSocket.check() != nil {
-				t.Errorf("%q is taken", text)
+				t.Errorf("%q was accepted", text)
 			}
 		})
 	})

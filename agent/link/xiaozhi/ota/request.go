@@ -30,41 +30,41 @@ const (
 
 var (
 	server      = neterr.Server{Name: "the server", Address: "ota_url in [xiaozhi]", CA: "ca_file in [xiaozhi]"}
-	errSlow     = errors.New("the server did not answer in time; is it overloaded, or ota_url the address of something else?")
-	errStranger = refusal("what answers is not a xiaozhi server, or a proxy before it: correct ota_url in [xiaozhi]")
+	errSlow     = errors.New("the server did not answer in time; is it overloaded, or is ota_url the address of another service?")
+	errStranger = refusal("the answer is not from a xiaozhi server, or is from a proxy: correct ota_url in [xiaozhi]")
 )
 
-// refusal is an ErrRefused in words of its own.
+// refusal is an ErrRefused with its own text.
 type refusal string
 
 func (r refusal) Error() string        { return string(r) }
 func (r refusal) Is(target error) bool { return target == ErrRefused }
 
-// statusError is an answer that is not 200.
+// statusError is an answer with a status other than 200.
 type statusError struct {
 	code   int
 	reason string
 }
 
 func (e *statusError) Error() string {
-	text := fmt.Sprintf("the server answers %d %s", e.code, http.StatusText(e.code))
+	text := fmt.Sprintf("the server answered %d %s", e.code, http.StatusText(e.code))
 	if e.reason != "" {
 		text += fmt.Sprintf(" (%q)", e.reason)
 	}
 	if e.code == http.StatusNotFound {
-		text += "; is the path in ota_url right?"
+		text += "; is the path in ota_url correct?"
 	}
 	return text
 }
 
-// Is makes what people have to mend an ErrRefused.
+// Is reports errors that someone must correct as ErrRefused.
 func (e *statusError) Is(target error) bool {
 	later := e.code == http.StatusRequestTimeout || e.code == http.StatusTooManyRequests
 	return target == ErrRefused && e.code/100 == 4 && !later
 }
 
-// Check asks the server once. It takes at most 20 seconds. An error that wraps ErrRefused wants
-// people to act; others may pass.
+// Check queries the server once. It takes at most 20 seconds. An error that wraps
+// ErrRefused must be corrected by someone; others may be temporary.
 func (c *Client) Check(ctx context.Context) (Answer, error) {
 	to, err := c.Config.base()
 	if err != nil {
@@ -85,13 +85,13 @@ func (c *Client) Check(ctx context.Context) (Answer, error) {
 }
 
 const (
-	waiting = 3 * time.Second  // until the next question, while the server waits for the user
+	waiting = 3 * time.Second  // until the next request, while the server waits for the user
 	unsure  = 10 * time.Second // after any other answer
 )
 
-// Activate asks the server once whether the user has entered the code, with the challenge
-// signed. While done is false, wait says when to ask again, also beside an error. It takes at
-// most 20 seconds.
+// Activate asks the server once whether the user has entered the code, with the
+// signed challenge. While done is false, wait is the time until the next request,
+// also with an error. It takes at most 20 seconds.
 func (c *Client) Activate(ctx context.Context, a Activation) (done bool, wait time.Duration, err error) {
 	to, err := c.Config.base()
 	if err != nil {
@@ -115,17 +115,18 @@ func (c *Client) Activate(ctx context.Context, a Activation) (done bool, wait ti
 	return false, unsure, fmt.Errorf("%s: %w", shown(to), err)
 }
 
-// stillPending tells an answer 200 that means no: Cheeko sends that of a check, in which the
-// activation still stands (protocol C37).
+// stillPending reports whether an answer with status 200 means that the code has
+// not been entered: Cheeko then answers like to a check, with the activation
+// (protocol C37).
 func stillPending(raw []byte) bool {
 	var m members
-	_ = json.Unmarshal(raw, &m) // a text, such as success
+	_ = json.Unmarshal(raw, &m) // may be plain text, such as success
 	pending, ok := m["activation"]
 	return ok && string(pending) != "null"
 }
 
-// description is the body of a check, in which all servers find what they look for (protocol
-// 2.1).
+// description is the body of a check, with the members that any server requires
+// (protocol 2.1).
 func (c *Client) description() any {
 	ip := ""
 	if c.Device.IP != nil {
@@ -142,8 +143,8 @@ func (c *Client) description() any {
 	}
 }
 
-// signed is the body of an activation: flat for most servers, and under Payload for those that
-// insist on it (protocol C49).
+// signed is the body of an activation: flat for most servers, and also under
+// Payload for those that require it (protocol C49).
 func (c *Client) signed(challenge string) (any, error) {
 	fields := map[string]any{"algorithm": "hmac-sha256", "challenge": challenge, "serial_number": c.Config.SerialNumber, "hmac": ""}
 	if c.Config.SerialNumber != "" {
@@ -175,7 +176,7 @@ func (c *Client) language() string {
 	return "en-US"
 }
 
-// post makes one request and returns what the server answers, whatever its code.
+// post makes one request and returns the server's answer, with any status.
 func (c *Client) post(ctx context.Context, to *url.URL, body any) (code int, answer []byte, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, answerLimit, errSlow)
 	defer cancel()
@@ -249,8 +250,9 @@ func (c *Client) send(ctx context.Context, client *http.Client, to *url.URL, bod
 	return client.Do(r)
 }
 
-// redirect returns where the same request goes next: to the same host only, because what the
-// other one answers would decide which server hears the user, and not from https to http.
+// redirect returns the target of a redirect: only on the same host, because the
+// answer determines which server receives the user's voice, and not from https to
+// http.
 func redirect(from *url.URL, response *http.Response) (*url.URL, error) {
 	to, err := response.Location()
 	if err != nil {
@@ -261,23 +263,23 @@ func redirect(from *url.URL, response *http.Response) (*url.URL, error) {
 	case response.StatusCode == http.StatusSeeOther:
 		return nil, fmt.Errorf("the server redirects to the page %s; %w", target, errStranger)
 	case to.Scheme != "https" && to.Scheme != "http", from.Scheme == "https" && to.Scheme == "http":
-		return nil, refusal("the server redirects to " + target + ", where the device's credentials would travel unprotected; that was not followed: let it answer on https")
+		return nil, refusal("the server redirects to " + target + ", where the device's credentials would be sent unencrypted; not followed: enable https there")
 	case !strings.EqualFold(to.Hostname(), from.Hostname()):
-		return nil, refusal("the server redirects to " + target + "; if that is right, write it into ota_url in [xiaozhi]")
+		return nil, refusal("the server redirects to " + target + "; if that is correct, set it as ota_url in [xiaozhi]")
 	}
 	return to, nil
 }
 
-// shown is an address as an error shows it.
+// shown is the form of a URL in errors.
 func shown(u *url.URL) string { return u.Scheme + "://" + u.Host + u.Path }
 
-// reasonIn is what the answer of a failure says, JSON or a plain text, fit for one line.
+// reasonIn returns the text of a failure, JSON or plain, fit for one line.
 func reasonIn(raw []byte) string {
 	var m members
 	if json.Unmarshal(raw, &m) == nil {
 		return m.reason()
 	}
-	if text := bytes.TrimSpace(raw); !bytes.HasPrefix(text, []byte("<")) { // a page
+	if text := bytes.TrimSpace(raw); !bytes.HasPrefix(text, []byte("<")) { // not a web page
 		return printable.Clip(printable.Cut(string(text), 1000), 200)
 	}
 	return ""

@@ -11,53 +11,52 @@ import (
 const (
 	headerSize = 16
 	typeAudio  = 1
-	// bufferSize is the longest datagram that is read whole: the fall-back of a
-	// gateway whose encoder failed, 60 ms of PCM in one datagram, can be counted as
-	// TooLarge then.
+	// bufferSize is the longest datagram that is read completely: the fallback of a
+	// gateway whose encoder failed, 60 ms of PCM in one datagram, is then counted
+	// as TooLarge.
 	bufferSize = 4096
 )
 
-// Header is what a packet says about itself. On the wire it has 16 bytes, big
-// endian: type, flags, length of the payload (2 bytes), connection id, timestamp,
-// sequence (4 bytes each).
+// Header is the header of a packet, 16 bytes, big endian: type, flags, length of
+// the payload (2 bytes), connection id, timestamp, sequence (4 bytes each).
 type Header struct {
 	ConnectionID, Timestamp, Sequence uint32
 }
 
-// Why a datagram is no valid packet.
+// Why a datagram is not a valid packet.
 var (
 	errShort      = errors.New("shorter than a header")
 	errType       = errors.New("not of type 1")
-	errLength     = errors.New("shorter than its header says")
+	errLength     = errors.New("shorter than the length in its header")
 	errConnection = errors.New("of another connection id")
 	errTooLarge   = errors.New("payload too large")
 )
 
 // Cipher encrypts or decrypts the packets of one session. The key is the same in
-// both directions. One goroutine uses it at a time.
+// both directions. It must not be used concurrently.
 type Cipher struct {
 	block      cipher.Block
 	mode       Mode
 	nonce      [16]byte
 	connection uint32
 
-	// Here, and not on the stack, so that a packet allocates nothing: cipher.NewCTR
-	// allocates a stream for each.
+	// Fields instead of local variables, so that a packet allocates nothing:
+	// cipher.NewCTR allocates a stream for each packet.
 	counter, stream [16]byte
 }
 
-// NewCipher makes the Cipher of a session; of s, it uses Key, Nonce, ConnectionID
-// and IV.
+// NewCipher makes the Cipher of a session. It uses Key, Nonce, ConnectionID and
+// IV of s.
 func NewCipher(s Settings) *Cipher {
 	block, err := aes.NewCipher(s.Key[:])
 	if err != nil {
-		panic(err) // only for a key of another length
+		panic(err) // only for a key of invalid length
 	}
 	return &Cipher{block: block, mode: s.IV, nonce: s.Nonce, connection: s.ConnectionID}
 }
 
-// Seal appends the packet of opus to dst, and returns it. opus has 65535 bytes at
-// most and does not overlap dst.
+// Seal appends the packet with opus to dst, and returns it. opus has at most
+// 65535 bytes and must not overlap dst.
 func (c *Cipher) Seal(dst []byte, timestamp, sequence uint32, opus []byte) []byte {
 	start := len(dst)
 	dst = append(dst, typeAudio, 0)
@@ -70,8 +69,8 @@ func (c *Cipher) Seal(dst []byte, timestamp, sequence uint32, opus []byte) []byt
 	return dst
 }
 
-// Open decrypts a datagram in place. The payload that it returns is a part of
-// packet; bytes beyond the stated length are ignored, and so are the flags.
+// Open decrypts a datagram in place. The returned payload is a part of
+// packet. Bytes beyond the stated length and the flags are ignored.
 func (c *Cipher) Open(packet []byte) (h Header, opus []byte, err error) {
 	if len(packet) < headerSize {
 		return h, nil, errShort
@@ -88,7 +87,7 @@ func (c *Cipher) Open(packet []byte) (h Header, opus []byte, err error) {
 	switch {
 	case h.ConnectionID != c.connection:
 		return h, nil, errConnection
-	case length > MaxPayload: // before errLength: it may not have fitted in the buffer
+	case length > MaxPayload: // before errLength: it may not have fit into the buffer
 		return h, nil, errTooLarge
 	case length > len(packet)-headerSize:
 		return h, nil, errLength
@@ -98,8 +97,8 @@ func (c *Cipher) Open(packet []byte) (h Header, opus []byte, err error) {
 	return h, packet[headerSize:], nil
 }
 
-// crypt encrypts or decrypts the payload of a packet, which is the same in AES-CTR
-// (NIST SP 800-38A, 6.5): the counter block is one number of 128 bits.
+// crypt encrypts or decrypts the payload of a packet, which is the same operation
+// in AES-CTR (NIST SP 800-38A, 6.5): the counter block is one number of 128 bits.
 func (c *Cipher) crypt(packet []byte) {
 	copy(c.counter[:], packet[:headerSize])
 	if c.mode == IVNonceSequence {

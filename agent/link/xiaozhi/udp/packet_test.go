@@ -34,7 +34,7 @@ const (
 	twoBlocks = "f8f7f6f5f4f3f2f1f0efeeedecebeae9e8e7e6e5"
 )
 
-// vectors were made by node, and checked with openssl enc -aes-128-ctr.
+// vectors were generated with node, and checked with openssl enc -aes-128-ctr.
 var vectors = []struct {
 	name                string
 	mode                Mode
@@ -57,32 +57,32 @@ var vectors = []struct {
 	{"nonce and sequence", IVNonceSequence, seedNonce, 60, 1, twoBlocks, "010000143ade68b10000003c00000001", "bc6a9bde97589f21f09495e4308dc5d48673a741"},
 }
 
-func TestPacketsAreThoseOfRealGateways(t *testing.T) {
+func TestPacketsOfRealGateways(t *testing.T) {
 	for _, v := range vectors {
 		t.Run(v.name, func(t *testing.T) {
 			c := NewCipher(settings(t, v.mode, v.nonce))
 			want := unhex(t, v.header+v.sealed)
 			if got := c.Seal(nil, v.timestamp, v.sequence, unhex(t, v.plain)); !bytes.Equal(got, want) {
-				t.Errorf("Seal gives %x, want %x", got, want)
+				t.Errorf("Seal returned %x, want %x", got, want)
 			}
 			h, opus, err := c.Open(bytes.Clone(want))
 			if err != nil || !bytes.Equal(opus, unhex(t, v.plain)) || h != (Header{987654321, v.timestamp, v.sequence}) {
-				t.Errorf("Open gives %+v %x %v, want %s", h, opus, err, v.plain)
+				t.Errorf("Open returned %+v %x %v, want %s", h, opus, err, v.plain)
 			}
 		})
 	}
 }
 
-// The first description's sample nonce, taken as a template of the header as real
-// devices take theirs, has type 0x10, which every receiver drops.
-func TestTheSeedsNonceAsTemplateIsDropped(t *testing.T) {
+// The sample nonce of the first description, used as a template of the header as
+// real devices do, has type 0x10, which every receiver drops.
+func TestSampleNonceAsTemplateIsDropped(t *testing.T) {
 	packet := unhex(t, "10110014141516170000003c00000001"+"dbf9af00e04e39fdffbc6bb31544cf7ef2ee2ab0")
 	c := NewCipher(settings(t, IVHeader, seedNonce))
 	if _, _, err := c.Open(packet); !errors.Is(err, errType) {
 		t.Errorf("Open: %v, want %v", err, errType)
 	}
 	copy(c.counter[:], packet)
-	c.crypt(packet) // the cipher itself is that of the vector
+	c.crypt(packet) // the cipher itself matches the vector
 	if got := hex.EncodeToString(packet[headerSize:]); got != twoBlocks {
 		t.Errorf("decrypted to %s, want %s", got, twoBlocks)
 	}
@@ -96,7 +96,7 @@ func TestKeystream(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPacketIsRefused(t *testing.T) {
+func TestInvalidPacketsAreRejected(t *testing.T) {
 	large := NewCipher(settings(t, IVHeader, realNonce)).Seal(nil, 0, 1, make([]byte, MaxPayload+1))
 	pcm := NewCipher(settings(t, IVHeader, realNonce)).Seal(nil, 0, 1, make([]byte, 2880))
 	tests := []struct {
@@ -132,7 +132,7 @@ func TestTheStatedLengthIsUsed(t *testing.T) {
 	c := NewCipher(settings(t, IVHeader, realNonce))
 	_, opus, err := c.Open(unhex(t, "010000033ade68b10102030400000007227072ffff"))
 	if err != nil || hex.EncodeToString(opus) != "fcfffe" {
-		t.Errorf("Open gives %x, %v", opus, err)
+		t.Errorf("Open returned %x, %v", opus, err)
 	}
 }
 
@@ -156,7 +156,7 @@ func FuzzOpen(f *testing.F) {
 		fuzzcost.Check(t, func() { h, opus, err = c.Open(received) })
 		if err != nil {
 			if !bytes.Equal(received, packet) || opus != nil {
-				t.Fatal("a refused datagram was decrypted")
+				t.Fatal("a rejected datagram was decrypted")
 			}
 			return
 		}
@@ -174,12 +174,12 @@ func FuzzOpen(f *testing.F) {
 			return // we send no flags
 		}
 		if again := c.Seal(nil, h.Timestamp, h.Sequence, opus); !bytes.Equal(again, packet[:len(again)]) {
-			t.Fatalf("sealed again it is %x, want %x", again, packet)
+			t.Fatalf("sealed again: %x, want %x", again, packet)
 		}
 	})
 }
 
-var speech = bytes.Repeat([]byte{0x58, 1, 2, 3, 4, 5, 6, 7}, 15) // 120 bytes are usual
+var speech = bytes.Repeat([]byte{0x58, 1, 2, 3, 4, 5, 6, 7}, 15) // 120 bytes are typical
 
 func BenchmarkSeal(b *testing.B) {
 	c := NewCipher(settings(b, IVHeader, realNonce))
@@ -201,7 +201,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// A reference: the same packet by the standard library's CTR.
+// A reference: the same packet with the standard library's CTR.
 func BenchmarkReferenceCTR(b *testing.B) {
 	s := settings(b, IVHeader, realNonce)
 	block, _ := aes.NewCipher(s.Key[:])
@@ -212,7 +212,7 @@ func BenchmarkReferenceCTR(b *testing.B) {
 	}
 }
 
-func TestAPacketAllocatesNothing(t *testing.T) {
+func TestPacketAllocatesNothing(t *testing.T) {
 	c := NewCipher(settings(t, IVHeader, realNonce))
 	packet := make([]byte, 0, bufferSize)
 	n := testing.AllocsPerRun(100, func() {
@@ -222,6 +222,6 @@ func TestAPacketAllocatesNothing(t *testing.T) {
 		}
 	})
 	if n != 0 {
-		t.Errorf("a packet allocates %v times", n)
+		t.Errorf("%v allocations per packet", n)
 	}
 }

@@ -2,7 +2,7 @@
 // encrypted in a datagram of its own.
 //
 // What must not live here: the order of packets and the time to play them
-// (audio/jitter), and what is in them.
+// (audio/jitter), and their contents.
 package udp
 
 import (
@@ -19,118 +19,118 @@ import (
 	"lintod/agent/base/neterr"
 )
 
-// Mode says how the initial counter block of a packet is formed.
+// Mode is how the initial counter block of a packet is formed.
 type Mode string
 
 // The modes. The zero Mode is IVHeader.
 const (
-	// IVHeader takes the 16 bytes of the packet's header, as all real gateways do.
+	// IVHeader uses the 16 bytes of the packet's header, as all real gateways do.
 	IVHeader Mode = "header"
-	// IVNonceSequence takes the first 12 bytes of the session's nonce and the
+	// IVNonceSequence uses the first 12 bytes of the session's nonce and the
 	// packet's sequence, as in the protocol's first description.
 	IVNonceSequence Mode = "nonce_seq"
 )
 
-// MaxPayload is the longest Opus packet that is sent or taken, in bytes.
+// MaxPayload is the longest Opus packet that is sent or accepted, in bytes.
 const MaxPayload = 1500
 
-// Settings are those of one session; the gateway's hello has most of them.
+// Settings are the settings of one session; most are from the gateway's hello.
 type Settings struct {
 	Server       string // name or IP address
 	Port         int    // 1 to 65535
 	Key, Nonce   [16]byte
 	ConnectionID uint32
 	IV           Mode
-	// Ping is a session id: the first datagram is then "ping:" and this id instead
-	// of a frame of silence. Cheeko's gateways expect it.
+	// Ping is a session id: if set, the first datagram is "ping:" and this id
+	// instead of a frame of silence. Cheeko's gateways expect it.
 	Ping string
-	// Refused is called once when the gateway's host keeps answering that nothing listens at
-	// the port, before anything has come from there. It must not block; nil is allowed.
+	// Refused is called once if the gateway's host keeps reporting the port as closed
+	// before any datagram has arrived. It must not block, and may be nil.
 	Refused func()
 }
 
-// Packet is what came from the gateway.
+// Packet is a packet from the gateway.
 type Packet struct {
 	Sequence  uint32
-	Timestamp uint32 // as the gateway wrote it; gateways disagree about its meaning
+	Timestamp uint32 // as sent; its meaning depends on the gateway
 	Opus      []byte // may be empty; valid until receive returns
 }
 
-// Stats are the present numbers of a Conn.
+// Stats are the current counters of a Conn.
 type Stats struct {
 	Local, Remote string    // addresses
-	Sent          uint64    // packets, those of silence included
-	Unsent        uint64    // packets that the network did not take
-	Received      uint64    // packets handed to receive
-	First, Last   time.Time // when the first and the last of those came; zero before
+	Sent          uint64    // packets, including silence
+	Unsent        uint64    // packets that could not be sent
+	Received      uint64    // packets passed to receive
+	First, Last   time.Time // times of the first and last of those; zero if none
 	Dropped       Dropped
-	Unreachable   uint64 // ICMP errors: the gateway's host answers that nothing listens at the port
-	Redialed      uint64 // times that the device's own address changed
+	Unreachable   uint64 // ICMP errors: the gateway's host reports the port as closed
+	Redialed      uint64 // changes of the device's own address
 }
 
-// Dropped counts datagrams that were no valid packet, by reason.
+// Dropped counts datagrams that were not valid packets, by reason.
 type Dropped struct {
 	Short      uint64 // shorter than a header
 	Type       uint64 // not of type 1, audio
-	Length     uint64 // shorter than its header says
+	Length     uint64 // shorter than the length in its header
 	Connection uint64 // of another connection id
 	TooLarge   uint64 // more than MaxPayload
 }
 
-// Total is their number.
+// Total is the sum.
 func (d Dropped) Total() uint64 { return d.Short + d.Type + d.Length + d.Connection + d.TooLarge }
 
 const (
-	// lookupTimeout bounds looking up the gateway's name.
+	// lookupTimeout is the time limit for resolving the gateway's name.
 	lookupTimeout = 5 * time.Second
-	// roomTimeout bounds the wait for room in the socket's buffer: the microphone
-	// goes on.
+	// roomTimeout is how long to wait for room in the socket's buffer, while the
+	// microphone continues.
 	roomTimeout = 10 * time.Millisecond
-	// quietLimit is how long nothing may be sent: mappings of NAT expire after 30 s
-	// and more, and servers forget the device's address.
+	// quietLimit is the longest time without a packet: NAT mappings expire after 30
+	// s and more, and servers forget the device's address.
 	quietLimit = 20 * time.Second
-	// addressInterval is how often the device's own address is looked at. A Send
-	// that fails has it looked at at once.
+	// addressInterval is how often the device's own address is checked. It is
+	// also checked after a failed Send.
 	addressInterval = time.Second
-	// faultPause keeps a socket whose reads fail from taking the processor.
+	// faultPause prevents a busy loop if reads keep failing.
 	faultPause = 100 * time.Millisecond
 )
 
-// registrations are when the first datagram is sent again, after the first.
+// registrations are when the first datagram is repeated, after the first.
 var registrations = []time.Duration{250 * time.Millisecond, 750 * time.Millisecond}
 
-// silence is an Opus packet of 60 ms, mono, as an encoder makes it of zeros.
+// silence is an Opus packet with 60 ms of encoded zeros, mono.
 var silence = []byte{0xfb, 0x03, 0xff, 0xfe, 0xff, 0xfe, 0xff, 0xfe}
 
-// Conn is one session's socket. Its methods may be called by any goroutine.
+// Conn is the socket of one session. Its methods may be called from any goroutine.
 type Conn struct {
 	receive func(Packet)
 	refused func()                   // may be nil
 	first   []byte                   // payload of the first datagram
-	open    func() (net.Conn, error) // makes a socket that is connected to the gateway
+	open    func() (net.Conn, error) // opens a socket that is connected to the gateway
 	began   time.Time
 
 	done    chan struct{} // closed by Close
-	recheck loop.Signal   // holds a token: look at the device's address now
+	recheck loop.Signal   // set to check the device's address now
 	running sync.WaitGroup
 
-	mu       sync.Mutex // protects what follows; held while a packet is sent
+	mu       sync.Mutex // protects the following; held while a packet is sent
 	closed   bool
 	socket   net.Conn
 	cipher   *Cipher // for sending
-	packet   []byte  // the present one
+	packet   []byte  // the current packet
 	sequence uint32  // of the last packet
 	sent     time.Time
 	stats    Stats
 }
 
 // Dial opens a socket that is connected to the gateway and sends the first
-// datagram, from which the gateway learns the device's address, at once; again
-// after 250 ms and 750 ms while nothing came and nothing else was sent. A frame
-// of silence keeps mappings of NAT alive when nothing was sent for 20 s. When the
-// device's own address changes, the socket is renewed and the sequence goes on.
-// ctx bounds looking up the server's name only. receive is called by one goroutine
-// and must not block. An error is a sentence for people.
+// datagram, which shows the device's address to the gateway. It is repeated after
+// 250 ms and 750 ms if nothing was received and nothing else was sent. A frame of
+// silence keeps NAT mappings alive if nothing was sent for 20 s. When the device's
+// own address changes, the socket is replaced and the sequence continues. ctx only
+// limits the lookup of the server's name. receive is called in one goroutine and
+// must not block. An error is a sentence for people.
 func Dial(ctx context.Context, s Settings, receive func(Packet)) (*Conn, error) {
 	if s.Server == "" || s.Port < 1 || s.Port > 65535 {
 		return nil, fmt.Errorf("udp: server %.100q and port %d are not an address", s.Server, s.Port)
@@ -141,8 +141,8 @@ func Dial(ctx context.Context, s Settings, receive func(Packet)) (*Conn, error) 
 	address := net.JoinHostPort(s.Server, strconv.Itoa(s.Port))
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	// IPv4 first: the devices that gateways are made for speak nothing else, and a
-	// datagram to an address where nobody listens may be lost without a word.
+	// IPv4 first: the devices for which gateways are made support nothing else,
+	// and datagrams to an address without a listener may be lost without an error.
 	var dialer net.Dialer
 	socket, err := dialer.DialContext(ctx, "udp4", address)
 	if err != nil {
@@ -151,7 +151,7 @@ func Dial(ctx context.Context, s Settings, receive func(Packet)) (*Conn, error) 
 	if err != nil {
 		return nil, &dialError{address, err}
 	}
-	remote := socket.RemoteAddr().String() // looked up once: the session is one gateway's
+	remote := socket.RemoteAddr().String() // resolved once: the session belongs to one gateway
 	return start(s, socket, func() (net.Conn, error) { return net.Dial("udp", remote) }, receive), nil
 }
 
@@ -170,7 +170,7 @@ func (e *dialError) Error() string {
 	return fmt.Sprintf("udp %.300s: %.300s", e.address, e.err)
 }
 
-// start makes a Conn of a socket, and sends the first datagram. open makes
+// start makes a Conn of a socket, and sends the first datagram. open opens
 // another socket to the same gateway.
 func start(s Settings, socket net.Conn, open func() (net.Conn, error), receive func(Packet)) *Conn {
 	c := &Conn{
@@ -189,15 +189,15 @@ func start(s Settings, socket net.Conn, open func() (net.Conn, error), receive f
 		c.first = []byte("ping:" + s.Ping)
 		c.first = c.first[:min(len(c.first), MaxPayload)]
 	}
-	_ = c.Send(c.first) // counted, and sent again
+	_ = c.Send(c.first) // counted, and repeated
 	c.running.Go(func() { c.read(NewCipher(s)) })
 	c.running.Go(c.keep)
 	return c
 }
 
-// Send encrypts and sends one Opus packet. It waits 10 ms at most for room in the
-// socket's buffer. An error concerns this packet only, which is counted in
-// Stats.Unsent; the connection goes on.
+// Send encrypts and sends one Opus packet. It waits at most 10 ms for room in the
+// socket's buffer. An error concerns only this packet, which is counted in
+// Stats.Unsent; the connection continues.
 func (c *Conn) Send(opus []byte) error {
 	if len(opus) > MaxPayload {
 		return errTooLarge
@@ -208,13 +208,13 @@ func (c *Conn) Send(opus []byte) error {
 		return net.ErrClosed
 	}
 	if c.sequence == ^uint32(0) {
-		return errors.New("the session's sequence numbers are used up") // none is used twice: the key would give itself away
+		return errors.New("the session's sequence numbers are used up") // reusing one would compromise the key
 	}
 	c.sequence++
 	c.sent = time.Now()
 	c.packet = c.cipher.Seal(c.packet[:0], uint32(c.sent.Sub(c.began).Milliseconds()), c.sequence, opus)
 	err := c.write()
-	if errors.Is(err, syscall.ECONNREFUSED) { // the answer to an earlier packet; this one was not sent
+	if errors.Is(err, syscall.ECONNREFUSED) { // caused by an earlier packet; this one was not sent
 		c.unreachable()
 		err = c.write()
 	}
@@ -227,7 +227,8 @@ func (c *Conn) Send(opus []byte) error {
 	return nil
 }
 
-// enoughRefusals are not chance: one may be of a gateway that is about to listen.
+// enoughRefusals are not chance: a single one may come from a gateway that is
+// about to listen.
 const enoughRefusals = 3
 
 // unreachable counts an ICMP error. It needs the mutex.
@@ -246,7 +247,7 @@ func (c *Conn) write() error {
 	return err
 }
 
-// read hands on what is a valid packet, until Close.
+// read passes valid packets on, until Close.
 func (c *Conn) read(cipher *Cipher) {
 	buffer := make([]byte, bufferSize)
 	for {
@@ -261,7 +262,7 @@ func (c *Conn) read(cipher *Cipher) {
 			if c.count(err) {
 				c.receive(Packet{h.Sequence, h.Timestamp, opus})
 			}
-		case errors.Is(err, net.ErrClosed): // by Close, or by renew
+		case errors.Is(err, net.ErrClosed): // by Close or renew
 		case errors.Is(err, syscall.ECONNREFUSED):
 			c.mu.Lock()
 			c.unreachable()
@@ -272,7 +273,7 @@ func (c *Conn) read(cipher *Cipher) {
 	}
 }
 
-// current is the present socket, nil after Close.
+// current is the current socket, nil after Close.
 func (c *Conn) current() net.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -282,7 +283,7 @@ func (c *Conn) current() net.Conn {
 	return c.socket
 }
 
-// count notes what Open made of a datagram, and tells whether to hand it on.
+// count counts the result of Open, and reports whether to pass the packet on.
 func (c *Conn) count(err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -307,7 +308,8 @@ func (c *Conn) count(err error) bool {
 	return err == nil && !c.closed
 }
 
-// keep makes the gateway learn the device's address and remember it, until Close.
+// keep registers the device's address with the gateway and keeps it registered,
+// until Close.
 func (c *Conn) keep() {
 	for i, at := range registrations {
 		if !c.pause(time.Until(c.began.Add(at))) {
@@ -325,22 +327,22 @@ func (c *Conn) keep() {
 	}
 }
 
-// unanswered tells whether nothing came, and n packets were sent.
+// unanswered reports whether nothing was received, and n packets were sent.
 func (c *Conn) unanswered(n uint32) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stats.Received == 0 && c.sequence == n
 }
 
-// quiet tells whether nothing was sent for quietLimit.
+// quiet reports whether nothing was sent for quietLimit.
 func (c *Conn) quiet() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return time.Since(c.sent) >= quietLimit
 }
 
-// renew replaces the socket if the kernel would give a new one another address,
-// and tells whether it did. Connecting sends nothing.
+// renew replaces the socket if the kernel would assign another address to a new
+// one, and reports whether it did. Connecting sends nothing.
 func (c *Conn) renew() bool {
 	fresh, err := c.open()
 	if err != nil {
@@ -367,7 +369,7 @@ func host(socket net.Conn) string {
 	return host
 }
 
-// pause waits, and tells whether the connection goes on.
+// pause waits, and reports whether the connection is still open.
 func (c *Conn) pause(d time.Duration) bool {
 	select {
 	case <-c.done:
@@ -377,7 +379,7 @@ func (c *Conn) pause(d time.Duration) bool {
 	}
 }
 
-// await is pause, cut short when a Send failed.
+// await is pause, but returns early when a Send failed.
 func (c *Conn) await(d time.Duration) bool {
 	select {
 	case <-c.done:
@@ -388,7 +390,7 @@ func (c *Conn) await(d time.Duration) bool {
 	return true
 }
 
-// Stats returns the present numbers.
+// Stats returns the current counters.
 func (c *Conn) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -398,7 +400,7 @@ func (c *Conn) Stats() Stats {
 }
 
 // Close closes the socket. When it returns, receive is not running and is not
-// called any more. It may be called several times, but not by receive.
+// called again. It may be called several times, but not by receive.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	var err error

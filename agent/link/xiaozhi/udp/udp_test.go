@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// limit is how long a test waits for what must happen; it is no measure.
+// limit is the timeout for events that must happen; it measures nothing.
 const limit = 2 * time.Minute
 
 func next[T any](t *testing.T, what string, from <-chan T) T {
@@ -27,12 +27,13 @@ func next[T any](t *testing.T, what string, from <-chan T) T {
 	case v := <-from:
 		return v
 	case <-time.After(limit):
-		t.Fatalf("never came: %s", what)
+		t.Fatalf("timed out waiting for %s", what)
 		panic("unreachable")
 	}
 }
 
-// datagram is what a gateway got, decrypted by the standard library.
+// datagram is a datagram that a gateway received, decrypted with the standard
+// library.
 type datagram struct {
 	from                net.Addr
 	sequence, timestamp uint32
@@ -53,7 +54,7 @@ func decrypt(t testing.TB, from net.Addr, raw []byte) datagram {
 	return datagram{from, binary.BigEndian.Uint32(raw[12:]), binary.BigEndian.Uint32(raw[8:]), string(plain)}
 }
 
-// gateway is a socket on loopback.
+// gateway is a socket on the loopback interface.
 type gateway struct {
 	*net.UDPConn
 	got chan datagram
@@ -114,7 +115,7 @@ func dial(t testing.TB, s Settings, receive func(Packet)) *Conn {
 
 func ignore(Packet) {}
 
-func TestASessionBothWays(t *testing.T) {
+func TestSessionInBothDirections(t *testing.T) {
 	for _, mode := range []Mode{IVHeader, IVNonceSequence} {
 		t.Run(string(mode), func(t *testing.T) {
 			g := newGateway(t)
@@ -136,7 +137,7 @@ func TestASessionBothWays(t *testing.T) {
 				}
 				last = d
 			}
-			// Order and duplicates are the jitter buffer's.
+			// Order and duplicates are handled by the jitter buffer.
 			sender := NewCipher(s)
 			for _, sequence := range []uint32{1, 3, 2, 2, 9} {
 				g.send(t, first.from, sender.Seal(nil, 5, sequence, []byte{byte(sequence)}))
@@ -154,7 +155,7 @@ func TestASessionBothWays(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPacketIsCountedByReason(t *testing.T) {
+func TestInvalidPacketsAreCountedByReason(t *testing.T) {
 	g := newGateway(t)
 	s := g.settings(t)
 	got := make(chan Packet, 100)
@@ -175,7 +176,7 @@ func TestWhatIsNoPacketIsCountedByReason(t *testing.T) {
 	} {
 		g.send(t, device, packet)
 	}
-	// The device's socket is connected: others are not heard.
+	// The device's socket is connected: datagrams from other senders are dropped.
 	stranger := newGateway(t)
 	stranger.send(t, device, sender.Seal(nil, 0, 77, []byte("stranger")))
 	g.send(t, device, append(sender.Seal(nil, 0, 2, []byte("the end")), "tail"...))
@@ -188,18 +189,18 @@ func TestWhatIsNoPacketIsCountedByReason(t *testing.T) {
 	}
 }
 
-// medium is a network in a bubble of time: each socket that open makes is a pipe,
-// of which a write is a datagram.
+// medium is a network in a bubble: each socket that open makes is a pipe, on
+// which a write is a datagram.
 type medium struct {
 	t     *testing.T
 	began time.Time
 	wg    sync.WaitGroup
 
 	mu    sync.Mutex
-	local string        // address of new sockets; "" is a network that is down
-	log   []string      // what came out of all sockets, with the time
-	open  int           // sockets that are open
-	cable chan net.Conn // gateway's ends
+	local string        // address of new sockets; "" if the network is down
+	log   []string      // datagrams from all sockets, with the time
+	open  int           // open sockets
+	cable chan net.Conn // gateway's ends of the pipes
 }
 
 type pipeSocket struct {
@@ -221,7 +222,7 @@ func (s *pipeSocket) Close() error {
 	return s.Conn.Close()
 }
 
-// Read makes of a pipe's end that of a socket.
+// Read adapts the end of a pipe to a socket.
 func (s *pipeSocket) Read(p []byte) (int, error) {
 	n, err := s.Conn.Read(p)
 	if err != nil {
@@ -264,7 +265,7 @@ func (m *medium) move(local string) {
 	m.mu.Unlock()
 }
 
-// inBubble runs what happens on a Conn, and compares what the gateway got. The
+// inBubble runs happens on a Conn, and compares what the gateway received. The
 // Conn is closed at the end.
 func inBubble(t *testing.T, s Settings, want []string, happens func(*Conn, *medium)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -288,9 +289,10 @@ func inBubble(t *testing.T, s Settings, want []string, happens func(*Conn, *medi
 
 const silent = "fb03fffefffefffe"
 
-// Nothing comes: the first datagram three times; then, 20 s after the last of
-// them, silence. The address is looked at, and time passes, in steps of a second.
-func TestTheGatewayLearnsAndKeepsTheAddress(t *testing.T) {
+// Nothing is received: the first datagram is sent three times; then, 20 s after
+// the last of them, silence. The address is checked, and time passes, in steps of
+// a second.
+func TestAddressIsRegisteredAndKept(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{
 		"0s #1 " + silent, "250ms #2 " + silent, "750ms #3 " + silent, "20.75s #4 " + silent, "40.75s #5 " + silent,
 	}, func(*Conn, *medium) { time.Sleep(50 * time.Second) })
@@ -305,7 +307,7 @@ func TestPing(t *testing.T) {
 	}, func(*Conn, *medium) { time.Sleep(30 * time.Second) })
 }
 
-func TestAnAnswerEndsTheRegistration(t *testing.T) {
+func TestReceivedPacketEndsTheRegistration(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{"0s #1 " + silent, "250ms #2 " + silent, "20.75s #3 " + silent},
 		func(c *Conn, m *medium) {
 			time.Sleep(300 * time.Millisecond)
@@ -317,7 +319,7 @@ func TestAnAnswerEndsTheRegistration(t *testing.T) {
 		})
 }
 
-// What is said registers the address as well, and silence would be heard within it.
+// Speech registers the address as well, and silence would be audible within it.
 func TestSpeechIsNotInterruptedBySilence(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{
 		"0s #1 " + silent, "100ms #2 aa", "1.1s #3 aa", "21.25s #4 " + silent,
@@ -356,14 +358,14 @@ func TestTheSocketFollowsTheAddress(t *testing.T) {
 	})
 }
 
-// A packet that the network does not take has the address looked at at once.
-func TestAFailedSendLooksForAnotherAddress(t *testing.T) {
+// After a failed Send the address is checked immediately.
+func TestFailedSendChecksTheAddress(t *testing.T) {
 	inBubble(t, settings(t, IVHeader, realNonce), []string{
 		"0s #1 " + silent, "250ms #2 " + silent, "750ms #3 " + silent, "2s #5 " + silent, "2s #6 dd",
 	}, func(c *Conn, m *medium) {
 		time.Sleep(2 * time.Second)
 		m.move("192.168.1.3")
-		(<-m.cable).Close() // writes fail now
+		(<-m.cable).Close() // makes writes fail
 		if err := c.Send([]byte{0xcc}); err == nil {
 			t.Error("a packet into nothing was sent")
 		}
@@ -377,17 +379,17 @@ func TestAFailedSendLooksForAnotherAddress(t *testing.T) {
 	})
 }
 
-// A network that takes nothing holds the microphone 10 ms a packet, no longer.
-func TestAFullSocketDoesNotHoldTheMicrophone(t *testing.T) {
+// A blocked network delays the microphone by at most 10 ms per packet.
+func TestFullSocketDoesNotDelayTheMicrophone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		device, far := net.Pipe() // nobody reads
+		device, far := net.Pipe() // without a reader
 		defer far.Close()
 		m := &medium{t: t, began: time.Now(), local: "192.168.1.2"}
 		m.open++
 		c := start(settings(t, IVHeader, realNonce), &pipeSocket{Conn: device, local: "192.168.1.2:5000", m: m},
 			func() (net.Conn, error) { return nil, errors.New("no network") }, ignore)
 		defer c.Close()
-		synctest.Wait() // else the reader waits for a mutex, which stops the bubble's time
+		synctest.Wait() // otherwise the reader waits for a mutex, which stops the bubble's clock
 		began := time.Now()
 		if err := c.Send(silence); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("Send: %v", err)
@@ -401,8 +403,8 @@ func TestAFullSocketDoesNotHoldTheMicrophone(t *testing.T) {
 	})
 }
 
-// The same with real sockets: the gateway sees another source, the same key and
-// the sequence that goes on, and its answer arrives.
+// The same with real sockets: the gateway receives from another source, with
+// the same key and a continuing sequence, and its answer arrives.
 func TestTheSocketFollowsTheAddressOnLoopback(t *testing.T) {
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{})
 	if err != nil {
@@ -443,22 +445,23 @@ func TestTheSocketFollowsTheAddressOnLoopback(t *testing.T) {
 	}
 }
 
-// A closed port is noticed, and does not end the session: the gateway may come back.
-func TestAClosedPort(t *testing.T) {
+// A closed port is detected, and does not end the session: the gateway may come
+// back.
+func TestClosedPortIsDetected(t *testing.T) {
 	g := newGateway(t)
 	s := g.settings(t)
 	g.Close()
 	refused := make(chan struct{})
-	s.Refused = func() { close(refused) } // once, or it panics
+	s.Refused = func() { close(refused) } // a second call would panic
 	c := dial(t, s, ignore)
 	select {
 	case <-refused:
 	case <-time.After(limit):
-		t.Fatalf("nobody is told that the port is closed: %+v", c.Stats())
+		t.Fatalf("the closed port was not reported: %+v", c.Stats())
 	}
 	for deadline := time.Now().Add(limit); c.Stats().Unreachable == 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the closed port was not noticed: %+v", c.Stats())
+			t.Fatalf("the closed port was not detected: %+v", c.Stats())
 		}
 	}
 	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: s.Port})
@@ -476,7 +479,7 @@ func TestAClosedPort(t *testing.T) {
 func TestCloseIsFinal(t *testing.T) {
 	g := newGateway(t)
 	s := g.settings(t)
-	var closed bool // the race detector sees a call after Close
+	var closed bool // the race detector detects a call after Close
 	c := dial(t, s, func(Packet) {
 		if closed {
 			t.Error("receive was called after Close")
@@ -527,7 +530,7 @@ func TestCloseIsFinal(t *testing.T) {
 	}
 }
 
-func TestASequenceIsNotUsedTwice(t *testing.T) {
+func TestSequenceIsNotReused(t *testing.T) {
 	g := newGateway(t)
 	c := dial(t, g.settings(t), ignore)
 	c.mu.Lock()
@@ -537,11 +540,12 @@ func TestASequenceIsNotUsedTwice(t *testing.T) {
 		t.Errorf("the last packet: %v", err)
 	}
 	if err := c.Send(speech); err == nil {
-		t.Error("the sequence began again")
+		t.Error("the sequence restarted")
 	}
 }
 
-// A name with addresses of both kinds is that of a gateway that knows IPv4 only.
+// A name with addresses of both families belongs to a gateway that supports only
+// IPv4.
 func TestIPv4ComesFirst(t *testing.T) {
 	g := newGateway(t)
 	s := g.settings(t)
@@ -576,13 +580,13 @@ func TestSettingsAreChecked(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		if c, err := Dial(ctx, s, ignore); err == nil {
 			c.Close()
-			t.Errorf("Dial takes %+v", s)
+			t.Errorf("Dial accepts %+v", s)
 		}
 		cancel()
 	}
 }
 
-func TestAPacketThatIsTooLargeIsNotSent(t *testing.T) {
+func TestTooLargePacketIsNotSent(t *testing.T) {
 	c := dial(t, newGateway(t).settings(t), ignore)
 	if err := c.Send(make([]byte, MaxPayload+1)); err == nil {
 		t.Error("it was sent")
@@ -593,14 +597,14 @@ func TestAPacketThatIsTooLargeIsNotSent(t *testing.T) {
 }
 
 func TestSendAllocatesNothing(t *testing.T) {
-	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}) // what comes is not read
+	socket, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}) // never read
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.Close()
 	c := dial(t, (&gateway{UDPConn: socket}).settings(t), ignore)
-	if n := testing.AllocsPerRun(1000, func() { _ = c.Send(speech) }); n != 0 { // without what keep does each second
-		t.Errorf("a packet allocates %v times", n)
+	if n := testing.AllocsPerRun(1000, func() { _ = c.Send(speech) }); n != 0 { // excluding the work of keep each second
+		t.Errorf("%v allocations per packet", n)
 	}
 }
 
@@ -619,7 +623,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// BenchmarkReceive is a packet from the gateway's socket to receive.
+// BenchmarkReceive measures a packet from the gateway's socket to receive.
 func BenchmarkReceive(b *testing.B) {
 	g := newGateway(b)
 	s := g.settings(b)

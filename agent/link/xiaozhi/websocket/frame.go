@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// What a binary message of version 2 or 3 carries.
+// The types of content in a binary message of version 2 or 3.
 const (
 	typeOpus = 0
 	typeJSON = 1
@@ -36,8 +36,8 @@ func appendFrame(dst []byte, version int, timestamp uint32, opus []byte) []byte 
 	return append(dst, opus...)
 }
 
-// parseFrame returns what a binary message carries, a part of it. Bytes beyond the
-// stated size are ignored.
+// parseFrame returns the payload of a binary message, which is a part of it. Bytes
+// beyond the stated size are ignored.
 func parseFrame(version int, message []byte) (json bool, payload []byte, err error) {
 	kind, size := 0, len(message)
 	switch version {

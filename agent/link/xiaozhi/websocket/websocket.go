@@ -1,7 +1,7 @@
 // Package websocket is a connection to a xiaozhi server that carries JSON as text
 // and Opus packets as binary messages. One connection is one session.
 //
-// What must not live here: what the messages mean, the hello exchange included.
+// What must not live here: the meaning of messages, including the hello exchange.
 package websocket
 
 import (
@@ -29,88 +29,90 @@ import (
 )
 
 var (
-	// ErrRefused says that the server does not accept the device: by the HTTP status
-	// of its answer, or by closing the connection before its first JSON message.
+	// ErrRefused means that the server does not accept the device: by the HTTP
+	// status of its answer, or by closing the connection before its first JSON
+	// message.
 	ErrRefused = errors.New("refused by the server")
-	// ErrFull is what Send returns when the network takes no more messages.
-	ErrFull = errors.New("too many messages wait to be sent")
-	// ErrClosed is what Send and SendAudio return after the connection's end.
+	// ErrFull is returned by Send if the network accepts no more messages.
+	ErrFull = errors.New("too many messages are waiting to be sent")
+	// ErrClosed is returned by Send and SendAudio after the end of the connection.
 	ErrClosed = errors.New("connection closed")
 )
 
-// MaxPayload is the longest Opus packet that is sent or taken, in bytes.
+// MaxPayload is the longest Opus packet that is sent or accepted, in bytes.
 const MaxPayload = 1500
 
-// Settings say which server to connect to, and as whom.
+// Settings are the server and the device's identity.
 type Settings struct {
 	URL      string      // ws:// or wss://, used verbatim
-	Token    string      // without a space in it, "Bearer " is put before it; "" sends none
+	Token    string      // without a space, "Bearer " is prepended; "" sends none
 	DeviceID string      // MAC address, lower case with colons
 	ClientID string      // UUID of the device
 	Version  int         // of the binary frames: 1 to 3; 0 means 1
 	TLS      *tls.Config // for wss://; nil means the system's CAs
 }
 
-// Handler gets what comes in. Its functions are called in order by one goroutine,
-// also before Dial returns, and must not block for long.
+// Handler receives what the server sends. Its functions are called in order in
+// one goroutine, also before Dial returns, and must not block for long.
 type Handler struct {
-	Text  func(message []byte) // JSON, or whatever else the server sent as text; may be kept
+	Text  func(message []byte) // JSON, or any other text from the server; may be kept
 	Audio func(opus []byte)    // valid until the call returns
-	// Closed is called once, after the connection has ended for another reason than
-	// Close. The error is nil when the server closed it after it had sent JSON, with
-	// code 1000 or 1001 or without one. It may be called before Dial returns.
+	// Closed is called once when the connection has ended, except by Close. The
+	// error is nil if the server closed it after sending JSON, with code 1000 or
+	// 1001 or without one. It may be called before Dial returns.
 	Closed func(error)
 }
 
-// Stats are the present numbers of a Conn.
+// Stats are the current counters of a Conn.
 type Stats struct {
 	Sent        uint64 // audio frames written
 	Dropped     uint64 // audio frames not sent: the queue had no room, or DropAudio
-	Received    uint64 // audio frames handed to Handler.Audio
-	BadFrames   uint64 // binary messages that were no valid frame
-	OtherFrames uint64 // binary messages of another type than Opus and JSON
+	Received    uint64 // audio frames passed to Handler.Audio
+	BadFrames   uint64 // invalid binary messages
+	OtherFrames uint64 // binary messages of types other than Opus and JSON
 	TooLarge    uint64 // audio frames received of more than MaxPayload
 }
 
 const (
-	// dialTimeout bounds reaching the server, TLS and the upgrade together.
+	// dialTimeout is the time limit for TCP, TLS and the upgrade together.
 	dialTimeout = 10 * time.Second
-	// writeTimeout bounds the writing of one message.
+	// writeTimeout is the time limit for writing one message.
 	writeTimeout = 5 * time.Second
-	// pingInterval is the time between two pings; when maxMissed are not answered
-	// and nothing else came, the connection is ended.
+	// pingInterval is the time between two pings. If maxMissed are not answered
+	// and nothing else is received, the connection is closed.
 	pingInterval = 20 * time.Second
 	maxMissed    = 2
-	// farewellTimeout bounds the close frame, and then once more the server's answer.
+	// farewellTimeout is the time limit for the close frame, and again for the
+	// server's answer.
 	farewellTimeout = 500 * time.Millisecond
-	// maxReceived bounds a message, in bytes.
+	// maxReceived limits a message, in bytes.
 	maxReceived = 1 << 20
-	// queueFrames bounds the uplink queue: 2.4 s of audio.
+	// queueFrames limits the uplink queue: 2.4 s of audio.
 	queueFrames = 40
-	// queueBytes bounds the messages that wait in Send.
+	// queueBytes limits the messages that are waiting in Send.
 	queueBytes = 256 << 10
 )
 
-// Conn is one connection. Its methods may be called by any goroutine.
+// Conn is a connection. Its methods may be called from any goroutine.
 type Conn struct {
 	server  string
 	version int
 	handler Handler
 	ws      *websocket.Conn
 
-	missed atomic.Int32  // pings since anything came
-	wake   loop.Signal   // holds a token: there is something to write
-	ended  chan struct{} // closed when nothing comes any more
-	done   chan struct{} // closed when the goroutines are gone, Closed apart
+	missed atomic.Int32  // pings since anything was received
+	wake   loop.Signal   // set when there is something to write
+	ended  chan struct{} // closed when reading has ended
+	done   chan struct{} // closed when the goroutines have ended, except Closed
 	writer sync.WaitGroup
 
 	mu    sync.Mutex
-	cause error // why the connection ended, if it was not the server
+	cause error // why the connection ended, unless the server closed it
 	stats Stats
 	// The uplink queue: a ring of frames, and the messages, each with the number of
-	// frames that were put before it, so that the order is kept.
+	// frames that were queued before it, to preserve the order.
 	ring      [queueFrames][]byte
-	put, gone uint64 // frames put in, and taken out or dropped
+	put, gone uint64 // frames queued, and taken or dropped
 	texts     []*outgoing
 	textBytes int
 }
@@ -118,11 +120,11 @@ type Conn struct {
 // outgoing is a message in Send.
 type outgoing struct {
 	message []byte
-	after   uint64     // frames that go first
-	written chan error // holds one
+	after   uint64     // number of frames to send before it
+	written chan error // capacity 1
 }
 
-// Dial connects, within 10 s and the end of ctx. Errors are sentences for people.
+// Dial connects, within 10 s and until ctx ends. Errors are sentences for people.
 func Dial(ctx context.Context, s Settings, h Handler) (*Conn, error) {
 	return dial(ctx, s, h, (&net.Dialer{}).DialContext)
 }
@@ -199,7 +201,7 @@ func start(ws *websocket.Conn, address string, version int, h Handler) *Conn {
 	ws.SetReadLimit(maxReceived)
 	ws.SetPongHandler(func(string) error { c.missed.Store(0); return nil })
 	c.writer.Go(c.write)
-	go func() { // until Close, which waits for it
+	go func() { // runs until Close, which waits for it
 		err := c.read()
 		close(c.ended)
 		c.ws.Close()
@@ -215,10 +217,10 @@ func start(ws *websocket.Conn, address string, version int, h Handler) *Conn {
 	return c
 }
 
-// read hands on what comes, and returns why the connection ended; nil for a close
-// in order.
+// read passes on what is received, and returns why the connection ended; nil for
+// a normal close.
 func (c *Conn) read() error {
-	greeted, said := false, "" // whether JSON came, and what came instead
+	greeted, said := false, "" // whether JSON was received, and the text received instead
 	var buffer bytes.Buffer
 	for {
 		kind, message, err := c.next(&buffer)
@@ -257,10 +259,10 @@ func (c *Conn) next(buffer *bytes.Buffer) (kind int, message []byte, err error) 
 	return kind, buffer.Bytes(), err
 }
 
-// maxKept is the largest buffer that is kept for the next message.
+// maxKept is the largest buffer that is reused for the next message.
 const maxKept = 16 << 10
 
-// count notes what parseFrame made of a binary message, and tells whether to hand it on.
+// count counts the result of parseFrame, and reports whether to pass it on.
 func (c *Conn) count(text bool, payload []byte, err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -280,7 +282,7 @@ func (c *Conn) count(text bool, payload []byte, err error) bool {
 	return false
 }
 
-// ending is why the connection ended, when reading has given err.
+// ending is why the connection ended, after reading returned err.
 func (c *Conn) ending(err error, greeted bool, said string) error {
 	c.mu.Lock()
 	cause := c.cause
@@ -297,7 +299,7 @@ func (c *Conn) ending(err error, greeted bool, said string) error {
 	return err
 }
 
-// write sends what is queued, and pings, until the connection ends.
+// write sends queued data, and pings, until the connection ends.
 func (c *Conn) write() {
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
@@ -320,7 +322,7 @@ func (c *Conn) write() {
 		if text == nil && !audio {
 			continue
 		}
-		c.wake.Set() // there may be more; a ping may come in between
+		c.wake.Set() // there may be more; a ping may be sent in between
 		kind, message := websocket.BinaryMessage, frame
 		if text != nil {
 			kind, message = websocket.TextMessage, text.message
@@ -335,13 +337,14 @@ func (c *Conn) write() {
 		switch {
 		case err == nil:
 			c.sent(audio)
-		case !errors.Is(err, websocket.ErrCloseSent): // else the server is about to close
+		case !errors.Is(err, websocket.ErrCloseSent): // otherwise the server is about to close
 			c.fail(err)
 		}
 	}
 }
 
-// take takes what goes out next: a message, or a frame, which it swaps for *frame.
+// take returns what to send next: a message, or a frame, which it swaps for
+// *frame.
 func (c *Conn) take(frame *[]byte) (text *outgoing, audio bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -367,7 +370,7 @@ func (c *Conn) sent(audio bool) {
 	}
 }
 
-// abandon fails the messages that wait: the connection has ended.
+// abandon fails the queued messages, because the connection has ended.
 func (c *Conn) abandon() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -380,7 +383,7 @@ func (c *Conn) abandon() {
 	}
 }
 
-// fail ends the connection. The first reason counts.
+// fail ends the connection; only the first reason counts.
 func (c *Conn) fail(cause error) {
 	c.mu.Lock()
 	if c.cause == nil {
@@ -390,9 +393,9 @@ func (c *Conn) fail(cause error) {
 	c.ws.Close()
 }
 
-// Send sends a JSON message, behind the audio that was sent before it. It returns
-// when the message has been handed to the kernel. When ctx ends before the
-// message's turn has come, nothing is sent; once begun, writing takes 5 s at most.
+// Send sends a JSON message after the audio that was queued before it. It returns
+// when the message has been passed to the kernel. If ctx ends before the message's
+// turn, nothing is sent; writing takes 5 s at most.
 func (c *Conn) Send(ctx context.Context, message []byte) error {
 	text := &outgoing{message: message, written: make(chan error, 1)}
 	c.mu.Lock()
@@ -433,12 +436,12 @@ func closed(err error) error {
 	return fmt.Errorf("%w: %w", ErrClosed, err)
 }
 
-// SendAudio puts one Opus packet into the uplink queue and does not block. The queue
-// holds 40 frames; the oldest is dropped for the newest, and counted. timestamp is in
-// milliseconds since hello and is sent in frames of version 2 only.
+// SendAudio queues one Opus packet and does not block. The queue holds 40 frames;
+// if it is full, the oldest is dropped and counted. timestamp is in milliseconds
+// since hello and only sent in frames of version 2.
 func (c *Conn) SendAudio(opus []byte, timestamp uint32) error {
 	if len(opus) > MaxPayload {
-		return fmt.Errorf("an Opus packet of %d bytes; at most %d are sent", len(opus), MaxPayload)
+		return fmt.Errorf("an Opus packet of %d bytes; the limit is %d", len(opus), MaxPayload)
 	}
 	c.mu.Lock()
 	if c.cause != nil {
@@ -457,7 +460,7 @@ func (c *Conn) SendAudio(opus []byte, timestamp uint32) error {
 	return nil
 }
 
-// DropAudio empties the uplink queue, as at an abort.
+// DropAudio empties the uplink queue, for an abort.
 func (c *Conn) DropAudio() {
 	c.mu.Lock()
 	c.stats.Dropped += c.put - c.gone
@@ -466,7 +469,7 @@ func (c *Conn) DropAudio() {
 	c.wake.Set()
 }
 
-// Stats returns the present numbers.
+// Stats returns the current counters.
 func (c *Conn) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -474,7 +477,7 @@ func (c *Conn) Stats() Stats {
 }
 
 // Close sends close frame 1000 and closes the connection, within about a second.
-// When it returns, Text and Audio are not running and are not called any more. It
+// When it returns, Text and Audio are not running and are not called again. It
 // may be called several times, and by Closed, but not by Text and Audio.
 func (c *Conn) Close() {
 	c.mu.Lock()
@@ -484,8 +487,8 @@ func (c *Conn) Close() {
 	c.mu.Unlock()
 	order := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	if c.ws.WriteControl(websocket.CloseMessage, order, time.Now().Add(farewellTimeout)) == nil {
-		// The server answers. Closing before what it sent has been read would reset the
-		// connection, and could take the last message with it.
+		// The server answers. Closing before the received data has been read would
+		// reset the connection, and could discard the last message.
 		select {
 		case <-c.done:
 		case <-time.After(farewellTimeout):

@@ -26,7 +26,7 @@ import (
 	"lintod/agent/base/loop"
 )
 
-// limit is how long a test waits for what must happen; it is no measure.
+// limit is the timeout for events that must happen; it measures nothing.
 const limit = 2 * time.Minute
 
 func next[T any](t testing.TB, what string, from <-chan T) T {
@@ -35,12 +35,12 @@ func next[T any](t testing.TB, what string, from <-chan T) T {
 	case v := <-from:
 		return v
 	case <-time.After(limit):
-		t.Fatalf("never came: %s", what)
+		t.Fatalf("timed out waiting for %s", what)
 		panic("unreachable")
 	}
 }
 
-// serve runs a server whose WebSockets are served by talk.
+// serve starts a server whose WebSockets are served by talk.
 func serve(t testing.TB, talk func(*websocket.Conn, *http.Request)) string {
 	t.Helper()
 	return strings.Replace(serveHTTP(t, func(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +66,7 @@ func serveHTTP(t testing.TB, h http.HandlerFunc) string {
 	return s.URL + "/xiaozhi/v1/"
 }
 
-// device is a connection and what came in.
+// device is a connection and its events.
 type device struct {
 	*Conn
 	text, audio chan string
@@ -108,7 +108,7 @@ func settings(url string, version int) Settings {
 
 const hello = `{"type":"hello","transport":"websocket"}`
 
-func TestASessionInEachVersion(t *testing.T) {
+func TestSessionInEachVersion(t *testing.T) {
 	frames := map[int]string{1: silence, 2: "00020000000000000000003c00000008" + silence, 3: "00000008" + silence}
 	for version := 0; version <= 3; version++ {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
@@ -216,23 +216,23 @@ func TestRefusals(t *testing.T) {
 		url     string
 		refused bool
 	}{
-		"HTTP 400":             {serveHTTP(t, answer(400, "missing device")), true},
-		"HTTP 401":             {serveHTTP(t, answer(401, "")), true},
-		"HTTP 403":             {serveHTTP(t, answer(403, "")), true},
-		"HTTP 404":             {serveHTTP(t, answer(404, "404 page not found")), false},
-		"HTTP 301":             {serveHTTP(t, answer(301, "")), false},
-		"HTTP 502":             {serveHTTP(t, answer(502, "\x1b[31mBad Gateway")), false},
-		"HTTP 200":             {serveHTTP(t, answer(200, "<html>")), false},
-		"text, then close":     {serve(t, said("认证失败", closeFrame(1000, ""))), true},
-		"text, then the end":   {serve(t, said("认证失败\x1b[31m", bare)), true},
-		"close without a word": {serve(t, closeFrame(websocket.CloseNoStatusReceived, "")), true},
-		"the end":              {serve(t, bare), true},
-		"close 1007":           {serve(t, closeFrame(1007, "no device-id")), true},
-		"close 1000":           {serve(t, closeFrame(1000, "")), true},
-		"no HTTP":              {"ws://" + speak(t, "220 mail.example ESMTP\r\n"), false},
-		"an endless answer":    {"ws://" + speak(t, "HTTP/1.1 101 Switching Protocols\r\nX: "+strings.Repeat("x", 1<<20)), false},
-		"closed":               {"ws://" + speak(t, ""), false},
-		"nobody":               {"ws://127.0.0.1:1", false},
+		"HTTP 400":               {serveHTTP(t, answer(400, "missing device")), true},
+		"HTTP 401":               {serveHTTP(t, answer(401, "")), true},
+		"HTTP 403":               {serveHTTP(t, answer(403, "")), true},
+		"HTTP 404":               {serveHTTP(t, answer(404, "404 page not found")), false},
+		"HTTP 301":               {serveHTTP(t, answer(301, "")), false},
+		"HTTP 502":               {serveHTTP(t, answer(502, "\x1b[31mBad Gateway")), false},
+		"HTTP 200":               {serveHTTP(t, answer(200, "<html>")), false},
+		"text, then close":       {serve(t, said("认证失败", closeFrame(1000, ""))), true},
+		"text, then the end":     {serve(t, said("认证失败\x1b[31m", bare)), true},
+		"close without a reason": {serve(t, closeFrame(websocket.CloseNoStatusReceived, "")), true},
+		"the end":                {serve(t, bare), true},
+		"close 1007":             {serve(t, closeFrame(1007, "no device-id")), true},
+		"close 1000":             {serve(t, closeFrame(1000, "")), true},
+		"not HTTP":               {"ws://" + speak(t, "220 mail.example ESMTP\r\n"), false},
+		"an endless answer":      {"ws://" + speak(t, "HTTP/1.1 101 Switching Protocols\r\nX: "+strings.Repeat("x", 1<<20)), false},
+		"closed":                 {"ws://" + speak(t, ""), false},
+		"nobody":                 {"ws://127.0.0.1:1", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d, err := try(settings(strings.Replace(tt.url, "http://", "ws://", 1), 1))
@@ -258,7 +258,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// speak is a server that says something at once and closes.
+// speak returns a server that sends a text immediately and closes.
 func speak(t testing.TB, text string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -279,7 +279,7 @@ func speak(t testing.TB, text string) string {
 	return l.Addr().String()
 }
 
-func TestACloseInOrderIsNoError(t *testing.T) {
+func TestNormalCloseIsNotAnError(t *testing.T) {
 	for name, then := range map[string]func(*websocket.Conn, *http.Request){
 		"1000": closeFrame(1000, "bye"), "1001": closeFrame(1001, ""), "1005": closeFrame(websocket.CloseNoStatusReceived, ""),
 		"1006": func(*websocket.Conn, *http.Request) {},
@@ -297,7 +297,7 @@ func TestACloseInOrderIsNoError(t *testing.T) {
 	}
 }
 
-func TestWhatComesInIsChecked(t *testing.T) {
+func TestReceivedPacketsAreChecked(t *testing.T) {
 	url := serve(t, func(ws *websocket.Conn, _ *http.Request) {
 		_ = ws.WriteMessage(websocket.TextMessage, []byte(hello))
 		for _, frame := range []string{
@@ -378,8 +378,8 @@ func TestSettingsAreChecked(t *testing.T) {
 	}
 }
 
-// bubble runs a connection in a bubble of time, on a pipe whose far end has sent
-// the upgrade and is then served.
+// bubble runs a connection in a bubble, on a pipe whose far end has sent the
+// upgrade and is then served.
 func bubble(t *testing.T, serve func(far net.Conn), happens func(*device, time.Time)) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -410,14 +410,14 @@ func upgrade(t testing.TB, far net.Conn) {
 		base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-// Pings go out at 20 s and 40 s; at 60 s both are missed.
-func TestASilentServerIsLost(t *testing.T) {
+// Pings are sent at 20 s and 40 s; at 60 s both are unanswered.
+func TestSilentServerIsDetected(t *testing.T) {
 	bubble(t, func(far net.Conn) { _, _ = io.Copy(io.Discard, far) }, func(d *device, began time.Time) {
 		if err := <-d.closed; !errors.Is(err, errSilent) {
 			t.Errorf("closed: %v", err)
 		}
 		if took := time.Since(began); took != 60*time.Second {
-			t.Errorf("noticed after %v", took)
+			t.Errorf("detected after %v", took)
 		}
 	})
 }
@@ -442,10 +442,10 @@ func TestPongsKeepAConnection(t *testing.T) {
 	})
 }
 
-// A network that takes nothing never holds the microphone: of 100 frames, one is
-// being written, 40 are in the queue, and the others were dropped; after 5 s the
-// connection is given up.
-func TestAFullNetworkDoesNotHoldTheMicrophone(t *testing.T) {
+// A blocked network never delays the microphone: of 100 frames, one is being
+// written, 40 are queued, and the others were dropped; after 5 s the connection
+// is closed.
+func TestBlockedNetworkDoesNotDelayTheMicrophone(t *testing.T) {
 	bubble(t, func(far net.Conn) { time.Sleep(time.Minute) }, func(d *device, began time.Time) {
 		synctest.Wait()
 		for i := range 100 {
@@ -455,7 +455,7 @@ func TestAFullNetworkDoesNotHoldTheMicrophone(t *testing.T) {
 			synctest.Wait()
 		}
 		if took := time.Since(began); took != 0 {
-			t.Errorf("it took %v", took)
+			t.Errorf("queueing took %v", took)
 		}
 		if st := d.Stats(); st.Dropped != 59 {
 			t.Errorf("stats: %+v", st)
@@ -466,7 +466,7 @@ func TestAFullNetworkDoesNotHoldTheMicrophone(t *testing.T) {
 			t.Errorf("Send: %v", err)
 		}
 		if err := d.Send(context.Background(), make([]byte, queueBytes+1)); !errors.Is(err, ErrFull) {
-			t.Errorf("Send of too much: %v", err)
+			t.Errorf("Send beyond the limit: %v", err)
 		}
 		d.DropAudio()
 		if st := d.Stats(); st.Dropped != 99 {
@@ -476,14 +476,14 @@ func TestAFullNetworkDoesNotHoldTheMicrophone(t *testing.T) {
 			t.Errorf("Send on a dead connection: %v", err)
 		}
 		if took := time.Since(began); took != writeTimeout {
-			t.Errorf("given up after %v", took)
+			t.Errorf("closed after %v", took)
 		}
 		<-d.closed
 	})
 }
 
-// What was said before a message goes out before it, and what is said after it
-// after it.
+// Audio before a message is sent before it, and audio after it is sent after
+// it.
 func TestMessagesAndAudioKeepTheirOrder(t *testing.T) {
 	got := make(chan string, 1000)
 	d := connect(t, settings(serve(t, func(ws *websocket.Conn, _ *http.Request) {
@@ -520,7 +520,7 @@ func TestMessagesAndAudioKeepTheirOrder(t *testing.T) {
 
 func TestCloseIsFinal(t *testing.T) {
 	d := newDevice()
-	var over bool // the race detector sees a call after Close
+	var over bool // the race detector detects a call after Close
 	h := d.handler()
 	h.Audio = func([]byte) {
 		if over {
@@ -530,7 +530,7 @@ func TestCloseIsFinal(t *testing.T) {
 	h.Text = func([]byte) {}
 	var err error
 	d.Conn, err = Dial(context.Background(), settings(serve(t, func(ws *websocket.Conn, _ *http.Request) {
-		go func() { // reads, so that a close frame is answered
+		go func() { // reads, so that the close frame is answered
 			for {
 				if _, _, err := ws.ReadMessage(); err != nil {
 					return
@@ -560,7 +560,7 @@ func TestCloseIsFinal(t *testing.T) {
 	d.Close()
 }
 
-// FuzzServer reads what a server may send behind its upgrade.
+// FuzzServer reads what a server may send after its upgrade.
 func FuzzServer(f *testing.F) {
 	f.Add(2, []byte("\x82\x18"+"\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x3c\x00\x00\x00\x08\xfb\x03\xff\xfe\xff\xfe\xff\xfe"))
 	f.Add(3, []byte("\x82\x06\x01\x00\x00\x02{}\x81\x02{}\x89\x01x\x8a\x00\x88\x02\x03\xe8"))
@@ -593,7 +593,7 @@ func FuzzServer(f *testing.F) {
 	})
 }
 
-// BenchmarkSendAudio is a frame into the queue, and from there to the kernel. The
+// BenchmarkSendAudio measures queueing a frame and passing it to the kernel. The
 // allocation is the library's.
 func BenchmarkSendAudio(b *testing.B) {
 	for version := 1; version <= 3; version++ {
@@ -619,9 +619,9 @@ func (c *Conn) queued() uint64 {
 	return c.put - c.gone
 }
 
-// What SendAudio itself does allocates nothing.
+// SendAudio itself allocates nothing.
 func TestTheQueueAllocatesNothing(t *testing.T) {
-	c := &Conn{version: 2, wake: loop.NewSignal()} // nobody writes
+	c := &Conn{version: 2, wake: loop.NewSignal()} // without a writer
 	opus := bytes.Repeat([]byte{0x58}, 120)
 	var frame []byte
 	turn := func() {
@@ -634,6 +634,6 @@ func TestTheQueueAllocatesNothing(t *testing.T) {
 		turn()
 	}
 	if n := testing.AllocsPerRun(1000, turn); n != 0 {
-		t.Errorf("a frame allocates %v times", n)
+		t.Errorf("%v allocations per frame", n)
 	}
 }
