@@ -179,7 +179,7 @@ func accept(r *http.Request) []byte {
 
 const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {key}\r\n"
 
-// FuzzUpgrade sends possible answers of a server to the upgrade; {key} is
+// FuzzUpgrade sends possible answers from a server to the upgrade; {key} is
 // replaced by the valid key.
 func FuzzUpgrade(f *testing.F) {
 	for _, seed := range []string{

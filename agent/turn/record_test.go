@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestOneLineATurn: the journal has one line with the figures of each
+// TestOneLinePerTurn: the journal has one line with the figures of each
 // turn, and nothing of what was said.
 func TestOneLinePerTurn(t *testing.T) {
 	var log bytes.Buffer

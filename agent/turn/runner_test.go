@@ -158,7 +158,7 @@ func (l *loudspeaker) Sounded(at time.Time) bool { return l.played != nil && l.p
 func (l *loudspeaker) SetTurn(b bool) { l.turns = append(l.turns, b) }
 func (l *loudspeaker) Hush()          { l.hushed++ }
 
-// answer is the answer of a platform.
+// answer is the answer from a platform.
 type answer struct {
 	Text, Transcript string
 	Ask              bool

@@ -41,7 +41,7 @@ func (a authority) certify(t *testing.T, host sshdtest.Key, options ...string) s
 	return "HostCertificate " + strings.TrimSuffix(file, ".pub") + "-cert.pub"
 }
 
-// openSSH tells whether the real client, with these known hosts, believes s so far
+// openSSH reports whether the real client, with these known hosts, believes s so far
 // that it would log in.
 func openSSH(t *testing.T, s *sshdtest.Server, host, file string, acceptNew bool) bool {
 	t.Helper()

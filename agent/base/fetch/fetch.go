@@ -33,7 +33,7 @@ func (e StatusError) Error() string {
 	return fmt.Sprintf("the server answered %d %s", int(e), http.StatusText(int(e)))
 }
 
-// Answer is the answer of a server while it is being received. It must not be read
+// Answer is the answer from a server while it is being received. It must not be read
 // concurrently.
 type Answer struct {
 	Header http.Header

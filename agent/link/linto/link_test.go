@@ -193,7 +193,7 @@ func (s *stage) run() {
 	s.next("status", "online")
 }
 
-// next waits for a message of the device that contains text.
+// next waits for a message from the device that contains text.
 func (s *stage) next(topic, text string) brokertest.Message {
 	s.t.Helper()
 	return s.watch.Next(topic+" with "+text, func(m brokertest.Message) bool {

@@ -21,7 +21,7 @@ import (
 
 const natsExamples = "../../../packaging/examples/nats/"
 
-// TestNATSExampleLetsInWhoMayAndKeepsOutOthers runs the documented example of a
+// TestNATSExampleEnforcesItsAccounts runs the documented example of a
 // cluster; only addresses, paths and passwords are replaced.
 func TestNATSExampleEnforcesItsAccounts(t *testing.T) {
 	keys := t.TempDir()

@@ -88,7 +88,7 @@ func (s *server) published(ctx context.Context, step string, payload []byte, _ b
 	return nil
 }
 
-// say sends a message of the platform, which arrives a moment later.
+// say sends a message from the platform, which arrives a moment later.
 func (s *server) say(step, streaming string) {
 	e, err := parseStreaming(step, []byte(`{"behavior":{"streaming":`+streaming+`}}`))
 	if err != nil {
@@ -354,7 +354,7 @@ func TestStreamLeftBehind(t *testing.T) {
 	}
 }
 
-// TestStreamThatIsHeldForEver fails after some seconds, and sends no sound to the
+// TestStreamThatIsNeverReleased fails after some seconds, and sends no sound to the
 // old stream.
 func TestStreamThatIsNeverReleased(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
@@ -398,7 +398,7 @@ func TestTurnAfterTurn(t *testing.T) {
 	}
 }
 
-// TestWaitsNoLongerThanNeeded: a text after the stop is the last one.
+// TestTextAfterTheStopEndsTheWait: a text after the stop is the last one.
 func TestTextAfterTheStopEndsTheWait(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		var last time.Time
@@ -450,7 +450,7 @@ func TestStreamEndsWithAnother(t *testing.T) {
 	})
 }
 
-// TestSaysNothingAtAll is a platform whose recogniser was never reached: the turn
+// TestNoResponseToTheStream is a platform whose recogniser was never reached: the turn
 // fails, so that the utterance can be sent as a file, and the next turn stops the
 // stream immediately.
 func TestNoResponseToTheStream(t *testing.T) {
@@ -645,7 +645,7 @@ func TestDictationIsForgotten(t *testing.T) {
 	})
 }
 
-// TestConnectionThatStaysAway: a turn gives up after a while.
+// TestTurnWithoutConnectionFails: a turn gives up after a while.
 func TestTurnWithoutConnectionFails(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {
 		time.AfterFunc(time.Second, func() { s.down.Store(true); s.uplink.set(false) })
@@ -906,7 +906,7 @@ func (e *endless) Read(ctx context.Context, f *audio.Frame) error {
 	return nil
 }
 
-// TestDictationTellsWhatItUnderstands: each utterance is published once,
+// TestDictationPublishesItsTranscript: each utterance is published once,
 // and the journal contains none.
 func TestDictationPublishesItsTranscript(t *testing.T) {
 	play(t, func(t *testing.T, s *server) {

@@ -9,7 +9,7 @@ import (
 	"lintod/agent/base/printable"
 )
 
-// streamEvent is a message of the platform about a live transcription.
+// streamEvent is a message from the platform about a live transcription.
 type streamEvent struct {
 	kind streamKind
 	text string // the transcript, or the error

@@ -78,7 +78,7 @@ func newTranscription(l *live, r *recording) *transcription {
 	return &transcription{live: l, recording: r, notify: l.notify, answers: make(chan streamEvent, 256), buf: make([]byte, 0, l.chunk)}
 }
 
-// take is called for each message of the platform. It must not block.
+// take is called for each message from the platform. It must not block.
 func (s *transcription) take(e streamEvent) {
 	select {
 	case s.answers <- e:
@@ -167,7 +167,7 @@ func (s *transcription) wait(ctx context.Context) streamEvent {
 	}
 }
 
-// sound returns the next sound to send, unless a message of the platform takes
+// sound returns the next sound to send, unless a message from the platform takes
 // precedence.
 func (s *transcription) sound() (streamEvent, bool) {
 	select {

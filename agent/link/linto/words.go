@@ -32,7 +32,7 @@ type word struct {
 	answer func(result map[string]json.RawMessage, problem string) map[string]json.RawMessage
 }
 
-// words are all requests of the platform. A verb that is not listed is not offered.
+// words are all requests from the platform. A verb that is not listed is not offered.
 // Admin pages also subscribe to tts_lang and say, on which the originals never
 // publish.
 var words = []word{

@@ -77,7 +77,7 @@ type Link struct {
 	fresh     loop.Signal // holds a token when the server's settings may have changed
 	rested    loop.Signal // holds a token when a session may have ended
 	reports   reports
-	dropped   atomic.Int64 // messages of the server dropped because the queue was full
+	dropped   atomic.Int64 // messages from the server dropped because the queue was full
 	answers   answers      // awaited answers of verbs with power
 
 	microphones sync.WaitGroup

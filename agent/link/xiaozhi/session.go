@@ -402,7 +402,7 @@ func (s *session) startMic() error {
 	return nil
 }
 
-// ask sends a written question, or the answer to a request of the server.
+// ask sends a written question, or the answer to a request from the server.
 func (s *session) ask() error {
 	t := s.talk
 	s.began = time.Now()
@@ -572,7 +572,7 @@ func (s *session) failure(was state, e event) error {
 	return errAway
 }
 
-// receive handles a message of the server.
+// receive handles a message from the server.
 func (s *session) receive(ctx context.Context, m message.Message) {
 	s.sign = time.Now()
 	foreign := m.Session != "" && s.id != "" && m.Session != s.id

@@ -682,7 +682,7 @@ func TestRealtime(t *testing.T) {
 func TestOnlySilenceEndsTheSession(t *testing.T) {
 	play(t, func(s *stage) { s.config.Listening = "realtime"; s.runner.Duplex = true }, func(s *stage) {
 		s.tap()
-		s.talks(3 * time.Minute) // without a message of the server
+		s.talks(3 * time.Minute) // without a message from the server
 		s.expect(turn.Listening)
 		s.expectSent("hello", "listen start realtime")
 		s.wait(50 * time.Second)

@@ -66,7 +66,7 @@ type server struct {
 // udpAddress is the address for the sound of the sessions.
 const udpAddress = "192.0.2.1:8884"
 
-// sent is a message of the device.
+// sent is a message from the device.
 type sent struct {
 	Type, State, Mode, Text, Reason string
 	Session                         string `json:"session_id"`

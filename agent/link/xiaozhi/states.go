@@ -134,9 +134,9 @@ const (
 	unchanged        // the timer continues
 	forPrepare       // the tools are being listed
 	forHello         // 10 s
-	forIdle          // 120 s without a message of the server, after which it may have forgotten the session
-	forVoice         // silence_timeout without a voice or a message of the server
-	forAnswer        // 20 s without a message of the server
+	forIdle          // 120 s without a message from the server, after which it may have forgotten the session
+	forVoice         // silence_timeout without a voice or a message from the server
+	forAnswer        // 20 s without a message from the server
 	forOpus          // 3 s to the first sound
 	forMore          // 35 s without one; a tool may take 30 s
 	forTail          // 8 s for the rest of the sound

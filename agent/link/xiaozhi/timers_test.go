@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The table of timers in the documentation is that of the code.
+// The table of timers in the documentation matches the code.
 func TestTimersAreAsDocumented(t *testing.T) {
 	const root = "../../.."
 	page, err := os.ReadFile(filepath.Join(root, "docs/xiaozhi.md"))
@@ -38,7 +38,7 @@ func TestTimersAreAsDocumented(t *testing.T) {
 	}
 }
 
-// constant returns the value of a constant of the package level: a number, a unit of time,
+// constant returns the value of a package-level constant: a number, a unit of time,
 // or a product of these.
 func constant(t *testing.T, file, name string) (value int64, ok bool) {
 	t.Helper()

@@ -137,7 +137,7 @@ func (s *Server) find(name string) *tool {
 	return &s.tools[i]
 }
 
-// request is a message of the server.
+// request is a message from the server.
 type request struct {
 	id     json.RawMessage // as received; nil for a notification
 	method string

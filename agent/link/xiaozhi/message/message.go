@@ -26,7 +26,7 @@ const (
 	maxWord = 256
 )
 
-// The messages of a server that have an effect.
+// The messages from a server that have an effect.
 const (
 	Hello        = "hello"
 	TTS          = "tts"
@@ -236,7 +236,7 @@ func (o object) object(name string) (inner object) {
 	return inner
 }
 
-// The messages of a device. Each function returns the payload to send.
+// The messages from a device. Each function returns the payload to send.
 
 // audioParams describe the device's sound.
 type audioParams struct {

@@ -112,7 +112,7 @@ func (c *Client) Run(ctx context.Context) error {
 			c.provisioned(answer)
 			pause = daily/2 + rand.N(daily)
 		}
-		kept = nil // passed on once, or replaced by a newer answer of the server
+		kept = nil // passed on once, or replaced by a newer answer from the server
 		c.wait(ctx, pause)
 		select {
 		case <-gap:

@@ -809,7 +809,7 @@ func TestInvalidConfig(t *testing.T) {
 	}
 }
 
-// Any answer of a server uses little memory, the accepted parts are valid, and no
+// Any answer from a server uses little memory, the accepted parts are valid, and no
 // error reveals a secret.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{official, gatewayA, cheeko, serverE, unbound, `{"error":"e"}`, `{"mqtt":{"endpoint":"[fe80::1%eth0]:1883","client_id":"i"}}`} {

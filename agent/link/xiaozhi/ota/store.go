@@ -10,9 +10,9 @@ import (
 	"lintod/agent/base/state"
 )
 
-// settings are what is kept of the answer to a check.
+// settings are the saved part of the answer to a check.
 type settings struct {
-	Server    string     `json:"server"` // of the configuration that they came by
+	Server    string     `json:"server"` // address in the configuration
 	MAC       string     `json:"mac"`    // of the identity
 	Since     time.Time  `json:"since"`
 	MQTT      *MQTT      `json:"mqtt,omitempty"`
@@ -28,13 +28,13 @@ func (c *Client) keep(a Answer) error {
 		return err
 	}
 	if err := state.ReplaceFile(c.File, append(raw, '\n')); err != nil {
-		return fmt.Errorf("keep the settings of the server: %w", err)
+		return fmt.Errorf("save the settings of the server: %w", err)
 	}
 	return nil
 }
 
-// kept returns the settings of an earlier check, if they are of use still; nil where there are
-// none.
+// kept returns the settings of an earlier check if they are still usable; nil if
+// there are none.
 func (c *Client) kept() (*Answer, error) {
 	raw, err := state.ReadFile(c.File, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -51,7 +51,7 @@ func (c *Client) kept() (*Answer, error) {
 		err = s.WebSocket.check()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the kept settings %s cannot be used: %w", c.File, err)
+		return nil, fmt.Errorf("the saved settings %s cannot be used: %w", c.File, err)
 	}
 	if s.Server != c.Config.URL || s.MAC != c.Identity.MAC || s.MQTT == nil && s.WebSocket == nil {
 		return nil, nil

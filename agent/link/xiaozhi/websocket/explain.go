@@ -120,7 +120,7 @@ func refusedBy(err error, said string) error {
 	return err
 }
 
-// maxQuoted limits the quoted text of a server, in bytes.
+// maxQuoted limits the quoted text from a server, in bytes.
 const maxQuoted = 200
 
 // quoted is the text after a colon, if there is any.
