@@ -126,7 +126,7 @@ func (r Reading) Judge() (grade Grade, sentence, remedy string) {
 // risen is by how much the tone must stand out to count as heard, in dB.
 const risen = 10
 
-// Hears tells whether the microphone heard the loudspeaker's tone.
+// Hears reports whether the microphone heard the speaker's tone.
 func (r Result) Hears() bool { return r.Echo.tone() > r.Room.tone()+risen }
 
 // tone is the greatest loudness of the tone in any tenth of a second, in dBFS.

@@ -159,7 +159,7 @@ func (d *Detector) Quiet() time.Duration {
 	return time.Duration(d.quiet) * audio.FrameTime
 }
 
-// Speaks tells whether the utterance has begun, and the last frame was sound of the user's.
+// Speaks reports whether the utterance has started and the last frame was attributed to the user.
 func (d *Detector) Speaks() bool { return d.began && d.quiet == 0 }
 
 // Push processes the next frame. After an end it repeats that end. It does not allocate.

@@ -27,8 +27,8 @@ const (
 	// afterwards.
 	userBegins = 2.0 // dB
 	userGoesOn = 1.0 // dB
-	// uneven is how much louder the user must be, in addition, in a room that varies: of one or two
-	// talkers, one becomes louder than before sooner or later.
+	// uneven is added to this margin in a room whose level varies, because one of the people who
+	// talk there may become louder.
 	uneven = 0.15
 	// roomShare is the boundary of the room, between its level (0) and the user's loudest frame
 	// (1). With a higher value, quiet ends of sentences are lost; with a lower one, people who talk

@@ -290,5 +290,5 @@ func locate(pcm []int16) int64 {
 	return math.MaxInt32
 }
 
-// full tells whether the tests that take minutes are wanted: LINTOD_FULL=1.
+// full reports whether the tests that take minutes are wanted: LINTOD_FULL=1.
 func full() bool { return os.Getenv("LINTOD_FULL") != "" }

@@ -167,7 +167,7 @@ func known(t *testing.T, dir string) []string {
 	return recordings(t, dir, "victim")
 }
 
-// resumeAndStop is the last start, in this process. It tells whether the
+// resumeAndStop is the last start, in this process. It reports whether the
 // recording was resumed.
 func resumeAndStop(t *testing.T, cfg Config) (resumed bool) {
 	t.Helper()

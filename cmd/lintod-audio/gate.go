@@ -96,7 +96,7 @@ func (p *powers) approach(now powers, speed float64) {
 	p.common += speed * (now.common - p.common)
 }
 
-// holds tells whether at least that part of the estimate is in what is heard.
+// holds reports whether at least this part of the estimate is in the microphone's sound.
 func (p *powers) holds(part float64) bool {
 	return p.common >= part*p.estimate || minor*p.estimate < p.heard
 }
@@ -104,7 +104,7 @@ func (p *powers) holds(part float64) bool {
 // shift says that the loudspeaker and the microphone have shifted against each other.
 func (g *gate) shift() { g.proven, g.hold = 0, 0 }
 
-// works tells whether the canceller is seen to work, or not needed.
+// works reports whether the canceller demonstrably works, or is not needed.
 func (g *gate) works() bool { return g.proven >= proofFrames || g.still >= stillFrames }
 
 // process replaces out where it may be the device's own voice. It gets what the
@@ -169,7 +169,7 @@ func (g *gate) judge() {
 	}
 }
 
-// opens tells whether somebody speaks.
+// opens reports whether the user speaks.
 func (g *gate) opens(now powers) bool {
 	if !g.works() {
 		return false

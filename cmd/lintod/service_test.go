@@ -90,7 +90,7 @@ func (s *systemd) catchUp(t *testing.T) {
 	brokertest.Eventually(t, "all is noted", func() bool { return slices.Contains(s.all(), mark) })
 }
 
-// stopped tells whether the kernel has stopped all of the daemon, proc(5).
+// stopped reports whether the kernel has stopped all of the daemon, proc(5).
 func (b *box) stopped() bool {
 	b.t.Helper()
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.cmd.Process.Pid))

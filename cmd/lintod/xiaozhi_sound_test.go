@@ -114,6 +114,56 @@ link = "xiaozhi"
 	}
 }
 
+// In full duplex, people who talk to the device while it speaks, as loudly as it does, get
+// through, and it never interrupts itself. Where the sound stumbles the canceller learns anew,
+// and a voice has to wait.
+func TestXiaozhiIsInterrupted(t *testing.T) {
+	if !full {
+		t.Skip("the long form only: LINTOD_FULL=1")
+	}
+	rig := audiotest.Start(t)
+	rig.Noise(audiotest.Samples(audiotest.AtLevel(audiotest.Pink(t, 10*audiotest.Rate), -70)))
+	p := prepare(t, gateway.Options{
+		Speak: func(ctx context.Context, _ string) ([][]byte, error) {
+			return gateway.Voice(ctx, strings.Repeat("The weather will be fine this afternoon, with a light wind from the west. ", 10))
+		},
+		Recognise: func(context.Context, []int16, int) (string, error) { return question, nil },
+	}, cards+"echo_cancelling = true\n", "listening = \"realtime\"\n")
+	p.env = rig.Env()
+	p.begin()
+	p.wait("frames", func(s agent.Status) bool { return s.Mic.Frames > 50 })
+	rig.Echo(60*time.Millisecond, 6)
+	if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
+		t.Fatal(out)
+	}
+	if _, err := p.sim.WaitFor(p.limited(), gateway.Is(gateway.Listening)); err != nil {
+		t.Fatal(err)
+	}
+	const echo = -33 // dBFS
+	user := audiotest.Samples(audiotest.AtLevel(audiotest.Floats(audiotest.Speak(t, "en-gb", "please stop, what time is it now")), echo))
+	understood := func() int { return p.count(gateway.Is(gateway.Understood)) }
+	rig.Feed(user)
+	through := 0
+	for range 20 {
+		time.Sleep(3 * time.Second) // the sentence is answered
+		before := understood()
+		time.Sleep(5 * time.Second) // the answer goes on
+		if n := understood() - before; n > 0 {
+			t.Errorf("it interrupted itself %d times", n)
+		}
+		rig.Feed(user)
+		time.Sleep(2 * time.Second)
+		if understood() > before {
+			through++
+		}
+	}
+	t.Logf("FIGURE %d of 20 interruptions got through", through)
+	if through < 10 {
+		t.Error("it cannot be interrupted")
+	}
+	p.expectNoRuleBroken()
+}
+
 // overload gives each processor of the machine two more things to do until the test ends.
 func overload(t *testing.T) {
 	t.Helper()
