@@ -21,7 +21,7 @@ func (s Signal) Set() {
 	}
 }
 
-// A loop receives from its Probe in each iteration.
+// Probe is received from by a loop in each of its iterations.
 type Probe chan struct{}
 
 // NewProbe makes a Probe.
