@@ -48,6 +48,9 @@ func TestWhatMustBeSignedIsRefused(t *testing.T) {
 			if refused != tt.refused || refused == (done == 1) || audited != tt.refused {
 				t.Errorf("refused %v, done %d times, refusal audited %v:\n%s", refused, done, audited, o.auditFile(t))
 			}
+			if twice := "refused: refused:"; strings.Contains(o.auditFile(t), twice) {
+				t.Errorf("the code is in the audit twice:\n%s", o.auditFile(t))
+			}
 		})
 	}
 }

@@ -18,8 +18,8 @@ import (
 
 // systemd is a fake systemd for lintod: it records its notifications.
 type systemd struct {
-	path string
-	mu   sync.Mutex
+	path     string
+	mu       sync.Mutex
 	received []string
 }
 
