@@ -17,7 +17,7 @@ const maxWordings = 8
 // is randomized between 50 % and 150 %, so that a fleet does not reconnect in
 // step. It must not be used concurrently.
 type Backoff struct {
-	First, Most time.Duration // before randomization
+	First, Most time.Duration // before randomization; both must be positive
 
 	pause time.Duration
 	seen  []string // failures since the last success
