@@ -180,3 +180,24 @@ func FuzzStatus(f *testing.F) {
 		}
 	})
 }
+
+// A device that does not retain its status is found again after it has answered
+// once; its status replaces that.
+func TestDevicesThatAnswerAreKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "devices.json")
+	k := Open(path)
+	k.LearnAnswer("kitchen", now)
+	k.LearnAnswer("a/b", now)
+	if err := k.Save(); err != nil {
+		t.Fatal(err)
+	}
+	k = Open(path)
+	if all := k.All(); len(all) != 1 || all[0] != (Device{Serial: "kitchen", Online: true, Since: now}) {
+		t.Errorf("%+v", all)
+	}
+	k.Learn("kitchen", status("offline", "1.2", 40, now), now)
+	k.LearnAnswer("kitchen", now)
+	if d, _ := k.Get("kitchen"); d.Online || d.Firmware != "1.2" {
+		t.Errorf("%+v", d)
+	}
+}
