@@ -335,8 +335,10 @@ func (c *call) choose(ctx context.Context, sel fleet.Selection, topics ...string
 		return h, chosen, left, nil
 	case len(left) > 0:
 		err = cli.Usagef("%w: %d are left out; the first is %s (%s)", fleet.ErrNothing, len(left), clean(left[0].Serial), left[0].Why)
+	case len(h.known.All()) == 0:
+		err = cli.Usagef("%w: no device is known yet; name some, or set status_retain = true in [linto] of each device, so that the broker keeps its status", fleet.ErrNothing)
 	default:
-		err = cli.Usagef("%w: none of the %d known devices matches; brokers retain the status only of devices with status_retain", fleet.ErrNothing, len(h.known.All()))
+		err = cli.Usagef("%w: none of the %d known devices matches; name others, or set status_retain = true in [linto] of each device, so that the broker keeps its status", fleet.ErrNothing, len(h.known.All()))
 	}
 	h.close()
 	return nil, nil, nil, err
