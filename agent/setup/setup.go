@@ -49,10 +49,8 @@ var ErrRefused = errors.New("the configuration was written, but the device canno
 // has changed. With Yes, a repetition with the same answers succeeds: a script
 // for many devices may run twice.
 func (s *Setup) Run(ctx context.Context) error {
-	if !s.Yes { // ask no questions in vain
-		if err := mayWrite(s.Path, "", s.Force); err != nil {
-			return err
-		}
+	if err := mayWrite(s.Path, "", s.Force || s.Yes); err != nil { // before it asks questions
+		return err
 	}
 	s.Answers = s.Given.over(s.Answers)
 	if err := s.prepare(ctx); err != nil {
