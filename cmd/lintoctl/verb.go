@@ -336,7 +336,8 @@ func (c *call) choose(ctx context.Context, sel fleet.Selection, topics ...string
 	case len(left) > 0:
 		err = cli.Usagef("%w: %d are left out; the first is %s (%s)", fleet.ErrNothing, len(left), clean(left[0].Serial), left[0].Why)
 	default:
-		err = cli.Usagef("%w: none of the %d known devices matches; brokers retain the status only of devices with status_retain", fleet.ErrNothing, len(h.known.All()))
+		err = cli.Usagef("%w: none of the %d known devices matches; name their serials once, or list them in a file (-from FILE). "+
+			"Devices with status_retain = true in [linto] are found without that", fleet.ErrNothing, len(h.known.All()))
 	}
 	h.close()
 	return nil, nil, nil, err
