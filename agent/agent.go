@@ -154,7 +154,8 @@ func New(cfg Config, log *slog.Logger) *Agent {
 		a.wake = a.waker.listener()
 	}
 	a.monitor = &monitor{
-		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, lamp: &a.lamp, cards: a.taps.Store, start: a.start,
+		turns: a.turns, bus: a.bus, voice: a.voice, hub: a.hub, wake: a.wake, links: a.links, board: a.gpio, lamp: &a.lamp, cards: a.taps.Store,
+		settings: a.settings, start: a.start,
 		log: component(log, "health"),
 	}
 	if cfg.Page.Enabled {

@@ -10,6 +10,7 @@ import (
 
 	"lintod/agent/cards"
 	"lintod/agent/link"
+	"lintod/agent/settings"
 	"lintod/agent/status"
 	"lintod/agent/turn"
 	"lintod/agent/voice"
@@ -32,17 +33,18 @@ const (
 
 // monitor collects what the device is doing and updates what shows it.
 type monitor struct {
-	turns *turn.Runner
-	bus   *turn.Bus
-	voice *voice.Voice
-	hub   *audio.Hub
-	wake  *wake.Listener // nil if no wake word is configured
-	links []Link
-	board *gpio.Board
-	lamp  *lamp
-	cards *cards.Store
-	start time.Time // of the agent
-	log   *slog.Logger
+	turns    *turn.Runner
+	bus      *turn.Bus
+	voice    *voice.Voice
+	hub      *audio.Hub
+	wake     *wake.Listener // nil if no wake word is configured
+	links    []Link
+	board    *gpio.Board
+	lamp     *lamp
+	cards    *cards.Store
+	settings *settings.Settings
+	start    time.Time // of the agent
+	log      *slog.Logger
 
 	outdated atomic.Bool  // the file was changed and is invalid
 	failed   atomic.Int64 // time of the last failure, in nanoseconds since start; 0 if none
@@ -99,6 +101,7 @@ func (m *monitor) activity() status.Activity {
 		Snapshot:   m.turns.Snapshot(),
 		Announcing: m.voice.Announcing(),
 		Away:       m.away(),
+		Inaudible:  m.settings.Get().Volume == 0,
 		Outdated:   m.outdated.Load(),
 		Lamp:       m.lamp.shown(),
 	}

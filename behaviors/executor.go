@@ -188,7 +188,7 @@ func (x *Executor) submit(q Request) error {
 		return fmt.Errorf("%w: %s", ErrUnknown, short([]byte(q.Verb)))
 	}
 	if err := x.Registry.permit(q.Verb, q.Word, q.Signer); err != nil {
-		x.Refuse(q, err.Error())
+		x.Refuse(q, err)
 		return err
 	}
 	diskErr := x.recover()
@@ -225,12 +225,12 @@ const refusalsPerMinute = 10
 
 // Refuse records that a link has refused a request, for a verb of any power. A flood of them adds
 // one line.
-func (x *Executor) Refuse(q Request, why string) {
+func (x *Executor) Refuse(q Request, why error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	kind := Verb{Name: "refused " + q.Verb, Limits: Limits{PerMinute: refusalsPerMinute}}
 	if _, tell := x.policy.count(kind, time.Now()); tell {
-		x.note("behaviour refused", append(q.attrs(), outcome(Fail(Refused, "%s", why))...)...)
+		x.note("behaviour refused", append(q.attrs(), outcome(why)...)...)
 	}
 }
 

@@ -98,7 +98,7 @@ type Registry struct {
 	// verb, its word, or its power.
 	Signed func(names ...string) bool
 	// Refused, if set, records in the audit that a request was refused because it is not signed.
-	Refused func(q Request, why string)
+	Refused func(q Request, why error)
 
 	verbs []Verb
 }

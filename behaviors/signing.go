@@ -28,7 +28,7 @@ func (r *Registry) MustSign(verb, word string) bool {
 func (r *Registry) Permit(q Request) error {
 	err := r.permit(q.Verb, q.Word, q.Signer)
 	if err != nil && r.Refused != nil {
-		r.Refused(q, err.Error())
+		r.Refused(q, err)
 	}
 	return err
 }

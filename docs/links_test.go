@@ -16,14 +16,14 @@ import (
 
 const root = ".."
 
-// page is a parsed document: what it links to, and the anchors of its headings.
+// page is a parsed document: its links, and the anchors of its headings.
 type page struct {
 	links   []string
 	anchors map[string]bool
 }
 
-// TestLinks: every relative link leads to a file of the repository, and its anchor to a
-// heading there.
+// TestLinks: every relative link points to a file of the repository, and its anchor
+// to a heading in it.
 func TestLinks(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil || len(files) == 0 {
@@ -90,7 +90,7 @@ func read(t *testing.T, file string) page {
 
 var dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 
-// anchor is GitHub's name of a heading.
+// anchor returns GitHub's anchor of a heading.
 func anchor(title string) string {
 	return strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(strings.TrimSpace(title)), ""), " ", "-")
 }

@@ -110,7 +110,7 @@ func TestManualHasEachCommand(t *testing.T) {
 		}
 		for _, word := range []string{"synopsis", "commands", "flags"} {
 			if placeholder := `.\" ` + word + "\n"; strings.Count(source, placeholder) != 1 || strings.Contains(manual, placeholder) {
-				t.Errorf("%s has no place for %s, or it is left empty", page, word)
+				t.Errorf("%s has no section for %s, or it is empty", page, word)
 			}
 		}
 		if groff, err := exec.LookPath("groff"); err == nil {
@@ -123,7 +123,7 @@ func TestManualHasEachCommand(t *testing.T) {
 	}
 }
 
-// The page of lintod-audio is written by hand.
+// The manual page of lintod-audio is written by hand.
 func TestManualOfSoundHasEachFlag(t *testing.T) {
 	flags := regexp.MustCompile(`flags\.[A-Z]\w+\("(\w+)"`).FindAllStringSubmatch(read(t, "../cmd/lintod-audio/main.go"), -1)
 	items := regexp.MustCompile(`(?m)^\.It Fl (\w+)`).FindAllStringSubmatch(read(t, "man/lintod-audio.8"), -1)
@@ -140,7 +140,7 @@ func TestManualOfSoundHasEachFlag(t *testing.T) {
 }
 
 // The other keys come from lintod.toml, of which package agent has a test.
-func TestManualTellsOfListsOfTables(t *testing.T) {
+func TestManualDescribesListsOfTables(t *testing.T) {
 	_, words, _ := strings.Cut(read(t, "man/lintod.toml.5"), ".Sh WAKE WORDS")
 	words, chapter, _ := strings.Cut(words, ".Sh BUTTONS AND LEDS")
 	buttons, leds, _ := strings.Cut(chapter, ".Bq Bq led")
@@ -157,7 +157,8 @@ func TestManualTellsOfListsOfTables(t *testing.T) {
 	}
 }
 
-// With a serial, the rest is up to lintod itself; without one, the program prints what to do.
+// With a serial, lintod itself reports errors; without one, the program prints what
+// to do.
 func TestConfigured(t *testing.T) {
 	for text, want := range map[string]bool{
 		packaging.Sample():              false,
@@ -202,7 +203,7 @@ func TestCompletion(t *testing.T) {
 		t.Run(shell, func(t *testing.T) {
 			path, err := exec.LookPath(shell)
 			if err != nil {
-				t.Skipf("%s IS MISSING: its completion was not tried; apt-get install %s", shell, shell)
+				t.Skipf("%s IS MISSING: its completion was not tested; apt-get install %s", shell, shell)
 			}
 			for line, want := range map[string]string{
 				"lintod ta":               "talk",
@@ -290,7 +291,7 @@ var daemonFile = regexp.MustCompile(`(?m)^Exec(StartPost=\+/bin/sh -c 'umask 022
 
 // A permission that a drop-in grants to the service must be withheld from its children: a
 // capability once allowed a command to become root.
-func TestNoDropInGivesAPrivilege(t *testing.T) {
+func TestNoDropInGrantsAPrivilege(t *testing.T) {
 	paths, err := filepath.Glob("examples/*.service.d/*.conf")
 	if err != nil || len(paths) < 8 {
 		t.Fatalf("found %q, %v", paths, err)

@@ -38,19 +38,10 @@ func TestCardsInUseByTheDaemon(t *testing.T) {
 				"proc/asound/card1/pcm0c/sub0/status": "owner_pid   : 815\n",
 				"proc/815/comm":                       "lintod-audio\n",
 			})
-			x.cfg.Device.Socket = filepath.Join(t.TempDir(), "s")
 			var asked atomic.Int32
-			server := &control.Server{Path: x.cfg.Device.Socket, Log: slog.New(slog.DiscardHandler), Handlers: map[string]control.Handler{
-				"status": func(context.Context, json.RawMessage) (any, error) {
-					s := status.Report{Version: agent.Version, Mic: audio.Health{Open: true, Frames: tt.frames[min(asked.Add(1)-1, 1)]}, Speaker: tt.speaker}
-					return s, nil
-				},
-			}}
-			ended := make(chan error)
-			ctx, cancel := context.WithCancel(t.Context())
-			go func() { ended <- server.Run(ctx) }()
-			defer func() { cancel(); <-ended }()
-			brokertest.Eventually(t, "the daemon answers", func() bool { _, err := x.ask(t.Context()); return err == nil })
+			serve(t, x, func() status.Report {
+				return status.Report{Version: agent.Version, Mic: audio.Health{Open: true, Frames: tt.frames[min(asked.Add(1)-1, 1)]}, Speaker: tt.speaker}
+			})
 			asked.Store(0)
 			x.running(t.Context())
 			*found = nil
@@ -62,5 +53,42 @@ func TestCardsInUseByTheDaemon(t *testing.T) {
 				t.Errorf("does not name the program that uses the card: %+v", f)
 			}
 		})
+	}
+}
+
+// serve is a daemon with that status.
+func serve(t *testing.T, x *exam, report func() status.Report) {
+	x.cfg.Device.Socket = filepath.Join(t.TempDir(), "s")
+	server := &control.Server{Path: x.cfg.Device.Socket, Log: slog.New(slog.DiscardHandler), Handlers: map[string]control.Handler{
+		"status": func(context.Context, json.RawMessage) (any, error) { return report(), nil },
+	}}
+	ended := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- server.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	brokertest.Eventually(t, "the daemon answers", func() bool { _, err := x.ask(t.Context()); return err == nil })
+}
+
+// A device that is silent because of its settings is found from afar.
+func TestSettingsThatSilence(t *testing.T) {
+	for subject, set := range map[string]func(*status.Report){
+		"":            func(*status.Report) {},
+		"loudspeaker": func(r *status.Report) { r.Inaudible = true },
+		"microphone":  func(r *status.Report) { r.Flags.Muted = true },
+	} {
+		x, found := box(t, nil)
+		report := status.Report{Version: agent.Version, Serial: x.cfg.Device.Serial}
+		set(&report)
+		serve(t, x, func() status.Report { return report })
+		x.running(t.Context())
+		wrong := ""
+		for _, f := range *found {
+			if f.Level != OK {
+				wrong += f.Subject
+			}
+		}
+		if wrong != subject {
+			t.Errorf("%q is wrong, not %q: %+v", wrong, subject, *found)
+		}
 	}
 }

@@ -36,6 +36,12 @@ func (x *exam) running(ctx context.Context) {
 	if s.Serial != x.cfg.Device.Serial {
 		x.add("daemon", Warn, fmt.Sprintf("it runs as %s, but the configuration has %s", s.Serial, x.cfg.Device.Serial), "sudo systemctl reload lintod")
 	}
+	if s.Inaudible {
+		x.add("loudspeaker", Warn, "the volume is 0", "increase it on the platform, or with a button")
+	}
+	if s.Flags.Muted {
+		x.add("microphone", Warn, "the microphone is muted", "unmute it on the platform, or with a button")
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Parts)) {
 		if p := s.Parts[name]; p.Restarts > 0 {
 			x.add("daemon", Warn, fmt.Sprintf("part %q was restarted %d times, most recently because of: %s", name, p.Restarts, p.Last), "see journalctl -u lintod")

@@ -47,7 +47,7 @@ type Doctor struct {
 	Path string    // of the configuration file
 	Root string    // directory that contains sys and proc: "/" except in tests
 	Host gpio.Host // provides GPIO lines
-	// Quiet skips the test of the speaker, which is audible.
+	// Quiet plays silence instead of a tone.
 	Quiet bool
 	// Report receives each finding as soon as it is known.
 	Report func(Finding)

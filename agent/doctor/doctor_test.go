@@ -27,6 +27,7 @@ type patient struct {
 	t                                  *testing.T
 	linto, device, audio, tts, further string
 	host                               *boardtest.Host
+	quiet                              bool
 }
 
 func newPatient(t *testing.T) *patient {
@@ -53,7 +54,7 @@ func (p *patient) examine(subject string) []Finding {
 	p.t.Helper()
 	path := p.write("lintod.toml", fmt.Sprintf("[device]\nserial = \"kitchen\"\n%s\n[linto]\n%s\n[audio]\n%s\n[tts]\n%s\n%s\n", p.device, p.linto, p.audio, p.tts, p.further))
 	var found []Finding
-	Doctor{Path: path, Root: p.t.TempDir(), Host: p.host, Report: func(f Finding) {
+	Doctor{Path: path, Root: p.t.TempDir(), Host: p.host, Quiet: p.quiet, Report: func(f Finding) {
 		p.t.Logf("%+v", f)
 		if f.Subject == subject {
 			found = append(found, f)
@@ -300,6 +301,13 @@ func TestSound(t *testing.T) {
 		found := p.examine("microphone")
 		check(t, found[0], Fail, "digital silence")
 	})
+	quiet := *p
+	quiet.quiet = true
+	t.Run("without a tone", func(t *testing.T) {
+		quiet.t = t
+		quiet.check("loudspeaker", OK, "")
+		quiet.check("microphone", Fail, "digital silence")
+	})
 	t.Run("a room", func(t *testing.T) {
 		p.t = t
 		noise := make([]int16, 8*audiotest.Rate)
@@ -320,6 +328,8 @@ func TestSound(t *testing.T) {
 		found := p.examine("microphone")
 		check(t, found[0], Fail, "default")
 		check(t, p.examine("loudspeaker")[0], Fail, "default")
+		quiet.t = t
+		quiet.check("loudspeaker", Fail, "default")
 	})
 }
 

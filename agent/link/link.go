@@ -119,7 +119,7 @@ type Powers interface {
 	Submit(behaviors.Request) (refusal behaviors.Answer, accepted bool)
 	// Refuse records a request, which may be for a safe verb, that is refused for the
 	// reason why.
-	Refuse(q behaviors.Request, why string)
+	Refuse(q behaviors.Request, why error)
 	// Deliver sends the queued answers, and keeps those for which send fails.
 	Deliver(link string, send func(behaviors.Answer) error) error
 }

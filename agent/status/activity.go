@@ -24,6 +24,7 @@ type Activity struct {
 	Announcing bool        `json:"announcing"`            // a sound outside of a turn is playing
 	Waiting    bool        `json:"waiting"`               // the microphone is open, for a wake word
 	WakeAway   bool        `json:"wake_away"`             // a wake word is configured, and its engine is unavailable
+	Inaudible  bool        `json:"inaudible"`             // the volume is 0
 	Connecting bool        `json:"connecting"`            // no platform is reached yet, and no attempt has failed
 	Activating bool        `json:"activating"`            // a platform requires the device to be activated
 	Away       []string    `json:"away,omitempty"`        // links that are offline
@@ -67,6 +68,7 @@ func (a Activity) Line() string {
 	}{
 		{a.Flags.Dictating, "dictating: the platform transcribes the microphone"},
 		{a.Flags.Muted, "muted"},
+		{a.Inaudible, "volume 0"},
 		{a.Flags.Meeting, "recording"},
 		{a.Flags.Offline, offline},
 		{a.Flags.Deaf, deaf},

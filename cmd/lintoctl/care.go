@@ -26,6 +26,9 @@ const (
 	followTakes  = 60 * time.Second
 )
 
+// maxCause is how much of the reason of a failed turn is printed, in characters.
+const maxCause = 100
+
 // maxFile is the maximum size of a configuration that devices accept, in bytes.
 const maxFile = 256 << 10
 
@@ -207,6 +210,9 @@ func deviceLog() verb {
 			if a.Dropped > 0 {
 				c.line(r.Serial, alone, fmt.Sprintf("(%d older lines omitted)", a.Dropped))
 			}
+			if len(a.Lines) == 0 && a.Cursor == "" && r.State == runs.Done {
+				c.line(r.Serial, alone, "(the journal has no lines of lintod.service)")
+			}
 			for _, l := range a.Lines {
 				c.line(r.Serial, alone, l.At.Local().Format(time.DateTime)+" "+l.Text)
 			}
@@ -220,18 +226,29 @@ func deviceDoctor() verb {
 	o.Harmless, o.Takes = true, doctorTakes
 	return verb{
 		use: "doctor", short: "run the checks of lintod doctor, without playing a sound",
-		example: "  lintoctl doctor kitchen",
-		orders:  one(o),
+		long: `Run the checks of "lintod doctor", without playing a sound. Of several devices, only what is
+wrong is printed.`,
+		example: `  lintoctl doctor kitchen
+  lintoctl doctor -all`,
+		orders: one(o),
 		print: func(c *call, r runs.Result, alone bool) error {
 			var a struct {
 				Findings []struct{ Subject, Level, Text, Do string } `json:"findings"`
 			}
 			_ = json.Unmarshal(r.Answer, &a) // members that cannot be parsed are omitted
+			wrong := 0
 			for _, f := range a.Findings {
+				if f.Level == "ok" && !alone {
+					continue
+				}
+				wrong++
 				c.line(r.Serial, alone, fmt.Sprintf("%-4s  %-13s  %s", f.Level, f.Subject, f.Text))
 				if f.Do != "" {
 					c.line(r.Serial, alone, fmt.Sprintf("%21s  -> %s", "", f.Do))
 				}
+			}
+			if wrong == 0 && len(a.Findings) > 0 {
+				c.line(r.Serial, alone, fmt.Sprintf("ok    %d checks", len(a.Findings)))
 			}
 			return nil
 		},
@@ -244,7 +261,8 @@ func counters() verb {
 	return verb{
 		use: "counters", short: "print uptime, turns, and failures; with -json all counters",
 		long: `Print how long devices have been running, what they are doing, how many recent turns are stored
-and how many of them failed, and how often their parts were restarted. With -json, the answers
+and how many of them failed, with the reason of the last one, how often their parts were
+restarted, and how often the speaker and speech synthesis failed. With -json, the answers
 contain everything that "lintod status -json" prints on the device.`,
 		example: `  lintoctl counters -all
   lintoctl counters kitchen -json`,
@@ -252,23 +270,29 @@ contain everything that "lintod status -json" prints on the device.`,
 		print: func(c *call, r runs.Result, _ bool) error {
 			var a struct {
 				Line, Uptime, Version string
-				Turns                 []struct{ Result string }
+				Turns                 []struct{ Result, Cause string }
 				Parts                 map[string]struct{ Restarts int }
+				Loudspeaker, Voice    struct{ Failures int }
 			}
 			_ = json.Unmarshal(r.Answer, &a) // members that cannot be parsed are omitted
 			if r.State != runs.Done {
 				return nil // the summary gives the reason
 			}
-			failed, restarts := 0, 0
+			failed, cause, restarts, speech := 0, "", 0, ""
 			for _, t := range a.Turns {
 				if t.Result == "failed" {
 					failed++
+					cause = " (" + printable.Short(t.Cause, maxCause) + ")"
 				}
+			}
+			if speaker, voice := a.Loudspeaker.Failures, a.Voice.Failures; speaker+voice > 0 {
+				speech = fmt.Sprintf("; failures: %d of the speaker, %d of speech synthesis", speaker, voice)
 			}
 			for _, p := range a.Parts {
 				restarts += p.Restarts
 			}
-			c.line(r.Serial, false, fmt.Sprintf("%s, up %s; %d turns, %d failed; %d restarts; %s", a.Version, a.Uptime, len(a.Turns), failed, restarts, a.Line))
+			c.line(r.Serial, false, fmt.Sprintf("%s, up %s; %d turns, %d failed%s; %d restarts%s; %s",
+				a.Version, a.Uptime, len(a.Turns), failed, cause, restarts, speech, a.Line))
 			return nil
 		},
 	}

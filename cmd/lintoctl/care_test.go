@@ -18,8 +18,8 @@ import (
 	"lintod/cmd/lintoctl/runs"
 )
 
-// startDevice runs a real device, without sound, until the end of the test, and returns its
-// configuration file, which has further tables.
+// startDevice runs a real device, without sound, until the end of the test, and
+// returns its configuration file, which contains the given tables.
 func startDevice(t *testing.T, m *brokertest.Mosquitto, serial string, tables ...string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "dev") // short: a socket's path has a limit
@@ -45,8 +45,8 @@ func startDevice(t *testing.T, m *brokertest.Mosquitto, serial string, tables ..
 	return path
 }
 
-// An administrator looks after two real devices.
-func TestDevicesAreLookedAfter(t *testing.T) {
+// An administrator manages two real devices.
+func TestDevicesAreManaged(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
 	watch := m.Watch("home/fromlinto/#")
@@ -95,7 +95,7 @@ func TestDevicesAreLookedAfter(t *testing.T) {
 	}
 	do(0, "config", "undo", "one")
 	if file(one) != first {
-		t.Errorf("undone, the file has %s", file(one))
+		t.Errorf("reverted, the file has %s", file(one))
 	}
 	if out := do(0, "counters", "one", "two"); !strings.Contains(out, "one  ") || !strings.Contains(out, "two  ") {
 		t.Errorf("counters %q", out)
@@ -123,12 +123,12 @@ func TestChangesAreTOML(t *testing.T) {
 	}
 }
 
-// To follow a log is to ask again, from where the last answer ended.
+// Following a log repeats requests, each from the end of the last answer.
 func TestFollow(t *testing.T) {
 	v := deviceLog()
 	answer := json.RawMessage(`{"lines":[],"cursor":"c"}`)
 	if o := v.next(runs.Result{State: runs.Done, Answer: answer}); o != nil {
-		t.Errorf("without -f, %v follows", o)
+		t.Errorf("without -f, it continues with %v", o)
 	}
 	cmd := (&call{}).run(v)
 	if err := cmd.Flags().Set("follow", "true"); err != nil {

@@ -142,6 +142,7 @@ func (h *hub) handle(m broker.Message) {
 		h.known.Learn(said.serial, said.payload, time.Now())
 	}
 	if said.name == "pong" {
+		h.known.LearnAnswer(said.serial, time.Now())
 		if p := readPong(said.payload); p.Turn != nil {
 			h.known.LearnTurn(said.serial, p.Turn.At)
 		}

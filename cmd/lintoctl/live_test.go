@@ -52,7 +52,8 @@ func begin(t *testing.T, stdout io.Writer, stderr io.Writer, args ...string) (en
 	return sync.OnceValue(func() int { cancel(); return <-status })
 }
 
-// On a terminal, watch shows a table: real devices, one that a broker remembers, newcomers.
+// On a terminal, watch shows a table: real devices, one with only a retained status,
+// and new ones.
 func TestWatchShowsATable(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
@@ -71,27 +72,28 @@ func TestWatchShowsATable(t *testing.T) {
 		}
 		return ""
 	}
-	brokertest.Eventually(t, "a device that answers", func() bool {
+	brokertest.Eventually(t, "an online device", func() bool {
 		return strings.HasPrefix(row("hall"), "hall online idle ") && strings.HasSuffix(row("hall"), " 0") && strings.Contains(row("hall"), " ms 0 of ")
 	})
-	brokertest.Eventually(t, "one that is away", func() bool { return strings.HasPrefix(row("attic"), "attic away - - ") })
-	for _, serial := range []string{"cellar", "kitchen"} { // for whom there are two rows, but one is the count
+	brokertest.Eventually(t, "an offline device", func() bool { return strings.HasPrefix(row("attic"), "attic away - - ") })
+	for _, serial := range []string{"cellar", "kitchen"} { // two rows are left for them, one of which is the count
 		m.Publish("home/fromlinto/"+serial+"/status", `{"connexion":"online"}`, "-r")
 	}
-	brokertest.Eventually(t, "rows that do not fit are counted", func() bool { return strings.Contains(screen(), "(2 more do not fit") })
+	brokertest.Eventually(t, "the count of hidden rows", func() bool { return strings.Contains(screen(), "(2 more do not fit") })
 	if status := stop(); status != 0 || errs.String() != "" {
 		t.Errorf("status %d\n%s", status, errs.String())
 	}
 }
 
-// stream shows what a platform says of what a device streams, in the forms of both
-// generations of servers.
+// stream shows the platform's messages about a device's stream, in the forms of both
+// server generations.
 func TestStream(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
 	var out, errs journaltest.Buffer
 	stop := begin(t, &out, &errs, on(m, "stream", "kitchen", "-json")...)
-	// There is nothing that says that it listens: an utterance is repeated until it is seen.
+	// The platform does not announce that it is listening: an utterance is repeated
+	// until it appears.
 	brokertest.Eventually(t, "it listens", func() bool {
 		m.Publish("home/tolinto/kitchen/streaming/chunk", `{"behavior":{"streaming":{"text":"listen"}}}`)
 		return strings.Contains(out.String(), "listen")
@@ -112,7 +114,7 @@ func TestStream(t *testing.T) {
 	} {
 		m.Publish("home/"+step[0], step[1])
 	}
-	brokertest.Eventually(t, "a stream that nobody answers is remarked on", func() bool { return strings.Contains(errs.String(), "may not read") })
+	brokertest.Eventually(t, "an unanswered stream is reported", func() bool { return strings.Contains(errs.String(), "may not read") })
 	if status := stop(); status != 0 {
 		t.Errorf("status %d\n%s", status, errs.String())
 	}

@@ -29,7 +29,8 @@ A device is "online" when it answers; "away" when its last status is offline and
 answer; "silent" when its last status is online, or there is none, and it does not answer.
 SINCE is when lintoctl first saw that status. LAST TURN is when somebody last spoke with the
 device, by the device's clock; old LinTO clients do not report it. Known devices are those
-whose status the broker retains (status_retain), and those seen before.`,
+whose status the broker retains (status_retain), and those that lintoctl has seen before: name
+the others once, or list them in a file (-from FILE).`,
 		Example: `  lintoctl ls
   lintoctl ls -where 'firmware<1.2 and online'
   lintoctl ls 'hall-*' -json`,

@@ -27,7 +27,7 @@ func lintoctl(ctx context.Context, args ...string) (status int, stdout, stderr s
 	return status, out.String(), errs.String()
 }
 
-// fresh gives a test a directory of its own for what lintoctl keeps.
+// fresh gives a test its own directory for the files of lintoctl.
 func fresh(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -36,13 +36,13 @@ func fresh(t *testing.T) string {
 	return dir
 }
 
-// on puts the flags for a broker before the rest.
+// on puts the flags for a broker before the others.
 func on(m *brokertest.Mosquitto, rest ...string) []string {
 	return append([]string{"-broker", m.URL(), "-scope", "home"}, rest...)
 }
 
-// playDevice answers as a device does; mosquitto_sub and mosquitto_pub are its
-// MQTT. What it is told can be read from the Watch.
+// playDevice answers like a device, with mosquitto_sub and mosquitto_pub as its MQTT
+// client. The Watch shows the messages it gets.
 func playDevice(t *testing.T, m *brokertest.Mosquitto, serial string) *brokertest.Watch {
 	t.Helper()
 	answers := map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack", "tts_lang": "tts_lang", "shellexec": "shellexec", "managemeeting": "managemeeting"}
@@ -51,13 +51,13 @@ func playDevice(t *testing.T, m *brokertest.Mosquitto, serial string) *brokertes
 	var loop sync.WaitGroup
 	loop.Go(func() {
 		for answered := 0; ; {
-			for _, told := range commands.All()[answered:] {
+			for _, command := range commands.All()[answered:] {
 				answered++
 				said := "{}"
-				if strings.Contains(string(told.Payload), "tlh") {
+				if strings.Contains(string(command.Payload), "tlh") {
 					said = `{"status":"language \"tlh\" is not spoken here"}`
 				}
-				if answer := answers[filepath.Base(told.Topic)]; answer != "" && !strings.Contains(string(told.Payload), "older") {
+				if answer := answers[filepath.Base(command.Topic)]; answer != "" && !strings.Contains(string(command.Payload), "older") {
 					m.Publish("home/fromlinto/"+serial+"/"+answer, said)
 				}
 			}
@@ -76,7 +76,7 @@ const statusText = `{"connexion":"online","on":"2026-11-22T10:00:00.000Z","sn":"
 	`"network":[{"name":"eth0","type":"eth","ip_address":"10.0.0.5","mac_address":"b8:27:eb:00:00:01","gateway_ip":"10.0.0.1"}],` +
 	`"firmware":"2.0.0","sound":{"volume":60,"tts_lang":"fr-FR"}}}`
 
-// Help is there for the program and for each command, by every name that it has.
+// The program and each command have help, under each of their names.
 func TestHelp(t *testing.T) {
 	root := (&call{}).commands()
 	for _, args := range []string{"-help", "--help", "-h", "help"} {
@@ -86,7 +86,7 @@ func TestHelp(t *testing.T) {
 		}
 		for _, cmd := range root.Commands() {
 			if !strings.Contains(out, "\n  "+cmd.Use+" ") {
-				t.Errorf("%s: nothing about %s", args, cmd.Name())
+				t.Errorf("%s: %s is missing", args, cmd.Name())
 			}
 		}
 	}
@@ -110,7 +110,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-func TestWrongUse(t *testing.T) {
+func TestUsageErrors(t *testing.T) {
 	fresh(t)
 	broker := []string{"-broker", "mqtt://127.0.0.1:1", "-scope", "home"}
 	for _, args := range []string{
@@ -122,7 +122,7 @@ func TestWrongUse(t *testing.T) {
 		t.Run(args, func(t *testing.T) {
 			status, out, errs := lintoctl(t.Context(), append(broker, strings.Fields(args)...)...)
 			if args == "-scope a/b run retry" {
-				status++ // there is no run, which is no usage error
+				status++ // an unknown run is not a usage error
 			}
 			if status != statusUsage || out != "" || errs == "" {
 				t.Errorf("status %d\n%s%s", status, out, errs)
@@ -131,12 +131,12 @@ func TestWrongUse(t *testing.T) {
 	}
 }
 
-// Clients of LinTO do not know ids: what must not be done twice is sent once, and a ping
-// shows that the device is there.
+// Older LinTO clients do not use ids: commands that must not be repeated are sent
+// once, and a ping shows that the device is online.
 func TestCommandsReachOldClients(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
-	told := playDevice(t, m, "kitchen")
+	watch := playDevice(t, m, "kitchen")
 	for _, test := range []struct {
 		args []string
 		want string // topic and payload, without the id
@@ -155,15 +155,15 @@ func TestCommandsReachOldClients(t *testing.T) {
 			t.Errorf("%v: status %d\n%s%s", test.args, status, out, errs)
 		}
 		topic, want, _ := strings.Cut(test.want, " ")
-		got := told.Next(test.want, brokertest.Topic("/"+topic)).JSON(t)
+		got := watch.Next(test.want, brokertest.Topic("/"+topic)).JSON(t)
 		delete(got, "id")
 		text, _ := json.Marshal(got)
 		if string(text) != want {
-			t.Errorf("%v: the device was told %s, not %s", test.args, text, want)
+			t.Errorf("%v: the device got %s, not %s", test.args, text, want)
 		}
 	}
 	said := 0
-	for _, m := range told.All() {
+	for _, m := range watch.All() {
 		if filepath.Base(m.Topic) == "say" {
 			said++
 		}
@@ -172,11 +172,11 @@ func TestCommandsReachOldClients(t *testing.T) {
 		t.Errorf("2 texts were sent %d times", said)
 	}
 	if status, _, _ := lintoctl(t.Context(), on(m, "lang", "kitchen", "tlh")...); status != statusFailed {
-		t.Errorf("a refusal is status %d", status)
+		t.Errorf("a rejected command gives status %d", status)
 	}
 }
 
-// errSignal is the cause that signal.NotifyContext gives.
+// errSignal is the cause that signal.NotifyContext sets.
 var errSignal = errors.New("interrupt signal received")
 
 // watching runs watch until the test has seen enough.
@@ -186,7 +186,7 @@ func watching(t *testing.T, m *brokertest.Mosquitto, args ...string) (out, errs 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan int, 1)
 	go func() { done <- run(ctx, on(m, append([]string{"watch"}, args...)...), out, errs) }()
-	// Its subscription stands when it shows what was published.
+	// Its subscription is active once it shows what was published.
 	brokertest.Eventually(t, "watch watches", func() bool {
 		m.Publish("home/fromlinto/kitchen/probe", "{}")
 		return strings.Contains(out.String(), "probe")
@@ -222,10 +222,10 @@ func TestWatch(t *testing.T) {
 	m.Publish("home/fromlinto/kitchen/text", "\x1b[2Jnasty\r\n")
 	sees(t, out, "  kitchen  text ·[2Jnasty  \n")
 	if n := strings.Count(out.String(), "volume 60"); n != 1 {
-		t.Errorf("the unchanged status is told %d times", n)
+		t.Errorf("the unchanged status is printed %d times", n)
 	}
 	if strings.ContainsAny(out.String(), "\x1b\r") || strings.Contains(out.String(), "streaming/chunk") {
-		t.Errorf("told:\n%s", out)
+		t.Errorf("printed:\n%s", out)
 	}
 	m.Restart()
 	brokertest.Eventually(t, "watch is back", func() bool {
@@ -249,28 +249,28 @@ func TestWatchOneInJSON(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for line := range strings.Lines(out.String()) {
-		var told struct {
+		var entry struct {
 			Time         time.Time
 			Serial, Name string
 			Payload      json.RawMessage
 			Base64       []byte
 		}
-		if err := json.Unmarshal([]byte(line), &told); err != nil || told.Time.IsZero() || told.Serial != "kitchen" {
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Time.IsZero() || entry.Serial != "kitchen" {
 			t.Errorf("line %s: %v", line, err)
 		}
-		switch told.Name {
+		switch entry.Name {
 		case "status":
-			seen["status"] = string(told.Payload) == statusText
+			seen["status"] = string(entry.Payload) == statusText
 		case "streaming/chunk":
-			seen["chunk"] = string(told.Base64) == "\xff\x00"
+			seen["chunk"] = string(entry.Base64) == "\xff\x00"
 		}
 	}
 	if !seen["status"] || !seen["chunk"] {
-		t.Errorf("told:\n%s", out)
+		t.Errorf("printed:\n%s", out)
 	}
 }
 
-func TestLoginIsNeeded(t *testing.T) {
+func TestLoginIsRequired(t *testing.T) {
 	dir := fresh(t)
 	passwords := filepath.Join(dir, "passwords")
 	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", passwords, "admin", "secret").CombinedOutput(); err != nil {
@@ -291,8 +291,8 @@ func TestLoginIsNeeded(t *testing.T) {
 	}
 }
 
-// A profile holds no password, is refused where others can change it, and is not for
-// another broker.
+// A profile contains no password, is rejected if others can change it, and is not
+// used for another broker.
 func TestProfiles(t *testing.T) {
 	dir := fresh(t)
 	passwords, secret := filepath.Join(dir, "passwords"), filepath.Join(dir, "secret")
@@ -306,10 +306,10 @@ func TestProfiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, _, _ := lintoctl(t.Context(), on(m, "-username", "admin", "-password-command", "echo wrong", "login")...); status != statusUnreached {
-		t.Errorf("a wrong password is status %d", status)
+		t.Errorf("a wrong password gives status %d", status)
 	}
 	if status, _, _ := lintoctl(t.Context(), "ping", "kitchen"); status != statusUsage {
-		t.Errorf("what did not work was kept: status %d", status)
+		t.Errorf("an invalid profile was saved: status %d", status)
 	}
 	for name, password := range map[string][]string{"default": {"-password-command", "cat " + secret}, "work": {"-password-file", secret}} {
 		if status, out, errs := lintoctl(t.Context(), append(on(m, "-username", "admin", "login", name), password...)...); status != 0 || out != "" || !strings.Contains(errs, name) {
@@ -323,7 +323,7 @@ func TestProfiles(t *testing.T) {
 		t.Errorf("status %d\n%s", status, errs)
 	}
 	if status, _, _ := lintoctl(t.Context(), on(m, "ping", "kitchen")...); status != statusUnreached {
-		t.Errorf("the password of a profile went to a broker that was named: status %d", status)
+		t.Errorf("the password of a profile was sent to a broker given by flag: status %d", status)
 	}
 	path := filepath.Join(dir, "config", "lintoctl", "work.toml")
 	text, err := os.ReadFile(path)
@@ -357,11 +357,11 @@ func TestNoBroker(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
-	told := m.Watch("home/tolinto/#")
+	watch := m.Watch("home/tolinto/#")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
 		defer cancel(errSignal)
-		told.Next("the ping", brokertest.Topic("/ping"))
+		watch.Next("the ping", brokertest.Topic("/ping"))
 	}()
 	status, _, errs := lintoctl(ctx, on(m, "-timeout", "1h", "ping", "kitchen")...)
 	if status != statusFailed || errs != "lintoctl: interrupted: interrupt signal received\n" {
@@ -382,21 +382,21 @@ func TestWatchEndsWhenItCannotPrint(t *testing.T) {
 	}
 }
 
-// FuzzTell prints whatever a device may say, on one line and with nothing in it
-// that a terminal would obey.
-func FuzzTell(f *testing.F) {
+// FuzzPrint prints anything a device may send, on one line and without control
+// characters.
+func FuzzPrint(f *testing.F) {
 	f.Add("kitchen", "status", []byte(statusText))
 	f.Add("kitchen", "nlp/file/7", []byte(`{"audio":"AAAA","a":[1,null,{"b":"\u001b"}]}`))
 	f.Add("\x1b[2J", "streaming/stop", []byte("\xff\r\n"))
 	f.Fuzz(func(t *testing.T, serial, name string, payload []byte) {
 		var out bytes.Buffer
-		told := &textPrinter{w: &out, last: map[string]string{}, chunks: map[string]chunks{}}
-		if err := told.tell(message{serial: serial, name: name, payload: payload}); err != nil {
+		printer := &textPrinter{w: &out, last: map[string]string{}, chunks: map[string]chunks{}}
+		if err := printer.tell(message{serial: serial, name: name, payload: payload}); err != nil {
 			t.Fatal(err)
 		}
 		text := out.String()
 		if strings.ContainsAny(text, "\x1b\r\x07\u009b") || strings.Count(text, "\n") > 1 || len(text) > 20*summaryLength {
-			t.Errorf("told %q", text)
+			t.Errorf("printed %q", text)
 		}
 	})
 }

@@ -8,7 +8,8 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// Which devices record a meeting, and since when, they say themselves; old clients do not.
+// Devices report whether they record a meeting, and since when; older clients do
+// not.
 func TestMeetingList(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
@@ -45,6 +46,6 @@ func TestMeetingList(t *testing.T) {
 		t.Errorf("after: %v", after)
 	}
 	if got := list(statusUnreached, "attic", "-timeout", "500ms"); got["attic"]["meeting"] != "unknown" {
-		t.Errorf("of one that does not answer: %v", got)
+		t.Errorf("of an unreachable device: %v", got)
 	}
 }

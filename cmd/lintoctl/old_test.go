@@ -9,8 +9,8 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// An old client has no ids. What LinTO has works, and the rest is refused at once: an answer
-// to it may take half an hour.
+// An older client does not use ids. LinTO's own commands work, and the others are
+// rejected at once, because waiting for their answer may take half an hour.
 func TestVerbsOfOldClients(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
@@ -32,7 +32,7 @@ func TestVerbsOfOldClients(t *testing.T) {
 			t.Errorf("%s: status %d\n%s%s", args, status, out, errs)
 		}
 	}
-	// A signed command does not wait for a device that is away, either.
+	// A signed command does not wait for an offline device either.
 	if status, _, errs := lintoctl(t.Context(), on(m, "reboot", "attic", "-sign", key, "-timeout", "500ms")...); status != statusUnreached {
 		t.Errorf("status %d\n%s", status, errs)
 	}

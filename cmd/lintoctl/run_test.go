@@ -17,17 +17,17 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// crowd is many devices that know ids, on one connection.
+// crowd is many devices that support ids, on one connection.
 type crowd struct {
 	conn *broker.Conn
 
-	// answers are the members of answers other than pongs, by serial.
+	// answers are the fields of answers other than pongs, by serial.
 	answers map[string]string
 
 	mu   sync.Mutex
-	away map[string]bool           // who does not hear anything
-	mum  map[string]bool           // who does what it is asked, once, and answers nothing
-	did  map[string]map[string]int // how often, by serial and "topic id"
+	away map[string]bool           // devices that receive nothing
+	mum  map[string]bool           // devices that carry out each request once, and do not answer
+	did  map[string]map[string]int // number of requests, by serial and "topic id"
 }
 
 // startCrowd connects devices until the end of the test.
@@ -61,7 +61,7 @@ func startCrowd(t *testing.T, m *brokertest.Mosquitto, serials []string, answers
 
 func (f *crowd) say(ctx context.Context, serial, name, payload string) {
 	m := broker.Message{Topic: "home/fromlinto/" + serial + "/" + name, Payload: []byte(payload), Retain: name == "status"}
-	_ = f.conn.Publish(ctx, m) // without a connection it is lost, as a device's answer is
+	_ = f.conn.Publish(ctx, m) // without a connection it is lost, like a device's answer
 }
 
 var answerTopics = map[string]string{"ping": "pong", "mute": "muteack", "unmute": "unmuteack"}
@@ -103,7 +103,7 @@ func (f *crowd) set(which map[string]bool, yes bool, serials ...string) {
 	}
 }
 
-// asked is how many devices were asked something else than a ping.
+// asked returns how many devices got a request other than a ping.
 func (f *crowd) asked() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -130,8 +130,8 @@ func lines(t *testing.T, text string) (list []map[string]any) {
 	return list
 }
 
-// A thousand devices, half of them away: the others are asked in stages, the rest when they
-// come, or by retry.
+// A thousand devices, half of them offline: the others get the request in stages,
+// the rest when they connect, or through retry.
 func TestAThousandDevices(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
@@ -157,7 +157,7 @@ func TestAThousandDevices(t *testing.T) {
 		t.Fatalf("status %d, %d lines, %d asked", status, len(got), f.asked())
 	}
 
-	// The last hundred come while they are waited for.
+	// The last hundred connect during the wait.
 	var later journaltest.Buffer
 	done := make(chan int, 1)
 	go func() {
@@ -174,9 +174,9 @@ func TestAThousandDevices(t *testing.T) {
 	}
 }
 
-// A broker that dies in the middle of a run, and run retry: what was done is not done again,
-// for the id is the same.
-func TestBrokerDiesInARun(t *testing.T) {
+// A broker that dies in the middle of a run, and run retry: nothing is carried out
+// twice, because the id is the same.
+func TestBrokerDiesDuringARun(t *testing.T) {
 	dir := fresh(t)
 	m := brokertest.Start(t)
 	all := names(20)
@@ -191,7 +191,7 @@ func TestBrokerDiesInARun(t *testing.T) {
 		t.Fatalf("status %d\n%s", status, out.String())
 	}
 	m.Restart()
-	brokertest.Eventually(t, "the devices are back", f.conn.Connected)
+	brokertest.Eventually(t, "the devices are online again", f.conn.Connected)
 	f.set(f.mum, false, all...)
 	status, text, errs := lintoctl(t.Context(), on(m, "run", "retry", "last")...)
 	if status != 0 || !strings.Contains(text, "20 of 20") {
@@ -214,8 +214,8 @@ func TestBrokerDiesInARun(t *testing.T) {
 	}
 }
 
-// A device that is away for a second loses messages, and gets them again.
-func TestDeviceAwayForASecond(t *testing.T) {
+// A device that is offline for a second loses messages, and gets them again.
+func TestDeviceIsOfflineForASecond(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
 	f := startCrowd(t, m, names(2))
@@ -226,8 +226,8 @@ func TestDeviceAwayForASecond(t *testing.T) {
 	}
 }
 
-// Who names two devices and forgets the -- does not have one of them speak the name of the
-// other.
+// With two devices and a forgotten --, the first device must not speak the name of
+// the second.
 func TestTwoDevicesWithoutDashes(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
@@ -244,15 +244,15 @@ func TestTwoDevicesWithoutDashes(t *testing.T) {
 		}
 	}
 	if n := len(f.did["device-0000"]); n != 2 {
-		t.Errorf("the first was asked %d times", n)
+		t.Errorf("the first got %d requests", n)
 	}
 }
 
-func TestDryRunAsksNobody(t *testing.T) {
+func TestDryRunSendsNothing(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
 	f := startCrowd(t, m, append(names(3), "old"))
-	told := m.Watch("home/tolinto/#")
+	watch := m.Watch("home/tolinto/#")
 	status, out, errs := lintoctl(t.Context(), on(m, "say", "-where", "firmware>1.5", "-limit", "2", "-dry-run", "-json", "Hello")...)
 	got := lines(t, out)
 	selected := 0
@@ -266,12 +266,13 @@ func TestDryRunAsksNobody(t *testing.T) {
 	if status != 0 || len(got) != 4 || selected != 2 || errs != "" {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
-	if n := len(told.All()); n != 0 || f.asked() != 0 {
+	if n := len(watch.All()); n != 0 || f.asked() != 0 {
 		t.Errorf("%d messages were sent", n)
 	}
 }
 
-// What a device says that is away is not believed, nor that one is there.
+// Retained messages of an offline device are not trusted, and do not count as a sign
+// that it is online.
 func TestLs(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
@@ -281,7 +282,7 @@ func TestLs(t *testing.T) {
 	f.set(f.away, true, "device-0002")
 	f.say(ctx, "gone", "status", `{"connexion":"offline","config":{"firmware":"\u001b[2J"}}`)
 	f.set(f.away, true, "gone", "attic")
-	m.Publish("home/fromlinto/attic/pong", "{}", "-r") // an old answer is none
+	m.Publish("home/fromlinto/attic/pong", "{}", "-r") // an old answer does not count
 	// Messages of one connection stay in order.
 	brokertest.Eventually(t, "the broker has the statuses", func() bool {
 		status, out, _ := lintoctl(ctx, on(m, "ls", "-no-ping")...)
@@ -297,7 +298,7 @@ func TestLs(t *testing.T) {
 		t.Errorf("status %d, %v\n%s", status, states, errs)
 	}
 	if strings.Contains(out, "\x1b") {
-		t.Errorf("a terminal would obey %q", out)
+		t.Errorf("%q would control a terminal", out)
 	}
 }
 
@@ -322,7 +323,7 @@ func TestExec(t *testing.T) {
 		status    int
 		out, errs string // "*" for any text
 	}{
-		"device-0000": {0, "a\n\x1b[2Jb", "warn\n"}, // a pipe gets it as it is
+		"device-0000": {0, "a\n\x1b[2Jb", "warn\n"}, // a pipe gets it unchanged
 		"device-0001": {1, "", "no\n"},
 		"device-0002": {statusNotRun, "", "*"},
 	} {
@@ -337,7 +338,7 @@ func TestExec(t *testing.T) {
 		t.Errorf("status %d\n%s%s", status, out, errs)
 	}
 	if status, _, _ := lintoctl(t.Context(), on(m, "exec", "device-0003", "-timeout", "1s", "--", "ls")...); status != statusUnreached {
-		t.Errorf("of a device that is away, the status is %d", status)
+		t.Errorf("an offline device gives status %d", status)
 	}
 	if status, _, _ := lintoctl(t.Context(), on(m, "meeting", "pause", "device-0003", "x")...); status != statusUsage {
 		t.Errorf("status %d", status)

@@ -12,11 +12,12 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// An administrator logs in to a real device through a real relay, and nothing stays open.
+// An administrator logs in to a real device through a real relay, and no tunnel
+// stays open.
 func TestSSH(t *testing.T) {
 	fresh(t)
 	m := brokertest.Start(t)
-	// One sshd is the relay's and the device's.
+	// One sshd serves as the relay's and the device's.
 	r := sshdtest.Start(t, sshdtest.NewKey(t), "")
 	dir, user := t.TempDir(), sshdtest.User(t)
 	write := func(name, text string) string {
@@ -52,12 +53,12 @@ func TestSSH(t *testing.T) {
 	if status, out, errs := ssh("stranger@127.0.0.1", "--", "true"); status != statusNotRun || out != "" || !strings.Contains(errs, "allow_users") {
 		t.Errorf("another user: status %d, %q\n%s", status, out, errs)
 	}
-	// ssh itself fails: the tunnel is closed all the same.
+	// If ssh itself fails, the tunnel is closed as well.
 	if status, _, errs := ssh(user+"@127.0.0.1", "-port", fmt.Sprint(port), "-jump", "none", "-login", "nobody-of-that-name", "--", "true"); status != statusNotRun || nettest.Listens(port) {
 		t.Errorf("a wrong name: status %d, open %v\n%s", status, nettest.Listens(port), errs)
 	}
 	if status, _, errs := lintoctl(t.Context(), on(m, "ssh", "nobody", "-via", "a@b", "-timeout", "200ms")...); status != statusUnreached {
-		t.Errorf("nobody: status %d\n%s", status, errs)
+		t.Errorf("no device: status %d\n%s", status, errs)
 	}
 	for _, args := range []string{"ssh", "ssh kitchen", "ssh kitchen -via relay", "ssh a b -via a@b", "ssh kitchen -via a@b -port 70000", "ssh kitchen -via -oX@b"} {
 		if status, _, errs := lintoctl(t.Context(), on(m, strings.Fields(args)...)...); status != statusUsage {

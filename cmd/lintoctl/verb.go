@@ -335,10 +335,9 @@ func (c *call) choose(ctx context.Context, sel fleet.Selection, topics ...string
 		return h, chosen, left, nil
 	case len(left) > 0:
 		err = cli.Usagef("%w: %d are left out; the first is %s (%s)", fleet.ErrNothing, len(left), clean(left[0].Serial), left[0].Why)
-	case len(h.known.All()) == 0:
-		err = cli.Usagef("%w: no device is known yet; name some, or set status_retain = true in [linto] of each device, so that the broker keeps its status", fleet.ErrNothing)
 	default:
-		err = cli.Usagef("%w: none of the %d known devices matches; name others, or set status_retain = true in [linto] of each device, so that the broker keeps its status", fleet.ErrNothing, len(h.known.All()))
+		err = cli.Usagef("%w: none of the %d known devices matches; name their serials once, or list them in a file (-from FILE). "+
+			"Devices with status_retain = true in [linto] are found without that", fleet.ErrNothing, len(h.known.All()))
 	}
 	h.close()
 	return nil, nil, nil, err

@@ -16,7 +16,7 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// memory is what the daemon has in memory, in MB.
+// memory returns the memory of the daemon in MB.
 func (b *box) memory() int {
 	b.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.cmd.Process.Pid))
@@ -31,7 +31,7 @@ func (b *box) memory() int {
 	return kb / 1024
 }
 
-// flood publishes each payload, as fast as the broker takes them.
+// flood publishes each payload as fast as the broker accepts them.
 func flood(t *testing.T, m *brokertest.Mosquitto, topic string, n int, payload func(int) string) {
 	t.Helper()
 	var lines bytes.Buffer
@@ -45,9 +45,10 @@ func flood(t *testing.T, m *brokertest.Mosquitto, topic string, n int, payload f
 	}
 }
 
-// Whoever may publish to the topics of the links that follow can neither stop the device, nor fill
-// its memory, nor have done what is not offered there, although its owner offers it to LinTO.
-func TestFollowersUnderAttack(t *testing.T) {
+// A client that may publish to the topics of the links below can neither stop the
+// device, nor fill its memory, nor use actions that these links do not offer,
+// although the owner offers them to LinTO.
+func TestAttackOnOptionalLinks(t *testing.T) {
 	m := brokertest.Start(t)
 	planted := filepath.Join(t.TempDir(), "planted")
 	b := newBox(t, m, settings{
@@ -56,7 +57,7 @@ func TestFollowersUnderAttack(t *testing.T) {
 	})
 	const own = "lintod/" + serial + "/"
 	call := toyTopics + "command/call"
-	for topic, payload := range map[string]string{ // retained, from before the device is there
+	for topic, payload := range map[string]string{ // retained, sent before the device is there
 		own + "muted/set": "ON", own + "volume/set": "1", own + "talk": "{}", own + "status": "offline", "homeassistant/status": "online",
 		call: `{"msgId":1,"identifier":"updatecommonconfig","inputParams":{"volume":1}}`, "/sys/config": `{"identifier":"load_roles_config"}`,
 	} {
@@ -107,14 +108,14 @@ func TestFollowersUnderAttack(t *testing.T) {
 	flood(t, m, call, n, func(i int) string {
 		return fmt.Sprintf(`{"msgId":%d,"identifier":"iwantplay","inputParams":{"text":"%d"}}`, i, i)
 	})
-	after := b.memory() // with the race detector, which has several times that of the program
+	after := b.memory() // the race detector needs several times the memory
 	t.Logf("%d MB before, %d MB after", before, after)
 	if after > before+500 {
 		t.Error("memory is not bounded")
 	}
 
 	toy := watchToy(b, m)
-	brokertest.Within(t, 3*time.Minute, "it obeys both", func() bool { // the broker is behind, and messages with QoS 0 may be lost
+	brokertest.Within(t, 3*time.Minute, "it obeys both", func() bool { // the broker has a backlog, and messages with QoS 0 may be lost
 		m.Publish(own+"muted/set", "OFF")
 		m.Publish(own+"stop", "")
 		toy.call(`{"msgId":77,"identifier":"updatecommonconfig","inputParams":{"volume":33}}`)
@@ -136,5 +137,5 @@ func TestFollowersUnderAttack(t *testing.T) {
 	}
 	began := time.Now()
 	b.stop()
-	t.Logf("stopped after %v", time.Since(began))
+	t.Logf("stopping took %v", time.Since(began))
 }

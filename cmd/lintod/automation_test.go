@@ -17,8 +17,9 @@ import (
 	"lintod/audio/wav"
 )
 
-// Home automation drives volume, mute and a turn of the real program, and sees them; so do
-// the LEDs. Turned off by a reload, the link leaves nothing but that it is offline.
+// Home automation controls volume, mute and a turn of the real program, and sees
+// their state; so do the LEDs. After a reload that disables the link, only its
+// offline status remains.
 func TestAutomation(t *testing.T) {
 	dir := t.TempDir()
 	question, script := filepath.Join(dir, "question.wav"), filepath.Join(dir, "script")
@@ -30,7 +31,7 @@ func TestAutomation(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	home := brokertest.Start(t) // a broker of its own
+	home := brokertest.Start(t) // its own broker
 	const own = "lintod/" + serial + "/"
 	b := newBox(t, brokertest.Start(t), settings{
 		audio: fmt.Sprintf("input = \"file:%s\"\noutput = \"null\"", question),
@@ -51,7 +52,7 @@ func TestAutomation(t *testing.T) {
 	home.Publish(own+"muted/set", "ON")
 	shows("muted", "ON")
 	home.Publish(own+"talk", "")
-	if m := w.Next("a muted device does not talk", brokertest.Topic("/error")).JSON(t); m["command"] != "talk" {
+	if m := w.Next("the rejection of talk while muted", brokertest.Topic("/error")).JSON(t); m["command"] != "talk" {
 		t.Errorf("%v", m)
 	}
 	home.Publish(own+"muted/set", "OFF")
@@ -85,16 +86,16 @@ func TestAutomation(t *testing.T) {
 	shows("status", "offline")
 	for _, m := range home.Watch("#").All() {
 		if m.Retain && m.Topic != own+"status" {
-			t.Errorf("%s is left: %s", m.Topic, m.Payload)
+			t.Errorf("%s remains: %s", m.Topic, m.Payload)
 		}
 	}
 	b.stop()
 }
 
-// A device whose name is no identifier: its topics have the name as it is, the same long sentence
-// twice is two events, a knob that turns does not flood the house, and what has fallen away is
-// taken back once.
-func TestAutomationInTheHouse(t *testing.T) {
+// A device whose name contains unusual characters: its topics contain the name
+// unchanged, the same long sentence twice is two events, a turning knob does not
+// flood the broker, and descriptions of removed entities are cleared once.
+func TestAutomationTopicsAndRates(t *testing.T) {
 	const name = "küche 2.links"
 	const own = "lintod/" + name + "/"
 	dir := t.TempDir()
@@ -119,7 +120,7 @@ func TestAutomationInTheHouse(t *testing.T) {
 		}
 	}
 	change(serial, name)
-	home.Publish("homeassistant/status", "online") // before there is anybody to hear it
+	home.Publish("homeassistant/status", "online") // before anything is subscribed
 	w := home.Watch("#")
 	b.start()
 	document := w.Next("the description", brokertest.Topic("/config"))
@@ -169,7 +170,7 @@ func TestAutomationInTheHouse(t *testing.T) {
 	}
 	for i := range 300 {
 		fmt.Fprintln(turning, i%100)
-		time.Sleep(10 * time.Millisecond) // a hand turns it
+		time.Sleep(10 * time.Millisecond) // a user turns the knob
 	}
 	fmt.Fprintln(turning, 7)
 	turning.Close()
@@ -188,14 +189,14 @@ func TestAutomationInTheHouse(t *testing.T) {
 	change("name = \"knob.1 über\"", "name = \"other\"")
 	w = home.Watch(document.Topic)
 	b.start()
-	gone := w.Next("what has fallen away", func(m brokertest.Message) bool { return !m.Retain })
+	gone := w.Next("the removal of old descriptions", func(m brokertest.Message) bool { return !m.Retain })
 	if platform, keys := button(gone); platform != "event" || keys != 1 {
 		t.Errorf("%s", gone.Payload)
 	}
 	home.Publish("homeassistant/status", "online")
 	again := w.Next("the description after the birth", func(m brokertest.Message) bool { return !m.Retain })
 	if platform, _ := button(again); platform != "" {
-		t.Errorf("it is described again: %s", again.Payload)
+		t.Errorf("described again: %s", again.Payload)
 	}
 	b.stop()
 }

@@ -16,10 +16,10 @@ import (
 	"lintod/audio/wav"
 )
 
-// TestBrokerKilledAgainAndAgain kills the broker 3 times, 50 with LINTOD_FULL:
-// within a turn, a stream, and a recording in turn. Each time the device is back
-// by itself, its last will works, and the recording has no gap.
-func TestBrokerKilledAgainAndAgain(t *testing.T) {
+// TestBrokerIsKilledRepeatedly kills the broker 3 times, 50 with LINTOD_FULL: during
+// a turn, a stream, and a recording in turn. Each time the device reconnects by
+// itself, its last will works, and the recording has no gap.
+func TestBrokerIsKilledRepeatedly(t *testing.T) {
 	rounds := 3
 	if os.Getenv("LINTOD_FULL") != "" {
 		rounds = 50
@@ -36,15 +36,15 @@ func TestBrokerKilledAgainAndAgain(t *testing.T) {
 			k.withinStream()
 		}
 	}
-	b.tell("managemeeting", `{"command":"startlocalrecording","sessionname":"long"}`)
+	b.send("managemeeting", `{"command":"startlocalrecording","sessionname":"long"}`)
 	b.next("managemeeting")
-	b.wait("it records", func(s agent.Status) bool { return s.Recording != nil && s.Recording.Duration > 0 })
+	b.wait("the recording has started", func(s agent.Status) bool { return s.Recording != nil && s.Recording.Duration > 0 })
 	began := time.Now()
 	for range rounds - rounds*2/3 {
 		k.kill()
 	}
-	b.wait("all of it is recorded", func(s agent.Status) bool { return s.Recording.Duration > time.Since(began)-time.Second })
-	b.tell("managemeeting", `{"command":"stoplocalrecording","sessionname":"long"}`)
+	b.wait("all sound is recorded", func(s agent.Status) bool { return s.Recording.Duration > time.Since(began)-time.Second })
+	b.send("managemeeting", `{"command":"stoplocalrecording","sessionname":"long"}`)
 	b.next("managemeeting")
 	b.wait("the recording has ended", func(s agent.Status) bool { return s.Recording == nil })
 	files, _ := filepath.Glob(b.path("state/meetings/*/*.wav"))
@@ -64,14 +64,14 @@ func TestBrokerKilledAgainAndAgain(t *testing.T) {
 	b.stop()
 }
 
-// killer kills the broker of a box.
+// killer kills the broker of a box and measures the recovery.
 type killer struct {
 	*box
-	all, longest time.Duration // from the broker's return to the status
+	all, longest time.Duration // from the restart of the broker to the status
 }
 
-// kill takes the broker away and waits for the device; then it takes the
-// device's connection away, for which the broker must tell the last will.
+// kill stops the broker and waits for the device; then it ends the device's
+// connection, so that the broker must publish the last will.
 func (k *killer) kill() {
 	k.t.Helper()
 	k.broker.Kill()
@@ -85,13 +85,13 @@ func (k *killer) kill() {
 	k.takePlace()
 	k.status("offline")
 	k.status("online")
-	k.tell("ping", "{}")
+	k.send("ping", "{}")
 	k.next("pong")
 }
 
-// takePlace comes with the client id of the device, whose connection the broker
-// then ends [MQTT-3.1.4-2]. It says nothing else, because the device may be back,
-// and take its place again, at any moment.
+// takePlace connects with the client id of the device, whose connection the broker
+// then closes [MQTT-3.1.4-2]. It sends nothing else, because the device may
+// reconnect, and take over the client id again, at any moment.
 func (k *killer) takePlace() {
 	k.t.Helper()
 	conn, err := net.Dial("tcp", k.broker.Addr())
@@ -123,7 +123,7 @@ func (k *killer) withinStream() {
 	k.t.Helper()
 	c := k.background("stream")
 	k.next("streaming/start")
-	k.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	k.send("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
 	if r := k.ends(c); r.code != 0 {
 		k.t.Fatal(r.out)
 	}
@@ -132,8 +132,8 @@ func (k *killer) withinStream() {
 	c = k.background("stream", "-stop")
 	var r result
 	brokertest.Eventually(k.t, "the stream is over", func() bool {
-		k.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
-		k.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"x\"}"}}}`)
+		k.send("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+		k.send("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"x\"}"}}}`)
 		select {
 		case r = <-c:
 			return true

@@ -16,7 +16,7 @@ import (
 	"lintod/cmd/lintosim/gateway"
 )
 
-// tone is an MP3 of half a minute.
+// tone returns an MP3 of half a minute.
 func tone(t *testing.T) []byte {
 	t.Helper()
 	for _, program := range []string{"sox", "lame"} {
@@ -35,8 +35,8 @@ func tone(t *testing.T) []byte {
 	return mp3
 }
 
-// A gateway's card is downloaded and played; from then on it plays without any network, also
-// after a kill.
+// A gateway's card is downloaded and played; afterwards it plays without a network,
+// also after a kill.
 func TestCardOfAGateway(t *testing.T) {
 	mp3 := tone(t)
 	gate := make(chan struct{})
@@ -81,10 +81,10 @@ func TestCardOfAGateway(t *testing.T) {
 		}
 	}
 
-	card("", "04A1B2C9") // nobody's
-	card("", "04A1B2C5") // a name that leads elsewhere
+	card("", "04A1B2C9") // an unknown card
+	card("", "04A1B2C5") // a path outside the directory
 	card("downloads", "04A1B2C4")
-	b.wait("a page instead of sound", func(s agent.Status) bool { return s.Cards.Failed == 1 && s.Cards.Skills == 0 })
+	b.wait("an HTML page instead of sound", func(s agent.Status) bool { return s.Cards.Failed == 1 && s.Cards.Skills == 0 })
 
 	card("downloads", "04A1B2C6")
 	b.wait("the download", func(s agent.Status) bool { return s.Cards.Download != nil })
@@ -100,7 +100,7 @@ func TestCardOfAGateway(t *testing.T) {
 	})
 	close(gate)
 	playing := func(s agent.Status) bool {
-		return s.Cards.Playing != nil && s.Cards.Playing.Name == "The Fox" && !s.Cards.Playing.Paused && s.Cards.Playing.Seconds >= 2 // within a second the next tap would be the same
+		return s.Cards.Playing != nil && s.Cards.Playing.Name == "The Fox" && !s.Cards.Playing.Paused && s.Cards.Playing.Seconds >= 2 // a tap within a second would count as the same one
 	}
 	b.wait("the story", playing)
 	if b.state().Cards.Skills != 1 {
@@ -114,11 +114,11 @@ func TestCardOfAGateway(t *testing.T) {
 		b.start()
 		began := time.Now()
 		card("plays", "04A1B2C3")
-		told := time.Since(began)
+		elapsed := time.Since(began)
 		b.wait("the story without a network", func(s agent.Status) bool {
-			return playing(s) && time.Since(began) > time.Second // before that the card has not been lifted
+			return playing(s) && time.Since(began) > time.Second // before that the card does not count as lifted
 		})
-		t.Logf("lintod card returned after %v", told)
+		t.Logf("lintod card returned after %v", elapsed)
 		card("paused", "04A1B2C3")
 	}
 	if peak := func() (most int16) {
@@ -127,6 +127,6 @@ func TestCardOfAGateway(t *testing.T) {
 		}
 		return most
 	}(); peak < 5000 {
-		t.Errorf("nothing is heard: peak %d", peak)
+		t.Errorf("no sound: peak %d", peak)
 	}
 }

@@ -21,9 +21,9 @@ import (
 	"lintod/cmd/lintosim/platform"
 )
 
-// TestManyTurns takes one turn after the other, 15 in the short form and 1,000
-// in the long one, with real cards, a real broker and a platform behind it, and
-// looks whether the device keeps anything of them.
+// TestManyTurns runs one turn after the other, 15 in the short form and 1,000 in the
+// long one, with real cards, a real broker and a platform behind it, and checks that
+// the device does not leak memory, goroutines or descriptors.
 func TestManyTurns(t *testing.T) {
 	turns, warm := 15, 5
 	if full {
@@ -59,7 +59,7 @@ func TestManyTurns(t *testing.T) {
 		return after.goroutines <= before.goroutines && after.files <= before.files && after.soundFiles <= before.soundFiles
 	})
 	t.Logf("FIGURE %d turns in %v\nbefore: %v\nafter:  %v", turns, took.Round(time.Second), before, after)
-	// Pages come and go; a leak of 4 KiB a turn would show in a thousand.
+	// Single pages vary; a leak of 4 KiB a turn would show after a thousand turns.
 	if grown := after.heap - before.heap; grown > 1<<20 {
 		t.Errorf("the heap has grown by %d bytes", grown)
 	}
@@ -83,7 +83,7 @@ func (b *box) turn() {
 	}
 }
 
-// answers plays the platform behind a broker that is not its own.
+// answers plays the platform at a broker.
 func answers(t *testing.T, m *brokertest.Mosquitto) {
 	t.Helper()
 	cfg := broker.Defaults()
@@ -100,7 +100,7 @@ func answers(t *testing.T, m *brokertest.Mosquitto) {
 	t.Cleanup(func() { sim.Close() })
 }
 
-// babble says a word a second into the microphone, until the test ends.
+// babble speaks a word a second into the microphone until the test ends.
 func babble(t *testing.T, rig *audiotest.Rig) {
 	t.Helper()
 	var words []int16
@@ -118,7 +118,7 @@ func babble(t *testing.T, rig *audiotest.Rig) {
 	t.Cleanup(func() { cancel(); done.Wait() })
 }
 
-// sound is a file that holds pcm.
+// sound writes pcm to a file and returns its name.
 func sound(t *testing.T, pcm []int16) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sound.wav")
@@ -128,10 +128,10 @@ func sound(t *testing.T, pcm []int16) string {
 	return path
 }
 
-// footprint is what the device takes of its box.
+// footprint is the resources that the device uses.
 type footprint struct {
 	resident, soundResident int // kB
-	heap                    int // bytes that live
+	heap                    int // live bytes
 	goroutines              int
 	files, soundFiles       int
 }
@@ -164,7 +164,7 @@ func resident(t *testing.T, pid int) int {
 			return kb
 		}
 	}
-	t.Fatalf("process %d is gone", pid)
+	t.Fatalf("process %d has ended", pid)
 	return 0
 }
 

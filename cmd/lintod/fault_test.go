@@ -24,26 +24,26 @@ import (
 	"lintod/audio/wav"
 )
 
-// full asks for the long form of the tests that have one.
+// full selects the long form of tests that have one.
 var full = os.Getenv("LINTOD_FULL") != ""
 
-// faults are what happens to sound. Each returns the moment from which the
-// time until there is sound again counts.
+// faults are the faults of sound. Each returns the time from which the recovery is
+// measured.
 var faults = map[string]func(*patient) time.Time{
 	"killed":  func(p *patient) time.Time { return p.signal(syscall.SIGKILL) },
 	"stopped": func(p *patient) time.Time { return p.signal(syscall.SIGSTOP) },
 	"garbage": func(p *patient) time.Time { return p.signal(syscall.SIGUSR1) },
-	"server gone and back": func(p *patient) time.Time {
+	"server restarted": func(p *patient) time.Time {
 		p.rig.Kill()
 		p.wait("deaf", func(s agent.Status) bool { return s.Turn.Flags.Deaf })
-		time.Sleep(p.outage) // an outage is long or short, whatever the machine does
+		time.Sleep(p.outage) // the length of an outage must not depend on the load
 		began := time.Now()
 		p.rig.Restart()
 		return began
 	},
 }
 
-// conditions are the states in which a fault may find the device.
+// conditions are the states of the device in which a fault may occur.
 var conditions = map[string]func(*patient){
 	"idle": func(*patient) {},
 	"listening": func(p *patient) {
@@ -53,25 +53,25 @@ var conditions = map[string]func(*patient){
 	"thinking": func(p *patient) { p.question() },
 	"speaking": func(p *patient) {
 		heard := p.rig.Hear()
-		p.tell("say", `{"value":"a long story"}`)
+		p.send("say", `{"value":"a long story"}`)
 		heard.WaitFor("the story", audiotest.Loud)
 		heard.Stop()
 	},
 	"recording": func(p *patient) {
-		p.tell("managemeeting", `{"command":"startlocalrecording","sessionname":"board"}`)
+		p.send("managemeeting", `{"command":"startlocalrecording","sessionname":"board"}`)
 		p.wait("recording", func(s agent.Status) bool { return s.Recording != nil && s.Recording.Duration > time.Second/2 })
 	},
 }
 
-// TestSoundFaults injects each fault in each state: the device goes on without
-// a restart of lintod, and hears and speaks again. The short form has each state
-// and each fault.
+// TestSoundFaults injects each fault in each state: the device recovers without a
+// restart of lintod, and hears and speaks again. The short form covers each state
+// and each fault once.
 func TestSoundFaults(t *testing.T) {
 	matrix := [][2]string{
 		{"speaking", "killed"},
 		{"listening", "stopped"},
 		{"thinking", "garbage"},
-		{"recording", "server gone and back"},
+		{"recording", "server restarted"},
 		{"idle", "killed"},
 	}
 	if full {
@@ -90,7 +90,8 @@ func TestSoundFaults(t *testing.T) {
 			conditions[condition](p)
 			began := faults[fault](p)
 			took := p.framesAgain(began)
-			// The promise is 3 s, and 5 s for the server; a loaded machine is not our fault.
+			// The promise is 3 s, and 5 s for the server; a loaded machine may
+			// exceed it.
 			t.Logf("FIGURE %s while %s: frames again after %.2f s", fault, condition, took.Seconds())
 			if condition == "recording" {
 				p.recordingHasAGap()
@@ -100,28 +101,28 @@ func TestSoundFaults(t *testing.T) {
 	}
 }
 
-// TestLongOutage: the pauses between attempts do not grow beyond what lets sound
-// come back soon.
+// TestLongOutage: the pauses between attempts stay short enough for a quick
+// recovery.
 func TestLongOutage(t *testing.T) {
 	if !full {
 		t.Skip("the long form only: LINTOD_FULL=1")
 	}
 	p := admit(t, audiotest.Start(t), brokertest.Start(t))
 	p.outage = time.Minute
-	took := p.framesAgain(faults["server gone and back"](p))
-	t.Logf("FIGURE server gone for a minute: frames again after %.2f s", took.Seconds())
+	took := p.framesAgain(faults["server restarted"](p))
+	t.Logf("FIGURE server stopped for a minute: frames again after %.2f s", took.Seconds())
 	p.isWell()
 }
 
-// patient is a box whose sound process can be made to fail.
+// patient is a box with a sound process that can be made to fail.
 type patient struct {
 	*box
 	rig    *audiotest.Rig
-	outage time.Duration // of the sound server, beyond what it takes to notice
+	outage time.Duration // of the sound server, beyond the detection time
 }
 
-// The stand-in runs the real program, and prints nonsense between its messages
-// when it gets a signal. Blocks of less than PIPE_BUF are not torn (pipe(7)).
+// The wrapper runs the real program, and prints garbage between its messages on a
+// signal. Blocks shorter than PIPE_BUF are not torn (pipe(7)).
 const standIn = `#!/bin/sh
 trap 'echo this is no message of any protocol' USR1
 exec 3<&0 # or the shell gives the background an empty input
@@ -164,8 +165,8 @@ func admit(t *testing.T, rig *audiotest.Rig, m *brokertest.Mosquitto) *patient {
 	return p
 }
 
-// signal sends SIGUSR1 to the stand-in, which prints garbage then, and all else
-// to the real program.
+// signal sends SIGUSR1 to the wrapper, which then prints garbage, and all other
+// signals to the real program.
 func (p *patient) signal(sig syscall.Signal) time.Time {
 	p.t.Helper()
 	pid := child(p.t, p.cmd.Process.Pid, "lintod-audio")
@@ -179,7 +180,7 @@ func (p *patient) signal(sig syscall.Signal) time.Time {
 	return began
 }
 
-// child is the child of a process that runs the named program.
+// child returns the child of a process that runs the named program.
 func child(t *testing.T, parent int, name string) int {
 	t.Helper()
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
@@ -199,8 +200,8 @@ func child(t *testing.T, parent int, name string) int {
 	return 0
 }
 
-// framesAgain waits until the sound process or its microphone has failed and
-// frames come from a new one, and returns how long that took.
+// framesAgain waits until the sound process or its microphone has failed and frames
+// come from a new one, and returns how long that took.
 func (p *patient) framesAgain(began time.Time) time.Duration {
 	p.t.Helper()
 	var last time.Time
@@ -220,11 +221,11 @@ func (p *patient) talk() {
 }
 
 // question takes the device from idle to thinking. A busy machine may starve the
-// microphone for a moment, which refuses the turn or ends it; another is opened then,
-// and a second of frames may take longer than a second.
+// microphone for a moment, which rejects or ends the turn; then another turn is
+// opened, and a second of frames may take longer than a second.
 func (p *patient) question() brokertest.Message {
 	p.t.Helper()
-	var opened uint64 // frames when the turn was seen first; 0: there is no turn
+	var opened uint64 // frames when the turn was first seen; 0: no turn
 	p.wait("a question of more than a second", func(s agent.Status) bool {
 		switch {
 		case s.Turn.State != turn.Listening:
@@ -241,7 +242,7 @@ func (p *patient) question() brokertest.Message {
 	return p.request()
 }
 
-// isWell takes a turn with whatever is left of the present one out of the way.
+// isWell ends the present turn, if any, and completes another one.
 func (p *patient) isWell() {
 	p.t.Helper()
 	p.wait("idle", func(s agent.Status) bool {
@@ -252,7 +253,7 @@ func (p *patient) isWell() {
 	})
 	q := p.question()
 	if pcm, _, err := wav.Read(bytes.NewReader(q.Audio(p.t))); err != nil || audiotest.Duration(pcm) < time.Second {
-		p.t.Errorf("after the fault a question has %v: %v", audiotest.Duration(pcm), err)
+		p.t.Errorf("after the fault a question ended with %v: %v", audiotest.Duration(pcm), err)
 	}
 	heard := p.rig.Hear()
 	defer heard.Stop()
@@ -277,6 +278,6 @@ func (p *patient) recordingHasAGap() {
 		}
 		return false
 	})
-	p.tell("managemeeting", `{"command":"stoplocalrecording","sessionname":"board"}`)
+	p.send("managemeeting", `{"command":"stoplocalrecording","sessionname":"board"}`)
 	p.wait("the recording has ended", func(s agent.Status) bool { return s.Recording == nil })
 }

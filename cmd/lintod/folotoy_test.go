@@ -26,7 +26,7 @@ import (
 	"lintod/cmd/lintosim/integrator"
 )
 
-// toy is a box that an integration follows, whose part mosquitto_pub and mosquitto_sub play.
+// toy is a box with an integration, played by mosquitto_pub and mosquitto_sub.
 type toy struct {
 	*box
 	at           *brokertest.Mosquitto // the integration's broker
@@ -45,16 +45,16 @@ func folotoyTable(url, more string) string {
 
 func (toy toy) call(payload string) {
 	toy.t.Helper()
-	toy.at.Publish(toyTopics+"command/call", payload) // QoS 0, as most integrations
+	toy.at.Publish(toyTopics+"command/call", payload) // QoS 0, like most integrations
 }
 
 func (toy toy) play(id int, member, value string) {
 	toy.t.Helper()
-	text, _ := json.Marshal(value) // a string always encodes
+	text, _ := json.Marshal(value) // strings always encode
 	toy.call(fmt.Sprintf(`{"msgId":%d,"identifier":"iwantplay","inputParams":{%q:%s}}`, id, member, text))
 }
 
-// acked waits for the next acknowledgement, which must be that of id.
+// acked waits for the next acknowledgement, which must have that id.
 func (toy toy) acked(id, result int) {
 	toy.t.Helper()
 	m := toy.acks.Next(fmt.Sprint("the acknowledgement of ", id), func(brokertest.Message) bool { return true })
@@ -83,7 +83,7 @@ func (toy toy) event() (e toyEvent) {
 	return e
 }
 
-// exchange is what a turn leads to: two events, with the texts of its two sides.
+// exchange waits for the result of a turn: two events, with the texts of both sides.
 func (toy toy) exchange(after int64, heard, answer string) toyEvent {
 	toy.t.Helper()
 	first, second := toy.event(), toy.event()
@@ -97,8 +97,8 @@ func (toy toy) exchange(after int64, heard, answer string) toyEvent {
 	return second
 }
 
-// A turn with each link is two events; what an integration plays comes instead of an answer that
-// is spoken, and the numbers grow also after the power has failed.
+// A turn with each link is two events; sound from an integration replaces an answer
+// that is being spoken, and the numbers also increase across a power failure.
 func TestFolotoyTurns(t *testing.T) {
 	m := brokertest.Start(t)
 	ten := func() time.Time { return time.Date(2026, 1, 1, 10, 0, 0, 0, time.UTC) }
@@ -118,7 +118,7 @@ func TestFolotoyTurns(t *testing.T) {
 	e = toy.exchange(e.MsgID, "几点了？", "It is ten.")
 	p.wait("the turn is over", func(s agent.Status) bool { return len(s.Turns) == 2 && s.Turn.State == turn.Idle })
 
-	// The integrator's answer is late: ours is being spoken.
+	// The integration's answer is late: ours is being spoken.
 	long := strings.Repeat("a very long story, ", 40)
 	p.answer(talk(), fmt.Sprintf(`{"transcript":"tell me a story","behavior":{"say":%q}}`, long))
 	e = toy.exchange(e.MsgID, "tell me a story", long)
@@ -144,7 +144,7 @@ func TestFolotoyTurns(t *testing.T) {
 	}
 }
 
-// Where the integrator answers, what the platform says is neither heard nor posted.
+// If the integration answers, the platform's answer is neither played nor posted.
 func TestFolotoyAnswers(t *testing.T) {
 	m := brokertest.Start(t)
 	dir := t.TempDir()
@@ -176,7 +176,8 @@ func TestFolotoyAnswers(t *testing.T) {
 	}
 	brokertest.Eventually(t, "the integrator's answer is heard", func() bool { return audiotest.Loud(b.heard()) })
 
-	// Wrong types in every field, and what is no command: each that has an identifier is answered.
+	// Values of wrong types in every field, and messages that are not commands: each
+	// message with an identifier is acknowledged.
 	wrong := []string{`null`, `true`, `[]`, `{}`, `17`, `"text"`}
 	n := 0
 	for _, member := range []string{"msgId", "inputParams", "url", "text", "role", "volume", "record_type", "voltage_alarm", "sleep_trigger_time", "open_tip_type", "volume_control_type"} {
@@ -191,7 +192,7 @@ func TestFolotoyAnswers(t *testing.T) {
 			}
 			for _, identifier := range []string{"iwantplay", "updatecommonconfig"} {
 				if identifier == "iwantplay" && member == "text" && value == `"text"` {
-					continue // right
+					continue // valid
 				}
 				toy.call(fmt.Sprintf(`{"msgId":%s,"identifier":%q,"inputParams":%s}`, id, identifier, params))
 				m := toy.acks.Next(identifier+" "+params, func(brokertest.Message) bool { return true }).JSON(t)
@@ -212,7 +213,7 @@ func TestFolotoyAnswers(t *testing.T) {
 	b.wait("the volume", func(s agent.Status) bool { return s.Volume == 35 && s.Keep == 35 })
 }
 
-// An integrator that answers sooner than the platform is heard at once.
+// If the integration answers before the platform, its answer is played at once.
 func TestFolotoyAnswersFirst(t *testing.T) {
 	var played atomic.Bool
 	sim := integrator.New(integrator.Options{
@@ -255,7 +256,7 @@ func media(t *testing.T, tune []int16) (url string, gone <-chan struct{}) {
 	if out, err := exec.Command("lame", "--quiet", filepath.Join(dir, "tune.wav"), filepath.Join(dir, "tune.mp3")).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// A file that is larger than anything, and takes no room.
+	// A huge file that takes no disk space.
 	if err := os.WriteFile(filepath.Join(dir, "huge.wav"), file[:44], 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -314,8 +315,8 @@ http {
 	return "http://" + address, ended
 }
 
-// What an integration plays from a real web server is heard; what cannot be is refused, and
-// leaves what is heard alone where that is known at once.
+// Sound from a real web server is played; invalid sound is rejected, and the present
+// sound continues if the fault is known at once.
 func TestFolotoyPlays(t *testing.T) {
 	tune := slices.DeleteFunc(noise(time.Second), func(s int16) bool { return s == 0 })
 	server, gone := media(t, tune)
@@ -333,10 +334,10 @@ func TestFolotoyPlays(t *testing.T) {
 	}
 	select {
 	case <-gone:
-		t.Error("an address that may not be played ended what was heard")
+		t.Error("a forbidden address ended the present sound")
 	default:
 	}
-	toy.play(2, "url", server+"/tune.wav") // takes the place of the endless one
+	toy.play(2, "url", server+"/tune.wav") // replaces the endless one
 	select {
 	case <-gone:
 	case <-time.After(brokertest.Limit):
@@ -363,18 +364,18 @@ func TestFolotoyPlays(t *testing.T) {
 		toy.play(20+i, "url", server+c.path)
 		toy.acked(20+i, c.result)
 	}
-	for range 3 { // one number for everything
+	for range 3 { // the number is the same for everything
 		toy.play(1, "url", server+"/tune.wav")
 		toy.acked(1, 1)
 	}
 	toy.play(3, "url", server+"/silent")
 	toy.play(4, "url", server+"/tune.wav")
-	toy.acked(3, 0) // it had not begun
+	toy.acked(3, 0) // it had not started
 	toy.acked(4, 1)
 }
 
-// The integration in a box, with each of its faults: a device that keeps the rules, and is not
-// stopped by any of them.
+// The simulated integration with each of its faults: the device follows the
+// protocol, and no fault stops it.
 func TestFolotoySimulator(t *testing.T) {
 	t.Parallel()
 	events := make(chan integrator.Event, 1000)
@@ -420,7 +421,7 @@ func TestFolotoySimulator(t *testing.T) {
 	}
 	b.answer(b.request(), `{"transcript":"what time is it","behavior":{"say":"a story that is much longer than the answer of the integration"}}`)
 	if result("the answer to what was said") != 1 {
-		t.Error("it was not heard")
+		t.Error("the answer was not played")
 	}
 	for _, f := range integrator.Faults {
 		sim.SetFault(f)
@@ -439,7 +440,7 @@ func TestFolotoySimulator(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, w := range want {
-			if got := result(string(f)); got != w && f != integrator.Twice { // the second may take the place of the first before that is heard
+			if got := result(string(f)); got != w && f != integrator.Twice { // the second may replace the first before it is played
 				t.Errorf("%s: result %d, want %d", f, got, w)
 			}
 		}
@@ -447,5 +448,5 @@ func TestFolotoySimulator(t *testing.T) {
 	for _, e := range sim.Broken() {
 		t.Error(e.Text)
 	}
-	b.wait("the device goes on", func(s agent.Status) bool { return s.Links["folotoy"].Connected })
+	b.wait("the device still works", func(s agent.Status) bool { return s.Links["folotoy"].Connected })
 }

@@ -22,12 +22,12 @@ import (
 	"lintod/audio"
 )
 
-// hostile is what a platform, a voice service, a broker or a sound card may call itself, or
-// say: it moves the cursor, rings the bell, sets the title of the window, turns the
-// direction of writing, and begins a line of its own.
+// hostile is text that a platform, a voice service, a broker or a sound card may
+// send or use as a name: it moves the cursor, rings the bell, sets the window title,
+// changes the writing direction, and starts a new line.
 const hostile = "\x1b[2J\x1b]0;t\a\u009b31m\u202eevil\u2066\x7f\x9b\r\nFORGED line\u2028FORGED\u0085FORGED\v"
 
-// fill puts hostile text wherever v has room for text.
+// fill puts hostile text into every text field of v.
 func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.String:
@@ -59,8 +59,8 @@ func fill(v reflect.Value) {
 	}
 }
 
-// harmless fails when a terminal would do more with text than print it, line by line as the
-// program meant it.
+// harmless fails if text would control a terminal, or contains lines that the
+// program did not print.
 func harmless(t *testing.T, what, text string) {
 	t.Helper()
 	for _, r := range text {
@@ -70,14 +70,13 @@ func harmless(t *testing.T, what, text string) {
 	}
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(strings.TrimSpace(line), "FORGED") {
-			t.Errorf("%s prints a line that is not its own: %q", what, line)
+			t.Errorf("%s prints a forged line: %q", what, line)
 		}
 	}
 }
 
-// Whatever the daemon has heard from strangers, the commands print it as text, and as JSON
-// that is exact.
-func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
+// The commands print untrusted text in safe form, and exactly as JSON.
+func TestUntrustedTextIsPrintedSafely(t *testing.T) {
 	dir, err := os.MkdirTemp("", "box")
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +116,7 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-stopped })
-	brokertest.Eventually(t, "the socket is there", func() bool {
+	brokertest.Eventually(t, "the socket exists", func() bool {
 		return control.Call(t.Context(), socket, "status", nil, nil) == nil
 	})
 	for _, line := range []string{
@@ -133,19 +132,19 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 		harmless(t, "lintod "+line, out.String())
 		harmless(t, "lintod "+line, errs.String())
 		if asksTheDaemon := !strings.HasPrefix(line, "check") && !strings.HasPrefix(line, "devices"); asksTheDaemon && !strings.Contains(out.String()+errs.String(), "evil") {
-			t.Errorf("lintod %s prints nothing of it:\n%s%s", line, out.String(), errs.String())
+			t.Errorf("lintod %s omits the text:\n%s%s", line, out.String(), errs.String())
 		}
 		if !strings.HasSuffix(line, "-json") || out.String() == "" { // without lintod-audio there are no devices
 			continue
 		}
 		if !json.Valid([]byte(out.String())) {
-			t.Errorf("lintod %s prints no JSON", line)
+			t.Errorf("lintod %s does not print JSON", line)
 		}
 		if line == "status -json" {
 			var got agent.Status
-			want := strings.ToValidUTF8(hostile, "\ufffd") // no JSON has bytes that are not UTF-8
+			want := strings.ToValidUTF8(hostile, "\ufffd") // JSON is always UTF-8
 			if err := json.Unmarshal([]byte(out.String()), &got); err != nil || got.Line != want {
-				t.Errorf("lintod %s says %q, %v", line, got.Line, err)
+				t.Errorf("lintod %s prints %q, %v", line, got.Line, err)
 			}
 		}
 	}

@@ -30,12 +30,12 @@ import (
 	"lintod/audio/wav"
 )
 
-// These tests drive the real program: the platform is Mosquitto's own clients,
-// the sound a file or a sound server made of null sinks.
+// These tests run the real program: the platform is Mosquitto's own clients, the
+// sound a file or a sound server with null sinks.
 
 const serial = "device-1"
 
-// programs builds lintod and lintod-audio side by side, once.
+// programs builds lintod and lintod-audio in one directory, once.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "lintod-test")
 	if err != nil {
@@ -43,7 +43,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	}
 	for _, program := range []string{"lintod", "lintod-audio"} {
 		// The race detector also checks pointers, and PortAudio's binding does not
-		// pass. Nor would its memory tell anything about ours.
+		// pass. It would not say anything about our memory either.
 		race := program == "lintod" && !full
 		out, err := exec.Command("go", "build", fmt.Sprintf("-race=%v", race), "-o", dir, "lintod/cmd/"+program).CombinedOutput()
 		if err != nil {
@@ -66,15 +66,15 @@ type box struct {
 	t        *testing.T
 	dir      string
 	env      []string
-	programs string // where lintod and lintod-audio are; empty: as they were built
+	programs string // directory of lintod and lintod-audio; empty: that of the build
 	broker   *brokertest.Mosquitto
 	watch    *brokertest.Watch
 	cmd      *exec.Cmd
-	log      journaltest.Buffer // of all runs
+	log      journaltest.Buffer // log of all runs
 }
 
-// settings are lines for the tables of the configuration; an empty one keeps
-// the test's own.
+// settings are lines for the tables of the configuration; an empty string keeps the
+// default of the tests.
 type settings struct{ device, linto, audio, tts string }
 
 func newBox(t *testing.T, m *brokertest.Mosquitto, s settings) *box {
@@ -109,7 +109,7 @@ func newBox(t *testing.T, m *brokertest.Mosquitto, s settings) *box {
 
 func (b *box) path(name string) string { return filepath.Join(b.dir, name) }
 
-// start runs the daemon and waits until it is online and can be asked.
+// start runs the daemon and waits until it is online and answers commands.
 func (b *box) start() *box {
 	b.t.Helper()
 	if b.programs == "" {
@@ -124,13 +124,13 @@ func (b *box) start() *box {
 	return b
 }
 
-// launch starts the daemon, and waits for nothing.
+// launch starts the daemon without waiting.
 func (b *box) launch(program string, log io.Writer) {
 	b.t.Helper()
 	b.cmd = exec.Command(program, "-v", "-config", b.path("lintod.toml"))
 	b.cmd.Stderr = log
 	b.cmd.Env = append(os.Environ(), b.env...)
-	b.cmd.WaitDelay = brokertest.Limit // should a child that lives on have the log
+	b.cmd.WaitDelay = brokertest.Limit // in case a surviving child has the log open
 	if err := b.cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
@@ -144,8 +144,8 @@ func (b *box) kill() {
 	}
 }
 
-// stop ends the daemon as systemd does, and returns how long that took. One that does
-// not end writes its goroutines to the log.
+// stop ends the daemon as systemd does, and returns how long that took. If the
+// daemon does not end, it is made to write its goroutines to the log.
 func (b *box) stop() time.Duration {
 	b.t.Helper()
 	began := time.Now()
@@ -153,7 +153,7 @@ func (b *box) stop() time.Duration {
 	daemon := b.cmd.Process
 	hangs := time.AfterFunc(brokertest.Limit, func() {
 		_ = daemon.Signal(syscall.SIGQUIT)
-		time.Sleep(5 * time.Second) // the log may be what it hangs on
+		time.Sleep(5 * time.Second) // writing the log may be what blocks
 		_ = daemon.Kill()
 	})
 	defer hangs.Stop()
@@ -164,10 +164,10 @@ func (b *box) stop() time.Duration {
 	return time.Since(began)
 }
 
-// commandLimit is how long a command may take that waits for a turn.
+// commandLimit is the time limit of a command that waits for a turn.
 const commandLimit = 5 * time.Minute
 
-// run is a lintod command in this process.
+// run runs a lintod command in this process.
 func (b *box) run(args ...string) (int, string) {
 	ctx, cancel := context.WithTimeout(b.t.Context(), commandLimit)
 	defer cancel()
@@ -198,7 +198,7 @@ func (b *box) status(connexion string) map[string]any {
 	}).JSON(b.t)
 }
 
-func (b *box) tell(command, payload string) {
+func (b *box) send(command, payload string) {
 	b.broker.Publish("blk/tolinto/"+serial+"/"+command, payload)
 }
 
@@ -207,7 +207,7 @@ func (b *box) request() brokertest.Message {
 	return b.watch.Next("a request", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/file/") })
 }
 
-// answer answers a request.
+// answer returns the answer to a request.
 func (b *box) answer(to brokertest.Message, payload string) {
 	b.broker.Publish(strings.Replace(to.Topic, "/fromlinto/", "/tolinto/", 1), payload)
 }
@@ -217,7 +217,7 @@ func (b *box) wait(what string, ok func(agent.Status) bool) {
 	brokertest.Eventually(b.t, what, func() bool { return ok(b.state()) })
 }
 
-// heard is what the loudspeaker's file holds.
+// heard returns the contents of the loudspeaker's file.
 func (b *box) heard() []int16 {
 	b.t.Helper()
 	f, err := os.Open(b.path("heard.wav"))
@@ -237,12 +237,12 @@ func (b *box) heard() []int16 {
 
 func TestBehaviours(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{}).start()
-	b.tell("ping", "{}")
+	b.send("ping", "{}")
 	b.next("pong")
 	if _, out := b.run("status", "-json"); !strings.Contains(out, `"turns": []`) || !strings.Contains(out, `"connected": true`) {
 		t.Errorf("the status is %s", out)
 	}
-	b.tell("mute", "{}")
+	b.send("mute", "{}")
 	b.next("muteack")
 	if s := b.state(); !s.Turn.Flags.Muted || s.Mic.Open {
 		t.Errorf("muted, and the microphone is open: %+v %+v", s.Turn.Flags, s.Mic)
@@ -252,64 +252,65 @@ func TestBehaviours(t *testing.T) {
 			t.Errorf("%v while muted: exit %d, %s", args, code, out)
 		}
 	}
-	b.tell("say", `{"value":"still spoken while muted"}`)
+	b.send("say", `{"value":"still speaking while muted"}`)
 	brokertest.Eventually(t, "the loudspeaker speaks", func() bool { return audiotest.Loud(b.heard()) })
-	b.tell("volume", `{"value":"30"}`)
+	b.send("volume", `{"value":"30"}`)
 	b.wait("volume 30", func(s agent.Status) bool { return s.Volume == 30 && s.Keep == 80 })
-	b.tell("endvolume", `{"value":55}`)
+	b.send("endvolume", `{"value":55}`)
 	if v := b.status("online")["config"].(map[string]any)["sound"].(map[string]any)["volume"]; v != 55.0 {
 		t.Errorf("the status reports volume %v", v)
 	}
-	b.tell("tts_lang", `{"value":"fr-FR"}`)
+	b.send("tts_lang", `{"value":"fr-FR"}`)
 	b.watch.Next("French", func(m brokertest.Message) bool { return strings.Contains(string(m.Payload), `"fr-FR"`) })
-	b.tell("tts_lang", `{"value":"tlh"}`)
+	b.send("tts_lang", `{"value":"tlh"}`)
 
-	brokertest.Eventually(t, "the settings are on the disk, a second later at most", func() bool {
+	brokertest.Eventually(t, "the settings are saved within a second", func() bool {
 		text, _ := os.ReadFile(b.path("state/state.json"))
 		return strings.Contains(string(text), "fr-FR") && strings.Contains(string(text), "55")
 	})
-	b.kill() // as a power cut would
+	b.kill() // like a power cut
 	if on := b.status("offline")["on"]; on == nil {
-		t.Error("the last will has no time")
+		t.Error("the last will has no timestamp")
 	}
 	b.start()
 	if s := b.state(); !s.Turn.Flags.Muted || s.Volume != 55 || s.Lang != "fr-FR" {
-		t.Errorf("after kill -9 the device forgot: %+v, volume %d, language %s", s.Turn.Flags, s.Volume, s.Lang)
+		t.Errorf("settings lost after kill -9: %+v, volume %d, language %s", s.Turn.Flags, s.Volume, s.Lang)
 	}
-	b.tell("unmute", "{}")
+	b.send("unmute", "{}")
 	b.next("unmuteack")
 	b.wait("microphone open", func(s agent.Status) bool { return s.Mic.Open && !s.Turn.Flags.Muted })
-	b.tell("unmute", "{}")
+	b.send("unmute", "{}")
 	b.next("unmuteack")
 }
 
 func TestShellOverTheWire(t *testing.T) {
 	m := brokertest.Start(t)
 	b := newBox(t, m, settings{}).start()
-	b.tell("shellexec", `{"cmd":"echo hello"}`)
+	b.send("shellexec", `{"cmd":"echo hello"}`)
 	refusal := b.next("shellexec").JSON(t)
 	if message, _ := refusal["message"].(string); refusal["status"] != "disabled" || !strings.Contains(message, "[behaviors.shellexec]") {
-		t.Errorf("the refusal is %v; it should name the key", refusal)
+		t.Errorf("the error is %v; it should name the key", refusal)
 	}
 	b.stop()
 
-	// The daemon's own user gets no free shell, but these two scripts.
+	// The daemon's own user gets no free shell, only these two scripts.
 	b = newBox(t, m, settings{tts: `[behaviors.shellexec]
 enabled = true
 timeout = "5m"
 commands.both = "echo hello; echo oops >&2; exit 3"
 commands.nap = 'echo ran >>"$HOME/ran"; touch "$HOME/started"; sleep 300'
 `}).start()
-	b.tell("shellexec", `{"cmd":"both"}`)
+	b.send("shellexec", `{"cmd":"both"}`)
 	if got := b.next("shellexec").JSON(t); got["stdout"] != "hello\n" || got["stderr"] != "oops\n" || got["exit_code"] != 3.0 || got["status"] == nil {
 		t.Errorf("the answer is %v", got)
 	}
-	b.tell("shellexec", `{"cmd":"`+strings.Repeat("a", 1<<20)+`"}`)
+	b.send("shellexec", `{"cmd":"`+strings.Repeat("a", 1<<20)+`"}`)
 	if got, _ := b.next("shellexec").JSON(t)["status"].(string); !strings.Contains(got, "cmd") {
-		t.Errorf("a command of 1 MB is refused with %q; it should name the field", got)
+		t.Errorf("a command of 1 MB is rejected with %q; it should name the field", got)
 	}
-	// A power cut while a command runs: it is answered, and never run again.
-	b.tell("shellexec", `{"cmd":"nap","id":"once"}`)
+	// A power cut while a command runs: the command is answered, and never run
+	// again.
+	b.send("shellexec", `{"cmd":"nap","id":"once"}`)
 	brokertest.Eventually(t, "the command runs", func() bool {
 		found, _ := filepath.Glob(b.path("state/*/started"))
 		return len(found) == 1
@@ -322,8 +323,8 @@ commands.nap = 'echo ran >>"$HOME/ran"; touch "$HOME/started"; sleep 300'
 	if status, _ := answer["status"].(string); !strings.Contains(status, "interrupted") {
 		t.Errorf("the answer is %v", answer)
 	}
-	b.tell("shellexec", `{"cmd":"nap","id":"once"}`)
-	b.watch.Next("the first answer again", func(m brokertest.Message) bool {
+	b.send("shellexec", `{"cmd":"nap","id":"once"}`)
+	b.watch.Next("the repeated first answer", func(m brokertest.Message) bool {
 		return brokertest.Topic("/shellexec")(m) && m.JSON(t)["id"] == "once"
 	})
 	files, _ := filepath.Glob(b.path("state/*/ran"))
@@ -335,10 +336,10 @@ commands.nap = 'echo ran >>"$HOME/ran"; touch "$HOME/started"; sleep 300'
 	}
 }
 
-// TestMeeting records through a power cut, while a turn goes on.
+// TestMeeting records across a power cut, during a turn.
 func TestMeeting(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{tts: "[behaviors.managemeeting]\nenabled = true\nformat = \"wav\"\nmin_free = \"10MB\"\n"}).start()
-	b.tell("managemeeting", `{"command":"startlocalrecording","sessionname":"../../etc/board; meeting"}`)
+	b.send("managemeeting", `{"command":"startlocalrecording","sessionname":"../../etc/board; meeting"}`)
 	b.next("muteack")
 	if got := b.next("managemeeting").JSON(t); got["status"] != "ok" || got["sessionname"] != "../../etc/board; meeting" {
 		t.Errorf("the answer is %v", got)
@@ -352,11 +353,11 @@ func TestMeeting(t *testing.T) {
 	b.kill()
 	b.start()
 	b.wait("the recording was resumed", recorded(time.Second))
-	b.tell("managemeeting", `{"command":"pause","sessionname":"x"}`)
+	b.send("managemeeting", `{"command":"pause","sessionname":"x"}`)
 	if got, _ := b.next("managemeeting").JSON(t)["status"].(string); !strings.Contains(got, "command") {
 		t.Errorf("an unknown command is answered %q", got)
 	}
-	b.tell("managemeeting", `{"command":"stoplocalrecording","sessionname":"../../etc/board; meeting"}`)
+	b.send("managemeeting", `{"command":"stoplocalrecording","sessionname":"../../etc/board; meeting"}`)
 	b.next("managemeeting")
 	b.wait("the recording has ended", func(s agent.Status) bool { return !s.Turn.Flags.Meeting })
 	b.stop()
@@ -388,7 +389,7 @@ func TestTermination(t *testing.T) {
 			b := newBox(t, brokertest.Start(t), settings{}).start()
 			switch state {
 			case "speaking":
-				b.tell("say", `{"value":"`+strings.Repeat("a very long story. ", 50)+`"}`)
+				b.send("say", `{"value":"`+strings.Repeat("a very long story. ", 50)+`"}`)
 				b.wait(state, func(s agent.Status) bool { return strings.HasPrefix(s.Line, "speaking") })
 			case "broker gone":
 				b.broker.Kill()
@@ -412,7 +413,7 @@ func TestBrokerComesBack(t *testing.T) {
 		b.broker.Restart()
 		b.watch = b.broker.Watch("blk/fromlinto/#")
 		b.wait("online again", func(s agent.Status) bool { return s.Linto.Connected })
-		b.tell("ping", "{}")
+		b.send("ping", "{}")
 		b.next("pong")
 	}
 	if s := b.state(); s.Linto.Connects != 4 {
@@ -420,8 +421,8 @@ func TestBrokerComesBack(t *testing.T) {
 	}
 }
 
-// A file goes from a folder that the daemon knows nothing of to the loudspeaker,
-// sample by sample; the platform may play only what the owner has listed.
+// A file from a directory unknown to the daemon reaches the loudspeaker sample by
+// sample; the platform may play only what the owner has listed.
 func TestPlay(t *testing.T) {
 	isSilent := func(s int16) bool { return s == 0 }
 	tune := slices.DeleteFunc(noise(time.Second), isSilent)
@@ -453,18 +454,19 @@ func TestPlay(t *testing.T) {
 		t.Error(out)
 	}
 	heard("the address")
-	b.tell("play", `{"url":"`+server.URL+`/bells/1"}`)
+	b.send("play", `{"url":"`+server.URL+`/bells/1"}`)
 	heard("what the platform may")
-	b.tell("play", `{"url":"`+server.URL+`/secret"}`)
+	b.send("play", `{"url":"`+server.URL+`/secret"}`)
 	if s, _ := b.next("play").JSON(t)["status"].(string); s == "" {
-		t.Errorf("the platform is told %q", s)
+		t.Errorf("the platform got %q", s)
 	}
 	for _, wrong := range []string{filepath.Dir(path), path + ".none", b.path("lintod.toml")} {
 		if code, out := b.run("play", wrong); code == 0 {
 			t.Errorf("%s was played: %s", wrong, out)
 		}
 	}
-	// A program of one's own may hand over what would keep the loudspeaker forever.
+	// The owner's own program may pass a pipe, which would block the loudspeaker
+	// forever.
 	pipe, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -478,7 +480,7 @@ func TestPlay(t *testing.T) {
 	}
 }
 
-// TestExchangeByFiles: file: cards, so that it runs anywhere.
+// TestExchangeByFiles: file: cards, so that it runs on any machine.
 func TestExchangeByFiles(t *testing.T) {
 	m := brokertest.Start(t)
 	speech := noise(1500 * time.Millisecond)
@@ -497,17 +499,17 @@ func TestExchangeByFiles(t *testing.T) {
 	first := b.request()
 	pcm, rate, err := wav.Read(bytes.NewReader(first.Audio(t)))
 	if err != nil || rate != 16000 || audiotest.Find(pcm, speech) < 0 {
-		t.Errorf("%d samples at %d, %v: not what was said", len(pcm), rate, err)
+		t.Errorf("%d samples at %d, %v: not the recorded speech", len(pcm), rate, err)
 	}
 	b.answer(first, `{"behavior":{"ask":{"text":"when?"},"conversationData":{"intent":"x",  "n":1.0}},"transcript":"remind me"}`)
-	second := b.request() // the file is heard again at the follow-up
+	second := b.request() // the file is played again for the follow-up
 	if !bytes.HasSuffix(second.Payload, []byte(`"conversationData":{"intent":"x",  "n":1.0}}`)) {
 		t.Errorf("the conversation came back as …%s", second.Payload[len(second.Payload)-60:])
 	}
 	b.answer(second, `{"behavior":{"say":"noted"}}`)
 	b.wait("the turns are over", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == 2 })
 	if !audiotest.Loud(b.heard()) {
-		t.Error("nothing was spoken")
+		t.Error("the answer was not played")
 	}
 	for _, r := range b.state().Turns {
 		t.Log(r.Line())
@@ -517,16 +519,16 @@ func TestExchangeByFiles(t *testing.T) {
 	}
 }
 
-// TestBoardScript presses the talk button of a simulated board, and sees its
-// LEDs go through the states in order. What is recorded is a script again, and
-// replays.
+// TestBoardScript presses the talk button of a simulated board, and checks that its
+// LEDs show the states in order. The recording is a script itself, and can be
+// replayed.
 func TestBoardScript(t *testing.T) {
 	dir := t.TempDir()
 	question, script := filepath.Join(dir, "question.wav"), filepath.Join(dir, "script")
 	if err := os.WriteFile(question, wav.Encode(append(make([]int16, 8000), noise(time.Second)...), 16000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The speech follows half a second of silence, to stand out against something.
+	// The speech follows half a second of silence, to be louder than the background.
 	steps := "see idle !offline\ntap talk\nsee listening\nsee thinking\nsee speaking\nsee idle\ntap mute\nsee muted\ntap talk\ntap mute\nsee !muted\n"
 	for _, round := range []string{"written by hand", "recorded"} {
 		t.Run(round, func(t *testing.T) {
@@ -556,7 +558,7 @@ func TestBoardScript(t *testing.T) {
 	}
 }
 
-// noise stands for speech; no part of it repeats.
+// noise replaces speech; no part of it repeats.
 func noise(d time.Duration) []int16 {
 	r := rand.New(rand.NewPCG(1, 2))
 	pcm := make([]int16, int(d.Seconds()*16000))
@@ -566,7 +568,7 @@ func noise(d time.Duration) []int16 {
 	return pcm
 }
 
-// TestRealSound speaks into a real PortAudio device and listens to one.
+// TestRealSound plays speech into a real PortAudio device and records from one.
 func TestRealSound(t *testing.T) {
 	rig := audiotest.Start(t)
 	speech, reply := noise(2*time.Second), noise(1500 * time.Millisecond)[4000:]
@@ -587,8 +589,8 @@ func TestRealSound(t *testing.T) {
 	microphone := rig.Overhear()
 	var fed sync.WaitGroup
 	fed.Go(func() { rig.Feed(speech) })
-	// Speech that begins 400 ms before the trigger is whole. The watcher hears
-	// some 20 ms late, so it triggers a little before that.
+	// Speech that starts 400 ms before the trigger is complete. The watcher detects
+	// it some 20 ms late, so it triggers a little earlier than that.
 	microphone.WaitFor("350 ms of speech", func(pcm []int16) bool {
 		began := slices.IndexFunc(pcm, func(s int16) bool { return s != 0 })
 		return began >= 0 && len(pcm)-began >= 350*16
@@ -608,8 +610,8 @@ func TestRealSound(t *testing.T) {
 		t.Logf("the speech begins %d ms into the request", at/16)
 	}
 
-	// The first milliseconds of a fresh stream may be lost by the sound server, and
-	// a busy machine may make it stumble, so there are several tries.
+	// The sound server may lose the first milliseconds of a new stream, and sound
+	// has gaps on a busy machine, so there are several attempts.
 	whole := reply[len(reply)/4 : len(reply)*3/4]
 	for try := 1; ; try++ {
 		played := rig.Hear()
@@ -633,7 +635,7 @@ func TestRealSound(t *testing.T) {
 	}
 
 	dir, _ = programs()
-	// Beside the running daemon, with its configuration.
+	// While the daemon is running, with its configuration.
 	ctx, cancel := context.WithTimeout(t.Context(), brokertest.Limit)
 	defer cancel()
 	devices := exec.CommandContext(ctx, filepath.Join(dir, "lintod"), "devices", "-config", b.path("lintod.toml"))
@@ -700,8 +702,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestNoSecretIsTold plants a password and looks for it everywhere.
-func TestNoSecretIsTold(t *testing.T) {
+// TestNoSecretIsPublished plants a password and looks for it everywhere.
+func TestNoSecretIsPublished(t *testing.T) {
 	const secret = "hunter2-do-not-tell"
 	dir := t.TempDir()
 	passwords := filepath.Join(dir, "passwords")
@@ -726,7 +728,7 @@ func TestNoSecretIsTold(t *testing.T) {
 	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords, "acl_file "+acl)
 	m.As("admin", secret)
 	b := newBox(t, m, settings{linto: fmt.Sprintf("password_file = %q", file)}).start()
-	b.tell("ping", "{}")
+	b.send("ping", "{}")
 	b.next("pong")
 	argv, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", b.cmd.Process.Pid))
 	_, status := b.run("status", "-json")

@@ -26,7 +26,7 @@ const (
 type account struct {
 	*box
 	sim    *platform.Platform
-	away   func() // ends the platform
+	away   func() // stops the platform
 	serial string // of the session
 
 	mu     sync.Mutex
@@ -146,8 +146,8 @@ func TestLoginFromHTTPToMQTT(t *testing.T) {
 		t.Fatalf("the pong's token is %q", first)
 	}
 
-	// Another device logs in with the same account, which ends our tokens: our
-	// refresh fails, and we log in again. The connection to the broker stays.
+	// Another device logs in to the same account, which invalidates our tokens: the
+	// refresh fails, and we log in again. The connection to the broker stays open.
 	body := fmt.Sprintf(`{"email":%q,"password":%q}`, loginUser, loginPassword)
 	response, err := http.Post(a.sim.LoginURL()+"/local/android/login", "application/json", strings.NewReader(body))
 	if err != nil {
@@ -164,14 +164,14 @@ func TestLoginFromHTTPToMQTT(t *testing.T) {
 
 	info, err := os.Stat(a.path("state/linto-login.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the tokens are kept in %v, %v", info, err)
+		t.Errorf("the tokens are stored in %v, %v", info, err)
 	}
-	var told bytes.Buffer
+	var published bytes.Buffer
 	for _, args := range [][]string{{"status"}, {"status", "-json"}, {"check"}} {
 		if code, out := a.box.run(args...); code != 0 {
 			t.Errorf("%v: %d %s", args, code, out)
 		} else {
-			told.WriteString(out)
+			published.WriteString(out)
 		}
 	}
 	raw, err := os.ReadFile(a.path("state/linto-login.json"))
@@ -187,26 +187,26 @@ func TestLoginFromHTTPToMQTT(t *testing.T) {
 	if n := a.count(platform.LoggedOut); n != 1 {
 		t.Errorf("%d logouts; want 1", n)
 	}
-	told.WriteString(a.log.String())
+	published.WriteString(a.log.String())
 	for _, secret := range []string{loginPassword, strings.TrimPrefix(first, "Android "), strings.TrimPrefix(second, "Android "), kept.Auth, kept.Refresh} {
-		if strings.Contains(told.String(), secret) {
-			t.Errorf("%q is told to the world", secret)
+		if strings.Contains(published.String(), secret) {
+			t.Errorf("%q is readable by others", secret)
 		}
 	}
 }
 
-func TestStatusSaysWhyThereIsNoLogin(t *testing.T) {
+func TestStatusReportsWhyLoginFailed(t *testing.T) {
 	a := startAccount(t, platform.Options{})
 	url := a.sim.LoginURL()
 	a.away()
 	a.run()
 	var out string
-	brokertest.Eventually(t, "the status says why", func() bool {
+	brokertest.Eventually(t, "the reason in the status", func() bool {
 		_, out = a.box.run("status")
 		return strings.Contains(out, "connection refused")
 	})
 	if !strings.Contains(out, "offline: "+url) || strings.Contains(out, loginPassword) {
-		t.Errorf("status says\n%s", out)
+		t.Errorf("the status is\n%s", out)
 	}
 	a.stop()
 }

@@ -32,8 +32,8 @@ func (b *box) doctor() (int, map[string]doctor.Finding) {
 	return code, found
 }
 
-// The doctor works beside the daemon, and neither disturbs the other.
-func TestDoctorBesideTheDaemon(t *testing.T) {
+// The doctor runs while the daemon does, and neither disturbs the other.
+func TestDoctorWhileTheDaemonRuns(t *testing.T) {
 	rig := audiotest.Start(t)
 	rig.Setenv()
 	dir, err := programs()
@@ -87,7 +87,7 @@ func TestDoctorFails(t *testing.T) {
 	}
 }
 
-// TestSetup runs the real program as a script would, and then the daemon.
+// TestSetup runs the real program like a script, and then the daemon.
 func TestSetup(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{})
 	dir, err := programs()
@@ -102,7 +102,7 @@ func TestSetup(t *testing.T) {
 		return string(out), err
 	}
 	out, err := setup("-yes", "-serial", serial, "-broker", b.broker.URL(), "-username", serial, "-input", "null", "-output", "null")
-	if err != nil { // its exit status says whether the platform lets the device in
+	if err != nil { // its exit status reports whether the platform accepts the device
 		t.Fatalf("%v: %s", err, out)
 	}
 	text, _ := os.ReadFile(b.path("new.toml"))
@@ -115,7 +115,7 @@ func TestSetup(t *testing.T) {
 	b.start().stop()
 
 	if out, err := setup("-yes", "-serial", "other", "-broker", "mqtt://h"); err == nil || !strings.Contains(out, "-force") {
-		t.Errorf("replaces what is there: %v: %s", err, out)
+		t.Errorf("replaces the existing file: %v: %s", err, out)
 	}
 	old := b.path("linto.json")
 	if err := os.WriteFile(old, []byte(`{"sn":"7","config":{"mqtt":{"host":"127.0.0.1","port":"1","uselogin":true,"username":"u","password":"sesame"}}}`), 0o600); err != nil {
@@ -123,14 +123,14 @@ func TestSetup(t *testing.T) {
 	}
 	out, err = setup("-yes", "-force", "-import", old)
 	if err == nil {
-		t.Error("a broker that is not there is not told by the exit status")
+		t.Error("an unreachable broker does not change the exit status")
 	}
 	if password, _ := os.ReadFile(b.path("password")); string(password) != "sesame\n" || strings.Contains(out, "sesame") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
 
-// ^C leaves nothing behind.
+// ^C leaves no files behind.
 func TestSetupIsInterrupted(t *testing.T) {
 	dir, err := programs()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 
 const allRemote = "[behaviors.counters]\nenabled = true\n[behaviors.doctor]\nenabled = true\n[behaviors.reboot]\nenabled = true\n"
 
-// What an administrator asks of a real daemon over a real broker.
-func TestLookedAfterFromAfar(t *testing.T) {
+// Requests of an administrator to a real daemon over a real broker.
+func TestRemoteAdministration(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{tts: allRemote})
 	fake := b.path("bin")
 	if err := os.Mkdir(fake, 0o700); err != nil {
@@ -29,11 +29,11 @@ func TestLookedAfterFromAfar(t *testing.T) {
 	b.env = append(b.env, "PATH="+fake+":"+os.Getenv("PATH"))
 	b.start()
 
-	b.tell("counters", `{"id":"c"}`)
+	b.send("counters", `{"id":"c"}`)
 	if a := b.next("counters").JSON(t); a["id"] != "c" || a["serial"] != serial || a["turns"] == nil || a["linto"] == nil || a["status"] != nil {
 		t.Errorf("counters: %v", a)
 	}
-	b.tell("doctor", `{"id":"d"}`)
+	b.send("doctor", `{"id":"d"}`)
 	a := b.next("doctor").JSON(t)
 	subjects := map[any]bool{}
 	list, _ := a["findings"].([]any)
@@ -47,9 +47,9 @@ func TestLookedAfterFromAfar(t *testing.T) {
 		text, _ := os.ReadFile(b.path("asked"))
 		return string(text)
 	}
-	b.tell("reboot", `{"id":"r"}`)
+	b.send("reboot", `{"id":"r"}`)
 	brokertest.Eventually(t, "systemd is asked", func() bool { return strings.Contains(asked(), "reboot\n") })
-	b.tell("reboot", `{"id":"r"}`) // as whoever waits for the answer does
+	b.send("reboot", `{"id":"r"}`) // like a client that waits for the answer
 	b.kill()
 	b.start() // in the same boot
 	if a := b.next("reboot").JSON(t); a["id"] != "r" || !strings.HasPrefix(fmt.Sprint(a["status"]), "interrupted: ") {
@@ -60,17 +60,17 @@ func TestLookedAfterFromAfar(t *testing.T) {
 	}
 }
 
-func TestNotLookedAfterUnlessTheOwnerWants(t *testing.T) {
+func TestRemoteAdministrationIsOffByDefault(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{}).start()
 	for _, verb := range []string{"counters", "doctor", "reboot"} {
-		b.tell(verb, `{}`)
+		b.send(verb, `{}`)
 		if a := b.next(verb).JSON(t); a["status"] != "disabled" || !strings.Contains(a["message"].(string), "[behaviors."+verb+"]") {
 			t.Errorf("%s: %v", verb, a)
 		}
 	}
 }
 
-// config asks for an action on the configuration and returns the answer.
+// config requests an action on the configuration and returns the answer.
 func (b *box) config(id, action string, more map[string]any) map[string]any {
 	b.t.Helper()
 	b.sendConfig(id, action, more)
@@ -85,7 +85,7 @@ func (b *box) sendConfig(id, action string, more map[string]any) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.tell("config", string(raw))
+	b.send("config", string(raw))
 }
 
 func (b *box) configAnswer(id string) map[string]any {
@@ -106,7 +106,7 @@ func (b *box) file() string {
 
 const configOn = "[behaviors.config]\nenabled = true\nprobation = %q\n"
 
-func TestConfigurationIsChangedFromAfar(t *testing.T) {
+func TestRemoteConfigurationChange(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "30s")}).start()
 	if err := os.Chmod(b.path("lintod.toml"), 0o640); err != nil {
 		t.Fatal(err)
@@ -145,20 +145,20 @@ func TestConfigurationIsChangedFromAfar(t *testing.T) {
 	if info, err := os.Stat(b.path("lintod.toml")); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("%v %v", info, err)
 	}
-	// The same again is answered, and not done again.
+	// The same request again is answered, but not carried out again.
 	connects := b.state().Linto.Connects
 	if again := b.config("set", "set", change); again["digest"] != a["digest"] || again["status"] != nil {
 		t.Errorf("again %v", again)
 	}
 	if now := b.state().Linto.Connects; now != connects {
-		t.Errorf("%d connects, then %d", connects, now)
+		t.Errorf("%d connections, then %d", connects, now)
 	}
 	if a := b.config("undo", "undo", nil); a["status"] != nil || b.file() != first || a["digest"] != got["digest"] {
 		t.Errorf("undo %v", a)
 	}
 }
 
-// A configuration with which the device does not come back is reverted.
+// A configuration with which the device does not reconnect is reverted.
 func TestWrongConfigurationIsReverted(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "3s")}).start()
@@ -177,8 +177,8 @@ func TestWrongConfigurationIsReverted(t *testing.T) {
 	}
 }
 
-// Killed at any moment of a change, the device comes back with a configuration that works,
-// and says which.
+// Killed at any moment of a change, the device comes back with a working
+// configuration, and reports which one.
 func TestKilledOnProbation(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "1m")}).start()
@@ -193,7 +193,7 @@ func TestKilledOnProbation(t *testing.T) {
 	for i := range 8 {
 		id := fmt.Sprintf("right-%d", i)
 		b.sendConfig(id, "set", map[string]any{"change": fmt.Sprintf("[device]\nvolume = %d\n", i)})
-		time.Sleep(rand.N(time.Second)) // any moment will do
+		time.Sleep(rand.N(time.Second)) // a random moment
 		b.kill()
 		b.start()
 		brokertest.Eventually(t, "an answer", func() bool {
@@ -215,8 +215,8 @@ func TestKilledOnProbation(t *testing.T) {
 	}
 }
 
-// Who may sign is not changed by who has not signed.
-func TestSigningIsChangedBySignersOnly(t *testing.T) {
+// An unsigned request cannot change who may sign.
+func TestOnlySignersChangeSigning(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "30s")})
 	_ = b.administrator()
 	text := b.file() + b.signedTable("say")

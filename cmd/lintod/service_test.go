@@ -16,15 +16,15 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// systemd is what lintod believes to be systemd: it notes what it is told.
+// systemd is a fake systemd for lintod: it records its notifications.
 type systemd struct {
-	path string
-	mu   sync.Mutex
-	told []string
+	path     string
+	mu       sync.Mutex
+	received []string
 }
 
-// underSystemd makes b believe that systemd started it, with a watchdog that
-// bites after so many microseconds.
+// underSystemd makes b believe that systemd started it, with a watchdog timeout in
+// microseconds.
 func (b *box) underSystemd(watchdog string) *systemd {
 	b.t.Helper()
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: b.path("notify"), Net: "unixgram"})
@@ -42,7 +42,7 @@ func (b *box) underSystemd(watchdog string) *systemd {
 				return
 			}
 			s.mu.Lock()
-			s.told = append(s.told, string(buf[:n]))
+			s.received = append(s.received, string(buf[:n]))
 			s.mu.Unlock()
 		}
 	}()
@@ -52,14 +52,15 @@ func (b *box) underSystemd(watchdog string) *systemd {
 func (s *systemd) all() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.told)
+	return slices.Clone(s.received)
 }
 
-// life is what was told of the service's life, without status and watchdog.
+// life returns the notifications of the service's state, without status and
+// watchdog.
 func (s *systemd) life() string {
 	words := []string{}
-	for _, told := range s.all() {
-		word, rest, _ := strings.Cut(told, "\n")
+	for _, received := range s.all() {
+		word, rest, _ := strings.Cut(received, "\n")
 		switch {
 		case strings.HasPrefix(word, "STATUS="), word == "WATCHDOG=1":
 			continue
@@ -71,11 +72,11 @@ func (s *systemd) life() string {
 	return strings.Join(words, " ")
 }
 
-func (s *systemd) meals() int {
-	return len(slices.DeleteFunc(s.all(), func(told string) bool { return told != "WATCHDOG=1" }))
+func (s *systemd) notifications() int {
+	return len(slices.DeleteFunc(s.all(), func(received string) bool { return received != "WATCHDOG=1" }))
 }
 
-// catchUp returns when everything that was sent before has been noted.
+// catchUp returns when everything that was sent before has been recorded.
 func (s *systemd) catchUp(t *testing.T) {
 	t.Helper()
 	conn, err := net.Dial("unixgram", s.path)
@@ -90,7 +91,7 @@ func (s *systemd) catchUp(t *testing.T) {
 	brokertest.Eventually(t, "all is noted", func() bool { return slices.Contains(s.all(), mark) })
 }
 
-// stopped reports whether the kernel has stopped all of the daemon, proc(5).
+// stopped reports whether the kernel has stopped all threads of the daemon, proc(5).
 func (b *box) stopped() bool {
 	b.t.Helper()
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", b.cmd.Process.Pid))
@@ -121,12 +122,12 @@ func TestReload(t *testing.T) {
 
 	b.rewrite(`keepalive = "1m"`, `keepalive = "1 minute"`)
 	_ = b.cmd.Process.Signal(syscall.SIGHUP)
-	brokertest.Eventually(t, "the wrong file is refused", func() bool {
+	brokertest.Eventually(t, "the invalid file is rejected", func() bool {
 		return sd.life() == "READY=1 RELOADING=1 READY=1"
 	})
 	b.rewrite(`keepalive = "1 minute"`, `keepalive = "1m"`) // so that our own commands can read it
 	if s := b.state(); s.Serial != serial || s.Linto.Connects != 1 || !s.Outdated {
-		t.Errorf("after the wrong file: serial %s, %d connects, %s", s.Serial, s.Linto.Connects, s.Line)
+		t.Errorf("after the invalid file: serial %s, %d connections, %s", s.Serial, s.Linto.Connects, s.Line)
 	}
 
 	b.rewrite(`serial = "`+serial+`"`, `serial = "device-2"`)
@@ -134,7 +135,7 @@ func TestReload(t *testing.T) {
 	b.status("offline")
 	online := b.watch.Next("online under the new name", brokertest.Topic("/device-2/status"))
 	if s := online.JSON(t); s["connexion"] != "online" {
-		t.Errorf("the new device says %v", s)
+		t.Errorf("the status of the new device is %v", s)
 	}
 	brokertest.Eventually(t, "ready again", func() bool {
 		return sd.life() == "READY=1 RELOADING=1 READY=1 RELOADING=1 READY=1"
@@ -145,33 +146,33 @@ func TestReload(t *testing.T) {
 	}
 	b.stop() // the same process all the time
 	if life := sd.life(); !strings.HasSuffix(life, " READY=1 STOPPING=1") {
-		t.Errorf("systemd was told %s", life)
+		t.Errorf("the notifications are %s", life)
 	}
 	if log := b.log.String(); !strings.Contains(log, "lintod.toml:9: linto.keepalive") {
-		t.Error("the log does not tell what was wrong, and where")
+		t.Error("the log does not contain the error and its position")
 	}
 }
 
-// Schedule: systemd bites after 400 ms without food; the daemon is stopped for
-// a second.
-func TestHungDaemonDoesNotFeedTheWatchdog(t *testing.T) {
+// Schedule: the watchdog expires after 400 ms without a notification; the daemon is
+// stopped for a second.
+func TestHungDaemonDoesNotNotifyTheWatchdog(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{})
 	sd := b.underSystemd("400000")
 	b.start()
-	brokertest.Eventually(t, "the watchdog is fed", func() bool { return sd.meals() > 3 })
-	b.broker.Kill() // which is no reason not to feed
+	brokertest.Eventually(t, "a watchdog notification", func() bool { return sd.notifications() > 3 })
+	b.broker.Kill() // which does not stop the notifications
 	b.wait("offline", func(s agent.Status) bool { return s.Turn.Flags.Offline })
-	fed := sd.meals()
-	brokertest.Eventually(t, "the watchdog is fed without a broker", func() bool { return sd.meals() > fed+3 })
+	notified := sd.notifications()
+	brokertest.Eventually(t, "a watchdog notification without a broker", func() bool { return sd.notifications() > notified+3 })
 	_ = b.cmd.Process.Signal(syscall.SIGSTOP)
 	brokertest.Eventually(t, "the daemon hangs", func() bool { return b.stopped() })
 	sd.catchUp(t)
-	fed = sd.meals()
-	time.Sleep(time.Second) // in which a running daemon feeds ten times
+	notified = sd.notifications()
+	time.Sleep(time.Second) // in which a running daemon notifies ten times
 	sd.catchUp(t)
-	if n := sd.meals() - fed; n > 0 {
-		t.Errorf("the hung daemon fed %d times", n)
+	if n := sd.notifications() - notified; n > 0 {
+		t.Errorf("the hung daemon sent %d notifications", n)
 	}
 	_ = b.cmd.Process.Signal(syscall.SIGCONT)
-	brokertest.Eventually(t, "the watchdog is fed again", func() bool { return sd.meals() > fed+1 })
+	brokertest.Eventually(t, "a watchdog notification again", func() bool { return sd.notifications() > notified+1 })
 }

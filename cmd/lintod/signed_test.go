@@ -19,8 +19,8 @@ import (
 	"lintod/cmd/lintoctl/signing"
 )
 
-// administrator makes a key with ssh-keygen, allows it at the box, and opens it as
-// lintoctl does.
+// administrator makes a key with ssh-keygen, allows it at the box, and opens it like
+// lintoctl.
 func (b *box) administrator() *signing.Key {
 	b.t.Helper()
 	path := b.path("id_ed25519")
@@ -42,20 +42,20 @@ func (b *box) signedTable(require string) string {
 	return fmt.Sprintf("[signed]\nrequire = [%q]\nallowed_signers = %q\nrevoked = %q\n", require, b.path("allowed_signers"), b.path("revoked_keys"))
 }
 
-// ask is order for a command of the shell.
+// ask returns an order for a shell command.
 func (b *box) ask(s *signing.Sealer, args, id string) map[string]any {
 	b.t.Helper()
 	return b.order(s, "shellexec", args, id)
 }
 
-// order sends an order until it is answered, as lintoctl does, and signs it again where the
-// device wants a nonce. The device may be killed meanwhile.
+// order sends an order until it is answered, like lintoctl, and signs it again if
+// the device requires a nonce. The device may be killed meanwhile.
 func (b *box) order(s *signing.Sealer, verb, args, id string) map[string]any {
 	b.t.Helper()
 	payload := b.sealFor(s, verb, args, id, "")
 	read := len(b.watch.All())
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); {
-		b.tell(verb, string(payload))
+		b.send(verb, string(payload))
 		for next := time.Now().Add(time.Second); time.Now().Before(next); time.Sleep(10 * time.Millisecond) {
 			all := b.watch.All()
 			for ; read < len(all); read++ {
@@ -93,9 +93,10 @@ func (b *box) sealFor(s *signing.Sealer, verb, args, id, nonce string) []byte {
 	return payload
 }
 
-// Orders over a real broker to a real daemon, that is killed between taking an order and
-// doing it, and anywhere else: each is answered, and none is done twice.
-func TestSignedOrdersAreDoneOnceThoughKilled(t *testing.T) {
+// Orders over a real broker to a real daemon that is killed between accepting an
+// order and carrying it out, and at other moments: each is answered, and none is
+// carried out twice.
+func TestSignedOrdersAreDoneOnceDespiteKills(t *testing.T) {
 	t.Parallel()
 	const orders = 12
 	m := brokertest.Start(t)
@@ -116,7 +117,7 @@ func TestSignedOrdersAreDoneOnceThoughKilled(t *testing.T) {
 	f.Close()
 	b.start()
 
-	b.tell("shellexec", `{"cmd":"c0","id":"unsigned"}`)
+	b.send("shellexec", `{"cmd":"c0","id":"unsigned"}`)
 	if a := b.next("shellexec").JSON(t); a["id"] != "unsigned" || !strings.HasPrefix(fmt.Sprint(a["status"]), "refused: ") {
 		t.Errorf("unsigned, answered %v", a)
 	}
@@ -136,15 +137,16 @@ func TestSignedOrdersAreDoneOnceThoughKilled(t *testing.T) {
 				}
 				time.Sleep(100 * time.Microsecond)
 			}
-			time.Sleep(rand.N(time.Duration(i) * 30 * time.Millisecond)) // any moment will do
+			time.Sleep(rand.N(time.Duration(i) * 30 * time.Millisecond)) // a random moment
 			_ = b.cmd.Process.Kill()
 		}()
 		args := fmt.Sprintf(`{"cmd":"c%d"}`, i)
 		payload := b.seal(s, args, id, "")
-		b.tell("shellexec", string(payload))
-		// Where the clock of this machine is not kept right, the device wants a nonce.
+		b.send("shellexec", string(payload))
+		// If the clock of this machine is not synchronized, the device requires a
+		// nonce.
 		if nonce := b.nonce(id, killed); nonce != "" {
-			b.tell("shellexec", string(b.seal(s, args, id, nonce)))
+			b.send("shellexec", string(b.seal(s, args, id, nonce)))
 		}
 		<-killed
 		b.kill()
@@ -167,7 +169,7 @@ func TestSignedOrdersAreDoneOnceThoughKilled(t *testing.T) {
 			t.Errorf("c%d was run %d times", i, n)
 		}
 	}
-	t.Logf("%d of %d orders were not answered with a result, for the daemon was killed", lost, orders-1)
+	t.Logf("%d of %d orders have no result because the daemon was killed", lost, orders-1)
 	code, out := b.run("check")
 	if code != 0 || strings.Contains(out, "signed") {
 		t.Errorf("check: %d, %s", code, out)
@@ -195,8 +197,8 @@ func (b *box) nonce(id string, killed <-chan struct{}) string {
 	}
 }
 
-// What is wrong with the files of keys, lintod check names with the line.
-func TestCheckNamesLinesOfKeys(t *testing.T) {
+// lintod check reports errors in the key files with their lines.
+func TestCheckReportsLinesOfKeyFiles(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{})
 	key := b.administrator()
 	text, err := os.ReadFile(b.path("lintod.toml"))
@@ -221,8 +223,8 @@ func TestCheckNamesLinesOfKeys(t *testing.T) {
 	}
 }
 
-// A configuration that must be signed is changed by who may sign, and also the table [signed];
-// never so that nobody could sign afterwards.
+// A configuration that must be signed can be changed by its signers, including the
+// table [signed], but never so that nobody could sign afterwards.
 func TestSignedConfigurationIsChanged(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{tts: fmt.Sprintf(configOn, "30s")})
 	s := &signing.Sealer{Key: b.administrator()}

@@ -20,7 +20,7 @@ import (
 	"lintod/cmd/lintosim/platform"
 )
 
-// result is what a command in the background ended with.
+// result is the result of a command in the background.
 type result struct {
 	code int
 	out  string
@@ -66,8 +66,8 @@ func TestAskInWriting(t *testing.T) {
 	}
 }
 
-// An error that comes with an answer fails the command, too: the answer is on
-// standard output, and the error is not.
+// An error in an answer also fails the command: standard output contains the answer,
+// but not the error.
 func TestAskFailsWithTheError(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{}).start()
 	for _, tt := range []struct{ payload, answer string }{
@@ -92,14 +92,14 @@ func TestDictation(t *testing.T) {
 		t.Helper()
 		c := b.background("stream")
 		b.next("streaming/start")
-		b.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+		b.send("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
 		if r := b.ends(c); r.code != 0 {
 			t.Fatal(r.out)
 		}
 	}
 	begin()
 	b.next("streaming/chunk")
-	b.tell("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
+	b.send("streaming/chunk", `{"behavior":{"streaming":{"text":"good morning"}}}`)
 	b.wait("the transcript in the status", func(s agent.Status) bool {
 		return s.Linto.Live.Transcript == "good morning" && s.Links["linto"].Transcript == "good morning" && s.Flags.Dictating
 	})
@@ -107,20 +107,20 @@ func TestDictation(t *testing.T) {
 		t.Errorf("a live turn while dictating: exit %d: %s", code, out)
 	}
 
-	b.broker.Restart() // the platform still believes in the old stream
+	b.broker.Restart() // the platform still has the old stream open
 	b.watch = b.broker.Watch("blk/fromlinto/#")
 	b.next("streaming/start")
-	b.tell("streaming/error", `{"behavior":{"streaming":{"status":"started","message":"already started"}}}`)
+	b.send("streaming/error", `{"behavior":{"streaming":{"status":"started","message":"already started"}}}`)
 	b.next("streaming/stop")
-	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	b.send("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
 	b.next("streaming/start")
-	b.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	b.send("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
 	b.next("streaming/chunk")
 
 	c := b.background("stream", "-stop")
 	b.next("streaming/stop")
-	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
-	b.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"everybody\"}"}}}`)
+	b.send("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	b.send("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\"text\":\"everybody\"}"}}}`)
 	if r := b.ends(c); r.code != 0 {
 		t.Error(r.out)
 	}
@@ -132,15 +132,15 @@ func TestDictation(t *testing.T) {
 	}
 
 	begin()
-	b.tell("mute", "{}")
-	b.next("streaming/stop") // mute ends it for good
+	b.send("mute", "{}")
+	b.next("streaming/stop") // mute ends it permanently
 	b.wait("the end", func(s agent.Status) bool { return !s.Linto.Live.Dictating })
 	if code, out := b.run("stream"); code != 1 || strings.Count(out, "\n") != 1 {
 		t.Errorf("a dictation while muted: exit %d: %s", code, out)
 	}
 }
 
-// TestLiveExchange is a turn whose sound travels while it is said.
+// TestLiveExchange is a turn whose sound is sent while the user speaks.
 func TestLiveExchange(t *testing.T) {
 	speech := noise(1500 * time.Millisecond)
 	question := filepath.Join(t.TempDir(), "question.wav")
@@ -156,7 +156,7 @@ func TestLiveExchange(t *testing.T) {
 	if got := string(b.next("streaming/start").Payload); got != `{"config":{"sample_rate":16000,"metadata":1}}` {
 		t.Errorf("started with %s", got)
 	}
-	b.tell("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
+	b.send("streaming/start", `{"behavior":{"streaming":{"status":"started"}}}`)
 	var pcm []int16
 	b.watch.Next("the end of the stream", func(m brokertest.Message) bool {
 		if strings.HasSuffix(m.Topic, "/streaming/chunk") {
@@ -167,22 +167,22 @@ func TestLiveExchange(t *testing.T) {
 		return strings.HasSuffix(m.Topic, "/streaming/stop")
 	})
 	if audiotest.Find(pcm, speech) < 0 {
-		t.Errorf("%d samples: not what was said", len(pcm))
+		t.Errorf("%d samples: not the recorded speech", len(pcm))
 	}
-	b.tell("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
-	b.tell("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\n  \"text\": \"hello\"\n}"}}}`)
+	b.send("streaming/stop", `{"behavior":{"streaming":{"status":"stop"}}}`)
+	b.send("streaming/final", `{"behavior":{"streaming":{"status":"final","result":"{\n  \"text\": \"hello\"\n}"}}}`)
 	m := b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/chatbot/") })
 	if m.JSON(t)["text"] != "hello" {
 		t.Errorf("asked %s", m.Payload)
 	}
 	b.answer(m, `{"behavior":{"chatbot":{"ask":"hello","answer":{"text":"Hi! ","data":[]}}}}`)
 	if r := b.ends(c); r.code != 0 || !strings.Contains(r.out, "“hello”") || !strings.Contains(r.out, "“Hi!”") {
-		t.Errorf("exit %d, told\n%s", r.code, r.out)
+		t.Errorf("exit %d, printed\n%s", r.code, r.out)
 	}
 	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
 }
 
-// startLive runs a lintod whose microphone gives speech, in stream mode, and a
+// startLive runs a lintod whose microphone plays speech, in stream mode, and a
 // platform at its broker.
 func startLive(t *testing.T, speech []int16, o platform.Options) (*box, *platform.Platform) {
 	t.Helper()
@@ -205,9 +205,9 @@ func startLive(t *testing.T, speech []int16, o platform.Options) (*box, *platfor
 	return b, sim
 }
 
-// TestLiveTurnsAtTheNewestServer: turn after turn, and after a power cut, whatever
-// that server does to a stream, the recogniser gets all that was said, with the
-// moment before the trigger, and no words of another turn are asked.
+// TestLiveTurnsAtTheNewestServer: in many turns, and after a power cut, however the
+// server handles a stream, the recogniser gets all speech including the moment
+// before the trigger, and no words of another turn are used.
 func TestLiveTurnsAtTheNewestServer(t *testing.T) {
 	speech := noise(1500 * time.Millisecond)
 	b, sim := startLive(t, speech, platform.Options{
@@ -216,8 +216,8 @@ func TestLiveTurnsAtTheNewestServer(t *testing.T) {
 		Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
 			switch at := audiotest.Find(pcm, speech); {
 			case at < 0:
-				return "a part of it", nil
-			case at < 16000/10: // the moment before, of which a slow machine may lack some
+				return "a part of the speech", nil
+			case at < 16000/10: // the moment before, which may be shorter on a slow machine
 				return "without the moment before", nil
 			}
 			return "the whole", nil
@@ -227,7 +227,7 @@ func TestLiveTurnsAtTheNewestServer(t *testing.T) {
 		t.Helper()
 		for range n {
 			if code, out := b.run("talk", "-wait"); code != 0 || !strings.Contains(out, "“the whole”") {
-				t.Errorf("exit %d, told\n%s", code, out)
+				t.Errorf("exit %d, printed\n%s", code, out)
 			}
 		}
 	}
@@ -247,7 +247,7 @@ func TestLiveTurnsAtTheNewestServer(t *testing.T) {
 	}
 }
 
-// TestPlatformThatDoesNotTranscribe is asked with the utterance as a file.
+// TestPlatformThatDoesNotTranscribe gets the utterance as a file.
 func TestPlatformThatDoesNotTranscribe(t *testing.T) {
 	speech := noise(1500 * time.Millisecond)
 	asked := make(chan platform.Request, 10)
@@ -259,10 +259,10 @@ func TestPlatformThatDoesNotTranscribe(t *testing.T) {
 			return []platform.Reply{platform.Say("Hello.")}
 		},
 	})
-	for range 2 { // it says nothing of the first, and never lets go of that
+	for range 2 { // it does not answer the first, and never ends it
 		code, out := b.run("talk", "-wait")
 		if code != 0 || !strings.Contains(out, "answer: “Hello.”") {
-			t.Fatalf("exit %d, told\n%s", code, out)
+			t.Fatalf("exit %d, printed\n%s", code, out)
 		}
 		select {
 		case r := <-asked:
@@ -270,7 +270,7 @@ func TestPlatformThatDoesNotTranscribe(t *testing.T) {
 				t.Errorf("asked by %s with %d samples", r.Kind, len(r.PCM))
 			}
 		default:
-			t.Fatal("answered, and not asked")
+			t.Fatal("answered without a request")
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// TestLogAboveTheBoard looks at the terminal that a simulated board and the log
-// share: each line of the log stands whole above the one board.
+// TestLogAboveTheBoard checks the terminal that a simulated board and the log share:
+// each line of the log is intact above the one board.
 func TestLogAboveTheBoard(t *testing.T) {
 	if _, err := exec.LookPath("tmux"); err != nil {
 		t.Skip("TMUX IS MISSING: the log was not read in a terminal; apt-get install tmux")
@@ -33,13 +33,13 @@ func TestLogAboveTheBoard(t *testing.T) {
 	tmux("-f", os.DevNull, "new-session", "-d", "-x", "200", "-y", "50", filepath.Join(dir, "lintod"), "-config", b.path("lintod.toml"))
 	defer tmux("kill-server")
 	b.status("online")
-	b.tell("volume", `{"value":"nonsense"}`) // a line, while the board is there
+	b.send("volume", `{"value":"nonsense"}`) // a line while the board is shown
 	var screen string
 	brokertest.Eventually(t, "the lines of the log and the board", func() bool {
 		screen = tmux("capture-pane", "-p")
 		return strings.Contains(screen, "msg=connected") && strings.Contains(screen, "nonsense") && strings.Contains(screen, "keys:")
 	})
 	if strings.Count(screen, "keys:") != 1 || strings.LastIndex(screen, "time=") > strings.Index(screen, "keys:") {
-		t.Errorf("the log and the board are in each other's way:\n%s", screen)
+		t.Errorf("the log and the board overlap:\n%s", screen)
 	}
 }

@@ -14,61 +14,61 @@ import (
 	"lintod/audio/wav"
 )
 
-// withShell lets the platform ask for one long answer and a short one.
+// withShell lets the platform request one long answer and a short one.
 const withShell = "\n[behaviors.shellexec]\nenabled = true\nallow = [\"seq 1 9000\", \"echo short\"]\n"
 
-// An answer that is longer than the broker takes: it ended the connection at each
-// connect, also after a restart, and kept all others waiting.
-func TestAnswerThatTheBrokerDoesNotTake(t *testing.T) {
+// An answer that exceeds the broker's limit ended every new connection, also after a
+// restart, and delayed all other answers.
+func TestAnswerThatExceedsTheBrokersLimit(t *testing.T) {
 	t.Parallel()
-	for name, killed := range map[string]bool{"in one run": false, "killed after the first try": true} {
+	for name, killed := range map[string]bool{"in one run": false, "killed after the first attempt": true} {
 		t.Run(name, func(t *testing.T) {
 			m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 20000")
 			b := newBox(t, m, settings{tts: withShell}).start()
-			b.tell("shellexec", `{"cmd":"seq 1 9000","id":"long"}`)
+			b.send("shellexec", `{"cmd":"seq 1 9000","id":"long"}`)
 			brokertest.Eventually(t, "the command ends", func() bool { return strings.Contains(b.log.String(), "result=ok") })
 			if killed {
 				brokertest.Eventually(t, "the first try", func() bool { return strings.Contains(b.log.String(), "component=linto error=") })
 				b.kill()
 				b.start()
 			}
-			// What is asked while the device is away is lost: the long answer comes first.
+			// Requests to an offline device are lost: the long answer comes first.
 			long := b.next("shellexec").JSON(t)
 			if long["id"] != "long" || long["status"] == nil || long["stdout"] != nil || long["exit_code"] != 0.0 {
 				t.Errorf("the long answer is %v", long)
 			}
-			b.tell("shellexec", `{"cmd":"echo short","id":"short"}`)
+			b.send("shellexec", `{"cmd":"echo short","id":"short"}`)
 			if short := b.next("shellexec").JSON(t); short["id"] != "short" || short["stdout"] != "short\n" {
 				t.Errorf("the short answer is %v", short)
 			}
 			connects := b.state().Linto.Connects
-			b.tell("shellexec", `{"cmd":"seq 1 9000","id":"another"}`)
+			b.send("shellexec", `{"cmd":"seq 1 9000","id":"another"}`)
 			if a := b.next("shellexec").JSON(t); a["id"] != "another" || a["status"] == nil {
 				t.Errorf("another long answer is %v", a)
 			}
-			b.tell("ping", "{}")
+			b.send("ping", "{}")
 			b.next("pong")
 			if n := b.state().Linto.Connects; n != connects {
 				t.Errorf("another long answer ended %d connections", n-connects)
 			}
 			b.stop()
-			b.start() // nothing is left that ends a connection
-			b.tell("ping", "{}")
+			b.start() // nothing else ends a connection
+			b.send("ping", "{}")
 			b.next("pong")
 			b.stop()
 		})
 	}
 }
 
-// With message_size_limit Mosquitto confirms a longer message to clients of our
-// version of MQTT, and drops it. Nobody can tell; the rest must go on.
+// With message_size_limit Mosquitto acknowledges a longer message to MQTT clients of
+// our version, and drops it. That cannot be detected; everything else must continue.
 func TestAnswerThatTheBrokerDropsSilently(t *testing.T) {
 	t.Parallel()
 	m := brokertest.Start(t, "allow_anonymous true", "message_size_limit 20000")
 	b := newBox(t, m, settings{tts: withShell}).start()
-	b.tell("shellexec", `{"cmd":"seq 1 9000","id":"long"}`)
+	b.send("shellexec", `{"cmd":"seq 1 9000","id":"long"}`)
 	brokertest.Eventually(t, "the command ends", func() bool { return strings.Contains(b.log.String(), "result=ok") })
-	b.tell("shellexec", `{"cmd":"echo short","id":"short"}`)
+	b.send("shellexec", `{"cmd":"echo short","id":"short"}`)
 	if a := b.next("shellexec").JSON(t); a["id"] != "short" {
 		t.Errorf("the answer is %v", a)
 	}
@@ -78,9 +78,9 @@ func TestAnswerThatTheBrokerDropsSilently(t *testing.T) {
 	b.stop()
 }
 
-// A question that is longer than the broker takes: three of them were called a
-// taken client id. After two the device stays connected, and says why.
-func TestQuestionThatTheBrokerDoesNotTake(t *testing.T) {
+// A question that exceeds the broker's limit: three of them were reported as a
+// client id in use. After two the device stays connected, and reports the reason.
+func TestQuestionThatExceedsTheBrokersLimit(t *testing.T) {
 	t.Parallel()
 	m := brokertest.Start(t, "allow_anonymous true", "max_packet_size 60000")
 	b := newBox(t, m, settings{})
@@ -92,7 +92,7 @@ func TestQuestionThatTheBrokerDoesNotTake(t *testing.T) {
 	_ = os.WriteFile(b.path("lintod.toml"), bytes.Replace(text, []byte(`input = "null"`), []byte(`input = "file:`+question+`"`), 1), 0o600)
 	b.start()
 	turns := 0
-	for ; turns < 10 && b.state().Linto.Refused < 2; turns++ { // on a busy machine they are not equally long
+	for ; turns < 10 && b.state().Linto.Refused < 2; turns++ { // their lengths vary on a busy machine
 		b.wait("online and idle", func(s agent.Status) bool {
 			return !s.Turn.Flags.Offline && s.Turn.State == turn.Idle && s.Mic.Frames > 30
 		})

@@ -10,16 +10,16 @@ import (
 	"lintod/agent/broker/brokertest"
 )
 
-// TestNobodyReadsTheLog fills the pipe of the log, or breaks it: the device goes
-// on, and ends when it is told to.
-func TestNobodyReadsTheLog(t *testing.T) {
+// TestLogWithoutAReader fills the pipe of the log, or closes it: the device
+// continues, and ends when it is asked to.
+func TestLogWithoutAReader(t *testing.T) {
 	dir, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*testing.T, *os.File, *os.File){
 		"full": func(t *testing.T, _, in *os.File) {
-			// Its own descriptor, so that the daemon's stays one that blocks.
+			// A separate descriptor, so that the daemon's remains in blocking mode.
 			_ = in.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 			if _, err := io.Copy(in, endless{}); err == nil {
 				t.Error("the pipe is not full")
@@ -39,16 +39,16 @@ func TestNobodyReadsTheLog(t *testing.T) {
 			b.launch(filepath.Join(dir, "lintod"), in)
 			b.status("online")
 			for range 3 {
-				b.tell("nonsense", "{}") // a line each
+				b.send("nonsense", "{}") // one line each
 			}
-			b.tell("ping", "{}")
+			b.send("ping", "{}")
 			b.next("pong")
 			b.stop()
 		})
 	}
 }
 
-// endless is a reader of nothing but zeros.
+// endless is a reader of zeros.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

@@ -16,8 +16,8 @@ import (
 	"lintod/audio/wyoming/wyomingtest"
 )
 
-// Whatever goes wrong with an engine, the platform is told why, so is the log,
-// and the next text is spoken.
+// When an engine fails, the platform and the log get the reason, and the next text
+// is spoken.
 func TestEngineThatFails(t *testing.T) {
 	if _, err := exec.LookPath("espeak-ng"); err != nil {
 		t.Skip("SKIPPED, nothing was tested: espeak-ng is not installed")
@@ -46,23 +46,23 @@ echo "$text" | exec espeak-ng --stdin --stdout
 		{"nothing", "command"},
 		{"...", tts.ErrNothing.Error()},
 	} {
-		b.tell("say", fmt.Sprintf(`{"value":%q}`, c.text))
-		if told := b.refusal("say"); !strings.Contains(told, c.reason) {
-			t.Errorf("%s: the platform is told %q, want %q", c.text, told, c.reason)
+		b.send("say", fmt.Sprintf(`{"value":%q}`, c.text))
+		if reason := b.refusal("say"); !strings.Contains(reason, c.reason) {
+			t.Errorf("%s: the platform got %q, want %q", c.text, reason, c.reason)
 		}
 		if code, out := b.run("say", fmt.Sprintf("Number %d.", i)); code != 0 {
 			t.Errorf("after %s: %s", c.text, out)
 		}
 	}
-	brokertest.Eventually(t, "the log tells it, too", func() bool { return strings.Contains(b.log.String(), "no voice data") })
-	b.tell("tts_lang", `{"value":"tlh"}`)
-	if told := b.refusal("tts_lang"); !strings.Contains(told, "fr-FR, en-US") {
-		t.Errorf("the platform is told %q", told)
+	brokertest.Eventually(t, "the log reports it", func() bool { return strings.Contains(b.log.String(), "no voice data") })
+	b.send("tts_lang", `{"value":"tlh"}`)
+	if reason := b.refusal("tts_lang"); !strings.Contains(reason, "fr-FR, en-US") {
+		t.Errorf("the platform got %q", reason)
 	}
-	b.wait("all counted", func(s agent.Status) bool { return s.Voice.Texts == 12 && s.Voice.Failures == 6 })
+	b.wait("the count of errors", func(s agent.Status) bool { return s.Voice.Texts == 12 && s.Voice.Failures == 6 })
 }
 
-// A service that goes away and comes back needs nothing but the next text.
+// After a service was away, the next text is spoken without further action.
 func TestVoiceServiceThatComesBack(t *testing.T) {
 	t.Parallel()
 	format := wyoming.Format{Rate: 16000, Width: 2, Channels: 1}
@@ -89,7 +89,7 @@ func TestVoiceServiceThatComesBack(t *testing.T) {
 	say(0)
 }
 
-// setVoice writes the [tts] table of a box that was told none, which is the last.
+// setVoice writes the [tts] table, which must be the last, of a box without one.
 func (b *box) setVoice(table string) {
 	b.t.Helper()
 	f, err := os.OpenFile(b.path("lintod.toml"), os.O_APPEND|os.O_WRONLY, 0)
@@ -102,7 +102,7 @@ func (b *box) setVoice(table string) {
 	}
 }
 
-// refusal waits for the reason that the device gives under a verb's own name.
+// refusal waits for the error that the device publishes under a verb's own name.
 func (b *box) refusal(verb string) string {
 	b.t.Helper()
 	m := b.watch.Next("the reason under "+verb, func(m brokertest.Message) bool { return strings.HasSuffix(m.Topic, "/"+verb) })

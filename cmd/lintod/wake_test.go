@@ -22,7 +22,7 @@ import (
 	"lintod/audio/wyoming/wyomingtest"
 )
 
-// wakeBox has a microphone that plays a recording once somebody listens for a word.
+// wakeBox has a microphone that plays a recording once a wake word engine listens.
 func wakeBox(t *testing.T, m *brokertest.Mosquitto, recording []int16, table string) *box {
 	t.Helper()
 	b := newBox(t, m, settings{tts: "[wake]\n" + table})
@@ -35,7 +35,7 @@ func wakeBox(t *testing.T, m *brokertest.Mosquitto, recording []int16, table str
 	return b
 }
 
-// startMuted starts the daemon as if it had been muted before.
+// startMuted starts the daemon in the saved state muted.
 func (b *box) startMuted() {
 	b.t.Helper()
 	err := os.Mkdir(b.path("state"), 0o700)
@@ -59,8 +59,8 @@ func woken(t *testing.T, m brokertest.Message) turn.WakeWord {
 	return request.WakeWord
 }
 
-// spotter is a Wyoming service that takes the first loud sound of a stream, 400
-// ms of it, for its word.
+// spotter is a Wyoming service that reports the first 400 ms of loud sound in a
+// stream as its word.
 type spotter struct{ chunks atomic.Int64 }
 
 func (s *spotter) serve(c *wyoming.Conn) {
@@ -95,7 +95,7 @@ func timestamp(e wyoming.Event) string {
 	return at.Timestamp.String()
 }
 
-// TestWakeWordOfAService: the word, and the request in the same breath.
+// TestWakeWordOfAService: the word and the request without a pause between them.
 func TestWakeWordOfAService(t *testing.T) {
 	var spot spotter
 	service := wyomingtest.New(t, spot.serve)
@@ -105,17 +105,17 @@ func TestWakeWordOfAService(t *testing.T) {
 	recording = append(append(recording, noise(400*time.Millisecond)...), said...)
 	b := wakeBox(t, brokertest.Start(t), recording, "engine = \"wyoming\"\naddress = \""+service.Address+"\"\n[[wake.word]]\nname = \"hey lintod\"\nlink = \"linto\"\n").start()
 
-	// Without the engine, the button works.
+	// The button works without the engine.
 	b.wait("away", func(s agent.Status) bool { return s.Wake != nil && s.Wake.State == wake.Away && s.Wake.Away > 1 })
 	if line := b.state().Line; !strings.Contains(line, "wake") {
-		t.Errorf("told as %q", line)
+		t.Errorf("reported as %q", line)
 	}
 	if code, out := b.run("talk"); code != 0 {
 		t.Fatal(out)
 	}
 	first := b.request()
 	if w := woken(t, first); w.Name != "" {
-		t.Errorf("a tap went up as the word %q", w.Name)
+		t.Errorf("a tap was reported as the word %q", w.Name)
 	}
 	b.answer(first, `{"behavior":{}}`)
 	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle })
@@ -126,9 +126,9 @@ func TestWakeWordOfAService(t *testing.T) {
 		t.Errorf("the request came by the word %q", w.Name)
 	}
 	pcm, _, err := wav.Read(bytes.NewReader(second.Audio(t)))
-	// Some of the word, for a service tells late, and all that was said.
+	// A part of the word, because a service detects it late, and the whole request.
 	if at := audiotest.Find(pcm, said); err != nil || at < 0 || at > 16000*4/10 {
-		t.Errorf("what was said begins at sample %d of %d, %v", at, len(pcm), err)
+		t.Errorf("the speech begins at sample %d of %d, %v", at, len(pcm), err)
 	}
 	b.answer(second, `{"behavior":{}}`)
 	b.wait("idle", func(s agent.Status) bool { return s.Turn.State == turn.Idle && len(s.Turns) == 2 })
@@ -140,25 +140,25 @@ func TestWakeWordOfAService(t *testing.T) {
 		t.Errorf("status %+v", s.Wake)
 	}
 	if n := strings.Count(b.log.String(), "part=wake"); n != 1 {
-		t.Errorf("the journal tells %d times that the engine is away", n)
+		t.Errorf("the journal reports %d times that the engine is unavailable", n)
 	}
 
-	// Muted, the service hears nothing.
-	b.tell("mute", "{}")
+	// While muted, the service gets no sound.
+	b.send("mute", "{}")
 	b.next("muteack")
 	b.wait("paused", func(s agent.Status) bool { return s.Wake.State == wake.Paused && !s.Mic.Open })
 	heard := b.state().Wake.Frames
-	b.tell("ping", "{}")
+	b.send("ping", "{}")
 	b.next("pong")
 	if now := b.state().Wake.Frames; now != heard {
-		t.Errorf("muted, the service was given %d frames", now-heard)
+		t.Errorf("the service got %d frames while muted", now-heard)
 	}
-	b.tell("unmute", "{}")
+	b.send("unmute", "{}")
 	b.next("unmuteack")
 	b.wait("listening again", func(s agent.Status) bool { return s.Wake.State == wake.Listening && s.Wake.Frames > heard })
 }
 
-// TestWakeWordOfPocketsphinx is the same with a voice.
+// TestWakeWordOfPocketsphinx is the same with synthetic speech.
 func TestWakeWordOfPocketsphinx(t *testing.T) {
 	for _, p := range []string{"flite", "pocketsphinx_continuous"} {
 		if _, err := exec.LookPath(p); err != nil {
@@ -178,21 +178,21 @@ func TestWakeWordOfPocketsphinx(t *testing.T) {
 	if err != nil || rate != 16000 {
 		t.Fatalf("flite speaks at %d: %v", rate, err)
 	}
-	// Said again and again, for on a busy machine an engine misses some of what it is given.
+	// Repeated, because on a busy machine an engine misses some of its input.
 	recording := slices.Repeat(slices.Concat(make([]int16, 16000), said, make([]int16, 3*16000)), 20)
 	b := wakeBox(t, brokertest.Start(t), recording, "engine = \"pocketsphinx\"\n[[wake.word]]\nname = \"computer\"\nphrase = \"Hey computer\"\n")
 	if err := os.Mkdir(b.path("tmp"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	b.env = append(b.env, "TMPDIR="+b.path("tmp"))
-	b.startMuted() // so that the word is not said before there is a platform
-	b.tell("unmute", "{}")
+	b.startMuted() // the word must not be said before the platform is connected
+	b.send("unmute", "{}")
 	request := b.request()
 	if w := woken(t, request); w.Name != "computer" || w.Score <= 0 {
 		t.Errorf("the request came by %+v", w)
 	}
 	b.answer(request, `{"behavior":{}}`)
-	b.stop() // which leaves no file of the engine behind
+	b.stop() // the files of the engine are removed
 	if left, _ := filepath.Glob(b.path("tmp/*")); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
@@ -209,12 +209,12 @@ func TestWakeWordNeedsTheMicrophone(t *testing.T) {
 	}
 }
 
-// said is a recording of a person, and the folder of models that has it.
+// said returns a recording of a person, and the directory with its model.
 func said(t *testing.T, recording string) (models string, pcm []int16) {
 	t.Helper()
 	models = os.Getenv("LINTOD_WAKE_MODELS")
 	if models == "" {
-		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
+		t.Skip("SKIPPED: LINTOD_WAKE_MODELS is not a directory with models and recordings/WORD-N.wav")
 	}
 	f, err := os.Open(filepath.Join(models, "recordings", recording))
 	if err != nil {
@@ -227,20 +227,21 @@ func said(t *testing.T, recording string) (models string, pcm []int16) {
 	return models, pcm
 }
 
-// TestWakeWordOfMicroWakeWord: a person, and the request in the same breath.
+// TestWakeWordOfMicroWakeWord: a person speaks the word and the request without a
+// pause.
 func TestWakeWordOfMicroWakeWord(t *testing.T) {
 	models, word := said(t, "okay_nabu-2.wav")
 	request := noise(1500 * time.Millisecond)
 	b := wakeBox(t, brokertest.Start(t), append(word, request...), "engine = \"microwakeword\"\n[[wake.word]]\nname = \"okay_nabu\"\n")
-	b.startMuted() // so that the word is not said before there is a platform
+	b.startMuted() // the word must not be said before the platform is connected
 	b.wait("away", func(s agent.Status) bool { return s.Wake != nil && s.Wake.State == wake.Away && s.Wake.Away > 1 })
 	if s := b.state(); !strings.Contains(s.Wake.Reason, "sudo lintod wake get okay_nabu") {
-		t.Errorf("away because of %q", s.Wake.Reason)
+		t.Errorf("unavailable because of %q", s.Wake.Reason)
 	}
 	if n := strings.Count(b.log.String(), "part=wake"); n != 1 {
-		t.Errorf("the journal tells %d times that the model is absent", n)
+		t.Errorf("the journal reports %d times that the model is missing", n)
 	}
-	// The owner gets the model; nothing is restarted.
+	// The owner installs the model; no restart is needed.
 	folder := b.path("state/wake")
 	if err := os.Mkdir(folder, 0o755); err != nil {
 		t.Fatal(err)
@@ -264,14 +265,14 @@ func TestWakeWordOfMicroWakeWord(t *testing.T) {
 		t.Errorf("muted: exit %d: %s", code, out)
 	}
 	b.wait("listening", func(s agent.Status) bool { return s.Wake.State != wake.Away })
-	b.tell("unmute", "{}")
+	b.send("unmute", "{}")
 	asked := b.request()
 	if w := woken(t, asked); w.Name != "okay_nabu" || w.Score < 0.9 {
 		t.Errorf("the request came by %+v", w)
 	}
 	pcm, _, err := wav.Read(bytes.NewReader(asked.Audio(t)))
 	if at := audiotest.Find(pcm, request); err != nil || at < 0 {
-		t.Errorf("what was said begins at sample %d of %d, %v", at, len(pcm), err)
+		t.Errorf("the speech begins at sample %d of %d, %v", at, len(pcm), err)
 	}
 	b.answer(asked, `{"behavior":{}}`)
 }
@@ -291,16 +292,16 @@ func TestWakeUsage(t *testing.T) {
 	}
 }
 
-// A word that stops the device needs a microphone that does not hear it.
-func TestWordThatStopsNeedsEchoCancelling(t *testing.T) {
+// A wake word that stops the device requires echo cancellation.
+func TestStopWordRequiresEchoCancelling(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{tts: "[wake]\nengine = \"microwakeword\"\n[[wake.word]]\nname = \"stop\"\naction = \"stop\"\n"})
 	if code, out := b.run("check"); code == 0 || !strings.Contains(out, "audio.echo_cancelling") {
 		t.Errorf("exit %d: %s", code, out)
 	}
 }
 
-// TestWordThatStops: said while the device speaks, it is the stop button.
-func TestWordThatStops(t *testing.T) {
+// TestStopWord: said while the device speaks, the word acts as the stop button.
+func TestStopWord(t *testing.T) {
 	models, word := said(t, "okay_nabu-2.wav")
 	b := wakeBox(t, brokertest.Start(t), append(make([]int16, 16000), word...), "engine = \"microwakeword\"\n"+
 		"[[wake.word]]\nname = \"alexa\"\nmodel = \""+models+"/alexa.json\"\n"+
@@ -314,9 +315,9 @@ func TestWordThatStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.startMuted()
-	b.tell("say", `{"value":"`+strings.Repeat("a very long story. ", 200)+`"}`)
+	b.send("say", `{"value":"`+strings.Repeat("a very long story. ", 200)+`"}`)
 	b.wait("speaking", func(s agent.Status) bool { return s.Announcing })
-	b.tell("unmute", "{}") // the microphone opens, and somebody says the word
+	b.send("unmute", "{}") // the microphone opens, and the word is said
 	b.wait("silence", func(s agent.Status) bool { return !s.Announcing && s.Wake.Detections == 1 })
 	if s := b.state(); s.Turn.State != turn.Idle || len(s.Turns) > 0 {
 		t.Errorf("it opened a turn: %+v %+v", s.Turn, s.Turns)

@@ -22,11 +22,11 @@ import (
 	"lintod/cmd/lintosim/gateway"
 )
 
-// These tests talk to a gateway through a real sound server.
+// These tests use a gateway and a real sound server.
 
 const cards = "input = \"default\"\noutput = \"default\"\noutput_rate = 16000\n"
 
-// spoken is what a person says, made by a shell command that writes 16 kHz mono to $0.
+// spoken returns speech, produced by a shell command that writes 16 kHz mono to $0.
 func spoken(t *testing.T, command string) []int16 {
 	t.Helper()
 	needed(t, "flite", "sox", "espeak-ng")
@@ -41,14 +41,14 @@ func spoken(t *testing.T, command string) []int16 {
 	if err != nil || rate != audiotest.Rate {
 		t.Fatalf("%d samples a second, %v", rate, err)
 	}
-	room := rand.New(rand.NewPCG(1, 2)) // which is never silent: a voice stands out against it
+	room := rand.New(rand.NewPCG(1, 2)) // which is never silent: speech is louder than this noise
 	for i := range pcm {
 		pcm[i] += int16(room.IntN(61) - 30)
 	}
 	return pcm
 }
 
-// count is how often something has happened at the gateway.
+// count returns how often an event occurred at the gateway.
 func (p *pair) count(match func(gateway.Event) bool) (n int) {
 	for _, e := range p.sim.Events() {
 		if match(e) {
@@ -58,19 +58,19 @@ func (p *pair) count(match func(gateway.Event) bool) (n int) {
 	return n
 }
 
-// The microphone hears the loudspeaker, and what the device says is its own wake word. It
-// neither wakes nor interrupts itself, and nobody answers what it said: also where a voice may
-// interrupt it, and on a machine so busy that its sound stumbles.
-func TestXiaozhiHearsItself(t *testing.T) {
+// The microphone picks up the loudspeaker, and the device says its own wake word. It
+// neither wakes nor interrupts itself, and its speech is not answered, even if
+// speech may interrupt it and the machine is so busy that its sound has gaps.
+func TestXiaozhiDoesNotHearItself(t *testing.T) {
 	needed(t, "pocketsphinx_continuous")
 	said := spoken(t, `flite -voice rms -t "hey computer what time is it, hey computer what day is it, hey computer, what about the weather" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 0.3 2`)
 	for name, c := range map[string]struct {
 		audio, listening, bargeIn string
 		loss                      float64 // of the echo
 	}{
-		"half duplex":              {"", "auto", "false", 0},
-		"a word may interrupt":     {"echo_cancelling = true\n", "auto", "true", 6},
-		"anybody may, full duplex": {"echo_cancelling = true\n", "realtime", "true", 6},
+		"half duplex":                        {"", "auto", "false", 0},
+		"the wake word interrupts":           {"echo_cancelling = true\n", "auto", "true", 6},
+		"any speech interrupts, full duplex": {"echo_cancelling = true\n", "realtime", "true", 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rig := audiotest.Start(t)
@@ -114,9 +114,9 @@ link = "xiaozhi"
 	}
 }
 
-// In full duplex, people who talk to the device while it speaks, as loudly as it does, get
-// through, and it never interrupts itself. Where the sound stumbles the canceller learns anew,
-// and a voice has to wait.
+// In full duplex, users who talk to the device while it speaks, as loudly as it
+// does, can interrupt it, and it never interrupts itself. After gaps in the sound
+// the canceller learns again, and a user has to wait.
 func TestXiaozhiIsInterrupted(t *testing.T) {
 	if !full {
 		t.Skip("the long form only: LINTOD_FULL=1")
@@ -157,14 +157,14 @@ func TestXiaozhiIsInterrupted(t *testing.T) {
 			through++
 		}
 	}
-	t.Logf("FIGURE %d of 20 interruptions got through", through)
+	t.Logf("FIGURE %d of 20 interruptions worked", through)
 	if through < 10 {
 		t.Error("it cannot be interrupted")
 	}
 	p.expectNoRuleBroken()
 }
 
-// overload gives each processor of the machine two more things to do until the test ends.
+// overload starts two busy loops for each processor until the test ends.
 func overload(t *testing.T) {
 	t.Helper()
 	for range 2 * runtime.NumCPU() {
@@ -177,16 +177,17 @@ func overload(t *testing.T) {
 	}
 }
 
-// A card that is unplugged in an answer, and plugged in again; a sound process that dies in one.
+// A card that is unplugged during an answer, and plugged in again; a sound process
+// that crashes during one.
 func TestXiaozhiLosesTheCard(t *testing.T) {
 	said := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three four five six seven eight nine ten' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
 	for name, fault := range map[string]func(*pair, *audiotest.Rig){
-		"the sound server goes and comes back": func(p *pair, rig *audiotest.Rig) {
+		"the sound server restarts": func(p *pair, rig *audiotest.Rig) {
 			rig.Kill()
 			p.wait("deaf", func(s agent.Status) bool { return s.Turn.Flags.Deaf })
 			rig.Restart()
 		},
-		"the sound process dies": func(p *pair, _ *audiotest.Rig) {
+		"the sound process crashes": func(p *pair, _ *audiotest.Rig) {
 			if err := syscall.Kill(child(p.t, p.cmd.Process.Pid, "lintod-audio"), syscall.SIGKILL); err != nil {
 				p.t.Fatal(err)
 			}
@@ -223,8 +224,8 @@ func TestXiaozhiLosesTheCard(t *testing.T) {
 	}
 }
 
-// The speaker alone is unplugged in an answer: the device reports it, goes on hearing, and plays
-// again when the speaker is back.
+// Only the speaker is unplugged during an answer: the device reports it, the
+// microphone stays open, and it plays again when the speaker is back.
 func TestXiaozhiLosesTheSpeaker(t *testing.T) {
 	said := spoken(t, `espeak-ng -v en-us -s 130 --stdout 'one two three four five six seven eight nine ten' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 2`)
 	mic, speaker := audiotest.Start(t), audiotest.Start(t)
@@ -244,7 +245,7 @@ func TestXiaozhiLosesTheSpeaker(t *testing.T) {
 		p.wait("the end of the turn", func(s agent.Status) bool { return len(s.Turns) == turns && s.Turn.State == turn.Idle })
 		s := p.state()
 		if s.Turn.Flags.Deaf || !s.Mic.Open {
-			t.Errorf("the microphone is lost too: %+v", s.Mic)
+			t.Errorf("the microphone failed as well: %+v", s.Mic)
 		}
 		r := s.Turns[turns-1]
 		t.Logf("result %s: %s", r.Result, r.Cause)
@@ -265,7 +266,7 @@ func TestXiaozhiLosesTheSpeaker(t *testing.T) {
 	p.expectNoRuleBroken()
 }
 
-// A button for each link: each interrupts the answer of the other.
+// A button for each link: each interrupts the answer of the other link.
 func TestXiaozhiAndLintoInterruptEachOther(t *testing.T) {
 	script := filepath.Join(t.TempDir(), "script")
 	steps := strings.Repeat("tap left\nsee listening\nsee speaking\ntap right\nsee listening\nsee speaking\n", 2)
@@ -290,10 +291,10 @@ link = "linto"
 kind = "gpio"
 pin = 5
 `, script))
-	p.tell("mute", "{}") // with which the script begins: both links are there
+	p.send("mute", "{}") // the script starts now, with both links connected
 	p.next("muteack")
-	p.tell("unmute", "{}")
-	for _, times := range []int{20, 1} { // the last is spoken to its end
+	p.send("unmute", "{}")
+	for _, times := range []int{20, 1} { // the last one is spoken completely
 		p.answer(p.request(), `{"behavior":{"say":"`+strings.Repeat("It is ten. ", times)+`"}}`)
 	}
 	p.wait("all turns", func(s agent.Status) bool { return len(s.Turns) == 4 && s.Turn.State == turn.Idle })
@@ -310,7 +311,8 @@ pin = 5
 	p.expectNoRuleBroken()
 }
 
-// A wake word for each link: said while the device speaks, it interrupts the answer of the other.
+// A wake word for each link: said while the device speaks, it interrupts the answer
+// of the other link.
 func TestXiaozhiAndLintoInterruptedByWakeWords(t *testing.T) {
 	needed(t, "pocketsphinx_continuous")
 	computer := spoken(t, `flite -voice rms -t "hey computer" -o $0.wav && sox $0.wav -r 16000 -c 1 $0 pad 1 2`)
@@ -340,10 +342,10 @@ link = "linto"
 		t.Helper()
 		p.wait("an answer is heard", func(s agent.Status) bool { return s.Turn.State == turn.Speaking && len(s.Turns) == turns })
 	}
-	rig.Feed(computer) // which the gateway greets
+	rig.Feed(computer) // the gateway replies with a greeting
 	speaks(0)
 	rig.Feed(morning)
-	p.wait("LinTO listens", func(s agent.Status) bool { return s.Turn.State == turn.Listening && len(s.Turns) == 1 })
+	p.wait("a turn of LinTO", func(s agent.Status) bool { return s.Turn.State == turn.Listening && len(s.Turns) == 1 })
 	rig.Feed(request)
 	p.answer(p.request(), `{"behavior":{"say":"`+strings.Repeat("It is ten. ", 30)+`"}}`)
 	speaks(1)

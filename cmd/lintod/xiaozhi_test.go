@@ -21,16 +21,18 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// pair is a box with two links, LinTO's and one to a gateway that behaves as real ones do.
+// pair is a box with two links, LinTO's and one to a gateway that behaves like real
+// ones.
 type pair struct {
 	*box
 	sim *gateway.Gateway
 }
 
-// xiaozhiPatience is for steps that take real time: recognition, speech, timeouts of the protocol.
+// xiaozhiPatience is for steps that take real time: recognition, speech, timeouts of
+// the protocol.
 const xiaozhiPatience = 2 * time.Minute
 
-// newPair starts both. What the user says at each turn is "what time is it", and the gateway
+// newPair starts both. The user says "what time is it" in each turn, and the gateway
 // sends it back, so that it can be recognised at both ends.
 func newPair(t *testing.T, o gateway.Options, table string) *pair {
 	t.Helper()
@@ -40,8 +42,8 @@ func newPair(t *testing.T, o gateway.Options, table string) *pair {
 
 const sayQuestion = "espeak-ng -v en-us -s 140 --stdout 'what time is it' | sox -t wav - -r 16000 -c 1 $0 pad 0.3 0.3"
 
-// newPairSaying is newPair with another recording at the microphone, which the shell command makes
-// in the file $0, and a gateway that answers unless it is to echo.
+// newPairSaying is newPair with another recording at the microphone, which the shell
+// command writes to the file $0, and a gateway that answers unless it is to echo.
 func newPairSaying(t *testing.T, o gateway.Options, table, recording string) *pair {
 	t.Helper()
 	needed(t, "espeak-ng", "sox", "pocketsphinx_continuous")
@@ -53,7 +55,8 @@ func newPairSaying(t *testing.T, o gateway.Options, table, recording string) *pa
 	return p
 }
 
-// prepare starts the gateway, and makes a box for it whose sound is that of the [audio] table.
+// prepare starts the gateway, and makes a box for it with these lines in the [audio]
+// table.
 func prepare(t *testing.T, o gateway.Options, audio, table string) *pair {
 	t.Helper()
 	sim := gateway.New(o)
@@ -76,7 +79,7 @@ func (p *pair) begin() {
 	})
 }
 
-// needed skips a test, loudly, where a program is missing.
+// needed skips a test, with a message, if a program is missing.
 func needed(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, program := range programs {
@@ -86,7 +89,7 @@ func needed(t *testing.T, programs ...string) {
 	}
 }
 
-// made runs a shell command that makes the file $0.
+// made runs a shell command that writes the file $0.
 func made(t *testing.T, command, file string) {
 	t.Helper()
 	if out, err := exec.Command("sh", "-c", command, file).CombinedOutput(); err != nil {
@@ -102,7 +105,7 @@ func (p *pair) replace(old, now string) {
 	}
 }
 
-// turn is one whole exchange, begun by a command.
+// turn is one whole exchange, started by a command.
 func (p *pair) turn() turn.Record {
 	p.t.Helper()
 	n := len(p.state().Turns)
@@ -124,7 +127,7 @@ func (p *pair) turn() turn.Record {
 	}
 }
 
-// understood is what is recognised at the loudspeaker.
+// understood returns the speech recognised at the loudspeaker.
 func (p *pair) understood() string {
 	p.t.Helper()
 	r := speech.NewRecogniser(nil)
@@ -148,8 +151,9 @@ func (p *pair) expectNoRuleBroken() {
 
 const question = "what time is it"
 
-// Each server over each of its transports: the sentence is understood there, what it sends is
-// recognised at the loudspeaker, and it knows the tools before the first session.
+// Each server with each of its transports: the server recognises the sentence, its
+// answer is recognised at the loudspeaker, and it knows the tools before the first
+// session.
 func TestXiaozhiServers(t *testing.T) {
 	for _, server := range gateway.Servers {
 		for _, transport := range []string{"mqtt", "websocket"} {
@@ -171,14 +175,14 @@ func TestXiaozhiServers(t *testing.T) {
 					t.Errorf("status %+v", x)
 				}
 				if server == gateway.Cheeko || transport == "websocket" {
-					return // which ask for the tools in a session, or not at all
+					return // servers that request the tools in a session, or never
 				}
 				for _, e := range p.sim.Events() {
 					if e.FromDevice && bytes.Contains(e.Payload, []byte(`"self.audio_speaker.set_volume"`)) {
 						break
 					}
 					if e.FromDevice && e.Name == "hello" {
-						t.Error("the first session begins before the tools are known")
+						t.Error("the first session starts before the tools are known")
 						break
 					}
 				}
@@ -187,13 +191,14 @@ func TestXiaozhiServers(t *testing.T) {
 	}
 }
 
-// What goes wrong on the way and at the server, and what the user notices of it.
+// Faults of the network and of the server, and how the device reports them to the
+// user.
 func TestXiaozhiFaults(t *testing.T) {
 	for _, tt := range []struct {
 		faults string
 		result turn.Result
 		heard  string
-		cause  string // what it names of the protocol
+		cause  string // part of the protocol that it names
 	}{
 		{"loss=10,jitter=100ms,reorder=5,duplicate=2", turn.ResultSpoken, question, ""},
 		{"delay=300ms,jitter=150ms,loss=3", turn.ResultSpoken, question, ""},
@@ -210,7 +215,7 @@ func TestXiaozhiFaults(t *testing.T) {
 		{"goodbye=thinking", turn.ResultFailed, "", ""},
 	} {
 		t.Run(tt.faults, func(t *testing.T) {
-			if tt.heard == "" { // else the recogniser and the codecs need the processor
+			if tt.heard == "" { // otherwise the recogniser and the codecs need the processor
 				t.Parallel()
 			}
 			faults, err := gateway.ParseFaults(tt.faults)
@@ -230,7 +235,7 @@ func TestXiaozhiFaults(t *testing.T) {
 				t.Error("the loudspeaker is loud")
 			}
 			p.expectNoRuleBroken()
-			// All is well when the fault is over.
+			// After the fault everything works again.
 			p.sim.SetFaults(gateway.Faults{})
 			if r := p.turn(); r.Result != turn.ResultSpoken {
 				t.Errorf("after the fault: %+v", r)
@@ -239,8 +244,8 @@ func TestXiaozhiFaults(t *testing.T) {
 	}
 }
 
-// Datagrams of another session come from the server's address, a hundred for each of ours: the
-// answer is heard, they are counted, and the log says so once.
+// Datagrams of another session come from the server's address, a hundred for each of
+// ours: the answer is played, they are counted, and logged once.
 func TestXiaozhiFlood(t *testing.T) {
 	p := newPair(t, gateway.Options{Faults: gateway.Faults{Flood: true}}, "transport = \"mqtt\"\nlistening = \"manual\"")
 	for range 2 {
@@ -248,9 +253,9 @@ func TestXiaozhiFlood(t *testing.T) {
 			t.Errorf("record %+v", r)
 		}
 		if n := p.state().Xiaozhi.Wire.Dropped; n == 0 {
-			t.Error("nothing is counted")
+			t.Error("no datagram was counted")
 		}
-		if err := p.sim.Goodbye(p.sim.Devices()[0].MAC); err != nil { // with which the log is written
+		if err := p.sim.Goodbye(p.sim.Devices()[0].MAC); err != nil { // which writes the log
 			t.Error(err)
 		}
 		p.wait("the end of the session", func(s agent.Status) bool { return s.Xiaozhi.State == "online" })
@@ -264,8 +269,8 @@ func TestXiaozhiFlood(t *testing.T) {
 	p.expectNoRuleBroken()
 }
 
-// A UDP port that is closed on the way, both ways or back only: the user hears it with the first
-// answer, and the next session is over WebSocket.
+// A UDP port that is blocked on the way, both ways or only back: the user notices it
+// in the first answer, and the next session uses WebSocket.
 func TestXiaozhiWithoutUDP(t *testing.T) {
 	for _, tt := range []struct{ faults, listening string }{{"no-udp", "manual"}, {"no-udp-down", "auto"}} {
 		t.Run(tt.faults, func(t *testing.T) {
@@ -274,30 +279,31 @@ func TestXiaozhiWithoutUDP(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := newPair(t, gateway.Options{Faults: faults}, fmt.Sprintf("listening = %q", tt.listening))
-			if r := p.turn(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, p.sim.UDP()) || r.Closed.Sub(r.Answered) > 15*time.Second { // a server that says nothing has failed after 20 s
+			if r := p.turn(); r.Result != turn.ResultFailed || !strings.Contains(r.Cause, p.sim.UDP()) || r.Closed.Sub(r.Answered) > 15*time.Second { // a silent server counts as failed after 20 s
 				t.Errorf("record %+v", r)
 			}
-			p.wait("the other transport, and why", func(s agent.Status) bool {
+			p.wait("the other transport, and the reason", func(s agent.Status) bool {
 				return s.Links["xiaozhi"].Connected && s.Xiaozhi.Transport == "websocket" && s.Xiaozhi.Instead != ""
 			})
 			if udp := p.sim.UDP(); !slices.ContainsFunc(p.warnings(), func(line string) bool { return strings.Contains(line, udp) }) {
-				t.Errorf("no warning names %s: %q", udp, p.warnings())
+				t.Errorf("no warning contains %s: %q", udp, p.warnings())
 			}
 			if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
 				t.Fatal(out)
 			}
-			p.wait("an answer", func(s agent.Status) bool { // in auto mode the conversation goes on
+			p.wait("an answer", func(s agent.Status) bool { // in auto mode the conversation continues
 				return slices.ContainsFunc(s.Turns, func(r turn.Record) bool { return r.Result == turn.ResultSpoken })
 			})
 			if s := p.state(); !strings.Contains(s.Links["xiaozhi"].Line, s.Xiaozhi.Instead) {
-				t.Errorf("status %q does not say why", s.Links["xiaozhi"].Line)
+				t.Errorf("status %q does not contain the reason", s.Links["xiaozhi"].Line)
 			}
 			p.expectNoRuleBroken()
 		})
 	}
 }
 
-// A device that has to be bound: the code is in the status, and spoken again at each press.
+// A device that has to be bound: the status has the code, and it is spoken again at
+// each press.
 func TestXiaozhiActivation(t *testing.T) {
 	p := newPair(t, gateway.Options{Activation: gateway.ByHand}, "listening = \"manual\"")
 	p.wait("the code", func(s agent.Status) bool { return s.Xiaozhi.Code != "" && s.Activity.Activating })
@@ -306,7 +312,7 @@ func TestXiaozhiActivation(t *testing.T) {
 		t.Errorf("status %+v", s.Links["xiaozhi"])
 	}
 	if r := p.turn(); r.Result != turn.ResultSpoken {
-		t.Errorf("a press is not answered: %+v", r)
+		t.Errorf("no answer to a press: %+v", r)
 	}
 	for _, d := range p.sim.Devices() {
 		p.sim.Activate(d.MAC)
@@ -317,8 +323,9 @@ func TestXiaozhiActivation(t *testing.T) {
 	}
 }
 
-// Two links, each with a trigger of its own: one interrupts the other, and both go on.
-func TestXiaozhiBesideLinto(t *testing.T) {
+// Two links, each with its own trigger: one interrupts the other, and both continue
+// to work.
+func TestXiaozhiWithLinto(t *testing.T) {
 	p := newPair(t, gateway.Options{}, "listening = \"manual\"")
 	if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
 		t.Fatal(out)
@@ -335,14 +342,14 @@ func TestXiaozhiBesideLinto(t *testing.T) {
 		t.Errorf("%+v", turns)
 	}
 	if _, err := p.sim.WaitFor(p.limited(), gateway.Got("abort")); err != nil {
-		t.Errorf("the gateway was not told: %v", err)
+		t.Errorf("the gateway was not informed: %v", err)
 	}
 	if r := p.turn(); r.Result != turn.ResultSpoken || r.Link != "xiaozhi" {
 		t.Errorf("record %+v", r)
 	}
 	p.expectNoRuleBroken()
-	p.broker.Kill() // LinTO's; the other link notices nothing
-	p.wait("LinTO is away", func(s agent.Status) bool { return !s.Links["linto"].Connected })
+	p.broker.Kill() // LinTO's; the other link is not affected
+	p.wait("LinTO is offline", func(s agent.Status) bool { return !s.Links["linto"].Connected })
 	if r := p.turn(); r.Result != turn.ResultSpoken {
 		t.Errorf("record %+v", r)
 	}
@@ -354,7 +361,7 @@ func (p *pair) limited() context.Context {
 	return ctx
 }
 
-// A volume that a tool sets holds at once, and after a restart.
+// A volume set by a tool applies at once, and after a restart.
 func TestXiaozhiVolume(t *testing.T) {
 	p := newPair(t, gateway.Options{}, "")
 	mac := p.sim.Devices()[0].MAC
@@ -380,10 +387,10 @@ func TestXiaozhiVolume(t *testing.T) {
 	p.expectNoRuleBroken()
 }
 
-// identity is the part of a client id that names the device.
+// identity returns the part of a client id that identifies the device.
 func identity(mac string) string { return "@@@" + strings.ReplaceAll(mac, ":", "_") + "@@@" }
 
-// warnings are the lines of the log that are for people to act on.
+// warnings returns the lines of the log that require action.
 func (b *box) warnings() (list []string) {
 	for line := range strings.Lines(b.log.String()) {
 		if strings.Contains(line, "level=WARN") {
@@ -393,21 +400,22 @@ func (b *box) warnings() (list []string) {
 	return list
 }
 
-// Two devices with one identity throw each other out; that is named.
+// Two devices with one identity disconnect each other; the status names the reason.
 func TestXiaozhiTwins(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
 	mac := p.sim.Devices()[0].MAC
 	p.wait("the reason", func(s agent.Status) bool {
 		if s.Links["xiaozhi"].Connected {
-			_ = p.sim.Drop(mac) // which fails where the connection has just ended
+			_ = p.sim.Drop(mac) // fails if the connection has just ended
 		}
 		return slices.ContainsFunc(p.warnings(), func(line string) bool { return strings.Contains(line, identity(mac)) })
 	})
 	p.wait("the connection", func(s agent.Status) bool { return s.Links["xiaozhi"].Connected })
 }
 
-// A press while the device speaks: the server learns it, listens again, and the session is the same.
+// A press while the device speaks: the server is informed and listens again, in the
+// same session.
 func TestXiaozhiInterruption(t *testing.T) {
 	for _, transport := range []string{"mqtt", "websocket"} {
 		t.Run(transport, func(t *testing.T) {
@@ -443,8 +451,9 @@ func TestXiaozhiInterruption(t *testing.T) {
 	}
 }
 
-// The sound process dies in an answer, and is replaced: the exchange goes on to its end.
-func TestXiaozhiSoundProcessDies(t *testing.T) {
+// The sound process crashes during an answer, and is replaced: the exchange
+// continues to its end.
+func TestXiaozhiSoundProcessCrashes(t *testing.T) {
 	p := newPair(t, gateway.Options{}, "listening = \"manual\"")
 	if code, out := p.run("talk", "-link", "xiaozhi"); code != 0 {
 		t.Fatal(out)
@@ -458,7 +467,7 @@ func TestXiaozhiSoundProcessDies(t *testing.T) {
 		t.Errorf("record %+v", r)
 	}
 	if !audiotest.Loud(p.heard()) {
-		t.Error("the rest of the answer is not heard")
+		t.Error("the rest of the answer was not played")
 	}
 	if r := p.turn(); r.Result != turn.ResultSpoken {
 		t.Errorf("record %+v", r)
@@ -466,8 +475,8 @@ func TestXiaozhiSoundProcessDies(t *testing.T) {
 	p.expectNoRuleBroken()
 }
 
-// A tool that takes longer than servers wait is answered within their patience, goes on, and does
-// not hold up the others. It is one of the owner's list.
+// A tool that exceeds the timeout of servers is answered in time, continues, and
+// does not delay the others. It is from the owner's list.
 func TestXiaozhiSlowTool(t *testing.T) {
 	p := newPair(t, gateway.Options{}, `tools = ["shellexec"]
 [behaviors.shellexec]
@@ -480,9 +489,9 @@ commands = { slow = "while ! [ -e end ]; do sleep 0.1; done; touch mark" }
 	limited := p.limited()
 	text, err := p.sim.Call(limited, mac, "self.shellexec", map[string]any{"cmd": "slow"})
 	if limited.Err() != nil {
-		t.Fatal("a call whose tool goes on is not answered")
+		t.Fatal("a call of a slow tool is not answered")
 	}
-	t.Logf("FIGURE slow tool: the server reads %q, %v after %v", text, err, time.Since(began)) // real gateways give up after 5 s
+	t.Logf("FIGURE slow tool: the server got %q, %v after %v", text, err, time.Since(began)) // real gateways give up after 5 s
 	if text, err := p.sim.Call(p.limited(), mac, "self.audio_speaker.set_volume", map[string]any{"volume": 30}); err != nil || text != "true" {
 		t.Errorf("another tool meanwhile: %q, %v", text, err)
 	}
@@ -493,7 +502,8 @@ commands = { slow = "while ! [ -e end ]; do sleep 0.1; done; touch mark" }
 	p.expectNoRuleBroken()
 }
 
-// Two devices with the same identity, because the memory card was copied: each names it.
+// Two devices with the same identity, because the memory card was copied: each
+// reports it.
 func TestXiaozhiCopiedDevice(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
@@ -519,8 +529,8 @@ func TestXiaozhiCopiedDevice(t *testing.T) {
 	}
 }
 
-// A wake word for each link: each reaches its own platform. The gateway learns the word, which it
-// greets, as real ones do.
+// A wake word for each link: each reaches its own platform. The gateway gets the
+// word, which it answers with a greeting, like real ones.
 func TestXiaozhiWakeWords(t *testing.T) {
 	needed(t, "flite")
 	const recording = `cd $(dirname $0) &&

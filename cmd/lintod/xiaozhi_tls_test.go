@@ -12,12 +12,12 @@ import (
 	"lintod/cmd/lintosim/gateway"
 )
 
-// Everything but the sound over UDP is protected by TLS, with an authority of the owner's own;
-// a device that does not know the authority gives its secrets to nobody.
+// Everything except the sound over UDP is protected by TLS, with the owner's own
+// authority; a device that does not know the authority does not send its secrets.
 func TestXiaozhiTLS(t *testing.T) {
 	needed(t, "openssl")
-	// Of MQTT, the port says that TLS is spoken; the address is one of loopback that no other
-	// program listens at.
+	// For MQTT, the port selects TLS; the address is one of the loopback interface
+	// without another listener.
 	const host = "127.88.83.1"
 	dir := t.TempDir()
 	ca, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "key.pem")
@@ -51,7 +51,7 @@ func TestXiaozhiTLS(t *testing.T) {
 			t.Errorf("connected: %+v", s.Xiaozhi)
 		}
 		if events := p.sim.Events(); len(events) > 0 {
-			t.Errorf("the server has got something: %+v", events)
+			t.Errorf("the server received data: %+v", events)
 		}
 	})
 }

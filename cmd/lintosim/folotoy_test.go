@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// A device that is played by mosquitto_pub: what it does is shown, answered and held to the rules.
-func TestFolotoyIsShownAndTakesOrders(t *testing.T) {
+// A device played by mosquitto_pub: its messages are shown and answered, and broken
+// rules are reported.
+func TestFolotoyDeviceIsShownAndCommanded(t *testing.T) {
 	for _, format := range []string{"story", "JSON"} {
 		args := []string{"folotoy", "-listen", "127.0.0.1:0", "-http", "127.0.0.1:0", "-delay", "1ms", "-strict"}
 		if format == "JSON" {

@@ -14,9 +14,9 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// What devices say reaches no terminal raw: neither as a story, nor as JSON, nor through
-// the prompt.
-func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
+// Untrusted text of devices is printed safely: in the log, as JSON, and at the
+// prompt.
+func TestUntrustedTextIsPrintedSafely(t *testing.T) {
 	const hostile = "\x1b[2J\a\u009b31m\u202eevil\x7f\x9b\r\nFORGED\u2028FORGED"
 	payload, _ := json.Marshal(map[string]string{hostile: hostile, "text": hostile, "result": `{"text":"` + "\u202e" + `"}`})
 	var story, lines, prompted bytes.Buffer
@@ -60,7 +60,7 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 	p.printf("%v %s", errors.New(hostile), hostile)
 	for what, out := range map[string]string{"story": story.String(), "JSON": lines.String(), "prompt": prompted.String()} {
 		if !strings.Contains(out, "evil") {
-			t.Errorf("%s: nothing of it: %q", what, out)
+			t.Errorf("%s: the text is missing: %q", what, out)
 		}
 		for _, r := range out {
 			if r != '\n' && !unicode.IsPrint(r) {
@@ -69,7 +69,7 @@ func TestStrangersWordsReachNoTerminalRaw(t *testing.T) {
 		}
 		for line := range strings.Lines(out) {
 			if strings.HasPrefix(strings.TrimSpace(line), "FORGED") {
-				t.Errorf("%s: a line of its own: %q", what, line)
+				t.Errorf("%s: a forged line: %q", what, line)
 			}
 			if what == "JSON" && !json.Valid([]byte(line)) {
 				t.Errorf("not JSON: %q", line)

@@ -117,12 +117,12 @@ func (s *session) exit() int {
 	case code := <-s.code:
 		return code
 	case <-time.After(patience):
-		s.t.Fatal("lintosim does not end")
+		s.t.Fatal("lintosim does not exit")
 		return -1
 	}
 }
 
-func TestPromptSendsBehavioursToTheDeviceSeenLast(t *testing.T) {
+func TestPromptSendsBehavioursToTheLastDevice(t *testing.T) {
 	s := startSession(t)
 	s.enter("say hello")
 	s.wait("no device has connected yet")
@@ -161,7 +161,7 @@ func TestPromptSendsBehavioursToTheDeviceSeenLast(t *testing.T) {
 	}
 }
 
-func TestAskScriptsTheNextAnswer(t *testing.T) {
+func TestAskSetsTheNextAnswer(t *testing.T) {
 	s := startSession(t)
 	s.publish("home/fromlinto/kitchen/status", `{}`)
 	s.wait("← kitchen")
@@ -171,18 +171,18 @@ func TestAskScriptsTheNextAnswer(t *testing.T) {
 	s.wait("→ kitchen", `"ask"`, "How are you?", `{"intent": "asked"}`)
 }
 
-func TestEndOfAPipeIsNoEnd(t *testing.T) {
+func TestEndOfAPipeDoesNotEndTheProgram(t *testing.T) {
 	s := startSession(t)
 	_ = s.stdin.(io.Closer).Close()
 	s.publish("home/fromlinto/kitchen/pong", `{}`)
 	s.wait("← kitchen", "pong")
-	s.stop() // as an interrupt does
+	s.stop() // like an interrupt
 	if code := s.exit(); code != 0 {
 		t.Errorf("exit status %d", code)
 	}
 }
 
-func TestSecretsAreNeverShown(t *testing.T) {
+func TestSecretsAreNotShown(t *testing.T) {
 	const status = `{"connexion":"online","auth_token":"Android planted","config":{"mqtt":{"username":"u","password":"planted"},"keys":{"privateKey":["planted"]}}}`
 	for _, args := range [][]string{nil, {"-json"}} {
 		s := startSession(t, args...)
@@ -197,7 +197,7 @@ func TestSecretsAreNeverShown(t *testing.T) {
 	}
 }
 
-func TestJSONLinesAreForScripts(t *testing.T) {
+func TestJSONLines(t *testing.T) {
 	s := startSession(t, "-json")
 	s.publish("home/fromlinto/kitchen/status", `{"connexion":"online"}`)
 	var e jsonEvent
@@ -249,7 +249,7 @@ func TestCommandLine(t *testing.T) {
 			var stdout, stderr strings.Builder
 			code := run(cancelled, c.args, strings.NewReader(""), &stdout, &stderr)
 			if code != c.code || !strings.Contains(stdout.String()+stderr.String(), c.want) {
-				t.Errorf("exit status %d, said %q; want %d, %q", code, stderr.String(), c.code, c.want)
+				t.Errorf("exit status %d, printed %q; want %d, %q", code, stderr.String(), c.code, c.want)
 			}
 		})
 	}
@@ -264,10 +264,10 @@ func TestPretty(t *testing.T) {
 		{"secret", `{"password":"p","token":{"a":1},"list":[{"auth_token":"t"}]}`, `{"password": •••, "token": •••, "list": [{"auth_token": •••}]}`},
 		{"JSON in a string", `{"result":"{\n \"text\": \"hi\"\n}"}`, `{"result": '{"text": "hi"}'}`},
 		{"no JSON", `hello`, `not JSON: hello`},
-		{"no JSON with a secret", `{"password":"x`, `14 bytes, not JSON; not shown, because it may contain a secret`},
+		{"invalid JSON with a secret", `{"password":"x`, `14 bytes, not JSON; not shown, because it may contain a secret`},
 		{"binary", "\xff\xfe\x00", `3 bytes, binary`},
 		{"terminal tricks", "{\"a\":\"\\u001b[2J\u009b2J\"}", "{\"a\": \"\\u001b[2J·2J\"}"},
-		{"terminal tricks outside JSON", "\x1b[2Jx", "not JSON: ·[2Jx"},
+		{"control characters outside JSON", "\x1b[2Jx", "not JSON: ·[2Jx"},
 		{"no HTML escapes", `{"a":"<&>"}`, `{"a": "<&>"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -278,7 +278,7 @@ func TestPretty(t *testing.T) {
 	}
 }
 
-func TestAudioIsShownInFigures(t *testing.T) {
+func TestAudioIsSummarized(t *testing.T) {
 	pcm := make([]int16, 16000)
 	for i := range pcm {
 		pcm[i] = int16(2318 * (1 - i/20%2*2)) // -23 dB below full scale
@@ -317,7 +317,7 @@ func TestChunksAreCounted(t *testing.T) {
 	}
 }
 
-func TestLoginIsServedAndShownWithoutSecrets(t *testing.T) {
+func TestLoginIsShownWithoutSecrets(t *testing.T) {
 	users := filepath.Join(t.TempDir(), "users")
 	if err := os.WriteFile(users, []byte("ann:planted-5a\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -341,7 +341,7 @@ func TestLoginIsServedAndShownWithoutSecrets(t *testing.T) {
 	}
 }
 
-func TestSlowScreenLosesLinesAndSaysSo(t *testing.T) {
+func TestSlowTerminalLosesLinesAndReportsIt(t *testing.T) {
 	f := newFeed[platform.Event]()
 	for range cap(f.events) + 5 {
 		f.put(platform.Event{Kind: platform.Connected, Client: "c"})
@@ -356,7 +356,7 @@ func TestSlowScreenLosesLinesAndSaysSo(t *testing.T) {
 	f.end()
 	<-done
 	if !strings.Contains(out.String(), "5 lines not shown") {
-		t.Error("nothing is said of the lost lines")
+		t.Error("the lost lines were not reported")
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// ota asks a gateway for settings as a device does.
+// ota requests settings from a gateway like a device.
 func ota(t *testing.T, url string) string {
 	t.Helper()
 	body := `{"mac_address":"aa:bb:cc:dd:ee:01","application":{"version":"1.0.0"},"board":{}}`
@@ -33,7 +33,7 @@ func ota(t *testing.T, url string) string {
 	return string(answer)
 }
 
-func TestXiaozhiIsShownAndTakesOrders(t *testing.T) {
+func TestXiaozhiDeviceIsShownAndCommanded(t *testing.T) {
 	for _, format := range []string{"story", "JSON"} {
 		args := []string{"xiaozhi", "-http", "127.0.0.1:0", "-activate", "manual"}
 		if format == "JSON" {
@@ -81,10 +81,10 @@ func TestXiaozhiIsShownAndTakesOrders(t *testing.T) {
 	}
 }
 
-func TestStrictTellsByTheExitStatus(t *testing.T) {
+func TestStrictSetsTheExitStatus(t *testing.T) {
 	s := runSession(t, "xiaozhi", "-http", "127.0.0.1:0", "-strict")
 	_, url, _ := strings.Cut(s.wait("/xiaozhi/ota/"), "http://")
-	ota(t, "http://"+url) // its headers lack something
+	ota(t, "http://"+url) // a header is missing
 	s.wait("✗ rule 2.1")
 	s.enter("quit")
 	if code := s.exit(); code != 1 {

@@ -81,7 +81,7 @@ func (l *Link) refuseOrder(ctx context.Context, c command, err error) {
 	}
 	text := printable.Clip(err.Error(), maxReason)
 	if l.Powers != nil {
-		l.Powers.Refuse(q, text)
+		l.Powers.Refuse(q, behaviors.Fail(behaviors.Refused, "%s", text))
 	}
 	if !errors.Is(err, verifier.ErrClockNotSet) {
 		text = string(behaviors.Refused) + ": " + text

@@ -208,7 +208,7 @@ func (o obedient) Submit(r behaviors.Request) (behaviors.Answer, bool) {
 	return behaviors.Answer{}, true
 }
 
-func (obedient) Refuse(behaviors.Request, string) {}
+func (obedient) Refuse(behaviors.Request, error) {}
 
 func (o obedient) Deliver(_ string, send func(behaviors.Answer) error) error {
 	select {

@@ -19,7 +19,7 @@ type refusals struct {
 	verbs []string
 }
 
-func (r *refusals) Refuse(q behaviors.Request, _ string) { r.verbs = append(r.verbs, q.Verb) }
+func (r *refusals) Refuse(q behaviors.Request, _ error) { r.verbs = append(r.verbs, q.Verb) }
 
 // This protocol has no signatures, so verbs that must be signed are refused and
 // audited, also the second verb of a tool, and one with power.

@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// program is one that has everything: ran gets the command that ran, with what
-// it was given.
+// program returns one with every feature; ran gets the command that ran, with its
+// arguments.
 func program(ran *[]string) *cobra.Command {
 	note := func(cmd *cobra.Command, args []string) error {
 		*ran = append([]string{cmd.Name()}, args...)
@@ -122,7 +122,7 @@ func TestCompletion(t *testing.T) {
 		"play -k":      "-keep",
 		"play --k":     "--keep",
 		"play f -w":    "-wait",
-		"say -link t":  "one two", // the shell picks those that fit
+		"say -link t":  "one two", // the shell selects the matching ones
 		"say -l":       "-link",
 		"say hello -l": "",
 		"run -":        "-config -h -help -v -verbose",
@@ -139,7 +139,7 @@ func TestCompletion(t *testing.T) {
 		}
 		got := strings.Fields(out.String())
 		if len(got) == 0 {
-			t.Fatalf("%q: no answer", line)
+			t.Fatalf("%q: no completion", line)
 		}
 		directive := got[len(got)-1]
 		got = got[:len(got)-1]

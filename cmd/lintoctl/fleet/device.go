@@ -159,6 +159,15 @@ func (k *Known) Learn(serial string, payload []byte, now time.Time) bool {
 	return true
 }
 
+// LearnAnswer stores that a device whose status is not known has answered.
+func (k *Known) LearnAnswer(serial string, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, known := k.devices[serial]; !known && IsSerial(serial) && len(k.devices) < MaxDevices {
+		k.devices[serial] = Device{Serial: serial, Online: true, Since: now}
+	}
+}
+
 // LearnTurn stores when the last turn of a device started, if its status is known.
 func (k *Known) LearnTurn(serial string, at time.Time) {
 	k.mu.Lock()

@@ -27,7 +27,7 @@ func known(t *testing.T) *Known {
 		"old":     []byte(`{"connexion":"online","on":"yesterday"}`),
 	} {
 		if !k.Learn(serial, payload, now) {
-			t.Fatalf("%s is not a status", payload)
+			t.Fatalf("%s was not accepted as a status", payload)
 		}
 	}
 	return k
@@ -70,13 +70,13 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-func TestConditionsThatAreNone(t *testing.T) {
+func TestInvalidConditions(t *testing.T) {
 	for _, text := range []string{
 		"", "and", "online and", "online online", "(online", "online)", "firmware", "firmware<", "firmware ~ 1", "colour=red",
 		"volume=loud", "age>1", "'online", "\"firmware\"=1", "firmware=<1", strings.Repeat("(", 60) + "online" + strings.Repeat(")", 60), strings.Repeat("x", 5000),
 	} {
 		if _, err := ParseCondition(text); err == nil {
-			t.Errorf("%.60q is taken", text)
+			t.Errorf("%.60q was accepted", text)
 		}
 	}
 }
@@ -102,7 +102,7 @@ func TestSelection(t *testing.T) {
 		}
 	}
 	if (Selection{Names: []string{"a/b"}}).Validate() == nil || (Selection{Serials: []string{""}}).Validate() == nil {
-		t.Error("what is not a serial is taken")
+		t.Error("an invalid serial was accepted")
 	}
 }
 
@@ -136,7 +136,7 @@ func TestKnownSurvives(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again := Open(k.path); len(again.All()) != 0 {
-		t.Errorf("a broken file holds %v", again.All())
+		t.Errorf("a broken file yields %v", again.All())
 	}
 }
 
@@ -165,7 +165,7 @@ func FuzzCondition(f *testing.F) {
 			t.Errorf("%q does not match without a reason", text)
 		}
 		if compareVersions(firmware, text) != -compareVersions(text, firmware) {
-			t.Errorf("%q and %q have no order", firmware, text)
+			t.Errorf("%q and %q are not ordered", firmware, text)
 		}
 	})
 }
@@ -176,7 +176,28 @@ func FuzzStatus(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		d, ok := ParseStatus("hall", payload)
 		if ok && strings.ContainsAny(d.Firmware+d.Address+d.Language, "\x1b\r\n\x07") {
-			t.Errorf("a terminal would obey %+v", d)
+			t.Errorf("%+v would control a terminal", d)
 		}
 	})
+}
+
+// A device that does not retain its status is found again after it has answered
+// once; its status replaces that.
+func TestDevicesThatAnswerAreKnown(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "devices.json")
+	k := Open(path)
+	k.LearnAnswer("kitchen", now)
+	k.LearnAnswer("a/b", now)
+	if err := k.Save(); err != nil {
+		t.Fatal(err)
+	}
+	k = Open(path)
+	if all := k.All(); len(all) != 1 || all[0] != (Device{Serial: "kitchen", Online: true, Since: now}) {
+		t.Errorf("%+v", all)
+	}
+	k.Learn("kitchen", status("offline", "1.2", 40, now), now)
+	k.LearnAnswer("kitchen", now)
+	if d, _ := k.Get("kitchen"); d.Online || d.Firmware != "1.2" {
+		t.Errorf("%+v", d)
+	}
 }

@@ -33,8 +33,9 @@ func stages(t *testing.T, texts ...string) (list []Stage) {
 	return list
 }
 
-// Each stage of a thousand devices begins a pause after the one before has ended, no more
-// than 50 are asked at once, and one that is away holds up nobody.
+// Each stage of a thousand devices begins a pause after the end of the previous one,
+// at most 50 requests are open at once, and an offline device does not delay the
+// others.
 func TestStages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -79,7 +80,7 @@ func TestStopsWhenTooManyFail(t *testing.T) {
 			Stages: stages(t, "10", "100%"), Pause: time.Minute, MaxFailed: 2, Parallel: 1000,
 			Ask: func(_, waiting context.Context, serial string, away func()) Result {
 				switch serial {
-				case "device-0000": // waits, until nobody else is to be asked
+				case "device-0000": // waits until no other device is left
 					away()
 					<-waiting.Done()
 					return Result{Serial: serial, State: Away}
@@ -90,7 +91,7 @@ func TestStopsWhenTooManyFail(t *testing.T) {
 			},
 			Check: func(_ context.Context, serial string) error {
 				if serial == "device-0003" {
-					return errors.New("it no longer answers")
+					return errors.New("no longer answers")
 				}
 				return nil
 			},
@@ -127,7 +128,7 @@ func TestInterrupted(t *testing.T) {
 func TestStageTexts(t *testing.T) {
 	for _, text := range []string{"", "0", "-1", "101%", "0%", "ten", "1.5", "5 %"} {
 		if s, err := ParseStage(text); err == nil {
-			t.Errorf("%q is taken as %+v", text, s)
+			t.Errorf("%q was parsed as %+v", text, s)
 		}
 	}
 	for text, want := range map[string]int{"1": 1, "500": 200, "10%": 20, "1%": 2, "100%": 200} {
@@ -136,11 +137,11 @@ func TestStageTexts(t *testing.T) {
 		}
 	}
 	if got := (Stage{Percent: 1}).of(0); got != 0 {
-		t.Errorf("of nobody, %d", got)
+		t.Errorf("of no devices, %d", got)
 	}
 }
 
-func TestRecordIsReadAgain(t *testing.T) {
+func TestRecordIsReadBack(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "runs")
 	now := time.Now()
 	id := NewID(now)
@@ -190,7 +191,7 @@ func TestRecordIsReadAgain(t *testing.T) {
 		t.Errorf("summary %+v", groups)
 	}
 	if _, err := Open(dir, "../x"); err == nil {
-		t.Error("a run that is not there opens")
+		t.Error("an unknown run was opened")
 	}
 }
 
@@ -204,7 +205,7 @@ func TestOldRunsAreRemoved(t *testing.T) {
 		r.Close()
 	}
 	if ids, err := IDs(dir); err != nil || len(ids) != kept || ids[0] != "run-0003" {
-		t.Errorf("%d runs are kept, %v", len(ids), err)
+		t.Errorf("%d runs remain, %v", len(ids), err)
 	}
 }
 

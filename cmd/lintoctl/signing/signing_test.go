@@ -49,11 +49,11 @@ func realAgent(t *testing.T) string {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond) // there is nothing to wait for but the socket
+		time.Sleep(10 * time.Millisecond) // only the socket shows that it is ready
 	}
 }
 
-// keygen makes a key as an administrator does, and returns its file.
+// keygen makes a key like an administrator does, and returns its file.
 func keygen(t *testing.T, kind, passphrase string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "id_"+kind)
@@ -90,7 +90,7 @@ func order(id string) signed.Order {
 	return signed.Order{Scope: "blk", Do: "volume", Args: json.RawMessage(`{"value":40}`), ID: id}
 }
 
-// verified has a payload verified by ssh-keygen, and returns its order.
+// verified verifies a payload with ssh-keygen, and returns its order.
 func verified(t *testing.T, k *Key, payload []byte) signed.Order {
 	t.Helper()
 	e, err := signed.ParseEnvelope(payload)
@@ -116,7 +116,7 @@ func verified(t *testing.T, k *Key, payload []byte) signed.Order {
 	return o
 }
 
-// signs opens a key and has it sign.
+// signs opens a key and signs with it.
 func signs(t *testing.T, name string, o Options) *Key {
 	t.Helper()
 	k, err := Open(t.Context(), name, o)
@@ -142,16 +142,16 @@ func TestAgentWithThreeKeys(t *testing.T) {
 	o := Options{Agent: realAgent(t), Home: t.TempDir()}
 	ed, ec, rsa := keygen(t, "ed25519", ""), keygen(t, "ecdsa", ""), keygen(t, "rsa", "")
 	if _, err := Open(t.Context(), Auto, o); err == nil {
-		t.Error("a key was found where there is none")
+		t.Error("a key was found although the agent has none")
 	}
 	add(t, o.Agent, rsa)
 	add(t, o.Agent, ed)
 	if k := signs(t, Auto, o); k == nil || !same(k.Public, public(t, ed)) || k.Touch() {
-		t.Errorf("the only one that may sign is not chosen: %+v", k)
+		t.Errorf("the only key that may sign is not selected: %+v", k)
 	}
 	add(t, o.Agent, ec)
 	if _, err := Open(t.Context(), Auto, o); err == nil || !strings.Contains(err.Error(), ssh.FingerprintSHA256(public(t, ec))) {
-		t.Errorf("with two that may sign: %v", err)
+		t.Errorf("with two keys that may sign: %v", err)
 	}
 	for _, path := range []string{ed, ec} {
 		key := public(t, path)
@@ -161,8 +161,8 @@ func TestAgentWithThreeKeys(t *testing.T) {
 			}
 		}
 	}
-	stranger := keygen(t, "ed25519", "")
-	for _, name := range []string{rsa + ".pub", rsa, ssh.FingerprintSHA256(public(t, stranger)), string(ssh.MarshalAuthorizedKey(public(t, stranger))), "/nonexistent"} {
+	unknown := keygen(t, "ed25519", "")
+	for _, name := range []string{rsa + ".pub", rsa, ssh.FingerprintSHA256(public(t, unknown)), string(ssh.MarshalAuthorizedKey(public(t, unknown))), "/nonexistent"} {
 		if k, err := Open(t.Context(), name, o); err == nil {
 			t.Errorf("%s opens %+v", name, k)
 		}
@@ -178,7 +178,7 @@ func TestKeysInFiles(t *testing.T) {
 	}}
 	plain, locked := keygen(t, "ed25519", ""), keygen(t, "ecdsa", "secret")
 	signs(t, plain, o)
-	signs(t, plain+".pub", o) // without an agent, the private half beside it
+	signs(t, plain+".pub", o) // without an agent, with the private half in the same directory
 	if asked != 0 {
 		t.Error("a passphrase was asked for")
 	}
@@ -197,7 +197,7 @@ func TestKeysInFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(t.Context(), plain, o); err == nil {
-		t.Error("a key that others can read is used")
+		t.Error("a key that others can read was used")
 	}
 	if err := errors.Join(os.Chmod(plain, 0o600), os.Mkdir(filepath.Join(o.Home, ".ssh"), 0o700), os.Rename(plain, filepath.Join(o.Home, ".ssh", "id_ed25519"))); err != nil {
 		t.Fatal(err)
@@ -209,18 +209,18 @@ func TestKeysInFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Open(t.Context(), path, o); err == nil {
-			t.Errorf("%s is a key", name)
+			t.Errorf("%s was accepted as a key", name)
 		}
 	}
 }
 
-// softwareSK is an agent with a security key made of software. It counts the touches.
+// softwareSK is an agent with a security key in software. It counts the touches.
 type softwareSK struct {
 	agent.Agent
 	private ed25519.PrivateKey
 	flags   byte
 	touches atomic.Uint32
-	hold    chan struct{} // where it is set, nobody touches until it is closed
+	hold    chan struct{} // if set, there is no touch until it is closed
 }
 
 const application = "ssh:"
@@ -285,23 +285,23 @@ func TestSecurityKeyInAnAgent(t *testing.T) {
 	o := Options{Agent: socket, Home: t.TempDir()}
 	k := signs(t, Auto, o)
 	if k == nil || !k.Touch() {
-		t.Fatalf("%+v is no security key", k)
+		t.Fatalf("%+v is not a security key", k)
 	}
 	sk.flags = 0
 	if _, err := (&Batch{Key: k, Order: order("one")}).Envelope(t.Context(), "kitchen"); err == nil {
-		t.Error("a signature without a touch is sent")
+		t.Error("a signature without a touch was sent")
 	}
 	sk.flags, sk.hold = 1, make(chan struct{})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	why := errors.New("interrupted")
 	time.AfterFunc(100*time.Millisecond, func() { cancel(why) })
 	if _, err := (&Batch{Key: k, Order: order("one")}).Envelope(ctx, "kitchen"); !errors.Is(err, why) {
-		t.Errorf("while nobody touches it: %v", err)
+		t.Errorf("without a touch: %v", err)
 	}
 	close(sk.hold)
 }
 
-// ssh-keygen signs for a key whose file it alone can use; here with the agent's help.
+// ssh-keygen signs for a key whose file only it can use; here with the agent's help.
 func TestSecurityKeyInAFile(t *testing.T) {
 	sk, socket := newSK(t)
 	t.Setenv("SSH_AUTH_SOCK", socket)
@@ -325,7 +325,7 @@ func TestSecurityKeyInAFile(t *testing.T) {
 	}
 }
 
-// One touch is for the whole of a run, as far as an order has room.
+// One touch serves a whole run, as far as an order has room.
 func TestOneTouchForManyDevices(t *testing.T) {
 	sk, socket := newSK(t)
 	k, err := Open(t.Context(), Auto, Options{Agent: socket})
@@ -346,7 +346,7 @@ func TestOneTouchForManyDevices(t *testing.T) {
 			t.Fatal(serial, err)
 		}
 		if before, ok := first[serial]; ok && !bytes.Equal(before, payload) {
-			t.Errorf("%s gets another order when it is sent again", serial)
+			t.Errorf("%s gets a different order on retransmission", serial)
 		}
 		first[serial] = payload
 		e, err := signed.ParseEnvelope(payload)
@@ -367,7 +367,7 @@ func TestOneTouchForManyDevices(t *testing.T) {
 	}
 	now = now.Add(Validity)
 	for _, serial := range serials[:3] {
-		envelope(serial) // sent again
+		envelope(serial) // a retransmission
 	}
 	now = now.Add(time.Second)
 	if _, err := b.Envelope(t.Context(), serials[0]); !errors.Is(err, ErrExpired) {
@@ -381,10 +381,10 @@ func TestOneTouchForManyDevices(t *testing.T) {
 		t.Errorf("with a nonce %+v", o)
 	}
 	if again, err := b.Envelope(t.Context(), serials[1]); err != nil || !bytes.Equal(again, payload) {
-		t.Errorf("what is sent again has no nonce, %v", err)
+		t.Errorf("the retransmission has no nonce, %v", err)
 	}
 
-	// Who comes late in a long run is signed for anew.
+	// A device that connects late in a long run gets a new signature.
 	b = &Batch{Key: k, Order: order("two"), Serials: serials[:3], Now: func() time.Time { return now }}
 	clear(first)
 	early := envelope(serials[0])
@@ -395,7 +395,8 @@ func TestOneTouchForManyDevices(t *testing.T) {
 	envelope(serials[0])
 }
 
-// Each stage of a run has one touch, and is signed for without those of later ones.
+// Each stage of a run has one touch, and its signature does not include later
+// stages.
 func TestOneTouchForEachStage(t *testing.T) {
 	sk, socket := newSK(t)
 	k, err := Open(t.Context(), Auto, Options{Agent: socket})
@@ -447,6 +448,6 @@ func TestSoftwareKeysSignForEachDevice(t *testing.T) {
 		t.Errorf("with a nonce %+v", o)
 	}
 	if _, err := s.Seal(t.Context(), "blk", "a", "volume", json.RawMessage(`[]`), "three", ""); err == nil {
-		t.Error("arguments that no device takes are signed")
+		t.Error("invalid arguments were signed")
 	}
 }

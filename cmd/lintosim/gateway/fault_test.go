@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// quick are answers without programs: five frames of silence.
+// quick returns answers without programs: five frames of silence.
 func quick(o Options) Options {
 	o.Recognise = func(context.Context, []int16, int) (string, error) { return "hello", nil }
 	o.Speak = func(context.Context, string) ([][]byte, error) {
@@ -40,7 +40,7 @@ func talk(t *testing.T, g *Gateway) (*peer, *sound) {
 	return p, s
 }
 
-// order is the names of messages and sound to the device, sound once.
+// order returns the names of messages and sound to the device, with sound once.
 func order(g *Gateway) string {
 	var names []string
 	for _, e := range g.Events() {
@@ -134,7 +134,7 @@ func TestSecondHello(t *testing.T) {
 		if slow {
 			want = second["session_id"]
 		}
-		goodbyes := func() (n int) { // of the session; an answer to mcp that is late has one without an id
+		goodbyes := func() (n int) { // of the session; a late mcp answer causes one without an id
 			for _, m := range p.got {
 				if m["type"] == "goodbye" && m["session_id"] == want {
 					n++
@@ -150,7 +150,7 @@ func TestSecondHello(t *testing.T) {
 		if a.id != b.id || a.key == b.key {
 			t.Errorf("connection %x and %x, the same key: %v", a.id, b.id, a.key == b.key)
 		}
-		if slow { // the new session is dead
+		if slow { // the new session does not work
 			p.say(map[string]any{"session_id": second["session_id"], "type": "listen", "state": "start", "mode": "auto"})
 			p.until("second goodbye", func() bool { return goodbyes() == 2 })
 		}
@@ -158,7 +158,7 @@ func TestSecondHello(t *testing.T) {
 	}
 }
 
-// G21 and G14.
+// Rules G21 and G14.
 func TestSameClientIDAgain(t *testing.T) {
 	g := start(t, quick(Options{}))
 	first := dialPeer(t, g.MQTT(), g.login(aMAC))
@@ -185,7 +185,7 @@ func TestTooManyTools(t *testing.T) {
 		conn.change(func() { conn.tools, conn.pages = c.tools, c.pages })
 		conn.write(g.login(aMAC))
 		if e := g.await(t, Is(Listed)); len(e.Tools) != c.want {
-			t.Errorf("%d tools, %d a page: %d are known, want %d", c.tools, c.pages, len(e.Tools), c.want)
+			t.Errorf("%d tools, %d per page: %d are known, want %d", c.tools, c.pages, len(e.Tools), c.want)
 		}
 		if c.tools > 32 {
 			g.await(t, rule("G15"))
@@ -195,20 +195,20 @@ func TestTooManyTools(t *testing.T) {
 	}
 }
 
-// NoUDPDown announces an answer of which nothing arrives.
-func TestUDPToTheDeviceIsDead(t *testing.T) {
+// NoUDPDown announces an answer, but its sound does not arrive.
+func TestUDPToTheDeviceIsBlocked(t *testing.T) {
 	g := start(t, quick(Options{Faults: Faults{NoUDPDown: true}}))
 	p, s := talk(t, g)
 	p.message("tts start", 1)
 	g.await(t, Is(Answered))
 	_ = s.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if n, err := s.conn.Read(make([]byte, 100)); err == nil {
-		t.Errorf("%d bytes arrive", n)
+		t.Errorf("%d bytes arrived", n)
 	}
 }
 
-// The network loses, delays and turns round as much as it is asked to.
-func TestJourney(t *testing.T) {
+// The network loses, delays and reorders as many datagrams as configured.
+func TestSimulatedNetwork(t *testing.T) {
 	f := Faults{Loss: 0.1, Reorder: 0.05, Duplicate: 0.02, Delay: 50 * time.Millisecond, Jitter: 100 * time.Millisecond}
 	now := time.Now()
 	var last time.Time
@@ -231,7 +231,7 @@ func TestJourney(t *testing.T) {
 		}
 		before = arrivals[0]
 		if arrivals[0].Before(sent.Add(f.Delay)) {
-			t.Fatal("a datagram arrives before it can")
+			t.Fatal("a datagram arrived too early")
 		}
 	}
 	for what, got := range map[string][2]int{"lost": {lost, n / 10}, "duplicated": {twice, n / 50}, "overtaken": {overtaken, n / 20}} {
@@ -240,15 +240,15 @@ func TestJourney(t *testing.T) {
 		}
 	}
 	if most < 140*time.Millisecond || most > 290*time.Millisecond {
-		t.Errorf("the longest journey took %v", most)
+		t.Errorf("the longest delay was %v", most)
 	}
 	if got := (Faults{NoUDP: true}).journey(now, &last); got != nil {
-		t.Errorf("a datagram arrives through a closed port at %v", got)
+		t.Errorf("a datagram arrived through a closed port at %v", got)
 	}
 }
 
-// The brokers of the Go server and of Cheeko are real ones: an independent client
-// is served there, under their rules.
+// The brokers of the Go server and of Cheeko are real brokers: an independent client
+// can use them, under their rules.
 func TestBrokersWithMosquitto(t *testing.T) {
 	if _, err := exec.LookPath("mosquitto_sub"); err != nil {
 		t.Skip("SKIPPED: mosquitto_sub is not installed; scripts/test installs it")
@@ -271,7 +271,7 @@ func TestBrokersWithMosquitto(t *testing.T) {
 		host, port, _ := strings.Cut(g.MQTT(), ":")
 		cmd := exec.CommandContext(t.Context(), "mosquitto_sub", "-h", host, "-p", port, "-i", id, "-u", user, "-P", password, "-t", c.topic, "-C", "1", "-W", "20")
 		if c.want == "" && c.wantStatus == "" {
-			// Whatever is published to the full client id arrives.
+			// Messages to the full client id arrive.
 			go func() {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
@@ -288,7 +288,7 @@ func TestBrokersWithMosquitto(t *testing.T) {
 	}
 }
 
-// E11: speech that the server asks for.
+// E11: speech requested by the server.
 func TestSpeakRequest(t *testing.T) {
 	g := start(t, quick(Options{Server: Golang}))
 	p := dialPeer(t, g.MQTT(), g.login(aMAC))

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A whole exchange at each server: tools known, a sentence recognised, the answer
-// heard by another decoder and understood.
-func TestStory(t *testing.T) {
+// A whole exchange with each server: tools known, a sentence recognised, the answer
+// received by another decoder and understood.
+func TestWholeExchange(t *testing.T) {
 	question := spoken(t, "what time is it")
 	for _, server := range Servers {
 		t.Run(string(server), func(t *testing.T) {
@@ -29,12 +29,12 @@ func TestStory(t *testing.T) {
 			session := hello["session_id"]
 			s.send(silentFrame)
 			p.say(map[string]any{"session_id": session, "type": "listen", "state": "start", "mode": "manual"})
-			g.await(t, Is(Listening)) // what comes before is lost, as in real life
+			g.await(t, Is(Listening)) // earlier sound is lost, as in practice
 			for _, frame := range question {
 				s.send(frame)
 			}
 			heard := uint32(0)
-			g.await(t, func(e Event) bool { // the message over TCP may not overtake them
+			g.await(t, func(e Event) bool { // the message over TCP must not overtake them
 				if e.Kind == Sounded && e.FromDevice {
 					heard++
 				}
@@ -84,11 +84,11 @@ func TestStory(t *testing.T) {
 	}
 }
 
-// What a user of the platform may do with a device from afar.
-func TestHand(t *testing.T) {
+// What a user of the platform can do with a device remotely.
+func TestRemoteUse(t *testing.T) {
 	g := start(t, quick(Options{}))
 	if err := g.Goodbye(aMAC); err == nil {
-		t.Error("a device that is not connected says goodbye")
+		t.Error("an unconnected device got a goodbye")
 	}
 	p := dialPeer(t, g.MQTT(), g.login(aMAC))
 	g.await(t, Is(Listed))
@@ -100,7 +100,7 @@ func TestHand(t *testing.T) {
 		t.Errorf("result %q, %v", result, err)
 	}
 	if err := g.Say(aMAC, "hello", false); err == nil {
-		t.Error("xinnan's server speaks without a session")
+		t.Error("xinnan's server spoke without a session")
 	}
 	p.say(goodHello)
 	p.message("hello", 1)
@@ -121,7 +121,7 @@ func TestHand(t *testing.T) {
 	p.untilClosed()
 }
 
-// Vectors of the protocol document, computed elsewhere.
+// Test vectors of the protocol document, computed elsewhere.
 func TestPacketVectors(t *testing.T) {
 	key, _ := hex.DecodeString("0102030405060708090a0b0c0d0e0f10")
 	const p = "f8f7f6f5f4f3f2f1f0efeeedecebeae9e8e7e6e5"
@@ -173,7 +173,7 @@ func TestFrameVectors(t *testing.T) {
 	}{{2, "0002"}, {2, "00030000000000000000003c00000000"}, {2, "00020000000000000000003cffffffff"}, {2, "00020007000000000000003c00000000"}, {3, "00"}, {3, "0000ffff"}, {3, "07000000"}, {4, "00"}} {
 		frame, _ := hex.DecodeString(bad.frame)
 		if _, _, err := unwrap(bad.version, frame); err == nil {
-			t.Errorf("version %d takes %s", bad.version, bad.frame)
+			t.Errorf("version %d accepted %s", bad.version, bad.frame)
 		}
 	}
 }
@@ -200,7 +200,7 @@ func TestFaultsAreParsed(t *testing.T) {
 	}
 	for _, bad := range []string{"fire", "loss", "loss=101", "loss=NaN", "jitter=soon", "jitter=1h", "mute=1", "hello=no", "goodbye=", ","} {
 		if _, err := ParseFaults(bad); err == nil {
-			t.Errorf("%q is taken", bad)
+			t.Errorf("%q was accepted", bad)
 		}
 	}
 	for _, name := range FaultNames() {

@@ -13,7 +13,8 @@ import (
 const goodBody = `{"version":2,"language":"en-US","mac_address":"aa:bb:cc:dd:ee:01","uuid":"36c98363-3656-43cb-a00f-8bced2391a90",
 "application":{"name":"agent","version":"2.0.0"},"board":{"type":"rpi","name":"rpi4","ip":"10.0.0.5","mac":"aa:bb:cc:dd:ee:01"}}`
 
-// ask posts to an OTA server as a good device does, but for what edit changes.
+// ask posts to an OTA server like a correct device, except for the changes made by
+// edit.
 func ask(t *testing.T, url, body string, edit func(http.Header)) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
@@ -42,7 +43,7 @@ func ask(t *testing.T, url, body string, edit func(http.Header)) (int, string) {
 
 func drop(name string) func(http.Header) { return func(h http.Header) { h.Del(name) } }
 
-func TestOTARefusesAsTheServersDo(t *testing.T) {
+func TestOTARejectsLikeTheServers(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		server Server
@@ -58,7 +59,7 @@ func TestOTARefusesAsTheServersDo(t *testing.T) {
 		{"no client id", Golang, goodBody, drop("Client-Id"), 400, `缺少`},
 		{"no client id", Cheeko, goodBody, drop("Client-Id"), 200, `"mqtt"`},
 		{"no device id", Cheeko, goodBody, drop("Device-Id"), 400, `{"code":400`},
-		{"a device id that is none", Xinnan, goodBody, func(h http.Header) { h.Set("Device-Id", "kitchen") }, 200, `{"error":"Invalid device ID"}`},
+		{"an invalid device id", Xinnan, goodBody, func(h http.Header) { h.Set("Device-Id", "kitchen") }, 200, `{"error":"Invalid device ID"}`},
 		{"an address with dashes", Xinnan, goodBody, func(h http.Header) { h.Set("Device-Id", "AA-BB-CC-DD-EE-01") }, 200, `aa_bb_cc_dd_ee_01`},
 		{"broken JSON", Xinnan, `{"application":`, nil, 200, `{"success":false`},
 		{"a long body", Xinnan, `{"x":"` + strings.Repeat("x", bodyLimit) + `"}`, nil, 200, `{"success":false`},
@@ -73,7 +74,7 @@ func TestOTARefusesAsTheServersDo(t *testing.T) {
 	}
 }
 
-func TestOTANamesWhatOthersWouldMiss(t *testing.T) {
+func TestOTAReportsWhatOtherServersRequire(t *testing.T) {
 	for what, edit := range map[string]func(http.Header){
 		"User-Agent": func(h http.Header) { h.Set("User-Agent", "x") }, "Activation-Version": drop("Activation-Version"), "lower case": func(h http.Header) { h.Set("Device-Id", "AA:BB:CC:DD:EE:01") },
 		"Content-Type": drop("Content-Type"), "Client-Id": func(h http.Header) { h.Set("Client-Id", "x") },
@@ -117,7 +118,7 @@ func TestOTAFaults(t *testing.T) {
 	}
 }
 
-// Activation has another form at each server.
+// Each server has its own form of activation.
 func TestActivation(t *testing.T) {
 	for _, server := range Servers {
 		t.Run(string(server), func(t *testing.T) {
@@ -155,7 +156,7 @@ func TestActivation(t *testing.T) {
 				t.Errorf("after: %d %s", status, text)
 			}
 			if _, body := ask(t, g.OTA(), goodBody, nil); strings.Contains(body, `"activation"`) {
-				t.Errorf("a code for a device that is let in: %s", body)
+				t.Errorf("a code for an activated device: %s", body)
 			}
 		})
 	}

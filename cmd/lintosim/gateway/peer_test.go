@@ -24,7 +24,7 @@ const (
 	aUUID    = "36c98363-3656-43cb-a00f-8bced2391a90"
 )
 
-// peer is a device of raw packets: what real gateways were tried with.
+// peer is a device that sends raw packets, as used with real gateways.
 type peer struct {
 	t    testing.TB
 	conn net.Conn
@@ -32,7 +32,7 @@ type peer struct {
 	mu     sync.Mutex
 	silent bool // does not answer mcp
 	tools  int
-	pages  int // tools a page
+	pages  int // tools per page
 	got    []map[string]any
 	codes  []byte // of CONNACK
 	ids    []uint16
@@ -91,7 +91,7 @@ func dialPeer(t testing.TB, address string, first []byte) *peer {
 }
 
 func (p *peer) write(b []byte) {
-	_, _ = p.conn.Write(b) // the test sees it by the answer that does not come
+	_, _ = p.conn.Write(b) // the test notices it by the missing answer
 }
 
 func (p *peer) change(f func()) {
@@ -137,7 +137,7 @@ func (p *peer) read() {
 	}
 }
 
-// mcp answers what a server asks for the tools.
+// mcp answers the server's requests about tools.
 func (p *peer) mcp(m map[string]any) {
 	payload, _ := m["payload"].(map[string]any)
 	p.mu.Lock()
@@ -253,7 +253,7 @@ type sound struct {
 	id, seq uint32
 }
 
-// soundOf opens what a hello says.
+// soundOf opens the UDP side that a hello describes.
 func soundOf(t testing.TB, hello map[string]any) *sound {
 	t.Helper()
 	udp, ok := hello["udp"].(map[string]any)
@@ -281,7 +281,7 @@ func (s *sound) send(opus []byte) {
 	_, _ = s.conn.Write(append(h, crypt(s.key, h, opus)...))
 }
 
-// receive collects packets until none comes for a while.
+// receive collects packets until none arrives for a while.
 func (s *sound) receive(until func(n int) bool) (packets [][]byte, headers []header) {
 	b := make([]byte, 4096)
 	for !until(len(packets)) {
@@ -296,9 +296,9 @@ func (s *sound) receive(until func(n int) bool) (packets [][]byte, headers []hea
 	return packets, headers
 }
 
-var silentFrame = []byte{0x58} // what an encoder with DTX makes of silence
+var silentFrame = []byte{0x58} // silence, encoded with DTX
 
-// spoken is a sentence as Opus packets at 16 kHz as a device encodes it.
+// spoken returns a sentence as Opus packets at 16 kHz, encoded as by a device.
 func spoken(t testing.TB, text string) [][]byte {
 	t.Helper()
 	for _, tool := range []string{"espeak-ng", "opusenc", "sox", "pocketsphinx_continuous"} {
@@ -364,7 +364,7 @@ func (g *Gateway) wantRules(t testing.TB, want ...string) {
 	}
 }
 
-// rule matches the break of a rule.
+// rule matches a broken rule.
 func rule(name string) func(Event) bool {
 	return func(e Event) bool { return e.Kind == Broken && e.Rule == name }
 }

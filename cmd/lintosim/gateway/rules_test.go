@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// ruleCase is what a client sends to gateway A, and what becomes of it. All cases
-// were tried with the real one, with the same outcome.
+// ruleCase is what a client sends to gateway A, and the result. All cases were tried
+// with the real gateway, with the same result.
 type ruleCase struct {
 	name  string
-	first []byte   // in place of a good CONNECT, nil for that
-	then  [][]byte // what follows
+	first []byte   // replaces the valid CONNECT; nil keeps it
+	then  [][]byte // the packets after it
 	want  string   // codes of CONNACK, ids of SUBACK, types of messages, "closed" or "open"
-	rules []string // that are named
+	rules []string // the reported rules
 }
 
 func ruleCases(login func(mac string) []byte) []ruleCase {
@@ -27,7 +27,7 @@ func ruleCases(login func(mac string) []byte) []ruleCase {
 		}
 		return [][]byte{packetOf(0x82, b)}
 	}
-	// filler makes a packet of n bytes in all, for n from 256 to 16000.
+	// filler makes a packet of n bytes in total, for n from 256 to 16000.
 	filler := func(n int) [][]byte {
 		const head = `{"type":"x","session_id":"`
 		return publish(head + strings.Repeat("y", n-3-2-len("device-server")-len(head)-2) + `"}`)
@@ -41,7 +41,7 @@ func ruleCases(login func(mac string) []byte) []ruleCase {
 		{"an id of two parts needs no password", connectPacket(4, 2, 60, two), nil, "[0] [] [] open", nil},
 		{"G2 a will", connectPacket(4, 0xc6, 60, two+"@@@"+aUUID, "will/topic", "gone", "eyJpcCI6IjEifQ==", "x"), nil, "[0] [] [] closed", []string{"G2"}},
 		{"G2 a will without a password", connectPacket(4, 0x06, 60, two, "will/topic", "gone"), nil, "[0] [] [] open", []string{"G2"}},
-		{"a session that is kept", connectPacket(4, 0, 60, two), nil, "[0] [] [] open", []string{"2.3 clean session"}},
+		{"a persistent session", connectPacket(4, 0, 60, two), nil, "[0] [] [] open", []string{"2.3 clean session"}},
 		{"G3 MQTT 5", connectPacket(5, 2, 60, two), nil, "[1] [] [] closed", []string{"G3"}},
 		{"MQTT 3.1", connectPacket(3, 2, 60, two), nil, "[0] [] [] open", nil},
 		{"a packet before CONNECT", []byte{0xc0, 0}, nil, "[] [] [] closed", []string{"MQTT 3.1"}},
@@ -57,7 +57,7 @@ func ruleCases(login func(mac string) []byte) []ruleCase {
 		{"G7 two topics", nil, subscribe(7, "a", "b"), "[0] [7] [] open", []string{"G7"}},
 		{"8192 bytes", nil, filler(8192), "[0] [] [goodbye] open", nil},
 		{"G9 8193 bytes", nil, filler(8193), "[0] [] [] closed", []string{"G9"}},
-		{"G9 a length alone", nil, [][]byte{{0x30, 0xff, 0xff, 0x7f}}, "[0] [] [] closed", []string{"G9"}},
+		{"G9 a length only", nil, [][]byte{{0x30, 0xff, 0xff, 0x7f}}, "[0] [] [] closed", []string{"G9"}},
 		{"G10 empty", nil, publish(""), "[0] [] [] closed", []string{"G10"}},
 		{"G10 broken", nil, publish(`{"type":`), "[0] [] [] closed", []string{"G10"}},
 		{"G10 null", nil, publish("null"), "[0] [] [] closed", []string{"G10"}},
@@ -69,7 +69,7 @@ func ruleCases(login func(mac string) []byte) []ruleCase {
 		{"G11 no version", nil, publish(`{"type":"hello"}`), "[0] [] [] closed", []string{"G11"}},
 		{"G12 mcp without payload", nil, publish(`{"type":"mcp"}`), "[0] [] [] closed", []string{"G12"}},
 		{"G12 mcp with null", nil, publish(`{"type":"mcp","payload":null}`), "[0] [] [] closed", []string{"G12"}},
-		{"mcp of nobody", nil, publish(`{"type":"mcp","payload":{"id":5,"result":{}}}`), "[0] [] [goodbye] open", nil},
+		{"mcp without a request", nil, publish(`{"type":"mcp","payload":{"id":5,"result":{}}}`), "[0] [] [goodbye] open", nil},
 		{"mcp with a number", nil, publish(`{"type":"mcp","payload":5}`), "[0] [] [goodbye] open", nil},
 		{"G16 no session", nil, publish(`{"type":"listen","state":"start","session_id":"s"}`), "[0] [] [goodbye s] open", nil},
 		{"goodbye without a session", nil, publish(`{"type":"goodbye"}`), "[0] [] [] open", nil},
@@ -78,7 +78,8 @@ func ruleCases(login func(mac string) []byte) []ruleCase {
 	}
 }
 
-// outcome sends what a case says, and waits for the PINGRESP behind it or the end.
+// outcome sends the packets of a case, and waits for the PINGRESP after it or the
+// end.
 func (c ruleCase) outcome(t *testing.T, address string, login func(mac string) []byte) string {
 	t.Helper()
 	first := c.first
@@ -92,7 +93,7 @@ func (c ruleCase) outcome(t *testing.T, address string, login func(mac string) [
 	}
 	p.write([]byte{0xc0, 0})
 	p.until("end of the case", func() bool { return p.pongs > 0 || p.ended != nil })
-	if strings.HasSuffix(c.want, "closed") { // which may come behind the PINGRESP
+	if strings.HasSuffix(c.want, "closed") { // which may arrive after the PINGRESP
 		p.untilClosed()
 	}
 	p.mu.Lock()
@@ -115,8 +116,8 @@ func (c ruleCase) outcome(t *testing.T, address string, login func(mac string) [
 	return fmt.Sprint(p.codes, " ", p.ids, " ", messages, " ", state)
 }
 
-// A client that trips over a limit of gateway A has the same fate here, and the
-// rule is named.
+// A client that exceeds a limit of gateway A is treated the same here, and the rule
+// is reported.
 func TestRulesOfGatewayA(t *testing.T) {
 	for _, c := range ruleCases((&Gateway{opts: Options{Key: "x"}}).login) {
 		t.Run(c.name, func(t *testing.T) {
@@ -136,7 +137,7 @@ func TestRulesOfGatewayA(t *testing.T) {
 	}
 }
 
-// Whatever bytes come, the packets are read or refused, and nothing panics.
+// Any bytes are read or rejected, without a panic.
 func FuzzMQTT(f *testing.F) {
 	login := (&Gateway{opts: Options{Key: "x"}}).login
 	for _, c := range ruleCases(login) {
@@ -215,7 +216,7 @@ func FuzzOgg(f *testing.F) {
 	})
 }
 
-// Whatever a device sends as sound, the stream is read or dropped.
+// Anything a device sends as sound is read or dropped.
 func FuzzDatagram(f *testing.F) {
 	f.Add(header{kind: 1, length: 1, connection: 7, sequence: 1}.bytes())
 	f.Add(append(header{kind: 1, length: 1, connection: 7, timestamp: 60, sequence: 1}.bytes(), 0x58))
@@ -227,7 +228,7 @@ func FuzzDatagram(f *testing.F) {
 		u.add(s)
 		u.take(packet, s.remote)
 		if heard > len(packet) {
-			t.Errorf("%d bytes heard of %d", heard, len(packet))
+			t.Errorf("%d bytes received of %d", heard, len(packet))
 		}
 	})
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// discard is the http.ResponseWriter of nobody.
+// discard is an http.ResponseWriter that discards everything.
 type discard struct{ header http.Header }
 
 func (d discard) Header() http.Header         { return d.header }
 func (d discard) Write(b []byte) (int, error) { return len(b), nil }
 func (d discard) WriteHeader(int)             {}
 
-// fixedListener has an address and accepts nothing.
+// fixedListener has an address and accepts no connections.
 type fixedListener struct{}
 
 func (fixedListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
@@ -33,8 +33,8 @@ func headers(edit func(http.Header)) http.Header {
 	return h
 }
 
-// dialWebSocket returns the status of the handshake, too; no connection comes with
-// another than 101.
+// dialWebSocket also returns the status of the handshake; there is a connection only
+// with status 101.
 func dialWebSocket(t *testing.T, g *Gateway, h http.Header) (*websocket.Conn, int) {
 	t.Helper()
 	conn, response, err := websocket.DefaultDialer.Dial(g.WebSocket(), h)
@@ -48,14 +48,14 @@ func dialWebSocket(t *testing.T, g *Gateway, h http.Header) (*websocket.Conn, in
 	return conn, response.StatusCode
 }
 
-// TestWebSocketRefusals: each way in which a real server turns a device away.
-func TestWebSocketRefusals(t *testing.T) {
+// TestWebSocketRejections: each reason for which a real server rejects a device.
+func TestWebSocketRejections(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		o      Options
 		edit   func(http.Header)
 		status int    // of the handshake
-		text   string // that comes before the close
+		text   string // received before the close
 		code   int    // of the close, 1006 for none
 	}{
 		{"400", Options{Faults: Faults{Refuse: "400"}}, nil, 400, "", 0},
@@ -91,8 +91,8 @@ func TestWebSocketRefusals(t *testing.T) {
 	}
 }
 
-// A whole exchange over WebSocket, in each version of frames.
-func TestWebSocketStory(t *testing.T) {
+// A whole exchange over WebSocket, with each version of frames.
+func TestWholeWebSocketExchange(t *testing.T) {
 	question := spoken(t, "hello")
 	for version := 1; version <= 3; version++ {
 		g := start(t, Options{FrameVersion: version, NoMQTT: true, Token: "secret"})
@@ -164,7 +164,7 @@ func TestWebSocketStory(t *testing.T) {
 	}
 }
 
-// What a WebSocket client may do wrong is named.
+// Mistakes of a WebSocket client are reported.
 func TestWebSocketRules(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -173,7 +173,7 @@ func TestWebSocketRules(t *testing.T) {
 		rules string
 	}{
 		{"no version", drop("Protocol-Version"), nil, "2.9 Protocol-Version"},
-		{"a token that nobody gave", func(h http.Header) { h.Set("Authorization", "Bearer x") }, nil, "2.9 Authorization"},
+		{"an unknown token", func(h http.Header) { h.Set("Authorization", "Bearer x") }, nil, "2.9 Authorization"},
 		{"a subprotocol", func(h http.Header) { h.Set("Sec-WebSocket-Protocol", "mqtt") }, nil, "2.9 subprotocol"},
 		{"no JSON", nil, func(c *websocket.Conn) { _ = c.WriteMessage(websocket.TextMessage, []byte("hello")) }, "2.9 JSON"},
 		{"a hello for UDP", nil, func(c *websocket.Conn) { _ = c.WriteJSON(goodHello) }, "2.4 transport"},

@@ -12,7 +12,7 @@ var accounts = map[string]string{"kitchen": "pw-kitchen", "cellar": "pw-cellar",
 
 func login(user string) []string { return []string{"-u", user, "-P", accounts[user]} }
 
-func TestStrangersAreNotLetIn(t *testing.T) {
+func TestUnknownClientsAreRejected(t *testing.T) {
 	sim := start(t, platform.Options{Users: accounts})
 	need(t, "mosquitto_pub")
 	for _, args := range [][]string{
@@ -22,11 +22,11 @@ func TestStrangersAreNotLetIn(t *testing.T) {
 	} {
 		d := &device{t: t, sim: sim, serial: "kitchen", login: args}
 		if out, err := d.tryPublish("demo/fromlinto/kitchen/status", []byte("{}")); err == nil {
-			t.Errorf("mosquitto_pub %v was let in: %s", args, out)
+			t.Errorf("mosquitto_pub %v was accepted: %s", args, out)
 		}
 	}
 	if got := sim.Messages(); len(got) > 0 {
-		t.Errorf("messages of strangers: %+v", got)
+		t.Errorf("messages of unknown clients: %+v", got)
 	}
 }
 
@@ -38,26 +38,26 @@ func TestOneDeviceCannotReachAnother(t *testing.T) {
 	cellar.subscribe("#")
 	cellar.subscribe("demo/tolinto/cellar/#")
 
-	// Writing to another is silently not done, as with mosquitto.
+	// Writing to another device's topics is ignored, as with mosquitto.
 	for _, topic := range []string{"demo/tolinto/kitchen/shellexec", "demo/fromlinto/kitchen/status", "other"} {
 		if out, err := cellar.tryPublish(topic, []byte(`{"from":"cellar"}`)); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	// Reading is not possible: the first that cellar gets is its own.
+	// Reading is impossible: the first message that cellar gets is its own.
 	for _, serial := range []string{"kitchen", "cellar"} {
 		if _, err := sim.Publish("demo/tolinto/"+serial+"/ping", []byte("{}"), false); err != nil {
 			t.Fatal(err)
 		}
 	}
-	kitchen.next("ping") // and not the shellexec
+	kitchen.next("ping") // not the shellexec
 	cellar.next("ping")
 	if got := sim.Messages(); len(got) > 0 {
-		t.Errorf("messages that nobody was allowed to send: %+v", got)
+		t.Errorf("forbidden messages: %+v", got)
 	}
 }
 
-func TestAdministratorReachesEverybody(t *testing.T) {
+func TestAdministratorReachesAllDevices(t *testing.T) {
 	sim := start(t, platform.Options{Users: accounts})
 	kitchen := newDevice(t, sim, "kitchen", login("kitchen")...)
 	admin := &device{t: t, sim: sim, serial: "kitchen", login: login("admin")}
@@ -67,7 +67,7 @@ func TestAdministratorReachesEverybody(t *testing.T) {
 	kitchen.next("ping")
 }
 
-func TestLastWillOnAnothersTopicIsRefused(t *testing.T) {
+func TestLastWillOnAnotherDevicesTopicIsRejected(t *testing.T) {
 	need(t, "mosquitto_pub")
 	sim := start(t, platform.Options{Users: accounts})
 	d := &device{t: t, sim: sim, login: login("cellar")}
@@ -85,7 +85,7 @@ func TestLastWillOnAnothersTopicIsRefused(t *testing.T) {
 	}
 }
 
-func TestAccountMayTouchItsOwnTopicsOnly(t *testing.T) {
+func TestAccountMayUseOnlyItsOwnTopics(t *testing.T) {
 	for topic, want := range map[string]bool{
 		"demo/tolinto/kitchen/#":          true,
 		"+/tolinto/kitchen/#":             true,
@@ -107,9 +107,9 @@ func TestAccountMayTouchItsOwnTopicsOnly(t *testing.T) {
 		}
 	}
 	if !platform.Allows(nil, "", "#") {
-		t.Error("without accounts everybody may do everything")
+		t.Error("without accounts everything is allowed")
 	}
 	if platform.Allows(map[string]string{"+": "x"}, "+", "demo/tolinto/+/x") {
-		t.Error("a name with a wildcard may do something")
+		t.Error("a name with a wildcard has permissions")
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"lintod/cmd/lintosim/platform"
 )
 
-// patience is how long a test waits for what must come. Only a failing test
-// waits that long.
+// patience is how long a test waits for an expected event. Only a failing test waits
+// that long.
 const patience = 10 * time.Second
 
 func need(t *testing.T, programs ...string) {
@@ -75,7 +75,7 @@ func newDevice(t *testing.T, sim *platform.Platform, serial string, login ...str
 	return d
 }
 
-// in is d with its complaints going to t, a subtest.
+// in returns d with its failures reported to t, a subtest.
 func (d *device) in(t *testing.T) *device {
 	same := *d
 	same.t = t
@@ -90,8 +90,8 @@ func (d *device) args(more ...string) []string {
 	return append(append([]string{"-h", host, "-p", port}, d.login...), more...)
 }
 
-// subscribe returns when the broker has handled the subscription, granted or
-// not: when a retained message of the device's own tree has come through.
+// subscribe returns when the broker has handled the subscription, granted or not:
+// when a retained message of the device's own tree has arrived.
 func (d *device) subscribe(filter string) {
 	d.t.Helper()
 	probe := "demo/tolinto/" + d.serial + "/probe"
@@ -162,7 +162,7 @@ func (d *device) any() received {
 	case r := <-d.received:
 		return r
 	case <-time.After(patience):
-		d.t.Fatal("nothing came")
+		d.t.Fatal("no message")
 		return received{}
 	}
 }
@@ -177,7 +177,7 @@ func (d *device) next(command string) json.RawMessage {
 	return r.Payload
 }
 
-// answer is what a device reads out of an answer.
+// answer is what a device reads from an answer.
 type answer struct {
 	Transcript string
 	Behavior   struct {
@@ -199,7 +199,7 @@ func parse(t *testing.T, payload json.RawMessage) answer {
 	return a
 }
 
-// speak returns sentence as the WAV that a device would send.
+// speak returns a sentence as the WAV that a device would send.
 func speak(t *testing.T, sentence string) []byte {
 	t.Helper()
 	need(t, "espeak-ng", "sox")
@@ -218,7 +218,7 @@ func speak(t *testing.T, sentence string) []byte {
 	return file
 }
 
-// request is the payload of an nlp/file.
+// request returns the payload of an nlp/file.
 func request(t *testing.T, file []byte, conversationData string) []byte {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
@@ -231,5 +231,5 @@ func request(t *testing.T, file []byte, conversationData string) []byte {
 	return body
 }
 
-// ends checks that an error tells of a wait that ended.
+// ends checks the error of a wait that ended.
 func ends(err error) bool { return errors.Is(err, context.DeadlineExceeded) }

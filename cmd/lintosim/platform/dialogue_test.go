@@ -11,8 +11,8 @@ import (
 	"lintod/cmd/lintosim/speech"
 )
 
-// sentences spells out every sentence of our JSGF grammar, which uses rules,
-// alternatives, sequences and optional words, no more.
+// sentences expands every sentence of our JSGF grammar, which uses only rules,
+// alternatives, sequences and optional words.
 func sentences(t *testing.T) []string {
 	t.Helper()
 	text := regexp.MustCompile(`(?m)^\s*(//|#JSGF|grammar).*$`).ReplaceAllString(speech.Grammar(), "")
@@ -64,7 +64,7 @@ func TestEverySentenceOfTheGrammarHasAnAnswer(t *testing.T) {
 	}
 	unknown := converse("xyzzy", "{}")[0].Behavior.Say.Text
 	for _, said := range all {
-		if isWhen(said) { // means something in a conversation only
+		if isWhen(said) { // meaningful only in a conversation
 			a := converse(said, `{"intent":"remind"}`)
 			if a[0].Behavior.Ask == nil || !strings.Contains(a[0].Behavior.Ask.Text, said) {
 				t.Errorf("remind me %s: %+v", said, a)
@@ -90,13 +90,13 @@ func converse(said, conversationData string) []Reply {
 func TestConversation(t *testing.T) {
 	for _, c := range []struct{ name, said, memory, want string }{
 		{"a sentence", "what time is it", "", `{"behavior":{"say":{"phonetic":"It is 09:05.","text":"It is 09:05."}},"transcript":"what time is it"}`},
-		{"a sentence that is not known", "open the pod bay doors", "{}", `{"behavior":{"say":{"phonetic":"I heard: open the pod bay doors. I do not know what to do with it.","text":"I heard: open the pod bay doors. I do not know what to do with it."}},"transcript":"open the pod bay doors"}`},
+		{"an unknown sentence", "open the pod bay doors", "{}", `{"behavior":{"say":{"phonetic":"I heard: open the pod bay doors. I do not know what to do with it.","text":"I heard: open the pod bay doors. I do not know what to do with it."}},"transcript":"open the pod bay doors"}`},
 		{"nothing understood", "", "{}", `{"behavior":{"say":{"phonetic":"Sorry, I did not understand.","text":"Sorry, I did not understand."}}}`},
 		{"a question", "remind me", "{}", `{"behavior":{"ask":{"phonetic":"When shall I remind you?","text":"When shall I remind you?"},"conversationData":{"intent":"remind"}},"transcript":"remind me"}`},
-		{"a foreign memory is a new conversation", "hello", `{"intent":"weather","when":7}`, `{"behavior":{"say":{"phonetic":"Hello.","text":"Hello."}},"transcript":"hello"}`},
+		{"unknown conversation data start a new conversation", "hello", `{"intent":"weather","when":7}`, `{"behavior":{"say":{"phonetic":"Hello.","text":"Hello."}},"transcript":"hello"}`},
 		{"the answer", "tomorrow", `{"intent":"remind"}`, `{"behavior":{"ask":{"phonetic":"So you want to be reminded tomorrow. Is that right?","text":"So you want to be reminded tomorrow. Is that right?"},"conversationData":{"intent":"remind","when":"tomorrow"}},"transcript":"tomorrow"}`},
 		{"not right", "no", `{"intent":"remind","when":"tomorrow"}`, `{"behavior":{"ask":{"phonetic":"When then?","text":"When then?"},"conversationData":{"intent":"remind"}},"transcript":"no"}`},
-		{"given up by the user", "never mind", `{"intent":"remind"}`, `{"behavior":{"say":{"phonetic":"All right, no reminder.","text":"All right, no reminder."}},"transcript":"never mind"}`},
+		{"cancelled by the user", "never mind", `{"intent":"remind"}`, `{"behavior":{"say":{"phonetic":"All right, no reminder.","text":"All right, no reminder."}},"transcript":"never mind"}`},
 		{"not understood", "", `{"intent":"remind"}`, `{"behavior":{"ask":{"phonetic":"Sorry, when shall I remind you?","text":"Sorry, when shall I remind you?"},"conversationData":{"intent":"remind","tries":1}}}`},
 		{"not understood three times", "hello", `{"intent":"remind","tries":2}`, `{"behavior":{"say":{"phonetic":"Sorry, let us try that again later.","text":"Sorry, let us try that again later."}},"transcript":"hello"}`},
 	} {
@@ -132,7 +132,7 @@ func TestFormsOfAnswers(t *testing.T) {
 	}
 }
 
-func TestHistoryForgetsTheOldest(t *testing.T) {
+func TestHistoryDropsTheOldest(t *testing.T) {
 	var h history
 	for range historyMessages + 10 {
 		h.add(Message{})
@@ -145,7 +145,7 @@ func TestHistoryForgetsTheOldest(t *testing.T) {
 		h.add(Message{Payload: big})
 	}
 	if msgs, _ := h.since(0); len(msgs) != 2 {
-		t.Errorf("%d messages, though each fills half the memory", len(msgs))
+		t.Errorf("%d messages, although each fills half the memory", len(msgs))
 	}
 }
 
@@ -167,7 +167,7 @@ func TestTopics(t *testing.T) {
 	}
 }
 
-// Whatever a device sends, a request is read or refused, and nothing panics.
+// Any request from a device is read or rejected, without a panic.
 func FuzzRequest(f *testing.F) {
 	f.Add("nlp/file/1", []byte(`{"audio":"UklGRiQAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQAAAAA=","conversationData":{}}`))
 	f.Add("nlp/text/1", []byte(`{"text":"hello","conversationData":{"intent":"remind"}}`))

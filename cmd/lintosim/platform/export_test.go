@@ -18,7 +18,7 @@ func (t *TestHistory) WaitFor(ctx context.Context, match func(Message) bool) (Me
 	return t.h.waitFor(ctx, match)
 }
 
-// Allows asks the access rules; the administrator is "admin".
+// Allows checks the access rules; the administrator is "admin".
 func Allows(users map[string]string, user, topic string) bool {
 	return access{users, "admin"}.allows(user, topic)
 }

@@ -46,7 +46,7 @@ func TestErrorsAndTranscriptsOfEachGeneration(t *testing.T) {
 				kitchen.next("nlp/text/3")
 			}
 			kitchen.publish("chatbot/4", []byte(`{"text":"hello"}`))
-			kitchen.next("chatbot/4") // and, of the older server, not nlp/text/3
+			kitchen.next("chatbot/4") // not nlp/text/3, with the older server
 		})
 	}
 }
@@ -85,7 +85,7 @@ func TestStreamIsStoppedUnaskedAtItsLimit(t *testing.T) {
 	kitchen := newDevice(t, sim, "kitchen")
 	kitchen.publish("streaming/start", []byte(`{}`))
 	kitchen.next("streaming/start")
-	for range 4 { // the server answers the one after the last
+	for range 4 { // the server answers the first one beyond the limit
 		kitchen.publish("streaming/chunk", make([]byte, 640))
 	}
 	if s := parse(t, kitchen.next("streaming/stop")).Behavior.Streaming; s.Status != "stop" {
@@ -109,14 +109,14 @@ func TestChatbotThatAnswersSessionsOnly(t *testing.T) {
 	kitchen := newDevice(t, sim, "kitchen")
 	kitchen.publish("chatbot/1", []byte(`{"text":"hello"}`))
 	kitchen.publish("nlp/text/2", []byte(`{"text":"hello"}`))
-	kitchen.next("nlp/text/2") // and not 1
+	kitchen.next("nlp/text/2") // not 1
 	session := newDevice(t, sim, platform.SessionID("ann"))
 	session.publish("chatbot/1", []byte(`{"text":"hello"}`))
 	session.next("chatbot/1")
 }
 
-func TestUnknownGenerationIsRefused(t *testing.T) {
+func TestUnknownGenerationIsRejected(t *testing.T) {
 	if err := platform.New(platform.Options{Server: "1999"}).Start(); err == nil {
-		t.Error("a server of 1999 started")
+		t.Error("a server with an unknown generation started")
 	}
 }

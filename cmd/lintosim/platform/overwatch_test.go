@@ -12,7 +12,7 @@ import (
 	"lintod/cmd/lintosim/platform"
 )
 
-// client speaks HTTP to a platform as a test reads the protocol.
+// client is a platform's HTTP client, written from the protocol.
 type client struct {
 	t   *testing.T
 	sim *platform.Platform
@@ -74,7 +74,7 @@ func TestLoginGivesSessionScopeAndBroker(t *testing.T) {
 	}
 	g := c.login("ann@example.org", "pw")
 	if left := time.Until(time.Unix(g.User.Expires, 0)); left < 59*24*time.Hour || left > 61*24*time.Hour {
-		t.Errorf("the token counts for %v", left)
+		t.Errorf("the token is valid for %v", left)
 	}
 	broker, err := url.Parse(sim.URL())
 	if err != nil {
@@ -92,18 +92,18 @@ func TestLoginGivesSessionScopeAndBroker(t *testing.T) {
 		t.Errorf("isAuth says %q", got)
 	}
 
-	// The session is an account of the broker, with the rights of any.
+	// The session is an account of the broker, with the usual permissions.
 	device := newDevice(t, sim, g.User.Session, "-u", g.User.Session, "-P", "pw")
 	device.publish("nlp/text/1", []byte(`{"text":"hello"}`))
 	device.next("nlp/text/1")
 }
 
-func TestLoginIsRefused(t *testing.T) {
+func TestLoginIsRejected(t *testing.T) {
 	c := client{t, start(t, platform.Options{HTTP: "127.0.0.1:0", Users: map[string]string{"ann": "pw"}})}
 	for body, want := range map[string]int{
 		`{"email":"ann","password":"wrong"}`:   401,
 		`{"email":"bob","password":"pw"}`:      401,
-		`{"username":"ann","password":"pw"}`:   400, // the field that only the documentation has
+		`{"username":"ann","password":"pw"}`:   400, // the field exists only in the documentation
 		`{"email":"ann"}`:                      400,
 		`nonsense`:                             400,
 		`email=ann&password=pw`:                202,
@@ -120,16 +120,16 @@ func TestLoginIsRefused(t *testing.T) {
 	c.ask("POST", "/local/android/refresh", "", "", 405)
 }
 
-func TestEachRotationEndsTheTokensBefore(t *testing.T) {
+func TestEachRotationEndsThePreviousTokens(t *testing.T) {
 	c := client{t, start(t, platform.Options{HTTP: "127.0.0.1:0"})}
 	first := c.login("ann", "anything").User
-	second := c.login("ann", "anything").User // as of another device
+	second := c.login("ann", "anything").User // like another device
 	if first.Session != second.Session {
 		t.Errorf("one account has the sessions %s and %s", first.Session, second.Session)
 	}
 	c.ask("GET", "/local/scopes", "Android "+first.Auth, "", 401)
 	c.ask("GET", "/local/android/refresh", "Android "+first.Refresh, "", 401)
-	c.ask("GET", "/local/android/refresh", "Android "+second.Auth, "", 401) // not that kind
+	c.ask("GET", "/local/android/refresh", "Android "+second.Auth, "", 401) // the wrong kind
 	raw := c.ask("GET", "/local/android/refresh", "Android "+second.Refresh, "", 202)
 	var third struct {
 		Auth string `json:"auth_token"`
@@ -150,7 +150,7 @@ func TestTokenEnds(t *testing.T) {
 	c.ask("GET", "/local/android/refresh", "Android "+u.Refresh, "", 202)
 }
 
-func TestOlderServerWantsTheTokenInMessages(t *testing.T) {
+func TestOlderServerRequiresTheTokenInMessages(t *testing.T) {
 	sim := start(t, platform.Options{HTTP: "127.0.0.1:0", Server: platform.Server2021, Result: platform.NoResult})
 	u := client{t, sim}.login("ann", "x").User
 	d := newDevice(t, sim, u.Session)

@@ -21,7 +21,7 @@ import (
 	"lintod/cmd/lintosim/platform"
 )
 
-// Two o'clock is a good time to ask for.
+// Two o'clock is a suitable time for the tests.
 func twoOClock() time.Time { return time.Date(2026, 11, 22, 14, 0, 0, 0, time.UTC) }
 
 func TestSpokenSentencesAreUnderstoodAndAnswered(t *testing.T) {
@@ -103,7 +103,7 @@ func TestTextRequests(t *testing.T) {
 	}
 }
 
-func TestBadRequestsGetAnErrorAndNothingElse(t *testing.T) {
+func TestBadRequestsGetOnlyAnError(t *testing.T) {
 	sim := start(t, platform.Options{Answer: func(platform.Request) []platform.Reply {
 		t.Error("a bad request was answered")
 		return nil
@@ -206,7 +206,7 @@ func TestFaults(t *testing.T) {
 			t.Errorf("answered %s", got)
 		}
 	})
-	t.Run("silent, and well again", func(t *testing.T) {
+	t.Run("silent, then working again", func(t *testing.T) {
 		decided := make(chan string, 3)
 		sim := start(t, platform.Options{Fault: platform.Silent, Answer: func(r platform.Request) []platform.Reply {
 			decided <- r.ID
@@ -219,11 +219,11 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		kitchen.publish("nlp/text/2", []byte(text))
-		isHello(t, kitchen.next("nlp/text/2")) // and not 1
+		isHello(t, kitchen.next("nlp/text/2")) // not 1
 	})
 }
 
-func TestUnknownFaultIsRefused(t *testing.T) {
+func TestUnknownFaultIsRejected(t *testing.T) {
 	err := platform.New(platform.Options{Fault: "fire"}).Start()
 	if err == nil || !strings.Contains(err.Error(), string(platform.NoFault)) {
 		t.Errorf("error %v", err)
@@ -234,7 +234,7 @@ func TestStatusFollowsTheDevice(t *testing.T) {
 	sim := start(t, platform.Options{})
 	kitchen := newDevice(t, sim, "kitchen")
 	if _, known := sim.Status("kitchen"); known {
-		t.Error("a device is known that has not said anything")
+		t.Error("a device is known before its first message")
 	}
 	kitchen.publish("status", []byte(`{"connexion":"online"}`))
 	online, err := sim.WaitFor(soon(t), platform.Online("kitchen"))
@@ -253,7 +253,7 @@ func TestStatusFollowsTheDevice(t *testing.T) {
 	}
 }
 
-func TestSendReachesTheDeviceInItsOwnScope(t *testing.T) {
+func TestSendReachesTheDeviceInItsScope(t *testing.T) {
 	sim := start(t, platform.Options{Scope: "elsewhere"})
 	kitchen := newDevice(t, sim, "kitchen")
 	kitchen.publish("pong", []byte(`{}`))
@@ -274,7 +274,7 @@ func TestSendReachesTheDeviceInItsOwnScope(t *testing.T) {
 	}
 }
 
-func TestWaitForSaysWhatCameInstead(t *testing.T) {
+func TestWaitForReportsWhatArrivedInstead(t *testing.T) {
 	sim := start(t, platform.Options{})
 	kitchen := newDevice(t, sim, "kitchen")
 	kitchen.publish("pong", []byte(`{}`))
@@ -289,7 +289,7 @@ func TestWaitForSaysWhatCameInstead(t *testing.T) {
 	}
 }
 
-func TestDelayHoldsAnswersBack(t *testing.T) {
+func TestDelayOfAnswers(t *testing.T) {
 	sim := start(t, platform.Options{Delay: 40 * time.Millisecond})
 	kitchen := newDevice(t, sim, "kitchen")
 	begun := time.Now()
@@ -300,16 +300,16 @@ func TestDelayHoldsAnswersBack(t *testing.T) {
 	}
 }
 
-func TestCloseDoesNotWaitForStrangers(t *testing.T) {
+func TestCloseDoesNotWaitForSilentConnections(t *testing.T) {
 	sim := platform.New(platform.Options{WebSocket: "127.0.0.1:0", Delay: time.Hour})
 	if err := sim.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := net.Dial("tcp", sim.Addr())
+	silent, err := net.Dial("tcp", sim.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stranger.Close()
+	defer silent.Close()
 	done := make(chan error)
 	go func() { done <- sim.Close() }()
 	select {
@@ -318,7 +318,7 @@ func TestCloseDoesNotWaitForStrangers(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(patience):
-		t.Error("Close waits for connections that never said anything")
+		t.Error("Close waits for silent connections")
 	}
 }
 
@@ -392,8 +392,8 @@ func TestWebSocketListenerSpeaksMQTT(t *testing.T) {
 	if answer.StatusCode != http.StatusSwitchingProtocols || answer.Header.Get("Sec-WebSocket-Protocol") != "mqtt" {
 		t.Errorf("answered %s %v", answer.Status, answer.Header)
 	}
-	// A binary frame with the mask 0 and a CONNECT of the client "x", and the frame
-	// with its CONNACK.
+	// A binary frame with mask 0 and a CONNECT of the client "x", and the frame with
+	// its CONNACK.
 	fmt.Fprint(c, "\x82\x8f\x00\x00\x00\x00\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01x")
 	connack := make([]byte, 6)
 	if _, err := io.ReadFull(in, connack); err != nil || string(connack) != "\x82\x04\x20\x02\x00\x00" {
@@ -402,8 +402,8 @@ func TestWebSocketListenerSpeaksMQTT(t *testing.T) {
 }
 
 func TestWaitForInABubble(t *testing.T) {
-	// One waits before the message comes, one asks for what is long past, one
-	// waits in vain and is told so when its time is over.
+	// One call waits before the message arrives, one asks for a past message, and
+	// one waits in vain until its context ends.
 	synctest.Test(t, func(t *testing.T) {
 		h := platform.NewHistory()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -418,7 +418,7 @@ func TestWaitForInABubble(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-early:
-			t.Fatal("a status was taken for a pong")
+			t.Fatal("a status was accepted as a pong")
 		default:
 		}
 		pong := h.Add("demo/fromlinto/kitchen/pong", "{}")
@@ -434,7 +434,7 @@ func TestWaitForInABubble(t *testing.T) {
 	})
 }
 
-func TestJoinsABrokerThatRunsAlready(t *testing.T) {
+func TestJoinsARunningBroker(t *testing.T) {
 	host := start(t, platform.Options{Users: accounts, Answer: func(platform.Request) []platform.Reply { return nil }})
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte(accounts["admin"]), 0o600); err != nil {
@@ -458,7 +458,7 @@ func TestJoinsABrokerThatRunsAlready(t *testing.T) {
 	}
 }
 
-func TestJoiningFailsClearly(t *testing.T) {
+func TestJoiningFailsWithAClearError(t *testing.T) {
 	host := start(t, platform.Options{Users: accounts})
 	config := broker.Defaults()
 	config.Broker, config.Username = []string{host.URL()}, "nobody"

@@ -33,7 +33,7 @@ func TestStreamFromStartToFinal(t *testing.T) {
 	}
 	kitchen.publish("streaming/stop", []byte(`{}`))
 
-	// The stop is answered at once, the partial results may come before or after.
+	// The stop is answered at once; the partial results may come before or after.
 	stopped := false
 	var final answer
 	for final.Behavior.Streaming.Status == "" {
@@ -82,7 +82,7 @@ func TestStreamPartialAndUtterance(t *testing.T) {
 	if got := string(kitchen.next("streaming/chunk")); got != `{"behavior":{"streaming":{"partial":"hel"}}}` {
 		t.Errorf("partial: %s", got)
 	}
-	kitchen.publish("streaming/chunk", make([]byte, 40001)) // a pause, ending within a sample
+	kitchen.publish("streaming/chunk", make([]byte, 40001)) // a pause that ends within a sample
 	if got := string(kitchen.next("streaming/chunk")); got != `{"behavior":{"streaming":{"text":"hello"}}}` {
 		t.Errorf("text: %s", got)
 	}
@@ -96,7 +96,7 @@ func TestStreamPartialAndUtterance(t *testing.T) {
 	}
 }
 
-// tone is n samples of a square wave as bytes.
+// tone returns n samples of a square wave as bytes.
 func tone(n int) []byte {
 	b := make([]byte, 2*n)
 	for i := range n {
@@ -125,8 +125,8 @@ func TestStreamErrors(t *testing.T) {
 	}
 }
 
-// TestNewestServerHoldsAStoppedStream: the last word is a text, and each start
-// is refused until 3 s after the stop.
+// TestNewestServerHoldsAStoppedStream: the last message is a text, and each start is
+// rejected until 3 s after the stop.
 func TestNewestServerHoldsAStoppedStream(t *testing.T) {
 	sim := start(t, platform.Options{RecogniserOpens: -1, Recognise: heardHello})
 	kitchen := newDevice(t, sim, "kitchen")
@@ -137,7 +137,7 @@ func TestNewestServerHoldsAStoppedStream(t *testing.T) {
 	kitchen.publish("streaming/stop", []byte(`{}`))
 	kitchen.next("streaming/stop")
 	if got := string(kitchen.next("streaming/chunk")); got != `{"behavior":{"streaming":{"text":"hello"}}}` {
-		t.Errorf("the last word: %s", got)
+		t.Errorf("the last message: %s", got)
 	}
 	for {
 		kitchen.publish("streaming/start", []byte(`{}`))
@@ -155,7 +155,7 @@ func TestNewestServerHoldsAStoppedStream(t *testing.T) {
 	}
 }
 
-// TestSoundBeforeTheRecogniserIsDropped, and no stop reaches it.
+// TestSoundBeforeTheRecogniserIsDropped, and a stop is ignored.
 func TestSoundBeforeTheRecogniserIsDropped(t *testing.T) {
 	heard := make(chan int, 10)
 	sim := start(t, platform.Options{RecogniserOpens: time.Second, Recognise: func(_ context.Context, pcm []int16, _ int) (string, error) {
@@ -178,7 +178,7 @@ func TestSoundBeforeTheRecogniserIsDropped(t *testing.T) {
 	}
 }
 
-// TestDeadRecogniserHoldsItsStream, whatever the device says.
+// TestDeadRecogniserHoldsItsStream, whatever the device sends.
 func TestDeadRecogniserHoldsItsStream(t *testing.T) {
 	died := make(chan struct{}, 10)
 	sim := start(t, platform.Options{RecogniserOpens: -1, RecogniserDies: 1, Observe: func(e platform.Event) {
@@ -193,7 +193,7 @@ func TestDeadRecogniserHoldsItsStream(t *testing.T) {
 	select {
 	case <-died:
 	case <-soon(t).Done():
-		t.Fatal("the recogniser lives")
+		t.Fatal("the recogniser is still running")
 	}
 	kitchen.publish("streaming/stop", []byte(`{}`))
 	kitchen.next("streaming/stop")

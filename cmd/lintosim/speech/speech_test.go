@@ -10,7 +10,7 @@ import (
 	"lintod/agent/base/process"
 )
 
-// The grammar must be one that pocketsphinx takes, with words it can pronounce.
+// pocketsphinx must accept the grammar, and be able to pronounce its words.
 func TestPocketsphinxAcceptsTheGrammar(t *testing.T) {
 	s := NewRecogniser(nil)
 	if err := s.Open(); err != nil {
@@ -42,7 +42,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestWithoutARecogniserAnswersGoBySound(t *testing.T) {
+func TestAnswersWithoutARecogniser(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	s := NewRecogniser(nil)
 	loud := make([]int16, 2*Rate)
@@ -76,7 +76,7 @@ func TestLevel(t *testing.T) {
 	}
 }
 
-func TestRecogniserThatIsMissingIsNoError(t *testing.T) {
+func TestMissingRecogniserIsNotAnError(t *testing.T) {
 	s := NewRecogniser(func(context.Context, []int16, int) (string, error) {
 		return "", fs.ErrNotExist
 	})
