@@ -303,7 +303,7 @@ func (c card) Read(ctx context.Context, f []Frame) (int, error) {
 
 // A card that delivers only zeros is deaf after ZerosAfter, or after a listener has
 // listened to the end; until it delivers sound.
-func TestZerosAreDeafness(t *testing.T) {
+func TestZerosCountAsDeaf(t *testing.T) {
 	const beat = 100 * time.Millisecond
 	for name, c := range map[string]struct {
 		hub   *Hub

@@ -124,7 +124,7 @@ func tone(t testing.TB, name string, args ...string) []byte {
 	return read(t, path)
 }
 
-func TestForms(t *testing.T) {
+func TestFormats(t *testing.T) {
 	needs(t, "ffmpeg")
 	for _, tt := range []struct {
 		name string

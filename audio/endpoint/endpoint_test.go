@@ -255,7 +255,7 @@ func TestMinSpeech(t *testing.T) {
 		c.MinSpeech = least
 		r := listen(c, opined(cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)), voice))
 		if r.began >= 0 != began {
-			t.Errorf("300 ms of voice where %v are needed: %+v", least, r)
+			t.Errorf("300 ms of voice, at a minimum of %v: %+v", least, r)
 		}
 	}
 }

@@ -120,7 +120,7 @@ func checkOrder(t *testing.T, r *room) {
 
 // Packets of a sentence that arrive after tts stop are played; those of the next
 // answer are not mixed with them.
-func TestTail(t *testing.T) {
+func TestPacketsAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
 		r.Start()
@@ -159,7 +159,7 @@ func TestTail(t *testing.T) {
 
 // Packets before tts start are played, the newest 600 ms of them, if it follows
 // within 500 ms.
-func TestEarly(t *testing.T) {
+func TestPacketsBeforeStart(t *testing.T) {
 	for _, c := range []struct {
 		packets uint32
 		later   time.Duration
@@ -298,7 +298,7 @@ func TestOutage(t *testing.T) {
 }
 
 // After an interruption by the user, the rest of that answer is not played.
-func TestDrop(t *testing.T) {
+func TestInterruptionDropsTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
 		r.Start()
@@ -324,7 +324,7 @@ func TestDrop(t *testing.T) {
 
 // A server that sends too fast, or a loudspeaker that is not read: 2.4 s are kept,
 // and silence is dropped first.
-func TestBound(t *testing.T) {
+func TestBuffersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom()
 		r.Start()
@@ -570,7 +570,7 @@ func TestBlockedReadEnds(t *testing.T) {
 
 // A day (two hours unless LINTOD_FULL) of a bad network does not need more memory
 // than its first minutes.
-func TestADay(t *testing.T) {
+func TestMemoryOverADay(t *testing.T) {
 	minutes := uint32(2 * 60)
 	if os.Getenv("LINTOD_FULL") != "" {
 		minutes = 24 * 60

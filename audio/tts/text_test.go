@@ -50,7 +50,7 @@ func TestSentences(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if got := sentences(" \t "); got != nil {
-		t.Errorf("%q of nothing", got)
+		t.Errorf("%q for an empty text", got)
 	}
 }
 

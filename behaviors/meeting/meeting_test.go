@@ -153,7 +153,7 @@ func TestStopWithoutAName(t *testing.T) {
 	})
 }
 
-func TestOffUntilTheOwnerTurnsItOn(t *testing.T) {
+func TestOffByDefault(t *testing.T) {
 	on(t, func(c *Config) { c.Enabled = false }, func(d *device) {
 		if a, _ := d.ask(Start, "weekly"); a.Code != behaviors.Disabled || !strings.Contains(a.Error, "enabled = true in [behaviors.managemeeting]") {
 			t.Errorf("answer: %+v", a)

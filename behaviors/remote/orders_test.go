@@ -38,7 +38,7 @@ func TestRootRequiresTheSignedOrder(t *testing.T) {
 		"undone":                        {order: `a config {"action":"set","text":"new"}`, second: `b config {"action":"undo"}`, text: "new", done: "old"},
 		"undone before anything":        {order: `a config {"action":"undo"}`, text: "new", done: "old"},
 		"not to be signed":              {text: "new", free: true, done: "new"},
-		"but who signs is":              {text: "new", free: true, keys: true, done: "old"},
+		"but its signers are":           {text: "new", free: true, keys: true, done: "old"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

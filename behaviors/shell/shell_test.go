@@ -259,7 +259,7 @@ func TestHostileArguments(t *testing.T) {
 	}
 }
 
-func TestOffUntilTurnedOn(t *testing.T) {
+func TestOffByDefault(t *testing.T) {
 	c := Defaults()
 	c.Allow = config.Strings{free}
 	d := newDesk(t, c, t.TempDir())

@@ -429,7 +429,7 @@ func TestHostileArguments(t *testing.T) {
 	}
 }
 
-func TestOffUntilTurnedOn(t *testing.T) {
+func TestOffByDefault(t *testing.T) {
 	b := newBox(t, Defaults())
 	for _, verb := range []string{"startreversessh", "stopreversessh"} {
 		must(t, b.ask(t, verb, nil), behaviors.Disabled, "[behaviors.startreversessh]")
