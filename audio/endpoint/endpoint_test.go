@@ -203,7 +203,7 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
-// opined gives every frame the voice flag that f returns for its second.
+// opined gives every frame the Speech value that f returns for its second.
 func opined(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame {
 	for i := range fs {
 		fs[i].Speech = f(float64(i) * audio.FrameTime.Seconds())
@@ -211,8 +211,7 @@ func opined(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame
 	return fs
 }
 
-// A tone at the level of the room lasts from 2 s to 4 s; the detector gets a voice
-// flag as well.
+// A tone at the level of the room lasts from 2 s to 4 s, with different Speech values.
 func TestOpinionOfTheCard(t *testing.T) {
 	const from, to = 2, 4
 	room := func() []audio.Frame { return cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)) }
@@ -313,8 +312,8 @@ func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
 	}
 }
 
-// In a room that was silent, a voice flag counts from the first frame on; the same
-// flag is ignored in steady noise that is not louder than before.
+// In a room that was silent, SpeechYes counts from the first frame on; it is ignored
+// in steady noise that is not louder than before.
 func TestOpinionInAKnownRoom(t *testing.T) {
 	noise := func(dbfs float64) []audio.Frame {
 		return cut(audiotest.AtLevel(audiotest.White(t, 9*second), dbfs))
@@ -324,11 +323,11 @@ func TestOpinionInAKnownRoom(t *testing.T) {
 	for level, began := range map[float64]bool{-40: false, -37: true} {
 		r := past(config, before, opined(noise(level), is(audio.SpeechYes)))
 		if r.began >= 0 != began || began && r.began > 0.6 {
-			t.Errorf("noise of -40 dBFS, then %v that is flagged as voice: %+v", level, r)
+			t.Errorf("noise of -40 dBFS, then %v with SpeechYes: %+v", level, r)
 		}
 	}
 	if r := past(config, before, opined(noise(-30), is(audio.SpeechNo))); r.began >= 0 {
-		t.Errorf("noise that becomes louder and is flagged as silence: %+v", r)
+		t.Errorf("noise that becomes louder with SpeechNo: %+v", r)
 	}
 }
 

@@ -153,7 +153,7 @@ func TestCapture(t *testing.T) {
 	}
 	m.Payload[capHead-1]++
 	if _, err := ParseCapture(m.Payload, &got); err == nil {
-		t.Fatal("accepted an invalid voice flag")
+		t.Fatal("accepted an invalid Speech value")
 	}
 }
 
