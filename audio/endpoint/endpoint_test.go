@@ -203,8 +203,8 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
-// opined gives every frame the Speech value that f returns for its second.
-func opined(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame {
+// withSpeech gives every frame the Speech value that f returns for its second.
+func withSpeech(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame {
 	for i := range fs {
 		fs[i].Speech = f(float64(i) * audio.FrameTime.Seconds())
 	}
@@ -212,7 +212,7 @@ func opined(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame
 }
 
 // A tone at the level of the room lasts from 2 s to 4 s, with different Speech values.
-func TestOpinionOfTheCard(t *testing.T) {
+func TestSpeechValues(t *testing.T) {
 	const from, to = 2, 4
 	room := func() []audio.Frame { return cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)) }
 	between := func(ts float64) audio.Speech {
@@ -232,7 +232,7 @@ func TestOpinionOfTheCard(t *testing.T) {
 		"silence":             {always(audio.SpeechNo), -1, EndNoSpeech},
 		"voice from the first frame on, as in babble": {always(audio.SpeechYes), -1, EndNoSpeech},
 	} {
-		r := listen(config, opined(room(), c.opinion))
+		r := listen(config, withSpeech(room(), c.opinion))
 		if r.verdict != c.verdict || math.Abs(r.began-c.began) > 0.03 {
 			t.Errorf("%s: %+v", name, r)
 		}
@@ -252,7 +252,7 @@ func TestMinSpeech(t *testing.T) {
 	for least, began := range map[time.Duration]bool{200 * time.Millisecond: true, 400 * time.Millisecond: false} {
 		c := config
 		c.MinSpeech = least
-		r := listen(c, opined(cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)), voice))
+		r := listen(c, withSpeech(cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)), voice))
 		if r.began >= 0 != began {
 			t.Errorf("300 ms of voice, at a minimum of %v: %+v", least, r)
 		}
@@ -281,7 +281,7 @@ func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
 		return pcm
 	}
 	yes := func(fs []audio.Frame) []audio.Frame {
-		return opined(fs, func(float64) audio.Speech { return audio.SpeechYes })
+		return withSpeech(fs, func(float64) audio.Speech { return audio.SpeechYes })
 	}
 	talker := cut(words(14, -36))
 	talk := func(louder float64) []audio.Frame {
@@ -314,19 +314,19 @@ func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
 
 // In a room that was silent, SpeechYes counts from the first frame on; it is ignored
 // in steady noise that is not louder than before.
-func TestOpinionInAKnownRoom(t *testing.T) {
+func TestSpeechValuesInAKnownRoom(t *testing.T) {
 	noise := func(dbfs float64) []audio.Frame {
 		return cut(audiotest.AtLevel(audiotest.White(t, 9*second), dbfs))
 	}
 	is := func(v audio.Speech) func(float64) audio.Speech { return func(float64) audio.Speech { return v } }
-	before := opined(noise(-40), is(audio.SpeechNo))[:250]
+	before := withSpeech(noise(-40), is(audio.SpeechNo))[:250]
 	for level, began := range map[float64]bool{-40: false, -37: true} {
-		r := past(config, before, opined(noise(level), is(audio.SpeechYes)))
+		r := past(config, before, withSpeech(noise(level), is(audio.SpeechYes)))
 		if r.began >= 0 != began || began && r.began > 0.6 {
 			t.Errorf("noise of -40 dBFS, then %v with SpeechYes: %+v", level, r)
 		}
 	}
-	if r := past(config, before, opined(noise(-30), is(audio.SpeechNo))); r.began >= 0 {
+	if r := past(config, before, withSpeech(noise(-30), is(audio.SpeechNo))); r.began >= 0 {
 		t.Errorf("noise that becomes louder with SpeechNo: %+v", r)
 	}
 }
