@@ -171,10 +171,12 @@ func (c DeviceConfig) Validate() config.Problems {
 const credentials = "/run/credentials/lintod.service/"
 
 // Credential returns where a credential can be read now. While the service does
-// not run, that is the source file of the credential.
+// not run, or if it was started before the source file was written, that is the
+// source file.
 func Credential(path string) string {
 	name, ours := strings.CutPrefix(path, credentials)
-	if _, err := os.Stat(path); err == nil || !ours {
+	const empty = "\n" // SetCredential= of the unit, without a source file
+	if info, err := os.Stat(path); !ours || err == nil && info.Size() > int64(len(empty)) {
 		return path
 	}
 	return filepath.Join("/etc/lintod", name)

@@ -76,7 +76,7 @@ type table interface {
 	// nil if none runs. Each server that does not answer takes half a minute.
 	Examine(ctx context.Context, at link.Place, running *link.Status, report func(link.Finding))
 	// Try connects as the device does, also while a daemon runs, and returns a
-	// one-sentence error if that fails.
+	// one-sentence error if that fails, or link.ErrActivate.
 	Try(ctx context.Context, at link.Place) error
 }
 

@@ -14,7 +14,7 @@ func TestDefaultsAreValid(t *testing.T) {
 }
 
 func TestConfigIsReadAndChecked(t *testing.T) {
-	cases := map[string]string{ // text → what the complaint names; "" for none
+	cases := map[string]string{ // text → part of the error; "" for none
 		``: "",
 		"input = \"file:/tmp/a.wav\"\noutput = \"null\"\npreroll = \"0s\"\nprivacy = true": "",
 		`input = "hw:CARD=seeed,DEV=0"`:                 "",
@@ -58,7 +58,7 @@ func TestConfigIsReadAndChecked(t *testing.T) {
 		err := config.Parse("test", []byte(text), &c)
 		var ps config.Problems
 		if (want == "") != (err == nil) || err != nil && (!errors.As(err, &ps) || ps[0].Key != want) {
-			t.Errorf("%s: %v, want a complaint about %q", text, err, want)
+			t.Errorf("%s: %v, want an error about %q", text, err, want)
 		}
 	}
 }

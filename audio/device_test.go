@@ -37,7 +37,7 @@ func TestChoose(t *testing.T) {
 		"*first?MAIN":           {Capture, "hat"},
 		"*hdmi*":                {Playback, "vc4hdmi0"},
 		"hdmi":                  {Playback, "vc4hdmi0"},
-		"vc4hdmi0":              {Capture, ""}, // it cannot hear
+		"vc4hdmi0":              {Capture, ""}, // without inputs
 		"[":                     {Capture, ""},
 		"Jabra":                 {Capture, ""},
 		"":                      {Capture, ""},
@@ -49,7 +49,7 @@ func TestChoose(t *testing.T) {
 		if s := strings.Join(got, " "); s != tt.want {
 			t.Errorf("%q: %s, want %s", name, s, tt.want)
 		}
-		// The order in which the cards were found does not matter.
+		// The order of the cards does not matter.
 		turned := slices.Clone(devices)
 		slices.Reverse(turned)
 		var again []string
@@ -57,11 +57,11 @@ func TestChoose(t *testing.T) {
 			again = append(again, turned[i].Name)
 		}
 		if !slices.Equal(got, again) {
-			t.Errorf("%q: %v, but %v when they come in another order", name, got, again)
+			t.Errorf("%q: %v, but %v in another order", name, got, again)
 		}
 	}
 	without := slices.DeleteFunc(slices.Clone(devices), func(d Device) bool { return d.Name == "default" })
 	if got := Choose(without, "default", Capture); len(got) != 1 || without[got[0]].Name != "pulse" {
-		t.Errorf("default, where none is called so: %v", got)
+		t.Errorf("default, without a device of that name: %v", got)
 	}
 }

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// fakeMic gives a frame every 20 ms, numbered in its first sample.
+// fakeMic returns a frame every 20 ms, numbered in its first sample.
 type fakeMic struct {
 	next   int16
 	cues   atomic.Int32
 	closed atomic.Bool
-	fail   chan error // what a Read returns instead of a frame
+	fail   chan error // returned by Read instead of a frame
 }
 
 func (m *fakeMic) Read(ctx context.Context, f []Frame) (int, error) {
@@ -36,7 +36,7 @@ func (m *fakeMic) Read(ctx context.Context, f []Frame) (int, error) {
 func (m *fakeMic) Close() error { m.closed.Store(true); return nil }
 func (m *fakeMic) Cue()         { m.cues.Add(1) }
 
-// rig is a hub on fake microphones, the last of which is mic.
+// rig is a hub with fake microphones, the last of which is mic.
 type rig struct {
 	*Hub
 	mic   *fakeMic
@@ -74,8 +74,8 @@ func read(t *testing.T, s *Stream) Frame {
 	return f
 }
 
-// Schedule: one second of nobody listening, so frames 0…49 have passed; the
-// pre-roll of 100 ms is then frames 45…49, and the next one is 50.
+// Schedule: one second without listeners, so frames 0…49 have passed; the pre-roll
+// of 100 ms is then frames 45…49, and the next one is 50.
 func TestStreamBeginsWithThePreroll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, stop := start(t, &Hub{Preroll: 100 * time.Millisecond})
@@ -97,7 +97,7 @@ func TestStreamBeginsWithThePreroll(t *testing.T) {
 	})
 }
 
-func TestPrerollShorterThanWantedIsWhatThereIs(t *testing.T) {
+func TestPrerollIsLimitedToTheAvailableFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, stop := start(t, &Hub{Preroll: time.Second})
 		defer stop()
@@ -129,13 +129,14 @@ func TestMuteClosesTheCardBeforeItReturns(t *testing.T) {
 		if err := h.SetMuted(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
-		// The stream goes on and knows of the minute: 60 s and up to a frame.
+		// The stream continues, and reports the minute as lost: 60 s and up to a
+		// frame.
 		f := read(t, s)
 		if gap := float64(f.Lost) / CaptureRate; gap < 59.9 || gap > 60.1 || h.opens != 2 {
 			t.Errorf("lost %.2f s over a minute of mute, %d opens", gap, h.opens)
 		}
 		if f := read(t, s); f.Lost != 0 {
-			t.Errorf("the gap is told twice")
+			t.Errorf("the gap is reported twice")
 		}
 		if f := read(t, h.Listen(true)); f.PCM[0] != 0 {
 			t.Errorf("pre-roll begins with frame %d, from before the mute", f.PCM[0])
@@ -143,7 +144,7 @@ func TestMuteClosesTheCardBeforeItReturns(t *testing.T) {
 	})
 }
 
-// A card that takes forever to close must not hold the caller forever.
+// A card whose Close blocks must not block the caller.
 func TestMuteIsBoundedByItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -163,7 +164,7 @@ func TestMuteIsBoundedByItsContext(t *testing.T) {
 		}
 		select {
 		case err := <-done:
-			t.Errorf("Run ended with %v though nobody wanted the card any more", err)
+			t.Errorf("Run ended with %v although the card was not in use", err)
 		default:
 		}
 	})
@@ -174,7 +175,7 @@ func TestPrivacyOpensTheCardPerListener(t *testing.T) {
 		h, stop := start(t, &Hub{Privacy: true, Preroll: time.Second})
 		defer stop()
 		if hl := h.Health(); hl.Wanted || h.opens != 0 {
-			t.Fatalf("open with nobody listening: %+v", hl)
+			t.Fatalf("open without listeners: %+v", hl)
 		}
 		s := h.Listen(true)
 		read(t, s)
@@ -184,12 +185,12 @@ func TestPrivacyOpensTheCardPerListener(t *testing.T) {
 		s.Close()
 		synctest.Wait()
 		if !h.mic.closed.Load() || h.Health().Open {
-			t.Error("still open with nobody listening")
+			t.Error("still open without listeners")
 		}
 	})
 }
 
-func TestFailureEndsRunAndStreamsGoOn(t *testing.T) {
+func TestFailureEndsRunAndStreamsContinue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _ := start(t, &Hub{})
 		s := h.Listen(false)
@@ -209,7 +210,7 @@ func TestFailureEndsRunAndStreamsGoOn(t *testing.T) {
 			t.Errorf("lost %d samples in more than 3 s", f.Lost)
 		}
 		if h.Health().Deaf(time.Now()) {
-			t.Error("deaf with frames arriving")
+			t.Error("reported as deaf although frames arrive")
 		}
 		cancel()
 		if err := <-h.done; !errors.Is(err, context.Canceled) {
@@ -285,7 +286,7 @@ func TestDeafNeedsTimeAndAWantedMicrophone(t *testing.T) {
 	}
 }
 
-// card is a microphone that is no story: its zeros mean something.
+// card is a microphone that is not a file: its zeros are significant.
 type card struct {
 	Input
 	sound *atomic.Bool
@@ -300,16 +301,16 @@ func (c card) Read(ctx context.Context, f []Frame) (int, error) {
 	return n, err
 }
 
-// A card that gives nothing but zeros is deaf after ZerosAfter, or when somebody has
-// listened to the end; until sound comes.
-func TestZerosAreDeafness(t *testing.T) {
+// A card that delivers only zeros is deaf after ZerosAfter, or after a listener has
+// listened to the end; until it delivers sound.
+func TestZerosCountAsDeaf(t *testing.T) {
 	const beat = 100 * time.Millisecond
 	for name, c := range map[string]struct {
 		hub   *Hub
 		story bool
 		// what happens: "s" a beat of sound, "z" a beat of zeros, "Z" ten seconds of
-		// them, "l" a listener of 3 s, "m" mute for 15 s, "c" the card fails; then "D"
-		// or "H": deaf, or hears.
+		// zeros, "l" a listener of 3 s, "m" mute for 15 s, "c" the card fails; then
+		// "D" or "H": deaf, or hears.
 		play string
 	}{
 		"sound":                        {play: "ssssH"},
@@ -317,7 +318,7 @@ func TestZerosAreDeafness(t *testing.T) {
 		"zeros from the start":         {play: "zHZD"},
 		"sound comes again":            {play: "sZzDsH"},
 		"a listener":                   {play: "szHlDzDsHlDsH"},
-		"a listener who heard sound":   {play: "slslsH"},
+		"a listener that heard sound":  {play: "slslsH"},
 		"muted":                        {play: "smHzH"},
 		"muted because of it":          {play: "szZDmHzHZD"},
 		"a gate":                       {play: "sZzDszzszzszzsZzHZHZH"},
@@ -347,7 +348,7 @@ func TestZerosAreDeafness(t *testing.T) {
 					stop = func() { cancel(); <-h.done }
 					h.run(ctx)
 				}
-				restart() // with the card
+				restart() // lost with the card
 				time.Sleep(FrameTime / 2)
 				for i, step := range c.play {
 					sound.Store(step == 's')
@@ -421,7 +422,7 @@ func BenchmarkFrameToTwoListeners(b *testing.B) {
 	}
 }
 
-// Schedule: frames 0…99 have passed, frame n of them from n·20 ms on.
+// Schedule: frames 0…99 have passed; frame n starts at n·20 ms.
 func TestStreamBeginsInThePast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -450,18 +451,17 @@ func TestStreamBeginsInThePast(t *testing.T) {
 				}
 			}
 			if c.since >= 0 && h.mic.cues.Load() != cues {
-				t.Errorf("%s: the story began anew", name)
+				t.Errorf("%s: the file was restarted", name)
 			}
 			s.Close()
 		}
 		if n := h.mic.cues.Load(); n != 1 {
-			t.Errorf("%d cues, want that of Listen only", n)
+			t.Errorf("%d cues, want only that of Listen", n)
 		}
 	})
 }
 
-// lateMic hands over what it has captured as late as it is allowed to, and counts
-// how often it does.
+// lateMic delivers its frames as late as allowed, and counts how often it does.
 type lateMic struct {
 	fakeMic
 	delay   atomic.Int64
@@ -493,10 +493,11 @@ func startLate(t *testing.T, h *Hub) (mic *lateMic, stop func()) {
 	return mic, func() { cancel(); <-done }
 }
 
-// Schedule: nobody listens for two IdleDelays, whose frames the hub has got, and
-// another 100 ms, whose five frames still wait in the card. Who wants the pre-roll of 100 ms
-// gets those, and who does not begins with the frame that is being captured.
-func TestMicrophoneIsLateWhileNobodyListens(t *testing.T) {
+// Schedule: no listeners for two IdleDelays, whose frames the hub has received, and
+// another 100 ms, whose five frames are still in the card. A listener with a
+// pre-roll of 100 ms gets those; one without starts with the frame that is being
+// captured.
+func TestMicrophoneIsLateWithoutListeners(t *testing.T) {
 	const late = 2 * int16(IdleDelay/FrameTime)
 	for preroll, first := range map[bool]int16{true: late, false: late + 5} {
 		synctest.Test(t, func(t *testing.T) {
@@ -510,7 +511,7 @@ func TestMicrophoneIsLateWhileNobodyListens(t *testing.T) {
 			}
 			s := h.Listen(preroll)
 			if mic.delay.Load() != 0 {
-				t.Error("the microphone may be late while somebody listens")
+				t.Error("the microphone is late although there is a listener")
 			}
 			for want := first; want < first+20; want++ {
 				if f := read(t, s); f.PCM[0] != want || f.Lost != 0 {
@@ -519,15 +520,16 @@ func TestMicrophoneIsLateWhileNobodyListens(t *testing.T) {
 			}
 			s.Close()
 			if time.Duration(mic.delay.Load()) != IdleDelay {
-				t.Error("the microphone is prompt although nobody listens any more")
+				t.Error("the microphone is not late although there are no listeners")
 			}
 		})
 	}
 }
 
-// Schedule: 2 s pass. Who wants to know the room gets the frames of the second before
-// the pre-roll as well, marked, unless the microphone is a story or was just opened.
-func TestRoomIsThePastBeforeThePreroll(t *testing.T) {
+// Schedule: 2 s pass. A listener that asks for the room also gets the frames of the
+// second before the pre-roll, marked, unless the microphone is a file or was just
+// opened.
+func TestRoomIsTheSoundBeforeThePreroll(t *testing.T) {
 	for name, c := range map[string]struct {
 		story, privacy bool
 		listen         func(h *Hub) *Stream
@@ -536,10 +538,10 @@ func TestRoomIsThePastBeforeThePreroll(t *testing.T) {
 	}{
 		"a card":               {listen: func(h *Hub) *Stream { return h.ListenInRoom(true) }, first: 45, past: 50},
 		"without the pre-roll": {listen: func(h *Hub) *Stream { return h.ListenInRoom(false) }, first: 50, past: 50},
-		"from a moment on": {listen: func(h *Hub) *Stream {
+		"from a given time on": {listen: func(h *Hub) *Stream {
 			return h.ListenSince(time.Now().Add(-200 * time.Millisecond))
-		}, first: 45, past: 45}, // which is all that is remembered
-		"who does not ask":   {listen: func(h *Hub) *Stream { return h.Listen(true) }, first: 95},
+		}, first: 45, past: 45}, // all frames that are remembered
+		"without a request":  {listen: func(h *Hub) *Stream { return h.Listen(true) }, first: 95},
 		"a story":            {story: true, listen: func(h *Hub) *Stream { return h.ListenInRoom(true) }, first: 95},
 		"a card just opened": {privacy: true, listen: func(h *Hub) *Stream { return h.ListenInRoom(true) }, first: 0},
 	} {
@@ -570,8 +572,9 @@ func TestRoomIsThePastBeforeThePreroll(t *testing.T) {
 	}
 }
 
-// The most impatient of those who listen counts, and a batch is one wake-up of each.
-func TestMicrophoneIsAsLateAsAllListenersAllow(t *testing.T) {
+// The listener with the shortest delay determines the batches, and a batch wakes
+// each listener once.
+func TestShortestDelayOfTheListenersApplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &Hub{}
 		mic, stop := startLate(t, h)
@@ -579,7 +582,7 @@ func TestMicrophoneIsAsLateAsAllListenersAllow(t *testing.T) {
 		allows := func(want time.Duration) {
 			t.Helper()
 			if got := time.Duration(mic.delay.Load()); got != want {
-				t.Errorf("frames may come %v late, want %v", got, want)
+				t.Errorf("frames may be %v late, want %v", got, want)
 			}
 		}
 		patient, hasty := h.Listen(false), h.Listen(false)
@@ -591,7 +594,7 @@ func TestMicrophoneIsAsLateAsAllListenersAllow(t *testing.T) {
 		hasty.Close()
 		allows(100 * time.Millisecond)
 
-		time.Sleep(100 * time.Millisecond) // what was read at another pace is over
+		time.Sleep(100 * time.Millisecond) // the time with another delay is over
 		synctest.Wait()
 		var f Frame
 		for patient.pop(&f) {

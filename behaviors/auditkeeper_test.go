@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// keeper runs one, and returns its socket and its file.
+// keeper runs a keeper, and returns its socket and its file.
 func keeper(t *testing.T) (socket, file string, stop func()) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "keeper") // short: a socket's path has a limit
@@ -71,8 +71,8 @@ func keptLines(t *testing.T, file string) (all []keptLine) {
 	return all
 }
 
-// The keeper has each command as it is, however it is written, with the rule that allowed
-// it; the other logs have its digest. A secret is nowhere.
+// The keeper has each command in full, in any notation, with the rule that allowed
+// it; the other logs have its digest. Secrets are not recorded.
 func TestKeeperHasTheWholeCommand(t *testing.T) {
 	socket, file, _ := keeper(t)
 	verb, n := counter(on())
@@ -111,7 +111,8 @@ func TestKeeperHasTheWholeCommand(t *testing.T) {
 	}
 }
 
-// What the keeper does not have is not done, and the reason says where to look.
+// A command that the keeper has not recorded is not run, and the error names the
+// place to look.
 func TestWithoutTheKeeperNothingRuns(t *testing.T) {
 	socket, _, stop := keeper(t)
 	verb, n := counter(on())
@@ -124,8 +125,8 @@ func TestWithoutTheKeeperNothingRuns(t *testing.T) {
 	}
 }
 
-// Who may send lines may send anything; none of it spoils the lines of others, or holds
-// them up for long.
+// A process that may send lines may send anything; that must not damage the lines of
+// others, or delay them for long.
 func TestHostileLinesToTheKeeper(t *testing.T) {
 	socket, file, _ := keeper(t)
 	send := func(text string) string {
@@ -152,7 +153,7 @@ func TestHostileLinesToTheKeeper(t *testing.T) {
 		strings.Repeat("x", keeperLine+1) + "\n": "",
 	} {
 		if got := send(text); got != want {
-			t.Errorf("%.20q is answered %q", text, got)
+			t.Errorf("%.20q was answered with %q", text, got)
 		}
 	}
 	if err := tellKeeper(socket, []byte(`{"ours":true}`+"\n")); err != nil {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// recorder is a Device that notes what was asked of it.
+// recorder is a Device that records its calls.
 type recorder struct{ calls []string }
 
 func (r *recorder) note(format string, args ...any) error {
@@ -33,7 +33,7 @@ func (r *recorder) SayAs(text, language, voice string, _ Progress) error {
 func (r *recorder) Stop()                                    { _ = r.note("stop") }
 func (r *recorder) Ask(_ context.Context, text string) error { return r.note("ask %s", text) }
 
-// object is the arguments of a JSON object.
+// object returns the arguments of a JSON object.
 func object(t testing.TB, text string) (a Arguments) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), &a.Values); err != nil {
@@ -47,7 +47,7 @@ func TestEverydayVerbs(t *testing.T) {
 		{"mute", `{"on":true}`, "muted true"},
 		{"mute", `{"on":"false"}`, "muted false"},
 		{"volume", `{"percent":40}`, "volume 40"},
-		{"volume", `{"percent":"50"}`, "volume 50"}, // as admin pages send it
+		{"volume", `{"percent":"50"}`, "volume 50"}, // as sent by admin pages
 		{"volume", `{"percent":50.0}`, "volume 50"},
 		{"volume", `{"percent":1e9}`, "volume 100"},
 		{"volume", `{"percent":-3,"extra":{"a":[1]}}`, "volume 0"},
@@ -76,7 +76,7 @@ func TestEverydayVerbs(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(d.calls) != 1 || d.calls[0] != tt.want {
-				t.Errorf("device saw %q, want %q", d.calls, tt.want)
+				t.Errorf("the device got %q, want %q", d.calls, tt.want)
 			}
 		})
 	}
@@ -111,7 +111,7 @@ func TestBadArgumentsNameTheField(t *testing.T) {
 			var d recorder
 			var r Registry
 			r.Add(Everyday(&d)...)
-			for _, name := range []string{"", "value"} { // of the sender's for it
+			for _, name := range []string{"", "value"} { // the sender's name for it
 				args, field := object(t, tt.args), tt.field
 				if name != "" {
 					args.Names, field = map[string]string{field: name}, name
@@ -126,14 +126,14 @@ func TestBadArgumentsNameTheField(t *testing.T) {
 				}
 			}
 			if len(d.calls) != 0 {
-				t.Errorf("device saw %q", d.calls)
+				t.Errorf("the device got %q", d.calls)
 			}
 		})
 	}
 }
 
-// What a verb itself finds wrong bears the sender's name, too, and a message that is
-// no arguments is not performed.
+// Errors found by a verb itself also use the sender's name for the argument, and a
+// message without valid arguments is not performed.
 func TestArgumentsOfTheSender(t *testing.T) {
 	var r Registry
 	r.Add(Verb{Name: "picky", Power: Safe, Do: func(context.Context, Call) (any, error) {
@@ -170,7 +170,7 @@ func TestWord(t *testing.T) {
 	}
 }
 
-// Each kind takes what its schema says, and refuses what it excludes.
+// Each kind accepts what its schema allows, and rejects everything else.
 func TestKindsAndTheirSchema(t *testing.T) {
 	verb := Verb{Name: "all", Power: Privileged, Params: []Param{
 		{Name: "text", About: "a", Kind: Text, Max: 3, Required: true},
@@ -213,7 +213,7 @@ func TestUnknownVerb(t *testing.T) {
 	}
 }
 
-func TestPanicIsTheVerbsError(t *testing.T) {
+func TestPanicOfAVerbIsItsError(t *testing.T) {
 	var r Registry
 	r.Add(Verb{Name: "boom", Power: Safe, Do: func(context.Context, Call) (any, error) { panic("ouch") }})
 	if _, err := r.Do(t.Context(), Call{Link: "test"}, "boom", Arguments{}); err == nil || !strings.Contains(err.Error(), "ouch") {
@@ -236,15 +236,15 @@ func FuzzArguments(f *testing.F) {
 			if _, err := r.Do(t.Context(), Call{Link: "fuzz"}, v.Name, args); err != nil && len(v.Params) > 0 {
 				var bad *ArgumentError
 				if !errors.As(err, &bad) {
-					t.Errorf("%s: %v is no ArgumentError", v.Name, err)
+					t.Errorf("%s: %v is not an ArgumentError", v.Name, err)
 				}
 			}
 		}
 	})
 }
 
-// A value that is refused is in the answer and in the logs.
-func TestPasswordOfARefusedValue(t *testing.T) {
+// A rejected value appears in the answer and in the logs.
+func TestPasswordInARejectedValue(t *testing.T) {
 	for _, raw := range []string{`"http://user:planted@x/"`, `{"url":"mqtts://u:planted@x"}`, `"http://uuuuuuuuuuuuuuuu:planted@xxxxxxx/"`} {
 		if got := short([]byte(raw)); strings.Contains(got, "planted") {
 			t.Errorf("%s is shown as %s", raw, got)

@@ -22,7 +22,7 @@ import (
 	"lintod/agent/base/state"
 )
 
-// office is an Executor on a folder of its own, and what came out of it.
+// office is an Executor in its own directory, and what it produced.
 type office struct {
 	*Executor
 	dir string
@@ -33,7 +33,7 @@ type office struct {
 	stop    context.CancelFunc
 }
 
-// openOffice opens an Executor over dir; Run is not yet called.
+// openOffice opens an Executor over dir; Run has not been called yet.
 func openOffice(t *testing.T, dir string, verbs ...Verb) *office {
 	t.Helper()
 	log := &journaltest.Buffer{}
@@ -87,7 +87,7 @@ func (o *office) got() []Answer {
 	return append([]Answer{}, o.answers...)
 }
 
-// ask submits a request and returns its refusal, or waits for its answer.
+// ask submits a request and returns its rejection, or waits for its answer.
 func (o *office) ask(t *testing.T, q Request) Answer {
 	t.Helper()
 	answered := make(chan struct{})
@@ -116,7 +116,7 @@ func (o *office) auditFile(t *testing.T) string {
 
 func on() Limits { return Limits{Enabled: true, PerMinute: 1000, AtOnce: 10} }
 
-// asking is a request with a JSON object, or with what a link says of anything else.
+// asking is a request with a JSON object, or with a link's error for anything else.
 func asking(t testing.TB, verb, text string) Request {
 	t.Helper()
 	q := Request{Verb: verb, Digest: Digest([]byte(text))}
@@ -126,7 +126,7 @@ func asking(t testing.TB, verb, text string) Request {
 	return q
 }
 
-// counter is a verb that counts how often it was performed.
+// counter is a verb that counts its calls.
 func counter(limits Limits) (Verb, *atomic.Int64) {
 	var n atomic.Int64
 	return Verb{
@@ -159,7 +159,7 @@ func TestAnswerComesBack(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestRejections(t *testing.T) {
 	verb, n := counter(on())
 	off, _ := counter(Limits{Key: "enabled = true in [behaviors.off]"})
 	off.Name = "off"
@@ -195,14 +195,14 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	if a := o.ask(t, asking(t, "off", `{"id":"i7"}`)); a.ID != "i7" {
-		t.Errorf("the refusal does not name its request: %+v", a)
+		t.Errorf("the rejection does not contain its request: %+v", a)
 	}
 	if n.Load() != 0 || len(o.got()) != 0 {
 		t.Errorf("performed %d times, answers %+v", n.Load(), o.got())
 	}
 }
 
-func TestRefusedUntilItRuns(t *testing.T) {
+func TestRejectedUntilItRuns(t *testing.T) {
 	verb, n := counter(on())
 	o := openOffice(t, t.TempDir(), verb)
 	if a := o.ask(t, Request{Verb: "count"}); a.Code != Busy {
@@ -232,7 +232,7 @@ func TestRatePerMinute(t *testing.T) {
 			t.Errorf("%d accepted, %d performed in a minute", accepted, n.Load())
 		}
 		if lines := strings.Count(o.auditFile(t), "behaviour refused"); lines != 1 {
-			t.Errorf("a flood costs %d lines", lines)
+			t.Errorf("a flood wrote %d lines", lines)
 		}
 		if refusal, ok := o.Submit(Request{Verb: "count"}); !ok {
 			t.Errorf("a minute later: %+v", refusal)
@@ -242,7 +242,7 @@ func TestRatePerMinute(t *testing.T) {
 	})
 }
 
-func TestAtOnce(t *testing.T) {
+func TestConcurrentRequests(t *testing.T) {
 	release, running := make(chan struct{}), make(chan struct{}, 9)
 	verb := Verb{Name: "slow", Power: Privileged, Limits: Limits{Enabled: true, PerMinute: 100, AtOnce: 2}, Do: func(context.Context, Call) (any, error) {
 		running <- struct{}{}
@@ -277,7 +277,7 @@ func TestRedelivery(t *testing.T) {
 	if again := o.ask(t, dup); string(again.Result) != string(first.Result) || n.Load() != 1 {
 		t.Errorf("performed %d times, answers %s and %s", n.Load(), first.Result, again.Result)
 	}
-	o.ask(t, plain) // somebody asks twice: that is no redelivery
+	o.ask(t, plain) // the same request sent twice is not a redelivery
 	if n.Load() != 2 {
 		t.Errorf("performed %d times, want 2", n.Load())
 	}
@@ -298,7 +298,7 @@ func TestRedelivery(t *testing.T) {
 	}
 }
 
-func TestRedeliveryWhileItRuns(t *testing.T) {
+func TestRedeliveryDuringExecution(t *testing.T) {
 	release, running := make(chan struct{}), make(chan struct{}, 9)
 	verb := Verb{Name: "slow", Power: Privileged, Limits: on(), Do: func(context.Context, Call) (any, error) {
 		running <- struct{}{}
@@ -320,7 +320,7 @@ func TestRedeliveryWhileItRuns(t *testing.T) {
 	}
 }
 
-func TestRedeliveryIsForgottenAfterAWhile(t *testing.T) {
+func TestRedeliveryIsForgottenAfterATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		verb, n := counter(on())
 		o := openOffice(t, t.TempDir(), verb)
@@ -370,17 +370,17 @@ func TestUndeliveredAnswersSurviveARestart(t *testing.T) {
 	}
 }
 
-// An answer that ends the connection each time it is sent has an end, and keeps
-// no other waiting, whatever it is that the other side does not take.
-func TestAnswerThatIsNotTakenHasAnEnd(t *testing.T) {
+// An answer that ends the connection each time it is sent is eventually dropped, and
+// does not delay others, whatever the reason is.
+func TestUndeliverableAnswerIsDropped(t *testing.T) {
 	const tooLong = 5_000
 	for name, row := range map[string]struct {
-		long    string // the result of the answer that is not taken
+		long    string // the result in the undeliverable answer
 		takes   func(Answer) error
 		ends    int  // how often that ended the connection
-		arrives bool // in the end, without its result
+		arrives bool // eventually, without its result
 	}{
-		"ended by its length": {strings.Repeat("x", 10_000), func(a Answer) error {
+		"connection ended because of its length": {strings.Repeat("x", 10_000), func(a Answer) error {
 			if len(a.Result) > tooLong {
 				return ErrAnswerFailed
 			}
@@ -392,8 +392,8 @@ func TestAnswerThatIsNotTakenHasAnEnd(t *testing.T) {
 			}
 			return nil
 		}, 0, true},
-		"ended whatever its length": {strings.Repeat("x", 10_000), func(Answer) error { return ErrAnswerFailed }, allTries, false},
-		"ended by a short one":      {"x", func(Answer) error { return ErrAnswerFailed }, fullTries, false},
+		"connection ended at any length":  {strings.Repeat("x", 10_000), func(Answer) error { return ErrAnswerFailed }, allTries, false},
+		"connection ended by a short one": {"x", func(Answer) error { return ErrAnswerFailed }, fullTries, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			verb := func(name, text string) Verb {
@@ -414,7 +414,7 @@ func TestAnswerThatIsNotTakenHasAnEnd(t *testing.T) {
 			ended := 0
 			for connection := 1; len(o.Ledger.Unsent("link")) > 0; connection++ {
 				if connection > 2*allTries {
-					t.Fatalf("%d connections, and no end", connection)
+					t.Fatalf("the answer was not dropped after %d connections", connection)
 				}
 				open := true
 				_ = o.Deliver("link", func(a Answer) error {
@@ -436,7 +436,7 @@ func TestAnswerThatIsNotTakenHasAnEnd(t *testing.T) {
 					return err
 				})
 				if connection == 2 && len(good) != 2 {
-					t.Errorf("the others wait: %d arrived", len(good))
+					t.Errorf("the others are delayed: %d arrived", len(good))
 				}
 			}
 			if ended != row.ends || len(good) != 2 || (len(bad) == 1) != row.arrives {
@@ -448,7 +448,7 @@ func TestAnswerThatIsNotTakenHasAnEnd(t *testing.T) {
 			o.stop()
 			again := openOffice(t, dir)
 			if left := again.Ledger.Unsent("link"); len(left) > 0 {
-				t.Errorf("after a restart it begins again: %v", left)
+				t.Errorf("after a restart it is sent again: %v", left)
 			}
 		})
 	}
@@ -472,13 +472,13 @@ func TestIdOutlivesItsEntry(t *testing.T) {
 	}
 	o = openOffice(t, dir, verb).run(t)
 	if a := o.ask(t, asking(t, verb.Name, `{"id":"42"}`)); a.Code != Refused {
-		t.Errorf("asked again: %+v", a)
+		t.Errorf("repeated: %+v", a)
 	}
 	if a := o.ask(t, asking(t, verb.Name, `{"id":"42","more":1}`)); a.Code != BadRequest {
 		t.Errorf("the same id for another request: %+v", a)
 	}
 	if ran.Load() != 1 {
-		t.Errorf("it ran %d times", ran.Load())
+		t.Errorf("the verb ran %d times", ran.Load())
 	}
 }
 
@@ -501,7 +501,7 @@ func TestStopInterrupts(t *testing.T) {
 	}
 }
 
-// What a killed daemon leaves in the ledger: begun, and no answer.
+// The ledger after a kill: started, and without an answer.
 func TestInterruptedIsAnsweredAndNotRunAgain(t *testing.T) {
 	dir := t.TempDir()
 	verb, n := counter(on())
@@ -522,7 +522,7 @@ func TestInterruptedIsAnsweredAndNotRunAgain(t *testing.T) {
 	}
 }
 
-func TestWithoutADiskNothingRuns(t *testing.T) {
+func TestNothingRunsWithoutADisk(t *testing.T) {
 	verb, n := counter(on())
 	o := openOffice(t, t.TempDir(), verb).run(t)
 	blocked := filepath.Join(o.dir, "ledger")
@@ -539,10 +539,10 @@ func TestWithoutADiskNothingRuns(t *testing.T) {
 	}
 }
 
-// A disk that is not there at the start has each request refused with the reason,
-// also one for a verb that is off; when it is back, what it holds is answered and
-// the next request is carried out.
-func TestADiskThatComesLate(t *testing.T) {
+// While the directory is not available at the start, each request is rejected with
+// the reason, also for a verb that is off; once it is available, its contents are
+// answered and the next request is carried out.
+func TestDirectoryThatIsAvailableLate(t *testing.T) {
 	verb, n := counter(on())
 	off, _ := counter(Limits{Key: "the key"})
 	off.Name = "off"
@@ -579,11 +579,11 @@ func TestADiskThatComesLate(t *testing.T) {
 		t.Errorf("with the disk again: %+v, performed %d times", a, n.Load())
 	}
 	if got := o.got(); len(got) != 2 || got[0].Code != Interrupted {
-		t.Errorf("answers %+v, want that of what was interrupted first", got)
+		t.Errorf("answers %+v, want that of the first interrupted request", got)
 	}
 }
 
-func TestAuditTellsWhatByWhomAndHow(t *testing.T) {
+func TestAuditRecordsRequestSenderAndResult(t *testing.T) {
 	verb, _ := counter(on())
 	o := openOffice(t, t.TempDir(), verb).run(t)
 	o.ask(t, asking(t, "count", `{"cmd":"uptime -p","port":22,"id":"i"}`))
@@ -662,7 +662,8 @@ func TestPlantedSecretsAreNotWritten(t *testing.T) {
 	}
 }
 
-// Two commands are told apart, and one that is known is recognised, without what they hold.
+// Two commands can be distinguished, and a known one recognised, without their
+// contents.
 func TestCommandLinesShowTheirDigest(t *testing.T) {
 	line := CommandLine("uptime -p")
 	var buf bytes.Buffer
@@ -675,7 +676,7 @@ func TestCommandLinesShowTheirDigest(t *testing.T) {
 	}
 }
 
-func TestSecretsStayHiddenHoweverPrinted(t *testing.T) {
+func TestSecretsAreNotPrinted(t *testing.T) {
 	s := Secret("planted")
 	var buf bytes.Buffer
 	slog.New(slog.NewJSONHandler(&buf, nil)).Info("x", "a", s, "b", []Secret{s}, "c", map[string]Secret{"k": s}, "d", Args{"k": s})
@@ -707,11 +708,11 @@ func TestAuditRotates(t *testing.T) {
 		t.Errorf("the newest line is not in the newest file: %v", err)
 	}
 	if text, err := os.ReadFile(a.Path + ".1"); err != nil || !strings.Contains(string(text), `"n":26`) {
-		t.Errorf("the lines before are not in the file before: %v", err)
+		t.Errorf("the earlier lines are not in the previous file: %v", err)
 	}
 }
 
-func TestAuditRefusesOddFiles(t *testing.T) {
+func TestAuditRejectsUnusualFiles(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
 	if err := os.Symlink(filepath.Join(dir, "elsewhere"), path); err != nil {

@@ -51,7 +51,7 @@ func (p *policy) mayAsk(verb Verb, within bool) error {
 // mayRun refuses a request if too many of its verb are running.
 func (p *policy) mayRun(verb Verb) error {
 	if most := max(1, verb.Limits.AtOnce); p.running[verb.Name] >= most {
-		return Fail(Busy, "%d of at most %d %s are running", p.running[verb.Name], most, verb.Name)
+		return Fail(Busy, "%d of at most %d %s are running; try again when it has ended", p.running[verb.Name], most, verb.Name)
 	}
 	return nil
 }

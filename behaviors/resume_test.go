@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// What can be resumed outlives ends of the daemon, also several: it is done once, resumed until
-// it is finished, and answered on the link that asked.
+// A resumable request survives ends of the daemon, also several: it is carried out
+// once, resumed until it is finished, and answered on the link of the request.
 func TestResume(t *testing.T) {
 	dir := t.TempDir()
 	did := 0
@@ -36,9 +36,10 @@ func TestResume(t *testing.T) {
 	if call := <-started; call.Link != "link" || call.ID != "u1" || call.Seq == 0 || len(call.Args) > 0 {
 		t.Errorf("resumed with %+v", call)
 	}
-	// Who asks again while it runs is answered at its end, and nothing is done for it.
+	// A repeated request during execution is answered at its end, and not carried
+	// out again.
 	if refusal, ok := second.Submit(q); !ok {
-		t.Errorf("asked again: %+v", refusal)
+		t.Errorf("repeated: %+v", refusal)
 	}
 	second.stop()
 	second.take()
@@ -52,21 +53,22 @@ func TestResume(t *testing.T) {
 	third.Answered = func(link string) { answered <- link }
 	third.run(t)
 	if link := <-answered; link != "link" {
-		t.Errorf("an answer waits on %q", link)
+		t.Errorf("an answer is waiting on %q", link)
 	}
 	third.take()
 	if answers := third.got(); len(answers) != 1 || answers[0].ID != "u1" || answers[0].Code != OK || string(answers[0].Result) != `{"version":"2"}` {
 		t.Errorf("answers %+v", answers)
 	}
 	if did != 1 {
-		t.Errorf("done %d times", did)
+		t.Errorf("carried out %d times", did)
 	}
 	if n := strings.Count(third.auditFile(t), `"msg":"behaviour ended"`); n != 1 {
 		t.Errorf("%d ends in the audit", n)
 	}
 }
 
-// A verb that fails when it is resumed is answered so, and is over.
+// A verb that fails when it is resumed gives its error as the answer, and is
+// finished.
 func TestResumeThatFails(t *testing.T) {
 	dir := t.TempDir()
 	started := make(chan bool, 1)
@@ -95,8 +97,8 @@ func TestResumeThatFails(t *testing.T) {
 	}
 }
 
-// Sending again until the answer comes does not use up what a minute allows.
-func TestAskingAgainWhileItRunsIsNotCounted(t *testing.T) {
+// Repetitions until the answer arrives do not count towards the rate limit.
+func TestRepetitionsDuringExecutionAreNotCounted(t *testing.T) {
 	release := make(chan struct{})
 	slow := Verb{Name: "slow", Power: Privileged, Limits: Limits{Enabled: true, PerMinute: 2}, Do: func(context.Context, Call) (any, error) {
 		<-release
@@ -109,7 +111,7 @@ func TestAskingAgainWhileItRunsIsNotCounted(t *testing.T) {
 	q.Answered = func() { answered <- true }
 	for i := range 20 {
 		if refusal, ok := o.Submit(q); !ok {
-			t.Fatalf("the %d. time: %+v", i, refusal)
+			t.Fatalf("attempt %d: %+v", i, refusal)
 		}
 	}
 	close(release)
@@ -118,9 +120,9 @@ func TestAskingAgainWhileItRunsIsNotCounted(t *testing.T) {
 	if answers := o.got(); len(answers) != 1 || answers[0].Code != OK {
 		t.Errorf("answers %+v", answers)
 	}
-	// One that is finished counts: each is answered.
+	// Repetitions of a finished request count: each is answered.
 	if _, ok := o.Submit(q); !ok {
-		t.Error("asked once more after its end, it is refused")
+		t.Error("a repetition after its end was rejected")
 	}
 	<-answered
 	if refusal, ok := o.Submit(q); ok || refusal.Code != Busy {

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// Whatever link a request comes by, it passes Do or Submit, and there what must be signed is
-// refused and audited.
-func TestWhatMustBeSignedIsRefused(t *testing.T) {
+// A request from any link passes Do or Submit, where an unsigned one is rejected and
+// audited if it must be signed.
+func TestUnsignedRequestIsRejected(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		require []string
@@ -26,7 +26,7 @@ func TestWhatMustBeSignedIsRefused(t *testing.T) {
 		{"another power must be", []string{"recording"}, Request{Verb: "count"}, false, false},
 		{"it is signed", []string{"safe", "privileged"}, Request{Verb: "count", Signer: "ann"}, false, false},
 		{"a safe one is signed", []string{"safe"}, Request{Verb: "safe", Signer: "ann"}, false, false},
-		{"somebody asks at the device", []string{"safe"}, Request{Verb: "safe"}, true, false},
+		{"a request at the device", []string{"safe"}, Request{Verb: "safe"}, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			verb, powers := counter(on())
@@ -46,7 +46,7 @@ func TestWhatMustBeSignedIsRefused(t *testing.T) {
 			done := safe + int(powers.Load())
 			audited := strings.Contains(o.auditFile(t), `"msg":"behaviour refused"`)
 			if refused != tt.refused || refused == (done == 1) || audited != tt.refused {
-				t.Errorf("refused %v, done %d times, refusal audited %v:\n%s", refused, done, audited, o.auditFile(t))
+				t.Errorf("rejected %v, carried out %d times, rejection audited %v:\n%s", refused, done, audited, o.auditFile(t))
 			}
 			if twice := "refused: refused:"; strings.Contains(o.auditFile(t), twice) {
 				t.Errorf("the code is in the audit twice:\n%s", o.auditFile(t))

@@ -74,7 +74,7 @@ func (b *bench) end() {
 	b.ended.Wait()
 }
 
-// did returns what the buttons have asked for since the last call.
+// did returns the actions of the buttons since the last call.
 func (b *bench) did() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -139,7 +139,7 @@ hold = "behavior lamp {\"on\": true}"
 	})
 }
 
-// Gestures are told whether they are bound or not; a button that is at fault makes none.
+// Gestures are reported whether they are bound or not; a faulty button reports none.
 func TestGestures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO17"), "[[button]]\npin = 17\nname = \"bell\"\ndouble_tap = \"stop\"\n")
@@ -170,9 +170,8 @@ func TestTalkOpensTheMicrophoneWithinTheDebounceTime(t *testing.T) {
 	})
 }
 
-// A contact that bounces for 1 to 20 ms, at the pin.
-// "talk tap" is one action whatever the gesture, with nothing at the release, and
-// goes to the button's link.
+// "talk tap" is one action for any gesture, with none at the release, on the
+// button's link.
 func TestTalkTap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO17", "GPIO27"), `
@@ -207,6 +206,7 @@ double_tap = "talk tap"
 	})
 }
 
+// A contact that bounces for 1 to 20 ms, at the pin.
 func TestBouncingContactIsOnePress(t *testing.T) {
 	for gap := time.Millisecond; gap <= 20*time.Millisecond; gap += time.Millisecond {
 		synctest.Test(t, func(t *testing.T) {
@@ -245,7 +245,7 @@ func TestActiveHighButton(t *testing.T) {
 	})
 }
 
-func TestStuckButtonIsReportedAndLetsGo(t *testing.T) {
+func TestStuckButtonIsReportedAndReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO17"), "[[button]]\npin = 17\naction = \"talk\"")
 		defer b.end()
@@ -265,7 +265,7 @@ func TestStuckButtonIsReportedAndLetsGo(t *testing.T) {
 	})
 }
 
-func TestButtonThatComesAndGoesDoesNotFillTheLog(t *testing.T) {
+func TestFlakyButtonDoesNotFillTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO17"), "[[button]]\npin = 17\naction = \"talk\"")
 		defer b.end()
@@ -281,7 +281,7 @@ func TestButtonThatComesAndGoesDoesNotFillTheLog(t *testing.T) {
 			t.Errorf("%d lines in the log in an hour:\n%s", n, b.log.String())
 		}
 		if f := b.Faults(); len(f) != 0 {
-			t.Errorf("faults %q while all is quiet", f)
+			t.Errorf("faults %q without noise", f)
 		}
 	})
 }
@@ -290,7 +290,7 @@ func TestFloatingPinIsReportedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO17"), "[[button]]\npin = 17\naction = \"talk\"\npull = \"off\"")
 		defer b.end()
-		// The mains: 50 Hz, for five minutes.
+		// Mains hum: 50 Hz, for five minutes.
 		for i := range 5 * 60 * 100 {
 			b.host.P("GPIO17").Set(i%2 == 0)
 			time.Sleep(10 * time.Millisecond)
@@ -305,7 +305,7 @@ func TestFloatingPinIsReportedOnce(t *testing.T) {
 	})
 }
 
-func TestBusyLineIsOneSentenceAndIsHadLater(t *testing.T) {
+func TestBusyLineIsReportedAndClaimedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := boardtest.NewHost("GPIO17", "GPIO27", "GPIO5")
 		host.P("GPIO17").SetBusy("gpio-keys")
@@ -336,7 +336,7 @@ func TestBusyLineIsOneSentenceAndIsHadLater(t *testing.T) {
 	})
 }
 
-func TestMissingLineIsOneSentence(t *testing.T) {
+func TestMissingLineIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO27"), "[[button]]\npin = 45\naction = \"talk\"\n[[button]]\npin = 27\naction = \"stop\"\n[[led]]\nkind = \"ws2812\"\nport = \"SPI0.0\"\ncount = 3")
 		defer b.end()
@@ -349,7 +349,7 @@ func TestMissingLineIsOneSentence(t *testing.T) {
 	})
 }
 
-func TestBoxWithoutGPIOSaysSoOnce(t *testing.T) {
+func TestBoxWithoutGPIOReportsItOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := boardtest.NewHost()
 		host.Err = gpio.ErrNoGPIO
@@ -366,7 +366,7 @@ func TestBoxWithoutGPIOSaysSoOnce(t *testing.T) {
 	})
 }
 
-func TestLineThatDiesIsReopened(t *testing.T) {
+func TestFailedLineIsReopened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, boardtest.NewHost("GPIO17"), "[[button]]\npin = 17\naction = \"stop\"")
 		defer b.end()
@@ -378,11 +378,11 @@ func TestLineThatDiesIsReopened(t *testing.T) {
 		b.host.P("GPIO17").SetDead(false)
 		time.Sleep(time.Minute)
 		b.push("GPIO17", 100*time.Millisecond)
-		b.expect(t, "once it is back", "stop")
+		b.expect(t, "once it works again", "stop")
 	})
 }
 
-func TestRunGivesEverythingBack(t *testing.T) {
+func TestRunReleasesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := boardtest.NewHost("GPIO17", "GPIO25", "GPIO5")
 		port := host.AddPort("SPI0.0")
@@ -440,7 +440,7 @@ func TestShowReachesTheChips(t *testing.T) {
 	})
 }
 
-// Each bit is a pulse of the clock; the data line moves only where bits differ.
+// Each bit is a pulse of the clock; the data line changes only where bits differ.
 func TestChainOnTwoPins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := boardtest.NewHost("GPIO17", "GPIO5", "GPIO6")
@@ -448,12 +448,12 @@ func TestChainOnTwoPins(t *testing.T) {
 		defer b.end()
 		clocks := func() int { return len(host.P("GPIO6").Outs()) }
 		off := clocks()
-		// 1 to claim the line, 20 bytes of 8 bits of two edges.
+		// 1 write to claim the line, then 20 bytes of 8 bits with two edges each.
 		if want := 1 + 20*8*2; off != want {
 			t.Errorf("a frame of three LEDs took %d writes of the clock, want %d", off, want)
 		}
 		if data := len(host.P("GPIO5").Outs()); data >= 20*8 {
-			t.Errorf("the data line was written %d times; it should only be where it changes", data)
+			t.Errorf("the data line was written %d times; it should be written only on changes", data)
 		}
 		b.Show(gpio.View{State: gpio.Thinking})
 		time.Sleep(10 * time.Second)
@@ -474,9 +474,10 @@ func TestIdleCostsNoWrites(t *testing.T) {
 			t.Errorf("%d frames in a day of idleness; want the one that turned the LEDs off", n)
 		}
 		if c := b.Counters(); c.Writes != 1 || c.Skipped > 1 {
-			t.Errorf("%+v: it looked again and again", c)
+			t.Errorf("%+v: the line was polled", c)
 		}
-		// A level that changes 50 times a second is nothing while nobody listens.
+		// A level that changes 50 times a second needs no frames unless the device
+		// is listening.
 		for range 500 {
 			b.Show(gpio.View{Level: -float64(time.Now().UnixMilli() % 60)})
 			time.Sleep(20 * time.Millisecond)
@@ -529,7 +530,7 @@ func TestFlappingStateIsBounded(t *testing.T) {
 	})
 }
 
-func TestBrokenPortIsReportedAndRetried(t *testing.T) {
+func TestFailedPortIsReportedAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := boardtest.NewHost()
 		port := host.AddPort("SPI0.0")
@@ -552,11 +553,11 @@ func TestBrokenPortIsReportedAndRetried(t *testing.T) {
 	})
 }
 
-func TestDarkHoursBeginByTheClock(t *testing.T) {
+func TestDarkHoursFollowTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		host := boardtest.NewHost()
 		port := host.AddPort("SPI0.0")
-		now := time.Now() // the bubble's clock stands at midnight UTC
+		now := time.Now() // the bubble's clock starts at midnight UTC
 		from, to := now.Add(2*time.Hour).Format("15:04"), now.Add(3*time.Hour).Format("15:04")
 		b := start(t, host, fmt.Sprintf("[gpio]\nbrightness = 1.0\ndark_brightness = 0.0\ndark_hours = \"%s-%s\"\n"+
 			"[[led]]\nkind = \"apa102\"\nport = \"SPI0.0\"\ncount = 1", from, to))

@@ -13,7 +13,7 @@ import (
 	"lintod/gpio/boardtest"
 )
 
-func TestCheckTriesEachLineAndGivesItBack(t *testing.T) {
+func TestCheckTriesAndReleasesEachLine(t *testing.T) {
 	host := boardtest.NewHost("GPIO17", "GPIO25", "GPIO27")
 	host.P("GPIO25").SetBusy("spi0 CS1")
 	c := gpio.Defaults()
@@ -30,7 +30,7 @@ func TestCheckTriesEachLineAndGivesItBack(t *testing.T) {
 		}
 	}
 	if host.P("GPIO17").Claimed() || host.P("GPIO27").Claimed() {
-		t.Error("a line was kept")
+		t.Error("a line was not released")
 	}
 }
 
@@ -39,7 +39,7 @@ func TestDemonstrate(t *testing.T) {
 		host := boardtest.NewHost()
 		port := host.AddPort("SPI0.0")
 		c := gpio.Defaults()
-		c.GPIO.Preset = "respeaker-2mic" // whose button is not on this box, and not needed
+		c.GPIO.Preset = "respeaker-2mic" // its button does not exist on this box, and is not needed
 		log := &journaltest.Buffer{}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()

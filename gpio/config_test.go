@@ -175,7 +175,7 @@ func FuzzParseAction(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := ParseAction(text)
 		if err == nil && a.Verb == "" {
-			t.Errorf("%q became nothing", text)
+			t.Errorf("%q became an empty action", text)
 		}
 	})
 }
@@ -191,7 +191,7 @@ func TestPins(t *testing.T) {
 	}
 	for _, text := range []Pin{"GPIO54", "99", "", "P1_1", "P1_6", "P1_41", "P1_0", "1000", "-1", "a pin", "../x", "3V3"} {
 		if got, err := text.Canonical(); err == nil {
-			t.Errorf("%q was taken for %s", text, got)
+			t.Errorf("%q was parsed as %s", text, got)
 		}
 	}
 }
@@ -204,12 +204,12 @@ func TestHeaderHasEachGPIOOnce(t *testing.T) {
 		}
 		positions[n] = position
 	}
-	if len(header) != 28 { // the header carries GPIO0 to GPIO27
+	if len(header) != 28 { // the header has GPIO0 to GPIO27
 		t.Errorf("%d GPIOs on the header", len(header))
 	}
 }
 
-// A preset is the same board by its name and written out.
+// A preset is the same board by its name and when written out.
 func TestPresets(t *testing.T) {
 	for _, p := range Presets() {
 		t.Run(p.Name, func(t *testing.T) {
@@ -218,10 +218,10 @@ func TestPresets(t *testing.T) {
 			}
 			spelled, err := parse(p.TOML())
 			if err != nil {
-				t.Fatalf("what TOML writes is no configuration: %v\n%s", err, p.TOML())
+				t.Fatalf("the encoded TOML is not a valid configuration: %v\n%s", err, p.TOML())
 			}
 			if !reflect.DeepEqual(spelled.Buttons, p.Config.Buttons) || !reflect.DeepEqual(spelled.LEDs, p.Config.LEDs) {
-				t.Errorf("written and read again it is another board:\n%s", p.TOML())
+				t.Errorf("after writing and reading, the board differs:\n%s", p.TOML())
 			}
 			named, err := parse("[gpio]\npreset = \"" + p.Name + "\"")
 			if err != nil {

@@ -17,7 +17,7 @@ import (
 )
 
 // ErrNoGPIO means that the machine has no pins, like most PCs.
-var ErrNoGPIO = errors.New("this machine has no GPIO (no /dev/gpiochip*)")
+var ErrNoGPIO = errors.New("this machine has no GPIO (no /dev/gpiochip*); remove preset, [[button]], and [[led]], or set simulate = true in [gpio]")
 
 // Host provides pins and ports. Opening neither configures a line nor changes its level. Errors are
 // one sentence with advice.

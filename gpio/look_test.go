@@ -11,7 +11,7 @@ import (
 	"lintod/gpio/led"
 )
 
-// allViews are all combinations of state and flags.
+// allViews returns all combinations of state and flags.
 func allViews() []View {
 	var views []View
 	for _, s := range States() {
@@ -27,9 +27,9 @@ func allViews() []View {
 	return views
 }
 
-// The table, told in other words than in the code: a turn hides what keeps from
-// having one, and of that the most urgent is shown.
-func TestEveryCombinationHasItsOneLook(t *testing.T) {
+// The table, expressed differently from the code: a turn hides the obstacles to a
+// turn, and of those the most urgent is shown.
+func TestEachCombinationHasOneLook(t *testing.T) {
 	views := allViews()
 	if len(views) != 8192 {
 		t.Fatalf("%d combinations", len(views))
@@ -40,7 +40,7 @@ func TestEveryCombinationHasItsOneLook(t *testing.T) {
 		for _, c := range []struct {
 			holds bool
 			look  string
-		}{ // the last that holds
+		}{ // the last that applies
 			{v.Waiting, "waiting"},
 			{v.Downloading, "downloading"},
 			{v.Partly, "partly_offline"},
@@ -73,7 +73,7 @@ func TestEveryCombinationHasItsOneLook(t *testing.T) {
 	}
 }
 
-func TestPatternsCanAllBeShownByHand(t *testing.T) {
+func TestAllPatternsCanBeShownManually(t *testing.T) {
 	for _, name := range Patterns() {
 		v, ok := ViewOf(name)
 		if !ok || v.Look() != name && !(name == "meeting" && v.Meeting) {
@@ -84,15 +84,15 @@ func TestPatternsCanAllBeShownByHand(t *testing.T) {
 		}
 	}
 	if _, ok := ViewOf("disco"); ok {
-		t.Error("disco is a pattern")
+		t.Error("disco was accepted as a pattern")
 	}
 	if len(defaultPatterns()) != len(Patterns()) {
-		t.Error("there is a pattern that cannot be shown")
+		t.Error("a pattern cannot be shown")
 	}
 }
 
-// everyLook is one view for each look, with a meeting and without: LEDs show
-// nothing else of a view, but for the level.
+// everyLook returns one view for each look, with a meeting and without: LEDs show
+// nothing else of a view, except the level.
 func everyLook() []View {
 	var views []View
 	for _, l := range looks {
@@ -104,7 +104,7 @@ func everyLook() []View {
 	return views
 }
 
-// rowsOfAllKinds are the LEDs that people own.
+// rowsOfAllKinds are typical LEDs.
 func rowsOfAllKinds() []LEDConfig {
 	return []LEDConfig{
 		{Kind: "gpio", Pin: "GPIO25"},
@@ -115,7 +115,7 @@ func rowsOfAllKinds() []LEDConfig {
 	}
 }
 
-// film is what a LED of this kind shows of a view over ten seconds.
+// film returns what a LED of this kind shows of a view over ten seconds.
 func film(c LEDConfig, v View) [][]byte {
 	row := make([]led.Colour, c.count())
 	f := c.face()
@@ -140,7 +140,7 @@ func somethingShows(frames [][]byte) bool {
 	})
 }
 
-func TestLooksCanBeToldApartOnEveryKindOfLED(t *testing.T) {
+func TestLooksDifferOnEveryKindOfLED(t *testing.T) {
 	for _, c := range rowsOfAllKinds() {
 		films := map[string][][]byte{}
 		for _, name := range Patterns() {
@@ -160,9 +160,8 @@ func TestLooksCanBeToldApartOnEveryKindOfLED(t *testing.T) {
 	}
 }
 
-// A recording is visible over everything, and takes no longer than its period
-// to be seen.
-func TestMeetingShowsOverEveryView(t *testing.T) {
+// A recording is visible over every view, within one period.
+func TestMeetingIsVisibleInEveryView(t *testing.T) {
 	for _, c := range rowsOfAllKinds() {
 		for _, v := range everyLook() {
 			if v.Meeting {
@@ -174,7 +173,7 @@ func TestMeetingShowsOverEveryView(t *testing.T) {
 			const window = 100 // frames of 20 ms
 			for start := 0; start+window <= len(with); start += window {
 				if sameFilm(with[start:start+window], without[start:start+window]) {
-					t.Errorf("%s of %d: for two seconds nothing tells %v from the same without a meeting", c.Kind, c.count(), v.Words())
+					t.Errorf("%s of %d: for two seconds %v looks the same as without a meeting", c.Kind, c.count(), v.Words())
 					break
 				}
 			}
@@ -182,7 +181,7 @@ func TestMeetingShowsOverEveryView(t *testing.T) {
 	}
 }
 
-func TestMicrophoneIsNeverHidden(t *testing.T) {
+func TestOpenMicrophoneIsAlwaysVisible(t *testing.T) {
 	for _, c := range rowsOfAllKinds() {
 		for _, level := range []float64{-120, -55, -30, 0} {
 			row := make([]led.Colour, c.count())
@@ -197,10 +196,9 @@ func TestMicrophoneIsNeverHidden(t *testing.T) {
 	}
 }
 
-// Between two renderings that render asks for, nothing may change that is not
-// an animation by frames; and it never asks for more than 25 a second, but for
-// edges of blinks.
-func TestRenderAsksNoMoreThanItNeeds(t *testing.T) {
+// Between two renderings requested by render, only animations by frames may change;
+// and it requests at most 25 renderings a second, except for edges of blinks.
+func TestRenderRequestsFewRenderings(t *testing.T) {
 	for _, c := range rowsOfAllKinds() {
 		for _, v := range everyLook() {
 			row := make([]led.Colour, c.count())
@@ -213,10 +211,10 @@ func TestRenderAsksNoMoreThanItNeeds(t *testing.T) {
 				at += next
 			}
 			if limit := 10*25 + 40; asked > limit {
-				t.Fatalf("%v asks for %d renderings in 10 s", v.Words(), asked)
+				t.Fatalf("%v requests %d renderings in 10 s", v.Words(), asked)
 			}
 			if v.Look() == "idle" && !v.Meeting && asked != 0 {
-				t.Fatalf("idle asks for %d renderings", asked)
+				t.Fatalf("idle requests %d renderings", asked)
 			}
 		}
 	}
@@ -269,7 +267,7 @@ func TestHours(t *testing.T) {
 	for _, text := range []string{"22", "22:00", "25:00-07:00", "22:00-22:00", "a-b"} {
 		var h Hours
 		if h.UnmarshalText([]byte(text)) == nil {
-			t.Errorf("%s was taken for hours", text)
+			t.Errorf("%s was parsed as hours", text)
 		}
 	}
 	var never Hours
@@ -280,7 +278,7 @@ func TestHours(t *testing.T) {
 	}
 }
 
-func TestAFrameAllocatesNothing(t *testing.T) {
+func TestFrameDoesNotAllocate(t *testing.T) {
 	host := boardtest.NewHost("GPIO5", "GPIO6", "GPIO13")
 	for _, c := range []LEDConfig{
 		{Kind: "rgb", Pins: []Pin{"5", "6", "13"}},

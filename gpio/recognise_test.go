@@ -10,7 +10,7 @@ import (
 	"periph.io/x/host/v3/gpioioctl"
 )
 
-// tree builds a file system of these files.
+// tree creates a file system with these files.
 func tree(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -46,7 +46,7 @@ func TestRecognise(t *testing.T) {
 			"sys/firmware/devicetree/base/hat/product":    "AIY Voice Bonnet\x00",
 			"sys/firmware/devicetree/base/hat/product_id": "0x0003\x00",
 		}, []string{"aiy-voice-bonnet"}, "AIY Voice Bonnet"},
-		{"a HAT that nobody knows", map[string]string{
+		{"an unknown HAT", map[string]string{
 			"proc/device-tree/hat/product": "Fan HAT\x00", "proc/device-tree/hat/product_id": "0x0001\x00",
 		}, nil, ""},
 		{"the two boards with one card", map[string]string{
@@ -76,7 +76,7 @@ func TestRecognise(t *testing.T) {
 					t.Errorf("%s because of %s", f.Preset.Name, f.Why)
 				}
 				if _, err := parse(f.TOML()); err != nil {
-					t.Errorf("the lines to paste are no configuration: %v", err)
+					t.Errorf("the suggested lines are not a valid configuration: %v", err)
 				}
 			}
 			if !slices.Equal(got, tt.want) {
@@ -111,7 +111,7 @@ func newChip(name, label string, n int, names map[string]int) fakeChip {
 }
 
 func TestFindLine(t *testing.T) {
-	// A Pi 5 has a dozen chips; the header is on the RP1, wherever that stands.
+	// A Pi 5 has a dozen chips; the header is on the RP1, at any position.
 	brcm := newChip("gpiochip10", "gpio-brcmstb@107d508500", 32, map[string]int{"2712_WAKE": 4, "GPIO17": 3})
 	rp1 := newChip("gpiochip4", "pinctrl-rp1", 54, map[string]int{"gpiochip4-GPIO17": 17})
 	pi3 := newChip("gpiochip0", "pinctrl-bcm2835", 54, map[string]int{"SPI_CE1_N": 7})
@@ -130,7 +130,7 @@ func TestFindLine(t *testing.T) {
 		{"beyond the header", []chip{pi3}, "GPIO54", nil},
 		{"no such line", []chip{pi3}, "PA6", nil},
 		{"not a Pi", []chip{sunxi}, "PA6", sunxi.lines[6]},
-		{"not a Pi, name that two chips have", []chip{sunxi}, "PG8", sunxi.lines[8]},
+		{"not a Pi, name on two chips", []chip{sunxi}, "PG8", sunxi.lines[8]},
 		{"not a Pi, number", []chip{sunxi}, "GPIO17", nil},
 	}
 	for _, tt := range tests {
@@ -142,7 +142,7 @@ func TestFindLine(t *testing.T) {
 	}
 }
 
-func TestHardwareSaysWhatIsMissing(t *testing.T) {
+func TestHardwareReportsWhatIsMissing(t *testing.T) {
 	if _, err := os.Stat("/dev/gpiochip0"); err == nil {
 		t.Skip("this machine has GPIO; the test is for those without")
 	}

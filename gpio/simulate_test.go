@@ -17,8 +17,8 @@ import (
 	"lintod/gpio/script"
 )
 
-// device is the least that a board needs behind it: pressing talk makes it
-// listen, letting go makes it think, speak and rest.
+// device is the minimum that a board needs: pressing talk makes it listen, releasing
+// makes it think, speak and rest.
 type device struct {
 	board *gpio.Board
 	acts  chan gpio.Action
@@ -49,8 +49,8 @@ func (d *device) run(ctx context.Context) {
 	}
 }
 
-// simulated runs a simulated board with a device behind it until play returns,
-// and returns what the panel, which is no terminal, was told.
+// simulated runs a simulated board with a device until play returns, and returns the
+// output of the panel, which is not a terminal.
 func simulated(t *testing.T, s gpio.Settings, play func(ctx context.Context, b *gpio.Board, log *journaltest.Buffer)) string {
 	t.Helper()
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
@@ -84,11 +84,11 @@ func simulated(t *testing.T, s gpio.Settings, play func(ctx context.Context, b *
 	play(ctx, d.board, log)
 	stop()
 	running.Wait()
-	told, err := os.ReadFile(out.Name())
+	output, err := os.ReadFile(out.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(told)
+	return string(output)
 }
 
 const conversation = `see idle
@@ -104,23 +104,23 @@ tap mute
 see idle muted
 `
 
-func TestScriptIsPlayedAndStatesComeInOrder(t *testing.T) {
+func TestScriptIsPlayedWithStatesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script := filepath.Join(t.TempDir(), "script")
 		record := filepath.Join(t.TempDir(), "record")
 		if err := os.WriteFile(script, []byte(conversation), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		told := simulated(t, gpio.Settings{Script: script, Record: record}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
+		output := simulated(t, gpio.Settings{Script: script, Record: record}, func(_ context.Context, _ *gpio.Board, log *journaltest.Buffer) {
 			time.Sleep(time.Minute)
 			if !strings.Contains(log.String(), "steps=11") {
 				t.Errorf("log:\n%s", log.String())
 			}
 		})
-		wantTold(t, told, "board: idle", "board: listening; button: talk press", "board: thinking; button: talk release",
+		wantPrinted(t, output, "board: idle", "board: listening; button: talk press", "board: thinking; button: talk release",
 			"board: speaking", "board: idle; button: mute", "board: idle, muted; button: mute")
 
-		// What was recorded plays again.
+		// The recording can be played.
 		recording, err := os.ReadFile(record)
 		if err != nil {
 			t.Fatal(err)
@@ -137,20 +137,20 @@ func TestScriptIsPlayedAndStatesComeInOrder(t *testing.T) {
 	})
 }
 
-func wantTold(t *testing.T, told string, lines ...string) {
+func wantPrinted(t *testing.T, output string, lines ...string) {
 	t.Helper()
-	rest := told
+	rest := output
 	for _, line := range lines {
 		_, after, found := strings.Cut(rest, line)
 		if !found {
-			t.Errorf("%q was not told, or not in order:\n%s", line, told)
+			t.Errorf("%q was not printed, or not in order:\n%s", line, output)
 			return
 		}
 		rest = after
 	}
 }
 
-func TestScriptThatCannotBePlayedSaysWhere(t *testing.T) {
+func TestScriptThatCannotBePlayedReportsTheLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		script := filepath.Join(t.TempDir(), "script")
 		if err := os.WriteFile(script, []byte("press talk\nsee speaking\n"), 0o600); err != nil {
@@ -179,7 +179,7 @@ func TestScriptInProcess(t *testing.T) {
 				t.Error(err)
 			}
 			if err := b.Press("nose", true); err == nil {
-				t.Error("a button that is not there was pressed")
+				t.Error("an unknown button was pressed")
 			}
 		})
 	})

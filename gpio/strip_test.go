@@ -10,7 +10,7 @@ import (
 	"lintod/gpio/led"
 )
 
-// probed is a pin that tells what it is set to.
+// probed is a pin that records its levels.
 type probed struct {
 	gpiotest.Pin
 	set func(high bool)
@@ -18,13 +18,13 @@ type probed struct {
 
 func (p *probed) Out(l pgpio.Level) error { p.set(bool(l)); return nil }
 
-// An APA102 takes a bit at each rising edge of its clock; so does the test.
+// An APA102 reads a bit at each rising edge of its clock, and so does the test.
 func TestBangSendsTheFrameBitByBit(t *testing.T) {
 	var got []byte
 	bits, data, clock := 0, false, false
 	dataPin := &output{pin: &probed{set: func(high bool) {
 		if clock {
-			t.Error("the data moved while the clock was high")
+			t.Error("the data changed while the clock was high")
 		}
 		data = high
 	}}}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -130,6 +131,9 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 func howToGetIn(path string) string {
 	const sudo = "use sudo"
 	info, err := os.Stat(path)
+	if err != nil { // the service's directory is closed to others, too
+		info, err = os.Stat(filepath.Dir(path))
+	}
 	if err != nil {
 		return sudo
 	}

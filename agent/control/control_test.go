@@ -780,3 +780,16 @@ func TestFileIsPassed(t *testing.T) {
 		}
 	}
 }
+
+// The packaged service's directory is closed to other users, so the socket in it
+// cannot be seen.
+func TestGroupOfAClosedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	const gid = 54321
+	if err := os.Chown(dir, -1, gid); err != nil {
+		t.Skipf("SKIPPED, nothing was tested: %v", err)
+	}
+	if got := howToGetIn(filepath.Join(dir, "lintod.sock")); !strings.Contains(got, strconv.Itoa(gid)) {
+		t.Errorf("%q does not name the group", got)
+	}
+}

@@ -50,7 +50,7 @@ func (x *exam) running(ctx context.Context) {
 	for _, name := range slices.Sorted(maps.Keys(s.Links)) {
 		if l := s.Links[name]; !l.Connected {
 			x.add("daemon", Warn, "link "+name+" is not connected to the platform: "+l.Line,
-				"see the findings about the broker; the files named in ["+name+"] must be readable by the user lintod")
+				"see the other findings; the files named in ["+name+"] must be readable by the user lintod")
 		}
 	}
 }

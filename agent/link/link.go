@@ -7,6 +7,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -137,6 +138,10 @@ type Place struct {
 	// whatever the mode of the file is.
 	Protected func(path string) bool
 }
+
+// ErrActivate is returned by a trial whose platform knows the device as soon as
+// the user has activated it there; the text says how.
+var ErrActivate = errors.New("the device must be activated")
 
 // Status is the status of a link of any protocol.
 type Status struct {

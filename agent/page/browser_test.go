@@ -52,6 +52,9 @@ func (d *device) chromium(t *testing.T, kiosk bool) *browser {
 			t.Error(err)
 		}
 	})
+	if err := chromedp.Run(ctx); err != nil { // the browser lives as long as this context
+		t.Fatal(err)
+	}
 	b := &browser{t, d, ctx}
 	address, err := d.Address(kiosk)
 	if err != nil {
@@ -62,9 +65,12 @@ func (d *device) chromium(t *testing.T, kiosk bool) *browser {
 	return b
 }
 
+// do performs actions. One that waits for an element which does not appear fails after a minute.
 func (b *browser) do(actions ...chromedp.Action) {
 	b.Helper()
-	if err := chromedp.Run(b.ctx, actions...); err != nil {
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	defer cancel()
+	if err := chromedp.Run(ctx, actions...); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -427,7 +433,8 @@ Promise.all(attempts).then(() => { document.title = 'done' })
 func TestReconnectInChromium(t *testing.T) {
 	d := start(t)
 	b := d.chromium(t, false)
-	b.do(chromedp.Evaluate(`session = 'ended'`, nil), chromedp.Click("#stop"))
+	// In one step: the page may send a request of its own in between, which locks it first.
+	b.do(chromedp.Evaluate(`session = 'ended'; document.getElementById('stop').click()`, nil))
 	b.shows("locked", "lintod page")
 	b.hides("app")
 }

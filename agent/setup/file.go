@@ -30,12 +30,12 @@ const (
 	unitFile           = "/usr/lib/systemd/system/lintod.service"
 )
 
-// errExists protects a file that was edited.
-var errExists = errors.New("has been edited; -force replaces it and keeps a copy")
+// errExists protects an existing configuration.
+var errExists = errors.New("already contains a configuration; -force replaces it and keeps a copy")
 
-// mayWrite refuses to replace a file that was edited. The installed sample may
-// be replaced.
-func mayWrite(path string, force bool) error {
+// mayWrite refuses to replace a configuration with a different one. The
+// installed sample may be replaced.
+func mayWrite(path, text string, force bool) error {
 	if dir := filepath.Dir(path); errors.Is(unix.Access(dir, unix.W_OK), unix.EACCES) {
 		return fmt.Errorf("%s is not writable by this user; use sudo", dir)
 	}
@@ -45,7 +45,7 @@ func mayWrite(path string, force bool) error {
 		return nil
 	case err != nil:
 		return fmt.Errorf("read the current configuration: %w", err)
-	case force, string(old) == packaging.Sample():
+	case force, string(old) == packaging.Sample(), string(old) == text:
 		return nil
 	}
 	return fmt.Errorf("%s %w", path, errExists)
@@ -58,7 +58,7 @@ func write(path, text string) (backup string, err error) {
 		return "", err
 	}
 	old, err := state.ReadFile(path, maxConfig)
-	if err == nil && string(old) != packaging.Sample() {
+	if err == nil && string(old) != packaging.Sample() && string(old) != text {
 		backup = path + ".bak-" + time.Now().UTC().Format("20060102T150405Z")
 		if err := state.ReplaceFile(backup, old); err != nil {
 			return "", fmt.Errorf("copy the current configuration: %w", err)
@@ -89,19 +89,24 @@ func readPassword(path string) (string, error) {
 }
 
 // writePassword writes the password to a file of its own next to the
-// configuration, readable only by its owner, and returns the value for
-// password_file.
-func writePassword(config, name, password string) (string, error) {
+// configuration, readable only by its owner.
+func writePassword(config, name, password string) error {
 	dir := filepath.Dir(config)
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // see write
-		return "", err
+		return err
 	}
-	path := filepath.Join(dir, name)
-	if err := state.ReplaceFile(path, []byte(password+"\n")); err != nil {
-		return "", fmt.Errorf("write the password: %w", err)
+	if err := state.ReplaceFile(filepath.Join(dir, name), []byte(password+"\n")); err != nil {
+		return fmt.Errorf("write the password: %w", err)
 	}
+	return nil
+}
+
+// passwordFile is the value of password_file for a password that
+// writePassword writes.
+func passwordFile(config, name string) string {
+	dir := filepath.Dir(config)
 	if _, err := os.Stat(unitFile); dir == unitSecrets && err == nil {
-		return serviceCredentials + name, nil
+		return serviceCredentials + name
 	}
-	return path, nil
+	return filepath.Join(dir, name)
 }

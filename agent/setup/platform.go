@@ -339,7 +339,7 @@ func (s *Setup) connects(ctx context.Context, l *chosenLink) bool {
 	}
 	if err != nil {
 		s.Terminal.say("%s", sentence(err))
-		return false
+		return errors.Is(err, link.ErrActivate)
 	}
 	if l.Additional {
 		s.Terminal.say("The broker accepts the device.")

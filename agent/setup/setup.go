@@ -13,7 +13,7 @@ import (
 // Setup is one run of "lintod setup".
 type Setup struct {
 	Path  string // of the configuration
-	Force bool   // replace an edited configuration
+	Force bool   // replace an existing configuration
 	Yes   bool   // ask no questions
 	// Platform is the name of the link to set up; if it is "" the owner is asked, or
 	// with Yes the first one is used.
@@ -46,9 +46,10 @@ type Setup struct {
 var ErrRefused = errors.New("the configuration was written, but the device cannot connect; the reason is above")
 
 // Run asks, tests, writes, and starts the service. Before it writes, nothing
-// has changed.
+// has changed. With Yes, a repetition with the same answers succeeds: a script
+// for many devices may run twice.
 func (s *Setup) Run(ctx context.Context) error {
-	if err := mayWrite(s.Path, s.Force); err != nil {
+	if err := mayWrite(s.Path, "", s.Force || s.Yes); err != nil { // before it asks questions
 		return err
 	}
 	s.Answers = s.Given.over(s.Answers)
@@ -88,7 +89,16 @@ func (s *Setup) prepare(ctx context.Context) error {
 	if err := s.takeWord(); err != nil {
 		return err
 	}
-	if _, _, err := s.render(s.Answers); err != nil { // check before a password is written
+	for _, l := range s.chosen() {
+		if l.secret != "" {
+			s.Answers[l.secretKey()] = passwordFile(s.Path, l.secretFile())
+		}
+	}
+	text, _, err := s.render(s.Answers)
+	if err != nil {
+		return err
+	}
+	if err := mayWrite(s.Path, text, s.Force); err != nil {
 		return err
 	}
 	if s.Yes {
@@ -115,11 +125,9 @@ func (s *Setup) write() error {
 		if l.secret == "" {
 			continue
 		}
-		file, err := writePassword(s.Path, l.secretFile(), l.secret)
-		if err != nil {
+		if err := writePassword(s.Path, l.secretFile(), l.secret); err != nil {
 			return err
 		}
-		s.Answers[l.secretKey()] = file
 	}
 	text, _, err := s.render(s.Answers)
 	if err != nil {

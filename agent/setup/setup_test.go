@@ -301,6 +301,34 @@ func TestEditedConfigurationIsKept(t *testing.T) {
 	}
 }
 
+// A script for many devices may run twice; the second time, the password may be
+// a new one.
+func TestRepetition(t *testing.T) {
+	f := prepare(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	f.Start = func(context.Context) error { return nil }
+	for _, password := range []string{"first", "second"} {
+		if err := os.WriteFile(secret, []byte(password), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.Yes, f.Answers = true, nil
+		f.Given = Answers{Serial: "s", "linto.broker": "mqtt://127.0.0.1:1", "linto.password_file": secret}
+		if err := f.Run(t.Context()); !errors.Is(err, ErrRefused) { // nothing listens there
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(filepath.Join(filepath.Dir(f.Path), "password")); string(got) != password+"\n" {
+			t.Errorf("the password is %q", got)
+		}
+	}
+	f.Answers, f.Given[Serial] = nil, "another"
+	if err := f.Run(t.Context()); !errors.Is(err, errExists) {
+		t.Errorf("different answers: %v", err)
+	}
+	if list, _ := filepath.Glob(f.Path + ".bak-*"); len(list) != 0 {
+		t.Errorf("backups: %v", list)
+	}
+}
+
 func TestInputEnds(t *testing.T) {
 	f := prepare(t, "kitchen")
 	if err := f.Run(t.Context()); !errors.Is(err, errInputEnded) {

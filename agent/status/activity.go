@@ -73,7 +73,7 @@ func (a Activity) Line() string {
 		{a.Flags.Offline, offline},
 		{a.Flags.Deaf, deaf},
 		{len(a.Away) > 0 && !a.Flags.Offline, "offline: " + strings.Join(a.Away, ", ")},
-		{a.Activating, "a platform rejects the device"},
+		{a.Activating, "a platform rejects or must activate the device"},
 		{a.Waiting, "waiting for the wake word"},
 		{a.WakeAway, "no wake word: the engine is unavailable"},
 	} {

@@ -29,7 +29,7 @@ func TestKillAndRestart(t *testing.T) {
 	}
 	r.Restart()
 	if len(r.Hear().PCM()) == 0 {
-		t.Fatal("nothing is heard after the restart")
+		t.Fatal("no sound after the restart")
 	}
 }
 
@@ -40,9 +40,9 @@ func TestFind(t *testing.T) {
 		t.Errorf("found at %d, not at 87", at)
 	}
 	if at := Find(whole, []int16{-1, -1, -1}); at != -1 {
-		t.Errorf("found at %d what is not there", at)
+		t.Errorf("found at %d although it is missing", at)
 	}
 	if Loud(whole[:70]) || !Loud(whole) {
-		t.Error("silence and sound are taken for each other")
+		t.Error("silence and sound are not distinguished")
 	}
 }

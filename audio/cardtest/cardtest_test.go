@@ -49,9 +49,9 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// airCard is a microphone that hears noise, and the loudspeaker through the air.
+// airCard is a microphone that captures noise, and the loudspeaker through the air.
 type airCard struct {
-	loss float64 // of the loudspeaker's sound on its way; 0 means all of it
+	loss float64 // share of the loudspeaker's sound that arrives; 0 means all of it
 	air  chan int16
 	dead error
 }
@@ -117,7 +117,7 @@ func TestTry(t *testing.T) {
 	}
 }
 
-func TestLoudspeakerIsTriedWithoutAMicrophone(t *testing.T) {
+func TestLoudspeakerIsTestedWithoutAMicrophone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gone := errors.New("no such card")
 		c := &airCard{air: make(chan int16, audio.CaptureRate), dead: gone}

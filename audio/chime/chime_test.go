@@ -44,7 +44,7 @@ func TestLoad(t *testing.T) {
 	}
 	tone := notes(16000, 440)
 	c := Defaults()
-	c.Listening = write("tone", wav.Encode(tone, 16000)) // known by its content
+	c.Listening = write("tone", wav.Encode(tone, 16000)) // recognised by its contents
 	c.Thinking = ""
 	c.Error = filepath.Join(dir, "none.wav")
 	c.Muted = write("text.wav", []byte("not a sound"))
@@ -58,7 +58,7 @@ func TestLoad(t *testing.T) {
 		t.Errorf("the file of %d samples at 16000 became %d at %d", len(tone), n, rate)
 	}
 	if _, on := sounds["thinking"]; on || len(sounds) != 5 {
-		t.Errorf("%d sounds; what is off is there: %v", len(sounds), on)
+		t.Errorf("%d sounds; the disabled sound is present: %v", len(sounds), on)
 	}
 	standard, _ := Defaults().Load(rate)
 	for _, name := range []string{"error", "nothing", "muted", "unmuted"} {
@@ -66,7 +66,7 @@ func TestLoad(t *testing.T) {
 			t.Errorf("%s is not the default", name)
 		}
 		if !slices.ContainsFunc(faults, func(err error) bool { return strings.HasPrefix(err.Error(), "sounds."+name+": ") }) {
-			t.Errorf("nothing is said of %s: %v", name, faults)
+			t.Errorf("no warning about %s: %v", name, faults)
 		}
 	}
 	if len(faults) != 4 {

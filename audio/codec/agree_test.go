@@ -14,11 +14,11 @@ import (
 	"lintod/audio/wav"
 )
 
-// full makes the test try all that encoders offer.
+// full selects all formats that the encoders support.
 var full = os.Getenv("LINTOD_FULL") != ""
 
-// sample is sound in which no mistake hides: a chirp over the whole band, noise
-// that comes and goes, other things left than right.
+// sample returns sound that reveals errors: a chirp over the whole band, noise with
+// pauses, and different channels.
 func sample(t testing.TB) string {
 	const rate, seconds = 48000, 1.2
 	random := rand.New(rand.NewPCG(1, 2))
@@ -46,21 +46,21 @@ func sample(t testing.TB) string {
 	return path
 }
 
-// attempt is a way to encode: {in} and {out} stand for files.
+// attempt is a way to encode: {in} and {out} are replaced by files.
 type attempt struct {
 	name string
 	argv string
-	// ext is that of the encoded file.
+	// ext is the extension of the encoded file.
 	ext string
-	// decoder is ffmpeg's to compare with; empty for the usual one. "lame" is not
-	// ffmpeg's: at 24 kHz ffmpeg 5.1 is farther from the source than LAME and
-	// mpg123, which agree, in one band.
+	// decoder is the name of ffmpeg's decoder to compare with; empty for the
+	// default. "lame" is not ffmpeg's: at 24 kHz ffmpeg 5.1 differs more from the
+	// source in one band than LAME and mpg123, which agree.
 	decoder string
-	// rare attempts are for LINTOD_FULL.
+	// rare attempts run only with LINTOD_FULL.
 	rare bool
 }
 
-// attempts are what encoders make of rates, bit rates, channels.
+// attempts are the encoders' combinations of rates, bit rates and channels.
 func attempts() (list []attempt) {
 	add := func(rare bool, ext, decoder, argv string, args ...any) {
 		argv = fmt.Sprintf(argv, args...)
@@ -78,11 +78,12 @@ func attempts() (list []attempt) {
 			mp3 = "lame"
 		}
 		if rate < 16000 {
-			bits = low[:8] // all there is of MPEG-2.5
+			bits = low[:8] // all rates of MPEG-2.5
 		}
 		for i, b := range bits {
 			for _, mode := range []string{"m", "s", "j"} {
-				// Where an archived library was wrong, and one at each rate.
+				// Formats that an archived library decoded wrongly, and one at each
+				// rate.
 				known := rate == 22050 && mode == "m" && (b == 24 || b == 32 || b == 80 || b == 96)
 				add(!known && (i != len(bits)/2 || mode != "j"), "mp3", mp3, "lame --quiet --resample %g -b %d -m %s {in} {out}", float64(rate)/1000, b, mode)
 			}
@@ -123,7 +124,7 @@ func attempts() (list []attempt) {
 	return list
 }
 
-// Each codec sounds as it does with ffmpeg, sample by sample.
+// Each codec gives the same sound as ffmpeg, sample by sample.
 func TestAgreesWithFFmpeg(t *testing.T) {
 	needs(t, "ffmpeg", "lame", "oggenc", "opusenc", "flac")
 	in := sample(t)
@@ -153,12 +154,12 @@ func TestAgreesWithFFmpeg(t *testing.T) {
 			if rate != wantRate {
 				t.Fatalf("%d samples a second, ffmpeg has %d", rate, wantRate)
 			}
-			// Not all agree on how much of the padding is left out.
+			// Decoders differ in how much of the padding they drop.
 			if diff := len(got) - len(want); diff < -3000 || diff > 3000 {
 				t.Errorf("%d samples, ffmpeg has %d", len(got), len(want))
 			}
 			if rms(want) == 0 && rms(got) == 0 {
-				return // some settings leave no room for sound
+				return // some bit rates are too low for sound
 			}
 			if db, lag := likeness(got, want); db < 40 {
 				t.Errorf("differs from ffmpeg by %.1f dB (at a lag of %d)", -db, lag)
@@ -167,10 +168,11 @@ func TestAgreesWithFFmpeg(t *testing.T) {
 	}
 }
 
-// likeness is the signal-to-noise ratio in decibels, at the lag where it is best.
+// likeness returns the signal-to-noise ratio in decibels, at the best lag.
 func likeness(got, want []int16) (best float64, lag int) {
 	const most, probe = 3000, 512
-	// A probe from the loud of the sound finds the lag, the rest tells how good it is.
+	// The lag is found with a loud part of the sound, and the ratio computed over
+	// the rest.
 	at := len(want) / 2
 	if at+probe+most > len(want) || at < most {
 		return math.Inf(-1), 0
@@ -194,7 +196,7 @@ func likeness(got, want []int16) (best float64, lag int) {
 	}
 	signal, noise := 0.0, 1e-9
 	for i := range want {
-		// The ends are padded and faded in other ways.
+		// The ends are padded and faded in different ways.
 		if i < most || i+most > len(want) || i+lag < 0 || i+lag >= len(got) {
 			continue
 		}

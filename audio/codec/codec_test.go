@@ -20,7 +20,7 @@ import (
 	"lintod/audio/wav"
 )
 
-// The decoders are in lintod-audio, which is built once. unbuilt is why not.
+// The decoders are in lintod-audio, which is built once. unbuilt is the build error.
 var unbuilt string
 
 func TestMain(m *testing.M) {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// needs skips the test, loudly, where programs are missing.
+// needs skips the test, with a message, if programs are missing.
 func needs(t testing.TB, programs ...string) {
 	t.Helper()
 	if unbuilt != "" {
@@ -55,7 +55,7 @@ func needs(t testing.TB, programs ...string) {
 func all(s audio.Sound) ([]int16, error) {
 	defer s.Close()
 	var pcm []int16
-	buf := make([]int16, 700) // no divisor of anything
+	buf := make([]int16, 700) // not a divisor of any length
 	for {
 		n, err := s.Read(context.Background(), buf)
 		pcm = append(pcm, buf[:n]...)
@@ -84,7 +84,7 @@ func read(t testing.TB, path string) []byte {
 	return file
 }
 
-// decoded is what the whole file sounds like.
+// decoded returns the sound of the whole file.
 func decoded(t testing.TB, file []byte) (pcm []int16, rate int) {
 	t.Helper()
 	s, err := Open(io.NopCloser(bytes.NewReader(file)))
@@ -105,7 +105,7 @@ func rms(pcm []int16) float64 {
 	return math.Sqrt(sum / float64(max(1, len(pcm))))
 }
 
-// pitch is the mean frequency in hertz, of a sine.
+// pitch returns the mean frequency of a sine in hertz.
 func pitch(pcm []int16, rate int) float64 {
 	crossings := 0
 	for i := 1; i < len(pcm); i++ {
@@ -116,7 +116,7 @@ func pitch(pcm []int16, rate int) float64 {
 	return float64(crossings) * float64(rate) / float64(len(pcm))
 }
 
-// tone is a second of 440 Hz in each of the channels, encoded by ffmpeg.
+// tone returns a second of 440 Hz in each channel, encoded by ffmpeg.
 func tone(t testing.TB, name string, args ...string) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -124,7 +124,7 @@ func tone(t testing.TB, name string, args ...string) []byte {
 	return read(t, path)
 }
 
-func TestForms(t *testing.T) {
+func TestFormats(t *testing.T) {
 	needs(t, "ffmpeg")
 	for _, tt := range []struct {
 		name string
@@ -163,8 +163,8 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// What stands in a row is played to the end of the last, at its pitch.
-func TestPartsInARow(t *testing.T) {
+// Concatenated sounds are played to the end of the last one, at their pitch.
+func TestConcatenatedParts(t *testing.T) {
 	needs(t, "ffmpeg")
 	vorbis := func(rate, channels string) []byte {
 		return tone(t, "a.ogg", "-c:a", "libvorbis", "-ar", rate, "-ac", channels)
@@ -221,8 +221,8 @@ func id3(size int) []byte {
 	return append(head, bytes.Repeat([]byte{0xff, 0xfb, 0x90}, size/3+1)[:size]...)
 }
 
-// What there is of a file that is cut off is heard; stations begin anywhere.
-func TestCutFiles(t *testing.T) {
+// A truncated file is played as far as it goes; radio stations start anywhere.
+func TestTruncatedFiles(t *testing.T) {
 	needs(t, "ffmpeg")
 	for name, file := range map[string][]byte{
 		"WAV":    tone(t, "a.wav"),
@@ -249,29 +249,29 @@ func TestCutFiles(t *testing.T) {
 	}
 }
 
-func TestDecodeRefuses(t *testing.T) {
+func TestDecodeRejects(t *testing.T) {
 	needs(t, "ffmpeg")
 	ogg := tone(t, "a.ogg", "-c:a", "libvorbis")
 	mp3 := tone(t, "a.mp3", "-id3v2_version", "0", "-write_xing", "0")
 	for name, file := range map[string][]byte{
-		"nothing":              {},
-		"a byte":               {0xff},
-		"text":                 []byte("<html>"),
-		"a page with UTF-16":   []byte("<html>\xff\xfb\x90\x00"),
-		"WAV without sound":    wav.Encode(nil, 16000),
-		"WAV at a mad rate":    wav.Encode(make([]int16, 9), 1000),
-		"RIFF only":            []byte("RIFF"),
-		"Ogg that ends":        ogg[:100],
-		"Ogg of headers only":  ogg[:3000],
-		"MP3 that ends":        mp3[:100],
-		"ID3 that never ends":  id3(1 << 21)[:100],
-		"ID3 and nothing":      id3(100),
-		"MP4 without an index": []byte("\x00\x00\x00\x18ftypM4A \x00\x00\x00\x00\x00\x00\x00\x08mdat"),
-		"too long":             make([]byte, MaxFile+1),
-		"noise":                bytes.Repeat([]byte{0xff, 0xfb, 0x00, 0x00}, 500),
+		"nothing":               {},
+		"a byte":                {0xff},
+		"text":                  []byte("<html>"),
+		"a page with UTF-16":    []byte("<html>\xff\xfb\x90\x00"),
+		"WAV without sound":     wav.Encode(nil, 16000),
+		"WAV at an absurd rate": wav.Encode(make([]int16, 9), 1000),
+		"RIFF only":             []byte("RIFF"),
+		"Ogg that ends":         ogg[:100],
+		"Ogg of headers only":   ogg[:3000],
+		"MP3 that ends":         mp3[:100],
+		"ID3 that never ends":   id3(1 << 21)[:100],
+		"ID3 and nothing":       id3(100),
+		"MP4 without an index":  []byte("\x00\x00\x00\x18ftypM4A \x00\x00\x00\x00\x00\x00\x00\x08mdat"),
+		"too long":              make([]byte, MaxFile+1),
+		"noise":                 bytes.Repeat([]byte{0xff, 0xfb, 0x00, 0x00}, 500),
 	} {
 		if s, err := Decode(file); err == nil {
-			t.Errorf("%s was taken for sound", name)
+			t.Errorf("%s was accepted as sound", name)
 			s.Close()
 		} else {
 			t.Logf("%s: %v", name, err)
@@ -284,7 +284,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// Without ffmpeg it is at least said what it is.
+// Without ffmpeg the error contains the format.
 func TestWithoutFFmpeg(t *testing.T) {
 	needs(t, "ffmpeg")
 	file := tone(t, "a.aac", "-c:a", "aac")
@@ -294,7 +294,7 @@ func TestWithoutFFmpeg(t *testing.T) {
 	}
 }
 
-// blocked gives what it has, and then nothing until it is closed.
+// blocked returns its data, and then blocks until it is closed.
 type blocked struct {
 	io.Reader
 	closed chan struct{}
@@ -346,19 +346,19 @@ func TestReadEnds(t *testing.T) {
 			select {
 			case err := <-ended:
 				if errors.Is(err, io.EOF) {
-					t.Error("it ended as if it were whole")
+					t.Error("it ended as if it were complete")
 				}
 			case <-time.After(time.Minute):
-				t.Fatal("it goes on")
+				t.Fatal("it does not end")
 			}
 			s.Close()
-			<-r.closed // Open has promised it
+			<-r.closed // the promise of Open
 		})
 	}
 }
 
-// What ends the file early is not taken for its end.
-func TestFaultOfTheReader(t *testing.T) {
+// An error of the reader is not treated as the end of the file.
+func TestErrorOfTheReader(t *testing.T) {
 	needs(t, "ffmpeg")
 	fault := errors.New("the network is gone")
 	for _, name := range []string{"a.mp3", "a.ogg", "a.flac", "a.wav"} {
@@ -436,7 +436,7 @@ func FuzzRecognise(f *testing.F) {
 	})
 }
 
-// FuzzWAV decodes WAVs in a row, which is done in the daemon.
+// FuzzWAV decodes concatenated WAVs, which the daemon does itself.
 func FuzzWAV(f *testing.F) {
 	one := wav.Encode(make([]int16, 30), 16000)
 	f.Add(one)

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Of ten minutes whose pitch rises by 3 Hz a second, what follows a moment is found, in
-// files of each kind; what has nothing to go by begins at its beginning.
+// In ten minutes of sound with a pitch that rises by 3 Hz a second, the sound after
+// a given time is found, in files of each format; formats without an index start at
+// the beginning.
 func TestSkip(t *testing.T) {
 	needs(t, "sox", "lame", "flac")
 	dir := t.TempDir()
@@ -62,13 +63,13 @@ func TestSkip(t *testing.T) {
 				s.Close()
 				second := (pitch(pcm[len(pcm)/2:], s.Rate()) - 200) / 3
 				if second < at.Seconds()-5 || second > at.Seconds()+5 {
-					t.Errorf("what follows %v is of second %.1f", at, second)
+					t.Errorf("the sound after %v is of second %.1f", at, second)
 				}
 			}
 			if at, err := Skip(bytes.NewReader(file), time.Hour); at != 0 || err != nil {
-				t.Errorf("behind the end: %v, %v", at, err)
+				t.Errorf("beyond the end: %v, %v", at, err)
 			}
-			for _, cut := range []int{0, 1, 10, 100, 1000, 5000} { // whatever is left of it
+			for _, cut := range []int{0, 1, 10, 100, 1000, 5000} { // any remaining part of it
 				if _, err := Skip(bytes.NewReader(file[:min(cut, len(file))]), time.Minute); err != nil && cut > 10 {
 					t.Logf("%d bytes: %v", cut, err)
 				}

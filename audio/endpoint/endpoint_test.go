@@ -12,7 +12,7 @@ import (
 
 var config = Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second}
 
-// result is what a detector made of a scene; times in seconds, −1 for never.
+// result is the result of a detector for a scene; times in seconds, −1 for never.
 type result struct {
 	began, ended float64
 	verdict      Verdict
@@ -36,7 +36,7 @@ func (d *Detector) listen(fs []audio.Frame) result {
 }
 
 // Every sentence after half a second (the pre-roll) and after two of noise. The
-// table in the log is the figure to improve; the limits are what must hold.
+// table in the log is for improvements; the limits must hold.
 func TestSpeechInNoise(t *testing.T) {
 	var said [][]int16
 	for _, s := range audiotest.Sentences(t) {
@@ -45,7 +45,7 @@ func TestSpeechInNoise(t *testing.T) {
 	noises := []struct {
 		name     string
 		make     audiotest.Noise
-		mustHold float64 // from this SNR on every sentence is found whole
+		mustHold float64 // from this SNR on every sentence is found completely
 	}{
 		{"none", audiotest.Silence, 30},
 		{"white", audiotest.White, 10},
@@ -96,7 +96,7 @@ func TestSpeechFromTheFirstFrameIsHeard(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoSpeech(t *testing.T) {
+func TestSoundWithoutSpeech(t *testing.T) {
 	for name, pcm := range audiotest.Disturbances(t) {
 		r := listen(config, cut(pcm))
 		if r.began >= 0 || r.verdict != EndNoSpeech || r.ended < 6 || r.ended > 6.5 {
@@ -105,9 +105,9 @@ func TestWhatIsNoSpeech(t *testing.T) {
 	}
 }
 
-// A fan that starts while the user speaks becomes the floor after the 3 s that
-// the floor looks back; then the silence is found.
-func TestNoiseThatStartsDuringSpeechIsForgiven(t *testing.T) {
+// A fan that starts while the user speaks becomes the noise floor after the floor's
+// window of 3 s; then the silence is found.
+func TestNoiseThatStartsDuringSpeech(t *testing.T) {
 	fs, _, to := scene(t, audiotest.Speak(t, "en-us", "what time is it"), 0.5, audiotest.Pink, 40)
 	loud := cut(audiotest.AtLevel(audiotest.Pink(t, 12*second), -32))
 	fs = append(fs[:int(to*50)-10], loud...)
@@ -128,7 +128,7 @@ func TestClickDoesNotProlongTheSilence(t *testing.T) {
 
 func TestLimitsCountSoundThatWasLost(t *testing.T) {
 	tone := make([]float64, 30*second)
-	for i := range tone { // syllables of 300 ms, so that it is speech without end
+	for i := range tone { // syllables of 300 ms, which are endless speech
 		tone[i] = 5000 * math.Sin(2*math.Pi*300*float64(i)/second) * float64(i/4800%2)
 	}
 	cases := map[string]struct {
@@ -203,16 +203,16 @@ func BenchmarkPush(b *testing.B) {
 	}
 }
 
-// opined gives every frame the opinion that f has of its second.
-func opined(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame {
+// withSpeech gives every frame the Speech value that f returns for its second.
+func withSpeech(fs []audio.Frame, f func(second float64) audio.Speech) []audio.Frame {
 	for i := range fs {
 		fs[i].Speech = f(float64(i) * audio.FrameTime.Seconds())
 	}
 	return fs
 }
 
-// A tone no louder than the room lasts from 2 s to 4 s; the card has its opinion.
-func TestOpinionOfTheCard(t *testing.T) {
+// A tone at the level of the room lasts from 2 s to 4 s, with different Speech values.
+func TestSpeechValues(t *testing.T) {
 	const from, to = 2, 4
 	room := func() []audio.Frame { return cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)) }
 	between := func(ts float64) audio.Speech {
@@ -232,12 +232,12 @@ func TestOpinionOfTheCard(t *testing.T) {
 		"silence":             {always(audio.SpeechNo), -1, EndNoSpeech},
 		"voice from the first frame on, as in babble": {always(audio.SpeechYes), -1, EndNoSpeech},
 	} {
-		r := listen(config, opined(room(), c.opinion))
+		r := listen(config, withSpeech(room(), c.opinion))
 		if r.verdict != c.verdict || math.Abs(r.began-c.began) > 0.03 {
 			t.Errorf("%s: %+v", name, r)
 		}
 		if c.verdict == EndSilence && math.Abs(r.ended-to-0.8) > 0.03 {
-			t.Errorf("%s: it ends at %.2f", name, r.ended)
+			t.Errorf("%s: the end is at %.2f", name, r.ended)
 		}
 	}
 }
@@ -252,14 +252,14 @@ func TestMinSpeech(t *testing.T) {
 	for least, began := range map[time.Duration]bool{200 * time.Millisecond: true, 400 * time.Millisecond: false} {
 		c := config
 		c.MinSpeech = least
-		r := listen(c, opined(cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)), voice))
+		r := listen(c, withSpeech(cut(audiotest.AtLevel(audiotest.White(t, 9*second), -40)), voice))
 		if r.began >= 0 != began {
-			t.Errorf("300 ms of voice where %v are needed: %+v", least, r)
+			t.Errorf("300 ms of voice, at a minimum of %v: %+v", least, r)
 		}
 	}
 }
 
-// past lets a detector remember frames, and listen to others.
+// past makes a detector remember some frames, and process the others.
 func past(c Config, before, fs []audio.Frame) result {
 	d := New(c)
 	for i := range before {
@@ -268,8 +268,8 @@ func past(c Config, before, fs []audio.Frame) result {
 	return d.listen(fs)
 }
 
-// Whoever talks elsewhere, in words of half a second, is no user; somebody who is 8 dB
-// louder is, and when he has finished, the talker goes on.
+// A talker in the background, in words of half a second, is not the user; a user who
+// is 8 dB louder is, and the talker continues when the user has finished.
 func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
 	words := func(seconds int, dbfs float64) []float64 {
 		pcm := audiotest.AtLevel(audiotest.White(t, seconds*second), dbfs)
@@ -281,7 +281,7 @@ func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
 		return pcm
 	}
 	yes := func(fs []audio.Frame) []audio.Frame {
-		return opined(fs, func(float64) audio.Speech { return audio.SpeechYes })
+		return withSpeech(fs, func(float64) audio.Speech { return audio.SpeechYes })
 	}
 	talker := cut(words(14, -36))
 	talk := func(louder float64) []audio.Frame {
@@ -303,7 +303,7 @@ func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
 		"the user":                        {yes, 250, 8, true, EndSilence},
 		"the user, without opinions":      {slices.Clone[[]audio.Frame], 250, 8, true, EndSilence},
 		"a talker after 0.5 s of room":    {yes, 25, 0, true, None},
-		"a talker, in a card just opened": {yes, 0, 0, true, None},
+		"a talker, at a card just opened": {yes, 0, 0, true, None},
 	} {
 		r := past(config, c.opinion(talker)[:c.before], c.opinion(talk(c.louder)))
 		if r.began >= 0 != c.began || r.verdict != c.verdict || c.verdict == EndSilence && (r.began < 2 || r.ended > 5.2) {
@@ -312,22 +312,22 @@ func TestTalkersOfTheRoomAreNotTheUser(t *testing.T) {
 	}
 }
 
-// In a room that was silent, an opinion counts from the first frame on; the same
-// opinion is ignored in steady noise that is not louder than before.
-func TestOpinionInAKnownRoom(t *testing.T) {
+// In a room that was silent, SpeechYes counts from the first frame on; it is ignored
+// in steady noise that is not louder than before.
+func TestSpeechValuesInAKnownRoom(t *testing.T) {
 	noise := func(dbfs float64) []audio.Frame {
 		return cut(audiotest.AtLevel(audiotest.White(t, 9*second), dbfs))
 	}
 	is := func(v audio.Speech) func(float64) audio.Speech { return func(float64) audio.Speech { return v } }
-	before := opined(noise(-40), is(audio.SpeechNo))[:250]
+	before := withSpeech(noise(-40), is(audio.SpeechNo))[:250]
 	for level, began := range map[float64]bool{-40: false, -37: true} {
-		r := past(config, before, opined(noise(level), is(audio.SpeechYes)))
+		r := past(config, before, withSpeech(noise(level), is(audio.SpeechYes)))
 		if r.began >= 0 != began || began && r.began > 0.6 {
-			t.Errorf("noise of -40 dBFS, then %v that is called voice: %+v", level, r)
+			t.Errorf("noise of -40 dBFS, then %v with SpeechYes: %+v", level, r)
 		}
 	}
-	if r := past(config, before, opined(noise(-30), is(audio.SpeechNo))); r.began >= 0 {
-		t.Errorf("noise that becomes louder and is called silence: %+v", r)
+	if r := past(config, before, withSpeech(noise(-30), is(audio.SpeechNo))); r.began >= 0 {
+		t.Errorf("noise that becomes louder with SpeechNo: %+v", r)
 	}
 }
 

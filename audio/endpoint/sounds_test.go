@@ -19,7 +19,7 @@ func frame(pcm []int16) []audio.Frame {
 	return fs
 }
 
-// scene is a audiotest.Scene in frames, with its limits in seconds.
+// scene is an audiotest.Scene in frames, with its limits in seconds.
 func scene(t testing.TB, speech []int16, lead float64, n audiotest.Noise, snr float64) (fs []audio.Frame, begin, end float64) {
 	s := audiotest.Stage(t, speech, int(lead*second), n, snr)
 	return frame(s.PCM), float64(s.From) / second, float64(s.To) / second

@@ -46,7 +46,7 @@ func readFile(t *testing.T, path string) ([]int16, int) {
 		t.Fatal(err)
 	}
 	if want := (len(data) - headerSize) / 2; len(pcm) != want {
-		t.Errorf("the header tells of %d samples, the file has %d", len(pcm), want)
+		t.Errorf("the header gives %d samples, the file has %d", len(pcm), want)
 	}
 	return pcm, rate
 }
@@ -69,7 +69,7 @@ func openOutput(t *testing.T, c audio.Card, rate int) audio.Output {
 	return out
 }
 
-// hear reads for d, and checks that the frames come when they should.
+// hear reads for d, and checks that the frames arrive on time.
 func hear(t *testing.T, in audio.Input, d time.Duration) (pcm []int16) {
 	t.Helper()
 	for range d / audio.FrameTime {
@@ -88,10 +88,10 @@ func hear(t *testing.T, in audio.Input, d time.Duration) (pcm []int16) {
 
 func silent(pcm []int16) bool { return !slices.ContainsFunc(pcm, func(s int16) bool { return s != 0 }) }
 
-func TestWhatIsNoVirtualCard(t *testing.T) {
+func TestOtherNamesAreNotVirtualCards(t *testing.T) {
 	for _, name := range []string{"default", "", "nullable", "USB file:"} {
 		if Card(name) != nil {
-			t.Errorf("%q is taken for a virtual card", name)
+			t.Errorf("%q was accepted as a virtual card", name)
 		}
 	}
 }
@@ -104,21 +104,21 @@ func TestFileMicrophone(t *testing.T) {
 		in := openInput(t, "file:"+path)
 		start := time.Now()
 		if !silent(hear(t, in, time.Second)) {
-			t.Error("it speaks before Cue")
+			t.Error("it plays before Cue")
 		}
 		for range 2 {
 			in.(audio.Cuer).Cue()
 			heard := hear(t, in, time.Second)
 			if !slices.Equal(heard[:len(said)], said) || !silent(heard[len(said):]) {
-				t.Error("after Cue, something else is heard than the file and silence")
+				t.Error("after Cue, the sound is not the file and silence")
 			}
 		}
-		// A Cue while the file plays begins anew.
+		// A Cue while the file plays restarts it.
 		in.(audio.Cuer).Cue()
 		hear(t, in, 40*time.Millisecond)
 		in.(audio.Cuer).Cue()
 		if heard := hear(t, in, time.Second); !slices.Equal(heard[:len(said)], said) {
-			t.Error("a second Cue did not begin the file anew")
+			t.Error("a second Cue did not restart the file")
 		}
 		if took := time.Since(start); took != 4040*time.Millisecond {
 			t.Errorf("4.04 s of sound took %v", took)
@@ -133,16 +133,16 @@ func TestMicrophoneConverts(t *testing.T) {
 		in.(audio.Cuer).Cue()
 		heard := hear(t, in, 2*time.Second)
 		if silent(heard[15900:16000]) || !silent(heard[16000:]) {
-			t.Error("a second at 44.1 kHz is not a second at 16 kHz")
+			t.Error("a second at 44.1 kHz was not converted to a second at 16 kHz")
 		}
 	})
 }
 
-func TestLateReaderIsTold(t *testing.T) {
+func TestLateReaderGetsTheLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := openInput(t, "null")
 		f := make([]audio.Frame, 1)
-		time.Sleep(900 * time.Millisecond) // within what a card keeps
+		time.Sleep(900 * time.Millisecond) // within the buffer of a card
 		if _, err := in.Read(t.Context(), f); err != nil || f[0].Lost != 0 {
 			t.Errorf("lost %d, %v", f[0].Lost, err)
 		}
@@ -172,7 +172,7 @@ func TestReadEnds(t *testing.T) {
 	})
 }
 
-// The file has each sound where the clock was when it was played.
+// Each sound is in the file at the time at which it was played.
 func TestFileLoudspeaker(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.wav")
 	synctest.Test(t, func(t *testing.T) {
@@ -195,7 +195,7 @@ func TestFileLoudspeaker(t *testing.T) {
 				clear(pcm[ms(at) : ms(at)+len(said)])
 			}
 			if !silent(pcm) {
-				t.Errorf("%s: there is more in the file than the sound", when)
+				t.Errorf("%s: the file contains more than the sound", when)
 			}
 		}
 		check("at the beginning", 0)
@@ -214,7 +214,7 @@ func TestFileLoudspeaker(t *testing.T) {
 		}
 		check("after the first sound", 1500, 1000)
 
-		// The next opening goes on in the same file.
+		// The next opening continues the same file.
 		out.Close()
 		time.Sleep(2500 * time.Millisecond)
 		out = openOutput(t, card, 16000)
@@ -232,7 +232,7 @@ func TestFileLoudspeaker(t *testing.T) {
 	})
 }
 
-func TestFlushThrowsAway(t *testing.T) {
+func TestFlushDiscards(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.wav")
 	synctest.Test(t, func(t *testing.T) {
 		out := openOutput(t, Card("file:"+path), 16000)
@@ -268,7 +268,7 @@ func TestLoudspeakerConverts(t *testing.T) {
 		synctest.Wait()
 		pcm, rate := readFile(t, path)
 		if rate != 16000 || silent(pcm[15800:15990]) || !silent(pcm[16010:]) {
-			t.Error("a second at 48 kHz is not a second in a file at 16 kHz")
+			t.Error("a second at 48 kHz was not converted to a second at 16 kHz")
 		}
 	})
 }
@@ -279,7 +279,7 @@ func TestFileIsFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// All that is silence, and takes no room on the disk.
+	// All of that is silence, and takes no disk space.
 	almost := born.Add((maxData/2/192000 - 1) * time.Second)
 	if err := file.play(nil, true, almost); err != nil {
 		t.Fatal(err)
@@ -306,9 +306,9 @@ func TestNullLoudspeaker(t *testing.T) {
 	})
 }
 
-func TestErrorsSayWhatIsWrong(t *testing.T) {
+func TestErrorsContainTheReason(t *testing.T) {
 	dir := t.TempDir()
-	text := writeFile(t, []byte("this is no sound at all, whatever its name may say"))
+	text := writeFile(t, []byte("this is not sound, despite its name"))
 	for name, want := range map[string]error{
 		filepath.Join(dir, "none.wav"): fs.ErrNotExist,
 		dir:                            errNotRegular,
@@ -348,7 +348,7 @@ func TestSteadyPathDoesNotAllocate(t *testing.T) {
 	pcm := make([]int16, 960)
 	now, ctx := time.Now(), t.Context()
 	allocs := testing.AllocsPerRun(100, func() {
-		in.due = time.Now() // so that nobody waits
+		in.due = time.Now() // so that Write does not block
 		if _, err := in.Read(ctx, f); err != nil || file.play(pcm, false, now) != nil {
 			t.Fatal("failed")
 		}

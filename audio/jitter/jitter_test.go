@@ -25,7 +25,7 @@ func run(from, to uint32) (list []uint32) {
 	return list
 }
 
-// A network without faults: all is heard, once, 120 ms after it came.
+// A network without faults: every packet is played once, 120 ms after its arrival.
 func TestGoodNetwork(t *testing.T) {
 	for _, ahead := range []int{0, 1, 4} {
 		synctest.Test(t, func(t *testing.T) {
@@ -39,14 +39,14 @@ func TestGoodNetwork(t *testing.T) {
 				t.Errorf("%d ahead: %d frames, dry %d times: %v", ahead, len(r.frames), r.dry, r.numbers())
 			}
 			if d := r.frames[0].at.Sub(r.frames[0].sent); d > startTarget || ahead == 4 && d != 0 {
-				t.Errorf("%d ahead: the first is played %v after it came", ahead, d)
+				t.Errorf("%d ahead: the first is played %v after its arrival", ahead, d)
 			}
 		})
 	}
 }
 
-// The network of the acceptance test, and worse seeds of it than one. Speech goes on
-// for a minute of storm; then it is calm.
+// The network of the acceptance test, with several seeds, and a worse one. Speech
+// lasts for a minute of storm; then the network is calm.
 func TestStormAndCalm(t *testing.T) {
 	for seed := range 20 {
 		for _, ahead := range []int{0, 3} {
@@ -70,7 +70,7 @@ func TestStormAndCalm(t *testing.T) {
 					}
 					heardSpeech[h.number] = heardSpeech[h.number] || h.loud
 					d := h.at.Sub(h.sent)
-					if i > 5 || ahead == 0 { // what is sent ahead waits for its time
+					if i > 5 || ahead == 0 { // packets sent ahead wait for their time
 						highest = max(highest, d)
 					}
 					if h.sent.Sub(after) > 10*time.Second {
@@ -87,10 +87,10 @@ func TestStormAndCalm(t *testing.T) {
 					}
 				}
 				if missing > 130 { // a hundred or so were lost on the way
-					t.Errorf("seed %d: of 1000 packets, %d of speech were not heard: %+v", seed, missing, stats)
+					t.Errorf("seed %d: of 1000 packets, %d of speech were not played: %+v", seed, missing, stats)
 				}
 				if seed == 0 {
-					t.Logf("%d ahead: highest %v, settled %v, %d not heard, dry %d times, storm %+v, end %+v", ahead, highest, settled, missing, r.dry, stats, r.Stats())
+					t.Logf("%d ahead: highest %v, settled %v, %d not played, dry %d times, storm %+v, end %+v", ahead, highest, settled, missing, r.dry, stats, r.Stats())
 				}
 				checkOrder(t, r)
 			})
@@ -99,7 +99,7 @@ func TestStormAndCalm(t *testing.T) {
 }
 
 // checkOrder: each packet is played at most once, in order, and no more than three
-// frames in a row are made up.
+// consecutive frames are concealed.
 func checkOrder(t *testing.T, r *room) {
 	t.Helper()
 	numbers := r.numbers()
@@ -113,14 +113,14 @@ func checkOrder(t *testing.T, r *room) {
 		if !h.concealed {
 			concealed = 0
 		} else if concealed++; concealed > maxConcealed {
-			t.Fatal("more than three frames in a row are concealed")
+			t.Fatal("more than three consecutive frames are concealed")
 		}
 	}
 }
 
-// The packets of a sentence that come after tts stop are heard; those of the next
+// Packets of a sentence that arrive after tts stop are played; those of the next
 // answer are not mixed with them.
-func TestTail(t *testing.T) {
+func TestPacketsAfterStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
 		r.Start()
@@ -157,9 +157,9 @@ func TestTail(t *testing.T) {
 	})
 }
 
-// What comes before tts start is heard, the newest 600 ms of it, if it follows within
-// 500 ms.
-func TestEarly(t *testing.T) {
+// Packets before tts start are played, the newest 600 ms of them, if it follows
+// within 500 ms.
+func TestPacketsBeforeStart(t *testing.T) {
 	for _, c := range []struct {
 		packets uint32
 		later   time.Duration
@@ -180,7 +180,7 @@ func TestEarly(t *testing.T) {
 			r.Stop()
 			r.finish(t)
 			if !slices.Equal(r.numbers(), run(c.first, 31)) {
-				t.Errorf("%+v: heard %v", c, r.numbers())
+				t.Errorf("%+v: played %v", c, r.numbers())
 			}
 			if st := r.Stats(); st.Lost != 0 || st.Concealed != 0 || st.Dropped != uint64(c.first-1) {
 				t.Errorf("%+v: %+v", c, st)
@@ -189,8 +189,8 @@ func TestEarly(t *testing.T) {
 	}
 }
 
-// A server that sends nothing for a while has nothing to say: that is silence, not a
-// fault, and no reason to wait longer from then on.
+// A pause in a server's packets is silence, not a fault, and must not increase the
+// delay.
 func TestPauseOfTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
@@ -211,8 +211,8 @@ func TestPauseOfTheServer(t *testing.T) {
 	})
 }
 
-// A network that stands still for 400 ms now and then: nothing is lost, and after the
-// first time it is heard less and less.
+// A network with occasional stalls of 400 ms: no packet is lost, and after the first
+// stall the gaps become shorter.
 func TestStall(t *testing.T) {
 	for _, ordered := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -236,12 +236,12 @@ func TestStall(t *testing.T) {
 	}
 }
 
-// A loudspeaker that stands still, as on a machine that is busy: what waits meanwhile is heard, and
-// the delay that is left of it is gone after some pauses between words.
-func TestLoudspeakerStandsStill(t *testing.T) {
+// A loudspeaker that stalls, as on a busy machine: the packets that arrive meanwhile
+// are played, and the remaining delay is reduced in pauses between words.
+func TestLoudspeakerStalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
-		r.stands = 1500 * time.Millisecond
+		r.stalled = 1500 * time.Millisecond
 		start := time.Now()
 		r.Start()
 		r.listen()
@@ -266,14 +266,14 @@ func TestLoudspeakerStandsStill(t *testing.T) {
 		}
 		for number := uint32(1); number < 601; number++ {
 			if sentences(number) && !heard[number] {
-				t.Errorf("packet %d was not heard", number)
+				t.Errorf("packet %d was not played", number)
 			}
 		}
 	})
 }
 
-// An outage that loses much: three frames are made up, then it is silent, and the rest
-// comes in its time.
+// An outage with a large loss: three frames are concealed, then it is silent, and
+// the rest is played on time.
 func TestOutage(t *testing.T) {
 	for _, missing := range []uint32{1, 3, 4, 10, 30, 100, 300} {
 		synctest.Test(t, func(t *testing.T) {
@@ -286,9 +286,9 @@ func TestOutage(t *testing.T) {
 			r.Stop()
 			r.finish(t)
 			checkOrder(t, r)
-			after := slices.Index(r.numbers(), 101+missing) // beyond the window one more is needed to believe it
+			after := slices.Index(r.numbers(), 101+missing) // beyond the window one more packet is needed to accept the jump
 			if after < 0 || r.numbers()[len(r.numbers())-1] != 499 {
-				t.Fatalf("%d missing: heard %v", missing, r.numbers())
+				t.Fatalf("%d missing: played %v", missing, r.numbers())
 			}
 			if st := r.Stats(); missing < window-10 && st.Lost != uint64(missing) {
 				t.Errorf("%d missing: %+v", missing, st)
@@ -297,8 +297,8 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-// When the user interrupts, nothing more of that answer is heard.
-func TestDrop(t *testing.T) {
+// After an interruption by the user, the rest of that answer is not played.
+func TestInterruptionDropsTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
 		r.Start()
@@ -322,9 +322,9 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// A server that does not keep time, or a loudspeaker that nobody reads: 2.4 s are
-// held, and silence goes first.
-func TestBound(t *testing.T) {
+// A server that sends too fast, or a loudspeaker that is not read: 2.4 s are kept,
+// and silence is dropped first.
+func TestBuffersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom()
 		r.Start()
@@ -332,11 +332,11 @@ func TestBound(t *testing.T) {
 			r.Put(number, sent(number, time.Now(), true))
 		}
 		for number := uint32(200); number < 230; number++ {
-			r.Put(number, []byte{0x58}) // silence, as DTX has it
+			r.Put(number, []byte{0x58}) // silence, as encoded with DTX
 		}
 		r.Put(230, sent(230, time.Now(), true))
 		if r.buffer.held != maxHeld || r.buffer.count != 40 {
-			t.Errorf("%v are held, %d packets", r.buffer.held, r.buffer.count)
+			t.Errorf("%v are kept, %d packets", r.buffer.held, r.buffer.count)
 		}
 		if !r.buffer.slots[199%window].silent && r.buffer.slots[199%window].fate != held {
 			t.Error("speech was dropped while there was silence")
@@ -350,14 +350,14 @@ func TestBound(t *testing.T) {
 	})
 }
 
-// Sequence numbers wrap round, and jump where a gateway begins to count anew.
+// Sequence numbers wrap around, and jump when a gateway restarts its count.
 func TestSequences(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
 		r.Start()
 		r.listen()
 		r.deliver(w.carry(time.Now(), 0xffffffec, 20, 0, always))
-		r.Put(1<<30, sent(1<<30, time.Now(), true)) // a stray is not believed
+		r.Put(1<<30, sent(1<<30, time.Now(), true)) // a single stray packet is ignored
 		r.deliver(w.carry(time.Now(), 20, 40, 0, always))
 		r.deliver(w.carry(time.Now(), 5000, 5050, 0, always))
 		r.deliver(w.carry(time.Now(), 1, 21, 0, always))
@@ -370,7 +370,8 @@ func TestSequences(t *testing.T) {
 	})
 }
 
-// Bytes that are not Opus, as a wrong key makes them, are not heard, and said.
+// Bytes that are not Opus, as after decryption with a wrong key, are not played, and
+// are reported.
 func TestWrongKey(t *testing.T) {
 	noise := 0
 	for seed := range 200 {
@@ -395,13 +396,13 @@ func TestWrongKey(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("something was heard in %d of 200 answers of 10 s", noise)
+	t.Logf("sound was played in %d of 200 answers of 10 s", noise)
 	if noise > 2 {
 		t.Errorf("noise in %d of 200 answers", noise)
 	}
 }
 
-// Gateways that cannot encode send PCM.
+// Gateways without an encoder send PCM.
 func TestPCM(t *testing.T) {
 	for _, size := range []int{640, 960, 1280, 1500, 1920, 2880} {
 		synctest.Test(t, func(t *testing.T) {
@@ -426,7 +427,7 @@ func TestPCM(t *testing.T) {
 	}
 }
 
-// A few packets of something else in a good stream are concealed.
+// A few foreign packets in a valid stream are concealed.
 func TestForeignPackets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
@@ -459,7 +460,7 @@ func TestForeignPackets(t *testing.T) {
 	})
 }
 
-// The sound process dies, refuses, or cannot be had.
+// The sound process crashes, returns errors, or is not available.
 func TestDecoderFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		fail    func(n int) error
@@ -500,7 +501,7 @@ func on(yes bool, err error) error {
 	return nil
 }
 
-// The loudspeaker fails in an answer, and the rest is played by another Sound.
+// The loudspeaker fails during an answer, and another Sound plays the rest.
 func TestAnotherSound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := newRoom(), network{rnd: seeded(1)}
@@ -529,8 +530,8 @@ func TestAnotherSound(t *testing.T) {
 	})
 }
 
-// Close and the end of a context end a Read that waits.
-func TestWaitsEnd(t *testing.T) {
+// Close and the end of a context unblock a Read.
+func TestBlockedReadEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pcm := make([]int16, 100)
 		for name, end := range map[string]func(r *room, s audio.Sound, cancel func()){
@@ -567,9 +568,9 @@ func TestWaitsEnd(t *testing.T) {
 	})
 }
 
-// A day (two hours unless LINTOD_FULL) of an unkind network takes no more memory than
-// its first minutes.
-func TestADay(t *testing.T) {
+// A day (two hours unless LINTOD_FULL) of a bad network does not need more memory
+// than its first minutes.
+func TestMemoryOverADay(t *testing.T) {
 	minutes := uint32(2 * 60)
 	if os.Getenv("LINTOD_FULL") != "" {
 		minutes = 24 * 60
@@ -639,8 +640,8 @@ func (*silentDecoder) Write(context.Context, []byte) error        { return nil }
 func (*silentDecoder) Read(context.Context, []int16) (int, error) { return 2880, nil }
 func (*silentDecoder) Close() error                               { return nil }
 
-// FuzzStream puts whatever comes, in any order: nothing panics, what is held stays
-// within its bounds, and what is played is in order.
+// FuzzStream puts any packets, in any order: there is no panic, the buffers stay
+// within their limits, and packets are played in order.
 func FuzzStream(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0, 250, 1, 250, 2, 250, 3, 128, 4})

@@ -20,8 +20,8 @@ const (
 	frameTime = 60 * time.Millisecond
 )
 
-// sent is a packet of the simulated server: one frame of 60 ms, SILK wideband, that
-// carries its number, when it was sent, and whether it is speech.
+// sent is a packet of the simulated server: one frame of 60 ms, SILK wideband, with
+// its number, its sending time, and whether it is speech.
 func sent(number uint32, at time.Time, speech bool) []byte {
 	b := []byte{0x58}
 	b = binary.BigEndian.AppendUint32(b, number)
@@ -32,7 +32,7 @@ func sent(number uint32, at time.Time, speech bool) []byte {
 	return append(b, make([]byte, 100)...)[:113]
 }
 
-// A decoding fake knows what it was given.
+// A fake decoder that records its input.
 type fakeDecoder struct {
 	room *room
 	out  []heard
@@ -89,19 +89,19 @@ func (d *fakeDecoder) Read(_ context.Context, frame []int16) (int, error) {
 
 func (d *fakeDecoder) Close() error { return nil }
 
-// room is where somebody listens to a Stream: a loudspeaker that holds 60 ms, and is
-// fed as the player does it.
+// room is a listener of a Stream: a loudspeaker that buffers 60 ms, and is fed like
+// by the player.
 type room struct {
 	Stream
 	all sync.WaitGroup
-	err error // with what the latest sound ended
+	err error // the result of the latest sound
 
-	mu     sync.Mutex
-	frames []heard
-	dry    int           // times that the loudspeaker had nothing
-	stands time.Duration // so long the loudspeaker stands still, two seconds after its first sound
-	fail   func(packet []byte) error
-	opened int
+	mu      sync.Mutex
+	frames  []heard
+	dry     int           // number of underruns of the loudspeaker
+	stalled time.Duration // duration of a stall of the loudspeaker, two seconds after its first sound
+	fail    func(packet []byte) error
+	opened  int
 }
 
 func newRoom() *room {
@@ -125,13 +125,13 @@ func (r *room) listen() {
 	n := r.Sound()
 	r.all.Go(func() {
 		defer n.Close()
-		var until time.Time // when the loudspeaker has nothing more
+		var until time.Time // when the loudspeaker's buffer is empty
 		pcm := make([]int16, testRate/50)
 		still := time.Now().Add(2 * time.Second)
 		for {
-			if r.stands > 0 && time.Now().After(still) {
-				time.Sleep(r.stands)
-				r.stands = 0
+			if r.stalled > 0 && time.Now().After(still) {
+				time.Sleep(r.stalled)
+				r.stalled = 0
 			}
 			read, err := n.Read(context.Background(), pcm)
 			if now := time.Now(); until.Before(now) {
@@ -151,7 +151,7 @@ func (r *room) listen() {
 	})
 }
 
-// numbers are those of the frames that were heard and not concealed.
+// numbers returns those of the frames that were played and not concealed.
 func (r *room) numbers() (list []uint32) {
 	for _, h := range r.frames {
 		if !h.concealed {
@@ -161,15 +161,15 @@ func (r *room) numbers() (list []uint32) {
 	return list
 }
 
-// network is what happens to packets on their way.
+// network describes how packets are delivered.
 type network struct {
 	rnd     *rand.Rand
 	loss    float64
-	jitter  time.Duration // at most so much later
-	reorder float64       // share that comes after the next one, or the one after that
+	jitter  time.Duration // maximum additional delay
+	reorder float64       // share that arrives after the next packet, or the one after that
 	double  float64
-	stall   func(at time.Duration) time.Duration // what is sent then comes so much later
-	ordered bool                                 // as TCP: nothing overtakes, nothing is lost
+	stall   func(at time.Duration) time.Duration // packets sent during an outage are this much later
+	ordered bool                                 // like TCP: no reordering and no loss
 }
 
 type arrival struct {
@@ -179,8 +179,8 @@ type arrival struct {
 	speech bool
 }
 
-// carry returns what arrives of packets from..to, one each 60 ms, the first ahead at
-// once; speech says which are not silence.
+// carry returns the packets from..to that arrive, one each 60 ms, the first ahead at
+// once; speech reports which are not silence.
 func (w *network) carry(start time.Time, from, to uint32, ahead int, speech func(uint32) bool) (list []arrival) {
 	var last time.Time
 	for number := from; number != to; number++ {
@@ -216,7 +216,7 @@ func (w *network) carry(start time.Time, from, to uint32, ahead int, speech func
 	return list
 }
 
-// deliver puts what arrives, each when it does.
+// deliver puts each packet at its arrival time.
 func (r *room) deliver(list []arrival) {
 	for _, a := range list {
 		time.Sleep(time.Until(a.at))
@@ -226,7 +226,7 @@ func (r *room) deliver(list []arrival) {
 
 func always(uint32) bool { return true }
 
-// sentences is speech as it is: two seconds, then a pause of 300 ms.
+// sentences is typical speech: two seconds, then a pause of 300 ms.
 func sentences(number uint32) bool { return number%38 < 33 }
 
 func (r *room) finish(t *testing.T) {

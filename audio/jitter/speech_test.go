@@ -23,8 +23,8 @@ import (
 	"lintod/audio/player"
 )
 
-// soundProcess runs the real lintod-audio, and again when it has ended.
-// Its cards are those of the rig, if any.
+// soundProcess runs the real lintod-audio, and restarts it when it has ended. Its
+// cards are those of the rig, if any.
 func soundProcess(t *testing.T, rig *audiotest.Rig) (*native.Process, string) {
 	t.Helper()
 	path := audiotest.Build(t, "lintod/cmd/lintod-audio")
@@ -46,14 +46,14 @@ func soundProcess(t *testing.T, rig *audiotest.Rig) (*native.Process, string) {
 	return p, path
 }
 
-// realStream is one with the decoder of lintod-audio.
+// realStream returns one with the decoder of lintod-audio.
 func realStream(p *native.Process, rate int) *Stream {
 	return &Stream{Rate: rate, Open: func(ctx context.Context) (Decoder, error) {
 		return p.OpenDecoder(ctx, native.CodecFormat{Kind: opus.Kind, Rate: rate, Channels: 1, Frame: frameTime})
 	}}
 }
 
-// encoded is pcm as a device or a server sends it.
+// encoded returns pcm as a device or a server sends it.
 func encoded(t testing.TB, p *native.Process, pcm []int16) (packets [][]byte) {
 	t.Helper()
 	e, err := p.OpenEncoder(t.Context(), native.CodecFormat{Kind: opus.Kind, Rate: audiotest.Rate, Channels: 1, Frame: frameTime})
@@ -76,7 +76,7 @@ func encoded(t testing.TB, p *native.Process, pcm []int16) (packets [][]byte) {
 	return packets
 }
 
-// play reads a sound as fast as a loudspeaker takes it.
+// play reads a sound at the pace of a loudspeaker.
 func play(t testing.TB, s audio.Sound) (pcm []int16, err error) {
 	t.Helper()
 	defer s.Close()
@@ -104,7 +104,7 @@ public <any> = turn on the light in the kitchen please | turn off the light in t
   how many people live in this city | tell me a story about a little bear ;
 `
 
-// recognise is what pocketsphinx understands.
+// recognise returns the words recognised by pocketsphinx.
 func recognise(t *testing.T, pcm []int16) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -124,8 +124,8 @@ func recognise(t *testing.T, pcm []int16) string {
 	return strings.Join(strings.Fields(string(out)), " ")
 }
 
-// Sentences are encoded, carried by an unkind network, played, and understood.
-func TestSpeechIsUnderstood(t *testing.T) {
+// Sentences are encoded, sent through a bad network, played, and recognised.
+func TestSpeechIsRecognised(t *testing.T) {
 	p, _ := soundProcess(t, nil)
 	for name, w := range map[string]network{
 		"good":  {},
@@ -158,20 +158,20 @@ func TestSpeechIsUnderstood(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := recognise(t, pcm)
-				t.Logf("said %q, understood %q; %v of %v; %+v", text, got, audiotest.Duration(pcm), time.Duration(len(packets))*frameTime, r.Stats())
+				t.Logf("said %q, recognised %q; %v of %v; %+v", text, got, audiotest.Duration(pcm), time.Duration(len(packets))*frameTime, r.Stats())
 				if got == text {
 					understood++
 				}
 			}
 			if understood < len(sentences)-1 {
-				t.Errorf("%d of %d sentences were understood", understood, len(sentences))
+				t.Errorf("%d of %d sentences were recognised", understood, len(sentences))
 			}
 		})
 	}
 }
 
-// A sentence from the storm is understood at a loudspeaker of a rate that Opus does not
-// have, and what follows tts stop is heard to the end.
+// A sentence from the storm is recognised at a loudspeaker with a rate that Opus
+// does not support, and the packets after tts stop are played to the end.
 func TestSpeechAtTheLoudspeaker(t *testing.T) {
 	rig := audiotest.Start(t)
 	p, _ := soundProcess(t, rig)
@@ -211,14 +211,14 @@ func TestSpeechAtTheLoudspeaker(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := recognise(t, hearing.Stop())
-	t.Logf("understood %q; %v from the first packet to the card; %+v, %+v", got, heard.Sub(first), r.Stats(), loudspeaker.Stats())
+	t.Logf("recognised %q; %v from the first packet to the card; %+v, %+v", got, heard.Sub(first), r.Stats(), loudspeaker.Stats())
 	if got != text {
-		t.Errorf("said %q, understood %q", text, got)
+		t.Errorf("said %q, recognised %q", text, got)
 	}
 }
 
-// lintod-audio is killed in an answer; a new one says the rest of it.
-func TestSoundProcessDiesInAnAnswer(t *testing.T) {
+// lintod-audio is killed during an answer; a new one plays the rest of it.
+func TestSoundProcessIsKilledDuringAnAnswer(t *testing.T) {
 	p, path := soundProcess(t, nil)
 	packets := encoded(t, p, audiotest.Chirp(3*time.Second))
 	r := realStream(p, audiotest.Rate)
@@ -239,11 +239,11 @@ func TestSoundProcessDiesInAnAnswer(t *testing.T) {
 		t.Errorf("%v, %+v", err, st)
 	}
 	if !audiotest.Loud(pcm[len(pcm)-audiotest.Rate/5:]) {
-		t.Error("the end of the answer was not heard")
+		t.Error("the end of the answer was not played")
 	}
 }
 
-// kill ends the process that runs the program of that path.
+// kill kills the process that runs the program at that path.
 func kill(t *testing.T, path string) {
 	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, exe := range exes {
@@ -256,5 +256,5 @@ func kill(t *testing.T, path string) {
 			return
 		}
 	}
-	t.Error("lintod-audio does not run")
+	t.Error("lintod-audio is not running")
 }

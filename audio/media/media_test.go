@@ -25,7 +25,7 @@ func opener(allow ...string) *Opener {
 	return o
 }
 
-// length reads a sound to its end and returns how many samples it had.
+// length reads a sound to its end and returns its number of samples.
 func length(s audio.Sound) (n int, err error) {
 	defer s.Close()
 	buf := make([]int16, 1000)
@@ -44,10 +44,10 @@ func length(s audio.Sound) (n int, err error) {
 func station(t *testing.T) *httptest.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/second", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/x-nonsense") // which nobody believes
+		w.Header().Set("Content-Type", "application/x-nonsense") // a wrong type, which is ignored
 		_, _ = w.Write(wav.Encode(make([]int16, rate), rate))
 	})
-	mux.HandleFunc("/radio", func(w http.ResponseWriter, r *http.Request) { // has no end
+	mux.HandleFunc("/radio", func(w http.ResponseWriter, r *http.Request) { // is endless
 		_, _ = w.Write(wav.AppendHeader(nil, rate, 1<<30))
 		for r.Context().Err() == nil {
 			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
@@ -85,7 +85,7 @@ func station(t *testing.T) *httptest.Server {
 	return s
 }
 
-// errAny is an error that only the library of HTTP knows.
+// errAny is any error from the HTTP library.
 var errAny = errors.New("any")
 
 func TestOpen(t *testing.T) {
@@ -114,7 +114,7 @@ func TestOpen(t *testing.T) {
 				t.Errorf("%s: %v, want %v", tt.path, err, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "secret") {
-				t.Errorf("%s tells a secret: %v", tt.path, err)
+				t.Errorf("the error for %s contains a secret: %v", tt.path, err)
 			}
 		case err != nil:
 			t.Errorf("%s: %v", tt.path, err)
@@ -135,7 +135,7 @@ func TestRadioIsLimited(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := length(sound); n != 6*rate || err != nil {
-		t.Errorf("%d samples, %v; want a peaceful end after 6 s", n, err)
+		t.Errorf("%d samples, %v; want an end without an error after 6 s", n, err)
 	}
 	o.Config.MaxSize = 50_000
 	if sound, err = o.Open(t.Context(), s.URL+"/radio"); err != nil {
@@ -146,7 +146,7 @@ func TestRadioIsLimited(t *testing.T) {
 	}
 }
 
-// The end of the sound's context ends a read that waits for the server.
+// The end of the sound's context ends a Read that waits for the server.
 func TestStallEndsWithItsContext(t *testing.T) {
 	s := station(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -158,7 +158,7 @@ func TestStallEndsWithItsContext(t *testing.T) {
 	go func() { _, err := length(sound); ended <- err }()
 	cancel(errors.New("enough"))
 	if err := <-ended; err == nil {
-		t.Error("the sound ended well")
+		t.Error("the sound ended without an error")
 	}
 }
 
@@ -213,7 +213,7 @@ func TestAllow(t *testing.T) {
 	}
 	hand := &Opener{Config: Defaults(), Trusted: true}
 	if err := hand.Check("http://localhost/a.wav"); err != nil {
-		t.Errorf("the owner's own hand: %v", err)
+		t.Errorf("the owner's own request: %v", err)
 	}
 }
 
@@ -236,6 +236,6 @@ func TestValidate(t *testing.T) {
 		t.Errorf("%d problems, want 5: %v", len(ps), ps)
 	}
 	if time.Duration(Defaults().MaxTime) != time.Hour || len(Defaults().Validate()) != 0 {
-		t.Error("the defaults are wrong")
+		t.Error("the defaults are invalid")
 	}
 }

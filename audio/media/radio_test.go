@@ -19,10 +19,10 @@ import (
 	"lintod/audio/wav"
 )
 
-// second is a second of sound, at that rate.
+// second returns a second of sound, at that rate.
 func second(rate int) []byte { return wav.Encode(make([]int16, rate), rate) }
 
-// ancient is a server that speaks as SHOUTcast does, with titles in the sound.
+// ancient is a server that behaves like SHOUTcast, with titles in the sound.
 func ancient(t *testing.T, every int) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,14 +76,14 @@ func TestShoutcast(t *testing.T) {
 	}
 }
 
-func TestTitlesThatCannotBe(t *testing.T) {
+func TestInvalidTitleIntervals(t *testing.T) {
 	for _, every := range []string{"-1", "0", "99999999999", "x"} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("icy-metaint", every)
 			_, _ = w.Write(second(rate))
 		}))
 		if _, err := opener(s.URL).Open(t.Context(), s.URL); err == nil {
-			t.Errorf("titles after %s bytes are taken", every)
+			t.Errorf("titles after %s bytes were accepted", every)
 		}
 		s.Close()
 	}
@@ -139,10 +139,10 @@ func TestPlaylists(t *testing.T) {
 		sound, err := o.Open(t.Context(), s.URL+path)
 		if seconds == 0 {
 			if err == nil {
-				t.Errorf("%s is played", path)
+				t.Errorf("%s was played", path)
 				sound.Close()
 			} else if !strings.Contains(err.Error(), s.URL) {
-				t.Errorf("%s: %v does not name an address", path, err)
+				t.Errorf("%s: %v does not contain an address", path, err)
 			}
 			continue
 		}
@@ -159,7 +159,7 @@ func TestPlaylists(t *testing.T) {
 	}
 }
 
-// A playlist does not lead where its own address could not.
+// A playlist cannot contain addresses that are not allowed.
 func TestPlaylistsObeyTheList(t *testing.T) {
 	s := listServer(t)
 	for allow, want := range map[string]bool{"/plain.m3u": false, "/": true} {
@@ -184,11 +184,11 @@ func TestPlaylistInFile(t *testing.T) {
 		t.Errorf("%d samples, %v", n, err)
 	}
 	if _, err := o.File(io.NopCloser(strings.NewReader("#EXTM3U\na.mp3\n"))); err == nil {
-		t.Error("a name of a file is taken for an address")
+		t.Error("a file name was treated as an address")
 	}
 }
 
-// dripping gives some bytes at a time, with pauses.
+// dripping sends some bytes at a time, with pauses.
 type dripping struct {
 	bytes int
 	pause time.Duration
@@ -212,7 +212,7 @@ func TestSilentServer(t *testing.T) {
 		r := untilDone{s.ctx, io.MultiReader(head, dripping{1000, time.Second})}
 		s.silent.Reset(soundLimit)
 		if err := s.begin(&body{Reader: r, Closer: io.NopCloser(nil)}, nil, 0); err == nil {
-			t.Error("it is played")
+			t.Error("it was played")
 		}
 		if waited := time.Since(began); waited > 2*soundLimit || !errors.Is(context.Cause(s.ctx), errSilent) {
 			t.Errorf("it ended after %v with %v", waited, context.Cause(s.ctx))
@@ -220,7 +220,7 @@ func TestSilentServer(t *testing.T) {
 	})
 }
 
-// untilDone reads until its context ends, as the body of an answer does.
+// untilDone reads until its context ends, like the body of a response.
 type untilDone struct {
 	ctx context.Context
 	io.Reader
@@ -248,7 +248,7 @@ func TestCloseWhileItReads(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(time.Minute):
-		t.Fatal("it goes on")
+		t.Fatal("it does not end")
 	}
 }
 
@@ -265,13 +265,14 @@ func FuzzAddress(f *testing.F) {
 			return
 		}
 		if u.Scheme != "https" || !strings.EqualFold(u.Hostname(), "media.example") || !strings.HasPrefix(u.EscapedPath(), "/bells") {
-			t.Errorf("%q is allowed", text)
+			t.Errorf("%q was allowed", text)
 		}
-		// However often it is decoded, and whatever is cut off, it leads nowhere else.
+		// However often it is decoded, and wherever it is truncated, it cannot
+		// escape the prefix.
 		for path, n := u.EscapedPath(), 0; n < 8; n++ {
 			for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '\\' }) {
 				if step, _, _ = strings.Cut(step, ";"); strings.TrimSpace(step) == ".." {
-					t.Errorf("%q leads up", text)
+					t.Errorf("%q leads to a parent directory", text)
 				}
 			}
 			path = unescape(path)
@@ -300,7 +301,7 @@ func FuzzPlaylist(f *testing.F) {
 	})
 }
 
-// FuzzTitles reads what a station sends as an HTTP client and a decoder would.
+// FuzzTitles reads a station's stream like an HTTP client and a decoder.
 func FuzzTitles(f *testing.F) {
 	f.Add([]byte("ICY 200 OK\r\n\r\nabc"), 3)
 	f.Add([]byte("HTTP/1.1 200 OK\r\n\r\nabc\x01"), 1)

@@ -32,8 +32,8 @@ func start(t *testing.T, m *Mixer) *atomic.Int32 {
 	return &software
 }
 
-// The control is that of a sound server, as ALSA shows it; what became of it is
-// asked of the server itself.
+// The control is that of a sound server, as shown by ALSA; the result is read from
+// the server itself.
 func TestControlFollows(t *testing.T) {
 	if _, err := exec.LookPath("amixer"); err != nil {
 		t.Skip("SKIPPED, nothing was tested: amixer is not installed (apt install alsa-utils)")
@@ -48,7 +48,7 @@ func TestControlFollows(t *testing.T) {
 		return string(percent.Find(bytes.TrimSpace(out)))
 	}
 	for _, want := range []string{"35%", "100%", "0%", "60%"} {
-		for _, v := range []int{90, 10, int(want[0]-'0')*10 + 5, number(want)} { // only the last counts
+		for _, v := range []int{90, 10, int(want[0]-'0')*10 + 5, number(want)} { // only the last one applies
 			m.SetVolume(v)
 		}
 		eventually(t, want, func() bool { return shown() == want && software.Load() == 100 })
@@ -62,7 +62,7 @@ func number(percent string) (n int) {
 	return n
 }
 
-func TestSoftwareDoesInstead(t *testing.T) {
+func TestSoftwareGainIsTheFallback(t *testing.T) {
 	for name, m := range map[string]*Mixer{
 		"no such control": {Device: "default", Control: "No Such", Env: os.Environ()},
 		"no such program": {Device: "default", Control: "Master", Env: os.Environ()},
@@ -85,7 +85,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("never happened: %s", what)
+			t.Fatalf("timeout: %s", what)
 		}
 	}
 }

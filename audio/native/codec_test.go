@@ -20,7 +20,7 @@ import (
 
 var identity = CodecFormat{Kind: "identity", Rate: 16000, Channels: 1, Frame: 60 * time.Millisecond}
 
-// realProcess runs lintod-audio where there is neither a card nor a sound server.
+// realProcess runs lintod-audio without a card and a sound server.
 func realProcess(t *testing.T) *running {
 	t.Helper()
 	path := audiotest.Build(t, soundProgram)
@@ -100,7 +100,7 @@ func TestCodecsConvert(t *testing.T) {
 	}
 }
 
-func TestCodecRefusesOnePacket(t *testing.T) {
+func TestCodecRejectsOnePacket(t *testing.T) {
 	p := realProcess(t)
 	d, ctx := p.decoder(), inTime(t)
 	good := binary.LittleEndian.AppendUint16(nil, 0xfffe)
@@ -124,7 +124,7 @@ func TestCodecRefusesOnePacket(t *testing.T) {
 		t.Errorf("a packet that does not fit: %v, and then %v", err, d.err())
 	}
 	if err := p.encoder().Write(ctx, make([]int16, 1)); err == nil {
-		t.Error("the encoder took half a frame")
+		t.Error("the encoder accepted half a frame")
 	}
 	_ = d.Write(ctx, []byte{1, 0, 2, 0})
 	if _, err := d.Read(ctx, make([]int16, 1)); !errors.Is(err, io.ErrShortBuffer) {
@@ -135,7 +135,7 @@ func TestCodecRefusesOnePacket(t *testing.T) {
 	}
 }
 
-func TestCodecThatThereIsNot(t *testing.T) {
+func TestUnknownCodec(t *testing.T) {
 	p := realProcess(t)
 	other := identity
 	other.Kind = "smoke signals"
@@ -145,9 +145,9 @@ func TestCodecThatThereIsNot(t *testing.T) {
 	other = identity
 	other.Frame = 2500 * time.Microsecond
 	if _, err := p.OpenEncoder(inTime(t), other); err == nil {
-		t.Error("opened one for half milliseconds")
+		t.Error("opened a codec with frames of half a millisecond")
 	}
-	p.encoder() // the process lives on
+	p.encoder() // the process continues
 	if n := len(p.Status().Restarts); n != 0 {
 		t.Errorf("%v", p.Status().Restarts)
 	}
@@ -182,7 +182,8 @@ func TestClosedCodec(t *testing.T) {
 	if err := e.Write(ctx, make([]int16, 960)); !errors.Is(err, audio.ErrClosed) {
 		t.Errorf("Write: %v", err)
 	}
-	// What another goroutine was just writing comes after the end, and does no harm.
+	// Concurrent writes from another goroutine arrive after the end, and are
+	// harmless.
 	d := p.decoder()
 	_ = e.conn.w.SendSamples(wire.Convert, e.id, make([]int16, 960))
 	if err := d.Write(ctx, []byte{1, 0}); err != nil {
@@ -193,7 +194,7 @@ func TestClosedCodec(t *testing.T) {
 	}
 }
 
-func TestKillInTheMiddleOfCodecs(t *testing.T) {
+func TestKillWithOpenCodecs(t *testing.T) {
 	p := realProcess(t)
 	for range 3 {
 		e, ctx := p.encoder(), inTime(t)
@@ -218,14 +219,14 @@ func TestKillInTheMiddleOfCodecs(t *testing.T) {
 			t.Errorf("Read: %v, Write: %v", err, w)
 		}
 		e.Close()
-		_ = p.fails() // it has been counted by then
+		_ = p.fails() // it has been counted at that point
 	}
 	if p.Status().Restarts["ended"] != 3 {
 		t.Errorf("counted %v", p.Status().Restarts)
 	}
 }
 
-// Where no card is real, nothing runs until somebody wants a codec.
+// Without real cards, no process runs until a codec is opened.
 func TestProcessOnDemand(t *testing.T) {
 	p := &Process{Path: audiotest.Build(t, soundProgram), OnDemand: true, Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -240,7 +241,7 @@ func TestProcessOnDemand(t *testing.T) {
 	early := p.conn != nil
 	p.mu.Unlock()
 	if early {
-		t.Error("it was started for nobody")
+		t.Error("the process was started without a codec")
 	}
 	e, err := p.OpenEncoder(inTime(t), identity)
 	if err != nil {
@@ -286,14 +287,14 @@ func TestCodecWindow(t *testing.T) {
 			}
 		}
 		<-got
-		cause := errors.New("nobody reads")
+		cause := errors.New("without a reader")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, cause)
 		defer cancel()
 		if err := e.Write(ctx, frame); !errors.Is(err, cause) {
 			t.Errorf("one more: %v", err)
 		}
 		if err := c.err(); err != nil {
-			t.Errorf("a codec of which nobody reads: %v", err)
+			t.Errorf("a codec without a reader: %v", err)
 		}
 		if n := c.counters.snapshot().Codecs.Waits; n != 1 {
 			t.Errorf("%d waits counted", n)
@@ -324,9 +325,9 @@ func TestCodecThatHangsEndsTheProcess(t *testing.T) {
 
 func TestCodecNonsense(t *testing.T) {
 	for name, say := range map[string]func(f *fake, id uint16){
-		"an answer too many": func(f *fake, id uint16) { _ = f.SendBytes(wire.Converted, id, nil) },
-		"a refusal too many": func(f *fake, id uint16) { _ = f.SendBytes(wire.Refused, id, nil) },
-		"sound of a card":    func(f *fake, id uint16) { _ = f.SendProgress(wire.Played, id, wire.Progress{}) },
+		"an excess answer":    func(f *fake, id uint16) { _ = f.SendBytes(wire.Converted, id, nil) },
+		"an excess rejection": func(f *fake, id uint16) { _ = f.SendBytes(wire.Refused, id, nil) },
+		"sound of a card":     func(f *fake, id uint16) { _ = f.SendProgress(wire.Played, id, wire.Progress{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *conn, f *fake) {

@@ -45,7 +45,7 @@ func talk(t *testing.T) (*conn, *fake) {
 	go func() {
 		defer close(watched)
 		watch(c)
-		fromChild.CloseWithError(io.ErrClosedPipe) // as killing the child does
+		fromChild.CloseWithError(io.ErrClosedPipe) // like killing the child
 		toChild.CloseWithError(io.ErrClosedPipe)
 	}()
 	f.hang = func() { childOut.Close() }
@@ -56,7 +56,7 @@ func talk(t *testing.T) (*conn, *fake) {
 	return c, f
 }
 
-// hello makes the fake introduce itself.
+// hello makes the fake send its hello.
 func (f *fake) hello(t *testing.T) {
 	t.Helper()
 	f.expect(t, wire.Hello)
@@ -110,10 +110,10 @@ func TestNoHello(t *testing.T) {
 				say(f)
 				synctest.Wait()
 				if c.err() == nil {
-					t.Error("the conversation goes on")
+					t.Error("the connection continues")
 				}
 				if _, err := c.openInput(t.Context(), wire.Open{Rate: 16000, Devices: []string{"default"}}); err == nil {
-					t.Error("opened an input all the same")
+					t.Error("an input was opened nevertheless")
 				}
 			})
 		})
@@ -163,7 +163,7 @@ func captured(t *testing.T) wire.Message {
 	return m
 }
 
-// What comes in one message is one hand-over.
+// The frames of one message are delivered at once.
 func TestBatchIsReadAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		const size = int(audio.IdleDelay / audio.FrameTime)
@@ -200,7 +200,7 @@ func TestBatchIsReadAtOnce(t *testing.T) {
 	})
 }
 
-func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
+func TestSlowReaderLosesTheNewestAndGetsTheLoss(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		go func() {
 			id := f.opens(t, wire.OpenInput)
@@ -222,13 +222,13 @@ func TestSlowReaderLosesTheNewestAndIsTold(t *testing.T) {
 		}
 		_ = c.handle(captured(t))
 		if err := readFrame(t.Context(), in, &frame); err != nil || frame.Lost != 3*uint32(audio.FrameSamples) {
-			t.Errorf("the next frame tells of %d lost samples, %v", frame.Lost, err)
+			t.Errorf("the next frame reports %d lost samples, %v", frame.Lost, err)
 		}
 		in.Close()
 	})
 }
 
-// A process that makes sound faster than time passes would fill the disk with it.
+// A process that delivers sound faster than real time would fill the disk.
 func TestInputFasterThanTimeEndsTheProcess(t *testing.T) {
 	for pace, ends := range map[float64]bool{0.98: false, 1.09: false, 10: true} {
 		inBubble(t, func(t *testing.T, c *conn, f *fake) {
@@ -259,7 +259,7 @@ func TestInputFasterThanTimeEndsTheProcess(t *testing.T) {
 	}
 }
 
-// The limits run in the bubble's time, so the test knows them to the interval.
+// The limits run in the bubble's time, so the test knows them exactly.
 func TestSilentInputEndsTheProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		go func() {
@@ -292,7 +292,7 @@ func TestSilentInputEndsTheProcess(t *testing.T) {
 	})
 }
 
-func TestIdleOutputIsNoStall(t *testing.T) {
+func TestIdleOutputIsNotAStall(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		go func() {
 			id := f.opens(t, wire.OpenOutput)
@@ -334,14 +334,14 @@ func TestOutputThatDoesNotPlayEndsTheProcess(t *testing.T) {
 					t.Fatal(err)
 				}
 				if err := use(out, t.Context()); name == "drain" {
-					// Nothing was written, so nothing is to be waited for; but an answer
-					// is owed.
+					// Nothing was written, so nothing has to be played; but an
+					// answer is expected.
 					time.Sleep(2 * moveLimit)
 				} else if name == "write" && !errors.As(err, new(stallError)) {
 					t.Errorf("got %v", err)
 				}
 				if !errors.As(c.err(), new(stallError)) {
-					t.Errorf("the process lives on: %v", c.err())
+					t.Errorf("the process continues: %v", c.err())
 				}
 				out.Close()
 			})
@@ -357,7 +357,7 @@ func TestWriteKeepsTheWindow(t *testing.T) {
 			id := f.opens(t, wire.OpenOutput)
 			played := 0
 			for played < total {
-				// The fake reads all that is sent before it plays 10 ms.
+				// The fake reads everything before it plays 10 ms.
 				synctest.Wait()
 				for waiting < 640 && played+waiting < total {
 					m := f.expect(t, wire.Play)
@@ -397,7 +397,7 @@ func TestWriteKeepsTheWindow(t *testing.T) {
 	})
 }
 
-func TestContextEndsWhatWaits(t *testing.T) {
+func TestContextEndsBlockedCalls(t *testing.T) {
 	inBubble(t, func(t *testing.T, c *conn, f *fake) {
 		go func() {
 			in, out := f.opens(t, wire.OpenInput), f.opens(t, wire.OpenOutput)
@@ -423,7 +423,7 @@ func TestContextEndsWhatWaits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cause := errors.New("somebody else wants it")
+		cause := errors.New("requested by another reader")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(cause) })
 		if err := out.Write(ctx, make([]int16, 16000)); err != cause {
@@ -459,21 +459,20 @@ func TestOpenFails(t *testing.T) {
 	})
 }
 
-// What a child may say that makes no sense must end the conversation, and
-// nothing else.
-func TestNonsense(t *testing.T) {
+// Invalid messages of a child must end the connection, and nothing else.
+func TestInvalidMessages(t *testing.T) {
 	for name, say := range map[string]func(f *fake, in, out uint16){
-		"played what nobody sent": func(f *fake, _, out uint16) { _ = f.SendProgress(wire.Played, out, wire.Progress{Samples: 1}) },
-		"half a frame":            func(f *fake, in, _ uint16) { _ = f.SendBytes(wire.Capture, in, make([]byte, 100)) },
-		"capture of a speaker":    func(f *fake, _, out uint16) { _ = f.SendCapture(out, make([]wire.Captured, 1)) },
-		"opened twice":            func(f *fake, in, _ uint16) { _ = f.Send(wire.Opened, in) },
-		"closed twice":            func(f *fake, in, _ uint16) { _ = f.Send(wire.Closed, in); _ = f.Send(wire.Closed, in) },
-		"its own last words":      func(f *fake, _, _ uint16) { _ = f.SendBytes(wire.Failed, 0, []byte("it is too late")) },
-		"a short progress":        func(f *fake, _, out uint16) { _ = f.SendBytes(wire.Drained, out, nil) },
+		"played more than was sent": func(f *fake, _, out uint16) { _ = f.SendProgress(wire.Played, out, wire.Progress{Samples: 1}) },
+		"half a frame":              func(f *fake, in, _ uint16) { _ = f.SendBytes(wire.Capture, in, make([]byte, 100)) },
+		"capture of a speaker":      func(f *fake, _, out uint16) { _ = f.SendCapture(out, make([]wire.Captured, 1)) },
+		"opened twice":              func(f *fake, in, _ uint16) { _ = f.Send(wire.Opened, in) },
+		"closed twice":              func(f *fake, in, _ uint16) { _ = f.Send(wire.Closed, in); _ = f.Send(wire.Closed, in) },
+		"its own last words":        func(f *fake, _, _ uint16) { _ = f.SendBytes(wire.Failed, 0, []byte("it is too late")) },
+		"a short progress":          func(f *fake, _, out uint16) { _ = f.SendBytes(wire.Drained, out, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, c *conn, f *fake) {
-				opened := make(chan struct{}) // nonsense before that would fail the opening
+				opened := make(chan struct{}) // an invalid message before that would fail the opening
 				go func() {
 					in, out := f.opens(t, wire.OpenInput), f.opens(t, wire.OpenOutput)
 					<-opened
@@ -496,7 +495,7 @@ func TestNonsense(t *testing.T) {
 					t.Errorf("Read: %v", err)
 				}
 				if err := out.Flush(); err == nil {
-					t.Error("the output goes on")
+					t.Error("the output continues")
 				}
 				in.Close()
 				out.Close()

@@ -21,7 +21,7 @@ type listener struct {
 	pcm []int16
 }
 
-// hear reads for a second, and returns how loud that was.
+// hear reads for a second, and returns the level.
 func (l *listener) hear(t *testing.T) float64 {
 	for range time.Second / audio.FrameTime {
 		f := read(t, l.in)
@@ -30,8 +30,8 @@ func (l *listener) hear(t *testing.T) float64 {
 	return dBFS(l.pcm[len(l.pcm)-audiotest.Rate:])
 }
 
-// The microphone hears what the loudspeaker plays, as loudly: the one that is
-// processed must lose it, and must not lose somebody who speaks meanwhile.
+// The microphone picks up the loudspeaker at full level: after processing the
+// loudspeaker must be gone, but not a user who speaks meanwhile.
 func TestEchoIsCancelled(t *testing.T) {
 	rig, p := startReal(t)
 	const delay = 40 * time.Millisecond
@@ -56,9 +56,9 @@ func TestEchoIsCancelled(t *testing.T) {
 	}()
 	defer func() { cancel(); <-played }()
 
-	// A busy machine makes sound stumble, and the echo comes at another time: the
-	// canceller may have to learn anew, and cannot when the echo comes later than
-	// in any room.
+	// On a busy machine sound has gaps, and the delay of the echo changes: the
+	// canceller may have to adapt again, and cannot if the delay exceeds that of any
+	// room.
 	await := func(what string, enough func(echo, left float64) bool) {
 		for try := 1; ctx.Err() == nil; try++ {
 			if try%20 == 0 {
@@ -70,7 +70,7 @@ func TestEchoIsCancelled(t *testing.T) {
 				return
 			}
 		}
-		t.Fatalf("%s: not in time", what)
+		t.Fatalf("%s: timeout", what)
 	}
 	await("echo", func(echo, left float64) bool { return echo > -30 && echo-left > 12 })
 	var enough atomic.Bool
@@ -78,8 +78,8 @@ func TestEchoIsCancelled(t *testing.T) {
 	go func() {
 		defer close(fed)
 		user := audiotest.AtLevel(audiotest.Floats(audiotest.Speak(t, "en-gb", "please stop, I would like to hear the news instead")), -20)
-		user = append(user, make([]float64, 5*audiotest.Rate)...) // in which the canceller learns
-		for !enough.Load() && ctx.Err() == nil {                  // who is not heard says it again
+		user = append(user, make([]float64, 5*audiotest.Rate)...) // time for the canceller to adapt
+		for !enough.Load() && ctx.Err() == nil {                  // unrecognised speech is repeated
 			rig.Feed(audiotest.Samples(user))
 		}
 	}()
@@ -89,13 +89,13 @@ func TestEchoIsCancelled(t *testing.T) {
 	await("echo again", func(echo, left float64) bool { return echo > -30 && echo-left > 12 })
 }
 
-// answer is what the loudspeaker says.
+// answer is the speech of the loudspeaker.
 func answer(t *testing.T) []int16 {
 	said := audiotest.Speak(t, "en-us", "The weather will be fine this afternoon, with a light wind from the west and a few clouds over the hills.")
 	return audiotest.Samples(audiotest.AtLevel(audiotest.Floats(said), -20))
 }
 
-// atRate48 repeats each sample: what that adds lies above what the rig can play.
+// atRate48 repeats each sample: the added frequencies lie above the band of the rig.
 func atRate48(pcm []int16) []int16 {
 	out := make([]int16, 0, 3*len(pcm))
 	for _, s := range pcm {

@@ -15,17 +15,16 @@ import (
 	"lintod/audio/audiotest"
 )
 
-// These tests drive the real lintod-audio against a real sound server.
+// These tests run the real lintod-audio with a real sound server.
 
-// limit bounds what should take a moment.
+// limit bounds operations that should take a moment.
 const limit = time.Minute
 
-// running is a Process under a supervisor that calls Run again, as the agent's
-// does.
+// running is a Process under a supervisor that calls Run again, like the agent's.
 type running struct {
 	*Process
 	t      *testing.T
-	failed chan error // what Run returned, one after the other
+	failed chan error // the results of Run, in order
 }
 
 func run(t *testing.T, path string) *running {
@@ -43,7 +42,7 @@ func run(t *testing.T, path string) *running {
 			err := r.Run(ctx)
 			select {
 			case r.failed <- err:
-			default: // nobody is interested
+			default: // not needed by the test
 			}
 			select {
 			case <-time.After(50 * time.Millisecond):
@@ -85,8 +84,8 @@ func (r *running) openInput() audio.Input {
 	return in
 }
 
-// openOutput opens the output as a supervisor would: again and again, since a sound server
-// that dies may take the sound process with it.
+// openOutput opens the output like a supervisor: repeatedly, because a sound server
+// that ends may end the sound process, too.
 func (r *running) openOutput() audio.Output {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -104,7 +103,8 @@ func (r *running) openOutput() audio.Output {
 	}
 }
 
-// pid is the child's, found as the only one that runs our program's file.
+// pid returns the child's pid, found as the only process that runs our program's
+// file.
 func (r *running) pid() int {
 	r.t.Helper()
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
@@ -117,7 +117,7 @@ func (r *running) pid() int {
 			return pid
 		}
 	}
-	r.t.Fatal("the sound process is not there")
+	r.t.Fatal("the sound process is not running")
 	return 0
 }
 
@@ -132,7 +132,8 @@ func read(t *testing.T, in audio.Input) audio.Frame {
 	return f
 }
 
-// readUntilError returns what ends the input, which must be neither us nor time.
+// readUntilError returns the error that ends the input, which must not be the test's
+// own or a timeout.
 func readUntilError(t *testing.T, in audio.Input) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -141,7 +142,7 @@ func readUntilError(t *testing.T, in audio.Input) error {
 		var f audio.Frame
 		if err := readFrame(ctx, in, &f); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				t.Fatal("the input went on, or hung")
+				t.Fatal("the input continued, or blocked")
 			}
 			return err
 		}
@@ -160,7 +161,7 @@ func startReal(t *testing.T) (*audiotest.Rig, *running) {
 
 func TestCaptureIsExact(t *testing.T) {
 	rig, p := startReal(t)
-	p.Processing = audio.Processing{VoiceDetection: audio.SimpleDetection} // which must not change a sample
+	p.Processing = audio.Processing{VoiceDetection: audio.SimpleDetection} // must not change a sample
 	in := p.openInput()
 	if f := read(t, in); f.Speech == audio.SpeechUnknown {
 		t.Error("the card has no opinion")
@@ -171,7 +172,7 @@ func TestCaptureIsExact(t *testing.T) {
 	defer func() { close(enough); <-fed }()
 	go func() {
 		defer close(fed)
-		// A busy machine may make the one that feeds stumble: it says it again.
+		// On a busy machine the feeder may cause gaps: it repeats the chirp.
 		for range 4 {
 			rig.Feed(said)
 			select {
@@ -186,7 +187,7 @@ func TestCaptureIsExact(t *testing.T) {
 	youngest := limit // most frames wait while the chirp is looked for
 	for audiotest.Find(tail(heard, 2*len(said)), said) < 0 {
 		if len(heard) > 20*audiotest.Rate {
-			t.Fatalf("the chirp did not arrive as it was; its later part is at %d", audiotest.Find(heard, said[1600:]))
+			t.Fatalf("the chirp did not arrive unchanged; its later part is at %d", audiotest.Find(heard, said[1600:]))
 		}
 		for range 25 {
 			f := read(t, in)
@@ -206,15 +207,15 @@ func TestCaptureIsExact(t *testing.T) {
 
 func tail(pcm []int16, n int) []int16 { return pcm[max(0, len(pcm)-n):] }
 
-// A busy machine may make the sound server stumble. It is then silent for a while,
-// and swallows the first few samples of what follows, as at the beginning of a stream.
+// On a busy machine the sound server may interrupt the sound. It is then silent for
+// a while, and drops the first few samples afterwards, as at the start of a stream.
 func TestPlaybackIsExact(t *testing.T) {
 	rig, p := startReal(t)
 	out := p.openOutput()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*limit)
 	defer cancel()
 	said := audiotest.Chirp(2 * time.Second)
-	for range 2 { // before the second the card has been stopped
+	for range 2 { // the card was stopped before the second
 		listener := rig.Hear()
 		start := time.Now()
 		if err := out.Write(ctx, said); err != nil {
@@ -242,17 +243,17 @@ func TestPlaybackIsExact(t *testing.T) {
 			end = piece.to
 		}
 		if missing > len(said)/10 || other > len(said)/100 {
-			t.Errorf("%d samples are missing, and %d are another sound", missing, other)
+			t.Errorf("%d samples are missing, and %d are different", missing, other)
 		}
 	}
 }
 
 type span struct{ from, to int }
 
-// piecesOf returns which parts of said are in heard, in the order in which they
-// are heard, and how many samples are neither that nor silence.
+// piecesOf returns the parts of said that are in heard, in order, and the number of
+// samples that are neither that nor silence.
 func piecesOf(said, heard []int16) (pieces []span, other int) {
-	const window = 16 // of a chirp, no two are alike
+	const window = 16 // all parts of a chirp differ
 	where := map[[window]int16]int{}
 	for i := range len(said) - window + 1 {
 		where[[window]int16(said[i:])] = i
@@ -299,7 +300,7 @@ func TestFlushIsSilence(t *testing.T) {
 		}
 		listener.WaitFor("silence", func(pcm []int16) bool { return !audiotest.Loud(tail(pcm, 3200)) })
 		t.Logf("silence is heard %v after the flush", listener.At(lastLoud(listener.PCM())).Sub(flushed))
-		// The stream is still good.
+		// The stream is still usable.
 		if err := out.Write(ctx, audiotest.Chirp(200*time.Millisecond)); err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +321,7 @@ func lastLoud(pcm []int16) int {
 	return 0
 }
 
-func TestServerDiesAndComesBack(t *testing.T) {
+func TestServerRestarts(t *testing.T) {
 	rig, p := startReal(t)
 	in, out, idle := p.openInput(), p.openOutput(), p.openOutput()
 	read(t, in)
@@ -337,7 +338,7 @@ func TestServerDiesAndComesBack(t *testing.T) {
 	}
 	play(idle)
 	listener := rig.Hear()
-	listener.WaitFor("the card to come to rest", func(pcm []int16) bool { return len(pcm) > audiotest.Rate/2 })
+	listener.WaitFor("the card at rest", func(pcm []int16) bool { return len(pcm) > audiotest.Rate/2 })
 	listener.Stop()
 	rig.Kill()
 	start := time.Now()
@@ -347,11 +348,11 @@ func TestServerDiesAndComesBack(t *testing.T) {
 	out.Close()
 
 	if in, err := p.OpenInput(t.Context()); err == nil {
-		// Some servers' sockets take a moment to vanish.
+		// Some servers' sockets take a moment to disappear.
 		readUntilError(t, in)
 		in.Close()
 	} else if !strings.Contains(err.Error(), "default") {
-		t.Errorf("the error does not name the device: %v", err)
+		t.Errorf("the error does not contain the device: %v", err)
 	}
 	rig.Restart()
 	start = time.Now()
@@ -359,13 +360,13 @@ func TestServerDiesAndComesBack(t *testing.T) {
 	read(t, in)
 	t.Logf("frames again %v after the server was back", time.Since(start))
 
-	// An output that was at rest has not noticed.
+	// An output at rest has not noticed the failure.
 	listener = rig.Hear()
 	play(idle)
 	listener.WaitFor("the output that was idle", audiotest.Loud)
 }
 
-// reopen opens the input as a supervisor would: again and again.
+// reopen opens the input like a supervisor: repeatedly.
 func reopen(t *testing.T, p *running) audio.Input {
 	t.Helper()
 	deadline := time.Now().Add(limit)
@@ -399,7 +400,7 @@ func TestProcessKilledOrStopped(t *testing.T) {
 		t.Logf("%v: after %v: %v", c.signal, time.Since(start), err)
 		t.Logf("Run returned: %v", p.fails())
 		if err := out.Write(t.Context(), make([]int16, 100)); err == nil {
-			t.Errorf("%v: Write succeeds on a dead stream", c.signal)
+			t.Errorf("%v: Write succeeded on a failed stream", c.signal)
 		}
 		out.Close()
 		in.Close()
@@ -424,8 +425,8 @@ func TestDevices(t *testing.T) {
 	}
 }
 
-// Two sound servers are a headset and what to fall back on. The headset goes,
-// and comes back.
+// Two sound servers act as a headset and a fallback device. The headset is
+// unplugged, and plugged in again.
 func TestFallsBackAndReturns(t *testing.T) {
 	path := audiotest.Build(t, soundProgram)
 	headset, spare := audiotest.Start(t), audiotest.Start(t)
@@ -464,10 +465,10 @@ func TestFallsBackAndReturns(t *testing.T) {
 	headset.Restart()
 	out.Close()
 	for deadline := time.Now().Add(3 * limit); p.Status().Input.Fallback; {
-		in.Close() // the list of devices is made anew some seconds after the last time
+		in.Close() // the list of devices is renewed some seconds after the last time
 		time.Sleep(200 * time.Millisecond)
 		if in = reopen(t, p); time.Now().After(deadline) {
-			t.Fatalf("never returned: %+v", p.Status())
+			t.Fatalf("did not return to the headset: %+v", p.Status())
 		}
 	}
 	read(t, in)
@@ -476,7 +477,7 @@ func TestFallsBackAndReturns(t *testing.T) {
 	}
 }
 
-// playOn plays until that fails, and then tells why.
+// playOn plays until that fails, and returns the error.
 func playOn(ctx context.Context, out audio.Output) <-chan error {
 	written := make(chan error, 1)
 	go func() {
@@ -489,7 +490,7 @@ func playOn(ctx context.Context, out audio.Output) <-chan error {
 	return written
 }
 
-// A sound server that stands still is as deaf as one that is gone.
+// A sound server that is stopped counts as failed, like one that has ended.
 func TestServerStopped(t *testing.T) {
 	rig, p := startReal(t)
 	in, out := p.openInput(), p.openOutput()
@@ -518,7 +519,7 @@ func TestServerStopped(t *testing.T) {
 	read(t, in)
 }
 
-// Playback alone notices, too.
+// Playback alone also detects it.
 func TestServerStoppedWhilePlaying(t *testing.T) {
 	rig, p := startReal(t)
 	out := p.openOutput()
@@ -550,13 +551,13 @@ func TestUnknownDevice(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err = p.OpenOutput(t.Context(), 16000); err == nil {
-		t.Error("opened a card that is not there")
+		t.Error("opened an unknown card")
 	}
 	t.Log(err)
 }
 
-// TestLateMicrophone: while nobody listens sound waits in the card, and nothing
-// of it is lost; asked for, it comes at once.
+// TestLateMicrophone: without listeners, sound waits in the card without a loss; on
+// request it is delivered at once.
 func TestLateMicrophone(t *testing.T) {
 	rig := audiotest.Start(t)
 	rig.Setenv()
@@ -594,8 +595,8 @@ func TestLateMicrophone(t *testing.T) {
 	}
 }
 
-// TestPrerollOfALateMicrophone: what was said before a trigger is there although most of
-// it still waited in the card, and nothing is missing between it and what follows.
+// TestPrerollOfALateMicrophone: speech before a trigger is available although most
+// of it was still in the card, without a gap between it and the following sound.
 func TestPrerollOfALateMicrophone(t *testing.T) {
 	rig := audiotest.Start(t)
 	rig.Setenv()
@@ -624,17 +625,17 @@ func TestPrerollOfALateMicrophone(t *testing.T) {
 			}
 			if first.IsZero() {
 				first = f.At
-			} else if gap := f.At.Sub(end); f.Lost > 0 || gap > audio.FrameTime { // a clock that was late is put right
+			} else if gap := f.At.Sub(end); f.Lost > 0 || gap > audio.FrameTime { // a late clock is corrected
 				t.Errorf("%v are missing, %d samples lost", gap, f.Lost)
 			}
 			end = f.At.Add(audio.FrameTime)
 		}
-		t.Logf("%v before the trigger were there %v after it", trigger.Sub(first), time.Since(trigger))
+		t.Logf("%v before the trigger were available %v after it", trigger.Sub(first), time.Since(trigger))
 		if early := trigger.Sub(first); early < preroll-audio.FrameTime {
 			t.Errorf("the sound begins %v before the trigger, want %v", early, preroll)
 		}
 		s.Close()
-		for n := hub.Health().Frames; hub.Health().Frames < n+50; { // nobody listens
+		for n := hub.Health().Frames; hub.Health().Frames < n+50; { // without listeners
 			<-hub.Beat()
 		}
 	}
@@ -642,9 +643,8 @@ func TestPrerollOfALateMicrophone(t *testing.T) {
 	<-ended
 }
 
-// TestPaceOfAClosedMicrophone: a turn that ends because of a mute asks for
-// another pace of a microphone that is being closed, which must not cost the
-// process.
+// TestPaceOfAClosedMicrophone: a turn that ends because of a mute requests another
+// delay from a microphone that is being closed, which must not end the process.
 func TestPaceOfAClosedMicrophone(t *testing.T) {
 	_, p := startReal(t)
 	in := p.openInput()

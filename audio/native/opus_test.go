@@ -18,10 +18,10 @@ import (
 	"lintod/audio/wav"
 )
 
-// up is what a xiaozhi device sends.
+// up is the format that a xiaozhi device sends.
 var up = CodecFormat{Kind: opus.Kind, Rate: audio.CaptureRate, Channels: 1, Frame: 60 * time.Millisecond}
 
-// tools skips the test where opus-tools are not installed.
+// tools skips the test if opus-tools are not installed.
 func tools(t *testing.T) {
 	t.Helper()
 	for _, program := range []string{"opusenc", "opusdec"} {
@@ -38,7 +38,7 @@ func command(t *testing.T, argv ...string) {
 	}
 }
 
-// encodeAll makes packets of pcm, the last of it filled up with silence.
+// encodeAll encodes pcm to packets, the last one padded with silence.
 func (r *running) encodeAll(f CodecFormat, pcm []int16) (packets [][]byte) {
 	r.t.Helper()
 	ctx := inTime(r.t)
@@ -85,8 +85,8 @@ func (r *running) decodeAll(rate int, packets [][]byte) (pcm []int16) {
 	return pcm
 }
 
-// What we encode, opusdec decodes, to the same sound as our decoder.
-func TestOpusdecUnderstandsUs(t *testing.T) {
+// opusdec decodes our packets to the same sound as our decoder.
+func TestOpusdecDecodesOurPackets(t *testing.T) {
 	tools(t)
 	p := realProcess(t)
 	said := audiotest.Speak(t, "en-us", "the quick brown fox jumps over the lazy dog, and nobody minds")
@@ -106,7 +106,7 @@ func TestOpusdecUnderstandsUs(t *testing.T) {
 			t.Errorf("complexity %d: opusdec and we differ by %.1f dB", complexity, db)
 		}
 		if back := p.decodeAll(16000, packets); likeness(said, back) < 0.9 {
-			t.Errorf("complexity %d: what was said and what comes out are alike by %.2f", complexity, likeness(said, back))
+			t.Errorf("complexity %d: the likeness of input and output is %.2f", complexity, likeness(said, back))
 		}
 		bytes := 0
 		for _, b := range packets {
@@ -117,9 +117,8 @@ func TestOpusdecUnderstandsUs(t *testing.T) {
 	}
 }
 
-// What opusenc encodes, of any length and in either way, we decode to the same sound
-// as opusdec.
-func TestWeUnderstandOpusenc(t *testing.T) {
+// We decode opusenc's packets, of any length and mode, to the same sound as opusdec.
+func TestWeDecodeOpusenc(t *testing.T) {
 	tools(t)
 	p := realProcess(t)
 	said := audiotest.Speak(t, "en-us", "the quick brown fox jumps over the lazy dog, and nobody minds")
@@ -171,7 +170,7 @@ func readWAV(t *testing.T, path string, rate int) []int16 {
 	return pcm
 }
 
-// snr is how far both are apart in decibels, over what both have.
+// snr returns the signal-to-noise ratio in decibels, over the common length.
 func snr(a, b []int16) float64 {
 	signal, noise := 1.0, 1e-9
 	for i := range min(len(a), len(b)) {
@@ -182,7 +181,7 @@ func snr(a, b []int16) float64 {
 	return 10 * math.Log10(signal/noise)
 }
 
-// likeness is the correlation at the best delay up to 30 ms.
+// likeness returns the correlation at the best delay up to 30 ms.
 func likeness(said, heard []int16) (best float64) {
 	for delay := range 480 {
 		xy, xx, yy := 0.0, 1.0, 1.0
@@ -195,7 +194,7 @@ func likeness(said, heard []int16) (best float64) {
 	return best
 }
 
-// ogg is a file of one packet a page (RFC 7845).
+// ogg returns a file with one packet per page (RFC 7845).
 func ogg(t *testing.T, packets [][]byte) (file []byte) {
 	t.Helper()
 	head := append([]byte("OpusHead\x01\x01"), 0, 0, 0x80, 0x3e, 0, 0, 0, 0, 0)
@@ -240,7 +239,7 @@ func oggSum(b []byte) (sum uint32) {
 	return sum
 }
 
-// deogg returns the packets of a file, and how many samples are to be skipped.
+// deogg returns the packets of a file, and the number of samples to skip.
 func deogg(t *testing.T, path string) (packets [][]byte, skip int) {
 	t.Helper()
 	b, err := os.ReadFile(path)

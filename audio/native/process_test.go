@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// script is a child that does as the shell is told.
+// script is a child that runs a shell command.
 func script(t *testing.T, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "lintod-audio")
@@ -21,14 +21,14 @@ func script(t *testing.T, text string) string {
 	return path
 }
 
-func TestChildThatIsNotOurs(t *testing.T) {
+func TestForeignChild(t *testing.T) {
 	for name, c := range map[string]struct{ text, reason, passed string }{
-		"garbage":        {`while :; do echo "ALSA lib pcm.c:2660: Unknown PCM"; done`, "garbage", ""},
-		"fails":          {`echo planted-reason >&2; exit 127`, "ended", "planted-reason"},
-		"ends":           {`exit 0`, "ended", ""},
-		"ends in a word": {`printf 'lint'`, "ended", ""},
-		"kills itself":   {`kill -SEGV $$`, "ended", syscall.SIGSEGV.String()},
-		"nothing":        {`exec sleep 1000`, "stalled", ""},
+		"garbage":                      {`while :; do echo "ALSA lib pcm.c:2660: Unknown PCM"; done`, "garbage", ""},
+		"fails":                        {`echo planted-reason >&2; exit 127`, "ended", "planted-reason"},
+		"ends":                         {`exit 0`, "ended", ""},
+		"ends in the middle of a line": {`printf 'lint'`, "ended", ""},
+		"kills itself":                 {`kill -SEGV $$`, "ended", syscall.SIGSEGV.String()},
+		"nothing":                      {`exec sleep 1000`, "stalled", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// withoutWords leaves a log line its level and its attributes.
+// withoutWords reduces a log line to its level and its attributes.
 func withoutWords(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == slog.TimeKey || a.Key == slog.MessageKey {
 		return slog.Attr{}
@@ -18,24 +18,24 @@ func withoutWords(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-func TestOneLineWhenTheDeviceIsAnother(t *testing.T) {
+func TestOneLineWhenTheDeviceChanges(t *testing.T) {
 	var buf journaltest.Buffer
 	p := &Process{Log: slog.New(slog.NewTextHandler(&buf, &slog.HandlerOptions{ReplaceAttr: withoutWords}))}
 	lines := 0
 	for _, step := range []struct {
 		way  audio.Direction
 		c    wire.Choice
-		want string // what the one new line says; "" for none
+		want string // the one new line; "" for none
 	}{
 		{audio.Capture, wire.Choice{Device: "hat"}, `level=INFO device=hat`},
 		{audio.Capture, wire.Choice{Device: "hat"}, ``},
 		{audio.Playback, wire.Choice{Device: "hat"}, `level=INFO device=hat`},
 		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is pulled"}, `level=WARN device=default why="it is pulled"`},
-		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is pulled still"}, ``},
+		{audio.Capture, wire.Choice{Device: "default", Rank: 1, Why: "it is still unplugged"}, ``},
 		{audio.Capture, wire.Choice{Device: "usb", Rank: 2, Why: "both are"}, `level=WARN device=usb`},
 		{audio.Capture, wire.Choice{Device: "hat"}, `level=INFO device=hat`},
 		{audio.Playback, wire.Choice{Device: "hat"}, ``},
-		{audio.Playback, wire.Choice{Device: "hat-2"}, `level=INFO device=hat-2`}, // a pattern's next
+		{audio.Playback, wire.Choice{Device: "hat-2"}, `level=INFO device=hat-2`}, // the next match of a pattern
 	} {
 		p.chosen(step.way, step.c)
 		all := strings.Split(strings.TrimSpace(buf.String()), "\n")

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Whether libopus agrees is tried by the fuzzer of cmd/lintod-audio.
+// The fuzzer of cmd/lintod-audio tests whether libopus agrees.
 func TestParse(t *testing.T) {
 	const ms = time.Millisecond
 	for name, c := range map[string]struct {
@@ -29,19 +29,19 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for name, packet := range map[string][]byte{
-		"nothing":                      nil,
-		"a frame that is too long":     make([]byte, 1277),
-		"two frames, odd":              {0xf9, 1, 2, 3},
-		"a frame longer than there is": {0x7a, 9, 1},
-		"half a length":                {0x7a, 252},
-		"no number of frames":          {0x7b},
-		"no frames":                    {0x7b, 0},
-		"more than 120 ms":             {0x5b, 3, 0, 0, 0},
-		"unequal frames":               {0x4b, 2, 1, 2, 3},
-		"more padding than there is":   {0x4b, 0x41, 9, 1},
-		"padding without end":          append([]byte{0x4b, 0x41}, bytes.Repeat([]byte{255}, 9)...),
-		"frames longer than there is":  {0x4b, 0x82, 9, 1},
-		"PCM of 60 ms at 24 kHz":       make([]byte, 2880),
+		"nothing":                        nil,
+		"a frame that is too long":       make([]byte, 1277),
+		"two frames, odd":                {0xf9, 1, 2, 3},
+		"a frame longer than the packet": {0x7a, 9, 1},
+		"half a length":                  {0x7a, 252},
+		"without a number of frames":     {0x7b},
+		"no frames":                      {0x7b, 0},
+		"more than 120 ms":               {0x5b, 3, 0, 0, 0},
+		"unequal frames":                 {0x4b, 2, 1, 2, 3},
+		"more padding than the packet":   {0x4b, 0x41, 9, 1},
+		"padding without end":            append([]byte{0x4b, 0x41}, bytes.Repeat([]byte{255}, 9)...),
+		"frames longer than the packet":  {0x4b, 0x82, 9, 1},
+		"PCM of 60 ms at 24 kHz":         make([]byte, 2880),
 	} {
 		if got, err := Parse(packet); err == nil {
 			t.Errorf("%s: %+v", name, got)

@@ -17,14 +17,14 @@ import (
 
 const rate = 48000
 
-// fakeCard plays at its own pace in the bubble's time, with 60 ms of queue.
+// fakeCard plays at its own pace in the bubble's time, with a queue of 60 ms.
 type fakeCard struct {
-	heard   []int16 // all that was written
+	heard   []int16 // everything written
 	left    time.Time
 	flushes int
 	drains  int
 	closed  bool
-	fail    error     // what every Write returns
+	fail    error     // returned by every Write
 	failAt  time.Time // from then on; zero: at once
 }
 
@@ -43,7 +43,7 @@ func (c *fakeCard) Write(ctx context.Context, pcm []int16) error {
 	return nil
 }
 
-// wait blocks until no more than queue is left to play.
+// wait blocks until at most queue is left to play.
 func (c *fakeCard) wait(ctx context.Context, queue time.Duration) error {
 	left := time.Until(c.left)
 	if left <= queue {
@@ -67,7 +67,7 @@ func (c *fakeCard) Flush() error {
 
 func (c *fakeCard) Close() error { c.closed = true; return nil }
 
-// rig is a running player on fake cards.
+// rig is a running player with fake cards.
 type rig struct {
 	*Player
 	cards []*fakeCard
@@ -105,7 +105,7 @@ func start(t *testing.T) (*rig, func()) {
 	}
 }
 
-// play plays s as an announcement like no other.
+// play plays s as an announcement with a unique name.
 func (p *rig) play(ctx context.Context, s audio.Sound, started func()) error {
 	return p.Play(ctx, Item{Class: Announcement, Open: ready(s), Started: started})
 }
@@ -173,7 +173,7 @@ func TestInterruptedSoundStopsAtOnce(t *testing.T) {
 		if heard := len(p.cards[0].heard); heard > 3*rate+rate/10 {
 			t.Errorf("%d samples were written after the interruption", heard-3*rate)
 		}
-		// The card is still good, and the next sound begins from its own beginning.
+		// The card is still usable, and the next sound starts at its own beginning.
 		p.cards[0].heard = nil
 		if err := p.play(t.Context(), PCM(ramp(500), rate), nil); err != nil || !slices.Equal(p.cards[0].heard, ramp(500)) {
 			t.Errorf("next sound: %v, %d samples", err, len(p.cards[0].heard))
@@ -224,23 +224,23 @@ func TestSoundsArePlayedInOrderAndClosed(t *testing.T) {
 	})
 }
 
-func TestPlayGivesUpItsPlaceInTheQueue(t *testing.T) {
+func TestCancelledPlayLeavesTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &Player{Rate: rate} // which nobody runs
+		p := &Player{Rate: rate} // which is not running
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		open := func(context.Context) (audio.Sound, error) { t.Error("it was begun"); return nil, io.EOF }
+		open := func(context.Context) (audio.Sound, error) { t.Error("it was started"); return nil, io.EOF }
 		if err := p.Play(ctx, Item{Open: open}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		if n := len(p.waiting); n != 0 {
-			t.Errorf("%d still wait", n)
+			t.Errorf("%d are still waiting", n)
 		}
 	})
 }
 
-// A turn that was dropped says one thing more: what has taken its place is heard to the end.
-func TestEndedContextInterruptsNothing(t *testing.T) {
+// A dropped turn plays one more sound: what has replaced it is played to the end.
+func TestEndedContextDoesNotInterruptOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
 		defer stop()
@@ -272,7 +272,7 @@ func TestEndOfRunEndsTheSound(t *testing.T) {
 	})
 }
 
-func TestSoundWithoutARateIsRefused(t *testing.T) {
+func TestSoundWithoutARateIsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
 		defer stop()
@@ -284,7 +284,7 @@ func TestSoundWithoutARateIsRefused(t *testing.T) {
 	})
 }
 
-func TestCardThatWillNotOpen(t *testing.T) {
+func TestCardThatCannotBeOpened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
 		defer stop()
@@ -300,8 +300,8 @@ func TestCardThatWillNotOpen(t *testing.T) {
 	})
 }
 
-// A card that was pulled between two sounds costs none of the second.
-func TestCardGoneSinceTheLastSoundIsOpenedAgain(t *testing.T) {
+// A card that was unplugged between two sounds does not affect the second.
+func TestCardUnpluggedBetweenSoundsIsReopened(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
 		defer stop()
@@ -368,7 +368,7 @@ func cmpErr(a, b error) error {
 	return b
 }
 
-func TestBrokenSoundIsHeardAsFarAsItGoes(t *testing.T) {
+func TestBrokenSoundIsPlayedToTheError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
 		defer stop()
@@ -387,8 +387,8 @@ func TestBrokenSoundIsHeardAsFarAsItGoes(t *testing.T) {
 	})
 }
 
-// Schedule: each frame of 20 ms comes 50 ms after the last one, so that the
-// card runs dry before all but the first.
+// Schedule: each frame of 20 ms arrives 50 ms after the last one, so that the card
+// underruns before all but the first.
 func TestUnderrunsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
@@ -396,7 +396,7 @@ func TestUnderrunsAreCounted(t *testing.T) {
 		if err := p.play(t.Context(), &script{pcm: ramp(5 * rate / 50), stall: 50 * time.Millisecond}, nil); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour) // a pause is none
+		time.Sleep(time.Hour) // a pause does not count
 		if err := p.play(t.Context(), PCM(ramp(rate), rate), nil); err != nil {
 			t.Fatal(err)
 		}
@@ -406,7 +406,7 @@ func TestUnderrunsAreCounted(t *testing.T) {
 	})
 }
 
-func TestLeadWakesOnlyAnIdleCard(t *testing.T) {
+func TestLeadInOnlyForAnIdleCard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
 		defer stop()
@@ -444,7 +444,7 @@ func TestVolumeCurve(t *testing.T) {
 func TestVolumeAndDuckMultiply(t *testing.T) {
 	var p Player
 	if p.Volume() != 100 {
-		t.Errorf("volume is %d before anybody set it", p.Volume())
+		t.Errorf("the initial volume is %d", p.Volume())
 	}
 	cases := []struct {
 		volume int
@@ -463,7 +463,7 @@ func TestVolumeAndDuckMultiply(t *testing.T) {
 	}
 }
 
-// However the sound is cut, a change takes 10 ms and no step is audible.
+// However the sound is split, a change takes 10 ms without an audible step.
 func TestGainMovesWithoutAClick(t *testing.T) {
 	var p Player
 	p.prepare()
@@ -483,7 +483,7 @@ func TestGainMovesWithoutAClick(t *testing.T) {
 	}
 }
 
-// endless is sound that never runs out, and sink a card without a clock.
+// endless is sound that never ends, and sink a card without a clock.
 type endless struct{ rate int }
 
 func (e endless) Rate() int                                      { return e.rate }

@@ -59,13 +59,13 @@ func TestAdmit(t *testing.T) {
 		{"media, answer", media, &answer, nil, nil, nil, -1},
 
 		{"its like waits", keyed, &answer, []kind{news, keyed, another}, nil, nil, 1},
-		{"its like plays and waits", keyed, &keyed, []kind{news, keyed}, nil, ErrReplaced, 1},
+		{"one of its kind plays and one waits", keyed, &keyed, []kind{news, keyed}, nil, ErrReplaced, 1},
 		{"media wait", media, &news, []kind{news, media}, nil, nil, 1},
 		{"a chime waits", chime, nil, []kind{news, chime}, nil, nil, 1},
 		{"one too many", news, &answer, full, ErrBusy, nil, -1},
-		{"one too many ends nothing", news, &media, full, ErrBusy, nil, -1},
-		{"one too many, but for its like", keyed, &answer, append([]kind{keyed}, full...), nil, nil, 0},
-		{"a full queue holds back no answer", answer, &news, full, nil, ErrOutranked, -1},
+		{"one too many interrupts nothing", news, &media, full, ErrBusy, nil, -1},
+		{"one too many, except for one of its kind", keyed, &answer, append([]kind{keyed}, full...), nil, nil, 0},
+		{"a full queue does not delay an answer", answer, &news, full, nil, ErrOutranked, -1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestNext(t *testing.T) {
 		{"nothing waits", nil, false, -1},
 		{"the highest class", []kind{media, news, chime, answer}, false, 3},
 		{"the oldest of a class", []kind{media, news, keyed}, false, 1},
-		{"in a turn, nothing from outside", []kind{media, news}, true, -1},
+		{"in a turn, no external sound", []kind{media, news}, true, -1},
 		{"in a turn, chimes", []kind{news, chime}, true, 1},
 		{"in a turn, its answer", []kind{chime, news, answer}, true, 2},
 	} {
@@ -96,14 +96,14 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// outcome is how a sound of a rig ended.
+// outcome is the result of a sound of a rig.
 type outcome struct {
 	name string
 	at   time.Duration
 	err  error
 }
 
-// queue puts a second of sound into the queue, whose end is told to ends.
+// queue puts a second of sound into the queue, and sends its result to ends.
 func (p *rig) queue(name string, k kind, ends chan<- outcome) {
 	from := time.Now()
 	it := Item{Class: k.class, Key: k.key, Open: ready(PCM(make([]int16, rate), rate))}
@@ -114,9 +114,9 @@ func (p *rig) queue(name string, k kind, ends chan<- outcome) {
 	synctest.Wait()
 }
 
-// Schedule: two announcements of the platform while another is spoken, and a
-// chime; at 500 ms a turn begins, its answer is there at 2 s, and it is over
-// when that has been spoken.
+// Schedule: two announcements of the platform during another one, and a chime; at
+// 500 ms a turn starts, its answer is available at 2 s, and the turn ends when that
+// has been played.
 func TestQueueInATurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
@@ -131,7 +131,7 @@ func TestQueueInATurn(t *testing.T) {
 		time.Sleep(1500 * time.Millisecond)
 		synctest.Wait()
 		if len(p.cards) != 1 || p.cards[0].flushes != 1 {
-			t.Error("the turn is disturbed, or nothing fell silent")
+			t.Error("the turn is disturbed, or no sound was interrupted")
 		}
 		if err := p.Play(t.Context(), Item{Class: Answer, Open: ready(PCM(make([]int16, rate), rate))}); err != nil {
 			t.Error(err)
@@ -173,7 +173,7 @@ func TestSilence(t *testing.T) {
 			}
 		}
 		if _, ok := p.Playing(); ok {
-			t.Error("something plays")
+			t.Error("a sound is playing")
 		}
 		p.queue("later", news, ends)
 		if got := <-ends; got.err != nil {
@@ -182,7 +182,8 @@ func TestSilence(t *testing.T) {
 	})
 }
 
-// What waits for Run's end is told so, and what takes long to begin ends at once.
+// Waiting sounds get the end of Run as their result, and a sound that is slow to
+// start ends at once.
 func TestEndOfRunEndsTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
@@ -201,7 +202,7 @@ func TestEndOfRunEndsTheQueue(t *testing.T) {
 	})
 }
 
-func TestSoundThatCannotBegin(t *testing.T) {
+func TestSoundThatCannotStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, stop := start(t)
 		defer stop()

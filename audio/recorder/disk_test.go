@@ -33,9 +33,9 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// The disk becomes full while a meeting is recorded: what was said until then
-// is kept, the platform is told, and as soon as there is room it can be
-// started again.
+// The disk becomes full during a recording: the sound until then is kept, the
+// platform gets the reason, and recording can be started again as soon as there is
+// space.
 func TestDiskFull(t *testing.T) {
 	for _, format := range []string{FLAC, WAV} {
 		for _, free := range []config.Size{0, 300 * config.KB} {
@@ -53,13 +53,13 @@ func (s *stage) fillDisk(free config.Size) {
 	s.start("m")
 	time.Sleep(time.Minute) // noise of nearly 2 MB
 	if s.rec.Status().Recording {
-		t.Fatal("it goes on")
+		t.Fatal("the recording continues")
 	}
 	told := s.told()
 	if last := told[len(told)-1]; len(told) != 2 || last.Recording || last.Err == nil {
 		t.Fatalf("told: %+v", told)
 	} else if want := map[bool]error{true: syscall.ENOSPC, false: errFull}[free == 0]; !errors.Is(last.Err, want) {
-		t.Errorf("told: %v, want %v", last.Err, want)
+		t.Errorf("reported: %v, want %v", last.Err, want)
 	}
 	files := recordings(t, dir, "m")
 	if len(files) != 1 {
@@ -78,12 +78,12 @@ func (s *stage) fillDisk(free config.Size) {
 		t.Errorf("it would be resumed: %v, %v", found, err)
 	}
 	if err := s.rec.Start(t.Context(), "m"); err == nil && free > 0 {
-		t.Error("a recording was started without room")
+		t.Error("a recording was started without space")
 	}
 	if h := s.hub.Health(); h.Deaf(time.Now()) {
 		t.Error("the microphone is closed")
 	}
-	_, _ = s.rec.Stop(t.Context(), "") // where nothing is to stay free, a last page may be
+	_, _ = s.rec.Stop(t.Context(), "") // without a reserve, a last page may fit
 	for _, f := range recordings(t, dir, "m") {
 		if err := os.Remove(f); err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func (s *stage) fillDisk(free config.Size) {
 }
 
 // Of three old recordings the platform has the second and the third. They are
-// deleted in this order as room is needed; the first never is.
+// deleted in this order as space is needed; the first one never is.
 func TestOldestUploadedIsDeletedFirst(t *testing.T) {
 	cfg := testConfig(t, WAV)
 	cfg.MaxTotal = 350 * config.KB
@@ -152,11 +152,11 @@ func TestOldestUploadedIsDeletedFirst(t *testing.T) {
 	})
 }
 
-// fast is a microphone that gives frames as fast as they are taken.
+// fast is a microphone that returns frames as fast as they are read.
 type fast struct {
 	frames int
 	at     time.Time
-	done   chan struct{} // closed when the last was given
+	done   chan struct{} // closed after the last frame
 	pcm    []int16
 }
 

@@ -19,8 +19,8 @@ import (
 	"lintod/audio/wav"
 )
 
-// signals cover what the predictor does: silence, speech-like, full scale,
-// noise, and what overflows 16 bits when it is predicted.
+// signals cover the cases of the predictor: silence, speech-like, full scale, noise,
+// and signals whose prediction overflows 16 bits.
 func signals(n int) map[string][]int16 {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	s := map[string][]int16{}
@@ -48,8 +48,8 @@ func signals(n int) map[string][]int16 {
 	return s
 }
 
-// write records pcm to one file and returns its path; unfinished leaves it as
-// a kill does.
+// write records pcm to one file and returns its path; unfinished leaves it as after
+// a kill.
 func write(t testing.TB, format string, pcm []int16, finished bool) string {
 	t.Helper()
 	s := must(openShelf(t.TempDir()))
@@ -74,7 +74,7 @@ func TestFormatsKeepEverySample(t *testing.T) {
 			for name, pcm := range signals(n) {
 				file := write(t, format, pcm, true)
 				if got := listen(t, file); !slices.Equal(got, pcm) {
-					t.Errorf("%s, %d samples of %s: sox hears %d others", format, n, name, len(got))
+					t.Errorf("%s, %d samples of %s: sox decodes %d different ones", format, n, name, len(got))
 				}
 				if format == FLAC {
 					verify(t, file)
@@ -84,7 +84,7 @@ func TestFormatsKeepEverySample(t *testing.T) {
 	}
 }
 
-// verify lets the reference decoder compare lengths and checksums.
+// verify checks lengths and checksums with the reference decoder.
 func verify(t testing.TB, file string) {
 	t.Helper()
 	tool, err := exec.LookPath("flac")
@@ -107,8 +107,8 @@ func TestSilenceAndSpeechAreCompressed(t *testing.T) {
 	}
 }
 
-// Past 2,048 blocks the numbers in the frames take three bytes, past 65,536
-// (5 hours) four.
+// Beyond 2,048 blocks the numbers in the frames take three bytes, beyond 65,536 (5
+// hours) four.
 func TestLongFLAC(t *testing.T) {
 	blocks := int64(2100)
 	if full() {
@@ -123,7 +123,7 @@ func TestLongFLAC(t *testing.T) {
 	if err := g.write(tones(0, blockSamples)); err != nil {
 		t.Fatal(err)
 	}
-	g.file.Close() // as a kill does
+	g.file.Close() // like a kill
 	if n, err := s.repair(g.path); n != (blocks+1)*blockSamples || err != nil {
 		t.Errorf("repaired: %d samples, %v", n, err)
 	}
@@ -134,9 +134,9 @@ func TestLongFLAC(t *testing.T) {
 	}
 }
 
-// Wherever the end of a file is torn off, or overwritten with what a disk may
-// hold, repair keeps every whole block before, and a program of others opens it.
-func TestRepairOfEveryCut(t *testing.T) {
+// Wherever a file is truncated, or its end overwritten with typical disk contents,
+// repair keeps every complete block before, and other programs can open the result.
+func TestRepairOfEveryTruncation(t *testing.T) {
 	pcm := slices.Concat(signals(3 * blockSamples)["speech"], tones(0, 3*blockSamples))
 	for _, format := range []string{FLAC, WAV} {
 		t.Run(format, func(t *testing.T) {
@@ -184,20 +184,20 @@ func checkRepair(t *testing.T, s *shelf, format string, torn []byte, pcm []int16
 	}
 	if n == 0 {
 		if _, err := os.Stat(file); err == nil {
-			t.Fatalf("cut at %d: a file without sound is left", cut)
+			t.Fatalf("cut at %d: a file without sound remains", cut)
 		}
 		return
 	}
 	got := decode(t, file, format)
 	if int64(len(got)) != n {
-		t.Fatalf("cut at %d: %d samples told, %d found", cut, n, len(got))
+		t.Fatalf("cut at %d: %d samples reported, %d found", cut, n, len(got))
 	}
-	if format == FLAC { // a WAV cannot tell torn sound from sound
+	if format == FLAC { // a WAV does not distinguish torn sound
 		if !slices.Equal(got, pcm[:len(got)]) {
-			t.Fatalf("cut at %d: the samples are others", cut)
+			t.Fatalf("cut at %d: the samples differ", cut)
 		}
 	} else if sound := min((cut-wavHeader)/2, len(got)); sound > 0 && !slices.Equal(got[:sound], pcm[:sound]) {
-		t.Fatalf("cut at %d: the samples are others", cut)
+		t.Fatalf("cut at %d: the samples differ", cut)
 	}
 	if again, err := s.repair(name); again != n || err != nil {
 		t.Fatalf("cut at %d: repaired again: %d, %v", cut, again, err)
@@ -235,13 +235,13 @@ func decode(t *testing.T, file, format string) (pcm []int16) {
 		}
 	}
 	if stream.Info.NSamples != uint64(len(pcm)) {
-		t.Errorf("the header tells %d samples, there are %d", stream.Info.NSamples, len(pcm))
+		t.Errorf("the header gives %d samples, the file has %d", stream.Info.NSamples, len(pcm))
 	}
 	return pcm
 }
 
-// A hole that the disk left in the middle ends the recording there, and does
-// not shift what comes after it.
+// A hole in the middle of a file ends the recording there, and does not shift the
+// sound after it.
 func TestRepairStopsAtAHole(t *testing.T) {
 	whole := must(os.ReadFile(write(t, FLAC, tones(0, 8*blockSamples), false)))
 	block := (len(whole) - flacFrames) / 8
@@ -260,8 +260,8 @@ func TestRepairStopsAtAHole(t *testing.T) {
 	}
 }
 
-// What cannot be understood, and is more than a moment of sound, is nothing to
-// be deleted.
+// A file that repair does not understand, and that has more than a moment of sound,
+// is not deleted.
 func TestRepairKeepsWhatItDoesNotUnderstand(t *testing.T) {
 	s := must(openShelf(t.TempDir()))
 	defer s.close()
@@ -273,7 +273,7 @@ func TestRepairKeepsWhatItDoesNotUnderstand(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.repair(name); err == nil {
-		t.Error("no complaint")
+		t.Error("no error")
 	}
 	if _, err := os.Stat(filepath.Join(s.root.Name(), name)); err != nil {
 		t.Error(err)
@@ -328,7 +328,7 @@ func TestAFrameAllocatesNothing(t *testing.T) {
 				t.Error(err)
 			}
 		}) * float64(blockSamples) / float64(audio.FrameSamples)
-		// What a block costs is the FLAC library's own: AllocsPerRun rounds down.
+		// The cost of a block is that of the FLAC library: AllocsPerRun rounds down.
 		t.Logf("%s: about %v allocations a block of 250 ms", format, perBlock)
 		if n := testing.AllocsPerRun(1, func() { g.have = 0; _ = g.write(frame) }); n != 0 {
 			t.Errorf("%s: %v allocations a frame", format, n)
@@ -338,7 +338,7 @@ func TestAFrameAllocatesNothing(t *testing.T) {
 	}
 }
 
-// An hour of speech, encoded and written; compare the two.
+// An hour of speech, encoded and written, in both formats.
 func BenchmarkHour(b *testing.B) {
 	minute := signals(60 * second)["speech"]
 	for _, format := range []string{FLAC, WAV} {

@@ -21,8 +21,8 @@ import (
 	"lintod/audio"
 )
 
-// tone is the signal of most tests: sample n of it is tone(n), loud and never
-// zero, so that neither an offset nor a gap goes unseen.
+// tone is the signal of most tests: sample n of it is tone(n), loud and never zero,
+// so that offsets and gaps are detected.
 func tone(n int64) int16 {
 	x := uint64(n+1) * 0x9e3779b97f4a7c15 // Fibonacci hashing, mixed once
 	x ^= x >> 29
@@ -37,8 +37,8 @@ func tones(from, to int64) []int16 {
 	return pcm
 }
 
-// mic is a microphone whose frames hold tone, counted from its opening, and
-// come at the pace of the clock. While absent it cannot be opened, and fails.
+// mic is a microphone whose frames contain tone, counted from its opening, at the
+// pace of the clock. While absent it cannot be opened, and fails.
 type mic struct {
 	mu     sync.Mutex
 	next   int64
@@ -73,7 +73,7 @@ type micInput struct {
 
 func (i *micInput) Read(ctx context.Context, frames []audio.Frame) (int, error) {
 	select {
-	case <-time.After(time.Until(i.at.Add(audio.FrameTime))): // a frame is there when its end is
+	case <-time.After(time.Until(i.at.Add(audio.FrameTime))): // a frame is complete at its end
 	case <-i.gone:
 		return 0, io.ErrUnexpectedEOF
 	case <-ctx.Done():
@@ -95,7 +95,7 @@ func (i *micInput) Read(ctx context.Context, frames []audio.Frame) (int, error) 
 
 func (i *micInput) Close() error { return nil }
 
-// stage is a recorder with a hub and a microphone, inside a bubble.
+// stage is a recorder with a hub and a microphone, in a bubble.
 type stage struct {
 	t      *testing.T
 	mic    *mic
@@ -107,8 +107,8 @@ type stage struct {
 	stop   func() // ends Run and waits
 }
 
-// play runs test in a bubble of time, with a hub that is restarted when the
-// card fails, as the supervisor does.
+// play runs a test in a bubble, with a hub that is restarted when the card fails,
+// like by the supervisor.
 func play(t *testing.T, cfg Config, test func(*stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -189,13 +189,13 @@ func soxPath(t testing.TB) string {
 	t.Helper()
 	sox, err := exec.LookPath("sox")
 	if err != nil {
-		t.Skip("SKIPPED: sox is not installed (apt install sox), so no recording was opened by a program of others")
+		t.Skip("SKIPPED: sox is not installed (apt install sox), so no recording was opened with another program")
 	}
 	return sox
 }
 
-// listen returns what sox hears in a file, and fails when sox has anything to
-// say of it.
+// listen returns the sound that sox decodes from a file, and fails if sox prints
+// anything.
 func listen(t testing.TB, file string) []int16 {
 	t.Helper()
 	cmd := exec.Command(soxPath(t), "-V2", file, "-t", "raw", "-e", "signed", "-b", "16", "-L", "-")
@@ -203,7 +203,7 @@ func listen(t testing.TB, file string) []int16 {
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
 	if err != nil || complaints.Len() > 0 {
-		t.Fatalf("sox does not like %s: %v\n%s", filepath.Base(file), err, &complaints)
+		t.Fatalf("sox complains about %s: %v\n%s", filepath.Base(file), err, &complaints)
 	}
 	pcm := make([]int16, len(out)/2)
 	for i := range pcm {
@@ -212,7 +212,7 @@ func listen(t testing.TB, file string) []int16 {
 	return pcm
 }
 
-// recordings are the files of a session, the oldest first.
+// recordings returns the files of a session, the oldest first.
 func recordings(t testing.TB, dir, session string) (files []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(dir, folder(session)))
@@ -250,8 +250,8 @@ func whats(marks []Mark) (all []string) {
 	return all
 }
 
-// runs tells a recording in words: how many samples of which tone or silence
-// follow each other.
+// runs describes a recording: the numbers of samples of each tone or silence, in
+// order.
 func runs(pcm []int16) (all []run) {
 	for i := 0; i < len(pcm); {
 		r := run{from: -1}
@@ -276,7 +276,7 @@ func (r run) has(v int16) bool {
 	return v == tone(r.from+r.length)
 }
 
-// locate finds where in the tone a piece of it begins.
+// locate finds the position of a piece in the tone.
 func locate(pcm []int16) int64 {
 	for from := range int64(200 * audio.CaptureRate) {
 		n := int64(0)
@@ -290,5 +290,5 @@ func locate(pcm []int16) int64 {
 	return math.MaxInt32
 }
 
-// full reports whether the tests that take minutes are wanted: LINTOD_FULL=1.
+// full reports whether the tests that take minutes are enabled: LINTOD_FULL=1.
 func full() bool { return os.Getenv("LINTOD_FULL") != "" }

@@ -19,7 +19,7 @@ import (
 	"lintod/audio"
 )
 
-// victimDir is set in a process that is there to be killed.
+// victimDir is set in a process that is to be killed.
 const victimDir = "LINTOD_VICTIM_DIR"
 
 func TestMain(m *testing.M) {
@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// victim records in real time until it is killed, and says on its standard
-// output how many samples went into the recorder.
+// victim records in real time until it is killed, and prints on its standard output
+// how many samples the recorder got.
 func victim(dir, format string) {
 	ctx := context.Background()
 	m := &mic{}
@@ -44,13 +44,13 @@ func victim(dir, format string) {
 		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 	go func() { panic(r.Run(ctx)) }()
-	for r.Start(ctx, "victim") != nil { // no error where it was resumed
+	for r.Start(ctx, "victim") != nil { // no error if it was resumed
 		time.Sleep(time.Millisecond)
 	}
 	panic(hub.Run(ctx))
 }
 
-// counted tells of each frame before it hands it on.
+// counted prints each frame before it passes it on.
 type counted struct {
 	Stream
 	samples int
@@ -65,10 +65,10 @@ func (c *counted) Read(ctx context.Context, f *audio.Frame) error {
 	return err
 }
 
-// A recording daemon is killed with SIGKILL at random moments, also while it
-// starts and repairs: 16 times, or 200 with LINTOD_FULL. Every file opens in
-// sox, holds the sound of its life from the first sample on, and misses at most
-// the last quarter of a second; the recording goes on after each start.
+// A recording daemon is killed with SIGKILL at random times, also while it starts
+// and repairs: 16 times, or 200 with LINTOD_FULL. Every file can be opened by sox,
+// contains the sound of its run from the first sample on, and lacks at most the last
+// quarter of a second; the recording continues after each start.
 func TestKilledWhileRecording(t *testing.T) {
 	soxPath(t)
 	rounds := 4
@@ -86,17 +86,17 @@ func TestKilledWhileRecording(t *testing.T) {
 
 func killRepeatedly(t *testing.T, format string, rounds int) {
 	dir := filepath.Join(t.TempDir(), "meetings")
-	heard := map[string]int64{} // by file: samples that its recorder took
-	starts := 0                 // up to the first life whose start was acknowledged
+	heard := map[string]int64{} // by file: samples that its recorder got
+	starts := 0                 // up to the first run whose start was acknowledged
 	for range rounds {
 		before := known(t, dir)
-		taken := oneLife(t, dir, format, rand.N(1500*time.Millisecond))
+		taken := oneRun(t, dir, format, rand.N(1500*time.Millisecond))
 		files := slices.DeleteFunc(known(t, dir), func(f string) bool { return slices.Contains(before, f) })
 		switch {
 		case len(files) == 1:
 			heard[files[0]] = taken
 		case len(files) > 1 || taken > blockSamples:
-			t.Fatalf("%d samples were taken and stand in %v", taken, files)
+			t.Fatalf("the recorder got %d samples, which are in %v", taken, files)
 		}
 		if starts == 0 && taken > 0 {
 			starts = count(whats(readMarks(t, dir, "victim")), MarkStart)
@@ -111,14 +111,14 @@ func killRepeatedly(t *testing.T, format string, rounds int) {
 	for file, taken := range heard {
 		worst = max(worst, missing(t, file, taken))
 	}
-	t.Logf("%d lives with a recording, at most %v of sound missing", len(heard), duration(worst))
+	t.Logf("%d runs with a recording, at most %v of sound missing", len(heard), duration(worst))
 	if n := count(whats(readMarks(t, dir, "victim")), MarkStart); n != starts {
-		t.Errorf("a recording that ran was begun anew %d times, not resumed", n-starts)
+		t.Errorf("an active recording was restarted %d times instead of resumed", n-starts)
 	}
 }
 
-// missing compares what a life took with what its file holds. A file of which
-// not one block was complete is gone.
+// missing compares the samples of a run with its file. A file without a single
+// complete block is removed.
 func missing(t *testing.T, file string, taken int64) int64 {
 	t.Helper()
 	have := int64(0)
@@ -135,9 +135,9 @@ func missing(t *testing.T, file string, taken int64) int64 {
 	return taken - have
 }
 
-// oneLife runs a victim for so long, kills it, and returns how many samples its
-// recorder took.
-func oneLife(t *testing.T, dir, format string, length time.Duration) (taken int64) {
+// oneRun runs a victim for the given time, kills it, and returns how many samples
+// its recorder got.
+func oneRun(t *testing.T, dir, format string, length time.Duration) (taken int64) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), victimDir+"="+dir, "LINTOD_VICTIM_FORMAT="+format)
@@ -159,7 +159,7 @@ func oneLife(t *testing.T, dir, format string, length time.Duration) (taken int6
 	return taken
 }
 
-// known lists the recordings of the victim so far.
+// known returns the recordings of the victim so far.
 func known(t *testing.T, dir string) []string {
 	if _, err := os.Stat(filepath.Join(dir, "victim")); err != nil {
 		return nil
@@ -167,8 +167,8 @@ func known(t *testing.T, dir string) []string {
 	return recordings(t, dir, "victim")
 }
 
-// resumeAndStop is the last start, in this process. It reports whether the
-// recording was resumed.
+// resumeAndStop is the last start, in this process. It reports whether the recording
+// was resumed.
 func resumeAndStop(t *testing.T, cfg Config) (resumed bool) {
 	t.Helper()
 	hub := &audio.Hub{Open: (&mic{}).open, Log: slog.New(slog.DiscardHandler)}

@@ -21,7 +21,7 @@ func TestFolder(t *testing.T) {
 		{"", "-*"},
 		{"a\x00b", "a_b-*"},
 		{"a\xffb", "a_b-*"},
-		{"x-0123456789abcdef", "x-0123456789abcdef-*"}, // looks like an altered name
+		{"x-0123456789abcdef", "x-0123456789abcdef-*"}, // looks like a changed name
 		{strings.Repeat("x", 100), strings.Repeat("x", 100)},
 		{strings.Repeat("x", 101), strings.Repeat("x", 100) + "-*"},
 		{strings.Repeat("é", 51), strings.Repeat("é", 50) + "-*"},
@@ -99,7 +99,7 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%+v: %v, want a problem with %q", c, ps, tt.key)
 		}
 		if strings.Contains(ps.Error(), "s3cret") {
-			t.Errorf("the complaint shows the password: %v", ps)
+			t.Errorf("the error contains the password: %v", ps)
 		}
 	}
 }

@@ -21,9 +21,9 @@ func bothFormats(t *testing.T, test func(t *testing.T, cfg Config)) {
 	}
 }
 
-// A directory that cannot be made at the start is why nothing is recorded, until it
-// can; then the next request is served, and what was interrupted goes on by itself.
-func TestADirectoryThatComesLate(t *testing.T) {
+// While the directory cannot be created, nothing is recorded; once it can be, the
+// next request is served, and an interrupted recording resumes by itself.
+func TestDirectoryThatIsAvailableLate(t *testing.T) {
 	cfg := testConfig(t, WAV)
 	aside := func(t *testing.T) (back func()) {
 		parent := filepath.Dir(cfg.Directory)
@@ -65,8 +65,8 @@ func TestADirectoryThatComesLate(t *testing.T) {
 	})
 }
 
-// A minute of meeting is a file of a minute, sample for sample, with nobody
-// else's right to read it.
+// A minute of a meeting is a file of a minute, sample for sample, that other users
+// cannot read.
 func TestRecording(t *testing.T) {
 	bothFormats(t, func(t *testing.T, cfg Config) {
 		play(t, cfg, func(s *stage) {
@@ -93,7 +93,7 @@ func TestRecording(t *testing.T) {
 				t.Errorf("heard: %v", runs(pcm))
 			}
 			if d := duration(int64(len(pcm))); d != f.Duration {
-				t.Errorf("%v were recorded, %v told", d, f.Duration)
+				t.Errorf("%v were recorded, %v reported", d, f.Duration)
 			}
 			if got := fmt.Sprint(whats(readMarks(t, cfg.Directory, "weekly"))); got != "[start stop]" {
 				t.Errorf("marks: %s", got)
@@ -104,7 +104,7 @@ func TestRecording(t *testing.T) {
 				}
 			}
 			if _, err := os.Stat(filepath.Join(cfg.Directory, runningFile)); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the note that a recording runs is still there: %v", err)
+				t.Errorf("the marker of an active recording still exists: %v", err)
 			}
 		})
 	})
@@ -123,7 +123,7 @@ func TestMuteIsSilenceOfTheRightLength(t *testing.T) {
 			s.mute(true)
 			time.Sleep(20 * time.Second)
 			if !s.rec.Status().Hole {
-				t.Error("the status does not tell that there is no sound")
+				t.Error("the status does not report that there is no sound")
 			}
 			s.end("m")
 			wantRuns(t, listen(t, recordings(t, cfg.Directory, "m")[0]), 10, -30, 10, -20)
@@ -138,7 +138,7 @@ func TestMuteIsSilenceOfTheRightLength(t *testing.T) {
 	})
 }
 
-func TestRecordingThatBeginsMuted(t *testing.T) {
+func TestRecordingThatStartsMuted(t *testing.T) {
 	play(t, testConfig(t, FLAC), func(s *stage) {
 		s.mute(true)
 		s.start("m")
@@ -150,7 +150,7 @@ func TestRecordingThatBeginsMuted(t *testing.T) {
 	})
 }
 
-// The card is pulled for 7 s, and again for 1 s; between, 320 samples are lost
+// The card is unplugged for 7 s, and again for 1 s; in between, 320 samples are lost
 // twice and a hostile number once.
 func TestLostSoundStaysInTheTimeLine(t *testing.T) {
 	play(t, testConfig(t, FLAC), func(s *stage) {
@@ -179,7 +179,7 @@ func TestLostSoundStaysInTheTimeLine(t *testing.T) {
 	})
 }
 
-// What the sound process says it lost is believed only as far as the clock
+// The loss reported by the sound process is accepted only as far as the clock
 // allows.
 func TestHostileLoss(t *testing.T) {
 	x := &recording{seg: &segment{enc: nothing{}, synced: time.Now()}, end: time.Now()}
@@ -194,7 +194,7 @@ func (nothing) block([]int16) error { return nil }
 func (nothing) sync() error         { return nil }
 func (nothing) finish() error       { return nil }
 
-// Stopped by SIGTERM and started again 30 s later, the recording goes on in a
+// Stopped by SIGTERM and started again 30 s later, the recording continues in a
 // second file; another interruption, of two hours, is too long.
 func TestResume(t *testing.T) {
 	bothFormats(t, func(t *testing.T, cfg Config) {
@@ -204,10 +204,10 @@ func TestResume(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			s.stop()
 			if now := s.rec.Status(); now.Recording {
-				t.Errorf("a recorder that does not run records: %+v", now)
+				t.Errorf("a recorder that is not running records: %+v", now)
 			}
 			if err := s.rec.Start(s.t.Context(), "other"); err == nil {
-				t.Error("a recorder that does not run has started")
+				t.Error("a recorder that is not running has started")
 			}
 			time.Sleep(30 * time.Second)
 			s.touch(30 * time.Second)
@@ -240,14 +240,14 @@ func TestResume(t *testing.T) {
 			s.stop()
 			s.run()
 			if more := s.told(); len(more) != len(told) {
-				t.Errorf("it was told twice: %+v", more)
+				t.Errorf("it was reported twice: %+v", more)
 			}
 		})
 	})
 }
 
-// touch makes the files as old as the bubble believes they are: the kernel's
-// clock is not in the bubble.
+// touch sets the times of the files to the bubble's time, because the kernel's clock
+// is outside the bubble.
 func (s *stage) touch(age time.Duration) {
 	files, _ := filepath.Glob(filepath.Join(s.rec.Config.Directory, "*", "*"))
 	for _, f := range files {
@@ -272,7 +272,7 @@ func TestStartAndStopOutOfOrder(t *testing.T) {
 			t.Errorf("stop of another: %v", err)
 		}
 		time.Sleep(time.Second)
-		s.end("") // whichever runs
+		s.end("") // any active session
 		for _, name := range []string{"", "\xff", strings.Repeat("x", maxSession+1)} {
 			if err := s.rec.Start(s.t.Context(), name); err == nil {
 				t.Errorf("session %.20q was accepted", name)
@@ -284,7 +284,7 @@ func TestStartAndStopOutOfOrder(t *testing.T) {
 	})
 }
 
-// A recording that is stopped at once leaves no empty file, and no folder.
+// A recording that is stopped at once leaves no empty file, and no directory.
 func TestStoppedAtOnce(t *testing.T) {
 	bothFormats(t, func(t *testing.T, cfg Config) {
 		play(t, cfg, func(s *stage) {
@@ -319,7 +319,7 @@ func TestHostileNamesStayInTheDirectory(t *testing.T) {
 			err := s.rec.Start(s.t.Context(), name)
 			if name == "link" || name == "file" {
 				if err == nil {
-					t.Errorf("recorded through what stands at %q", name)
+					t.Errorf("recorded through the existing %q", name)
 				}
 				continue
 			}
@@ -333,7 +333,7 @@ func TestHostileNamesStayInTheDirectory(t *testing.T) {
 				t.Errorf("%q is at %q", name, f.Path)
 			}
 			if m := readMarks(t, cfg.Directory, name)[0]; m.Text != name {
-				t.Errorf("the marks call %q %q", name, m.Text)
+				t.Errorf("the marks name %q %q", name, m.Text)
 			}
 		}
 	})
@@ -346,7 +346,7 @@ func TestHostileNamesStayInTheDirectory(t *testing.T) {
 	}
 }
 
-// A file longer than allowed goes on in the next, without a sample missing.
+// A file longer than allowed continues in the next one, without a missing sample.
 func TestLongRecordingsAreSplit(t *testing.T) {
 	bothFormats(t, func(t *testing.T, cfg Config) {
 		play(t, cfg, func(s *stage) {
@@ -364,14 +364,14 @@ func TestLongRecordingsAreSplit(t *testing.T) {
 			}
 			wantRuns(t, pcm, 50)
 			if d := duration(int64(len(pcm))); d != f.Duration {
-				t.Errorf("%v recorded, %v told", d, f.Duration)
+				t.Errorf("%v recorded, %v reported", d, f.Duration)
 			}
 		})
 	})
 }
 
-// The disk hangs for 3 s: nothing is lost, since the stream keeps what comes.
-// Longer, and what is lost is marked.
+// The disk hangs for 3 s: no sound is lost, because the stream buffers it. If the
+// disk hangs longer, the lost sound is marked.
 func TestSlowDisk(t *testing.T) {
 	play(t, testConfig(t, FLAC), func(s *stage) {
 		stream := s.hub.Listen(false)
@@ -418,7 +418,7 @@ func (d *slowDisk) sync() error {
 	return nil
 }
 
-// near compares seconds, as exactly as frames allow.
+// near compares seconds, with the accuracy of frames.
 func near(got, want float64) bool { return got > want-0.3 && got < want+0.3 }
 
 // wantRuns compares with pieces of sound, and of silence (negative), in seconds.

@@ -49,13 +49,13 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
-// platform is a real HTTP server that answers uploads with what is in script,
-// and then takes all.
+// platform is a real HTTP server that answers uploads as in script, and then accepts
+// all.
 type platform struct {
 	*httptest.Server
 	mu     sync.Mutex
 	script []string
-	never  map[string]string // verdicts, by the beginning of the path
+	never  map[string]string // results, by prefix of the path
 	asked  []string          // "path verdict"
 	taken  map[string][]byte // by path
 }
@@ -66,8 +66,8 @@ func newPlatform(t *testing.T, script ...string) *platform {
 	p.Server = httptest.NewUnstartedServer(p)
 	p.Listener.Close()
 	p.Listener = network
-	// No TLS: its ends say goodbye under a lock that others wait for, which holds
-	// the bubble's clock, and with it the time-out of the goodbye.
+	// Without TLS: its close notification is sent under a lock on which others wait,
+	// which stops the bubble's clock, including the timeout of the notification.
 	p.Start()
 	p.Client().Transport.(*http.Transport).DialContext = network.dial
 	return p
@@ -122,9 +122,9 @@ func uploadConfig(t *testing.T) Config {
 	return cfg
 }
 
-// Whatever fails on the way, in the end the platform has each recording as it
-// is on the disk, and was not asked in a hot loop.
-func TestUploadUntilThePlatformHasAll(t *testing.T) {
+// Whatever fails, finally the platform has each recording as on the disk, and did
+// not get requests in a hot loop.
+func TestUploadIsRetriedUntilComplete(t *testing.T) {
 	cfg := uploadConfig(t)
 	playUploads(t, cfg, []string{"hang up", "500", "redirect", "429", "503"}, func(s *stage, p *platform) {
 		s.start("équipe")
@@ -159,9 +159,9 @@ func TestUploadUntilThePlatformHasAll(t *testing.T) {
 	})
 }
 
-// One that the platform refuses does not keep it from the others; it is tried
-// again, ever more rarely.
-func TestRefusedUpload(t *testing.T) {
+// A recording that the platform rejects does not delay the others; it is retried, at
+// increasing intervals.
+func TestRejectedUpload(t *testing.T) {
 	cfg := uploadConfig(t)
 	playUploads(t, cfg, nil, func(s *stage, p *platform) {
 		for _, session := range []string{"a", "b"} {
@@ -190,10 +190,10 @@ func TestRefusedUpload(t *testing.T) {
 	})
 }
 
-// One that the platform refuses for good has an end, also after a restart, and
-// stays on the shelf; so has one on which the server always fails while it takes
-// others. Neither keeps the others waiting.
-func TestUploadThatIsNeverTakenHasAnEnd(t *testing.T) {
+// An upload that the platform rejects permanently is given up, also after a restart,
+// and its recording is kept; so is one on which the server always fails while it
+// accepts others. Neither delays the others.
+func TestUploadThatNeverSucceedsIsGivenUp(t *testing.T) {
 	for _, verdict := range []string{"413", "hang up", "500"} {
 		cfg := uploadConfig(t)
 		playUploads(t, cfg, nil, func(s *stage, p *platform) {
@@ -208,7 +208,7 @@ func TestUploadThatIsNeverTakenHasAnEnd(t *testing.T) {
 				s.end(session)
 				time.Sleep(time.Hour)
 				if u := s.rec.Status().Uploads; u.Done != i+1 {
-					t.Fatalf("%s: the others wait: %+v, %v", verdict, u, p.asked)
+					t.Fatalf("%s: the others are delayed: %+v, %v", verdict, u, p.asked)
 				}
 			}
 			if u := s.rec.Status().Uploads; u.Waiting != 0 || u.Refused != 1 {
@@ -219,21 +219,21 @@ func TestUploadThatIsNeverTakenHasAnEnd(t *testing.T) {
 			s.run()
 			time.Sleep(time.Hour)
 			if len(p.asked) != asked {
-				t.Errorf("%s: after a restart it begins again: %v", verdict, p.asked[asked:])
+				t.Errorf("%s: after a restart it is sent again: %v", verdict, p.asked[asked:])
 			}
 			if _, err := os.Stat(filepath.Join(cfg.Directory, bad.Path)); err != nil {
-				t.Errorf("%s: the recording is gone: %v", verdict, err)
+				t.Errorf("%s: the recording was deleted: %v", verdict, err)
 			}
 		})
 	}
 }
 
-// The token and the secret in the address stay out of status and marks.
+// The token and the secret in the address do not appear in status and marks.
 func TestUploadErrorsHoldNoSecret(t *testing.T) {
 	cfg := uploadConfig(t)
 	cfg.UploadURL += "?key=s3cret"
 	playUploads(t, cfg, []string{"500"}, func(s *stage, p *platform) {
-		p.Close() // from now on nobody answers
+		p.Close() // from now on there is no answer
 		s.start("a")
 		time.Sleep(5 * time.Second)
 		s.end("a")

@@ -27,10 +27,10 @@ func convert(from, to int, pcm []int16) []int16 {
 	return r.Flush(r.Process(nil, pcm))
 }
 
-// margin is where the silence around the sound is no longer felt.
+// margin is the distance at which the surrounding silence has no effect.
 const margin = 600
 
-// snr is how far, in dB, got is from want in the middle of it.
+// snr returns the signal-to-noise ratio of got against want, in dB, in the middle.
 func snr(got []int16, want func(i int) float64) float64 {
 	var signal, noise float64
 	for i := margin; i < len(got)-margin; i++ {
@@ -51,7 +51,7 @@ func rms(pcm []int16) float64 {
 
 var pairs = [][2]int{{22050, 16000}, {48000, 16000}, {44100, 16000}, {44100, 48000}, {22050, 48000}, {16000, 48000}, {8000, 16000}, {44099, 48000}, {96000, 8000}}
 
-func TestSinesInTheBandKeepTheirShapeAndPlace(t *testing.T) {
+func TestSinesInTheBandArePreserved(t *testing.T) {
 	for _, p := range pairs {
 		from, to := p[0], p[1]
 		nyquist := float64(min(from, to)) / 2
@@ -67,7 +67,7 @@ func TestSinesInTheBandKeepTheirShapeAndPlace(t *testing.T) {
 	}
 }
 
-func TestWhatWouldFoldBackIsRejected(t *testing.T) {
+func TestAliasesAreRejected(t *testing.T) {
 	for _, p := range pairs {
 		from, to := p[0], p[1]
 		if to >= from {
@@ -81,13 +81,13 @@ func TestWhatWouldFoldBackIsRejected(t *testing.T) {
 			db := 20 * math.Log10(20000/math.Sqrt2/max(1e-9, rms(convert(from, to, sine(from, f, 20000, from/4)))))
 			t.Logf("%d→%d %5.0f Hz: −%.1f dB", from, to, f, db)
 			if db < 60 {
-				t.Errorf("%d→%d: %.0f Hz comes through only %.1f dB down", from, to, f, db)
+				t.Errorf("%d→%d: %.0f Hz is attenuated by only %.1f dB", from, to, f, db)
 			}
 		}
 	}
 }
 
-func TestLengthIsExactHoweverTheInputIsCut(t *testing.T) {
+func TestLengthIsExactForAnySplit(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for _, p := range append(pairs, [2]int{16000, 16000}, [2]int{384000, 1000}, [2]int{1000, 384000}) {
 		from, to := p[0], p[1]
@@ -119,7 +119,7 @@ func TestEqualRatesAreBitExact(t *testing.T) {
 	}
 }
 
-func TestConstantsAndFullScaleSurvive(t *testing.T) {
+func TestConstantsAndFullScaleArePreserved(t *testing.T) {
 	for _, level := range []int16{0, 1, 1000, 32767, -32768} {
 		pcm := slices.Repeat([]int16{level}, 9000)
 		got := convert(22050, 48000, pcm)
@@ -129,7 +129,7 @@ func TestConstantsAndFullScaleSurvive(t *testing.T) {
 			}
 		}
 	}
-	// A full-scale square wave overshoots; it must clip and not wrap round.
+	// A full-scale square wave overshoots; it must clip and not wrap around.
 	square := slices.Repeat(slices.Concat(slices.Repeat([]int16{32767}, 50), slices.Repeat([]int16{-32768}, 50)), 50)
 	got := convert(16000, 48000, square)
 	for i := 2000; i < len(got)-2000; i++ {
@@ -148,7 +148,7 @@ func TestProcessAllocatesNothing(t *testing.T) {
 	}
 }
 
-// sox, asked for its own high quality, and we must agree on band-limited sound.
+// The result of sox, at its high quality, and ours must agree on band-limited sound.
 func TestAgreesWithSox(t *testing.T) {
 	sox, err := exec.LookPath("sox")
 	if err != nil {
@@ -157,7 +157,7 @@ func TestAgreesWithSox(t *testing.T) {
 	for _, p := range [][2]int{{22050, 16000}, {48000, 16000}, {44100, 48000}, {22050, 48000}} {
 		from, to := p[0], p[1]
 		pcm := make([]int16, 2*from)
-		for k := range 20 { // tones all over the band
+		for k := range 20 { // tones across the band
 			f := (0.02 + 0.04*float64(k)) * float64(min(from, to)) / 2
 			for i, s := range sine(from, f, 1500, len(pcm)) {
 				pcm[i] += s

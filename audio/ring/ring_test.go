@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A ring does what a slice does of which the beginning is cut off.
-func TestRingIsASlice(t *testing.T) {
+// A ring behaves like a slice whose beginning is removed.
+func TestRingBehavesLikeASlice(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		room := 1 + rnd.IntN(7)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// field appends one of a message's: bytes.
+// field appends a field of a message: bytes.
 func field(b []byte, number int, value []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(number)<<3|2)
 	b = binary.AppendUvarint(b, uint64(len(value)))
@@ -30,8 +30,8 @@ func floatTensor(name string, dims []uint64, values []float32) []byte {
 	return field(field(t, 8, []byte(name)), 9, raw)
 }
 
-// onnx is a model of the network's shape, with weights that nobody has trained. change
-// is called for every constant.
+// onnx returns a model of the network's shape, with untrained weights. change is
+// called for every constant.
 func onnx(change func(name string, dims []uint64, values []float32) ([]uint64, []float32)) []byte {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	var graph []byte
@@ -94,7 +94,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestForeignAndDamagedModelsAreRefused(t *testing.T) {
+func TestForeignAndDamagedModelsAreRejected(t *testing.T) {
 	whole := onnx(nil)
 	for name, b := range map[string][]byte{
 		"nothing":       nil,
@@ -132,17 +132,17 @@ func TestForeignAndDamagedModelsAreRefused(t *testing.T) {
 		"packed dimensions without end": field(nil, 7, field(nil, 5, field(nil, 1, make([]byte, 100)))),
 	} {
 		if _, err := Parse(b); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 	for cut := len(whole) - 1; cut > 0; cut = cut * 9 / 10 {
 		if _, err := Parse(whole[:cut]); err == nil {
-			t.Errorf("%d of %d bytes: taken", cut, len(whole))
+			t.Errorf("%d of %d bytes: accepted", cut, len(whole))
 		}
 	}
 }
 
-func TestLoadRefusesWhatIsNoFile(t *testing.T) {
+func TestLoadRejectsOtherThanFiles(t *testing.T) {
 	dir := t.TempDir()
 	large := filepath.Join(dir, "large")
 	if err := os.WriteFile(large, nil, 0o600); err != nil {
@@ -158,8 +158,8 @@ func TestLoadRefusesWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// FuzzParse damages a model that is whole: somewhere it is cut, or holds other bytes.
-// What is taken can be run.
+// FuzzParse damages a valid model: it truncates it, or changes bytes. An accepted
+// model can be run.
 func FuzzParse(f *testing.F) {
 	whole := onnx(nil)
 	f.Add(uint(0), []byte{}, false)
@@ -184,7 +184,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzConstants takes any bytes. What is found lies within them.
+// FuzzConstants parses any bytes. The constants found lie within them.
 func FuzzConstants(f *testing.F) {
 	f.Add(field(nil, 7, field(nil, 5, floatTensor("a", []uint64{1, 2}, []float32{1, 2}))))
 	f.Add([]byte{7<<3 | 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})

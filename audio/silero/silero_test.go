@@ -18,7 +18,8 @@ import (
 	"lintod/audio/audiotest"
 )
 
-// model is the real one. It skips the test, loudly, where nobody has fetched it.
+// model loads the real model. It skips the test, with a message, if it has not been
+// downloaded.
 func model(t testing.TB) *Model {
 	t.Helper()
 	m, err := Load(audiotest.SileroWeights(t))
@@ -28,9 +29,9 @@ func model(t testing.TB) *Model {
 	return m
 }
 
-// sound is a minute that every machine makes alike: two buzzing voices whose
-// formants wander, in syllables and pauses, beside noise, tones and silence, at
-// several loudnesses.
+// sound returns a minute that is the same on every machine: two buzzing voices with
+// moving formants, in syllables and pauses, with noise, tones and silence, at
+// several levels.
 func sound() []int16 {
 	rnd := rand.New(rand.NewPCG(7, 11))
 	pcm := make([]int16, 60*audio.CaptureRate)
@@ -41,7 +42,8 @@ func sound() []int16 {
 		part := int(ts/3) % 10
 		white := rnd.Float64() - 0.5
 		pink = 0.98*pink + 0.1*white
-		// The voice falls with each phrase of 1.5 s, of which the last quarter is a pause.
+		// The pitch falls with each phrase of 1.5 s, of which the last quarter is a
+		// pause.
 		phrase := math.Mod(ts, 1.5) / 1.5
 		phase += (130 - 30*phrase + 80*float64(part%2) + 3*math.Sin(2*math.Pi*5*ts)) / audio.CaptureRate
 		voice := 0.05 * white
@@ -70,9 +72,9 @@ func sound() []int16 {
 			mix /= 20
 		case 6: // tones
 			mix = 6000 * math.Sin(2*math.Pi*(300+20*float64(int(4*ts)%12))*ts)
-		case 7: // nothing
+		case 7: // silence
 			mix = 0
-		case 8: // too loud
+		case 8: // clipped
 			mix *= 8
 		}
 		pcm[i] = int16(max(-32768, min(math.Round(mix+4*white), 32767)))
@@ -109,11 +111,11 @@ func TestScoresAreThoseOfOnnxruntime(t *testing.T) {
 	}
 	t.Logf("%s: %d scores from %.3f to %.3f differ by %.6f at most", runtime.GOARCH, len(want), least, most, worst)
 	if most < 0.9 || least > 0.1 {
-		t.Error("the sound tries nothing")
+		t.Error("the sound covers no range of scores")
 	}
 }
 
-// next is the score of a whole window.
+// next returns the score of a whole window.
 func (d *Detector) next(pcm []int16) float32 {
 	for i, s := range pcm[:window] {
 		d.samples[context+i] = float32(s) / 32768
@@ -141,9 +143,9 @@ func TestPushAllocatesNothing(t *testing.T) {
 	}
 }
 
-// A detector that has heard only the last 5 s before a turn has the opinions of one
-// that has heard all before, about real talkers: about the buzzing of sound they are
-// of two minds.
+// A detector that has processed only the last 5 s before a turn gives the same
+// results as one that has processed everything before, for real talkers: for the
+// buzzing of sound the results differ.
 func TestSecondsAreEnough(t *testing.T) {
 	const seconds, turn, step = 5 * 50, 3 * 50, 200 // frames; 8 of them are 5 windows
 	m, pcm := model(t), audiotest.Samples(audiotest.AtLevel(audiotest.Talker(t, 40*audiotest.Rate), -36))
@@ -164,14 +166,14 @@ func TestSecondsAreEnough(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d of %d opinions differ", differ, judged)
+	t.Logf("%d of %d results differ", differ, judged)
 	if differ > judged/200 {
 		t.Error("the past makes a difference")
 	}
 }
 
-// BenchmarkPush is 20 ms of sound. "%core" is processor time, which other programs
-// that run beside it do not change much.
+// BenchmarkPush is 20 ms of sound. "%core" is CPU time, which other running programs
+// hardly affect.
 func BenchmarkPush(b *testing.B) {
 	d, pcm := New(model(b)), sound()
 	var f [audio.FrameSamples]int16
@@ -184,7 +186,7 @@ func BenchmarkPush(b *testing.B) {
 	b.ReportMetric(100*(used(b)-before).Seconds()/(float64(b.N)*audio.FrameTime.Seconds()), "%core")
 }
 
-// used is the processor time of this process so far.
+// used returns the CPU time of this process so far.
 func used(b *testing.B) time.Duration {
 	b.Helper()
 	var u unix.Rusage

@@ -20,7 +20,7 @@ import (
 	"lintod/audio/wyoming/wyomingtest"
 )
 
-// stand writes a script that stands for a program.
+// stand writes a script that replaces a program.
 func stand(t testing.TB, name, script string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -51,7 +51,7 @@ func lines(t testing.TB, file string) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// model is what Piper calls a voice: a file, and its description.
+// model is a voice of Piper: a file, and its description.
 func model(t testing.TB, description string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "voice.onnx")
@@ -84,7 +84,7 @@ func TestPiperThatCannotSpeak(t *testing.T) {
 	for name, c := range map[string]struct {
 		program, model string
 		is             error
-		names          string // the key, or the file
+		names          string // the key or the file in the error
 	}{
 		"no program":     {"/nowhere/piper", model(t, good), fs.ErrNotExist, "[tts] command"},
 		"mice":           {stand(t, "piper", mice), model(t, good), errForMice, "[tts] command"},
@@ -102,8 +102,8 @@ func TestPiperThatCannotSpeak(t *testing.T) {
 	}
 }
 
-// pico stands for pico2wave: options, then the words; the sound goes to a file
-// of which the name must end in .wav.
+// pico replaces pico2wave: options, then the text; the sound is written to a file
+// whose name must end in .wav.
 func pico(t testing.TB, then string) (s *Speaker, said string) {
 	said = filepath.Join(t.TempDir(), "said")
 	s = speaker()
@@ -158,9 +158,9 @@ func TestPicoThatCannotSpeak(t *testing.T) {
 	}
 }
 
-// An engine that takes one sentence at a time makes the next while the first is
-// heard, as far as there is room for sound; what comes behind waits.
-func TestNextSentenceIsMadeWhileOneIsHeard(t *testing.T) {
+// An engine that takes one sentence at a time produces the next one while the first
+// is played, as far as the buffer has room; the others wait.
+func TestNextSentenceIsProducedDuringPlayback(t *testing.T) {
 	said := filepath.Join(t.TempDir(), "said")
 	// 16,000 samples a second: each sentence has 2 s.
 	s := scripted(t, `cat >>`+said+`; echo >>`+said+"\n"+header(t)+"head -c 64000 /dev/zero")
@@ -171,15 +171,15 @@ func TestNextSentenceIsMadeWhileOneIsHeard(t *testing.T) {
 	defer snd.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	for len(lines(t, said)) < 4 { // nothing was read yet
+	for len(lines(t, said)) < 4 { // nothing has been read yet
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
-			t.Fatalf("only %q is made", lines(t, said))
+			t.Fatalf("only %q was produced", lines(t, said))
 		}
 	}
 	if n := len(lines(t, said)); n > 6 {
-		t.Errorf("%d sentences are made before the first is heard", n)
+		t.Errorf("%d sentences were produced before the first was played", n)
 	}
 	if pcm, err := drain(ctx, snd); err != nil || len(pcm) != 12*32000 {
 		t.Errorf("%d samples, %v", len(pcm), err)
@@ -189,15 +189,15 @@ func TestNextSentenceIsMadeWhileOneIsHeard(t *testing.T) {
 	}
 }
 
-// Stop means all of the text, not the sentence.
-func TestCloseStopsTheSentencesBehind(t *testing.T) {
+// Close stops the whole text, not just the sentence.
+func TestCloseStopsTheFollowingSentences(t *testing.T) {
 	said := filepath.Join(t.TempDir(), "said")
 	s := scripted(t, `cat >>`+said+`; echo >>`+said+"\n"+header(t)+"head -c 64000 /dev/zero; exec sleep 1000")
 	snd, err := s.Speak(t.Context(), "One. Two. Three.", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	snd.Close() // returns when nothing runs any more
+	snd.Close() // returns when all processes have ended
 	if got := lines(t, said); !slices.Equal(got, []string{"One."}) {
 		t.Errorf("%q", got)
 	}
@@ -235,7 +235,7 @@ func TestVoiceOfACommand(t *testing.T) {
 	}
 }
 
-// espeak-ng understands SSML: the markup is not heard, and does what it says.
+// espeak-ng understands SSML: the markup is not spoken, and has its effect.
 func TestEspeakObeysMarkup(t *testing.T) {
 	needEspeak(t)
 	length := func(text string) int {
@@ -253,11 +253,12 @@ func TestEspeakObeysMarkup(t *testing.T) {
 		t.Errorf("%d samples with a pause of 2 s, %d without", paused, plain)
 	}
 	if slow := length("<prosody rate='slow'>one two</prosody>"); slow <= plain {
-		t.Errorf("%d samples when slow, %d else", slow, plain)
+		t.Errorf("%d samples when slow, %d otherwise", slow, plain)
 	}
 }
 
-// wyomingSpeaker is a Speaker with a Wyoming service that answers so.
+// wyomingSpeaker returns a Speaker with a Wyoming service that answers in the given
+// way.
 func wyomingSpeaker(t testing.TB, answer func(c *wyoming.Conn, text, voice string)) (*Speaker, *wyomingtest.Service) {
 	t.Helper()
 	fake := wyomingtest.New(t, func(c *wyoming.Conn) {
@@ -309,8 +310,8 @@ func TestWyomingSpeaksSentenceBySentence(t *testing.T) {
 	}
 }
 
-// The first samples are there while the service still makes the rest.
-func TestWyomingIsHeardAtOnce(t *testing.T) {
+// The first samples are available while the service still produces the rest.
+func TestWyomingIsPlayedAtOnce(t *testing.T) {
 	goOn := make(chan struct{})
 	s, _ := wyomingSpeaker(t, func(c *wyoming.Conn, _, _ string) {
 		_ = c.Send(wyoming.AudioStart, speech)
@@ -334,13 +335,13 @@ func TestWyomingIsHeardAtOnce(t *testing.T) {
 	}
 }
 
-// Whatever a service does wrong is told, and the next text is spoken.
+// Any fault of a service is reported, and the next text is spoken.
 func TestWyomingThatCannotSpeak(t *testing.T) {
 	start := func(c *wyoming.Conn) {
 		_ = c.Send(wyoming.AudioStart, speech)
 		_ = c.SendChunk(speech, 0, []byte{1, 0})
 	}
-	hang := func(c *wyoming.Conn) { _, _ = c.Receive(0) } // until the client goes
+	hang := func(c *wyoming.Conn) { _, _ = c.Receive(0) } // until the client disconnects
 	other := wyoming.Format{Rate: 8000, Width: 2, Channels: 1}
 	for name, c := range map[string]struct {
 		answer func(c *wyoming.Conn)
@@ -388,7 +389,7 @@ func TestWyomingThatCannotSpeak(t *testing.T) {
 	}
 }
 
-func TestWyomingThatIsAway(t *testing.T) {
+func TestWyomingThatIsUnavailable(t *testing.T) {
 	s, fake := wyomingSpeaker(t, nil)
 	fake.Stop()
 	if _, _, err := say(t, s, "Hello.", ""); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -396,7 +397,7 @@ func TestWyomingThatIsAway(t *testing.T) {
 	}
 }
 
-func TestWhatIsSaidAgainComesFromMemory(t *testing.T) {
+func TestRepeatedTextComesFromTheCache(t *testing.T) {
 	said := filepath.Join(t.TempDir(), "said")
 	s := scripted(t, `cat >>`+said+`; echo " $1" >>`+said+"\n"+header(t)+`printf '\001\000\002\000'`)
 	for range 3 {
@@ -427,16 +428,16 @@ Long*) head -c 1000 /dev/zero;;
 		}
 	}
 	if got, want := fmt.Sprint(lines(t, said)), "[a b c d e Long Long]"; got != want {
-		t.Errorf("made %s, want %s", got, want)
+		t.Errorf("produced %s, want %s", got, want)
 	}
-	// "b" was heard longest ago and makes room for "f", then "d" for "b".
+	// "b" is the least recently used and makes room for "f", then "d" for "b".
 	for _, text := range []string{"f", "b", "a", "c", "d"} {
 		if _, _, err := say(t, s, text, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, want := fmt.Sprint(lines(t, said)), "[a b c d e Long Long f b d]"; got != want {
-		t.Errorf("made %s, want %s", got, want)
+		t.Errorf("produced %s, want %s", got, want)
 	}
 	full := s.Stats().Bytes
 	if full != int(s.Config.Cache) {
@@ -448,7 +449,7 @@ Long*) head -c 1000 /dev/zero;;
 	}
 }
 
-func TestOnlyWhatWasWholeIsKept(t *testing.T) {
+func TestOnlyCompleteSoundIsCached(t *testing.T) {
 	s := scripted(t, header(t)+`printf '\001\000'; echo crash >&2; exit 1`)
 	for range 2 {
 		if _, _, err := say(t, s, "Hello.", ""); err == nil {
@@ -466,7 +467,7 @@ func TestOnlyWhatWasWholeIsKept(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	}
-	if st := s.Stats(); st.Failures != 0 || st.Texts != 2 { // something was heard
+	if st := s.Stats(); st.Failures != 0 || st.Texts != 2 { // some sound was played
 		t.Errorf("%+v", st)
 	}
 	if _, _, err := say(t, s, "...", ""); err == nil || s.Stats().Failures != 1 {

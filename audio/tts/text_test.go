@@ -11,7 +11,7 @@ import (
 )
 
 func TestSentences(t *testing.T) {
-	for name, c := range map[string][]string{ // joined by a space, or nothing, they are the text
+	for name, c := range map[string][]string{ // joined by a space, or by nothing, they are the text
 		"two":                   {"It is five.", "Good night!"},
 		"none":                  {"no full stop"},
 		"a number":              {"Pi is 3.14 and e is 2.72.", "Both go on."},
@@ -50,7 +50,7 @@ func TestSentences(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if got := sentences(" \t "); got != nil {
-		t.Errorf("%q of nothing", got)
+		t.Errorf("%q for an empty text", got)
 	}
 }
 
@@ -85,36 +85,36 @@ func TestMarkup(t *testing.T) {
 	}
 }
 
-func TestWhatIsInvisibleIsLeftOut(t *testing.T) {
+func TestInvisibleCharactersAreRemoved(t *testing.T) {
 	for name, c := range map[string][2]string{
-		"soft hyphen":               {"co\u00adop\u00ader\u00adate", "cooperate"},
-		"word joiner":               {"one\u2060two", "onetwo"},
-		"zero-width space":          {"data\u200bbase", "database"},
-		"byte order mark":           {"\ufeffhel\ufefflo", "hello"},
-		"direction marks":           {"a\u200eb\u200fc\u202ad\u202be\u202cf\u202dg\u202eh", "abcdefgh"},
-		"isolates":                  {"a\u2066b\u2067c\u2068d\u2069e\u061cf", "abcdef"},
-		"variation selectors":       {"❤\ufe0f a\ufe00 葛\U000e0100", "❤ a 葛"},
-		"tags":                      {"a\U000e0062\U000e007fb", "ab"},
-		"grapheme joiner":           {"a\u034fb", "ab"},
-		"joiners in Latin":          {"Auf\u200clage fi\u200dsh", "Auflage fish"},
-		"Persian half space":        {"می\u200cروم", "می\u200cروم"},
-		"half space behind a vowel": {"مِ\u200cر", "مِ\u200cر"},
-		"Devanagari joiner":         {"क्\u200dष", "क्\u200dष"},
-		"a family":                  {"👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"},
-		"a heart on fire":           {"❤\ufe0f\u200d🔥", "❤\u200d🔥"},
-		"a tone of skin":            {"👩🏽\u200d🚀", "👩🏽\u200d🚀"},
-		"combining accents":         {"cafe\u0301 n\u0303o", "café ño"},
-		"accent and soft hyphen":    {"cafe\u00ad\u0301", "café"},
-		"mathematical letters":      {"𝐦𝐚𝐭𝐡 𝑤ℎ𝑎𝑡 ℝ 𝟚", "math what R 2"},
-		"letters in circles":        {"ⓗⓔⓛⓛⓞ", "hello"},
-		"full width":                {"ＡＢ１２", "AB12"},
-		"half width":                {"ｶﾞ", "ガ"},
-		"ligature":                  {"ﬁnd", "find"},
-		"Arabic forms":              {"ﺳﻼﻡ", "سلام"},
-		"what means something else": {"m² ½ ™ № ℃ 1º！？。", "m² ½ ™ № ℃ 1º！？。"},
-		"Thai":                      {"น้ำ", "น้ำ"},
-		"control characters":        {"a\x00b\x1b[0m", "a b [0m"},
-		"other spaces":              {"a\u00a0b\u2028c\u3000d", "a b c d"},
+		"soft hyphen":                     {"co\u00adop\u00ader\u00adate", "cooperate"},
+		"word joiner":                     {"one\u2060two", "onetwo"},
+		"zero-width space":                {"data\u200bbase", "database"},
+		"byte order mark":                 {"\ufeffhel\ufefflo", "hello"},
+		"direction marks":                 {"a\u200eb\u200fc\u202ad\u202be\u202cf\u202dg\u202eh", "abcdefgh"},
+		"isolates":                        {"a\u2066b\u2067c\u2068d\u2069e\u061cf", "abcdef"},
+		"variation selectors":             {"❤\ufe0f a\ufe00 葛\U000e0100", "❤ a 葛"},
+		"tags":                            {"a\U000e0062\U000e007fb", "ab"},
+		"grapheme joiner":                 {"a\u034fb", "ab"},
+		"joiners in Latin":                {"Auf\u200clage fi\u200dsh", "Auflage fish"},
+		"Persian half space":              {"می\u200cروم", "می\u200cروم"},
+		"half space behind a vowel":       {"مِ\u200cر", "مِ\u200cر"},
+		"Devanagari joiner":               {"क्\u200dष", "क्\u200dष"},
+		"a family":                        {"👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"},
+		"a heart on fire":                 {"❤\ufe0f\u200d🔥", "❤\u200d🔥"},
+		"a tone of skin":                  {"👩🏽\u200d🚀", "👩🏽\u200d🚀"},
+		"combining accents":               {"cafe\u0301 n\u0303o", "café ño"},
+		"accent and soft hyphen":          {"cafe\u00ad\u0301", "café"},
+		"mathematical letters":            {"𝐦𝐚𝐭𝐡 𝑤ℎ𝑎𝑡 ℝ 𝟚", "math what R 2"},
+		"letters in circles":              {"ⓗⓔⓛⓛⓞ", "hello"},
+		"full width":                      {"ＡＢ１２", "AB12"},
+		"half width":                      {"ｶﾞ", "ガ"},
+		"ligature":                        {"ﬁnd", "find"},
+		"Arabic forms":                    {"ﺳﻼﻡ", "سلام"},
+		"characters with another meaning": {"m² ½ ™ № ℃ 1º！？。", "m² ½ ™ № ℃ 1º！？。"},
+		"Thai":                            {"น้ำ", "น้ำ"},
+		"control characters":              {"a\x00b\x1b[0m", "a b [0m"},
+		"other spaces":                    {"a\u00a0b\u2028c\u3000d", "a b c d"},
 	} {
 		if got := oneLine(c[0]); got != c[1] {
 			t.Errorf("%s: %q (%+q), want %q (%+q)", name, got, got, c[1], c[1])
@@ -158,7 +158,7 @@ func TestMarkdown(t *testing.T) {
 		"comparisons":        {"5 > 3 and 2 < 4 & x", ""},
 		"hash tag":           {"#sunny and #1", ""},
 		"dollars":            {"It is $5 ~ $6 | 10 %", ""},
-		"a tag of nobody":    {"Write <test> and List<String> x", ""},
+		"an unknown tag":     {"Write <test> and List<String> x", ""},
 		"a definition":       {"[Note]: wait here", ""},
 		"brackets":           {"[1] and [x](y", ""},
 		"date":               {"3. Oktober", ""},
@@ -183,7 +183,7 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
-// What costs a reader of Markdown most, at the greatest length that is read.
+// The most expensive input for a reader of Markdown, at the maximum length.
 func TestHostileMarkdownEnds(t *testing.T) {
 	for _, bit := range []string{"[", "![", "*a_ ", "**a*", ">", "- ", "1. ", "<", "`", "``x`", "[a](", "<!--", "&", "|a", "\\", "~~a", "[a]: b\n", "a|b\n-|-\n"} {
 		text := strings.Repeat(bit, 4*maxText/len(bit)+1)
@@ -193,7 +193,7 @@ func TestHostileMarkdownEnds(t *testing.T) {
 	}
 }
 
-func TestTagsOfNobodyAreText(t *testing.T) {
+func TestUnknownTagsAreText(t *testing.T) {
 	for in, want := range map[string]string{
 		"a <test> b":                       "a <test> b",
 		"<test>a</test>":                   "<test>a</test>",
@@ -208,7 +208,7 @@ func TestTagsOfNobodyAreText(t *testing.T) {
 	}
 }
 
-func TestOtherEnginesGetTheWordsAlone(t *testing.T) {
+func TestOtherEnginesGetOnlyTheText(t *testing.T) {
 	for in, want := range map[string][2]string{ // with the notation, without
 		"say [[h@l'oU]] now":     {"say [[h@l'oU]] now", "say now"},
 		"say [[now":              {"say [ [now", "say [ [now"},

@@ -35,7 +35,7 @@ func needEspeak(t testing.TB) {
 	}
 }
 
-// alone is what espeak-ng prints when nobody stands in between.
+// alone returns the direct output of espeak-ng.
 func alone(t testing.TB, voice, text string) []int16 {
 	t.Helper()
 	cmd := exec.Command("espeak-ng", "-v", voice, "--stdin", "--stdout")
@@ -51,7 +51,7 @@ func alone(t testing.TB, voice, text string) []int16 {
 	return pcm
 }
 
-// drain reads a sound to its end, which must be io.EOF to be no error.
+// drain reads a sound to its end, which must be io.EOF unless it is an error.
 func drain(ctx context.Context, s audio.Sound) (pcm []int16, err error) {
 	block := make([]int16, 441)
 	for {
@@ -88,13 +88,13 @@ func TestEveryLanguageSoundsLikeTheEngineAlone(t *testing.T) {
 		heard[l.language] = got
 	}
 	if len(heard) != len(Defaults().Languages()) {
-		t.Errorf("%d languages spoken, %d promised", len(heard), len(Defaults().Languages()))
+		t.Errorf("%d languages spoken, %d declared", len(heard), len(Defaults().Languages()))
 	}
 }
 
-func TestHostileTextIsSpokenOrRefused(t *testing.T) {
+func TestHostileTextIsSpokenOrRejected(t *testing.T) {
 	needEspeak(t)
-	cases := map[string]struct{ text, same string }{ // same: what must sound alike; "" for refused
+	cases := map[string]struct{ text, same string }{ // same: text with the same sound; "" for rejected
 		"an option":          {"--help", "--help"},
 		"NUL and bells":      {"one\x00two\a\x1b three", "one two three"},
 		"an engine command":  {"one \x01 150S two", "one 150S two"},
@@ -134,7 +134,7 @@ func TestLongTextIsCutAtASentence(t *testing.T) {
 		"a megabyte of sentences": {strings.Repeat("This is a sentence. ", 50000), "sentence."},
 		"a megabyte of words":     {strings.Repeat("word ", 200000), "word"},
 		"a megabyte of one word":  {strings.Repeat("é", 500000), "é"},
-		"a megabyte of nothing":   {strings.Repeat(" ", 1<<20), ""},
+		"a megabyte of blanks":    {strings.Repeat(" ", 1<<20), ""},
 		"brackets that grow":      {strings.Repeat("[", 1<<20), "["},
 	}
 	for name, c := range cases {
@@ -143,7 +143,7 @@ func TestLongTextIsCutAtASentence(t *testing.T) {
 			t.Errorf("%s: %d bytes, cut %v, ends with %q", name, len(got), cut, got[max(0, len(got)-12):])
 		}
 		if c.end != "" && len(got) < maxText/2 {
-			t.Errorf("%s: only %d bytes are left", name, len(got))
+			t.Errorf("%s: only %d bytes remain", name, len(got))
 		}
 	}
 	if got, cut := prepare("As it is.", true, true); got != "As it is." || cut {
@@ -172,7 +172,7 @@ func scripted(t testing.TB, script string) *Speaker {
 }
 
 // header is a WAV header in the notation of printf(1), with the length that
-// espeak-ng gives.
+// espeak-ng writes.
 func header(t testing.TB) string {
 	t.Helper()
 	var b strings.Builder
@@ -218,10 +218,10 @@ func TestRawSamples(t *testing.T) {
 	}
 }
 
-// planted is what an engine or a service of the tests says before it fails.
+// planted is text that an engine or a service of the tests prints before it fails.
 const planted = "planted-reason"
 
-// errPlanted stands for any error that passes on what was planted.
+// errPlanted represents any error that contains the planted text.
 var errPlanted = errors.New(planted)
 
 func isWanted(err, want error) bool {
@@ -231,8 +231,8 @@ func isWanted(err, want error) bool {
 	return errors.Is(err, want)
 }
 
-// limitFor is short for an engine that hangs before it has said anything, longer
-// for one that hangs later, and else so long that a slow machine does not matter.
+// limitFor is short for an engine that hangs before any output, longer for one that
+// hangs later, and otherwise so long that a slow machine does not matter.
 func limitFor(want error, heard int) config.Duration {
 	switch {
 	case want != errHung:
@@ -243,22 +243,22 @@ func limitFor(want error, heard int) config.Duration {
 	return config.Duration(2 * time.Second)
 }
 
-// Each engine fails before it has made any sound: Speak says why, soon.
+// Each engine fails before it has produced sound: Speak returns the reason, soon.
 func TestEngineThatFailsAtOnce(t *testing.T) {
 	cases := map[string]struct {
 		script string
 		want   error
 	}{
-		"hangs":                   {`exec sleep 1000`, errHung},
-		"hangs in a child of its": {`sleep 1000 & wait`, errHung},
-		"hangs after the header":  {header(t) + `exec sleep 1000`, errHung},
-		"closes and hangs":        {`exec >&- 2>&-; exec sleep 1000`, errHung},
-		"crashes":                 {`echo ` + planted + ` >&2; exit 3`, errPlanted},
-		"is killed":               {`echo ` + planted + ` >&2; kill -SEGV $$`, errPlanted},
-		"prints text":             {`echo usage: engine -t text, and then a good deal more of it`, wav.ErrNotWAV},
-		"prints garbage forever":  {`exec cat /dev/urandom`, wav.ErrNotWAV},
-		"prints nothing":          {`exit 0`, wav.ErrCut},
-		"prints a header only":    {header(t), errNoSound},
+		"hangs":                    {`exec sleep 1000`, errHung},
+		"hangs in a child process": {`sleep 1000 & wait`, errHung},
+		"hangs after the header":   {header(t) + `exec sleep 1000`, errHung},
+		"closes and hangs":         {`exec >&- 2>&-; exec sleep 1000`, errHung},
+		"crashes":                  {`echo ` + planted + ` >&2; exit 3`, errPlanted},
+		"is killed":                {`echo ` + planted + ` >&2; kill -SEGV $$`, errPlanted},
+		"prints text":              {`echo usage: engine -t text, and then a good deal more of it`, wav.ErrNotWAV},
+		"prints garbage forever":   {`exec cat /dev/urandom`, wav.ErrNotWAV},
+		"prints nothing":           {`exit 0`, wav.ErrCut},
+		"prints a header only":     {header(t), errNoSound},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -277,8 +277,8 @@ func TestEngineThatFailsAtOnce(t *testing.T) {
 	}
 }
 
-// Each engine fails when it has already begun to speak: Read gives what there
-// was, then the reason why there is no more.
+// Each engine fails after it has started to speak: Read returns the sound until
+// then, then the reason.
 func TestEngineThatFailsInTheMiddle(t *testing.T) {
 	some := header(t) + "head -c 20000 /dev/zero\n"
 	cases := map[string]struct {
@@ -302,13 +302,14 @@ func TestEngineThatFailsInTheMiddle(t *testing.T) {
 				t.Errorf("%d samples, %v; want 10000 and %v", len(pcm), err, c.want)
 			}
 			if _, again := snd.Read(t.Context(), make([]int16, 1)); again != err {
-				t.Errorf("the next Read says %v", again)
+				t.Errorf("the next Read returns %v", again)
 			}
 		})
 	}
 }
 
-// A loudspeaker slower than the engine's limit is no hang of the engine.
+// A loudspeaker that is slower than the engine's limit does not count as a hang of
+// the engine.
 func TestEngineThatHasToWaitIsNotKilled(t *testing.T) {
 	t.Parallel()
 	s := scripted(t, header(t)+"head -c 400000 /dev/zero")
@@ -318,14 +319,14 @@ func TestEngineThatHasToWaitIsNotKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer snd.Close()
-	// The pause is what is tested: the engine is blocked on its full pipe.
+	// The pause is the test: the engine is blocked on its full pipe.
 	time.Sleep(3500 * time.Millisecond)
 	if pcm, err := drain(t.Context(), snd); err != nil || len(pcm) != 200000 {
 		t.Errorf("%d samples, %v", len(pcm), err)
 	}
 }
 
-// talker is an engine that never stops, and tells its pid.
+// talker is an engine that never stops, and prints its pid.
 func talker(t *testing.T) (*Speaker, func() int) {
 	file := filepath.Join(t.TempDir(), "pid")
 	s := scripted(t, `echo $$ >`+file+"\n"+header(t)+"exec cat /dev/zero")
@@ -355,7 +356,7 @@ func TestCloseEndsTheEngineAndABlockedRead(t *testing.T) {
 		t.Errorf("Read: %v", err)
 	}
 	if err := syscall.Kill(pid(), 0); err != syscall.ESRCH {
-		t.Errorf("the engine is still there: %v", err)
+		t.Errorf("the engine is still running: %v", err)
 	}
 	snd.Close()
 }
@@ -374,7 +375,7 @@ func TestEndOfContextEndsTheEngine(t *testing.T) {
 		t.Errorf("Read: %v", err)
 	}
 	if err := syscall.Kill(pid(), 0); err != syscall.ESRCH {
-		t.Errorf("the engine is still there: %v", err)
+		t.Errorf("the engine is still running: %v", err)
 	}
 	if _, err := s.Speak(ctx, "hello", ""); !errors.Is(err, enough) {
 		t.Errorf("Speak: %v", err)
@@ -414,7 +415,7 @@ func TestReadAllocatesNothing(t *testing.T) {
 
 const sentence = "The weather will be fine tomorrow, with a little wind from the west in the evening."
 
-// Side by side: the time from nothing to the first sample.
+// For comparison: the time to the first sample.
 func BenchmarkFirstSample(b *testing.B) {
 	needEspeak(b)
 	b.Run("engine-alone", func(b *testing.B) {

@@ -27,9 +27,9 @@ func begin(sources map[string]source) func(context.Context, string) (source, err
 	return func(_ context.Context, piece string) (source, error) { return sources[piece], nil }
 }
 
-// The first sentence fills all the room there is. Nobody listens for an hour,
-// in which the engine of the second cannot go on; it is not to blame for that.
-func TestEngineIsNotBlamedForAListener(t *testing.T) {
+// The first sentence fills the buffer. Nothing is read for an hour, in which the
+// engine of the second cannot continue; that is not a fault of the engine.
+func TestSlowListenerIsNotAFaultOfTheEngine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := start(t.Context(), time.Second, []string{"one", "two"}, &kept{}, begin(map[string]source{
 			"one": canned{bytes.NewReader(make([]byte, 2*chunkSamples*maxChunks)), 16000},
@@ -50,7 +50,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-func TestSoundThatCannotBe(t *testing.T) {
+func TestInvalidSound(t *testing.T) {
 	for name, c := range map[string]struct {
 		sources map[string]source
 		want    error

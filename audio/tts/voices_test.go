@@ -18,7 +18,7 @@ func TestLanguages(t *testing.T) {
 		"one more, one changed":     {"voices = { nl-NL = \"nl\", fr-FR = \"fr-be\" }", append(slices.Clone(six), "nl-NL")},
 		"pico":                      {`engine = "pico2wave"`, six},
 		"models":                    {"engine = \"piper\"\nlanguage = \"de\"\nvoices = { en-GB = \"/b\", de-DE = \"/a\" }", []string{"de-DE", "en-GB"}},
-		"a service as it is":        {"engine = \"wyoming\"\naddress = \"tcp://h:1\"\nlanguage = \"pt_BR\"", []string{"pt-BR"}},
+		"a service without voices":  {"engine = \"wyoming\"\naddress = \"tcp://h:1\"\nlanguage = \"pt_BR\"", []string{"pt-BR"}},
 		"a service with voices":     {"engine = \"wyoming\"\naddress = \"tcp://h:1\"\nvoices = { fr-FR = \"siwis\" }", []string{"en-US", "fr-FR"}},
 		"a program":                 {"engine = \"command\"\ncommand = \"x\"", six},
 		"a program for two of them": {"engine = \"command\"\ncommand = \"x\"\nlanguage = \"eu-ES\"\nvoices = { eu-ES = \"a\", ca-ES = \"b\" }", []string{"ca-ES", "eu-ES"}},
@@ -55,7 +55,7 @@ func TestFind(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	cases := map[string]string{ // text → what the complaint names; "" for none
+	cases := map[string]string{ // text → part of the error; "" for none
 		``: "",
 		"engine = \"command\"\ncommand = \"say\"":                                               "",
 		"engine = \"command\"\ncommand = [\"say\", \"{language}\"]\nrate = 16000\nchannels = 2": "",
@@ -84,7 +84,7 @@ func TestConfig(t *testing.T) {
 		err := config.Parse("test", []byte(text), &c)
 		var ps config.Problems
 		if (want == "") != (err == nil) || err != nil && (!errors.As(err, &ps) || ps[0].Key != want) {
-			t.Errorf("%s: %v, want a complaint about %q", text, err, want)
+			t.Errorf("%s: %v, want an error about %q", text, err, want)
 		}
 	}
 }

@@ -17,7 +17,8 @@ import (
 	"lintod/audio/wyoming"
 )
 
-// canned is a connection whose peer has said all that it has to say, and takes everything.
+// canned is a connection whose peer has already sent everything, and accepts
+// everything.
 type canned struct {
 	net.Conn
 	said io.Reader
@@ -29,8 +30,8 @@ func (canned) Close() error                     { return nil }
 func (canned) SetReadDeadline(time.Time) error  { return nil }
 func (canned) SetWriteDeadline(time.Time) error { return nil }
 
-// Whatever a service says, first of itself and then of words, only words of the
-// configuration are heard, at a time that can be, and it costs little.
+// For any messages of a service, about itself and about words, only configured words
+// are detected, at a possible time, at low cost.
 func FuzzEvents(f *testing.F) {
 	event := func(kind, data string) string { return fmt.Sprintf("{\"type\":%q,\"data\":%s}\n", kind, data) }
 	info := event("info", `{"wake":[{"models":[{"name":"ok_nabu","phrase":"ok nabu"}]}]}`)
@@ -65,7 +66,7 @@ func FuzzEvents(f *testing.F) {
 				return
 			}
 			if err := x.receive(t.Context()); err == nil {
-				t.Error("the end of the stream is no end")
+				t.Error("the end of the stream was not detected")
 			}
 		})
 		if raw, err := json.Marshal(l.Status()); err != nil || len(raw) > 16<<10 {

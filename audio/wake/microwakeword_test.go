@@ -12,12 +12,13 @@ import (
 	"lintod/audio/wav"
 )
 
-// said is a recording of somebody who says a word, and the folder of its model.
+// said returns a recording of a person saying a word, and the directory of its
+// model.
 func said(t testing.TB, recording string) (pcm []int16, models string) {
 	t.Helper()
 	dir := os.Getenv("LINTOD_WAKE_MODELS")
 	if dir == "" {
-		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
+		t.Skip("SKIPPED: LINTOD_WAKE_MODELS is not a directory with models and recordings/WORD-N.wav")
 	}
 	f, err := os.Open(filepath.Join(dir, "recordings", recording))
 	if err != nil {
@@ -35,24 +36,24 @@ func micro(models string, words ...Word) Config {
 	return Config{Engine: EngineMicroWakeWord, Refractory: Defaults().Refractory, Words: words, Models: []string{models}}
 }
 
-// A word is heard once, soon, with its score; and again after a pause in which the
-// device did something else.
-func TestNetworkHears(t *testing.T) {
+// A word is detected once, soon, with its score; and again after a pause in which
+// the device did something else.
+func TestNetworkDetectsAWord(t *testing.T) {
 	pcm, models := said(t, "okay_nabu-2.wav")
 	l := listen(t, micro(models, Word{Name: "alexa"}, Word{Name: "okay_nabu", Link: "linto"}))
 	eventually(t, "listening", func() bool { return l.Status().State == Listening })
 	began := fresh()
-	l.mic.tell(began, join(pcm, quiet(time.Second)))
+	l.mic.feed(began, join(pcm, quiet(time.Second)))
 	d := await(t, "word", l.heard)
 	if d.Word.Name != "okay_nabu" || d.Word.Link != "linto" || d.Score < 0.97 || d.Score > 1 {
 		t.Errorf("heard %+v", d)
 	}
 	if over := d.Over.Sub(began); over < 500*time.Millisecond || over > time.Duration(len(pcm))*time.Second/audio.CaptureRate {
-		t.Errorf("it was over after %v", over)
+		t.Errorf("its end was at %v", over)
 	}
 	eventually(t, "heard to the end", func() bool { return len(l.mic.frames) == 0 })
 	// A gap, as after a turn.
-	l.mic.tell(began.Add(20*time.Second), join(pcm, quiet(time.Second)))
+	l.mic.feed(began.Add(20*time.Second), join(pcm, quiet(time.Second)))
 	if d := await(t, "word", l.heard); d.Word.Name != "okay_nabu" {
 		t.Errorf("heard %+v", d)
 	}
@@ -61,8 +62,8 @@ func TestNetworkHears(t *testing.T) {
 	}
 }
 
-// Without a model the engine is away, for a reason with the command; when the model
-// comes it listens, without a restart.
+// Without a model the engine is unavailable, for a reason that contains the command;
+// when the model is installed it listens, without a restart.
 func TestNetworkWaitsForItsModel(t *testing.T) {
 	_, models := said(t, "okay_nabu-2.wav")
 	dir := t.TempDir()
@@ -85,10 +86,10 @@ func TestNetworkWaitsForItsModel(t *testing.T) {
 	if err := Try(t.Context(), c); err != nil {
 		t.Errorf("with a model: %v", err)
 	}
-	// A model of one's own is anywhere.
+	// The owner's own model may be in any directory.
 	own := micro(t.TempDir(), Word{Name: "hey box", Model: filepath.Join(dir, "okay_nabu.json")})
 	if err := Try(t.Context(), own); err != nil {
-		t.Errorf("a model of one's own: %v", err)
+		t.Errorf("the owner's own model: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "okay_nabu.tflite"), []byte("RIFF....WAVEfmt "), 0o600); err != nil {
 		t.Fatal(err)
@@ -98,7 +99,7 @@ func TestNetworkWaitsForItsModel(t *testing.T) {
 	}
 }
 
-// A trial shows how sure a model is, and which sensitivity would be enough.
+// A trial reports the scores of a model, and which sensitivity would be sufficient.
 func TestTrial(t *testing.T) {
 	pcm, models := said(t, "alexa-1.wav")
 	trial, err := NewTrial(micro(models, Word{Name: "alexa"}), "")
@@ -114,22 +115,22 @@ func TestTrial(t *testing.T) {
 		}
 	}
 	if s, ok := trial.Sensitivity(0, best); !heard || best < 0.9 || !ok || s > 0.5 {
-		t.Errorf("heard %v, at best %g, from sensitivity %g %v", heard, best, s, ok)
+		t.Errorf("detected %v, at best %g, from sensitivity %g %v", heard, best, s, ok)
 	}
 	if _, ok := trial.Sensitivity(0, 0.4); ok {
-		t.Error("a score of 0.4 is enough")
+		t.Error("a score of 0.4 is sufficient")
 	}
 	if _, err := NewTrial(micro(models), ""); err == nil {
-		t.Error("there is a trial of no word")
+		t.Error("a trial without a word succeeded")
 	}
 	if _, err := NewTrial(micro(models), "okay_nabu"); err != nil {
 		t.Errorf("a word that is not in the configuration: %v", err)
 	}
 }
 
-// A word that stops is obeyed while the device speaks, and no other then is. What
-// was said before the device spoke, or just after it, is as always.
-func TestWordThatStops(t *testing.T) {
+// A word that stops is detected while the device speaks, and no other word is then.
+// Words from before the device spoke, or from just after it, are handled as usual.
+func TestStopWord(t *testing.T) {
 	talk, stop := Word{Name: "talk"}, Word{Name: "stop", Action: ActionStop}
 	awake, speaking := true, false
 	var obeyed []string
@@ -152,37 +153,37 @@ func TestWordThatStops(t *testing.T) {
 		return len(obeyed) > before
 	}
 	if hear(stop) {
-		t.Error("stop is obeyed while nothing is to be stopped")
+		t.Error("stop was detected although the device does not speak")
 	}
 	if !hear(talk) {
-		t.Error("talk is not obeyed")
+		t.Error("talk was not detected")
 	}
 	awake, speaking = false, true
 	if state := l.Status().State; state != Listening {
-		t.Errorf("%s while it waits for stop", state)
+		t.Errorf("%s while waiting for stop", state)
 	}
 	if hear(talk) {
-		t.Error("the device's own voice opens a turn")
+		t.Error("the device's own speech opened a turn")
 	}
 	if !hear(stop) {
-		t.Error("stop is not obeyed, soon after another word")
+		t.Error("stop was not detected soon after another word")
 	}
 	awake, speaking = true, false
 	if hear(talk) {
-		t.Error("what rings on of the device's voice opens a turn")
+		t.Error("the reverberation of the device's speech opened a turn")
 	}
 	mic.at = mic.at.Add(5 * time.Second)
 	if !hear(talk) {
-		t.Error("talk is not obeyed after the device has spoken")
+		t.Error("talk was not detected after the device had spoken")
 	}
-	// While a turn hears, nobody does.
+	// During a turn, no word is detected.
 	awake = false
 	if state := l.Status().State; state != Paused {
 		t.Errorf("%s during a turn", state)
 	}
 }
 
-// instant is a microphone whose frames come at once.
+// instant is a microphone whose frames arrive at once.
 type instant struct{ at time.Time }
 
 func (m *instant) Read(_ context.Context, f *audio.Frame) error {

@@ -18,7 +18,7 @@ import (
 	"lintod/audio/wav"
 )
 
-// say lets flite speak: its voices were people, whom pocketsphinx understands
+// say lets flite speak: its voices are from people, whom pocketsphinx recognises
 // better than the formants of espeak-ng.
 func say(t testing.TB, voice, text string) []int16 {
 	t.Helper()
@@ -54,7 +54,7 @@ func join(parts ...[]int16) []int16 {
 	return all
 }
 
-// quiet is a room in which nobody speaks: very faint noise.
+// quiet is a silent room: very faint noise.
 func quiet(d time.Duration) []int16 {
 	pcm := make([]int16, int(d*audio.CaptureRate/time.Second))
 	seed := uint32(1)
@@ -65,8 +65,9 @@ func quiet(d time.Duration) []int16 {
 	return pcm
 }
 
-// tell gives the microphone a sound whose first frame was captured at a moment.
-func (m *microphone) tell(at time.Time, pcm []int16) {
+// feed gives the microphone a sound whose first frame was captured at the given
+// time.
+func (m *microphone) feed(at time.Time, pcm []int16) {
 	for i := 0; i+audio.FrameSamples <= len(pcm); i += audio.FrameSamples {
 		f := audio.Frame{At: at.Add(time.Duration(i) * time.Second / audio.CaptureRate)}
 		copy(f.PCM[:], pcm[i:])
@@ -91,21 +92,21 @@ func TestPocketsphinx(t *testing.T) {
 	for name, c := range map[string]struct {
 		sound []int16
 		want  int
-		over  int // samples from the begin; of the first
+		over  int // samples from the start; of the first
 	}{
-		"said alone":                  {join(quiet(time.Second), phrase, quiet(2*time.Second)), 1, second + len(phrase)},
-		"and the request in a breath": {join(quiet(time.Second), say(t, "rms", "hey computer what time is it in the city of Paris today"), quiet(2*time.Second)), 1, second + len(phrase)},
-		"said twice":                  {join(quiet(time.Second), phrase, quiet(3*time.Second), phrase, quiet(2*time.Second)), 2, second + len(phrase)},
-		"while the news are read":     {join(quiet(time.Second), say(t, "awb", news), phrase, say(t, "awb", news), quiet(2*time.Second)), 1, second + len(say(t, "awb", news)) + len(phrase)},
-		"the news alone":              {join(quiet(time.Second), say(t, "rms", news), quiet(2*time.Second)), 0, 0},
+		"said alone":                      {join(quiet(time.Second), phrase, quiet(2*time.Second)), 1, second + len(phrase)},
+		"and the request without a pause": {join(quiet(time.Second), say(t, "rms", "hey computer what time is it in the city of Paris today"), quiet(2*time.Second)), 1, second + len(phrase)},
+		"said twice":                      {join(quiet(time.Second), phrase, quiet(3*time.Second), phrase, quiet(2*time.Second)), 2, second + len(phrase)},
+		"during a news reading":           {join(quiet(time.Second), say(t, "awb", news), phrase, say(t, "awb", news), quiet(2*time.Second)), 1, second + len(say(t, "awb", news)) + len(phrase)},
+		"the news alone":                  {join(quiet(time.Second), say(t, "rms", news), quiet(2*time.Second)), 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := listen(t, sphinx(hey))
 			eventually(t, "listening", func() bool { return l.Status().State == Listening })
 			began := fresh()
-			l.mic.tell(began, c.sound)
-			// Whatever is found is found when a sound of five seconds has passed through.
-			l.mic.tell(began.Add(time.Duration(len(c.sound))*time.Second/audio.CaptureRate), quiet(5*time.Second))
+			l.mic.feed(began, c.sound)
+			// A word is detected within five seconds of sound.
+			l.mic.feed(began.Add(time.Duration(len(c.sound))*time.Second/audio.CaptureRate), quiet(5*time.Second))
 			if c.want > 0 {
 				d := await(t, "detection", l.heard)
 				late := d.Over.Sub(began) - time.Duration(c.over)*time.Second/audio.CaptureRate
@@ -115,7 +116,7 @@ func TestPocketsphinx(t *testing.T) {
 				}
 			}
 			eventually(t, "heard to the end", func() bool { return len(l.mic.frames) == 0 })
-			l.mic.tell(began.Add(time.Hour), quiet(5*time.Second)) // pushes the rest through the pipe
+			l.mic.feed(began.Add(time.Hour), quiet(5*time.Second)) // pushes the rest through the pipe
 			eventually(t, "heard to the end", func() bool { return len(l.mic.frames) == 0 })
 			if got := l.Status(); got.Detections != c.want || got.Away != 0 {
 				t.Errorf("%+v, want %d words", got, c.want)
@@ -159,7 +160,7 @@ func fake(t *testing.T, script string) *pocketsphinx {
 	return &pocketsphinx{words: []Word{{Name: "hey", Phrase: "hey you"}}, program: path, model: dir, startLimit: time.Minute, takeLimit: time.Minute}
 }
 
-// Whatever the child does, it is gone when run returns, and so are its files.
+// Whatever the child does, it has ended when run returns, and its files are removed.
 func TestChildrenThatFail(t *testing.T) {
 	for name, c := range map[string]struct {
 		script      string
@@ -167,10 +168,10 @@ func TestChildrenThatFail(t *testing.T) {
 		start, take time.Duration
 	}{
 		"ends at once":                   {script: "echo 'ERROR: \"x.c\", line 3: planted-reason' >&2; exit 3", want: errPlanted},
-		"tells why it ends":              {script: "echo 'INFO: a lot' >&2; echo 'ERROR: planted-reason' >&2; echo 'INFO: bye' >&2; exit 3", want: errPlanted},
-		"ends without a word":            {script: "head -c 100000 >/dev/null", want: errEnded},
+		"prints why it ends":             {script: "echo 'INFO: a lot' >&2; echo 'ERROR: planted-reason' >&2; echo 'INFO: bye' >&2; exit 3", want: errPlanted},
+		"ends without output":            {script: "head -c 100000 >/dev/null", want: errEnded},
 		"takes nothing":                  {script: "sleep 600", want: os.ErrDeadlineExceeded, start: 100 * time.Millisecond},
-		"takes nothing any more":         {script: "head -c 30000 >/dev/null; sleep 600", want: os.ErrDeadlineExceeded, take: 100 * time.Millisecond},
+		"stops reading":                  {script: "head -c 30000 >/dev/null; sleep 600", want: os.ErrDeadlineExceeded, take: 100 * time.Millisecond},
 		"is killed":                      {script: "head -c 30000 >/dev/null; kill -9 $$", want: errExit},
 		"closes its output":              {script: "exec >&-; sleep 600", want: errExit},
 		"prints a line without an end":   {script: "head -c 30000 >/dev/null; tr '\\0' x </dev/zero | head -c 1000000; sleep 600", want: errExit},
@@ -184,7 +185,7 @@ func TestChildrenThatFail(t *testing.T) {
 			l := &Listener{Config: sphinx(p.words...), Listen: mic.Listen, Awake: func() bool { return true }, Heard: func(Detection) { t.Error("a word") }}
 			heard := &capture{listener: l}
 			l.Log = discard()
-			mic.tell(fresh(), quiet(20*time.Second))
+			mic.feed(fresh(), quiet(20*time.Second))
 			err := p.run(t.Context(), heard)
 			if !isWanted(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
@@ -231,12 +232,12 @@ type nowhere struct{ io.Writer }
 
 func (nowhere) Close() error { return nil }
 
-// What is in the input twice was captured once.
-func TestRecordingKnowsWhen(t *testing.T) {
+// Sound that is repeated in the input has one time of capture.
+func TestTimesOfARecording(t *testing.T) {
 	began := time.Now()
 	input := &sphinxInput{to: nowhere{}, rest: chapter, history: make([]audio.Frame, 0, repeat/audio.FrameTime)}
 	input.pause()
-	for i := range 75 { // a chapter; it is loud, so it is repeated
+	for i := range 75 { // a section; it is loud, so it is repeated
 		f := audio.Frame{At: began.Add(time.Duration(i) * audio.FrameTime)}
 		for j := range f.PCM {
 			f.PCM[j] = int16(10000 * (i % 2) * (1 - 2*(j%2)))
@@ -252,7 +253,7 @@ func TestRecordingKnowsWhen(t *testing.T) {
 		2*pause + chapter + time.Second/2: time.Second / 2,
 	} {
 		if got := input.when(at.Seconds()).Sub(began); got < want-audio.FrameTime || got > want+audio.FrameTime {
-			t.Errorf("what is at %v of the input was heard at %v, want %v", at, got, want)
+			t.Errorf("the sound at %v of the input was captured at %v, want %v", at, got, want)
 		}
 	}
 }

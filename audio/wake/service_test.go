@@ -24,7 +24,7 @@ import (
 	"lintod/audio/wyoming/wyomingtest"
 )
 
-// microphone is paced by the test, which says what it hears.
+// microphone is paced by the test, which sets its sound.
 type microphone struct {
 	frames chan audio.Frame
 	opened atomic.Int32
@@ -46,7 +46,7 @@ func (m *microphone) Read(ctx context.Context, f *audio.Frame) error {
 	}
 }
 
-// hear gives n frames, the first captured at a moment; each sample is value.
+// hear adds n frames, the first captured at the given time; each sample is value.
 func (m *microphone) hear(at time.Time, n int, value int16) {
 	for i := range n {
 		f := audio.Frame{At: at.Add(time.Duration(i) * audio.FrameTime)}
@@ -57,11 +57,10 @@ func (m *microphone) hear(at time.Time, n int, value int16) {
 	}
 }
 
-// fresh is a moment that no frame is too old for, however slow the machine is.
+// fresh is a time for which no frame is too old, however slow the machine is.
 func fresh() time.Time { return time.Now().Add(time.Hour) }
 
-// listener runs a Listener until the test ends, again and again as the
-// supervisor does.
+// listener runs a Listener until the test ends, repeatedly like the supervisor.
 type listener struct {
 	*Listener
 	mic   *microphone
@@ -118,14 +117,14 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// spotter is a service that finds a word in each chunk whose samples are word.
-// It notes what it was told.
+// spotter is a service that detects a word in each chunk whose samples are word. It
+// records its events.
 type spotter struct {
 	mu     sync.Mutex
 	told   []string // the type of each event, and what was to be detected
 	chunks int
 	info   string
-	silent bool // it tells no timestamps
+	silent bool // it sends no timestamps
 }
 
 const word = 1234
@@ -186,7 +185,7 @@ func heyJarvis(address string) Config {
 	return c
 }
 
-func TestServiceFindsAWord(t *testing.T) {
+func TestServiceDetectsAWord(t *testing.T) {
 	spot := &spotter{info: jarvis}
 	l := listen(t, heyJarvis(wyomingtest.New(t, spot.handle).Address))
 	eventually(t, "listening", func() bool { return l.Status().State == Listening })
@@ -196,18 +195,18 @@ func TestServiceFindsAWord(t *testing.T) {
 	if d := await(t, "detection", l.heard); d.Word.Name != "Hey Jarvis" || d.Word.Link != "linto" {
 		t.Errorf("heard %+v", d)
 	}
-	// The service is told to listen anew, for some find one word in a stream.
+	// The service gets a new stream, because some detect only one word per stream.
 	l.mic.hear(began.Add(240*time.Millisecond), 4, 0)
 	const start = `detect {"names":["hey_jarvis_v0.1"]}; audio-start {"rate":16000,"width":2,"channels":1}`
-	eventually(t, "told to listen anew", func() bool { return spot.story() == start+`; audio-stop {"timestamp":null}; `+start })
+	eventually(t, "a new stream", func() bool { return spot.story() == start+`; audio-stop {"timestamp":null}; `+start })
 	eventually(t, "heard to the end", func() bool { return l.Status().Frames == 16 })
 	if s := l.Status(); s.Detections != 1 || s.Dropped != 0 || s.Away != 0 {
 		t.Errorf("status %+v", s)
 	}
 }
 
-// Within the refractory time, and at moments when no word counts, words are
-// counted and forgotten.
+// Within the refractory time, and at times when words do not count, words are
+// counted and ignored.
 func TestWordsThatDoNotCount(t *testing.T) {
 	spot := &spotter{info: jarvis}
 	l := listen(t, heyJarvis(wyomingtest.New(t, spot.handle).Address))
@@ -218,20 +217,21 @@ func TestWordsThatDoNotCount(t *testing.T) {
 	l.mic.hear(now.Add(80*time.Millisecond), 4, word)
 	eventually(t, "ignored", func() bool { return l.Status().Ignored == 1 })
 
-	// The device speaks: the service hears nothing of it, nor what rings on.
+	// While the device speaks, the service gets neither its sound nor the
+	// reverberation.
 	l.awake.Store(false)
 	l.mic.hear(now.Add(160*time.Millisecond), 4, word)
 	eventually(t, "passed over", func() bool { return len(l.mic.frames) == 0 })
 	if s := l.Status().State; s != Paused {
 		t.Errorf("state %s, want %s", s, Paused)
 	}
-	// The reader may hold the last frame still; one more, and it has judged it.
+	// The reader may still hold the last frame; after one more, it has processed it.
 	l.mic.hear(now.Add(240*time.Millisecond), 1, word)
 	eventually(t, "passed over", func() bool { return len(l.mic.frames) == 0 })
 	l.awake.Store(true)
 	l.mic.hear(now.Add(300*time.Millisecond), 4, word)
 	l.mic.hear(now.Add(700*time.Millisecond), 4, 0)
-	eventually(t, "heard again", func() bool { return l.Status().Frames == 12 })
+	eventually(t, "listening again", func() bool { return l.Status().Frames == 12 })
 	if s := l.Status(); s.Detections != 1 || s.Ignored != 1 {
 		t.Errorf("status %+v", s)
 	}
@@ -254,7 +254,7 @@ func TestTry(t *testing.T) {
 	}
 }
 
-func TestWhenAWordWasOver(t *testing.T) {
+func TestEndOfAWord(t *testing.T) {
 	began := time.Now()
 	x := &connection{began: began}
 	now := began.Add(time.Minute)
@@ -263,7 +263,7 @@ func TestWhenAWordWasOver(t *testing.T) {
 		60000: now,
 		60001: now, // in the future
 		-1:    now,
-		1000:  now, // longer ago than anybody remembers
+		1000:  now, // longer ago than the stream reaches back
 	} {
 		if got := x.over(&timestamp, now); !got.Equal(want) {
 			t.Errorf("timestamp %d: over %v before now, want %v", timestamp, now.Sub(got), now.Sub(want))
@@ -271,7 +271,7 @@ func TestWhenAWordWasOver(t *testing.T) {
 	}
 }
 
-func TestServiceThatTellsNoTime(t *testing.T) {
+func TestServiceWithoutTimestamps(t *testing.T) {
 	spot := &spotter{info: jarvis, silent: true}
 	l := listen(t, heyJarvis(wyomingtest.New(t, spot.handle).Address))
 	eventually(t, "listening", func() bool { return l.Status().State == Listening })
@@ -282,8 +282,8 @@ func TestServiceThatTellsNoTime(t *testing.T) {
 	}
 }
 
-// TestServiceGoesAndComes: the engine is away, and back without a hand.
-func TestServiceGoesAndComes(t *testing.T) {
+// TestServiceRecovers: the engine becomes unavailable, and recovers by itself.
+func TestServiceRecovers(t *testing.T) {
 	spot := &spotter{info: jarvis}
 	service := wyomingtest.New(t, spot.handle)
 	l := listen(t, heyJarvis(service.Address))
@@ -298,21 +298,21 @@ func TestServiceGoesAndComes(t *testing.T) {
 			t.Errorf("the microphone was opened %d times by round %d", l.mic.opened.Load(), round)
 		}
 		reason := l.Status().Reason
-		eventually(t, "away for another reason", func() bool {
+		eventually(t, "unavailable for another reason", func() bool {
 			return l.Status().Reason != reason || strings.Contains(reason, syscall.ECONNREFUSED.Error())
 		})
 		service.Start()
 		for len(l.fails) > 0 {
 			if err := <-l.fails; errors.Is(err, syscall.ECONNREFUSED) {
-				t.Errorf("an absence was told again, for another reason: %v", err)
+				t.Errorf("the failure was reported again, for another reason: %v", err)
 			}
 		}
 		l.update(func(*Status) { clear(l.last) })
 	}
-	eventually(t, "microphone let go", func() bool { return l.mic.closed.Load() >= 5 })
+	eventually(t, "microphone closed", func() bool { return l.mic.closed.Load() >= 5 })
 }
 
-// raw is a service that sees bytes.
+// raw is a service that works on bytes.
 func raw(t *testing.T, handle func(*net.TCPConn)) Config {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -334,7 +334,7 @@ func raw(t *testing.T, handle func(*net.TCPConn)) Config {
 }
 
 var (
-	errPlanted = errors.New("planted-reason") // what a service or a program says
+	errPlanted = errors.New("planted-reason") // text sent by a service or a program
 	errType    = errors.New("any error of encoding/json")
 	errExit    = errors.New("any exit of a program")
 )
@@ -367,17 +367,17 @@ func TestServicesThatFail(t *testing.T) {
 		handle func(*net.TCPConn)
 		want   error // nil: any
 	}{
-		"garbage":                     {say("SSH-2.0-OpenSSH_9.2\r\n"), wyoming.ErrProtocol},
-		"a header of a gigabyte":      {say(`{"type":"info","data_length":1073741824}` + "\n"), wyoming.ErrTooLong},
-		"garbage after a good begin":  {say(info + "\x00\x01\n"), wyoming.ErrProtocol},
-		"hangs up at once":            {func(*net.TCPConn) {}, nil},
-		"hangs up within a message":   {func(c *net.TCPConn) { _, _ = io.WriteString(c, info[:len(info)-5]) }, nil},
-		"hangs up after a good begin": {func(c *net.TCPConn) { _, _ = io.WriteString(c, info) }, nil},
-		"speech, not wake words":      {say(`{"type":"info","data":{"wake":[],"tts":[{}]}}` + "\n"), errNoWake},
-		"other words":                 {say(`{"type":"info","data":{"wake":[{"models":[{"name":"alexa"}]}]}}` + "\n"), errNoModel},
-		"an error":                    {say(`{"type":"error","data":{"text":"planted-reason"}}` + "\n"), errPlanted},
-		"an error later":              {say(info + `{"type":"error","data":{"text":"planted-reason"}}` + "\n"), errPlanted},
-		"data of another type":        {say(`{"type":"info","data":{"wake":"yes"}}` + "\n"), errType},
+		"garbage":                      {say("SSH-2.0-OpenSSH_9.2\r\n"), wyoming.ErrProtocol},
+		"a header of a gigabyte":       {say(`{"type":"info","data_length":1073741824}` + "\n"), wyoming.ErrTooLong},
+		"garbage after a valid start":  {say(info + "\x00\x01\n"), wyoming.ErrProtocol},
+		"hangs up at once":             {func(*net.TCPConn) {}, nil},
+		"hangs up within a message":    {func(c *net.TCPConn) { _, _ = io.WriteString(c, info[:len(info)-5]) }, nil},
+		"hangs up after a valid start": {func(c *net.TCPConn) { _, _ = io.WriteString(c, info) }, nil},
+		"speech, not wake words":       {say(`{"type":"info","data":{"wake":[],"tts":[{}]}}` + "\n"), errNoWake},
+		"other words":                  {say(`{"type":"info","data":{"wake":[{"models":[{"name":"alexa"}]}]}}` + "\n"), errNoModel},
+		"an error":                     {say(`{"type":"error","data":{"text":"planted-reason"}}` + "\n"), errPlanted},
+		"an error later":               {say(info + `{"type":"error","data":{"text":"planted-reason"}}` + "\n"), errPlanted},
+		"data of another type":         {say(`{"type":"info","data":{"wake":"yes"}}` + "\n"), errType},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -392,8 +392,8 @@ func TestServicesThatFail(t *testing.T) {
 	}
 }
 
-// Detections that are nonsense cost nothing.
-func TestNonsenseFromAService(t *testing.T) {
+// Invalid detections have no effect.
+func TestInvalidDetectionsOfAService(t *testing.T) {
 	l := listen(t, heyJarvis(wyomingtest.New(t, func(c *wyoming.Conn) {
 		_ = c.Send(wyoming.Info, json.RawMessage(jarvis))
 		for _, data := range []string{`{"name":7}`, `{"name":"who"}`, `{"name":null,"timestamp":-5}`} {
@@ -408,21 +408,21 @@ func TestNonsenseFromAService(t *testing.T) {
 			}
 		}
 	}).Address))
-	if d := await(t, "the one good detection", l.heard); time.Since(d.Over) > patience {
-		t.Errorf("over at %v", d.Over)
+	if d := await(t, "the one valid detection", l.heard); time.Since(d.Over) > patience {
+		t.Errorf("ended at %v", d.Over)
 	}
 	eventually(t, "alive", func() bool { s := l.Status(); return s.State == Listening && s.Detections == 1 && s.Away == 0 })
 }
 
-// A service that hangs is noticed, though it gets no sound and nobody speaks.
-// The schedule: asked every 10 s, given up after 30 s of silence.
+// A service that hangs is detected, although it gets no sound and there is no
+// speech. Schedule: pinged every 10 s, given up after 30 s of silence.
 func TestServiceThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := net.Pipe()
 		answers := make(chan bool, 1)
 		answers <- true
 		answering := true
-		go func() { // the service; it reads on, and answers as long as it may
+		go func() { // the service; it keeps reading, and answers until the limit
 			defer there.Close()
 			in := bufio.NewReader(there)
 			for {
@@ -463,8 +463,8 @@ func TestServiceThatHangs(t *testing.T) {
 	})
 }
 
-// A service that takes nothing any more costs the oldest sound, which is
-// counted, and then the connection.
+// A service that stops reading loses the oldest sound, which is counted, and then
+// the connection.
 func TestSlowServiceLosesTheOldest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mic := newMicrophone()

@@ -9,9 +9,9 @@ import (
 	"lintod/audio"
 )
 
-// BenchmarkPocketsphinx prints what each sensitivity finds, and finds by
-// mistake: phrases said by four voices, each alone and in one breath with a
-// request; and the same voices reading what only sounds a little like them.
+// BenchmarkPocketsphinx prints the detections and false detections of each
+// sensitivity: phrases said by four voices, each alone and directly followed by a
+// request; and the same voices reading similar-sounding text.
 func BenchmarkPocketsphinx(b *testing.B) {
 	voices := []string{"slt", "rms", "awb", "kal16"}
 	const chatter = news + " The people went on the streets to sing and to dance. " +
@@ -41,7 +41,7 @@ func spot(b *testing.B, w Word, pcm []int16) int {
 	eventually(b, "listening", func() bool { return l.Status().State == Listening })
 	began := fresh()
 	for _, sound := range [][]int16{pcm, quiet(5 * time.Second), quiet(5 * time.Second)} {
-		l.mic.tell(began, sound)
+		l.mic.feed(began, sound)
 		began = began.Add(time.Duration(len(sound)) * time.Second / audio.CaptureRate)
 		eventually(b, "heard to the end", func() bool { return len(l.mic.frames) == 0 })
 	}
@@ -60,8 +60,8 @@ func (m *endless) Read(_ context.Context, f *audio.Frame) error {
 func (*endless) Dropped() uint64 { return 0 }
 func (*endless) Close() error    { return nil }
 
-// BenchmarkFrame is what a frame costs on its way to pocketsphinx, pauses and
-// repetitions included.
+// BenchmarkFrame is the cost of a frame on its way to pocketsphinx, including pauses
+// and repetitions.
 func BenchmarkFrame(b *testing.B) {
 	l := &Listener{Config: sphinx(), Listen: func() Stream { return &endless{at: fresh()} }, Awake: func() bool { return true }, Log: discard()}
 	e := &capture{listener: l}

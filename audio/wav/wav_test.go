@@ -25,7 +25,7 @@ func ramp(n int) []int16 {
 	return pcm
 }
 
-// file builds a WAV by hand, so that every field can be wrong.
+// file builds a WAV by hand, so that every field can be invalid.
 func file(coding, channels uint16, rate uint32, bits uint16, before string, size uint32, data []byte) []byte {
 	le := binary.LittleEndian
 	b := []byte("RIFF\xff\xff\xff\xffWAVE" + before + "fmt \x10\x00\x00\x00")
@@ -67,7 +67,7 @@ func TestEncodeWritesTheLengthsOfTheFile(t *testing.T) {
 	}
 }
 
-func TestReadGivesBackWhatEncodeWrote(t *testing.T) {
+func TestReadReturnsTheEncodedSound(t *testing.T) {
 	for _, n := range []int{0, 1, 2, 319, 4096, 4097, 20000} {
 		want := ramp(n)
 		for name, r := range map[string]io.Reader{
@@ -83,7 +83,7 @@ func TestReadGivesBackWhatEncodeWrote(t *testing.T) {
 	}
 }
 
-func TestRawReaderTakesEverythingForSound(t *testing.T) {
+func TestRawReaderTreatsEverythingAsSound(t *testing.T) {
 	r := NewRawReader(bytes.NewReader([]byte{1, 0, 0xff, 0xff, 9}), 8000, 1)
 	pcm := make([]int16, 10)
 	n, err := r.Read(pcm)
@@ -110,7 +110,7 @@ func TestReadOfEveryCoding(t *testing.T) {
 		"8 bits are unsigned":              {1, 1, 8, []byte{0, 128, 255}, []int16{-32768, 0, 32512}},
 		"16 bits":                          {1, 1, 16, []byte{0, 0x80, 1, 0, 0xff, 0x7f}, []int16{-32768, 1, 32767}},
 		"16 bits stereo is the mean":       {1, 2, 16, []byte{100, 0, 200, 0, 0xff, 0x7f, 0xff, 0x7f}, []int16{150, 32767}},
-		"20 bits stand in 24":              {1, 1, 20, []byte{0, 0, 0x80}, []int16{-32768}},
+		"20 bits in 24":                    {1, 1, 20, []byte{0, 0, 0x80}, []int16{-32768}},
 		"24 bits are rounded, not clipped": {1, 1, 24, []byte{0x80, 1, 0, 0xff, 0xff, 0x7f, 0, 0, 0x80}, []int16{2, 32767, -32768}},
 		"32 bits":                          {1, 1, 32, []byte{0, 0, 2, 0}, []int16{2}},
 		"float":                            {3, 1, 32, f32(0, 0.5, -1, 1, 7, float32(math.Inf(-1)), float32(math.NaN())), []int16{0, 16384, -32768, 32767, 32767, -32768, 0}},
@@ -145,13 +145,13 @@ func TestReadOfHostileAndStreamedHeaders(t *testing.T) {
 		"0x80000000":                   {ok("", 0x80000000), 100, nil},
 		"cut off":                      {ok("", 4000), 100, nil},
 		"cut off inside a sample":      {ok("", 0)[:headerSize+7], 3, nil},
-		"something behind the data":    {append(ok("", 200), "LIST\x04\x00\x00\x00abcd"...), 100, nil},
-		"odd chunk in front":           {ok(list, 200), 100, nil},
+		"bytes after the data":         {append(ok("", 200), "LIST\x04\x00\x00\x00abcd"...), 100, nil},
+		"odd chunk before the data":    {ok(list, 200), 100, nil},
 		"empty file":                   {nil, 0, ErrCut},
 		"cut off in the header":        {ok("", 200)[:30], 0, ErrCut},
 		"no WAV":                       {[]byte("OggS00000000000000000000000000"), 0, ErrNotWAV},
-		"huge chunk in front":          {ok("LIST\xff\xff\xff\x3f", 200), 0, errChunks},
-		"many chunks in front":         {ok(strings.Repeat("junk\x00\x00\x00\x00", 65), 200), 0, errChunks},
+		"huge chunk before the data":   {ok("LIST\xff\xff\xff\x3f", 200), 0, errChunks},
+		"many chunks before the data":  {ok(strings.Repeat("junk\x00\x00\x00\x00", 65), 200), 0, errChunks},
 		"data before its format":       {ok("data\x02\x00\x00\x00ab", 200), 100, nil},
 		"no channels":                  {file(1, 0, 16000, 16, "", 200, data), 0, field("channels")},
 		"65535 channels of 32 bits":    {file(1, 65535, 16000, 32, "", 200, data), 0, field("channels")},
@@ -177,7 +177,7 @@ func TestReadOfHostileAndStreamedHeaders(t *testing.T) {
 	}
 }
 
-func TestReadRefusesEndlessSound(t *testing.T) {
+func TestReadRejectsEndlessSound(t *testing.T) {
 	endless := io.MultiReader(bytes.NewReader(file(1, 1, 16000, 8, "", 0, nil)), zeros{})
 	if _, _, err := Read(endless); !errors.Is(err, ErrTooLong) {
 		t.Errorf("error %v, want ErrTooLong", err)
@@ -196,8 +196,8 @@ func TestReadKeepsTheCauseOfABrokenSource(t *testing.T) {
 	}
 }
 
-// What sox writes, extensible headers of 24 and 32 bits included, must be the
-// sound that went in.
+// Files written by sox, including extensible headers of 24 and 32 bits, must contain
+// the original sound.
 func TestReadOfWhatSoxWrites(t *testing.T) {
 	sox, err := exec.LookPath("sox")
 	if err != nil {
@@ -223,7 +223,7 @@ func TestReadOfWhatSoxWrites(t *testing.T) {
 			continue
 		}
 		for i := range want {
-			// The mean of float samples may be off by a rounding.
+			// The mean of float samples may differ by a rounding error.
 			if d := int(got[i]) - int(want[i]); d < -1 || d > 1 {
 				t.Errorf("%v: sample %d is %d, want %d", args, i, got[i], want[i])
 				break

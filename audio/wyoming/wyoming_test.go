@@ -23,13 +23,13 @@ func TestRead(t *testing.T) {
 		data, payload string
 		err           error
 	}{
-		{name: "nothing but a type", wire: `{"type":"describe"}` + "\n", kind: "describe"},
+		{name: "a type only", wire: `{"type":"describe"}` + "\n", kind: "describe"},
 		{name: "data in the header", wire: `{"type":"a","data":{"x":1}}` + "\n", kind: "a", data: `{"x":1}`},
 		{name: "data behind it", wire: `{"type":"a","data_length":7}` + "\n" + `{"x":1}`, kind: "a", data: `{"x":1}`},
-		{name: "both: what is behind wins", wire: `{"type":"a","data":{"x":1,"y":2},"data_length":7}` + "\n" + `{"x":3}`, kind: "a", data: `{"x":3,"y":2}`},
+		{name: "both: the separate data wins", wire: `{"type":"a","data":{"x":1,"y":2},"data_length":7}` + "\n" + `{"x":3}`, kind: "a", data: `{"x":3,"y":2}`},
 		{name: "a payload", wire: `{"type":"audio-chunk","payload_length":3}` + "\nabc", kind: "audio-chunk", payload: "abc"},
 		{name: "nulls of a Python service", wire: `{"type":"a","data":null}` + "\n", kind: "a"},
-		{name: "a version and what we do not know", wire: `{"type":"a","version":"9","new":[]}` + "\r\n", kind: "a"},
+		{name: "a version and unknown fields", wire: `{"type":"a","version":"9","new":[]}` + "\r\n", kind: "a"},
 
 		{name: "end", wire: "", err: io.EOF},
 		{name: "end within a header", wire: `{"type":`, err: io.ErrUnexpectedEOF},
@@ -37,11 +37,11 @@ func TestRead(t *testing.T) {
 		{name: "end before the payload", wire: `{"type":"a","payload_length":7}` + "\n", err: io.ErrUnexpectedEOF},
 		{name: "not the protocol", wire: "HTTP/1.1 400 Bad Request\r\n", err: wyoming.ErrProtocol},
 		{name: "no type", wire: "{}\n", err: wyoming.ErrProtocol},
-		{name: "data that is no object", wire: `{"type":"a","data":[1]}` + "\n", err: wyoming.ErrProtocol},
+		{name: "data that is not an object", wire: `{"type":"a","data":[1]}` + "\n", err: wyoming.ErrProtocol},
 		{name: "a payload of a gigabyte", wire: `{"type":"a","payload_length":1073741824}` + "\n", err: wyoming.ErrTooLong},
 		{name: "data of a gigabyte", wire: `{"type":"a","data_length":1073741824}` + "\n", err: wyoming.ErrTooLong},
 		{name: "a negative length", wire: `{"type":"a","payload_length":-1}` + "\n", err: wyoming.ErrTooLong},
-		{name: "a header that does not end", wire: strings.Repeat("x", 1<<20), err: wyoming.ErrTooLong},
+		{name: "a header without an end", wire: strings.Repeat("x", 1<<20), err: wyoming.ErrTooLong},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, err := wyoming.Read(bufio.NewReader(strings.NewReader(c.wire)))
@@ -73,7 +73,7 @@ func FuzzRead(f *testing.F) {
 		}
 		again, err := wyoming.Read(bufio.NewReader(bytes.NewReader(wyoming.Append(nil, e))))
 		if err != nil || again.Type != e.Type || !bytes.Equal(again.Data, e.Data) || !bytes.Equal(again.Payload, e.Payload) {
-			t.Fatalf("written and read again, %+v is %+v, %v", e, again, err)
+			t.Fatalf("after writing and reading, %+v is %+v, %v", e, again, err)
 		}
 	})
 }
@@ -95,7 +95,7 @@ func TestHostPort(t *testing.T) {
 	}
 }
 
-// Sound that goes to a service is the sound that arrives there.
+// The sound sent to a service is the sound that arrives there.
 func TestConn(t *testing.T) {
 	echo := wyomingtest.New(t, func(c *wyoming.Conn) {
 		for {
@@ -133,7 +133,7 @@ func TestConn(t *testing.T) {
 	}
 }
 
-func TestServiceComesBack(t *testing.T) {
+func TestServiceRestarts(t *testing.T) {
 	s := wyomingtest.New(t, func(c *wyoming.Conn) { _ = c.Send(wyoming.Info, nil); _, _ = c.Receive(0) })
 	for range 3 {
 		c, err := wyoming.Dial(t.Context(), s.Address)
@@ -149,13 +149,13 @@ func TestServiceComesBack(t *testing.T) {
 		}
 		c.Close()
 		if _, err := wyoming.Dial(t.Context(), s.Address); err == nil {
-			t.Fatal("the service was stopped and answers")
+			t.Fatal("the stopped service answers")
 		}
 		s.Start()
 	}
 }
 
-func TestNothingBlocksForEver(t *testing.T) {
+func TestNothingBlocksForever(t *testing.T) {
 	silent := wyomingtest.New(t, func(c *wyoming.Conn) { _, _ = c.Receive(0) })
 
 	t.Run("no answer", func(t *testing.T) {

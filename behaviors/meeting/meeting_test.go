@@ -28,7 +28,7 @@ type device struct {
 	audit    string
 }
 
-// on runs test on a device, in a bubble of time.
+// on runs a test on a device, in a synctest bubble.
 func on(t *testing.T, change func(*Config), test func(*device)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func (q *quiet) Read(ctx context.Context, f []audio.Frame) (int, error) {
 
 func (q *quiet) Close() error { return nil }
 
-// ask sends a request as a link does, and returns what became of it.
+// ask sends a request like a link, and returns the result.
 func (d *device) ask(action, session string) (behaviors.Answer, Result) {
 	d.t.Helper()
 	values := map[string]json.RawMessage{}
@@ -120,7 +120,7 @@ func TestAMeetingIsRecorded(t *testing.T) {
 			code            behaviors.Code
 		}{
 			{Start, name, behaviors.OK},
-			{Start, "other", behaviors.Failed}, // one is being recorded
+			{Start, "other", behaviors.Failed}, // a recording is active
 			{Stop, name, behaviors.OK},
 			{Stop, name, behaviors.NotFound},
 		} {
@@ -153,7 +153,7 @@ func TestStopWithoutAName(t *testing.T) {
 	})
 }
 
-func TestOffUntilTheOwnerTurnsItOn(t *testing.T) {
+func TestOffByDefault(t *testing.T) {
 	on(t, func(c *Config) { c.Enabled = false }, func(d *device) {
 		if a, _ := d.ask(Start, "weekly"); a.Code != behaviors.Disabled || !strings.Contains(a.Error, "enabled = true in [behaviors.managemeeting]") {
 			t.Errorf("answer: %+v", a)
@@ -189,7 +189,7 @@ func TestWrongArgumentsNameTheField(t *testing.T) {
 			}
 			a, _ := d.askFor(values)
 			if a.Code != behaviors.BadRequest || !strings.HasPrefix(a.Error, tt.field+" is ") || len(a.Error) > 300 {
-				t.Errorf("%.60s, %.60s: %+v, want a complaint about %q", tt.action, tt.session, a, tt.field)
+				t.Errorf("%.60s, %.60s: %+v, want an error about %q", tt.action, tt.session, a, tt.field)
 			}
 		}
 	})

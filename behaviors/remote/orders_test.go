@@ -14,19 +14,19 @@ import (
 	"lintod/agent/base/config"
 )
 
-// The daemon says that a task was asked for. Where that must be signed, root does what a
-// signed order asks for, once, and nothing else.
-func TestRootWantsTheSignedOrder(t *testing.T) {
+// The daemon reports which task was requested. If that must be signed, root carries
+// out the signed order, once, and nothing else.
+func TestRootRequiresTheSignedOrder(t *testing.T) {
 	for name, tt := range map[string]struct {
 		order  string // "" for none
 		second string // of the next task
-		text   string // what the file is to hold
+		text   string // the new contents of the file
 		free   bool   // config need not be signed
 		keys   bool   // the text changes who must sign
-		done   string // what the file holds then
+		done   string // the resulting contents of the file
 	}{
 		"unsigned":                      {text: "new", done: "old"},
-		"not by who may sign":           {order: "forged", text: "new", done: "old"},
+		"not by an allowed signer":      {order: "forged", text: "new", done: "old"},
 		"the text":                      {order: `a config {"action":"set","text":"new"}`, text: "new", done: "new"},
 		"another text":                  {order: `a config {"action":"set","text":"other"}`, text: "new", done: "old"},
 		"a change":                      {order: `a config {"action":"set","change":"+"}`, text: "old+", done: "old+"},
@@ -38,7 +38,7 @@ func TestRootWantsTheSignedOrder(t *testing.T) {
 		"undone":                        {order: `a config {"action":"set","text":"new"}`, second: `b config {"action":"undo"}`, text: "new", done: "old"},
 		"undone before anything":        {order: `a config {"action":"undo"}`, text: "new", done: "old"},
 		"not to be signed":              {text: "new", free: true, done: "new"},
-		"but who signs is":              {text: "new", free: true, keys: true, done: "old"},
+		"but its signers are":           {text: "new", free: true, keys: true, done: "old"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

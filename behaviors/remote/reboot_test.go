@@ -8,8 +8,9 @@ import (
 	"lintod/behaviors"
 )
 
-// A restart is done when the device has booted again, and not when lintod alone was restarted.
-func TestRestart(t *testing.T) {
+// A reboot is complete when the device has booted again, and not when only lintod
+// was restarted.
+func TestReboot(t *testing.T) {
 	dir := t.TempDir()
 	boot := "one"
 	r := restart{stateDir: dir, boot: func(context.Context) (string, error) { return boot, nil }}
@@ -33,6 +34,6 @@ func TestRestart(t *testing.T) {
 	refused := errors.New("interactive authentication required")
 	r.reboot = func(context.Context) error { return refused }
 	if _, err := r.do(t.Context(), call); !errors.Is(err, refused) {
-		t.Errorf("systemd refuses: %v", err)
+		t.Errorf("systemd rejects it: %v", err)
 	}
 }

@@ -74,7 +74,7 @@ func TestDifference(t *testing.T) {
 	}
 }
 
-// serve has an owner serve one task of this process, and returns the result.
+// serve makes o serve one task of this process, and returns the result.
 func serve(t *testing.T, o Owner, daemon int, task string) (r result, served error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -107,8 +107,9 @@ func serve(t *testing.T, o Owner, daemon int, task string) (r result, served err
 	return r, <-ended
 }
 
-// Root does what the owner's configuration allows, for the daemon, and nothing else.
-func TestRootServesTheDaemonAsTheOwnerWants(t *testing.T) {
+// Root carries out what the owner's configuration allows the daemon, and nothing
+// else.
+func TestRootServesOnlyAllowedTasks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lintod.toml")
 	if err := os.WriteFile(path, []byte("old"), 0o640); err != nil {
 		t.Fatal(err)

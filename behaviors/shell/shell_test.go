@@ -31,14 +31,14 @@ import (
 
 const link = "linto"
 
-// anything is a free shell: it runs behind a socket, or as another user.
+// anything is a free shell: it runs through a socket, or as another user.
 func anything() Config {
 	c := Defaults()
 	c.Enabled, c.Allow, c.PerMinute = true, config.Strings{free}, 600
 	return c
 }
 
-// only is a shell for these commands, which runs them as children of the daemon.
+// only is a shell for these commands, which it runs as children of the daemon.
 func only(commands ...string) Config {
 	c := anything()
 	c.Allow, c.Commands = nil, map[string]string{}
@@ -49,7 +49,7 @@ func only(commands ...string) Config {
 	return c
 }
 
-// desk is the behaviour behind a real Executor.
+// desk is the behaviour with a real Executor.
 type desk struct {
 	*behaviors.Executor
 	dir     string
@@ -94,8 +94,8 @@ func newDesk(t *testing.T, c Config, dir string) *desk {
 	return d
 }
 
-// listen does what systemd does for lintod-shell.socket: it starts a runner for
-// each connection, and holds on to that until the runner has ended.
+// listen does what systemd does for lintod-shell.socket: it starts a runner for each
+// connection, and keeps the connection until the runner has ended.
 func listen(t *testing.T, directory string) (socket string) {
 	t.Helper()
 	if err := os.MkdirAll(directory, 0o700); err != nil {
@@ -140,7 +140,7 @@ func (d *desk) deliver() {
 	d.Deliver(link, func(a behaviors.Answer) error { d.answers <- a; return nil })
 }
 
-// submit waits out the moment in which the Executor starts.
+// submit waits until the Executor has started.
 func (d *desk) submit(q behaviors.Request) (behaviors.Answer, bool) {
 	q.Link, q.Verb, q.Answered = link, "shellexec", d.deliver
 	for {
@@ -163,10 +163,10 @@ func (d *desk) next(t *testing.T) behaviors.Answer {
 	}
 }
 
-// nap is longer than any test, and nobody else's.
+// nap is longer than any test, and unique.
 var nap = fmt.Sprintf("sleep 61.%06d", os.Getpid())
 
-// payload asks for cmd, in which NAP stands for a long sleep.
+// payload requests cmd, in which NAP is replaced by a long sleep.
 func payload(cmd string) []byte {
 	text, _ := json.Marshal(map[string]string{"cmd": fill(cmd)})
 	return text
@@ -183,7 +183,7 @@ func asking(raw []byte) behaviors.Request {
 
 func fill(cmd string) string { return strings.ReplaceAll(cmd, "NAP", nap) }
 
-// ask returns the refusal or the answer, and the result in it.
+// ask returns the rejection or the answer, and the result in it.
 func (d *desk) ask(t *testing.T, raw []byte) (behaviors.Answer, Result) {
 	t.Helper()
 	answer, ok := d.submit(asking(raw))
@@ -259,7 +259,7 @@ func TestHostileArguments(t *testing.T) {
 	}
 }
 
-func TestOffUntilTurnedOn(t *testing.T) {
+func TestOffByDefault(t *testing.T) {
 	c := Defaults()
 	c.Allow = config.Strings{free}
 	d := newDesk(t, c, t.TempDir())
@@ -310,7 +310,7 @@ func TestAllow(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsAllowedRuns(t *testing.T) {
+func TestOnlyAllowedCommandsRun(t *testing.T) {
 	c := anything()
 	c.Allow, c.Commands = config.Strings{"echo *"}, map[string]string{"both": "echo one; echo two"}
 	d := newDesk(t, c, t.TempDir())
@@ -325,20 +325,21 @@ func TestOnlyWhatIsAllowedRuns(t *testing.T) {
 	}
 }
 
-// Each must be answered within its limit and a second, and leave nothing.
+// Each command must be answered within its limit plus a second, and leave no
+// processes.
 func TestLimit(t *testing.T) {
 	commands := map[string]string{
-		"never ends":         "echo so far; NAP",
-		"ignores SIGTERM":    "trap '' TERM; echo so far; while :; do NAP; done",
-		"closes its pipes":   "echo so far; exec >&- 2>&-; NAP",
-		"floods":             "echo so far; yes",
-		"floods both":        "echo so far; yes >&2 & yes",
-		"left the session":   "echo so far; (setsid NAP &); (env -i setsid NAP &); NAP",
-		"forks and forks":    "echo so far; while :; do (setsid NAP &); sleep 0.01; done",
-		"stopped":            "echo so far; kill -STOP $$",
-		"ignores all it can": "trap '' TERM HUP INT QUIT PIPE; echo so far; (trap '' TERM; setsid sh -c 'while :; do NAP; done' &); while :; do NAP; done",
+		"never ends":                      "echo so far; NAP",
+		"ignores SIGTERM":                 "trap '' TERM; echo so far; while :; do NAP; done",
+		"closes its pipes":                "echo so far; exec >&- 2>&-; NAP",
+		"floods":                          "echo so far; yes",
+		"floods both":                     "echo so far; yes >&2 & yes",
+		"left the session":                "echo so far; (setsid NAP &); (env -i setsid NAP &); NAP",
+		"forks and forks":                 "echo so far; while :; do (setsid NAP &); sleep 0.01; done",
+		"stopped":                         "echo so far; kill -STOP $$",
+		"ignores all signals that it can": "trap '' TERM HUP INT QUIT PIPE; echo so far; (trap '' TERM; setsid sh -c 'while :; do NAP; done' &); while :; do NAP; done",
 	}
-	// On a busy machine a unit needs a second to begin.
+	// On a busy machine a unit needs a second to start.
 	const limit = 3 * time.Second
 	for where, c := range map[string]Config{"in a unit": anything(), "as a child": only(slices.Collect(maps.Values(commands))...)} {
 		c.Timeout = config.Duration(limit)
@@ -361,7 +362,7 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// What ends its runner has ended its unit; it must not seem to have run well.
+// A command that kills its runner has ended its unit; it must not appear successful.
 func TestRunnerThatIsKilled(t *testing.T) {
 	d := newDesk(t, anything(), t.TempDir())
 	if a, _ := d.ask(t, payload("kill -9 $PPID; sleep 1")); a.Code != behaviors.Killed {
@@ -369,9 +370,9 @@ func TestRunnerThatIsKilled(t *testing.T) {
 	}
 }
 
-// A socket that is there and does not work is no reason to run a command as the
-// daemon's child.
-func TestBrokenSocketIsNoFallback(t *testing.T) {
+// If the socket exists but does not work, the command must not run as the daemon's
+// child.
+func TestBrokenSocketDoesNotFallBack(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "shell.sock")
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
@@ -380,7 +381,7 @@ func TestBrokenSocketIsNoFallback(t *testing.T) {
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
 	go func() {
 		for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
-			conn.Close() // as systemd does past MaxConnections=
+			conn.Close() // like systemd beyond MaxConnections=
 		}
 	}()
 	for _, state := range []string{"full", "closed"} {
@@ -398,8 +399,8 @@ func TestBrokenSocketIsNoFallback(t *testing.T) {
 	}
 }
 
-// The platform must not choose what the daemon's own user does.
-func TestFreeShellIsRefusedToTheDaemonsUser(t *testing.T) {
+// The platform must not control what the daemon's own user does.
+func TestFreeShellIsDeniedToTheDaemonsUser(t *testing.T) {
 	d, err := open(anything(), t.TempDir(), filepath.Join(t.TempDir(), "no.sock"))
 	if err != nil {
 		t.Fatal(err)
@@ -419,7 +420,7 @@ func TestFreeShellIsRefusedToTheDaemonsUser(t *testing.T) {
 	}
 }
 
-// An answer is due although the unit does not end, or does not start.
+// A request is answered even if the unit does not end, or does not start.
 func TestUnitThatDoesNotEnd(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "shell.sock")
 	listener, err := net.Listen("unix", socket)
@@ -437,7 +438,7 @@ func TestUnitThatDoesNotEnd(t *testing.T) {
 			switch n {
 			case 0: // starts, and hangs
 				out.write(frameHello, []byte("nobody"))
-			case 1: // says how it ended, and hangs
+			case 1: // reports how it ended, and hangs
 				out.write(frameHello, []byte("nobody"))
 				out.end(0, nil)
 			}
@@ -458,18 +459,19 @@ func TestUnitThatDoesNotEnd(t *testing.T) {
 	}
 }
 
-// A child of the daemon, which has its user, gets no command past the owner's list.
-func TestNobodyButTheDaemonIsServed(t *testing.T) {
+// A child of the daemon, with the same user, cannot run commands outside the owner's
+// list.
+func TestOnlyTheDaemonIsServed(t *testing.T) {
 	socket := listen(t, t.TempDir())
 	again := exec.Command(os.Args[0])
-	again.Env = append(os.Environ(), strangerEnv+"="+socket)
+	again.Env = append(os.Environ(), otherEnv+"="+socket)
 	if out, err := again.CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }
 
-// beStranger is that child: to be refused is its success.
-func beStranger(socket string) {
+// actAsOther is that child: it succeeds if it is rejected.
+func actAsOther(socket string) {
 	if r, err := dial(context.Background(), socket); err == nil {
 		fmt.Printf("commands run as %s", r.user)
 		os.Exit(1)
@@ -477,7 +479,7 @@ func beStranger(socket string) {
 	os.Exit(0)
 }
 
-// The user that the owner names counts, also before that of the socket.
+// The user in the owner's configuration applies, and precedes that of the socket.
 func TestUserIsThatOfTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	c := anything()
@@ -510,7 +512,7 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := &runner{conn: new(net.UnixConn), in: newFrameReader(bytes.NewReader(data))}
 		if _, err := r.follow(io.Discard, io.Discard); err == nil {
-			t.Error("it ended for no reason")
+			t.Error("it ended without an error")
 		}
 		if size := cap(r.in.buf); size > 2*maxFrame {
 			t.Errorf("a buffer of %d bytes for %d", size, len(data))
@@ -531,7 +533,7 @@ func TestFloodIsBounded(t *testing.T) {
 	if want := int64(50_000_000 + len("first\nlast\n") - 2*keep); !r.Truncated || r.Dropped != want || !strings.Contains(r.Stdout, "bytes dropped") {
 		t.Errorf("%d bytes dropped, want %d", r.Dropped, want)
 	}
-	// NULs are six bytes each in JSON, which is copied a few times.
+	// NULs take six bytes each in JSON, which is copied a few times.
 	if used := after.TotalAlloc - before.TotalAlloc; used > 16<<20 {
 		t.Errorf("%d bytes allocated for 50 MB of output", used)
 	}
@@ -586,7 +588,7 @@ func FuzzCapture(f *testing.F) {
 
 func TestAsAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: only root may become somebody else")
+		t.Skip("SKIPPED: only root may become another user")
 	}
 	dir := t.TempDir()
 	for up := dir; up != os.TempDir(); up = filepath.Dir(up) {
@@ -608,9 +610,9 @@ func TestAsAnotherUser(t *testing.T) {
 	}
 }
 
-func TestUserThatCannotEnterIsRefused(t *testing.T) {
+func TestUserWithoutAccessIsRejected(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("SKIPPED: only root may become somebody else")
+		t.Skip("SKIPPED: only root may become another user")
 	}
 	c := anything()
 	c.User = "nobody"
@@ -632,7 +634,7 @@ func TestStopInterruptsAtOnce(t *testing.T) {
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("stopping took %v", took)
 	} else {
-		t.Logf("stopped in %v", took)
+		t.Logf("stopping took %v", took)
 	}
 	if a := d.next(t); a.Code != behaviors.Interrupted || !strings.Contains(string(a.Result), "begun") {
 		t.Errorf("%+v", a)
@@ -648,26 +650,27 @@ func await(t *testing.T, what func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !what(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not happen")
+			t.Fatal("timeout")
 		}
 	}
 }
 
-// daemonEnv holds the folder in which the test binary, run as a child, runs a
+// daemonEnv contains the directory in which the test binary, run as a child, runs a
 // command until it is killed.
 const daemonEnv = "SHELL_TEST_DIR"
 
-// runnerEnv makes the test binary a runner, for the daemon with the number in that file.
+// runnerEnv makes the test binary a runner, for the daemon whose pid is in that
+// file.
 const runnerEnv = "SHELL_TEST_RUNNER"
 
 const halfway = "echo $$ >>runs; exec sleep 61"
 
-// strangerEnv makes the test binary connect to that socket.
-const strangerEnv = "SHELL_TEST_STRANGER"
+// otherEnv makes the test binary connect to that socket.
+const otherEnv = "SHELL_TEST_OTHER"
 
 func TestMain(m *testing.M) {
-	if socket := os.Getenv(strangerEnv); socket != "" {
-		beStranger(socket)
+	if socket := os.Getenv(otherEnv); socket != "" {
+		actAsOther(socket)
 	}
 	if daemon := os.Getenv(runnerEnv); daemon != "" {
 		conn, err := net.FileConn(os.Stdin)
@@ -709,7 +712,7 @@ func TestKilledWhileACommandRuns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { // it dies with the daemon; PID 1 of a container may leave it a zombie
+	await(t, func() bool { // it ends with the daemon; PID 1 of a container may leave a zombie
 		stat := read(fmt.Sprintf("/proc/%d/stat", pid))
 		return stat == "" || strings.Contains(stat, ") Z ")
 	})
@@ -719,7 +722,7 @@ func TestKilledWhileACommandRuns(t *testing.T) {
 	if a := d.next(t); a.Code != behaviors.Interrupted || a.Verb != "shellexec" {
 		t.Errorf("after the restart: %+v", a)
 	}
-	// The broker has not seen an acknowledgement and sends it again.
+	// The broker has not received an acknowledgement and sends the command again.
 	again := asking(payload(halfway))
 	again.Duplicate = true
 	if refusal, ok := d.submit(again); !ok {
@@ -729,7 +732,7 @@ func TestKilledWhileACommandRuns(t *testing.T) {
 		t.Errorf("the redelivery: %+v", a)
 	}
 	if n := strings.Count(runs(), "\n"); n != 1 {
-		t.Errorf("it ran %d times", n)
+		t.Errorf("the command ran %d times", n)
 	}
 	audit := read(filepath.Join(dir, "audit.log"))
 	if strings.Count(audit, "behaviour asked\"") != 1 || strings.Count(audit, `"result":"interrupted"`) != 1 {
@@ -788,7 +791,7 @@ func TestWarnings(t *testing.T) {
 		config Config
 		socket string
 		uid    int
-		want   []string // what the warnings name
+		want   []string // contents of the warnings
 	}{
 		{"off", Defaults(), "none", 998, nil},
 		{"a list, in units", only("id"), socket, 998, nil},
@@ -805,14 +808,14 @@ func TestWarnings(t *testing.T) {
 		}
 		for i, want := range tt.want {
 			if !strings.Contains(got[i], want) {
-				t.Errorf("%s: %q does not name %s", tt.name, got[i], want)
+				t.Errorf("%s: %q does not contain %s", tt.name, got[i], want)
 			}
 		}
 	}
 }
 
-// An entry cannot be written so that a * becomes an option where the owner wanted a word.
-func TestNoOptionByAWildcard(t *testing.T) {
+// No notation lets a * match an option where the owner intended a word.
+func TestWildcardDoesNotMatchAnOption(t *testing.T) {
 	for _, test := range [][3]string{ // entry, stands for, may run
 		{"ls *", "--help", ""},
 		{"ls '*'", "--help", ""},
@@ -826,7 +829,7 @@ func TestNoOptionByAWildcard(t *testing.T) {
 		{"ls --sort=*", "-R", ""},
 		{"ls app*", "-web", "yes"},
 		{"ls /srv/*", "-web", "yes"},
-		{"ls 'app*'", "-web", ""}, // to be told from '' costs a shell
+		{"ls 'app*'", "-web", ""}, // distinguishing it from '' would need a shell
 		{"ls '*'", "web", "yes"},
 		{"ls 'app*'", "web", "yes"},
 	} {
@@ -837,14 +840,14 @@ func TestNoOptionByAWildcard(t *testing.T) {
 	}
 }
 
-// Whatever a * lets through leaves the shell nothing to act upon.
+// Text matched by a * contains nothing that the shell interprets.
 func FuzzMatches(f *testing.F) {
 	f.Add("systemctl status x")
 	f.Add("systemctl status x;reboot")
 	f.Fuzz(func(t *testing.T, cmd string) {
 		wild, ok := strings.CutPrefix(cmd, "systemctl status ")
 		if matches("systemctl status *", cmd) && (!ok || wild == "" || wild[0] == '-' || strings.ContainsAny(wild, " \t\r\n\x00;&|<>()$`\\\"'*?[]#~=!{}/")) {
-			t.Errorf("%q is allowed", cmd)
+			t.Errorf("%q was allowed", cmd)
 		}
 	})
 }

@@ -18,7 +18,7 @@ import (
 	"lintod/behaviors"
 )
 
-// authority signs the keys of hosts.
+// authority signs host keys.
 type authority struct {
 	sshdtest.Key
 	file string
@@ -29,7 +29,7 @@ func newAuthority(t *testing.T) authority {
 	return authority{k, write(t, filepath.Join(t.TempDir(), "ca"), k.PEM)}
 }
 
-// certify returns the line of sshd's configuration that shows a certificate of
+// certify returns the line of sshd's configuration that presents a certificate of
 // host's key, for which ssh-keygen gets the options.
 func (a authority) certify(t *testing.T, host sshdtest.Key, options ...string) string {
 	t.Helper()
@@ -41,8 +41,8 @@ func (a authority) certify(t *testing.T, host sshdtest.Key, options ...string) s
 	return "HostCertificate " + strings.TrimSuffix(file, ".pub") + "-cert.pub"
 }
 
-// openSSH reports whether the real client, with these known hosts, believes s so far
-// that it would log in.
+// openSSH reports whether the real client, with these known hosts, trusts s enough
+// to log in.
 func openSSH(t *testing.T, s *sshdtest.Server, host, file string, acceptNew bool) bool {
 	t.Helper()
 	strict := "yes"
@@ -60,25 +60,25 @@ func openSSH(t *testing.T, s *sshdtest.Server, host, file string, acceptNew bool
 	return believed
 }
 
-// The same file is read by OpenSSH and by us, against the same server, with the
-// same verdict.
+// OpenSSH and our code read the same file, connect to the same server, and come to
+// the same result.
 func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
-	ca, stranger := newAuthority(t), newAuthority(t)
+	ca, unknown := newAuthority(t), newAuthority(t)
 	host, other := sshdtest.NewKey(t), sshdtest.NewKey(t)
 	servers := map[string]*sshdtest.Server{}
 	for name, options := range map[string][]string{
-		"certified":      {"-h", "-n", "127.0.0.1,localhost"},
-		"for nobody":     {"-h", "-n", "elsewhere.example"},
-		"for a pattern":  {"-h", "-n", "127.*.1,local?ost"},
-		"for all":        {"-h"},
-		"expired":        {"-h", "-n", "127.0.0.1", "-V", "20200101:20210101"},
-		"not yet":        {"-h", "-n", "127.0.0.1", "-V", "20900101:20910101"},
-		"by a stranger":  {"-h", "-n", "127.0.0.1"},
-		"no certificate": nil,
+		"certified":               {"-h", "-n", "127.0.0.1,localhost"},
+		"for another host":        {"-h", "-n", "elsewhere.example"},
+		"for a pattern":           {"-h", "-n", "127.*.1,local?ost"},
+		"for all":                 {"-h"},
+		"expired":                 {"-h", "-n", "127.0.0.1", "-V", "20200101:20210101"},
+		"not yet":                 {"-h", "-n", "127.0.0.1", "-V", "20900101:20910101"},
+		"by an unknown authority": {"-h", "-n", "127.0.0.1"},
+		"no certificate":          nil,
 	} {
 		signer := ca
-		if name == "by a stranger" {
-			signer = stranger
+		if name == "by an unknown authority" {
+			signer = unknown
 		}
 		var lines []string
 		if options != nil {
@@ -149,10 +149,10 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 		{"certified", "@revoked * {host}\n@cert-authority * {ca}\n"},
 		{"certified", "@revoked * {other}\n@cert-authority * {ca}\n"},
 		{"certified", ""},
-		{"by a stranger", "@cert-authority * {ca}\n"},
-		{"by a stranger", "@cert-authority * {ca}\n{at} {host}\n"},
-		{"for nobody", "@cert-authority * {ca}\n"},
-		{"for nobody", "@cert-authority * {ca}\n{at} {host}\n"},
+		{"by an unknown authority", "@cert-authority * {ca}\n"},
+		{"by an unknown authority", "@cert-authority * {ca}\n{at} {host}\n"},
+		{"for another host", "@cert-authority * {ca}\n"},
+		{"for another host", "@cert-authority * {ca}\n{at} {host}\n"},
 		{"for a pattern", "@cert-authority * {ca}\n"},
 		{"for all", "@cert-authority * {ca}\n"},
 		{"expired", "@cert-authority * {ca}\n"},
@@ -174,10 +174,10 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 				if !acceptNew {
 					return
 				}
-				// What was added is read by both, and harms no other line.
+				// Both read the added line, and the other lines remain valid.
 				for by, file := range map[string]string{"OpenSSH": theirs, "us": ours} {
 					if now, err := os.ReadFile(file); err == nil && string(now) == text {
-						continue // nothing was added
+						continue // no line was added
 					}
 					if err := reach(t, s, file, false); (err == nil) != want {
 						t.Errorf("with the file of %s: %v", by, err)
@@ -189,7 +189,7 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 			})
 		}
 	}
-	t.Run("a byte order mark", func(t *testing.T) { // that OpenSSH takes for a part of the name
+	t.Run("a byte order mark", func(t *testing.T) { // OpenSSH treats it as part of the name
 		s := servers[plain]
 		if err := reach(t, s, write(t, filepath.Join(t.TempDir(), "f"), "\ufeff"+s.KnownHosts()), false); err != nil {
 			t.Error(err)
@@ -197,14 +197,14 @@ func TestKnownHostsAsOpenSSHReadsThem(t *testing.T) {
 	})
 }
 
-// reach is openSSH for us; the error tells why not.
+// reach is openSSH for our code; the error is the reason.
 func reach(t *testing.T, s *sshdtest.Server, file string, acceptNew bool) error {
 	t.Helper()
 	keys, err := openHostKeys(file, acceptNew, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
-	signer, err := ssh.ParsePrivateKey([]byte(sshdtest.NewKey(t).PEM)) // nobody's
+	signer, err := ssh.ParsePrivateKey([]byte(sshdtest.NewKey(t).PEM)) // an unauthorized key
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func reach(t *testing.T, s *sshdtest.Server, file string, acceptNew bool) error 
 	return err
 }
 
-// A line is added on a line of its own, and the others go on to be read.
+// The key is added as a separate line, and the others remain readable.
 func TestAcceptNewKeepsTheFile(t *testing.T) {
 	s := startServer(t, "")
 	other := sshdtest.NewKey(t)

@@ -9,14 +9,14 @@ import (
 	"lintod/agent/base/sshdtest"
 )
 
-// A key as editors and other systems leave it, in the request and in a file.
-func TestKeysAsPeopleKeepThem(t *testing.T) {
+// Keys as editors and other systems store them, in the request and in a file.
+func TestKeyFormats(t *testing.T) {
 	text := sshdtest.NewKey(t).PEM
 	for name, text := range map[string]string{
 		"as made":               text,
 		"without its last line": strings.TrimRight(text, "\n"),
 		"of Windows":            "\xef\xbb\xbf" + strings.ReplaceAll(text, "\n", "\r\n"),
-		"with a NUL behind":     text + "\x00",
+		"with a NUL at the end": text + "\x00",
 	} {
 		if _, err := (Config{}).signer(text); err != nil {
 			t.Errorf("%s, in a request: %v", name, err)

@@ -19,8 +19,8 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
-// startServer starts an sshd whose authorized key carries options, and which
-// has further lines of configuration.
+// startServer starts an sshd with these options for its authorized key, and with
+// further lines of configuration.
 func startServer(t *testing.T, options string, lines ...string) *sshdtest.Server {
 	t.Helper()
 	return sshdtest.Start(t, sshdtest.NewKey(t), options, lines...)
@@ -30,7 +30,7 @@ func await(t *testing.T, what func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !what(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("it did not happen")
+			t.Fatal("timeout")
 		}
 	}
 }

@@ -28,7 +28,7 @@ import (
 	"lintod/behaviors"
 )
 
-// box is the device: the behaviours behind a real Executor.
+// box is the device: the behaviours with a real Executor.
 type box struct {
 	*behaviors.Executor
 	keeper  *Keeper
@@ -39,7 +39,7 @@ type box struct {
 	stop    func()
 }
 
-// towards is a configuration that allows a server, whose key is known.
+// towards is a configuration that allows a server with a known key.
 func towards(t *testing.T, s *sshdtest.Server) Config {
 	t.Helper()
 	c := Defaults()
@@ -130,7 +130,7 @@ func (b *box) audit() string {
 	return string(text)
 }
 
-// request is one for a tunnel through s to local.
+// request requests a tunnel through s to local.
 func request(t *testing.T, s *sshdtest.Server, remote, local int) map[string]any {
 	t.Helper()
 	return map[string]any{argHost: "127.0.0.1", argUser: sshdtest.User(t), argRemote: fmt.Sprint(remote), argLocal: fmt.Sprint(local), argKey: s.Login.PEM}
@@ -153,7 +153,7 @@ func TestARealLoginThroughARealTunnel(t *testing.T) {
 		t.Errorf("%q, %v", out, err)
 	}
 	if out, err := logIn(t, remote, relay.Login, "true"); err == nil {
-		t.Errorf("the device let the relay's key in: %q", out)
+		t.Errorf("the device accepted the relay's key: %q", out)
 	}
 
 	again := b.ask(t, "startreversessh", request(t, relay, remote, device.Port))
@@ -192,7 +192,7 @@ func TestManyBytesAndHalfClose(t *testing.T) {
 			if err != nil {
 				return
 			}
-			go func() { // answers when the other side has said all
+			go func() { // answers when the other side has sent everything
 				text, _ := io.ReadAll(c)
 				c.Write(bytes.ToUpper(text))
 				c.Close()
@@ -251,7 +251,7 @@ func TestHostKeys(t *testing.T) {
 		a := ask(t, c)
 		must(t, a, behaviors.Refused, ssh.FingerprintSHA256(relay.Host.Public))
 	})
-	t.Run("accepted when new, and kept", func(t *testing.T) {
+	t.Run("accepted when new, and stored", func(t *testing.T) {
 		c := towards(t, relay)
 		c.AcceptNew, c.KnownHosts = true, filepath.Join(t.TempDir(), "new")
 		must(t, ask(t, c), behaviors.OK, "")
@@ -278,7 +278,7 @@ func TestHostKeys(t *testing.T) {
 		}
 		write(t, filepath.Join(dir, "k"), string(text))
 		two := startServer(t, "", "HostKey "+filepath.Join(dir, "k"))
-		c := towards(t, two) // knows its ed25519 key; servers prefer to show the other
+		c := towards(t, two) // its ed25519 key is known; servers prefer to present the other
 		must(t, newBox(t, c).ask(t, "startreversessh", request(t, two, nettest.FreePort(t), 9)), behaviors.OK, "")
 	})
 	t.Run("revoked", func(t *testing.T) {
@@ -308,7 +308,7 @@ func TestPrivateKeys(t *testing.T) {
 	os.Chmod(filepath.Join(dir, "open"), 0o644)
 	os.Symlink(filepath.Join(outside, "id"), filepath.Join(dir, "link"))
 	syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600)
-	stranger := sshdtest.NewKey(t)
+	unknown := sshdtest.NewKey(t)
 	locked := filepath.Join(t.TempDir(), "locked")
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "passphrase", "-f", locked).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
@@ -341,7 +341,7 @@ func TestPrivateKeys(t *testing.T) {
 		{"absent", "", behaviors.Refused, ""},
 		{"garbage", "-----BEGIN OPENSSH PRIVATE KEY-----\nplanted\n-----END OPENSSH PRIVATE KEY-----\n", behaviors.BadRequest, argKey},
 		{"with a passphrase", string(lockedKey), behaviors.Refused, ""},
-		{"a stranger's", stranger.PEM, behaviors.Failed, relay.Address()},
+		{"an unknown key", unknown.PEM, behaviors.Failed, relay.Address()},
 		{"too long", strings.Repeat("\n", maxKey+1), behaviors.BadRequest, argKey},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -351,7 +351,7 @@ func TestPrivateKeys(t *testing.T) {
 			must(t, a, tt.code, tt.says)
 			b.ask(t, "stopreversessh", nil)
 			if strings.Contains(a.Error, outside) || strings.Contains(a.Error, dir) {
-				t.Errorf("the answer tells paths: %s", a.Error)
+				t.Errorf("the answer contains paths: %s", a.Error)
 			}
 		})
 	}
@@ -364,7 +364,7 @@ func TestPrivateKeys(t *testing.T) {
 	body := strings.Split(relay.Login.PEM, "\n")[2]
 	for name, text := range map[string]string{"log": b.log.String(), "audit": b.audit()} {
 		if strings.Contains(text, body) || strings.Contains(text, "planted") || strings.Contains(text, "BEGIN") {
-			t.Errorf("the %s holds a key:\n%s", name, text)
+			t.Errorf("the %s contains a key:\n%s", name, text)
 		}
 	}
 }
@@ -420,7 +420,7 @@ func TestHostileArguments(t *testing.T) {
 		r := map[string]any{argHost: "relay.example", argUser: "tunnel", argRemote: 2222, argKey: "x\n"}
 		r[tt.field] = tt.value
 		names := tt.field
-		if tt.code == behaviors.Refused { // by a list of the owner's
+		if tt.code == behaviors.Refused { // by a list in the configuration
 			names = "[behaviors.startreversessh]"
 		}
 		if a := b.ask(t, "startreversessh", r); a.Code != tt.code || !strings.Contains(a.Error, names) || len(a.Error) > 300 || strings.Contains(a.Error, "planted") {
@@ -429,7 +429,7 @@ func TestHostileArguments(t *testing.T) {
 	}
 }
 
-func TestOffUntilTurnedOn(t *testing.T) {
+func TestOffByDefault(t *testing.T) {
 	b := newBox(t, Defaults())
 	for _, verb := range []string{"startreversessh", "stopreversessh"} {
 		must(t, b.ask(t, verb, nil), behaviors.Disabled, "[behaviors.startreversessh]")
@@ -480,7 +480,7 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	// sshd is content with one of the addresses of localhost.
+	// sshd succeeds if it can bind one of the addresses of localhost.
 	if six, err := net.Listen("tcp", fmt.Sprintf("[::1]:%d", taken.Addr().(*net.TCPAddr).Port)); err == nil {
 		defer six.Close()
 	}
@@ -488,14 +488,14 @@ func TestPortInUse(t *testing.T) {
 	must(t, b.ask(t, "startreversessh", request(t, relay, taken.Addr().(*net.TCPAddr).Port, 9)), behaviors.Failed, fmt.Sprint(taken.Addr().(*net.TCPAddr).Port))
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestNoListener(t *testing.T) {
 	c := Defaults()
 	c.Enabled, c.AllowHosts = true, config.Strings{fmt.Sprintf("127.0.0.1:%d", nettest.FreePort(t))}
 	r := request(t, &sshdtest.Server{Login: sshdtest.NewKey(t)}, 2222, 22)
 	must(t, newBox(t, c).ask(t, "startreversessh", r), behaviors.Failed, syscall.ECONNREFUSED.Error())
 }
 
-// A server that accepts and says nothing must not hold up the end.
+// A server that accepts connections and sends nothing must not delay the end.
 func TestSilentServerAndStop(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -548,14 +548,14 @@ func (b *box) event(t *testing.T) Event {
 	case e := <-b.events:
 		return e
 	case <-time.After(2 * time.Minute):
-		t.Fatalf("nothing happens; log:\n%s", b.log)
+		t.Fatalf("no event; log:\n%s", b.log)
 		return Event{}
 	}
 }
 
-// A tunnel that breaks is reported and opened again, while its limit lasts; one who
-// asks meanwhile does not wait for the next attempt.
-func TestABrokenTunnelIsReopened(t *testing.T) {
+// A tunnel that breaks is reported and reopened while its limit lasts; a request in
+// the meantime does not wait for the next attempt.
+func TestBrokenTunnelIsReopened(t *testing.T) {
 	relay, device := startServer(t, ""), startServer(t, "")
 	b := newBox(t, towards(t, relay))
 	remote := nettest.FreePort(t)
@@ -574,7 +574,7 @@ func TestABrokenTunnelIsReopened(t *testing.T) {
 			t.Errorf("%q, %v", out, err)
 		}
 	}
-	relay.Process.Signal(syscall.SIGSTOP) // nobody accepts
+	relay.Process.Signal(syscall.SIGSTOP) // without a listener
 	for _, pid := range relay.Sessions() {
 		syscall.Kill(pid, syscall.SIGKILL)
 	}
@@ -593,7 +593,7 @@ func TestABrokenTunnelIsReopened(t *testing.T) {
 	}
 }
 
-// A server that comes back with another key is not another tunnel's end.
+// A tunnel is not reopened to a server with a different host key.
 func TestATunnelIsNotReopenedToAnotherServer(t *testing.T) {
 	relay := startServer(t, "")
 	c := towards(t, relay)
@@ -656,7 +656,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// Whatever is asked for, only what the lists have comes out.
+// For any request, only targets in the lists are accepted.
 func FuzzTarget(f *testing.F) {
 	f.Add("relay.example", "tunnel", 2222, 22)
 	f.Add("relay.example:2022", "-l", 0, -1)

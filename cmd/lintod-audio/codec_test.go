@@ -14,8 +14,8 @@ import (
 
 var identityCodec = wire.Codec{Kind: "identity", Encode: true, Rate: audio.CaptureRate, Channels: 1, FrameMS: 60}
 
-// serving is a server of which the owner of the cards hangs. What it answers is
-// read from the Reader; it waits until it is.
+// serving runs a server without working cards. Its answers are read from the Reader;
+// it blocks until they are.
 func serving(t *testing.T) (send *wire.Writer, answers *wire.Reader) {
 	t.Helper()
 	in, toServer := io.Pipe()
@@ -69,7 +69,7 @@ func TestCodecDoesNotWaitForACard(t *testing.T) {
 	}
 }
 
-// One that is sent too much fails alone.
+// A codec with too much input fails alone.
 func TestFloodOfACodec(t *testing.T) {
 	send, answers := serving(t)
 	_ = send.SendOpenCodec(1, identityCodec)
@@ -82,7 +82,7 @@ func TestFloodOfACodec(t *testing.T) {
 	if !opened[1] || !opened[2] {
 		t.Fatal(opened)
 	}
-	for range 3 * wire.CodecWindow { // nobody reads, so at most one is converted
+	for range 3 * wire.CodecWindow { // without a reader, at most one is converted
 		if err := send.SendSamples(wire.Convert, 1, make([]int16, identityCodec.FrameSamples())); err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestCodecProtocol(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := s.accept(bad); err == nil {
-			t.Errorf("%s: took it", name)
+			t.Errorf("%s: accepted", name)
 		}
 		if err := s.accept(wire.Message{Type: wire.Close, Stream: 1}); err != nil {
 			t.Error(err)

@@ -22,7 +22,7 @@ func pcm(card, dev int, capture bool) alsa.PCM {
 	return alsa.PCM{Card: card, Device: dev, Capture: capture, Name: "x"}
 }
 
-// usb is a headset in that port, with that id.
+// usb is a headset at that port, with that id.
 func usb(index int, id, port string) alsa.Card {
 	return alsa.Card{Index: index, ID: id, Name: "USB Audio Device", Port: port, PCMs: []alsa.PCM{pcm(index, 0, true), pcm(index, 0, false)}}
 }
@@ -39,19 +39,19 @@ func info(name string, in, out int) *portaudio.DeviceInfo {
 
 var pulse = info("default", 32, 32)
 
-// use is what the kernel says of who has opened what.
+// use is the kernel's information about which process has opened which device.
 type use map[alsa.PCM]alsa.Owner
 
 func (u use) owner(p alsa.PCM) (o alsa.Owner, ok bool) { o, ok = u[p]; return o, ok }
 
-// The names that are listed are those that choose, whatever the numbers are.
+// The listed names select the devices, whatever their numbers are.
 func TestNamesOfDevices(t *testing.T) {
 	arecord := alsa.Owner{PID: 815, Name: "arecord"}
 	for name, tt := range map[string]struct {
 		infos     []*portaudio.DeviceInfo
 		then, now []alsa.Card
 		use       use
-		want      string // name, channels and who uses it
+		want      string // name, channels, and the process that uses it
 	}{
 		"cards and a server": {
 			[]*portaudio.DeviceInfo{info("vc4-hdmi-0: MAI (hw:0,0)", 0, 2), info("seeed-2mic-voicecard: wm8960 (hw:1,0)", 2, 2), pulse},
@@ -74,14 +74,14 @@ func TestNamesOfDevices(t *testing.T) {
 			nil,
 			"Loopback 2 0; hw:CARD=Loopback,DEV=1 0 2",
 		},
-		"in use, so PortAudio leaves it out": {
+		"in use, so PortAudio does not list it": {
 			[]*portaudio.DeviceInfo{pulse},
 			[]alsa.Card{hat},
 			[]alsa.Card{hat},
 			use{pcm(1, 0, true): arecord},
 			"default 32 32; seeed2micvoicec 1 0 recorded by arecord (pid 815)",
 		},
-		"half in use, so PortAudio sees the other half": {
+		"half in use, so PortAudio lists the other half": {
 			[]*portaudio.DeviceInfo{info("seeed-2mic-voicecard: wm8960 (hw:1,0)", 0, 2)},
 			[]alsa.Card{hat},
 			[]alsa.Card{hat},
@@ -95,7 +95,7 @@ func TestNamesOfDevices(t *testing.T) {
 			use{pcm(1, 0, false): arecord},
 			"seeed2micvoicec 2 2 played by arecord (pid 815)",
 		},
-		"PortAudio has looked and cannot use it": {
+		"PortAudio has tried it and cannot use it": {
 			[]*portaudio.DeviceInfo{pulse}, []alsa.Card{hdmi}, []alsa.Card{hdmi}, nil, "default 32 32",
 		},
 		"plugged in since": {
@@ -105,7 +105,7 @@ func TestNamesOfDevices(t *testing.T) {
 			nil,
 			"default 32 32; Device 1 1",
 		},
-		"another card has its number since": {
+		"another card has its number now": {
 			[]*portaudio.DeviceInfo{info("seeed-2mic-voicecard: wm8960 (hw:1,0)", 2, 2)},
 			[]alsa.Card{hat},
 			[]alsa.Card{usb(1, "Device", "1-1.2")},
@@ -136,7 +136,7 @@ func TestNamesOfDevices(t *testing.T) {
 				got = append(got, line)
 				for _, way := range []audio.Direction{audio.Capture, audio.Playback} {
 					if found := audio.Choose(plain(list), d.Name, way); d.Channels(way) > 0 && (len(found) == 0 || found[0] != i) {
-						t.Errorf("%q chooses %v, not %d", d.Name, found, i)
+						t.Errorf("%q selects %v, not %d", d.Name, found, i)
 					}
 				}
 			}
@@ -153,19 +153,19 @@ func TestFaults(t *testing.T) {
 	fresh := device{Device: audio.Device{Name: "usb", Inputs: 1}}
 	for name, tt := range map[string]struct {
 		dev  device
-		err  error // of PortAudio; nil: it is not asked
+		err  error // of PortAudio; nil: it is not called
 		want string
 	}{
-		"busy":            {busy, portaudio.DeviceUnavailable, "arecord (pid 815)"},
-		"busy, by nobody": {device{Device: audio.Device{Inputs: 2}}, portaudio.DeviceUnavailable, ""},
-		"busy from start": {unseen, nil, "pid 815"},
-		"just plugged in": {fresh, nil, errNew.Error()},
-		"broken":          {busy, portaudio.InternalError, portaudio.InternalError.Error()},
-		"absent":          {busy, portaudio.BadIODeviceCombination, errAbsent.Error()},
-		"no text":         {busy, portaudio.UnanticipatedHostError{Code: -19}, syscall.ENODEV.Error()},
-		"nothing at all":  {busy, portaudio.UnanticipatedHostError{}, "error 0"},
-		"an empty error":  {busy, errors.New(""), errNoReason.Error()},
-		"with text":       {busy, portaudio.UnanticipatedHostError{Code: -1, Text: "Broken pipe"}, "Broken pipe"},
+		"busy":                 {busy, portaudio.DeviceUnavailable, "arecord (pid 815)"},
+		"busy, without a user": {device{Device: audio.Device{Inputs: 2}}, portaudio.DeviceUnavailable, ""},
+		"busy from start":      {unseen, nil, "pid 815"},
+		"just plugged in":      {fresh, nil, errNew.Error()},
+		"broken":               {busy, portaudio.InternalError, portaudio.InternalError.Error()},
+		"absent":               {busy, portaudio.BadIODeviceCombination, errAbsent.Error()},
+		"no text":              {busy, portaudio.UnanticipatedHostError{Code: -19}, syscall.ENODEV.Error()},
+		"nothing at all":       {busy, portaudio.UnanticipatedHostError{}, "error 0"},
+		"an empty error":       {busy, errors.New(""), errNoReason.Error()},
+		"with text":            {busy, portaudio.UnanticipatedHostError{Code: -1, Text: "Broken pipe"}, "Broken pipe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := tt.err
@@ -189,7 +189,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// kernel is a /proc that tells of cards.
+// kernel returns a fake /proc with cards.
 func kernel(t *testing.T, root, cards string) {
 	t.Helper()
 	dir := filepath.Join(root, "proc/asound/card1/pcm0c/sub0")
@@ -237,7 +237,7 @@ func TestLookout(t *testing.T) {
 	expect("while something is being opened", false)
 	c.mu.Unlock()
 	kernel(t, root, oneCard)
-	expect("it is pulled again", false, false)
+	expect("it is unplugged again", false, false)
 
 	look.better = []alsa.PCM{{Card: 1, Capture: true}}
 	status("owner_pid : 815\n")

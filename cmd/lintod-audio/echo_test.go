@@ -12,7 +12,7 @@ import (
 	"lintod/audio/audiotest"
 )
 
-// answer is what the loudspeaker says in these tests.
+// answer is the speech of the loudspeaker in these tests.
 func answer(t testing.TB) []float64 {
 	said := slices.Concat(
 		audiotest.Speak(t, "en-us", "The weather will be fine this afternoon, with a light wind from the west and a few clouds over the hills."),
@@ -21,10 +21,10 @@ func answer(t testing.TB) []float64 {
 	return audiotest.AtLevel(audiotest.Floats(said), -20)
 }
 
-// through runs what a microphone hears through e while the loudspeaker plays
-// far. What comes out has the times of what was heard.
+// through processes the microphone's sound with e while the loudspeaker plays far.
+// The result has the timestamps of the input.
 func through(pipe *pipeline, played *reference, far, heard []int16) []int16 {
-	const start = 1e12 // any moment
+	const start = 1e12 // an arbitrary time
 	var frame [audio.FrameSamples]int16
 	out := make([]int16, 0, len(heard))
 	for i := 0; i+len(frame) <= len(heard); i += len(frame) {
@@ -41,7 +41,8 @@ func dBFS(pcm []int16) float64 {
 	return 20 * math.Log10(max(audiotest.RMS(audiotest.Floats(pcm)), 1e-3)/32768)
 }
 
-// fidelity is how much stronger what pcm holds of wanted is than all the rest, in dB.
+// fidelity returns by how much the part of pcm that is in wanted exceeds the rest,
+// in dB.
 func fidelity(pcm, wanted []int16) float64 {
 	var both, own float64
 	for i, w := range wanted {
@@ -54,8 +55,8 @@ func fidelity(pcm, wanted []int16) float64 {
 	return 20 * math.Log10(math.Abs(both/own)*audiotest.RMS(audiotest.Floats(wanted))/audiotest.RMS(rest))
 }
 
-// The loudspeaker is 6 dB louder at the microphone than the user, who begins to
-// speak when it has done so for 8 s, in a room of 200 ms.
+// The loudspeaker is 6 dB louder at the microphone than the user, who starts to
+// speak 8 s later, in a room with 200 ms of reverberation.
 func TestTableOfEchoes(t *testing.T) {
 	const rate = audiotest.Rate
 	far := answer(t)
@@ -86,7 +87,7 @@ func TestTableOfEchoes(t *testing.T) {
 				pipe.gate = nil
 			}
 			out := through(pipe, played, audiotest.Samples(far), heard)
-			gone := func(second int) float64 { // in the two seconds before
+			gone := func(second int) float64 { // in the previous two seconds
 				return dBFS(heard[(second-2)*rate:second*rate]) - dBFS(out[(second-2)*rate:second*rate])
 			}
 			user := audiotest.Samples(near)[8*rate : 10*rate]
@@ -99,8 +100,8 @@ func TestTableOfEchoes(t *testing.T) {
 	}
 }
 
-// A microphone is closed after 8 s of sound, and opened again: the echo of the first
-// second is weak at once, unless something is another than before.
+// A microphone is closed after 8 s of sound, and opened again: the echo is weak from
+// the first second, unless something has changed.
 func TestFilterIsKept(t *testing.T) {
 	const rate = audiotest.Rate
 	far := answer(t)[:9*rate]
@@ -132,7 +133,7 @@ func TestFilterIsKept(t *testing.T) {
 		change(f, &after)
 		gone[name] = run(after, 8*rate, 9*rate)
 		if f.played.wanted() {
-			t.Errorf("%s: the sound is wanted though no microphone is open", name)
+			t.Errorf("%s: the sound is requested although no microphone is open", name)
 		}
 		f.kept.close()
 	}
@@ -144,7 +145,7 @@ func TestFilterIsKept(t *testing.T) {
 	}
 	for name, db := range gone {
 		if name != "nothing" && db > gone["nothing"]-10 {
-			t.Errorf("with another of %s the echo is %.1f dB weaker at once", name, db)
+			t.Errorf("after a change of %s the echo is %.1f dB weaker at once", name, db)
 		}
 	}
 }

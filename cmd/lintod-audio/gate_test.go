@@ -11,8 +11,8 @@ import (
 	"lintod/audio/audiotest"
 )
 
-// echoing is what a microphone hears of a loudspeaker that plays far: an echo that is 6 dB
-// weaker and comes after delay, and the noise of the room.
+// echoing returns what a microphone hears of a loudspeaker that plays far: an echo
+// that is 6 dB weaker and comes after delay, and the noise of the room.
 func echoing(t testing.TB, far []float64, delay time.Duration) []float64 {
 	mic := audiotest.AtLevel(audiotest.Pink(t, len(far)), -65)
 	late := samples(audiotest.Rate, delay)
@@ -32,8 +32,8 @@ func louder(pcm []int16, dbfs float64) (n int) {
 	return n
 }
 
-// The device does not hear itself: not before the canceller has learnt, not when the echo
-// comes at another time than before, and not when it comes too late to be cancelled.
+// The device does not hear itself: not before the canceller has adapted, not if the
+// delay of the echo changes, and not if it is too long to be cancelled.
 func TestGateHoldsBackTheEcho(t *testing.T) {
 	const (
 		rate = audiotest.Rate
@@ -43,15 +43,15 @@ func TestGateHoldsBackTheEcho(t *testing.T) {
 	said := audiotest.Samples(far)
 	for name, c := range map[string]struct {
 		delay   time.Duration
-		shifts  []int // of the reference in samples, each a step after the one before
-		noticed bool  // by the loudspeaker: it ran dry
-		most    int   // fifths of a second in which the echo may be heard
+		shifts  []int // shifts of the reference in samples, one after the other
+		noticed bool  // reported by the loudspeaker: underruns
+		most    int   // fifths of a second in which the echo may be audible
 	}{
-		"a room":                        {delay: 40 * time.Millisecond},
-		"a late loudspeaker":            {delay: 200 * time.Millisecond},
-		"one that is too late":          {delay: 350 * time.Millisecond},
-		"it runs dry":                   {40 * time.Millisecond, []int{30, -170, 200}, true, 0},
-		"it shifts, and nobody notices": {40 * time.Millisecond, []int{30, -170, 200}, false, 3},
+		"a room":                   {delay: 40 * time.Millisecond},
+		"a late loudspeaker":       {delay: 200 * time.Millisecond},
+		"a delay that is too long": {delay: 350 * time.Millisecond},
+		"it runs dry":              {40 * time.Millisecond, []int{30, -170, 200}, true, 0},
+		"an unnoticed shift":       {40 * time.Millisecond, []int{30, -170, 200}, false, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			mic := audiotest.Samples(echoing(t, far, c.delay))
@@ -84,7 +84,8 @@ func TestGateHoldsBackTheEcho(t *testing.T) {
 	}
 }
 
-// Of twenty people who talk to the device while it speaks, as loudly as it does, most are heard.
+// Of twenty users who talk to the device while it speaks, as loudly as it does, most
+// are heard.
 func TestTableOfInterruptions(t *testing.T) {
 	const (
 		rate = audiotest.Rate

@@ -26,16 +26,16 @@ func TestLayouts(t *testing.T) {
 	for name, tt := range map[string]struct {
 		got, want []layout
 	}{
-		"stereo":             {layouts(16000, 0, server(44100), 2), []layout{{16000, 1}, {16000, 2}, {44100, 1}, {44100, 2}, {48000, 1}, {48000, 2}}},
-		"mono":               {layouts(16000, 0, server(16000), 1)[:2], []layout{{16000, 1}, {48000, 1}}},
-		"the left of stereo": {layouts(16000, 1, server(16000), 2)[:2], []layout{{16000, 2}, {48000, 2}}},
-		"the third of eight": {layouts(16000, 3, server(16000), 8)[:3], []layout{{16000, 3}, {16000, 8}, {48000, 3}}},
-		"the only channel":   {layouts(16000, 1, server(16000), 1)[:2], []layout{{16000, 1}, {48000, 1}}},
-		"a mixing desk":      {layouts(16000, 8, server(16000), 32)[:2], []layout{{16000, 8}, {48000, 8}}},
-		"rate unknown":       {layouts(16000, 0, server(0), 1), []layout{{16000, 1}, {48000, 1}, {44100, 1}}},
-		"a card, mixed":      {layouts(16000, 0, hat, 4)[:3], []layout{{16000, 4}, {16000, 2}, {16000, 1}}},
-		"a channel of it":    {layouts(16000, 1, hat, 4)[:3], []layout{{16000, 4}, {16000, 2}, {48000, 4}}},
-		"a mono card":        {layouts(16000, 1, hat, 1)[:2], []layout{{16000, 1}, {48000, 1}}},
+		"stereo":            {layouts(16000, 0, server(44100), 2), []layout{{16000, 1}, {16000, 2}, {44100, 1}, {44100, 2}, {48000, 1}, {48000, 2}}},
+		"mono":              {layouts(16000, 0, server(16000), 1)[:2], []layout{{16000, 1}, {48000, 1}}},
+		"left of stereo":    {layouts(16000, 1, server(16000), 2)[:2], []layout{{16000, 2}, {48000, 2}}},
+		"third of eight":    {layouts(16000, 3, server(16000), 8)[:3], []layout{{16000, 3}, {16000, 8}, {48000, 3}}},
+		"the only channel":  {layouts(16000, 1, server(16000), 1)[:2], []layout{{16000, 1}, {48000, 1}}},
+		"a mixing desk":     {layouts(16000, 8, server(16000), 32)[:2], []layout{{16000, 8}, {48000, 8}}},
+		"rate unknown":      {layouts(16000, 0, server(0), 1), []layout{{16000, 1}, {48000, 1}, {44100, 1}}},
+		"a card, mixed":     {layouts(16000, 0, hat, 4)[:3], []layout{{16000, 4}, {16000, 2}, {16000, 1}}},
+		"one channel of it": {layouts(16000, 1, hat, 4)[:3], []layout{{16000, 4}, {16000, 2}, {48000, 4}}},
+		"a mono card":       {layouts(16000, 1, hat, 1)[:2], []layout{{16000, 1}, {48000, 1}}},
 	} {
 		if !slices.Equal(tt.got, tt.want) {
 			t.Errorf("%s: %v, want %v", name, tt.got, tt.want)
@@ -50,7 +50,7 @@ func TestSampleClock(t *testing.T) {
 	if at != 100*ms {
 		t.Fatalf("the first frame is at %d", at)
 	}
-	// Reads come in bursts, up to 25 ms late; the stamps must not.
+	// Reads come in bursts, up to 25 ms late; the timestamps must not.
 	for i := int64(1); i < 500; i++ {
 		late := (i % 6) * 5 * ms
 		at, lost := c.next(100*ms+i*frame+late, false)
@@ -58,13 +58,13 @@ func TestSampleClock(t *testing.T) {
 			t.Fatalf("frame %d is stamped %d ns off, lost %d", i, off, lost)
 		}
 	}
-	// A second is missing.
+	// A second of sound is missing.
 	before := c.due
 	at, lost := c.next(before+1000*ms, true)
 	if at != before+1000*ms || lost != audio.CaptureRate {
 		t.Errorf("after a gap of 1 s: %d ns later, %d lost", at-before, lost)
 	}
-	// The card says that something is missing, the clock does not.
+	// The card reports a gap, but the clock shows none.
 	if _, lost := c.next(c.due-ms, true); lost != 1 {
 		t.Errorf("%d lost", lost)
 	}
@@ -89,7 +89,7 @@ func TestGain(t *testing.T) {
 		clipped  uint32
 	}{
 		{0, []int16{1, -5, 32766}, []int16{1, -5, 32766}, 0},
-		{0, []int16{32767, -32768}, []int16{32767, -32768}, 2}, // the card has clipped
+		{0, []int16{32767, -32768}, []int16{32767, -32768}, 2}, // clipped by the card
 		{20, []int16{10, -3276, 3277, -3277}, []int16{100, -32760, 32767, -32768}, 2},
 		{-20, []int16{32767, -1000}, []int16{3276, -100}, 0},
 	} {
@@ -108,7 +108,7 @@ func tone(rate, hz int, d time.Duration) []int16 {
 	return pcm
 }
 
-// level is how much of the tone at hz is in pcm, 0 to 1 of its power.
+// level returns the share of the tone at hz in the power of pcm, 0 to 1.
 func level(pcm []int16, rate, hz int) float64 {
 	var re, im, all float64
 	for i, s := range pcm {
@@ -132,12 +132,12 @@ func TestResampler(t *testing.T) {
 			t.Errorf("%v: a second has become %d samples", c, len(out))
 		}
 		if l := level(out, c[1], 1000); l < 0.9999 {
-			t.Errorf("%v: only %f of the power is the tone", c, l)
+			t.Errorf("%v: the tone is only %f of the power", c, l)
 		}
 		r.close()
 	}
 	if _, err := newResampler(0, 16000, 100); err == nil {
-		t.Error("resamples from nothing")
+		t.Error("resampled from a rate of 0")
 	}
 }
 
@@ -146,7 +146,7 @@ type card struct {
 	room   int
 	began  time.Time // when it was last started
 	held   int       // written since then
-	played []int16   // all that was written, silence included
+	played []int16   // everything written, including silence
 	halts  int
 	fails  error
 }
@@ -180,7 +180,7 @@ type progress struct {
 	at time.Duration
 }
 
-// playing runs a playback on a card, and gathers what it reports.
+// playing runs a playback on a card, and collects its reports.
 func playing(t *testing.T, test func(t *testing.T, c *card, q *queue, reports func() []progress)) {
 	synctest.Test(t, func(t *testing.T) {
 		c, q := &card{room: 1280}, newQueue(cardRate)
@@ -234,7 +234,7 @@ func TestPlaybackDrainsThenRests(t *testing.T) {
 		if c.halts != 1 {
 			t.Errorf("the card was stopped %d times", c.halts)
 		}
-		// At rest it is drained already.
+		// At rest it is already drained.
 		q.askDrain()
 		synctest.Wait()
 		if all := reports(); len(all) != 1 || all[0].Type != wire.Drained {
@@ -250,7 +250,7 @@ func TestPlaybackCountsPauses(t *testing.T) {
 		time.Sleep(120 * time.Millisecond) // too late: the card needed silence
 		_ = q.push(block)
 		q.askDrain()
-		time.Sleep(120 * time.Millisecond) // the end of something
+		time.Sleep(120 * time.Millisecond) // the end of a sound
 		_ = q.push(block)
 		time.Sleep(time.Second) // the card is at rest
 		_ = q.push(block)
@@ -266,7 +266,7 @@ func TestPlaybackCountsPauses(t *testing.T) {
 func TestPlaybackDoesNotPauseWhatComesInTime(t *testing.T) {
 	playing(t, func(t *testing.T, c *card, q *queue, reports func() []progress) {
 		said := tone(cardRate, 440, 400*time.Millisecond)
-		_ = q.push(encode(said[:640])) // some of it early, the rest as time goes
+		_ = q.push(encode(said[:640])) // the first part early, the rest in time
 		for block := range slices.Chunk(said[640:], 320) {
 			time.Sleep(audio.FrameTime)
 			_ = q.push(encode(block))
@@ -314,7 +314,7 @@ func TestQueueBound(t *testing.T) {
 	if err := q.push(make([]byte, 2)); !errors.Is(err, errQueueFull) {
 		t.Errorf("one sample more: %v", err)
 	}
-	// Around the end of the ring nothing is lost or mixed up.
+	// At the wrap of the ring no sample is lost or reordered.
 	q = newQueue(16000)
 	said := tone(16000, 440, 2*time.Second)
 	var got []int16
@@ -332,8 +332,8 @@ func TestQueueBound(t *testing.T) {
 	}
 }
 
-// What lintod would never send must end the process with a word.
-func TestServeRefuses(t *testing.T) {
+// Messages that lintod never sends must end the process with an error.
+func TestServeRejectsInvalidMessages(t *testing.T) {
 	for name, send := range map[string]func(w *wire.Writer){
 		"no hello":        func(w *wire.Writer) { _ = w.Send(wire.List, 1) },
 		"our own message": func(w *wire.Writer) { _ = w.SendHello(); _ = w.Send(wire.Opened, 1) },
@@ -345,7 +345,7 @@ func TestServeRefuses(t *testing.T) {
 			send(wire.NewWriter(&in))
 			s := &server{out: wire.NewWriter(io.Discard), requests: make(chan request, maxRequests), queues: map[uint16]*queue{}}
 			if err := s.read(wire.NewReader(&in)); err == nil {
-				t.Error("took it")
+				t.Error("accepted")
 			}
 		})
 	}
@@ -357,7 +357,7 @@ func TestFlags(t *testing.T) {
 		t.Errorf("-help: %v: %s", err, help.String())
 	}
 	if err := run([]string{"play"}, nil, nil, io.Discard); err == nil {
-		t.Error("took a word it does not know")
+		t.Error("accepted an unknown argument")
 	}
 }
 
@@ -409,7 +409,7 @@ func TestEndOfInputEndsTheProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Nobody reads its output any more, either; it must end all the same.
+	// Its output is not read any longer either; it must still end.
 	stdin.Close()
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)

@@ -21,9 +21,9 @@ import (
 	"lintod/audio/native/wire"
 )
 
-// insideRig runs the test again in a process of its own, and reports whether
-// this is that one: the binding hands PortAudio a number as a pointer, which the
-// pointer checks of the race detector take for a crime.
+// insideRig runs the test again in its own process, and reports whether this is that
+// process: the binding passes PortAudio a number as a pointer, which the pointer
+// checks of the race detector reject.
 func insideRig(t *testing.T) bool {
 	t.Helper()
 	const inside = "LINTOD_TEST_WITHOUT_RACE"
@@ -39,12 +39,12 @@ func insideRig(t *testing.T) bool {
 	case bytes.Contains(out, []byte("--- SKIP")):
 		t.Skipf("%s", out)
 	case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
-		t.Fatalf("it did not run: %s", out)
+		t.Fatalf("the test did not run: %s", out)
 	}
 	return false
 }
 
-// onRig starts PortAudio on a rig, with a kernel that has no cards.
+// onRig starts PortAudio on a rig, with a fake kernel without cards.
 func onRig(t *testing.T) (*audiotest.Rig, *cards) {
 	t.Helper()
 	rig := audiotest.Start(t)
@@ -57,7 +57,7 @@ func onRig(t *testing.T) (*audiotest.Rig, *cards) {
 	return rig, c
 }
 
-// repeated are the frames of pcm, over and over, until stop is closed.
+// repeated returns the frames of pcm, repeated until stop is closed.
 func repeated(pcm []int16, stop <-chan struct{}) iter.Seq[[]int16] {
 	return func(yield func([]int16) bool) {
 		for {
@@ -75,7 +75,7 @@ func repeated(pcm []int16, stop <-chan struct{}) iter.Seq[[]int16] {
 	}
 }
 
-// A card that does only 48 kHz stereo: the same PulseAudio, opened that way.
+// A card that supports only 48 kHz stereo: the same PulseAudio, opened that way.
 func TestConversionOnACard(t *testing.T) {
 	if !insideRig(t) {
 		return
@@ -99,8 +99,8 @@ func TestConversionOnACard(t *testing.T) {
 	if err := l.start(); err != nil {
 		t.Fatal(err)
 	}
-	// A busy machine tears holes into the tone: it is played, and below said, until
-	// half a second of it has arrived whole.
+	// On a busy machine the tone has gaps: it is played, and checked below, until
+	// half a second of it has arrived without one.
 	enough, played := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(played)
@@ -157,7 +157,7 @@ func TestConversionOnACard(t *testing.T) {
 	<-fed
 }
 
-// Whoever is late loses sound, and goes on.
+// A late reader or writer loses sound, and continues.
 func TestXrunsAreNotFatal(t *testing.T) {
 	if !insideRig(t) {
 		return
@@ -173,7 +173,7 @@ func TestXrunsAreNotFatal(t *testing.T) {
 	frames := 0
 	err = m.run(nil, newPace(), func(batch []wire.Captured) error {
 		if before := frames < 25; before && frames+len(batch) >= 25 {
-			time.Sleep(time.Second) // far more than the card holds; the server may hold the rest
+			time.Sleep(time.Second) // far more than the card's buffer; the server may buffer the rest
 		}
 		frames += len(batch)
 		for _, c := range batch {
@@ -209,11 +209,11 @@ func TestXrunsAreNotFatal(t *testing.T) {
 	}
 	t.Logf("the card ran dry %d times", dry)
 	if dry == 0 {
-		t.Error("nothing was noticed")
+		t.Error("no xrun was noticed")
 	}
 }
 
-func TestMicrophoneMakesWay(t *testing.T) {
+func TestMicrophoneIsReleased(t *testing.T) {
 	if !insideRig(t) {
 		return
 	}

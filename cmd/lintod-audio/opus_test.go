@@ -57,13 +57,14 @@ func TestOpusLengthsAndRates(t *testing.T) {
 					if b, err := d.convert(nil, p); err != nil || len(b) != 2*to*ms/1000 {
 						t.Fatalf("%d Hz to %d Hz, %d ms: %d bytes, %v", from, to, ms, len(b), err)
 					}
-					// One that was lost is as long, and in the middle of a tone not silent.
+					// A lost packet has the same length, and in the middle of a tone
+					// it is not silent.
 					b, err := d.convert(nil, nil)
 					if err != nil || len(b) != 2*to*ms/1000 {
 						t.Fatalf("%d Hz, %d ms: concealed %d bytes, %v", to, ms, len(b), err)
 					}
 					if i == 3 && loudest(b) < 300 {
-						t.Errorf("%d Hz to %d Hz, %d ms: what is concealed reaches %d", from, to, ms, loudest(b))
+						t.Errorf("%d Hz to %d Hz, %d ms: the concealed frame peaks at %d", from, to, ms, loudest(b))
 					}
 				}
 			}
@@ -80,7 +81,7 @@ func loudest(b []byte) (peak int16) {
 	return peak
 }
 
-// Silence is one byte but now and then, as servers expect of these devices.
+// Silence is one byte in most packets, as servers expect from these devices.
 func TestOpusSilence(t *testing.T) {
 	for complexity := range 11 {
 		sent := packets(t, make([]int16, 10*audio.CaptureRate), wire.Codec{Rate: audio.CaptureRate, FrameMS: 60, Channels: 1, Complexity: complexity})
@@ -96,20 +97,20 @@ func TestOpusSilence(t *testing.T) {
 	}
 }
 
-func TestOpusRefusesFormats(t *testing.T) {
+func TestOpusRejectsFormats(t *testing.T) {
 	for name, c := range map[string]wire.Codec{
 		"44100 Hz":       {Rate: 44100, FrameMS: 60, Channels: 1},
 		"a frame of 50":  {Rate: 16000, FrameMS: 50, Channels: 1, Encode: true},
 		"44100 Hz, sent": {Rate: 44100, FrameMS: 60, Channels: 1, Encode: true},
 	} {
 		if _, err := openOpus(c); err == nil {
-			t.Errorf("%s: opened", name)
+			t.Errorf("%s: accepted", name)
 		}
 	}
 }
 
-// What is refused does not disturb what follows.
-func TestOpusRefusesAPacket(t *testing.T) {
+// A rejected packet does not affect the next one.
+func TestOpusRejectsAPacket(t *testing.T) {
 	sent := packets(t, tone(16000, 440, time.Second), wire.Codec{Rate: 16000, FrameMS: 60, Channels: 1})
 	clean, dirty := mustOpus(t, wire.Codec{Rate: 48000, FrameMS: 60}), mustOpus(t, wire.Codec{Rate: 48000, FrameMS: 60})
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -121,16 +122,16 @@ func TestOpusRefusesAPacket(t *testing.T) {
 				bad[i] = byte(rnd.Uint32())
 			}
 			if _, err := opus.Parse(bad); err == nil {
-				continue // it may be one, and then it sounds
+				continue // it may be valid, and then it is decoded
 			}
 			if b, err := dirty.convert(nil, bad); err == nil || len(b) != 0 {
-				t.Fatalf("took % x", bad)
+				t.Fatalf("accepted % x", bad)
 			}
 			refused++
 		}
 		want, _ := clean.convert(nil, p)
 		if got, err := dirty.convert(nil, p); err != nil || !slices.Equal(got, want) {
-			t.Fatalf("after packets that were refused: %v", err)
+			t.Fatalf("after rejected packets: %v", err)
 		}
 	}
 }
@@ -156,8 +157,8 @@ func TestOpusDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzOpus: libopus decodes whatever Parse lets through, for as long as Parse says,
-// and agrees with it about what is not a packet.
+// FuzzOpus: libopus decodes every packet that Parse accepts, with the duration that
+// Parse returns, and rejects the same packets.
 func FuzzOpus(f *testing.F) {
 	for _, ms := range []int{5, 20, 60, 120} {
 		for _, p := range packets(f, tone(16000, 440, 200*time.Millisecond), wire.Codec{Rate: 16000, FrameMS: ms, Channels: 1}) {
@@ -184,7 +185,7 @@ func FuzzOpus(f *testing.F) {
 					t.Fatal(err)
 				}
 				if n, err := raw.Decode(b, make([]int16, 5760)); err == nil {
-					t.Fatalf("% x: refused, and libopus makes %d samples of it", b, n)
+					t.Fatalf("% x: rejected, but libopus decodes %d samples", b, n)
 				}
 			}
 		}

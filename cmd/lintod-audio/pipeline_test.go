@@ -18,7 +18,8 @@ import (
 	"lintod/audio/wav"
 )
 
-// The stamp of a frame is when its sound was captured, however late it comes out.
+// The timestamp of a frame is the time of its capture, whatever the delay of the
+// pipeline.
 func TestStampsAllowForTheDelay(t *testing.T) {
 	for _, c := range []struct {
 		audio.Processing
@@ -63,7 +64,7 @@ func TestStampsAllowForTheDelay(t *testing.T) {
 	}
 }
 
-// lag is by how many samples pcm follows said.
+// lag returns by how many samples pcm is later than said.
 func lag(pcm, said []int16) (best int) {
 	most := 0.0
 	for late := range 1000 {
@@ -78,7 +79,7 @@ func lag(pcm, said []int16) (best int) {
 	return best
 }
 
-// process is pcm as a pipeline that is asked for p gives it, at the same times.
+// process runs pcm through a pipeline with the settings p, with the same timestamps.
 func process(t *testing.T, p audio.Processing, pcm []int16) []int16 {
 	t.Helper()
 	fs := frames(t, p, pcm)
@@ -99,7 +100,7 @@ func TestTableOfLevels(t *testing.T) {
 	for _, n := range []struct {
 		name string
 		make audiotest.Noise
-		gone float64 // at least, in dB
+		gone float64 // minimum in dB
 	}{{"white", audiotest.White, 8}, {"pink", audiotest.Pink, 8}, {"fan", audiotest.Fan, 8}, {"mains", audiotest.Mains, 8}, {"babble", audiotest.Babble, 0}} {
 		s := audiotest.Stage(t, speech, 4*rate, n.make, 10)
 		out := process(t, audio.Processing{NoiseSuppression: true}, s.PCM)
@@ -131,7 +132,7 @@ func TestTableOfLevels(t *testing.T) {
 	}
 }
 
-// sphinx returns what pocketsphinx makes of each sound, with the grammar of the
+// sphinx returns what pocketsphinx recognises in each sound, with the grammar of the
 // recordings of playing cards.
 func sphinx(t *testing.T, sounds [][]int16) []string {
 	t.Helper()
@@ -173,7 +174,7 @@ func sphinx(t *testing.T, sounds [][]int16) []string {
 	return heard
 }
 
-// common is the length of the longest common subsequence: the words understood.
+// common is the length of the longest common subsequence: the words recognised.
 func common(a, b []string) int {
 	row := make([]int, len(b)+1)
 	for _, w := range a {
@@ -191,7 +192,8 @@ func common(a, b []string) int {
 	return row[len(b)]
 }
 
-// Of the words that people and machines say, how many does a recogniser get?
+// How many of the words spoken by people and synthesizers does a recogniser
+// recognise?
 func TestTableOfWords(t *testing.T) {
 	said := audiotest.Recordings(t)[:5]
 	for _, voice := range []string{"en-us", "en-gb", "en-gb-scotland"} {
@@ -242,7 +244,7 @@ func TestTableOfWords(t *testing.T) {
 		}
 		t.Log(line)
 		if n.name == "pink" && n.snr == 5 && understood[1] <= understood[0] {
-			t.Errorf("in noise no more is understood when it is suppressed")
+			t.Errorf("noise suppression does not improve recognition")
 		}
 	}
 }

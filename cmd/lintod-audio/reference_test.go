@@ -24,25 +24,25 @@ func TestReference(t *testing.T) {
 	r.write(from, said[:800])
 	r.write(from+800, said[800:])
 	if !slices.Equal(read(from, len(said)), said) {
-		t.Error("what was played is not there")
+		t.Error("the played sound is missing")
 	}
 	if got := read(from+1500, 200); !slices.Equal(got[:100], said[1500:]) || audiotest.Loud(got[100:]) {
-		t.Error("behind the end there is something")
+		t.Error("there is sound after the end")
 	}
 	if audiotest.Loud(read(from-200, 200)) {
-		t.Error("before the beginning there is something")
+		t.Error("there is sound before the start")
 	}
 	r.write(from+5000, said[:100])
 	if audiotest.Loud(read(from+1600, 3400)) || !slices.Equal(read(from+5000, 100), said[:100]) {
-		t.Error("a pause is not silent, or what follows is lost")
+		t.Error("a pause is not silent, or the sound after it is lost")
 	}
 	r.cut(from + 5050)
 	if audiotest.Loud(read(from+5050, 50)) {
-		t.Error("what was thrown away is still there")
+		t.Error("discarded sound is still there")
 	}
 	r.write(from+1_000_000, said[:100])
 	if audiotest.Loud(read(from, len(said))) {
-		t.Error("what is long over comes again")
+		t.Error("overwritten sound is returned again")
 	}
 }
 
@@ -50,7 +50,7 @@ func TestCursor(t *testing.T) {
 	const ms = int64(time.Millisecond)
 	var c cursor
 	if from, anew := c.move(1000*ms, 320); from != 16000 || !anew {
-		t.Fatalf("it begins at %d", from)
+		t.Fatalf("it starts at %d", from)
 	}
 	for i := int64(1); i < 100; i++ {
 		late := i % 4 * 5 * ms
@@ -63,7 +63,7 @@ func TestCursor(t *testing.T) {
 	}
 }
 
-// holder is a speaker that plays so slowly that it keeps it all.
+// holder is a speaker that plays so slowly that it keeps everything.
 type holder struct {
 	samples int
 	halted  bool
@@ -95,7 +95,7 @@ func TestTap(t *testing.T) {
 		}
 		play()
 		if played.end != 0 {
-			t.Errorf("%d Hz: it keeps what nobody wants", rate)
+			t.Errorf("%d Hz: it keeps sound without a reader", rate)
 		}
 		played.readers.Add(1)
 		card.samples = samples(rate, 100*time.Millisecond)
@@ -104,19 +104,19 @@ func TestTap(t *testing.T) {
 		heard := make([]int16, samples(audio.CaptureRate, 300*time.Millisecond))
 		played.read(played.end-int64(len(heard)), heard)
 		if l := level(heard, audio.CaptureRate, 1000); l < 0.99 {
-			t.Errorf("%d Hz: only %f of the reference is what was played", rate, l)
+			t.Errorf("%d Hz: the played sound is only %f of the reference", rate, l)
 		}
-		// The first sample is heard when the card has played what it held before; a
-		// resampler keeps a few to itself.
+		// The first sample is played after the card's previous contents; a resampler
+		// holds back a few samples.
 		first := (before+int64(100*time.Millisecond)-int64(early))/sampleTime - 100
 		if got := played.end - int64(samples(audio.CaptureRate, 400*time.Millisecond)); got < first {
-			t.Errorf("%d Hz: it begins %d samples early", rate, first-got)
+			t.Errorf("%d Hz: it starts %d samples early", rate, first-got)
 		}
 		if err := tap.halt(); err != nil || !card.halted {
 			t.Errorf("%d Hz: the card was not stopped: %v", rate, err)
 		}
 		if played.end > wire.Monotonic()/sampleTime {
-			t.Errorf("%d Hz: after the halt there is more to come", rate)
+			t.Errorf("%d Hz: after the halt there is more sound", rate)
 		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"lintod/audio/silero"
 )
 
-// open makes a pipeline, until the test ends.
+// open opens a pipeline until the test ends.
 func open(t testing.TB, p audio.Processing, played *reference) *pipeline {
 	t.Helper()
 	var c *canceller
@@ -37,9 +37,9 @@ func open(t testing.TB, p audio.Processing, played *reference) *pipeline {
 	return pipe
 }
 
-// frames are pcm as a turn judges them, after a pipeline that is asked for p. Where
-// that was not asked to change the sound, it must not. The neural detector has heard
-// it from the beginning: the seconds that it hears in a turn are as good
+// frames returns pcm as a turn gets it, after a pipeline with the settings p. If
+// those do not change the sound, it must be unchanged. The neural detector gets the
+// sound from the beginning: the seconds that it gets in a turn give the same result
 // (TestSecondsAreEnough of audio/silero).
 func frames(t testing.TB, p audio.Processing, pcm []int16) []audio.Frame {
 	t.Helper()
@@ -63,7 +63,8 @@ func frames(t testing.TB, p audio.Processing, pcm []int16) []audio.Frame {
 	return fs
 }
 
-// model is Silero's. It skips the test, loudly, where nobody has fetched it.
+// model loads Silero's model. It skips the test, with a message, if the model has
+// not been downloaded.
 func model(t testing.TB) *silero.Model {
 	t.Helper()
 	path := audiotest.SileroWeights(t)
@@ -87,17 +88,17 @@ func load(path string) (*silero.Model, error) {
 
 var turn = endpoint.Config{Silence: 800 * time.Millisecond, MaxUtterance: 20 * time.Second, NoSpeech: 6 * time.Second}
 
-// tally is how the utterances of many scenes were found.
+// tally counts how the utterances of many scenes were detected.
 type tally struct {
 	found, falseStart, missed, cut, noEnd int
-	begin, end                            []time.Duration // how late, of those found
+	begin, end                            []time.Duration // delay of those found
 }
 
 // memory is how much of the past a turn knows.
 const memory = int(5500 * time.Millisecond / audio.FrameTime)
 
-// detector is that of a turn that begins with frame at; the microphone was open for
-// past frames before it.
+// detector returns the detector of a turn that starts with frame at; the microphone
+// was open for past frames before it.
 func detector(fs []audio.Frame, at, past int) *endpoint.Detector {
 	d := endpoint.New(turn)
 	for i := max(0, at-past); i < at; i++ {
@@ -106,7 +107,7 @@ func detector(fs []audio.Frame, at, past int) *endpoint.Detector {
 	return d
 }
 
-// hear lets a Detector judge a turn that begins at sample at of a scene.
+// hear passes sound to a detector for a turn that starts at sample at of a scene.
 func (c *tally) hear(s audiotest.Scene, fs []audio.Frame, at, past int) {
 	d := detector(fs, at/audio.FrameSamples, past)
 	began, ended, last := time.Duration(-1), time.Duration(-1), endpoint.None
@@ -136,7 +137,7 @@ func (c *tally) hear(s audiotest.Scene, fs []audio.Frame, at, past int) {
 	}
 }
 
-// of returns the median and the worst.
+// of returns the median and the maximum.
 func of(ds []time.Duration) (median, worst time.Duration) {
 	if len(ds) == 0 {
 		return 0, 0
@@ -146,7 +147,7 @@ func of(ds []time.Duration) (median, worst time.Duration) {
 	return ds[len(ds)/2].Round(digits), ds[len(ds)-1].Round(digits)
 }
 
-// spoken are people, and machines that say what people say to a device.
+// spoken are recordings of people, and synthesizers that say typical requests.
 func spoken(t *testing.T) (said [][]int16) {
 	for _, u := range slices.Concat(audiotest.Recordings(t), audiotest.Sentences(t)) {
 		said = append(said, u.PCM)
@@ -154,10 +155,11 @@ func spoken(t *testing.T) (said [][]int16) {
 	return said
 }
 
-// full is set for the whole tables, which scripts/bench prints.
+// full selects the whole tables, which scripts/bench prints.
 var full = os.Getenv("LINTOD_FULL") != ""
 
-// rows are those of a table: all of them with LINTOD_FULL, else the last, which is the hardest.
+// rows returns the rows of a table: all with LINTOD_FULL, otherwise only the last,
+// which is the hardest.
 func rows[T any](all []T) []T {
 	if full {
 		return all
@@ -165,8 +167,8 @@ func rows[T any](all []T) []T {
 	return all[len(all)-1:]
 }
 
-// ways are how a turn may find the user; the first two have no past, as after the
-// microphone was opened, and as it was with version 0.1.0.
+// ways are the situations in which a turn may start; the first two have no past, as
+// after the microphone was opened, and as in version 0.1.0.
 var ways = []struct {
 	name string
 	past int // frames
@@ -180,7 +182,8 @@ var ways = []struct {
 	{"neural", memory, audio.Processing{VoiceDetection: audio.NeuralDetection}},
 }
 
-// Of 34 turns, so many must be found by the neural way at 40, 20, 10, 5 and 0 dB.
+// Of 34 turns, this many must be found by the neural detector at 40, 20, 10, 5 and 0
+// dB.
 var noises = []struct {
 	name string
 	make audiotest.Noise
@@ -195,17 +198,19 @@ var noises = []struct {
 	{"1 talker", audiotest.Talker, []int{34, 34, 33, 24, 0}},
 	{"song", audiotest.Song, []int{34, 34, 34, 32, 30}},
 	{"dance", audiotest.Dance, []int{34, 34, 34, 32, 30}},
-	// These change 0.3 s before the one turn begins, and in the other. What becomes
-	// louder than the room was is taken for the user; it must be no worse than that.
+	// The noise changes 0.3 s before one turn starts, and during the other. Sound
+	// that becomes louder than the room was counts as the user; the result must not
+	// be worse than that.
 	{"louder television", steps(audiotest.Television, -6, 0), []int{34, 0, 0, 0, 0}},
 	{"softer television", steps(audiotest.Television, 0, -10), []int{34, 34, 29, 12, 0}},
 	{"talker begins", steps(audiotest.Talker, -60, 0), []int{34, 2, 2, 0, 0}},
 	{"pink noise begins", steps(audiotest.Pink, -60, 0), []int{34, 15, 14, 11, 1}},
 }
 
-const lead = 6 * audiotest.Rate // from the beginning of a scene to the speech
+const lead = 6 * audiotest.Rate // from the start of a scene to the speech
 
-// steps is noise of so many decibels until 0.8 s before the speech, and then.
+// steps amplifies n by before decibels until 0.8 s before the speech, and by then
+// decibels from there on.
 func steps(n audiotest.Noise, before, then float64) audiotest.Noise {
 	return func(t testing.TB, size int) []float64 {
 		pcm := n(t, size)
@@ -220,8 +225,8 @@ func steps(n audiotest.Noise, before, then float64) audiotest.Noise {
 	}
 }
 
-// The microphone has been open for a while; a turn begins half a second before
-// the speech (the pre-roll) or two.
+// The microphone has been open for a while; a turn starts half a second before the
+// speech (the pre-roll) or two.
 func TestTableOfEndpoints(t *testing.T) {
 	said, ways, levels := spoken(t), ways, []float64{40, 20, 10, 5, 0}
 	if !full {
@@ -258,7 +263,7 @@ func TestTableOfEndpoints(t *testing.T) {
 	}
 }
 
-// Nobody speaks in 30 turns of 6 s. With the past, those which begin nevertheless are
+// No speech in 30 turns of 6 s. With the past, the only turns with a false start are
 // those in which one of few talkers becomes louder than before.
 func TestTableOfSilence(t *testing.T) {
 	const length = 80 * audiotest.Rate
@@ -273,7 +278,7 @@ func TestTableOfSilence(t *testing.T) {
 	for name, pcm := range audiotest.Disturbances(t) {
 		sounds[name] = slices.Repeat(pcm, length/len(pcm))
 	}
-	t.Log("sound                  " + "turns that begin, of 30:")
+	t.Log("sound                  " + "false starts, of 30 turns:")
 	for _, name := range slices.Sorted(maps.Keys(sounds)) {
 		line := fmt.Sprintf("%-20s", name)
 		for _, w := range ways {
@@ -287,7 +292,7 @@ func TestTableOfSilence(t *testing.T) {
 			line += fmt.Sprintf("  %s %d", w.name, begun)
 			most := map[string]int{"1 talker": 12, "4 people": 8}[name]
 			if w.name == "neural" && begun > most {
-				t.Errorf("%s: %d of 30 turns begin, want %d at most", name, begun, most)
+				t.Errorf("%s: %d of 30 turns have a false start, want %d at most", name, begun, most)
 			}
 		}
 		t.Log(line)
@@ -303,7 +308,7 @@ func starts(d *endpoint.Detector, fs []audio.Frame) bool {
 	return false
 }
 
-func TestWhatIsNoVoice(t *testing.T) {
+func TestSoundWithoutVoice(t *testing.T) {
 	for name, pcm := range audiotest.Disturbances(t) {
 		n := len(pcm) / audio.FrameSamples
 		for _, way := range []audio.Detection{audio.SimpleDetection, audio.NeuralDetection} {
@@ -321,12 +326,12 @@ func begins(t *testing.T, name string, fs []audio.Frame) {
 	d := endpoint.New(turn)
 	for i := range fs {
 		if v := d.Push(&fs[i]); v == endpoint.SpeechBegan {
-			t.Errorf("%s: taken for speech after %v", name, time.Duration(i)*audio.FrameTime)
+			t.Errorf("%s: detected as speech after %v", name, time.Duration(i)*audio.FrameTime)
 		}
 	}
 }
 
-// The cost of each switch for 20 ms of sound; nothing is allocated.
+// The cost of each switch for 20 ms of sound, without allocations.
 func BenchmarkPipeline(b *testing.B) {
 	said := audiotest.Samples(audiotest.AtLevel(audiotest.Pink(b, 2*audiotest.Rate), -40))
 	for _, c := range []struct {

@@ -52,7 +52,7 @@ func TestAutomation(t *testing.T) {
 	home.Publish(own+"muted/set", "ON")
 	shows("muted", "ON")
 	home.Publish(own+"talk", "")
-	if m := w.Next("a muted device opened a turn", brokertest.Topic("/error")).JSON(t); m["command"] != "talk" {
+	if m := w.Next("the rejection of talk while muted", brokertest.Topic("/error")).JSON(t); m["command"] != "talk" {
 		t.Errorf("%v", m)
 	}
 	home.Publish(own+"muted/set", "OFF")

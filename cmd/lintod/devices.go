@@ -53,7 +53,9 @@ func (c *call) listDevices(ctx context.Context, asJSON bool) error {
 		fmt.Fprintln(c.stdout, b.TOML())
 	}
 	if len(list) == 0 {
-		fmt.Fprintln(c.stdout, `No sound device was found. To run without one, set input = "null" and output = "null".`)
+		fmt.Fprintln(c.stdout, "No sound device was found. Plug in a USB device, or, for a board, add its dtoverlay to")
+		fmt.Fprintln(c.stdout, "/boot/firmware/config.txt and reboot; `arecord -l` and `aplay -l` list the kernel's cards.")
+		fmt.Fprintln(c.stdout, "To run without sound hardware, set input and output in [audio] to \"null\" or a file, such as \"file:/srv/question.wav\".")
 		return nil
 	}
 	return printDevices(c.stdout, list)

@@ -341,7 +341,7 @@ func TestFolotoyPlays(t *testing.T) {
 	select {
 	case <-gone:
 	case <-time.After(brokertest.Limit):
-		t.Fatal("the endless sound goes on")
+		t.Fatal("the endless sound continues")
 	}
 	toy.acked(2, 1)
 	brokertest.Eventually(t, "the tune", func() bool {

@@ -66,9 +66,10 @@ func (c *call) setup() *cobra.Command {
 		Short: "set up a new device: ask questions, test the answers, write the configuration",
 		Long: `Ask a few questions about a new device, test the answers, write the configuration,
 and start the service. Questions answered by a flag are not asked. Setup completes
-even if the platform rejects the device, and then exits with status 1.
+even if the platform rejects the device, and then exits with status 1. With -yes
+and the same flags again, it keeps the configuration and restarts the service.
 
-The password is moved from its file to /etc/lintod/password, which the service
+The password is copied from its file to /etc/lintod/password, which the service
 reads, and that of home automation to /etc/lintod/automation-password. Home
 automation is offered if a broker answers on this machine or at
 homeassistant.local, or set up by -automation-broker.`,
@@ -89,7 +90,7 @@ homeassistant.local, or set up by -automation-broker.`,
 		setup.WakeWord: f.String("wake-word", "", "`NAME` of a wake word from lintod wake list, or \"none\"; its model is downloaded"),
 	}
 	f.BoolVar(&s.Yes, "yes", false, "ask nothing: use defaults for everything else, and start the service")
-	f.BoolVar(&s.Force, "force", false, "replace a configuration that has been edited; a copy is kept")
+	f.BoolVar(&s.Force, "force", false, "replace an existing configuration; a copy is kept")
 	old := f.String("import", "", "import the configuration `FILE` of an older client, such as LinTO's linto.json")
 	for name, values := range map[string][]string{"platform": platforms(), "preset": presets(), "input": {"default", "null"}, "output": {"default", "null"}, "wake-word": append(offered(), "none")} {
 		cli.CompleteFlag(cmd, name, func() []string { return values })

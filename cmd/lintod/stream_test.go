@@ -46,7 +46,7 @@ func (b *box) ends(c <-chan result) result {
 	}
 }
 
-func TestAskInWriting(t *testing.T) {
+func TestAskWithText(t *testing.T) {
 	b := newBox(t, brokertest.Start(t), settings{}).start()
 	c := b.background("ask", "what", "time", "is it?")
 	m := b.watch.Next("the question", func(m brokertest.Message) bool { return strings.Contains(m.Topic, "/nlp/text/") })

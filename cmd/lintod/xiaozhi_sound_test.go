@@ -147,7 +147,7 @@ func TestXiaozhiIsInterrupted(t *testing.T) {
 	for range 20 {
 		time.Sleep(3 * time.Second) // the sentence is answered
 		before := understood()
-		time.Sleep(5 * time.Second) // the answer goes on
+		time.Sleep(5 * time.Second) // the answer continues
 		if n := understood() - before; n > 0 {
 			t.Errorf("it interrupted itself %d times", n)
 		}

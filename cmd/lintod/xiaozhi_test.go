@@ -401,7 +401,7 @@ func (b *box) warnings() (list []string) {
 }
 
 // Two devices with one identity disconnect each other; the status names the reason.
-func TestXiaozhiTwins(t *testing.T) {
+func TestXiaozhiDuplicateIdentity(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, gateway.Options{}, "transport = \"mqtt\"")
 	mac := p.sim.Devices()[0].MAC

@@ -34,15 +34,15 @@ func TestPin(t *testing.T) {
 			t.Error("a wait without an edge did not last its time")
 		}
 		if p.WaitForEdge(-1) || p.Misread() {
-			t.Error("an endless wait did not end at once, or an input counts as misread")
+			t.Error("a wait without a limit did not end at once, or an input counts as misread")
 		}
 		p.Set(pgpio.High)
 		if !bool(p.Read()) {
-			t.Error("a level that changed while nobody waited was lost")
+			t.Error("a level change without a waiter was lost")
 		}
 		p.SetDead(true)
 		if p.WaitForEdge(time.Hour) || time.Since(start) != time.Second {
-			t.Error("a dead line made somebody wait")
+			t.Error("a wait on a failed line blocked")
 		}
 		p.Close()
 		if p.Claimed() {
@@ -51,7 +51,7 @@ func TestPin(t *testing.T) {
 	})
 }
 
-func TestPinTellsOnThoseWhoReadAnOutput(t *testing.T) {
+func TestReadingAnOutputIsRecorded(t *testing.T) {
 	p := NewHost("GPIO5").P("GPIO5")
 	for _, l := range []pgpio.Level{pgpio.High, pgpio.Low} {
 		if err := p.Out(l); err != nil {
@@ -63,7 +63,7 @@ func TestPinTellsOnThoseWhoReadAnOutput(t *testing.T) {
 	}
 	p.Read()
 	if !p.Misread() {
-		t.Error("reading an output went unnoticed")
+		t.Error("reading an output was not recorded")
 	}
 }
 
@@ -71,7 +71,7 @@ func TestBusyPin(t *testing.T) {
 	p := NewHost("GPIO5").P("GPIO5")
 	p.SetBusy("gpio-shutdown")
 	if p.Out(pgpio.High) == nil || p.In(pgpio.PullUp, pgpio.BothEdges) == nil || p.Claimed() {
-		t.Error("a busy line was given out")
+		t.Error("a busy line was opened")
 	}
 	p.SetBusy("")
 	if err := p.Out(pgpio.High); err != nil {
@@ -79,13 +79,13 @@ func TestBusyPin(t *testing.T) {
 	}
 }
 
-func TestHostHasWhatItWasGiven(t *testing.T) {
+func TestHostHasItsPinsAndPorts(t *testing.T) {
 	h := NewHost("GPIO17")
 	if _, err := h.Pin("GPIO4"); err == nil {
-		t.Error("a pin out of nowhere")
+		t.Error("an unknown pin was opened")
 	}
 	if _, err := h.Port("SPI0.0"); err == nil {
-		t.Error("a port out of nowhere")
+		t.Error("an unknown port was opened")
 	}
 	h.Err = gpio.ErrNoGPIO
 	if _, err := h.Pin("GPIO17"); !errors.Is(err, gpio.ErrNoGPIO) {
@@ -108,9 +108,9 @@ func TestPort(t *testing.T) {
 		if err := c.Tx([]byte{1, 2}, nil); err != nil {
 			t.Fatal(err)
 		}
-		port.SetErr(errors.New("pulled out"))
+		port.SetErr(errors.New("disconnected"))
 		if c.Tx([]byte{3}, nil) == nil {
-			t.Error("a broken port took a transfer")
+			t.Error("a failed port accepted a transfer")
 		}
 		port.SetErr(nil)
 	}

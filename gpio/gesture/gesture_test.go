@@ -13,13 +13,13 @@ const ms = time.Millisecond
 
 var plain = Config{Debounce: 25 * ms, Hold: 600 * ms, LongHold: 5 * time.Second, Gap: 300 * ms, Taps: 3, Stuck: time.Minute}
 
-// A change is the level from a moment on, as a logic analyser would note it.
+// A change is the level from a time on, as recorded by a logic analyser.
 type change struct {
 	at   time.Duration
 	down bool
 }
 
-// presses makes a recording out of down and up times: the first pair is a
+// presses converts times of press and release to a recording: the first pair is a
 // press from a[0] to a[1].
 func presses(a ...time.Duration) []change {
 	var rec []change
@@ -29,16 +29,16 @@ func presses(a ...time.Duration) []change {
 	return rec
 }
 
-// play feeds a recording to a recogniser the way a board does, at each change
-// and each deadline, until the given time; and tells what came out, and when.
+// play feeds a recording to a recogniser like a board, at each change and each
+// deadline, until the given time, and returns the events with their times.
 func play(c Config, rec []change, until time.Duration) []string {
 	var s State
-	var told []string
+	var lines []string
 	step := func(level bool, at time.Duration) {
 		var events []Event
 		s, events = c.Step(s, level, at)
 		for _, e := range events {
-			told = append(told, fmt.Sprintf("%v %v", at, e.Kind))
+			lines = append(lines, fmt.Sprintf("%v %v", at, e.Kind))
 		}
 	}
 	level, now := false, time.Duration(0)
@@ -52,7 +52,7 @@ func play(c Config, rec []change, until time.Duration) []string {
 			next = min(next, max(d, now+ms))
 		}
 		if next >= until {
-			return told
+			return lines
 		}
 		now = next
 		if len(rec) > 0 && rec[0].at == now {
@@ -75,11 +75,11 @@ func TestGestures(t *testing.T) {
 	}{
 		{"nothing happens", plain, nil, nil},
 		{
-			"a tap waits for a second one", plain, presses(100*ms, 200*ms),
+			"a tap waits for a possible second one", plain, presses(100*ms, 200*ms),
 			[]string{"125ms press", "225ms release", "500ms tap"},
 		},
 		{
-			"a tap does not wait where a second means nothing", single, presses(100*ms, 200*ms),
+			"a tap does not wait if double tap is not bound", single, presses(100*ms, 200*ms),
 			[]string{"125ms press", "225ms release", "225ms tap"},
 		},
 		{
@@ -95,11 +95,11 @@ func TestGestures(t *testing.T) {
 			[]string{"125ms press", "225ms release", "500ms tap", "526ms press", "625ms release", "900ms tap"},
 		},
 		{
-			"triple tap is told at once, being the last there is", plain, presses(100*ms, 200*ms, 300*ms, 400*ms, 500*ms, 600*ms),
+			"triple tap is reported at once, as the last one", plain, presses(100*ms, 200*ms, 300*ms, 400*ms, 500*ms, 600*ms),
 			[]string{"125ms press", "225ms release", "325ms press", "425ms release", "525ms press", "625ms release", "625ms triple_tap"},
 		},
 		{
-			"hold is told while it is held, and is no tap", plain, presses(100*ms, 1100*ms),
+			"hold is reported while held, and is not a tap", plain, presses(100*ms, 1100*ms),
 			[]string{"125ms press", "700ms hold", "1.125s release"},
 		},
 		{
@@ -111,20 +111,20 @@ func TestGestures(t *testing.T) {
 			[]string{"25ms press", "600ms hold", "5s long_hold", "6.025s release"},
 		},
 		{
-			"no long hold where there is none", long, presses(0, 6*time.Second),
+			"no long hold if it is not bound", long, presses(0, 6*time.Second),
 			[]string{"25ms press", "600ms hold", "6.025s release"},
 		},
 		{
 			"tap, then hold", plain, presses(100*ms, 200*ms, 300*ms, 1*time.Second),
 			[]string{"125ms press", "225ms release", "325ms press", "900ms tap", "900ms hold", "1.025s release"},
 		},
-		{"a spike shorter than the debounce time is nothing", plain, presses(100*ms, 124*ms), nil},
+		{"a spike shorter than the debounce time is ignored", plain, presses(100*ms, 124*ms), nil},
 		{
-			"a drop-out shorter than the debounce time is nothing", plain, presses(100*ms, 300*ms, 320*ms, 800*ms),
+			"a drop-out shorter than the debounce time is ignored", plain, presses(100*ms, 300*ms, 320*ms, 800*ms),
 			[]string{"125ms press", "700ms hold", "825ms release"},
 		},
 		{
-			"a stuck button lets go and falls silent, then is well again", plain, presses(0, 90*time.Second, 100*time.Second, 100*time.Second+100*ms),
+			"a stuck button is released and ignored, then works again", plain, presses(0, 90*time.Second, 100*time.Second, 100*time.Second+100*ms),
 			[]string{
 				"25ms press", "600ms hold", "5s long_hold", "1m0s release", "1m0s stuck", "1m30.025s recovered",
 				"1m40.025s press", "1m40.125s release", "1m40.4s tap",
@@ -140,9 +140,9 @@ func TestGestures(t *testing.T) {
 	}
 }
 
-func TestButtonThatIsDownAtStartIsNobodysGesture(t *testing.T) {
+func TestButtonPressedAtStartIsNotAGesture(t *testing.T) {
 	var s State
-	var told []string
+	var lines []string
 	for _, c := range []change{
 		{0, true},
 		{25 * ms, true},
@@ -155,36 +155,36 @@ func TestButtonThatIsDownAtStartIsNobodysGesture(t *testing.T) {
 		var events []Event
 		s, events = plain.Step(s, c.down, c.at)
 		for _, e := range events {
-			told = append(told, fmt.Sprint(c.at, " ", e.Kind))
+			lines = append(lines, fmt.Sprint(c.at, " ", e.Kind))
 		}
 	}
-	if want := []string{"3.025s press"}; !slices.Equal(told, want) {
-		t.Errorf("got %v, want %v", told, want)
+	if want := []string{"3.025s press"}; !slices.Equal(lines, want) {
+		t.Errorf("got %v, want %v", lines, want)
 	}
 	got := play(plain, nil, time.Second)
 	if len(got) != 0 {
-		t.Errorf("an untouched button said %v", got)
+		t.Errorf("an untouched button reported %v", got)
 	}
 }
 
 func TestButtonStuckSinceStartIsReportedOnce(t *testing.T) {
 	var s State
 	s, _ = plain.Step(s, true, 0)
-	var told []string
+	var lines []string
 	for at := time.Second; at < 5*time.Minute; at += time.Second {
 		var events []Event
 		s, events = plain.Step(s, at < 3*time.Minute, at)
 		for _, e := range events {
-			told = append(told, fmt.Sprint(at, " ", e.Kind))
+			lines = append(lines, fmt.Sprint(at, " ", e.Kind))
 		}
 	}
-	if want := []string{"1m0s stuck", "3m1s recovered"}; !slices.Equal(told, want) {
-		t.Errorf("got %v, want %v", told, want)
+	if want := []string{"1m0s stuck", "3m1s recovered"}; !slices.Equal(lines, want) {
+		t.Errorf("got %v, want %v", lines, want)
 	}
 }
 
-// bounce adds contact bounce to an edge: the level toggles every gap for as
-// long as the contact bounces, and comes to rest as it should.
+// bounce adds contact bounce to an edge: the level toggles every gap during the
+// bounce, and ends at the right level.
 func bounce(at time.Duration, down bool, gap, length time.Duration) []change {
 	rec := []change{{at, down}}
 	for t := gap; t+gap <= length; t += 2 * gap {
@@ -208,9 +208,9 @@ func TestBounceOf1To20Milliseconds(t *testing.T) {
 	}
 }
 
-// Levels of a worn tactile switch, as a logic analyser writes them down:
-// microseconds at which the contact changed, press first. The bounce of the
-// release is longer than that of the press, as springs have it.
+// Levels of a worn tactile switch, as recorded by a logic analyser: times in
+// microseconds at which the contact changed, press first. The bounce of the release
+// is longer than that of the press, which is typical.
 func TestBounceRecording(t *testing.T) {
 	down := []int{0, 180, 410, 1020, 1150, 2900, 3350, 6100, 6180, 9800, 10400, 14600, 14900}
 	up := []int{0, 90, 260, 1400, 2250, 4100, 4800, 7900, 8800, 13100, 14000, 19400, 19900}
@@ -227,7 +227,7 @@ func TestBounceRecording(t *testing.T) {
 	}
 }
 
-func TestMainsHumIsReportedOnceAndNothingElse(t *testing.T) {
+func TestMainsHumIsReportedOnce(t *testing.T) {
 	var rec []change
 	for at, down := 100*ms, true; at < 20*time.Second; at, down = at+10*ms, !down {
 		rec = append(rec, change{at, down})
@@ -254,9 +254,9 @@ func TestOscillationSlowerThanTheDebouncerCannotFlood(t *testing.T) {
 	}
 }
 
-// Whatever the wire does, presses and releases alternate, faults are ended
-// before anything else is said, and no more comes out than a hand can do.
-func TestNoiseNeverWedges(t *testing.T) {
+// For any input, presses and releases alternate, faults end before other events are
+// reported, and there are no more events than a hand can produce.
+func TestNoiseDoesNotBlockARecogniser(t *testing.T) {
 	for seed := range uint64(300) {
 		checkNoise(t, rand.New(rand.NewPCG(seed, 1)))
 	}
@@ -280,19 +280,19 @@ func checkNoise(t *testing.T, r *rand.Rand) {
 	got := play(plain, rec, clickAt+5*time.Second)
 	checkOrder(t, got)
 	if kinds := kindsOf(got); !slices.Equal(kinds[max(0, len(kinds)-3):], []string{"press", "release", "tap"}) {
-		t.Fatalf("after noise of scale %v a tap is no longer heard: %v", scale, got)
+		t.Fatalf("after noise of scale %v a tap is no longer recognised: %v", scale, got)
 	}
 }
 
-func checkOrder(t *testing.T, told []string) {
+func checkOrder(t *testing.T, lines []string) {
 	t.Helper()
 	down, faulty := false, false
-	for _, k := range kindsOf(told) {
+	for _, k := range kindsOf(lines) {
 		switch {
 		case faulty && k != "recovered" && k != "bouncing", !faulty && k == "recovered":
-			t.Fatalf("%s at a wrong moment: %v", k, told)
+			t.Fatalf("%s at a wrong moment: %v", k, lines)
 		case k == "press" && down, k == "release" && !down, (k == "hold" || k == "long_hold") && !down:
-			t.Fatalf("%s at a wrong moment: %v", k, told)
+			t.Fatalf("%s at a wrong moment: %v", k, lines)
 		}
 		switch k {
 		case "press":
@@ -311,26 +311,26 @@ func FuzzStep(f *testing.F) {
 	f.Add([]byte{1, 200, 3, 90, 90, 10})
 	f.Fuzz(func(t *testing.T, gaps []byte) {
 		var s State
-		var told []string
+		var lines []string
 		at := time.Duration(0)
 		for i, g := range gaps {
 			at += time.Duration(g) * time.Duration(g) * ms / 4
 			var events []Event
 			s, events = plain.Step(s, i%2 == 1, at)
 			for _, e := range events {
-				told = append(told, fmt.Sprint(at, " ", e.Kind))
+				lines = append(lines, fmt.Sprint(at, " ", e.Kind))
 			}
 			if d, ok := plain.Deadline(s); ok && d < at-time.Hour {
-				t.Fatalf("deadline %v lies far before %v", d, at)
+				t.Fatalf("deadline %v is far before %v", d, at)
 			}
 		}
-		checkOrder(t, told)
+		checkOrder(t, lines)
 	})
 }
 
-func kindsOf(told []string) []string {
+func kindsOf(lines []string) []string {
 	var kinds []string
-	for _, line := range told {
+	for _, line := range lines {
 		kinds = append(kinds, line[strings.IndexByte(line, ' ')+1:])
 	}
 	return kinds

@@ -50,8 +50,8 @@ func TestColour(t *testing.T) {
 	}
 }
 
-// The bytes are written out by hand from the rules of the data sheet:
-// start frame; 111bbbbb, blue, green, red for each LED; end frame.
+// The bytes were derived by hand from the rules of the data sheet: start frame;
+// 111bbbbb, blue, green, red for each LED; end frame.
 func TestAPA102AgainstTheDataSheet(t *testing.T) {
 	tests := []struct {
 		name       string
@@ -72,7 +72,7 @@ func TestAPA102AgainstTheDataSheet(t *testing.T) {
 			0xFF, 0xFF, 0x00, 0x00,
 			0x00, 0x00, 0x00, 0x00,
 		}},
-		{"off still begins with 111", []Colour{{}}, 0, "bgr", []byte{
+		{"off still starts with 111", []Colour{{}}, 0, "bgr", []byte{
 			0x00, 0x00, 0x00, 0x00,
 			0xE0, 0x00, 0x00, 0x00,
 			0x00, 0x00, 0x00, 0x00,
@@ -112,7 +112,7 @@ func TestAPA102EndFrameClocksTheLastLED(t *testing.T) {
 	}
 }
 
-// 0 is 100 and 1 is 110; the table has the 24 bits of each byte spelled out.
+// 0 is 100 and 1 is 110; the table has the 24 bits of each byte.
 func TestWS2812AgainstTheDataSheet(t *testing.T) {
 	spelled := map[byte][]byte{
 		0x00: {0b10010010, 0b01001001, 0b00100100},
@@ -123,7 +123,7 @@ func TestWS2812AgainstTheDataSheet(t *testing.T) {
 	}
 	tests := []struct {
 		row  Colour
-		wire [3]byte // green, red, blue: what goes first over the wire
+		wire [3]byte // green, red, blue: the order on the wire
 	}{
 		{Colour{0, 0, 0}, [3]byte{0, 0, 0}},
 		{Colour{0xFF, 0x80, 0x01}, [3]byte{0x80, 0xFF, 0x01}},
@@ -209,14 +209,14 @@ func TestPatterns(t *testing.T) {
 		{"spin, head on the first", Pattern{"spin", red, second}, 0, 0, []Colour{red, {}, dim(red, 1.0/3)}},
 		{"spin, head on the last", Pattern{"spin", red, 3 * second}, 2 * time.Second, 0, []Colour{{}, dim(red, 1.0/3), red}},
 		{"spin on one LED breathes", Pattern{"spin", red, second}, 500 * time.Millisecond, 0, []Colour{dim(red, 0.1)}},
-		{"meter in silence shows that it listens", Pattern{"meter", blue, 0}, 0, 0, []Colour{dim(blue, 0.3), {}, {}}},
+		{"meter in silence shows listening", Pattern{"meter", blue, 0}, 0, 0, []Colour{dim(blue, 0.3), {}, {}}},
 		{"meter half way", Pattern{"meter", blue, 0}, 0, 0.5, []Colour{blue, dim(blue, 0.5), {}}},
 		{"meter at full", Pattern{"meter", blue, 0}, 0, 1, []Colour{blue, blue, blue}},
 		{"meter on one LED", Pattern{"meter", blue, 0}, 0, 0, []Colour{dim(blue, 0.6)}},
 		{"wink is dark for a moment", Pattern{"wink", red, second}, 99 * time.Millisecond, 0, []Colour{{}}},
 		{"glint shines for a moment", Pattern{"glint", red, second}, 19 * time.Millisecond, 0, []Colour{red}},
-		{"glint is dark else", Pattern{"glint", red, second}, 20 * time.Millisecond, 0, []Colour{{}}},
-		{"wink is on else", Pattern{"wink", red, second}, 100 * time.Millisecond, 0, []Colour{red}},
+		{"glint is dark otherwise", Pattern{"glint", red, second}, 20 * time.Millisecond, 0, []Colour{{}}},
+		{"wink is on otherwise", Pattern{"wink", red, second}, 100 * time.Millisecond, 0, []Colour{red}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -227,8 +227,8 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
-// Next is what lets a board sleep: between t and t+Next nothing may change.
-func TestNextNeverSleepsThroughAChange(t *testing.T) {
+// A board sleeps for Next: between t and t+Next nothing may change.
+func TestNothingChangesBeforeNext(t *testing.T) {
 	for _, shape := range Shapes() {
 		p := Pattern{shape, red, config.Duration(700 * time.Millisecond)}
 		for at := time.Duration(0); at < 3*time.Second; at += 7 * time.Millisecond {
@@ -237,7 +237,7 @@ func TestNextNeverSleepsThroughAChange(t *testing.T) {
 				t.Fatalf("%s at %v: next %v", shape, at, next)
 			}
 			if shape == "breathe" || shape == "spin" || shape == "meter" || shape == "rainbow" {
-				continue // these change all the time, and are sampled
+				continue // these change continuously, and are sampled
 			}
 			last := at + max(next-1, 0)
 			if next == 0 {

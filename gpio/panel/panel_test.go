@@ -52,7 +52,7 @@ func TestRenderFitsEveryWidth(t *testing.T) {
 	}
 }
 
-// The keyboard, told as time, what is typed, and what the buttons do.
+// The keyboard: the time, the input, and the resulting button events.
 func TestKeys(t *testing.T) {
 	var did []string
 	k := keys{
@@ -67,7 +67,7 @@ func TestKeys(t *testing.T) {
 		want  []string
 	}{
 		{0, " ", []string{"1 true"}},
-		{30, " ", nil}, // the key repeats; it is down already
+		{30, " ", nil}, // the key repeats; the button is already pressed
 		{119, "", nil},
 		{120, "", []string{"1 false"}},
 		{200, "2", []string{"2 true"}},
@@ -76,10 +76,10 @@ func TestKeys(t *testing.T) {
 		{5000, "", nil}, // held
 		{5100, "q", []string{"1 false"}},
 		{5200, "1", []string{"1 true"}},
-		{5210, "q", []string{"1 false"}}, // lets go of a tap at once
+		{5210, "q", []string{"1 false"}}, // releases a tap at once
 		{5400, "", nil},
-		{6000, "39zQ\x03", nil}, // no such buttons, no such keys
-		{6100, "\x1b[1;2", nil}, // an arrow key has digits in it
+		{6000, "39zQ\x03", nil}, // unknown buttons and keys
+		{6100, "\x1b[1;2", nil}, // the sequence of an arrow key contains digits
 		{6200, "w", []string{"2 true"}},
 	}
 	for _, s := range steps {
@@ -96,7 +96,7 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-func TestPatience(t *testing.T) {
+func TestTimeouts(t *testing.T) {
 	now := time.Now()
 	k := keys{until: map[int]time.Time{0: now.Add(50 * time.Millisecond)}}
 	if got := k.patience(now); got != 50*time.Millisecond {
@@ -111,7 +111,7 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-func TestWithoutATerminalChangesAreToldInLines(t *testing.T) {
+func TestChangesArePrintedWithoutATerminal(t *testing.T) {
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestWithoutATerminalChangesAreToldInLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	p := &Panel{In: null, Out: out, Press: func(int, bool) { t.Error("something was pressed") }}
+	p := &Panel{In: null, Out: out, Press: func(int, bool) { t.Error("a button was pressed") }}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()
@@ -142,12 +142,12 @@ func TestWithoutATerminalChangesAreToldInLines(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	told, err := os.ReadFile(out.Name())
+	output, err := os.ReadFile(out.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := "board: idle\nboard: listening\nboard: idle\nboard: idle; button: stop\na line of the log\n"
-	if string(told) != want {
-		t.Errorf("told\n%s\nwant\n%s", told, want)
+	if string(output) != want {
+		t.Errorf("output\n%s\nwant\n%s", output, want)
 	}
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // playEnv turns the test program into one that shows a board, for the tests that
-// need a terminal around it.
+// need a terminal.
 const playEnv = "LINTOD_TEST_PANEL"
 
 func TestMain(m *testing.M) {
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// demo shows a board whose first button is talk: down is listening.
+// demo shows a board whose first button is talk: pressed is listening.
 func demo(how string) (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT)
 	defer stop()
@@ -68,7 +68,7 @@ func demo(how string) (code int) {
 	return 0
 }
 
-// terminal is a tmux of our own with a shell in it.
+// terminal is a separate tmux with a shell.
 type terminal struct {
 	t      *testing.T
 	socket string
@@ -77,7 +77,7 @@ type terminal struct {
 func openTerminal(t *testing.T) *terminal {
 	t.Helper()
 	if _, err := exec.LookPath("tmux"); err != nil {
-		t.Skip("TMUX IS MISSING: the panel was not tried in a terminal; apt-get install tmux")
+		t.Skip("TMUX IS MISSING: the panel was not tested in a terminal; apt-get install tmux")
 	}
 	term := &terminal{t, filepath.Join(t.TempDir(), "tmux")}
 	term.tmux("-f", os.DevNull, "new-session", "-d", "-x", "80", "-y", "24", "env", "PS1=ready> ", "sh", "-i")
@@ -100,7 +100,7 @@ func (term *terminal) typed(keys ...string) {
 	term.tmux(append([]string{"send-keys"}, keys...)...)
 }
 
-// await waits until the screen, colours included, has the text.
+// await waits until the screen, including colours, contains the text.
 func (term *terminal) await(text string) string {
 	term.t.Helper()
 	deadline := time.Now().Add(2 * time.Minute)
@@ -110,7 +110,7 @@ func (term *terminal) await(text string) string {
 			return screen
 		}
 		if time.Now().After(deadline) {
-			term.t.Fatalf("%q does not come; the screen is\n%s", text, screen)
+			term.t.Fatalf("%q did not appear; the screen is\n%s", text, screen)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -125,7 +125,7 @@ func (term *terminal) run(how string) {
 	term.await("2 mute")
 }
 
-// restored checks that the terminal is as it was before the board ran.
+// restored checks that the terminal is in the same state as before the board ran.
 func (term *terminal) restored() {
 	term.t.Helper()
 	term.typed("stty -a >"+term.socket+".after; echo com'pared'", "Enter")
@@ -148,11 +148,11 @@ func TestPanelInARealTerminal(t *testing.T) {
 	if !strings.Contains(screen, "38;2;0;90;255m●") {
 		t.Errorf("no LED in true colour:\n%q", screen)
 	}
-	term.typed("q") // let go
+	term.typed("q") // release
 	term.await("log: down false")
 	screen = term.await("  idle")
 	if strings.Count(screen, "keys:") != 1 || strings.Count(screen, "log: down") != 2 {
-		t.Errorf("the log and the panel are in each other's way:\n%s", screen)
+		t.Errorf("the log and the panel overlap:\n%s", screen)
 	}
 	if before, after := strings.Index(screen, "log: down false"), strings.Index(screen, "keys:"); before > after {
 		t.Errorf("the panel is not below the log:\n%s", screen)
@@ -163,7 +163,7 @@ func TestPanelInARealTerminal(t *testing.T) {
 	term.restored()
 }
 
-func TestPanelGivesTheTerminalBackWhenItPanics(t *testing.T) {
+func TestPanelRestoresTheTerminalOnAPanic(t *testing.T) {
 	term := openTerminal(t)
 	term.run("panic")
 	term.typed("1")

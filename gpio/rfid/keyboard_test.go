@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// desk is a box with input devices, whose keys a test types, and a Reader that runs. Time
-// is that of a bubble.
+// desk is a box with input devices, whose keys a test types, and a running Reader.
+// Time is that of a bubble.
 type desk struct {
 	*testing.T
 	root   string
 	reader *Reader
 
 	mu     sync.Mutex
-	lines  map[string]*io.PipeWriter // of those that are open
+	lines  map[string]*io.PipeWriter // of the open ones
 	refuse error
 	events []Event
 }
@@ -59,7 +59,7 @@ func (d *desk) unplug(event string) {
 	delete(d.lines, event)
 }
 
-// codes are keys of a keyboard, as linux/input-event-codes.h numbers them.
+// codes are the key codes of linux/input-event-codes.h.
 var codes = map[byte]uint16{
 	'0': 11, '1': 2, '2': 3, '3': 4, '4': 5, '5': 6, '6': 7, '7': 8, '8': 9, '9': 10,
 	'A': 30, 'B': 48, 'C': 46, 'D': 32, 'E': 18, 'F': 33, '\n': 28, ':': 39, 'x': 45,
@@ -81,7 +81,8 @@ func (d *desk) key(event string, kind, code uint16, value uint32) {
 	}
 }
 
-// types has a device type a text, with all that the kernel sends beside the keys.
+// types types a text on a device, with all events that the kernel sends in addition
+// to the keys.
 func (d *desk) types(event, text string) {
 	synctest.Wait()
 	for i := range len(text) {
@@ -139,7 +140,7 @@ func TestUSBReaders(t *testing.T) {
 		d.types("event3", "04:A1:B2:C3\n\n")
 		d.expect("two cards", "0012345678", "04A1B2C3")
 		d.types("event3", "12x4\n5678\n")
-		d.expect("a key that no UID has", "5678")
+		d.expect("a key that is not part of a UID", "5678")
 		d.types("event3", "1234")
 		time.Sleep(2 * typeLimit)
 		d.types("event3", "5678\n")
@@ -164,7 +165,7 @@ func TestUSBReaders(t *testing.T) {
 		d.unplug("event5")
 		time.Sleep(lookEvery)
 		if d.fault() == "" {
-			t.Error("readers that were pulled are no fault")
+			t.Error("unplugged readers are not a fault")
 		}
 		d.mu.Lock()
 		d.refuse = errors.New("may not be opened")
@@ -181,7 +182,7 @@ func TestUSBReaders(t *testing.T) {
 		d.types("event3", "AABB\n")
 		d.expect("plugged again", "AABB")
 		if _, open := d.lines["event4"]; open {
-			t.Error("a keyboard that does not match the pattern is opened")
+			t.Error("a keyboard that does not match the pattern was opened")
 		}
 		cancel()
 		running.Wait()

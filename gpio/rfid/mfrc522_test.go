@@ -17,7 +17,7 @@ import (
 	"lintod/gpio/boardtest"
 )
 
-// bench is a box with an MFRC522 and a Reader that runs. Time is that of a bubble.
+// bench is a box with an MFRC522 and a running Reader. Time is that of a bubble.
 type bench struct {
 	*testing.T
 	*Reader
@@ -57,7 +57,7 @@ func withChip(t *testing.T, f func(*bench)) {
 		cancel()
 		running.Wait()
 		if b.host.P("GPIO25").Claimed() {
-			t.Error("the line of RST is not given back")
+			t.Error("the RST line was not released")
 		}
 	})
 }
@@ -108,10 +108,10 @@ func TestCards(t *testing.T) {
 	}
 }
 
-// What goes through the air is what readers and cards say, down to the checksums: those of
-// "SELECT done" are of all Mifare Ultralight, Classic and DESFire, and 50 00 57 CD is HLTA
-// everywhere.
-func TestWhatIsSaid(t *testing.T) {
+// The bytes on the air are those of real readers and cards, including the checksums:
+// those of "SELECT done" apply to all Mifare Ultralight, Classic and DESFire, and 50
+// 00 57 CD is always HLTA.
+func TestBytesOnTheAir(t *testing.T) {
 	for text, want := range map[string]string{
 		"DEADBEEF": "> 52,< 04 00,> 93 20,< de ad be ef 22,> 93 70 de ad be ef 22 b9 9c,< 08 b6 dd,> 50 00 57 cd",
 		"04A1B2C3D4E5F6": "> 52,< 44 00,> 93 20,< 88 04 a1 b2 9f,> 93 70 88 04 a1 b2 9f ae 4b,< 04 da 17," +
@@ -128,7 +128,7 @@ func TestWhatIsSaid(t *testing.T) {
 	}
 }
 
-// Of cards that lie there together one is read, always the same.
+// Of several cards at the reader one is read, always the same.
 func TestCollisions(t *testing.T) {
 	for _, uids := range [][]string{
 		{"00000001", "00000002"},
@@ -162,8 +162,8 @@ func TestCollisions(t *testing.T) {
 	}
 }
 
-// A card that leaves in the middle of being read is not there, and not half there.
-func TestACardLeaves(t *testing.T) {
+// A card removed while it is read is not reported, not even partly.
+func TestCardIsRemovedDuringRead(t *testing.T) {
 	for frames := range 9 {
 		withChip(t, func(b *bench) {
 			time.Sleep(time.Second)
@@ -171,7 +171,7 @@ func TestACardLeaves(t *testing.T) {
 			b.chip.LeaveAfter(frames)
 			time.Sleep(time.Second)
 			var want []string
-			if frames > 7-1 { // it has said all
+			if frames > 7-1 { // it has sent everything
 				want = []string{"+88A1B2C3D4E5F60718F9", "-88A1B2C3D4E5F60718F9"}
 			}
 			if got := b.saw(); !slices.Equal(got, want) {
@@ -181,8 +181,8 @@ func TestACardLeaves(t *testing.T) {
 	}
 }
 
-// Without a chip, and with one that does nothing or loses its supply, nothing spins, the
-// reason is known, and a chip that comes back is used.
+// Without a chip, and with one that does not respond or loses its supply, there is
+// no busy loop, the reason is reported, and a chip that works again is used.
 func TestChipsThatFail(t *testing.T) {
 	for name, tt := range map[string]struct {
 		fail func(*bench)
@@ -208,19 +208,19 @@ func TestChipsThatFail(t *testing.T) {
 				time.Sleep(time.Hour)
 				before := b.chip.Transfers()
 				time.Sleep(time.Hour)
-				if n := b.chip.Transfers() - before; n > 300*4000 { // a try, at most each 15 s, of one look
+				if n := b.chip.Transfers() - before; n > 300*4000 { // at most one attempt every 15 s, with one transfer
 					b.Errorf("%d transfers in an hour", n)
 				}
 				b.chip.Plug()
 				time.Sleep(time.Minute)
-				b.expect("the chip is back", "+DEADBEEF")
+				b.expect("the chip works again", "+DEADBEEF")
 				if st := b.Status()[0]; st.Fault != "" || st.Faults == 0 {
 					b.Errorf("status %+v", st)
 				}
 			})
 		})
 	}
-	withChip(t, func(b *bench) { // its supply was away for a moment, and so are its settings
+	withChip(t, func(b *bench) { // its supply was interrupted, which resets its settings
 		b.chip.Put(uid("DEADBEEF"))
 		time.Sleep(time.Second)
 		b.chip.Plug()
@@ -230,7 +230,7 @@ func TestChipsThatFail(t *testing.T) {
 	})
 }
 
-// An empty field takes few transfers, each of which is some 30 µs of a core.
+// An empty field needs few transfers, each of which takes some 30 µs of CPU time.
 func TestCostOfWaiting(t *testing.T) {
 	withChip(t, func(b *bench) {
 		time.Sleep(10 * time.Second)

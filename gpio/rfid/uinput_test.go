@@ -25,7 +25,7 @@ const (
 	uiSetKeyBit  = 0x40045565
 )
 
-// plugged is a keyboard of the kernel, whose keys a test types.
+// plugged creates a keyboard in the kernel, whose keys a test types.
 func plugged(t *testing.T, name string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile("/dev/uinput", os.O_WRONLY, 0)
@@ -61,8 +61,8 @@ func unplugged(f *os.File) {
 	f.Close()
 }
 
-// A keyboard of the kernel types for us alone, and may be unplugged and plugged again.
-func TestUSBReaderOfTheKernel(t *testing.T) {
+// A kernel keyboard types only for us, and may be unplugged and plugged in again.
+func TestUSBReaderWithTheKernel(t *testing.T) {
 	const name = "lintod test RFID"
 	f := plugged(t, name)
 	defer func() { unplugged(f) }()
@@ -94,7 +94,7 @@ func TestUSBReaderOfTheKernel(t *testing.T) {
 				t.Errorf("%s, want %s", got, want)
 			}
 		case <-time.After(time.Minute):
-			t.Fatalf("nothing is read; %+v", r.Status())
+			t.Fatalf("no card was read; %+v", r.Status())
 		}
 	}
 	ready := func(want bool) {
@@ -117,7 +117,7 @@ func TestUSBReaderOfTheKernel(t *testing.T) {
 	types("04A1B2C3\n")
 	expect("04A1B2C3")
 	if results := r.Check(ctx); len(results) != 1 || results[0].Err == nil || !strings.Contains(results[0].Err.Error(), "another program") {
-		t.Errorf("somebody else can have it: %+v", results)
+		t.Errorf("another process can grab it: %+v", results)
 	}
 	unplugged(f)
 	ready(false)

@@ -27,7 +27,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestParseNamesTheLine(t *testing.T) {
+func TestParseReportsTheLine(t *testing.T) {
 	for _, script := range []string{"jump", "press", "see", "after", "after soon", "after -1s", "after 2h"} {
 		_, err := Parse(strings.NewReader("see idle\n" + script))
 		var line *LineError
@@ -47,7 +47,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// board is a toy: a press of talk makes it listen, its release think and speak.
+// board is a simple model: a press of talk makes it listen, its release think and
+// speak.
 type board struct {
 	saw func([]string)
 	log []string
@@ -88,8 +89,8 @@ func play(ctx context.Context, script string, limit time.Duration, also func([]s
 }
 
 func TestPlay(t *testing.T) {
-	// The finger comes at 1 s and goes at 3 s; the states of the answer follow a
-	// second apart; the script is over when the board is idle, at 6 s.
+	// The button is pressed at 1 s and released at 3 s; the states of the answer
+	// follow a second apart; the script ends when the board is idle, at 6 s.
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		b, err := play(t.Context(), "see idle\nafter 1s\npress talk\nsee listening\nafter 2s\nrelease talk\nsee thinking\nsee idle", 0, func([]string) {})
@@ -102,7 +103,7 @@ func TestPlay(t *testing.T) {
 	})
 }
 
-func TestPlayFailsWhereStatesComeInAnotherOrder(t *testing.T) {
+func TestPlayFailsOnStatesInAnotherOrder(t *testing.T) {
 	limit := 10 * time.Second
 	tests := []struct {
 		script string
@@ -137,7 +138,7 @@ func TestPlayEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestARecordingPlaysAgain(t *testing.T) {
+func TestRecordingCanBePlayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		rec := NewRecorder(&out)

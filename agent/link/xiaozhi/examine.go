@@ -77,7 +77,7 @@ func (x examination) link() *Link {
 }
 
 // Try connects as the device does, also while a daemon runs, and returns a
-// one-sentence error if that fails. It opens no session.
+// one-sentence error if that fails, or link.ErrActivate. It opens no session.
 func (c Config) Try(ctx context.Context, at link.Place) (problem error) {
 	c.PasswordFile, c.TokenFile = at.Readable(c.PasswordFile), at.Readable(c.TokenFile)
 	x := examination{c, at, nil, func(f link.Finding) {
@@ -88,7 +88,9 @@ func (c Config) Try(ctx context.Context, at link.Place) (problem error) {
 	l := x.link()
 	place, ok := x.provision(ctx, l)
 	switch {
-	case !ok || place.Activation != nil: // the server requests activation
+	case !ok:
+	case place.Activation != nil:
+		return fmt.Errorf("%w: enter the code %s at %s", link.ErrActivate, place.Activation.Code, place.Activation.Address)
 	case place.MQTT == nil && place.WebSocket == nil:
 		return errors.New("the server provided no connection settings")
 	case place.MQTT == nil || x.Transport == useWebSocket:

@@ -1,6 +1,7 @@
 package xiaozhi
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -50,5 +51,19 @@ func TestExamineDoesNotDisturbTheSession(t *testing.T) {
 		if level, ok := found["WebSocket"]; !ok || level != link.OK {
 			t.Errorf("%+v: findings %v", tt.running, found)
 		}
+	}
+}
+
+// Setup passes on how the device is activated.
+func TestTryOfADeviceToActivate(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"activation":{"code":"048291","message":"x\n048291","challenge":"c"},"websocket":{"url":"ws://127.0.0.1:1/"}}`))
+	}))
+	defer server.Close()
+	c := Defaults()
+	c.Enabled, c.URL = true, server.URL
+	at := link.Place{StateDir: t.TempDir(), Readable: func(path string) string { return path }}
+	if err := c.Try(t.Context(), at); !errors.Is(err, link.ErrActivate) || !strings.Contains(err.Error(), "048291") {
+		t.Errorf("got %v", err)
 	}
 }

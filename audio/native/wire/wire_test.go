@@ -11,7 +11,7 @@ import (
 	"lintod/audio"
 )
 
-// pipe writes with one function and reads the message back.
+// roundTrip writes with one function and reads the message back.
 func roundTrip(t *testing.T, send func(*Writer) error) Message {
 	t.Helper()
 	var b bytes.Buffer
@@ -48,7 +48,7 @@ func TestHello(t *testing.T) {
 		t.Fatalf("another version: %v", err)
 	}
 	if ParseHello([]byte("SSH-2.0-OpenSSH")) == nil {
-		t.Fatal("took a stranger for lintod-audio")
+		t.Fatal("accepted another program as lintod-audio")
 	}
 }
 
@@ -92,7 +92,7 @@ func TestOpen(t *testing.T) {
 		"long":            strings.Repeat(" ", maxJSON) + `{"rate":16000,"devices":["default"]}`,
 	} {
 		if o, err := ParseOpen([]byte(bad)); err == nil || errors.Is(err, io.EOF) {
-			t.Errorf("%s: took it for %v, %v", name, o, err)
+			t.Errorf("%s: parsed as %v, %v", name, o, err)
 		}
 	}
 }
@@ -108,12 +108,12 @@ func TestChoice(t *testing.T) {
 	}
 	for _, bad := range []string{``, `{"rank":-1}`, `{"rank":8}`, `{"device":1}`, `{"rank":0,"x":0}`} {
 		if got, err := ParseChoice([]byte(bad)); err == nil {
-			t.Errorf("took %s for %v", bad, got)
+			t.Errorf("%s was parsed as %v", bad, got)
 		}
 	}
 }
 
-// What is accepted is sent and read again unchanged.
+// An accepted value is sent and read again unchanged.
 func FuzzParseOpen(f *testing.F) {
 	f.Add([]byte(`{"rate":16000,"devices":["default"]}`))
 	f.Add([]byte(`{"rate":48000,"devices":["*USB*","hw:CARD=x"],"channel":2,"gain":1e1}`))
@@ -146,14 +146,14 @@ func TestCapture(t *testing.T) {
 		t.Fatalf("%d bytes follow", len(rest))
 	}
 	if _, err := ParseCapture(rest, &got); err == nil {
-		t.Fatal("took a batch without a frame")
+		t.Fatal("accepted a batch without a frame")
 	}
 	if _, err := ParseCapture(m.Payload[len(m.Payload)-capSize+1:], &got); err == nil {
-		t.Fatal("took half a frame")
+		t.Fatal("accepted half a frame")
 	}
 	m.Payload[capHead-1]++
 	if _, err := ParseCapture(m.Payload, &got); err == nil {
-		t.Fatal("took an opinion that there is not")
+		t.Fatal("accepted an invalid Speech value")
 	}
 }
 
@@ -164,7 +164,7 @@ func TestDelay(t *testing.T) {
 	}
 	for _, b := range [][]byte{nil, {0}, {0, 0, 0}, {255, 255}} {
 		if _, err := ParseDelay(b); err == nil {
-			t.Errorf("took % x", b)
+			t.Errorf("accepted % x", b)
 		}
 	}
 }
@@ -194,7 +194,7 @@ func TestCodec(t *testing.T) {
 		"unknown field":  `{"kind":"identity","rate":16000,"channels":1,"frame_ms":60,"bits":24}`,
 	} {
 		if c, err := ParseCodec([]byte(bad)); err == nil || errors.Is(err, io.EOF) {
-			t.Errorf("%s: took it for %v, %v", name, c, err)
+			t.Errorf("%s: parsed as %v, %v", name, c, err)
 		}
 	}
 }
@@ -237,7 +237,7 @@ func TestParseText(t *testing.T) {
 	}
 }
 
-func TestReadRefuses(t *testing.T) {
+func TestReadRejects(t *testing.T) {
 	good := []byte{byte(Close), 0, 5, 0, 2, 0, 0, 0, 'a', 'b'}
 	if m, err := NewReader(bytes.NewReader(good)).Read(); err != nil || m.Stream != 5 || string(m.Payload) != "ab" {
 		t.Fatalf("the model message: %v %v", m, err)
@@ -264,12 +264,12 @@ func TestReadRefuses(t *testing.T) {
 
 func TestSendTooLong(t *testing.T) {
 	if err := NewWriter(io.Discard).SendBytes(Failed, 0, make([]byte, MaxPayload+1)); err == nil {
-		t.Fatal("sent it")
+		t.Fatal("the message was sent")
 	}
 }
 
-// Whatever arrives, Read returns messages and then an error, and each message
-// is what a Writer would have sent.
+// For any input, Read returns messages and then an error, and each message is one
+// that a Writer would have sent.
 func FuzzRead(f *testing.F) {
 	var b bytes.Buffer
 	w := NewWriter(&b)
@@ -302,7 +302,7 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		if !bytes.HasPrefix(in, out.Bytes()) {
-			t.Fatal("read something else than was there")
+			t.Fatal("the message differs from the input")
 		}
 	})
 }

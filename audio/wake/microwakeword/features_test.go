@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// hard is sound that takes the arithmetic to its ends: silence, noise from one step
-// of a converter to all of them, squares, and a constant.
+// hard is sound at the limits of the arithmetic: silence, noise from one step of a
+// converter to full scale, squares, and a constant.
 func hard() []int16 {
 	var pcm []int16
 	random := uint32(1)
@@ -37,7 +37,7 @@ func hard() []int16 {
 }
 
 // The features are those of the front end of TensorFlow Lite for microcontrollers,
-// of which the sum was made, on every processor.
+// from which the checksum was computed, on every processor.
 func TestFeatures(t *testing.T) {
 	const want = "d99c4a40feafaafef4015dd6835decbe36531387351270cdf3b513df57a450ec"
 	f := newFeatures()

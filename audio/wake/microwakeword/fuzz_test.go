@@ -9,8 +9,7 @@ import (
 	"lintod/agent/base/fuzzcost"
 )
 
-// Whatever a file holds, it is refused in one line or is a model that runs, and it
-// costs little.
+// Any file is rejected with one line or is a model that runs, at low cost.
 func FuzzModel(f *testing.F) {
 	file := newFile()
 	g := testInput(file, 1)
@@ -62,7 +61,7 @@ func FuzzModel(f *testing.F) {
 	})
 }
 
-// Whatever a manifest holds, it is refused in one line or says what can be.
+// Any manifest is rejected with one line or has valid values.
 func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"type":"micro","version":2,"wake_word":"x","model":"x.tflite","micro":{"probability_cutoff":0.9,"sliding_window_size":5}}`))
 	f.Add([]byte(`{"type":"micro","version":1,"model":"../../etc/passwd"}`))

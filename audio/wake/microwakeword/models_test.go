@@ -12,13 +12,13 @@ import (
 	"lintod/audio/wav"
 )
 
-// models is a folder with models of esphome/micro-wake-word-models and recordings
-// of people who say their words, which are no part of the product.
+// models is a directory with models of esphome/micro-wake-word-models and recordings
+// of people who say their words, which are not part of the product.
 func models(t testing.TB) string {
 	t.Helper()
 	dir := os.Getenv("LINTOD_WAKE_MODELS")
 	if dir == "" {
-		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models and recordings/WORD-N.wav")
+		t.Skip("SKIPPED: LINTOD_WAKE_MODELS is not a directory with models and recordings/WORD-N.wav")
 	}
 	return dir
 }
@@ -44,7 +44,7 @@ func recordings(t testing.TB, pattern string) (sounds [][]int16) {
 	return sounds
 }
 
-// scores are those that a model gives a sound, as 8 bits.
+// scores returns a model's scores of a sound, as 8 bits.
 func scores(m *Model, pcm []int16) (list []byte) {
 	f := newFeatures()
 	m.Reset()
@@ -62,10 +62,11 @@ func scores(m *Model, pcm []int16) (list []byte) {
 	return list
 }
 
-// The scores of all recordings are those of TensorFlow Lite 2.17 on ARM, of which
-// the sums were made, in every digit and on every processor. Only where the number
-// of channels is not a multiple of eight, as in hey_jarvis, TensorFlow rounds the last
-// ones in another way: 6 of 1019 scores differ, by 11/256 at most. That sum is ours.
+// The scores of all recordings are exactly those of TensorFlow Lite 2.17 on ARM,
+// from which the checksums were computed, on every processor. Only if the number of
+// channels is not a multiple of eight, as in hey_jarvis, TensorFlow rounds the last
+// ones differently: 6 of 1019 scores differ, by 11/256 at most. That checksum is
+// ours.
 func TestScoresAreThoseOfTensorFlow(t *testing.T) {
 	for name, want := range map[string]string{
 		"alexa":       "c43306b77e6e898b520181634f2e375b47e34775e0707b83ff17fc63d92bbf71",
@@ -91,9 +92,9 @@ func TestScoresAreThoseOfTensorFlow(t *testing.T) {
 	}
 }
 
-// Each word is heard by its own model, whoever says it, and by no other; once for
-// each time that it is said, which is twice in one recording.
-func TestPeopleAreHeard(t *testing.T) {
+// Each word is detected by its own model, for any speaker, and by no other; once for
+// each utterance, which is twice in one recording.
+func TestWordsOfPeopleAreDetected(t *testing.T) {
 	names := []string{"alexa", "hey_jarvis", "hey_mycroft", "okay_nabu"}
 	var words []*Word
 	for _, name := range names {
@@ -114,14 +115,14 @@ func TestPeopleAreHeard(t *testing.T) {
 				want = []string{name, name}
 			}
 			if !slices.Equal(heard, want) {
-				t.Errorf("%s %d is heard as %q", name, i+1, heard)
+				t.Errorf("%s %d is detected as %q", name, i+1, heard)
 			}
 		}
 	}
 }
 
-// A model that is cut off or damaged is refused in a sentence that names the file, or
-// runs; nothing else happens.
+// A truncated or damaged model is rejected with a sentence that contains the file
+// name, or runs; nothing else happens.
 func TestDamagedModels(t *testing.T) {
 	dir := t.TempDir()
 	whole, err := os.ReadFile(filepath.Join(models(t), "okay_nabu.tflite"))
@@ -144,7 +145,7 @@ func TestDamagedModels(t *testing.T) {
 		w, err := Open(filepath.Join(dir, "okay_nabu.json"), 0.5)
 		if err != nil {
 			if text := err.Error(); !strings.Contains(text, model) || strings.Contains(text, "\n") {
-				t.Errorf("%s: %q is not a sentence that names the file", name, text)
+				t.Errorf("%s: %q is not a sentence with the file name", name, text)
 			}
 			return err
 		}
@@ -156,17 +157,17 @@ func TestDamagedModels(t *testing.T) {
 	}
 	for _, n := range []int{0, 1, 7, 8, 100, len(whole) / 3, len(whole) / 2, len(whole) - 1000} {
 		if try("cut", whole[:n]) == nil {
-			t.Errorf("of %d bytes the first %d are taken", len(whole), n)
+			t.Errorf("of %d bytes the first %d were accepted", len(whole), n)
 		}
 	}
 	for at := 0; at < len(whole); at += len(whole) / 150 {
 		damaged := slices.Clone(whole)
 		damaged[at] ^= 0xff
-		_ = try("damaged", damaged) // weights may be anything
+		_ = try("damaged", damaged) // weights may have any value
 	}
 }
 
-// A day of sound takes no memory: nothing is allocated for a frame.
+// A day of sound does not need memory: a frame does not allocate.
 func TestHearingAllocatesNothing(t *testing.T) {
 	w, err := Open(filepath.Join(models(t), "alexa.json"), 0.5)
 	if err != nil {
@@ -179,7 +180,7 @@ func TestHearingAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkHear is what a second of sound costs.
+// BenchmarkHear is the cost of a second of sound.
 func BenchmarkHear(b *testing.B) {
 	for _, names := range [][]string{{"okay_nabu"}, {"okay_nabu", "alexa", "hey_jarvis"}} {
 		b.Run(strings.Join(names, " and "), func(b *testing.B) {

@@ -7,17 +7,17 @@ import (
 	"testing"
 )
 
-// The unit of what a test's network gets: feature 64·n is the number n.
+// The scale of a test network's input: feature 64·n is the number n.
 const testScale = 0.0390625 * 64
 
-// testInput begins a network that takes so many sets of features.
+// testInput starts a network with the given number of feature sets as input.
 func testInput(f *file, stride int32) *graph {
 	g := f.graph()
 	g.in = g.tensor(kindInt8, []int32{1, stride, channels}, testScale, 0, nil)
 	return g
 }
 
-// pick makes element n of a tensor of so many elements the score.
+// pick makes element n of a tensor with the given number of elements the score.
 func (g *graph) pick(from, size, n int32, scale float32, zero int64) {
 	flat := g.tensor(kindInt8, []int32{size}, scale, zero, nil)
 	g.out = g.tensor(kindInt8, []int32{1}, scale, zero, nil)
@@ -52,7 +52,7 @@ func runs(t *testing.T, f *file, times int) float64 {
 	return score
 }
 
-// Each operator gives what its definition says, worked out by hand.
+// Each operator gives the result of its definition, computed by hand.
 func TestOperators(t *testing.T) {
 	timeline := func(g *graph, stride int32) int32 { // 4 dimensions
 		in := g.tensor(kindInt8, []int32{1, stride, 1, channels}, testScale, 0, nil)
@@ -79,7 +79,7 @@ func TestOperators(t *testing.T) {
 		{"STRIDED_SLICE from the end", 37 * testScale, 1, func(f *file) {
 			g := testInput(f, 1)
 			g.out = g.tensor(kindInt8, []int32{1, 1, 1}, testScale, 0, nil)
-			// Masks leave the first two axes whole.
+			// Masks keep the first two axes complete.
 			g.do(45, []int32{g.in, g.constant(9, 9, -3), g.constant(0, 0, -2), g.constant(1, 1, 1)}, []int32{g.out}, fields{0: int32(3), 1: int32(3)})
 		}},
 		{"CONCATENATION", 2 * testScale, 1, func(f *file) {
@@ -162,7 +162,8 @@ func TestOperators(t *testing.T) {
 			handle := g.tensor(kindResource, nil, 0, 0, nil)
 			name := fields{1: "heard"}
 			g.do(142, nil, []int32{handle}, name)
-			// Five of the past, and what is new at their end; the oldest goes.
+			// Five past values, with the new ones at their end; the oldest are
+			// dropped.
 			past := g.tensor(kindInt8, []int32{1, 5, channels}, testScale, 0, nil)
 			g.do(143, []int32{handle}, []int32{past}, nil)
 			all := g.tensor(kindInt8, []int32{1, 6, channels}, testScale, 0, nil)
@@ -170,7 +171,7 @@ func TestOperators(t *testing.T) {
 			kept := g.tensor(kindInt8, []int32{1, 5, channels}, testScale, 0, nil)
 			g.do(45, []int32{all, g.constant(0, -5, 0), g.constant(0, 0, channels), g.constant(1, 1, 1)}, []int32{kept}, fields{0: int32(5), 1: int32(7)})
 			g.do(144, []int32{handle, kept}, nil, nil)
-			// The third of six: what was heard in the run before the one before the last.
+			// The third of six: the value from two runs before the last one.
 			g.pick(all, 6*channels, 3*channels+3, testScale, 0)
 			first := f.graph()
 			handle = first.tensor(kindResource, nil, 0, 0, nil)
@@ -188,7 +189,8 @@ func TestOperators(t *testing.T) {
 	}
 }
 
-// What no wake word asks for is refused by its name, and nothing else happens.
+// Operators that wake words do not use are rejected by name, and nothing else
+// happens.
 func TestForeignModels(t *testing.T) {
 	for name, build := range map[string]func() []byte{
 		"another operator": func() []byte {
@@ -197,7 +199,7 @@ func TestForeignModels(t *testing.T) {
 			g.do(18, []int32{g.in, g.in}, []int32{g.in}, nil)
 			return f.bytes()
 		},
-		"an operator of its own": func() []byte {
+		"a custom operator": func() []byte {
 			f := newFile()
 			g := testInput(f, 1)
 			g.out = g.tensor(kindInt8, []int32{1}, 1, 0, nil)
@@ -235,7 +237,7 @@ func TestForeignModels(t *testing.T) {
 			}
 			return f.bytes()
 		},
-		"a scale of nothing": func() []byte {
+		"a scale of zero": func() []byte {
 			f := newFile()
 			g := testInput(f, 1)
 			g.tensor(kindInt8, []int32{1}, float32(math.Inf(1)), 0, nil)
@@ -247,7 +249,7 @@ func TestForeignModels(t *testing.T) {
 	} {
 		m, err := Parse(build())
 		if err == nil || m != nil {
-			t.Errorf("%s is taken", name)
+			t.Errorf("%s was accepted", name)
 			continue
 		}
 		if text := err.Error(); strings.Contains(text, "\n") || len(text) > 200 {
@@ -256,8 +258,8 @@ func TestForeignModels(t *testing.T) {
 	}
 }
 
-// A model that was cut off anywhere is refused, or is whole enough to run.
-func TestCutModels(t *testing.T) {
+// A model truncated at any position is rejected, or is complete enough to run.
+func TestTruncatedModels(t *testing.T) {
 	f := newFile()
 	g := testInput(f, 1)
 	g.pick(g.in, channels, 7, testScale, 0)
@@ -272,6 +274,6 @@ func TestCutModels(t *testing.T) {
 		m.run(make([][channels]uint16, m.Stride()))
 	}
 	if refused < len(whole)*9/10 {
-		t.Errorf("%d of %d cuts are refused", refused, len(whole))
+		t.Errorf("%d of %d truncated models were rejected", refused, len(whole))
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// fields of a table that a test writes, by their numbers. A value is an int8, an
-// int32, a string, a list of numbers, other fields, or a list of those.
+// fields are the fields of a table, by number. A value is an int8, an int32, a
+// string, a list of numbers, other fields, or a list of those.
 type fields map[int]any
 
 // writeFlat writes a FlatBuffer.
@@ -96,7 +96,7 @@ func (w *flatWriter) table(t fields) int {
 
 func (w *flatWriter) vector(count int, content []byte) int {
 	w.align(8)
-	w.uint32(0) // so that the elements lie at a multiple of eight
+	w.uint32(0) // aligns the elements to eight bytes
 	at := len(w.buf)
 	w.uint32(uint32(count))
 	w.buf = append(w.buf, content...)
@@ -142,7 +142,7 @@ func (f *file) graph() *graph {
 	return g
 }
 
-// tensor adds a tensor, and returns its number. A scale of 0 is none.
+// tensor adds a tensor, and returns its number. A scale of 0 means none.
 func (g *graph) tensor(k kind, shape []int32, scale float32, zero int64, content []byte) int32 {
 	t := fields{0: shape, 1: int8(k)}
 	if content != nil {

@@ -22,7 +22,8 @@ func pinned(content string) pin {
 
 func folder(t *testing.T) string { return filepath.Join(t.TempDir(), "wake") }
 
-// What is downloaded is what the offer pins, and is found then by who may read it.
+// The downloaded file matches the offer, and can be found by everyone with read
+// access.
 func TestGet(t *testing.T) {
 	served := map[string]string{"/m/hey_test.tflite": "a model", "/m/hey_test.json": manifest}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -52,11 +53,11 @@ func TestGet(t *testing.T) {
 		t.Errorf("left behind: %q", left)
 	}
 
-	// Another file in its place is refused, and the one that was there stays.
+	// A different file is rejected, and the existing one stays.
 	for name, content := range map[string]string{"longer": "a model and more", "shorter": "a mod", "of the same size": "A model", "endless": strings.Repeat("x", 3<<20)} {
 		served["/m/hey_test.tflite"] = content
 		if err := g.Get(t.Context(), o); err == nil {
-			t.Errorf("a file that is %s is taken", name)
+			t.Errorf("a file that is %s was accepted", name)
 		}
 		if kept, _ := os.ReadFile(filepath.Join(g.Dir, "hey_test.tflite")); string(kept) != "a model" {
 			t.Errorf("%s: the model is %.20q now", name, kept)
@@ -64,14 +65,14 @@ func TestGet(t *testing.T) {
 	}
 	delete(served, "/m/hey_test.tflite")
 	if err := g.Get(t.Context(), o); err == nil || !strings.Contains(err.Error(), o.base) {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 }
 
-// TLS is not left on the way.
+// Redirections do not leave TLS.
 func TestGetFollowsNoRedirectionWithoutTLS(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		t.Error("asked without TLS")
+		t.Error("requested without TLS")
 		_, _ = w.Write([]byte("a model"))
 	}))
 	defer plain.Close()
@@ -79,11 +80,11 @@ func TestGetFollowsNoRedirectionWithoutTLS(t *testing.T) {
 	defer server.Close()
 	o := Offer{Name: "hey_test", base: server.URL, model: pinned("a model"), manifest: pinned(manifest)}
 	if err := (Getter{Dir: folder(t), Client: server.Client()}).Get(t.Context(), o); err == nil {
-		t.Error("a redirection to http is followed")
+		t.Error("a redirection to http was followed")
 	}
 }
 
-// A server that says nothing is waited for until the context ends.
+// A server that does not respond is waited for until the context ends.
 func TestGetEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	silent := make(chan struct{})
@@ -99,8 +100,9 @@ func TestGetEnds(t *testing.T) {
 	}
 }
 
-// Root writes into a folder of the daemon's user, who must not lead it elsewhere.
-func TestGetStaysInItsFolder(t *testing.T) {
+// Root writes into a directory of the daemon's user, who must not be able to
+// redirect it.
+func TestGetStaysInItsDirectory(t *testing.T) {
 	elsewhere := t.TempDir()
 	dir := folder(t)
 	if err := os.Symlink(elsewhere, dir); err != nil {
@@ -110,14 +112,14 @@ func TestGetStaysInItsFolder(t *testing.T) {
 	defer server.Close()
 	o := Offer{Name: "hey_test", base: server.URL, model: pinned("a model"), manifest: pinned("a model")}
 	if err := (Getter{Dir: dir, Client: server.Client()}).Get(t.Context(), o); err == nil {
-		t.Error("a link to another folder is followed")
+		t.Error("a link to another directory was followed")
 	}
 	if files, _ := os.ReadDir(elsewhere); len(files) > 0 {
 		t.Errorf("written elsewhere: %v", files)
 	}
 }
 
-// Each offer is whole, and goes over TLS to a commit that cannot change.
+// Each offer is complete, and refers to an immutable commit over TLS.
 func TestOffers(t *testing.T) {
 	for _, o := range Offers() {
 		for _, p := range []pin{o.model, o.manifest} {
@@ -129,10 +131,10 @@ func TestOffers(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
-	// The folder of test models has some of them, byte for byte.
+	// The directory of test models has some of them, byte for byte.
 	dir := os.Getenv("LINTOD_WAKE_MODELS")
 	if dir == "" {
-		t.Skip("SKIPPED: LINTOD_WAKE_MODELS names no folder with models; their checksums were not compared")
+		t.Skip("SKIPPED: LINTOD_WAKE_MODELS is not a directory with models; their checksums were not compared")
 	}
 	compared := 0
 	for _, o := range Offers() {
@@ -143,7 +145,7 @@ func TestOffers(t *testing.T) {
 			}
 			compared++
 			if got := pinned(string(content)); got != want {
-				t.Errorf("%s%s is %+v, the offer says %+v", o.Name, ending, got, want)
+				t.Errorf("%s%s is %+v, the offer has %+v", o.Name, ending, got, want)
 			}
 		}
 	}
@@ -154,7 +156,7 @@ func TestOffers(t *testing.T) {
 
 // The error for a missing model names the command that downloads it, or the models
 // that can be downloaded.
-func TestFindSaysWhatToDo(t *testing.T) {
+func TestErrorOfFindContainsTheCommand(t *testing.T) {
 	dirs := []string{t.TempDir(), filepath.Join(t.TempDir(), "absent")}
 	if _, err := Find(dirs, "okay_nabu"); err == nil || !strings.Contains(err.Error(), "lintod wake get okay_nabu") {
 		t.Errorf("a model that can be downloaded: %v", err)
@@ -168,12 +170,12 @@ func TestFindSaysWhatToDo(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Find([]string{closed}, "okay_nabu"); err == nil || !strings.Contains(err.Error(), fs.ErrPermission.Error()) {
-			t.Errorf("a folder that may not be read: %v", err)
+			t.Errorf("an unreadable directory: %v", err)
 		}
 	}
 }
 
-// A list has the models that cannot be used, too, with the reason.
+// A list also contains the unusable models, with the reason.
 func TestList(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "hey_test.json"), []byte(manifest), 0o600); err != nil {

@@ -115,7 +115,7 @@ func must(t *testing.T, text string) *Condition {
 	return c
 }
 
-func TestKnownSurvives(t *testing.T) {
+func TestKnownDevicesAreSaved(t *testing.T) {
 	k := known(t)
 	if err := k.Save(); err != nil {
 		t.Fatal(err)

@@ -21,13 +21,13 @@ import (
 	"lintod/audio/codec"
 )
 
-// childEnv makes the test binary the child that lintod starts, for that form.
+// childEnv makes the test binary the child that lintod starts, for the given form.
 const childEnv = "DECODE_TEST_FORM"
 
 func TestMain(m *testing.M) {
 	if form := os.Getenv(childEnv); form != "" {
-		// The peak that wait4 reports counts the parent's memory, too. Later, nothing
-		// can be opened.
+		// The peak that wait4 reports includes the parent's memory, so it is read
+		// from this file, which cannot be opened later.
 		status, err := os.Open("/proc/self/status")
 		if err != nil {
 			panic(err)
@@ -47,17 +47,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// outcome is what became of a child.
+// outcome is the result of a child.
 type outcome struct {
 	sound  []byte        // WAV
 	length time.Duration // of the sound
 	said   string
 	err    error
 	cpu    time.Duration
-	memory int64 // bytes at most; 0 where the process crashed
+	memory int64 // maximum in bytes; 0 if the process crashed
 }
 
-// decodeIn runs a child with what r holds.
+// decodeIn runs a child on the contents of r.
 func decodeIn(t testing.TB, form codec.Form, r io.Reader) outcome {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -87,10 +87,10 @@ func decodeIn(t testing.TB, form codec.Form, r io.Reader) outcome {
 	return o
 }
 
-// idle is a child without a file: what the process has before it decodes.
+// idle returns the result of a child without a file: its memory before it decodes.
 func idle(t testing.TB) outcome { return decodeIn(t, codec.FLAC, bytes.NewReader(nil)) }
 
-// check holds the bounds of every file, whatever it is.
+// check checks the limits that apply to every file.
 func (o outcome) check(t testing.TB, base outcome) {
 	t.Helper()
 	var exit *exec.ExitError
@@ -98,20 +98,21 @@ func (o outcome) check(t testing.TB, base outcome) {
 		t.Errorf("%v", o.err)
 	}
 	if exit != nil && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
-		t.Error("it did not end by itself")
+		t.Error("the child did not end by itself")
 	}
-	// The kernel limits data alone; pages of the program, and the race detector's own, vary.
+	// The kernel limits only data; pages of the program, and those of the race
+	// detector, vary.
 	if grown := o.memory - base.memory; grown > maxMemory+4<<20 {
 		t.Errorf("%d kB more than before the file", grown>>10)
 	}
-	// A watch that ticks comes late by a tick, and by more on a busy machine.
+	// The watchdog may fire late by one tick, and by more on a busy machine.
 	if o.cpu > maxLead+o.length+base.cpu+time.Second {
 		t.Errorf("%v of computing for %v of sound", o.cpu, o.length)
 	}
 }
 
-// page is one of an Ogg stream, with its checksum (RFC 3533, 6). The last packet
-// goes on behind it where open is set.
+// page returns a page of an Ogg stream, with its checksum (RFC 3533, 6). If open is
+// set, the last packet continues on the next page.
 func page(flags byte, serial, number uint32, open bool, packets ...[]byte) []byte {
 	p := append([]byte("OggS\x00"), flags)
 	p = append(p, make([]byte, 8)...) // position
@@ -134,7 +135,7 @@ func page(flags byte, serial, number uint32, open bool, packets ...[]byte) []byt
 	return p
 }
 
-// sealPages repairs the checksums of all that looks like pages.
+// sealPages repairs the checksums of everything that looks like a page.
 func sealPages(file []byte) {
 	for at := 0; ; {
 		i := bytes.Index(file[at:], []byte("OggS"))
@@ -169,8 +170,8 @@ func sealPages(file []byte) {
 	}
 }
 
-// sealFrames repairs the checksums of the FLAC frames that begin where the
-// original had some: crc-8 of the header, crc-16 of the whole.
+// sealFrames repairs the checksums of the FLAC frames that start where the original
+// had frames: crc-8 of the header, crc-16 of the whole frame.
 func sealFrames(file []byte) {
 	var starts []int
 	for i := 0; i+6 < len(file); i++ {
@@ -188,7 +189,7 @@ func sealFrames(file []byte) {
 			continue
 		}
 		head := 4
-		switch { // the number is as long as UTF-8 says
+		switch { // the number has the length given by UTF-8
 		case f[4] < 0x80:
 			head++
 		case f[4]&0xe0 == 0xc0:
@@ -280,13 +281,13 @@ var (
 	opusHead   = []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00")
 )
 
-// greedySetup is a set-up header with a book of that size.
+// greedySetup returns a set-up header with a codebook of that size.
 func greedySetup(books, dimensions, entries uint64) []byte {
 	w := &bitWriter{data: []byte("\x05vorbis"), n: 56}
 	w.put(books-1, 8)
 	for range books {
 		w.put(0x564342, 24).put(dimensions, 16).put(entries, 24).put(1, 1).put(4, 5)
-		for left := entries; left > 0; { // ordered: all of one length
+		for left := entries; left > 0; { // ordered: all of the same length
 			width := uint(0)
 			for v := left; v > 0; v >>= 1 {
 				width++
@@ -299,7 +300,7 @@ func greedySetup(books, dimensions, entries uint64) []byte {
 	return w.data
 }
 
-// What has once been allocated, or looped over, forever.
+// Files that once caused huge allocations or endless loops.
 func TestHostileFiles(t *testing.T) {
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	comment := []byte("\x03vorbis\x00\x00\x00\x00\x00\x00\x00\x00\x01")
@@ -335,7 +336,7 @@ func TestHostileFiles(t *testing.T) {
 	}
 }
 
-// A decoder can open nothing, and has no memory to give away.
+// A decoder can open no files, and its memory is limited.
 func TestConfinement(t *testing.T) {
 	if os.Getenv("DECODE_TEST_CONFINED") == "" {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestConfinement$")
@@ -350,18 +351,18 @@ func TestConfinement(t *testing.T) {
 	}
 	if f, err := os.Open("/etc/passwd"); err == nil {
 		f.Close()
-		t.Error("it opens a file")
+		t.Error("the decoder can open a file")
 	}
 	if fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0); err == nil {
 		syscall.Close(fd)
-		t.Error("it opens a socket")
+		t.Error("the decoder can open a socket")
 	}
 	if _, err := syscall.Mmap(-1, 0, 2*maxMemory, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE); err == nil {
-		t.Error("it gets memory")
+		t.Error("the decoder can exceed the memory limit")
 	}
 }
 
-// samples are files for the fuzzer to begin with.
+// samples are the initial files of the fuzzer.
 func samples(f *testing.F) map[codec.Form][]byte {
 	dir := f.TempDir()
 	wave := filepath.Join(dir, "a.wav")
@@ -395,8 +396,8 @@ func samples(f *testing.F) map[codec.Form][]byte {
 	return made
 }
 
-// fuzz gives each input to a child, with its checksums repaired. What the parent
-// covers says nothing of the child: go test with -fuzzminimizetime=0.
+// fuzz passes each input to a child, with its checksums repaired. The coverage of
+// the parent does not include the child: run go test with -fuzzminimizetime=0.
 func fuzz(f *testing.F, form codec.Form, seal func([]byte)) {
 	f.Add(samples(f)[form])
 	base := idle(f)

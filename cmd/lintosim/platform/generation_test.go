@@ -80,7 +80,7 @@ func TestStreamErrorsOfTheOlderServer(t *testing.T) {
 	}
 }
 
-func TestStreamIsStoppedUnaskedAtItsLimit(t *testing.T) {
+func TestStreamIsStoppedAtItsLimit(t *testing.T) {
 	sim := start(t, platform.Options{ChunkLimit: 3, Result: platform.NoResult, RecogniserOpens: -1})
 	kitchen := newDevice(t, sim, "kitchen")
 	kitchen.publish("streaming/start", []byte(`{}`))

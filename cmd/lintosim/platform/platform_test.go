@@ -52,7 +52,7 @@ func TestSpokenSentencesAreUnderstoodAndAnswered(t *testing.T) {
 	}
 }
 
-func TestVolumeIsSetBySayingSo(t *testing.T) {
+func TestVolumeIsSetBySpeech(t *testing.T) {
 	need(t, "pocketsphinx_continuous")
 	sim := start(t, platform.Options{})
 	kitchen := newDevice(t, sim, "kitchen")
