@@ -793,3 +793,25 @@ func TestGroupOfAClosedDirectory(t *testing.T) {
 		t.Errorf("%q does not name the group", got)
 	}
 }
+
+// A child that the daemon was starting when it was killed keeps the socket open for a moment.
+func TestSocketOfAKilledDaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if conn, err := l.Accept(); err == nil {
+			conn.Close()
+		}
+		l.Close()
+	}()
+	if err := Free(path); err != nil {
+		t.Error(err)
+	}
+	<-done
+}

@@ -79,14 +79,23 @@ func Free(path string) error {
 	return nil
 }
 
-// knock returns nil if a process listens on path.
+// knock returns nil if a process listens on path for about a second: a child of a daemon
+// that was killed has the socket open until it executes its program.
 func knock(path string) error {
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
+	for tries := 5; ; tries-- {
+		conn, err := net.DialTimeout("unix", path, time.Second)
+		if err != nil {
+			return err
+		}
 		conn.Close()
+		if tries == 1 {
+			return nil
+		}
+		time.Sleep(knockInterval)
 	}
-	return err
 }
+
+const knockInterval = 200 * time.Millisecond
 
 func takenError(path string) error {
 	return fmt.Errorf("%w and listens on %s; stop it first (systemctl stop lintod)", errSecond, path)
