@@ -80,3 +80,20 @@ func evaluate(e ast.Expr) (value int64, ok bool) {
 	}
 	return 0, false
 }
+
+func TestToolsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/xiaozhi.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &Link{}
+	names := []string{l.statusTool().Name, l.volumeTool().Name, l.wakeupTool().Name}
+	for _, tool := range tools {
+		names = append(names, tool.name)
+	}
+	for _, name := range names {
+		if !strings.Contains(string(page), "| `"+name+"`") && !strings.Contains(string(page), ", `"+name+"` |") {
+			t.Errorf("docs/xiaozhi.md has no row for %s", name)
+		}
+	}
+}
