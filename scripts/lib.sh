@@ -183,38 +183,31 @@ need_axe() {
   rm -r "$work"
 }
 
-# need_linter adds the pinned linter to PATH; the first run takes two minutes.
-need_linter() {
-  local version=2.15.0 bin=$PWD/.cache/bin
-  PATH=$bin:$PATH
-  if [ "$(golangci-lint version --short 2>/dev/null || true)" = "$version" ]; then return; fi
-  say "building golangci-lint $version"
-  GOBIN=$bin go install "github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v$version" ||
-    die "cannot build golangci-lint $version (Go's errors are above): check the network and GOPROXY, then run this again"
+# go_program MODULE VERSION COMMAND... adds a pinned program to PATH. It is built unless COMMAND,
+# which prints a version, prints this one.
+go_program() {
+  local module=$1 version=$2 found
+  PATH=$PWD/.cache/bin:$PATH
+  found=$("${@:3}" 2>/dev/null || true)
+  found=${found##* }
+  if [ "${found#v}" = "$version" ]; then return; fi
+  say "building $module $version"
+  GOBIN=$PWD/.cache/bin go install "$module@v$version" ||
+    die "cannot build $module $version (Go's errors are above): check the network and GOPROXY, then run this again"
 }
 
-# need_gotestsum adds the pinned test runner to PATH.
-need_gotestsum() {
-  local version=1.13.0 bin=$PWD/.cache/bin
-  PATH=$bin:$PATH
-  if [ "$(gotestsum --version 2>/dev/null || true)" = "gotestsum version v$version" ]; then return; fi
-  say "building gotestsum $version"
-  GOBIN=$bin go install "gotest.tools/gotestsum@v$version" ||
-    die "cannot build gotestsum $version (Go's errors are above): check the network and GOPROXY, then run this again"
-}
+# need_linter adds the linter; the first run takes two minutes.
+need_linter() { go_program github.com/golangci/golangci-lint/v2/cmd/golangci-lint 2.15.0 golangci-lint version --short; }
 
-# need_nats adds the pinned nats-server to PATH, and exports its path for the tests that start a
-# cluster. It is built as a program, so that go.mod contains none of its modules; Debian 12's is too
-# old for topics with a dot.
+# need_gotestsum adds the test runner.
+need_gotestsum() { go_program gotest.tools/gotestsum 1.13.0 gotestsum --version; }
+
+# need_nats adds nats-server, and exports its path for the tests that start a cluster. It is built as
+# a program, so that go.mod contains none of its modules; Debian 12's is too old for topics with a
+# dot.
 need_nats() {
-  local version=2.15.3 bin=$PWD/.cache/bin
-  if [ "$("$bin/nats-server" --version 2>/dev/null || true)" != "nats-server: v$version" ]; then
-    say "building nats-server $version"
-    GOBIN=$bin go install "github.com/nats-io/nats-server/v2@v$version" ||
-      die "cannot build nats-server $version (Go's errors are above): check the network and GOPROXY, then run this again"
-  fi
-  PATH=$bin:$PATH
-  export LINTOD_NATS_SERVER=$bin/nats-server
+  export LINTOD_NATS_SERVER=$PWD/.cache/bin/nats-server
+  go_program github.com/nats-io/nats-server/v2 2.15.3 "$LINTOD_NATS_SERVER" --version
 }
 
 # mirror prints the Debian mirror of this machine.
