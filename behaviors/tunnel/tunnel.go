@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"lintod/agent/base/loop"
 )
 
 const (
@@ -77,20 +79,8 @@ func (t *tunnel) status() Status {
 	return s
 }
 
-// tell queues an event to be reported. One goroutine calls it.
-func (t *tunnel) tell(err error) {
-	for {
-		select {
-		case t.news <- Event{t.link, err}:
-			return
-		default:
-		}
-		select {
-		case <-t.news:
-		default:
-		}
-	}
-}
+// tell queues an event to be reported.
+func (t *tunnel) tell(err error) { loop.Push(t.news, Event{t.link, err}) }
 
 // broken returns why the tunnel is not open.
 func (t *tunnel) broken() error {

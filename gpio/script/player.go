@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"lintod/agent/base/loop"
 )
 
 // A Player replays a script on a board.
@@ -32,17 +34,7 @@ func NewPlayer(steps []Step, press func(button string, down bool) error) *Player
 
 // Saw passes a new state of the board to the player. It does not block.
 func (p *Player) Saw(words []string) {
-	for {
-		select {
-		case p.seen <- words:
-			return
-		default:
-		}
-		select {
-		case <-p.seen: // drop the oldest
-		default:
-		}
-	}
+	loop.Push(p.seen, words)
 }
 
 // Run replays the script to its end. It fails at the first step that cannot be executed, with a

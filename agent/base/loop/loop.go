@@ -21,6 +21,23 @@ func (s Signal) Set() {
 	}
 }
 
+// Push adds a value to the queue of a loop. While that is full, it drops the oldest
+// values, and returns how many. It does not block.
+func Push[T any](queue chan T, value T) (dropped int64) {
+	for {
+		select {
+		case queue <- value:
+			return dropped
+		default:
+		}
+		select {
+		case <-queue:
+			dropped++
+		default:
+		}
+	}
+}
+
 // Probe is received from by a loop in each of its iterations.
 type Probe chan struct{}
 

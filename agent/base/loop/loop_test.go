@@ -34,3 +34,14 @@ func TestProbe(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestPushDropsTheOldest(t *testing.T) {
+	queue := make(chan int, 3)
+	var dropped int64
+	for i := range 5 {
+		dropped += Push(queue, i)
+	}
+	if first := <-queue; first != 2 || len(queue) != 2 || dropped != 2 {
+		t.Errorf("the oldest is %d, %d others wait, %d were dropped", first, len(queue), dropped)
+	}
+}

@@ -169,7 +169,7 @@ func (l *Link) online(ctx context.Context) {
 	l.greeted.Set()
 }
 
-// offline is called with the reason when there is no connection.
+// offline is called when a connection fails or ends, with the reason.
 func (l *Link) offline(err error) { l.refused.Store(broker.Refused(err)) }
 
 // publish reports whether the broker has received the message. Otherwise it is
@@ -218,26 +218,11 @@ func (l *Link) handle(_ context.Context, m broker.Message) {
 		case len(payload) > maxCommand: // refused before it is queued
 			l.fail(w, wanted(fmt.Sprintf("at most %d bytes", maxCommand), strconv.Itoa(len(payload))))
 		default:
-			l.queue(command{w, payload})
+			l.dropped.Add(loop.Push(l.commands, command{w, payload}))
 		}
 		return
 	}
 	l.Log.Warn("message on a topic that was not subscribed", "topic", printable.Clip(m.Topic, 100))
-}
-
-func (l *Link) queue(c command) {
-	for {
-		select {
-		case l.commands <- c:
-			return
-		default:
-		}
-		select {
-		case <-l.commands:
-			l.dropped.Add(1)
-		default:
-		}
-	}
 }
 
 // obey executes commands, one at a time, until ctx ends.

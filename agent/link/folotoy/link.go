@@ -140,18 +140,7 @@ func (l *Link) handle(_ context.Context, m broker.Message) {
 		l.Log.Warn("message ignored: too long", "topic", m.Topic, "bytes", len(m.Payload), "limit", maxMessage)
 		return
 	}
-	for {
-		select {
-		case l.commands <- r:
-			return
-		default:
-		}
-		select {
-		case <-l.commands:
-			l.dropped.Add(1)
-		default:
-		}
-	}
+	l.dropped.Add(loop.Push(l.commands, r))
 }
 
 // post publishes a message soon. It does not block: if the broker is slower than

@@ -242,7 +242,7 @@ func (l *Link) forgetStatus() {
 	l.published = nil
 }
 
-// offline is called with the reason when there is no connection.
+// offline is called when a connection fails or ends, with the reason.
 func (l *Link) offline(err error) {
 	l.refused.Store(broker.Refused(err))
 	l.connected(false)
@@ -357,24 +357,9 @@ func (l *Link) dispatch(ctx context.Context, c command) {
 	case topic == "ping":
 		l.do(ctx, c) // answered even while a slow verb runs
 	case topic == "mute" || topic == "unmute":
-		l.queue(l.mutes, c) // must not be displaced by a flood of other requests
+		l.dropped.Add(loop.Push(l.mutes, c)) // must not be displaced by a flood of other requests
 	default:
-		l.queue(l.commands, c)
-	}
-}
-
-func (l *Link) queue(waiting chan command, c command) {
-	for {
-		select {
-		case waiting <- c:
-			return
-		default:
-		}
-		select {
-		case <-waiting:
-			l.dropped.Add(1)
-		default:
-		}
+		l.dropped.Add(loop.Push(l.commands, c))
 	}
 }
 

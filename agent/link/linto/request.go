@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"lintod/agent/base/loop"
 	"lintod/agent/base/printable"
 	"lintod/agent/broker"
 	"lintod/agent/turn"
@@ -172,7 +173,7 @@ func (l *Link) handleAction(topic string, r reply) {
 			l.Log.Warn("text of an action ignored: say requires a signature", "topic", topic)
 			return
 		}
-		l.queue(l.commands, command{word: say, payload: encode(map[string]string{say.bare: r.Text})})
+		l.dropped.Add(loop.Push(l.commands, command{word: say, payload: encode(map[string]string{say.bare: r.Text})}))
 	}
 }
 
