@@ -73,10 +73,7 @@ func folotoyCommand(do func(context.Context, folotoyOptions) error) *cobra.Comma
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.integrator.Listen, "listen", "127.0.0.1:1883", "`ADDRESS` for MQTT; port 0 selects a free port")
-	f.StringVar(&o.broker, "broker", "", "use the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of its own")
-	f.StringVar(&o.join.Username, "username", "", "user `NAME` at that broker")
-	f.StringVar(&o.join.PasswordFile, "password-file", "", "`FILE` with the password for that broker")
-	f.StringVar(&o.join.CAFile, "ca-file", "", "`FILE` with the certificate authority of that broker")
+	joinFlags(f, &o.broker, &o.join)
 	f.StringVar(&o.integrator.HTTP, "http", "127.0.0.1:8082", "`ADDRESS` of the web server for sounds; port 0 selects a free port")
 	f.StringVar(&o.integrator.Prefix, "prefix", "/sys", "`PREFIX` of all topics")
 	f.StringVar(&o.answers, "answers", string(integrator.Text), "kind of answers: `text|sound|none`")

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"lintod/agent"
 	"lintod/agent/base/config"
@@ -107,10 +108,7 @@ func commandLine(do func(context.Context, options) error) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&o.platform.Listen, "listen", "127.0.0.1:1883", "`ADDRESS` for MQTT; port 0 selects a free port")
 	f.StringVar(&o.platform.WebSocket, "websocket", "", "`ADDRESS` for MQTT over WebSocket, path /mqtt (default none)")
-	f.StringVar(&o.broker, "broker", "", "use the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of its own")
-	f.StringVar(&o.join.Username, "username", "", "user `NAME` at that broker")
-	f.StringVar(&o.join.PasswordFile, "password-file", "", "`FILE` with the password for that broker")
-	f.StringVar(&o.join.CAFile, "ca-file", "", "`FILE` with the certificate authority of that broker")
+	joinFlags(f, &o.broker, &o.join)
 	f.StringVar(&o.platform.HTTP, "http", "", "`ADDRESS` for devices that log in over HTTP (default none)")
 	f.DurationVar(&o.platform.TokenLife, "token-life", 60*24*time.Hour, "`DURATION` of validity of a login token")
 	f.StringVar(&o.server, "server", string(platform.Server2024), "behave like real servers of that year: `2021|2024`")
@@ -271,6 +269,14 @@ func (s stage[E]) run(ctx context.Context, stdin io.Reader, stdout, stderr io.Wr
 	s.events.end()
 	shown.Wait()
 	return err
+}
+
+// joinFlags declares the flags of a broker that a simulator uses instead of its own.
+func joinFlags(f *pflag.FlagSet, address *string, join *broker.Config) {
+	f.StringVar(address, "broker", "", "use the broker at this `URL` (mqtt://, mqtts://, ws://, wss://) instead of its own")
+	f.StringVar(&join.Username, "username", "", "user `NAME` at that broker")
+	f.StringVar(&join.PasswordFile, "password-file", "", "`FILE` with the password for that broker")
+	f.StringVar(&join.CAFile, "ca-file", "", "`FILE` with the certificate authority of that broker")
 }
 
 const deviceFlag = "print the address of the web page of the device with this control `SOCKET`"
