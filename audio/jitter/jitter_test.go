@@ -640,8 +640,8 @@ func (*silentDecoder) Write(context.Context, []byte) error        { return nil }
 func (*silentDecoder) Read(context.Context, []int16) (int, error) { return 2880, nil }
 func (*silentDecoder) Close() error                               { return nil }
 
-// FuzzStream puts any packets, in any order: there is no panic, the buffers stay
-// within their limits, and packets are played in order.
+// FuzzStream puts arbitrary packets in arbitrary order. Nothing panics, the buffers stay within
+// their limits, and packets are played in order.
 func FuzzStream(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
 	f.Add([]byte{0, 250, 1, 250, 2, 250, 3, 128, 4})

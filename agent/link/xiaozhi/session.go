@@ -650,8 +650,8 @@ func (s *session) forgot() bool {
 }
 
 // late reports whether a goodbye belongs to an earlier session: it follows a hello
-// that was sent right after our goodbye (C51), or there is no session, and it has
-// no id (G19).
+// that was sent right after our goodbye (C51), or it arrives without a session and
+// without an id (G19).
 func (s *session) late(m message.Message) bool {
 	if s.state == closing {
 		s.parted = false

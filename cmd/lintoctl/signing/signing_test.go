@@ -220,7 +220,7 @@ type softwareSK struct {
 	private ed25519.PrivateKey
 	flags   byte
 	touches atomic.Uint32
-	hold    chan struct{} // if set, there is no touch until it is closed
+	hold    chan struct{} // if set, the key waits for a touch until it is closed
 }
 
 const application = "ssh:"
