@@ -69,11 +69,7 @@ func TestExplainRealFailures(t *testing.T) {
 	}
 	mutual := newMosquitto(t, ca.tlsLines(t, "127.0.0.1", now.Add(-day), now.Add(day)), "require_certificate true")
 
-	users := filepath.Join(t.TempDir(), "users")
-	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", users, "lea", "right").CombinedOutput(); err != nil {
-		t.Fatalf("mosquitto_passwd: %v %s", err, out)
-	}
-	locked := newMosquitto(t, "allow_anonymous false", "password_file "+users)
+	locked := newMosquitto(t, "allow_anonymous false", "password_file "+brokertest.Passwords(t, "right", "lea"))
 	wrong := write(t, filepath.Join(t.TempDir(), "pw"), "wrong\n")
 
 	web := httptest.NewServer(http.NotFoundHandler())

@@ -128,16 +128,7 @@ func TestBrokerIsTriedWhileTheDeviceRuns(t *testing.T) {
 }
 
 func TestCredentials(t *testing.T) {
-	passwords := filepath.Join(t.TempDir(), "passwords")
-	for i, user := range []string{"kitchen", "cellar"} {
-		args := []string{"-b", passwords, user, "right"}
-		if i == 0 {
-			args = append([]string{"-c"}, args...)
-		}
-		if out, err := exec.Command("mosquitto_passwd", args...).CombinedOutput(); err != nil {
-			t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
-		}
-	}
+	passwords := brokertest.Passwords(t, "right", "kitchen", "cellar")
 	p := newPatient(t)
 	acl := p.write("acl", "pattern readwrite +/tolinto/%u/#\npattern readwrite +/fromlinto/%u/#\n")
 	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords, "acl_file "+acl)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -116,11 +115,7 @@ func (f *fixture) says(texts ...string) {
 // user kitchen with the password sesame.
 func guarded(t *testing.T, more ...string) *brokertest.Mosquitto {
 	t.Helper()
-	dir := t.TempDir()
-	passwords, acl := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl")
-	if out, err := exec.Command("mosquitto_passwd", "-c", "-b", passwords, "kitchen", "sesame").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
-	}
+	passwords, acl := brokertest.Passwords(t, "sesame", "kitchen"), filepath.Join(t.TempDir(), "acl")
 	rules := append([]string{"pattern readwrite +/tolinto/%u/#", "pattern readwrite +/fromlinto/%u/#"}, more...)
 	if err := os.WriteFile(acl, []byte(strings.Join(rules, "\n")), 0o600); err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -272,11 +271,7 @@ func TestWatchOneInJSON(t *testing.T) {
 
 func TestLoginIsRequired(t *testing.T) {
 	dir := fresh(t)
-	passwords := filepath.Join(dir, "passwords")
-	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", passwords, "admin", "secret").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: mosquitto_passwd: %v %s", err, out)
-	}
-	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords)
+	m := brokertest.Start(t, "allow_anonymous false", "password_file "+brokertest.Passwords(t, "secret", "admin"))
 	m.As("admin", "secret")
 	playDevice(t, m, "kitchen")
 	for content, want := range map[string]int{"secret\n": 0, "wrong-secret\n": statusUnreached} {
@@ -295,11 +290,8 @@ func TestLoginIsRequired(t *testing.T) {
 // used for another broker.
 func TestProfiles(t *testing.T) {
 	dir := fresh(t)
-	passwords, secret := filepath.Join(dir, "passwords"), filepath.Join(dir, "secret")
-	if out, err := exec.Command("mosquitto_passwd", "-b", "-c", passwords, "admin", "hush-hush").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED: mosquitto_passwd: %v %s", err, out)
-	}
-	m := brokertest.Start(t, "allow_anonymous false", "password_file "+passwords)
+	secret := filepath.Join(dir, "secret")
+	m := brokertest.Start(t, "allow_anonymous false", "password_file "+brokertest.Passwords(t, "hush-hush", "admin"))
 	m.As("admin", "hush-hush")
 	playDevice(t, m, "kitchen")
 	if err := os.WriteFile(secret, []byte("hush-hush\n"), 0o600); err != nil {

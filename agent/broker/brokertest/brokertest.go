@@ -61,6 +61,24 @@ func Start(t testing.TB, lines ...string) *Mosquitto {
 // As sets the credentials of the platform's clients.
 func (m *Mosquitto) As(user, password string) { m.auth = []string{"-u", user, "-P", password} }
 
+// Passwords returns the path of a password_file in which each of the users has the password.
+func Passwords(t testing.TB, password string, users ...string) string {
+	t.Helper()
+	if _, err := exec.LookPath("mosquitto_passwd"); err != nil {
+		t.Skip("SKIPPED, nothing was tested: mosquitto_passwd is not installed (apt install mosquitto)")
+	}
+	file := filepath.Join(t.TempDir(), "passwords")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range users {
+		if out, err := exec.Command("mosquitto_passwd", "-b", file, user, password).CombinedOutput(); err != nil {
+			t.Fatalf("mosquitto_passwd: %v: %s", err, out)
+		}
+	}
+	return file
+}
+
 // Restart starts the broker, on the same port, and waits until it listens.
 func (m *Mosquitto) Restart() {
 	m.t.Helper()

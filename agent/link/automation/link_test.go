@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -493,10 +492,7 @@ func TestExamine(t *testing.T) {
 // trees.
 func TestExamineRights(t *testing.T) {
 	dir := t.TempDir()
-	passwords, acl, secret := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl"), filepath.Join(dir, "secret")
-	if out, err := exec.Command("mosquitto_passwd", "-c", "-b", passwords, "kitchen-01", "sesame").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
-	}
+	passwords, acl, secret := brokertest.Passwords(t, "sesame", "kitchen-01"), filepath.Join(dir, "acl"), filepath.Join(dir, "secret")
 	if err := os.WriteFile(secret, []byte("sesame"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -485,10 +484,7 @@ func TestMemoryLimitsDiskWrites(t *testing.T) {
 // grant less.
 func TestExamineRights(t *testing.T) {
 	dir := t.TempDir()
-	passwords, acl, secret := filepath.Join(dir, "passwords"), filepath.Join(dir, "acl"), filepath.Join(dir, "secret")
-	if out, err := exec.Command("mosquitto_passwd", "-c", "-b", passwords, "toy1", "sesame").CombinedOutput(); err != nil {
-		t.Skipf("SKIPPED, nothing was tested: mosquitto_passwd: %v: %s", err, out)
-	}
+	passwords, acl, secret := brokertest.Passwords(t, "sesame", "toy1"), filepath.Join(dir, "acl"), filepath.Join(dir, "secret")
 	if err := os.WriteFile(secret, []byte("sesame"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,20 +69,7 @@ type stack struct {
 // topics of the serial that equals its name, and admin may use all.
 func officialBroker(t *testing.T, user string) *brokertest.Mosquitto {
 	t.Helper()
-	if _, err := exec.LookPath("mosquitto_passwd"); err != nil {
-		t.Skip("SKIPPED, nothing was tested: mosquitto_passwd is not installed (apt install mosquitto)")
-	}
-	dir := t.TempDir()
-	users, acl := filepath.Join(dir, "users"), filepath.Join(dir, "acl")
-	for i, user := range []string{"admin", user} {
-		flags := []string{"-b", users, user, mqttPass}
-		if i == 0 {
-			flags = append([]string{"-c"}, flags...)
-		}
-		if out, err := exec.Command("mosquitto_passwd", flags...).CombinedOutput(); err != nil {
-			t.Fatalf("mosquitto_passwd: %v %s", err, out)
-		}
-	}
+	users, acl := brokertest.Passwords(t, mqttPass, "admin", user), filepath.Join(t.TempDir(), "acl")
 	rules := "user admin\ntopic readwrite #\npattern readwrite +/tolinto/%u/#\npattern readwrite +/fromlinto/%u/#\n"
 	if err := os.WriteFile(acl, []byte(rules), 0o600); err != nil {
 		t.Fatal(err)

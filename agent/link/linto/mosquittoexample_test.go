@@ -13,15 +13,7 @@ import (
 // The example for Mosquitto lets the platform write to devices, and a device speak for itself
 // only.
 func TestMosquittoExample(t *testing.T) {
-	dir, passwords := "../../../packaging/examples/mosquitto/", filepath.Join(t.TempDir(), "passwd")
-	if err := os.WriteFile(passwords, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, user := range []string{"linto", "kitchen"} {
-		if out, err := exec.Command("mosquitto_passwd", "-b", passwords, user, "secret").CombinedOutput(); err != nil {
-			t.Skipf("SKIPPED: mosquitto_passwd: %v %s", err, out)
-		}
-	}
+	dir, passwords := "../../../packaging/examples/mosquitto/", brokertest.Passwords(t, "secret", "linto", "kitchen")
 	conf, err := os.ReadFile(dir + "lintod.conf")
 	if err != nil {
 		t.Fatal(err)
