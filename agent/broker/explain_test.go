@@ -81,36 +81,38 @@ func TestExplainRealFailures(t *testing.T) {
 	defer mute.Close()
 
 	tls := func(m *brokertest.Mosquitto) string { return "mqtts://" + m.Addr() }
+	first := map[string]string{} // by sentence, the first row that got it
 	for _, row := range []struct {
 		name string
 		conf Config
-		want []string
+		want []string // the keys, commands and values that the remedy consists of
+		as   string   // an earlier row that may have the same remedy
 	}{
-		{"no listener", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))}}, []string{"connection refused", "start the broker"}},
-		{"wrong password", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: wrong}, []string{"username", "password_file"}},
-		{"no user", Config{Broker: config.Strings{locked.URL()}}, []string{"username", "password_file"}},
-		{"password file missing", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "no such file"}},
-		{"unknown CA", Config{Broker: config.Strings{tls(good)}, CAFile: otherCA.File}, []string{"CA", "ca_file"}},
-		{"unknown to the system", Config{Broker: config.Strings{tls(good)}}, []string{"CA", "ca_file"}},
-		{"CA file missing", Config{Broker: config.Strings{tls(good)}, CAFile: "/nonexistent/ca.pem"}, []string{"ca_file", "no such file"}},
-		{"CA file without certificate", Config{Broker: config.Strings{tls(good)}, CAFile: wrong}, []string{"ca_file", "certificate", "PEM"}},
-		{"expired", Config{Broker: config.Strings{tls(expired)}, CAFile: ca.File}, []string{"expired at", now.Add(-day).UTC().Format("2006-01-02"), "renew"}},
-		{"not yet valid", Config{Broker: config.Strings{tls(early)}, CAFile: ca.File}, []string{"clock says " + now.UTC().Format("2006-01-02"), "clock is wrong"}},
-		{"another name", Config{Broker: config.Strings{tls(misnamed)}, CAFile: ca.File}, []string{`not for the name "127.0.0.1"`}},
-		{"a name in the Common Name only", Config{Broker: config.Strings{tls(commonName)}, CAFile: ca.File}, []string{"Common Name", "subjectAltName"}},
-		{"CA in DER", Config{Broker: config.Strings{tls(good)}, CAFile: der}, []string{"ca_file", "DER", "openssl x509"}},
-		{"key with a passphrase", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: certFile, KeyFile: filepath.Join(dir, "locked.key")}, []string{"passphrase", "openssl pkey"}},
-		{"PKCS#12", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: filepath.Join(dir, "both.p12"), KeyFile: keyFile}, []string{"PKCS#12", "openssl pkcs12"}},
-		{"client certificate required", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File}, []string{"client certificate", "cert_file"}},
-		{"TLS to a plain port", Config{Broker: config.Strings{tls(plain)}, CAFile: ca.File}, []string{"TLS", "mqtt://"}},
-		{"TLS to a web server", Config{Broker: config.Strings{"mqtts://" + web.Listener.Addr().String()}, CAFile: ca.File}, []string{"mqtt://"}},
-		{"MQTT to a TLS port", Config{Broker: config.Strings{good.URL()}}, []string{"mqtts://"}},
-		{"MQTT to a web server", Config{Broker: config.Strings{"mqtt://" + web.Listener.Addr().String()}}, []string{errProtocol.Error(), "port"}},
-		{"websocket to a web server", Config{Broker: config.Strings{"ws://" + web.Listener.Addr().String()}}, []string{errUpgrade.Error(), "404", "path"}},
-		{"websocket to a plain port", Config{Broker: config.Strings{"ws://" + plain.Addr()}}, []string{"websocket"}},
-		{"a silent listener", Config{Broker: config.Strings{"mqtt://" + mute.Addr().String()}}, []string{"did not answer", "mqtt connect"}},
-		{"a silent listener with TLS", Config{Broker: config.Strings{"mqtts://" + mute.Addr().String()}, CAFile: ca.File}, []string{"did not answer", "tls handshake"}},
-		{"a silent listener with websocket", Config{Broker: config.Strings{"ws://" + mute.Addr().String()}}, []string{"did not answer", "websocket"}},
+		{"no listener", Config{Broker: config.Strings{fmt.Sprintf("mqtt://127.0.0.1:%d", nettest.FreePort(t))}}, nil, ""},
+		{"wrong password", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: wrong}, []string{"username", "password_file"}, ""},
+		{"no user", Config{Broker: config.Strings{locked.URL()}}, []string{"username", "password_file"}, "wrong password"},
+		{"password file missing", Config{Broker: config.Strings{locked.URL()}, Username: "lea", PasswordFile: "/nonexistent/pw"}, []string{"password_file", "/nonexistent/pw"}, ""},
+		{"unknown CA", Config{Broker: config.Strings{tls(good)}, CAFile: otherCA.File}, []string{"ca_file"}, ""},
+		{"unknown to the system", Config{Broker: config.Strings{tls(good)}}, []string{"ca_file"}, "unknown CA"},
+		{"CA file missing", Config{Broker: config.Strings{tls(good)}, CAFile: "/nonexistent/ca.pem"}, []string{"ca_file", "/nonexistent/ca.pem"}, ""},
+		{"CA file without certificate", Config{Broker: config.Strings{tls(good)}, CAFile: wrong}, []string{"ca_file", wrong, "PEM"}, ""},
+		{"expired", Config{Broker: config.Strings{tls(expired)}, CAFile: ca.File}, []string{now.Add(-day).UTC().Format("2006-01-02")}, ""},
+		{"not yet valid", Config{Broker: config.Strings{tls(early)}, CAFile: ca.File}, []string{now.Add(day).UTC().Format("2006-01-02"), now.UTC().Format("2006-01-02")}, ""},
+		{"another name", Config{Broker: config.Strings{tls(misnamed)}, CAFile: ca.File}, []string{"127.0.0.1"}, ""},
+		{"a name in the Common Name only", Config{Broker: config.Strings{tls(commonName)}, CAFile: ca.File}, []string{"subjectAltName"}, ""},
+		{"CA in DER", Config{Broker: config.Strings{tls(good)}, CAFile: der}, []string{"ca_file", "openssl x509"}, ""},
+		{"key with a passphrase", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: certFile, KeyFile: filepath.Join(dir, "locked.key")}, []string{"openssl pkey"}, ""},
+		{"PKCS#12", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File, CertFile: filepath.Join(dir, "both.p12"), KeyFile: keyFile}, []string{"openssl pkcs12"}, ""},
+		{"client certificate required", Config{Broker: config.Strings{tls(mutual)}, CAFile: ca.File}, []string{"cert_file"}, ""},
+		{"TLS to a plain port", Config{Broker: config.Strings{tls(plain)}, CAFile: ca.File}, []string{"mqtt://"}, ""},
+		{"TLS to a web server", Config{Broker: config.Strings{"mqtts://" + web.Listener.Addr().String()}, CAFile: ca.File}, []string{"mqtt://"}, ""},
+		{"MQTT to a TLS port", Config{Broker: config.Strings{good.URL()}}, []string{"mqtts://"}, "client certificate required"},
+		{"MQTT to a web server", Config{Broker: config.Strings{"mqtt://" + web.Listener.Addr().String()}}, nil, ""},
+		{"websocket to a web server", Config{Broker: config.Strings{"ws://" + web.Listener.Addr().String()}}, []string{"404"}, ""},
+		{"websocket to a plain port", Config{Broker: config.Strings{"ws://" + plain.Addr()}}, nil, ""},
+		{"a silent listener", Config{Broker: config.Strings{"mqtt://" + mute.Addr().String()}}, []string{string(stepConnect)}, ""},
+		{"a silent listener with TLS", Config{Broker: config.Strings{"mqtts://" + mute.Addr().String()}, CAFile: ca.File}, []string{string(stepTLS)}, ""},
+		{"a silent listener with websocket", Config{Broker: config.Strings{"ws://" + mute.Addr().String()}}, nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			within := limit
@@ -125,24 +127,35 @@ func TestExplainRealFailures(t *testing.T) {
 					t.Errorf("the sentence %q (for %v) lacks %q", sentence, err, want)
 				}
 			}
+			if other, used := first[sentence]; used && other != row.as {
+				t.Errorf("the sentence %q is that of %q", sentence, other)
+			} else if !used {
+				first[sentence] = row.name
+			}
 		})
 	}
 }
 
 func TestExplainFailuresThatNeedANetwork(t *testing.T) {
+	causes := map[string]error{}
 	for _, row := range []struct {
 		err  error
 		want string
 	}{
-		{&stepError{stepReach, &net.DNSError{Name: "broker.example", IsNotFound: true}}, "broker.example is unknown"},
-		{&stepError{stepReach, &net.DNSError{Name: "broker.example", IsTemporary: true}}, "cannot be looked up"},
-		{&stepError{stepReach, context.DeadlineExceeded}, "no answer from that host"},
+		{&stepError{stepReach, &net.DNSError{Name: "broker.example", IsNotFound: true}}, "broker.example"},
+		{&stepError{stepReach, &net.DNSError{Name: "broker.example", IsTemporary: true}}, "broker.example"},
+		{&stepError{stepReach, context.DeadlineExceeded}, ""},
 		{&stepError{stepConnected, fmt.Errorf("%w for 15s", errSilent)}, errSilent.Error()},
 		{errors.New("something new"), "something new"},
 	} {
-		if got := Explain(row.err); !strings.Contains(got, row.want) {
+		got := Explain(row.err)
+		if !strings.Contains(got, row.want) {
 			t.Errorf("Explain(%v) = %q, want %q in it", row.err, got, row.want)
 		}
+		if other, same := causes[got]; same {
+			t.Errorf("Explain(%v) = Explain(%v) = %q", row.err, other, got)
+		}
+		causes[got] = row.err
 	}
 }
 

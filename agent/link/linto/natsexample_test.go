@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,15 +110,17 @@ func TestNATSExampleEnforcesItsAccounts(t *testing.T) {
 	hall.say("blk/fromlinto/kitchen-01/status", "forged")
 	hall.say("blk/tolinto/kitchen-01/say", "forged")
 	kitchen.say("blk/tolinto/hall-02/say", "forged")
-	hall.say("blk/fromlinto/hall-02/pong", "hall")
-	kitchen.say("blk/fromlinto/kitchen-01/pong", "kitchen")
 	for _, reader := range []*client{admin, web} {
-		reader.hears("hall", "kitchen")
+		hall.reaches(reader, "blk/fromlinto/hall-02/pong", "hall")
+		kitchen.reaches(reader, "blk/fromlinto/kitchen-01/pong", "kitchen")
 	}
-	admin.say("blk/tolinto/kitchen-01/ping", "admin")
-	web.say("blk/tolinto/hall-02/ping", "web")
-	kitchen.hears("admin")
-	hall.hears("web")
+	admin.reaches(kitchen, "blk/tolinto/kitchen-01/ping", "admin")
+	web.reaches(hall, "blk/tolinto/hall-02/ping", "web")
+	for c, want := range map[*client]string{kitchen: "admin", hall: "web", admin: "hall kitchen", web: "hall kitchen"} {
+		if got := c.heard(); got != want {
+			t.Errorf("%s received %q, want %q", c.Config.Username, got, want)
+		}
+	}
 }
 
 func example(t *testing.T, name string) string {
@@ -130,17 +135,23 @@ func example(t *testing.T, name string) string {
 // client is a client of an account, with which tests publish.
 type client struct {
 	*broker.Conn
-	t     *testing.T
-	heard chan string
+	t  *testing.T
+	mu sync.Mutex
+	// received is the set of payloads.
+	received map[string]bool
 }
 
 func newClient(t *testing.T, conf broker.Config, filter string) *client {
 	t.Helper()
-	c := &client{t: t, heard: make(chan string, 100)}
+	c := &client{t: t, received: map[string]bool{}}
 	conf.ClientID += fmt.Sprintf("-%d", time.Now().UnixNano())
 	c.Conn = &broker.Conn{
 		Config: conf, Subscribe: []string{filter}, Log: slog.New(slog.DiscardHandler),
-		Handle: func(_ context.Context, m broker.Message) { c.heard <- string(m.Payload) },
+		Handle: func(_ context.Context, m broker.Message) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.received[string(m.Payload)] = true
+		},
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -159,22 +170,23 @@ func (c *client) say(topic, payload string) {
 	}
 }
 
-// hears waits for these messages, in any order, and fails on any other.
-func (c *client) hears(want ...string) {
+// reaches publishes until other gets the message. A node that does not yet know
+// of a subscription on another node drops the message.
+func (c *client) reaches(other *client, topic, payload string) {
 	c.t.Helper()
-	missing := map[string]bool{}
-	for _, one := range want {
-		missing[one] = true
-	}
-	for len(missing) > 0 {
-		select {
-		case got := <-c.heard:
-			if !missing[got] {
-				c.t.Errorf("%s got %q", c.Config.Username, got)
-			}
-			delete(missing, got)
-		case <-time.After(brokertest.Limit):
-			c.t.Fatalf("%s did not get %v", c.Config.Username, missing)
+	next := time.Now()
+	brokertest.Within(c.t, patience, payload+" reaches "+other.Config.Username, func() bool {
+		if !time.Now().Before(next) {
+			c.say(topic, payload)
+			next = time.Now().Add(time.Second)
 		}
-	}
+		return slices.Contains(strings.Fields(other.heard()), payload)
+	})
+}
+
+// heard returns the payloads that c has received, sorted.
+func (c *client) heard() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(slices.Sorted(maps.Keys(c.received)), " ")
 }
