@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // row is one line of the table. Figures of one row have the same unit.
@@ -50,19 +51,24 @@ func run(ctx context.Context, rounds int, out string, names []string) error {
 		return err
 	}
 	var rows []row
-	for _, f := range figures {
+	var failures []error
+	for i, f := range figures {
+		fmt.Fprintf(os.Stderr, "%s measuring %s (%d of %d)\n", time.Now().Format(time.TimeOnly), f.name, i+1, len(figures))
 		r, err := f.measure(ctx, rounds)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
+			failures = append(failures, fmt.Errorf("%s: %w", f.name, err))
+		}
+		if ctx.Err() != nil {
+			break
 		}
 		rows = append(rows, r...)
 	}
 	show(rows)
-	if out == "" {
-		return nil
+	if out != "" {
+		raw, err := json.MarshalIndent(rows, "", "  ")
+		failures = append(failures, err, os.WriteFile(out, append(raw, '\n'), 0o600))
 	}
-	raw, err := json.MarshalIndent(rows, "", "  ")
-	return errors.Join(err, os.WriteFile(out, append(raw, '\n'), 0o600))
+	return errors.Join(failures...)
 }
 
 // figure is one measurement, with one or more rows.
