@@ -43,7 +43,7 @@ func (b *bench) idle(ctx context.Context, rounds int) (rows []row, err error) {
 		u, a, r := used(ours).since(u1), used(audio).since(a1), used(arecord.Process.Pid).since(r1)
 		percent := func(u usage) float64 { return 100 * u.cpu.Seconds() / span.Seconds() }
 		each := func(u usage) float64 { return float64(u.wake) / span.Seconds() }
-		cpu, wake := percent(r), each(r)
+		cpu, wake, reads := percent(r), each(r), resident(arecord.Process.Pid)
 		const by = "arecord >/dev/null, the same card"
 		rows = []row{
 			{"CPU idle, microphone warm: both", "% core", percent(u) + percent(a), &cpu, by, "≤ 1.25 ×"},
@@ -53,7 +53,9 @@ func (b *bench) idle(ctx context.Context, rounds int) (rows []row, err error) {
 			{"wake-ups idle: lintod-audio", "1/s", each(a), &wake, by, "≤ 1.1 ×"},
 			{"memory, lintod + lintod-audio", "MB", resident(ours, audio), nil, "", "≤ 24 MB"},
 			{"  of it lintod", "MB", resident(ours), nil, "", "≤ 16 MB"},
+			{"  of it lintod-audio", "MB", resident(audio), &reads, by, ""},
 		}
+		rows = append(rows, composed(ours, audio).rows()...)
 		return nil
 	})
 }

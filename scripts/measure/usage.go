@@ -56,6 +56,59 @@ func resident(pids ...int) float64 {
 	return sum
 }
 
+// composition is what the resident memory of processes consists of, in MB. Only anonymous memory
+// and shared memory are written; the kernel drops pages of files when memory is short, and reads
+// them again when they are used.
+type composition struct{ anonymous, shared, program, libraries float64 }
+
+// composed reads the mappings of processes (proc_pid_smaps(5)).
+func composed(pids ...int) (c composition) {
+	for _, pid := range pids {
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
+		file := ""
+		for line := range strings.Lines(string(raw)) {
+			fields := strings.Fields(line)
+			switch {
+			case !strings.HasSuffix(fields[0], ":"): // the first line of a mapping
+				file = strings.Join(fields[min(5, len(fields)):], " ")
+			case fields[0] == "Rss:":
+				kB, _ := strconv.ParseFloat(fields[1], 64)
+				rss := kB / 1024
+				switch {
+				case strings.HasPrefix(file, "/dev/shm/"), strings.HasPrefix(file, "/memfd:"), strings.HasPrefix(file, "/SYSV"):
+					c.shared += rss
+				case file == exe:
+					c.program += rss
+				case strings.HasPrefix(file, "/"):
+					c.libraries += rss
+				default:
+					c.anonymous += rss
+				}
+			case fields[0] == "Anonymous:" && strings.HasPrefix(file, "/") && !strings.HasPrefix(file, "/memfd:"):
+				kB, _ := strconv.ParseFloat(fields[1], 64) // written data of a program or a library
+				c.anonymous += kB / 1024
+				if file == exe {
+					c.program -= kB / 1024
+				} else {
+					c.libraries -= kB / 1024
+				}
+			}
+		}
+	}
+	return c
+}
+
+// rows lists the composition.
+func (c composition) rows() []row {
+	return []row{
+		{"  of it heaps, stacks, written data", "MB", c.anonymous, nil, "", ""},
+		{"  of it shared with the sound server", "MB", c.shared, nil, "", ""},
+		{"  of it the programs' files, clean", "MB", c.program, nil, "", ""},
+		{"  of it the native libraries' files, clean", "MB", c.libraries, nil, "", ""},
+	}
+}
+
 // child returns the PID of the child of a process that runs the named program, or 0.
 func child(parent int, name string) int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))

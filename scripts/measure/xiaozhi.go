@@ -123,6 +123,7 @@ func (b *bench) xiaozhi(ctx context.Context, rounds int) (rows []row, err error)
 			{"xiaozhi: press while speaking → silence, median", "ms", quantile(quiets, 0.5), nil, "", "≤ 150 ms"},
 			{"xiaozhi: memory in a session, lintod + lintod-audio", "MB", resident(c.pid, sound), nil, "", "≤ 32 MB"},
 		}
+		rows = append(rows, composed(c.pid, sound).rows()...)
 		return nil
 	})
 	if err != nil {
