@@ -549,6 +549,7 @@ var (
 	errNoVoice  = errors.New("the server started an answer but sent no sound")
 	errNotOpus  = errors.New("received packets are not Opus: they are too long, or belong to another session")
 	errGoodbye  = errors.New("the server has ended the session")
+	errForgets  = errors.New("the server ends each session at once")
 )
 
 // failure returns why the exchange failed; nil if the user expects nothing more.
@@ -603,7 +604,11 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 			return
 		}
 		e.kind = goodbye
-		if s.forgot() {
+		switch {
+		case !s.forgot():
+		case s.talk.retried:
+			s.channel.renew()
+		default:
 			s.talk.retried = true
 			e.kind = lapsed
 		}
@@ -642,10 +647,11 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 
 // forgot reports whether a goodbye answers our first message: the server does not
 // know the session that we have open. The utterance is sent again, once, so that
-// nothing is lost.
+// nothing is lost. A gateway that forgets the new session too may do so with each
+// one until the device connects anew (G18).
 func (s *session) forgot() bool {
 	t := s.talk
-	return t != nil && !t.retried && time.Since(s.began) < lapse &&
+	return t != nil && time.Since(s.began) < lapse &&
 		(s.state == listening || s.state == waiting && t.wants == wantAnswer)
 }
 

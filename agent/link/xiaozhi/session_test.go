@@ -288,6 +288,23 @@ func TestForgottenSession(t *testing.T) {
 	})
 }
 
+// A gateway that ends the new session too may do so until the device connects anew.
+func TestForgetfulServer(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.server.script = func(m sent) {
+			if m.Type == "listen" {
+				s.server.after(10*time.Millisecond, `{"type":"goodbye","session_id":"`+m.Session+`"}`)
+			}
+		}
+		s.press()
+		s.talks(time.Second)
+		s.expectSent("hello", "listen start manual", "hello", "listen start manual")
+		if r := s.last(); r.Result != turn.ResultFailed || s.server.renewed != 1 {
+			s.Errorf("renewed %d times, record %+v", s.server.renewed, r)
+		}
+	})
+}
+
 // The goodbye of the previous session arrives late, with the id of the new one
 // (C51).
 func TestLateGoodbye(t *testing.T) {
