@@ -2,6 +2,7 @@ package xiaozhi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 )
@@ -302,6 +304,32 @@ func TestFarewell(t *testing.T) {
 		s.expectSent("hello", "listen start auto", "listen start auto")
 		if r := s.last(); r.Result == turn.ResultFailed {
 			s.Errorf("record %+v", r)
+		}
+	})
+}
+
+// Answers about tools carry the id of the current session, and none without one.
+func TestAnswersNameTheSession(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		id := func() string {
+			var m sent
+			s.receive(0, []byte(`{"type":"mcp","payload":{"jsonrpc":"2.0","id":1,"method":"ping"}}`), nil, func(answer []byte) error { return json.Unmarshal(answer, &m) })
+			synctest.Wait()
+			if m.Type != message.MCP {
+				s.Errorf("answer %+v", m)
+			}
+			return m.Session
+		}
+		before := id()
+		s.press()
+		s.talks(time.Second)
+		during := id()
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.server.says(`{"type":"goodbye","session_id":"s"}`)
+		synctest.Wait()
+		if after := id(); before != "" || during != "s" || after != "" {
+			s.Errorf("%q before, %q in, and %q after session s", before, during, after)
 		}
 	})
 }
