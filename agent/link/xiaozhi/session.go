@@ -648,10 +648,11 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 // forgot reports whether a goodbye answers our first message: the server does not
 // know the session that we have open. The utterance is sent again, once, so that
 // nothing is lost. A gateway that forgets the new session too may do so with each
-// one until the device connects anew (G18).
+// one until the device connects anew (G18). A server that has just answered knows the
+// session: it ends the conversation.
 func (s *session) forgot() bool {
 	t := s.talk
-	return t != nil && time.Since(s.began) < lapse &&
+	return t != nil && t.x.Trigger != turn.ByFollowUp && time.Since(s.began) < lapse &&
 		(s.state == listening || s.state == waiting && t.wants == wantAnswer)
 }
 

@@ -288,6 +288,24 @@ func TestForgottenSession(t *testing.T) {
 	})
 }
 
+// A server that says goodbye after its answer ends the conversation, although the device
+// listens again already.
+func TestFarewell(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(time.Second)
+		s.server.answer(time.Second)
+		s.wait(2 * time.Second)
+		s.server.says(`{"type":"goodbye","session_id":"s"}`)
+		s.wait(time.Second)
+		s.expect(turn.Idle)
+		s.expectSent("hello", "listen start auto", "listen start auto")
+		if r := s.last(); r.Result == turn.ResultFailed {
+			s.Errorf("record %+v", r)
+		}
+	})
+}
+
 // A gateway that ends the new session too may do so until the device connects anew.
 func TestForgetfulServer(t *testing.T) {
 	play(t, nil, func(s *stage) {
