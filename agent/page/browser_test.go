@@ -212,6 +212,14 @@ func TestFaceInChromium(t *testing.T) {
 	if title := b.get(`document.title`); strings.Contains(title, "owned") {
 		t.Errorf("HTML from the platform has run: %s", title)
 	}
+	// It does not cover the mark of an open microphone.
+	top := `(m => m && (r => document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2) === m)(m.getBoundingClientRect()))(document.querySelector('#marks li'))`
+	for _, look := range []string{"dictating", "listening"} {
+		d.set("look", look, "flags", turn.Flags{Dictating: look == "dictating"})
+		b.shows("marks", map[string]string{"dictating": "Dictation", "listening": "Listening"}[look])
+		b.until(top)
+	}
+	d.set("look", "idle", "flags", turn.Flags{})
 	b.do(chromedp.Click("#hide"))
 	b.hides("shown")
 	d.notice(3, turn.GotDisplay, "URL "+maps.URL+"/street")
@@ -344,6 +352,9 @@ func TestConsoleInChromium(t *testing.T) {
 	b.until(`document.getElementById('say').value === ''`)
 	b.do(chromedp.SendKeys("#say", "refuse\r"))
 	b.shows("toast", "the device refuses")
+	if below := b.get(`(r => document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2).id)(document.getElementById('toast').getBoundingClientRect())`); below == "toast" {
+		t.Error("an error message makes controls unusable")
+	}
 
 	b.until(`document.querySelectorAll('#turns li').length === 2`)
 	b.shows("turns", "first sound 2.80 s")
@@ -513,13 +524,15 @@ func TestScreensInChromium(t *testing.T) {
 			}
 			scenes["muted"]()
 			if kiosk { // the longest texts fit as well
-				b.do(chromedp.EmulateViewport(320, 240, chromedp.EmulateTouch))
-				for _, text := range [][2]string{{"fr-FR", "Rétablir"}, {"de-DE", "Stumm aus"}, {"zh-CN", "取消静音"}, {"en-GB", "Unmute"}} {
-					tag, word := text[0], text[1]
-					d.set("language", tag)
-					b.shows("mute", word)
-					if wide := b.get(`[...document.querySelectorAll('#bar > *')].filter(e => e.checkVisibility() && (r => r.right > innerWidth || r.bottom > innerHeight)(e.getBoundingClientRect())).map(e => e.id).join(' ')`); wide != "" {
-						t.Errorf("in %s %s is off the screen", tag, wide)
+				for _, size := range screens {
+					b.do(chromedp.EmulateViewport(size[0], size[1], chromedp.EmulateTouch))
+					for _, text := range [][2]string{{"fr-FR", "Rétablir"}, {"de-DE", "Stumm aus"}, {"zh-CN", "取消静音"}, {"en-GB", "Unmute"}} {
+						tag, word := text[0], text[1]
+						d.set("language", tag)
+						b.shows("mute", word)
+						if wrong := b.get(`[...document.querySelectorAll('#bar > *')].filter(e => e.checkVisibility() && (r => r.right > innerWidth || r.bottom > innerHeight || r.top > document.getElementById('talk').getBoundingClientRect().bottom)(e.getBoundingClientRect())).map(e => e.id).join(' ')`); wrong != "" {
+							t.Errorf("%dx%d, %s: %s is off the screen or in a second row", size[0], size[1], tag, wrong)
+						}
 					}
 				}
 			}

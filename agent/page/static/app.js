@@ -189,9 +189,12 @@ function render() {
   show($('serial'), now.serial)
   document.title = now.serial + ' – lintod'
   show($('state'), t(now.state === 'conversing' ? 'conversing' : now.look))
+  renderShown(face.display || {})
+  const covered = !$('shown').hidden
   const marks = [
     [now.flags.meeting, 'recording', t('recording')],
-    [now.flags.dictating && now.look !== 'dictating', 'bad', t('dictation')],
+    [now.look === 'listening' && covered, 'bad', t('listening')],
+    [now.flags.dictating && (now.look !== 'dictating' || covered), 'bad', t('dictation')],
     [now.flags.muted && now.look !== 'muted', 'bad', t('muted')],
     [now.flags.deaf && now.look !== 'deaf', 'bad', t('deaf')],
     [now.flags.offline && now.look !== 'offline' && now.look !== 'connecting', 'warn', t('offline')],
@@ -216,7 +219,6 @@ function render() {
   $('heard').classList.toggle('partial', !face.heard)
   renderAnswer(face.sentences || [])
   show($('problem'), face.problem)
-  renderShown(face.display || {})
 
   const muted = now.flags.muted
   $('mute').setAttribute('aria-pressed', muted)
