@@ -89,6 +89,7 @@ type session struct {
 	suspected bool      // the sound of this answer does not arrive
 	deaf      int       // consecutive answers without sound, across sessions
 	silent    error     // why no sound arrives; nil if some has
+	forgotten int       // consecutive exchanges whose second session was forgotten, too
 
 	arrived atomic.Int64 // when the last packet of sound arrived, in nanoseconds since the link's start
 	pending atomic.Bool  // post the first packet of an answer
@@ -588,6 +589,7 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 		if foreign {
 			return
 		}
+		s.forgotten = 0
 		switch m.State {
 		case "start":
 			e.kind = ttsStart
@@ -607,7 +609,10 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 		switch {
 		case !s.forgot():
 		case s.talk.retried:
-			s.channel.renew()
+			if s.forgotten++; s.forgotten == 2 {
+				s.forgotten = 0
+				s.channel.renew()
+			}
 		default:
 			s.talk.retried = true
 			e.kind = lapsed
@@ -647,9 +652,10 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 
 // forgot reports whether a goodbye answers our first message: the server does not
 // know the session that we have open. The utterance is sent again, once, so that
-// nothing is lost. A gateway that forgets the new session too may do so with each
-// one until the device connects anew (G18). A server that has just answered knows the
-// session: it ends the conversation.
+// nothing is lost. A gateway that forgets the new sessions of two exchanges may do so
+// with each one until the device connects anew (G18); not of one, because a press
+// would be refused while the device connects. A server that has just answered knows
+// the session: it ends the conversation.
 func (s *session) forgot() bool {
 	t := s.talk
 	return t != nil && t.x.Trigger != turn.ByFollowUp && time.Since(s.began) < lapse &&

@@ -334,7 +334,8 @@ func TestAnswersNameTheSession(t *testing.T) {
 	})
 }
 
-// A gateway that ends the new session too may do so until the device connects anew.
+// A gateway that ends the new sessions of two exchanges may do so until the device
+// connects anew.
 func TestForgetfulServer(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.server.script = func(m sent) {
@@ -342,11 +343,14 @@ func TestForgetfulServer(t *testing.T) {
 				s.server.after(10*time.Millisecond, `{"type":"goodbye","session_id":"`+m.Session+`"}`)
 			}
 		}
-		s.press()
-		s.talks(time.Second)
-		s.expectSent("hello", "listen start manual", "hello", "listen start manual")
-		if r := s.last(); r.Result != turn.ResultFailed || s.server.renewed != 1 {
-			s.Errorf("renewed %d times, record %+v", s.server.renewed, r)
+		for exchange := range 2 {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.expectSent(slices.Repeat([]string{"hello", "listen start manual"}, 2*exchange+2)...)
+			if r := s.last(); r.Result != turn.ResultFailed || s.server.renewed != exchange {
+				s.Errorf("exchange %d: renewed %d times, record %+v", exchange, s.server.renewed, r)
+			}
 		}
 	})
 }
