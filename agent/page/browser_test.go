@@ -195,6 +195,12 @@ func TestFaceInChromium(t *testing.T) {
 	d.set("look", "activating", "activation", link.Activation{Code: "123456", Address: "https://xiaozhi.example"})
 	b.shows("code", "123456")
 	b.shows("address", "https://xiaozhi.example")
+	d.notice(2, turn.GotTranscript, "what can another platform do")
+	d.set("look", "speaking", "state", "speaking")
+	b.shows("heard", "another platform")
+	b.hides("activation")
+	d.set("look", "idle", "state", "idle")
+	b.shows("code", "123456")
 	d.set("look", "idle", "activation", nil)
 	b.hides("activation")
 
@@ -498,6 +504,9 @@ func TestScreensInChromium(t *testing.T) {
 					}
 					if scene == "answer" {
 						b.shows("answer", "start early")
+					}
+					if scene == "code" {
+						b.until(`(c => c.clientHeight < 2 * parseFloat(getComputedStyle(c).fontSize))(document.getElementById('code'))`)
 					}
 					if !kiosk {
 						b.until(`document.querySelectorAll('#turns svg').length === 3`)

@@ -205,7 +205,8 @@ function render() {
   $('marks').replaceChildren(...marks)
   $('marks').hidden = marks.length === 0
 
-  const code = now.activation
+  const talking = now.state !== 'idle' && (face.heard || face.partial || face.sentences) // with another platform
+  const code = talking ? null : now.activation
   $('activation').hidden = !code
   renderCard(now, code ? '' : picture)
   $('look').style.display = code || !$('picture').hidden ? 'none' : ''
