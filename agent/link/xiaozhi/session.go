@@ -698,7 +698,7 @@ func (s *session) modeUpdate(ctx context.Context, m message.Message) {
 // sentence records a sentence that the server starts to speak.
 func (s *session) sentence(text string) {
 	s.spoken = true
-	if t := s.talk; t != nil && text != "" && (s.state == announced || s.state == speaking) {
+	if t := s.talk; t != nil && text != "" && (s.state == announced || s.state == speaking || s.state == draining && s.more) {
 		if len(t.sentences) < maxSentences {
 			t.sentences = append(t.sentences, text)
 		}

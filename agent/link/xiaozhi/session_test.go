@@ -290,6 +290,36 @@ func TestForgottenSession(t *testing.T) {
 	})
 }
 
+// A server that is interrupted by the voice starts its next answer while the rest of the previous
+// one plays. The text of both is known.
+func TestNextAnswerAtOnce(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		notices := s.runner.Bus.Subscribe(64)
+		defer notices.Close()
+		s.server.speaking.Go(func() {
+			s.server.says(`{"type":"tts","state":"start"}`, `{"type":"tts","state":"sentence_start","text":"one"}`)
+			s.server.speaks(1200 * time.Millisecond)
+			s.server.says(`{"type":"tts","state":"stop"}`, `{"type":"tts","state":"start"}`, `{"type":"tts","state":"sentence_start","text":"two"}`)
+			s.server.speaks(1200 * time.Millisecond)
+			s.server.says(`{"type":"tts","state":"stop"}`)
+		})
+		s.wait(4 * time.Second)
+		s.expect(turn.Idle)
+		var texts []string
+		for len(notices.C) > 0 {
+			if n := <-notices.C; n.What == turn.GotSentence {
+				texts = append(texts, n.Text)
+			}
+		}
+		if !slices.Equal(texts, []string{"one", "two"}) || s.loudspeaker.length() != 2400*time.Millisecond {
+			s.Errorf("%q, %v of sound", texts, s.loudspeaker.length())
+		}
+	})
+}
+
 // A server that says goodbye after its answer ends the conversation, although the device
 // listens again already.
 func TestFarewell(t *testing.T) {
