@@ -162,7 +162,7 @@ func (s *session) take(ctx context.Context, e event) {
 	case wantListen, wantAnswer, join:
 		s.talk, s.warmed = e.talk, ""
 		s.talk.number, s.talk.sounds = s.number, s.sounds
-	case finished:
+	case finished, unheard:
 		if e.talk != s.talk {
 			return
 		}

@@ -659,6 +659,23 @@ func TestServerMayNotSpeak(t *testing.T) {
 }
 
 // A written question does not open the microphone.
+// Servers do not answer silence, so the device does not wait; a late answer plays.
+func TestHeldWithoutAWord(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.press()
+		s.wait(3 * time.Second)
+		s.release()
+		s.wait(100 * time.Millisecond)
+		s.expect(turn.Idle)
+		s.expectSent("hello", "listen start manual", "listen stop")
+		s.server.answer(time.Second)
+		s.wait(500 * time.Millisecond)
+		s.expect(turn.Speaking)
+		s.wait(3 * time.Second)
+		s.expect(turn.Idle)
+	})
+}
+
 func TestQuestionInWriting(t *testing.T) {
 	play(t, nil, func(s *stage) {
 		s.server.script = func(m sent) {

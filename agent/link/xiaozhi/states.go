@@ -61,7 +61,8 @@ const (
 	wantAnswer // a question without the microphone
 	join       // the device accepts the server's call
 	finished   // the user has finished
-	nothing    // no speech was detected
+	unheard    // as finished, but no speech was detected
+	nothing    // no speech was detected for so long that the conversation ends
 	played     // an answer was played to its last sample
 	heardPart  // as played, and another answer has started
 	heardOut   // as played, and the microphone is still open
@@ -89,7 +90,7 @@ const (
 )
 
 var eventNames = [...]string{
-	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "nothing", "played", "heard-part", "heard-out", "voiceless", "unplayed",
+	"up", "down", "ready", "refused", "want-listen", "want-answer", "join", "finished", "unheard", "nothing", "played", "heard-part", "heard-out", "voiceless", "unplayed",
 	"dropped", "unwanted", "warm", "cool",
 	"hello", "tts-start", "first-opus", "tts-stop", "stop-mic", "goodbye", "lapsed", "request", "due", "dead", "garbled",
 }
@@ -196,6 +197,7 @@ var table = map[when]then{
 	{open, down}:       {offline, unlimited, []step{endSession, setOffline}},
 
 	{listening, finished}: {waiting, forAnswer, []step{stopMicrophone}},
+	{listening, unheard}:  {open, forIdle, []step{stopMicrophone, over}}, // servers do not answer silence
 	{listening, nothing}:  {closing, forEcho, []step{sayGoodbye, endSession, over}},
 	{listening, stopMic}:  {waiting, forAnswer, []step{cutMic}},
 	{listening, ttsStart}: {announced, forOpus, []step{startSound}},

@@ -9,21 +9,21 @@ import (
 // ignored lists the pairs without effect, a line for each state; all others are in
 // the table.
 var ignored = map[state]string{
-	offline: "down ready refused finished nothing played heard-part heard-out voiceless unplayed dropped unwanted warm cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed request due dead garbled",
-	idle:    "up ready refused finished nothing played heard-part heard-out voiceless unplayed dropped unwanted cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed due dead garbled",
+	offline: "down ready refused finished unheard nothing played heard-part heard-out voiceless unplayed dropped unwanted warm cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed request due dead garbled",
+	idle:    "up ready refused finished unheard nothing played heard-part heard-out voiceless unplayed dropped unwanted cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed due dead garbled",
 	// A request of an exchange waits meanwhile; a dropped exchange leaves a session
 	// behind.
-	preparing:  "up want-listen want-answer join finished nothing played heard-part heard-out voiceless unplayed unwanted warm hello tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
-	connecting: "up ready want-listen want-answer join finished nothing played heard-part heard-out voiceless unplayed dropped unwanted warm tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
+	preparing:  "up want-listen want-answer join finished unheard nothing played heard-part heard-out voiceless unplayed unwanted warm hello tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
+	connecting: "up ready want-listen want-answer join finished unheard nothing played heard-part heard-out voiceless unplayed dropped unwanted warm tts-start first-opus tts-stop stop-mic goodbye lapsed request dead garbled",
 	// What the server still sends after an interruption has no effect.
-	open:      "up ready finished nothing played heard-part heard-out voiceless unplayed dropped unwanted warm hello first-opus tts-stop stop-mic garbled",
+	open:      "up ready finished unheard nothing played heard-part heard-out voiceless unplayed dropped unwanted warm hello first-opus tts-stop stop-mic garbled",
 	listening: "up ready want-listen want-answer join played heard-part heard-out voiceless unplayed unwanted warm cool hello first-opus tts-stop request garbled",
-	waiting:   "up ready want-listen want-answer join finished nothing played heard-part heard-out voiceless unplayed unwanted warm cool hello first-opus tts-stop stop-mic request garbled",
-	announced: "up ready finished nothing played heard-part heard-out voiceless warm cool hello tts-start stop-mic lapsed request",
-	speaking:  "up ready finished nothing played heard-part heard-out voiceless warm cool hello tts-start first-opus stop-mic lapsed request dead",
-	draining:  "up ready finished nothing warm cool hello first-opus tts-stop stop-mic lapsed request",
-	leaving:   "up ready refused finished nothing warm cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed request dead",
-	closing:   "up ready want-listen want-answer join finished nothing played heard-part heard-out voiceless unplayed dropped unwanted warm cool hello tts-start first-opus tts-stop stop-mic lapsed request dead garbled",
+	waiting:   "up ready want-listen want-answer join finished unheard nothing played heard-part heard-out voiceless unplayed unwanted warm cool hello first-opus tts-stop stop-mic request garbled",
+	announced: "up ready finished unheard nothing played heard-part heard-out voiceless warm cool hello tts-start stop-mic lapsed request",
+	speaking:  "up ready finished unheard nothing played heard-part heard-out voiceless warm cool hello tts-start first-opus stop-mic lapsed request dead",
+	draining:  "up ready finished unheard nothing warm cool hello first-opus tts-stop stop-mic lapsed request",
+	leaving:   "up ready refused finished unheard nothing warm cool hello tts-start first-opus tts-stop stop-mic goodbye lapsed request dead",
+	closing:   "up ready want-listen want-answer join finished unheard nothing played heard-part heard-out voiceless unplayed dropped unwanted warm cool hello tts-start first-opus tts-stop stop-mic lapsed request dead garbled",
 }
 
 func TestEveryPair(t *testing.T) {

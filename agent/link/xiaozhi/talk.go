@@ -199,6 +199,8 @@ func (l *Link) sendMicrophone(ctx context.Context, t *talk) {
 		t.conclude(turn.Over, fmt.Errorf("microphone: %w", err))
 	case t.mode == message.Auto && u.heard > quietTime && !t.x.Heard():
 		l.post(ctx, event{kind: nothing, talk: t})
+	case t.mode == message.Manual && !t.x.Heard():
+		l.post(ctx, event{kind: unheard, talk: t})
 	default:
 		l.post(ctx, event{kind: finished, talk: t})
 	}
