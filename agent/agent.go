@@ -147,7 +147,7 @@ func New(cfg Config, log *slog.Logger) *Agent {
 	}
 	a.taps.Press = a.buttons.Press
 	a.reader = &rfid.Reader{Config: cfg.Cards.Reader, Report: a.taps.Read, Log: component(log, "reader")}
-	a.gpio = &gpio.Board{Config: cfg.Config, Log: component(log, "gpio"), Gestured: a.gestured, Do: a.buttons.Press}
+	a.gpio = &gpio.Board{Config: cfg.Config, Log: component(log, "gpio"), Gestured: a.gestured, Do: a.buttons.Press, Level: a.turns.Level}
 	a.waker = waker{cfg.Wake, a.hub, a.turns, a.voice, a.settings, component(log, "wake")}
 	if cfg.Wake.Enabled() {
 		a.hub.Memory = wakeMemory
@@ -315,7 +315,7 @@ func (a *Agent) list() map[string]func(context.Context) error {
 		parts["mixer"] = a.mixer.Run
 	}
 	a.gpio.Panel = a.Panel
-	a.gpio.Show(a.monitor.activity().LEDs(0)) // so that it never shows a state that has not been reached
+	a.gpio.Show(a.monitor.activity().LEDs()) // so that it never shows a state that has not been reached
 	loops := map[string]probe{"turn": a.turns.Probe, "buttons": a.buttons.Probe, "cards": a.taps.Probe}
 	parts["gpio"], parts["buttons"] = a.gpio.Run, a.buttons.Run
 	for _, l := range a.links {

@@ -108,7 +108,7 @@ func TestButtonTalksToItsOwnLink(t *testing.T) {
 	if links[0].talked() != 0 {
 		t.Error("a turn was opened with a link that is offline")
 	}
-	view := a.monitor.activity().LEDs(0)
+	view := a.monitor.activity().LEDs()
 	if view.Offline || !view.Partly {
 		t.Errorf("one of two links is offline, and the LEDs show %q", view.Words())
 	}
@@ -129,7 +129,7 @@ func TestDictationAndTurnsExcludeEachOther(t *testing.T) {
 	if (waker{turns: a.turns}).awake() || !a.turns.Snapshot().Flags.Dictating {
 		t.Error("a wake word is accepted during a dictation")
 	}
-	if look := a.monitor.activity().LEDs(0).Look(); look != "dictating" || a.status().Line == (status.Activity{}).Line() {
+	if look := a.monitor.activity().LEDs().Look(); look != "dictating" || a.status().Line == (status.Activity{}).Line() {
 		t.Errorf("during a dictation, the LEDs show %q, and the status is %q", look, a.status().Line)
 	}
 	if err := a.local().trigger(t.Context(), TalkArgs{}); err == nil {

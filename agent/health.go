@@ -27,8 +27,6 @@ const (
 	soundBeat  = 2 * audio.DeafAfter
 	// errorShown is how long LEDs indicate an error.
 	errorShown = 2 * time.Second
-	// levelBeat is how often LEDs follow the voice level.
-	levelBeat = 50 * time.Millisecond
 )
 
 // monitor collects what the device is doing and updates what shows it.
@@ -57,14 +55,11 @@ func (m *monitor) watch(ctx context.Context) error {
 	notify("READY=1")
 	beat := time.NewTimer(healthBeat)
 	defer beat.Stop()
-	voice := time.NewTicker(levelBeat)
-	voice.Stop() // only needed while there is a voice
-	defer voice.Stop()
 	moved := m.hub.Beat()
 	notices := m.bus.Subscribe(noticeQueue)
 	defer notices.Close()
 	for fault, line, now := "", "", m.activity(); ; now = m.activity() {
-		m.board.Show(now.LEDs(m.turns.Level()))
+		m.board.Show(now.LEDs())
 		if l := now.Line(); l != line {
 			line = l
 			notify("STATUS=" + line)
@@ -76,11 +71,6 @@ func (m *monitor) watch(ctx context.Context) error {
 			if n.What == turn.Problem {
 				m.failed.Store(int64(time.Since(m.start)))
 			}
-			voice.Stop()
-			if n.State.Hears() {
-				voice.Reset(levelBeat)
-			}
-		case <-voice.C:
 		case <-beat.C:
 			fault = m.listenForDeafness(fault)
 			beat.Reset(healthBeat)

@@ -164,7 +164,7 @@ func (c Config) TryLink(ctx context.Context, name string) error {
 
 // features returns what the device has, for links that describe it.
 func (a *Agent) features() link.Features {
-	f := link.Features{Model: gpio.Model("/"), Languages: a.cfg.TTS.Languages(), Wake: a.cfg.Wake.Enabled()}
+	f := link.Features{Model: gpio.Model("/"), Languages: a.cfg.TTS.Languages(), Wake: a.cfg.Wake.Enabled(), LEDs: a.lamp.there}
 	buttons, _ := a.cfg.Effective()
 	for _, b := range buttons {
 		f.Buttons = append(f.Buttons, link.Button{Name: b.Label(), Gestures: b.Gestures()})

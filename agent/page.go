@@ -81,7 +81,7 @@ func (a *Agent) newPage() *page.Page {
 func (a *Agent) pageView() pageView {
 	set, now := a.settings.Get(), a.monitor.activity()
 	v := pageView{
-		Activity: now, Serial: a.cfg.Device.Serial, Line: now.Line(), Look: now.LEDs(0).Look(),
+		Activity: now, Serial: a.cfg.Device.Serial, Line: now.Line(), Look: now.LEDs().Look(),
 		Volume: set.Volume, Language: set.Language, Languages: a.cfg.TTS.Languages(),
 	}
 	v.Card = a.taps.Status()

@@ -30,8 +30,11 @@ type Board struct {
 	Host Host
 	// Panel shows the simulated board; nil means one on standard input and output.
 	Panel *panel.Panel
-	// Saw, if set, gets each View that differs from the previous one in more than its level. It is
-	// called by Show and must not block.
+	// Level, if set, returns the level of the microphone in dBFS, which patterns show. It is called
+	// for each rendered frame and must not block.
+	Level func() float64
+	// Saw, if set, gets each View that differs from the previous one. It is called by Show and must
+	// not block.
 	Saw func(View)
 
 	once sync.Once
@@ -61,7 +64,7 @@ func (b *Board) Counters() Counters {
 // Show makes the LEDs show the view. It never blocks; the latest view replaces earlier ones.
 func (b *Board) Show(v View) {
 	b.mu.Lock()
-	changed := v.still() != b.view.still()
+	changed := v != b.view
 	b.view = v
 	sim := b.sim
 	b.mu.Unlock()
@@ -86,7 +89,11 @@ func (b *Board) init() { b.wake = loop.NewSignal() }
 func (b *Board) current() View {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.view
+	v := b.view
+	if b.Level != nil {
+		v.Level = b.Level()
+	}
+	return v
 }
 
 // Run reads the buttons and drives the LEDs until ctx ends, and only then returns: missing or

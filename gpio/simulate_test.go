@@ -34,7 +34,6 @@ func (d *device) run(ctx context.Context) {
 		case a := <-d.acts:
 			switch a.Verb {
 			case gpio.TalkPress:
-				v.Level = -20
 				show(gpio.Listening)
 			case gpio.TalkRelease:
 				for _, s := range []gpio.State{gpio.Thinking, gpio.Speaking, gpio.Idle} {
@@ -70,6 +69,7 @@ func simulated(t *testing.T, s gpio.Settings, play func(ctx context.Context, b *
 		Config: gpio.Config{GPIO: s},
 		Log:    slog.New(slog.NewTextHandler(log, nil)),
 		Do:     func(a gpio.Action) { d.acts <- a },
+		Level:  func() float64 { return -20 },
 		Panel:  &panel.Panel{In: null, Out: out},
 	}
 	ctx, stop := context.WithCancel(t.Context())

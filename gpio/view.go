@@ -57,7 +57,7 @@ type View struct {
 
 	Lamp led.Pattern // replaces the pattern of idle, if it has a shape
 
-	Level float64 // of the microphone while listening, in dBFS
+	Level float64 // of the microphone while listening, in dBFS; the board sets it
 }
 
 // flags are the names of the flags, in order of importance.
@@ -88,6 +88,3 @@ func (v View) flags() []string {
 
 // Words returns the view as text: the state first, then the flags that are set.
 func (v View) Words() []string { return append([]string{v.State.String()}, v.flags()...) }
-
-// still returns the view without what changes many times per second.
-func (v View) still() View { v.Level = 0; return v }

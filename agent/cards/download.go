@@ -165,7 +165,7 @@ func (s *Store) finish(ctx context.Context, j *job, err error) {
 
 // obtain downloads a skill, unless it exists. Files that an earlier attempt has
 // completed are kept.
-func (s *Store) obtain(ctx context.Context, j *job) error {
+func (s *Store) obtain(ctx context.Context, j *job) (err error) {
 	c := j.content
 	s.mu.Lock()
 	sk := s.skills[c.Skill]
@@ -179,6 +179,11 @@ func (s *Store) obtain(ctx context.Context, j *job) error {
 	}
 	work := s.skillPath(newPrefix + c.Skill)
 	defer s.count(c.Skill)
+	defer func() {
+		if err != nil && j.progress.Files == 0 { // nothing can be resumed
+			s.check(os.RemoveAll(work))
+		}
+	}()
 	var begun Content
 	if err := readJSON(filepath.Join(work, wantName), &begun); err != nil || !begun.same(c) {
 		if err := os.RemoveAll(work); err != nil {

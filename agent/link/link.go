@@ -99,6 +99,7 @@ type Features struct {
 	Model     string   // of the board; "" if unknown
 	Languages []string // with a voice
 	Wake      bool     // a wake word is configured
+	LEDs      bool     // there are some
 	Buttons   []Button
 }
 

@@ -195,6 +195,12 @@ func TestFaceInChromium(t *testing.T) {
 	d.set("look", "activating", "activation", link.Activation{Code: "123456", Address: "https://xiaozhi.example"})
 	b.shows("code", "123456")
 	b.shows("address", "https://xiaozhi.example")
+	d.notice(2, turn.GotTranscript, "what can another platform do")
+	d.set("look", "speaking", "state", "speaking")
+	b.shows("heard", "another platform")
+	b.hides("activation")
+	d.set("look", "idle", "state", "idle")
+	b.shows("code", "123456")
 	d.set("look", "idle", "activation", nil)
 	b.hides("activation")
 
@@ -212,6 +218,14 @@ func TestFaceInChromium(t *testing.T) {
 	if title := b.get(`document.title`); strings.Contains(title, "owned") {
 		t.Errorf("HTML from the platform has run: %s", title)
 	}
+	// It does not cover the mark of an open microphone.
+	top := `(m => m && (r => document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2) === m)(m.getBoundingClientRect()))(document.querySelector('#marks li'))`
+	for _, look := range []string{"dictating", "listening"} {
+		d.set("look", look, "flags", turn.Flags{Dictating: look == "dictating"})
+		b.shows("marks", map[string]string{"dictating": "Dictation", "listening": "Listening"}[look])
+		b.until(top)
+	}
+	d.set("look", "idle", "flags", turn.Flags{})
 	b.do(chromedp.Click("#hide"))
 	b.hides("shown")
 	d.notice(3, turn.GotDisplay, "URL "+maps.URL+"/street")
@@ -272,14 +286,19 @@ func record(trigger turn.Trigger, result turn.Result) turn.Record {
 func report(turns ...turn.Record) map[string]any {
 	return map[string]any{
 		"turns": turns, "links": map[string]link.Status{"linto": {Connected: true, Line: "connected to mqtt://broker.example"}},
-		"linto": map[string]any{"connections": 3, "broker": "x", "outbox": map[string]int{"waiting_messages": 7}},
+		"linto": map[string]any{"connections": 3, "broker": "x", "outbox": map[string]int{"waiting_messages": 7}, "sound": map[string]time.Duration{"jitter": 2 * time.Millisecond}},
 		"parts": map[string]any{"sound": map[string]any{"running": true, "restarts": 2, "last": "exit status 3"}, "turn": map[string]any{"running": true, "restarts": 0}},
 	}
 }
 
 func TestConsoleInChromium(t *testing.T) {
 	d := start(t)
-	d.set("result of status", report(record(turn.ByTap, turn.ResultSpoken), record(turn.ByWake, turn.ResultFailed)),
+	stopped, failed := record(turn.ByTap, turn.ResultStopped), record(turn.ByTap, turn.ResultFailed)
+	for _, t := range []*turn.Record{&stopped, &failed} { // while the user spoke, and while the platform was thinking
+		t.Answered, t.Sounded = time.Time{}, time.Time{}
+	}
+	stopped.Finished, stopped.Requested = time.Time{}, time.Time{}
+	d.set("result of status", report(stopped, failed, record(turn.ByTap, turn.ResultSpoken), record(turn.ByWake, turn.ResultFailed)),
 		"result of log", []map[string]string{{"at": "2026-11-27T18:30:00Z", "level": "WARN", "text": "no connection: component=linto"}},
 		"result of doctor", []link.Finding{{Subject: "clock", Level: link.Warn, Text: "the clock was not set", Do: "wait"}},
 		"result of ask", map[string]string{"text": "It is ten."}, "result of say", true)
@@ -344,13 +363,17 @@ func TestConsoleInChromium(t *testing.T) {
 	b.until(`document.getElementById('say').value === ''`)
 	b.do(chromedp.SendKeys("#say", "refuse\r"))
 	b.shows("toast", "the device refuses")
+	if below := b.get(`(r => document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2).id)(document.getElementById('toast').getBoundingClientRect())`); below == "toast" {
+		t.Error("an error message makes controls unusable")
+	}
 
-	b.until(`document.querySelectorAll('#turns li').length === 2`)
+	b.until(`document.querySelectorAll('#turns li').length === 4`)
 	b.shows("turns", "first sound 2.80 s")
 	b.shows("turns", "no route to platform")
-	b.until(`document.querySelectorAll('#turns svg')[0].querySelectorAll('rect[class^=s]').length === 4`)
+	b.until(`[...document.querySelectorAll('#turns svg')].map(s => [...s.querySelectorAll('rect[class^=s]')].map(r => r.getAttribute('class')).join('')).join(' ') === 's1s2s3s4 s1s2s3s4 s1s2 s1'`)
 	b.shows("links", "linto: connected")
 	b.shows("links", "outbox waiting messages")
+	b.shows("links", "sound jitter2 ms")
 	b.shows("parts", "exit status 3")
 	b.shows("log", "no connection")
 	b.do(chromedp.Click("#examine"))
@@ -488,6 +511,9 @@ func TestScreensInChromium(t *testing.T) {
 					if scene == "answer" {
 						b.shows("answer", "start early")
 					}
+					if scene == "code" {
+						b.until(`(c => c.clientHeight < 2 * parseFloat(getComputedStyle(c).fontSize))(document.getElementById('code'))`)
+					}
 					if !kiosk {
 						b.until(`document.querySelectorAll('#turns svg').length === 3`)
 					}
@@ -513,13 +539,15 @@ func TestScreensInChromium(t *testing.T) {
 			}
 			scenes["muted"]()
 			if kiosk { // the longest texts fit as well
-				b.do(chromedp.EmulateViewport(320, 240, chromedp.EmulateTouch))
-				for _, text := range [][2]string{{"fr-FR", "Rétablir"}, {"de-DE", "Stumm aus"}, {"zh-CN", "取消静音"}, {"en-GB", "Unmute"}} {
-					tag, word := text[0], text[1]
-					d.set("language", tag)
-					b.shows("mute", word)
-					if wide := b.get(`[...document.querySelectorAll('#bar > *')].filter(e => e.checkVisibility() && (r => r.right > innerWidth || r.bottom > innerHeight)(e.getBoundingClientRect())).map(e => e.id).join(' ')`); wide != "" {
-						t.Errorf("in %s %s is off the screen", tag, wide)
+				for _, size := range screens {
+					b.do(chromedp.EmulateViewport(size[0], size[1], chromedp.EmulateTouch))
+					for _, text := range [][2]string{{"fr-FR", "Rétablir"}, {"de-DE", "Stumm aus"}, {"zh-CN", "取消静音"}, {"en-GB", "Unmute"}} {
+						tag, word := text[0], text[1]
+						d.set("language", tag)
+						b.shows("mute", word)
+						if wrong := b.get(`[...document.querySelectorAll('#bar > *')].filter(e => e.checkVisibility() && (r => r.right > innerWidth || r.bottom > innerHeight || r.top > document.getElementById('talk').getBoundingClientRect().bottom)(e.getBoundingClientRect())).map(e => e.id).join(' ')`); wrong != "" {
+							t.Errorf("%dx%d, %s: %s is off the screen or in a second row", size[0], size[1], tag, wrong)
+						}
 					}
 				}
 			}

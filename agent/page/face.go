@@ -58,6 +58,9 @@ func (f *face) take(n turn.Notice, frames []string) {
 			f.Sentences = []string{text}
 		}
 	case turn.GotSentence:
+		if f.said == 0 {
+			f.Sentences = nil // the whole answer, of which this is the first part
+		}
 		f.Sentences = append(f.Sentences, text)
 		for f.said += sentenceCost + len(text); f.said > maxAnswer; f.Sentences = slices.Delete(f.Sentences, 0, 1) {
 			f.said -= sentenceCost + len(f.Sentences[0])

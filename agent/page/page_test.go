@@ -396,6 +396,25 @@ func TestFaceIsBounded(t *testing.T) {
 	}
 }
 
+// A whole answer is shown until its parts are spoken.
+func TestAnswerIsShownOnce(t *testing.T) {
+	var f face
+	for _, n := range []struct {
+		what       turn.What
+		text, want string
+	}{
+		{turn.GotAnswer, "It is ten. Good night.", "It is ten. Good night."},
+		{turn.GotSentence, "It is ten.", "It is ten."},
+		{turn.GotSentence, "Good night.", "It is ten.|Good night."},
+		{turn.GotAnswer, "It is ten. Good night.", "It is ten.|Good night."},
+	} {
+		f.take(turn.Notice{Turn: 1, What: n.what, Text: n.text}, nil)
+		if got := strings.Join(f.Sentences, "|"); got != n.want {
+			t.Errorf("after %s: %q; want %q", n.what, got, n.want)
+		}
+	}
+}
+
 func TestDisplay(t *testing.T) {
 	const maps = "https://maps.example"
 	for text, want := range map[string]display{

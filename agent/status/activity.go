@@ -91,8 +91,8 @@ func (a Activity) Line() string {
 	return line
 }
 
-// LEDs is what LEDs show. level is the level of the voice, in dBFS.
-func (a Activity) LEDs(level float64) gpio.View {
+// LEDs is what LEDs show, without the level of the voice.
+func (a Activity) LEDs() gpio.View {
 	v := gpio.View{
 		State: [...]gpio.State{
 			turn.Idle: gpio.Idle, turn.Listening: gpio.Listening, turn.Thinking: gpio.Thinking, turn.Speaking: gpio.Speaking,
@@ -109,7 +109,6 @@ func (a Activity) LEDs(level float64) gpio.View {
 		Activating: a.Activating,
 		Error:      a.Error,
 		Lamp:       a.Lamp,
-		Level:      level,
 	}
 	if a.Download != nil {
 		v.Downloading, v.Percent = true, a.Download.Percent

@@ -36,10 +36,10 @@ func TestOpenMicrophoneIsVisible(t *testing.T) {
 			other(&closed)
 			other(&a)
 			open(&a)
-			if a.LEDs(0) == closed.LEDs(0) {
+			if a.LEDs() == closed.LEDs() {
 				t.Errorf("LEDs do not show the open microphone of %s (%d)", who, i)
 			}
-			if look := a.LEDs(0).Look(); look == closed.LEDs(0).Look() && !a.LEDs(0).Meeting {
+			if look := a.LEDs().Look(); look == closed.LEDs().Look() && !a.LEDs().Meeting {
 				t.Errorf("%s is hidden behind %q", who, look)
 			}
 			if a.Line() == closed.Line() {
@@ -48,7 +48,7 @@ func TestOpenMicrophoneIsVisible(t *testing.T) {
 		}
 	}
 	waiting := Activity{Waiting: true}
-	if waiting.LEDs(0).Look() == (Activity{}).LEDs(0).Look() || waiting.Line() == (Activity{}).Line() {
+	if waiting.LEDs().Look() == (Activity{}).LEDs().Look() || waiting.Line() == (Activity{}).Line() {
 		t.Error("no view shows that the microphone is open for a wake word")
 	}
 }
@@ -57,7 +57,7 @@ func TestOpenMicrophoneIsVisible(t *testing.T) {
 func TestEveryLEDPatternIsReachable(t *testing.T) {
 	seen := map[string]bool{}
 	see := func(a Activity) {
-		v := a.LEDs(-30)
+		v := a.LEDs()
 		seen[v.Look()] = true
 		seen["meeting"] = seen["meeting"] || v.Meeting
 	}

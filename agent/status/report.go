@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -66,13 +67,13 @@ type Cards struct {
 func (c Cards) Line() string {
 	line := fmt.Sprintf("%d known, content %v", c.Known, config.Size(c.Bytes))
 	if p := c.Playing; p != nil {
-		line += fmt.Sprintf("; %s, track %d of %d", p.Story, p.Track, p.Of)
+		line += fmt.Sprintf("; %s, track %d of %d", p.Name, p.Track, p.Of)
 		if p.Paused {
 			line += ", paused"
 		}
 	}
 	if d := c.Download; d != nil {
-		line += fmt.Sprintf("; downloading %s, %d of %d files, %d %%", d.Skill, d.Files, d.Of, d.Percent)
+		line += fmt.Sprintf("; downloading %s, %d of %d files, %d %%", cmp.Or(d.Name, d.Skill), d.Files, d.Of, d.Percent)
 	}
 	for _, r := range c.Readers {
 		if r.Fault != "" {

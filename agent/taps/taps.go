@@ -269,32 +269,34 @@ func (t *Taps) tap(ctx context.Context, uid string, done chan<- answer) {
 	if skill, known := t.Store.Find(uid); known {
 		result := t.toggle(ctx, ofSkill(skill))
 		t.tapped(uid, done, answer{result: result})
-		t.ask(ctx, link.Card{UID: uid, Skill: skill.ID, Version: skill.Version}) // for a newer version, in the background
+		_, _ = t.ask(ctx, link.Card{UID: uid, Skill: skill.ID, Version: skill.Version}) // for a newer version, in the background
 		return
 	}
 	t.wanted = uid
 	if old := t.asked[uid]; old != nil {
 		t.answer(uid, answer{result: Ignored}) // the latest tap gets the answer
 	}
-	if n := t.ask(ctx, link.Card{UID: uid}); n > 0 && len(t.asked) < maxAsked {
+	n, err := t.ask(ctx, link.Card{UID: uid})
+	if n > 0 && len(t.asked) < maxAsked {
 		timer := time.AfterFunc(answerLimit, func() { _ = t.do(func(context.Context) { t.unknown(uid, errNoAnswer) }) })
 		t.asked[uid] = &question{timer, done, n}
 		return
 	}
 	t.wanted = ""
-	t.tapped(uid, done, answer{err: errUnknown})
+	t.tapped(uid, done, answer{err: cmp.Or(err, errUnknown)})
 }
 
-// ask asks the platforms, and returns how many could be asked.
-func (t *Taps) ask(ctx context.Context, c link.Card) (n int) {
+// ask asks the platforms. It returns how many could be asked, and why others could not.
+func (t *Taps) ask(ctx context.Context, c link.Card) (n int, failed error) {
 	for _, p := range t.Platforms {
 		if err := p.LookUpCard(ctx, c); err != nil {
 			t.Log.Info("card not looked up on a platform", "error", err)
+			failed = errors.Join(failed, err)
 			continue
 		}
 		n++
 	}
-	return n
+	return n, failed
 }
 
 // tapped reports the result of a tap.

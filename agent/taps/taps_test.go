@@ -310,7 +310,10 @@ func TestPlatform(t *testing.T) {
 		r.reply = func(c link.Card) { r.Content(c.UID, cards.Content{Skill: "../x"}) }
 		r.tap("04B6", "")
 		r.refuse = errors.New("no network")
-		r.tap("04B7", "")
+		time.Sleep(settle)
+		if _, err := r.Tap(r.Context(), "04B7"); !errors.Is(err, r.refuse) {
+			t.Errorf("without a network: %v", err)
+		}
 		time.Sleep(time.Minute) // late timers have no effect
 	})
 }

@@ -4,25 +4,33 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// A Recorder records a board as a script.
+// A Recorder records a board as a script. Of the states before the first button event it writes only
+// the last: at another start, the earlier ones may not be visible.
 type Recorder struct {
 	W io.Writer
 
 	events  chan event
 	dropped atomic.Int64
+
+	// The following belong to Run.
+	last  time.Time
+	first event    // the last state before the first button event
+	begun bool     // that state has been written
+	flags []string // of the previous states that the next one may have lost
 }
 
+// event is a button event, which a replay must repeat at its time, or a state, for which a replay
+// waits.
 type event struct {
-	at   time.Time
-	text string
-	// press is a button event, which a replay must repeat at its time. A replay waits for states,
-	// whenever they occur.
-	press bool
+	at    time.Time
+	press string
+	state []string
 }
 
 // maxEvents is the maximum number of queued events. Later ones are dropped and counted.
@@ -39,12 +47,12 @@ func (r *Recorder) Pressed(button string, down bool) {
 	if down {
 		verb = "press "
 	}
-	r.note(event{time.Now(), verb + button, true})
+	r.note(event{at: time.Now(), press: verb + button})
 }
 
 // Saw records a new state of the board. It does not block.
 func (r *Recorder) Saw(words []string) {
-	r.note(event{time.Now(), "see " + strings.Join(words, " "), false})
+	r.note(event{at: time.Now(), state: words})
 }
 
 // Dropped returns how many events were not written because the disk was too slow.
@@ -60,37 +68,74 @@ func (r *Recorder) note(e event) {
 
 // Run writes until ctx ends and all earlier events are written, or until writing fails.
 func (r *Recorder) Run(ctx context.Context) error {
-	last := time.Now()
+	r.last = time.Now()
 	for {
 		select {
 		case e := <-r.events:
-			if err := r.write(e, &last); err != nil {
+			if err := r.write(e); err != nil {
 				return err
 			}
 		case <-ctx.Done():
-			return r.drain(&last)
+			for range len(r.events) {
+				if err := r.write(<-r.events); err != nil {
+					return err
+				}
+			}
+			return r.begin()
 		}
 	}
 }
 
-// drain writes the queued events.
-func (r *Recorder) drain(last *time.Time) error {
-	for range len(r.events) {
-		if err := r.write(<-r.events, last); err != nil {
+func (r *Recorder) write(e event) error {
+	if e.state == nil {
+		if err := r.begin(); err != nil {
 			return err
 		}
+		text := e.press + "\n"
+		if gap := e.at.Sub(r.last).Round(time.Millisecond); gap > 0 {
+			text = fmt.Sprintf("after %v\n%s", gap, text)
+		}
+		r.last = e.at
+		return r.print(text)
 	}
-	return nil
+	if !r.begun {
+		r.flags = append(r.flags, r.first.flags()...)
+		r.first = e
+		return nil
+	}
+	return r.see(e)
 }
 
-func (r *Recorder) write(e event, last *time.Time) error {
-	text := e.text + "\n"
-	if gap := e.at.Sub(*last).Round(time.Millisecond); e.press && gap > 0 {
-		text = fmt.Sprintf("after %v\n%s", gap, text)
+// begin writes the state before the first button event.
+func (r *Recorder) begin() error {
+	if r.begun {
+		return nil
 	}
-	*last = e.at
+	r.begun = true
+	if r.first.state == nil {
+		return nil
+	}
+	return r.see(r.first)
+}
+
+// see writes a state, and the flags that it has lost.
+func (r *Recorder) see(e event) error {
+	words := slices.Clone(e.state)
+	for _, flag := range r.flags {
+		if lost := "!" + flag; !slices.Contains(e.state, flag) && !slices.Contains(words, lost) {
+			words = append(words, lost)
+		}
+	}
+	r.flags, r.last = e.flags(), e.at
+	return r.print("see " + strings.Join(words, " ") + "\n")
+}
+
+func (r *Recorder) print(text string) error {
 	if _, err := io.WriteString(r.W, text); err != nil {
 		return fmt.Errorf("write the recording: %w", err)
 	}
 	return nil
 }
+
+// flags are the words of a state after its name.
+func (e event) flags() []string { return e.state[min(1, len(e.state)):] }

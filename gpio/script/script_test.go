@@ -149,6 +149,8 @@ func TestRecordingCanBePlayed(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		rec.Saw([]string{"idle", "offline"}) // may not be seen again
+		rec.Saw([]string{"idle"})
 		time.Sleep(time.Second)
 		rec.Pressed("talk", true)
 		rec.Saw([]string{"listening"})
@@ -159,7 +161,7 @@ func TestRecordingCanBePlayed(t *testing.T) {
 		rec.Saw([]string{"idle", "!nothing"}[:1])
 		stop()
 		wg.Wait()
-		const want = "after 1s\npress talk\nsee listening\nafter 1.5s\nrelease talk\nsee thinking\nsee idle\n"
+		const want = "see idle !offline\nafter 1s\npress talk\nsee listening\nafter 1.5s\nrelease talk\nsee thinking\nsee idle\n"
 		if out.String() != want || rec.Dropped() != 0 {
 			t.Fatalf("recorded %q, dropped %d", out.String(), rec.Dropped())
 		}

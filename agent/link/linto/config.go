@@ -66,7 +66,7 @@ func Defaults() Config {
 		MeetingAck:    true,
 		AnswerTimeout: config.Duration(15 * time.Second),
 		Mode:          fileMode,
-		Chunk:         config.Duration(60 * time.Millisecond),
+		Chunk:         config.Duration(100 * time.Millisecond),
 		TextRequest:   toNLP,
 	}
 }

@@ -254,7 +254,7 @@ var exercises = map[string]exercise{
 	"from streaming/chunk": func(s *stage, _ <-chan string) brokertest.Message {
 		s.dictate()
 		m := s.next("streaming/chunk", "")
-		if len(m.Payload) != 1920 { // 60 ms
+		if len(m.Payload) != 3200 { // 100 ms
 			s.t.Errorf("a chunk of %d bytes", len(m.Payload))
 		}
 		s.finishDictation()

@@ -53,6 +53,8 @@ type channel interface {
 	echoes() bool
 	// end closes what open and prepare have opened.
 	end()
+	// renew replaces the connection: the server ends each of its sessions at once.
+	renew()
 	stats() wireStats
 }
 
@@ -76,6 +78,7 @@ type overMQTT struct {
 	client   *mqtt.Client
 	since    time.Time
 
+	lost      func(error)   // ends the connection
 	greeted   chan struct{} // closed when the server has sent something
 	greeting  sync.Once
 	asked     atomic.Bool // the server has started to request the tools
@@ -86,9 +89,9 @@ type overMQTT struct {
 	last  atomic.Pointer[udp.Stats] // of the previous session; nil before the first
 }
 
-// dialMQTT connects. lost is called once if the connection ends by itself.
+// dialMQTT connects. lost is called if the connection ends by itself, or is to be replaced.
 func (l *Link) dialMQTT(ctx context.Context, m ota.MQTT, lost func(error)) (*overMQTT, error) {
-	c := &overMQTT{Link: l, settings: m, greeted: make(chan struct{}), inventory: make(chan struct{}), since: time.Now()}
+	c := &overMQTT{Link: l, settings: m, lost: lost, greeted: make(chan struct{}), inventory: make(chan struct{}), since: time.Now()}
 	settings, err := l.Config.mqttSettings(m)
 	if err != nil {
 		return nil, err
@@ -249,6 +252,8 @@ func (c *overMQTT) end() {
 	}
 }
 
+func (c *overMQTT) renew() { c.lost(errForgets) }
+
 func (c *overMQTT) stats() wireStats {
 	var s udp.Stats
 	if conn := c.audio.Load(); conn != nil {
@@ -384,6 +389,8 @@ func (c *overWebSocket) end() {
 		conn.Close()
 	}
 }
+
+func (c *overWebSocket) renew() {} // each session has its own
 
 func (c *overWebSocket) stats() wireStats {
 	var s websocket.Stats

@@ -285,7 +285,7 @@ func (l *Link) wait(ctx context.Context, pause time.Duration) {
 // ended. The error is nil when another transport is to be used.
 func (l *Link) stayOverMQTT(ctx context.Context, m ota.MQTT, back *retry.Backoff) error {
 	lost := make(chan error, 1)
-	c, err := l.dialMQTT(ctx, m, func(err error) { lost <- err })
+	c, err := l.dialMQTT(ctx, m, func(err error) { loop.Push(lost, err) })
 	if err != nil {
 		l.countFailure(err)
 		return err

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"lintod/agent/base/config"
 	"lintod/agent/link"
+	"lintod/agent/link/xiaozhi/mcp"
 	"lintod/agent/signed/verifier"
 	"lintod/behaviors"
 )
@@ -20,6 +22,19 @@ type refusals struct {
 }
 
 func (r *refusals) Refuse(q behaviors.Request, _ error) { r.verbs = append(r.verbs, q.Verb) }
+
+// A device without LEDs has no tools for them: a model would try them.
+func TestToolsOfLEDs(t *testing.T) {
+	for _, leds := range []bool{false, true} {
+		l := &Link{Device: link.Device{Registry: &behaviors.Registry{}, Features: link.Features{LEDs: leds}}}
+		l.Registry.Add(behaviors.Everyday(nil)...)
+		for _, name := range []string{"self.led.set_color", "self.led.set_mode", "self.led.set_rainbow_speed"} {
+			if got := slices.ContainsFunc(l.offered(), func(tool mcp.Tool) bool { return tool.Name == name }); got != leds {
+				t.Errorf("LEDs %v: %s offered: %v", leds, name, got)
+			}
+		}
+	}
+}
 
 // This protocol has no signatures, so verbs that must be signed are refused and
 // audited, also the second verb of a tool, and one with power.

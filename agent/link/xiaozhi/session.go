@@ -89,6 +89,7 @@ type session struct {
 	suspected bool      // the sound of this answer does not arrive
 	deaf      int       // consecutive answers without sound, across sessions
 	silent    error     // why no sound arrives; nil if some has
+	forgotten int       // consecutive exchanges whose second session was forgotten, too
 
 	arrived atomic.Int64 // when the last packet of sound arrived, in nanoseconds since the link's start
 	pending atomic.Bool  // post the first packet of an answer
@@ -549,6 +550,7 @@ var (
 	errNoVoice  = errors.New("the server started an answer but sent no sound")
 	errNotOpus  = errors.New("received packets are not Opus: they are too long, or belong to another session")
 	errGoodbye  = errors.New("the server has ended the session")
+	errForgets  = errors.New("the server ends each session at once")
 )
 
 // failure returns why the exchange failed; nil if the user expects nothing more.
@@ -587,6 +589,7 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 		if foreign {
 			return
 		}
+		s.forgotten = 0
 		switch m.State {
 		case "start":
 			e.kind = ttsStart
@@ -603,7 +606,14 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 			return
 		}
 		e.kind = goodbye
-		if s.forgot() {
+		switch {
+		case !s.forgot():
+		case s.talk.retried:
+			if s.forgotten++; s.forgotten == 2 {
+				s.forgotten = 0
+				s.channel.renew()
+			}
+		default:
 			s.talk.retried = true
 			e.kind = lapsed
 		}
@@ -642,10 +652,13 @@ func (s *session) receive(ctx context.Context, m message.Message) {
 
 // forgot reports whether a goodbye answers our first message: the server does not
 // know the session that we have open. The utterance is sent again, once, so that
-// nothing is lost.
+// nothing is lost. A gateway that forgets the new sessions of two exchanges may do so
+// with each one until the device connects anew (G18); not of one, because a press
+// would be refused while the device connects. A server that has just answered knows
+// the session: it ends the conversation.
 func (s *session) forgot() bool {
 	t := s.talk
-	return t != nil && !t.retried && time.Since(s.began) < lapse &&
+	return t != nil && t.x.Trigger != turn.ByFollowUp && time.Since(s.began) < lapse &&
 		(s.state == listening || s.state == waiting && t.wants == wantAnswer)
 }
 
@@ -685,7 +698,7 @@ func (s *session) modeUpdate(ctx context.Context, m message.Message) {
 // sentence records a sentence that the server starts to speak.
 func (s *session) sentence(text string) {
 	s.spoken = true
-	if t := s.talk; t != nil && text != "" && (s.state == announced || s.state == speaking) {
+	if t := s.talk; t != nil && text != "" && (s.state == announced || s.state == speaking || s.state == draining && s.more) {
 		if len(t.sentences) < maxSentences {
 			t.sentences = append(t.sentences, text)
 		}

@@ -2,6 +2,7 @@ package xiaozhi
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"lintod/agent/link/xiaozhi/message"
 	"lintod/agent/turn"
 	"lintod/behaviors"
 )
@@ -285,6 +287,101 @@ func TestForgottenSession(t *testing.T) {
 			s.Errorf("%d packets for two seconds", n)
 		}
 		s.expectSent("hello", "listen start manual", "listen stop", "listen start manual", "hello", "listen start manual", "listen stop")
+	})
+}
+
+// A server that is interrupted by the voice starts its next answer while the rest of the previous
+// one plays. The text of both is known.
+func TestNextAnswerAtOnce(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.press()
+		s.talks(time.Second)
+		s.release()
+		notices := s.runner.Bus.Subscribe(64)
+		defer notices.Close()
+		s.server.speaking.Go(func() {
+			s.server.says(`{"type":"tts","state":"start"}`, `{"type":"tts","state":"sentence_start","text":"one"}`)
+			s.server.speaks(1200 * time.Millisecond)
+			s.server.says(`{"type":"tts","state":"stop"}`, `{"type":"tts","state":"start"}`, `{"type":"tts","state":"sentence_start","text":"two"}`)
+			s.server.speaks(1200 * time.Millisecond)
+			s.server.says(`{"type":"tts","state":"stop"}`)
+		})
+		s.wait(4 * time.Second)
+		s.expect(turn.Idle)
+		var texts []string
+		for len(notices.C) > 0 {
+			if n := <-notices.C; n.What == turn.GotSentence {
+				texts = append(texts, n.Text)
+			}
+		}
+		if !slices.Equal(texts, []string{"one", "two"}) || s.loudspeaker.length() != 2400*time.Millisecond {
+			s.Errorf("%q, %v of sound", texts, s.loudspeaker.length())
+		}
+	})
+}
+
+// A server that says goodbye after its answer ends the conversation, although the device
+// listens again already.
+func TestFarewell(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.tap()
+		s.talks(time.Second)
+		s.server.answer(time.Second)
+		s.wait(2 * time.Second)
+		s.server.says(`{"type":"goodbye","session_id":"s"}`)
+		s.wait(time.Second)
+		s.expect(turn.Idle)
+		s.expectSent("hello", "listen start auto", "listen start auto")
+		if r := s.last(); r.Result == turn.ResultFailed {
+			s.Errorf("record %+v", r)
+		}
+	})
+}
+
+// Answers about tools carry the id of the current session, and none without one.
+func TestAnswersNameTheSession(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		id := func() string {
+			var m sent
+			s.receive(0, []byte(`{"type":"mcp","payload":{"jsonrpc":"2.0","id":1,"method":"ping"}}`), nil, func(answer []byte) error { return json.Unmarshal(answer, &m) })
+			synctest.Wait()
+			if m.Type != message.MCP {
+				s.Errorf("answer %+v", m)
+			}
+			return m.Session
+		}
+		before := id()
+		s.press()
+		s.talks(time.Second)
+		during := id()
+		s.server.answer(time.Second)
+		s.wait(3 * time.Second)
+		s.server.says(`{"type":"goodbye","session_id":"s"}`)
+		synctest.Wait()
+		if after := id(); before != "" || during != "s" || after != "" {
+			s.Errorf("%q before, %q in, and %q after session s", before, during, after)
+		}
+	})
+}
+
+// A gateway that ends the new sessions of two exchanges may do so until the device
+// connects anew.
+func TestForgetfulServer(t *testing.T) {
+	play(t, nil, func(s *stage) {
+		s.server.script = func(m sent) {
+			if m.Type == "listen" {
+				s.server.after(10*time.Millisecond, `{"type":"goodbye","session_id":"`+m.Session+`"}`)
+			}
+		}
+		for exchange := range 2 {
+			s.press()
+			s.talks(time.Second)
+			s.release()
+			s.expectSent(slices.Repeat([]string{"hello", "listen start manual"}, 2*exchange+2)...)
+			if r := s.last(); r.Result != turn.ResultFailed || s.server.renewed != exchange {
+				s.Errorf("exchange %d: renewed %d times, record %+v", exchange, s.server.renewed, r)
+			}
+		}
 	})
 }
 

@@ -56,6 +56,7 @@ type server struct {
 	packets  int
 	sessions int
 	ended    int
+	renewed  int
 	sequence uint32
 	bury     bool // packets to the device are lost
 	spoil    bool // they arrive as packets that are too long
@@ -92,6 +93,12 @@ func (s *server) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended++
+}
+
+func (s *server) renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renewed++
 }
 
 func (s *server) stats() wireStats {

@@ -29,7 +29,7 @@ type reports struct {
 
 	mu   sync.Mutex
 	said map[string][]string // logged texts by subject
-	id   string              // of the current session
+	id   string              // of the current session; "" without one
 }
 
 // isNew reports whether to log this wording: once, and only up to maxWordings.
@@ -99,7 +99,10 @@ func (s *session) show() {
 		now.Transport = s.channel.transport()
 	}
 	s.reports.mu.Lock()
-	s.reports.id = s.id
+	s.reports.id = ""
+	if s.state.inSession() {
+		s.reports.id = s.id
+	}
 	s.reports.mu.Unlock()
 	s.mu.Lock()
 	if s.now.State == inSession && now.State != inSession {

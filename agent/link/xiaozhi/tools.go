@@ -33,7 +33,7 @@ type (
 
 var yes, no = json.RawMessage("true"), json.RawMessage("false")
 
-// tools are those that every device offers if it has the verb. Verbs that are
+// tools are those that every device offers if it has the verb, and LEDs for "lamp". Verbs that are
 // neither here nor in the owner's list are not offered.
 var tools = []tool{
 	{
@@ -119,7 +119,7 @@ func (c Config) ValidateTools(verbs *behaviors.Registry) (ps config.Problems) {
 		}
 	}
 	l := &Link{Config: c}
-	l.Registry, l.Log = verbs, slog.New(slog.DiscardHandler)
+	l.Registry, l.Log, l.Features.LEDs = verbs, slog.New(slog.DiscardHandler), true
 	if _, err := mcp.New("", "", l.offered(), l.Log); err != nil {
 		ps.Add("tools", fmt.Sprintf("%d names", len(c.Tools)), "a list that can be offered: "+err.Error())
 	}
@@ -138,13 +138,13 @@ func (l *Link) initTools() {
 	l.tools = server
 }
 
-// offered returns the standard tools whose verbs the device has, and those of the
+// offered returns the standard tools that the device has, and those of the
 // owner's list.
 func (l *Link) offered() []mcp.Tool {
 	list := []mcp.Tool{l.statusTool(), l.volumeTool()}
 	for _, t := range tools {
 		verb, ok := l.Registry.Find(t.Verb)
-		if !ok {
+		if !ok || t.Verb == "lamp" && !l.Features.LEDs {
 			continue
 		}
 		made := mcp.ForVerb(t.name, t.about, verb, t.Word, l.doer(t.also))

@@ -189,9 +189,12 @@ function render() {
   show($('serial'), now.serial)
   document.title = now.serial + ' – lintod'
   show($('state'), t(now.state === 'conversing' ? 'conversing' : now.look))
+  renderShown(face.display || {})
+  const covered = !$('shown').hidden
   const marks = [
     [now.flags.meeting, 'recording', t('recording')],
-    [now.flags.dictating && now.look !== 'dictating', 'bad', t('dictation')],
+    [now.look === 'listening' && covered, 'bad', t('listening')],
+    [now.flags.dictating && (now.look !== 'dictating' || covered), 'bad', t('dictation')],
     [now.flags.muted && now.look !== 'muted', 'bad', t('muted')],
     [now.flags.deaf && now.look !== 'deaf', 'bad', t('deaf')],
     [now.flags.offline && now.look !== 'offline' && now.look !== 'connecting', 'warn', t('offline')],
@@ -202,7 +205,8 @@ function render() {
   $('marks').replaceChildren(...marks)
   $('marks').hidden = marks.length === 0
 
-  const code = now.activation
+  const talking = now.state !== 'idle' && (face.heard || face.partial || face.sentences) // with another platform
+  const code = talking ? null : now.activation
   $('activation').hidden = !code
   renderCard(now, code ? '' : picture)
   $('look').style.display = code || !$('picture').hidden ? 'none' : ''
@@ -216,7 +220,6 @@ function render() {
   $('heard').classList.toggle('partial', !face.heard)
   renderAnswer(face.sentences || [])
   show($('problem'), face.problem)
-  renderShown(face.display || {})
 
   const muted = now.flags.muted
   $('mute').setAttribute('aria-pressed', muted)
@@ -367,10 +370,11 @@ function renderReport() {
     el('td', { textContent: p.restarts }), el('td', { textContent: p.last || '' }))))
 }
 
-// flat returns the numbers of an object and of its nested objects.
+// flat returns the numbers of an object and of its nested objects. Durations are in nanoseconds.
+const durations = ['jitter', 'target', 'delay']
 function flat(o, prefix = '', out = {}) {
   for (const [key, v] of Object.entries(o)) {
-    if (typeof v === 'number') out[(prefix + key).replaceAll('_', ' ')] = v
+    if (typeof v === 'number') out[(prefix + key).replaceAll('_', ' ')] = durations.includes(key) ? Math.round(v / 1e6) + ' ms' : v
     else if (v && typeof v === 'object' && !Array.isArray(v)) flat(v, prefix + key + ' ', out)
   }
   return out
@@ -397,11 +401,15 @@ function renderTurns(turns) {
     const bar = svg('svg', { viewBox: '0 0 100 10', preserveAspectRatio: 'none', role: 'img' })
     bar.setAttribute('aria-label', told)
     let from = 0
-    for (const [i, name] of ['end', 'answer', 'sound', 'total'].entries()) {
-      const to = Math.max(from, at[name] ?? (name === 'total' ? from : NaN))
-      if (Number.isNaN(to)) continue // its time is part of the next stage
+    const stages = ['end', 'answer', 'sound', 'total']
+    for (const [i, name] of stages.entries()) {
+      // A stage without an end is part of the next one, or was interrupted by the end of the turn.
+      const final = !stages.slice(i, 3).some(n => at[n] !== undefined)
+      const to = Math.max(from, (final ? at.total : at[name]) ?? NaN)
+      if (Number.isNaN(to)) continue
       bar.append(svg('rect', { class: 's' + (i + 1), x: x(from), y: 0, width: x(to - from), height: 10 }))
       from = to
+      if (final) break
     }
     for (const name of ['frame', 'voice', 'request']) if (at[name] !== undefined) bar.append(svg('rect', { class: 'tick', x: x(at[name]), y: 0, width: .3, height: 10 }))
     const head = el('div', { className: 'head' },
