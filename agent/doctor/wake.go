@@ -21,7 +21,7 @@ func (x *exam) wake(ctx context.Context) {
 		do := "sudo apt install pocketsphinx pocketsphinx-en-us, or choose a phrase with other words"
 		switch c.Engine {
 		case wake.EngineMicroWakeWord:
-			do = "download the model of each word: sudo lintod wake get NAME; `lintod wake list` lists the available models"
+			do = "download the model of each word: sudo lintod wake get NAME; `lintod wake list` lists the available models; or correct the model that [[wake.word]] names"
 		case wake.EngineWyoming:
 			do = "start the Wyoming service, or correct [wake] address and the word names"
 		}

@@ -48,7 +48,9 @@ const (
 // cards have shifted against each other: at each start of the loudspeaker, and when it
 // ran dry. While the loudspeaker is heard, the gate is shut until the canceller is seen
 // to work; then it opens for what is louder than the rest of the echo can be. While it is
-// shut, noise as loud as the room's takes the place of the sound.
+// shut, noise as loud as the room's takes the place of the sound. Where the microphone
+// does not hear the loudspeaker, as with headphones, gate and canceller are bypassed: the
+// canceller would adapt to the user.
 type gate struct {
 	since int     // frames since the loudspeaker was last audible
 	floor float64 // power of the room: the quietest that was heard
@@ -104,9 +106,6 @@ func (p *powers) holds(part float64) bool {
 // shift says that the loudspeaker and the microphone have shifted against each other.
 func (g *gate) shift() { g.proven, g.hold = 0, 0 }
 
-// works reports whether the canceller demonstrably works, or is not needed.
-func (g *gate) works() bool { return g.proven >= proofFrames || g.still >= stillFrames }
-
 // process replaces out where it may be the device's own voice. It gets what the
 // loudspeaker plays, what the microphone has heard, and what the canceller has left.
 func (g *gate) process(far, near, out *[audio.FrameSamples]int16) {
@@ -124,6 +123,10 @@ func (g *gate) process(far, near, out *[audio.FrameSamples]int16) {
 	g.fast.approach(now, 0.3)
 	g.tail = max(now.estimate, 0.7*g.tail)
 	g.judge()
+	if g.still >= stillFrames {
+		*out = *near // there is nothing to cancel
+		return
+	}
 	if g.opens(now) {
 		return
 	}
@@ -162,7 +165,7 @@ func (g *gate) judge() {
 		g.proven = max(g.proven-1, 0)
 	}
 	switch {
-	case echo && s.holds(found):
+	case echo && s.holds(found) && minor*s.estimate > s.heard: // the canceller also adapts to the user, but not as much
 		g.still = 0
 	case s.heard < nearFloor*g.floor && g.since == 0 && g.still < stillFrames:
 		g.still++
@@ -171,7 +174,7 @@ func (g *gate) judge() {
 
 // opens reports whether the user speaks.
 func (g *gate) opens(now powers) bool {
-	if !g.works() {
+	if g.proven < proofFrames {
 		return false
 	}
 	if g.fast.left > aboveRest*(g.leak*g.tail+g.floor) && g.fast.holds(found) {

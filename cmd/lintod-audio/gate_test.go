@@ -125,3 +125,53 @@ func TestTableOfInterruptions(t *testing.T) {
 		}
 	}
 }
+
+// Where the microphone does not hear the loudspeaker at all, the users are heard, from a
+// few seconds after its first sound.
+func TestInterruptionsWithoutEcho(t *testing.T) {
+	const (
+		rate = audiotest.Rate
+		loud = -32
+	)
+	far := slices.Concat(answer(t), answer(t), answer(t), answer(t))
+	mic := audiotest.AtLevel(audiotest.Pink(t, len(far)), -62)
+	users := audiotest.Sentences(t)
+	var spans [][2]int
+	for at := 8 * rate; at+3*rate < len(far); at += 5 * rate {
+		user := audiotest.Floats(users[len(spans)%len(users)].PCM)
+		user = audiotest.AtLevel(user[:min(len(user), 2*rate)], loud)
+		for k, s := range user {
+			mic[at+k] += s
+		}
+		spans = append(spans, [2]int{at, at + len(user)})
+	}
+	played := newReference()
+	pipe := open(t, audio.Processing{EchoCancelling: true}, played)
+	out := through(pipe, played, audiotest.Samples(far), audiotest.Samples(mic))
+	heard := 0
+	for _, s := range spans {
+		if dBFS(out[s[0]:s[1]]) > loud-6 {
+			heard++
+		}
+	}
+	if heard < len(spans)*9/10 {
+		t.Errorf("only %d of %d are heard", heard, len(spans))
+	}
+}
+
+// A loudspeaker that becomes audible is heard for a moment only.
+func TestEchoBegins(t *testing.T) {
+	const rate = audiotest.Rate
+	far := slices.Concat(answer(t), answer(t), answer(t))[:30*rate]
+	mic := echoing(t, far, 40*time.Millisecond)
+	copy(mic, audiotest.AtLevel(audiotest.Pink(t, 12*rate), -65))
+	played := newReference()
+	pipe := open(t, audio.Processing{EchoCancelling: true}, played)
+	out := through(pipe, played, audiotest.Samples(far), audiotest.Samples(mic))
+	const loud = -50
+	n := louder(out, loud)
+	t.Logf("the echo is louder than %d dBFS for %d fifths of a second", loud, n)
+	if n > 8 {
+		t.Error("the device hears itself")
+	}
+}
