@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -170,15 +171,17 @@ func (f *family) sweepLocked() (killed []int, doubt bool) {
 			killed = append(killed, p.pid)
 		case p.ppid == os.Getpid():
 			_, _ = syscall.Wait4(p.pid, nil, syscall.WNOHANG, nil)
+			doubt = true // it may have started another one after the list was read
 		}
 	}
 	return killed, doubt
 }
 
-// members returns the current members without the leader. doubt means that an
-// orphan is executing execve(2), during which it has no environment.
+// members returns the current members without the leader. doubt means that there
+// may be another one: an orphan is executing execve(2), during which it has no
+// environment, or a process has ended while they were read.
 func (f *family) members() (found []relative, doubt bool) {
-	all := relatives()
+	all, doubt := relatives()
 	in := map[int]bool{f.leader: true}
 	for grown := true; grown; {
 		grown = false
@@ -228,28 +231,33 @@ type relative struct {
 	zombie               bool
 }
 
-func relatives() (all []relative) {
+// relatives returns all processes. gone means that one of them ended before its
+// line was read, and may have started another one after the list was read.
+func relatives() (all []relative, gone bool) {
 	proc, err := os.Open("/proc")
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	defer proc.Close()
 	names, err := proc.Readdirnames(-1)
 	if err != nil && len(names) == 0 {
-		return nil
+		return nil, false
 	}
-	for _, name := range names {
+	for _, name := range slices.Backward(names) { // the youngest first: they may start others next
 		pid, err := strconv.Atoi(name)
 		if err != nil {
 			continue
 		}
-		if stat, err := os.ReadFile("/proc/" + name + "/stat"); err == nil {
-			if p, err := parseStat(stat); err == nil && p.pid == pid {
-				all = append(all, p)
-			}
+		stat, err := os.ReadFile("/proc/" + name + "/stat")
+		if err != nil {
+			gone = gone || errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH)
+			continue
+		}
+		if p, err := parseStat(stat); err == nil && p.pid == pid {
+			all = append(all, p)
 		}
 	}
-	return all
+	return all, gone
 }
 
 var errStat = errors.New("not a line of /proc/PID/stat")
