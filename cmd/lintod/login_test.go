@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,7 +204,7 @@ func TestStatusReportsWhyLoginFailed(t *testing.T) {
 	var out string
 	brokertest.Eventually(t, "the reason in the status", func() bool {
 		_, out = a.box.run("status")
-		return strings.Contains(out, "offline: "+url)
+		return strings.Contains(out, "offline: "+url) && strings.Contains(out, syscall.ECONNREFUSED.Error())
 	})
 	if strings.Contains(out, loginPassword) {
 		t.Errorf("the status is\n%s", out)

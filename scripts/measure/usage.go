@@ -66,37 +66,42 @@ func composed(pids ...int) (c composition) {
 	for _, pid := range pids {
 		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 		raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps", pid))
-		file := ""
+		file, rss := "", 0.0
 		for line := range strings.Lines(string(raw)) {
 			fields := strings.Fields(line)
-			switch {
-			case !strings.HasSuffix(fields[0], ":"): // the first line of a mapping
-				file = strings.Join(fields[min(5, len(fields)):], " ")
-			case fields[0] == "Rss:":
-				kB, _ := strconv.ParseFloat(fields[1], 64)
-				rss := kB / 1024
-				switch {
-				case strings.HasPrefix(file, "/dev/shm/"), strings.HasPrefix(file, "/memfd:"), strings.HasPrefix(file, "/SYSV"):
-					c.shared += rss
-				case file == exe:
-					c.program += rss
-				case strings.HasPrefix(file, "/"):
-					c.libraries += rss
-				default:
-					c.anonymous += rss
-				}
-			case fields[0] == "Anonymous:" && strings.HasPrefix(file, "/") && !strings.HasPrefix(file, "/memfd:"):
-				kB, _ := strconv.ParseFloat(fields[1], 64) // written data of a program or a library
-				c.anonymous += kB / 1024
-				if file == exe {
-					c.program -= kB / 1024
-				} else {
-					c.libraries -= kB / 1024
+			switch fields[0] {
+			case "Rss:":
+				rss = megabytes(fields[1])
+			case "Anonymous:": // follows Rss; of a file, it is written data
+				written := megabytes(fields[1])
+				c.anonymous += written
+				*c.class(file, exe) += rss - written
+			default:
+				if !strings.HasSuffix(fields[0], ":") { // the first line of a mapping
+					file = strings.Join(fields[min(5, len(fields)):], " ")
 				}
 			}
 		}
 	}
 	return c
+}
+
+// class returns the class of a mapping without its written data.
+func (c *composition) class(file, exe string) *float64 {
+	switch {
+	case strings.HasPrefix(file, "/dev/shm/"), strings.HasPrefix(file, "/memfd:"), strings.HasPrefix(file, "/SYSV"):
+		return &c.shared
+	case file == exe:
+		return &c.program
+	case strings.HasPrefix(file, "/"):
+		return &c.libraries
+	}
+	return &c.anonymous
+}
+
+func megabytes(kB string) float64 {
+	n, _ := strconv.ParseFloat(kB, 64)
+	return n / 1024
 }
 
 // rows lists the composition.

@@ -17,7 +17,7 @@ var shop = Server{Name: "the shop", Address: "shop_url", CA: "shop_ca"}
 func TestNetwork(t *testing.T) {
 	for name, row := range map[string]struct {
 		err  error
-		want []string // the keys and values in the sentence; nil if there is no sentence
+		want []string // what the sentence must contain; nil means that the error has no sentence
 	}{
 		"unknown name":   {&net.DNSError{Name: "a.test", IsNotFound: true}, []string{"a.test", "shop_url"}},
 		"no name server": {&net.DNSError{Name: "a.test", IsTimeout: true}, []string{"a.test"}},
